@@ -1,0 +1,97 @@
+"""What every policy is: something that turns conversations into replies, in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ..envs.types import Message, Task, Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a policy draws its tokens.
+
+    Attributes:
+        temperature: 0.0 takes the most likely token.
+        top_p: Smallest set of tokens whose probability reaches this is sampled from.
+        top_k: Only this many most likely tokens; 0 for all.
+        max_new_tokens: Limit of one turn.
+        max_tokens: Limit of a whole episode, prompt and replies included.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    max_new_tokens: int = 512
+    max_tokens: int = 16_384
+
+
+@dataclass(slots=True)
+class Conversation:
+    """One episode as a policy sees it; the rollout adds messages, the policy adds its tokens.
+
+    Attributes:
+        messages: All so far; the last one is not the assistant's when a reply is due.
+        seed: Of this episode's sampling, so that a reply does not depend on its batch.
+        interface: ``code``, ``box`` or ``text``.
+        turn: How many replies the policy has given.
+        tokens: Exact ids so far; only policies with tokens keep them.
+    """
+
+    messages: list[Message]
+    seed: int
+    interface: str = "code"
+    turn: int = 0
+    tokens: Tokens | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A policy's text for one turn.
+
+    Attributes:
+        text: What it wrote.
+        is_cut: Whether a token limit ended it.
+        new_tokens: How many tokens it took; 0 for policies without tokens.
+    """
+
+    text: str
+    is_cut: bool = False
+    new_tokens: int = 0
+
+
+class Policy(Protocol):
+    """What acts. A failure to reach the model raises `PolicyUnavailableError`: infrastructure."""
+
+    @property
+    def id(self) -> str:
+        """A name that identifies the policy and its weights."""
+        ...
+
+    def reply(
+        self, conversations: Sequence[Conversation], *, sampling: Sampling
+    ) -> list[Reply]:
+        """Give the next text of each conversation, in order."""
+        ...
+
+
+class PolicyUnavailableError(RuntimeError):
+    """The model could not be asked (server away, quota): our infrastructure, not its answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """A conversation to learn from: loss on the assistant's texts only.
+
+    Attributes:
+        task: What it solves.
+        messages: The whole conversation, assistant messages included.
+        source: Which teacher, in which style, made it.
+    """
+
+    task: Task
+    messages: tuple[Message, ...]
+    source: str = "teacher"
+    tags: tuple[str, ...] = field(default=())

@@ -1,0 +1,180 @@
+"""What crosses the sandbox's edge: limits in, executions out, and the one error that is ours."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import TracebackType
+from typing import Protocol, Self
+
+from PIL import Image
+
+DEFAULT_LIBRARIES: tuple[str, ...] = ("numpy", "PIL", "cv2", "matplotlib.pyplot")
+"""Libraries that the zygote imports once; every session finds them loaded."""
+
+
+class SandboxError(RuntimeError):
+    """Our infrastructure failed (a wall could not be built, the worker could not be reached).
+
+    Nothing that model code does raises this: what code causes is an `Outcome`.
+    """
+
+
+class Outcome(StrEnum):
+    """How a block of model code ended."""
+
+    OK = "ok"
+    ERROR = "error"
+    TIMEOUT = "timeout"
+    MEMORY = "memory"
+    KILLED = "killed"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one session may use; every limit has its own message to the model.
+
+    Time limits count per block, the others per session.
+    """
+
+    wall_seconds: float = 15.0
+    cpu_seconds: float = 15.0
+    memory_mb: int = 1024
+    processes: int = 1
+    threads: int = 16
+    open_files: int = 64
+    disk_mb: int = 64
+    output_characters: int = 8_000
+    images: int = 8
+    image_pixels: int = 16_777_216
+
+    def __post_init__(self) -> None:
+        """Refuse limits under which no program can run."""
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if not value > 0:
+                raise ValueError(f"Limits.{name} must be above 0, got {value!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """What the sandbox recorded of one block of code.
+
+    Attributes:
+        outcome: How the block ended.
+        stdout: What it printed, the repr of its last expression included; cut at the limit.
+        stderr: What it wrote to standard error; cut at the limit.
+        error: ``"NameError: …, line 3"``; None when the outcome is OK.
+        images: Pictures that it showed, RGB, in order.
+        wall_seconds: Time from sending the block to its verdict.
+        cpu_seconds: Processor time that the block used.
+    """
+
+    outcome: Outcome
+    stdout: str = ""
+    stderr: str = ""
+    error: str | None = None
+    images: tuple[Image.Image, ...] = ()
+    wall_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether the block ran to its end."""
+        return self.outcome is Outcome.OK
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it gave back neither text nor picture."""
+        return not (self.stdout.strip() or self.stderr.strip() or self.images)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what came back (outcome, text, error, pixels), times left out."""
+        return output_digest(self)
+
+
+def output_digest(execution: Execution) -> str:
+    """Hash what a block gave back; two executions with equal digests look the same to a model."""
+    sha = hashlib.sha256()
+    for text in (execution.outcome, execution.stdout, execution.stderr, execution.error or ""):
+        data = text.encode("utf-8", "backslashreplace")
+        sha.update(len(data).to_bytes(8, "big") + data)
+    for image in execution.images:
+        sha.update(f"{image.mode} {image.width} {image.height}".encode())
+        sha.update(image.tobytes())
+    return sha.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class SessionState:
+    """Enough to rebuild a session anywhere by replay: small, and free of handles.
+
+    Attributes:
+        seed: Seed of the session's random sources.
+        blocks: The successful blocks, in order.
+        output_digests: `Execution.digest` of each, checked on replay.
+        image_digests: SHA-256 of each input picture's pixels, so that no other picture is passed.
+    """
+
+    seed: int = 0
+    blocks: tuple[str, ...] = ()
+    output_digests: tuple[str, ...] = ()
+    image_digests: tuple[str, ...] = field(default=())
+
+
+class Session(Protocol):
+    """One episode's interpreter: variables persist from block to block."""
+
+    def run(self, code: str) -> Execution:
+        """Run a block; a block that fails leaves the state of the last successful one."""
+        ...
+
+    def snapshot(self) -> SessionState:
+        """Give the state after the last successful block."""
+        ...
+
+    def close(self) -> None:
+        """End the session's process; a second call does nothing."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class Sandbox(Protocol):
+    """A place that opens sessions; safe to share between threads."""
+
+    @property
+    def tier(self) -> str:
+        """Which walls stand, in words."""
+        ...
+
+    def session(self, images: Sequence[Image.Image] = (), *, seed: int = 0) -> Session:
+        """Open a session that sees ``images`` as ``input_image`` and ``input_images``."""
+        ...
+
+    def restore(self, state: SessionState, images: Sequence[Image.Image] = ()) -> Session:
+        """Open a session at ``state`` by replaying its blocks, digests checked."""
+        ...
+
+    def close(self) -> None:
+        """End every session and the worker."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
