@@ -1,0 +1,1 @@
+"""CodeDance room: policies."""
