@@ -1,0 +1,162 @@
+"""Families answered by a number or a name that a program prints: count, bars, area."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.random import Generator
+from PIL import Image, ImageDraw
+
+from ...types import AnswerKind, Band
+from .canvas import COLOURS, INK, SIDE, free_boxes, paper
+from .family import Drawn, ask, colour_in, last_line
+from .sources import Split
+
+COUNT = """\
+import cv2, numpy as np
+a = np.array({picture}).astype(int)
+m = abs(a - {colour}).sum(2) < 60
+print(cv2.connectedComponents(m.astype("uint8"))[0] - 1)
+"""
+WIDTH = """\
+import numpy as np
+a = np.array({picture}).astype(int)
+u = (abs(a - (30, 30, 40)).sum(2) < 60).any(0).sum()
+v = (abs(a - {colour}).sum(2) < 60).any(0).sum()
+print(round(10 * v / u))
+"""
+LARGEST = """\
+import numpy as np
+a = np.array({picture}).astype(int)
+n = {{"red": (220, 40, 40), "green": (40, 160, 60), "blue": (40, 80, 220), "yellow": (235, 200, 40), "purple": (150, 40, 190)}}
+print(max(n, key=lambda k: (abs(a - n[k]).sum(2) < 60).sum()))
+"""  # noqa: E501
+WHOLE, SMALL = "input_image", "input_image.resize((56, 56))"
+
+
+class Count:
+    """Discs of one colour among others: a few large ones, or dozens of small ones."""
+
+    name = "count"
+    phrasings = ("How many {colour} discs are there?", "Count the {colour} discs.")
+    answer_kind = AnswerKind.INTEGER
+    choices: tuple[str, ...] = ()
+    chance = 1 / 36
+
+    def draw(self, rng: Generator, band: Band, split: Split) -> Drawn:
+        """Draw the asked number of discs and distractors, none touching."""
+        del split
+        low, high = {Band.EASY: (1, 4), Band.MEDIUM: (7, 16), Band.HARD: (25, 60)}[band]
+        small, large = {Band.EASY: (36, 52), Band.MEDIUM: (13, 18), Band.HARD: (6, 9)}[band]
+        target = int(rng.integers(low, high + 1))
+        distractors = int(rng.integers(0, {Band.EASY: 3, Band.MEDIUM: 9, Band.HARD: 31}[band]))
+        colour, *others = rng.permutation(list(COLOURS)).tolist()
+        sides = [int(v) for v in rng.integers(small, large + 1, size=target + distractors)]
+        boxes = free_boxes(rng, sides, margin=2)
+        picture = paper(rng)
+        draw = ImageDraw.Draw(picture)
+        for index, box in enumerate(boxes):
+            name = colour if index < target else others[int(rng.integers(2))]
+            draw.ellipse((box[0], box[1], box[2] - 1, box[3] - 1), fill=COLOURS[name])
+        return Drawn(picture, ask(self.phrasings, rng, colour), str(min(target, len(boxes))))
+
+    def programs(self, question: str) -> dict[str, str]:
+        """Label the colour's components at full size, or on a small copy that merges them."""
+        colour = colour_in(question)
+        return {
+            "exact": COUNT.format(colour=colour, picture=WHOLE),
+            "loose": COUNT.format(colour=colour, picture=SMALL),
+        }
+
+    def read(self, text: str, images: Sequence[Image.Image]) -> str:
+        """Take the number that was printed."""
+        del images
+        return last_line(text)
+
+
+class Bars:
+    """The length of a bar, measured against a black ruler that is ten units long."""
+
+    name = "bars"
+    phrasings = (
+        "The black ruler is 10 units long. How long is the {colour} bar?",
+        "How many units long is the {colour} bar? The black ruler is 10 units.",
+    )
+    answer_kind = AnswerKind.INTEGER
+    choices: tuple[str, ...] = ()
+    chance = 1 / 90
+
+    def draw(self, rng: Generator, band: Band, split: Split) -> Drawn:
+        """Draw horizontal bars whose unit is wide on the easy band and two pixels on the hard."""
+        del split
+        low, high = {Band.EASY: (1, 5), Band.MEDIUM: (5, 29), Band.HARD: (11, 100)}[band]
+        unit = {Band.EASY: 20, Band.MEDIUM: 7, Band.HARD: 2}[band]
+        count = {Band.EASY: 2, Band.MEDIUM: 3, Band.HARD: 5}[band]
+        names = rng.permutation(list(COLOURS)).tolist()[:count]
+        lengths = [int(v) for v in rng.integers(low, high + 1, size=count)]
+        picture = paper(rng)
+        draw = ImageDraw.Draw(picture)
+        pitch = 180 // count
+        order = rng.permutation(count)
+        for index, (name, length) in enumerate(zip(names, lengths, strict=True)):
+            left = int(rng.integers(6, SIDE - 4 - unit * length))
+            top = 10 + pitch * int(order[index])
+            thick = int(rng.integers(pitch // 3, pitch - 8))
+            draw.rectangle((left, top, left + unit * length - 1, top + thick), fill=COLOURS[name])
+        left = int(rng.integers(6, SIDE - 4 - unit * 10))
+        draw.rectangle((left, 204, left + unit * 10 - 1, 210), fill=INK)
+        return Drawn(picture, ask(self.phrasings, rng, names[0]), str(lengths[0]))
+
+    def programs(self, question: str) -> dict[str, str]:
+        """Measure both widths in pixels, at full size or on a small copy."""
+        colour = colour_in(question)
+        return {
+            "exact": WIDTH.format(colour=colour, picture=WHOLE),
+            "loose": WIDTH.format(colour=colour, picture=SMALL),
+        }
+
+    def read(self, text: str, images: Sequence[Image.Image]) -> str:
+        """Take the number that was printed."""
+        del images
+        return last_line(text)
+
+
+class Area:
+    """Which colour covers most of a mosaic: by far, or by a hair."""
+
+    name = "area"
+    phrasings = (
+        "Which colour covers the largest area?",
+        "Which colour takes up most of the picture?",
+    )
+    answer_kind = AnswerKind.TEXT
+    choices: tuple[str, ...] = tuple(COLOURS)
+    chance = 0.2
+
+    def draw(self, rng: Generator, band: Band, split: Split) -> Drawn:
+        """Shuffle coloured cells; the largest colour leads by one cell in sixty on the hard band."""
+        del split
+        cells = {Band.EASY: 4, Band.MEDIUM: 14, Band.HARD: 56}[band]
+        lead = {Band.EASY: 6, Band.MEDIUM: 8, Band.HARD: 12}[band]
+        names = rng.permutation(list(COLOURS)).tolist()
+        total = cells * cells
+        share = (total - lead) // len(names)
+        owners = np.repeat(np.arange(len(names)), share)
+        extra = np.concatenate(
+            [np.zeros(lead, int), rng.integers(1, 5, total - lead - owners.size)]
+        )
+        grid = rng.permutation(np.concatenate([owners, extra])).reshape(cells, cells)
+        palette = np.array([COLOURS[name] for name in names], np.uint8)
+        pixels = np.kron(grid, np.ones((SIDE // cells, SIDE // cells), int))
+        return Drawn(Image.fromarray(palette[pixels]), ask(self.phrasings, rng), names[0])
+
+    def programs(self, question: str) -> dict[str, str]:
+        """Count every colour's pixels, at full size or on a small blurred copy."""
+        del question
+        return {"exact": LARGEST.format(picture=WHOLE), "loose": LARGEST.format(picture=SMALL)}
+
+    def read(self, text: str, images: Sequence[Image.Image]) -> str:
+        """Take the name that was printed."""
+        del images
+        return last_line(text)

@@ -1,0 +1,123 @@
+"""A family answered by a search: the shortest path through a small maze."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from PIL import Image
+
+from ...types import AnswerKind, Band
+from .canvas import COLOURS, PAPER, SIDE
+from .family import Drawn, ask, last_line
+from .sources import Split
+
+WALL = (60, 60, 70)
+
+SEARCH = """\
+import numpy as np
+a = np.array(input_image).astype(int)
+m = abs(a - (40, 160, 60)).sum(2) < 60
+b = m.any(0).sum()
+a = a[b // 2::b, b // 2::b]
+s, t = [tuple(np.argwhere(abs(a - k).sum(2) < 60)[0]) for k in ((40, 160, 60), (220, 40, 40))]
+d = {s: 0}
+q = [s]
+for y, x in q:
+    for n in (y + 1, x), (y - 1, x), (y, x + 1), (y, x - 1):
+        if n not in d and a[n].sum() > 200:
+            d[n] = d[y, x] + 1
+            q.append(n)
+print(d[t])
+"""
+STRAIGHT = """\
+import numpy as np
+a = np.array(input_image).astype(int)
+m = abs(a - (40, 160, 60)).sum(2) < 60
+b = m.any(0).sum()
+a = a[b // 2::b, b // 2::b]
+s, t = [np.argwhere(abs(a - k).sum(2) < 60)[0] for k in ((40, 160, 60), (220, 40, 40))]
+print(abs(s - t).sum())
+"""
+
+
+class Maze:
+    """How many steps lie between the green and the red cell, walls in the way."""
+
+    name = "maze"
+    phrasings = (
+        "How many steps is the shortest path from green to red?",
+        "Find the shortest path from the green cell to the red cell. How many steps?",
+    )
+    answer_kind = AnswerKind.INTEGER
+    choices: tuple[str, ...] = ()
+    chance = 1 / 15
+
+    def draw(self, rng: Generator, band: Band, split: Split) -> Drawn:
+        """Draw walls at random until two cells lie at the wanted distance."""
+        del split
+        cells = {Band.EASY: 4, Band.MEDIUM: 7, Band.HARD: 16}[band]
+        low, high = {Band.EASY: (1, 4), Band.MEDIUM: (4, 9), Band.HARD: (16, 30)}[band]
+        density = {Band.EASY: 0.15, Band.MEDIUM: 0.25, Band.HARD: 0.36}[band]
+        wanted = int(rng.integers(low, high + 1))
+        while True:
+            is_free = np.zeros((cells + 2, cells + 2), bool)
+            is_free[1:-1, 1:-1] = rng.random((cells, cells)) > density
+            start = _choose(is_free, rng)
+            goals = np.argwhere(distances(is_free, start) == wanted) if start else []
+            if len(goals):
+                goal = goals[int(rng.integers(len(goals)))]
+                break
+        picture = _paint(is_free, start, (int(goal[0]), int(goal[1])))
+        return Drawn(picture, ask(self.phrasings, rng), str(wanted))
+
+    def programs(self, question: str) -> dict[str, str]:
+        """Search breadth first through the sampled grid, or ignore the walls."""
+        del question
+        return {"exact": SEARCH, "loose": STRAIGHT}
+
+    def read(self, text: str, images: Sequence[Image.Image]) -> str:
+        """Take the number that was printed."""
+        del images
+        return last_line(text)
+
+
+def distances(is_free: NDArray[np.bool_], start: tuple[int, int]) -> NDArray[np.int64]:
+    """Give the steps from ``start`` to every cell ``(rows, columns)``; −1 where none leads."""
+    steps = np.full(is_free.shape, -1)
+    steps[start] = 0
+    frontier = np.zeros_like(is_free)
+    frontier[start] = True
+    count = 0
+    while frontier.any():
+        count += 1
+        spread = np.zeros_like(frontier)
+        spread[1:] |= frontier[:-1]
+        spread[:-1] |= frontier[1:]
+        spread[:, 1:] |= frontier[:, :-1]
+        spread[:, :-1] |= frontier[:, 1:]
+        frontier = spread & is_free & (steps < 0)
+        steps[frontier] = count
+    return steps
+
+
+def _choose(is_free: NDArray[np.bool_], rng: Generator) -> tuple[int, int] | None:
+    cells = np.argwhere(is_free)
+    if not len(cells):
+        return None
+    row, column = cells[int(rng.integers(len(cells)))]
+    return int(row), int(column)
+
+
+def _paint(
+    is_free: NDArray[np.bool_], start: tuple[int, int], goal: tuple[int, int]
+) -> Image.Image:
+    cells = np.where(is_free[..., None], np.array(PAPER), np.array(WALL)).astype(np.uint8)
+    cells[start] = COLOURS["green"]
+    cells[goal] = COLOURS["red"]
+    side = SIDE // len(cells)
+    picture = Image.new("RGB", (SIDE, SIDE), WALL)
+    picture.paste(Image.fromarray(np.kron(cells, np.ones((side, side, 1), np.uint8))), (0, 0))
+    return picture

@@ -1,0 +1,60 @@
+"""Real ink and real photographs, disjoint between train and test."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from typing import Literal
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from PIL import Image
+
+Split = Literal["train", "test"]
+
+
+@cache
+def _packed() -> dict[str, NDArray[np.uint8]]:
+    with files(__package__).joinpath("sources.npz").open("rb") as file, np.load(file) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def ink(split: Split, digit: int, rng: Generator) -> tuple[NDArray[np.uint8], int]:
+    """Draw a handwritten digit: its ink ``(8, 8)``, levels 0 to 16, and its source's index."""
+    packed = _packed()
+    index = int(rng.choice(np.flatnonzero(packed[f"{split}_digits"] == digit)))
+    return packed[f"{split}_ink"][index], index
+
+
+def photograph(split: Split, side: int, rng: Generator) -> tuple[Image.Image, int]:
+    """Draw a square window of a photograph, ``side`` pixels wide, and its source's index."""
+    photos = _packed()[f"{split}_photos"]
+    index = int(rng.integers(len(photos)))
+    width = int(rng.integers(110, photos.shape[1] + 1))
+    left, top = (int(rng.integers(photos.shape[1] - width + 1)) for _ in range(2))
+    window = Image.fromarray(photos[index]).crop((left, top, left + width, top + width))
+    if rng.integers(2):
+        window = window.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return window.resize((side, side), Image.Resampling.BICUBIC), index
+
+
+def nearest_digit(glyph: NDArray[np.float64]) -> int:
+    """Read a digit by its nearest neighbour among all packed ink.
+
+    Args:
+        glyph: Ink, ``(8, 8)``, on any scale.
+    """
+    packed = _packed()
+    samples = np.concatenate([packed["train_ink"], packed["test_ink"]]).reshape(-1, 64) / 16.0
+    digits = np.concatenate([packed["train_digits"], packed["test_digits"]])
+    scaled = glyph.reshape(-1) / max(float(glyph.max()), 1e-9)
+    return int(digits[((samples - scaled) ** 2).sum(1).argmin()])
+
+
+def nearest_dot_pattern(dots: NDArray[np.bool_]) -> int:
+    """Read a digit from which cells ``(8, 8)`` hold a dot (ink of level 8 or more)."""
+    packed = _packed()
+    ink_levels = np.concatenate([packed["train_ink"], packed["test_ink"]])
+    digits = np.concatenate([packed["train_digits"], packed["test_digits"]])
+    return int(digits[((ink_levels >= 8) != dots).sum((1, 2)).argmin()])

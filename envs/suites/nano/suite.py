@@ -1,0 +1,107 @@
+"""From index to task: the nano suite's order, ids and seeds."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from functools import cache
+from typing import Literal, cast
+
+import numpy as np
+
+from ...types import Band, Task
+from .family import Family
+from .measuring import Area, Bars, Count
+from .reading import Digit, Dots, Tag
+from .routes import Maze
+from .sources import Split
+
+VERSION = "1"
+"""Changes whenever the same seed would draw another item."""
+FAMILIES: dict[str, Family] = {
+    family.name: family for family in (Digit(), Tag(), Dots(), Count(), Bars(), Area(), Maze())
+}
+BANDS = tuple(Band)
+SIZES: dict[Split, int] = {"train": 1_000_000, "test": 2_000}
+
+
+class NanoSuite:
+    """A split of the nano suite; an index gives the same task on any machine.
+
+    Families and bands alternate, so that any run of 21 tasks holds each pair once.
+
+    Args:
+        split: ``train`` (a million tasks) or ``test`` (2,000), disjoint by seed and by source.
+    """
+
+    name = "nano"
+
+    def __init__(self, split: Literal["train", "test"] = "train") -> None:
+        if split not in SIZES:
+            raise ValueError(f"split must be one of {sorted(SIZES)}, got {split!r}")
+        self.split: Split = split
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Names of the families."""
+        return tuple(FAMILIES)
+
+    def __len__(self) -> int:
+        return SIZES[self.split]
+
+    def __getitem__(self, index: int) -> Task:
+        if not 0 <= index < len(self):
+            raise IndexError(f"nano/{self.split} holds tasks 0 to {len(self) - 1}, got {index}")
+        names = self.families
+        family = names[index % len(names)]
+        band = BANDS[index // len(names) % len(BANDS)]
+        return make_task(family, band, self.split, index)
+
+    def task(self, task_id: str) -> Task:
+        """Draw the task of an id such as ``nano/bars/test/hard/17``.
+
+        Raises:
+            KeyError: The id is not one of this split.
+        """
+        found = re.fullmatch(rf"nano/(\w+)/{self.split}/(\w+)/(\d+)", task_id)
+        if found is None or found[1] not in FAMILIES or found[2] not in set(BANDS):
+            raise KeyError(f"expected an id like 'nano/bars/{self.split}/hard/17', got {task_id!r}")
+        return make_task(found[1], Band(found[2]), self.split, int(found[3]))
+
+
+def make_task(family_name: str, band: Band, split: Split, seed: int) -> Task:
+    """Draw one task; the four arguments decide every pixel and the answer."""
+    family = FAMILIES[family_name]
+    stream = [zlib.crc32(family_name.encode()), BANDS.index(band), split == "test", seed]
+    drawn = family.draw(np.random.default_rng(stream), band, split)
+    return Task(
+        id=f"nano/{family_name}/{split}/{band}/{seed}",
+        suite="nano",
+        family=family_name,
+        split=split,
+        question=drawn.question,
+        images=(drawn.picture,),
+        answer=drawn.answer,
+        answer_kind=family.answer_kind,
+        choices=family.choices if family.answer_kind == "choice" else (),
+        difficulty=band,
+        provenance={"generator": f"nano {VERSION}", "seed": str(seed), **drawn.provenance},
+    )
+
+
+def family_of(question: str) -> Family | None:
+    """Give the family whose phrasing a question is; None when it is none's."""
+    for pattern, name in _patterns():
+        if pattern.fullmatch(question.strip()):
+            return FAMILIES[name]
+    return None
+
+
+@cache
+def _patterns() -> list[tuple[re.Pattern[str], str]]:
+    patterns: list[tuple[re.Pattern[str], str]] = []
+    for name, family in FAMILIES.items():
+        for phrasing in cast("tuple[str, ...]", family.phrasings):
+            text = re.escape(phrasing).replace(r"\{colour\}", r"(?:\w+)")
+            patterns.append((re.compile(text, re.IGNORECASE), name))
+    return patterns
