@@ -1,0 +1,90 @@
+"""Where everything that CodeDance keeps lies: one folder, ``CODEDANCE_DIR``.
+
+The variables that embedded MLflow and Prefect read are set here and nowhere else, before either
+is imported: their telemetry off, their homes inside the folder, their servers on 127.0.0.1.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+PREFECT_PORT = 14200
+MLFLOW_PORT = 15000
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The folder and the places in it."""
+
+    root: Path
+
+    @property
+    def store_url(self) -> str:
+        """The trajectory store; ``CODEDANCE_STORE_URL`` names another."""
+        return os.environ.get("CODEDANCE_STORE_URL") or f"sqlite:///{self.root / 'store.db'}"
+
+    @property
+    def images(self) -> Path:
+        """Content-addressed pictures."""
+        return self.root / "images"
+
+    @property
+    def stages(self) -> Path:
+        """A folder a stage run: its state, its checkpoint."""
+        return self.root / "stages"
+
+    @property
+    def reports(self) -> Path:
+        """A folder a pipeline run: its report."""
+        return self.root / "reports"
+
+    @property
+    def spool(self) -> Path:
+        """What MLflow has not been told yet."""
+        return self.root / "spool"
+
+    @property
+    def mlflow_uri(self) -> str:
+        """MLflow's tracking address."""
+        return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.root / 'mlflow.db'}"
+
+    @property
+    def mlflow_artifacts(self) -> Path:
+        """Where embedded MLflow keeps files."""
+        return self.root / "mlartifacts"
+
+    @property
+    def prefect(self) -> Path:
+        """Prefect's home: its database and results."""
+        return self.root / "prefect"
+
+
+def find_home(root: Path | str | None = None) -> Home:
+    """Give the folder (``root``, else ``CODEDANCE_DIR``, else ``.codedance``), made if missing."""
+    named = root or os.environ.get("CODEDANCE_DIR") or ".codedance"
+    home = Home(Path(named).expanduser().resolve())
+    home.root.mkdir(parents=True, exist_ok=True)
+    return home
+
+
+def prepare_environment(home: Home) -> None:
+    """Set what embedded MLflow and Prefect read at import; what the user has set stays."""
+    defaults = {
+        "CODEDANCE_DIR": str(home.root),
+        "DO_NOT_TRACK": "true",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_TRACKING_URI": home.mlflow_uri,
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "PREFECT_HOME": str(home.prefect),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_API_HOST": "127.0.0.1",
+        "PREFECT_SERVER_API_PORT": str(PREFECT_PORT),
+        "PREFECT_SERVER_UI_API_URL": f"http://127.0.0.1:{PREFECT_PORT}/api",
+        "PREFECT_LOGGING_LEVEL": "WARNING",
+        "PREFECT_CLI_PROMPT": "false",
+        "OMP_NUM_THREADS": str(max(1, os.cpu_count() or 1)),
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)

@@ -1,0 +1,160 @@
+"""The stages' parameters: what stands under ``presets`` in flows.yaml, checked field by field."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Count = Annotated[int, Field(ge=1)]
+PresetName = Literal["smoke", "quick", "full"]
+
+
+class StrictModel(BaseModel):
+    """Refuses keys that it does not know, so that a typo is never silently ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CurateSettings(StrictModel):
+    """Which train tasks are looked at, and what makes one worth keeping.
+
+    Attributes:
+        candidates: Train tasks to look at.
+        weak_samples: Samples of the weak policy a task; its pass rate is the difficulty.
+        strong_samples: Samples of the strong policy a task; none right means unsolvable.
+        easy_above: Pass rate from which a task is easy.
+        hard_below: Pass rate up to which a task is hard.
+        trivial_share: Largest share of the kept tasks that the weak policy always gets right.
+        easy_tool_share: Share of easy tasks shown with tools all the same (imperfect on purpose).
+        hard_direct_share: Share of the others shown without tools all the same.
+        near_duplicate_bits: Perceptual hashes this close (of 256 bits), with the same question
+            and answer, are duplicates.
+        max_turns: Turns that the policies get.
+    """
+
+    candidates: Count = 2000
+    weak_samples: Count = 4
+    strong_samples: Count = 1
+    easy_above: Share = 0.75
+    hard_below: Share = 0.25
+    trivial_share: Share = 0.25
+    easy_tool_share: Share = 0.5
+    hard_direct_share: Share = 0.2
+    near_duplicate_bits: Annotated[int, Field(ge=0, le=256)] = 0
+    max_turns: Count = 6
+
+
+class SFTSettings(StrictModel):
+    """Cold start: supervised learning on the curated demonstrations.
+
+    ``base`` is what training starts from: ``nano`` builds the embedded model from random weights;
+    a folder or hub id is loaded.
+    """
+
+    base: str = "nano"
+    steps: Count = 800
+    batch_size: Count = 32
+    learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
+    warmup_steps: Annotated[int, Field(ge=0)] = 20
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
+    max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
+    save_every: Count = 50
+
+
+class GRPOSettings(StrictModel):
+    """Reinforcement learning on the curated tasks; names as in TRL."""
+
+    steps: Count = 60
+    tasks_per_step: Count = 10
+    num_generations: Annotated[int, Field(ge=2)] = 8
+    learning_rate: Annotated[float, Field(gt=0.0)] = 5e-5
+    epsilon: Annotated[float, Field(gt=0.0)] = 0.2
+    epsilon_high: Annotated[float, Field(gt=0.0)] = 0.28
+    beta: Annotated[float, Field(ge=0.0)] = 0.0
+    loss_type: Literal["dapo", "grpo"] = "dapo"
+    scale_rewards: Literal["floor", "group", "none"] = "floor"
+    reward: Literal["outcome", "tool_bonus", "bat_sequence", "bat", "bat_paper"] = "bat"
+    temperature: Annotated[float, Field(gt=0.0)] = 1.0
+    max_turns: Count = 6
+    save_every: Count = 10
+
+
+class EvaluateSettings(StrictModel):
+    """Judging on the held-out split, greedy and sampled.
+
+    ``limit`` tasks are spread evenly over the split. ``traces`` trajectories a policy go to MLflow.
+    """
+
+    limit: Count = 500
+    samples: Count = 1
+    temperature: Annotated[float, Field(gt=0.0)] = 1.0
+    max_turns: Count = 6
+    batch_size: Count = 64
+    traces: Annotated[int, Field(ge=0)] = 12
+
+
+class Preset(StrictModel):
+    """Everything that a run of the pipeline depends on, but for its seed."""
+
+    suite: str = "nano"
+    max_new_tokens: Count = 160
+    curate: CurateSettings = CurateSettings()
+    sft: SFTSettings = SFTSettings()
+    grpo: GRPOSettings = GRPOSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+
+
+class WorkPool(StrictModel):
+    """Where a deployment's runs are queued."""
+
+    name: str
+    work_queue_name: str | None = None
+    job_variables: dict[str, Any] = Field(default_factory=dict[str, Any])
+
+
+class Schedule(StrictModel):
+    """When a deployment runs by itself: one of cron, interval (seconds), rrule."""
+
+    cron: str | None = None
+    interval: float | None = None
+    rrule: str | None = None
+    timezone: str | None = None
+    anchor_date: str | None = None
+    active: bool = True
+    slug: str | None = None
+    parameters: dict[str, Any] = Field(default_factory=dict[str, Any])
+
+
+class ConcurrencyLimit(StrictModel):
+    """How many runs of a deployment may be under way, and what happens to one too many."""
+
+    limit: Count
+    collision_strategy: Literal["ENQUEUE", "CANCEL_NEW"] = "ENQUEUE"
+
+
+class Deployment(StrictModel):
+    """One entry of Prefect's deployments list."""
+
+    name: str
+    entrypoint: str
+    description: str | None = None
+    version: str | None = None
+    tags: list[str] = Field(default_factory=list[str])
+    parameters: dict[str, Any] = Field(default_factory=dict[str, Any])
+    schedules: list[Schedule] = Field(default_factory=list[Schedule])
+    work_pool: WorkPool | None = None
+    concurrency_limit: Count | ConcurrencyLimit | None = None
+    pull: list[dict[str, Any]] | None = None
+    enforce_parameter_schema: bool = True
+
+
+class FlowsFile(StrictModel):
+    """The whole of flows.yaml."""
+
+    name: str | None = None
+    prefect_version: str | None = Field(default=None, alias="prefect-version")
+    pull: list[dict[str, Any]] | None = None
+    deployments: list[Deployment] = Field(default_factory=list[Deployment])
+    presets: dict[PresetName, Preset]

@@ -1,0 +1,186 @@
+"""Which stage run made what from what: the rows by which a command finds its inputs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from sqlalchemy import Engine, select, update
+
+from .database import transaction
+from .images import StoreError
+from .schema import LineageRow
+
+Status = Literal["running", "finished", "interrupted", "failed"]
+PIPELINE = "pipeline"
+
+
+@dataclass(frozen=True, slots=True)
+class StageRun:
+    """One run of a stage (or of the whole pipeline), as the lineage has it.
+
+    Attributes:
+        id: Readable and unique, such as ``sft-20261122-145501-3f2a``.
+        stage: ``pipeline``, ``curate``, ``sft``, ``grpo``, ``evaluate``, …
+        key: Digest of code version, parameters, seed and inputs: equal keys, equal work.
+        preset: Name of the preset.
+        status: ``running``, ``finished``, ``interrupted``, ``failed``.
+        parent: The pipeline run that it was first made for; None for a pipeline run.
+        inputs: Stage to the id of the stage run it read.
+        outputs: What it made: paths, counts, figures.
+        parameters: Everything it was told.
+        seed: Of every draw in it.
+        code_version: Digest of our source.
+        git_commit: None outside a checkout.
+        error: Why it failed; None otherwise.
+        started_at: In UTC.
+        ended_at: None while it runs.
+    """
+
+    id: str
+    stage: str
+    key: str
+    preset: str
+    status: str
+    parent: str | None
+    inputs: Mapping[str, Any]
+    outputs: Mapping[str, Any]
+    parameters: Mapping[str, Any]
+    seed: int
+    code_version: str
+    git_commit: str | None
+    error: str | None
+    started_at: datetime
+    ended_at: datetime | None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether its outputs can be used."""
+        return self.status == "finished"
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took; None while it runs."""
+        return None if self.ended_at is None else (self.ended_at - self.started_at).total_seconds()
+
+
+@dataclass(frozen=True, slots=True)
+class StageRequest:
+    """What a stage run would be: everything that decides its key."""
+
+    stage: str
+    preset: str
+    parameters: Mapping[str, Any]
+    inputs: Mapping[str, Any]
+    seed: int
+    code_version: str
+    git_commit: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Digest of everything that decides the result."""
+        content = [self.stage, self.parameters, self.inputs, self.seed, self.code_version]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+class Lineage:
+    """The lineage table."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def begin(self, request: StageRequest, *, parent: str | None = None) -> StageRun:
+        """Add a row for work that starts now."""
+        now = datetime.now(UTC).replace(tzinfo=None)
+        name = request.preset if request.stage == PIPELINE else request.stage
+        row = LineageRow(
+            id=f"{name}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
+            stage=request.stage,
+            key=request.key,
+            preset=request.preset,
+            status="running",
+            parent=parent,
+            inputs=dict(request.inputs),
+            outputs={},
+            parameters=dict(request.parameters),
+            seed=request.seed,
+            code_version=request.code_version,
+            git_commit=request.git_commit,
+            error=None,
+            started_at=now,
+            ended_at=None,
+        )
+        with transaction(self._engine) as session:
+            session.add(row)
+            session.flush()
+            return _read(row)
+
+    def mark(
+        self,
+        run_id: str,
+        status: Status,
+        *,
+        outputs: Mapping[str, Any] | None = None,
+        error: str | None = None,
+    ) -> None:
+        """Say how a run stands; ``outputs`` of None leaves them as they are."""
+        now = datetime.now(UTC).replace(tzinfo=None)
+        values: dict[str, Any] = {"status": status, "error": error}
+        values["ended_at"] = None if status == "running" else now
+        if outputs is not None:
+            values["outputs"] = dict(outputs)
+        with transaction(self._engine) as session:
+            session.execute(update(LineageRow).where(LineageRow.id == run_id).values(**values))
+
+    def get(self, run_id: str) -> StageRun:
+        """Give a run by its id, by an unambiguous beginning of it, or ``latest`` pipeline run.
+
+        Raises:
+            StoreError: There is none, or more than one.
+        """
+        if run_id == "latest":
+            newest = self.find(stage=PIPELINE)
+            if not newest:
+                raise StoreError("there is no run yet; `codedance run` makes one")
+            return newest[0]
+        with transaction(self._engine) as session:
+            query = select(LineageRow).where(LineageRow.id.startswith(run_id, autoescape=True))
+            rows = [_read(row) for row in session.scalars(query)]
+        exact = [row for row in rows if row.id == run_id]
+        if len(exact or rows) != 1:
+            found = ", ".join(row.id for row in rows) or "none"
+            raise StoreError(f"no single run is called {run_id!r}; found: {found}")
+        return (exact or rows)[0]
+
+    def find(self, **columns: str) -> list[StageRun]:
+        """Give the runs whose columns have these values, newest first."""
+        query = select(LineageRow).order_by(LineageRow.started_at.desc(), LineageRow.id.desc())
+        for name, value in columns.items():
+            query = query.where(getattr(LineageRow, name) == value)
+        with transaction(self._engine) as session:
+            return [_read(row) for row in session.scalars(query)]
+
+
+def _read(row: LineageRow) -> StageRun:
+    return StageRun(
+        id=row.id,
+        stage=row.stage,
+        key=row.key,
+        preset=row.preset,
+        status=row.status,
+        parent=row.parent,
+        inputs=row.inputs,
+        outputs=row.outputs,
+        parameters=row.parameters,
+        seed=row.seed,
+        code_version=row.code_version,
+        git_commit=row.git_commit,
+        error=row.error,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+    )

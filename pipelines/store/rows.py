@@ -1,0 +1,235 @@
+r"""Tasks and trajectories as rows, and back: a round trip changes nothing.
+
+Text a model wrote may hold lone surrogates or NUL, which no database takes: they are written as
+escapes (``\udc80``, ``\x00``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from PIL import Image
+
+from ...envs.types import (
+    Action,
+    AnswerKind,
+    Band,
+    Ending,
+    Message,
+    Task,
+    Tokens,
+    Trajectory,
+    Turn,
+)
+from ...sandbox import Execution, Outcome
+from .schema import ExecutionRow, TaskRow, TrajectoryRow, TurnRow
+
+Row = dict[str, Any]
+PutImage = Callable[[Image.Image], str]
+GetImage = Callable[[str], Image.Image]
+
+
+@dataclass(frozen=True, slots=True)
+class TrajectoryRows:
+    """The rows of one trajectory, its own id not given yet."""
+
+    trajectory: Row
+    turns: list[Row]
+    executions: list[Row]
+    scores: Mapping[str, float | None]
+
+
+def _clean(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\x00")
+
+
+def _clean_or_none(text: str | None) -> str | None:
+    return None if text is None else _clean(text)
+
+
+def task_row(task: Task, put: PutImage) -> Row:
+    """Give a task's row; its key is the digest of what the policy sees and how it is graded."""
+    content: Row = {
+        "task_id": _clean(task.id),
+        "suite": _clean(task.suite),
+        "family": _clean(task.family),
+        "split": task.split,
+        "question": _clean(task.question),
+        "images": [put(image) for image in task.images],
+        "answer": _clean(task.answer),
+        "answer_kind": str(task.answer_kind),
+        "tolerance": task.tolerance,
+        "choices": [_clean(choice) for choice in task.choices],
+        "needs_picture": task.needs_picture,
+    }
+    key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    extra = {"difficulty": str(task.difficulty), "provenance": dict(task.provenance)}
+    return {"key": key, **content, **extra}
+
+
+def read_task(row: TaskRow, get: GetImage, *, with_images: bool = True) -> Task:
+    """Make the task again, without its pictures if they are not needed."""
+    images = tuple(get(digest) for digest in row.images) if with_images else ()
+    return Task(
+        id=row.task_id,
+        suite=row.suite,
+        family=row.family,
+        split="train" if row.split == "train" else "test",
+        question=row.question,
+        images=images,
+        answer=row.answer,
+        answer_kind=AnswerKind(row.answer_kind),
+        tolerance=row.tolerance,
+        choices=tuple(row.choices),
+        difficulty=Band(row.difficulty),
+        needs_picture=row.needs_picture,
+        provenance=row.provenance,
+    )
+
+
+def trajectory_rows(trajectory: Trajectory, put: PutImage) -> TrajectoryRows:
+    """Take a trajectory apart."""
+    tool_turns = trajectory.tool_turns
+    head: Row = {
+        "policy_id": trajectory.policy_id,
+        "seed": trajectory.seed,
+        "opening": [_message_row(message, put) for message in trajectory.opening],
+        "ending": str(trajectory.ending),
+        "accuracy": trajectory.accuracy,
+        "answer": _clean_or_none(trajectory.answer),
+        "pass_rate": trajectory.pass_rate,
+        "tool_calls": len(tool_turns),
+        "tool_successes": sum(not turn.has_failed for turn in tool_turns),
+        "tokens": None if trajectory.tokens is None else pack_tokens(trajectory.tokens),
+    }
+    turns = [_turn_row(n, turn, put) for n, turn in enumerate(trajectory.turns)]
+    executions = [
+        _execution_row(n, turn.execution, put)
+        for n, turn in enumerate(trajectory.turns)
+        if turn.execution is not None
+    ]
+    return TrajectoryRows(head, turns, executions, dict(trajectory.reward_terms))
+
+
+def read_trajectory(
+    row: TrajectoryRow,
+    task: TaskRow,
+    turns: list[TurnRow],
+    executions: Mapping[int, ExecutionRow],
+    scores: Mapping[str, float | None],
+    get: GetImage,
+) -> Trajectory:
+    """Put a trajectory together again."""
+    return Trajectory(
+        task_id=task.task_id,
+        policy_id=row.policy_id,
+        seed=row.seed,
+        opening=tuple(_read_message(message, get) for message in row.opening),
+        turns=tuple(_read_turn(turn, executions.get(turn.number), get) for turn in turns),
+        ending=Ending(row.ending),
+        accuracy=row.accuracy,
+        answer=row.answer,
+        reward_terms=dict(scores),
+        tokens=None if row.tokens is None else unpack_tokens(row.tokens),
+        needs_picture=task.needs_picture,
+        pass_rate=row.pass_rate,
+    )
+
+
+def pack_tokens(tokens: Tokens) -> bytes:
+    """Pack token ids, log-probabilities (as float32) and turn numbers, compressed."""
+    size = len(tokens.ids)
+    head = np.asarray([size, tokens.images], "<i8").tobytes()
+    body = (
+        np.asarray(tokens.ids, "<i4").tobytes()
+        + np.asarray(tokens.turn_of, "<i2").tobytes()
+        + np.asarray(tokens.log_probabilities, "<f4").tobytes()
+    )
+    return head + zlib.compress(body, 1)
+
+
+def unpack_tokens(data: bytes) -> Tokens:
+    """Undo `pack_tokens`."""
+    size, images = (int(n) for n in np.frombuffer(data[:16], "<i8"))
+    body = zlib.decompress(data[16:])
+    ids = np.frombuffer(body[: 4 * size], "<i4")
+    turn_of = np.frombuffer(body[4 * size : 6 * size], "<i2")
+    logs = np.frombuffer(body[6 * size :], "<f4")
+    return Tokens(
+        ids=tuple(ids.tolist()),
+        log_probabilities=tuple(logs.tolist()),
+        turn_of=tuple(turn_of.tolist()),
+        images=images,
+    )
+
+
+def _message_row(message: Message, put: PutImage) -> Row:
+    parts = [
+        {"text": _clean(part)} if isinstance(part, str) else {"image": put(part)}
+        for part in message.parts
+    ]
+    return {"role": message.role, "parts": parts}
+
+
+def _read_message(row: Row, get: GetImage) -> Message:
+    parts = cast("list[dict[str, str]]", row["parts"])
+    return Message(
+        role=row["role"],
+        parts=tuple(part["text"] if "text" in part else get(part["image"]) for part in parts),
+    )
+
+
+def _turn_row(number: int, turn: Turn, put: PutImage) -> Row:
+    return {
+        "number": number,
+        "text": _clean(turn.text),
+        "action": turn.action.kind,
+        "content": _clean(turn.action.content),
+        "format_fault": _clean_or_none(turn.action.format_fault),
+        "reply": None if turn.reply is None else _message_row(turn.reply, put),
+        "has_evidence": turn.has_evidence,
+    }
+
+
+def _read_turn(row: TurnRow, execution: ExecutionRow | None, get: GetImage) -> Turn:
+    kind = row.action
+    if kind not in ("code", "answer", "malformed"):
+        raise ValueError(f"a stored turn has the unknown action {kind!r}")
+    return Turn(
+        text=row.text,
+        action=Action(kind, row.content, row.format_fault),
+        execution=None if execution is None else _read_execution(execution, get),
+        reply=None if row.reply is None else _read_message(row.reply, get),
+        has_evidence=row.has_evidence,
+    )
+
+
+def _execution_row(number: int, execution: Execution, put: PutImage) -> Row:
+    return {
+        "number": number,
+        "outcome": str(execution.outcome),
+        "stdout": _clean(execution.stdout),
+        "stderr": _clean(execution.stderr),
+        "error": _clean_or_none(execution.error),
+        "images": [put(image) for image in execution.images],
+        "wall_seconds": execution.wall_seconds,
+        "cpu_seconds": execution.cpu_seconds,
+    }
+
+
+def _read_execution(row: ExecutionRow, get: GetImage) -> Execution:
+    return Execution(
+        outcome=Outcome(row.outcome),
+        stdout=row.stdout,
+        stderr=row.stderr,
+        error=row.error,
+        images=tuple(get(digest) for digest in row.images),
+        wall_seconds=row.wall_seconds,
+        cpu_seconds=row.cpu_seconds,
+    )

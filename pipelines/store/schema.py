@@ -1,0 +1,159 @@
+"""The store's tables. Rows hold digests of pictures; the pictures themselves are files."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Float,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    String,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Base(DeclarativeBase):
+    """Collects the tables; Alembic compares it with the database."""
+
+    type_annotation_map = {dict[str, Any]: JSON, list[Any]: JSON, str: Text}  # noqa: RUF012
+
+
+class LineageRow(Base):
+    """Which stage run made what from what. A pipeline run is a row too, its stages' parent."""
+
+    __tablename__ = "lineage"
+
+    id: Mapped[str] = mapped_column(String(80), primary_key=True)
+    stage: Mapped[str] = mapped_column(String(20), index=True)
+    key: Mapped[str] = mapped_column(String(64), index=True)
+    preset: Mapped[str] = mapped_column(String(80))
+    status: Mapped[str] = mapped_column(String(20))
+    parent: Mapped[str | None] = mapped_column(String(80), index=True)
+    inputs: Mapped[dict[str, Any]]
+    outputs: Mapped[dict[str, Any]]
+    parameters: Mapped[dict[str, Any]]
+    seed: Mapped[int] = mapped_column(BigInteger)
+    code_version: Mapped[str] = mapped_column(String(64))
+    git_commit: Mapped[str | None] = mapped_column(String(64))
+    error: Mapped[str | None]
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+
+
+class TaskRow(Base):
+    """A task as it was asked; ``key`` is the digest of everything that decides its grading."""
+
+    __tablename__ = "tasks"
+
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    task_id: Mapped[str] = mapped_column(index=True)
+    suite: Mapped[str]
+    family: Mapped[str] = mapped_column(String(80), index=True)
+    split: Mapped[str] = mapped_column(String(10))
+    question: Mapped[str]
+    images: Mapped[list[Any]]
+    answer: Mapped[str]
+    answer_kind: Mapped[str] = mapped_column(String(20))
+    tolerance: Mapped[float]
+    choices: Mapped[list[Any]]
+    difficulty: Mapped[str] = mapped_column(String(10))
+    needs_picture: Mapped[bool]
+    provenance: Mapped[dict[str, Any]]
+
+
+class TrajectoryRow(Base):
+    """One episode. ``phase`` says within its stage run who acted and how (``grpo/greedy``)."""
+
+    __tablename__ = "trajectories"
+    __table_args__ = (
+        UniqueConstraint("stage_run", "phase", "step", "task_key", "sample"),
+        Index("ix_trajectories_task", "task_key"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    stage_run: Mapped[str] = mapped_column(ForeignKey("lineage.id"))
+    phase: Mapped[str] = mapped_column(String(80))
+    step: Mapped[int]
+    sample: Mapped[int]
+    task_key: Mapped[str] = mapped_column(ForeignKey("tasks.key"))
+    policy_id: Mapped[str]
+    seed: Mapped[int] = mapped_column(BigInteger)
+    opening: Mapped[list[Any]]
+    ending: Mapped[str] = mapped_column(String(20))
+    accuracy: Mapped[float | None]
+    answer: Mapped[str | None]
+    pass_rate: Mapped[float | None]
+    tool_calls: Mapped[int]
+    tool_successes: Mapped[int]
+    tokens: Mapped[bytes | None] = mapped_column(LargeBinary)
+
+
+class TurnRow(Base):
+    """One exchange of an episode."""
+
+    __tablename__ = "turns"
+
+    trajectory: Mapped[int] = mapped_column(
+        ForeignKey("trajectories.id", ondelete="CASCADE"), primary_key=True
+    )
+    number: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str]
+    action: Mapped[str] = mapped_column(String(10))
+    content: Mapped[str]
+    format_fault: Mapped[str | None]
+    reply: Mapped[dict[str, Any] | None]
+    has_evidence: Mapped[bool | None]
+
+
+class ExecutionRow(Base):
+    """What the sandbox recorded of a turn's code."""
+
+    __tablename__ = "executions"
+
+    trajectory: Mapped[int] = mapped_column(
+        ForeignKey("trajectories.id", ondelete="CASCADE"), primary_key=True
+    )
+    number: Mapped[int] = mapped_column(primary_key=True)
+    outcome: Mapped[str] = mapped_column(String(10))
+    stdout: Mapped[str]
+    stderr: Mapped[str]
+    error: Mapped[str | None]
+    images: Mapped[list[Any]]
+    wall_seconds: Mapped[float]
+    cpu_seconds: Mapped[float]
+
+
+class ScoreRow(Base):
+    """A reward term of a trajectory, and who gave it (``original``, or a rescoring's id)."""
+
+    __tablename__ = "scores"
+
+    trajectory: Mapped[int] = mapped_column(
+        ForeignKey("trajectories.id", ondelete="CASCADE"), primary_key=True
+    )
+    scoring: Mapped[str] = mapped_column(String(80), primary_key=True)
+    term: Mapped[str] = mapped_column(String(40), primary_key=True)
+    value: Mapped[float | None] = mapped_column(Float)
+
+
+class CurationRow(Base):
+    """Why a candidate task was kept or dropped, and what it is shown with."""
+
+    __tablename__ = "curation"
+
+    stage_run: Mapped[str] = mapped_column(ForeignKey("lineage.id"), primary_key=True)
+    task_key: Mapped[str] = mapped_column(ForeignKey("tasks.key"), primary_key=True)
+    position: Mapped[int]
+    is_kept: Mapped[bool]
+    reason: Mapped[str]
+    band: Mapped[str] = mapped_column(String(10))
+    weak_rate: Mapped[float | None]
+    strong_rate: Mapped[float | None]
+    demonstration: Mapped[str | None] = mapped_column(String(80))
