@@ -1,5 +1,6 @@
 """Runs model-written code behind walls: sessions, limits, backends."""
 
+from .opening import open_sandbox
 from .types import (
     DEFAULT_LIBRARIES,
     Execution,
@@ -20,4 +21,5 @@ __all__ = [
     "SandboxError",
     "Session",
     "SessionState",
+    "open_sandbox",
 ]

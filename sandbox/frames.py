@@ -1,0 +1,148 @@
+"""Decodes what a session sends: every length, type and size is checked before it is believed.
+
+Model code shares its process with the worker, so a frame may be anything. Nothing here raises but
+`FrameError`, allocates more than the limits allow, or decodes an image format.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import msgpack
+
+from .types import Limits, Outcome
+from .worker.framing import LENGTHS
+
+_NOTE_CHARACTERS = 200  # room for "[… more characters were cut]"
+_ERROR_CHARACTERS = 1_000
+_WORKER_OUTCOMES = {
+    "ok": Outcome.OK,
+    "error": Outcome.ERROR,
+    "timeout": Outcome.TIMEOUT,
+    "memory": Outcome.MEMORY,
+}
+
+
+class FrameError(ValueError):
+    """A session sent what the protocol does not allow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A frame's header, checked; ``sizes`` are the pictures whose pixels follow."""
+
+    turn: int
+    outcome: Outcome
+    stdout: str
+    stderr: str
+    error: str | None
+    sizes: tuple[tuple[int, int], ...]
+
+    @property
+    def blob_bytes(self) -> int:
+        """Length of the pixels that follow."""
+        return sum(width * height * 3 for width, height in self.sizes)
+
+
+def encode_block(turn: int, code: str, wall_seconds: float, cpu_seconds: float) -> bytes:
+    """Frame a block of code for the worker; any text will do, lone surrogates too."""
+    source = code.encode("utf-8", "surrogatepass")
+    header = cast(bytes, msgpack.packb([turn, source, wall_seconds, cpu_seconds]))
+    return LENGTHS.pack(len(header), 0) + header
+
+
+def decode_lengths(prefix: bytes, limits: Limits) -> tuple[int, int]:
+    """Read header and blob length of a frame.
+
+    Raises:
+        FrameError: Longer than anything within the limits.
+    """
+    header_bytes, blob_bytes = LENGTHS.unpack(prefix)
+    most = 4096 + 2 * 4 * (limits.output_characters + _NOTE_CHARACTERS) + 4 * _ERROR_CHARACTERS
+    most += 16 * limits.images
+    if header_bytes > most or blob_bytes > limits.image_pixels * 3:
+        raise FrameError(f"frame of {header_bytes} + {blob_bytes} bytes is over the limits")
+    return header_bytes, blob_bytes
+
+
+def decode_message(header: bytes, limits: Limits) -> list[Any]:
+    """Unpack a header into a list of plain values, no map, bytes or extension among them.
+
+    Raises:
+        FrameError: It is not one msgpack list.
+    """
+    try:
+        message = msgpack.unpackb(
+            header,
+            unicode_errors="replace",
+            max_array_len=max(16, limits.images),
+            max_map_len=0,
+            max_bin_len=0,
+            max_ext_len=0,
+        )
+    except (ValueError, TypeError, OverflowError, RecursionError, MemoryError) as error:
+        raise FrameError(f"not msgpack: {type(error).__name__}") from error
+    except msgpack.UnpackException as error:
+        raise FrameError("not msgpack") from error
+    if not isinstance(message, list):
+        raise FrameError(f"expected a list, got {type(message).__name__}")
+    return cast("list[Any]", message)
+
+
+def decode_reply(header: bytes, blob_bytes: int, limits: Limits) -> Reply:
+    """Check a reply's header against the limits and the length of its blob.
+
+    Raises:
+        FrameError: Any part has another type, size or sum than the protocol says.
+    """
+    message = decode_message(header, limits)
+    if len(message) != 6:
+        raise FrameError(f"expected 6 fields, got {len(message)}")
+    turn, outcome, stdout, stderr, error, sizes = message
+    if type(turn) is not int:
+        raise FrameError("turn is no integer")
+    if not isinstance(outcome, str) or outcome not in _WORKER_OUTCOMES:
+        raise FrameError("no such outcome")
+    most = limits.output_characters + _NOTE_CHARACTERS
+    reply = Reply(
+        turn=turn,
+        outcome=_WORKER_OUTCOMES[outcome],
+        stdout=_text(stdout, most),
+        stderr=_text(stderr, most),
+        error=None if error is None else _text(error, _ERROR_CHARACTERS),
+        sizes=_sizes(sizes, limits),
+    )
+    if (reply.error is None) != (reply.outcome is Outcome.OK):
+        raise FrameError("an error and its outcome disagree")
+    if reply.blob_bytes != blob_bytes:
+        raise FrameError(f"sizes say {reply.blob_bytes} bytes of pixels, {blob_bytes} follow")
+    return reply
+
+
+def _text(value: object, most: int) -> str:
+    if not isinstance(value, str) or len(value) > most:
+        raise FrameError("a text is missing or too long")
+    return value
+
+
+def _sizes(value: object, limits: Limits) -> tuple[tuple[int, int], ...]:
+    if not isinstance(value, list):
+        raise FrameError("picture sizes are no list")
+    items = cast("list[object]", value)
+    if len(items) > limits.images:
+        raise FrameError("too many pictures")
+    sizes = tuple(_size(item) for item in items)
+    if sum(width * height for width, height in sizes) > limits.image_pixels:
+        raise FrameError("too many pixels")
+    return sizes
+
+
+def _size(value: object) -> tuple[int, int]:
+    if isinstance(value, list):
+        pair = cast("list[object]", value)
+        if len(pair) == 2 and type(pair[0]) is int and type(pair[1]) is int:
+            width, height = pair[0], pair[1]
+            if width > 0 and height > 0:
+                return width, height
+    raise FrameError("a picture's size must be two positive integers")

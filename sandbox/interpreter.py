@@ -1,0 +1,59 @@
+"""Finds out what a Python interpreter can import, by asking it."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+
+from .types import SandboxError
+
+_QUESTION = """
+import json, sys
+print(json.dumps([sys.version_info[:2], sys.base_prefix, [p for p in sys.path if p]]))
+"""
+_LIBRARY_FOLDERS = ("site-packages", "dist-packages", "lib-dynload")
+
+
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    """An interpreter for the worker.
+
+    Attributes:
+        executable: Path of the interpreter.
+        base_prefix: Where its standard library lives (a virtual environment's base).
+        paths: Folders that it imports from: standard library and installed packages only.
+    """
+
+    executable: str
+    base_prefix: str
+    paths: tuple[str, ...]
+
+
+@functools.lru_cache(maxsize=8)
+def ask_interpreter(executable: str) -> Interpreter:
+    """Run ``executable`` once and learn its import paths.
+
+    Folders that a ``.pth`` file or the current folder adds are left out: a project's own folder
+    may hold the answers.
+
+    Raises:
+        SandboxError: It does not run, or is older than Python 3.9.
+    """
+    command = [executable, "-E", "-c", _QUESTION]
+    try:
+        answer = subprocess.run(command, capture_output=True, cwd="/", timeout=60, check=True)
+        version, base_prefix, paths = json.loads(answer.stdout)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        raise SandboxError(f"python={executable!r} cannot be run as the worker: {error}") from error
+    if tuple(version) < (3, 9):
+        raise SandboxError(f"the worker needs Python 3.9 or later, {executable!r} is {version}")
+    standard = os.path.join(base_prefix, "")
+    kept = [path for path in paths if _is_library(path, standard) and os.path.exists(path)]
+    return Interpreter(executable, base_prefix, tuple(kept))
+
+
+def _is_library(path: str, standard: str) -> bool:
+    return path.startswith(standard) or os.path.basename(path) in _LIBRARY_FOLDERS

@@ -1,0 +1,146 @@
+"""The embedded backend: one zygote beside the trainer, a forked session an episode."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from PIL import Image
+
+from .pictures import InputPicture, PicturePool, read_pictures
+from .process import SessionProcess
+from .session import ReplayingSession, SessionHome
+from .turn_gate import TurnGate
+from .types import SandboxError, Session, SessionState
+from .zygote import Zygote, ZygoteDied, ZygotePlan
+
+_MOST_PICTURES = 64
+_TIERS = ("none", "confined", "full")
+
+
+class LocalSandbox:
+    """Sessions forked from a zygote on this machine; safe to share between threads.
+
+    Args:
+        plan: What the zygote is told.
+        floor: Weakest tier to accept: ``confined`` or ``full``; ``none`` for no walls.
+
+    Raises:
+        SandboxError: The zygote does not start, or the machine offers less than the floor.
+    """
+
+    def __init__(self, plan: ZygotePlan, *, floor: str) -> None:
+        self._plan = plan
+        self._pool = PicturePool()
+        self._gate = TurnGate(len(os.sched_getaffinity(0)))
+        self._lock = threading.Lock()
+        self._sessions: set[ReplayingSession] = set()
+        self._is_closed = False
+        self._zygote = Zygote(plan)
+        if _TIERS.index(self._zygote.tier) < _TIERS.index(floor):
+            self._zygote.close()
+            raise SandboxError(
+                f"this machine offers the tier {self._zygote.tier!r} ({self._zygote.walls}), below "
+                f"the floor {floor!r}; allow unprivileged user namespaces, or lower the floor"
+            )
+
+    @property
+    def tier(self) -> str:
+        """Which walls stand, in words."""
+        return f"{self._zygote.tier}: {self._zygote.walls}"
+
+    @property
+    def process_id(self) -> int:
+        """Process id of the zygote's outermost process."""
+        return self._zygote.process_id
+
+    def session(self, images: Sequence[Image.Image] = (), *, seed: int = 0) -> Session:
+        """Open a session that sees ``images`` as ``input_image`` and ``input_images``.
+
+        Raises:
+            ValueError: More than 64 pictures.
+            SandboxError: The sandbox is closed or cannot fork.
+        """
+        pictures = read_pictures(images)
+        digests = tuple(picture.digest for picture in pictures)
+        return self._open(pictures, SessionState(seed=seed, image_digests=digests))
+
+    def restore(self, state: SessionState, images: Sequence[Image.Image] = ()) -> Session:
+        """Open a session at ``state``; its blocks run again before its next one, digests checked.
+
+        Raises:
+            ValueError: ``images`` are not those of the state.
+            SandboxError: The sandbox is closed or cannot fork.
+        """
+        pictures = read_pictures(images)
+        if tuple(picture.digest for picture in pictures) != state.image_digests:
+            raise ValueError(
+                f"restore needs the {len(state.image_digests)} pictures that the state was taken "
+                f"with, got {len(pictures)} others; pass the images of the original session"
+            )
+        return self._open(pictures, state)
+
+    def close(self) -> None:
+        """End every session and the worker; a second call does nothing."""
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            sessions = list(self._sessions)
+        self._zygote.close()
+        for session in sessions:
+            session.close()
+        self._pool.close()
+
+    def _open(self, pictures: tuple[InputPicture, ...], state: SessionState) -> Session:
+        if len(pictures) > _MOST_PICTURES:
+            raise ValueError(f"a session takes at most 64 pictures, got {len(pictures)}")
+
+        def open_process() -> SessionProcess:
+            return self._open_process(pictures, state.seed)
+
+        home = SessionHome(open_process, self._is_zygote_alive, self._gate, self._sessions.discard)
+        session = ReplayingSession(home, state)
+        session.start()
+        with self._lock:
+            self._sessions.add(session)
+        return session
+
+    def _open_process(self, pictures: tuple[InputPicture, ...], seed: int) -> SessionProcess:
+        descriptors = [self._pool.descriptor(picture) for picture in pictures]
+        sizes = [picture.size for picture in pictures]
+        try:
+            handles = self._living_zygote().open_session(seed, sizes, descriptors)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        return SessionProcess(handles, self._plan.limits)
+
+    def _is_zygote_alive(self) -> bool:
+        return self._zygote.is_alive
+
+    def _living_zygote(self) -> Zygote:
+        """Give the zygote, or a new one if it died."""
+        with self._lock:
+            if self._is_closed:
+                raise SandboxError("this sandbox is closed")
+            if not self._zygote.is_alive:
+                with contextlib.suppress(ZygoteDied):
+                    self._zygote.close()
+                self._zygote = Zygote(self._plan)
+            return self._zygote
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,62 @@
+"""Opens a sandbox by the name of its backend."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from .types import DEFAULT_LIBRARIES, Limits, Sandbox, SandboxError
+
+_BACKENDS = ("local", "unsafe-subprocess")
+_FLOORS = ("confined", "full")
+
+
+def open_sandbox(
+    backend: str = "local",
+    *,
+    limits: Limits | None = None,
+    python: str | None = None,
+    libraries: Sequence[str] = DEFAULT_LIBRARIES,
+    floor: str | None = None,
+) -> Sandbox:
+    """Open a place where model code runs; close it, or use it as a context.
+
+    Args:
+        backend: ``local`` (walls by the kernel, no daemon, no root) or ``unsafe-subprocess`` (the
+            same worker with no walls, for debugging code that you wrote yourself).
+        limits: Bounds of each session; None for the defaults.
+        python: Interpreter of the worker; None for this one.
+        libraries: Modules that the zygote imports once; others load when code imports them.
+        floor: Weakest tier to accept: ``full`` (namespaces, private file system and the rest) or
+            ``confined``, the default (system calls, file access and resources only).
+
+    Raises:
+        ValueError: No such backend or floor, or limits that it cannot keep.
+        SandboxError: This machine cannot run the backend, or not above the floor.
+    """
+    if backend not in _BACKENDS:
+        raise ValueError(f"no backend {backend!r}; there are {', '.join(map(repr, _BACKENDS))}")
+    if floor is not None and floor not in _FLOORS:
+        raise ValueError(f"no floor {floor!r}; there are {', '.join(map(repr, _FLOORS))}")
+    limits = limits or Limits()
+    if limits.processes != 1:
+        raise ValueError(
+            f"a session of backend {backend!r} is one process, got Limits.processes="
+            f"{limits.processes}; use threads, or leave it at 1"
+        )
+    if not sys.platform.startswith("linux"):
+        raise SandboxError(
+            f"backend {backend!r} needs Linux, this is {sys.platform}; run codedance in Docker"
+        )
+    from .interpreter import ask_interpreter
+    from .local import LocalSandbox
+    from .zygote import ZygotePlan
+
+    is_unsafe = backend == "unsafe-subprocess"
+    plan = ZygotePlan(
+        interpreter=ask_interpreter(python or sys.executable),
+        libraries=tuple(libraries),
+        limits=limits,
+        walls="none" if is_unsafe else "auto",
+    )
+    return LocalSandbox(plan, floor="none" if is_unsafe else floor or "confined")

@@ -1,0 +1,195 @@
+"""One session's process as the host sees it: send a block, wait within its limits, kill it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import time
+from pathlib import Path
+
+from PIL import Image
+
+from .frames import FrameError, Reply, decode_lengths, decode_message, decode_reply, encode_block
+from .types import Execution, Limits, Outcome, SandboxError
+from .worker.framing import LENGTHS
+from .zygote import SessionHandles
+
+_START_SECONDS = 60.0
+_GRACE_SECONDS = 1.0  # from the soft time-out inside to the kill from outside
+_SLICE_SECONDS = 1.0  # how often a running block's processor time is looked at, at least
+_NEWS = select.POLLIN | select.POLLHUP | select.POLLERR
+
+
+class ProcessDied(Exception):  # noqa: N818 - an event, judged by the caller
+    """The process ended, or broke the protocol and counts as ended."""
+
+
+class _Overrun(Exception):  # noqa: N818 - an event within this file
+    """A block went on past the soft time-out and its grace."""
+
+
+class SessionProcess:
+    """A running session; not thread-safe, its session holds a lock.
+
+    Args:
+        handles: What the zygote gave.
+        limits: Bounds on time and on what comes back.
+    """
+
+    def __init__(self, handles: SessionHandles, limits: Limits) -> None:
+        self._connection = handles.connection
+        self._connection.setblocking(False)
+        self._process_fd = handles.process_fd
+        self._limits = limits
+        self._clock = _cpu_clock(handles.process_fd)
+        self._cpu_deadline = float("inf")
+        self._turn = 0
+        self._poller = select.poll()
+        self._poller.register(self._connection, _NEWS)
+        self._is_ready = False
+
+    def run(self, code: str, *, slack: float = 1.0) -> Execution:
+        """Run a block and judge how it ended; time limits are multiplied by ``slack``.
+
+        Raises:
+            ProcessDied: It ended before its reply, or what it sent was no reply.
+            SandboxError: Its walls do not stand; nothing ran.
+        """
+        self._await_ready()
+        self._turn += 1
+        wall_seconds = self._limits.wall_seconds * slack
+        cpu_seconds = self._limits.cpu_seconds * slack
+        started, cpu_started = time.monotonic(), self._cpu_seconds()
+        deadline = started + wall_seconds + _GRACE_SECONDS
+        self._cpu_deadline = cpu_started + cpu_seconds + _GRACE_SECONDS
+        try:
+            self._send(encode_block(self._turn, code, wall_seconds, cpu_seconds), deadline)
+            reply, pixels = self._receive_reply(deadline)
+        except _Overrun:
+            return self._killed_for_time(started, cpu_started)
+        except (OSError, FrameError) as error:
+            raise ProcessDied(str(error)) from error
+        return Execution(
+            outcome=reply.outcome,
+            stdout=reply.stdout,
+            stderr=reply.stderr,
+            error=reply.error,
+            images=_cut_pictures(reply.sizes, pixels),
+            wall_seconds=time.monotonic() - started,
+            cpu_seconds=max(0.0, self._cpu_seconds() - cpu_started),
+        )
+
+    def kill(self) -> None:
+        """End the process at once; a second call does nothing."""
+        if self._process_fd < 0:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._process_fd, signal.SIGKILL)
+        os.close(self._process_fd)
+        self._process_fd = -1
+        self._connection.close()
+
+    def _await_ready(self) -> None:
+        if self._is_ready:
+            return
+        try:
+            header, _ = self._receive_header(time.monotonic() + _START_SECONDS)
+            message = decode_message(header, self._limits)
+        except (OSError, FrameError, _Overrun) as error:
+            raise ProcessDied(f"died while starting: {error}") from error
+        if message[:1] != ["ready"]:
+            raise SandboxError(f"a session's walls could not be built: {message[1:]}")
+        self._is_ready = True
+
+    def _killed_for_time(self, started: float, cpu_started: float) -> Execution:
+        used = self._cpu_seconds() - cpu_started
+        wall = time.monotonic() - started
+        self.kill()
+        if wall > self._limits.wall_seconds:
+            limit = f"ran longer than {self._limits.wall_seconds:g} s"
+        else:
+            limit = f"used more than {self._limits.cpu_seconds:g} s of processor time"
+        return Execution(
+            outcome=Outcome.TIMEOUT,
+            error=f"TimeoutError: the block {limit} and was killed",
+            wall_seconds=wall,
+            cpu_seconds=used,
+        )
+
+    def _receive_reply(self, deadline: float) -> tuple[Reply, bytes]:
+        header, blob_bytes = self._receive_header(deadline)
+        reply = decode_reply(header, blob_bytes, self._limits)
+        if reply.turn != self._turn:
+            raise FrameError(f"a reply to turn {reply.turn} in turn {self._turn}")
+        return reply, self._exactly(blob_bytes, deadline)
+
+    def _receive_header(self, deadline: float) -> tuple[bytes, int]:
+        prefix = self._exactly(LENGTHS.size, deadline)
+        header_bytes, blob_bytes = decode_lengths(prefix, self._limits)
+        return self._exactly(header_bytes, deadline), blob_bytes
+
+    def _exactly(self, count: int, deadline: float) -> bytes:
+        buffer = bytearray(count)
+        view = memoryview(buffer)
+        while view:
+            try:
+                got = self._connection.recv_into(view)
+            except BlockingIOError:
+                self._wait(deadline, select.POLLIN)
+                continue
+            if got == 0:
+                raise FrameError("the connection was closed")
+            view = view[got:]
+        return bytes(buffer)
+
+    def _send(self, frame: bytes, deadline: float) -> None:
+        view = memoryview(frame)
+        while view:
+            try:
+                view = view[self._connection.send(view) :]
+            except BlockingIOError:
+                self._wait(deadline, select.POLLOUT)
+
+    def _wait(self, deadline: float, event: int) -> None:
+        """Wait until the connection is ready; both clocks are looked at in between."""
+        self._poller.modify(self._connection, event)
+        while True:
+            left = deadline - time.monotonic()
+            cpu_left = self._cpu_deadline - self._cpu_seconds()
+            if left <= 0 or cpu_left <= 0:
+                raise _Overrun
+            if self._poller.poll(1000 * min(left, _SLICE_SECONDS) + 1):
+                return
+
+    def _cpu_seconds(self) -> float:
+        """Give the processor time of all its threads, by the kernel's own count."""
+        if self._clock is None:
+            return 0.0
+        try:
+            return time.clock_gettime(self._clock)
+        except OSError:
+            return 0.0  # it has ended
+
+
+def _cut_pictures(sizes: tuple[tuple[int, int], ...], pixels: bytes) -> tuple[Image.Image, ...]:
+    images: list[Image.Image] = []
+    start = 0
+    for width, height in sizes:
+        end = start + width * height * 3
+        images.append(Image.frombytes("RGB", (width, height), memoryview(pixels)[start:end]))
+        start = end
+    return tuple(images)
+
+
+def _cpu_clock(process_fd: int) -> int | None:
+    """Find the processor-time clock of a process (CPUCLOCK_SCHED, as clock_getcpuclockid does)."""
+    try:
+        for line in Path(f"/proc/self/fdinfo/{process_fd}").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name == "Pid" and int(value) > 0:
+                return (~int(value) << 3) | 2
+    except (OSError, ValueError):
+        return None
+    return None

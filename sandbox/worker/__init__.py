@@ -1,0 +1,7 @@
+"""What runs inside the walls: zygote, session, block; standard library only until the libraries load.
+
+The zygote executes `start.py` with a bare interpreter, which loads this folder as the package
+``codedance_worker``; nothing here may import from the rest of codedance. Model code shares its
+process with these modules and may break them for itself: the walls are the kernel's, and the host
+believes no frame that it has not checked.
+"""

@@ -1,0 +1,57 @@
+"""Frames on a session's socket: two lengths, a msgpack header, then raw bytes."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any
+
+LENGTHS = struct.Struct("!II")
+"""Header length and blob length, in bytes; the prefix of every frame."""
+
+
+class Channel:
+    """The session's end of its socket: blocking, one frame at a time.
+
+    Args:
+        connection: The stream socket that the host handed over.
+        pack: msgpack's ``packb``, bound before model code can replace it.
+        unpack: msgpack's ``unpackb``.
+    """
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        pack: Callable[[Any], bytes],
+        unpack: Callable[[bytes], Any],
+    ) -> None:
+        self._connection = connection
+        self._pack = pack
+        self._unpack = unpack
+
+    def send(self, header: object, blobs: Sequence[bytes] = ()) -> None:
+        """Send one frame."""
+        packed = self._pack(header)
+        size = sum(len(blob) for blob in blobs)
+        self._connection.sendall(LENGTHS.pack(len(packed), size) + packed)
+        for blob in blobs:
+            self._connection.sendall(blob)
+
+    def receive(self) -> Any:  # noqa: ANN401 - what msgpack gives
+        """Wait for the next frame's header; the host sends no blobs.
+
+        Raises:
+            EOFError: The host closed the connection.
+        """
+        header_length, _ = LENGTHS.unpack(self._exactly(LENGTHS.size))
+        return self._unpack(self._exactly(header_length))
+
+    def _exactly(self, count: int) -> bytes:
+        data = self._connection.recv(count)
+        while len(data) < count:
+            more = self._connection.recv(count - len(data))
+            if not more:
+                raise EOFError("the host closed the session")
+            data += more
+        return data

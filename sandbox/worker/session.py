@@ -1,0 +1,141 @@
+"""The life of one session's process: raise the walls, load the pictures, serve blocks until killed."""
+
+from __future__ import annotations
+
+import builtins
+import io
+import linecache
+import mmap
+import os
+import random
+import signal
+import socket
+import sys
+import types
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from .block import Stopwatch, Verdict, run_block
+from .framing import Channel
+from .showing import Gallery, install_hooks
+from .streams import BoundedStream
+
+
+@dataclass(frozen=True)
+class SessionPlan:
+    """What the zygote knows of a session before it forks.
+
+    Attributes:
+        limits: `Limits` by field name, as the host sent them.
+        seed: Seed of ``random`` and ``numpy.random``.
+        picture_sizes: Width and height of each input picture.
+        picture_fds: A descriptor of raw RGB for each.
+        connection_fd: The session's end of its stream socket.
+    """
+
+    limits: dict[str, Any]
+    seed: int
+    picture_sizes: Sequence[tuple[int, int]]
+    picture_fds: Sequence[int]
+    connection_fd: int
+
+
+@dataclass(frozen=True)
+class Codec:
+    """msgpack's two functions, bound in the zygote before any model code runs."""
+
+    pack: Callable[[Any], bytes]
+    unpack: Callable[[bytes], Any]
+
+
+def live(plan: SessionPlan, codec: Codec, raise_walls: Callable[[SessionPlan], None]) -> NoReturn:
+    """Be the session: never returns to the zygote's loop."""
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        connection = socket.socket(fileno=plan.connection_fd)
+        channel = Channel(connection, codec.pack, codec.unpack)
+        try:
+            pictures = [
+                _load_picture(fd, size)
+                for fd, size in zip(plan.picture_fds, plan.picture_sizes, strict=True)
+            ]
+            raise_walls(plan)
+            _seed_random_sources(plan.seed)
+        except Exception as error:  # noqa: BLE001 - the host must hear of it before code runs
+            channel.send(["failed", f"{type(error).__name__}: {error}"])
+            raise
+        channel.send(["ready", os.getcwd()])
+        _serve(channel, plan, pictures)
+    finally:
+        os._exit(0)
+
+
+def _serve(channel: Channel, plan: SessionPlan, pictures: list[Any]) -> None:
+    limits = plan.limits
+    stdout = BoundedStream(limits["output_characters"])
+    stderr = BoundedStream(limits["output_characters"])
+    gallery = Gallery(stdout, limits["images"], limits["image_pixels"])
+    install_hooks(gallery)
+    namespace = _namespace(gallery, pictures)
+    while True:
+        turn, code, wall_seconds, cpu_seconds = channel.receive()
+        source = code.decode("utf-8", "surrogatepass")
+        filename = f"<block {turn}>"
+        linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+        sys.stdin, sys.stdout, sys.stderr = io.StringIO(), stdout, stderr
+        verdict = run_block(
+            source, filename, namespace, gallery, Stopwatch(wall_seconds, cpu_seconds)
+        )
+        _reply(channel, turn, verdict, (stdout, stderr, gallery))
+
+
+def _reply(
+    channel: Channel,
+    turn: int,
+    verdict: Verdict,
+    sources: tuple[BoundedStream, BoundedStream, Gallery],
+) -> None:
+    stdout, stderr, gallery = sources
+    pictures, note = gallery.take()
+    sizes = [[picture.width, picture.height] for picture in pictures]
+    texts = [stdout.take(), stderr.take() + note]
+    channel.send(
+        [turn, verdict.outcome, *texts, verdict.error, sizes],
+        [picture.pixels for picture in pictures],
+    )
+
+
+def _namespace(gallery: Gallery, pictures: list[Any]) -> dict[str, Any]:
+    """Make the block's ``__main__``: the pictures, ``display``, and what ``site`` would add."""
+    module = types.ModuleType("__main__")
+    sys.modules["__main__"] = module
+    builtins.exit = builtins.quit = sys.exit  # type: ignore[assignment]
+    module.__dict__.update(
+        __builtins__=builtins,
+        display=gallery.display,
+        input_images=pictures,
+        input_image=pictures[0] if pictures else None,
+    )
+    return module.__dict__
+
+
+def _load_picture(fd: int, size: tuple[int, int]) -> Any:  # noqa: ANN401 - Pillow loads in the zygote
+    """Copy raw RGB out of the host's sealed memory into a picture of the session's own."""
+    from PIL import Image
+
+    width, height = size
+    with mmap.mmap(fd, width * height * 3, prot=mmap.PROT_READ) as pixels:
+        return Image.frombytes("RGB", (width, height), pixels)
+
+
+def _seed_random_sources(seed: int) -> None:
+    """Seed what blocks draw from, so that a replay draws the same."""
+    random.seed(seed)
+    numpy: Any = sys.modules.get("numpy")
+    if numpy is None:
+        return
+    numpy.random.seed(seed % 2**32)
+    bit_generator: Any = sys.modules.get("numpy.random.bit_generator")
+    if bit_generator is not None and hasattr(bit_generator, "randbits"):
+        bit_generator.randbits = random.Random(seed).getrandbits  # an unseeded default_rng()

@@ -1,0 +1,169 @@
+"""Turns what a block shows (pictures, figures, arrays) into raw RGB for the host."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from .streams import BoundedStream
+
+_SMALLEST_MATRIX_SHOWN = 8  # a number matrix narrower than this is printed, not drawn
+
+
+@dataclass(frozen=True)
+class RawPicture:
+    """A picture as it crosses the socket: three bytes a pixel, row by row."""
+
+    width: int
+    height: int
+    pixels: bytes
+
+
+class Gallery:
+    """Collects the pictures of one block, up to the limits, and notes what was left out.
+
+    Args:
+        stdout: Where values that are no pictures are printed.
+        count: Most pictures of a block.
+        pixels: Most pixels of all pictures of a block together.
+    """
+
+    def __init__(self, stdout: BoundedStream, count: int, pixels: int) -> None:
+        self._stdout = stdout
+        self._count = count
+        self._pixels = pixels
+        self._room = pixels
+        self._pictures: list[RawPicture] = []
+        self._left_out = 0
+
+    def take(self) -> tuple[list[RawPicture], str]:
+        """Give the block's pictures and a note of what was left out, and start afresh."""
+        pictures, left_out = self._pictures, self._left_out
+        self._pictures, self._left_out, self._room = [], 0, self._pixels
+        if not left_out:
+            return pictures, ""
+        limit = f"at most {self._count} pictures and {self._pixels} pixels a block"
+        return pictures, f"[{left_out} more pictures were left out: {limit}]\n"
+
+    def display(self, *values: object) -> None:
+        """Show each value: pictures, figures and arrays as pictures, the rest as text."""
+        for value in values:
+            if not self._show_picture(value, smallest=1):
+                self._stdout.write(f"{value}\n")
+
+    def show_result(self, value: object) -> None:
+        """Show the value of a block's last expression as a notebook would; None shows nothing."""
+        if value is None or self._show_picture(value, smallest=_SMALLEST_MATRIX_SHOWN):
+            return
+        if not _is_artist(value):
+            self._stdout.write(f"{value!r}\n")
+
+    def show_figures(self, *_: object, **__: object) -> None:
+        """Show and close every open pyplot figure; also stands in for ``plt.show``."""
+        pyplot: Any = sys.modules.get("matplotlib.pyplot")
+        if pyplot is None:
+            return
+        for number in pyplot.get_fignums():
+            self._show_figure(pyplot.figure(number))
+
+    def _show_picture(self, value: object, *, smallest: int) -> bool:
+        """Show ``value`` if it is something to look at; say whether it was."""
+        if isinstance(value, (list, tuple)) and value and all(_is_pil(item) for item in value):
+            for item in value:
+                self._add_pil(item)
+        elif _is_pil(value):
+            self._add_pil(value)
+        elif _is_figure(value):
+            self._show_figure(value)
+        elif _is_drawable_array(value, smallest):
+            self._add_pil(_array_to_pil(value))
+        else:
+            return False
+        return True
+
+    def _show_figure(self, figure: Any) -> None:  # noqa: ANN401 - matplotlib may be absent
+        pyplot: Any = sys.modules.get("matplotlib.pyplot")
+        agg: Any = sys.modules.get("matplotlib.backends.backend_agg")
+        canvas = figure.canvas
+        if agg is not None and not hasattr(canvas, "buffer_rgba"):
+            canvas = agg.FigureCanvasAgg(figure)
+        width, height = canvas.get_width_height()
+        if self._has_room(width, height):
+            canvas.draw()
+            rgba = canvas.buffer_rgba()
+            image: Any = sys.modules["PIL.Image"]
+            self._add_pil(image.frombuffer("RGBA", (width, height), rgba, "raw", "RGBA", 0, 1))
+        if pyplot is not None:
+            pyplot.close(figure)
+
+    def _add_pil(self, picture: Any) -> None:  # noqa: ANN401 - Pillow may be absent
+        width, height = picture.size
+        if self._has_room(width, height):
+            rgb = picture if picture.mode == "RGB" else picture.convert("RGB")
+            self._pictures.append(RawPicture(width, height, rgb.tobytes()))
+            self._room -= width * height
+
+    def _has_room(self, width: int, height: int) -> bool:
+        fits = 0 < width * height <= self._room and len(self._pictures) < self._count
+        self._left_out += not fits
+        return fits
+
+
+def install_hooks(gallery: Gallery) -> None:
+    """Let ``Image.show`` and ``plt.show`` give pictures back instead of opening a window."""
+    image: Any = sys.modules.get("PIL.Image")
+    if image is not None:
+        image.Image.show = lambda picture, *_, **__: gallery.display(picture)
+    pyplot: Any = sys.modules.get("matplotlib.pyplot")
+    if pyplot is not None:
+        pyplot.show = gallery.show_figures
+
+
+def _is_pil(value: object) -> bool:
+    image: Any = sys.modules.get("PIL.Image")
+    return image is not None and isinstance(value, image.Image)
+
+
+def _is_figure(value: object) -> bool:
+    figure: Any = sys.modules.get("matplotlib.figure")
+    return figure is not None and isinstance(value, figure.Figure)
+
+
+def _is_artist(value: object) -> bool:
+    """Whether it is what a plotting call returns: its figure is shown, its address is noise."""
+    artist: Any = sys.modules.get("matplotlib.artist")
+    if artist is None:
+        return False
+    if isinstance(value, (list, tuple)) and value:
+        return all(isinstance(item, artist.Artist) for item in value)
+    return isinstance(value, artist.Artist)
+
+
+def _is_drawable_array(value: Any, smallest: int) -> bool:  # noqa: ANN401 - numpy may be absent
+    """Whether it is an array shaped like a picture: bytes of any size, numbers of some size."""
+    numpy: Any = sys.modules.get("numpy")
+    if numpy is None or not isinstance(value, numpy.ndarray) or value.size == 0:
+        return False
+    is_shaped = value.ndim == 2 or (value.ndim == 3 and value.shape[2] in (1, 3, 4))
+    if not is_shaped or value.dtype.kind not in "buif":
+        return False
+    return value.dtype in (numpy.uint8, numpy.bool_) or min(value.shape[:2]) >= smallest
+
+
+def _array_to_pil(array: Any) -> Any:  # noqa: ANN401 - numpy and Pillow may be absent
+    """Scale to bytes: truth values and [0, 1] to [0, 255], what fits as it is, the rest by range."""
+    numpy: Any = sys.modules["numpy"]
+    from PIL import Image
+
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.dtype != numpy.uint8:
+        values = numpy.nan_to_num(array.astype(numpy.float64))
+        low, high = float(values.min()), float(values.max())
+        if array.dtype.kind in "bf" and low >= 0 and high <= 1:
+            values = values * 255
+        elif low < 0 or high > 255:
+            values = (values - low) * (255 / max(high - low, 1e-12))
+        array = values.round().astype(numpy.uint8)
+    return Image.fromarray(numpy.ascontiguousarray(array))

@@ -1,0 +1,134 @@
+"""The zygote: imports the libraries once behind the outer walls, then forks a session on request.
+
+It learns everything from its control socket (descriptor 0): argv and environment hold nothing.
+Requests and replies are JSON, one a message; descriptors travel beside them.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import importlib.util
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from .session import Codec, SessionPlan, live
+from .walls import Walls, choose_walls
+
+MESSAGE_BYTES = 65_536
+"""Longest message on the control socket, either way."""
+
+MOST_DESCRIPTORS = 65
+"""Descriptors of one request: the session's socket and its pictures."""
+
+
+def main() -> None:
+    """Configure from the control socket, then serve it until the host closes it."""
+    control = _take_control_socket()
+    config: dict[str, Any] = json.loads(control.recv(MESSAGE_BYTES))
+    try:
+        codec = _load_codec(config["msgpack"])
+        walls = choose_walls(config)
+        walls.enter()
+        sys.path[:] = config["paths"]
+        _import_libraries(config["libraries"])
+        walls.seal()
+    except Exception as error:  # noqa: BLE001 - told to the host, which raises it
+        _reply(control, {"error": f"{type(error).__name__}: {error}"})
+        raise
+    _reply(control, {"tier": walls.name, "walls": walls.description})
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    os.close(null)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    gc.collect()
+    gc.freeze()
+    _serve(control, codec, walls, config["limits"])
+
+
+def _take_control_socket() -> socket.socket:
+    control = socket.socket(fileno=os.dup(0))
+    os.set_inheritable(control.fileno(), False)
+    sys.argv[:] = [""]
+    sys.orig_argv[:] = [""]
+    return control
+
+
+def _serve(control: socket.socket, codec: Codec, walls: Walls, limits: dict[str, Any]) -> None:
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(control, MESSAGE_BYTES, MOST_DESCRIPTORS)
+        if not message:
+            return
+        request = json.loads(message)
+        if request["op"] == "ping":
+            _reply(control, {})
+            continue
+        plan = SessionPlan(
+            limits=limits,
+            seed=request["seed"],
+            picture_sizes=[(width, height) for width, height in request["pictures"]],
+            picture_fds=descriptors[1:],
+            connection_fd=descriptors[0],
+        )
+        try:
+            pid = walls.fork()
+        except OSError as error:
+            _reply(control, {"error": f"fork failed: {error}"})
+        else:
+            if pid == 0:
+                live(plan, codec, walls.raise_for_session)
+            _send_handle(control, pid)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _send_handle(control: socket.socket, pid: int) -> None:
+    """Reply with a descriptor of the process, by which the host kills exactly it."""
+    try:
+        handle = os.pidfd_open(pid)
+    except OSError as error:
+        _reply(control, {"error": f"the session died at birth: {error}"})
+        return
+    _reply(control, {"pid": pid}, [handle])
+    os.close(handle)
+
+
+def _reply(control: socket.socket, message: object, descriptors: Sequence[int] = ()) -> None:
+    data = json.dumps(message).encode()[:MESSAGE_BYTES]
+    if descriptors:
+        socket.send_fds(control, [data], list(descriptors))
+    else:
+        control.send(data)
+
+
+def _load_codec(folder: str) -> Codec:
+    """Load msgpack from the host's folder: this interpreter's libraries need not have it."""
+    spec = importlib.util.spec_from_file_location(
+        "msgpack", os.path.join(folder, "__init__.py"), submodule_search_locations=[folder]
+    )
+    if spec is None or spec.loader is None:
+        raise ImportError(f"no msgpack in {folder}")
+    package: Any = importlib.util.module_from_spec(spec)
+    sys.modules["msgpack"] = package
+    spec.loader.exec_module(package)
+    return Codec(package.packb, package.unpackb)
+
+
+def _import_libraries(names: Sequence[str]) -> None:
+    for name in names:
+        importlib.import_module(name)
+    cv2: Any = sys.modules.get("cv2")
+    if cv2 is not None:
+        cv2.setNumThreads(0)  # its pool would not survive a fork
+    pyplot: Any = sys.modules.get("matplotlib.pyplot")
+    if pyplot is not None:  # fonts and the first figure cost a tenth of a second
+        figure = pyplot.figure()
+        figure.gca().set_title("warm")
+        figure.canvas.draw()
+        pyplot.close(figure)
