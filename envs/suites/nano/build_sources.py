@@ -4,9 +4,9 @@ Run by hand (``python -m codedance.envs.suites.nano.build_sources``) where sciki
 scikit-image are installed; the packed file is committed, so that the suite needs neither and draws
 the same pixels under any version of them. Sources and licences stand in ``docs/suite.md``.
 
-Ink: scikit-learn's handwritten digits (UCI Optical Recognition, 43 writers), 8×8, 17 levels. Train
-and test take disjoint samples. A digit whose nearest neighbour (itself left out) is another digit
-is left out, since not even its picture says which digit it is.
+Ink: scikit-learn's handwritten digits (UCI Optical Recognition, 43 writers), 8 by 8, 17 levels.
+Train and test take disjoint samples. A digit whose nearest neighbour (itself left out) is another
+digit is left out, since not even its picture says which digit it is.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TEST_PHOTOS = ("chelsea", "china", "rocket", "retina", "grass")
 
 def main() -> None:
     """Write ``sources.npz`` beside this file."""
-    np.savez_compressed(PACKED, **pack_sources())
+    np.savez_compressed(PACKED, allow_pickle=False, **pack_sources())
 
 
 def pack_sources() -> dict[str, NDArray[np.uint8]]:
@@ -50,9 +50,9 @@ def pack_sources() -> dict[str, NDArray[np.uint8]]:
 def _readable_ink() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     from sklearn.datasets import load_digits
 
-    bunch = load_digits()
-    flat = np.asarray(bunch["data"], dtype=np.float32)
-    digits = np.asarray(bunch["target"], dtype=np.uint8)
+    data, target = load_digits(return_X_y=True)
+    flat = np.asarray(data, dtype=np.float32)
+    digits = np.asarray(target, dtype=np.uint8)
     squares = (flat**2).sum(1)
     distances = squares[:, None] + squares[None, :] - 2 * flat @ flat.T
     np.fill_diagonal(distances, np.inf)

@@ -51,7 +51,7 @@ def coloured_noise(rng: Generator) -> Image.Image:
 
 
 def ink_picture(glyph: NDArray[np.uint8], side: int) -> Image.Image:
-    """Draw 8×8 ink, levels 0 to 16, dark on white, ``side`` pixels wide."""
+    """Draw 8 by 8 ink, levels 0 to 16, dark on white, ``side`` pixels wide."""
     levels = (250 - glyph.astype(np.int64) * 14).astype(np.uint8)
     resample = Image.Resampling.BICUBIC if side > 24 else Image.Resampling.NEAREST
     return Image.fromarray(levels).resize((side, side), resample).convert("RGB")

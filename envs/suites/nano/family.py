@@ -47,11 +47,16 @@ class Family(Protocol):
         chance: Share that guessing among the answers of the hard band gets right.
     """
 
-    name: str
-    phrasings: tuple[str, ...]
-    answer_kind: AnswerKind
-    choices: tuple[str, ...]
-    chance: float
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def phrasings(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def answer_kind(self) -> AnswerKind: ...  # noqa: D102
+    @property
+    def choices(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def chance(self) -> float: ...  # noqa: D102
 
     def draw(self, rng: Generator, band: Band, split: Split) -> Drawn:
         """Draw an item; the generator's state decides all of it."""

@@ -16,6 +16,8 @@ from .sources import Split
 
 WALL = (60, 60, 70)
 
+Cell = tuple[int, int]
+
 SEARCH = """\
 import numpy as np
 a = np.array(input_image).astype(int)
@@ -62,15 +64,8 @@ class Maze:
         low, high = {Band.EASY: (1, 4), Band.MEDIUM: (4, 9), Band.HARD: (16, 30)}[band]
         density = {Band.EASY: 0.15, Band.MEDIUM: 0.25, Band.HARD: 0.36}[band]
         wanted = int(rng.integers(low, high + 1))
-        while True:
-            is_free = np.zeros((cells + 2, cells + 2), bool)
-            is_free[1:-1, 1:-1] = rng.random((cells, cells)) > density
-            start = _choose(is_free, rng)
-            goals = np.argwhere(distances(is_free, start) == wanted) if start else []
-            if len(goals):
-                goal = goals[int(rng.integers(len(goals)))]
-                break
-        picture = _paint(is_free, start, (int(goal[0]), int(goal[1])))
+        is_free, start, goal = _layout(rng, cells, density, wanted)
+        picture = _paint(is_free, start, goal)
         return Drawn(picture, ask(self.phrasings, rng), str(wanted))
 
     def programs(self, question: str) -> dict[str, str]:
@@ -85,7 +80,7 @@ class Maze:
 
 
 def distances(is_free: NDArray[np.bool_], start: tuple[int, int]) -> NDArray[np.int64]:
-    """Give the steps from ``start`` to every cell ``(rows, columns)``; −1 where none leads."""
+    """Give the steps from ``start`` to every cell ``(rows, columns)``; -1 where none leads."""
     steps = np.full(is_free.shape, -1)
     steps[start] = 0
     frontier = np.zeros_like(is_free)
@@ -103,8 +98,22 @@ def distances(is_free: NDArray[np.bool_], start: tuple[int, int]) -> NDArray[np.
     return steps
 
 
-def _choose(is_free: NDArray[np.bool_], rng: Generator) -> tuple[int, int] | None:
-    cells = np.argwhere(is_free)
+def _layout(
+    rng: Generator, cells: int, density: float, wanted: int
+) -> tuple[NDArray[np.bool_], Cell, Cell]:
+    """Draw free cells, a start and a goal until the two are the wanted number of steps apart."""
+    while True:
+        is_free = np.zeros((cells + 2, cells + 2), bool)
+        is_free[1:-1, 1:-1] = rng.random((cells, cells)) > density
+        start = _choose(np.argwhere(is_free), rng)
+        if start is None:
+            continue
+        goal = _choose(np.argwhere(distances(is_free, start) == wanted), rng)
+        if goal is not None:
+            return is_free, start, goal
+
+
+def _choose(cells: NDArray[np.int64], rng: Generator) -> Cell | None:
     if not len(cells):
         return None
     row, column = cells[int(rng.integers(len(cells)))]

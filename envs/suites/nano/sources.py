@@ -16,7 +16,10 @@ Split = Literal["train", "test"]
 
 @cache
 def _packed() -> dict[str, NDArray[np.uint8]]:
-    with files(__package__).joinpath("sources.npz").open("rb") as file, np.load(file) as arrays:
+    with (
+        files(__package__ or __name__).joinpath("sources.npz").open("rb") as file,
+        np.load(file) as arrays,
+    ):
         return {name: arrays[name] for name in arrays.files}
 
 

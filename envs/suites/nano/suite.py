@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from functools import cache
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 
@@ -101,7 +101,7 @@ def family_of(question: str) -> Family | None:
 def _patterns() -> list[tuple[re.Pattern[str], str]]:
     patterns: list[tuple[re.Pattern[str], str]] = []
     for name, family in FAMILIES.items():
-        for phrasing in cast("tuple[str, ...]", family.phrasings):
+        for phrasing in family.phrasings:
             text = re.escape(phrasing).replace(r"\{colour\}", r"(?:\w+)")
             patterns.append((re.compile(text, re.IGNORECASE), name))
     return patterns

@@ -1,0 +1,85 @@
+"""A policy of hand-written programs, chosen from the conversation alone: it never sees the answer.
+
+It answers the nano suite exactly, counts nuclei by a watershed, judges NLVR's simpler statements
+from an inventory of the shapes, and says so plainly where it knows no program for a question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..envs.suites.nano import family_of
+from ..envs.types import Message
+from .interface import Conversation, Reply, Sampling
+from .nlvr_program import INVENTORY, is_statement, judge
+from .nuclei_program import COUNT_NUCLEI, is_nuclei_question
+
+LOOK = "<think>I look closer.</think>\n<code>\n```python\n{code}```\n</code>"
+KNOWN = "<think>Now I know.</think>\n<answer>{answer}</answer>"
+SEEN = "<think>I can see it.</think>\n<answer>{answer}</answer>"
+UNKNOWN = "<think>I know no program for this question.</think>\n<answer>unknown</answer>"
+
+
+class OraclePolicy:
+    """Runs the program that fits the question, then reads the answer from what came back."""
+
+    id = "oracle"
+
+    def reply(self, conversations: Sequence[Conversation], *, sampling: Sampling) -> list[Reply]:
+        """Write the program, or the answer once the program's output is there."""
+        del sampling
+        return [Reply(next_text(conversation.messages)) for conversation in conversations]
+
+
+def next_text(messages: Sequence[Message]) -> str:
+    """Give the oracle's next text for a conversation that started with a question."""
+    question = question_of(messages)
+    code = program_for(question)
+    if code is None:
+        return UNKNOWN
+    if all(message.role != "assistant" for message in messages):
+        return LOOK.format(code=code)
+    return KNOWN.format(answer=read_answer(question, messages[-1]))
+
+
+def question_of(messages: Sequence[Message]) -> str:
+    """Give the text of the first user message.
+
+    Raises:
+        ValueError: There is none.
+    """
+    for message in messages:
+        if message.role == "user":
+            return message.text
+    raise ValueError("expected a conversation with a user message, got none")
+
+
+def program_for(question: str) -> str | None:
+    """Give the program that answers a question; None where none is known."""
+    family = family_of(question)
+    if family is not None:
+        return family.programs(question)["exact"]
+    if is_nuclei_question(question):
+        return COUNT_NUCLEI
+    return INVENTORY if is_statement(question) else None
+
+
+def read_answer(question: str, reply: Message) -> str:
+    """Read the answer to a question from the reply to its program."""
+    output = tool_output(reply)
+    family = family_of(question)
+    if family is not None:
+        try:
+            return family.read(output, reply.images)
+        except (IndexError, ValueError):  # the reply lacks what the program gives
+            return "unknown"
+    if is_statement(question):
+        return judge(question, output)
+    lines = output.split()
+    return lines[-1] if lines else "unknown"
+
+
+def tool_output(reply: Message) -> str:
+    """Give the text between the tags of a tool's reply, without them."""
+    text = reply.text.removeprefix("<tool_response>\n")
+    return text.rpartition("</tool_response>")[0]
