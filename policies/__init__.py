@@ -1,1 +1,51 @@
-"""CodeDance room: policies."""
+"""What acts and what learns: models, rollouts, advantages, and the SFT and GRPO trainers.
+
+Importing this room loads no torch; the names that need it are imported when first asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .interface import Conversation, Demonstration, Policy, PolicyUnavailableError, Reply, Sampling
+
+if TYPE_CHECKING:
+    from .grpo import train_grpo
+    from .grpo_config import GRPOConfig
+    from .loading import load_policy
+    from .rollout import rollout
+    from .sft import SFTConfig, train_sft
+    from .training_state import TrainingInterrupted
+
+__all__ = [
+    "Conversation",
+    "Demonstration",
+    "GRPOConfig",
+    "Policy",
+    "PolicyUnavailableError",
+    "Reply",
+    "SFTConfig",
+    "Sampling",
+    "TrainingInterrupted",
+    "load_policy",
+    "rollout",
+    "train_grpo",
+    "train_sft",
+]
+
+_HOMES = {
+    "GRPOConfig": ".grpo_config",
+    "SFTConfig": ".sft",
+    "TrainingInterrupted": ".training_state",
+    "load_policy": ".loading",
+    "rollout": ".rollout",
+    "train_grpo": ".grpo",
+    "train_sft": ".sft",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name], __name__), name)

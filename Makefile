@@ -1,0 +1,55 @@
+# make run: from nothing to a trained model and its report. make test: what CI runs.
+# Needs Python 3.11 or later (PYTHON=python3.12 picks another) and make; all else goes into .venv.
+
+PYTHON ?= python3
+VENV ?= .venv
+PRESET ?= quick
+# Extra options for pip, such as an index that has torch's CPU build: PIP_OPTIONS="--extra-index-url URL"
+PIP_OPTIONS ?=
+TORCH ?= 2.13.0
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet $(PIP_OPTIONS)
+
+.PHONY: run smoke test lint tests test-slow install clean
+
+run: $(VENV)/.run
+	$(BIN)/codedance run --preset $(PRESET)
+
+smoke: $(VENV)/.run
+	$(BIN)/codedance run --preset smoke
+
+test: lint tests
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+tests: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -m slow --timeout 3000
+
+install: $(VENV)/.run
+
+# torch first: where no GPU is, its CPU build (a tenth of the size) if an index that pip knows has it.
+$(VENV)/.torch: constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "CodeDance needs Python 3.11 or later, got %s; name one: make PYTHON=python3.12" % sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+	if command -v nvidia-smi >/dev/null 2>&1; then $(PIP) torch==$(TORCH); else \
+	  $(PIP) torch==$(TORCH)+cpu || $(PIP) torch==$(TORCH); fi
+	touch $@
+
+$(VENV)/.run: $(VENV)/.torch pyproject.toml
+	$(PIP) --constraint constraints.txt --editable '.[all]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.torch pyproject.toml
+	$(PIP) --constraint constraints.txt --editable '.[dev]'
+	touch $@ $(VENV)/.run
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

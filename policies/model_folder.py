@@ -1,0 +1,156 @@
+"""Model folders: what must be in one, how it is loaded, how one is written."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .token_model import TokenModel
+
+FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+"""``model_type`` of the models whose tokens and positions this package gets exactly right."""
+
+NOTES_FILE = "codedance.json"
+
+
+class ModelFolderError(ValueError):
+    """A model folder that cannot be used; the message names what is missing or wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelNotes:
+    """What `codedance.json` in a model folder says of how the model was taught.
+
+    Attributes:
+        system_prompt: None for the interface's own, empty for no system message.
+        max_pixels: Largest picture that it was taught on; None for the environment's own.
+        families: Task families that it was taught, each with phrases of its questions.
+    """
+
+    system_prompt: str | None = None
+    max_pixels: int | None = None
+    families: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, "tuple[str, ...]"])
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that lacks a part of a model.
+
+    Raises:
+        ModelFolderError: Names the missing file, or the model family with the reason.
+    """
+    if not folder.is_dir():
+        raise ModelFolderError(f"no model folder at {folder}")
+    config = folder / "config.json"
+    if not config.is_file():
+        raise ModelFolderError(f"{folder} has no config.json: it is not a model folder")
+    try:
+        family = json.loads(config.read_text(encoding="utf-8")).get("model_type")
+    except ValueError as error:
+        raise ModelFolderError(f"{config} is not JSON: {error}") from error
+    check_family(family)
+    if not _has_weights(folder):
+        raise ModelFolderError(f"{folder} has no weights (model.safetensors or its index)")
+    if not (folder / "tokenizer.json").is_file():
+        raise ModelFolderError(
+            f"{folder} has no tokenizer.json: save the tokenizer beside the model"
+        )
+    if not any(
+        (folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")
+    ):
+        raise ModelFolderError(
+            f"{folder} has no preprocessor_config.json: save the image processor beside the model"
+        )
+
+
+def check_family(family: str | None) -> None:
+    """Refuse a model family that this package does not know how to feed."""
+    if family not in FAMILIES:
+        raise ModelFolderError(
+            f"model family {family!r} is not supported: image tokens and positions are only known "
+            f"for {', '.join(FAMILIES)}"
+        )
+
+
+def load_image_processor(source: str | Path) -> Any:  # noqa: ANN401 - untyped library class
+    """Load a folder's image processor on its PIL backend, which needs no torchvision."""
+    from transformers import AutoImageProcessor
+
+    return AutoImageProcessor.from_pretrained(str(source), backend="pil")
+
+
+def load_token_model(source: str | Path, *, device: str = "cpu") -> TokenModel:
+    """Load model, tokenizer and image processor of a folder, or of a hub id.
+
+    Raises:
+        ModelFolderError: A local folder lacks a part, or its parts do not fit together.
+    """
+    from transformers import AutoModelForImageTextToText, AutoTokenizer
+
+    folder = Path(source)
+    if folder.exists():
+        check_folder(folder)
+    with _quiet():
+        model = AutoModelForImageTextToText.from_pretrained(str(source), dtype="auto")
+        tokenizer = AutoTokenizer.from_pretrained(str(source))
+        processor = load_image_processor(source)
+    check_family(model.config.model_type)
+    model.to(device)
+    model.eval()
+    try:
+        return TokenModel(model, tokenizer, processor)
+    except ValueError as error:
+        raise ModelFolderError(f"{source}: {error}") from error
+
+
+def save_token_model(model: TokenModel, folder: Path, *, like: str | Path | None = None) -> None:
+    """Write an ordinary Hugging Face folder; `codedance.json` is copied from ``like``."""
+    with _quiet():
+        model.model.save_pretrained(folder)
+        model.chat.tokenizer.save_pretrained(folder)
+        model.pictures.processor.save_pretrained(folder)
+    if like is not None and (Path(like) / NOTES_FILE).is_file():
+        shutil.copyfile(Path(like) / NOTES_FILE, folder / NOTES_FILE)
+
+
+def read_notes(folder: str | Path) -> ModelNotes:
+    """Read `codedance.json` of a folder; without one, nothing is known.
+
+    Raises:
+        ModelFolderError: The file is no JSON object.
+    """
+    path = Path(folder) / NOTES_FILE
+    if not path.is_file():
+        return ModelNotes()
+    try:
+        data: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ModelFolderError(f"{path} is not a JSON object: {error}") from error
+    families: dict[str, Any] = data.get("families") or {}
+    return ModelNotes(
+        system_prompt=data.get("system_prompt"),
+        max_pixels=data.get("max_pixels"),
+        families={name: tuple(phrases) for name, phrases in families.items()},
+    )
+
+
+def _has_weights(folder: Path) -> bool:
+    return any(folder.glob("*.safetensors")) or any(folder.glob("pytorch_model*.bin"))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' progress bars, which would tear our own, off the terminal."""
+    from transformers.utils import logging
+
+    was_on = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_on:
+            logging.enable_progress_bar()

@@ -1,0 +1,195 @@
+"""Supervised fine-tuning: next-token loss on the assistant's own texts, pictures and all.
+
+A step's loss is the mean over all own tokens of its batch; it is the same however the batch is cut
+into micro-batches. The batch of a step is a function of seed and step, so a run that is stopped and
+started again ends with the same weights, bit for bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+
+from .batches import batch_at, micro_batches, pad_flags
+from .chat_tokens import Encoded
+from .interface import Demonstration
+from .model_folder import load_token_model, save_token_model
+from .optimiser import Optimiser, Schedule
+from .pictures import picture_digest
+from .token_model import PicturedIds, TokenModel
+from .training_state import (
+    TrainingInterrupted,
+    folder_digest,
+    load_state,
+    publish,
+    save_state,
+)
+
+OnStep = Callable[[int, Mapping[str, float]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class SFTConfig:
+    """How to train on demonstrations.
+
+    Attributes:
+        steps: Updates.
+        batch_size: Demonstrations an update.
+        learning_rate: At its highest; falls as a cosine.
+        warmup_steps: Linear rise at the start.
+        weight_decay: Of matrices.
+        max_grad_norm: Gradients are clipped to this norm.
+        seed: Of the order of demonstrations.
+        save_every: Steps between saved states.
+        max_tokens_per_micro_batch: Memory bound: padded tokens in one forward pass.
+        max_length: Longer demonstrations are refused.
+    """
+
+    steps: int = 800
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    warmup_steps: int = 20
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+    seed: int = 0
+    save_every: int = 100
+    max_tokens_per_micro_batch: int = 4096
+    max_length: int = 16_384
+
+    def __post_init__(self) -> None:
+        """Refuse settings under which nothing could be learnt."""
+        for name in ("steps", "batch_size", "save_every", "max_tokens_per_micro_batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"sft.{name} must be at least 1, got {getattr(self, name)}")
+
+
+def train_sft(
+    model_folder: str | Path,
+    demonstrations: Sequence[Demonstration],
+    config: SFTConfig,
+    *,
+    folder: Path,
+    on_step: OnStep | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Path:
+    """Train a model on demonstrations; the same call continues a run that was stopped.
+
+    Args:
+        model_folder: What to start from.
+        demonstrations: What to learn.
+        config: How.
+        folder: Gets ``final`` (the checkpoint) and ``state`` (to continue from).
+        on_step: Told the number of steps done and ``loss``, ``tokens``, ``lr`` and
+            ``grad_norm``.
+        should_stop: Asked after every step.
+
+    Returns:
+        The folder of the trained model.
+
+    Raises:
+        ValueError: No demonstrations, one is too long, or ``folder`` holds another run's state.
+        TrainingInterrupted: ``should_stop`` said so; the state is saved.
+    """
+    if not demonstrations:
+        raise ValueError("train_sft needs at least one demonstration, got none")
+    model = load_token_model(model_folder)
+    encoded = _encode(model, demonstrations, max_length=config.max_length)
+    recipe = _recipe(model_folder, encoded, config)
+    trainer = _Trainer(model, encoded, config)
+    done = trainer.restore(folder / "state", recipe)
+    for step in range(done, config.steps):
+        metrics = trainer.step(step)
+        if on_step is not None:
+            on_step(step + 1, metrics)
+        is_stopping = should_stop is not None and should_stop()
+        if is_stopping or (step + 1) % config.save_every == 0 or step + 1 == config.steps:
+            save_state(folder / "state", step + 1, trainer.state(), recipe=recipe)
+        if is_stopping and step + 1 < config.steps:
+            raise TrainingInterrupted(step + 1, folder / "state")
+    return _write_final(model, model_folder, folder)
+
+
+class _Trainer:
+    """One run: model, encoded demonstrations, optimiser."""
+
+    def __init__(self, model: TokenModel, encoded: Sequence[Encoded], config: SFTConfig) -> None:
+        self._model = model
+        self._encoded = encoded
+        self._config = config
+        self._lengths = [len(item.ids) for item in encoded]
+        schedule = Schedule(config.learning_rate, config.steps, config.warmup_steps)
+        self._optimiser = Optimiser(
+            model.model,
+            schedule,
+            weight_decay=config.weight_decay,
+            max_grad_norm=config.max_grad_norm,
+        )
+
+    def step(self, step: int) -> dict[str, float]:
+        """Learn from the batch of one step."""
+        config = self._config
+        chosen = batch_at(self._lengths, batch_size=config.batch_size, seed=config.seed, step=step)
+        items = [self._encoded[index] for index in chosen]
+        total = sum(sum(item.is_own) for item in items)
+        loss = 0.0
+        lengths = [len(item.ids) for item in items]
+        for micro in micro_batches(lengths, max_tokens=config.max_tokens_per_micro_batch):
+            part = [items[index] for index in micro]
+            batch = self._model.pad([PicturedIds(item.ids, item.images) for item in part])
+            own = pad_flags([item.is_own for item in part], length=batch.ids.shape[1])
+            share = -self._model.log_probabilities(batch, own).sum() / total
+            share.backward()
+            loss += float(share.detach())
+        return {"loss": loss, "tokens": float(total), **self._optimiser.step(step)}
+
+    def state(self) -> dict[str, Any]:
+        """Give what a resumed run needs."""
+        return {"weights": self._model.model.state_dict(), "optimiser": self._optimiser.state()}
+
+    def restore(self, folder: Path, recipe: str) -> int:
+        """Take up a saved state, if there is one; gives the steps done."""
+        snapshot = load_state(folder, recipe=recipe)
+        if snapshot is None:
+            return 0
+        self._model.model.load_state_dict(snapshot.values["weights"])
+        self._optimiser.restore(snapshot.values["optimiser"])
+        return snapshot.step
+
+
+def _encode(
+    model: TokenModel, demonstrations: Sequence[Demonstration], *, max_length: int
+) -> list[Encoded]:
+    encoded = [model.chat.encode(demonstration.messages) for demonstration in demonstrations]
+    for item, demonstration in zip(encoded, demonstrations, strict=True):
+        if len(item.ids) > max_length:
+            raise ValueError(
+                f"the demonstration of {demonstration.task.id} has {len(item.ids)} tokens, more "
+                f"than sft.max_length {max_length}"
+            )
+        if not any(item.is_own):
+            raise ValueError(
+                f"the demonstration of {demonstration.task.id} has no assistant message"
+            )
+    return encoded
+
+
+def _recipe(model_folder: str | Path, encoded: Sequence[Encoded], config: SFTConfig) -> str:
+    """Hash what the result depends on; how often the state is saved is not part of it."""
+    sha = hashlib.sha256(repr(asdict(replace(config, save_every=1))).encode())
+    sha.update(folder_digest(model_folder))
+    for item in encoded:
+        sha.update(repr((item.ids, item.is_own)).encode())
+        for image in item.images:
+            sha.update(picture_digest(image))
+    return sha.hexdigest()
+
+
+def _write_final(model: TokenModel, model_folder: str | Path, folder: Path) -> Path:
+    build = folder / "final.new"
+    save_token_model(model, build, like=model_folder)
+    publish(build, folder / "final")
+    return folder / "final"

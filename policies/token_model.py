@@ -1,0 +1,174 @@
+"""A vision-language model as a function of exact token ids: what it says of each, and what is next.
+
+Everything that learns or generates goes through `TokenModel.hidden`, so that the two cannot differ
+in how pictures, positions or padding are treated. Sequences are padded on the right: with causal
+attention no mask is needed then, and the fastest kernels apply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .chat_tokens import ChatTokenizer
+from .pictures import Patches, PictureCache
+from .positions import mrope_positions
+from .vision_attention import use_batched_attention
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PicturedIds:
+    """Token ids and the pictures that their image tokens stand for, in order."""
+
+    ids: Sequence[int]
+    images: Sequence[Image.Image]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Padded:
+    """Sequences of one batch as tensors, padded on the right.
+
+    Attributes:
+        ids: ``(batch, length)``.
+        positions: ``(3, batch, length)``.
+        lengths: ``(batch,)``.
+        pictures: The distinct pictures.
+        order: For each picture slot of the batch, row by row, which of ``pictures`` is there.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    lengths: Tensor
+    pictures: tuple[Patches, ...]
+    order: tuple[int, ...]
+
+
+class TokenModel:
+    """A Hugging Face Qwen-VL model with its tokenizer and picture cache.
+
+    Args:
+        model: A ``…ForConditionalGeneration`` of the Qwen2-VL line.
+        tokenizer: Its fast tokenizer.
+        image_processor: Its image processor.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, image_processor: Any) -> None:  # noqa: ANN401 - untyped library objects
+        self.model = model
+        self.pictures = PictureCache(image_processor)
+        self.chat = ChatTokenizer(tokenizer, self.pictures.token_count)
+        self.vocabulary = int(model.config.get_text_config().vocab_size)
+        use_batched_attention(model)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.device
+
+    def allowed(self) -> Tensor:
+        """Which ids may be sampled, ``(vocabulary,)``: no control token but the end of a turn."""
+        allowed = torch.ones(self.vocabulary, dtype=torch.bool)
+        allowed[len(self.chat.tokenizer) :] = False
+        allowed[sorted(self.chat.forbidden_ids)] = False
+        return allowed.to(self.device)
+
+    def pad(self, sequences: Sequence[PicturedIds]) -> Padded:
+        """Lay sequences side by side; a picture that occurs twice is kept once."""
+        longest = max(len(s.ids) for s in sequences)
+        ids = np.full((len(sequences), longest), self.chat.end_id, dtype=np.int64)
+        positions = np.zeros((3, len(sequences), longest), dtype=np.int64)
+        slots: dict[bytes, int] = {}
+        pictures: list[Patches] = []
+        order: list[int] = []
+        for row, sequence in enumerate(sequences):
+            own = [self.pictures.patches(image) for image in sequence.images]
+            length = len(sequence.ids)
+            ids[row, :length] = sequence.ids
+            positions[:, row, :length] = mrope_positions(
+                sequence.ids, [self._merged(p) for p in own], image_id=self.chat.image_id
+            )
+            for picture in own:
+                if picture.digest not in slots:
+                    slots[picture.digest] = len(pictures)
+                    pictures.append(picture)
+                order.append(slots[picture.digest])
+        lengths = torch.tensor([len(s.ids) for s in sequences])
+        return Padded(
+            torch.from_numpy(ids),
+            torch.from_numpy(positions),
+            lengths,
+            tuple(pictures),
+            tuple(order),
+        )
+
+    def hidden(self, batch: Padded, *, cache: Any = None) -> Tensor:  # noqa: ANN401 - a transformers Cache or None
+        """Give the last hidden states of all tokens, ``(batch, length, width)``."""
+        device = self.device
+        return self.model.model(
+            input_ids=batch.ids.to(device),
+            position_ids=batch.positions.to(device),
+            mm_encoder_outputs={"image": self._features(batch)} if batch.order else None,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        ).last_hidden_state
+
+    def step(self, ids: Tensor, positions: Tensor, is_seen: Tensor, *, cache: Any) -> Tensor:  # noqa: ANN401 - a transformers Cache
+        """Feed one token a row and give the logits of the next, ``(rows, vocabulary)``.
+
+        Args:
+            ids: ``(rows,)``.
+            positions: ``(rows,)``; text moves on all three axes alike.
+            is_seen: Which columns of the cache a row may look at, ``(rows, columns)``.
+            cache: Keys and values so far.
+        """
+        text = self.model.config.get_text_config()
+        is_flash = "flash" in (text._attn_implementation or "")
+        states = self.model.model(
+            input_ids=ids[:, None],
+            position_ids=positions[None, :, None].expand(3, -1, 1),
+            attention_mask=is_seen if is_flash else is_seen[:, None, None],
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state
+        return self.logits(states[:, 0])
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Give float32 logits of hidden states, ``(…, vocabulary)``."""
+        return self.model.lm_head(hidden).float()
+
+    def log_probabilities(self, batch: Padded, chosen: Tensor) -> Tensor:
+        """Give the log-probability of each chosen token given all before it.
+
+        Args:
+            batch: The sequences.
+            chosen: Which tokens to score, ``(batch, length)`` bool; the first column is not.
+
+        Returns:
+            One value a chosen token, row by row, ``(chosen.sum(),)``, float32.
+        """
+        chosen = chosen.to(self.device)
+        states = self.hidden(batch)[:, :-1][chosen[:, 1:]]
+        targets = batch.ids.to(self.device)[:, 1:][chosen[:, 1:]]
+        return -torch.nn.functional.cross_entropy(self.logits(states), targets, reduction="none")
+
+    def _merged(self, picture: Patches) -> tuple[int, int]:
+        merge = self.pictures.merge
+        return picture.grid[0] // merge, picture.grid[1] // merge
+
+    def _features(self, batch: Padded) -> Any:  # noqa: ANN401 - a transformers output class
+        """Run the vision tower once a distinct picture and lay its output out slot by slot."""
+        values = self.pictures.pixel_values(batch.pictures).to(self.device)
+        grids = torch.tensor([[1, *p.grid] for p in batch.pictures], device=self.device)
+        out = self.model.model.get_image_features(values, grids, return_dict=True)
+        out.pooler_output = tuple(out.pooler_output[i] for i in batch.order)
+        deep = getattr(out, "deepstack_features", None)
+        if deep is not None:
+            out.deepstack_features = [tuple(layer[i] for i in batch.order) for layer in deep]
+        return out

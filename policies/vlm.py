@@ -1,0 +1,125 @@
+"""A vision-language model as a policy: conversations in, replies out, every token id kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..envs.types import Message, Tokens
+from .generation import Completion, Prompt, generate
+from .interface import Conversation, Reply, Sampling
+from .token_model import PicturedIds, TokenModel
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+class VisionLanguagePolicy:
+    """Samples replies from a `TokenModel`.
+
+    Args:
+        model: What gives the next token.
+        policy_id: A name for model and weights.
+        system_prompt: What this model was taught to expect: None for the interface's own, empty for
+            no system message.
+        families: Task families that it was taught; empty where that is not known.
+        batch_size: The most conversations in one forward pass.
+    """
+
+    def __init__(
+        self,
+        model: TokenModel,
+        *,
+        policy_id: str,
+        system_prompt: str | None = None,
+        families: Sequence[str] = (),
+        batch_size: int = 128,
+    ) -> None:
+        self.model = model
+        self.system_prompt = system_prompt
+        self.families = tuple(families)
+        self._id = policy_id
+        self._batch_size = batch_size
+
+    @property
+    def id(self) -> str:
+        """The name of model and weights."""
+        return self._id
+
+    def reply(self, conversations: Sequence[Conversation], *, sampling: Sampling) -> list[Reply]:
+        """Write the next turn of each conversation and append its ids to `Conversation.tokens`."""
+        was_training = self.model.model.training
+        self.model.model.eval()
+        try:
+            replies: list[Reply] = []
+            for start in range(0, len(conversations), self._batch_size):
+                part = conversations[start : start + self._batch_size]
+                replies += self._reply(part, sampling)
+            return replies
+        finally:
+            self.model.model.train(was_training)
+
+    def full_logprobs(self, ids: Sequence[int], images: Sequence[Image.Image]) -> tuple[float, ...]:
+        """Give each id's log-probability by one forward pass; 0.0 for the first, ``(length,)``."""
+        with torch.inference_mode():
+            batch = self.model.pad([PicturedIds(ids, images)])
+            chosen = torch.ones_like(batch.ids, dtype=torch.bool)
+            scores = self.model.log_probabilities(batch, chosen)
+        return (0.0, *scores.tolist())
+
+    def _reply(self, conversations: Sequence[Conversation], sampling: Sampling) -> list[Reply]:
+        prompts = [self._prompt(conversation, sampling) for conversation in conversations]
+        writing = [index for index, prompt in enumerate(prompts) if prompt.limit > 0]
+        completions = [Completion() for _ in prompts]
+        if writing:
+            made = generate(self.model, [prompts[index] for index in writing], sampling)
+            for index, completion in zip(writing, made, strict=True):
+                completions[index] = completion
+        replies: list[Reply] = []
+        for conversation, prompt, completion in zip(
+            conversations, prompts, completions, strict=True
+        ):
+            conversation.tokens = _extend(conversation, prompt, completion)
+            replies.append(
+                Reply(
+                    text=self.model.chat.decode(completion.ids),
+                    is_cut=not completion.is_finished,
+                    new_tokens=len(completion.ids),
+                )
+            )
+        return replies
+
+    def _prompt(self, conversation: Conversation, sampling: Sampling) -> Prompt:
+        chat = self.model.chat
+        if conversation.tokens is None:
+            ids = tuple(chat.open_prompt(conversation.messages))
+        else:
+            ids = conversation.tokens.ids
+            if ids[-1] != chat.end_id:  # a cut turn that is nevertheless answered
+                ids += (chat.end_id,)
+            ids += tuple(chat.after_reply(_since_last_reply(conversation.messages)))
+        images = [image for message in conversation.messages for image in message.images]
+        limit = min(sampling.max_new_tokens, sampling.max_tokens - len(ids))
+        return Prompt(ids, images, conversation.seed, conversation.turn, max(limit, 0))
+
+
+def _since_last_reply(messages: Sequence[Message]) -> Sequence[Message]:
+    """Give the messages after the assistant's last one."""
+    last = max(i for i, message in enumerate(messages) if message.role == "assistant")
+    return messages[last + 1 :]
+
+
+def _extend(conversation: Conversation, prompt: Prompt, completion: Completion) -> Tokens:
+    """Append what was asked and what was written to the record of exact ids."""
+    before = conversation.tokens or Tokens((), (), ())
+    asked = len(prompt.ids) - len(before.ids)
+    return Tokens(
+        ids=prompt.ids + tuple(completion.ids),
+        log_probabilities=(
+            before.log_probabilities + (0.0,) * asked + tuple(completion.log_probabilities)
+        ),
+        turn_of=before.turn_of + (-1,) * asked + (conversation.turn,) * len(completion.ids),
+        images=len(prompt.images),
+    )

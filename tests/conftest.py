@@ -1,0 +1,35 @@
+"""What holds for every test: no skip that is not on the list, where CI asks for that."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ALLOWED = Path(__file__).with_name("allowed_skips.txt")
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Name the skips that nobody allowed; CI fails on them (see pytest_sessionfinish)."""
+    for reason in _unlisted(terminalreporter):
+        terminalreporter.write_line(f"SKIP NOT ALLOWED: {reason}", red=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session, exitstatus):
+    """Fail the run when a test was skipped for a reason that is not in allowed_skips.txt."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    is_strict = os.environ.get("CODEDANCE_STRICT_SKIPS") == "1"
+    if is_strict and exitstatus == 0 and _unlisted(reporter):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _unlisted(reporter):
+    allowed = [
+        line.strip()
+        for line in ALLOWED.read_text(encoding="utf-8").splitlines()
+        if line.strip() and not line.startswith("#")
+    ]
+    reasons = {report.longrepr[2] for report in reporter.stats.get("skipped", [])}
+    return sorted(r for r in reasons if not any(r.endswith(known) for known in allowed))
