@@ -1,4 +1,4 @@
-"""The optimiser of both trainers: AdamW, a learning rate that is a function of the step, clipping."""
+"""The optimiser of both trainers: AdamW, a rate that is a function of the step, clipping."""
 
 from __future__ import annotations
 

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-
 from .batches import batch_at, micro_batches, pad_flags
 from .chat_tokens import Encoded
 from .interface import Demonstration
