@@ -1,0 +1,226 @@
+"""One episode, the path that everything takes: training, evaluation, `play` and `ask`.
+
+The episode parses what a policy writes, runs its code, words the reply, and knows when it is over.
+A session that our infrastructure loses is rebuilt once by replay; if that fails too, the episode
+ends as infrastructure. What model code causes is an outcome of its turn, never that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from PIL import Image
+
+from ..sandbox import Execution, Sandbox, SandboxError, Session, SessionState
+from .grading import grade
+from .parsing import INTERFACES, Interface, parse_action
+from .picture import DEFAULT_MAX_PIXELS, fit_picture
+from .protocol import question_message, system_prompt, tool_reply
+from .types import Action, Ending, Message, Task, Tokens, Trajectory, Turn
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeState:
+    """Where an episode stands: a value, from which any number of episodes can go on.
+
+    Attributes:
+        seed: Of the episode and its session.
+        turns: So far.
+        ending: None while it goes on.
+        session: State of its session; None where no code ran.
+    """
+
+    seed: int
+    turns: tuple[Turn, ...]
+    ending: Ending | None
+    session: SessionState | None
+
+
+class Episode:
+    """One policy at work on one task; not for use from several threads at once.
+
+    Args:
+        task: What is asked; its answer stays here.
+        sandbox: Where code runs; a session is opened at the first block.
+        interface: Which tool the policy has.
+        max_turns: Turns of the policy; code in the last is not run.
+        system_prompt: What it is told first; None for the interface's own, ``""`` for nothing.
+        seed: Of the session's random sources.
+        max_pixels: Larger pictures are shrunk, for policy and code alike.
+    """
+
+    def __init__(  # noqa: PLR0913 - the whole setting of an episode, each part optional
+        self,
+        task: Task,
+        sandbox: Sandbox,
+        *,
+        interface: Interface = "code",
+        max_turns: int = 6,
+        system_prompt: str | None = None,
+        seed: int = 0,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+    ) -> None:
+        if max_turns < 1:
+            raise ValueError(f"max_turns must be at least 1, got {max_turns}")
+        if interface not in INTERFACES:
+            raise ValueError(f"unknown interface {interface!r}: one of {', '.join(INTERFACES)}")
+        self.task = task
+        self.interface: Interface = interface
+        self.max_turns = max_turns
+        self.seed = seed
+        self.images = tuple(fit_picture(image, max_pixels) for image in task.images)
+        self.opening = _opening(task, self.images, interface, system_prompt)
+        self.messages: list[Message] = list(self.opening)
+        self.turns: list[Turn] = []
+        self.ending: Ending | None = None
+        self._sandbox = sandbox
+        self._session: Session | None = None
+        self._state: SessionState | None = None
+
+    def step(self, text: str) -> Turn:
+        """Take the policy's next text; give the turn, with the reply where the episode goes on.
+
+        Raises:
+            RuntimeError: The episode is over.
+        """
+        self._require_open()
+        action = parse_action(text, interface=self.interface)
+        turns_left = self.max_turns - len(self.turns) - 1
+        if action.kind == "answer":
+            return self._end(Turn(text, action), Ending.ANSWERED)
+        if action.kind == "malformed":
+            return self._end(Turn(text, action), Ending.MALFORMED)
+        if turns_left == 0:
+            return self._end(Turn(text, action), Ending.TURN_LIMIT)
+        execution = self._run(action.content)
+        if execution is None:
+            return self._end(Turn(text, action), Ending.INFRASTRUCTURE)
+        reply = tool_reply(execution, turns_left=turns_left)
+        return self._record(Turn(text, action, execution, reply))
+
+    def cut(self, text: str | None = None) -> None:
+        """End the episode by a token limit; ``text`` is what was written of the turn, if any."""
+        self._require_open()
+        if text is None:
+            self.ending = Ending.TOKEN_LIMIT
+            return
+        reason = "cut off by a token limit"
+        self._end(Turn(text, Action("malformed", reason, reason)), Ending.TOKEN_LIMIT)
+
+    def fail(self) -> None:
+        """End the episode because our infrastructure failed: it will not be scored."""
+        self.ending = Ending.INFRASTRUCTURE
+
+    def trajectory(self, policy_id: str, tokens: Tokens | None = None) -> Trajectory:
+        """Give the finished episode, its accuracy graded.
+
+        Raises:
+            RuntimeError: The episode is not over.
+        """
+        if self.ending is None:
+            raise RuntimeError("the episode goes on; it has no trajectory before its ending")
+        answer = self.turns[-1].action.content if self.ending is Ending.ANSWERED else None
+        is_lost = self.ending is Ending.INFRASTRUCTURE
+        return Trajectory(
+            task_id=self.task.id,
+            policy_id=policy_id,
+            seed=self.seed,
+            opening=self.opening,
+            turns=tuple(self.turns),
+            ending=self.ending,
+            accuracy=None if is_lost else grade(self.task, answer),
+            answer=answer,
+            tokens=tokens,
+            needs_picture=self.task.needs_picture,
+            pass_rate=self.task.pass_rate,
+        )
+
+    def snapshot(self) -> EpisodeState:
+        """Give where the episode stands, as a value.
+
+        Raises:
+            SandboxError: The session's state could not be had.
+        """
+        session = self._session.snapshot() if self._session is not None else self._state
+        return EpisodeState(self.seed, tuple(self.turns), self.ending, session)
+
+    def resume(self, state: EpisodeState) -> None:
+        """Go on from ``state``, which an episode of the same task gave, any number of times."""
+        self._drop_session()
+        self.seed, self.turns, self.ending = state.seed, list(state.turns), state.ending
+        self._state = state.session
+        self.messages = list(self.opening)
+        for turn in self.turns:
+            self._say(turn)
+
+    def close(self) -> None:
+        """End the session; a second call does nothing."""
+        self._drop_session()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _run(self, code: str) -> Execution | None:
+        """Run a block; None where the sandbox failed, and failed again on a fresh session."""
+        with contextlib.suppress(SandboxError):
+            return self._opened().run(code)
+        with contextlib.suppress(SandboxError):
+            if self._session is not None:
+                self._state = self._session.snapshot()
+            self._drop_session()
+            return self._opened().run(code)
+        self._drop_session()
+        return None
+
+    def _opened(self) -> Session:
+        if self._session is None:
+            if self._state is None:
+                self._session = self._sandbox.session(self.images, seed=self.seed)
+            else:
+                self._session = self._sandbox.restore(self._state, self.images)
+        return self._session
+
+    def _drop_session(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            with contextlib.suppress(SandboxError):
+                session.close()
+
+    def _record(self, turn: Turn) -> Turn:
+        self.turns.append(turn)
+        self._say(turn)
+        return turn
+
+    def _end(self, turn: Turn, ending: Ending) -> Turn:
+        self.ending = ending
+        self._drop_session()
+        return self._record(turn)
+
+    def _say(self, turn: Turn) -> None:
+        self.messages.append(Message("assistant", (turn.text,)))
+        if turn.reply is not None:
+            self.messages.append(turn.reply)
+
+    def _require_open(self) -> None:
+        if self.ending is not None:
+            raise RuntimeError(f"the episode is over ({self.ending}); begin another")
+
+
+def _opening(
+    task: Task, images: Sequence[Image.Image], interface: Interface, prompt: str | None
+) -> tuple[Message, ...]:
+    prompt = system_prompt(interface) if prompt is None else prompt
+    question = question_message(task.question, images, interface=interface)
+    return (Message("system", (prompt,)), question) if prompt else (question,)

@@ -1,0 +1,83 @@
+"""The reward presets: named settings of one reward function, each switch of which stands alone."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, replace
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class RewardPreset:
+    """Every number and switch of the reward.
+
+    Attributes:
+        name: How it is asked for.
+        sequence: What ``tool_sequence`` is: nothing, DeepEyes' bonus, or BAT.
+        right_weight: w of a right answer.
+        wrong_weight: w of a wrong answer.
+        bonus: Paid by ``bonus`` for a right answer that used a tool.
+        format_fault: Added once for a fault of form.
+        steepness: gamma of the difficulty factor.
+        offset: delta of the difficulty factor.
+        penalty: What a failed tool turn costs, before lambda.
+        discount: beta of the turn returns.
+        turn_weight: lambda of the turn reward and of the turn advantage; 0.0 switches both off.
+        turn_clip: z of the turn advantage stays within [-turn_clip, 0]; None leaves it.
+        counts_evidence: Only calls with evidence count; silent success is neutral.
+        pays_unsolved: Whether a group without a right answer is paid for calls.
+        charges_easy_calls: Whether every call costs where tools are discouraged.
+    """
+
+    name: str
+    sequence: Literal["none", "bonus", "bat"] = "bat"
+    right_weight: float = 1.5
+    wrong_weight: float = 0.5
+    bonus: float = 1.5
+    format_fault: float = -0.2
+    steepness: float = 4.0
+    offset: float = 0.2
+    penalty: float = 0.5
+    discount: float = 0.2
+    turn_weight: float = 0.2
+    turn_clip: float | None = None
+    counts_evidence: bool = False
+    pays_unsolved: bool = True
+    charges_easy_calls: bool = False
+
+
+_BAT_PAPER = RewardPreset("bat_paper")
+_BAT = replace(
+    _BAT_PAPER,
+    name="bat",
+    turn_clip=3.0,
+    counts_evidence=True,
+    pays_unsolved=False,
+    charges_easy_calls=True,
+)
+
+PRESETS: dict[str, RewardPreset] = {
+    preset.name: preset
+    for preset in (
+        RewardPreset("outcome", sequence="none", turn_weight=0.0),
+        RewardPreset("tool_bonus", sequence="bonus", turn_weight=0.0),
+        replace(_BAT, name="bat_sequence", turn_weight=0.0),
+        _BAT,
+        _BAT_PAPER,
+    )
+}
+
+
+def reward_preset(reward: str | RewardPreset) -> RewardPreset:
+    """Give the preset of a name; a preset is given back as it is.
+
+    Raises:
+        ValueError: The name is unknown.
+    """
+    if isinstance(reward, RewardPreset):
+        return reward
+    if reward not in PRESETS:
+        near = difflib.get_close_matches(reward, PRESETS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown reward {reward!r}: one of {', '.join(PRESETS)}{hint}")
+    return PRESETS[reward]

@@ -1,0 +1,98 @@
+"""The words of an episode: what the policy is told first, and what it is told after each block.
+
+Replies are short, since a small model has to read them: what a block printed stands alone between
+the tags, an empty output is ``(no output)``, and only the reply before the last turn says more.
+Nothing here is ever parsed: a reply may hold any tag that code printed without changing anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PIL import Image
+
+from ..sandbox import Execution
+from .parsing import INTERFACES, Interface, parse_action
+from .picture import PictureError, presentable
+from .types import Message, Part
+
+__all__ = [
+    "INTERFACES",
+    "LAST_TURN",
+    "Interface",
+    "parse_action",
+    "question_message",
+    "system_prompt",
+    "tool_reply",
+]
+
+LAST_TURN = "This is your last turn: answer now, without tools."
+
+_ANSWER = (
+    "Think between <think> and </think>. Give the final answer between <answer> and </answer>, "
+    "exactly once and as short as the question allows; it ends the conversation."
+)
+_TOOLS: dict[Interface, str] = {
+    "code": (
+        "Where looking is not enough, write one Python block per turn, between <code> and </code> "
+        "inside a ```python fence. The first picture is the PIL image `input_image`, all of them "
+        "are the list `input_images`. What the block prints, its last expression and what it "
+        "passes to `display` come back between <tool_response> tags. Variables persist from turn "
+        "to turn; a block that fails changes nothing."
+    ),
+    "box": (
+        "Where looking is not enough, ask for a crop of the picture in pixels: "
+        "<box>x1, y1, x2, y2</box>, one per turn. It comes back between <tool_response> tags."
+    ),
+    "text": "There are no tools: answer in your first turn.",
+}
+
+
+def system_prompt(interface: Interface = "code") -> str:
+    """Give the rules of the conversation for a policy that was not trained on them."""
+    return f"You answer questions about pictures. {_ANSWER} {_TOOLS[interface]}"
+
+
+def question_message(
+    question: str, images: Sequence[Image.Image], *, interface: Interface = "code"
+) -> Message:
+    """Give the opening question: the pictures, then the question, nothing else.
+
+    The interface changes nothing here yet: its rules are the system message's.
+    """
+    del interface
+    return Message("user", (*images, question))
+
+
+def tool_reply(execution: Execution, *, turns_left: int) -> Message:
+    """Give what a block's execution is to the policy.
+
+    Args:
+        execution: What the sandbox recorded.
+        turns_left: How many turns the policy still has; before the last it is told to answer.
+    """
+    lines = [execution.stdout.rstrip("\n")] if execution.stdout.strip() else []
+    if execution.stderr.strip():
+        lines.append(f"stderr: {execution.stderr.strip()}")
+    if execution.error is not None:
+        lines.append(execution.error)
+    parts: list[Part] = []
+    for number, image in enumerate(execution.images, start=1):
+        lines.append(f"picture {number}, {image.width} x {image.height}:")
+        try:
+            picture = presentable(image)
+        except PictureError as error:
+            lines.append(f"(not shown: {error})")
+            continue
+        parts += "\n".join(lines), picture
+        lines = []
+    if not (lines or parts):
+        lines = ["(no output)"]
+    lines.append("</tool_response>")
+    if turns_left == 1:
+        lines.append(LAST_TURN)
+    return Message("user", _opened((*parts, "\n".join(lines))))
+
+
+def _opened(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    return (f"<tool_response>\n{parts[0]}", *parts[1:])

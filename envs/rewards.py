@@ -1,0 +1,271 @@
+"""Rewards as pure functions of recorded events: named terms a trajectory, and returns a turn.
+
+BAT is the balanced adaptive tool-call reward (CodeDance, arXiv 2512.17312). `bat_paper` is the
+published form; `bat` departs from it, each departure a switch of its own in `RewardPreset`:
+
+* `counts_evidence`: a call counts only with output that is new and depends on the picture; a
+  silent block that succeeds is neutral where tools are encouraged.
+* `pays_unsolved` off: a group without a right answer pays nothing for calls.
+* `charges_easy_calls`: where tools are discouraged every call costs, failed or not.
+* `turn_clip`: not having failed is no merit.
+
+Departures from the official code, in both: success is what the sandbox recorded, not what a text
+says; the group's accuracy is its accuracy, not its mean score; turn returns are standardised over
+the group, not the batch; what was not scored (None, NaN) stays None and enters no statistic.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from .evidence import new_parts
+from .presets import PRESETS, RewardPreset, reward_preset
+from .reward_terms import added_terms, register_reward_term, unregister_reward_term
+from .types import Ending, Trajectory, Turn
+
+__all__ = [
+    "PRESETS",
+    "TERMS",
+    "RewardPreset",
+    "difficulty_factor",
+    "group_accuracy",
+    "group_reward",
+    "group_turn_advantages",
+    "is_scored",
+    "needs_evidence",
+    "register_reward_term",
+    "reward_preset",
+    "score_group",
+    "score_trajectory",
+    "turn_returns",
+    "unregister_reward_term",
+]
+
+TERMS = ("accuracy", "format", "tool_sequence", "tool_turn")
+"""The terms of every preset; a user's own follow by name."""
+
+SMALLEST_SPREAD = 1e-6
+"""Returns that differ by less are equal."""
+
+Terms = dict[str, float | None]
+
+
+def difficulty_factor(accuracy: float, *, steepness: float = 4.0, offset: float = 0.2) -> float:
+    """Give d(mu) = (1 + tanh(gamma(0.5 - mu)))/2 - delta: above 0 where tools are to be encouraged.
+
+    Args:
+        accuracy: mu, the group's accuracy, 0 to 1.
+        steepness: gamma.
+        offset: delta.
+
+    >>> round(difficulty_factor(0.5), 12)
+    0.3
+    """
+    if not 0.0 <= accuracy <= 1.0:
+        raise ValueError(f"an accuracy lies between 0 and 1, got {accuracy!r}")
+    return (1.0 + math.tanh(steepness * (0.5 - accuracy))) / 2.0 - offset
+
+
+def turn_returns(
+    failed: Sequence[bool], *, discount: float = 0.2, penalty: float = 0.5
+) -> list[float]:
+    """Give R_t = r_t + beta R_{t+1} of each tool turn in order; r_t = -penalty where it failed.
+
+    >>> turn_returns([True, True])
+    [-0.6, -0.5]
+    """
+    returns: list[float] = []
+    following = 0.0
+    for has_failed in reversed(failed):
+        following = (-penalty if has_failed else 0.0) + discount * following
+        returns.append(following)
+    return returns[::-1]
+
+
+def is_scored(trajectory: Trajectory) -> bool:
+    """Whether accuracy was given: neither lost to infrastructure nor left open by a judge."""
+    accuracy = trajectory.accuracy
+    return trajectory.is_valid and accuracy is not None and not math.isnan(accuracy)
+
+
+def group_accuracy(trajectories: Sequence[Trajectory]) -> float | None:
+    """Give mu, the mean accuracy of the scored trajectories; None where none was scored."""
+    accuracies = [_accuracy(one) for one in trajectories if is_scored(one)]
+    return sum(accuracies) / len(accuracies) if accuracies else None
+
+
+def score_group(
+    trajectories: Sequence[Trajectory], *, reward: str | RewardPreset = "bat"
+) -> list[Terms]:
+    """Give the reward terms of each sibling, the group's accuracy known.
+
+    The keys are `TERMS` and the user's own. What a trajectory learns from its siblings by is
+    `group_reward` (all but ``tool_turn``) and `group_turn_advantages`.
+
+    Args:
+        trajectories: Of one task, with `Turn.has_evidence` recorded (`record_evidence`).
+        reward: A preset or its name.
+
+    Raises:
+        ValueError: The preset needs evidence that was not recorded, or is unknown.
+    """
+    preset = reward_preset(reward)
+    accuracy = group_accuracy(trajectories)
+    return [
+        score_trajectory(one, group_accuracy=0.0 if accuracy is None else accuracy, reward=preset)
+        for one in trajectories
+    ]
+
+
+def score_trajectory(
+    trajectory: Trajectory, *, group_accuracy: float, reward: str | RewardPreset = "bat"
+) -> Terms:
+    """Give the reward terms of one trajectory; all None where it was not scored.
+
+    Args:
+        trajectory: With evidence recorded where `needs_evidence` says so.
+        group_accuracy: mu; outside a group the task's own pass rate, ½ where unknown.
+        reward: A preset or its name.
+    """
+    preset = reward_preset(reward)
+    own = added_terms()
+    if not is_scored(trajectory):
+        return dict.fromkeys((*TERMS, *own))
+    failures = sum(turn.has_failed for turn in trajectory.tool_turns)
+    terms: Terms = {
+        "accuracy": _accuracy(trajectory),
+        "format": preset.format_fault if has_format_fault(trajectory) else 0.0,
+        "tool_sequence": _tool_sequence(trajectory, group_accuracy, preset),
+        "tool_turn": 0.0 - preset.turn_weight * preset.penalty * failures,
+    }
+    return terms | {name: term(trajectory) for name, term in own.items()}
+
+
+def group_reward(terms: Terms) -> float:
+    """Give the scalar that siblings are compared by: every term but ``tool_turn``; NaN unscored."""
+    values = [value for name, value in terms.items() if name != "tool_turn"]
+    return math.nan if None in values else math.fsum(v for v in values if v is not None)
+
+
+def group_turn_advantages(
+    trajectories: Sequence[Trajectory], *, reward: str | RewardPreset = "bat"
+) -> list[list[float]]:
+    """Give A_turn = lambda z for every turn of every sibling; 0 for turns without a tool.
+
+    z is R_t standardised over the tool turns of the group's scored trajectories (population std;
+    0 where they are equal), clipped by `bat` to [-3, 0].
+    """
+    preset = reward_preset(reward)
+    returns = [_returns(one, preset) if is_scored(one) else [] for one in trajectories]
+    pooled = np.array([value for values in returns for value in values], dtype=np.float64)
+    advantages: list[list[float]] = []
+    for one, values in zip(trajectories, returns, strict=True):
+        scaled = iter(_turn_advantage(value, pooled, preset) for value in values)
+        advantages.append([next(scaled, 0.0) if turn.is_tool_turn else 0.0 for turn in one.turns])
+    return advantages
+
+
+def has_format_fault(trajectory: Trajectory) -> bool:
+    """Whether any turn's form is faulty, or there is not exactly one answer at the end."""
+    if trajectory.ending is not Ending.ANSWERED:
+        return True
+    return any(turn.action.format_fault is not None for turn in trajectory.turns)
+
+
+def needs_evidence(
+    trajectory: Trajectory, *, group_accuracy: float, reward: str | RewardPreset = "bat"
+) -> bool:
+    """Whether the terms depend on evidence that was not recorded yet."""
+    preset = reward_preset(reward)
+    if not is_scored(trajectory) or not preset.counts_evidence:
+        return False
+    if _factor(group_accuracy, preset) < 0 or _pays_nothing(group_accuracy, preset):
+        return False
+    return any(has is None for has in _evidence(trajectory))
+
+
+def _tool_sequence(trajectory: Trajectory, accuracy: float, preset: RewardPreset) -> float:
+    calls = trajectory.tool_turns
+    if not calls or preset.sequence == "none":
+        return 0.0
+    is_right = _accuracy(trajectory) > 0.5
+    if preset.sequence == "bonus":
+        return preset.bonus if is_right else 0.0
+    if _pays_nothing(accuracy, preset):
+        return 0.0
+    factor = _factor(accuracy, preset)
+    weighted = factor * (preset.right_weight if is_right else preset.wrong_weight)
+    if factor < 0 and preset.charges_easy_calls:
+        return weighted * (2.0 - 2.0 ** (1 - len(calls)))
+    return weighted * _share_of_success(trajectory, preset, factor) + 0.0
+
+
+def _share_of_success(trajectory: Trajectory, preset: RewardPreset, factor: float) -> float:
+    """Give S/N: the share of calls that succeeded, or that brought evidence."""
+    calls = trajectory.tool_turns
+    if not preset.counts_evidence:
+        return sum(not turn.has_failed for turn in calls) / len(calls)
+    counted = [
+        _certain(trajectory, has)
+        for turn, has in zip(calls, _evidence(trajectory), strict=True)
+        if factor < 0 or turn.has_failed or not _is_silent(turn)
+    ]
+    return sum(counted) / len(counted) if counted else 0.0
+
+
+def _evidence(trajectory: Trajectory) -> list[bool | None]:
+    """Say of each tool turn whether it brought evidence; None where nobody has looked."""
+    found: list[bool | None] = []
+    for turn, parts in zip(trajectory.tool_turns, new_parts(trajectory), strict=True):
+        if turn.has_failed or (turn.has_evidence is None and not parts):
+            found.append(False)
+        elif turn.has_evidence is None and not trajectory.needs_picture:
+            found.append(True)
+        else:
+            found.append(turn.has_evidence)
+    return found
+
+
+def _certain(trajectory: Trajectory, has_evidence: bool | None) -> bool:
+    if has_evidence is None:
+        raise ValueError(
+            f"a tool turn of {trajectory.task_id} has no evidence recorded; "
+            "call record_evidence on the trajectory before it is scored"
+        )
+    return has_evidence
+
+
+def _is_silent(turn: Turn) -> bool:
+    return turn.execution is not None and turn.execution.is_silent
+
+
+def _factor(accuracy: float, preset: RewardPreset) -> float:
+    return difficulty_factor(accuracy, steepness=preset.steepness, offset=preset.offset)
+
+
+def _pays_nothing(accuracy: float, preset: RewardPreset) -> bool:
+    return preset.sequence != "bat" or (accuracy == 0.0 and not preset.pays_unsolved)
+
+
+def _accuracy(trajectory: Trajectory) -> float:
+    accuracy = trajectory.accuracy
+    if accuracy is None or not 0.0 <= accuracy <= 1.0:
+        raise ValueError(f"{trajectory.task_id}: accuracy is 0 to 1 or None, got {accuracy!r}")
+    return float(accuracy)
+
+
+def _returns(trajectory: Trajectory, preset: RewardPreset) -> list[float]:
+    failed = [turn.has_failed for turn in trajectory.tool_turns]
+    return turn_returns(failed, discount=preset.discount, penalty=preset.penalty)
+
+
+def _turn_advantage(value: float, pooled: np.ndarray, preset: RewardPreset) -> float:
+    if float(np.ptp(pooled)) < SMALLEST_SPREAD:
+        return 0.0
+    z = (value - float(pooled.mean())) / float(pooled.std())
+    if preset.turn_clip is not None:
+        z = min(max(z, -preset.turn_clip), 0.0)
+    return preset.turn_weight * z

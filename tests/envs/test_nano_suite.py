@@ -1,0 +1,163 @@
+"""The nano suite: the same item from the same seed, balanced answers, exact oracles, no leaks."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from codedance.envs.suites.nano import FAMILIES, NanoSuite, build_sources, family_of, make_task
+from codedance.envs.suites.nano.sources import _packed, nearest_digit
+from codedance.envs.types import Band
+from codedance.sandbox import open_sandbox
+
+BANDS = tuple(Band)
+
+
+@pytest.fixture(scope="module")
+def sandbox():
+    with open_sandbox("local") as opened:
+        yield opened
+
+
+def test_a_seed_gives_the_same_item_every_time():
+    for family in FAMILIES:
+        one, two = (make_task(family, Band.HARD, "test", 7) for _ in range(2))
+        assert (one.question, one.answer, one.id) == (two.question, two.answer, two.id)
+        assert one.images[0].tobytes() == two.images[0].tobytes()
+
+
+def test_another_seed_gives_another_item():
+    pictures = {
+        make_task("bars", Band.HARD, "train", seed).images[0].tobytes() for seed in range(9)
+    }
+    assert len(pictures) == 9
+
+
+def test_splits_share_no_item_for_the_same_seed():
+    for family in FAMILIES:
+        train, test = (make_task(family, Band.EASY, split, 3) for split in ("train", "test"))
+        assert train.images[0].tobytes() != test.images[0].tobytes()
+
+
+def test_any_21_tasks_in_a_row_hold_each_family_and_band_once():
+    suite = NanoSuite("train")
+    kinds = Counter((suite[i].family, suite[i].difficulty) for i in range(100, 121))
+    assert set(kinds.values()) == {1}
+    assert len(kinds) == len(FAMILIES) * 3
+
+
+def test_a_task_is_found_again_by_its_id():
+    suite = NanoSuite("test")
+    task = suite[11]
+    assert suite.task(task.id).images[0].tobytes() == task.images[0].tobytes()
+
+
+@pytest.mark.parametrize("wrong", ["nano/bars/train/hard/1", "nano/bars/test/huge/1", "nano", ""])
+def test_an_id_of_another_split_or_form_is_refused(wrong):
+    with pytest.raises(KeyError, match="expected an id like"):
+        NanoSuite("test").task(wrong)
+
+
+def test_an_index_beyond_the_split_is_refused():
+    with pytest.raises(IndexError, match="0 to 1999"):
+        NanoSuite("test")[2000]
+
+
+def test_an_unknown_split_is_refused():
+    with pytest.raises(ValueError, match="'dev'"):
+        NanoSuite("dev")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("band", BANDS)
+def test_the_oracles_program_finds_the_stored_answer_in_the_sandbox(sandbox, family, band):
+    for split in ("train", "test"):
+        for seed in range(4):
+            task = make_task(family, band, split, seed)
+            oracle = FAMILIES[family]
+            with sandbox.session(images=list(task.images)) as session:
+                execution = session.run(oracle.programs(task.question)["exact"])
+            assert execution.error is None
+            assert oracle.read(execution.stdout, execution.images) == task.answer
+
+
+def test_at_least_one_family_returns_a_drawing(sandbox):
+    task = make_task("dots", Band.HARD, "test", 0)
+    with sandbox.session(images=list(task.images)) as session:
+        execution = session.run(FAMILIES["dots"].programs(task.question)["exact"])
+    assert execution.stdout == ""
+    assert execution.images[0].size == task.images[0].size
+    assert execution.images[0].tobytes() != task.images[0].tobytes()
+
+
+def test_the_loose_style_fails_where_detail_is_fine(sandbox):
+    wrong = 0
+    for seed in range(6):
+        task = make_task("count", Band.HARD, "train", seed)
+        with sandbox.session(images=list(task.images)) as session:
+            execution = session.run(FAMILIES["count"].programs(task.question)["loose"])
+        wrong += execution.stdout.strip() != task.answer
+    assert wrong == 6
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_answers_are_balanced_on_the_hard_band(family):
+    """The commonest answer of 400 stays within 10 points of the family's chance."""
+    answers = Counter(make_task(family, Band.HARD, "train", seed).answer for seed in range(400))
+    assert answers.most_common(1)[0][1] / 400 <= FAMILIES[family].chance + 0.10
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_question_does_not_tell_the_band(family):
+    def phrasings(band):
+        tasks = (make_task(family, band, "train", seed) for seed in range(80))
+        return {task.question for task in tasks}
+
+    assert phrasings(Band.EASY) == phrasings(Band.HARD)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_question_is_known_as_its_familys(family):
+    for seed in range(8):
+        task = make_task(family, Band.EASY, "train", seed)
+        assert family_of(task.question) is FAMILIES[family]
+
+
+def test_a_question_of_no_family_is_known_as_none():
+    assert family_of("What is the meaning of life?") is None
+
+
+def test_the_asked_frame_takes_most_of_the_easy_picture_and_about_a_hundredth_of_the_hard():
+    from codedance.envs.suites.nano.canvas import near_colour
+    from codedance.envs.suites.nano.family import colour_in
+
+    for band, low, high in ((Band.EASY, 0.6, 1.0), (Band.HARD, 0.005, 0.015)):
+        for seed in range(10):
+            task = make_task("digit", band, "train", seed)
+            pixels = np.asarray(task.images[0])
+            rows, columns = np.nonzero(near_colour(pixels, colour_in(task.question)))
+            share = np.ptp(rows) * np.ptp(columns) / pixels[..., 0].size
+            assert low <= share <= high
+
+
+def test_ink_and_photographs_are_disjoint_between_the_splits():
+    packed = _packed()
+    train = {glyph.tobytes() for glyph in packed["train_ink"]}
+    assert not train & {glyph.tobytes() for glyph in packed["test_ink"]}
+    photos = {photo.tobytes() for photo in packed["train_photos"]}
+    assert not photos & {photo.tobytes() for photo in packed["test_photos"]}
+
+
+def test_the_packed_sources_are_those_that_the_libraries_install():
+    built = build_sources.pack_sources()
+    packed = _packed()
+    assert built.keys() == packed.keys()
+    for name in ("train_ink", "test_ink", "train_digits", "test_digits"):
+        np.testing.assert_array_equal(built[name], packed[name])
+    for name in ("train_photos", "test_photos"):
+        assert np.abs(built[name].astype(int) - packed[name]).mean() < 1.0
+
+
+def test_ink_is_read_by_its_nearest_neighbour():
+    packed = _packed()
+    glyph = packed["test_ink"][0].astype(float)
+    assert nearest_digit(glyph) == packed["test_digits"][0]
