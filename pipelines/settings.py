@@ -22,27 +22,36 @@ class CurateSettings(StrictModel):
 
     Attributes:
         candidates: Train tasks to look at.
+        known: Further train tasks whose answers the weak policy is told, judged by none.
+        weak: The weak policy: ``thumbnail``, or anything that `load_policy` takes.
+        strong: The strong policy: ``teacher``, or anything that `load_policy` takes.
         weak_samples: Samples of the weak policy a task; its pass rate is the difficulty.
         strong_samples: Samples of the strong policy a task; none right means unsolvable.
         easy_above: Pass rate from which a task is easy.
         hard_below: Pass rate up to which a task is hard.
         trivial_share: Largest share of the kept tasks that the weak policy always gets right.
-        easy_tool_share: Share of easy tasks shown with tools all the same (imperfect on purpose).
-        hard_direct_share: Share of the others shown without tools all the same.
+        easy_tool_share: Share of the easy tasks that are shown with tools all the same: imperfect
+            on purpose, so that reinforcement learning has something to learn.
+        medium_tool_share: Share of the medium tasks that are shown with tools.
+        hard_tool_share: Share of the hard tasks that are shown with tools.
         near_duplicate_bits: Perceptual hashes this close (of 256 bits), with the same question
             and answer, are duplicates.
         max_turns: Turns that the policies get.
     """
 
     candidates: Count = 2000
+    known: Count = 2000
+    weak: str = "thumbnail"
+    strong: str = "teacher"
     weak_samples: Count = 4
     strong_samples: Count = 1
     easy_above: Share = 0.75
     hard_below: Share = 0.25
     trivial_share: Share = 0.25
     easy_tool_share: Share = 0.5
-    hard_direct_share: Share = 0.2
-    near_duplicate_bits: Annotated[int, Field(ge=0, le=256)] = 0
+    medium_tool_share: Share = 0.7
+    hard_tool_share: Share = 0.8
+    near_duplicate_bits: Annotated[int, Field(ge=0, le=256)] = 6
     max_turns: Count = 6
 
 

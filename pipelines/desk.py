@@ -1,0 +1,116 @@
+"""The places that a command works with, opened once: store, tracker, progress, sandbox, stop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from types import FrameType
+
+from ..sandbox import Sandbox
+from .home import Home, find_home, prepare_environment
+from .mlflow_sender import Sender
+from .progress import Progress, open_progress
+from .stages.context import Stop
+from .store import Store, open_store
+from .tracking import Tracker
+
+_current: ContextVar[Desk | None] = ContextVar("desk", default=None)
+
+
+@dataclass(slots=True)
+class Desk:
+    """What stays open from the first stage of a command to the last.
+
+    Attributes:
+        home: The folder that all of it lies in.
+        store: The trajectory store.
+        tracker: Where figures go.
+        progress: Where progress is shown.
+        stop: Set by Ctrl-C.
+    """
+
+    home: Home
+    store: Store
+    tracker: Tracker
+    progress: Progress
+    stop: Stop = field(default_factory=Stop)
+    _sandbox: Sandbox | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def sandbox(self) -> Sandbox:
+        """Give the sandbox, opened on the first call."""
+        from ..sandbox import open_sandbox
+
+        with self._lock:
+            if self._sandbox is None:
+                self._sandbox = open_sandbox("local")
+            return self._sandbox
+
+    def close(self) -> None:
+        """Close the sandbox and the store."""
+        with self._lock:
+            if self._sandbox is not None:
+                self._sandbox.close()
+                self._sandbox = None
+        self.store.close()
+
+
+@contextmanager
+def open_desk(home: Home | None = None, *, track: bool = True) -> Iterator[Desk]:
+    """Give the desk of this command or flow; one that is open already is shared.
+
+    Args:
+        home: The folder; found by ``CODEDANCE_DIR`` when None.
+        track: Whether MLflow is told.
+    """
+    shared = _current.get()
+    if shared is not None:
+        yield shared
+        return
+    home = home or find_home()
+    prepare_environment(home)
+    store = open_store(home)
+    tracker = Tracker(home.spool if track else None)
+    progress = open_progress()
+    sender = Sender(home, store, tracker, say=progress.say) if track else None
+    desk = Desk(home, store, tracker, progress)
+    token = _current.set(desk)
+    try:
+        with _heeded_signals(desk):
+            yield desk
+    finally:
+        _current.reset(token)
+        tracker.close()
+        if sender is not None:
+            sender.close()
+        desk.close()
+
+
+@contextmanager
+def _heeded_signals(desk: Desk) -> Iterator[None]:
+    """Make Ctrl-C and SIGTERM ask to stop; a second Ctrl-C stops at once.
+
+    Every file of ours is written so that stopping at any instruction loses at most the step that
+    was under way, so "at once" is safe.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def heed(number: int, _frame: FrameType | None) -> None:
+        if desk.stop.is_requested():
+            raise KeyboardInterrupt
+        desk.stop.request()
+        if number == signal.SIGINT:
+            desk.progress.say("stopping after the step under way (Ctrl-C again: at once) …")
+
+    before = {number: signal.signal(number, heed) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

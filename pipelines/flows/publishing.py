@@ -1,0 +1,40 @@
+"""Prefect artifacts: what a stage made, as tables, text and links on the flow run's page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect.artifacts import (
+    acreate_link_artifact,
+    acreate_markdown_artifact,
+    acreate_table_artifact,
+)
+
+from ..desk import Desk
+from ..report import Report
+from ..results import summarise, table_rows
+from ..store import StageRun
+
+
+async def publish_stage(desk: Desk, run: StageRun) -> None:
+    """Show a finished stage run: its outputs, its card, its figures."""
+    rows = [{"output": name, "value": str(value)} for name, value in run.outputs.items()]
+    await acreate_table_artifact(rows, key=f"{run.stage}-outputs", description=run.id)
+    card = run.outputs.get("card")
+    if card is not None and Path(card).is_file():
+        text = Path(card).read_text(encoding="utf-8")
+        await acreate_markdown_artifact(text, key="data-card", description=run.id)
+    if run.stage == "evaluate":
+        head, table = table_rows(summarise(desk.store, run))
+        cells: list[dict[str, Any]] = [dict(zip(head, row, strict=True)) for row in table]
+        await acreate_table_artifact(cells, key="evaluation", description=run.id)
+
+
+async def publish_report(desk: Desk, run: StageRun, report: Report) -> None:
+    """Link the report and MLflow."""
+    await acreate_link_artifact(
+        report.html.as_uri(), link_text=f"report of {run.id}", key="report", description=run.id
+    )
+    if desk.home.mlflow_uri.startswith("http"):
+        await acreate_link_artifact(desk.home.mlflow_uri, link_text="MLflow", key="mlflow")

@@ -1,0 +1,188 @@
+"""What an evaluation found: accuracy, tool calls and execution success by family and band."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ..envs.types import Band
+from .statistics import Difference, Rate, paired_difference, rate_of
+from .store import Episode, StageRun, Store
+
+WHOLE = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """The figures of one policy in one mode on one group of tasks.
+
+    Attributes:
+        accuracy: Share right, of the episodes that our infrastructure did not lose.
+        tool_calls: Mean per episode; NaN without episodes.
+        execution_success: Share of tool calls that ran without error; NaN without calls.
+        lost: Episodes that our infrastructure lost: masked from all other figures.
+    """
+
+    accuracy: Rate
+    tool_calls: float
+    execution_success: float
+    lost: int
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """An evaluation's figures.
+
+    Attributes:
+        run: The evaluation.
+        phases: ``policy/mode``, in the order of judging.
+        groups: ``all``, the families, the bands, in order of showing.
+        cells: By phase and group.
+        differences: By mode and group: the last policy against the first, on the same items.
+        within_tenth: By phase: share of whole-number answers within 10 % of the truth, where the
+            suite asks for counts; empty otherwise.
+    """
+
+    run: StageRun
+    phases: tuple[str, ...]
+    groups: tuple[str, ...]
+    cells: Mapping[tuple[str, str], Cell]
+    differences: Mapping[tuple[str, str], Difference]
+    within_tenth: Mapping[str, Rate]
+
+    @property
+    def policies(self) -> tuple[str, ...]:
+        """The policies judged, in order."""
+        return tuple(dict.fromkeys(phase.split("/")[0] for phase in self.phases))
+
+
+def summarise(store: Store, run: StageRun) -> Summary:
+    """Work out an evaluation's figures from the store."""
+    episodes = store.episodes(run.id)
+    phases = tuple(dict.fromkeys(e.phase for e in episodes))
+    groups = _groups(episodes)
+    cells = {
+        (phase, group): _cell([e for e in episodes if e.phase == phase and belongs(e)])
+        for phase in phases
+        for group, belongs in groups.items()
+    }
+    return Summary(
+        run=run,
+        phases=phases,
+        groups=tuple(groups),
+        cells=cells,
+        differences=_differences(episodes, phases, groups),
+        within_tenth=_within_tenth(episodes, phases) if "nuclei" in _suite(run) else {},
+    )
+
+
+def table_rows(summary: Summary) -> tuple[list[str], list[list[str]]]:
+    """Give the table that ends a run: its head and its rows."""
+    head = ["", "policy", "mode", "accuracy (95 %)", "tool calls", "execution success", "lost"]
+    rows: list[list[str]] = []
+    for group in summary.groups:
+        for phase in summary.phases:
+            policy, mode = phase.split("/")
+            rows.append([group, policy, mode, *cell_texts(summary.cells[phase, group])])
+    return head, rows
+
+
+def cell_texts(cell: Cell) -> list[str]:
+    """Write a cell's figures."""
+    rate = cell.accuracy
+    accuracy = f"{rate.share:.1%} ({rate.low:.1%} to {rate.high:.1%})" if rate.count else "none"
+    return [accuracy, _number(cell.tool_calls), _percent(cell.execution_success), str(cell.lost)]
+
+
+def difference_lines(summary: Summary) -> list[str]:
+    """Say how the last policy did against the first on the same items."""
+    if len(summary.policies) < 2:
+        return []
+    first, last = summary.policies[0], summary.policies[-1]
+    return [
+        f"{last} against {first}, {mode}, {d.count} tasks paired: {100 * d.mean:+.1f} points "
+        f"(95 %: {100 * d.low:+.1f} to {100 * d.high:+.1f}); better on {d.better}, worse on "
+        f"{d.worse}"
+        for (mode, group), d in summary.differences.items()
+        if group == WHOLE and d.count
+    ]
+
+
+def _groups(episodes: Sequence[Episode]) -> dict[str, Callable[[Episode], bool]]:
+    groups: dict[str, Callable[[Episode], bool]] = {WHOLE: lambda _: True}
+    for band in Band:
+        if any(e.difficulty is band for e in episodes):
+            groups[str(band)] = lambda e, band=band: e.difficulty is band
+    for family in sorted({e.family for e in episodes}):
+        groups[family] = lambda e, family=family: e.family == family
+    return groups
+
+
+def _cell(episodes: Sequence[Episode]) -> Cell:
+    valid = [e for e in episodes if e.is_valid and e.accuracy is not None]
+    calls = sum(e.tool_calls for e in valid)
+    return Cell(
+        accuracy=rate_of(e.accuracy == 1.0 for e in valid),
+        tool_calls=calls / len(valid) if valid else math.nan,
+        execution_success=sum(e.tool_successes for e in valid) / calls if calls else math.nan,
+        lost=len(episodes) - len(valid),
+    )
+
+
+def _differences(
+    episodes: Sequence[Episode],
+    phases: Sequence[str],
+    groups: Mapping[str, Callable[[Episode], bool]],
+) -> dict[tuple[str, str], Difference]:
+    policies = list(dict.fromkeys(phase.split("/")[0] for phase in phases))
+    if len(policies) < 2:
+        return {}
+    found: dict[tuple[str, str], Difference] = {}
+    for mode in dict.fromkeys(phase.split("/")[1] for phase in phases):
+        for group, belongs in groups.items():
+            chosen = [e for e in episodes if belongs(e)]
+            first = _by_task(chosen, f"{policies[0]}/{mode}")
+            last = _by_task(chosen, f"{policies[-1]}/{mode}")
+            both = sorted(first.keys() & last.keys())
+            found[mode, group] = paired_difference(
+                [first[key] for key in both], [last[key] for key in both]
+            )
+    return found
+
+
+def _by_task(episodes: Sequence[Episode], phase: str) -> dict[str, float]:
+    """Give each task's mean accuracy over its valid samples."""
+    values: defaultdict[str, list[float]] = defaultdict(list)
+    for e in episodes:
+        if e.phase == phase and e.is_valid and e.accuracy is not None:
+            values[e.task_key].append(e.accuracy)
+    return {key: sum(v) / len(v) for key, v in values.items()}
+
+
+def _within_tenth(episodes: Sequence[Episode], phases: Sequence[str]) -> dict[str, Rate]:
+    return {
+        phase: rate_of(_is_near(e) for e in episodes if e.phase == phase and e.is_valid)
+        for phase in phases
+    }
+
+
+def _is_near(episode: Episode) -> bool:
+    try:
+        answer, truth = float(episode.answer or "nan"), float(episode.true_answer)
+    except ValueError:
+        return False
+    return abs(answer - truth) <= 0.1 * abs(truth)
+
+
+def _suite(run: StageRun) -> str:
+    return str(run.parameters.get("suite", ""))
+
+
+def _number(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.2f}"
+
+
+def _percent(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.1%}"

@@ -1,0 +1,16 @@
+"""Draws that a seed decides."""
+
+from __future__ import annotations
+
+import random
+
+
+def draw_indices(size: int, count: int, *, seed: int) -> list[int]:
+    """Give ``count`` different indices below ``size`` in order; all of them if there are fewer.
+
+    >>> draw_indices(3, 5, seed=0)
+    [0, 1, 2]
+    """
+    if count >= size:
+        return list(range(size))
+    return sorted(random.Random(seed).sample(range(size), count))

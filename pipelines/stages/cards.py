@@ -1,0 +1,109 @@
+"""The data card: what was looked at, what was kept, and why, for people to read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...envs.types import Band, Task
+from ..curation import Candidate, Decision, count_reasons
+from .context import StageContext
+
+
+def write_data_card(
+    context: StageContext,
+    tasks: Sequence[Task],
+    candidates: Sequence[Candidate],
+    decisions: Sequence[Decision],
+) -> Path:
+    """Write the card of a curation; give its path."""
+    path = context.folder / "data_card.md"
+    settings = context.preset.curate
+    kept = sum(decision.is_kept for decision in decisions)
+    lines = [
+        f"# Data card: {context.preset.suite}, train",
+        "",
+        f"Stage run `{context.run.id}`, seed {context.seed}, code {context.run.code_version}.",
+        "",
+        f"{len(tasks)} candidates, {kept} kept. The weak policy ({settings.weak}) had "
+        f"{settings.weak_samples} samples a task, the strong one ({settings.strong}) "
+        f"{settings.strong_samples}. Easy from a pass rate of {settings.easy_above}, hard up to "
+        f"{settings.hard_below}.",
+        "",
+        "## What became of the candidates",
+        "",
+        *_table(("reason", "tasks"), sorted(count_reasons(decisions).items())),
+        "",
+        "## Kept, by family and band",
+        "",
+        *_by_family(tasks, decisions),
+        "",
+        "## How the kept ones are shown",
+        "",
+        *_table(("demonstration", *Band), _demonstrations(decisions)),
+        "",
+        "## Pass rates of the weak policy",
+        "",
+        *_table(("pass rate", "candidates"), _rates(candidates)),
+        "",
+        "## Where they come from",
+        "",
+        *_provenance(tasks),
+        "",
+    ]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def _table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> list[str]:
+    lines = [_row(head), _row(["---"] * len(head))]
+    return lines + [_row(row) for row in rows]
+
+
+def _row(cells: Sequence[object]) -> str:
+    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+
+
+def _by_family(tasks: Sequence[Task], decisions: Sequence[Decision]) -> list[str]:
+    counts: Counter[tuple[str, Band]] = Counter()
+    looked_at: Counter[str] = Counter()
+    for task, decision in zip(tasks, decisions, strict=True):
+        looked_at[task.family] += 1
+        if decision.is_kept:
+            counts[task.family, decision.band] += 1
+    rows = [
+        (family, count, *(counts[family, band] for band in Band))
+        for family, count in sorted(looked_at.items())
+    ]
+    return _table(("family", "candidates", *Band), rows)
+
+
+def _demonstrations(decisions: Sequence[Decision]) -> list[tuple[object, ...]]:
+    counts = Counter((decision.demonstration, decision.band) for decision in decisions)
+    return [(kind, *(counts[kind, band] for band in Band)) for kind in ("direct", "tools")]
+
+
+def _rates(candidates: Sequence[Candidate]) -> list[tuple[str, int]]:
+    counts = Counter(
+        "not scored" if c.weak_rate is None else f"{c.weak_rate:.2f}" for c in candidates
+    )
+    return sorted(counts.items())
+
+
+def _provenance(tasks: Sequence[Task]) -> list[str]:
+    """List what the tasks say of their origin: values that few tasks share only by count."""
+    values: dict[str, Counter[str]] = {}
+    for task in tasks:
+        for name, value in task.provenance.items():
+            values.setdefault(name, Counter())[value] += 1
+    lines: list[str] = []
+    for name, counts in sorted(values.items()):
+        shown = ", ".join(f"{value} ({count})" for value, count in counts.most_common(5))
+        rest = f" and {len(counts) - 5} other values" if len(counts) > 5 else ""
+        lines.append(f"- {name}: {shown}{rest}" if len(counts) <= 50 else _many(name, counts))
+    return lines or ["The tasks say nothing of their origin."]
+
+
+def _many(name: str, counts: Counter[str]) -> str:
+    return f"- {name}: {len(counts)} different values"

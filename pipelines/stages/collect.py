@@ -1,0 +1,87 @@
+"""Has a policy act on tasks and stores what it did, chunk by chunk: a second call does the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...envs.suites import load_suite
+from ...envs.types import Task, Trajectory
+from ...policies.interface import Policy, Sampling
+from ..seeding import draw_indices
+from .context import StageContext
+
+CHUNK_TRAJECTORIES = 64
+"""Trajectories rolled out between two visits to the store: what a Ctrl-C can cost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """How a policy is asked in one phase.
+
+    Attributes:
+        phase: The name under which its trajectories are stored.
+        samples: Trajectories a task.
+        sampling: How it draws tokens.
+        max_turns: Turns it gets.
+        batch_size: Conversations asked at once.
+    """
+
+    phase: str
+    samples: int
+    sampling: Sampling
+    max_turns: int
+    batch_size: int = 64
+
+
+def collect(
+    context: StageContext, policy: Policy, tasks: Sequence[Task], session: Session
+) -> None:
+    """Roll the policy out on every task that has too few stored samples.
+
+    Raises:
+        StageInterrupted: The user asked to stop; what is stored stays.
+    """
+    store = context.store
+    keys = store.add_tasks(tasks)
+    stored = store.stored_samples(context.run.id, session.phase)
+    left = [task for task in tasks if stored.get(keys[task.id], 0) < session.samples]
+    chunk = max(1, CHUNK_TRAJECTORIES // session.samples)
+    done = len(tasks) - len(left)
+    right = scored = 0.0
+    with context.progress.bar(session.phase, len(tasks), done=done) as bar:
+        for start in range(0, len(left), chunk):
+            context.stop.check()
+            part = left[start : start + chunk]
+            trajectories = _roll_out(context, policy, part, session)
+            store.add_trajectories(
+                part, trajectories, stage_run=context.run.id, phase=session.phase
+            )
+            right += sum(t.accuracy or 0.0 for t in trajectories)
+            scored += sum(t.accuracy is not None for t in trajectories)
+            note = f"accuracy {right / scored:.0%}" if scored else ""
+            done += len(part)
+            bar.reach(done, note=note)
+
+
+def _roll_out(
+    context: StageContext, policy: Policy, tasks: Sequence[Task], session: Session
+) -> list[Trajectory]:
+    from ...policies import rollout
+
+    return rollout(
+        policy,
+        tasks,
+        samples=session.samples,
+        sandbox=context.sandbox(),
+        seed=context.seed,
+        sampling=session.sampling,
+        max_turns=session.max_turns,
+        batch_size=session.batch_size,
+    )
+
+
+def draw_tasks(suite_name: str, split: str, count: int, *, seed: int) -> list[Task]:
+    """Give ``count`` tasks of a split (all, if it holds no more), drawn by ``seed``."""
+    suite = load_suite(suite_name, split=split)
+    return [suite[index] for index in draw_indices(len(suite), count, seed=seed)]

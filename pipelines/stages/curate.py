@@ -1,0 +1,203 @@
+"""Curation: looks at candidate train tasks through a weak and a strong policy, keeps what teaches.
+
+Every candidate's fate and its reason go to the store; every demonstration is a stored trajectory
+of the environment itself, so each tool reply in it is a true one.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from ...envs.episode import Episode
+from ...envs.types import Band, Task, Trajectory
+from ...policies.interface import Policy, Sampling
+from ..curation import Candidate, Decision, Rules, count_reasons, decide
+from ..settings import CurateSettings
+from ..similarity import Fingerprint, Twins, find_twins, fingerprint
+from ..store import Episode as StoredEpisode
+from .cards import write_data_card
+from .collect import Session, collect, draw_tasks
+from .context import StageContext, StageResult
+
+HELD_OUT_SEED = 20
+"""Of the held-out tasks: the same for every run, so that runs are compared on the same items."""
+
+
+def run_curate(context: StageContext) -> StageResult:
+    """Choose the train tasks and how each is shown."""
+    settings = context.preset.curate
+    candidates, known = _draw(context)
+    held_out = draw_tasks(
+        context.preset.suite, "test", context.preset.evaluate.limit, seed=HELD_OUT_SEED
+    )
+    leaks, duplicates = find_copies(candidates, held_out, settings.near_duplicate_bits)
+    sound = [t for t in candidates if t.id not in leaks and t.id not in duplicates]
+    taught = [task for task in sound if _has_teacher(settings, task)]
+    _collect(context, "weak", _weak_policy(settings, known), sound, settings.weak_samples)
+    _collect(context, "strong", _strong_policy(settings), taught, settings.strong_samples)
+    keys = context.store.add_tasks(candidates)
+    rates = {name: pass_rates(context.store.episodes(context.run.id, name)) for name in _PHASES}
+    judged = [
+        Candidate(
+            key=keys[task.id],
+            family=task.family,
+            weak_rate=rates["weak"].get(keys[task.id]),
+            strong_rate=rates["strong"].get(keys[task.id]),
+            leak=leaks.get(task.id),
+            duplicate=duplicates.get(task.id),
+            has_teacher=_has_teacher(settings, task),
+        )
+        for task in candidates
+    ]
+    decisions = decide(judged, _rules(settings), seed=context.seed)
+    _show_directly(context, candidates, decisions)
+    return _finish(context, candidates, judged, decisions)
+
+
+def _draw(context: StageContext) -> tuple[list[Task], list[Task]]:
+    """Draw the candidates, and apart from them the tasks whose answers the weak policy knows."""
+    settings = context.preset.curate
+    wanted = settings.candidates + settings.known
+    drawn = draw_tasks(context.preset.suite, "train", wanted, seed=context.seed)
+    random.Random(context.seed).shuffle(drawn)
+    known = round(len(drawn) * settings.known / wanted)
+    return drawn[known:], drawn[:known]
+
+
+def _weak_policy(settings: CurateSettings, known: Sequence[Task]) -> Policy:
+    from ...policies import load_policy
+    from ...policies.teacher import WeakPolicy
+
+    return WeakPolicy(known) if settings.weak == "thumbnail" else load_policy(settings.weak)
+
+
+def _strong_policy(settings: CurateSettings) -> Policy:
+    from ...policies import load_policy
+    from ...policies.teacher import TeacherPolicy
+
+    return TeacherPolicy() if settings.strong == "teacher" else load_policy(settings.strong)
+
+
+def _has_teacher(settings: CurateSettings, task: Task) -> bool:
+    from ...policies.oracle import program_for
+
+    return settings.strong != "teacher" or program_for(task.question) is not None
+
+
+_PHASES = ("weak", "strong")
+
+
+def find_copies(
+    candidates: Sequence[Task], held_out: Sequence[Task], near_bits: int
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Give the candidates that copy a held-out task, and those that copy an earlier candidate."""
+    prints = [fingerprint(task) for task in candidates]
+    against = (fingerprint(task) for task in held_out)
+    leaks = find_twins(prints, against=against, near_bits=near_bits)
+    seen = Twins(near_bits)
+    duplicates: dict[str, str] = {}
+    for item in prints:
+        _note_duplicate(item, seen, duplicates)
+    return {task_id: twin for task_id, (twin, _) in leaks.items()}, duplicates
+
+
+def pass_rates(episodes: Sequence[StoredEpisode]) -> dict[str, float]:
+    """Give the share of scored episodes that were right, by task key."""
+    scored: defaultdict[str, list[float]] = defaultdict(list)
+    for episode in episodes:
+        if episode.is_valid and episode.accuracy is not None:
+            scored[episode.task_key].append(episode.accuracy)
+    return {key: sum(values) / len(values) for key, values in scored.items()}
+
+
+def _note_duplicate(item: Fingerprint, seen: Twins, duplicates: dict[str, str]) -> None:
+    twin = seen.find(item)
+    if twin is None:
+        seen.add(item)
+    else:
+        duplicates[item.task_id] = twin[0]
+
+
+def _collect(
+    context: StageContext, phase: str, policy: Policy, tasks: Sequence[Task], samples: int
+) -> None:
+    sampling = Sampling(temperature=1.0, max_new_tokens=context.preset.max_new_tokens)
+    turns = context.preset.curate.max_turns
+    collect(context, policy, tasks, Session(phase, samples, sampling, turns))
+
+
+def _rules(settings: CurateSettings) -> Rules:
+    return Rules(
+        easy_above=settings.easy_above,
+        hard_below=settings.hard_below,
+        trivial_share=settings.trivial_share,
+        tool_shares={
+            Band.EASY: settings.easy_tool_share,
+            Band.MEDIUM: settings.medium_tool_share,
+            Band.HARD: settings.hard_tool_share,
+        },
+    )
+
+
+def _show_directly(
+    context: StageContext, candidates: Sequence[Task], decisions: Sequence[Decision]
+) -> None:
+    """Store the demonstrations that use no tool, made in the environment like all others."""
+    from ...policies.teacher import direct_demonstration
+
+    trajectories: list[Trajectory] = []
+    tasks: list[Task] = []
+    for task, decision in zip(candidates, decisions, strict=True):
+        if decision.demonstration != "direct":
+            continue
+        episode = Episode(task, context.sandbox(), system_prompt="", seed=context.seed)
+        episode.step(direct_demonstration(task).messages[-1].text)
+        trajectories.append(episode.trajectory("labels"))
+        tasks.append(task)
+        episode.close()
+    context.store.add_trajectories(tasks, trajectories, stage_run=context.run.id, phase="direct")
+
+
+def _finish(
+    context: StageContext,
+    tasks: Sequence[Task],
+    judged: Sequence[Candidate],
+    decisions: Sequence[Decision],
+) -> StageResult:
+    rows = [
+        {
+            "task_key": decision.key,
+            "position": position,
+            "is_kept": decision.is_kept,
+            "reason": decision.reason,
+            "band": str(decision.band),
+            "weak_rate": candidate.weak_rate,
+            "strong_rate": candidate.strong_rate,
+            "demonstration": decision.demonstration,
+        }
+        for position, (candidate, decision) in enumerate(zip(judged, decisions, strict=True))
+    ]
+    unique = {row["task_key"]: row for row in reversed(rows)}
+    context.store.set_curation(context.run.id, list(unique.values()))
+    card = write_data_card(context, tasks, judged, decisions)
+    reasons = count_reasons(decisions)
+    context.tracker.metrics(context.run.id, 0, _figures(reasons, decisions))
+    context.tracker.dataset(
+        context.run.id,
+        f"{context.preset.suite} curated",
+        digest=context.run.key[:16],
+        profile={"candidates": len(tasks), **reasons},
+    )
+    outputs = {"candidates": len(tasks), "reasons": reasons, "card": str(card)}
+    return StageResult(outputs, artifacts=(card,))
+
+
+def _figures(reasons: Mapping[str, int], decisions: Sequence[Decision]) -> dict[str, float]:
+    kept = [decision for decision in decisions if decision.is_kept]
+    figures = {f"candidates/{reason}": float(count) for reason, count in reasons.items()}
+    for band in Band:
+        figures[f"kept/{band}"] = float(sum(decision.band is band for decision in kept))
+    figures["kept/tools"] = float(sum(d.demonstration == "tools" for d in kept))
+    return figures

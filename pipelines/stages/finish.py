@@ -1,0 +1,28 @@
+"""The end of a pipeline run: its report, its row in the lineage, its MLflow run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..report import Report, make_report
+from ..results import summarise
+from ..store import StageRun
+from .runner import find_input
+
+if TYPE_CHECKING:
+    from ..desk import Desk
+
+
+def finish_pipeline(desk: Desk, pipeline: StageRun) -> Report:
+    """Write the report, and mark the pipeline run as finished."""
+    run = desk.store.lineage.get(pipeline.id)
+    evaluation = find_input(desk, run, "evaluate")
+    report = make_report(desk, run, evaluation)
+    summary = summarise(desk.store, evaluation)
+    desk.tracker.begin(run, tags={"codedance.preset": run.preset}, description=report.text)
+    figures = {f"{phase}/accuracy": summary.cells[phase, "all"].accuracy.share for phase in summary.phases}
+    desk.tracker.metrics(run.id, 0, figures)
+    desk.tracker.artifact(run.id, report.folder, folder="report")
+    desk.store.lineage.mark(run.id, "finished", outputs={**run.outputs, "report": str(report.html)})
+    desk.tracker.end(run, "finished")
+    return report

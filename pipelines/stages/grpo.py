@@ -1,0 +1,89 @@
+"""Reinforcement learning: GRPO with the balanced adaptive tool-call reward, from the cold start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ...envs.types import Band, Task, Trajectory
+from ..store import StageRun, Store
+from .context import StageContext, StageInterrupted, StageResult
+from .runner import StageError, forget_state
+from .training import follow
+
+PHASE = "train"
+SHOWN = ("reward", "accuracy", "tool_calls/mean", "entropy")
+TRACE_EVERY = 10
+"""Steps between two that are shown as traces, one group each."""
+
+
+def run_grpo(context: StageContext) -> StageResult:
+    """Train the cold start's model on the tasks that curation kept."""
+    from ...policies import GRPOConfig, TrainingInterrupted, train_grpo
+
+    settings = context.preset.grpo
+    tasks = load_tasks(context.store, context.input("curate"))
+    start = context.input("sft").outputs["model"]
+    config = GRPOConfig(
+        **settings.model_dump(), seed=context.seed, max_new_tokens=context.preset.max_new_tokens
+    )
+    with context.progress.bar("grpo", settings.steps) as bar:
+        try:
+            model = train_grpo(
+                start,
+                tasks,
+                config,
+                sandbox=context.sandbox(),
+                folder=context.folder,
+                on_step=follow(context, bar, shown=SHOWN),
+                on_trajectories=_Recorder(context, tasks),
+                should_stop=context.stop.is_requested,
+            )
+        except TrainingInterrupted as stop:
+            raise StageInterrupted(str(stop)) from stop
+    forget_state(context.folder)
+    context.tracker.model(context.run.id, model, name="grpo")
+    return StageResult({"model": str(model), "tasks": len(tasks)})
+
+
+def load_tasks(store: Store, curation: StageRun) -> list[Task]:
+    """Give the kept tasks with the band and the pass rate that curation found.
+
+    Raises:
+        StageError: Nothing was kept.
+    """
+    kept = {row.task_key: row for row in store.curation(curation.id) if row.is_kept}
+    if not kept:
+        raise StageError(f"{curation.id} kept no task: raise curate.candidates in flows.yaml")
+    return [
+        replace(task, difficulty=Band(kept[key].band), pass_rate=kept[key].weak_rate)
+        for key, task in store.tasks(list(kept)).items()
+    ]
+
+
+class _Recorder:
+    """Stores each step's trajectories; those of steps that are done again take the old ones' place."""
+
+    def __init__(self, context: StageContext, tasks: Sequence[Task]) -> None:
+        self._context = context
+        self._tasks = {task.id: task for task in tasks}
+        self._has_begun = False
+
+    def __call__(self, step: int, trajectories: Sequence[Trajectory]) -> None:
+        context = self._context
+        if not self._has_begun:
+            context.store.forget_steps(context.run.id, PHASE, after=step - 1)
+            self._has_begun = True
+        tasks = list({t.task_id: self._tasks[t.task_id] for t in trajectories}.values())
+        context.store.add_trajectories(
+            tasks, trajectories, stage_run=context.run.id, phase=PHASE, step=step
+        )
+        if step % TRACE_EVERY == 1:
+            self._trace(step)
+
+    def _trace(self, step: int) -> None:
+        """Show the first group of a step."""
+        context = self._context
+        found = [e for e in context.store.episodes(context.run.id, PHASE) if e.step == step]
+        group = [e.id for e in found if e.task_key == found[0].task_key]
+        context.tracker.traces(context.run.id, group, name=f"grpo step {step}")

@@ -1,0 +1,226 @@
+"""Runs a stage once: finds its inputs, reuses what is finished, goes on with what is not."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..code_version import code_version, git_commit
+from ..progress import format_seconds
+from ..settings import Preset
+from ..store import StageRun, StoreError
+from ..store.lineage import PIPELINE, StageRequest
+from .context import StageContext, StageInterrupted, StageResult
+
+if TYPE_CHECKING:
+    from ..desk import Desk
+
+STAGES = ("curate", "sft", "grpo", "evaluate")
+INPUTS: dict[str, tuple[str, ...]] = {
+    "curate": (),
+    "sft": ("curate",),
+    "grpo": ("curate", "sft"),
+    "evaluate": ("sft", "grpo"),
+}
+StageFunction = Callable[[StageContext], StageResult]
+
+
+class StageError(RuntimeError):
+    """A stage cannot run as asked; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be run.
+
+    Attributes:
+        name: The preset's name, which runs are called after.
+        preset: Its parameters, the user's changes included.
+        seed: Of every draw.
+        fresh: Do it again even where a finished result fits.
+    """
+
+    name: str
+    preset: Preset
+    seed: int = 0
+    fresh: bool = False
+
+
+def begin_pipeline(desk: Desk, order: Order) -> StageRun:
+    """Give the pipeline run that this order goes on with, or a new one."""
+    request = _request(PIPELINE, order, order.preset.model_dump(), {})
+    if not order.fresh:
+        same = desk.store.lineage.find(stage=PIPELINE, key=request.key)
+        if same:
+            return same[0]
+    return desk.store.lineage.begin(request)
+
+
+def run_stage(desk: Desk, stage: str, order: Order, pipeline: StageRun) -> StageRun:
+    """Run a stage for a pipeline run, or give the finished run that did the same work.
+
+    Raises:
+        StageError: An input is missing, or another process is at it.
+        StageInterrupted: The user asked to stop; the same call goes on from there.
+    """
+    inputs = {name: find_input(desk, pipeline, name).id for name in INPUTS[stage]}
+    parameters = stage_parameters(stage, order.preset)
+    return run_request(desk, _request(stage, order, parameters, inputs), order, pipeline)
+
+
+def run_request(
+    desk: Desk, request: StageRequest, order: Order, pipeline: StageRun
+) -> StageRun:
+    """Run what ``request`` asks for, unless a finished run has the same key."""
+    lineage = desk.store.lineage
+    same = [] if order.fresh else lineage.find(stage=request.stage, key=request.key)
+    finished = next((run for run in same if run.is_finished and _is_whole(run)), None)
+    if finished is not None:
+        desk.progress.say(f"{request.stage}: done before ({finished.id})")
+        _adopt(desk, pipeline, finished)
+        return finished
+    run = next((run for run in same if not run.is_finished), None)
+    if run is None:
+        run = lineage.begin(request, parent=pipeline.id)
+    else:
+        desk.progress.say(f"{request.stage}: going on with {run.id}")
+    with _only_here(desk.home.stages / run.id):
+        _work(desk, run, order.preset)
+    finished = lineage.get(run.id)
+    took = format_seconds(finished.seconds or 0.0)
+    desk.progress.say(f"{request.stage}: finished in {took} ({finished.id})")
+    _adopt(desk, pipeline, finished)
+    return finished
+
+
+def find_input(desk: Desk, pipeline: StageRun, stage: str) -> StageRun:
+    """Give the newest finished run of ``stage`` that belongs to a pipeline run.
+
+    Raises:
+        StageError: There is none yet.
+    """
+    lineage = desk.store.lineage
+    pipeline = lineage.get(pipeline.id)
+    found = [run for run in lineage.find(stage=stage, parent=pipeline.id) if run.is_finished]
+    adopted = pipeline.outputs.get(stage)
+    if adopted is not None and all(run.id != adopted for run in found):
+        found.append(lineage.get(adopted))
+    if not found:
+        raise StageError(f"{pipeline.id} has no finished {stage} yet: `codedance {stage}` first")
+    return max(found, key=lambda run: run.ended_at or run.started_at)
+
+
+def stage_parameters(stage: str, preset: Preset) -> dict[str, Any]:
+    """Give the parameters that decide a stage's result, a user's task file by its content."""
+    whole = preset.model_dump()
+    parameters = {"suite": preset.suite, stage: whole[stage]}
+    if stage != "sft":
+        parameters["max_new_tokens"] = preset.max_new_tokens
+    path = Path(preset.suite)
+    if path.suffix == ".jsonl" and path.is_file():
+        parameters["suite_digest"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    if stage == "curate":
+        parameters["held_out"] = preset.evaluate.limit
+        parameters["base"] = preset.sft.base
+    return parameters
+
+
+def _request(
+    stage: str, order: Order, parameters: Mapping[str, Any], inputs: Mapping[str, Any]
+) -> StageRequest:
+    return StageRequest(
+        stage, order.name, parameters, inputs, order.seed, code_version(), git_commit()
+    )
+
+
+def request_for(
+    stage: str, order: Order, parameters: Mapping[str, Any], inputs: Mapping[str, Any]
+) -> StageRequest:
+    """Give the request of work that is no stage of the pipeline (judging a given policy)."""
+    return _request(stage, order, parameters, inputs)
+
+
+def _work(desk: Desk, run: StageRun, preset: Preset) -> None:
+    lineage, tracker = desk.store.lineage, desk.tracker
+    folder = desk.home.stages / run.id
+    context = StageContext(
+        run, preset, folder, desk.store, tracker, desk.progress, desk.sandbox, desk.stop
+    )
+    lineage.mark(run.id, "running")
+    tracker.begin(run, tags=_tags(run))
+    try:
+        desk.stop.check()
+        result = _stage_function(run.stage)(context)
+    except (StageInterrupted, KeyboardInterrupt):
+        lineage.mark(run.id, "interrupted")
+        tracker.end(run, "interrupted")
+        raise
+    except BaseException as error:
+        tracker.end(run, "failed")
+        _mark_failed(desk, run, error)
+        raise
+    for path in result.artifacts:
+        tracker.artifact(run.id, path)
+    lineage.mark(run.id, "finished", outputs=result.outputs)
+    tracker.end(run, "finished")
+
+
+def _mark_failed(desk: Desk, run: StageRun, error: BaseException) -> None:
+    """Note the failure; a store that is full cannot, and that must not hide the error."""
+    try:
+        desk.store.lineage.mark(run.id, "failed", error=f"{type(error).__name__}: {error}")
+    except StoreError as second:
+        desk.progress.say(f"{run.id} failed, and the store could not note it: {second}")
+
+
+def _stage_function(stage: str) -> StageFunction:
+    module = import_module(f".{stage}", __package__)
+    return getattr(module, f"run_{stage}")
+
+
+def _tags(run: StageRun) -> dict[str, str]:
+    return {
+        "codedance.preset": run.preset,
+        "codedance.seed": str(run.seed),
+        "codedance.code_version": run.code_version,
+        "codedance.git_commit": run.git_commit or "",
+        **{f"codedance.input.{name}": str(value) for name, value in run.inputs.items()},
+    }
+
+
+def _adopt(desk: Desk, pipeline: StageRun, run: StageRun) -> None:
+    """Note in the pipeline's row which stage run is its own."""
+    current = desk.store.lineage.get(pipeline.id)
+    outputs = {**current.outputs, run.stage: run.id}
+    status = "finished" if current.is_finished else "running"
+    desk.store.lineage.mark(pipeline.id, status, outputs=outputs)
+
+
+def _is_whole(run: StageRun) -> bool:
+    """Whether the files that a finished run made are still there."""
+    model = run.outputs.get("model")
+    return model is None or Path(model).is_dir()
+
+
+@contextmanager
+def _only_here(folder: Path) -> Iterator[None]:
+    """Keep a second process from working in the same stage folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StageError(f"another process is at work on {folder.name}") from error
+        yield
+
+
+def forget_state(folder: Path) -> None:
+    """Remove a stage's resumable state once it is finished: only the result stays."""
+    shutil.rmtree(folder / "state", ignore_errors=True)
