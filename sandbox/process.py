@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -42,6 +43,7 @@ class SessionProcess:
         self._connection = handles.connection
         self._connection.setblocking(False)
         self._process_fd = handles.process_fd
+        self._folder = handles.folder
         self._limits = limits
         self._clock = _cpu_clock(handles.process_fd)
         self._cpu_deadline = float("inf")
@@ -90,6 +92,7 @@ class SessionProcess:
         os.close(self._process_fd)
         self._process_fd = -1
         self._connection.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _await_ready(self) -> None:
         if self._is_ready:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -58,10 +61,11 @@ class ZygotePlan:
 
 @dataclass(frozen=True, slots=True)
 class SessionHandles:
-    """A new session as descriptors: the host's end of its socket, and its process."""
+    """A new session: the host's end of its socket, its process, and its folder if it made one."""
 
     connection: socket.socket
     process_fd: int
+    folder: str
 
 
 class ZygoteDied(Exception):  # noqa: N818 - an event, turned into SandboxError only if it persists
@@ -81,6 +85,10 @@ class Zygote:
     def __init__(self, plan: ZygotePlan) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._lock = threading.Lock()
+        self._numbers = itertools.count()
+        self._scratch = tempfile.mkdtemp(prefix="codedance-")
+        if os.geteuid() == 0:
+            os.chmod(self._scratch, 0o1733)  # sessions that gave up root make theirs in it
         self._log = os.memfd_create("zygote-log", os.MFD_CLOEXEC)
         self._keeper = _Keeper(plan.interpreter.executable, theirs, self._log)
         try:
@@ -117,7 +125,8 @@ class Zygote:
             SandboxError: It is alive but cannot fork.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        request = {"op": "open", "seed": seed, "pictures": sizes}
+        folder = f"{self._scratch}/{next(self._numbers)}"
+        request = {"op": "open", "seed": seed, "pictures": sizes, "folder": folder}
         try:
             with theirs:
                 answer, handles = self._ask(request, [theirs.fileno(), *descriptors])
@@ -126,13 +135,14 @@ class Zygote:
         except BaseException:
             ours.close()
             raise
-        return SessionHandles(ours, handles[0])
+        return SessionHandles(ours, handles[0], folder)
 
     def close(self) -> None:
         """End it and every session; returns when the processes are gone."""
         with self._lock:
             self._control.close()
         self._keeper.end()
+        shutil.rmtree(self._scratch, ignore_errors=True)
         with contextlib.suppress(OSError):
             os.close(self._log)
         self._log = -1

@@ -1,25 +1,56 @@
-"""Which walls stand around zygote and sessions, from the strongest that this machine offers."""
+"""Which walls stand around zygote and sessions, from the strongest that this machine offers.
+
+``full``      user, pid, mount, net, ipc, uts and cgroup namespaces, a private tmpfs in a minimal
+              read-only root, and all of ``confined``
+``confined``  system-call filter, landlock, rlimits and no_new_privs, without namespaces
+``none``      the same worker with no walls, for ``unsafe-subprocess``
+"""
 
 from __future__ import annotations
 
 import os
-import tempfile
+import signal
+from collections.abc import Iterable
 from typing import Any
 
+from . import kernel, landlock, rootfs, seccomp
+from .limits import data_bytes_in_use, limit_resources
 from .session import SessionPlan
+
+_NOBODY = 65534
+_LIBRARIES_DISK_MB = 16  # matplotlib writes its font list when it loads; no session sees it
+_NAMESPACES = (
+    kernel.CLONE_NEWUSER
+    | kernel.CLONE_NEWNS
+    | kernel.CLONE_NEWPID
+    | kernel.CLONE_NEWNET
+    | kernel.CLONE_NEWIPC
+    | kernel.CLONE_NEWUTS
+    | kernel.CLONE_NEWCGROUP
+)
 
 
 class Walls:
-    """No walls at all: the worker of ``unsafe-subprocess``; stronger ones build on it."""
+    """No walls at all; the stronger kinds build on it.
+
+    Args:
+        config: What the host told the zygote.
+    """
 
     name = "none"
-    description = "no walls"
+    description = "no walls: the code can do whatever this user can"
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self._config = config
+        self._zygote_pid = 0
 
     def enter(self) -> None:
         """Do what must be done before the libraries load."""
+        kernel.die_with_parent(signal.SIGKILL)
 
     def seal(self) -> None:
         """Do what must be done after the libraries have loaded, before the first session."""
+        self._zygote_pid = os.getpid()
 
     def fork(self) -> int:
         """Fork a session; 0 in it, its process id in the zygote."""
@@ -27,9 +58,227 @@ class Walls:
 
     def raise_for_session(self, plan: SessionPlan) -> None:
         """Confine this session's process before any model code runs."""
-        os.chdir(tempfile.mkdtemp(prefix="codedance-"))
+        self._follow_zygote()
+        _close_all_but({0, 1, 2, plan.connection_fd})
+        _own_folder(plan)
+
+    def _follow_zygote(self) -> None:
+        kernel.die_with_parent(signal.SIGKILL)
+        if os.getppid() != self._zygote_pid:
+            raise OSError("the zygote died at this session's birth")
+
+
+class ConfinedWalls(Walls):
+    """What an unprivileged process can do to itself without namespaces."""
+
+    name = "confined"
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__(config)
+        self._data_bytes = 0
+        self.description = (
+            "seccomp system-call filter, landlock file access, rlimits, no_new_privs; "
+            "no namespaces, so process ids of others can be seen and disk use is not counted"
+        )
+
+    def seal(self) -> None:
+        """Give up root, and load the filter that sessions inherit."""
+        super().seal()
+        self._data_bytes = data_bytes_in_use()
+        if os.geteuid() == 0:
+            _become_nobody()
+            kernel.die_with_parent(signal.SIGKILL)  # a change of user clears it
+        kernel.set_no_new_privileges()
+        seccomp.install(seccomp.zygote_program())
+
+    def raise_for_session(self, plan: SessionPlan) -> None:
+        """Shut this process in: its own folder, its own limits, no other process."""
+        self._follow_zygote()
+        _close_all_but({0, 1, 2, plan.connection_fd})
+        _own_folder(plan)
+        folders = rootfs.library_folders(self._config["base_prefix"], self._config["paths"])
+        rules = [(folder, landlock.READ) for folder in _without_ours(folders)]
+        rules += [(device, landlock.USE_DEVICE) for device in rootfs.DEVICES]
+        ruleset = landlock.make_ruleset([*rules, (plan.folder, landlock.WRITE)])
+        limit_resources(plan.limits, self._data_bytes, count_threads=False)
+        landlock.restrict(ruleset)
+        os.close(ruleset)
+        seccomp.install(seccomp.session_program(own_pid=os.getpid(), threads=False))
+
+
+class FullWalls(Walls):
+    """A world of its own: nothing outside can be named, let alone reached."""
+
+    name = "full"
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__(config)
+        self._proc = -1
+        self._own_pid_namespace = -1
+        self._ruleset = -1
+        self._data_bytes = 0
+        self.description = (
+            "user, pid, mount, net, ipc, uts and cgroup namespaces; read-only root of Python and "
+            "its libraries, private tmpfs; seccomp system-call filter; "
+            f"{f'landlock {landlock.abi()}' if landlock.abi() else 'no landlock'}; "
+            "rlimits; no_new_privs; no capabilities"
+        )
+
+    def enter(self) -> None:
+        """Enter the namespaces and the small root, and go on as process 1."""
+        self.enter_namespaces()
+        kernel.die_with_parent(signal.SIGKILL)
+        _go_on_as_first_process()
+        kernel.die_with_parent(signal.SIGKILL)
+        kernel.set_host_name(b"sandbox")
+        rootfs.mount_private_folder(_LIBRARIES_DISK_MB)
+        self._own_pid_namespace = os.open("self/ns/pid", os.O_RDONLY, dir_fd=self._proc)
+
+    def enter_namespaces(self) -> None:
+        """Move this process into the namespaces and the small root."""
+        self._proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
+        paths: list[str] = self._config["paths"]
+        sources = rootfs.library_folders(self._config["base_prefix"], paths)
+        if os.geteuid() == 0:  # as root: an interpreter under a closed home can be shown too
+            kernel.unshare(kernel.CLONE_NEWNS)
+            rootfs.build_root(sources, paths)
+            _become_nobody()
+            self._enter_user_namespace(_NAMESPACES, inside=0)
+        else:
+            self._enter_user_namespace(_NAMESPACES, inside=0)
+            rootfs.build_root(sources, paths)
+
+    def seal(self) -> None:
+        """Make what all sessions share: the landlock ruleset and the first filter."""
+        super().seal()
+        self._data_bytes = data_bytes_in_use(self._proc)
+        if landlock.abi():
+            self._ruleset = landlock.make_ruleset(
+                [
+                    ("/", landlock.READ),
+                    ("/dev", landlock.USE_DEVICE),
+                    (rootfs.SESSION_FOLDER, landlock.WRITE),
+                ]
+            )
+        kernel.set_no_new_privileges()
+        seccomp.install(seccomp.zygote_program())
+
+    def fork(self) -> int:
+        """Fork a session as process 1 of a pid namespace of its own."""
+        kernel.unshare(kernel.CLONE_NEWPID)
+        pid = os.fork()
+        if pid:  # back, or the next session could get no namespace of its own
+            kernel.setns(self._own_pid_namespace, kernel.CLONE_NEWPID)
+        return pid
+
+    def raise_for_session(self, plan: SessionPlan) -> None:
+        """Shut this process in; each step needs the rights that the later ones give up."""
+        self._enter_user_namespace(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS, inside=_NOBODY)
+        rootfs.mount_private_folder(plan.limits["disk_mb"])
+        _close_all_but({0, 1, 2, plan.connection_fd, self._ruleset})
+        limit_resources(plan.limits, self._data_bytes, count_threads=True)
+        kernel.drop_capabilities()
+        if self._ruleset >= 0:
+            landlock.restrict(self._ruleset)
+            os.close(self._ruleset)
+        seccomp.install(seccomp.session_program())
+
+    def _enter_user_namespace(self, kinds: int, *, inside: int) -> None:
+        """Enter new namespaces in which this user and group are ``inside``."""
+        user, group = os.geteuid(), os.getegid()
+        kernel.unshare(kinds)
+        self._write("self/setgroups", "deny")
+        self._write("self/uid_map", f"{inside} {user} 1")
+        self._write("self/gid_map", f"{inside} {group} 1")
+
+    def _write(self, path: str, text: str) -> None:
+        descriptor = os.open(path, os.O_WRONLY, dir_fd=self._proc)
+        try:
+            os.write(descriptor, text.encode())
+        finally:
+            os.close(descriptor)
 
 
 def choose_walls(config: dict[str, Any]) -> Walls:
-    """Pick the walls that the host asked for."""
-    return Walls()
+    """Give the walls that the host asked for, or the strongest that stand here (``auto``).
+
+    Raises:
+        OSError: Neither tier can be had; the message says why for each.
+    """
+    if config["walls"] == "none":
+        return Walls(config)
+    refusal = "not asked for"
+    if config["walls"] in ("auto", "full"):
+        refusal = _try_full(config)
+        if not refusal:
+            return FullWalls(config)
+    if config["walls"] == "full" or not landlock.abi():
+        missing = "" if landlock.abi() else "; no landlock either (Linux 5.13 or later has it)"
+        raise OSError(f"no user namespaces: {refusal}{missing}")
+    walls = ConfinedWalls(config)
+    walls.description += f" (full walls: {refusal})"
+    return walls
+
+
+def _try_full(config: dict[str, Any]) -> str:
+    """Try the namespaces in a child; say why they cannot be had, or nothing."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            FullWalls(config).enter_namespaces()
+            rootfs.mount_private_folder(1)
+        except OSError as error:
+            os.write(writing, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, encoding="utf-8") as pipe:
+        refusal = pipe.read()
+    os.waitpid(pid, 0)
+    return refusal
+
+
+def _go_on_as_first_process() -> None:
+    """Fork into the new pid namespace; the parent holds nothing and waits for the child's end."""
+    pid = os.fork()
+    if pid == 0:
+        return
+    os.closerange(0, 4096)
+    os.waitpid(pid, 0)
+    os._exit(0)
+
+
+def _become_nobody() -> None:
+    os.setgroups([])
+    os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+    os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+    kernel.set_dumpable(True)
+
+
+def _own_folder(plan: SessionPlan) -> None:
+    os.mkdir(plan.folder, 0o700)
+    os.chdir(plan.folder)
+    os.environ["HOME"] = os.environ["TMPDIR"] = plan.folder
+
+
+def _close_all_but(kept: Iterable[int]) -> None:
+    start = 0
+    for descriptor in sorted(kept):
+        if descriptor > start:  # an empty range would close them all (CPython passes -1 on)
+            os.closerange(start, descriptor)
+        start = max(start, descriptor + 1)
+    os.closerange(start, 1 << 16)
+
+
+def _without_ours(folders: Iterable[str]) -> list[str]:
+    """Open a folder that holds our own package entry by entry: landlock knows no exceptions."""
+    kept: list[str] = []
+    for folder in folders:
+        ours = [os.path.join(folder, name) for name in rootfs.HIDDEN]
+        if any(os.path.exists(path) for path in ours):
+            entries = (os.path.join(folder, name) for name in os.listdir(folder))
+            kept += [entry for entry in entries if entry not in ours]
+        else:
+            kept.append(folder)
+    return kept

@@ -75,6 +75,7 @@ def _serve(control: socket.socket, codec: Codec, walls: Walls, limits: dict[str,
             picture_sizes=[(width, height) for width, height in request["pictures"]],
             picture_fds=descriptors[1:],
             connection_fd=descriptors[0],
+            folder=request["folder"],
         )
         try:
             pid = walls.fork()
