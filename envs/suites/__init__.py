@@ -1,0 +1,16 @@
+"""Where tasks come from: the embedded suite, a user's own families, files of tasks, data sets."""
+
+from .families import Item, register_family
+from .loading import known_suites, load_suite
+from .suite import SPLITS, Split, Suite, SuiteError
+
+__all__ = [
+    "SPLITS",
+    "Item",
+    "Split",
+    "Suite",
+    "SuiteError",
+    "known_suites",
+    "load_suite",
+    "register_family",
+]

@@ -1,0 +1,139 @@
+"""A user's own task families: one decorated function each, drawn from seeds.
+
+>>> from PIL import Image
+>>> @register_family("shades", "red")
+... def red(rng, band):
+...     level = int(rng.integers(256))
+...     return Item("How red is it?", Image.new("RGB", (8, 8), (level, 0, 0)), str(level))
+>>> GeneratedSuite("shades", families_of("shades"), split="train")[0].id
+'shades/red/train/easy/0'
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image
+
+from ..types import AnswerKind, Band, Task
+from .suite import Split
+
+BANDS = tuple(Band)
+SIZES: dict[Split, int] = {"train": 1_000_000, "test": 2_000}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Item:
+    """What a family draws: a task without its id, suite and split; see `Task` for the fields."""
+
+    question: str
+    images: Image.Image | tuple[Image.Image, ...]
+    answer: str
+    answer_kind: AnswerKind = AnswerKind.TEXT
+    tolerance: float = 0.0
+    choices: tuple[str, ...] = ()
+    needs_picture: bool = True
+    provenance: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+Family = Callable[[np.random.Generator, Band], Item]
+"""Draws one item: the generator and the band decide everything."""
+
+_FAMILIES: dict[str, dict[str, Family]] = {}
+
+
+def register_family(suite_name: str, family: str) -> Callable[[Family], Family]:
+    """Add the decorated function to a suite as a family of its own.
+
+    A new suite name makes a new suite; under ``nano`` the family joins the embedded ones.
+    Registering the same names again replaces the function.
+    """
+    for kind, name in (("suite", suite_name), ("family", family)):
+        if not name or "/" in name or name.endswith(".jsonl"):
+            raise ValueError(f"{name!r} cannot name a {kind}: it would not do as part of a task id")
+
+    def register(draw: Family) -> Family:
+        _FAMILIES.setdefault(suite_name, {})[family] = draw
+        return draw
+
+    return register
+
+
+def families_of(suite_name: str) -> dict[str, Family]:
+    """Give the registered families of a suite by name; empty where there are none."""
+    return dict(_FAMILIES.get(suite_name, {}))
+
+
+def suites_with_families() -> tuple[str, ...]:
+    """Give the names of the suites that families were registered for."""
+    return tuple(_FAMILIES)
+
+
+class GeneratedSuite:
+    """A split of generated tasks; families and bands alternate.
+
+    Args:
+        name: Of the suite.
+        families: At least one, by name.
+        split: The splits draw from disjoint seeds.
+        size: How many tasks; None for a million (train) or 2,000 (test).
+    """
+
+    def __init__(
+        self, name: str, families: Mapping[str, Family], *, split: Split, size: int | None = None
+    ) -> None:
+        if not families:
+            raise ValueError(f"suite {name!r} has no family; register one with register_family")
+        self.name = name
+        self.split: Split = split
+        self._families = dict(families)
+        self._size = SIZES[split] if size is None else size
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Names of the families."""
+        return tuple(self._families)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, index: int, /) -> Task:
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.name}/{self.split} holds tasks 0 to {len(self) - 1}: {index}")
+        place, family = divmod(index, len(self._families))
+        return self._draw(self.families[family], BANDS[place % len(BANDS)], place // len(BANDS))
+
+    def task(self, task_id: str) -> Task:
+        """Draw the task of an id such as ``shades/red/train/easy/0``.
+
+        Raises:
+            KeyError: The id is not one of this split.
+        """
+        suite, family, split, band, seed = [*task_id.split("/"), *[""] * 5][:5]
+        is_ours = (suite, split) == (self.name, self.split) and family in self._families
+        if not is_ours or band not in set(BANDS) or not seed.isdecimal():
+            raise KeyError(f"no task {task_id!r} in {self.name}/{self.split}")
+        return self._draw(family, Band(band), int(seed))
+
+    def _draw(self, family: str, band: Band, seed: int) -> Task:
+        stream = [zlib.crc32(family.encode()), BANDS.index(band), self.split == "test", seed]
+        item = self._families[family](np.random.default_rng(stream), band)
+        images = item.images if isinstance(item.images, tuple) else (item.images,)
+        return Task(
+            id=f"{self.name}/{family}/{self.split}/{band}/{seed}",
+            suite=self.name,
+            family=family,
+            split=self.split,
+            question=item.question,
+            images=images,
+            answer=item.answer,
+            answer_kind=item.answer_kind,
+            tolerance=item.tolerance,
+            choices=item.choices,
+            difficulty=band,
+            needs_picture=item.needs_picture,
+            provenance={"seed": str(seed), **item.provenance},
+        )

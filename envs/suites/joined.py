@@ -1,0 +1,47 @@
+"""Several suites of one split as one, their tasks one after the other."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+
+from ..types import Task
+from .suite import Split, Suite
+
+
+class JoinedSuite:
+    """The tasks of several suites; name and split are the first one's."""
+
+    def __init__(self, suites: Sequence[Suite]) -> None:
+        self._suites = tuple(suites)
+        self._ends = list(accumulate(len(suite) for suite in suites))
+        self.name: str = suites[0].name
+        self.split: Split = suites[0].split
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Names of all families."""
+        return tuple(family for suite in self._suites for family in suite.families)
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index: int, /) -> Task:
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.name}/{self.split} holds tasks 0 to {len(self) - 1}: {index}")
+        place = bisect_right(self._ends, index)
+        return self._suites[place][index - (self._ends[place - 1] if place else 0)]
+
+    def task(self, task_id: str) -> Task:
+        """Give the task of an id, from the first suite that knows it.
+
+        Raises:
+            KeyError: None does.
+        """
+        for suite in self._suites[:-1]:
+            try:
+                return suite.task(task_id)
+            except KeyError:
+                continue
+        return self._suites[-1].task(task_id)

@@ -1,0 +1,229 @@
+"""Tasks from a file: one JSON object a line, with a question, its pictures and the answer.
+
+Keys: ``question``, ``answer``, ``image`` or ``images`` (paths, relative to the file); and, where
+wanted, ``id``, ``answer_type`` (text, integer, number, choice, boolean), ``options``, ``tolerance``
+(relative, of a number), ``family``, ``split``, ``difficulty``, ``pass_rate``. Other keys are left
+alone. Every line is checked when the file is opened; pictures are read when a task is asked for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+from ..grading import GradingError, check_gradable
+from ..picture import load_picture
+from ..types import AnswerKind, Band, Task
+from .suite import SPLITS, Split, SuiteError
+
+_KINDS: dict[str, AnswerKind] = {
+    **{kind.value: kind for kind in AnswerKind},
+    "int": AnswerKind.INTEGER,
+    "count": AnswerKind.INTEGER,
+    "float": AnswerKind.NUMBER,
+    "bool": AnswerKind.BOOLEAN,
+    "yes_no": AnswerKind.BOOLEAN,
+    "mcq": AnswerKind.CHOICE,
+    "multiple_choice": AnswerKind.CHOICE,
+    "string": AnswerKind.TEXT,
+}
+_INFERRED = "free_form"
+
+
+class JsonlSuite:
+    """The tasks of one file.
+
+    A file in which no line names a split serves whole under either name: keeping training and
+    test data apart is then the user's.
+
+    Args:
+        path: The file.
+        name: Name under which `load_suite` finds it.
+        split: Lines of the other split are left out; lines without one are of ``train`` where
+            other lines name theirs.
+
+    Raises:
+        SuiteError: The file cannot be read, a line is no task, or no task is of the split.
+    """
+
+    def __init__(self, path: Path, *, name: str, split: Split) -> None:
+        self.name = name
+        self.split: Split = split
+        self._folder = path.parent
+        rows = list(_rows(path))
+        for line, row in rows:
+            if row.get("split", split) not in SPLITS:
+                raise SuiteError(f"{path}, line {line}: split is train or test: {row['split']!r}")
+        if any("split" in row for _, row in rows):
+            rows = [(line, row) for line, row in rows if row.get("split", "train") == split]
+        if not rows:
+            raise SuiteError(f"{path} holds no task of split {split!r}")
+        self._entries: list[tuple[Task, tuple[str, ...]]] = []
+        self._places: dict[str, int] = {}
+        for line, row in rows:
+            try:
+                self._add(_bare_task(row, line, name=name, split=split, path=path), row)
+            except (SuiteError, GradingError) as error:
+                raise SuiteError(f"{path}, line {line}: {error}") from None
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Families in order of appearance."""
+        return tuple(dict.fromkeys(task.family for task, _ in self._entries))
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, index: int, /) -> Task:
+        """Read the task's pictures.
+
+        Raises:
+            PictureError: One of them is missing or damaged.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.name} holds tasks 0 to {len(self) - 1}, got {index}")
+        task, paths = self._entries[index]
+        return replace(task, images=tuple(load_picture(self._folder / path) for path in paths))
+
+    def task(self, task_id: str) -> Task:
+        """Give the task of an id.
+
+        Raises:
+            KeyError: It is none of this file and split.
+        """
+        if task_id not in self._places:
+            raise KeyError(f"no task {task_id!r} in {self.name}/{self.split}")
+        return self[self._places[task_id]]
+
+    def _add(self, task: Task, row: dict[str, Any]) -> None:
+        if task.id in self._places:
+            raise SuiteError(f"the id {row['id']!r} stands twice; ids have to differ")
+        paths = _paths(row)
+        for path in paths:
+            if not (self._folder / path).is_file():
+                raise SuiteError(f"there is no picture {path!r} beside the file")
+        check_gradable(task)
+        self._places[task.id] = len(self._entries)
+        self._entries.append((task, paths))
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise SuiteError(f"{path}: there is no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SuiteError(f"{path}: cannot be read ({error})") from error
+    for line, content in enumerate(text.split("\n"), start=1):
+        if not content.strip():
+            continue
+        try:
+            row = json.loads(content)
+        except ValueError as error:
+            raise SuiteError(f"{path}, line {line}: no JSON ({error})") from error
+        if not isinstance(row, dict):
+            raise SuiteError(f"{path}, line {line}: expected an object with keys, got {row!r}")
+        yield line, cast(dict[str, Any], row)
+
+
+def _bare_task(row: dict[str, Any], line: int, *, name: str, split: Split, path: Path) -> Task:
+    """Give the task of a line, its pictures left out."""
+    title = path.parent.name if path.name == "data.jsonl" else path.stem
+    choices = _choices(row)
+    answer = _answer(row)
+    return Task(
+        id=f"{title}/{row.get('id', line)}",
+        suite=name,
+        family=str(row.get("family") or title),
+        split=split,
+        question=str(_required(row, "question")),
+        images=(),
+        answer=answer,
+        answer_kind=_answer_kind(row, answer, choices),
+        tolerance=_number(row, "tolerance") or 0.0,
+        choices=choices,
+        difficulty=_band(row),
+        pass_rate=_number(row, "pass_rate"),
+        provenance={"file": path.name, "line": str(line)},
+    )
+
+
+def _required(row: dict[str, Any], key: str) -> Any:  # noqa: ANN401 - whatever JSON holds
+    if row.get(key) is None:
+        near = difflib.get_close_matches(key, row, n=1)
+        hint = f"; is {near[0]!r} meant for it?" if near else ""
+        raise SuiteError(f"there is no {key!r}{hint}")
+    return row[key]
+
+
+def _paths(row: dict[str, Any]) -> tuple[str, ...]:
+    value = row["images"] if "images" in row else _required(row, "image")
+    paths = value if isinstance(value, list) else [value]
+    if not paths or not all(isinstance(path, str) for path in paths):
+        raise SuiteError(f"'images' holds paths of pictures, got {value!r}")
+    return tuple(paths)
+
+
+def _answer(row: dict[str, Any]) -> str:
+    answer = _required(row, "answer")
+    if isinstance(answer, bool):
+        return "true" if answer else "false"
+    if isinstance(answer, str | int | float):
+        return str(answer)
+    raise SuiteError(f"'answer' is a text or a number, got {answer!r}")
+
+
+def _choices(row: dict[str, Any]) -> tuple[str, ...]:
+    options = row.get("options") or ()
+    if isinstance(options, dict):
+        options = list(cast(dict[str, Any], options).values())
+    if not isinstance(options, list | tuple):
+        raise SuiteError(f"'options' is a list of texts, got {options!r}")
+    return tuple(str(option) for option in cast(list[Any], options))
+
+
+def _answer_kind(row: dict[str, Any], answer: str, choices: tuple[str, ...]) -> AnswerKind:
+    given = row.get("answer_type")
+    if given is None or given == _INFERRED:
+        return _inferred_kind(row["answer"], answer, choices)
+    kind = _KINDS.get(str(given))
+    if kind is None:
+        near = difflib.get_close_matches(str(given), _KINDS, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise SuiteError(f"unknown answer_type {given!r}{hint}; one of {', '.join(AnswerKind)}")
+    return kind
+
+
+def _inferred_kind(value: object, answer: str, choices: tuple[str, ...]) -> AnswerKind:
+    if choices:
+        return AnswerKind.CHOICE
+    if isinstance(value, bool) or answer.strip().lower() in ("yes", "no", "true", "false"):
+        return AnswerKind.BOOLEAN
+    if re.fullmatch(r"\s*[-+]?\d[\d,]*\s*", answer):
+        return AnswerKind.INTEGER
+    if re.fullmatch(r"\s*[-+]?\d*\.\d+\s*", answer):
+        return AnswerKind.NUMBER
+    return AnswerKind.TEXT
+
+
+def _number(row: dict[str, Any], key: str) -> float | None:
+    value = row.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise SuiteError(f"{key!r} is a number from 0 to 1, got {value!r}")
+    return float(value)
+
+
+def _band(row: dict[str, Any]) -> Band:
+    value = row.get("difficulty")
+    if value is None:
+        return Band.MEDIUM
+    if str(value) not in set(Band):
+        raise SuiteError(f"'difficulty' is one of {', '.join(Band)}, got {value!r}")
+    return Band(value)

@@ -1,0 +1,82 @@
+"""From a name to a suite.
+
+`load_suite` knows ``nano``, paths that end in ``.jsonl``, the names of a user's own families, and
+data sets: folders with a ``data.jsonl`` in the folder that ``CODEDANCE_DATA`` names.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+
+from .families import GeneratedSuite, families_of, suites_with_families
+from .joined import JoinedSuite
+from .jsonl import JsonlSuite
+from .suite import SPLITS, Split, Suite, SuiteError
+
+DATA_VARIABLE = "CODEDANCE_DATA"
+"""Environment variable: the folder that holds the data sets."""
+
+_DATA_SETS = ("nlvr_dev", "nuclei_count")
+
+
+def load_suite(name: str, *, split: Split = "train") -> Suite:
+    """Give a suite by its name.
+
+    Args:
+        name: ``nano``, ``my_tasks.jsonl``, ``nuclei_count``, or a name of `register_family`.
+        split: ``train`` or ``test``; a data set has ``test`` only.
+
+    Raises:
+        SuiteError: No suite of this name, no such split, or a file that cannot be read as tasks.
+    """
+    if split not in SPLITS:
+        raise SuiteError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
+    if name == "nano":
+        from .nano import NanoSuite
+
+        return _with_own_families(NanoSuite(split), split)
+    if name.endswith(".jsonl"):
+        return JsonlSuite(Path(name), name=name, split=split)
+    if name in suites_with_families():
+        return GeneratedSuite(name, families_of(name), split=split)
+    if (path := _data_set(name)) is not None:
+        if split != "test":
+            raise SuiteError(f"{name} is a test set; ask for split='test'")
+        return JsonlSuite(path, name=name, split=split)
+    raise SuiteError(_unknown(name))
+
+
+def known_suites() -> tuple[str, ...]:
+    """Give every name that `load_suite` knows, data sets that are not here included."""
+    return tuple(dict.fromkeys(("nano", *_DATA_SETS, *suites_with_families())))
+
+
+def _with_own_families(suite: Suite, split: Split) -> Suite:
+    """Add the user's families of the same name, each with as many tasks as one of the suite's."""
+    own = families_of(suite.name)
+    if not own:
+        return suite
+    size = max(1, len(suite) // len(suite.families)) * len(own)
+    return JoinedSuite((suite, GeneratedSuite(suite.name, own, split=split, size=size)))
+
+
+def _data_set(name: str) -> Path | None:
+    folder = os.environ.get(DATA_VARIABLE)
+    if not folder or not name or Path(name).name != name:
+        return None
+    path = Path(folder) / name / "data.jsonl"
+    return path if path.is_file() else None
+
+
+def _unknown(name: str) -> str:
+    if name in _DATA_SETS:
+        return (
+            f"the data set {name!r} is not here: set {DATA_VARIABLE} to the folder that holds "
+            f"{name}/data.jsonl, or give the path of that file"
+        )
+    near = difflib.get_close_matches(name, known_suites(), n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    known = ", ".join(known_suites())
+    return f"unknown suite {name!r}{hint}; there are {known}, and paths that end in .jsonl"
