@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import itertools
 import json
 import os
@@ -154,7 +155,7 @@ class Zygote:
             "libraries": plan.libraries,
             "limits": asdict(plan.limits),
             "walls": plan.walls,
-            "msgpack": str(Path(msgpack.__file__).parent),
+            "msgpack": str(Path(inspect.getfile(msgpack)).parent),
         }
         try:
             self._control.send(json.dumps(config).encode())
@@ -197,9 +198,8 @@ class _Keeper:
         self._process: subprocess.Popen[bytes] | None = None
         self._error: OSError | None = None
         self._started = threading.Event()
-        self._thread = threading.Thread(
-            target=self._run, args=(executable, control, log), daemon=True, name="zygote-keeper"
-        )
+        arguments = (executable, control, log)
+        self._thread = threading.Thread(target=self._run, args=arguments, daemon=True)
         self._thread.start()
         self._started.wait()
         if self._error is not None or self._process is None:
@@ -214,7 +214,7 @@ class _Keeper:
                     [executable, "-I", "-S", str(_SCRIPT)],
                     env=_ENVIRONMENT,
                     cwd="/",
-                    stdin=control,
+                    stdin=control.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=words,
                 )

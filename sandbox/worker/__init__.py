@@ -1,4 +1,6 @@
-"""What runs inside the walls: zygote, session, block; standard library only until the libraries load.
+"""What runs inside the walls: zygote, session, block.
+
+Standard library only, until the zygote has loaded the libraries.
 
 The zygote executes `start.py` with a bare interpreter, which loads this folder as the package
 ``codedance_worker``; nothing here may import from the rest of codedance. Model code shares its

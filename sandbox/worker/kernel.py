@@ -39,15 +39,13 @@ _libc.syscall.restype = ctypes.c_long
 ARCHITECTURE = os.uname().machine
 
 
-def call(number: int, *arguments: int | bytes | None | ctypes.Array[ctypes.c_char]) -> int:
+def call(number: int, *arguments: int | bytes | ctypes.Array[ctypes.c_char] | None) -> int:
     """Make a system call by number.
 
     Raises:
         OSError: What the kernel answered.
     """
-    passed = [
-        ctypes.c_long(value) if isinstance(value, int) else value for value in arguments
-    ]
+    passed = [ctypes.c_long(value) if isinstance(value, int) else value for value in arguments]
     result: int = _libc.syscall(ctypes.c_long(number), *passed)
     if result < 0:
         raise _error(f"system call {number}")
@@ -65,7 +63,7 @@ def setns(descriptor: int, kind: int) -> None:
 
 
 def mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
-    """Mount; see mount(2)."""
+    """Mount ``source`` on ``target``; an empty ``kind`` where the flags say it all."""
     encoded = [os.fsencode(text) for text in (source, target, kind)]
     result = _libc.mount(*encoded, ctypes.c_ulong(flags), options.encode())
     _check(result, f"mount {kind or source} on {target}")

@@ -1,4 +1,4 @@
-"""The life of one session's process: raise the walls, load the pictures, serve blocks until killed."""
+"""The life of a session's process: load the pictures, raise the walls, serve blocks."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def live(plan: SessionPlan, codec: Codec, raise_walls: Callable[[SessionPlan], N
             ]
             raise_walls(plan)
             _seed_random_sources(plan.seed)
-        except Exception as error:  # noqa: BLE001 - the host must hear of it before code runs
+        except Exception as error:
             channel.send(["failed", f"{type(error).__name__}: {error}"])
             raise
         channel.send(["ready", os.getcwd()])
@@ -127,7 +127,8 @@ def _load_picture(fd: int, size: tuple[int, int]) -> Any:  # noqa: ANN401 - Pill
     from PIL import Image
 
     width, height = size
-    with mmap.mmap(fd, width * height * 3, prot=mmap.PROT_READ) as pixels:
+    sealed = mmap.mmap(fd, width * height * 3, prot=mmap.PROT_READ)
+    with sealed, memoryview(sealed) as pixels:
         return Image.frombytes("RGB", (width, height), pixels)
 
 

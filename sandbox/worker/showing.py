@@ -152,7 +152,7 @@ def _is_drawable_array(value: Any, smallest: int) -> bool:  # noqa: ANN401 - num
 
 
 def _array_to_pil(array: Any) -> Any:  # noqa: ANN401 - numpy and Pillow may be absent
-    """Scale to bytes: truth values and [0, 1] to [0, 255], what fits as it is, the rest by range."""
+    """Scale to bytes: truth values and [0, 1] to [0, 255], bytes as they are, the rest by range."""
     numpy: Any = sys.modules["numpy"]
     from PIL import Image
 

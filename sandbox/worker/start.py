@@ -1,4 +1,4 @@
-"""Load this folder as a package of its own and become the zygote (run as a script, never imported)."""
+"""Load this folder as a package of its own and become the zygote; a script, never imported."""
 
 import importlib.util
 import os

@@ -33,8 +33,7 @@ class BoundedStream(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Keep ``text`` as far as there is room."""
-        if not isinstance(text, str):
-            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        text = str.__str__(text)  # a TypeError for anything else, as sys.stdout gives
         room = self._limit - self._kept
         kept = text if len(text) <= room else text[:room]
         if kept:

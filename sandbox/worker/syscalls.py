@@ -1,13 +1,16 @@
 """Numbers of the system calls that the filter names, on x86-64 and 64-bit ARM.
 
-The first column is x86-64's, the second ARM's; None where the architecture has no such call.
+The first column is x86-64's, the second ARM's; None where the architecture has no such call. What
+stands in no group is refused.
 """
 
 from __future__ import annotations
 
 from .kernel import ARCHITECTURE
 
-_NUMBERS: dict[str, tuple[int | None, int | None]] = {
+Calls = dict[str, tuple[int | None, int | None]]
+
+FREE: Calls = {
     "read": (0, 63),
     "write": (1, 64),
     "open": (2, None),
@@ -17,14 +20,12 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "lstat": (6, None),
     "poll": (7, None),
     "lseek": (8, 62),
-    "mmap": (9, 222),
     "mprotect": (10, 226),
     "munmap": (11, 215),
     "brk": (12, 214),
     "rt_sigaction": (13, 134),
     "rt_sigprocmask": (14, 135),
     "rt_sigreturn": (15, 139),
-    "ioctl": (16, 29),
     "pread64": (17, 67),
     "pwrite64": (18, 68),
     "readv": (19, 65),
@@ -52,12 +53,9 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "shutdown": (48, 210),
     "getsockname": (51, 204),
     "getpeername": (52, 205),
-    "socketpair": (53, 199),
     "setsockopt": (54, 208),
     "getsockopt": (55, 209),
-    "clone": (56, 220),
     "exit": (60, 93),
-    "kill": (62, 129),
     "uname": (63, 160),
     "fcntl": (72, 25),
     "flock": (73, 32),
@@ -91,13 +89,11 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "getegid": (108, 177),
     "getppid": (110, 173),
     "getpgrp": (111, None),
-    "setgroups": (116, 159),
     "getgroups": (115, 158),
     "getresuid": (118, 148),
     "getresgid": (120, 150),
     "getpgid": (121, 155),
     "getsid": (124, 156),
-    "capset": (126, 91),
     "rt_sigpending": (127, 136),
     "rt_sigtimedwait": (128, 137),
     "rt_sigsuspend": (130, 133),
@@ -107,21 +103,8 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "fstatfs": (138, 44),
     "sched_getparam": (143, 121),
     "sched_getscheduler": (145, 120),
-    "prctl": (157, 167),
     "arch_prctl": (158, None),
-    "setrlimit": (160, 164),
-    "mount": (165, 40),
     "gettid": (186, 178),
-    "fsetxattr": (190, 7),
-    "lgetxattr": (192, 9),
-    "getxattr": (191, 8),
-    "fgetxattr": (193, 10),
-    "listxattr": (194, 11),
-    "llistxattr": (195, 12),
-    "flistxattr": (196, 13),
-    "setxattr": (188, 5),
-    "lsetxattr": (189, 6),
-    "tkill": (200, 130),
     "time": (201, None),
     "futex": (202, 98),
     "sched_getaffinity": (204, 123),
@@ -136,7 +119,6 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "exit_group": (231, 94),
     "epoll_wait": (232, None),
     "epoll_ctl": (233, 21),
-    "tgkill": (234, 131),
     "utimes": (235, None),
     "openat": (257, 56),
     "mkdirat": (258, 34),
@@ -150,7 +132,6 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "faccessat": (269, 48),
     "pselect6": (270, 72),
     "ppoll": (271, 73),
-    "unshare": (272, 97),
     "set_robust_list": (273, 99),
     "get_robust_list": (274, 100),
     "utimensat": (280, 88),
@@ -162,11 +143,8 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "pipe2": (293, 59),
     "preadv": (295, 69),
     "pwritev": (296, 70),
-    "prlimit64": (302, 261),
-    "setns": (308, 268),
     "getcpu": (309, 168),
     "renameat2": (316, 276),
-    "seccomp": (317, 277),
     "getrandom": (318, 278),
     "membarrier": (324, 283),
     "copy_file_range": (326, 285),
@@ -174,27 +152,74 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "pwritev2": (328, 287),
     "statx": (332, 291),
     "rseq": (334, 293),
-    "pidfd_open": (434, 434),
-    "clone3": (435, 435),
     "close_range": (436, 436),
     "openat2": (437, 437),
     "faccessat2": (439, 439),
-    "landlock_create_ruleset": (444, 444),
-    "landlock_add_rule": (445, 445),
-    "landlock_restrict_self": (446, 446),
     "futex_waitv": (449, 449),
     "fchmodat2": (452, 452),
 }
+"""What a session may call with any arguments."""
+
+CHECKED: Calls = {
+    "mmap": (9, 222),
+    "ioctl": (16, 29),
+    "socketpair": (53, 199),
+    "clone": (56, 220),
+    "kill": (62, 129),
+    "prctl": (157, 167),
+    "tkill": (200, 130),
+    "tgkill": (234, 131),
+    "prlimit64": (302, 261),
+}
+"""What it may call with some arguments."""
+
+SETUP: Calls = {
+    "capset": (126, 91),
+    "setrlimit": (160, 164),
+    "mount": (165, 40),
+    "unshare": (272, 97),
+    "setns": (308, 268),
+    "seccomp": (317, 277),
+    "pidfd_open": (434, 434),
+    "landlock_create_ruleset": (444, 444),
+    "landlock_add_rule": (445, 445),
+    "landlock_restrict_self": (446, 446),
+}
+"""What only its setting up may call."""
+
+WITHOUT_ATTRIBUTES: Calls = {
+    "setxattr": (188, 5),
+    "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7),
+    "getxattr": (191, 8),
+    "lgetxattr": (192, 9),
+    "fgetxattr": (193, 10),
+    "listxattr": (194, 11),
+    "llistxattr": (195, 12),
+    "flistxattr": (196, 13),
+}
+"""What fails as on a file system without extended attributes, which `shutil` knows to ignore."""
+
+NOT_HERE: Calls = {
+    "clone3": (435, 435),
+}
+"""What fails as on an older kernel: libc then uses `clone`, whose flags a filter can read."""
 
 _COLUMN = {"x86_64": 0, "aarch64": 1}
 
 
-def number_of(name: str) -> int | None:
-    """Give the call's number on this machine; None if it has none here.
+def numbers(calls: Calls) -> list[int]:
+    """Give the numbers of a group on this machine.
 
     Raises:
         OSError: This architecture is neither x86-64 nor 64-bit ARM.
     """
     if ARCHITECTURE not in _COLUMN:
         raise OSError(f"no system call table for {ARCHITECTURE}")
-    return _NUMBERS[name][_COLUMN[ARCHITECTURE]]
+    column = _COLUMN[ARCHITECTURE]
+    return [number for both in calls.values() if (number := both[column]) is not None]
+
+
+def number_of(name: str) -> int:
+    """Give the number of a checked or set-up call, all of which exist on every architecture."""
+    return numbers({name: {**CHECKED, **SETUP}[name]})[0]

@@ -38,7 +38,7 @@ def main() -> None:
         sys.path[:] = config["paths"]
         _import_libraries(config["libraries"])
         walls.seal()
-    except Exception as error:  # noqa: BLE001 - told to the host, which raises it
+    except Exception as error:
         _reply(control, {"error": f"{type(error).__name__}: {error}"})
         raise
     _reply(control, {"tier": walls.name, "walls": walls.description})
@@ -124,6 +124,8 @@ def _load_codec(folder: str) -> Codec:
 def _import_libraries(names: Sequence[str]) -> None:
     for name in names:
         importlib.import_module(name)
+    if "numpy" in sys.modules:
+        importlib.import_module("numpy.random")  # else each session would load it, to seed it
     cv2: Any = sys.modules.get("cv2")
     if cv2 is not None:
         cv2.setNumThreads(0)  # its pool would not survive a fork
