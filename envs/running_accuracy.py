@@ -1,0 +1,77 @@
+"""A wrapper that keeps a live estimate of mu, by which the reward judges difficulty."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import gymnasium
+
+from .types import Task
+from .visual_code import Observation, VisualCodeEnv, known_accuracy
+
+
+class RunningAccuracy(gymnasium.Wrapper[Observation, str, Observation, str]):
+    """Replaces the recorded pass rate by what this environment's own episodes showed.
+
+    The estimate begins at the recorded rate (one half where unknown), which weighs as much as
+    ``prior_weight`` episodes; older episodes fade by ``decay`` with each newer one. With it the
+    reward depends on the episodes before: that is why it is not the default.
+
+    Args:
+        env: Whose ``unwrapped`` is a `VisualCodeEnv`.
+        by: Whether tasks are told apart one by one, or by family and band.
+        prior_weight: Above 0.
+        decay: Above 0, at most 1 (nothing fades).
+    """
+
+    def __init__(
+        self,
+        env: gymnasium.Env[Observation, str],
+        *,
+        by: Literal["task", "family"] = "task",
+        prior_weight: float = 2.0,
+        decay: float = 0.95,
+    ) -> None:
+        super().__init__(env)
+        if by not in ("task", "family"):
+            raise ValueError(f"by is 'task' or 'family', got {by!r}")
+        if not (prior_weight > 0.0 and 0.0 < decay <= 1.0):
+            raise ValueError(f"need prior_weight > 0 and 0 < decay <= 1: {prior_weight}, {decay}")
+        if not isinstance(env.unwrapped, VisualCodeEnv):
+            raise TypeError(f"RunningAccuracy wraps a VisualCodeEnv, got {env.unwrapped!r}")
+        self._inner = env.unwrapped
+        self._inner.accuracy_of = self.estimate
+        self._by = by
+        self._prior_weight = prior_weight
+        self._decay = decay
+        self._right: dict[str, float] = {}
+        self._scored: dict[str, float] = {}
+
+    def estimate(self, task: Task) -> float:
+        """Give mu of a task as it stands now."""
+        key = self._key(task)
+        right = self._prior_weight * known_accuracy(task) + self._right.get(key, 0.0)
+        return right / (self._prior_weight + self._scored.get(key, 0.0))
+
+    def step(self, action: str) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Step, then count the episode where it ended and was scored."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        if terminated and info["is_valid"]:
+            key = self._key(self._inner.episode.task)
+            self._right[key] = self._decay * self._right.get(key, 0.0) + info["is_success"]
+            self._scored[key] = self._decay * self._scored.get(key, 0.0) + 1.0
+        return observation, float(reward), terminated, truncated, info
+
+    def state_dict(self) -> dict[str, dict[str, float]]:
+        """Give the estimates as plain values, for a checkpoint."""
+        return {"right": dict(self._right), "scored": dict(self._scored)}
+
+    def load_state_dict(self, state: dict[str, dict[str, float]]) -> None:
+        """Take over what `state_dict` gave."""
+        self._right = dict(state["right"])
+        self._scored = dict(state["scored"])
+
+    def _key(self, task: Task) -> str:
+        if self._by == "task":
+            return task.id
+        return f"{task.suite}/{task.family}/{task.difficulty.value}"

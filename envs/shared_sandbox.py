@@ -1,0 +1,111 @@
+"""One sandbox a process for all environments with the same backend and limits.
+
+It is opened when code first has to run, counted, and closed with the last environment that uses
+it. A forked process (`AsyncVectorEnv`) opens its own and leaves its parent's alone.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from PIL import Image
+
+from ..sandbox import Limits, Sandbox, Session, SessionState, open_sandbox
+
+_Key = tuple[str, Limits]
+
+_lock = threading.Lock()
+_opened: dict[_Key, Sandbox] = {}
+_users: dict[_Key, int] = {}
+
+
+class SharedSandbox:
+    """A `Sandbox` that stands for the process's own one of this backend and these limits.
+
+    Args:
+        backend: As for `open_sandbox`.
+        limits: Of every session.
+    """
+
+    def __init__(self, backend: str = "local", limits: Limits | None = None) -> None:
+        self._key: _Key = (backend, limits or Limits())
+        self._process_id = 0
+
+    @property
+    def tier(self) -> str:
+        """Which walls stand, in words; opens the sandbox."""
+        return self._sandbox().tier
+
+    def session(self, images: Sequence[Image.Image] = (), *, seed: int = 0) -> Session:
+        """Open a session; opens the sandbox where it is the first.
+
+        Raises:
+            SandboxError: The sandbox or the session cannot be opened.
+        """
+        return self._sandbox().session(images, seed=seed)
+
+    def restore(self, state: SessionState, images: Sequence[Image.Image] = ()) -> Session:
+        """Open a session at ``state``; opens the sandbox where it is the first.
+
+        Raises:
+            SandboxError: The sandbox or the session cannot be opened.
+        """
+        return self._sandbox().restore(state, images)
+
+    def close(self) -> None:
+        """Let go of the sandbox; the last user closes it. A later call opens it again."""
+        with _lock:
+            if self._process_id != os.getpid():
+                return
+            self._process_id = 0
+            _users[self._key] -= 1
+            last = _opened.pop(self._key) if _users[self._key] == 0 else None
+        if last is not None:
+            last.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _sandbox(self) -> Sandbox:
+        with _lock:
+            if self._key not in _opened:
+                _opened[self._key] = open_sandbox(self._key[0], limits=self._key[1])
+                _users[self._key] = 0
+            if self._process_id != os.getpid():
+                self._process_id = os.getpid()
+                _users[self._key] += 1
+            return _opened[self._key]
+
+
+def _forget() -> None:
+    """In a forked child: the parent's sandboxes are the parent's, and so may be the lock."""
+    global _lock  # another thread of the parent may have held it
+    _lock = threading.Lock()
+    _opened.clear()
+    _users.clear()
+
+
+def _close_all() -> None:
+    with _lock:
+        sandboxes = list(_opened.values())
+        _opened.clear()
+        _users.clear()
+    for sandbox in sandboxes:
+        sandbox.close()
+
+
+os.register_at_fork(after_in_child=_forget)
+atexit.register(_close_all)

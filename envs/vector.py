@@ -1,0 +1,207 @@
+"""Many environments at once: threads over one sandbox, since the work is done by its sessions.
+
+No member's failure is another's: what goes wrong in one ends its episode as ``infrastructure``
+(``truncated``, reward 0.0, ``is_valid`` False), and the others go on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from .reward_terms import added_terms
+from .rewards import TERMS
+from .suites import load_suite
+from .types import Ending
+from .visual_code import Observation, VisualCodeEnv
+
+_log = logging.getLogger(__name__)
+
+_MOST_THREADS = 64
+
+Member = tuple[Observation, float, bool, bool, dict[str, Any]]
+"""What one member's step gave."""
+
+Batch = dict[str, tuple[Any, ...]]
+"""``{"text": a string a member, "images": a tuple of arrays a member}``."""
+
+
+class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
+    """Members that step at the same time, each as `VisualCodeEnv` would alone.
+
+    Args:
+        num_envs: How many members.
+        autoreset_mode: As Gymnasium's own; with ``DISABLED`` a member that has ended stays so,
+            with reward 0.0, until ``reset(options={"reset_mask": …})``.
+        settings: Arguments of `VisualCodeEnv`, the same for every member.
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        *,
+        autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+        **settings: Any,  # noqa: ANN401 - passed on
+    ) -> None:
+        super().__init__()
+        if num_envs < 1:
+            raise ValueError(f"num_envs must be at least 1, got {num_envs}")
+        suite = settings.pop("suite", "nano")
+        if isinstance(suite, str):
+            suite = load_suite(suite, split=settings.get("split", "train"))
+        self.envs = [VisualCodeEnv(suite, **settings) for _ in range(num_envs)]
+        self.num_envs = num_envs
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.metadata = {**VisualCodeEnv.metadata, "autoreset_mode": self.autoreset_mode}
+        self.render_mode = self.envs[0].render_mode
+        self.single_observation_space = self.envs[0].observation_space
+        self.single_action_space = self.envs[0].action_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._members: list[Member] = [_lost("") for _ in range(num_envs)]
+        self._is_begun = False
+        self._pool = ThreadPoolExecutor(min(num_envs, _MOST_THREADS), "visual-code")
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Batch, dict[str, Any]]:
+        """Begin an episode in every member, or in those of ``options["reset_mask"]``.
+
+        Args:
+            seed: Of the first member, the others' following it; or one a member.
+            options: As of one environment's reset; a list gives one value a member.
+
+        Raises:
+            ValueError: A task that was asked for does not exist, or lengths that do not fit.
+        """
+        options = dict(options or {})
+        mask = options.pop("reset_mask", None)
+        chosen = range(self.num_envs) if mask is None else np.flatnonzero(mask).tolist()
+        seeds = self._seeds(seed)
+        each = [self._options_of(place, options) for place in range(self.num_envs)]
+
+        def begin(place: int) -> Member:
+            return self._begin(place, seeds[place], each[place])
+
+        for place, member in zip(chosen, self._pool.map(begin, chosen), strict=True):
+            self._members[place] = member
+        self._is_begun = True
+        infos: dict[str, Any] = {}
+        for place in chosen:
+            infos = self._add_info(infos, self._members[place][4], place)
+        return self._observations(), infos
+
+    def step(
+        self, actions: Sequence[str]
+    ) -> tuple[Batch, NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
+        """Step every member; one that ended before begins anew instead (by the autoreset mode).
+
+        Raises:
+            ResetNeeded: No episode was begun.
+            ValueError: Not one action a member.
+        """
+        if not self._is_begun:
+            raise gymnasium.error.ResetNeeded("call reset() first: no episode was begun")
+        if len(actions) != self.num_envs:
+            raise ValueError(f"{self.num_envs} members need as many actions, got {len(actions)}")
+        places = range(self.num_envs)
+        stepped = list(self._pool.map(self._step_member, places, actions))
+        infos: dict[str, Any] = {}
+        for place, member in enumerate(stepped):
+            self._members[place] = member
+            if self.autoreset_mode is AutoresetMode.SAME_STEP and (member[2] or member[3]):
+                final = {"final_obs": member[0], "final_info": member[4]}
+                infos = self._add_info(infos, final, place)
+                self._members[place] = self._begin(place, None, {})
+            infos = self._add_info(infos, self._members[place][4], place)
+        rewards = np.array([member[1] for member in stepped], dtype=np.float64)
+        terminations = np.array([member[2] for member in stepped], dtype=np.bool_)
+        truncations = np.array([member[3] for member in stepped], dtype=np.bool_)
+        return self._observations(), rewards, terminations, truncations, infos
+
+    def render(self) -> tuple[Any, ...]:
+        """Give each member's rendering."""
+        return tuple(env.render() for env in self.envs)
+
+    def close_extras(self, **kwargs: Any) -> None:  # noqa: ANN401 - Gymnasium's signature
+        """Close the members and the threads."""
+        del kwargs
+        self._pool.shutdown()
+        for env in self.envs:
+            env.close()
+
+    def _step_member(self, place: int, action: str) -> Member:
+        observation, _, terminated, truncated, info = self._members[place]
+        if terminated or truncated:
+            if self.autoreset_mode is AutoresetMode.NEXT_STEP:
+                return self._begin(place, None, {})
+            if self.autoreset_mode is AutoresetMode.DISABLED:
+                terms = dict.fromkeys(info["reward_terms"], 0.0)
+                return observation, 0.0, terminated, truncated, {**info, "reward_terms": terms}
+        return self._guarded(place, lambda: self.envs[place].step(action))
+
+    def _begin(self, place: int, seed: int | None, options: dict[str, Any]) -> Member:
+        """Reset a member; one that cannot begin is lost, and tried again at its next step."""
+
+        def reset() -> Member:
+            observation, info = self.envs[place].reset(seed=seed, options=options)
+            return observation, 0.0, False, False, info
+
+        return reset() if options else self._guarded(place, reset)
+
+    def _guarded(self, place: int, act: Callable[[], Member]) -> Member:
+        try:
+            return act()
+        except Exception:  # noqa: BLE001 - the edge of an episode: its failure must not reach its siblings
+            _log.exception("member %d of the vector environment failed", place)
+            env = self.envs[place]
+            return _lost(env.episode.task.id if env.has_begun else "")
+
+    def _observations(self) -> Batch:
+        observations = [member[0] for member in self._members]
+        return {key: tuple(one[key] for one in observations) for key in ("text", "images")}
+
+    def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
+        if seed is None:
+            return [None] * self.num_envs
+        if isinstance(seed, int):
+            return [seed + place for place in range(self.num_envs)]
+        if len(seed) != self.num_envs:
+            raise ValueError(f"{self.num_envs} members need as many seeds, got {len(seed)}")
+        return list(seed)
+
+    def _options_of(self, place: int, options: dict[str, Any]) -> dict[str, Any]:
+        for key, value in options.items():
+            if isinstance(value, list) and len(value) != self.num_envs:
+                raise ValueError(f"{key!r} has {len(value)} values for {self.num_envs} members")
+        return {
+            key: value[place] if isinstance(value, list) else value
+            for key, value in options.items()
+        }
+
+
+def _lost(task_id: str) -> Member:
+    """Give the step of a member that our infrastructure lost."""
+    info = {
+        "task_id": task_id,
+        "family": "",
+        "difficulty": "",
+        "turn": 0,
+        "outcome": None,
+        "ending": Ending.INFRASTRUCTURE.value,
+        "is_success": False,
+        "is_valid": False,
+        "reward_terms": dict.fromkeys((*TERMS, *added_terms()), 0.0),
+    }
+    return {"text": "", "images": ()}, 0.0, False, True, info
