@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .grpo import train_grpo
     from .grpo_config import GRPOConfig
     from .loading import load_policy
-    from .rollout import rollout
+    from .rollouts import rollout
     from .sft import SFTConfig, train_sft
     from .training_state import TrainingInterrupted
 
@@ -39,7 +39,7 @@ _HOMES = {
     "SFTConfig": ".sft",
     "TrainingInterrupted": ".training_state",
     "load_policy": ".loading",
-    "rollout": ".rollout",
+    "rollout": ".rollouts",
     "train_grpo": ".grpo",
     "train_sft": ".sft",
 }

@@ -83,26 +83,37 @@ def load_image_processor(source: str | Path) -> Any:  # noqa: ANN401 - untyped l
     return AutoImageProcessor.from_pretrained(str(source), backend="pil")
 
 
-def load_token_model(source: str | Path, *, device: str = "cpu") -> TokenModel:
+def load_token_model(source: str | Path, *, device: str | None = None) -> TokenModel:
     """Load model, tokenizer and image processor of a folder, or of a hub id.
 
-    Raises:
-        ModelFolderError: A local folder lacks a part, or its parts do not fit together.
-    """
-    from transformers import AutoModelForImageTextToText, AutoTokenizer
+    Args:
+        source: Folder or hub id.
+        device: Where the weights go; None for a GPU where there is one.
 
-    folder = Path(source)
-    if folder.exists():
-        check_folder(folder)
-    with _quiet():
-        model = AutoModelForImageTextToText.from_pretrained(str(source), dtype="auto")
-        tokenizer = AutoTokenizer.from_pretrained(str(source))
-        processor = load_image_processor(source)
-    check_family(model.config.model_type)
-    model.to(device)
-    model.eval()
+    Raises:
+        ModelFolderError: A local folder lacks a part, its parts do not fit together, or a hub id
+            could not be had.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer
+
+    if Path(source).exists():
+        check_folder(Path(source))
+    name = str(source)
     try:
+        with _quiet():
+            check_family(AutoConfig.from_pretrained(name).model_type)
+            model = AutoModelForImageTextToText.from_pretrained(name, dtype="auto")
+            tokenizer = AutoTokenizer.from_pretrained(name)
+            processor = load_image_processor(name)
+        model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        model.eval()
         return TokenModel(model, tokenizer, processor)
+    except OSError as error:
+        raise ModelFolderError(
+            f"cannot load {name!r}: it is no folder here, and the model hub did not give it "
+            f"({_first_line(error)}); check the name and the network, or give a local folder"
+        ) from error
     except ValueError as error:
         raise ModelFolderError(f"{source}: {error}") from error
 
@@ -136,6 +147,10 @@ def read_notes(folder: str | Path) -> ModelNotes:
         max_pixels=data.get("max_pixels"),
         families={name: tuple(phrases) for name, phrases in families.items()},
     )
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason")
 
 
 def _has_weights(folder: Path) -> bool:

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import torch
 from torch import Tensor
 
 from .interface import Sampling
-
-
-def derive_seed(*parts: object) -> int:
-    """Give a 63-bit seed that depends on every part and on nothing else."""
-    text = "\x1f".join(str(part) for part in parts)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+from .seeds import derive_seed
 
 
 def draw_uniform(seed: int, turn: int, count: int) -> Tensor:

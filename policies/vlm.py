@@ -10,6 +10,7 @@ import torch
 from ..envs.types import Message, Tokens
 from .generation import Completion, Prompt, generate
 from .interface import Conversation, Reply, Sampling
+from .model_folder import ModelNotes
 from .token_model import PicturedIds, TokenModel
 
 if TYPE_CHECKING:
@@ -22,9 +23,7 @@ class VisionLanguagePolicy:
     Args:
         model: What gives the next token.
         policy_id: A name for model and weights.
-        system_prompt: What this model was taught to expect: None for the interface's own, empty for
-            no system message.
-        families: Task families that it was taught; empty where that is not known.
+        notes: How it was taught: its system prompt, its largest picture, its families.
         batch_size: The most conversations in one forward pass.
     """
 
@@ -33,13 +32,11 @@ class VisionLanguagePolicy:
         model: TokenModel,
         *,
         policy_id: str,
-        system_prompt: str | None = None,
-        families: Sequence[str] = (),
+        notes: ModelNotes | None = None,
         batch_size: int = 128,
     ) -> None:
         self.model = model
-        self.system_prompt = system_prompt
-        self.families = tuple(families)
+        self.notes = notes or ModelNotes()
         self._id = policy_id
         self._batch_size = batch_size
 

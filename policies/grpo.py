@@ -1,0 +1,178 @@
+"""Group relative policy optimisation with advantages for trajectories and for their turns.
+
+Where it departs from GRPO (arXiv 2402.03300) and from the CodeDance paper (arXiv 2512.17312):
+
+* a group's spread is divided by at least ½ (`group_advantages`);
+* A_turn is standardised within the group, not over the batch, and applies where A_group is 0 too;
+* log-probabilities are those recorded when the tokens were drawn, on the exact ids;
+* what our infrastructure lost is outside every statistic and the loss;
+* groups that teach nothing are replaced by other tasks, within a bound.
+
+A step is a function of weights, optimiser, step number and tasks drawn so far; all of that is
+saved, so a run that was stopped ends with the same weights as one that was not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from ..envs.types import Task
+from ..sandbox import Sandbox
+from .groups import GroupSampler, OnTrajectories
+from .grpo_config import GRPOConfig
+from .grpo_metrics import step_metrics
+from .model_folder import load_token_model, read_notes, save_token_model
+from .optimiser import Optimiser, Schedule
+from .pictures import picture_digest
+from .policy_update import Row, backward, make_rows
+from .token_model import TokenModel
+from .training_state import (
+    TrainingInterrupted,
+    folder_digest,
+    load_state,
+    publish,
+    save_state,
+)
+from .vlm import VisionLanguagePolicy
+
+OnStep = Callable[[int, Mapping[str, float]], None]
+
+
+def train_grpo(  # noqa: PLR0913 - what to train on, where, and who is told; each by name
+    model_folder: str | Path,
+    tasks: Sequence[Task],
+    config: GRPOConfig,
+    *,
+    sandbox: Sandbox,
+    folder: Path,
+    on_step: OnStep | None = None,
+    on_trajectories: OnTrajectories | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Path:
+    """Train a model on tasks by reinforcement; the same call continues a run that was stopped.
+
+    Args:
+        model_folder: What to start from.
+        tasks: What to learn on; drawn in an order given by the seed, epoch after epoch.
+        config: How.
+        sandbox: Where the policy's code runs.
+        folder: Gets ``final`` (the checkpoint) and ``state`` (to continue from).
+        on_step: Told the number of steps done and the step's metrics.
+        on_trajectories: Told the step's number, from 1, and all its trajectories with reward
+            terms, before the update.
+        should_stop: Asked after every step.
+
+    Returns:
+        The folder of the trained model.
+
+    Raises:
+        ValueError: No tasks, or ``folder`` holds another run's state.
+        TrainingInterrupted: ``should_stop`` said so; the state is saved.
+    """
+    if not tasks:
+        raise ValueError("train_grpo needs at least one task, got none")
+    recipe = _recipe(model_folder, tasks, config)
+    trainer = _Trainer(model_folder, tasks, config, sandbox=sandbox)
+    done = trainer.restore(folder / "state", recipe)
+    for step in range(done, config.steps):
+        metrics = trainer.step(step, on_trajectories)
+        if on_step is not None:
+            on_step(step + 1, metrics)
+        is_stopping = should_stop is not None and should_stop()
+        if is_stopping or (step + 1) % config.save_every == 0 or step + 1 == config.steps:
+            save_state(folder / "state", step + 1, trainer.state(), recipe=recipe)
+        if is_stopping and step + 1 < config.steps:
+            raise TrainingInterrupted(step + 1, folder / "state")
+    build = folder / "final.new"
+    save_token_model(trainer.model, build, like=model_folder)
+    publish(build, folder / "final")
+    return folder / "final"
+
+
+class _Trainer:
+    """One run: the model that acts and learns, its sampler of groups, its optimiser."""
+
+    def __init__(
+        self,
+        model_folder: str | Path,
+        tasks: Sequence[Task],
+        config: GRPOConfig,
+        *,
+        sandbox: Sandbox,
+    ) -> None:
+        self.model: TokenModel = load_token_model(model_folder)
+        self._reference = load_token_model(model_folder) if config.beta > 0 else None
+        self._config = config
+        self._sampler = GroupSampler(tasks, config, sandbox=sandbox)
+        self._notes = read_notes(model_folder)
+        self._optimiser = Optimiser(
+            self.model.model,
+            Schedule(
+                config.learning_rate,
+                config.steps,
+                config.warmup_steps,
+                kind=config.lr_scheduler_type,
+            ),
+            weight_decay=config.weight_decay,
+            max_grad_norm=config.max_grad_norm,
+        )
+
+    def step(self, step: int, on_trajectories: OnTrajectories | None) -> dict[str, float]:
+        """Sample groups with the present weights and learn from them."""
+        policy = VisionLanguagePolicy(self.model, policy_id=f"grpo/step-{step}", notes=self._notes)
+        kept, replaced = self._sampler.sample(policy, step)
+        if on_trajectories is not None:
+            groups = [*kept, *replaced]
+            on_trajectories(step + 1, [one for group in groups for one in group.trajectories])
+        metrics = step_metrics(kept, replaced)
+        rows = make_rows(kept, self._config)
+        metrics["rows"] = float(len(rows))
+        if rows:
+            metrics |= self._update(step, rows)
+        return metrics
+
+    def state(self) -> dict[str, Any]:
+        """Give what a resumed run needs."""
+        return {
+            "weights": self.model.model.state_dict(),
+            "optimiser": self._optimiser.state(),
+            "drawn": self._sampler.drawn,
+        }
+
+    def restore(self, folder: Path, recipe: str) -> int:
+        """Take up a saved state, if there is one; gives the steps done."""
+        snapshot = load_state(folder, recipe=recipe)
+        if snapshot is None:
+            return 0
+        self.model.model.load_state_dict(snapshot.values["weights"])
+        self._optimiser.restore(snapshot.values["optimiser"])
+        self._sampler.drawn = int(snapshot.values["drawn"])
+        return snapshot.step
+
+    def _update(self, step: int, rows: Sequence[Row]) -> dict[str, float]:
+        """Apply a step's updates; gives the last one's figures, and the first one's drift."""
+        metrics: dict[str, float] = {}
+        for iteration in range(self._config.num_iterations):
+            figures = backward(self.model, rows, self._config, reference=self._reference)
+            metrics |= self._optimiser.step(step)
+            metrics |= {"loss": figures.loss, "clip_ratio": figures.clipped / figures.tokens}
+            if iteration == 0:
+                metrics["sampling_logp_difference/max"] = figures.drift
+            if self._reference is not None:
+                metrics["kl"] = figures.kl / figures.tokens
+        return metrics
+
+
+def _recipe(model_folder: str | Path, tasks: Sequence[Task], config: GRPOConfig) -> str:
+    """Hash what the result depends on; how often the state is saved is not part of it."""
+    sha = hashlib.sha256(repr(asdict(replace(config, save_every=1))).encode())
+    sha.update(folder_digest(model_folder))
+    for task in tasks:
+        sha.update(repr((task.id, task.question, task.answer, task.answer_kind)).encode())
+        for image in task.images:
+            sha.update(picture_digest(image))
+    return sha.hexdigest()

@@ -1,0 +1,105 @@
+"""Settings of GRPO; names as in TRL where TRL has one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ..envs.presets import RewardPreset, reward_preset
+from .interface import Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class GRPOConfig:
+    """How to train by reinforcement.
+
+    Attributes:
+        steps: Batches of groups, each learnt from once it is complete.
+        tasks_per_step: Groups a step.
+        num_generations: Trajectories a group.
+        num_iterations: Updates a step, all on the same trajectories.
+        learning_rate: At its highest.
+        lr_scheduler_type: ``constant`` (the paper's) or ``cosine``.
+        warmup_steps: Linear rise at the start.
+        weight_decay: Of matrices.
+        max_grad_norm: Gradients are clipped to this norm.
+        epsilon: How far a token's probability ratio may fall before its gradient stops.
+        epsilon_high: How far it may rise.
+        beta: Weight of the KL divergence from the starting weights; 0.0 keeps no copy of them.
+        loss_type: ``dapo`` weighs all tokens alike, ``grpo`` all trajectories.
+        scale_rewards: ``floor``, ``group`` or ``none`` (`group_advantages`).
+        std_floor: Smallest divisor of ``floor``.
+        reward: Preset of the reward, or its name.
+        temperature: Of sampling; log-probabilities are always those at temperature 1.
+        top_p: Of sampling.
+        top_k: Of sampling; 0 for all.
+        max_turns: Turns an episode.
+        max_new_tokens: Tokens a turn.
+        max_tokens: Tokens an episode, prompt and replies included.
+        interface: ``code``, ``box`` or ``text``.
+        max_redraws: Rounds in which groups that teach nothing (or were lost) are replaced by
+            groups of other tasks (dynamic sampling); 0 for none.
+        seed: Of the order of tasks and of all sampling.
+        save_every: Steps between saved states.
+        rollout_batch_size: Episodes side by side.
+        max_tokens_per_micro_batch: Memory bound: padded tokens in one forward pass.
+    """
+
+    steps: int = 60
+    tasks_per_step: int = 10
+    num_generations: int = 8
+    num_iterations: int = 1
+    learning_rate: float = 5e-5
+    lr_scheduler_type: Literal["constant", "cosine"] = "constant"
+    warmup_steps: int = 0
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+    epsilon: float = 0.2
+    epsilon_high: float = 0.28
+    beta: float = 0.0
+    loss_type: Literal["dapo", "grpo"] = "dapo"
+    scale_rewards: Literal["floor", "group", "none"] = "floor"
+    std_floor: float = 0.5
+    reward: str | RewardPreset = "bat"
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    max_turns: int = 6
+    max_new_tokens: int = 512
+    max_tokens: int = 16_384
+    interface: Literal["code", "box", "text"] = "code"
+    max_redraws: int = 1
+    seed: int = 0
+    save_every: int = 10
+    rollout_batch_size: int = 128
+    max_tokens_per_micro_batch: int = 4096
+
+    def __post_init__(self) -> None:
+        """Refuse settings under which nothing could be learnt."""
+        reward_preset(self.reward)
+        for name in ("steps", "tasks_per_step", "num_iterations", "save_every", "max_new_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"grpo.{name} must be at least 1, got {getattr(self, name)}")
+        if self.num_generations < 2:
+            raise ValueError(
+                f"grpo.num_generations must be at least 2, got {self.num_generations}: a "
+                "trajectory is compared with its siblings"
+            )
+        if self.temperature <= 0.0:
+            raise ValueError(
+                f"grpo.temperature must be above 0, got {self.temperature}: greedy siblings are "
+                "all alike"
+            )
+        if self.max_redraws < 0:
+            raise ValueError(f"grpo.max_redraws must be at least 0, got {self.max_redraws}")
+
+    @property
+    def sampling(self) -> Sampling:
+        """How tokens are drawn."""
+        return Sampling(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            max_new_tokens=self.max_new_tokens,
+            max_tokens=self.max_tokens,
+        )

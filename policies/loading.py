@@ -1,0 +1,87 @@
+"""Policies by name: the embedded model, a folder, a hub id, an API, the oracle, a random one."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from .interface import Policy
+from .model_folder import ModelFolderError
+
+NANO_FOLDER = Path(__file__).parent / "checkpoints" / "nano"
+"""The trained checkpoint that the package ships."""
+
+_NAMES = ("nano", "oracle", "random")
+
+
+def load_policy(
+    source: str | Path,
+    *,
+    base_url: str | None = None,
+    api_key: str | None = None,
+    device: str | None = None,
+) -> Policy:
+    """Give the policy that a name stands for.
+
+    Args:
+        source: ``nano`` (the shipped checkpoint), ``oracle``, ``random``, a model folder, a hub
+            id, or with ``base_url`` the model's name on that server.
+        base_url: Of an OpenAI-compatible server, such as ``http://localhost:8000/v1``.
+        api_key: For that server; by default the environment's ``OPENAI_API_KEY``.
+        device: For a local model; None for a GPU where there is one.
+
+    Raises:
+        ModelFolderError: The folder lacks a part (the message names it), holds a family that is
+            not supported, or the hub id could not be had.
+        ValueError: No policy has this name.
+    """
+    name = str(source)
+    if base_url is not None:
+        from .openai_client import OpenAIPolicy
+
+        return OpenAIPolicy(name, base_url=base_url, api_key=api_key)
+    if name == "oracle":
+        from .oracle import OraclePolicy
+
+        return OraclePolicy()
+    if name == "random":
+        from .scripted import RandomPolicy
+
+        return RandomPolicy()
+    if name == "nano":
+        return _load_model(_nano_folder(), policy_id="nano", device=device)
+    if not Path(source).exists():
+        _check_hub_id(name)
+    return _load_model(source, policy_id=name, device=device)
+
+
+def _load_model(source: str | Path, *, policy_id: str, device: str | None) -> Policy:
+    from .model_folder import load_token_model, read_notes
+    from .vlm import VisionLanguagePolicy
+
+    model = load_token_model(source, device=device)
+    return VisionLanguagePolicy(model, policy_id=policy_id, notes=read_notes(source))
+
+
+def _nano_folder() -> Path:
+    if not NANO_FOLDER.is_dir():
+        raise ModelFolderError(
+            "this installation has no trained nano checkpoint; train one with `codedance run` and "
+            "give its folder"
+        )
+    return NANO_FOLDER
+
+
+def _check_hub_id(name: str) -> None:
+    """Refuse what can be neither a folder nor a hub id."""
+    parts = name.split("/")
+    if len(parts) == 2 and all(parts) and not name.startswith((".", "~")):
+        return
+    if len(parts) > 1 or name.startswith((".", "~")):
+        raise ModelFolderError(f"no model folder at {name}")
+    near = difflib.get_close_matches(name, _NAMES, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(
+        f"unknown policy {name!r}: one of {', '.join(_NAMES)}, a model folder, a hub id "
+        f"(OWNER/NAME), or a model's name together with base_url{hint}"
+    )
