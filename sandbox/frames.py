@@ -14,7 +14,7 @@ import msgpack
 from .types import Limits, Outcome
 from .worker.framing import LENGTHS
 
-_NOTE_CHARACTERS = 200  # room for "[… more characters were cut]"
+_NOTE_CHARACTERS = 400  # room for "[… more characters were cut]"
 _ERROR_CHARACTERS = 1_000
 _WORKER_OUTCOMES = {
     "ok": Outcome.OK,

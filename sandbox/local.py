@@ -91,6 +91,8 @@ class LocalSandbox:
                 return
             self._is_closed = True
             sessions = list(self._sessions)
+        for session in sessions:
+            session.kill()
         self._zygote.close()
         for session in sessions:
             session.close()

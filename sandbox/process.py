@@ -8,11 +8,11 @@ import select
 import shutil
 import signal
 import time
-from pathlib import Path
 
 from PIL import Image
 
 from .frames import FrameError, Reply, decode_lengths, decode_message, decode_reply, encode_block
+from .kernel_view import KernelView
 from .types import Execution, Limits, Outcome, SandboxError
 from .worker.framing import LENGTHS
 from .zygote import SessionHandles
@@ -25,6 +25,10 @@ _NEWS = select.POLLIN | select.POLLHUP | select.POLLERR
 
 class ProcessDied(Exception):  # noqa: N818 - an event, judged by the caller
     """The process ended, or broke the protocol and counts as ended."""
+
+
+class DiedAtBirth(ProcessDied):
+    """It ended before any model code ran: no block is to blame."""
 
 
 class _Overrun(Exception):  # noqa: N818 - an event within this file
@@ -45,25 +49,28 @@ class SessionProcess:
         self._process_fd = handles.process_fd
         self._folder = handles.folder
         self._limits = limits
-        self._clock = _cpu_clock(handles.process_fd)
+        self._kernel_view = KernelView(handles.process_fd)
         self._cpu_deadline = float("inf")
         self._turn = 0
         self._poller = select.poll()
         self._poller.register(self._connection, _NEWS)
         self._is_ready = False
+        self._is_stopped = False
 
     def run(self, code: str, *, slack: float = 1.0) -> Execution:
         """Run a block and judge how it ended; time limits are multiplied by ``slack``.
 
         Raises:
             ProcessDied: It ended before its reply, or what it sent was no reply.
+        DiedAtBirth: It ended before the block was sent.
             SandboxError: Its walls do not stand; nothing ran.
         """
         self._await_ready()
+        self._go_on()
         self._turn += 1
         wall_seconds = self._limits.wall_seconds * slack
         cpu_seconds = self._limits.cpu_seconds * slack
-        started, cpu_started = time.monotonic(), self._cpu_seconds()
+        started, cpu_started = time.monotonic(), self._kernel_view.cpu_seconds()
         deadline = started + wall_seconds + _GRACE_SECONDS
         self._cpu_deadline = cpu_started + cpu_seconds + _GRACE_SECONDS
         try:
@@ -73,26 +80,48 @@ class SessionProcess:
             return self._killed_for_time(started, cpu_started)
         except (OSError, FrameError) as error:
             raise ProcessDied(str(error)) from error
+        wall, cpu = time.monotonic() - started, self._kernel_view.cpu_seconds() - cpu_started
+        self._pause()
         return Execution(
             outcome=reply.outcome,
             stdout=reply.stdout,
             stderr=reply.stderr,
             error=reply.error,
             images=_cut_pictures(reply.sizes, pixels),
-            wall_seconds=time.monotonic() - started,
-            cpu_seconds=max(0.0, self._cpu_seconds() - cpu_started),
+            wall_seconds=wall,
+            cpu_seconds=max(0.0, cpu),
         )
 
     def kill(self) -> None:
-        """End the process at once; a second call does nothing."""
+        """End the process at once, whatever another thread waits for; harmless when repeated."""
+        self._signal(signal.SIGKILL)
+
+    def close(self) -> None:
+        """Kill it and let go of it; a second call does nothing."""
         if self._process_fd < 0:
             return
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._process_fd, signal.SIGKILL)
-        os.close(self._process_fd)
-        self._process_fd = -1
+        self.kill()
+        process_fd, self._process_fd = self._process_fd, -1
+        os.close(process_fd)
+        self._kernel_view.close()
         self._connection.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _pause(self) -> None:
+        """Stop a process that has left threads running: none works between its turns."""
+        if self._kernel_view.thread_count() > 1:
+            self._signal(signal.SIGSTOP)
+            self._is_stopped = True
+
+    def _go_on(self) -> None:
+        if self._is_stopped:
+            self._signal(signal.SIGCONT)
+            self._is_stopped = False
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process_fd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._process_fd, number)
 
     def _await_ready(self) -> None:
         if self._is_ready:
@@ -101,15 +130,14 @@ class SessionProcess:
             header, _ = self._receive_header(time.monotonic() + _START_SECONDS)
             message = decode_message(header, self._limits)
         except (OSError, FrameError, _Overrun) as error:
-            raise ProcessDied(f"died while starting: {error}") from error
+            raise DiedAtBirth(f"a session died while starting: {error}") from error
         if message[:1] != ["ready"]:
             raise SandboxError(f"a session's walls could not be built: {message[1:]}")
         self._is_ready = True
 
     def _killed_for_time(self, started: float, cpu_started: float) -> Execution:
-        used = self._cpu_seconds() - cpu_started
+        used = self._kernel_view.cpu_seconds() - cpu_started
         wall = time.monotonic() - started
-        self.kill()
         if wall > self._limits.wall_seconds:
             limit = f"ran longer than {self._limits.wall_seconds:g} s"
         else:
@@ -160,20 +188,11 @@ class SessionProcess:
         self._poller.modify(self._connection, event)
         while True:
             left = deadline - time.monotonic()
-            cpu_left = self._cpu_deadline - self._cpu_seconds()
+            cpu_left = self._cpu_deadline - self._kernel_view.cpu_seconds()
             if left <= 0 or cpu_left <= 0:
                 raise _Overrun
             if self._poller.poll(1000 * min(left, _SLICE_SECONDS) + 1):
                 return
-
-    def _cpu_seconds(self) -> float:
-        """Give the processor time of all its threads, by the kernel's own count."""
-        if self._clock is None:
-            return 0.0
-        try:
-            return time.clock_gettime(self._clock)
-        except OSError:
-            return 0.0  # it has ended
 
 
 def _cut_pictures(sizes: tuple[tuple[int, int], ...], pixels: bytes) -> tuple[Image.Image, ...]:
@@ -184,15 +203,3 @@ def _cut_pictures(sizes: tuple[tuple[int, int], ...], pixels: bytes) -> tuple[Im
         images.append(Image.frombytes("RGB", (width, height), memoryview(pixels)[start:end]))
         start = end
     return tuple(images)
-
-
-def _cpu_clock(process_fd: int) -> int | None:
-    """Find the processor-time clock of a process (CPUCLOCK_SCHED, as clock_getcpuclockid does)."""
-    try:
-        for line in Path(f"/proc/self/fdinfo/{process_fd}").read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name == "Pid" and int(value) > 0:
-                return (~int(value) << 3) | 2
-    except (OSError, ValueError):
-        return None
-    return None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from .process import ProcessDied, SessionProcess
+from .process import DiedAtBirth, ProcessDied, SessionProcess
 from .turn_gate import TurnGate
 from .types import Execution, Outcome, SandboxError, SessionState
 from .zygote import ZygoteDied
@@ -125,6 +126,12 @@ class ReplayingSession:
                 image_digests=self._image_digests,
             )
 
+    def kill(self) -> None:
+        """Kill the process under whatever runs in it, without waiting for the session's lock."""
+        process = self._process
+        if process is not None:
+            process.kill()
+
     def close(self) -> None:
         """End the session's process; a second call does nothing."""
         with self._lock:
@@ -162,16 +169,19 @@ class ReplayingSession:
         return self._process
 
     def _attempt(self, process: SessionProcess, code: str, *, slack: float = 1.0) -> Execution:
+        started = time.monotonic()
         try:
             return process.run(code, slack=slack)
         except ProcessDied as death:
             if not self._home.is_worker_alive():
                 raise ZygoteDied(str(death)) from death
-            return Execution(Outcome.KILLED, error=_DIED)
+            if isinstance(death, DiedAtBirth):
+                raise SandboxError(str(death)) from death
+            return Execution(Outcome.KILLED, error=_DIED, wall_seconds=time.monotonic() - started)
 
     def _drop_process(self) -> None:
         if self._process is not None:
-            self._process.kill()
+            self._process.close()
             self._process = None
 
     def __enter__(self) -> Self:

@@ -28,6 +28,7 @@ _START_SECONDS = 120.0
 _ANSWER_SECONDS = 60.0
 _MESSAGE_BYTES = 65_536
 _SCRIPT = Path(__file__).with_name("worker") / "start.py"
+_FLAGS = ("-s", "-S", "-B")  # as isolated as -I, which would ignore PYTHONHASHSEED as well
 _ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
     "HOME": "/tmp",  # the private one of each session
@@ -211,7 +212,7 @@ class _Keeper:
         try:
             with control, words:
                 self._process = subprocess.Popen(
-                    [executable, "-I", "-S", str(_SCRIPT)],
+                    [executable, *_FLAGS, str(_SCRIPT)],
                     env=_ENVIRONMENT,
                     cwd="/",
                     stdin=control.fileno(),

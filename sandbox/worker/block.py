@@ -118,13 +118,11 @@ def _judge(error: BaseException, filename: str) -> Verdict:
 
 
 def _sentence(kind: str, message: str, line: int | None) -> str:
-    words = " ".join(message.split())
-    if len(words) > _MESSAGE_CHARACTERS:
-        words = words[:_MESSAGE_CHARACTERS] + "…"
-    sentence = f"{kind}: {words}" if words else kind
-    if line is not None:
-        sentence += f", line {line}"
-    return sentence.encode("utf-8", "backslashreplace").decode("utf-8")
+    words = " ".join(f"{kind}: {message}".split()).removesuffix(":")
+    printable = words.encode("utf-8", "backslashreplace").decode("utf-8")
+    if len(printable) > _MESSAGE_CHARACTERS:
+        printable = printable[:_MESSAGE_CHARACTERS] + "…"
+    return printable if line is None else f"{printable}, line {line}"
 
 
 def _line_of(error: BaseException, filename: str) -> int | None:

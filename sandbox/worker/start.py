@@ -7,6 +7,7 @@ import sys
 
 def _load_worker() -> None:
     folder = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [path for path in sys.path if path != folder]
     spec = importlib.util.spec_from_file_location(
         "codedance_worker",
         os.path.join(folder, "__init__.py"),

@@ -46,11 +46,11 @@ class BoundedStream(io.TextIOBase):
 
     def take(self) -> str:
         """Give the text so far, with a note of what was cut, and start afresh."""
-        text = "".join(self._parts)
-        if self._cut:
-            text += f"\n[{self._cut} more characters were cut]\n"
+        written = "".join(self._parts).encode("utf-8", "backslashreplace").decode("utf-8")
+        text = written[: self._limit]
+        cut = self._cut + len(written) - len(text)
         self._parts, self._kept, self._cut = [], 0, 0
-        return text.encode("utf-8", "backslashreplace").decode("utf-8")
+        return f"{text}\n[{cut} more characters were cut]\n" if cut else text
 
 
 class _ByteStream(io.RawIOBase):

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterable
@@ -61,6 +62,12 @@ class Walls:
         self._follow_zygote()
         _close_all_but({0, 1, 2, plan.connection_fd})
         _own_folder(plan)
+
+    def await_sessions(self) -> None:
+        """Return when no session is left; the host, which is going, kills them."""
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                os.waitpid(-1, 0)
 
     def _follow_zygote(self) -> None:
         kernel.die_with_parent(signal.SIGKILL)
@@ -170,6 +177,9 @@ class FullWalls(Walls):
         if pid:  # back, or the next session could get no namespace of its own
             kernel.setns(self._own_pid_namespace, kernel.CLONE_NEWPID)
         return pid
+
+    def await_sessions(self) -> None:
+        """Return at once: sessions do not outlive process 1 of their pid namespace."""
 
     def raise_for_session(self, plan: SessionPlan) -> None:
         """Shut this process in; each step needs the rights that the later ones give up."""

@@ -50,6 +50,7 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     _serve(control, codec, walls, config["limits"])
+    walls.await_sessions()
 
 
 def _take_control_socket() -> socket.socket:
