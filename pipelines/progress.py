@@ -46,7 +46,7 @@ class PlainProgress:
 
     def say(self, text: str) -> None:
         """Print a line."""
-        print(text, file=self._stream, flush=True)  # noqa: T201
+        print(text, file=self._stream, flush=True)
 
     @contextmanager
     def bar(self, name: str, total: int, *, done: int = 0) -> Iterator[Bar]:

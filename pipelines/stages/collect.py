@@ -34,9 +34,7 @@ class Session:
     batch_size: int = 64
 
 
-def collect(
-    context: StageContext, policy: Policy, tasks: Sequence[Task], session: Session
-) -> None:
+def collect(context: StageContext, policy: Policy, tasks: Sequence[Task], session: Session) -> None:
     """Roll the policy out on every task that has too few stored samples.
 
     Raises:

@@ -20,7 +20,9 @@ def finish_pipeline(desk: Desk, pipeline: StageRun) -> Report:
     report = make_report(desk, run, evaluation)
     summary = summarise(desk.store, evaluation)
     desk.tracker.begin(run, tags={"codedance.preset": run.preset}, description=report.text)
-    figures = {f"{phase}/accuracy": summary.cells[phase, "all"].accuracy.share for phase in summary.phases}
+    figures = {
+        f"{phase}/accuracy": summary.cells[phase, "all"].accuracy.share for phase in summary.phases
+    }
     desk.tracker.metrics(run.id, 0, figures)
     desk.tracker.artifact(run.id, report.folder, folder="report")
     desk.store.lineage.mark(run.id, "finished", outputs={**run.outputs, "report": str(report.html)})

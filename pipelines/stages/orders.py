@@ -1,49 +1,76 @@
-"""From what the user says (preset, seed, task file, run to go on from) to an `Order`."""
+"""From what the user says (preset, seed, task file, run to go on from) to a pipeline run."""
 
 from __future__ import annotations
 
+import secrets
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..flows_file import load_preset
-from ..settings import Preset
 from ..store import StageRun
 from ..store.lineage import PIPELINE
-from .runner import Order, StageError, begin_pipeline
+from .runner import FRESH, STAGES, Order, StageError, make_request
 
 if TYPE_CHECKING:
     from ..desk import Desk
 
 
-def make_order(
-    preset: str, *, seed: int = 0, suite: str | None = None, fresh: bool = False
-) -> Order:
-    """Read a preset and put the user's changes into it.
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the user asked for; None leaves it to the run to go on from, or to the default.
+
+    Attributes:
+        preset: Name of a preset in flows.yaml.
+        seed: Of every draw.
+        suite: Suite, or a file of the user's own tasks (``.jsonl``).
+        fresh: Do it again even where a finished result fits.
+        from_run: Run whose results are the inputs.
+    """
+
+    preset: str | None = None
+    seed: int | None = None
+    suite: str | None = None
+    fresh: bool = False
+    from_run: str | None = None
+
+
+def open_pipeline(desk: Desk, wish: Wish, *, stage: str | None = None) -> StageRun:
+    """Give the pipeline run to work for: one with the same parameters, or a new one.
+
+    Args:
+        desk: Where the store is.
+        wish: What the user asked for.
+        stage: The stage that is to be run alone; None for all of them.
 
     Raises:
         SettingsError: flows.yaml is wrong or has no such preset.
-        StageError: The task file is missing.
+        StageError: The task file is missing, or ``from_run`` is no pipeline run's.
     """
-    settings = load_preset(preset)
-    if suite is not None:
-        settings = settings.model_copy(update={"suite": _suite(suite)})
-    return Order(preset, settings, seed, fresh)
-
-
-def order_of(run: StageRun, *, fresh: bool = False) -> Order:
-    """Give the order that a pipeline run was made by."""
-    return Order(run.preset, Preset.model_validate(run.parameters), run.seed, fresh)
-
-
-def pipeline_run(desk: Desk, order: Order, from_run: str | None) -> StageRun:
-    """Give the pipeline run to work for: the named one, else the one this order goes on with."""
-    if from_run is None:
-        return begin_pipeline(desk, order)
-    return find_pipeline(desk, from_run)
+    source = _source(desk, wish, stage)
+    order = _order(wish, source)
+    request = make_request(PIPELINE, order, order.preset.model_dump(), {})
+    same = desk.store.lineage.find(stage=PIPELINE, key=request.key)
+    if source is not None and source.key == request.key:
+        run = source
+    elif same and source is None and not wish.fresh:
+        run = same[0]
+    else:
+        run = desk.store.lineage.begin(request)
+    outputs = {**_inherited(desk, source, stage), **run.outputs}
+    if wish.fresh:
+        outputs[FRESH] = secrets.token_hex(4)
+    desk.store.lineage.mark(run.id, "running", outputs=outputs)
+    desk.tracker.begin(run, tags={"codedance.preset": run.preset})
+    return desk.store.lineage.get(run.id)
 
 
 def find_pipeline(desk: Desk, name: str) -> StageRun:
-    """Give a pipeline run by its own id, ``latest``, or the id of one of its stage runs."""
+    """Give a pipeline run by its own id, ``latest``, or the id of one of its stage runs.
+
+    Raises:
+        StageError: It belongs to none.
+    """
     run = desk.store.lineage.get(name)
     if run.stage != PIPELINE and run.parent is not None:
         run = desk.store.lineage.get(run.parent)
@@ -52,7 +79,41 @@ def find_pipeline(desk: Desk, name: str) -> StageRun:
     return run
 
 
-def _suite(name: str) -> str:
+def _source(desk: Desk, wish: Wish, stage: str | None) -> StageRun | None:
+    """Give the run to go on from: the named one; for a stage alone, else the newest."""
+    if wish.from_run is not None:
+        return find_pipeline(desk, wish.from_run)
+    if stage in (None, "curate") or wish.preset or wish.suite or wish.seed is not None:
+        return None
+    newest = desk.store.lineage.find(stage=PIPELINE)
+    return newest[0] if newest else None
+
+
+def _order(wish: Wish, source: StageRun | None) -> Order:
+    name = wish.preset or (source.preset if source is not None else "quick")
+    seed = wish.seed if wish.seed is not None else (source.seed if source is not None else 0)
+    settings = load_preset(name)
+    suite = wish.suite or (source.parameters["suite"] if source is not None else None)
+    if suite is not None:
+        settings = settings.model_copy(update={"suite": resolve_suite(suite)})
+    return Order(name, settings, seed)
+
+
+def _inherited(desk: Desk, source: StageRun | None, stage: str | None) -> dict[str, str]:
+    """Give the finished stages before ``stage`` of the run to go on from."""
+    if source is None or stage is None:
+        return {}
+    earlier = STAGES[: STAGES.index(stage)]
+    fresh = desk.store.lineage.get(source.id)
+    return {name: fresh.outputs[name] for name in earlier if name in fresh.outputs}
+
+
+def resolve_suite(name: str) -> str:
+    """Give a suite's name as it is, a task file's with its whole path.
+
+    Raises:
+        StageError: There is no such file.
+    """
     if not name.endswith(".jsonl"):
         return name
     path = Path(name).expanduser().resolve()

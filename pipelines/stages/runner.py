@@ -16,7 +16,7 @@ from ..code_version import code_version, git_commit
 from ..progress import format_seconds
 from ..settings import Preset
 from ..store import StageRun, StoreError
-from ..store.lineage import PIPELINE, StageRequest
+from ..store.lineage import StageRequest
 from .context import StageContext, StageInterrupted, StageResult
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ INPUTS: dict[str, tuple[str, ...]] = {
     "grpo": ("curate", "sft"),
     "evaluate": ("sft", "grpo"),
 }
+FRESH = "fresh"
+"""In a pipeline run's outputs: a token that keeps its stages from reusing older ones."""
 StageFunction = Callable[[StageContext], StageResult]
 
 
@@ -44,26 +46,19 @@ class Order:
         name: The preset's name, which runs are called after.
         preset: Its parameters, the user's changes included.
         seed: Of every draw.
-        fresh: Do it again even where a finished result fits.
     """
 
     name: str
     preset: Preset
     seed: int = 0
-    fresh: bool = False
 
 
-def begin_pipeline(desk: Desk, order: Order) -> StageRun:
-    """Give the pipeline run that this order goes on with, or a new one."""
-    request = _request(PIPELINE, order, order.preset.model_dump(), {})
-    if not order.fresh:
-        same = desk.store.lineage.find(stage=PIPELINE, key=request.key)
-        if same:
-            return same[0]
-    return desk.store.lineage.begin(request)
+def order_of(pipeline: StageRun) -> Order:
+    """Give the order that a pipeline run was made by."""
+    return Order(pipeline.preset, Preset.model_validate(pipeline.parameters), pipeline.seed)
 
 
-def run_stage(desk: Desk, stage: str, order: Order, pipeline: StageRun) -> StageRun:
+def run_stage(desk: Desk, stage: str, pipeline: StageRun) -> StageRun:
     """Run a stage for a pipeline run, or give the finished run that did the same work.
 
     Raises:
@@ -71,32 +66,36 @@ def run_stage(desk: Desk, stage: str, order: Order, pipeline: StageRun) -> Stage
         StageInterrupted: The user asked to stop; the same call goes on from there.
     """
     inputs = {name: find_input(desk, pipeline, name).id for name in INPUTS[stage]}
+    order = order_of(pipeline)
     parameters = stage_parameters(stage, order.preset)
-    return run_request(desk, _request(stage, order, parameters, inputs), order, pipeline)
+    if FRESH in pipeline.outputs:
+        parameters[FRESH] = pipeline.outputs[FRESH]
+    request = make_request(stage, order, parameters, inputs)
+    finished = run_request(desk, request, order.preset, parent=pipeline.id)
+    _adopt(desk, pipeline, finished)
+    return finished
 
 
 def run_request(
-    desk: Desk, request: StageRequest, order: Order, pipeline: StageRun
+    desk: Desk, request: StageRequest, preset: Preset, *, parent: str | None
 ) -> StageRun:
     """Run what ``request`` asks for, unless a finished run has the same key."""
     lineage = desk.store.lineage
-    same = [] if order.fresh else lineage.find(stage=request.stage, key=request.key)
+    same = lineage.find(stage=request.stage, key=request.key)
     finished = next((run for run in same if run.is_finished and _is_whole(run)), None)
     if finished is not None:
         desk.progress.say(f"{request.stage}: done before ({finished.id})")
-        _adopt(desk, pipeline, finished)
         return finished
     run = next((run for run in same if not run.is_finished), None)
     if run is None:
-        run = lineage.begin(request, parent=pipeline.id)
+        run = lineage.begin(request, parent=parent)
     else:
         desk.progress.say(f"{request.stage}: going on with {run.id}")
     with _only_here(desk.home.stages / run.id):
-        _work(desk, run, order.preset)
+        _work(desk, run, preset)
     finished = lineage.get(run.id)
     took = format_seconds(finished.seconds or 0.0)
     desk.progress.say(f"{request.stage}: finished in {took} ({finished.id})")
-    _adopt(desk, pipeline, finished)
     return finished
 
 
@@ -132,19 +131,13 @@ def stage_parameters(stage: str, preset: Preset) -> dict[str, Any]:
     return parameters
 
 
-def _request(
+def make_request(
     stage: str, order: Order, parameters: Mapping[str, Any], inputs: Mapping[str, Any]
 ) -> StageRequest:
+    """Give the request for a stage run with the code as it stands."""
     return StageRequest(
         stage, order.name, parameters, inputs, order.seed, code_version(), git_commit()
     )
-
-
-def request_for(
-    stage: str, order: Order, parameters: Mapping[str, Any], inputs: Mapping[str, Any]
-) -> StageRequest:
-    """Give the request of work that is no stage of the pipeline (judging a given policy)."""
-    return _request(stage, order, parameters, inputs)
 
 
 def _work(desk: Desk, run: StageRun, preset: Preset) -> None:

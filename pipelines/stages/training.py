@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from ..metrics_file import append_metrics
 from ..progress import Bar, format_figures
 from .context import StageContext
 
@@ -20,6 +21,7 @@ def follow(
     """
 
     def on_step(step: int, metrics: Mapping[str, float]) -> None:
+        append_metrics(context.folder, step, metrics)
         context.tracker.metrics(context.run.id, step, metrics)
         bar.reach(step, note=format_figures({n: metrics[n] for n in shown if n in metrics}))
 

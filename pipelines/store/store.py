@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import Engine, delete, func, insert, select
+from sqlalchemy import Engine, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from ...envs.types import Band, Ending, Task, Trajectory
@@ -32,6 +32,7 @@ from .schema import (
 
 Item = TypeVar("Item")
 ORIGINAL = "original"
+CACHED_TASKS = 4096
 BATCH = 400
 """Ids in one IN (…): below every database's limit."""
 
@@ -90,6 +91,8 @@ class Store:
                 row = task_row(task, self.images.put)
                 rows[row["key"]] = row
                 kept = (task, row["key"])
+                if len(self._keys) >= CACHED_TASKS:
+                    self._keys.clear()
                 self._keys[id(task)] = kept
             keys[task.id] = kept[1]
         if rows:
@@ -223,6 +226,13 @@ class Store:
             for trajectory, term, value in session.execute(query):
                 terms[trajectory][term] = value
         return dict(terms)
+
+    def set_accuracy(self, verdicts: Mapping[int, float]) -> None:
+        """Replace the accuracy of trajectories, by id: they were graded again."""
+        rows = [{"id": number, "accuracy": value} for number, value in verdicts.items()]
+        if rows:
+            with transaction(self._engine) as session:
+                session.execute(update(TrajectoryRow), rows)
 
     def set_curation(self, stage_run: str, rows: Sequence[Row]) -> None:
         """Store a curation's decisions, older ones of the same stage run replaced."""

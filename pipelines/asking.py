@@ -1,0 +1,46 @@
+"""What ``codedance ask`` needs to know: which questions a model was taught, and how it acts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from ..envs.episode import Episode
+from ..envs.types import Turn
+from ..policies.interface import Conversation, Policy, Sampling
+
+PLACEHOLDER = re.compile(r"\\\{\w+\\\}")
+
+
+def match_family(question: str, families: Mapping[str, Sequence[str]]) -> str | None:
+    """Give the family whose phrasing a question is; None when it is none's.
+
+    A phrase may hold placeholders: ``How many {colour} dots are there?``
+
+    >>> match_family("how many red dots are there", {"count": ["How many {colour} dots are there?"]})
+    'count'
+    """
+    asked = _plain(question)
+    for family, phrases in families.items():
+        for phrase in phrases:
+            pattern = PLACEHOLDER.sub(r"[\\w-]+", re.escape(_plain(phrase)))
+            if re.fullmatch(pattern, asked):
+                return family
+    return None
+
+
+def play_turns(policy: Policy, episode: Episode, sampling: Sampling) -> Iterator[Turn]:
+    """Let a policy act until the episode is over; give each turn as it happens."""
+    conversation = Conversation(messages=episode.messages, seed=episode.seed)
+    while episode.ending is None:
+        reply = policy.reply([conversation], sampling=sampling)[0]
+        conversation.turn += 1
+        if reply.is_cut:
+            episode.cut(reply.text)
+            yield episode.turns[-1]
+        else:
+            yield episode.step(reply.text)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().rstrip(" ?.!").split())

@@ -1,0 +1,63 @@
+"""Puts the commands together and turns our errors into one clear line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+
+import typer
+
+from .ask import ask
+from .doctor import doctor
+from .judge import evaluate, report, rescore
+from .play import play
+from .servers import flows_app, ui
+from .train import curate, grpo, run, sft
+
+app = typer.Typer(
+    name="codedance",
+    help="Train, run and judge vision-language models that think by writing and running code.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (run, curate, sft, grpo, evaluate, rescore, report, ask, play, ui, doctor):
+    app.command()(command)
+app.add_typer(flows_app, name="flows")
+
+INTERRUPTED = 130
+FAILED = 1
+
+
+def run_app() -> None:
+    """Run the command; the one place where any error may end."""
+    try:
+        code = app(standalone_mode=False)
+    except Exception as error:  # noqa: BLE001 - the edge of the program
+        code = _explain(error)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    sys.stdout.flush()
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _explain(error: Exception) -> int:
+    """Print what went wrong; a traceback only where the error is not one we know."""
+    import click
+
+    if isinstance(error, click.exceptions.Abort):
+        return INTERRUPTED
+    if isinstance(error, click.ClickException):
+        error.show()
+        return error.exit_code
+    if type(error).__name__ == "StageInterrupted":
+        return INTERRUPTED
+    is_known = type(error).__module__.startswith("codedance.") or isinstance(
+        error, (ValueError, OSError)
+    )
+    if os.environ.get("CODEDANCE_DEBUG") or not is_known:
+        traceback.print_exception(error)
+    else:
+        print(f"codedance: {error}", file=sys.stderr)  # noqa: T201
+    return FAILED

@@ -1,0 +1,88 @@
+"""``codedance ask``: a question about any picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ...policies.interface import Policy
+
+LARGER = "a larger model: codedance ask --policy Qwen/Qwen2.5-VL-7B-Instruct …"
+
+
+def ask(
+    image: Annotated[Path, typer.Argument(help="Any picture: PNG, JPEG, WebP, …")],
+    question: Annotated[str, typer.Argument(help="What you want to know about it.")],
+    policy: Annotated[
+        str, typer.Option(help="nano, oracle, a checkpoint folder or a hub id.")
+    ] = "nano",
+    turns: Annotated[int, typer.Option(min=1, help="Turns that the policy gets.")] = 6,
+    save: Annotated[Path | None, typer.Option(help="Where returned pictures go.")] = None,
+) -> None:
+    """Ask about a picture; prints each turn: thought, code, what came back.
+
+    codedance ask photo.jpg "How many red objects are there?"
+    """
+    from ...envs.episode import Episode
+    from ...envs.picture import load_picture
+    from ...envs.types import Task
+    from ...policies import Sampling, load_policy
+    from ...sandbox import open_sandbox
+    from ..asking import play_turns
+    from ..home import find_home
+    from .output import say
+    from .terminal import show_turn
+
+    picture = load_picture(image)
+    model = load_policy(policy)
+    _say_what_it_knows(policy, question)
+    folder = save or find_home().root / "ask" / image.stem
+    task = Task(f"ask/{image.name}", "ask", "ask", "test", question, (picture,), answer="")
+    with (
+        open_sandbox("local") as sandbox,
+        Episode(task, sandbox, max_turns=turns, **_taught_setting(model)) as episode,
+    ):
+        sampling = Sampling(temperature=0.0, max_new_tokens=512)
+        for number, turn in enumerate(play_turns(model, episode, sampling), 1):
+            show_turn(number, turn, folder)
+        if episode.ending != "answered":
+            say(f"no answer: {episode.ending}")
+
+
+def _taught_setting(policy: Policy) -> Mapping[str, object]:
+    """Give the setting that the policy was taught in, where it names one."""
+    names = ("system_prompt", "max_pixels")
+    found = {name: getattr(policy, name, None) for name in names}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _say_what_it_knows(policy: str, question: str) -> None:
+    """Say which families a model was taught, and plainly if the question is none of them."""
+    from ..asking import match_family
+    from .output import say
+
+    families = taught_families(policy)
+    if not families:
+        return
+    say(f"{policy} was taught: {', '.join(families)}")
+    family = match_family(question, families)
+    if family is not None:
+        say(f"your question is of its family {family!r}")
+        return
+    examples = "\n".join(f"  {phrases[0]}" for phrases in families.values() if phrases)
+    say("your question is none of these, so do not trust its answer; it was taught such as:")
+    say(examples)
+    say(LARGER)
+
+
+def taught_families(policy: str) -> Mapping[str, Sequence[str]]:
+    """Give the families named in a model folder's codedance.json."""
+    from ...policies.loading import PACKAGED
+    from ...policies.model_folder import read_notes
+
+    return read_notes(PACKAGED.get(policy, Path(policy))).families

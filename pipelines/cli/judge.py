@@ -1,0 +1,86 @@
+"""``codedance evaluate``, ``rescore`` and ``report``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .train import Fresh, From, Prefect, Preset, Seed, Workers
+
+if TYPE_CHECKING:
+    from ..desk import Desk
+    from ..report import Report
+
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or latest.")]
+Policy = Annotated[
+    str | None,
+    typer.Option(help="nano, oracle, random, a checkpoint folder or a hub id."),
+]
+Suite = Annotated[
+    str | None, typer.Option("--suite", "--tasks", help="nano, nuclei_count, nlvr_dev, a .jsonl.")
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="Judge on this many tasks.")]
+
+
+def evaluate(
+    policy: Policy = None,
+    suite: Suite = None,
+    limit: Limit = None,
+    preset: Preset = None,
+    seed: Seed = None,
+    fresh: Fresh = False,
+    from_run: From = None,
+    workers: Workers = None,
+    prefect: Prefect = True,
+) -> None:
+    """Judge a run's checkpoints, or any policy, on held-out tasks.
+
+    codedance evaluate --policy oracle --suite nano --limit 100
+    """
+    from ..stages.orders import Wish
+    from .stages import run_alone, use_workers
+
+    if policy is None and suite is None and limit is None:
+        wish = Wish(preset, seed, None, fresh, from_run)
+        run_alone("evaluate", wish, workers=workers, prefect=prefect)
+        return
+    use_workers(workers)
+    from .judging import judge
+
+    judge(policy or "nano", suite or "nano", limit, preset=preset or "quick", fresh=fresh)
+
+
+def rescore(run: RunName = "latest") -> None:
+    """Grade a run's stored episodes again, with no inference."""
+    from ..desk import open_desk
+    from ..rescoring import rescore_run
+    from ..stages.orders import find_pipeline
+    from .output import print_table, say
+
+    with open_desk(track=False) as desk:
+        pipeline = find_pipeline(desk, run)
+        for change in rescore_run(desk, pipeline):
+            say(
+                f"{change.stage_run}: {change.count} episodes graded again, "
+                f"{change.changed} with another verdict"
+            )
+        print_table(_report(desk, pipeline.id).summary)
+
+
+def report(run: RunName = "latest") -> None:
+    """Make a run's report again from the store."""
+    from ..desk import open_desk
+    from ..stages.orders import find_pipeline
+    from .output import print_report
+
+    with open_desk(track=False) as desk:
+        print_report(desk, _report(desk, find_pipeline(desk, run).id))
+
+
+def _report(desk: Desk, pipeline: str) -> Report:
+    from ..report import make_report
+    from ..stages.runner import find_input
+
+    run = desk.store.lineage.get(pipeline)
+    return make_report(desk, run, find_input(desk, run, "evaluate"))

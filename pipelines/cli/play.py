@@ -1,0 +1,96 @@
+"""``codedance play``: one episode in the terminal, by the oracle, a model, or your own hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ...envs.episode import Episode
+    from ...envs.types import Task, Turn
+
+
+def play(
+    family: Annotated[str | None, typer.Option(help="A family of the suite.")] = None,
+    by: Annotated[str, typer.Option(help="oracle, hand, nano, or a checkpoint folder.")] = "oracle",
+    suite: Annotated[str, typer.Option(help="Where the task comes from.")] = "nano",
+    band: Annotated[str | None, typer.Option(help="easy, medium or hard.")] = None,
+    seed: Annotated[int, typer.Option(help="Which task.")] = 0,
+) -> None:
+    """Play one episode and see every turn of it."""
+    from ...envs.episode import Episode
+    from ...sandbox import open_sandbox
+    from ..home import find_home
+    from .output import say
+    from .terminal import show_picture, show_turn
+
+    task = find_task(suite, family, band, seed)
+    folder = find_home().root / "play" / task.id.replace("/", "-")
+    say(f"{task.id}: {task.question}")
+    for number, image in enumerate(task.images, 1):
+        show_picture(image, folder / f"picture-{number}.png")
+    with open_sandbox("local") as sandbox, Episode(task, sandbox, system_prompt="") as episode:
+        turns = _by_hand(episode) if by == "hand" else _by_policy(by, episode)
+        for number, turn in enumerate(turns, 1):
+            show_turn(number, turn, folder)
+        verdict = "right" if episode.trajectory(by).accuracy == 1.0 else "wrong"
+        say(f"{verdict}: the answer is {task.answer}")
+
+
+def find_task(suite_name: str, family: str | None, band: str | None, seed: int) -> Task:
+    """Give the ``seed``-th test task of a family and band.
+
+    Raises:
+        ValueError: The suite has no such task.
+    """
+    import difflib
+
+    from ...envs.suites import load_suite
+
+    suite = load_suite(suite_name, split="test")
+    if family is not None and family not in suite.families:
+        near = difflib.get_close_matches(family, suite.families, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        known = ", ".join(suite.families)
+        raise ValueError(f"{suite_name} has no family {family!r}, only {known}{hint}")
+    left = seed
+    for index in range(len(suite)):
+        task = suite[index]
+        if (family or task.family) == task.family and (band or task.difficulty) == task.difficulty:
+            if left == 0:
+                return task
+            left -= 1
+    raise ValueError(f"{suite_name} has no test task {seed} of family {family}, band {band}")
+
+
+def _by_policy(name: str, episode: Episode) -> Iterator[Turn]:
+    from ...policies import Sampling, load_policy
+    from ..asking import play_turns
+
+    return play_turns(load_policy(name), episode, Sampling(temperature=0.0))
+
+
+def _by_hand(episode: Episode) -> Iterator[Turn]:
+    from .output import say
+
+    say("Write Python and end it with an empty line; the picture is input_image.")
+    say("Or give your answer:  = 5")
+    while episode.ending is None:
+        yield episode.step(read_turn())
+
+
+def read_turn() -> str:
+    """Read a block of code (ended by an empty line) or ``= ANSWER`` as a policy's text."""
+    lines: list[str] = []
+    while True:
+        line = input(">>> " if not lines else "... ")
+        if not lines and line.startswith("="):
+            return f"<answer>{line[1:].strip()}</answer>"
+        if line.strip():
+            lines.append(line)
+        elif lines:
+            code = "\n".join(lines)
+            return f"<code>\n```python\n{code}\n```\n</code>"

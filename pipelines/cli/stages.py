@@ -1,0 +1,104 @@
+"""Starts pipeline runs and stages for the command line, through Prefect or plainly."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..desk import Desk, open_desk
+from ..stages.context import StageInterrupted
+from ..stages.finish import finish_pipeline
+from ..stages.orders import Wish, open_pipeline
+from ..stages.runner import STAGES, find_input, run_stage
+from ..store import StageRun
+from .output import print_report, print_stage, say
+
+if TYPE_CHECKING:
+    from ..report import Report
+
+
+def use_workers(workers: int | None) -> None:
+    """Bound the cores that torch and numpy use; has to come before they are imported."""
+    if workers is not None:
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            os.environ[name] = str(workers)
+
+
+def run_pipeline(
+    preset: str, seed: int, tasks: str | None, *, fresh: bool, workers: int | None, prefect: bool
+) -> None:
+    """Run every stage, then print the table and where the report lies."""
+    use_workers(workers)
+    wish = Wish(preset, seed, tasks, fresh)
+    with open_desk() as desk:
+        pipeline = open_pipeline(desk, wish)
+        work = _all_through_prefect if prefect else _all_plain
+        _guarded(desk, pipeline, lambda: work(desk, pipeline))
+        print_report(desk, _report(desk, pipeline))
+
+
+def run_alone(stage: str, wish: Wish, *, workers: int | None, prefect: bool) -> None:
+    """Run one stage, its inputs found through the lineage."""
+    use_workers(workers)
+    with open_desk() as desk:
+        pipeline = open_pipeline(desk, wish, stage=stage)
+        work = _one_through_prefect if prefect else _one_plain
+        _guarded(desk, pipeline, lambda: work(desk, stage, pipeline))
+        done = find_input(desk, pipeline, stage)
+        if stage == "evaluate":
+            print_report(desk, finish_pipeline(desk, pipeline))
+        else:
+            desk.store.lineage.mark(pipeline.id, "interrupted")
+            print_stage(done)
+
+
+def _all_plain(desk: Desk, pipeline: StageRun) -> None:
+    for stage in STAGES:
+        run_stage(desk, stage, pipeline)
+    finish_pipeline(desk, pipeline)
+
+
+def _one_plain(desk: Desk, stage: str, pipeline: StageRun) -> None:
+    run_stage(desk, stage, pipeline)
+
+
+def _all_through_prefect(desk: Desk, pipeline: StageRun) -> None:
+    desk.progress.say(f"{pipeline.id}: starting Prefect …")
+    from ..flows import pipeline as flow
+
+    asyncio.run(flow(pipeline.preset, pipeline.seed, from_run=pipeline.id))
+
+
+def _one_through_prefect(desk: Desk, stage: str, pipeline: StageRun) -> None:
+    del desk
+    from ..flows import FLOWS
+
+    asyncio.run(FLOWS[stage](pipeline.preset, pipeline.seed, from_run=pipeline.id))
+
+
+def _guarded(desk: Desk, pipeline: StageRun, work: Callable[[], None]) -> None:
+    """Note in the lineage how it ended, and tell the user how to go on."""
+    try:
+        work()
+    except (StageInterrupted, KeyboardInterrupt):
+        desk.store.lineage.mark(pipeline.id, "interrupted")
+        say(f"stopped; `{_same_command()}` goes on where it was")
+        raise
+    except Exception as error:
+        desk.store.lineage.mark(pipeline.id, "failed", error=str(error))
+        raise
+
+
+def _same_command() -> str:
+    arguments = [argument for argument in sys.argv[1:] if argument != "--fresh"]
+    return " ".join(["codedance", *arguments])
+
+
+def _report(desk: Desk, pipeline: StageRun) -> Report:
+    from ..report import make_report
+
+    run = desk.store.lineage.get(pipeline.id)
+    return make_report(desk, run, find_input(desk, run, "evaluate"))

@@ -1,0 +1,37 @@
+"""A stage's figures by step in a file of its own folder, so that reports need no MLflow."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+FILE_NAME = "metrics.jsonl"
+
+
+def append_metrics(folder: Path, step: int, values: Mapping[str, float]) -> None:
+    """Add a step's figures."""
+    clean = {name: value for name, value in values.items() if math.isfinite(value)}
+    with (folder / FILE_NAME).open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"step": step, **clean}) + "\n")
+
+
+def read_metrics(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Give each figure's steps and values; of a step done twice (resumed) the later counts."""
+    path = folder / FILE_NAME
+    if not path.is_file():
+        return {}
+    steps: dict[int, dict[str, float]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            values = json.loads(line)
+            steps[int(values.pop("step"))] = values
+        except (ValueError, KeyError):  # a line cut short by a full disk or a kill
+            continue
+    series: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
+    for step, values in sorted(steps.items()):
+        for name, value in values.items():
+            series[name].append((step, value))
+    return dict(series)

@@ -1,0 +1,73 @@
+"""A run's report: one HTML page with curves, tables and episodes, and the same as Markdown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..metrics_file import read_metrics
+from ..results import Summary, summarise
+from ..store import StageRun
+from .gallery import choose_shelves, render_shelves
+from .markdown import render_markdown
+from .page import render_charts, render_page
+
+if TYPE_CHECKING:
+    from ..desk import Desk
+
+__all__ = ["Report", "make_report"]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Where a report lies and what it says.
+
+    Attributes:
+        folder: Holds both files.
+        html: The page.
+        text: The Markdown.
+        summary: The figures in it.
+    """
+
+    folder: Path
+    html: Path
+    text: str
+    summary: Summary
+
+
+def make_report(desk: Desk, run: StageRun, evaluation: StageRun) -> Report:
+    """Write the report of an evaluation, with the curves of the stages that it judged."""
+    store = desk.store
+    summary = summarise(store, evaluation)
+    stages = _ancestry(desk, evaluation)
+    folders = {stage.stage: desk.home.stages / stage.id for stage in stages}
+    figures = {name: read_metrics(path) for name, path in folders.items()}
+    grpo = next((stage for stage in stages if stage.stage == "grpo"), None)
+    charts = render_charts(
+        figures.get("sft", {}),
+        figures.get("grpo", {}),
+        store.episodes(grpo.id) if grpo is not None else (),
+    )
+    last = summary.phases[-1].split("/")[0] if summary.phases else ""
+    shown = [e for e in store.episodes(evaluation.id) if e.phase == f"{last}/greedy"]
+    gallery = render_shelves(store, choose_shelves(shown, seed=run.seed))
+    folder = desk.home.reports / run.id
+    folder.mkdir(parents=True, exist_ok=True)
+    text = render_markdown(run, summary, stages)
+    page = render_page(run, summary, stages, charts=charts, gallery=gallery)
+    (folder / "report.md").write_text(text, encoding="utf-8")
+    (folder / "report.html").write_text(page, encoding="utf-8")
+    return Report(folder, folder / "report.html", text, summary)
+
+
+def _ancestry(desk: Desk, run: StageRun) -> list[StageRun]:
+    """Give the stage runs that an evaluation rests on, in order, itself last."""
+    found: dict[str, StageRun] = {}
+    pending = [run.id]
+    while pending:
+        stage = desk.store.lineage.get(pending.pop())
+        if stage.id not in found:
+            found[stage.id] = stage
+            pending.extend(str(value) for value in stage.inputs.values())
+    return sorted(found.values(), key=lambda stage: stage.started_at)

@@ -1,0 +1,143 @@
+"""The gallery: a few episodes to look at. Whatever a model wrote is escaped; nothing can run."""
+
+from __future__ import annotations
+
+import base64
+import io
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from PIL import Image
+
+from ...envs.types import Band, Task, Trajectory, Turn
+from ..store import Episode, Store
+
+SHOWN_EACH = 6
+LARGEST_SIDE = 360
+THOUGHT = re.compile(r"<think>(.*?)</think>", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """A kind of episode: its heading, what it means, and which ones are shown."""
+
+    title: str
+    meaning: str
+    episodes: tuple[Episode, ...]
+
+
+def choose_shelves(episodes: Sequence[Episode], *, seed: int = 0) -> list[Shelf]:
+    """Pick right ones, wrong ones and needless tool use, spread over families."""
+    valid = [e for e in episodes if e.is_valid and e.accuracy is not None]
+    right = [e for e in valid if e.accuracy == 1.0]
+    wrong = [e for e in valid if e.accuracy == 0.0]
+    needless = [e for e in valid if e.difficulty is Band.EASY and e.tool_calls > 0]
+    kinds = (
+        ("Right, with tools", "Code was run, and the answer is right.", _with_tools(right)),
+        ("Right at a glance", "The answer is right, and no code was run.", _without(right)),
+        ("Wrong", "The answer is wrong, or there was none.", wrong),
+        (
+            "Needless tools",
+            "Easy tasks, whose answer can be seen, and code all the same.",
+            needless,
+        ),
+    )
+    return [Shelf(title, meaning, tuple(_spread(chosen, seed))) for title, meaning, chosen in kinds]
+
+
+def render_shelves(store: Store, shelves: Sequence[Shelf]) -> str:
+    """Write the gallery."""
+    ids = list(dict.fromkeys(e.id for shelf in shelves for e in shelf.episodes))
+    found = dict(zip(ids, store.trajectories(ids), strict=True))
+    keys = list(dict.fromkeys(e.task_key for shelf in shelves for e in shelf.episodes))
+    tasks = store.tasks(keys, with_images=False)
+    return "".join(_render_shelf(shelf, found, tasks) for shelf in shelves if shelf.episodes)
+
+
+def render_episode(trajectory: Trajectory, task: Task, phase: str) -> str:
+    """Write one episode: question and pictures, then each turn."""
+    pictures = "".join(_picture(i) for message in trajectory.opening for i in message.images)
+    turns = "".join(_render_turn(turn) for turn in trajectory.turns)
+    is_right = trajectory.accuracy == 1.0
+    verdict = f"answered {trajectory.answer!s}" if trajectory.answer is not None else "no answer"
+    return (
+        '<article class="episode">'
+        f"<header><span>{escape(task.family)}, {escape(task.difficulty)}</span>"
+        f"<span>{escape(phase)}</span></header>"
+        f'<p class="question">{escape(task.question)}</p>{pictures}{turns}'
+        f'<p class="verdict"><b class="{"good" if is_right else "bad"}">'
+        f"{'right' if is_right else 'wrong'}</b>: {escape(_short(verdict, 200))}, "
+        f"truth {escape(task.answer)}, ended by {escape(trajectory.ending)}</p></article>"
+    )
+
+
+def _render_shelf(shelf: Shelf, found: Mapping[int, Trajectory], tasks: Mapping[str, Task]) -> str:
+    cards = "".join(render_episode(found[e.id], tasks[e.task_key], e.phase) for e in shelf.episodes)
+    return (
+        f"<h3>{escape(shelf.title)}</h3><p class='note'>{escape(shelf.meaning)}</p>"
+        f'<div class="gallery">{cards}</div>'
+    )
+
+
+def _render_turn(turn: Turn) -> str:
+    thought = THOUGHT.search(turn.text)
+    parts: list[str] = []
+    if thought is not None and thought[1].strip():
+        parts.append(f'<p class="thought">{escape(_short(thought[1].strip(), 600))}</p>')
+    if turn.action.kind == "code":
+        parts.append(f"<pre>{escape(_short(turn.action.content.strip(), 2000))}</pre>")
+    elif turn.action.kind == "malformed":
+        parts.append(f'<pre class="failed">{escape(_short(turn.text, 1000))}</pre>')
+    execution = turn.execution
+    if execution is not None:
+        back = "\n".join(
+            text
+            for text in (execution.stdout.strip(), execution.stderr.strip(), execution.error or "")
+            if text
+        )
+        style = "failed" if turn.has_failed else "back"
+        empty = "" if execution.images else "(no output)"
+        if back or empty:
+            parts.append(f'<pre class="{style}">{escape(_short(back or empty, 2000))}</pre>')
+        parts += [_picture(image) for image in execution.images]
+    return "".join(parts)
+
+
+def _picture(image: Image.Image) -> str:
+    shown = image.convert("RGB")
+    shown.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
+    buffer = io.BytesIO()
+    shown.save(buffer, format="PNG", optimize=True)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    size = f"{image.width} by {image.height} pixels"
+    return f'<img src="data:image/png;base64,{data}" alt="{size}" loading="lazy">'
+
+
+def _short(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[:limit]} … ({len(text) - limit} more)"
+
+
+def _with_tools(episodes: Sequence[Episode]) -> list[Episode]:
+    return [e for e in episodes if e.tool_calls > 0]
+
+
+def _without(episodes: Sequence[Episode]) -> list[Episode]:
+    return [e for e in episodes if e.tool_calls == 0]
+
+
+def _spread(episodes: Sequence[Episode], seed: int) -> list[Episode]:
+    """Draw a few, of as many families as there are."""
+    order = list(episodes)
+    random.Random(seed).shuffle(order)
+    chosen: list[Episode] = []
+    while order and len(chosen) < SHOWN_EACH:
+        families: set[str] = set()
+        for episode in list(order):
+            if episode.family not in families and len(chosen) < SHOWN_EACH:
+                families.add(episode.family)
+                chosen.append(episode)
+                order.remove(episode)
+    return chosen

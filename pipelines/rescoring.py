@@ -1,0 +1,58 @@
+"""Grades stored episodes again with the present graders: no policy, no sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..envs.grading import grade
+from ..envs.types import Task
+from .stages.runner import STAGES
+from .store import Episode, StageRun
+
+if TYPE_CHECKING:
+    from .desk import Desk
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What grading again changed in one stage run."""
+
+    stage_run: str
+    count: int
+    changed: int
+
+
+def rescore_run(desk: Desk, pipeline: StageRun) -> Iterator[Change]:
+    """Grade every episode of a pipeline run's stages again; give what changed, stage by stage.
+
+    The new verdicts are stored beside the old ones, as the scoring ``regraded``, and are those
+    that reports count from then on.
+    """
+    for stage in STAGES:
+        run_id = pipeline.outputs.get(stage)
+        if run_id is not None and stage != "sft":
+            yield _rescore_stage(desk, str(run_id))
+
+
+def _rescore_stage(desk: Desk, run_id: str) -> Change:
+    store = desk.store
+    episodes = [e for e in store.episodes(run_id) if e.accuracy is not None]
+    tasks = store.tasks(list({e.task_key for e in episodes}), with_images=False)
+    verdicts: dict[int, float] = {}
+    with desk.progress.bar("rescore", len(episodes)) as bar:
+        for number, episode in enumerate(episodes, 1):
+            desk.stop.check()
+            verdicts[episode.id] = _verdict(episode, tasks)
+            if number % 200 == 0 or number == len(episodes):
+                bar.reach(number)
+    changed = [e for e in episodes if verdicts[e.id] != e.accuracy]
+    store.add_scores("regraded", {n: {"accuracy": value} for n, value in verdicts.items()})
+    store.set_accuracy({e.id: verdicts[e.id] for e in changed})
+    return Change(run_id, len(episodes), len(changed))
+
+
+def _verdict(episode: Episode, tasks: Mapping[str, Task]) -> float:
+    task = tasks[episode.task_key]
+    return grade(task, episode.answer) if episode.answer is not None else 0.0
