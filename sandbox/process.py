@@ -105,7 +105,8 @@ class SessionProcess:
         os.close(process_fd)
         self._kernel_view.close()
         self._connection.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _pause(self) -> None:
         """Stop a process that has left threads running: none works between its turns."""

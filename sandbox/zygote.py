@@ -88,9 +88,7 @@ class Zygote:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._lock = threading.Lock()
         self._numbers = itertools.count()
-        self._scratch = tempfile.mkdtemp(prefix="codedance-")
-        if os.geteuid() == 0:
-            os.chmod(self._scratch, 0o1733)  # sessions that gave up root make theirs in it
+        self._scratch = ""
         self._log = os.memfd_create("zygote-log", os.MFD_CLOEXEC)
         self._keeper = _Keeper(plan.interpreter.executable, theirs, self._log)
         try:
@@ -101,6 +99,10 @@ class Zygote:
             raise
         self.tier: str = answer["tier"]
         self.walls: str = answer["walls"]
+        if self.tier != "full":
+            self._scratch = tempfile.mkdtemp(prefix="codedance-")
+            if os.geteuid() == 0:
+                os.chmod(self._scratch, 0o1733)  # sessions that gave up root make theirs in it
 
     @property
     def process_id(self) -> int:
@@ -127,7 +129,7 @@ class Zygote:
             SandboxError: It is alive but cannot fork.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        folder = f"{self._scratch}/{next(self._numbers)}"
+        folder = f"{self._scratch}/{next(self._numbers)}" if self._scratch else ""
         request = {"op": "open", "seed": seed, "pictures": sizes, "folder": folder}
         try:
             with theirs:
@@ -144,7 +146,8 @@ class Zygote:
         with self._lock:
             self._control.close()
         self._keeper.end()
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        if self._scratch:
+            shutil.rmtree(self._scratch, ignore_errors=True)
         with contextlib.suppress(OSError):
             os.close(self._log)
         self._log = -1

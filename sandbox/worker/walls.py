@@ -94,6 +94,9 @@ class ConfinedWalls(Walls):
         self._data_bytes = data_bytes_in_use()
         if os.geteuid() == 0:
             _become_nobody()
+            closed = [path for path in self._config["paths"] if not os.access(path, os.R_OK)]
+            if closed:
+                self.description += f" (later imports fail: nobody may not read {closed[0]})"
             kernel.die_with_parent(signal.SIGKILL)  # a change of user clears it
         kernel.set_no_new_privileges()
         seccomp.install(seccomp.zygote_program())

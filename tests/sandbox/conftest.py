@@ -1,0 +1,61 @@
+"""Sandboxes of each kind, opened once; a session costs milliseconds."""
+
+import sys
+
+import pytest
+from PIL import Image
+
+from codedance.sandbox import DEFAULT_LIBRARIES, Limits, SandboxError
+from codedance.sandbox.interpreter import ask_interpreter
+from codedance.sandbox.local import LocalSandbox
+from codedance.sandbox.zygote import ZygotePlan
+
+SMALL = Limits(
+    wall_seconds=4.0, memory_mb=256, threads=8, disk_mb=8, output_characters=2_000, images=4
+)
+
+
+def open_walls(walls, limits=SMALL, libraries=DEFAULT_LIBRARIES):
+    """Open a local sandbox with exactly these walls, or skip where they cannot stand."""
+    plan = ZygotePlan(ask_interpreter(sys.executable), libraries, limits, walls)
+    try:
+        return LocalSandbox(plan, floor="none")
+    except SandboxError as error:
+        pytest.skip(f"this machine has no {walls} walls: {error}")
+
+
+@pytest.fixture(scope="session")
+def full():
+    with open_walls("full") as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="session")
+def confined():
+    with open_walls("confined") as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="session")
+def unsafe():
+    with open_walls("none") as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(params=["full", "confined", "unsafe"])
+def sandbox(request):
+    """Every backend and tier: what a session promises holds on each."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(params=["full", "confined"])
+def walled(request):
+    """Every tier with walls: the only place where an attempt to escape may run."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def picture():
+    image = Image.new("RGB", (40, 30), (200, 10, 30))
+    image.putpixel((3, 2), (1, 2, 3))
+    return image

@@ -1,0 +1,212 @@
+"""The contract of a session, on every backend and tier."""
+
+import threading
+
+import pytest
+from PIL import Image
+
+from codedance.sandbox import Outcome, SandboxError
+
+
+def run(sandbox, *blocks, images=()):
+    """Run blocks in one session; give the last execution."""
+    with sandbox.session(images) as session:
+        return [session.run(block) for block in blocks][-1]
+
+
+def test_prints_reach_the_policy(sandbox):
+    execution = run(sandbox, "print(2 + 3)")
+    assert (execution.outcome, execution.stdout, execution.stderr) == (Outcome.OK, "5\n", "")
+    assert execution.error is None
+    assert execution.wall_seconds > 0
+
+
+def test_variables_persist_from_block_to_block(sandbox):
+    assert run(sandbox, "x = [1]", "x.append(2)", "print(x)").stdout == "[1, 2]\n"
+
+
+def test_the_last_expression_is_shown(sandbox):
+    assert run(sandbox, "x = 'a'\nx").stdout == "'a'\n"
+
+
+def test_none_shows_nothing(sandbox):
+    assert run(sandbox, "None").is_silent
+
+
+def test_an_error_names_its_kind_and_the_models_own_line(sandbox):
+    execution = run(sandbox, "a = 1\n\nprint(a)\nmissing + 1")
+    assert execution.outcome is Outcome.ERROR
+    assert execution.error == "NameError: name 'missing' is not defined, line 4"
+    assert execution.stdout == "1\n"
+
+
+def test_an_error_in_an_earlier_function_names_the_line_that_called_it(sandbox):
+    execution = run(sandbox, "def f():\n\n\n    return 1 / 0", "y = 1\nf()")
+    assert execution.error == "ZeroDivisionError: division by zero, line 2"
+
+
+def test_an_error_inside_a_library_names_the_models_line(sandbox):
+    execution = run(sandbox, "import json\njson.loads('{')")
+    assert execution.error.startswith("JSONDecodeError: ")
+    assert execution.error.endswith(", line 2")
+
+
+def test_a_syntax_error_names_its_line(sandbox):
+    assert run(sandbox, "x = 1\ny = = 2").error == "SyntaxError: invalid syntax, line 2"
+
+
+def test_an_error_is_one_bounded_line(sandbox):
+    error = run(sandbox, "raise ValueError('a\\nb' * 10_000)").error
+    assert "\n" not in error
+    assert len(error) < 500
+
+
+def test_an_exception_whose_text_raises_is_still_an_error(sandbox):
+    code = "class E(Exception):\n    def __str__(self): raise KeyError\nraise E"
+    assert run(sandbox, code).outcome is Outcome.ERROR
+
+
+@pytest.mark.parametrize(
+    "code", ["exit()", "quit()", "import sys; sys.exit(3)", "raise SystemExit"]
+)
+def test_exit_ends_the_block_and_not_the_session(sandbox, code):
+    with sandbox.session() as session:
+        session.run("x = 7")
+        execution = session.run(f"print('before')\n{code}\nprint('after')")
+        assert (execution.outcome, execution.stdout) == (Outcome.OK, "before\n")
+        assert session.run("x").stdout == "7\n"
+
+
+def test_exit_with_words_puts_them_on_standard_error(sandbox):
+    assert run(sandbox, "import sys; sys.exit('no digits')").stderr == "no digits\n"
+
+
+def test_standard_error_is_kept_apart(sandbox):
+    execution = run(sandbox, "import sys; print('e', file=sys.stderr); print('o')")
+    assert (execution.stdout, execution.stderr) == ("o\n", "e\n")
+
+
+def test_bytes_written_to_the_binary_side_are_text(sandbox):
+    assert run(sandbox, "import sys; sys.stdout.buffer.write('é'.encode()); None").stdout == "é"
+
+
+def test_lone_surrogates_are_printed_with_backslashes(sandbox):
+    assert run(sandbox, "print('\\ud800')").stdout == "\\ud800\n"
+
+
+def test_code_with_lone_surrogates_is_an_error_of_the_code(sandbox):
+    assert run(sandbox, "x = '\ud800'").outcome is Outcome.ERROR
+
+
+@pytest.mark.parametrize("code", ["", "\n\n", "# only a comment", "x\0y", "(" * 300])
+def test_odd_code_has_an_outcome(sandbox, code):
+    assert run(sandbox, code).outcome in (Outcome.OK, Outcome.ERROR, Outcome.MEMORY)
+
+
+def test_code_of_any_length_has_an_outcome(sandbox):
+    assert run(sandbox, "x = 1\n" * 20_000 + "print(x)").stdout == "1\n"
+    assert run(sandbox, "#" * 2_000_000).outcome is Outcome.ERROR
+
+
+def test_long_output_is_cut_with_a_note(sandbox):
+    execution = run(sandbox, "print('a' * 5_000)")
+    assert execution.outcome is Outcome.OK
+    assert execution.stdout == "a" * 2_000 + "\n[3001 more characters were cut]\n"
+
+
+def test_many_lone_surrogates_stay_within_the_bound(sandbox):
+    execution = run(sandbox, "print('\\ud800' * 1_999)")
+    assert execution.outcome is Outcome.OK
+    assert len(execution.stdout) < 2_100
+
+
+def test_input_finds_no_one_to_ask(sandbox):
+    assert run(sandbox, "input()").error == "EOFError: EOF when reading a line, line 1"
+
+
+def test_a_redirected_output_ends_with_its_block(sandbox):
+    execution = run(sandbox, "import sys, io; sys.stdout = io.StringIO()", "print('back')")
+    assert execution.stdout == "back\n"
+
+
+def test_classes_and_dataclasses_find_their_module(sandbox):
+    code = "from dataclasses import dataclass\n@dataclass\nclass P:\n    x: int\nP(1)"
+    assert run(sandbox, code).stdout == "P(x=1)\n"
+
+
+def test_the_pictures_are_there_under_their_names(sandbox, picture):
+    other = Image.new("RGB", (5, 6))
+    code = "print(input_image.size, [i.size for i in input_images], input_image.getpixel((3, 2)))"
+    execution = run(sandbox, code, images=[picture, other])
+    assert execution.stdout == "(40, 30) [(40, 30), (5, 6)] (1, 2, 3)\n"
+
+
+def test_a_session_without_pictures_is_legal(sandbox):
+    assert run(sandbox, "print(input_image, input_images)").stdout == "None []\n"
+
+
+def test_the_pixels_come_back_as_they_went_in(sandbox, picture):
+    (back,) = run(sandbox, "input_image", images=[picture]).images
+    assert (back.mode, back.size, back.tobytes()) == ("RGB", (40, 30), picture.tobytes())
+
+
+def test_a_tiny_picture_is_not_enlarged(sandbox, picture):
+    (back,) = run(sandbox, "input_image.crop((3, 2, 4, 3))", images=[picture]).images
+    assert (back.size, back.getpixel((0, 0))) == ((1, 1), (1, 2, 3))
+
+
+def test_random_sources_follow_the_seed(sandbox):
+    code = "import random, numpy as np\n"
+    code += "print(random.random(), np.random.rand(), np.random.default_rng().random())"
+    seen = []
+    for seed in (1, 1, 2):
+        with sandbox.session(seed=seed) as session:
+            seen.append(session.run(code).stdout)
+    assert seen[0] == seen[1] != seen[2]
+
+
+def test_the_zone_is_utc(sandbox):
+    assert run(sandbox, "import time; print(time.tzname[0])").stdout == "UTC\n"
+
+
+def test_hashes_are_the_same_in_every_worker(confined, unsafe):
+    """A replay after the zygote's death meets sets in the same order."""
+    code = "print(hash('a'), list({'one', 'two', 'three'}))"
+    assert run(confined, code).stdout == run(unsafe, code).stdout
+
+
+def test_files_persist_over_blocks_and_end_with_the_session(sandbox):
+    write = "open('note.txt', 'w').write('hello')"
+    assert run(sandbox, write, "print(open('note.txt').read())").stdout == "hello\n"
+    assert "FileNotFoundError" in run(sandbox, "open('note.txt')").error
+
+
+def test_closing_twice_is_harmless_and_running_after_is_refused(sandbox):
+    session = sandbox.session()
+    session.close()
+    session.close()
+    with pytest.raises(SandboxError, match="closed"):
+        session.run("1")
+
+
+def test_a_dead_interpreter_is_an_outcome(sandbox):
+    with sandbox.session() as session:
+        session.run("x = 5")
+        execution = session.run("import os\nos._exit(0)")
+        assert execution.outcome is Outcome.KILLED
+        assert execution.error.startswith("SessionKilled: ")
+        assert session.run("x").stdout == "5\n"
+
+
+def test_a_thread_that_stays_does_not_work_between_turns(unsafe):
+    """Also true behind walls; here threads can be told by a counter in shared memory."""
+    code = "import threading, time\nn = [0]\ndef go():\n    while True: n[0] += 1; time.sleep(0)\n"
+    code += "threading.Thread(target=go, daemon=True).start()"
+    with unsafe.session() as session:
+        session.run(code)
+        first = int(session.run("print(n[0])").stdout)
+        threading.Event().wait(0.3)
+        second = int(session.run("print(n[0])").stdout)
+        session.run("time.sleep(0.3)")
+        third = int(session.run("print(n[0])").stdout)
+    assert third - second > 5 * (second - first)
