@@ -3,12 +3,11 @@
 import sys
 
 import pytest
-from PIL import Image
-
 from codedance.sandbox import DEFAULT_LIBRARIES, Limits, SandboxError
 from codedance.sandbox.interpreter import ask_interpreter
 from codedance.sandbox.local import LocalSandbox
 from codedance.sandbox.zygote import ZygotePlan
+from PIL import Image
 
 SMALL = Limits(
     wall_seconds=4.0, memory_mb=256, threads=8, disk_mb=8, output_characters=2_000, images=4

@@ -3,9 +3,8 @@
 import threading
 
 import pytest
-from PIL import Image
-
 from codedance.sandbox import Outcome, SandboxError
+from PIL import Image
 
 
 def run(sandbox, *blocks, images=()):
