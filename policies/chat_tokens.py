@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..envs.types import Message
 
@@ -64,7 +64,8 @@ class ChatTokenizer:
         self.tokenizer = tokenizer
         self._image_tokens = image_tokens
         # A copy of its own: the switch below is state, and the original may be used elsewhere.
-        self._plain = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        backend: Any = tokenizer.backend_tokenizer
+        self._plain = Tokenizer.from_str(backend.to_str())
         self._plain.encode_special_tokens = True
         self._plain.no_truncation()
         self._plain.no_padding()
@@ -89,8 +90,10 @@ class ChatTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """Give the text of sampled ids, the end of the turn left out."""
         own = [token for token in ids if token != self.end_id]
-        return self.tokenizer.decode(
-            own, skip_special_tokens=False, clean_up_tokenization_spaces=False
+        return str(
+            self.tokenizer.decode(
+                own, skip_special_tokens=False, clean_up_tokenization_spaces=False
+            )
         )
 
     def open_prompt(self, messages: Sequence[Message]) -> list[int]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .interface import Sampling
-from .key_value_cache import GrowingCache, new_cache
+from .key_value_cache import GrowingCache
 from .pictures import picture_digest
 from .sampling import choose, draw_uniform
 from .token_model import PicturedIds, TokenModel
@@ -88,7 +88,7 @@ class _Rows:
         self._model = model
         first, of_prompt = _distinct(prompts)
         batch = model.pad([PicturedIds(prompts[i].ids, prompts[i].images) for i in first])
-        self._cache: GrowingCache = new_cache()
+        self._cache = GrowingCache()
         hidden = model.hidden(batch, cache=self._cache)
         last = (batch.lengths - 1).to(model.device)
         every = torch.arange(len(first), device=model.device)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
@@ -10,67 +12,75 @@ _CHUNK = 64  # columns added when the buffer is full
 
 
 class GrowingLayer(DynamicLayer):
-    """One layer's keys and values, ``(rows, heads, length, width)``, in a buffer with room."""
+    """One layer's keys and values, ``(rows, heads, length, width)``, in buffers with room."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._key_buffer: Tensor | None = None
-        self._value_buffer: Tensor | None = None
+        self._buffers: tuple[Tensor, Tensor] | None = None
+        self._length = 0
 
     def update(
-        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+        self,
+        key_states: Tensor,
+        value_states: Tensor,
+        *args: Any,  # noqa: ANN401 - transformers passes what it has
+        **kwargs: Any,  # noqa: ANN401
     ) -> tuple[Tensor, Tensor]:
         """Append columns and give all so far."""
-        start = self.get_seq_length()
-        end = start + key_states.shape[2]
+        del args, kwargs
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        self._key_buffer = self._put(self._key_buffer, key_states, start)
-        self._value_buffer = self._put(self._value_buffer, value_states, start)
-        self.keys = self._key_buffer[:, :, :end]
-        self.values = self._value_buffer[:, :, :end]
+        end = self._length + key_states.shape[2]
+        if self._buffers is None:
+            self._buffers = _with_room(key_states, end), _with_room(value_states, end)
+        elif end > self._buffers[0].shape[2]:
+            keys, values = self._past()
+            self._buffers = _with_room(keys, end), _with_room(values, end)
+        for buffer, new in zip(self._buffers, (key_states, value_states), strict=True):
+            buffer[:, :, self._length : end] = new
+        self._length = end
+        self.keys, self.values = self._past()
         return self.keys, self.values
 
     def select(self, rows: Tensor) -> None:
         """Keep these rows, in this order; a row may be kept several times."""
-        length = self.get_seq_length()
-        self._key_buffer = _with_room(self.keys.index_select(0, rows))
-        self._value_buffer = _with_room(self.values.index_select(0, rows))
-        self.keys = self._key_buffer[:, :, :length]
-        self.values = self._value_buffer[:, :, :length]
+        keys, values = (states.index_select(0, rows) for states in self._past())
+        self._buffers = _with_room(keys, self._length), _with_room(values, self._length)
+        self.keys, self.values = self._past()
 
-    @staticmethod
-    def _put(buffer: Tensor | None, new: Tensor, start: int) -> Tensor:
-        if buffer is None:
-            return _with_room(new)
-        end = start + new.shape[2]
-        if end > buffer.shape[2]:
-            buffer = _with_room(buffer[:, :, :start], extra=new.shape[2])
-        buffer[:, :, start:end] = new
-        return buffer
+    def get_seq_length(self) -> int:
+        """Give how many columns are filled."""
+        return self._length
+
+    def _past(self) -> tuple[Tensor, Tensor]:
+        if self._buffers is None:
+            raise RuntimeError("the cache is empty: nothing was fed to the model yet")
+        keys, values = self._buffers
+        return keys[:, :, : self._length], values[:, :, : self._length]
 
 
-def _with_room(states: Tensor, *, extra: int = 0) -> Tensor:
-    rows, heads, length, width = states.shape
-    buffer = states.new_zeros(rows, heads, length + extra + _CHUNK, width)
-    buffer[:, :, :length] = states
+def _with_room(states: Tensor, length: int) -> Tensor:
+    """Copy states into a buffer for at least ``length`` columns and a chunk more."""
+    rows, heads, filled, width = states.shape
+    buffer = states.new_zeros(rows, heads, length + _CHUNK, width)
+    buffer[:, :, :filled] = states
     return buffer
 
 
 class GrowingCache(Cache):
-    """The cache of all layers; rows can be chosen anew at any time."""
+    """The cache of all layers; rows can be chosen anew at any time.
+
+    Raises:
+        RuntimeError: Gradients are on: the cache writes in place.
+    """
 
     def __init__(self) -> None:
+        if torch.is_grad_enabled():
+            raise RuntimeError("a growing cache writes in place: use it under torch.no_grad()")
         super().__init__(layer_class_to_replicate=GrowingLayer)
 
     def select(self, rows: Tensor) -> None:
         """Keep these rows of every layer."""
         for layer in self.layers:
-            layer.select(rows)
-
-
-def new_cache() -> GrowingCache:
-    """Give an empty cache; used under ``torch.no_grad``, since it writes in place."""
-    if torch.is_grad_enabled():
-        raise RuntimeError("a growing cache writes in place: use it under torch.no_grad()")
-    return GrowingCache()
+            if isinstance(layer, GrowingLayer):
+                layer.select(rows)

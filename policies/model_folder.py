@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,13 +100,14 @@ def load_token_model(source: str | Path, *, device: str | None = None) -> TokenM
     if Path(source).exists():
         check_folder(Path(source))
     name = str(source)
+    model: Any
     try:
         with _quiet():
             check_family(AutoConfig.from_pretrained(name).model_type)
             model = AutoModelForImageTextToText.from_pretrained(name, dtype="auto")
             tokenizer = AutoTokenizer.from_pretrained(name)
             processor = load_image_processor(name)
-        model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         model.eval()
         return TokenModel(model, tokenizer, processor)
     except OSError as error:
@@ -158,7 +159,7 @@ def _has_weights(folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> Generator[None]:
     """Keep transformers' progress bars, which would tear our own, off the terminal."""
     from transformers.utils import logging
 

@@ -109,7 +109,7 @@ class OpenAIPolicy:
             except httpx.HTTPError as error:
                 reason = f"{type(error).__name__}: {error}"
                 continue
-            if response.status_code == httpx.codes.OK:
+            if response.is_success:
                 return _read(response)
             reason = f"HTTP {response.status_code}: {response.text[:_SHOWN_CHARACTERS]}"
             if response.status_code not in _BUSY:
@@ -139,7 +139,8 @@ class OpenAIPolicy:
 
 def _as_openai(message: Message) -> dict[str, Any]:
     if not message.images:
-        return {"role": message.role, "content": "".join(p for p in message.parts if _is_text(p))}
+        text = "".join(part for part in message.parts if isinstance(part, str))
+        return {"role": message.role, "content": text}
     content: list[dict[str, Any]] = [
         {"type": "text", "text": part}
         if isinstance(part, str)
@@ -147,10 +148,6 @@ def _as_openai(message: Message) -> dict[str, Any]:
         for part in message.parts
     ]
     return {"role": message.role, "content": content}
-
-
-def _is_text(part: object) -> bool:
-    return isinstance(part, str)
 
 
 def _data_uri(image: Image.Image) -> str:

@@ -1,0 +1,23 @@
+"""Fixtures of this room: one tiny model folder a session."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from codedance.policies.model_folder import load_token_model
+from codedance.policies.token_model import TokenModel
+
+from .tiny import build_tiny
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def tiny_model(tiny_folder: Path) -> TokenModel:
+    """Loaded anew for each test: some change the weights."""
+    return load_token_model(tiny_folder, device="cpu")

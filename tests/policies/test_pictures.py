@@ -1,0 +1,81 @@
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from codedance.policies.pictures import PictureCache
+from PIL import Image
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from .tiny import noise
+
+
+class CountingProcessor:
+    """The real processor, with a count of the pictures it was given."""
+
+    def __init__(self) -> None:
+        self.real = Qwen2VLImageProcessorPil(min_pixels=28 * 28, max_pixels=112 * 112)
+        self.merge_size, self.patch_size = self.real.merge_size, self.real.patch_size
+        self.temporal_patch_size = self.real.temporal_patch_size
+        self.count = 0
+
+    def __call__(self, images: list[Image.Image], **options: Any) -> Any:
+        self.count += len(images)
+        return self.real(images=images, **options)
+
+
+@pytest.fixture
+def processor() -> CountingProcessor:
+    return CountingProcessor()
+
+
+@pytest.mark.parametrize("size", [(56, 56), (84, 56), (31, 77), (300, 200), (1, 1)])
+def test_pixel_values_are_the_processors_own_bit_for_bit(
+    processor: CountingProcessor, size: tuple[int, int]
+):
+    image = noise(3, *size)
+    cache = PictureCache(processor)
+    expected = processor.real(images=[image], return_tensors="pt")
+    assert torch.equal(cache.pixel_values([cache.patches(image)]), expected["pixel_values"])
+    assert [1, *cache.patches(image).grid] == expected["image_grid_thw"][0].tolist()
+
+
+def test_values_that_are_no_levels_are_kept_as_they_are(processor: CountingProcessor):
+    processor.real.do_rescale = False
+    cache = PictureCache(processor)
+    processor.real.image_mean = [0.1, 0.2, 0.3]  # the measured levels no longer hold
+    image = noise(0)
+    expected = processor.real(images=[image], return_tensors="pt")["pixel_values"]
+    assert torch.equal(cache.pixel_values([cache.patches(image)]), expected)
+
+
+def test_equal_pictures_are_processed_once(processor: CountingProcessor):
+    cache = PictureCache(processor)
+    before = processor.count
+    for image in (noise(0), noise(0), noise(1), noise(0).copy()):
+        cache.patches(image)
+    assert processor.count - before == 2
+
+
+def test_remembered_bytes_stay_within_the_bound(processor: CountingProcessor):
+    one = 56 * 56 * 3
+    cache = PictureCache(processor, max_bytes=2 * one)
+    for seed in (0, 1, 0, 2):  # 1 is the longest unused when 2 comes
+        cache.patches(noise(seed))
+    before = processor.count
+    cache.patches(noise(0))
+    cache.patches(noise(2))
+    assert processor.count == before
+    cache.patches(noise(1))
+    assert processor.count == before + 1
+
+
+def test_token_count_is_the_merged_grid(processor: CountingProcessor):
+    assert PictureCache(processor).token_count(noise(0, 84, 56)) == 3 * 2
+
+
+def test_pictures_of_other_size_but_equal_bytes_are_told_apart(processor: CountingProcessor):
+    cache = PictureCache(processor)
+    tall = Image.fromarray(np.zeros((84, 56, 3), np.uint8))
+    wide = Image.fromarray(np.zeros((56, 84, 3), np.uint8))
+    assert cache.patches(tall).grid != cache.patches(wide).grid
