@@ -6,8 +6,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from ..envs.episode import Episode
-from ..envs.types import Turn
+from ..envs.picture import DEFAULT_MAX_PIXELS
+from ..envs.types import Task, Turn
 from ..policies.interface import Conversation, Policy, Sampling
+from ..sandbox import Sandbox
 
 PLACEHOLDER = re.compile(r"\\\{\w+\\\}")
 
@@ -17,7 +19,7 @@ def match_family(question: str, families: Mapping[str, Sequence[str]]) -> str | 
 
     A phrase may hold placeholders: ``How many {colour} dots are there?``
 
-    >>> match_family("how many red dots are there", {"count": ["How many {colour} dots are there?"]})
+    >>> match_family("how many red dots", {"count": ["How many {colour} dots?"]})
     'count'
     """
     asked = _plain(question)
@@ -27,6 +29,21 @@ def match_family(question: str, families: Mapping[str, Sequence[str]]) -> str | 
             if re.fullmatch(pattern, asked):
                 return family
     return None
+
+
+def open_episode(
+    task: Task, sandbox: Sandbox, policy: Policy, *, max_turns: int = 6, seed: int = 0
+) -> Episode:
+    """Open an episode in the setting that the policy was taught in, where it names one."""
+    max_pixels: int | None = getattr(policy, "max_pixels", None)
+    return Episode(
+        task,
+        sandbox,
+        max_turns=max_turns,
+        system_prompt=getattr(policy, "system_prompt", None),
+        seed=seed,
+        max_pixels=DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels,
+    )
 
 
 def play_turns(policy: Policy, episode: Episode, sampling: Sampling) -> Iterator[Turn]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -60,7 +60,7 @@ class Desk:
 
 
 @contextmanager
-def open_desk(home: Home | None = None, *, track: bool = True) -> Iterator[Desk]:
+def open_desk(home: Home | None = None, *, track: bool = True) -> Generator[Desk]:
     """Give the desk of this command or flow; one that is open already is shared.
 
     Args:
@@ -91,7 +91,7 @@ def open_desk(home: Home | None = None, *, track: bool = True) -> Iterator[Desk]
 
 
 @contextmanager
-def _heeded_signals(desk: Desk) -> Iterator[None]:
+def _heeded_signals(desk: Desk) -> Generator[None]:
     """Make Ctrl-C and SIGTERM ask to stop; a second Ctrl-C stops at once.
 
     Every file of ours is written so that stopping at any instruction loses at most the step that

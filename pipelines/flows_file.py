@@ -7,10 +7,11 @@ import reprlib
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from .settings import FlowsFile, Preset, PresetName
 
@@ -64,8 +65,8 @@ def load_preset(name: str, path: Path | None = None) -> Preset:
     raise SettingsError(f"there is no preset {name!r}, only {', '.join(presets)}{hint}")
 
 
-def _explain(path: Path, tree: yaml.Node | None, item: Any) -> str:
-    location = cast("Location", item["loc"])
+def _explain(path: Path, tree: yaml.Node | None, item: ErrorDetails) -> str:
+    location: Location = item["loc"]
     key = ".".join(str(part) for part in location)
     place = f"{path}:{_line(tree, location)}"
     parent = location[:-1]

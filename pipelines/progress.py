@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TextIO
 
 PLAIN_SECONDS = 10.0
@@ -23,19 +23,13 @@ class Bar(Protocol):
 class Progress(Protocol):
     """Where progress is shown."""
 
-    def bar(self, name: str, total: int, *, done: int = 0) -> _BarContext:
+    def bar(self, name: str, total: int, *, done: int = 0) -> AbstractContextManager[Bar]:
         """Show a bar while the context lasts; ``done`` steps were done before."""
         ...
 
     def say(self, text: str) -> None:
         """Print a line."""
         ...
-
-
-class _BarContext(Protocol):
-    def __enter__(self) -> Bar: ...
-
-    def __exit__(self, *error: object) -> bool | None: ...
 
 
 class PlainProgress:
@@ -49,7 +43,7 @@ class PlainProgress:
         print(text, file=self._stream, flush=True)
 
     @contextmanager
-    def bar(self, name: str, total: int, *, done: int = 0) -> Iterator[Bar]:
+    def bar(self, name: str, total: int, *, done: int = 0) -> Generator[Bar]:
         """Print the first step, the last, and one every ten seconds."""
         yield _PlainBar(self, name, total, done)
 
@@ -93,7 +87,7 @@ class RichProgress:
         self._console.print(text, markup=False, highlight=False)
 
     @contextmanager
-    def bar(self, name: str, total: int, *, done: int = 0) -> Iterator[Bar]:
+    def bar(self, name: str, total: int, *, done: int = 0) -> Generator[Bar]:
         """Draw a bar with time passed and time left."""
         from rich.progress import (
             BarColumn,
@@ -118,7 +112,7 @@ class RichProgress:
 
             class RichBar:
                 def reach(self, done: int, *, note: str = "") -> None:
-                    bars.update(task, completed=done, **({"note": note} if note else {}))
+                    bars.update(task, completed=done, note=note)
 
             yield RichBar()
 

@@ -53,6 +53,11 @@ class Summary:
     within_tenth: Mapping[str, Rate]
 
     @property
+    def modes(self) -> tuple[str, ...]:
+        """Greedy and sampled, as far as they were judged."""
+        return tuple(dict.fromkeys(phase.split("/")[1] for phase in self.phases))
+
+    @property
     def policies(self) -> tuple[str, ...]:
         """The policies judged, in order."""
         return tuple(dict.fromkeys(phase.split("/")[0] for phase in self.phases))
@@ -78,22 +83,47 @@ def summarise(store: Store, run: StageRun) -> Summary:
     )
 
 
-def table_rows(summary: Summary) -> tuple[list[str], list[list[str]]]:
-    """Give the table that ends a run: its head and its rows."""
-    head = ["", "policy", "mode", "accuracy (95 %)", "tool calls", "execution success", "lost"]
+def table_head(summary: Summary) -> list[str]:
+    """Give the head of the table that ends a run; its rows are those of `table_rows`."""
+    names = summary.policies
+    gain = ["difference (95 %)"] if len(names) > 1 else []
+    return [
+        "tasks",
+        "count",
+        *(f"{name}: right (95 %)" for name in names),
+        *gain,
+        *(f"{name}: tool calls" for name in names),
+        *(f"{name}: code ran" for name in names),
+    ]
+
+
+def table_rows(summary: Summary, mode: str) -> list[list[str]]:
+    """Give a row a group: the policies side by side, in one mode (greedy or sampled)."""
     rows: list[list[str]] = []
     for group in summary.groups:
-        for phase in summary.phases:
-            policy, mode = phase.split("/")
-            rows.append([group, policy, mode, *cell_texts(summary.cells[phase, group])])
-    return head, rows
+        cells = [summary.cells[f"{name}/{mode}", group] for name in summary.policies]
+        gap = summary.differences.get((mode, group))
+        rows.append(
+            [
+                group,
+                str(cells[0].accuracy.count),
+                *(_accuracy(cell.accuracy) for cell in cells),
+                *([] if gap is None else [_gain(gap)]),
+                *(_number(cell.tool_calls) for cell in cells),
+                *(_percent(cell.execution_success) for cell in cells),
+            ]
+        )
+    return rows
 
 
-def cell_texts(cell: Cell) -> list[str]:
-    """Write a cell's figures."""
-    rate = cell.accuracy
-    accuracy = f"{rate.share:.1%} ({rate.low:.1%} to {rate.high:.1%})" if rate.count else "none"
-    return [accuracy, _number(cell.tool_calls), _percent(cell.execution_success), str(cell.lost)]
+def lost_lines(summary: Summary) -> list[str]:
+    """Say how many episodes our infrastructure lost, phase by phase, where it lost any."""
+    lost = {phase: summary.cells[phase, WHOLE].lost for phase in summary.phases}
+    return [
+        f"{phase}: {count} episodes lost to our infrastructure, left out of every figure"
+        for phase, count in lost.items()
+        if count
+    ]
 
 
 def difference_lines(summary: Summary) -> list[str]:
@@ -180,9 +210,21 @@ def _suite(run: StageRun) -> str:
     return str(run.parameters.get("suite", ""))
 
 
+def _accuracy(rate: Rate) -> str:
+    if not rate.count:
+        return "-"
+    return f"{100 * rate.share:.1f} ({100 * rate.low:.0f} to {100 * rate.high:.0f})"
+
+
+def _gain(gap: Difference) -> str:
+    if not gap.count:
+        return "-"
+    return f"{100 * gap.mean:+.1f} ({100 * gap.low:+.1f} to {100 * gap.high:+.1f})"
+
+
 def _number(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.2f}"
+    return "-" if math.isnan(value) else f"{value:.2f}"
 
 
 def _percent(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.1%}"
+    return "-" if math.isnan(value) else f"{value:.1%}"

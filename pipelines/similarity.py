@@ -1,6 +1,6 @@
 """Tells pictures that are the same, or nearly: what duplicates and leaks are found by.
 
-A near duplicate has close difference hashes (16 × 17 grey thumbnail, 256 bits, after Krawetz's
+A near duplicate has close difference hashes (16 by 17 grey thumbnail, 256 bits, after Krawetz's
 dHash) and, as drawings on plain ground all hash alike, thumbnails that agree everywhere.
 """
 

@@ -70,7 +70,7 @@ def rate_of(outcomes: Iterable[bool]) -> Rate:
 def paired_difference(
     first: Sequence[float], second: Sequence[float], *, seed: int = 0
 ) -> Difference:
-    """Compare two on the same items: ``second − first``, item by item.
+    """Compare two on the same items: ``second - first``, item by item.
 
     Raises:
         ValueError: The two do not have the same items.

@@ -10,8 +10,6 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ...policies.interface import Policy
-
 LARGER = "a larger model: codedance ask --policy Qwen/Qwen2.5-VL-7B-Instruct …"
 
 
@@ -28,12 +26,11 @@ def ask(
 
     codedance ask photo.jpg "How many red objects are there?"
     """
-    from ...envs.episode import Episode
     from ...envs.picture import load_picture
     from ...envs.types import Task
     from ...policies import Sampling, load_policy
     from ...sandbox import open_sandbox
-    from ..asking import play_turns
+    from ..asking import open_episode, play_turns
     from ..home import find_home
     from .output import say
     from .terminal import show_turn
@@ -45,20 +42,13 @@ def ask(
     task = Task(f"ask/{image.name}", "ask", "ask", "test", question, (picture,), answer="")
     with (
         open_sandbox("local") as sandbox,
-        Episode(task, sandbox, max_turns=turns, **_taught_setting(model)) as episode,
+        open_episode(task, sandbox, model, max_turns=turns) as episode,
     ):
         sampling = Sampling(temperature=0.0, max_new_tokens=512)
         for number, turn in enumerate(play_turns(model, episode, sampling), 1):
             show_turn(number, turn, folder)
         if episode.ending != "answered":
             say(f"no answer: {episode.ending}")
-
-
-def _taught_setting(policy: Policy) -> Mapping[str, object]:
-    """Give the setting that the policy was taught in, where it names one."""
-    names = ("system_prompt", "max_pixels")
-    found = {name: getattr(policy, name, None) for name in names}
-    return {name: value for name, value in found.items() if value is not None}
 
 
 def _say_what_it_knows(policy: str, question: str) -> None:
@@ -82,7 +72,7 @@ def _say_what_it_knows(policy: str, question: str) -> None:
 
 def taught_families(policy: str) -> Mapping[str, Sequence[str]]:
     """Give the families named in a model folder's codedance.json."""
-    from ...policies.loading import PACKAGED
+    from ...policies.loading import NANO_FOLDER
     from ...policies.model_folder import read_notes
 
-    return read_notes(PACKAGED.get(policy, Path(policy))).families
+    return read_notes(NANO_FOLDER if policy == "nano" else Path(policy)).families

@@ -23,7 +23,7 @@ Suite = Annotated[
 Limit = Annotated[int | None, typer.Option(min=1, help="Judge on this many tasks.")]
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - the options of the command
     policy: Policy = None,
     suite: Suite = None,
     limit: Limit = None,

@@ -19,11 +19,7 @@ def say(text: str = "") -> None:
 
 def print_report(desk: Desk, report: Report) -> None:
     """Print the closing table, the paired differences, and where to look further."""
-    from ..results import difference_lines
-
     print_table(report.summary)
-    for line in difference_lines(report.summary):
-        say(line)
     say()
     say(f"report   {report.html}")
     say(f"store    {desk.home.root}")
@@ -38,30 +34,36 @@ def print_stage(run: StageRun) -> None:
 
 
 def print_table(summary: Summary) -> None:
-    """Print the table: with rich in a terminal, as plain columns elsewhere."""
-    from ..results import table_rows
+    """Print a table a mode: with rich in a terminal, as plain columns elsewhere."""
+    from ..results import difference_lines, lost_lines, table_head, table_rows
 
-    head, rows = table_rows(summary)
-    if sys.stdout.isatty():
-        _print_rich(head, rows, per_group=len(summary.phases))
-    else:
-        _print_plain(head, rows)
+    head = table_head(summary)
+    for mode in summary.modes:
+        rows = table_rows(summary, mode)
+        say()
+        if sys.stdout.isatty():
+            _print_rich(f"held-out tasks, {mode}", head, rows)
+        else:
+            _print_plain(f"held-out tasks, {mode}", head, rows)
+    say()
+    for line in (*difference_lines(summary), *lost_lines(summary)):
+        say(line)
 
 
-def _print_rich(head: list[str], rows: list[list[str]], *, per_group: int) -> None:
+def _print_rich(title: str, head: list[str], rows: list[list[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="Held-out results", title_justify="left")
-    for name in head:
-        table.add_column(name)
-    for number, row in enumerate(rows):
-        shown = row if number % per_group == 0 else ["", *row[1:]]
-        table.add_row(*shown, end_section=number % per_group == per_group - 1)
+    table = Table(title=title, title_justify="left")
+    for number, name in enumerate(head):
+        table.add_column(name, justify="left" if number == 0 else "right")
+    for row in rows:
+        table.add_row(*row, end_section=row[0] in ("all", "hard"))
     Console().print(table)
 
 
-def _print_plain(head: list[str], rows: list[list[str]]) -> None:
+def _print_plain(title: str, head: list[str], rows: list[list[str]]) -> None:
+    say(title)
     widths = [max(len(row[n]) for row in (head, *rows)) for n in range(len(head))]
     for row in (head, *rows):
         say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

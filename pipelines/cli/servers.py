@@ -8,10 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from ..settings import Schedule
 
 flows_app = typer.Typer(
     help="Run the flows by schedule or from Prefect's UI.", no_args_is_help=True
@@ -81,7 +84,7 @@ def _serve() -> None:
     from ..flows_file import load_flows_file
 
     known = {**FLOWS, "pipeline": pipeline}
-    deployments = [
+    deployments: list[Any] = [
         known[entry.entrypoint.rpartition(".")[2]].to_deployment(
             entry.name,
             parameters=entry.parameters,
@@ -94,13 +97,13 @@ def _serve() -> None:
     serve_all(*deployments, limit=1)
 
 
-def _schedules(entries: list[object]) -> list[object] | None:
+def _schedules(entries: Sequence[Schedule]) -> list[Any] | None:
     """Turn our schedules into Prefect's."""
     from prefect.schedules import Cron, Interval, RRule
 
-    found: list[object] = []
+    found: list[Any] = []
     for entry in entries:
-        values = entry.model_dump(exclude_none=True)  # type: ignore[attr-defined]
+        values = entry.model_dump(exclude_none=True)
         options = {
             k: values[k] for k in ("timezone", "active", "slug", "parameters") if k in values
         }
@@ -121,7 +124,7 @@ def _prefect_command(port: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def _servers(*commands: list[str]) -> Iterator[None]:
+def _servers(*commands: list[str]) -> Generator[None]:
     """Run servers while the context lasts, their output in log files of CODEDANCE_DIR."""
     from ..home import find_home
 

@@ -47,11 +47,7 @@ def picture_sequence(image: Image.Image, protocol: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Make a model's text harmless to a terminal: control characters become visible escapes.
-
-    >>> printable("red" + chr(27) + "[2J")
-    'red\\\\x1b[2J'
-    """
+    """Make a model's text harmless to a terminal: control characters become visible escapes."""
     return "".join(
         c if c in "\n\t" or (c.isprintable() and not 0x7F <= ord(c) < 0xA0) else _escape(c)
         for c in text

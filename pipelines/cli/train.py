@@ -37,7 +37,7 @@ def run(
     run_pipeline(preset or "quick", seed or 0, tasks, fresh=fresh, workers=workers, prefect=prefect)
 
 
-def curate(
+def curate(  # noqa: PLR0913 - the options of the command
     preset: Preset = None,
     seed: Seed = None,
     tasks: Tasks = None,

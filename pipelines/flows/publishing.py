@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from prefect.artifacts import (
     acreate_link_artifact,
@@ -13,7 +12,7 @@ from prefect.artifacts import (
 
 from ..desk import Desk
 from ..report import Report
-from ..results import summarise, table_rows
+from ..results import summarise, table_head, table_rows
 from ..store import StageRun
 
 
@@ -26,9 +25,11 @@ async def publish_stage(desk: Desk, run: StageRun) -> None:
         text = Path(card).read_text(encoding="utf-8")
         await acreate_markdown_artifact(text, key="data-card", description=run.id)
     if run.stage == "evaluate":
-        head, table = table_rows(summarise(desk.store, run))
-        cells: list[dict[str, Any]] = [dict(zip(head, row, strict=True)) for row in table]
-        await acreate_table_artifact(cells, key="evaluation", description=run.id)
+        summary = summarise(desk.store, run)
+        head = table_head(summary)
+        for mode in summary.modes:
+            rows = [dict(zip(head, row, strict=True)) for row in table_rows(summary, mode)]
+            await acreate_table_artifact(rows, key=f"evaluation-{mode}", description=run.id)
 
 
 async def publish_report(desk: Desk, run: StageRun, report: Report) -> None:

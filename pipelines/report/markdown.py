@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..results import Summary, difference_lines, table_rows
+from ..results import Summary, difference_lines, lost_lines, table_head, table_rows
 from ..store import StageRun
 
 
 def render_markdown(run: StageRun, summary: Summary, stages: Sequence[StageRun]) -> str:
     """Write the report's figures."""
-    head, rows = table_rows(summary)
     lines = [
         f"# {run.id}",
         "",
         f"Seed {run.seed}, suite {run.parameters.get('suite', '')}, commit {run.git_commit}.",
         "",
-        *(f"- {line}" for line in difference_lines(summary)),
+        *(f"- {line}" for line in (*difference_lines(summary), *lost_lines(summary))),
         "",
-        _row(head),
-        _row(["---"] * len(head)),
-        *(_row(row) for row in rows),
-        "",
+        *(line for mode in summary.modes for line in _table(summary, mode)),
         *(
             f"- {phase}: {rate.share:.1%} within 10 % of the true count"
             for phase, rate in summary.within_tenth.items()
@@ -33,6 +29,12 @@ def render_markdown(run: StageRun, summary: Summary, stages: Sequence[StageRun])
         "",
     ]
     return "\n".join(lines)
+
+
+def _table(summary: Summary, mode: str) -> list[str]:
+    head = table_head(summary)
+    rows = [_row(row) for row in table_rows(summary, mode)]
+    return [f"## Held-out tasks, {mode}", "", _row(head), _row(["---"] * len(head)), *rows, ""]
 
 
 def _row(cells: Sequence[str]) -> str:

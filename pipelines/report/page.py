@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from ...envs.types import Band
-from ..results import WHOLE, Summary, cell_texts, difference_lines
+from ..results import WHOLE, Summary, difference_lines, lost_lines, table_head, table_rows
 from ..store import Episode, StageRun
 from .chart import Series, line_chart
 from .style import STYLE
@@ -44,7 +44,7 @@ def render_page(
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>CodeDance: {escape(run.id)}</title><style>{STYLE}</style></head><body><main>"
         f"<h1>{escape(run.id)}</h1><p class='sub'>{escape(facts)}</p>{_tiles(summary)}"
-        f"<h2>Held-out results</h2>{differences}{_table(summary)}{_footnote(summary)}"
+        f"<h2>Held-out results</h2>{differences}{_tables(summary)}{_footnote(summary)}"
         f"<h2>Training</h2><div class='charts'>{charts}</div>"
         f"<h2>Episodes</h2>{gallery}"
         f"<h2>How it was made</h2>{_lineage(stages)}</main></body></html>"
@@ -95,35 +95,33 @@ def _tiles(summary: Summary) -> str:
 
 
 def _tile(figure: str, words: str, style: str) -> str:
-    return f'<div class="tile"><b class="{style}">{escape(figure)}</b><span>{escape(words)}</span></div>'
+    shown = f'<b class="{style}">{escape(figure)}</b><span>{escape(words)}</span>'
+    return f'<div class="tile">{shown}</div>'
 
 
-def _table(summary: Summary) -> str:
-    names = (
-        "group",
-        "policy",
-        "mode",
-        "accuracy (95 %)",
-        "tool calls",
-        "execution success",
-        "lost",
+def _tables(summary: Summary) -> str:
+    return "".join(
+        f"<h3>{escape(mode)}</h3>" + _table(table_head(summary), table_rows(summary, mode))
+        for mode in summary.modes
     )
-    head = "".join(f"<th>{name}</th>" for name in names)
-    rows: list[str] = []
-    for group in summary.groups:
-        for number, phase in enumerate(summary.phases):
-            policy, mode = phase.split("/")
-            cells = [group if number == 0 else "", policy, mode]
-            cells += cell_texts(summary.cells[phase, group])
-            style = ' class="first"' if number == 0 else ""
-            rows.append(f"<tr{style}>" + "".join(f"<td>{escape(c)}</td>" for c in cells) + "</tr>")
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead>{"".join(rows)}</table></div>'
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    top = "".join(f"<th>{escape(name)}</th>" for name in head)
+    body = "".join(
+        f'<tr class="{"first" if row[0] in ("all", "easy") else "next"}">'
+        + "".join(f"<td>{escape(cell)}</td>" for cell in row)
+        + "</tr>"
+        for row in rows
+    )
+    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead>{body}</table></div>'
 
 
 def _footnote(summary: Summary) -> str:
     lines = [
-        "Intervals are Wilson's, 95 %. Episodes that our infrastructure lost are counted under "
-        "“lost” and left out of every other figure."
+        "Right: percent, with Wilson's 95 % interval. Differences: points on the same tasks, with "
+        "the bootstrap's 95 % interval. Code ran: share of tool calls without an error.",
+        *(lost_lines(summary) or ["No episode was lost to our infrastructure."]),
     ]
     lines += [
         f"{phase}: {rate.share:.1%} within 10 % of the true count"
@@ -134,20 +132,14 @@ def _footnote(summary: Summary) -> str:
 
 
 def _lineage(stages: Sequence[StageRun]) -> str:
-    rows = "".join(
-        "<tr class='first'>"
-        + "".join(
-            f"<td>{escape(text)}</td>"
-            for text in (
-                stage.stage,
-                stage.id,
-                ", ".join(str(value) for value in stage.inputs.values()) or "–",
-                f"{stage.seconds or 0:.0f} s",
-                stage.code_version,
-            )
+    rows = [
+        (
+            stage.stage,
+            stage.id,
+            ", ".join(str(value) for value in stage.inputs.values()) or "-",
+            f"{stage.seconds or 0:.0f} s",
+            stage.code_version,
         )
-        + "</tr>"
         for stage in stages
-    )
-    head = "".join(f"<th>{n}</th>" for n in ("stage", "run", "from", "time", "code"))
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead>{rows}</table></div>'
+    ]
+    return _table(("stage", "run", "from", "time", "code"), rows)

@@ -1,0 +1,1 @@
+"""The stages as plain functions: curate, sft, grpo, evaluate, and what runs them."""

@@ -62,7 +62,7 @@ def load_tasks(store: Store, curation: StageRun) -> list[Task]:
 
 
 class _Recorder:
-    """Stores each step's trajectories; those of steps that are done again take the old ones' place."""
+    """Stores each step's trajectories; a step that is done again replaces the old one."""
 
     def __init__(self, context: StageContext, tasks: Sequence[Task]) -> None:
         self._context = context

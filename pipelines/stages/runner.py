@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -203,7 +203,7 @@ def _is_whole(run: StageRun) -> bool:
 
 
 @contextmanager
-def _only_here(folder: Path) -> Iterator[None]:
+def _only_here(folder: Path) -> Generator[None]:
     """Keep a second process from working in the same stage folder."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as handle:

@@ -77,12 +77,15 @@ def load_demonstrations(store: Store, curation: StageRun) -> list[Demonstration]
 
 def _base_model(context: StageContext, demonstrations: Sequence[Demonstration]) -> str:
     """Give the model to start from; the nano model is built once, from random weights."""
+    from transformers.utils import logging as transformers_logging
+
     from ...policies.nano import NanoConfig, build_nano
 
     if context.preset.sft.base != NANO:
         return context.preset.sft.base
     folder = context.folder / "base"
     if not folder.exists():
+        transformers_logging.disable_progress_bar()  # its bars would tear ours
         fresh = context.folder / "base.new"
         corpus = (m.text for d in demonstrations for m in d.messages)
         build_nano(fresh, corpus, NanoConfig(seed=context.seed), families=taught_families())

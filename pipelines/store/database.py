@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from .images import FULL, StoreError, StoreFullError
+from .schema import Base
 
 HEAD = "0001"
 """The newest migration; `tests/pipelines/test_store.py` checks it against the folder."""
@@ -54,14 +55,14 @@ def upgrade(engine: Engine) -> None:
 
 
 @contextmanager
-def transaction(engine: Engine) -> Iterator[Session]:
+def transaction(engine: Engine) -> Generator[Session]:
     """Give a session whose writes all hold or none do, errors told in our words."""
     with translated_errors(str(engine.url)), Session(engine) as session, session.begin():
         yield session
 
 
 @contextmanager
-def translated_errors(place: str) -> Iterator[None]:
+def translated_errors(place: str) -> Generator[None]:
     """Turn the database's errors into `StoreError`, a full disk into `StoreFullError`."""
     try:
         yield
@@ -98,7 +99,7 @@ def _version(engine: Engine) -> str | None:
 
 
 @contextmanager
-def _only_one(engine: Engine) -> Iterator[None]:
+def _only_one(engine: Engine) -> Generator[None]:
     """Hold a file lock beside an SQLite database; other servers serialise migrations themselves."""
     path = engine.url.database
     if engine.dialect.name != "sqlite" or not path:
@@ -119,4 +120,5 @@ def _run_migrations(engine: Engine) -> None:
     config.set_main_option("path_separator", "os")
     with engine.begin() as connection:
         config.attributes["connection"] = connection
+        config.attributes["metadata"] = Base.metadata
         command.upgrade(config, "head")

@@ -175,10 +175,7 @@ class Store:
         if phase is not None:
             query = query.where(t.phase == phase)
         with transaction(self._engine) as session:
-            return [
-                Episode(*row[:7], Band(row[7]), row[8], Ending(row[9]), *row[10:])
-                for row in session.execute(query)
-            ]
+            return [_read_episode(row) for row in session.execute(query).tuples()]
 
     def trajectories(self, ids: Sequence[int], *, scoring: str = ORIGINAL) -> list[Trajectory]:
         """Give whole trajectories, in the order of ``ids``, with the reward terms of a scoring."""
@@ -272,6 +269,25 @@ def _known(session: Session, stage_run: str, phase: str, step: int) -> set[tuple
         TrajectoryRow.step == step,
     )
     return {(key, sample) for key, sample in session.execute(query)}
+
+
+def _read_episode(row: tuple[Any, ...]) -> Episode:
+    return Episode(
+        id=row[0],
+        phase=row[1],
+        step=row[2],
+        sample=row[3],
+        task_key=row[4],
+        task_id=row[5],
+        family=row[6],
+        difficulty=Band(row[7]),
+        accuracy=row[8],
+        ending=Ending(row[9]),
+        answer=row[10],
+        true_answer=row[11],
+        tool_calls=row[12],
+        tool_successes=row[13],
+    )
 
 
 def _insert(session: Session, heads: list[Row], parts: list[TrajectoryRows]) -> None:

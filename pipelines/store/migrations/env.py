@@ -1,9 +1,9 @@
 """Run by Alembic: applies the migrations on the connection that the store hands over."""
 
 from alembic import context
-from codedance.pipelines.store.schema import Base
 
 connection = context.config.attributes["connection"]
-context.configure(connection=connection, target_metadata=Base.metadata, render_as_batch=True)
+metadata = context.config.attributes["metadata"]
+context.configure(connection=connection, target_metadata=metadata, render_as_batch=True)
 with context.begin_transaction():
     context.run_migrations()
