@@ -54,14 +54,6 @@ def micro_batches(lengths: Sequence[int], *, max_tokens: int) -> list[list[int]]
     return batches
 
 
-def pad_rows(rows: Sequence[Sequence[float]], *, length: int) -> Tensor:
-    """Lay rows side by side, zeros behind the shorter ones, ``(rows, length)`` float32."""
-    out = torch.zeros(len(rows), length)
-    for index, row in enumerate(rows):
-        out[index, : len(row)] = torch.tensor(row, dtype=torch.float32)
-    return out
-
-
 def pad_flags(rows: Sequence[Sequence[bool]], *, length: int) -> Tensor:
     """Lay rows side by side, False behind the shorter ones, ``(rows, length)`` bool."""
     out = torch.zeros(len(rows), length, dtype=torch.bool)

@@ -1,0 +1,49 @@
+import torch
+from codedance.policies.batches import (
+    batch_at,
+    epoch_batches,
+    micro_batches,
+    pad_flags,
+)
+
+
+def test_every_item_is_used_once_an_epoch():
+    batches = epoch_batches(list(range(100, 140)), batch_size=8, seed=0, epoch=0)
+    assert [len(batch) for batch in batches] == [8] * 5
+    assert sorted(i for batch in batches for i in batch) == list(range(40))
+
+
+def test_batches_hold_items_of_like_length():
+    lengths = [10, 200] * 32
+    for batch in epoch_batches(lengths, batch_size=8, seed=1, epoch=0):
+        assert len({lengths[i] for i in batch}) == 1
+
+
+def test_left_over_items_rotate_between_epochs():
+    used = [
+        {i for batch in epoch_batches([1] * 10, batch_size=8, seed=0, epoch=epoch) for i in batch}
+        for epoch in range(6)
+    ]
+    assert all(len(one) == 8 for one in used)
+    assert set().union(*used) == set(range(10))
+
+
+def test_batch_of_a_step_needs_no_other_state():
+    lengths = list(range(20))
+    whole = [batch_at(lengths, batch_size=8, seed=3, step=step) for step in range(6)]
+    assert whole[:2] == epoch_batches(lengths, batch_size=8, seed=3, epoch=0)
+    assert whole[4:] == epoch_batches(lengths, batch_size=8, seed=3, epoch=2)
+
+
+def test_fewer_items_than_a_batch_are_one_batch():
+    assert sorted(batch_at([5, 6, 7], batch_size=8, seed=0, step=4)) == [0, 1, 2]
+
+
+def test_micro_batches_keep_to_the_token_budget():
+    # 7 + 7 over 2 rows of 7 is 14; 4, 4, 3 over 3 rows of 4 is 12; the 20 stands alone.
+    assert micro_batches([4, 7, 20, 3, 7, 4], max_tokens=14) == [[2], [1, 4], [0, 5, 3]]
+
+
+def test_flags_are_padded_with_false():
+    expected = torch.tensor([[True, False, False], [False, True, True]])
+    assert torch.equal(pad_flags([[True], [False, True, True]], length=3), expected)
