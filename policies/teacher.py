@@ -18,13 +18,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..envs.suites.nano import family_of
+from ..envs.suites.nano.canvas import COLOURS
+from ..envs.suites.nano.family import colour_in
 from ..envs.suites.nano.reading import CENTRE
 from ..envs.types import Message, Task
 from .interface import Conversation, Demonstration, Reply, Sampling
 from .oracle import KNOWN, LOOK, SEEN, UNKNOWN, program_for, question_of, read_answer
 
-THUMBNAIL = 16
+THUMBNAIL = 28
 """Side of what the weak policy sees, pixels."""
+NEAR = 100
+"""Summed difference of RGB levels under which a thumbnail's pixel counts as of a colour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,10 @@ def direct_demonstration(task: Task) -> Demonstration:
 
 
 class WeakPolicy:
-    """Answers at a glance, by the nearest thumbnails among known tasks of the same question.
+    """Answers at a glance: what known tasks that look alike on a thumbnail were answered.
+
+    It looks at the colour that the question names, as far as 28 by 28 pixels show it, so it is
+    good where the answer is plain and near chance where it hides in the detail.
 
     Args:
         known: Tasks with their answers; none may be among those that are judged.
@@ -96,12 +103,13 @@ class WeakPolicy:
 
     def __init__(self, known: Iterable[Task], *, neighbours: int = 3) -> None:
         self._neighbours = neighbours
-        pictures: dict[str, list[NDArray[np.float32]]] = defaultdict(list)
+        glances: dict[str, list[NDArray[np.float32]]] = defaultdict(list)
         self._answers: dict[str, list[str]] = defaultdict(list)
         for task in known:
-            pictures[task.question].append(thumbnail(task.images[0]))
-            self._answers[task.question].append(task.answer)
-        self._pictures = {question: np.stack(rows) for question, rows in pictures.items()}
+            kind = _kind(task.question)
+            glances[kind].append(glance(task.images[0], task.question))
+            self._answers[kind].append(task.answer)
+        self._glances = {kind: np.stack(rows) for kind, rows in glances.items()}
 
     @property
     def id(self) -> str:
@@ -115,17 +123,51 @@ class WeakPolicy:
 
     def _answer(self, messages: Sequence[Message], seed: int) -> str:
         question = question_of(messages)
-        rows = self._pictures.get(question)
+        rows = self._glances.get(_kind(question))
         images = [image for message in messages for image in message.images]
         if rows is None or not images:
             return UNKNOWN
-        distance = ((rows - thumbnail(images[0])) ** 2).sum(1)
+        distance = ((rows - glance(images[0], question)) ** 2).sum(1)
         nearest = np.argsort(distance, kind="stable")[: self._neighbours]
         chosen = int(random.Random(seed).choice(nearest.tolist()))
-        return SEEN.format(answer=self._answers[question][chosen])
+        return SEEN.format(answer=self._answers[_kind(question)][chosen])
 
 
-def thumbnail(image: Image.Image) -> NDArray[np.float32]:
-    """Give what the weak policy sees of a picture, ``(side * side * 3,)``, 0 to 1."""
+def _kind(question: str) -> str:
+    """Tell which questions are alike: those of one family, else those of the same words."""
+    family = family_of(question)
+    return question if family is None else family.name
+
+
+def glance(image: Image.Image, question: str) -> NDArray[np.float32]:
+    """Give what the weak policy sees of a picture, ``(152,)``.
+
+    The thumbnail's brightness where the named colour stands, 12 by 12; the shares of the palette's
+    colours; width, height and share of the named colour.
+    """
     small = image.convert("RGB").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
-    return np.asarray(small, dtype=np.float32).reshape(-1) / 255.0
+    pixels = np.asarray(small, dtype=np.float32)
+    palette = np.array(list(COLOURS.values()), dtype=np.float32)
+    apart = np.abs(pixels[:, :, None] - palette).sum(3)
+    owner = np.where(apart.min(2) < NEAR, apart.argmin(2), len(palette))
+    shares = np.bincount(owner.reshape(-1), minlength=len(palette) + 1)[:-1] / owner.size
+    box, extent = (0, 0, THUMBNAIL, THUMBNAIL), np.zeros(3)
+    named = _named_colour(question)
+    if named is not None:
+        shares = np.sort(shares)[::-1]
+        mask = np.abs(pixels - np.array(named)).sum(2) < NEAR
+        if mask.any():
+            rows, columns = np.nonzero(mask)
+            box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+            sides = ((box[2] - box[0]) / THUMBNAIL, (box[3] - box[1]) / THUMBNAIL)
+            extent = np.array([*sides, mask.mean()])
+    part = small.convert("L").crop(box).resize((12, 12), Image.Resampling.BILINEAR)
+    brightness = np.asarray(part, dtype=np.float32).reshape(-1) / 255.0
+    return np.concatenate([brightness - brightness.mean(), 12 * shares, 12 * extent])
+
+
+def _named_colour(question: str) -> tuple[int, int, int] | None:
+    try:
+        return colour_in(question)
+    except ValueError:
+        return None
