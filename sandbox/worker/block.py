@@ -36,6 +36,7 @@ class Stopwatch:
         self._wall = wall_seconds
         self._cpu = cpu_seconds
         self._is_running = False
+        self.verdict: str | None = None  # what limit was passed, once one was
 
     def start(self) -> None:
         """Undo what earlier code did to the signals and begin to count."""
@@ -53,18 +54,30 @@ class Stopwatch:
             signal.setitimer(timer, 0.0)
 
     def _on_wall(self, *_: int | FrameType | None) -> None:
-        if self._is_running:
-            raise TimeLimitReached(f"the block ran longer than {self._wall:g} s")
+        self._strike(f"the block ran longer than {self._wall:g} s")
 
     def _on_cpu(self, *_: int | FrameType | None) -> None:
+        self._strike(f"the block used more than {self._cpu:g} s of processor time")
+
+    def _strike(self, verdict: str) -> None:
         if self._is_running:
-            raise TimeLimitReached(f"the block used more than {self._cpu:g} s of processor time")
+            self.verdict = verdict
+            raise TimeLimitReached(verdict)
 
 
 def run_block(
     code: str, filename: str, namespace: dict[str, Any], gallery: Gallery, watch: Stopwatch
 ) -> Verdict:
     """Run ``code`` in ``namespace``; never raises for anything that the code does."""
+    verdict = _run(code, filename, namespace, gallery, watch)
+    if watch.verdict is None or verdict.outcome == "timeout":
+        return verdict
+    return Verdict("timeout", f"TimeoutError: {watch.verdict}")  # it had swallowed the time-out
+
+
+def _run(
+    code: str, filename: str, namespace: dict[str, Any], gallery: Gallery, watch: Stopwatch
+) -> Verdict:
     try:
         try:
             watch.start()

@@ -93,10 +93,11 @@ class ConfinedWalls(Walls):
         super().seal()
         self._data_bytes = data_bytes_in_use()
         if os.geteuid() == 0:
-            _become_nobody()
-            closed = [path for path in self._config["paths"] if not os.access(path, os.R_OK)]
-            if closed:
-                self.description += f" (later imports fail: nobody may not read {closed[0]})"
+            if _can_nobody_read(self._config["paths"]):
+                _become_nobody()
+            else:
+                kernel.drop_capabilities()
+                self.description += "; root without capabilities, as only root may read Python"
             kernel.die_with_parent(signal.SIGKILL)  # a change of user clears it
         kernel.set_no_new_privileges()
         seccomp.install(seccomp.zygote_program())
@@ -260,6 +261,15 @@ def _go_on_as_first_process() -> None:
     os.closerange(0, 4096)
     os.waitpid(pid, 0)
     os._exit(0)
+
+
+def _can_nobody_read(paths: Iterable[str]) -> bool:
+    """Whether later imports would still work as nobody (not from a closed home, say)."""
+    pid = os.fork()
+    if pid == 0:
+        _become_nobody()
+        os._exit(0 if all(os.access(path, os.R_OK) for path in paths) else 1)
+    return os.waitpid(pid, 0)[1] == 0
 
 
 def _become_nobody() -> None:

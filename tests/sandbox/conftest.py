@@ -20,7 +20,7 @@ def open_walls(walls, limits=SMALL, libraries=DEFAULT_LIBRARIES):
     try:
         return LocalSandbox(plan, floor="none")
     except SandboxError as error:
-        pytest.skip(f"this machine has no {walls} walls: {error}")
+        pytest.skip(f"{error}: this machine cannot raise {walls} walls")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,123 @@
+"""Time-outs: fair to the block, deadly to whatever tries to outlive them."""
+
+import threading
+import time
+
+import pytest
+from codedance.sandbox import Limits, Outcome
+
+from .conftest import open_walls
+
+HASTY = Limits(wall_seconds=0.4, cpu_seconds=0.4, memory_mb=256)
+
+
+@pytest.fixture(scope="module")
+def hasty():
+    with open_walls("full", HASTY, libraries=()) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="module")
+def hasty_confined():
+    with open_walls("confined", HASTY, libraries=()) as sandbox:
+        yield sandbox
+
+
+def test_a_loop_meets_the_soft_time_out_with_its_line_and_its_output(hasty):
+    with hasty.session() as session:
+        execution = session.run("print('so far')\nx = 0\nwhile True: x += 1")
+    assert execution.outcome is Outcome.TIMEOUT
+    assert execution.error in (
+        "TimeoutError: the block ran longer than 0.4 s, line 3",
+        "TimeoutError: the block used more than 0.4 s of processor time, line 3",
+    )
+    assert execution.stdout == "so far\n"
+    assert 0.3 < execution.wall_seconds < 1.3
+
+
+def test_sleeping_counts_as_wall_time(hasty):
+    with hasty.session() as session:
+        execution = session.run("import time\ntime.sleep(60)")
+    assert execution.error == "TimeoutError: the block ran longer than 0.4 s, line 2"
+    assert execution.cpu_seconds < 0.3
+
+
+OUTLIVERS = {
+    "59 except Exception": "while True:\n    try: x = 1\n    except Exception: pass",
+    "59 except BaseException": "while True:\n    try:\n        while True: x = 1\n"
+    "    except BaseException: pass",
+    "59 finally": "def f():\n    try:\n        while True: pass\n    finally: f()\nf()",
+    "60 masked signals": "import signal as s\ns.pthread_sigmask(s.SIG_BLOCK, range(1, 65))\n"
+    "while True: pass",
+    "60 ignored signals": "import signal as s\ns.signal(s.SIGALRM, s.SIG_IGN)\n"
+    "s.signal(s.SIGPROF, s.SIG_IGN)\nwhile True: pass",
+    "60 cancelled timers": "import signal as s\ns.setitimer(s.ITIMER_REAL, 0)\n"
+    "s.setitimer(s.ITIMER_PROF, 0)\nwhile True: pass",
+    "61 a loop in C": "import re\nre.match('(a+)+b', 'a' * 64)",
+    "61 a long sum": "sum(range(10**12))",
+    "62 a deadlock": "import threading\nlock = threading.Lock()\nlock.acquire()\nlock.acquire()",
+    "own 16 a repr": "class R:\n    def __repr__(self):\n        while True: pass\nR()",
+    "own 17 an error whose text never ends": "class E(Exception):\n    def __str__(self):\n"
+    "        while True: pass\nraise E",
+    "own 18 a destructor": "class D:\n    def __del__(self):\n        while True: pass\nD(); None",
+}
+
+
+@pytest.mark.parametrize("code", OUTLIVERS.values(), ids=OUTLIVERS)
+def test_nothing_outlives_its_time(hasty, code):
+    _expect_timeout(hasty, code)
+
+
+@pytest.mark.parametrize("name", ["59 except BaseException", "60 masked signals", "61 a long sum"])
+def test_nothing_outlives_its_time_without_namespaces(hasty_confined, name):
+    _expect_timeout(hasty_confined, OUTLIVERS[name])
+
+
+def _expect_timeout(sandbox, code):
+    with sandbox.session() as session:
+        session.run("kept = 'kept'")
+        started = time.monotonic()
+        execution = session.run(code)
+        assert execution.outcome is Outcome.TIMEOUT, execution
+        assert time.monotonic() - started < 4.0
+        assert session.run("kept").stdout == "'kept'\n"
+
+
+def test_threads_share_the_blocks_processor_time():
+    """Four spinning threads use the time up faster than the wall clock does."""
+    limits = Limits(wall_seconds=30.0, cpu_seconds=0.4, memory_mb=256)
+    code = "import threading\ndef spin():\n    while True: pass\n"
+    code += "for _ in range(4): threading.Thread(target=spin, daemon=True).start()\nspin()"
+    with open_walls("full", limits, libraries=()) as sandbox, sandbox.session() as session:
+        execution = session.run(code)
+    assert execution.outcome is Outcome.TIMEOUT
+    assert "processor time" in execution.error
+    assert execution.wall_seconds < 15.0
+
+
+def test_a_thread_left_running_cannot_use_the_processor_after_its_block():
+    limits = Limits(wall_seconds=5.0, memory_mb=256)
+    code = "import threading, time\ndef spin():\n    while True: pass\n"
+    code += "threading.Thread(target=spin, daemon=True).start()\nprint(time.process_time())"
+    with open_walls("full", limits, libraries=()) as sandbox, sandbox.session() as session:
+        assert session.run(code).is_ok
+        used = float(session.run("print(time.process_time())").stdout)
+        time.sleep(0.5)
+        assert float(session.run("print(time.process_time())").stdout) - used < 0.4
+
+
+def test_a_slow_session_does_not_delay_its_neighbour(hasty):
+    verdicts = []
+
+    def dawdle():
+        with hasty.session() as session:
+            verdicts.append(session.run("import time; time.sleep(60)"))
+
+    slow = threading.Thread(target=dawdle)
+    slow.start()
+    with hasty.session() as session:
+        quick = session.run("print(1)")
+    slow.join()
+    assert quick.is_ok
+    assert quick.wall_seconds < 0.3
+    assert verdicts[0].outcome is Outcome.TIMEOUT

@@ -1,0 +1,212 @@
+"""What model code must not reach: files, processes, network, kernel; each with a verdict."""
+
+import os
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from codedance.sandbox import Outcome
+
+from .attempts import FILES, NETWORK, ONLY_X86, PROCESSES, SYSTEM_CALLS
+
+PRELUDE = """
+import ctypes, errno, os
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype = ctypes.c_long
+def call(number, *arguments):
+    passed = [ctypes.c_long(a) if isinstance(a, int) else a for a in arguments]
+    if libc.syscall(ctypes.c_long(number), *passed) >= 0:
+        return "ALLOWED"
+    return errno.errorcode[ctypes.get_errno()]
+"""
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory):
+    """What there is to find on the host: a file to read, a port to reach, a process to signal."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "canary").write_text("the answer")
+    os.chmod(home / "canary", 0o666)  # the walls must hold it, not its mode
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        names = f"HOME = {str(home)!r}\nCANARY_FILE = {str(home / 'canary')!r}\n"
+        yield names + f"PORT = {port}\nHOST_PID = {os.getpid()}\n"
+
+
+@pytest.mark.parametrize(
+    "attempt", [*FILES, *PROCESSES, *NETWORK], ids=lambda attempt: attempt.name
+)
+def test_an_attempt_is_refused_and_hurts_no_one(walled, host, attempt):
+    with walled.session() as sibling, walled.session() as session:
+        sibling.run("x = 41")
+        assert session.run(host).is_ok
+        execution = session.run(attempt.code)
+        assert execution.outcome is Outcome.ERROR, execution
+        assert execution.error.startswith(attempt.refusals), execution.error
+        assert session.run("print(PORT > 0)").stdout == "True\n"
+        assert sibling.run("x + 1").stdout == "42\n"
+    with walled.session() as fresh:
+        assert fresh.run("print('sound')").stdout == "sound\n"
+
+
+@ONLY_X86
+def test_dangerous_system_calls_are_refused(walled):
+    with walled.session() as session:
+        session.run(PRELUDE)
+        numbers = list(SYSTEM_CALLS.values())
+        verdicts = session.run(f"print(*[call(n, 0, 0, 0, 0, 0) for n in {numbers}])").stdout
+    assert dict(zip(SYSTEM_CALLS, verdicts.split(), strict=True)) == dict.fromkeys(
+        SYSTEM_CALLS, "EPERM"
+    )
+
+
+@ONLY_X86
+def test_the_positive_control_of_the_refusals_is_that_harmless_calls_work(walled):
+    with walled.session() as session:
+        session.run(PRELUDE)
+        assert session.run("print(call(39), call(102))").stdout == "ALLOWED ALLOWED\n"
+
+
+@ONLY_X86
+@pytest.mark.parametrize(
+    ("name", "expression", "answer"),
+    [
+        ("20 clone without a thread", "call(56, 17, 0, 0, 0, 0)", ("EPERM", "EAGAIN")),
+        ("20 clone3", "call(435, 0, 0)", ("ENOSYS",)),
+        ("20 a new user namespace by clone", "call(56, 0x10000000 | 17, 0)", ("EPERM", "EAGAIN")),
+        ("42 no more no_new_privs", "call(157, 38, 0, 0, 0, 0)", ("EPERM",)),
+        ("42 prctl seccomp", "call(157, 22, 0, 0, 0, 0)", ("EPERM",)),
+        ("42 prctl dumpable", "call(157, 4, 1, 0, 0, 0)", ("EPERM",)),
+        ("42 undo dying with the zygote", "call(157, 1, 0, 0, 0, 0)", ("EPERM",)),
+        ("44 TIOCSTI", "call(16, 0, 0x5412, 0)", ("EPERM",)),
+        ("46 limits of another process", "call(302, 2, 7, 0, 0)", ("EPERM",)),
+        ("49 shared memory past the limit", "call(9, 0, 4096, 3, 0x21, -1, 0)", ("ENOMEM",)),
+        ("49 a growing stack", "call(9, 0, 4096, 3, 0x122, -1, 0)", ("ENOMEM",)),
+    ],
+)
+def test_calls_are_judged_by_their_arguments(walled, name, expression, answer):
+    with walled.session() as session:
+        session.run(PRELUDE)
+        assert session.run(f"print({expression})").stdout.strip() in answer, name
+
+
+@ONLY_X86
+def test_the_x32_abi_kills_the_session_only(walled):
+    with walled.session() as session:
+        session.run(PRELUDE)
+        assert session.run("call(0x40000000 | 39)").outcome is Outcome.KILLED
+        assert session.run("print(1)").stdout == "1\n"
+
+
+def test_limits_cannot_be_raised(walled):
+    code = "import resource as r\nfor kind in (r.RLIMIT_DATA, r.RLIMIT_NOFILE, r.RLIMIT_AS):\n"
+    code += "    try: r.setrlimit(kind, (-1, -1)); print('RAISED')\n"
+    code += "    except (ValueError, OSError): print('held')"
+    with walled.session() as session:
+        assert session.run(code).stdout == "held\nheld\nheld\n"
+
+
+def test_nobody_is_root_and_no_right_is_left(full):
+    with full.session() as session:
+        session.run(PRELUDE)
+        assert (
+            session.run("print(os.getuid(), os.geteuid(), os.getpid())").stdout == "65534 65534 1\n"
+        )
+        execution = session.run("open('f', 'w').close(); os.chown('f', 0, 0)")
+        assert execution.error.startswith("PermissionError")
+
+
+def test_the_root_holds_python_and_nothing_of_the_users(full):
+    with full.session() as session:
+        seen = session.run("import os; print(*sorted(os.listdir('/dev')))").stdout
+        assert seen == "null random urandom\n"
+        assert session.run(
+            "print(os.path.exists('/etc/passwd'), os.path.exists('/bin'))"
+        ).stdout == ("False False\n")
+        assert session.run("print(os.uname().nodename)").stdout == "sandbox\n"
+
+
+def test_signals_to_everyone_reach_no_one(full):
+    """18 and 19: in its own pid namespace a session is alone; elsewhere this is never tried."""
+    with full.session() as sibling, full.session() as session:
+        sibling.run("x = 41")
+        code = "import os\nfor pid in [-1, *range(2, 400)]:\n    try: os.kill(pid, 9)\n"
+        code += (
+            "    except ProcessLookupError: pass\n    else: print('REACHED', pid)\nprint('alone')"
+        )
+        assert session.run(code).stdout == "alone\n"
+        assert sibling.run("x + 1").stdout == "42\n"
+
+
+def test_a_session_that_stops_itself_is_killed_in_time(full):
+    """24: a process 1 cannot stop itself; the block goes on."""
+    with full.session() as session:
+        execution = session.run("import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)\nprint(1)")
+        assert execution.stdout == "1\n"
+
+
+def test_sessions_do_not_see_each_others_files(walled):
+    with walled.session() as one, walled.session() as other:
+        folder = one.run(
+            "import os\nopen('mine', 'w').write('x')\nprint(os.getcwd())"
+        ).stdout.strip()
+        assert one.run("print(open('mine').read())").stdout == "x\n"
+        assert other.run(f"open({folder + '/mine'!r}).read()").outcome is Outcome.ERROR
+
+
+def test_a_session_holds_no_descriptor_but_its_own(walled):
+    """35, 36: neither the control socket nor a sibling's; three are /dev/null."""
+    code = (
+        "import os\nopened = []\nfor fd in range(200):\n    try: os.fstat(fd); opened.append(fd)\n"
+    )
+    code += "    except OSError: pass\nprint(len(opened))"
+    with walled.session() as sibling, walled.session() as session:
+        sibling.run("1")
+        assert session.run(code).stdout == "4\n"
+
+
+def test_secrets_of_the_trainer_are_not_there(walled, monkeypatch):
+    """26 to 29: environment, C environ, argv, every object that the collector knows."""
+    secret = f"canary-{time.time_ns()}"
+    monkeypatch.setenv("API_KEY", secret)
+    half, rest = secret[:9], secret[9:]
+    code = f"""
+import ctypes, gc, os, sys
+needle = {half!r} + {rest!r}
+found = []
+environ = ctypes.POINTER(ctypes.c_char_p).in_dll(ctypes.CDLL(None), "environ")
+index = 0
+while environ[index]:
+    found += [environ[index]] if needle.encode() in environ[index] else []
+    index += 1
+found += [v for v in os.environ.values() if needle in v]
+found += [v for v in sys.argv + sys.orig_argv if needle in v]
+mine = {{id(needle)}}
+for holder in gc.get_objects():
+    for thing in gc.get_referents(holder):
+        if type(thing) is str and id(thing) not in mine and needle in thing:
+            found.append(thing)
+print(len(found), sys.argv, sys.orig_argv)
+"""
+    with walled.session() as session:
+        assert session.run(code).stdout == "0 [''] ['']\n"
+
+
+def test_the_zygote_was_started_with_harmless_words_only(full):
+    """30: it is executed, so its memory never held the trainer's; seen from outside."""
+    environment = Path(f"/proc/{full.process_id}/environ").read_bytes()
+    names = {entry.partition(b"=")[0] for entry in environment.split(b"\0") if entry}
+    assert names <= {
+        b"PATH",
+        b"HOME",
+        b"LANG",
+        b"TZ",
+        b"PYTHONHASHSEED",
+        b"MPLBACKEND",
+        b"MALLOC_ARENA_MAX",
+        b"OMP_NUM_THREADS",
+        b"OPENBLAS_NUM_THREADS",
+        b"MKL_NUM_THREADS",
+        b"OPENCV_OPENCL_RUNTIME",
+    }
