@@ -45,6 +45,16 @@ class VisionLanguagePolicy:
         """The name of model and weights."""
         return self._id
 
+    @property
+    def system_prompt(self) -> str | None:
+        """What it is told first: None for the interface's own, empty for no system message."""
+        return self.notes.system_prompt
+
+    @property
+    def max_pixels(self) -> int | None:
+        """The largest picture it was taught on; None for the environment's own limit."""
+        return self.notes.max_pixels
+
     def reply(self, conversations: Sequence[Conversation], *, sampling: Sampling) -> list[Reply]:
         """Write the next turn of each conversation and append its ids to `Conversation.tokens`."""
         was_training = self.model.model.training

@@ -1,11 +1,13 @@
 """Fixtures of this room: one tiny model folder a session."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from codedance.policies.model_folder import load_token_model
 from codedance.policies.token_model import TokenModel
+from codedance.sandbox import Sandbox, open_sandbox
 
 from .tiny import build_tiny
 
@@ -21,3 +23,9 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_model(tiny_folder: Path) -> TokenModel:
     """Loaded anew for each test: some change the weights."""
     return load_token_model(tiny_folder, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Iterator[Sandbox]:
+    with open_sandbox("local") as opened:
+        yield opened

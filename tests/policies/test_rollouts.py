@@ -1,0 +1,141 @@
+import pytest
+from codedance.envs.episode import Episode
+from codedance.envs.types import Ending, Trajectory
+from codedance.policies import rollout
+from codedance.policies.interface import Conversation, Reply, Sampling
+from codedance.policies.model_folder import ModelNotes
+from codedance.policies.partial_replies import PartialRepliesError
+from codedance.policies.rollouts import finish_episode
+from codedance.policies.token_model import TokenModel
+from codedance.policies.vlm import VisionLanguagePolicy
+from codedance.sandbox import Sandbox
+
+from .players import AbsentSandbox, PlannedPolicy, code, task
+
+
+def look_then_answer(one: Conversation) -> str:
+    if one.turn == 0:
+        return code("print(2 + 3)")
+    return f"<answer>{one.messages[-1].text.split()[1]}</answer>"
+
+
+def test_code_runs_and_its_output_is_read(sandbox: Sandbox):
+    (found,) = rollout(PlannedPolicy(look_then_answer), [task()], sandbox=sandbox)
+    assert [turn.action.kind for turn in found.turns] == ["code", "answer"]
+    assert (found.ending, found.answer, found.accuracy) == (Ending.ANSWERED, "5", 1.0)
+
+
+def test_all_samples_of_a_task_stand_together_each_with_its_own_seed(sandbox: Sandbox):
+    policy = PlannedPolicy(lambda one: f"<answer>{one.seed % 7}</answer>")
+    found = rollout(policy, [task(0), task(1)], samples=3, sandbox=sandbox)
+    assert [one.task_id for one in found] == ["toy/0"] * 3 + ["toy/1"] * 3
+    assert len({one.seed for one in found}) == 6
+
+
+def test_seed_depends_on_the_task_and_not_on_its_place(sandbox: Sandbox):
+    policy = PlannedPolicy(lambda _: "<answer>1</answer>")
+    first = rollout(policy, [task(0), task(1)], sandbox=sandbox, seed=3)
+    alone = rollout(policy, [task(1)], sandbox=sandbox, seed=3)
+    other = rollout(policy, [task(1)], sandbox=sandbox, seed=4)
+    assert first[1].seed == alone[0].seed != other[0].seed
+
+
+def test_batches_keep_to_their_size(sandbox: Sandbox):
+    policy = PlannedPolicy(lambda _: "<answer>1</answer>")
+    rollout(policy, [task(i) for i in range(5)], sandbox=sandbox, batch_size=2)
+    assert policy.batches == [2, 2, 1]
+
+
+def test_every_trajectory_is_told_as_its_batch_ends(sandbox: Sandbox):
+    told: list[Trajectory] = []
+    policy = PlannedPolicy(lambda _: "<answer>1</answer>")
+    found = rollout(policy, [task(0), task(1)], sandbox=sandbox, on_trajectory=told.append)
+    assert told == found
+
+
+def test_model_that_is_away_loses_the_episode_to_infrastructure(sandbox: Sandbox):
+    policy = PlannedPolicy(lambda one: code("1") if one.turn == 0 else None)
+    (found,) = rollout(policy, [task()], sandbox=sandbox)
+    assert (found.ending, found.accuracy, len(found.turns)) == (Ending.INFRASTRUCTURE, None, 1)
+
+
+def test_only_the_conversations_without_a_reply_are_lost(sandbox: Sandbox):
+    class HalfAway(PlannedPolicy):
+        def reply(self, conversations, *, sampling):
+            replies = [Reply("<answer>5</answer>"), None]
+            raise PartialRepliesError("half", replies[: len(conversations)])
+
+    found = rollout(HalfAway(lambda _: ""), [task(0), task(1)], sandbox=sandbox)
+    assert [one.ending for one in found] == [Ending.ANSWERED, Ending.INFRASTRUCTURE]
+
+
+def test_error_in_a_policys_own_code_is_not_taken_for_infrastructure(sandbox: Sandbox):
+    def broken(_: Conversation) -> str:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        rollout(PlannedPolicy(broken), [task()], sandbox=sandbox)
+
+
+def test_sandbox_that_is_away_loses_the_episode_to_infrastructure():
+    (found,) = rollout(PlannedPolicy(lambda _: code("1")), [task()], sandbox=AbsentSandbox())
+    assert (found.ending, found.accuracy) == (Ending.INFRASTRUCTURE, None)
+
+
+def test_turn_limit_ends_an_episode_that_never_answers(sandbox: Sandbox):
+    policy = PlannedPolicy(lambda _: code("print(1)"))
+    (found,) = rollout(policy, [task()], sandbox=sandbox, max_turns=3)
+    assert found.ending is Ending.TURN_LIMIT
+    assert [turn.is_tool_turn for turn in found.turns] == [True, True, False]
+
+
+def test_policys_own_system_prompt_is_kept_to(sandbox: Sandbox):
+    policy = PlannedPolicy(lambda _: "<answer>1</answer>")
+    assert rollout(policy, [task()], sandbox=sandbox)[0].opening[0].role == "user"
+    policy.system_prompt = "Be brief."
+    assert rollout(policy, [task()], sandbox=sandbox)[0].opening[0].text == "Be brief."
+
+
+def test_models_tokens_and_largest_picture_are_kept_to(tiny_model: TokenModel, sandbox: Sandbox):
+    notes = ModelNotes(system_prompt="", max_pixels=28 * 28)
+    policy = VisionLanguagePolicy(tiny_model, policy_id="tiny", notes=notes)
+    found = rollout(
+        policy, [task(0), task(1)], samples=2, sandbox=sandbox, sampling=Sampling(max_new_tokens=8)
+    )
+    for one in found:
+        assert one.opening[0].images[0].size == (28, 28)
+        assert one.tokens is not None
+        assert sum(one.tokens.mask) <= 8
+        assert one.ending in {Ending.TOKEN_LIMIT, Ending.MALFORMED}
+
+
+def test_batch_size_changes_no_trajectory(tiny_model: TokenModel, sandbox: Sandbox):
+    policy = VisionLanguagePolicy(tiny_model, policy_id="tiny", notes=ModelNotes(""))
+    ids = [
+        [
+            one.tokens.ids if one.tokens else ()
+            for one in rollout(
+                policy,
+                [task(0), task(1)],
+                samples=3,
+                sandbox=sandbox,
+                batch_size=size,
+                sampling=Sampling(max_new_tokens=8),
+            )
+        ]
+        for size in (6, 1)
+    ]
+    assert ids[0] == ids[1]
+
+
+def test_one_episode_can_be_finished_from_where_it_stands(sandbox: Sandbox):
+    with Episode(task(), sandbox, system_prompt="") as episode:
+        episode.step(code("print(2 + 3)"))
+        found = finish_episode(PlannedPolicy(look_then_answer), episode)
+    assert (len(found.turns), found.answer) == (2, "5")
+
+
+@pytest.mark.parametrize("options", [{"samples": 0}, {"batch_size": 0}])
+def test_nothing_to_do_is_refused(sandbox: Sandbox, options: dict[str, int]):
+    with pytest.raises(ValueError, match="at least 1"):
+        rollout(PlannedPolicy(look_then_answer), [task()], sandbox=sandbox, **options)
