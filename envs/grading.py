@@ -130,7 +130,7 @@ def truth_of(text: str) -> bool | None:
     >>> truth_of("No, that is not true."), truth_of("maybe")
     (False, None)
     """
-    plain = _DENIED.sub("false", _plain(text))
+    plain = _DENIED.sub(" false", _plain(text))
     words = re.findall(r"[a-z]+", plain)
     if len(words) == 1 and words[0] in _LETTER_VERDICTS:
         return _LETTER_VERDICTS[words[0]]

@@ -7,6 +7,7 @@ it. A forked process (`AsyncVectorEnv`) opens its own and leaves its parent's al
 from __future__ import annotations
 
 import atexit
+import difflib
 import os
 import threading
 from collections.abc import Sequence
@@ -16,6 +17,9 @@ from typing import Self
 from PIL import Image
 
 from ..sandbox import Limits, Sandbox, Session, SessionState, open_sandbox
+
+BACKENDS = ("local", "docker", "ray", "unsafe-subprocess")
+"""Names that `open_sandbox` may know; whether one runs here shows when it is opened."""
 
 _Key = tuple[str, Limits]
 
@@ -30,9 +34,16 @@ class SharedSandbox:
     Args:
         backend: As for `open_sandbox`.
         limits: Of every session.
+
+    Raises:
+        ValueError: There is no such backend.
     """
 
     def __init__(self, backend: str = "local", limits: Limits | None = None) -> None:
+        if backend not in BACKENDS:
+            near = difflib.get_close_matches(backend, BACKENDS, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise ValueError(f"unknown backend {backend!r}{hint}: one of {', '.join(BACKENDS)}")
         self._key: _Key = (backend, limits or Limits())
         self._process_id = 0
 

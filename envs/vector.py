@@ -170,7 +170,7 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
 
     def _observations(self) -> Batch:
         observations = [member[0] for member in self._members]
-        return {key: tuple(one[key] for one in observations) for key in ("text", "images")}
+        return {key: tuple(one[key] for one in observations) for key in ("images", "text")}
 
     def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
         if seed is None:

@@ -64,7 +64,7 @@ def _with_own_families(suite: Suite, split: Split) -> Suite:
 
 def _data_set(name: str) -> Path | None:
     folder = os.environ.get(DATA_VARIABLE)
-    if not folder or not name or Path(name).name != name:
+    if not folder or name in ("", "..") or Path(name).name != name:
         return None
     path = Path(folder) / name / "data.jsonl"
     return path if path.is_file() else None

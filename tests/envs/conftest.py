@@ -1,6 +1,8 @@
+"""Fixtures of this room: an open sandbox without walls, and a toy task."""
+
 import pytest
-from codedance.envs.types import AnswerKind, Task
-from in_process_sandbox import InProcessSandbox, noise
+
+from .toys import InProcessSandbox, make_task
 
 
 @pytest.fixture
@@ -12,17 +14,3 @@ def sandbox():
 @pytest.fixture
 def task():
     return make_task()
-
-
-def make_task(**changes):
-    fields = {
-        "id": "toy/counting/train/0",
-        "suite": "toy",
-        "family": "counting",
-        "split": "train",
-        "question": "How many dots are there?",
-        "images": (noise(),),
-        "answer": "5",
-        "answer_kind": AnswerKind.INTEGER,
-    }
-    return Task(**(fields | changes))

@@ -1,7 +1,8 @@
-"""A sandbox without walls for harmless code: the whole Protocol in this process, so tests are fast.
+"""What these tests play with: a toy task, turns and trajectories by hand, a sandbox without walls.
 
-Blocks run by `exec` in a namespace of their own session; a block that fails is rolled back by
-running the earlier ones again, as the real one does.
+The sandbox is for harmless code only, in this process, so that tests are fast. Blocks run by `exec`
+in a namespace of their own session; a block that fails is rolled back by running the earlier ones
+again, as the real one does.
 """
 
 import contextlib
@@ -11,6 +12,14 @@ import random
 import threading
 
 import numpy as np
+from codedance.envs.types import (
+    Action,
+    AnswerKind,
+    Ending,
+    Task,
+    Trajectory,
+    Turn,
+)
 from codedance.sandbox import Execution, Outcome, SandboxError, SessionState
 from PIL import Image
 
@@ -76,7 +85,7 @@ class InProcessSession:
             compiled = compile(code, "block", "exec")
             with self._sandbox.stdout_lock, contextlib.redirect_stdout(stdout):
                 exec(compiled, self._namespace)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever a block raises
             message = f"{type(error).__name__}: {error}"
             return Execution(Outcome.ERROR, stdout=stdout.getvalue(), error=message)
         images = tuple(image.convert("RGB") for image in self._shown)
@@ -115,6 +124,9 @@ class InProcessSandbox:
     def __exit__(self, *_):
         self.close()
 
+    def __deepcopy__(self, memo):
+        return self  # a specification with this sandbox in it names the same one
+
     def _open(self, session):
         if self.is_down:
             raise SandboxError("the sandbox is down")
@@ -126,3 +138,72 @@ class InProcessSandbox:
 def noise(width=24, height=16, seed=0):
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
+
+
+def make_task(**changes):
+    fields = {
+        "id": "toy/counting/train/0",
+        "suite": "toy",
+        "family": "counting",
+        "split": "train",
+        "question": "How many dots are there?",
+        "images": (noise(),),
+        "answer": "5",
+        "answer_kind": AnswerKind.INTEGER,
+    }
+    return Task(**(fields | changes))
+
+
+class ToySuite:
+    """Ten tasks of one question whose pictures and answers differ."""
+
+    name = "toy"
+    split = "train"
+    families = ("counting",)
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, index):
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return make_task(
+            id=f"toy/counting/train/{index}", images=(noise(seed=index),), answer=str(index)
+        )
+
+    def task(self, task_id):
+        if not task_id.startswith("toy/counting/train/"):
+            raise KeyError(f"no task {task_id!r}")
+        return self[int(task_id.rsplit("/", 1)[1])]
+
+
+def call(output="", *, outcome=Outcome.OK, evidence=None, images=(), error=None):
+    """Give a tool turn by hand."""
+    if outcome is not Outcome.OK:
+        error = error or "ValueError: no"
+    execution = Execution(outcome, stdout=output, images=images, error=error)
+    return Turn("…", Action("code", "…"), execution, has_evidence=evidence)
+
+
+def failed(outcome=Outcome.ERROR):
+    return call(outcome=outcome)
+
+
+def answered(content="5", fault=None):
+    return Turn("…", Action("answer", content, fault))
+
+
+def trajectory(*turns, accuracy=1.0, ending=Ending.ANSWERED, **changes):
+    """Give a trajectory by hand; an answer is added at the end where it ends with one."""
+    if ending is Ending.ANSWERED and not (turns and turns[-1].action.kind == "answer"):
+        turns = (*turns, answered())
+    fields = {
+        "task_id": "toy/counting/train/0",
+        "policy_id": "by hand",
+        "seed": 0,
+        "opening": (),
+        "turns": turns,
+        "ending": ending,
+        "accuracy": accuracy,
+    }
+    return Trajectory(**(fields | changes))

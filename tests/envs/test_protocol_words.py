@@ -1,0 +1,66 @@
+import pytest
+from codedance.envs.parsing import INTERFACES, parse_action
+from codedance.envs.protocol import LAST_TURN, question_message, system_prompt, tool_reply
+from codedance.sandbox import Execution, Outcome
+from PIL import Image
+
+from .toys import noise
+
+
+def reply(execution, turns_left=3):
+    return tool_reply(execution, turns_left=turns_left)
+
+
+def test_what_was_printed_stands_alone():
+    assert reply(Execution(Outcome.OK, stdout="5\n")).parts == (
+        "<tool_response>\n5\n</tool_response>",
+    )
+
+
+def test_nothing_printed_is_said():
+    assert reply(Execution(Outcome.OK)).text == "<tool_response>\n(no output)\n</tool_response>"
+
+
+def test_output_warnings_and_error_come_in_this_order():
+    execution = Execution(Outcome.ERROR, stdout="a\n", stderr="w\n", error="NameError: x, line 3")
+    assert reply(execution).text == (
+        "<tool_response>\na\nstderr: w\nNameError: x, line 3\n</tool_response>"
+    )
+
+
+def test_each_picture_follows_its_caption():
+    parts = reply(Execution(Outcome.OK, stdout="a\n", images=(noise(40, 30), noise(50, 60)))).parts
+    assert parts[0] == "<tool_response>\na\npicture 1, 40 x 30:"
+    assert parts[2] == "picture 2, 50 x 60:"
+    assert [parts[1].size, parts[3].size] == [(40, 30), (50, 60)]
+    assert parts[4] == "</tool_response>"
+
+
+def test_a_tiny_picture_is_enlarged_and_a_strip_is_left_out():
+    images = (noise(2, 1), Image.new("RGB", (201, 1)), Image.new("RGB", (200, 1)))
+    message = reply(Execution(Outcome.OK, images=images))
+    assert [image.size for image in message.images] == [(224, 112), (22400, 112)]
+    assert "(not shown: one side is over 200 times the other)" in message.text
+
+
+def test_only_the_reply_before_the_last_turn_says_to_answer():
+    execution = Execution(Outcome.OK, stdout="5")
+    assert reply(execution, 1).text == f"<tool_response>\n5\n</tool_response>\n{LAST_TURN}"
+    assert LAST_TURN not in reply(execution, 2).text
+
+
+def test_the_question_comes_after_its_pictures_and_nothing_else():
+    picture = noise()
+    assert question_message("How many?", [picture]).parts == (picture, "How many?")
+
+
+@pytest.mark.parametrize("interface", INTERFACES)
+def test_the_system_prompt_names_the_tags_of_its_interface(interface):
+    prompt = system_prompt(interface)
+    assert "<answer>" in prompt
+    assert ("<code>" in prompt, "<box>" in prompt) == (interface == "code", interface == "box")
+
+
+def test_a_reply_is_no_action_even_when_a_policy_repeats_it():
+    text = reply(Execution(Outcome.OK, stdout="<answer>5</answer>")).text
+    assert parse_action(text).kind == "malformed"
