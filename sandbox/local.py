@@ -40,6 +40,7 @@ class LocalSandbox:
         self._lock = threading.Lock()
         self._sessions: set[ReplayingSession] = set()
         self._is_closed = False
+        self._owner = os.getpid()
         self._zygote = Zygote(plan)
         if _TIERS.index(self._zygote.tier) < _TIERS.index(floor):
             self._zygote.close()
@@ -87,7 +88,7 @@ class LocalSandbox:
     def close(self) -> None:
         """End every session and the worker; a second call does nothing."""
         with self._lock:
-            if self._is_closed:
+            if self._is_closed or self._owner != os.getpid():
                 return
             self._is_closed = True
             sessions = list(self._sessions)
@@ -105,7 +106,7 @@ class LocalSandbox:
         def open_process() -> SessionProcess:
             return self._open_process(pictures, state.seed)
 
-        home = SessionHome(open_process, self._is_zygote_alive, self._gate, self._sessions.discard)
+        home = SessionHome(open_process, self._gate, self._sessions.discard)
         session = ReplayingSession(home, state)
         session.start()
         with self._lock:
@@ -116,20 +117,20 @@ class LocalSandbox:
         descriptors = [self._pool.descriptor(picture) for picture in pictures]
         sizes = [picture.size for picture in pictures]
         try:
-            handles = self._living_zygote().open_session(seed, sizes, descriptors)
+            zygote = self._living_zygote()
+            handles = zygote.open_session(seed, sizes, descriptors)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
-        return SessionProcess(handles, self._plan.limits)
-
-    def _is_zygote_alive(self) -> bool:
-        return self._zygote.is_alive
+        return SessionProcess(handles, self._plan.limits, lambda: zygote.is_alive)
 
     def _living_zygote(self) -> Zygote:
         """Give the zygote, or a new one if it died."""
         with self._lock:
             if self._is_closed:
                 raise SandboxError("this sandbox is closed")
+            if self._owner != os.getpid():
+                raise SandboxError("a forked process cannot use its parent's sandbox; open another")
             if not self._zygote.is_alive:
                 with contextlib.suppress(ZygoteDied):
                     self._zygote.close()

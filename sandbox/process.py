@@ -8,6 +8,7 @@ import select
 import shutil
 import signal
 import time
+from collections.abc import Callable
 
 from PIL import Image
 
@@ -41,9 +42,14 @@ class SessionProcess:
     Args:
         handles: What the zygote gave.
         limits: Bounds on time and on what comes back.
+        is_zygote_alive: Whether the zygote that forked it still lives: if it does, the death of
+            the process was the block's own doing.
     """
 
-    def __init__(self, handles: SessionHandles, limits: Limits) -> None:
+    def __init__(
+        self, handles: SessionHandles, limits: Limits, is_zygote_alive: Callable[[], bool]
+    ) -> None:
+        self.is_zygote_alive = is_zygote_alive
         self._connection = handles.connection
         self._connection.setblocking(False)
         self._process_fd = handles.process_fd

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -45,14 +46,11 @@ class SessionHome:
 
     Attributes:
         open_process: Starts a fresh process with the session's pictures and seed.
-        is_worker_alive: Whether the worker behind the processes still lives: if it does, the death
-            of a process was the block's own doing.
         gate: Bounds the turns that run at once.
         forget: Called once when the session closes.
     """
 
     open_process: Callable[[], SessionProcess]
-    is_worker_alive: Callable[[], bool]
     gate: TurnGate
     forget: Callable[[ReplayingSession], None]
 
@@ -81,6 +79,7 @@ class ReplayingSession:
         self._is_at_state = False  # whether the process has run all of the blocks
         self._lock = threading.Lock()
         self._is_closed = False
+        self._owner = os.getpid()
 
     def start(self) -> None:
         """Start the first process now, so that a sandbox which cannot says so at once.
@@ -105,6 +104,8 @@ class ReplayingSession:
         with self._lock:
             if self._is_closed:
                 raise SandboxError("this session is closed")
+            if self._owner != os.getpid():
+                raise SandboxError("a forked process cannot use its parent's session; open another")
             if len(code) > _CODE_CHARACTERS:
                 error = f"SyntaxError: the block is longer than {_CODE_CHARACTERS} characters"
                 return Execution(Outcome.ERROR, error=error)
@@ -135,7 +136,7 @@ class ReplayingSession:
     def close(self) -> None:
         """End the session's process; a second call does nothing."""
         with self._lock:
-            if self._is_closed:
+            if self._is_closed or self._owner != os.getpid():
                 return
             self._is_closed = True
             self._drop_process()
@@ -173,7 +174,7 @@ class ReplayingSession:
         try:
             return process.run(code, slack=slack)
         except ProcessDied as death:
-            if not self._home.is_worker_alive():
+            if not process.is_zygote_alive():
                 raise ZygoteDied(str(death)) from death
             if isinstance(death, DiedAtBirth):
                 raise SandboxError(str(death)) from death

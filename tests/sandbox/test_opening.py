@@ -1,0 +1,72 @@
+"""Opening by name: what is refused, and with which words."""
+
+import subprocess
+import sys
+
+import pytest
+from codedance.sandbox import Limits, SandboxError, open_sandbox
+from PIL import Image
+
+
+@pytest.mark.parametrize("backend", ["docker", "ray", "Local", ""])
+def test_a_backend_that_does_not_exist_is_refused_with_those_that_do(backend):
+    with pytest.raises(ValueError, match="there are 'local', 'unsafe-subprocess'"):
+        open_sandbox(backend)
+
+
+def test_an_unknown_floor_is_refused():
+    with pytest.raises(ValueError, match="no floor 'roof'"):
+        open_sandbox("local", floor="roof")
+
+
+def test_more_than_one_process_is_refused():
+    with pytest.raises(ValueError, match=r"Limits\.processes=2"):
+        open_sandbox("local", limits=Limits(processes=2))
+
+
+def test_a_library_that_does_not_exist_is_named():
+    with pytest.raises(SandboxError, match="No module named 'no_such_library'"):
+        open_sandbox("local", libraries=("no_such_library",))
+
+
+def test_an_interpreter_that_does_not_exist_is_named():
+    with pytest.raises(SandboxError, match="/no/such/python"):
+        open_sandbox("local", python="/no/such/python")
+
+
+def test_another_platform_is_told_what_to_do(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(SandboxError, match="run codedance in Docker"):
+        open_sandbox("local")
+
+
+def test_the_tier_is_told_in_words(full, confined, unsafe):
+    assert full.tier.startswith("full: user, pid, mount, net, ipc, uts and cgroup namespaces")
+    assert confined.tier.startswith("confined: seccomp")
+    assert unsafe.tier == "none: no walls: the code can do whatever this user can"
+
+
+def test_too_many_pictures_are_refused(full):
+    with pytest.raises(ValueError, match="at most 64 pictures, got 65"):
+        full.session([Image.new("RGB", (1, 1))] * 65)
+
+
+def test_the_floor_is_kept(unsafe):
+    plan = unsafe._plan
+    with pytest.raises(SandboxError, match="below the floor 'confined'"):
+        type(unsafe)(plan, floor="confined")
+
+
+def test_another_interpreter_runs_the_worker():
+    """The base interpreter of this virtual environment: it has none of the libraries."""
+    base = f"{sys.base_prefix}/bin/python{sys.version_info.major}.{sys.version_info.minor}"
+    known = subprocess.run([base, "-c", "import sys; print(sys.prefix)"], capture_output=True)
+    with open_sandbox("local", python=base, libraries=()) as sandbox, sandbox.session() as session:
+        assert session.run("import sys; print(sys.prefix)").stdout == known.stdout.decode()
+
+
+def test_importing_the_room_imports_nothing_heavy():
+    code = "import sys, codedance.sandbox; print([m for m in ('numpy', 'torch', 'cv2', 'msgpack')"
+    code += " if m in sys.modules])"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert answer.stdout == "[]\n"

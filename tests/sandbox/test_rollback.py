@@ -1,0 +1,122 @@
+"""A failed block leaves no trace; a state can be gone on from, any number of times."""
+
+import pytest
+from codedance.sandbox import Limits, Outcome, SessionState
+from PIL import Image
+
+from .conftest import open_walls
+
+FAILURES = {
+    "error": ("1 / 0", Outcome.ERROR),
+    "memory": ("y = [0] * 10**9", Outcome.MEMORY),
+    "exit of the interpreter": ("import os; os._exit(1)", Outcome.KILLED),
+}
+
+
+@pytest.mark.parametrize(("last", "outcome"), FAILURES.values(), ids=FAILURES)
+def test_a_failed_block_leaves_no_trace(walled, picture, last, outcome):
+    before = "import random\nx = [1]\nopen('f', 'w').write('one')\nprint(random.random())"
+    damage = "x.append(2)\ny = 3\nopen('f', 'w').write('two')\nrandom.seed(5)\n"
+    damage += "input_image.putpixel((0, 0), (9, 9, 9))\n"
+    look = "print(x, 'y' in globals(), open('f').read(), input_image.getpixel((0, 0)))"
+    draw = "print(random.random())"
+    with walled.session([picture], seed=3) as session, walled.session([picture], seed=3) as twin:
+        session.run(before)
+        twin.run(before)
+        assert session.run(damage + last).outcome is outcome
+        assert session.run(look).stdout == "[1] False one (200, 10, 30)\n"
+        assert session.run(draw).stdout == twin.run(draw).stdout
+
+
+def test_a_timed_out_block_is_rolled_back():
+    limits = Limits(wall_seconds=0.3, memory_mb=256)
+    with open_walls("full", limits, libraries=()) as sandbox, sandbox.session() as session:
+        session.run("x = [1]")
+        assert session.run("x.append(2)\nwhile True: pass").outcome is Outcome.TIMEOUT
+        assert session.run("x").stdout == "[1]\n"
+
+
+def test_many_failures_in_a_row_change_nothing(walled):
+    with walled.session() as session:
+        session.run("x = 1")
+        for _ in range(3):
+            assert session.run("x += 1\nmissing").outcome is Outcome.ERROR
+        assert session.run("x").stdout == "1\n"
+
+
+def test_a_replay_that_differs_loses_the_state_and_says_so(walled):
+    with walled.session() as session:
+        assert session.run("import time\nx = time.time_ns()\nprint(x)").is_ok
+        assert session.run("missing").outcome is Outcome.ERROR
+        lost = session.run("print(x)")
+        assert lost.outcome is Outcome.KILLED
+        assert lost.error.startswith("SessionLost: ")
+        assert lost.stdout == ""
+        assert session.run("x").error == "NameError: name 'x' is not defined, line 1"
+        assert session.run("print(1)").stdout == "1\n"
+
+
+def test_a_replay_that_overruns_loses_the_state():
+    """The block runs for ever once half a second has passed."""
+    limits = Limits(wall_seconds=0.3, memory_mb=256)
+    code = "import time\nif time.time() > START + 0.5:\n    while True: pass"
+    with open_walls("full", limits, libraries=()) as sandbox, sandbox.session() as session:
+        start = session.run("import time; print(time.time())").stdout.strip()
+        session.close()
+        with sandbox.session() as other:
+            assert other.run(code.replace("START", start)).is_ok
+            ends = [other.run("import time; time.sleep(60)") for _ in range(4)]
+    lost = [end for end in ends if end.outcome is Outcome.KILLED]
+    assert [end.error[:13] for end in lost] == ["SessionLost: "]
+
+
+def test_a_snapshot_holds_the_successful_blocks_only(sandbox, picture):
+    with sandbox.session([picture], seed=4) as session:
+        session.run("x = 1")
+        session.run("missing")
+        session.run("print(x)")
+        state = session.snapshot()
+    assert (state.seed, state.blocks) == (4, ("x = 1", "print(x)"))
+    assert len(state.output_digests) == 2
+    assert len(state.image_digests) == 1
+
+
+def test_a_state_is_gone_on_from_any_number_of_times(sandbox, picture):
+    with sandbox.session([picture], seed=4) as session:
+        session.run("import random\nx = [random.random()]")
+        session.run("x.append(input_image.size)\nx")
+        state = session.snapshot()
+        original = session.run("x.append(random.random())\nx").stdout
+    for _ in range(2):
+        with sandbox.restore(state, [picture]) as again:
+            assert again.run("x.append(random.random())\nx").stdout == original
+            assert again.snapshot().blocks[:2] == state.blocks
+
+
+def test_a_state_goes_on_in_another_sandbox(full, confined, picture):
+    with full.session([picture], seed=4) as session:
+        session.run("import random\nprint(random.random(), {'a', 'b', 'c'})")
+        state = session.snapshot()
+    with confined.restore(state, [picture]) as again:
+        assert again.run("print(1)").stdout == "1\n"
+
+
+def test_a_state_with_other_pictures_is_refused(full, picture):
+    with full.session([picture]) as session:
+        state = session.snapshot()
+    with pytest.raises(ValueError, match="restore needs the 1 pictures"):
+        full.restore(state, [Image.new("RGB", (40, 30))])
+    with pytest.raises(ValueError, match="got 0 others"):
+        full.restore(state)
+
+
+def test_a_state_whose_digests_are_wrong_is_lost(full):
+    state = SessionState(seed=0, blocks=("print(1)",), output_digests=("0" * 64,))
+    with full.restore(state) as session:
+        assert session.run("print(2)").error.startswith("SessionLost: ")
+
+
+def test_a_snapshot_before_the_first_run_is_the_state_itself(full):
+    state = SessionState(seed=9, blocks=("x = 5",), output_digests=("not looked at",))
+    with full.restore(state) as session:
+        assert session.snapshot() == state

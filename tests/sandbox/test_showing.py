@@ -1,0 +1,129 @@
+"""What counts as a picture, and how it comes back."""
+
+import pytest
+
+FIGURE = "import matplotlib.pyplot as plt\nplt.plot([1, 2, 3])"
+
+
+def run(sandbox, code, images=()):
+    with sandbox.session(images) as session:
+        return session.run(code)
+
+
+def test_an_open_figure_is_shown_at_the_end_of_its_block_and_only_once(full):
+    with full.session() as session:
+        execution = session.run(FIGURE)
+        assert [image.size for image in execution.images] == [(640, 480)]
+        assert execution.stdout == ""
+        assert session.run("1").images == ()
+
+
+@pytest.mark.parametrize("last", ["plt.show()", "plt.gcf()", "display(plt.gcf())", "plt.gca()"])
+def test_a_figure_is_shown_once_however_it_is_shown(full, last):
+    execution = run(full, f"{FIGURE}\n{last}")
+    assert (len(execution.images), execution.stdout) == (1, "")
+
+
+def test_another_backend_makes_no_difference(full):
+    code = f"import matplotlib\nmatplotlib.use('Agg')\n{FIGURE}\nplt.show()"
+    execution = run(full, code)
+    assert (len(execution.images), execution.stderr) == (1, "")
+
+
+def test_what_was_plotted_is_in_the_picture(full):
+    code = "import matplotlib.pyplot as plt\nfig = plt.figure(facecolor=(1, 0, 0)); None"
+    (image,) = run(full, code).images
+    assert image.getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_a_closed_figure_is_not_shown(full):
+    assert run(full, f"{FIGURE}\nplt.close('all')").images == ()
+
+
+def test_figures_and_pictures_come_in_the_order_they_were_shown(full, picture):
+    code = f"display(input_image)\n{FIGURE}\nplt.show()\ndisplay(input_image.crop((0, 0, 2, 3)))"
+    sizes = [image.size for image in run(full, code, [picture]).images]
+    assert sizes == [(40, 30), (640, 480), (2, 3)]
+
+
+def test_a_huge_figure_is_left_out_with_a_note(full):
+    execution = run(full, "import matplotlib.pyplot as plt\nplt.figure(figsize=(100, 100)); None")
+    assert execution.images == ()
+    assert "1 more pictures were left out" in execution.stderr
+
+
+def test_image_show_gives_the_picture_back(full, picture):
+    (image,) = run(full, "input_image.show()", [picture]).images
+    assert image.size == (40, 30)
+
+
+def test_pictures_shown_before_an_error_come_back(full, picture):
+    execution = run(full, "display(input_image)\n1 / 0", [picture])
+    assert len(execution.images) == 1
+    assert execution.error == "ZeroDivisionError: division by zero, line 2"
+
+
+def test_a_list_of_pictures_is_shown_one_by_one(full, picture):
+    assert len(run(full, "[input_image, input_image]", [picture]).images) == 2
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "HSV", "I", "F"])
+def test_every_mode_comes_back_as_rgb(full, mode):
+    (image,) = run(full, f"from PIL import Image\nImage.new({mode!r}, (4, 3))").images
+    assert (image.mode, image.size) == ("RGB", (4, 3))
+
+
+@pytest.mark.parametrize(
+    ("expression", "size", "pixel"),
+    [
+        ("np.full((3, 4), 7, np.uint8)", (4, 3), (7, 7, 7)),
+        ("np.full((3, 4, 1), 7, np.uint8)", (4, 3), (7, 7, 7)),
+        ("np.full((3, 4, 3), 7, np.uint8)", (4, 3), (7, 7, 7)),
+        ("np.full((3, 4, 4), 7, np.uint8)", (4, 3), (7, 7, 7)),
+        ("np.ones((3, 4), bool)", (4, 3), (255, 255, 255)),
+        ("np.full((30, 40), 0.2)", (40, 30), (51, 51, 51)),
+        ("np.full((30, 40), 200)", (40, 30), (200, 200, 200)),
+        ("np.full((30, 40), np.nan)", (40, 30), (0, 0, 0)),
+        ("np.arange(900).reshape(30, 30)", (30, 30), (0, 0, 0)),
+        ("np.full((30, 40, 3), (1, 2, 3), np.uint8)[:, :, ::-1]", (40, 30), (3, 2, 1)),
+    ],
+)
+def test_arrays_shaped_like_pictures_are_pictures(full, expression, size, pixel):
+    execution = run(full, f"import numpy as np\n{expression}")
+    (image,) = execution.images
+    assert (image.size, image.getpixel((0, 0)), execution.stdout) == (size, pixel, "")
+
+
+@pytest.mark.parametrize(
+    ("expression", "text"),
+    [
+        ("np.arange(3)", "array([0, 1, 2])\n"),
+        ("np.eye(2)", "array([[1., 0.],\n       [0., 1.]])\n"),
+        ("np.zeros((0, 5))", "array([], shape=(0, 5), dtype=float64)\n"),
+        ("np.float64(2.5)", "np.float64(2.5)\n"),
+    ],
+)
+def test_other_arrays_are_printed(full, expression, text):
+    execution = run(full, f"import numpy as np\n{expression}")
+    assert (execution.stdout, execution.images) == (text, ())
+
+
+def test_display_prints_what_is_no_picture(full):
+    assert run(full, "display('a', 2)").stdout == "a\n2\n"
+
+
+def test_display_shows_small_matrices_as_pictures(full):
+    assert run(full, "import numpy as np\ndisplay(np.eye(2))").images[0].size == (2, 2)
+
+
+def test_an_empty_picture_is_left_out(full):
+    execution = run(full, "from PIL import Image\nImage.new('RGB', (0, 5))")
+    assert (execution.outcome, execution.images) == ("ok", ())
+
+
+def test_a_picture_that_lies_about_its_size_kills_its_session_only(full):
+    code = "from PIL import Image\nclass Liar(Image.Image):\n    size = (1000, 1000)\n"
+    code += "    mode = 'RGB'\n    def tobytes(self, *a): return b'xyz'\nLiar()"
+    with full.session() as session:
+        assert session.run(code).outcome == "killed"
+        assert session.run("print(1)").stdout == "1\n"
