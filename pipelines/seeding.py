@@ -14,3 +14,14 @@ def draw_indices(size: int, count: int, *, seed: int) -> list[int]:
     if count >= size:
         return list(range(size))
     return sorted(random.Random(seed).sample(range(size), count))
+
+
+def spread_indices(size: int, count: int) -> list[int]:
+    """Give ``count`` indices below ``size``, evenly apart; all of them if there are fewer.
+
+    >>> spread_indices(10, 3)
+    [0, 3, 6]
+    """
+    if count >= size:
+        return list(range(size))
+    return [number * size // count for number in range(count)]

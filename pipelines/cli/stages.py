@@ -67,13 +67,15 @@ def _one_plain(desk: Desk, stage: str, pipeline: StageRun) -> None:
 
 def _all_through_prefect(desk: Desk, pipeline: StageRun) -> None:
     desk.progress.say(f"{pipeline.id}: starting Prefect …")
+    os.environ["PREFECT_LOGGING_LEVEL"] = "CRITICAL"  # we say ourselves what went wrong
     from ..flows import pipeline as flow
 
     asyncio.run(flow(pipeline.preset, pipeline.seed, from_run=pipeline.id))
 
 
 def _one_through_prefect(desk: Desk, stage: str, pipeline: StageRun) -> None:
-    del desk
+    desk.progress.say(f"{pipeline.id}: starting Prefect …")
+    os.environ["PREFECT_LOGGING_LEVEL"] = "CRITICAL"
     from ..flows import FLOWS
 
     asyncio.run(FLOWS[stage](pipeline.preset, pipeline.seed, from_run=pipeline.id))
@@ -83,13 +85,13 @@ def _guarded(desk: Desk, pipeline: StageRun, work: Callable[[], None]) -> None:
     """Note in the lineage how it ended, and tell the user how to go on."""
     try:
         work()
-    except (StageInterrupted, KeyboardInterrupt):
+    except BaseException as error:
+        if not desk.stop.is_requested() and not isinstance(error, KeyboardInterrupt):
+            desk.store.lineage.mark(pipeline.id, "failed", error=str(error))
+            raise
         desk.store.lineage.mark(pipeline.id, "interrupted")
         say(f"stopped; `{_same_command()}` goes on where it was")
-        raise
-    except Exception as error:
-        desk.store.lineage.mark(pipeline.id, "failed", error=str(error))
-        raise
+        raise StageInterrupted(pipeline.id) from error
 
 
 def _same_command() -> str:

@@ -9,8 +9,11 @@ from __future__ import annotations
 import asyncio
 
 from prefect import flow
+from prefect.exceptions import CancelledRun
+from prefect.states import Cancelled, State
 
 from ..desk import open_desk
+from ..stages.context import StageInterrupted
 from ..stages.finish import finish_pipeline
 from ..stages.orders import Wish, open_pipeline
 from ..stages.runner import STAGES
@@ -25,7 +28,7 @@ async def curate(
     suite: str | None = None,
     fresh: bool = False,
     from_run: str | None = None,
-) -> str:
+) -> str | State[str]:
     """Choose and demonstrate the train tasks; gives the stage run's id."""
     return await _alone("curate", Wish(preset, seed, suite, fresh, from_run))
 
@@ -37,7 +40,7 @@ async def sft(
     suite: str | None = None,
     fresh: bool = False,
     from_run: str | None = None,
-) -> str:
+) -> str | State[str]:
     """Train on the curated demonstrations; gives the stage run's id."""
     return await _alone("sft", Wish(preset, seed, suite, fresh, from_run))
 
@@ -49,7 +52,7 @@ async def grpo(
     suite: str | None = None,
     fresh: bool = False,
     from_run: str | None = None,
-) -> str:
+) -> str | State[str]:
     """Reinforce the cold start's model; gives the stage run's id."""
     return await _alone("grpo", Wish(preset, seed, suite, fresh, from_run))
 
@@ -61,7 +64,7 @@ async def evaluate(
     suite: str | None = None,
     fresh: bool = False,
     from_run: str | None = None,
-) -> str:
+) -> str | State[str]:
     """Judge both checkpoints on the held-out tasks; gives the stage run's id."""
     return await _alone("evaluate", Wish(preset, seed, suite, fresh, from_run))
 
@@ -73,12 +76,15 @@ async def pipeline(
     suite: str | None = None,
     fresh: bool = False,
     from_run: str | None = None,
-) -> str:
+) -> str | State[str]:
     """Curate, cold start, reinforce, evaluate, report; gives the pipeline run's id."""
     with open_desk() as desk:
         run = open_pipeline(desk, Wish(preset, seed, suite, fresh, from_run))
         for stage in STAGES:
-            await FLOWS[stage](run.preset, run.seed, from_run=run.id)
+            try:
+                await FLOWS[stage](run.preset, run.seed, from_run=run.id)
+            except CancelledRun:
+                return Cancelled(message=f"stopped in {stage}; run {run.id} can be gone on with")
         report = await asyncio.to_thread(finish_pipeline, desk, run)
         await publish_report(desk, run, report)
         return run.id
@@ -87,7 +93,10 @@ async def pipeline(
 FLOWS = {"curate": curate, "sft": sft, "grpo": grpo, "evaluate": evaluate}
 
 
-async def _alone(stage: str, wish: Wish) -> str:
+async def _alone(stage: str, wish: Wish) -> str | State[str]:
     with open_desk() as desk:
         run = open_pipeline(desk, wish, stage=stage)
-        return await work(stage, run.id)
+        try:
+            return await work(stage, run.id)
+        except StageInterrupted as stop:
+            return Cancelled(message=str(stop))

@@ -42,7 +42,8 @@ def line_chart(title: str, lines: Mapping[str, Series], *, smooth: int = 1) -> s
         return ""
     frame = _frame([point for points in drawn.values() for point in points])
     parts = [_axes(frame)]
-    for number, points in enumerate(drawn.values()):
+    first = 1 if len(drawn) == 1 else 0  # a lone line in the accent colour, not in grey
+    for number, points in enumerate(drawn.values(), first):
         if smooth > 1 and len(points) > smooth:
             parts.append(_path(frame, points, f"raw c{number}"))
             points = moving_average(points, smooth)
@@ -93,7 +94,7 @@ def _axes(frame: _Frame) -> str:
             f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
             f'<text x="{LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{value:g}</text>'
         )
-    for value in _ticks(frame.x_low, frame.x_high):
+    for value in (tick for tick in _ticks(frame.x_low, frame.x_high) if tick == int(tick)):
         x = frame.x(value)
         parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 8}" text-anchor="middle">{value:g}</text>')
     return "".join(parts)

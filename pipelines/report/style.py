@@ -12,12 +12,12 @@ STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink);
   font: 15px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-main { max-width: 1080px; margin: 0 auto; padding: 40px 24px 80px; }
+main { max-width: 1180px; margin: 0 auto; padding: 40px 24px 80px; }
 h1 { font-size: 26px; margin: 0 0 4px; letter-spacing: -.01em; }
 h2 { font-size: 19px; margin: 48px 0 14px; }
 h3 { font-size: 15px; margin: 28px 0 10px; color: var(--soft); font-weight: 600; }
 .sub, .note { color: var(--soft); margin: 0; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr));
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(170px, 1fr));
   gap: 14px; margin-top: 26px; }
 .tile, .chart, .episode, .scroll { background: var(--card); border: 1px solid var(--line);
   border-radius: 10px; }
@@ -43,7 +43,7 @@ i.c3 { background: var(--c3); } i.c4 { background: var(--c4); }
 .key i { display: inline-block; width: 9px; height: 9px; border-radius: 3px; margin-right: 5px; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { padding: 7px 14px; text-align: left; white-space: nowrap; }
+th, td { padding: 6px 11px; text-align: left; white-space: nowrap; }
 th { font-size: 12px; color: var(--soft); font-weight: 600; border-bottom: 1px solid var(--line); }
 tr.first td { border-top: 1px solid var(--line); }
 td:first-child { font-weight: 600; }

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...envs.suites import Split, load_suite
 from ...envs.types import Task, Trajectory
 from ...policies.interface import Policy, Sampling
-from ..seeding import draw_indices
 from .context import StageContext
 
 CHUNK_TRAJECTORIES = 64
@@ -77,9 +75,3 @@ def _roll_out(
         max_turns=session.max_turns,
         batch_size=session.batch_size,
     )
-
-
-def draw_tasks(suite_name: str, split: Split, count: int, *, seed: int) -> list[Task]:
-    """Give ``count`` tasks of a split (all, if it holds no more), drawn by ``seed``."""
-    suite = load_suite(suite_name, split=split)
-    return [suite[index] for index in draw_indices(len(suite), count, seed=seed)]

@@ -18,20 +18,16 @@ from ..settings import CurateSettings
 from ..similarity import Fingerprint, Twins, find_twins, fingerprint
 from ..store import Episode as StoredEpisode
 from .cards import write_data_card
-from .collect import Session, collect, draw_tasks
+from .collect import Session, collect
 from .context import StageContext, StageResult
-
-HELD_OUT_SEED = 20
-"""Of the held-out tasks: the same for every run, so that runs are compared on the same items."""
+from .draws import draw_candidates, held_out_tasks
 
 
 def run_curate(context: StageContext) -> StageResult:
     """Choose the train tasks and how each is shown."""
     settings = context.preset.curate
     candidates, known = _draw(context)
-    held_out = draw_tasks(
-        context.preset.suite, "test", context.preset.evaluate.limit, seed=HELD_OUT_SEED
-    )
+    held_out = held_out_tasks(context.preset.suite, context.preset.evaluate.limit)
     leaks, duplicates = find_copies(candidates, held_out, settings.near_duplicate_bits)
     sound = [t for t in candidates if t.id not in leaks and t.id not in duplicates]
     taught = [task for task in sound if _has_teacher(settings, task)]
@@ -60,7 +56,7 @@ def _draw(context: StageContext) -> tuple[list[Task], list[Task]]:
     """Draw the candidates, and apart from them the tasks whose answers the weak policy knows."""
     settings = context.preset.curate
     wanted = settings.candidates + settings.known
-    drawn = draw_tasks(context.preset.suite, "train", wanted, seed=context.seed)
+    drawn = draw_candidates(context.preset.suite, wanted, seed=context.seed)
     random.Random(context.seed).shuffle(drawn)
     known = round(len(drawn) * settings.known / wanted)
     return drawn[known:], drawn[:known]

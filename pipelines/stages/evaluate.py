@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from ...envs.types import Task
 from ...policies.interface import Policy, Sampling
 from ..statistics import rate_of
-from .collect import Session, collect, draw_tasks
+from .collect import Session, collect
 from .context import StageContext, StageResult
-from .curate import HELD_OUT_SEED
+from .draws import held_out_tasks
 from .runner import StageError
 
 MODES = ("greedy", "sampled")
@@ -17,9 +17,9 @@ MODES = ("greedy", "sampled")
 
 def run_evaluate(context: StageContext) -> StageResult:
     """Judge the policies that the run names: the pipeline's checkpoints, or a given one."""
-    tasks = draw_tasks(
-        context.preset.suite, "test", context.preset.evaluate.limit, seed=HELD_OUT_SEED
-    )
+    settings = context.preset.evaluate
+    is_alone = "policies" in context.run.parameters
+    tasks = held_out_tasks(context.preset.suite, settings.limit, whole=is_alone)
     if not tasks:
         raise StageError(f"the test split of {context.preset.suite} is empty: nothing to judge on")
     outputs: dict[str, object] = {"tasks": len(tasks), "accuracy": {}}

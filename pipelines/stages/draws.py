@@ -1,0 +1,48 @@
+"""Which tasks a stage takes of a suite: candidates to learn from, held-out ones to judge on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...envs.suites import Suite, load_suite
+from ...envs.types import Task
+from ..seeding import draw_indices, spread_indices
+
+SET_ASIDE = 5
+"""Of a file that names no splits, one task in this many is kept for judging."""
+
+
+def draw_candidates(suite_name: str, count: int, *, seed: int) -> list[Task]:
+    """Give ``count`` train tasks (all, if there are no more), drawn by ``seed``."""
+    suite = load_suite(suite_name, split="train")
+    indices: Sequence[int] = range(len(suite))
+    if names_no_splits(suite_name, suite):
+        indices = [index for index in indices if index % SET_ASIDE]
+    return [suite[indices[n]] for n in draw_indices(len(indices), count, seed=seed)]
+
+
+def held_out_tasks(suite_name: str, count: int, *, whole: bool = False) -> list[Task]:
+    """Give ``count`` test tasks, evenly apart: the same for every run, so that runs compare.
+
+    Args:
+        suite_name: Of a suite, or a file of tasks.
+        count: How many; all, if there are no more.
+        whole: Take every task of a file that names no splits: nothing was learnt from it.
+    """
+    suite = load_suite(suite_name, split="test")
+    indices: Sequence[int] = range(len(suite))
+    if not whole and names_no_splits(suite_name, suite):
+        indices = range(0, len(suite), SET_ASIDE)
+    return [suite[indices[n]] for n in spread_indices(len(indices), count)]
+
+
+def names_no_splits(suite_name: str, suite: Suite) -> bool:
+    """Say whether a suite gives the same tasks as train and as test, as a plain file does."""
+    if not suite_name.endswith(".jsonl"):
+        return False
+    other = load_suite(suite_name, split="test" if suite.split == "train" else "train")
+    try:
+        other.task(suite[0].id)
+    except KeyError:
+        return False
+    return True
