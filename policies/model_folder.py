@@ -95,6 +95,7 @@ def load_token_model(source: str | Path, *, device: str | None = None) -> TokenM
             could not be had.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer
 
     if Path(source).exists():
@@ -110,7 +111,11 @@ def load_token_model(source: str | Path, *, device: str | None = None) -> TokenM
         model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         model.eval()
         return TokenModel(model, tokenizer, processor)
+    except SafetensorError as error:
+        raise ModelFolderError(f"{source}: the weights cannot be read ({error})") from error
     except OSError as error:
+        if Path(source).exists():
+            raise ModelFolderError(f"{source}: {_first_line(error)}") from error
         raise ModelFolderError(
             f"cannot load {name!r}: it is no folder here, and the model hub did not give it "
             f"({_first_line(error)}); check the name and the network, or give a local folder"

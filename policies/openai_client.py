@@ -11,7 +11,7 @@ import base64
 import io
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,7 @@ class OpenAIPolicy:
         timeout_seconds: Of one request.
         max_retries: How often a busy server is asked again.
         concurrency: Requests at a time.
+        sleep: How it waits.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class OpenAIPolicy:
         timeout_seconds: float = 120.0,
         max_retries: int = 4,
         concurrency: int = 8,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._model = model
         self._url = base_url.rstrip("/") + "/chat/completions"
@@ -57,7 +59,7 @@ class OpenAIPolicy:
         self._timeout_seconds = timeout_seconds
         self._max_retries = max_retries
         self._concurrency = concurrency
-        self._sleep: Callable[[float], None] = time.sleep
+        self._sleep = sleep
 
     @property
     def id(self) -> str:
@@ -100,10 +102,12 @@ class OpenAIPolicy:
         import httpx
 
         body = self._request(conversation, sampling)
+        wait_seconds = 0.0
         reason = "never asked"
         for attempt in range(self._max_retries + 1):
             if attempt:
-                self._sleep(min(0.5 * 2.0 ** (attempt - 1), _LONGEST_WAIT_SECONDS))
+                self._sleep(min(wait_seconds, _LONGEST_WAIT_SECONDS))
+            wait_seconds = 0.5 * 2.0**attempt
             try:
                 response = client.post(self._url, json=body)
             except httpx.HTTPError as error:
@@ -114,14 +118,9 @@ class OpenAIPolicy:
             reason = f"HTTP {response.status_code}: {response.text[:_SHOWN_CHARACTERS]}"
             if response.status_code not in _BUSY:
                 break
-            self._wait(response.headers)
+            wish = response.headers.get("retry-after", "")
+            wait_seconds = float(wish) if wish.isdigit() else wait_seconds
         raise PolicyUnavailableError(f"{self._url} gave no reply ({reason})")
-
-    def _wait(self, headers: Mapping[str, str]) -> None:
-        """Keep to a busy server's wish, within bounds."""
-        wish = headers.get("retry-after", "")
-        if wish.isdigit():
-            self._sleep(min(float(wish), _LONGEST_WAIT_SECONDS))
 
     def _request(self, conversation: Conversation, sampling: Sampling) -> dict[str, Any]:
         seed = derive_seed("openai", conversation.seed, conversation.turn) & 0x7FFFFFFF

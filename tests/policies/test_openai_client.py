@@ -1,0 +1,195 @@
+import base64
+import io
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+import pytest
+from codedance.envs.types import Message
+from codedance.policies import load_policy, rollout
+from codedance.policies.interface import Conversation, Sampling
+from codedance.policies.openai_client import OpenAIPolicy
+from codedance.policies.partial_replies import PartialRepliesError
+from codedance.sandbox import Sandbox
+from PIL import Image
+
+from .players import task
+from .tiny import noise
+
+Answer = tuple[int, dict[str, str], str]
+
+
+def completion(text: str | None, reason: str = "stop") -> Answer:
+    choice = {"message": {"content": text}, "finish_reason": reason}
+    return 200, {}, json.dumps({"choices": [choice], "usage": {"completion_tokens": 7}})
+
+
+class Server:
+    """A real HTTP server on this machine; ``answer`` decides by the request's body."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, dict[str, Any], dict[str, str]]] = []
+        self.answer: Callable[[dict[str, Any]], Answer] = lambda _: completion("hello")
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                outer.requests.append((self.path, body, dict(self.headers)))
+                status, headers, text = outer.answer(body)
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    thread = threading.Thread(target=server.http.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.http.shutdown()
+    thread.join()
+    server.http.server_close()
+
+
+def asks(text: str, seed: int = 0) -> Conversation:
+    return Conversation([Message("user", (noise(seed), text))], seed=seed)
+
+
+def policy_of(server: Server, **options: Any) -> tuple[OpenAIPolicy, list[float]]:
+    waits: list[float] = []
+    policy = OpenAIPolicy("m", base_url=server.url, sleep=waits.append, **options)
+    return policy, waits
+
+
+def test_conversation_goes_out_whole_and_the_reply_comes_back(server: Server):
+    policy, _ = policy_of(server, api_key="secret")
+    one = asks("How many?")
+    one.messages.insert(0, Message("system", ("Be brief.",)))
+    sampling = Sampling(temperature=0.5, top_p=0.9, max_new_tokens=33)
+    (reply,) = policy.reply([one], sampling=sampling)
+    assert (reply.text, reply.is_cut, reply.new_tokens) == ("hello", False, 7)
+    path, body, headers = server.requests[0]
+    assert path == "/v1/chat/completions"
+    assert headers["Authorization"] == "Bearer secret"
+    assert (body["model"], body["temperature"], body["top_p"], body["max_tokens"]) == (
+        "m",
+        0.5,
+        0.9,
+        33,
+    )
+    assert body["messages"][0] == {"role": "system", "content": "Be brief."}
+    picture, text = body["messages"][1]["content"]
+    assert text == {"type": "text", "text": "How many?"}
+    data = base64.b64decode(picture["image_url"]["url"].removeprefix("data:image/png;base64,"))
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), np.asarray(noise(0)))
+
+
+def test_replies_keep_the_order_of_the_conversations(server: Server):
+    server.answer = lambda body: completion(body["messages"][0]["content"][1]["text"])
+    policy, _ = policy_of(server)
+    texts = [str(index) for index in range(20)]
+    replies = policy.reply([asks(text) for text in texts], sampling=Sampling())
+    assert [reply.text for reply in replies] == texts
+
+
+def test_reply_that_hit_the_token_limit_is_cut(server: Server):
+    server.answer = lambda _: completion("half", "length")
+    assert policy_of(server)[0].reply([asks("q")], sampling=Sampling())[0].is_cut
+
+
+def test_empty_content_is_an_empty_text(server: Server):
+    server.answer = lambda _: completion(None)
+    assert policy_of(server)[0].reply([asks("q")], sampling=Sampling())[0].text == ""
+
+
+def test_busy_server_is_asked_again_and_its_wish_kept_to(server: Server):
+    answers = iter([(429, {"Retry-After": "3"}, ""), (503, {}, ""), completion("at last")])
+    server.answer = lambda _: next(answers)
+    policy, waits = policy_of(server)
+    assert policy.reply([asks("q")], sampling=Sampling())[0].text == "at last"
+    assert waits == [3.0, 1.0]
+
+
+def test_server_that_stays_busy_is_given_up_within_the_bound(server: Server):
+    server.answer = lambda _: (429, {}, "slow down")
+    policy, waits = policy_of(server, max_retries=3)
+    with pytest.raises(PartialRepliesError, match="HTTP 429: slow down"):
+        policy.reply([asks("q")], sampling=Sampling())
+    assert len(server.requests) == 4
+    assert waits == [0.5, 1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (401, {}, "no such key"),
+        (200, {}, "<html>"),
+        (200, {}, '{"choices": []}'),
+        (200, {}, '{"choices": [{"message": null}]}'),
+    ],
+)
+def test_answer_that_no_retry_mends_is_our_failure_at_once(server: Server, answer: Answer):
+    server.answer = lambda _: answer
+    policy, _ = policy_of(server, api_key="secret")
+    with pytest.raises(PartialRepliesError) as caught:
+        policy.reply([asks("q")], sampling=Sampling())
+    assert len(server.requests) == 1
+    assert "secret" not in str(caught.value)
+
+
+def test_server_that_is_away_is_our_failure(server: Server):
+    policy = OpenAIPolicy("m", base_url="http://127.0.0.1:9", max_retries=1, sleep=lambda _: None)
+    with pytest.raises(PartialRepliesError, match="ConnectError"):
+        policy.reply([asks("q")], sampling=Sampling())
+
+
+def test_one_lost_conversation_does_not_take_the_others_along(server: Server, sandbox: Sandbox):
+    def answer(body: dict[str, Any]) -> Answer:
+        is_first = body["messages"][-1]["content"][1]["text"] == "lost"
+        return (400, {}, "no") if is_first else completion("<answer>5</answer>")
+
+    server.answer = answer
+    policy, _ = policy_of(server)
+    with pytest.raises(PartialRepliesError) as caught:
+        policy.reply([asks("lost"), asks("kept")], sampling=Sampling())
+    lost, kept = caught.value.replies
+    assert lost is None
+    assert kept is not None
+    assert kept.text == "<answer>5</answer>"
+
+
+def test_loaded_by_name_and_address_it_plays_episodes(server: Server, sandbox: Sandbox):
+    server.answer = lambda _: completion("<think>t</think>\n<answer>5</answer>")
+    policy = load_policy("big", base_url=server.url, api_key="secret")
+    (found,) = rollout(policy, [task()], sandbox=sandbox)
+    assert found.accuracy == 1.0
+    assert found.tokens is None
+    assert found.policy_id == f"big@{server.url.split('/')[2]}"
+    assert server.requests[0][1]["messages"][0]["role"] == "system"
+
+
+def test_key_is_read_from_the_environment(server: Server, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "from-environment")
+    policy_of(server)[0].reply([asks("q")], sampling=Sampling())
+    assert server.requests[0][2]["Authorization"] == "Bearer from-environment"
+
+
+def test_same_episode_asks_with_the_same_seed(server: Server):
+    policy, _ = policy_of(server)
+    for seed in (1, 1, 2):
+        policy.reply([asks("q", seed)], sampling=Sampling())
+    seeds = [body["seed"] for _, body, _ in server.requests]
+    assert seeds[0] == seeds[1] != seeds[2]
