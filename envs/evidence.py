@@ -35,6 +35,24 @@ class Replay:
     shuffled: tuple[Parts, ...]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Plan:
+    """What to run: pictures, seed, and the blocks that succeeded."""
+
+    images: tuple[Image.Image, ...]
+    seed: int
+    blocks: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of all of it."""
+        sha = hashlib.sha256(str(self.seed).encode())
+        for text in (*(picture_digest(image) for image in self.images), *self.blocks):
+            data = text.encode("utf-8", "backslashreplace")
+            sha.update(len(data).to_bytes(8, "big") + data)
+        return sha.hexdigest()
+
+
 EvidenceCache = MutableMapping[str, Replay]
 """Replays by pictures, seed and blocks; a dict will do."""
 
@@ -65,7 +83,7 @@ def record_evidence(
     succeeded = [place for place, turn in enumerate(calls) if not turn.has_failed]
     blocks = tuple(calls[place].action.content for place in succeeded)
     try:
-        replay = _replayed(images, trajectory.seed, blocks, sandbox, cache)
+        replay = _replayed(_Plan(tuple(images), trajectory.seed, blocks), sandbox, cache)
     except SandboxError:
         return replace(trajectory, ending=Ending.INFRASTRUCTURE, accuracy=None)
     found = [False] * len(calls)
@@ -105,50 +123,29 @@ def shuffled_picture(image: Image.Image) -> Image.Image:
     return Image.fromarray(mixed.reshape(pixels.shape))
 
 
-def _replayed(
-    images: Sequence[Image.Image],
-    seed: int,
-    blocks: tuple[str, ...],
-    sandbox: Sandbox,
-    cache: EvidenceCache | None,
-) -> Replay:
-    key = _key(images, seed, blocks)
+def _replayed(plan: _Plan, sandbox: Sandbox, cache: EvidenceCache | None) -> Replay:
+    key = plan.key
     if cache is not None and key in cache:
         return cache[key]
-    shuffled = [shuffled_picture(image) for image in images]
-    replay = Replay(
-        true=_outputs(images, seed, blocks, sandbox),
-        shuffled=_outputs(shuffled, seed, blocks, sandbox),
-    )
+    shuffled = replace(plan, images=tuple(shuffled_picture(image) for image in plan.images))
+    replay = Replay(true=_outputs(plan, sandbox), shuffled=_outputs(shuffled, sandbox))
     if cache is not None:
         cache[key] = replay
     return replay
 
 
-def _outputs(
-    images: Sequence[Image.Image], seed: int, blocks: tuple[str, ...], sandbox: Sandbox
-) -> tuple[Parts, ...]:
+def _outputs(plan: _Plan, sandbox: Sandbox) -> tuple[Parts, ...]:
     """Run the blocks in a fresh session; a session that we lose is tried once more."""
     try:
-        return _run(images, seed, blocks, sandbox)
+        return _run(plan, sandbox)
     except SandboxError:
-        return _run(images, seed, blocks, sandbox)
+        return _run(plan, sandbox)
 
 
-def _run(
-    images: Sequence[Image.Image], seed: int, blocks: tuple[str, ...], sandbox: Sandbox
-) -> tuple[Parts, ...]:
-    with sandbox.session(images, seed=seed) as session:
-        executions = [session.run(block) for block in blocks]
+def _run(plan: _Plan, sandbox: Sandbox) -> tuple[Parts, ...]:
+    with sandbox.session(plan.images, seed=plan.seed) as session:
+        executions = [session.run(block) for block in plan.blocks]
     return tuple(output_parts(one) if one.is_ok else frozenset[str]() for one in executions)
-
-
-def _key(images: Sequence[Image.Image], seed: int, blocks: tuple[str, ...]) -> str:
-    sha = hashlib.sha256(str(seed).encode())
-    for text in (*(picture_digest(image) for image in images), *blocks):
-        data = text.encode("utf-8", "backslashreplace")
-        sha.update(len(data).to_bytes(8, "big") + data)
-    return sha.hexdigest()
 
 
 def _with_evidence(trajectory: Trajectory, found: Sequence[bool]) -> Trajectory:

@@ -24,7 +24,7 @@ TOO_LONG_ANSWER = 1000
 Span = tuple[int, int]
 
 _OPENING = re.compile(r"(<code>\s*)?```[ \t]*([\w+.#-]*)[ \t]*\r?\n")
-_CLOSING = re.compile(r"(?<=\n)[ \t]*```|```(?=[ \t]*(?:[\r\n<]|\Z))")
+_CLOSING = re.compile(r"(?<=\n)[ \t]*```(?![\w`])|```(?=[ \t]*(?:[\r\n<]|\Z))")
 _PYTHON = frozenset({"python", "python3", "py"})
 _NUMBER = r"\s*(-?\d{1,7}(?:\.\d{1,7})?)\s*"
 _FOUR_NUMBERS = re.compile(",".join([_NUMBER] * 4), re.ASCII)
@@ -134,9 +134,9 @@ def _cut(text: str) -> tuple[str, list[_Fence]]:
     fences = list(_fences(text))
     visible = _blank(text, [fence.span for fence in fences if fence.is_closed])
     hidden = list(_between(visible, "<think>", "</think>"))
-    unclosed = [fence for fence in fences if not fence.is_closed]
-    if unclosed and not _is_inside(unclosed[0].span, hidden):
-        visible = _blank(visible, [unclosed[0].span])
+    last = fences[-1] if fences else None
+    if last is not None and not last.is_closed and not _is_inside(last.span, hidden):
+        visible = _blank(visible, [last.span])
     visible = _blank(visible, hidden)
     forged = list(_between(visible, "<tool_response>", "</tool_response>"))
     visible = _blank(visible, forged)
@@ -145,7 +145,10 @@ def _cut(text: str) -> tuple[str, list[_Fence]]:
 
 
 def _fences(text: str) -> Iterator[_Fence]:
-    """Find the fenced blocks in order; one that never closes runs to the end and is the last."""
+    """Find the fenced blocks in order; code that never closes runs to the end and is the last.
+
+    A bare fence that never closes is only text: it may as well be one that never opened.
+    """
     last_wrapper = text.rfind("</code>")
     position = 0
     while (opening := _OPENING.search(text, position)) is not None:
@@ -155,8 +158,9 @@ def _fences(text: str) -> Iterator[_Fence]:
         closing = _wrapped_end(text, body) if is_wrapped and body <= last_wrapper else None
         closing = closing or _end(text, body)
         if closing is None:
-            span = (start, len(text))
-            yield _Fence(span, opening[2], text[body:], is_wrapped, is_closed=False)
+            rest = _Fence((start, len(text)), opening[2], text[body:], is_wrapped, is_closed=False)
+            if is_wrapped or rest.is_python:
+                yield rest
             return
         yield _Fence((start, closing[1]), opening[2], text[body : closing[0]], is_wrapped)
         position = closing[1]

@@ -7,6 +7,7 @@ No member's failure is another's: what goes wrong in one ends its episode as ``i
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -55,7 +56,7 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
         if num_envs < 1:
             raise ValueError(f"num_envs must be at least 1, got {num_envs}")
         suite = settings.pop("suite", "nano")
-        if isinstance(suite, str):
+        if isinstance(suite, str | os.PathLike):
             suite = load_suite(suite, split=settings.get("split", "train"))
         self.envs = [VisualCodeEnv(suite, **settings) for _ in range(num_envs)]
         self.num_envs = num_envs

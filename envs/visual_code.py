@@ -7,6 +7,7 @@ so the same seed and the same actions give the same rewards in any order of epis
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -59,7 +60,7 @@ class VisualCodeEnv(gymnasium.Env[Observation, str]):
     """One question about pictures an episode; an action is a policy's text.
 
     Args:
-        suite: A name for `load_suite`, or a suite.
+        suite: A name or path for `load_suite`, or a suite.
         split: ``train`` or ``test``.
         interface: Which tool the policy has: ``code``, ``box`` or ``text``.
         reward: A preset of `rewards` or its name.
@@ -79,7 +80,7 @@ class VisualCodeEnv(gymnasium.Env[Observation, str]):
 
     def __init__(  # noqa: PLR0913 - the keywords of gym.make
         self,
-        suite: str | Suite = "nano",
+        suite: str | os.PathLike[str] | Suite = "nano",
         split: Split = "train",
         *,
         interface: Interface = "code",
@@ -97,7 +98,8 @@ class VisualCodeEnv(gymnasium.Env[Observation, str]):
         _require("render_mode", render_mode, (None, *RENDER_MODES))
         if max_turns < 1:
             raise ValueError(f"max_turns must be at least 1, got {max_turns}")
-        self.suite = load_suite(suite, split=split) if isinstance(suite, str) else suite
+        is_named = isinstance(suite, str | os.PathLike)
+        self.suite = load_suite(suite, split=split) if is_named else suite
         self.preset = reward_preset(reward)
         self.sandbox = SharedSandbox(sandbox, limits) if isinstance(sandbox, str) else sandbox
         self.render_mode = render_mode

@@ -21,7 +21,7 @@ DATA_VARIABLE = "CODEDANCE_DATA"
 _DATA_SETS = ("nlvr_dev", "nuclei_count")
 
 
-def load_suite(name: str, *, split: Split = "train") -> Suite:
+def load_suite(name: str | os.PathLike[str], *, split: Split = "train") -> Suite:
     """Give a suite by its name.
 
     Args:
@@ -33,6 +33,7 @@ def load_suite(name: str, *, split: Split = "train") -> Suite:
     """
     if split not in SPLITS:
         raise SuiteError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
+    name = os.fspath(name)
     if name == "nano":
         from .nano import NanoSuite
 

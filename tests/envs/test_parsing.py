@@ -140,6 +140,16 @@ def test_a_loose_fence_inside_a_thought_swallows_nothing():
     assert read("<think>a ```\n b</think><answer>5</answer>") == ("answer", "5", None)
 
 
+def test_a_bare_fence_that_is_not_closed_is_text():
+    assert read("Done. ```\n<answer>5</answer>") == ("answer", "5", None)
+    assert read("print(1)\n```\n</code>")[0] == "malformed"
+
+
+def test_a_line_that_opens_a_fence_closes_none():
+    code = "print(1)\n```python\nprint(2)\n"
+    assert read(f"```python\n{code}```") == ("code", code, None)
+
+
 def test_a_box_becomes_a_crop():
     kind, code, fault = read("<box>1, 2, 30.4, 40</box>", "box")
     assert (kind, fault) == ("code", None)
