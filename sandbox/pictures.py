@@ -30,7 +30,7 @@ def read_pictures(images: Sequence[Image.Image]) -> tuple[InputPicture, ...]:
 
 
 def _read(image: Image.Image) -> InputPicture:
-    pixels = image.convert("RGB").tobytes()
+    pixels = (image if image.mode == "RGB" else image.convert("RGB")).tobytes()
     size = f"RGB {image.width} {image.height}".encode()
     return InputPicture(image.size, pixels, hashlib.sha256(size + pixels).hexdigest())
 

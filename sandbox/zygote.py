@@ -191,6 +191,11 @@ class Zygote:
         return os.pread(self._log, 2000, max(0, size - 2000)).decode("utf-8", "replace").strip()
 
 
+def _library_path() -> dict[str, str]:
+    """Give the one variable of the trainer's without which some interpreters do not start."""
+    return {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+
+
 class _Keeper:
     """Starts the process from a thread that lives as long as it does.
 
@@ -216,11 +221,12 @@ class _Keeper:
             with control, words:
                 self._process = subprocess.Popen(
                     [executable, *_FLAGS, str(_SCRIPT)],
-                    env=_ENVIRONMENT,
+                    env=_ENVIRONMENT | _library_path(),
                     cwd="/",
                     stdin=control.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=words,
+                    start_new_session=True,  # Ctrl-C is for the trainer, which then closes us
                 )
         except OSError as error:
             self._error = error

@@ -28,6 +28,8 @@ _MAP_SHARED, _MAP_ANONYMOUS, _MAP_GROWSDOWN = 0x01, 0x20, 0x0100
 _AF_UNIX = 1
 
 _TERMINAL_QUESTIONS = (0x5401, 0x541B, 0x5421, 0x5450, 0x5451, 0x5413)
+# Not F_SETOWN and F_SETSIG (they signal other processes), F_SETLEASE, F_NOTIFY, F_SETPIPE_SZ:
+_FILE_CONTROLS = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1032, 1034)
 _HARMLESS_PRCTL = (15, 16, 0x5356_4D41)  # PR_SET_NAME, PR_GET_NAME, PR_SET_VMA
 
 
@@ -112,6 +114,7 @@ def zygote_program() -> bytes:
     code += _for_call("clone", _by_flags(_CLONE_NAMESPACES, _refuse(errno.EPERM), _give(_ALLOW)))
     code += _for_call("socketpair", _allow_if_any(_word(0), [_AF_UNIX]))
     code += _for_call("ioctl", _allow_if_any(_word(1), _TERMINAL_QUESTIONS))
+    code += _for_call("fcntl", _allow_if_any(_word(1), _FILE_CONTROLS))
     code += _for_call("prlimit64", _allow_if_any(_word(0), [0]))
     code += _for_group(CHECKED, _give(_ALLOW))  # signals and prctl: the session's program decides
     code += _for_group(NOT_HERE, _refuse(errno.ENOSYS))

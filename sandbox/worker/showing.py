@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +48,10 @@ class Gallery:
         return pictures, f"[{left_out} more pictures were left out: {limit}]\n"
 
     def display(self, *values: object) -> None:
-        """Show each value: pictures, figures and arrays as pictures, the rest as text."""
+        """Show each value: pictures, figures and arrays as pictures, the rest as text.
+
+        Arrays are taken as RGB; one that cv2 read is BGR and must be converted first.
+        """
         for value in values:
             if not self._show_picture(value, smallest=1):
                 self._stdout.write(f"{value}\n")
@@ -112,6 +116,7 @@ class Gallery:
 
 def install_hooks(gallery: Gallery) -> None:
     """Let ``Image.show`` and ``plt.show`` give pictures back instead of opening a window."""
+    warnings.filterwarnings("ignore", message=".*non-interactive, and thus cannot be shown")
     image: Any = sys.modules.get("PIL.Image")
     if image is not None:
         image.Image.show = lambda picture, *_, **__: gallery.display(picture)

@@ -57,7 +57,6 @@ FREE: Calls = {
     "getsockopt": (55, 209),
     "exit": (60, 93),
     "uname": (63, 160),
-    "fcntl": (72, 25),
     "flock": (73, 32),
     "fsync": (74, 82),
     "fdatasync": (75, 83),
@@ -161,6 +160,7 @@ FREE: Calls = {
 """What a session may call with any arguments."""
 
 CHECKED: Calls = {
+    "fcntl": (72, 25),
     "mmap": (9, 222),
     "ioctl": (16, 29),
     "socketpair": (53, 199),

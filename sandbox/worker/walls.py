@@ -177,9 +177,12 @@ class FullWalls(Walls):
     def fork(self) -> int:
         """Fork a session as process 1 of a pid namespace of its own."""
         kernel.unshare(kernel.CLONE_NEWPID)
-        pid = os.fork()
-        if pid:  # back, or the next session could get no namespace of its own
-            kernel.setns(self._own_pid_namespace, kernel.CLONE_NEWPID)
+        pid = -1
+        try:
+            pid = os.fork()
+        finally:
+            if pid:  # back, or the next session could get no namespace of its own
+                kernel.setns(self._own_pid_namespace, kernel.CLONE_NEWPID)
         return pid
 
     def await_sessions(self) -> None:
@@ -187,8 +190,7 @@ class FullWalls(Walls):
 
     def raise_for_session(self, plan: SessionPlan) -> None:
         """Shut this process in; each step needs the rights that the later ones give up."""
-        self._enter_user_namespace(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS, inside=_NOBODY)
-        rootfs.mount_private_folder(plan.limits["disk_mb"])
+        self.enter_session_namespaces(plan.limits["disk_mb"])
         _close_all_but({0, 1, 2, plan.connection_fd, self._ruleset})
         limit_resources(plan.limits, self._data_bytes, count_threads=True)
         kernel.drop_capabilities()
@@ -196,6 +198,11 @@ class FullWalls(Walls):
             landlock.restrict(self._ruleset)
             os.close(self._ruleset)
         seccomp.install(seccomp.session_program())
+
+    def enter_session_namespaces(self, disk_mb: int) -> None:
+        """Enter a user and mount namespace that no other session shares."""
+        self._enter_user_namespace(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS, inside=_NOBODY)
+        rootfs.mount_private_folder(disk_mb)
 
     def _enter_user_namespace(self, kinds: int, *, inside: int) -> None:
         """Enter new namespaces in which this user and group are ``inside``."""
@@ -235,22 +242,24 @@ def choose_walls(config: dict[str, Any]) -> Walls:
 
 
 def _try_full(config: dict[str, Any]) -> str:
-    """Try the namespaces in a child; say why they cannot be had, or nothing."""
+    """Try all namespaces in a child; say why they cannot be had, or nothing."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
-            FullWalls(config).enter_namespaces()
-            rootfs.mount_private_folder(1)
-        except OSError as error:
+            walls = FullWalls(config)
+            walls.enter_namespaces()
+            walls.enter_session_namespaces(1)
+            os._exit(0)
+        except Exception as error:  # noqa: BLE001 - told to the parent, which degrades
             os.write(writing, str(error).encode())
         finally:
-            os._exit(0)
+            os._exit(1)
     os.close(writing)
     with os.fdopen(reading, encoding="utf-8") as pipe:
         refusal = pipe.read()
-    os.waitpid(pid, 0)
-    return refusal
+    _, status = os.waitpid(pid, 0)
+    return refusal or (f"the attempt ended with {status}" if status else "")
 
 
 def _go_on_as_first_process() -> None:

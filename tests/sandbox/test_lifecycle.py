@@ -74,8 +74,9 @@ def test_the_zygotes_death_is_not_the_models_failure(own):
     with own.session(seed=1) as session, own.session(seed=2) as other:
         session.run("x = [1]")
         other.run("x = [2]")
-        os.kill(descendants(own.process_id)[-1], signal.SIGKILL)
+        processes = descendants(own.process_id)
         os.kill(own.process_id, signal.SIGKILL)
+        assert await_death(processes) == []
         assert session.run("x").stdout == "[1]\n"
         assert other.run("x").stdout == "[2]\n"
 
@@ -110,6 +111,15 @@ def test_the_trainers_death_takes_everything_along(tmp_path):
         trainer.kill()
     assert len(processes) >= 4
     assert await_death(processes) == []
+
+
+def test_an_interrupt_from_the_terminal_is_the_trainers_alone(own):
+    """Ctrl-C goes to the terminal's process group, of which no process of ours is a member."""
+    with own.session() as session:
+        session.run("x = 1")
+        groups = {os.getpgid(pid) for pid in descendants(own.process_id)}
+        assert os.getpgrp() not in groups
+        assert session.run("x").stdout == "1\n"
 
 
 def test_a_sandbox_outlives_the_thread_that_opened_it():

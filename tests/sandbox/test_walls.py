@@ -80,6 +80,9 @@ def test_the_positive_control_of_the_refusals_is_that_harmless_calls_work(walled
         ("42 prctl dumpable", "call(157, 4, 1, 0, 0, 0)", ("EPERM",)),
         ("42 undo dying with the zygote", "call(157, 1, 0, 0, 0, 0)", ("EPERM",)),
         ("44 TIOCSTI", "call(16, 0, 0x5412, 0)", ("EPERM",)),
+        ("own 21 signals through a file's owner", "call(72, 0, 8, 1)", ("EPERM",)),
+        ("own 22 the signal of a file's owner", "call(72, 0, 10, 9)", ("EPERM",)),
+        ("52 a larger pipe", "call(72, os.pipe()[0], 1031, 1 << 20)", ("EPERM",)),
         ("46 limits of another process", "call(302, 2, 7, 0, 0)", ("EPERM",)),
         ("49 shared memory past the limit", "call(9, 0, 4096, 3, 0x21, -1, 0)", ("ENOMEM",)),
         ("49 a growing stack", "call(9, 0, 4096, 3, 0x122, -1, 0)", ("ENOMEM",)),
@@ -209,4 +212,5 @@ def test_the_zygote_was_started_with_harmless_words_only(full):
         b"OPENBLAS_NUM_THREADS",
         b"MKL_NUM_THREADS",
         b"OPENCV_OPENCL_RUNTIME",
+        b"LD_LIBRARY_PATH",
     }
