@@ -146,6 +146,8 @@ class _MlflowDesk:
         known = self._find_run(event["run"])
         if known is not None:
             self.client.update_run(known, status="RUNNING")
+            for name, value in event["tags"].items():
+                self.client.set_tag(known, name, value)
             return
         tags = {**event["tags"], RUN_TAG: event["run"], "codedance.stage": event["stage"]}
         if event["parent"]:

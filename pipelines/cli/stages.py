@@ -35,8 +35,11 @@ def run_pipeline(
     wish = Wish(preset, seed, tasks, fresh)
     with open_desk() as desk:
         pipeline = open_pipeline(desk, wish)
-        work = _all_through_prefect if prefect else _all_plain
-        _guarded(desk, pipeline, lambda: work(desk, pipeline))
+        if pipeline.is_finished:
+            desk.progress.say(f"{pipeline.id} did this before; --fresh does it again")
+        else:
+            work = _all_through_prefect if prefect else _all_plain
+            _guarded(desk, pipeline, lambda: work(desk, pipeline))
         print_report(desk, _report(desk, pipeline))
 
 
@@ -51,7 +54,7 @@ def run_alone(stage: str, wish: Wish, *, workers: int | None, prefect: bool) -> 
         if stage == "evaluate":
             print_report(desk, finish_pipeline(desk, pipeline))
         else:
-            desk.store.lineage.mark(pipeline.id, "interrupted")
+            _leave_open(desk, pipeline)
             print_stage(done)
 
 
@@ -88,10 +91,18 @@ def _guarded(desk: Desk, pipeline: StageRun, work: Callable[[], None]) -> None:
     except BaseException as error:
         if not desk.stop.is_requested() and not isinstance(error, KeyboardInterrupt):
             desk.store.lineage.mark(pipeline.id, "failed", error=str(error))
+            desk.tracker.end(pipeline, "failed")
             raise
-        desk.store.lineage.mark(pipeline.id, "interrupted")
+        _leave_open(desk, pipeline)
         say(f"stopped; `{_same_command()}` goes on where it was")
         raise StageInterrupted(pipeline.id) from error
+
+
+def _leave_open(desk: Desk, pipeline: StageRun) -> None:
+    """Note that nothing is at work on a pipeline run that is not finished."""
+    if not desk.store.lineage.get(pipeline.id).is_finished:
+        desk.store.lineage.mark(pipeline.id, "interrupted")
+        desk.tracker.end(pipeline, "interrupted")
 
 
 def _same_command() -> str:

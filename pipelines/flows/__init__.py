@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 
 from prefect import flow
+from prefect.client.schemas.objects import State
 from prefect.exceptions import CancelledRun
-from prefect.states import Cancelled, State
+from prefect.states import Cancelled
 
 from ..desk import open_desk
 from ..stages.context import StageInterrupted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..progress import format_seconds
 from ..results import Summary, difference_lines, lost_lines, table_head, table_rows
 from ..store import StageRun
 
@@ -24,7 +25,9 @@ def render_markdown(run: StageRun, summary: Summary, stages: Sequence[StageRun])
         ),
         "",
         "Stages: "
-        + ", ".join(f"{stage.stage} {stage.seconds or 0:.0f} s (`{stage.id}`)" for stage in stages)
+        + ", ".join(
+            f"{stage.stage} {format_seconds(stage.seconds)} (`{stage.id}`)" for stage in stages
+        )
         + ".",
         "",
     ]

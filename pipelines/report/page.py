@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from ...envs.types import Band
+from ..progress import format_seconds
 from ..results import WHOLE, Summary, difference_lines, lost_lines, table_head, table_rows
 from ..store import Episode, StageRun
 from .chart import Series, line_chart
@@ -137,7 +138,7 @@ def _lineage(stages: Sequence[StageRun]) -> str:
             stage.stage,
             stage.id,
             ", ".join(str(value) for value in stage.inputs.values()) or "-",
-            f"{stage.seconds or 0:.0f} s",
+            format_seconds(stage.seconds),
             stage.code_version,
         )
         for stage in stages

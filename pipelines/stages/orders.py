@@ -60,6 +60,8 @@ def open_pipeline(desk: Desk, wish: Wish, *, stage: str | None = None) -> StageR
     outputs = {**_inherited(desk, source, stage), **run.outputs}
     if wish.fresh:
         outputs[FRESH] = secrets.token_hex(4)
+    if run.is_finished and outputs == run.outputs:
+        return run
     desk.store.lineage.mark(run.id, "running", outputs=outputs)
     desk.tracker.begin(run, tags={"codedance.preset": run.preset})
     return desk.store.lineage.get(run.id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import shutil
+import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from ..code_version import code_version, git_commit
 from ..progress import format_seconds
 from ..settings import Preset
 from ..store import StageRun, StoreError
-from ..store.lineage import StageRequest
+from ..store.lineage import SECONDS, StageRequest
 from .context import StageContext, StageInterrupted, StageResult
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def run_request(
     with _only_here(desk.home.stages / run.id):
         _work(desk, run, preset)
     finished = lineage.get(run.id)
-    took = format_seconds(finished.seconds or 0.0)
+    took = format_seconds(finished.seconds)
     desk.progress.say(f"{request.stage}: finished in {took} ({finished.id})")
     return finished
 
@@ -148,11 +149,16 @@ def _work(desk: Desk, run: StageRun, preset: Preset) -> None:
     )
     lineage.mark(run.id, "running")
     tracker.begin(run, tags=_tags(run))
+    begun = time.monotonic()
+
+    def worked() -> dict[str, float]:
+        return {SECONDS: round(run.seconds + time.monotonic() - begun, 1)}
+
     try:
         desk.stop.check()
         result = _stage_function(run.stage)(context)
     except (StageInterrupted, KeyboardInterrupt):
-        lineage.mark(run.id, "interrupted")
+        lineage.mark(run.id, "interrupted", outputs=worked())
         tracker.end(run, "interrupted")
         raise
     except BaseException as error:
@@ -161,7 +167,7 @@ def _work(desk: Desk, run: StageRun, preset: Preset) -> None:
         raise
     for path in result.artifacts:
         tracker.artifact(run.id, path)
-    lineage.mark(run.id, "finished", outputs=result.outputs)
+    lineage.mark(run.id, "finished", outputs={**result.outputs, **worked()})
     tracker.end(run, "finished")
 
 

@@ -18,6 +18,8 @@ from .schema import LineageRow
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 PIPELINE = "pipeline"
+SECONDS = "seconds"
+"""In the outputs: working time so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +66,9 @@ class StageRun:
         return self.status == "finished"
 
     @property
-    def seconds(self) -> float | None:
-        """How long it took; None while it runs."""
-        return None if self.ended_at is None else (self.ended_at - self.started_at).total_seconds()
+    def seconds(self) -> float:
+        """How long it has worked, pauses left out."""
+        return float(self.outputs.get(SECONDS, 0.0))
 
 
 @dataclass(frozen=True, slots=True)
