@@ -42,7 +42,7 @@ class OpenAIPolicy:
         sleep: How it waits.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a server's settings, each with a default
         self,
         model: str,
         *,

@@ -18,7 +18,7 @@ from torch import Tensor
 from .chat_tokens import ChatTokenizer
 from .pictures import Patches, PictureCache
 from .positions import mrope_positions
-from .vision_attention import use_batched_attention
+from .vision_tower import quicken_tower
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -65,7 +65,7 @@ class TokenModel:
         self.pictures = PictureCache(image_processor)
         self.chat = ChatTokenizer(tokenizer, self.pictures.token_count)
         self.vocabulary = int(model.config.get_text_config().vocab_size)
-        use_batched_attention(model)
+        quicken_tower(model)
 
     @property
     def device(self) -> torch.device:

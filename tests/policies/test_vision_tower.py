@@ -1,5 +1,7 @@
+import copy
+
 import torch
-from codedance.policies.vision_attention import use_batched_attention
+from codedance.policies.vision_tower import quicken_tower
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from .tiny import byte_tokenizer, tiny_config
@@ -7,18 +9,18 @@ from .tiny import byte_tokenizer, tiny_config
 
 def test_tower_gives_the_same_for_pictures_of_any_sizes_with_their_gradients():
     torch.manual_seed(0)
-    model = Qwen2_5_VLForConditionalGeneration(tiny_config(byte_tokenizer())).model
+    whole = Qwen2_5_VLForConditionalGeneration(tiny_config(byte_tokenizer()))
+    model = whole.model
     grids = torch.tensor([[1, 4, 4], [1, 8, 4], [1, 4, 4], [1, 2, 6]])
     values = torch.randn(int(grids.prod(1).sum()), 1176)
     results: list[tuple[torch.Tensor, torch.Tensor]] = []
-    for change in (lambda: None, lambda: use_batched_attention(model)):
+    for change in (lambda: None, lambda: quicken_tower(whole)):
         change()
         model.zero_grad()
         features = torch.cat(model.get_image_features(values, grids).pooler_output)
         features.square().sum().backward()
-        gradient = model.visual.blocks[0].attn.qkv.weight.grad
-        assert gradient is not None
-        results.append((features.detach(), gradient.clone()))
+        gradients = [p.grad.flatten() for p in model.visual.parameters() if p.grad is not None]
+        results.append((features.detach(), torch.cat(gradients)))
     (plain, plain_gradient), (batched, batched_gradient) = results
     assert (plain - batched).abs().max() < 1e-5
     assert (plain_gradient - batched_gradient).abs().max() < 1e-5 * plain_gradient.abs().max()
@@ -27,12 +29,23 @@ def test_tower_gives_the_same_for_pictures_of_any_sizes_with_their_gradients():
 def test_a_flash_kernel_that_was_asked_for_is_left_alone():
     model = Qwen2_5_VLForConditionalGeneration(tiny_config(byte_tokenizer()))
     model.config.vision_config._attn_implementation_internal = "flash_attention_2"
-    use_batched_attention(model)
+    quicken_tower(model)
     assert model.config.vision_config._attn_implementation == "flash_attention_2"
 
 
 def test_saved_configuration_does_not_name_our_attention(tmp_path):
     model = Qwen2_5_VLForConditionalGeneration(tiny_config(byte_tokenizer()))
-    use_batched_attention(model)
+    quicken_tower(model)
     model.config.save_pretrained(tmp_path)
     assert "codedance" not in (tmp_path / "config.json").read_text()
+
+
+def test_copied_model_uses_its_own_weights():
+    model = Qwen2_5_VLForConditionalGeneration(tiny_config(byte_tokenizer()))
+    quicken_tower(model)
+    copied = copy.deepcopy(model)
+    with torch.no_grad():
+        model.model.visual.patch_embed.proj.weight.zero_()
+    patch = torch.randn(1, 1176)
+    assert copied.model.visual.patch_embed(patch).abs().max() > 0
+    assert copied.state_dict().keys() == model.state_dict().keys()
