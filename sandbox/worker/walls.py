@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from . import kernel, landlock, rootfs, seccomp
@@ -92,13 +92,13 @@ class ConfinedWalls(Walls):
         """Give up root, and load the filter that sessions inherit."""
         super().seal()
         self._data_bytes = data_bytes_in_use()
-        if os.geteuid() == 0:
-            if _can_nobody_read(self._config["paths"]):
+        if _is_root():
+            if not _refusal(lambda: _read_as_nobody(self._config["paths"])):
                 _become_nobody()
             else:
-                kernel.drop_capabilities()
                 self.description += "; root without capabilities, as only root may read Python"
-            kernel.die_with_parent(signal.SIGKILL)  # a change of user clears it
+        kernel.drop_capabilities()
+        kernel.die_with_parent(signal.SIGKILL)  # a change of user or capabilities clears it
         kernel.set_no_new_privileges()
         seccomp.install(seccomp.zygote_program())
 
@@ -150,7 +150,7 @@ class FullWalls(Walls):
         self._proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
         paths: list[str] = self._config["paths"]
         sources = rootfs.library_folders(self._config["base_prefix"], paths)
-        if os.geteuid() == 0:  # as root: an interpreter under a closed home can be shown too
+        if _is_root():  # as root: an interpreter under a closed home can be shown too
             kernel.unshare(kernel.CLONE_NEWNS)
             rootfs.build_root(sources, paths)
             _become_nobody()
@@ -230,7 +230,7 @@ def choose_walls(config: dict[str, Any]) -> Walls:
         return Walls(config)
     refusal = "not asked for"
     if config["walls"] in ("auto", "full"):
-        refusal = _try_full(config)
+        refusal = _refusal(lambda: _stand_full(config))
         if not refusal:
             return FullWalls(config)
     if config["walls"] == "full" or not landlock.abi():
@@ -241,25 +241,29 @@ def choose_walls(config: dict[str, Any]) -> Walls:
     return walls
 
 
-def _try_full(config: dict[str, Any]) -> str:
-    """Try all namespaces in a child; say why they cannot be had, or nothing."""
+def _refusal(attempt: Callable[[], None]) -> str:
+    """Try something that cannot be undone in a child; say why it failed, or nothing."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
-            walls = FullWalls(config)
-            walls.enter_namespaces()
-            walls.enter_session_namespaces(1)
+            attempt()
             os._exit(0)
-        except Exception as error:  # noqa: BLE001 - told to the parent, which degrades
+        except Exception as error:  # noqa: BLE001 - told to the parent, which does without
             os.write(writing, str(error).encode())
         finally:
             os._exit(1)
     os.close(writing)
     with os.fdopen(reading, encoding="utf-8") as pipe:
-        refusal = pipe.read()
+        words = pipe.read()
     _, status = os.waitpid(pid, 0)
-    return refusal or (f"the attempt ended with {status}" if status else "")
+    return words or (f"the attempt ended with status {status}" if status else "")
+
+
+def _stand_full(config: dict[str, Any]) -> None:
+    walls = FullWalls(config)
+    walls.enter_namespaces()
+    walls.enter_session_namespaces(1)
 
 
 def _go_on_as_first_process() -> None:
@@ -272,13 +276,15 @@ def _go_on_as_first_process() -> None:
     os._exit(0)
 
 
-def _can_nobody_read(paths: Iterable[str]) -> bool:
-    """Whether later imports would still work as nobody (not from a closed home, say)."""
-    pid = os.fork()
-    if pid == 0:
-        _become_nobody()
-        os._exit(0 if all(os.access(path, os.R_OK) for path in paths) else 1)
-    return os.waitpid(pid, 0)[1] == 0
+def _is_root() -> bool:
+    """Whether this is a root that can give root up (one in a rootless container cannot)."""
+    return os.geteuid() == 0 and not _refusal(_become_nobody)
+
+
+def _read_as_nobody(paths: Iterable[str]) -> None:
+    _become_nobody()
+    for path in paths:
+        os.stat(path)
 
 
 def _become_nobody() -> None:
