@@ -1,0 +1,108 @@
+"""Curation keeps what teaches, drops the rest with a reason."""
+
+from __future__ import annotations
+
+import pytest
+from codedance.envs.types import Band
+from codedance.pipelines.curation import Candidate, Rules, band_of, count_reasons, decide
+
+
+def candidate(key, weak=0.5, strong=1.0, **changes):
+    return Candidate(key, "count", weak, strong, **changes)
+
+
+def reasons(candidates, rules=None, seed=0):
+    return {d.key: d.reason.split(":")[0] for d in decide(candidates, rules or Rules(), seed=seed)}
+
+
+@pytest.mark.parametrize(
+    ("rate", "band"),
+    [
+        (0.0, Band.HARD),
+        (0.25, Band.HARD),
+        (0.26, Band.MEDIUM),
+        (0.74, Band.MEDIUM),
+        (0.75, Band.EASY),
+        (1.0, Band.EASY),
+        (None, Band.MEDIUM),
+    ],
+)
+def test_bands_follow_the_weak_policys_pass_rate(rate, band):
+    assert band_of(rate, Rules()) is band
+
+
+def test_each_fault_drops_with_its_own_reason():
+    found = reasons(
+        [
+            candidate("leak", leak="toy/9"),
+            candidate("twin", duplicate="toy/1"),
+            candidate("lost", weak=None),
+            candidate("lost too", strong=None),
+            candidate("unsolvable", strong=0.0),
+            candidate("good"),
+        ]
+    )
+    assert found == {
+        "leak": "leak",
+        "twin": "duplicate",
+        "lost": "unscored",
+        "lost too": "unscored",
+        "unsolvable": "unsolvable",
+        "good": "kept",
+    }
+
+
+def test_leak_goes_before_every_other_reason():
+    assert reasons([candidate("a", weak=1.0, strong=0.0, leak="x", duplicate="y")]) == {"a": "leak"}
+
+
+def test_trivial_tasks_stay_within_their_share():
+    others = [candidate(f"o{n}") for n in range(6)]
+    trivial = [candidate(f"t{n}", weak=1.0) for n in range(10)]
+    found = reasons([*others, *trivial], Rules(trivial_share=0.25))
+    kept = [key for key, reason in found.items() if reason == "kept"]
+    assert sum(key.startswith("t") for key in kept) == 2  # 2 of 8 kept are a quarter
+    assert sum(reason == "trivial" for reason in found.values()) == 8
+
+
+def test_share_of_nothing_drops_every_trivial_task():
+    assert reasons([candidate("t", weak=1.0), candidate("o")], Rules(trivial_share=0.0)) == {
+        "t": "trivial",
+        "o": "kept",
+    }
+
+
+def test_easy_is_shown_directly_and_hard_with_tools():
+    decisions = decide([candidate("e", weak=0.9), candidate("h", weak=0.0)], Rules(), seed=0)
+    assert [d.demonstration for d in decisions] == ["direct", "tools"]
+
+
+def test_tool_shares_are_kept_to():
+    rules = Rules(tool_shares={Band.EASY: 0.5, Band.MEDIUM: 0.5, Band.HARD: 1.0})
+    many = [candidate(f"m{n}") for n in range(1000)]
+    shown = [d.demonstration for d in decide(many, rules, seed=1)]
+    assert 450 < shown.count("tools") < 550
+
+
+def test_task_without_a_teacher_is_kept_and_shown_directly():
+    (decision,) = decide(
+        [candidate("own", weak=0.0, strong=None, has_teacher=False)], Rules(), seed=0
+    )
+    assert decision.is_kept
+    assert decision.demonstration == "direct"
+
+
+def test_same_seed_decides_alike_whatever_the_neighbours():
+    rules = Rules(tool_shares={Band.EASY: 0.5, Band.MEDIUM: 0.5, Band.HARD: 0.5})
+    many = [candidate(f"m{n}") for n in range(50)]
+    whole = {d.key: d.demonstration for d in decide(many, rules, seed=3)}
+    part = {d.key: d.demonstration for d in decide(many[::2], rules, seed=3)}
+    assert part == {key: whole[key] for key in part}
+    assert whole != {d.key: d.demonstration for d in decide(many, rules, seed=4)}
+
+
+def test_reasons_are_counted():
+    decisions = decide(
+        [candidate("a"), candidate("b"), candidate("c", strong=0.0)], Rules(), seed=0
+    )
+    assert count_reasons(decisions) == {"kept": 2, "unsolvable": 1}
