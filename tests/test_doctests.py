@@ -1,0 +1,25 @@
+"""Every example in a docstring runs."""
+
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+
+ROOMS = ("sandbox", "envs", "policies", "pipelines")
+EXECUTED = "codedance.sandbox.worker"  # runs inside the walls, under its own import path
+
+
+def modules():
+    for room in ROOMS:
+        package = importlib.import_module(f"codedance.{room}")
+        yield package.__name__
+        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not found.name.startswith(EXECUTED) and ".migrations" not in found.name:
+                yield found.name
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_the_examples_of_a_module_hold(name):
+    failed, _ = doctest.testmod(importlib.import_module(name))
+    assert failed == 0

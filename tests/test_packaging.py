@@ -1,0 +1,41 @@
+"""What is installed is what is in the repository, and what is light stays light."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("sandbox", "envs", "policies", "pipelines")
+HEAVY = {"torch", "transformers", "prefect", "mlflow", "sklearn", "skimage", "cv2", "matplotlib"}
+
+
+def test_every_folder_with_code_is_listed_as_a_package():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    folders = {
+        path.parent.relative_to(ROOT).as_posix()
+        for room in ROOMS
+        for path in (ROOT / room).rglob("*.py")
+    }
+    listed = set(project["tool"]["setuptools"]["packages"])
+    assert listed == {"codedance." + folder.replace("/", ".") for folder in folders}
+
+
+@pytest.mark.parametrize("room", ["sandbox", "envs", "policies", "pipelines", "pipelines.cli"])
+def test_importing_a_room_imports_nothing_heavy(room):
+    code = f"import sys, codedance.{room}; print(*sorted(set(sys.modules) & {HEAVY!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_help_imports_neither_torch_nor_prefect_nor_mlflow():
+    code = (
+        "import sys\nfrom codedance.pipelines.cli import main\nsys.argv = ['codedance', '--help']\n"
+        "try:\n    main()\nexcept SystemExit:\n"
+        f"    print('HEAVY', *sorted(set(sys.modules) & {HEAVY!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Usage" in done.stdout
+    assert done.stdout.splitlines()[-1].strip() == "HEAVY"
