@@ -35,8 +35,10 @@ CHAT_TEMPLATE = (
     "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-PIECES = r"</?[a-z_]+>|```(?:python)?|\d| ?[^\s\d<`]+|\n *|[<`]|\s+"
-"""Where text is cut before bytes are merged: a tag, a fence, a digit or an indent stays whole."""
+PIECES = r"</?[a-z_]+>|```(?:python)?|\n *|[^\n<`]+|[<`]"
+"""Where text is cut before bytes are merged: tags, fences and indents stay whole. Within a line
+merges may cross words (superword BPE, arXiv 2503.13423), up to `LONGEST_TOKEN` characters."""
+LONGEST_TOKEN = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,7 @@ def train_tokenizer(corpus: Iterable[str], vocabulary: int) -> Tokenizer:
         min_frequency=2,
         special_tokens=list(CONTROL_TOKENS),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        max_token_length=LONGEST_TOKEN,
         show_progress=False,
     )
     tokenizer.train_from_iterator(corpus, trainer)
