@@ -23,10 +23,10 @@ import msgpack
 
 from .interpreter import Interpreter
 from .types import Limits, SandboxError
+from .worker.framing import MESSAGE_BYTES
 
 _START_SECONDS = 120.0
 _ANSWER_SECONDS = 60.0
-_MESSAGE_BYTES = 65_536
 _SCRIPT = Path(__file__).with_name("worker") / "start.py"
 _FLAGS = ("-s", "-S", "-B")  # as isolated as -I, which would ignore PYTHONHASHSEED as well
 _ENVIRONMENT = {
@@ -130,7 +130,7 @@ class Zygote:
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         folder = f"{self._scratch}/{next(self._numbers)}" if self._scratch else ""
-        request = {"op": "open", "seed": seed, "pictures": sizes, "folder": folder}
+        request = {"seed": seed, "pictures": sizes, "folder": folder}
         try:
             with theirs:
                 answer, handles = self._ask(request, [theirs.fileno(), *descriptors])
@@ -163,7 +163,7 @@ class Zygote:
         }
         try:
             self._control.send(json.dumps(config).encode())
-            answer = json.loads(self._control.recv(_MESSAGE_BYTES) or b"{}")
+            answer = json.loads(self._control.recv(MESSAGE_BYTES) or b"{}")
         except OSError as error:
             raise SandboxError(f"the zygote did not start: {error}; {self._words()}") from error
         if "tier" not in answer:
@@ -175,7 +175,7 @@ class Zygote:
         with self._lock:
             try:
                 socket.send_fds(self._control, [json.dumps(request).encode()], list(descriptors))
-                data, handles, _, _ = socket.recv_fds(self._control, _MESSAGE_BYTES, 1)
+                data, handles, _, _ = socket.recv_fds(self._control, MESSAGE_BYTES, 1)
             except TimeoutError as error:
                 self._control.close()  # a late answer must never meet the next question
                 raise ZygoteDied("the zygote does not answer") from error

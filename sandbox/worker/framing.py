@@ -10,6 +10,9 @@ from typing import Any
 LENGTHS = struct.Struct("!II")
 """Header length and blob length, in bytes; the prefix of every frame."""
 
+MESSAGE_BYTES = 65_536
+"""Longest message on the zygote's control socket, either way."""
+
 
 class Channel:
     """The session's end of its socket: blocking, one frame at a time.

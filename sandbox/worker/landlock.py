@@ -20,6 +20,7 @@ _FIRST_ABI = (1 << 13) - 1  # every file right of ABI 1
 _ALL_TCP = 0b11
 _ALL_SCOPES = 0b11
 
+LIST = _READ_FOLDER
 READ = _READ_FILE | _READ_FOLDER
 WRITE = READ | (
     (_FIRST_ABI | _REFER | _TRUNCATE)

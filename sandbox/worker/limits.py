@@ -15,7 +15,9 @@ def data_bytes_in_use(proc: int | None = None) -> int:
     Args:
         proc: Descriptor of ``/proc`` where the path no longer leads there.
     """
-    descriptor = os.open("self/statm" if proc else "/proc/self/statm", os.O_RDONLY, dir_fd=proc)
+    descriptor = os.open(
+        "/proc/self/statm" if proc is None else "self/statm", os.O_RDONLY, dir_fd=proc
+    )
     try:
         pages = os.read(descriptor, 200).split()
     finally:

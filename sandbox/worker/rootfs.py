@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 
-from . import kernel
+from . import kernel, landlock
 
 SESSION_FOLDER = "/session"
 """Holds the mount point of each session's own tmpfs; landlock's rule stands on it."""
@@ -19,6 +19,7 @@ DEVICES = ("/dev/null", "/dev/urandom", "/dev/random")
 HIDDEN = ("codedance",)
 """Packages not shown: with ours, model code could draw the tasks again and look up the answers."""
 
+_MOVED = "/libraries-in-tmp"  # where libraries under /tmp go; links in each session lead there
 _SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/nix/store")
 _EXTRAS = ("/etc/ld.so.cache", "/etc/fonts", "/usr/share/fonts", "/usr/share/zoneinfo")
 _STAGES = ("/mnt", "/srv", "/opt", "/home", "/tmp", "/usr/local")
@@ -34,6 +35,16 @@ def library_folders(base_prefix: str, paths: Iterable[str]) -> list[str]:
     return kept
 
 
+def reading_rules(base_prefix: str, paths: Sequence[str]) -> list[tuple[str, int]]:
+    """Give landlock rules for the same files, where no root of our own can be built."""
+    hidden = [os.path.join(path, name) for path in paths for name in HIDDEN]
+    holes = [path for path in hidden if os.path.exists(path)]
+    rules = [(device, landlock.USE_DEVICE) for device in DEVICES]
+    for folder in library_folders(base_prefix, paths):
+        rules += _read_around(folder, holes)
+    return rules
+
+
 def build_root(sources: Sequence[str], paths: Sequence[str]) -> None:
     """Build the root out of bind mounts of ``sources`` and move into it.
 
@@ -47,17 +58,17 @@ def build_root(sources: Sequence[str], paths: Sequence[str]) -> None:
     stage = _free_folder(sources)
     kernel.mount("root", stage, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755,size=1m")
     for source in sources:
-        if os.path.islink(source):
-            _copy_link(source, stage + source)
+        if _leads_into(source, sources):
+            _copy_link(source, stage + _place(source))
         else:
-            _show(source, stage + source)
-            kernel.make_read_only(stage + source)
+            _show(source, stage + _place(source))
+            kernel.make_read_only(stage + _place(source))
     for device in DEVICES:
         _show(device, stage + device)
         kernel.make_read_only(stage + device, devices=True)
     for path in paths:
         for name in HIDDEN:
-            _cover(f"{stage}{path}/{name}")
+            _cover(f"{stage}{_place(path)}/{name}")
     os.makedirs(stage + PRIVATE_FOLDER)
     os.symlink(PRIVATE_FOLDER[1:], stage + "/tmp")
     kernel.pivot_into(stage)
@@ -70,11 +81,38 @@ def mount_private_folder(disk_mb: int) -> None:
     options = f"mode=700,size={disk_mb}m,nr_inodes={1024 + 64 * disk_mb}"
     kernel.mount("tmp", PRIVATE_FOLDER, "tmpfs", flags, options)
     os.chdir(PRIVATE_FOLDER)
+    if os.path.isdir(_MOVED):
+        for name in os.listdir(_MOVED):
+            os.symlink(f"{_MOVED}/{name}", name)
 
 
 def is_within(path: str, folder: str) -> bool:
     """Whether ``path`` is ``folder`` or below it."""
     return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def _leads_into(source: str, sources: Sequence[str]) -> bool:
+    """Whether it is a link to what is shown anyway (``/lib`` to ``/usr/lib``)."""
+    real = os.path.realpath(source)
+    others = (other for other in sources if other != source)
+    return os.path.islink(source) and any(is_within(real, other) for other in others)
+
+
+def _place(source: str) -> str:
+    """Give a source's place in the root: its own, but that a session's ``/tmp`` is its own."""
+    return _MOVED + source.removeprefix("/tmp") if is_within(source, "/tmp") else source
+
+
+def _read_around(folder: str, holes: Sequence[str]) -> list[tuple[str, int]]:
+    """Allow reading ``folder`` but for the holes: landlock has no exceptions, so entry by entry."""
+    if folder in holes:
+        return []
+    if not any(is_within(hole, folder) for hole in holes):
+        return [(folder, landlock.READ)]
+    rules = [(folder, landlock.LIST)]  # imports list it; the names in a hole are no secret
+    for entry in os.listdir(folder):
+        rules += _read_around(os.path.join(folder, entry), holes)
+    return rules
 
 
 def _free_folder(sources: Sequence[str]) -> str:

@@ -83,6 +83,7 @@ class ConfinedWalls(Walls):
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__(config)
         self._data_bytes = 0
+        self._rules: list[tuple[str, int]] = []
         self.description = (
             "seccomp system-call filter, landlock file access, rlimits, no_new_privs; "
             "no namespaces, so process ids of others can be seen and disk use is not counted"
@@ -92,6 +93,7 @@ class ConfinedWalls(Walls):
         """Give up root, and load the filter that sessions inherit."""
         super().seal()
         self._data_bytes = data_bytes_in_use()
+        self._rules = rootfs.reading_rules(self._config["base_prefix"], self._config["paths"])
         if _is_root():
             if not _refusal(lambda: _read_as_nobody(self._config["paths"])):
                 _become_nobody()
@@ -107,10 +109,7 @@ class ConfinedWalls(Walls):
         self._follow_zygote()
         _close_all_but({0, 1, 2, plan.connection_fd})
         _own_folder(plan)
-        folders = rootfs.library_folders(self._config["base_prefix"], self._config["paths"])
-        rules = [(folder, landlock.READ) for folder in _without_ours(folders)]
-        rules += [(device, landlock.USE_DEVICE) for device in rootfs.DEVICES]
-        ruleset = landlock.make_ruleset([*rules, (plan.folder, landlock.WRITE)])
+        ruleset = landlock.make_ruleset([*self._rules, (plan.folder, landlock.WRITE)])
         limit_resources(plan.limits, self._data_bytes, count_threads=False)
         landlock.restrict(ruleset)
         os.close(ruleset)
@@ -307,16 +306,3 @@ def _close_all_but(kept: Iterable[int]) -> None:
             os.closerange(start, descriptor)
         start = max(start, descriptor + 1)
     os.closerange(start, 1 << 16)
-
-
-def _without_ours(folders: Iterable[str]) -> list[str]:
-    """Open a folder that holds our own package entry by entry: landlock knows no exceptions."""
-    kept: list[str] = []
-    for folder in folders:
-        ours = [os.path.join(folder, name) for name in rootfs.HIDDEN]
-        if any(os.path.exists(path) for path in ours):
-            entries = (os.path.join(folder, name) for name in os.listdir(folder))
-            kept += [entry for entry in entries if entry not in ours]
-        else:
-            kept.append(folder)
-    return kept

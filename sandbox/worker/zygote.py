@@ -17,11 +17,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from .framing import MESSAGE_BYTES
 from .session import Codec, SessionPlan, live
 from .walls import Walls, choose_walls
-
-MESSAGE_BYTES = 65_536
-"""Longest message on the control socket, either way."""
 
 MOST_DESCRIPTORS = 65
 """Descriptors of one request: the session's socket and its pictures."""
@@ -39,7 +37,7 @@ def main() -> None:
         _import_libraries(config["libraries"])
         walls.seal()
     except Exception as error:
-        _reply(control, {"error": f"{type(error).__name__}: {error}"})
+        _reply(control, {"error": f"{type(error).__name__}: {error}"[:4096]})
         raise
     _reply(control, {"tier": walls.name, "walls": walls.description})
     null = os.open(os.devnull, os.O_RDWR)
@@ -67,9 +65,6 @@ def _serve(control: socket.socket, codec: Codec, walls: Walls, limits: dict[str,
         if not message:
             return
         request = json.loads(message)
-        if request["op"] == "ping":
-            _reply(control, {})
-            continue
         plan = SessionPlan(
             limits=limits,
             seed=request["seed"],
@@ -102,7 +97,7 @@ def _send_handle(control: socket.socket, pid: int) -> None:
 
 
 def _reply(control: socket.socket, message: object, descriptors: Sequence[int] = ()) -> None:
-    data = json.dumps(message).encode()[:MESSAGE_BYTES]
+    data = json.dumps(message).encode()
     if descriptors:
         socket.send_fds(control, [data], list(descriptors))
     else:

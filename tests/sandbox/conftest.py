@@ -14,9 +14,10 @@ SMALL = Limits(
 )
 
 
-def open_walls(walls, limits=SMALL, libraries=DEFAULT_LIBRARIES):
+def open_walls(walls, limits=SMALL, libraries=DEFAULT_LIBRARIES, interpreter=None):
     """Open a local sandbox with exactly these walls, or skip where they cannot stand."""
-    plan = ZygotePlan(ask_interpreter(sys.executable), libraries, limits, walls)
+    interpreter = interpreter or ask_interpreter(sys.executable)
+    plan = ZygotePlan(interpreter, libraries, limits, walls)
     try:
         return LocalSandbox(plan, floor="none")
     except SandboxError as error:
