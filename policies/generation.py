@@ -1,7 +1,8 @@
 """Batched generation from exact ids: one prefill of each distinct prompt, then a token at a time.
 
 Prompts are padded on the right, so the cache has holes behind the shorter ones; a mask hides them,
-and positions are given outright. Rows that are done leave the batch.
+and positions are given outright. Rows that are done leave the batch; the keys and values of those
+that came to the end of their turn are handed back, so that a next turn reads only what is new.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import torch
 from torch import Tensor
 
 from .interface import Sampling
-from .key_value_cache import GrowingCache
+from .key_value_cache import GrowingCache, RowStates
 from .pictures import picture_digest
 from .sampling import choose, draw_uniform
-from .token_model import PicturedIds, TokenModel
+from .token_model import Padded, PicturedIds, TokenModel
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -35,6 +36,7 @@ class Prompt:
         seed: Of the episode.
         turn: Which reply this is.
         limit: The most tokens that may be drawn, at least 1.
+        past: Keys and values of the first ids, if they are at hand.
     """
 
     ids: tuple[int, ...]
@@ -42,15 +44,24 @@ class Prompt:
     seed: int
     turn: int
     limit: int
+    past: RowStates | None = None
 
 
 @dataclass(slots=True)
 class Completion:
-    """What one row wrote: ids, their log-probabilities, and whether it came to its end."""
+    """What one row wrote.
+
+    Attributes:
+        ids: Drawn.
+        log_probabilities: Of each.
+        is_finished: Whether it came to the end of its turn.
+        states: Keys and values of prompt and ids but the last; None for a row that was cut.
+    """
 
     ids: list[int] = field(default_factory=list[int])
     log_probabilities: list[float] = field(default_factory=list[float])
     is_finished: bool = False
+    states: RowStates | None = None
 
 
 @torch.inference_mode()
@@ -62,23 +73,14 @@ def generate(model: TokenModel, prompts: Sequence[Prompt], sampling: Sampling) -
     """
     rows = _Rows(model, prompts)
     allowed = model.allowed()
-    completions = [Completion() for _ in prompts]
     for step in range(max(prompt.limit for prompt in prompts)):
         chosen = choose(rows.logits, rows.uniform[:, step], sampling, allowed)
-        scores = rows.logits.log_softmax(dim=-1).gather(1, chosen[:, None]).squeeze(1)
-        drawn = zip(rows.members, chosen.tolist(), scores.tolist(), strict=True)
-        for slot, (member, token, score) in enumerate(drawn):
-            if rows.is_writing[slot]:
-                completion = completions[member]
-                completion.ids.append(token)
-                completion.log_probabilities.append(score)
-                completion.is_finished = token == model.chat.end_id
-                at_limit = len(completion.ids) >= prompts[member].limit
-                rows.is_writing[slot] = not (completion.is_finished or at_limit)
+        rows.record(chosen)
         if not any(rows.is_writing):
             break
         rows.advance(chosen)
-    return completions
+    rows.keep_states()
+    return rows.completions
 
 
 class _Rows:
@@ -86,47 +88,115 @@ class _Rows:
 
     def __init__(self, model: TokenModel, prompts: Sequence[Prompt]) -> None:
         self._model = model
-        first, of_prompt = _distinct(prompts)
-        batch = model.pad([PicturedIds(prompts[i].ids, prompts[i].images) for i in first])
-        self._cache = GrowingCache()
-        hidden = model.hidden(batch, cache=self._cache)
-        last = (batch.lengths - 1).to(model.device)
-        every = torch.arange(len(first), device=model.device)
-        columns = torch.arange(batch.ids.shape[1], device=model.device)
-        chosen = torch.tensor(of_prompt, device=model.device)
-        positions = batch.positions[0].to(model.device)
-        if len(first) < len(prompts):
-            self._cache.select(chosen)
-        self.members = list(range(len(prompts)))
+        self._prompts = prompts
+        self.completions = [Completion() for _ in prompts]
+        self._members = list(range(len(prompts)))
         self.is_writing = [True] * len(prompts)
-        self.logits = model.logits(hidden[every, last])[chosen]
-        self._next_position = (positions[every, last] + 1)[chosen]
-        self._is_seen = (columns[None] <= last[:, None])[chosen]
+        past = [prompt.past for prompt in prompts if prompt.past is not None]
+        if len(past) == len(prompts) and model.takes_masks:
+            self._resume(past)
+        else:
+            self._begin()
         longest = max(prompt.limit for prompt in prompts)
         draws = [draw_uniform(prompt.seed, prompt.turn, longest) for prompt in prompts]
         self.uniform = torch.stack(draws).to(model.device)
+
+    def record(self, chosen: Tensor) -> None:
+        """Note the drawn tokens of the rows that are still writing."""
+        scores = self.logits.log_softmax(dim=-1).gather(1, chosen[:, None]).squeeze(1)
+        drawn = zip(self._members, chosen.tolist(), scores.tolist(), strict=True)
+        for slot, (member, token, score) in enumerate(drawn):
+            if self.is_writing[slot]:
+                completion = self.completions[member]
+                completion.ids.append(token)
+                completion.log_probabilities.append(score)
+                completion.is_finished = token == self._model.chat.end_id
+                at_limit = len(completion.ids) >= self._prompts[member].limit
+                self.is_writing[slot] = not (completion.is_finished or at_limit)
 
     def advance(self, chosen: Tensor) -> None:
         """Feed the drawn tokens, done rows left out once they are many."""
         if sum(self.is_writing) <= _SHRINK * len(self.is_writing):
             chosen = self._drop_done(chosen)
-        ones = self._is_seen.new_ones(len(self.members), 1)
+        ones = self._is_seen.new_ones(len(self._members), 1)
         self._is_seen = torch.cat([self._is_seen, ones], dim=1)
         self.logits = self._model.step(
             chosen, self._next_position, self._is_seen, cache=self._cache
         )
         self._next_position = self._next_position + 1
 
+    def keep_states(self) -> None:
+        """Hand the keys and values of rows that came to their end to their completions."""
+        for slot, member in enumerate(self._members):
+            completion = self.completions[member]
+            if completion.is_finished:
+                # The columns of its prompt, then one for each drawn token that was fed: all but
+                # the last. A finished row that was fed on holds more, which is left behind.
+                seen = self._is_seen[slot].nonzero().squeeze(1)
+                count = len(self._prompts[member].ids) + len(completion.ids) - 1
+                completion.states = self._cache.row(slot, seen[:count])
+
+    def _begin(self) -> None:
+        """Read every distinct prompt once, then give each row its own copy."""
+        first, of_prompt = _distinct(self._prompts)
+        batch = self._model.pad([self._source(index) for index in first])
+        self._cache = GrowingCache()
+        hidden = self._model.hidden(batch, cache=self._cache)
+        self._start(batch, hidden, self._are_filled(batch))
+        if len(first) < len(of_prompt):
+            rows = torch.tensor(of_prompt, device=self._model.device)
+            self._cache.select(rows)
+            self._take(rows)
+            self.logits = self.logits[rows]
+
+    def _resume(self, past: Sequence[RowStates]) -> None:
+        """Read only what came since the cached turns."""
+        device = self._model.device
+        starts = [states.length for states in past]
+        sources = [self._source(index) for index in range(len(past))]
+        batch = self._model.pad(sources, starts=starts)
+        self._cache = GrowingCache.of_rows(past)
+        known = (
+            torch.arange(max(starts), device=device) < torch.tensor(starts, device=device)[:, None]
+        )
+        new = self._are_filled(batch)
+        length = new.shape[1]
+        causal = torch.ones(length, length, dtype=torch.bool, device=device).tril()
+        mask = torch.cat(
+            [known[:, None].expand(-1, length, -1), causal.expand(len(past), -1, -1)], dim=2
+        )
+        hidden = self._model.hidden(batch, cache=self._cache, mask=mask)
+        self._start(batch, hidden, torch.cat([known, new], dim=1))
+
+    def _start(self, batch: Padded, hidden: Tensor, is_seen: Tensor) -> None:
+        """Take the state after the last token of each prompt."""
+        last = (batch.lengths - 1).to(self._model.device)
+        every = torch.arange(len(last), device=self._model.device)
+        self.logits = self._model.logits(hidden[every, last])
+        self._next_position = batch.positions[0].to(self._model.device)[every, last] + 1
+        self._is_seen = is_seen
+
+    def _are_filled(self, batch: Padded) -> Tensor:
+        columns = torch.arange(batch.ids.shape[1], device=self._model.device)
+        return columns < batch.lengths.to(self._model.device)[:, None]
+
+    def _source(self, index: int) -> PicturedIds:
+        return PicturedIds(self._prompts[index].ids, self._prompts[index].images)
+
     def _drop_done(self, chosen: Tensor) -> Tensor:
+        self.keep_states()
         slots = [slot for slot, writing in enumerate(self.is_writing) if writing]
-        keep = torch.tensor(slots, device=chosen.device)
-        self._cache.select(keep)
-        self.members = [self.members[slot] for slot in slots]
+        rows = torch.tensor(slots, device=chosen.device)
+        self._cache.select(rows)
+        self._take(rows)
+        self._members = [self._members[slot] for slot in slots]
         self.is_writing = [True] * len(slots)
-        self.uniform = self.uniform[keep]
-        self._is_seen = self._is_seen[keep]
-        self._next_position = self._next_position[keep]
-        return chosen[keep]
+        self.uniform = self.uniform[rows]
+        return chosen[rows]
+
+    def _take(self, rows: Tensor) -> None:
+        self._is_seen = self._is_seen[rows]
+        self._next_position = self._next_position[rows]
 
 
 def _distinct(prompts: Sequence[Prompt]) -> tuple[list[int], list[int]]:

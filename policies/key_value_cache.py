@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,6 +11,19 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
 _CHUNK = 64  # columns added when the buffer is full
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowStates:
+    """Keys and values of one row, for a turn that goes on later.
+
+    Attributes:
+        length: Tokens covered.
+        layers: Keys and values of each layer, ``(heads, length, width)``.
+    """
+
+    length: int
+    layers: tuple[tuple[Tensor, Tensor], ...]
 
 
 class GrowingLayer(DynamicLayer):
@@ -48,6 +63,11 @@ class GrowingLayer(DynamicLayer):
         self._buffers = _with_room(keys, self._length), _with_room(values, self._length)
         self.keys, self.values = self._past()
 
+    def row(self, row: int, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """Copy some columns of one row, ``(heads, columns, width)``."""
+        keys, values = self._past()
+        return keys[row][:, columns], values[row][:, columns]
+
     def get_seq_length(self) -> int:
         """Give how many columns are filled."""
         return self._length
@@ -81,6 +101,26 @@ class GrowingCache(Cache):
 
     def select(self, rows: Tensor) -> None:
         """Keep these rows of every layer."""
-        for layer in self.layers:
-            if isinstance(layer, GrowingLayer):
-                layer.select(rows)
+        for layer in self._growing():
+            layer.select(rows)
+
+    def row(self, row: int, columns: Tensor) -> RowStates:
+        """Copy some columns of one row."""
+        return RowStates(len(columns), tuple(one.row(row, columns) for one in self._growing()))
+
+    @classmethod
+    def of_rows(cls, rows: Sequence[RowStates]) -> GrowingCache:
+        """Lay rows side by side, zeros behind the shorter ones."""
+        cache = cls()
+        longest = max(row.length for row in rows)
+        for index, (first, _) in enumerate(rows[0].layers):
+            heads, _, width = first.shape
+            both = first.new_zeros(2, len(rows), heads, longest, width)
+            for slot, row in enumerate(rows):
+                for which, states in enumerate(row.layers[index]):
+                    both[which, slot, :, : row.length] = states
+            cache.update(both[0], both[1], index)
+        return cache
+
+    def _growing(self) -> list[GrowingLayer]:
+        return [layer for layer in self.layers if isinstance(layer, GrowingLayer)]

@@ -72,6 +72,12 @@ class TokenModel:
         """Where the weights are."""
         return self.model.device
 
+    @property
+    def takes_masks(self) -> bool:
+        """Whether attention can be told of each token what it may look at; flash kernels cannot."""
+        text = self.model.config.get_text_config()
+        return "flash" not in (text._attn_implementation or "")
+
     def allowed(self) -> Tensor:
         """Which ids may be sampled, ``(vocabulary,)``: no control token but the end of a turn."""
         allowed = torch.ones(self.vocabulary, dtype=torch.bool)
@@ -79,42 +85,63 @@ class TokenModel:
         allowed[sorted(self.chat.forbidden_ids)] = False
         return allowed.to(self.device)
 
-    def pad(self, sequences: Sequence[PicturedIds]) -> Padded:
-        """Lay sequences side by side; a picture that occurs twice is kept once."""
-        longest = max(len(s.ids) for s in sequences)
-        ids = np.full((len(sequences), longest), self.chat.end_id, dtype=np.int64)
-        positions = np.zeros((3, len(sequences), longest), dtype=np.int64)
+    def pad(
+        self, sequences: Sequence[PicturedIds], *, starts: Sequence[int] | None = None
+    ) -> Padded:
+        """Lay sequences side by side; a picture that occurs twice is kept once.
+
+        Args:
+            sequences: Whole, from their first token.
+            starts: Where each is to begin, what lies before being in a cache; None for 0.
+        """
+        starts = starts or [0] * len(sequences)
+        lengths = [len(s.ids) - start for s, start in zip(sequences, starts, strict=True)]
+        ids = np.full((len(sequences), max(lengths)), self.chat.end_id, dtype=np.int64)
+        positions = np.zeros((3, len(sequences), max(lengths)), dtype=np.int64)
         slots: dict[bytes, int] = {}
         pictures: list[Patches] = []
         order: list[int] = []
-        for row, sequence in enumerate(sequences):
+        for row, (sequence, start) in enumerate(zip(sequences, starts, strict=True)):
             own = [self.pictures.patches(image) for image in sequence.images]
-            length = len(sequence.ids)
-            ids[row, :length] = sequence.ids
-            positions[:, row, :length] = mrope_positions(
-                sequence.ids, [self._merged(p) for p in own], image_id=self.chat.image_id
-            )
-            for picture in own:
+            grids = [self._merged(picture) for picture in own]
+            ids[row, : lengths[row]] = sequence.ids[start:]
+            positions[:, row, : lengths[row]] = mrope_positions(
+                sequence.ids, grids, image_id=self.chat.image_id
+            )[:, start:]
+            for picture in own[self._pictures_before(sequence.ids[:start], grids) :]:
                 if picture.digest not in slots:
                     slots[picture.digest] = len(pictures)
                     pictures.append(picture)
                 order.append(slots[picture.digest])
-        lengths = torch.tensor([len(s.ids) for s in sequences])
         return Padded(
             torch.from_numpy(ids),
             torch.from_numpy(positions),
-            lengths,
+            torch.tensor(lengths),
             tuple(pictures),
             tuple(order),
         )
 
-    def hidden(self, batch: Padded, *, cache: Any = None) -> Tensor:  # noqa: ANN401 - a transformers Cache or None
-        """Give the last hidden states of all tokens, ``(batch, length, width)``."""
+    def hidden(
+        self,
+        batch: Padded,
+        *,
+        cache: Any = None,  # noqa: ANN401 - a transformers Cache
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Give the last hidden states of all tokens, ``(batch, length, width)``.
+
+        Args:
+            batch: The sequences.
+            cache: Takes keys and values, and holds those of what came before.
+            mask: What each token may look at, ``(batch, length, columns of the cache)``; None for
+                all before it.
+        """
         device = self.device
         return self.model.model(
             input_ids=batch.ids.to(device),
             position_ids=batch.positions.to(device),
             mm_encoder_outputs={"image": self._features(batch)} if batch.order else None,
+            attention_mask=None if mask is None else mask[:, None],
             past_key_values=cache,
             use_cache=cache is not None,
         ).last_hidden_state
@@ -128,12 +155,10 @@ class TokenModel:
             is_seen: Which columns of the cache a row may look at, ``(rows, columns)``.
             cache: Keys and values so far.
         """
-        text = self.model.config.get_text_config()
-        is_flash = "flash" in (text._attn_implementation or "")
         states = self.model.model(
             input_ids=ids[:, None],
             position_ids=positions[None, :, None].expand(3, -1, 1),
-            attention_mask=is_seen if is_flash else is_seen[:, None, None],
+            attention_mask=is_seen[:, None, None] if self.takes_masks else is_seen,
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state
@@ -161,6 +186,15 @@ class TokenModel:
     def _merged(self, picture: Patches) -> tuple[int, int]:
         merge = self.pictures.merge
         return picture.grid[0] // merge, picture.grid[1] // merge
+
+    def _pictures_before(self, ids: Sequence[int], grids: Sequence[tuple[int, int]]) -> int:
+        """Count the pictures whose image tokens are among ``ids``."""
+        left = sum(token == self.chat.image_id for token in ids)
+        count = 0
+        while left > 0:
+            left -= grids[count][0] * grids[count][1]
+            count += 1
+        return count
 
     def _features(self, batch: Padded) -> Any:  # noqa: ANN401 - a transformers output class
         """Run the vision tower once a distinct picture and lay its output out slot by slot."""

@@ -10,6 +10,7 @@ import torch
 from ..envs.types import Message, Tokens
 from .generation import Completion, Prompt, generate
 from .interface import Conversation, Reply, Sampling
+from .key_value_cache import RowStates
 from .model_folder import ModelNotes
 from .token_model import PicturedIds, TokenModel
 
@@ -25,6 +26,8 @@ class VisionLanguagePolicy:
         policy_id: A name for model and weights.
         notes: How it was taught: its system prompt, its largest picture, its families.
         batch_size: The most conversations in one forward pass.
+        keeps_cache: Whether keys and values of a turn are kept until the next call, which then
+            reads only what is new; costs memory.
     """
 
     def __init__(
@@ -34,11 +37,15 @@ class VisionLanguagePolicy:
         policy_id: str,
         notes: ModelNotes | None = None,
         batch_size: int = 128,
+        keeps_cache: bool = True,
     ) -> None:
         self.model = model
         self.notes = notes or ModelNotes()
         self._id = policy_id
         self._batch_size = batch_size
+        self._keeps_cache = keeps_cache
+        # By the identity of the very record that the keys and values belong to.
+        self._kept: dict[int, tuple[Tokens, RowStates]] = {}
 
     @property
     def id(self) -> str:
@@ -59,13 +66,15 @@ class VisionLanguagePolicy:
         """Write the next turn of each conversation and append its ids to `Conversation.tokens`."""
         was_training = self.model.model.training
         self.model.model.eval()
+        kept: dict[int, tuple[Tokens, RowStates]] = {}
         try:
             replies: list[Reply] = []
             for start in range(0, len(conversations), self._batch_size):
                 part = conversations[start : start + self._batch_size]
-                replies += self._reply(part, sampling)
+                replies += self._reply(part, sampling, kept)
             return replies
         finally:
+            self._kept = kept
             self.model.model.train(was_training)
 
     def full_logprobs(self, ids: Sequence[int], images: Sequence[Image.Image]) -> tuple[float, ...]:
@@ -76,7 +85,12 @@ class VisionLanguagePolicy:
             scores = self.model.log_probabilities(batch, chosen)
         return (0.0, *scores.tolist())
 
-    def _reply(self, conversations: Sequence[Conversation], sampling: Sampling) -> list[Reply]:
+    def _reply(
+        self,
+        conversations: Sequence[Conversation],
+        sampling: Sampling,
+        kept: dict[int, tuple[Tokens, RowStates]],
+    ) -> list[Reply]:
         prompts = [self._prompt(conversation, sampling) for conversation in conversations]
         writing = [index for index, prompt in enumerate(prompts) if prompt.limit > 0]
         completions = [Completion() for _ in prompts]
@@ -88,7 +102,9 @@ class VisionLanguagePolicy:
         for conversation, prompt, completion in zip(
             conversations, prompts, completions, strict=True
         ):
-            conversation.tokens = _extend(conversation, prompt, completion)
+            tokens = conversation.tokens = _extend(conversation, prompt, completion)
+            if self._keeps_cache and completion.states is not None:
+                kept[id(tokens)] = tokens, completion.states
             replies.append(
                 Reply(
                     text=self.model.chat.decode(completion.ids),
@@ -109,7 +125,16 @@ class VisionLanguagePolicy:
             ids += tuple(chat.after_reply(_since_last_reply(conversation.messages)))
         images = [image for message in conversation.messages for image in message.images]
         limit = min(sampling.max_new_tokens, sampling.max_tokens - len(ids))
-        return Prompt(ids, images, conversation.seed, conversation.turn, max(limit, 0))
+        past = self._kept.get(id(conversation.tokens))
+        is_same = past is not None and past[0] is conversation.tokens
+        return Prompt(
+            ids,
+            images,
+            conversation.seed,
+            conversation.turn,
+            max(limit, 0),
+            past=past[1] if past is not None and is_same else None,
+        )
 
 
 def _since_last_reply(messages: Sequence[Message]) -> Sequence[Message]:

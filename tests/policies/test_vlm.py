@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from codedance.envs.types import Message, Tokens
@@ -40,6 +42,27 @@ def pictures(one: Conversation) -> list:
     return every[: recorded(one).images]
 
 
+class RecordingModel(TokenModel):
+    """Notes where each prefill began."""
+
+    begins: list[list[int]]
+
+    def pad(self, sequences, *, starts=None):
+        self.begins.append(list(starts or [0] * len(sequences)))
+        return super().pad(sequences, starts=starts)
+
+
+@pytest.fixture
+def terse(tiny_model: TokenModel) -> RecordingModel:
+    """A model that often ends its turn after a few tokens."""
+    model = tiny_model.model
+    with torch.no_grad():
+        model.lm_head.weight[tiny_model.chat.end_id] *= 6.0
+    made = RecordingModel(model, tiny_model.chat.tokenizer, tiny_model.pictures.processor)
+    made.begins = []
+    return made
+
+
 @pytest.fixture
 def policy(tiny_model: TokenModel) -> VisionLanguagePolicy:
     return VisionLanguagePolicy(tiny_model, policy_id="tiny")
@@ -63,6 +86,55 @@ def test_recorded_log_probabilities_equal_a_plain_transformers_forward_pass(poli
         assert own.sum() >= 3
         assert (drawn - expected)[own].abs().max() < 1e-4
         assert not drawn[~own].any()
+
+
+@pytest.mark.parametrize("keeps_cache", [True, False])
+def test_a_later_turn_is_exact_whether_its_past_is_read_again_or_kept(terse, keeps_cache):
+    policy = VisionLanguagePolicy(terse, policy_id="terse", keeps_cache=keeps_cache)
+    conversations = [conversation(seed, words=1 + 4 * seed) for seed in range(6)]
+    limits = Sampling(max_new_tokens=60)
+    for turn in range(3):
+        asked = [one for one in conversations if one.turn == turn]
+        before = {id(one): one.tokens for one in asked}
+        terse.begins.clear()
+        replies = policy.reply(asked, sampling=limits)
+        if turn and asked and keeps_cache:
+            lengths = [len(before[id(one)].ids) - 1 for one in asked]
+            assert terse.begins == [lengths]  # all but the end of the turn was at hand
+        elif asked:
+            assert not any(terse.begins[0])
+        for one, reply in zip(asked, replies, strict=True):
+            picture = noise(100 + 10 * turn + one.seed, 84, 28 * (1 + one.seed % 3))
+            one.messages.append(Message("assistant", (reply.text,)))
+            one.messages.append(Message("user", ("<tool_response>", picture, "!" * one.seed)))
+            one.turn += not reply.is_cut
+    assert sum(one.turn == 3 for one in conversations) >= 3
+    for one in conversations:
+        full = policy.full_logprobs(recorded(one).ids, pictures(one))
+        for now, then, own in zip(
+            full, recorded(one).log_probabilities, recorded(one).mask, strict=True
+        ):
+            assert not own or now == pytest.approx(then, abs=1e-4)
+
+
+def test_kept_cache_is_of_the_last_call_only_and_bound_to_its_record(terse):
+    policy = VisionLanguagePolicy(terse, policy_id="terse")
+    one = conversation(0)
+    for seed in range(50):  # until a turn ends
+        one = conversation(seed)
+        (reply,) = policy.reply([one], sampling=SHORT)
+        if not reply.is_cut:
+            break
+    one.messages += [Message("assistant", (reply.text,)), Message("user", ("go on",))]
+    one.turn = 1
+    copied = Conversation(list(one.messages), one.seed, turn=1, tokens=replace(recorded(one)))
+    other = conversation(99)
+    policy.reply([other], sampling=SHORT)
+    terse.begins.clear()
+    policy.reply([one], sampling=SHORT)
+    policy.reply([copied], sampling=SHORT)
+    assert terse.begins == [[0], [0]]
+    assert recorded(one).ids == recorded(copied).ids
 
 
 def test_full_logprobs_equal_those_at_generation(policy):
