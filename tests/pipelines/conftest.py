@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+from codedance.pipelines.desk import open_desk
 from codedance.pipelines.home import Home
+from codedance.pipelines.stages.finish import finish_pipeline
 from codedance.pipelines.store import open_store
+
+from .runs import run_all, write_tiny
+
+OURS = ("CODEDANCE_STORE_URL", "CODEDANCE_DIR", "MLFLOW_TRACKING_URI", "PREFECT_HOME")
+
+
+@pytest.fixture(autouse=True)
+def _own_environment():
+    """Give every test the environment that the session began with, and take back its changes."""
+    before = dict(os.environ)
+    for name in OURS:
+        os.environ.pop(name, None)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    for name in ("CODEDANCE_STORE_URL", "MLFLOW_TRACKING_URI"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("CODEDANCE_DIR", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
+    monkeypatch.setenv("CODEDANCE_DIR", str(tmp_path / "home"))
     return Home(tmp_path / "home")
 
 
@@ -20,3 +37,36 @@ def home(tmp_path, monkeypatch):
 def store(home):
     with open_store(home) as opened:
         yield opened
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """The current folder holds a flows.yaml whose smoke preset takes seconds."""
+    monkeypatch.chdir(write_tiny(tmp_path))
+
+
+@pytest.fixture(scope="session")
+def finished_home(tmp_path_factory):
+    """A home with one finished run of the tiny pipeline; tests may read it and add runs."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "home").mkdir()
+    home = Home(folder / "home")
+    before = os.getcwd(), dict(os.environ)
+    os.chdir(write_tiny(folder))
+    try:
+        with open_desk(home, track=False) as desk:
+            finish_pipeline(desk, run_all(desk))
+    finally:
+        os.chdir(before[0])
+        os.environ.clear()
+        os.environ.update(before[1])
+    return home
+
+
+@pytest.fixture
+def finished(finished_home, monkeypatch):
+    """The desk of the finished run, its folder as the current one."""
+    monkeypatch.setenv("CODEDANCE_DIR", str(finished_home.root))
+    monkeypatch.chdir(finished_home.root.parent)
+    with open_desk(finished_home, track=False) as desk:
+        yield desk

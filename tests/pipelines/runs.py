@@ -1,0 +1,60 @@
+"""A pipeline small enough for tests, and a wish to stop that comes at a chosen moment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from codedance.pipelines.stages.context import Stop
+from codedance.pipelines.stages.orders import Wish, open_pipeline
+from codedance.pipelines.stages.runner import STAGES, run_stage
+
+TINY = """
+presets:
+  smoke:
+    suite: nano
+    max_new_tokens: 12
+    curate: {candidates: 48, known: 40, weak_samples: 2, strong_samples: 1}
+    sft: {steps: 4, batch_size: 4, warmup_steps: 1, save_every: 2}
+    grpo: {steps: 3, tasks_per_step: 2, num_generations: 2, save_every: 1}
+    evaluate: {limit: 70, batch_size: 32, traces: 1}
+"""
+
+
+class StopAt(Stop):
+    """Asks to stop when it is asked for the ``count``-th time: like Ctrl-C at that moment."""
+
+    def __init__(self, count):
+        super().__init__()
+        self._left = count
+
+    def is_requested(self):
+        self._left -= 1
+        if self._left <= 0:
+            self.request()
+        return super().is_requested()
+
+    def check(self):
+        self.is_requested()
+        super().check()
+
+
+def write_tiny(folder: Path) -> Path:
+    """Write a flows.yaml whose smoke preset takes seconds."""
+    (folder / "flows.yaml").write_text(TINY, encoding="utf-8")
+    return folder
+
+
+def run_all(desk, **wish):
+    """Run every stage plainly; give the pipeline's row."""
+    pipeline = open_pipeline(desk, Wish("smoke", **wish))
+    for stage in STAGES:
+        run_stage(desk, stage, pipeline)
+    return desk.store.lineage.get(pipeline.id)
+
+
+def story(store, run_id):
+    """Give what happened in a stage run, episode by episode, whatever the order of storing."""
+    return sorted(
+        (e.phase, e.step, e.task_id, e.sample, e.answer, e.accuracy, e.tool_calls)
+        for e in store.episodes(run_id)
+    )

@@ -1,0 +1,102 @@
+"""The report shows what a model wrote and runs none of it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from codedance.envs.types import Action, Ending, Turn
+from codedance.pipelines.report.chart import line_chart, moving_average
+from codedance.pipelines.report.gallery import choose_shelves, render_episode, render_shelves
+from codedance.pipelines.report.page import POLICY, render_charts, render_page
+from codedance.pipelines.results import summarise
+
+from .makers import make_request, make_task, make_trajectory
+
+HOSTILE = '<script>alert(1)</script><img src=x onerror="alert(2)"></p>\'">&'
+
+
+def hostile_episode():
+    task = make_task(question=HOSTILE, answer=HOSTILE, family=HOSTILE)
+    turns = (
+        Turn(f"<think>{HOSTILE}</think>", Action("code", HOSTILE)),
+        Turn(HOSTILE, Action("malformed", HOSTILE, HOSTILE)),
+    )
+    trajectory = make_trajectory(task, answer=HOSTILE, turns=turns, ending=Ending.MALFORMED)
+    return task, trajectory
+
+
+def test_model_text_never_becomes_markup():
+    task, trajectory = hostile_episode()
+    page = render_episode(trajectory, task, "grpo/greedy")
+    assert "<script" not in page
+    assert "onerror=&quot;" in page
+    tags = set(re.findall(r"<(\w+)", page))
+    assert tags <= {"article", "header", "span", "p", "img", "pre", "b"}
+    assert page.count("<img") == len(task.images)
+
+
+def test_page_forbids_scripts_and_needs_no_other_file(store):
+    run = store.lineage.begin(make_request("evaluate", parameters={"suite": HOSTILE}))
+    task, trajectory = hostile_episode()
+    store.add_trajectories([task], [trajectory], stage_run=run.id, phase="grpo/greedy")
+    gallery = render_shelves(store, choose_shelves(store.episodes(run.id)))
+    page = render_page(run, summarise(store, run), [run], charts="", gallery=gallery)
+    assert f'content="{POLICY}"' in page
+    assert "default-src 'none'" in POLICY
+    assert "<script" not in page
+    assert not re.search(r'(src|href)="(?!data:)', page)
+
+
+def test_shelves_hold_right_wrong_and_needless(store):
+    run = store.lineage.begin(make_request("evaluate"))
+    tasks = [make_task(n) for n in range(3)]
+    given = [
+        make_trajectory(tasks[0], calls=2),
+        make_trajectory(tasks[1], calls=0),
+        make_trajectory(tasks[2], calls=0, accuracy=0.0),
+    ]
+    store.add_trajectories(tasks, given, stage_run=run.id, phase="grpo/greedy")
+    found = choose_shelves(store.episodes(run.id))
+    assert {shelf.title: [e.task_id for e in shelf.episodes] for shelf in found} == {
+        "Right, with tools": [tasks[0].id],
+        "Right at a glance": [tasks[1].id],
+        "Wrong": [tasks[2].id],
+        "Needless tools": [tasks[0].id],
+    }
+
+
+def test_shelf_is_spread_over_families(store):
+    run = store.lineage.begin(make_request("evaluate"))
+    tasks = [make_task(n, family=f"f{n // 20}") for n in range(60)]
+    given = [make_trajectory(t, accuracy=0.0, calls=0) for t in tasks]
+    store.add_trajectories(tasks, given, stage_run=run.id, phase="grpo/greedy")
+    wrong = next(s for s in choose_shelves(store.episodes(run.id)) if s.title == "Wrong")
+    assert [sum(e.family == f for e in wrong.episodes) for f in ("f0", "f1", "f2")] == [2, 2, 2]
+
+
+def test_chart_of_nothing_is_nothing():
+    assert line_chart("empty", {"a": []}) == ""
+
+
+def test_chart_draws_a_line_for_every_series():
+    svg = line_chart("two", {"a": [(1, 0.0), (2, 1.0)], "b": [(1, 1.0), (2, 0.0)]})
+    assert svg.count("<polyline") == 2
+    assert svg.count('class="key"') == 2
+
+
+@pytest.mark.parametrize("points", [[(1, 0.0)], [(1, 5.0), (2, 5.0)], [(1, -3.0), (9, -3.5)]])
+def test_chart_copes_with_flat_and_single_points(points):
+    svg = line_chart("flat", {"a": points})
+    assert "nan" not in svg
+    assert "inf" not in svg.replace("infra", "")
+
+
+def test_lines_are_smoothed_over_the_points_before():
+    assert moving_average([(1, 1.0), (2, 3.0), (3, 8.0)], 2) == [(1, 1.0), (2, 2.0), (3, 5.5)]
+
+
+def test_charts_leave_out_what_was_not_measured():
+    page = render_charts({"loss": [(1, 2.0), (2, 1.0)]}, {}, [])
+    assert "SFT: loss" in page
+    assert "GRPO" not in page

@@ -1,0 +1,223 @@
+"""The whole road, stopped in every stage: it ends as if nobody had stopped it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from codedance.envs.types import Band
+from codedance.pipelines.desk import open_desk
+from codedance.pipelines.flows_file import load_preset
+from codedance.pipelines.metrics_file import read_metrics
+from codedance.pipelines.rescoring import rescore_run
+from codedance.pipelines.stages.context import StageInterrupted, Stop
+from codedance.pipelines.stages.draws import draw_candidates, held_out_tasks
+from codedance.pipelines.stages.grpo import load_tasks
+from codedance.pipelines.stages.orders import Wish, open_pipeline
+from codedance.pipelines.stages.runner import (
+    STAGES,
+    StageError,
+    find_input,
+    run_stage,
+    stage_parameters,
+)
+from codedance.pipelines.stages.sft import load_demonstrations
+
+from .makers import make_picture
+from .runs import StopAt, story
+
+MOMENTS = {"curate": 3, "sft": 3, "grpo": 3, "evaluate": 4}
+"""How often each stage asks before the test's user presses Ctrl-C: in the middle of its work."""
+
+
+def weights(folder):
+    return hashlib.sha256((Path(folder) / "model.safetensors").read_bytes()).hexdigest()
+
+
+def stages_of(desk, pipeline):
+    return {name: desk.store.lineage.get(pipeline.outputs[name]) for name in STAGES}
+
+
+def test_run_stopped_in_every_stage_ends_like_one_that_was_not(home, tiny, finished_home):
+    with open_desk(home, track=False) as desk:
+        pipeline = open_pipeline(desk, Wish("smoke"))
+        for stage in STAGES:
+            desk.stop = StopAt(MOMENTS[stage])
+            with pytest.raises(StageInterrupted):
+                run_stage(desk, stage, pipeline)
+            (row,) = desk.store.lineage.find(stage=stage)
+            assert row.status == "interrupted"
+            desk.stop = Stop()
+            again = run_stage(desk, stage, open_pipeline(desk, Wish("smoke")))
+            assert (again.id, again.status) == (row.id, "finished")
+        stopped = stages_of(desk, desk.store.lineage.get(pipeline.id))
+        stories = {name: story(desk.store, run.id) for name, run in stopped.items()}
+    with open_desk(finished_home, track=False) as desk:
+        (whole,) = desk.store.lineage.find(stage="pipeline", key=pipeline.key)
+        smooth = stages_of(desk, whole)
+        assert stories == {name: story(desk.store, run.id) for name, run in smooth.items()}
+    for name in ("sft", "grpo"):
+        assert weights(stopped[name].outputs["model"]) == weights(smooth[name].outputs["model"])
+
+
+def test_finished_stages_are_not_done_again(finished):
+    pipeline = finished.store.lineage.get("latest")
+    before = stages_of(finished, pipeline)
+    for stage in STAGES:
+        assert run_stage(finished, stage, pipeline) == before[stage]
+    assert open_pipeline(finished, Wish("smoke")).id == pipeline.id
+
+
+def test_other_parameters_are_another_run(finished, monkeypatch):
+    pipeline = finished.store.lineage.get("latest")
+    path = Path("flows.yaml")
+    text = path.read_text()
+    path.write_text(text.replace("grpo: {steps: 3", "grpo: {steps: 2"))
+    try:
+        changed = open_pipeline(finished, Wish(from_run=pipeline.id), stage="grpo")
+        seeded = open_pipeline(finished, Wish("smoke", seed=1))
+    finally:
+        path.write_text(text)
+    assert len({changed.id, seeded.id, pipeline.id}) == 3
+    assert changed.outputs["sft"] == pipeline.outputs["sft"]
+    assert "grpo" not in changed.outputs
+    assert seeded.outputs == {}
+
+
+def test_fresh_run_reuses_nothing(finished):
+    pipeline = finished.store.lineage.get("latest")
+    finished.stop.request()
+    fresh = open_pipeline(finished, Wish("smoke", fresh=True))
+    with pytest.raises(StageInterrupted):
+        run_stage(finished, "curate", fresh)
+    assert fresh.id != pipeline.id
+    assert len(finished.store.lineage.find(stage="curate", parent=fresh.id)) == 1
+
+
+def test_stage_without_its_input_says_what_to_run_first(home, tiny):
+    with open_desk(home, track=False) as desk:
+        pipeline = open_pipeline(desk, Wish("smoke"))
+        with pytest.raises(StageError, match="`codedance curate` first"):
+            run_stage(desk, "sft", pipeline)
+
+
+def test_checkpoint_that_was_deleted_is_made_again(finished, monkeypatch):
+    pipeline = finished.store.lineage.get("latest")
+    model = Path(find_input(finished, pipeline, "sft").outputs["model"])
+    hidden = model.rename(model.with_name("hidden"))
+    finished.stop.request()
+    try:
+        with pytest.raises(StageInterrupted):
+            run_stage(finished, "sft", pipeline)
+    finally:
+        hidden.rename(model)
+
+
+def test_every_candidate_has_its_fate_in_the_store(finished):
+    curation = finished.store.lineage.find(stage="curate")[-1]
+    rows = finished.store.curation(curation.id)
+    assert len(rows) == curation.outputs["candidates"]
+    assert all(row.reason for row in rows)
+    kept = [row for row in rows if row.is_kept]
+    assert {row.demonstration for row in kept} == {"direct", "tools"}
+    assert {row.demonstration for row in rows if not row.is_kept} <= {None}
+    card = Path(curation.outputs["card"]).read_text(encoding="utf-8")
+    assert f"{len(rows)} candidates, {len(kept)} kept" in card
+
+
+def test_every_demonstration_is_a_right_episode_of_the_environment(finished):
+    curation = finished.store.lineage.find(stage="curate")[-1]
+    shown = load_demonstrations(finished.store, curation)
+    kept = {row.task_key: row for row in finished.store.curation(curation.id) if row.is_kept}
+    assert len(shown) == len(kept)
+    for demonstration in shown:
+        texts = [m.text for m in demonstration.messages if m.role == "assistant"]
+        assert f"<answer>{demonstration.task.answer}</answer>" in texts[-1]
+        has_code = any("<code>" in text for text in texts)
+        assert has_code == (demonstration.tags == ("tools",))
+
+
+def test_tasks_to_learn_on_carry_band_and_pass_rate(finished):
+    curation = finished.store.lineage.find(stage="curate")[-1]
+    for task in load_tasks(finished.store, curation):
+        assert task.split == "train"
+        expected = {0.0: Band.HARD, 0.5: Band.MEDIUM, 1.0: Band.EASY}[task.pass_rate]
+        assert task.difficulty is expected
+
+
+def test_figures_of_both_trainings_are_kept_step_by_step(finished):
+    pipeline = finished.store.lineage.get("latest")
+    sft = read_metrics(finished.home.stages / pipeline.outputs["sft"])
+    grpo = read_metrics(finished.home.stages / pipeline.outputs["grpo"])
+    assert [step for step, _ in sft["loss"]] == [1, 2, 3, 4]
+    assert [step for step, _ in grpo["reward"]] == [1, 2, 3]
+
+
+def test_report_is_written_with_both_policies(finished):
+    pipeline = finished.store.lineage.get("latest")
+    page = Path(pipeline.outputs["report"]).read_text(encoding="utf-8")
+    assert "grpo against sft, greedy, 70 tasks paired" in page
+    assert "<polyline" in page
+    assert page.count("<article") > 0
+
+
+def test_rescoring_finds_a_spoilt_verdict(finished):
+    pipeline = finished.store.lineage.get("latest")
+    wrong = next(
+        e for e in finished.store.episodes(pipeline.outputs["curate"], "strong") if e.accuracy
+    )
+    finished.store.set_accuracy({wrong.id: 0.0})
+    changes = {c.stage_run: c.changed for c in rescore_run(finished, pipeline)}
+    assert changes == {
+        pipeline.outputs["curate"]: 1,
+        pipeline.outputs["grpo"]: 0,
+        pipeline.outputs["evaluate"]: 0,
+    }
+    again = finished.store.episodes(pipeline.outputs["curate"], "strong")
+    assert next(e.accuracy for e in again if e.id == wrong.id) == 1.0
+
+
+def write_tasks(folder, count, **extra):
+    make_picture().save(folder / "picture.png")
+    rows = [
+        {"id": n, "image": "picture.png", "question": f"What is {n}?", "answer": str(n), **extra}
+        for n in range(count)
+    ]
+    path = folder / "mine.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def test_own_tasks_without_splits_are_kept_apart(tmp_path):
+    path = write_tasks(tmp_path, 20)
+    train = {task.id for task in draw_candidates(path, 100, seed=0)}
+    test = {task.id for task in held_out_tasks(path, 100)}
+    assert (len(train), len(test)) == (16, 4)
+    assert not train & test
+    assert len(held_out_tasks(path, 100, whole=True)) == 20
+
+
+def test_changed_task_file_is_another_input(tmp_path):
+    path = write_tasks(tmp_path, 5)
+    preset = load_preset("smoke").model_copy(update={"suite": path})
+    before = stage_parameters("curate", preset)
+    assert stage_parameters("curate", preset) == before
+    write_tasks(tmp_path, 6)
+    assert stage_parameters("curate", preset) != before
+
+
+def test_two_processes_do_not_work_on_the_same_stage_run(home, tiny):
+    import fcntl
+
+    with open_desk(home, track=False) as desk:
+        pipeline = open_pipeline(desk, Wish("smoke"))
+        desk.stop = StopAt(1)
+        with pytest.raises(StageInterrupted):
+            run_stage(desk, "curate", pipeline)
+        (row,) = desk.store.lineage.find(stage="curate")
+        with (home.stages / row.id / ".lock").open("w") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            with pytest.raises(StageError, match="another process"):
+                run_stage(desk, "curate", pipeline)

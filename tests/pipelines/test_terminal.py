@@ -1,0 +1,51 @@
+"""Pictures go inline where the terminal can, and model text cannot steer the terminal."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from codedance.pipelines.cli.terminal import picture_protocol, picture_sequence, printable
+
+from .makers import make_picture
+
+
+@pytest.mark.parametrize(
+    ("environment", "protocol"),
+    [
+        ({"TERM": "xterm-kitty"}, "kitty"),
+        ({"KITTY_WINDOW_ID": "1"}, "kitty"),
+        ({"TERM_PROGRAM": "iTerm.app"}, "iterm"),
+        ({"TERM_PROGRAM": "WezTerm"}, "iterm"),
+        ({"LC_TERMINAL": "iTerm2"}, "iterm"),
+        ({"TERM": "xterm-kitty", "TMUX": "/tmp/tmux"}, None),
+        ({"TERM": "xterm-256color"}, None),
+        ({}, None),
+    ],
+)
+def test_protocol_is_known_by_the_environment(environment, protocol):
+    assert picture_protocol(environment) == protocol
+
+
+def test_kitty_gets_the_picture_in_chunks_that_end():
+    text = picture_sequence(make_picture(0, (80, 80)), "kitty")
+    chunks = text.split("\x1b\\")[:-1]
+    assert len(chunks) > 1
+    assert chunks[0].startswith("\x1b_Ga=T,f=100,m=1;")
+    assert [c.partition("m=")[2][0] for c in chunks] == ["1"] * (len(chunks) - 1) + ["0"]
+    data = "".join(chunk.partition(";")[2] for chunk in chunks)
+    assert base64.b64decode(data).startswith(b"\x89PNG")
+
+
+def test_iterm_gets_the_picture_in_one_piece():
+    text = picture_sequence(make_picture(), "iterm")
+    assert text.startswith("\x1b]1337;File=inline=1;size=")
+    assert text.endswith("\a")
+
+
+def test_control_characters_become_visible():
+    assert printable("a\x1b[2J\x07\x9b31m\r\tb\n") == "a\\x1b[2J\\x07\\x9b31m\\r\tb\n"
+
+
+def test_plain_text_of_any_language_stays():
+    assert printable("é 数 🙂 <b>") == "é 数 🙂 <b>"
