@@ -52,7 +52,7 @@ def encode_block(turn: int, code: str, wall_seconds: float, cpu_seconds: float) 
     return LENGTHS.pack(len(header), 0) + header
 
 
-def decode_lengths(prefix: bytes, limits: Limits) -> tuple[int, int]:
+def decode_lengths(prefix: bytes | bytearray, limits: Limits) -> tuple[int, int]:
     """Read header and blob length of a frame.
 
     Raises:
@@ -66,7 +66,7 @@ def decode_lengths(prefix: bytes, limits: Limits) -> tuple[int, int]:
     return header_bytes, blob_bytes
 
 
-def decode_message(header: bytes, limits: Limits) -> list[Any]:
+def decode_message(header: bytes | bytearray, limits: Limits) -> list[Any]:
     """Unpack a header into a list of plain values, no map, bytes or extension among them.
 
     Raises:
@@ -90,7 +90,7 @@ def decode_message(header: bytes, limits: Limits) -> list[Any]:
     return cast("list[Any]", message)
 
 
-def decode_reply(header: bytes, blob_bytes: int, limits: Limits) -> Reply:
+def decode_reply(header: bytes | bytearray, blob_bytes: int, limits: Limits) -> Reply:
     """Check a reply's header against the limits and the length of its blob.
 
     Raises:

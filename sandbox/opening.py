@@ -30,6 +30,11 @@ def open_sandbox(
         floor: Weakest tier to accept: ``full`` (namespaces, private file system and the rest) or
             ``confined``, the default (system calls, file access and resources only).
 
+    Example:
+        >>> with open_sandbox("local", libraries=()) as sandbox, sandbox.session() as session:
+        ...     session.run("x = [20, 22]").outcome.value, session.run("sum(x)").stdout.strip()
+        ('ok', '42')
+
     Raises:
         ValueError: No such backend or floor, or limits that it cannot keep.
         SandboxError: This machine cannot run the backend, or not above the floor.

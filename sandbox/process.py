@@ -68,7 +68,7 @@ class SessionProcess:
 
         Raises:
             ProcessDied: It ended before its reply, or what it sent was no reply.
-        DiedAtBirth: It ended before the block was sent.
+            DiedAtBirth: It ended before the block was sent.
             SandboxError: Its walls do not stand; nothing ran.
         """
         self._await_ready()
@@ -156,19 +156,19 @@ class SessionProcess:
             cpu_seconds=used,
         )
 
-    def _receive_reply(self, deadline: float) -> tuple[Reply, bytes]:
+    def _receive_reply(self, deadline: float) -> tuple[Reply, bytearray]:
         header, blob_bytes = self._receive_header(deadline)
         reply = decode_reply(header, blob_bytes, self._limits)
         if reply.turn != self._turn:
             raise FrameError(f"a reply to turn {reply.turn} in turn {self._turn}")
         return reply, self._exactly(blob_bytes, deadline)
 
-    def _receive_header(self, deadline: float) -> tuple[bytes, int]:
+    def _receive_header(self, deadline: float) -> tuple[bytearray, int]:
         prefix = self._exactly(LENGTHS.size, deadline)
         header_bytes, blob_bytes = decode_lengths(prefix, self._limits)
         return self._exactly(header_bytes, deadline), blob_bytes
 
-    def _exactly(self, count: int, deadline: float) -> bytes:
+    def _exactly(self, count: int, deadline: float) -> bytearray:
         buffer = bytearray(count)
         view = memoryview(buffer)
         while view:
@@ -180,7 +180,7 @@ class SessionProcess:
             if got == 0:
                 raise FrameError("the connection was closed")
             view = view[got:]
-        return bytes(buffer)
+        return buffer
 
     def _send(self, frame: bytes, deadline: float) -> None:
         view = memoryview(frame)
@@ -202,7 +202,7 @@ class SessionProcess:
                 return
 
 
-def _cut_pictures(sizes: tuple[tuple[int, int], ...], pixels: bytes) -> tuple[Image.Image, ...]:
+def _cut_pictures(sizes: tuple[tuple[int, int], ...], pixels: bytearray) -> tuple[Image.Image, ...]:
     images: list[Image.Image] = []
     start = 0
     for width, height in sizes:

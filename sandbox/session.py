@@ -115,6 +115,9 @@ class ReplayingSession:
                         return self._run(code)
                 except ZygoteDied:
                     self._drop_process()
+                except BaseException:  # an interrupt leaves a reply on its way: never read it
+                    self._drop_process()
+                    raise
             raise SandboxError(_DIED_AGAIN)
 
     def snapshot(self) -> SessionState:

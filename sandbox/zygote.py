@@ -176,11 +176,12 @@ class Zygote:
             try:
                 socket.send_fds(self._control, [json.dumps(request).encode()], list(descriptors))
                 data, handles, _, _ = socket.recv_fds(self._control, MESSAGE_BYTES, 1)
-            except TimeoutError as error:
-                self._control.close()  # a late answer must never meet the next question
-                raise ZygoteDied("the zygote does not answer") from error
             except OSError as error:
-                raise ZygoteDied(str(error)) from error
+                self._control.close()
+                raise ZygoteDied(f"the zygote does not answer: {error}") from error
+            except BaseException:  # a late answer must never meet the next question
+                self._control.close()
+                raise
         if not data:
             raise ZygoteDied("the zygote closed its socket")
         return json.loads(data), handles

@@ -107,6 +107,7 @@ class ConfinedWalls(Walls):
     def raise_for_session(self, plan: SessionPlan) -> None:
         """Shut this process in: its own folder, its own limits, no other process."""
         self._follow_zygote()
+        _die_first(None)
         _close_all_but({0, 1, 2, plan.connection_fd})
         _own_folder(plan)
         ruleset = landlock.make_ruleset([*self._rules, (plan.folder, landlock.WRITE)])
@@ -189,6 +190,7 @@ class FullWalls(Walls):
 
     def raise_for_session(self, plan: SessionPlan) -> None:
         """Shut this process in; each step needs the rights that the later ones give up."""
+        _die_first(self._proc)
         self.enter_session_namespaces(plan.limits["disk_mb"])
         _close_all_but({0, 1, 2, plan.connection_fd, self._ruleset})
         limit_resources(plan.limits, self._data_bytes, count_threads=True)
@@ -291,6 +293,17 @@ def _become_nobody() -> None:
     os.setresgid(_NOBODY, _NOBODY, _NOBODY)
     os.setresuid(_NOBODY, _NOBODY, _NOBODY)
     kernel.set_dumpable(True)
+
+
+def _die_first(proc: int | None) -> None:
+    """When memory runs out, let the kernel take this session before zygote or trainer."""
+    path = "/proc/self/oom_score_adj" if proc is None else "self/oom_score_adj"
+    with contextlib.suppress(OSError):  # some containers forbid it
+        descriptor = os.open(path, os.O_WRONLY, dir_fd=proc)
+        try:
+            os.write(descriptor, b"1000")
+        finally:
+            os.close(descriptor)
 
 
 def _own_folder(plan: SessionPlan) -> None:

@@ -122,6 +122,36 @@ def test_an_interrupt_from_the_terminal_is_the_trainers_alone(own):
         assert session.run("x").stdout == "1\n"
 
 
+def test_an_interrupt_in_the_middle_of_a_block_confuses_nothing(full):
+    """The reply that was on its way must not be taken for the next block's."""
+
+    class Interrupted(BaseException):
+        pass
+
+    def interrupt(*_):
+        raise Interrupted
+
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with full.session() as session:
+            session.run("x = 1")
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            with pytest.raises(Interrupted):
+                session.run("import time; time.sleep(0.3); print('late')")
+            assert session.run("print(x)").stdout == "1\n"
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+
+
+def test_when_memory_runs_out_the_session_goes_first(full):
+    idle = descendants(full.process_id)
+    with full.session() as session:
+        session.run("1")
+        (born,) = set(descendants(full.process_id)) - set(idle)
+        assert Path(f"/proc/{born}/oom_score_adj").read_text() == "1000\n"
+        assert Path(f"/proc/{full.process_id}/oom_score_adj").read_text() != "1000\n"
+
+
 def test_a_sandbox_outlives_the_thread_that_opened_it():
     opened = []
     opener = threading.Thread(target=lambda: opened.append(open_sandbox("local", libraries=())))

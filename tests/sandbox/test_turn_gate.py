@@ -1,8 +1,10 @@
 """How many at once, and in which order."""
 
+import signal
 import threading
 import time
 
+import pytest
 from codedance.sandbox.turn_gate import TurnGate
 
 
@@ -53,3 +55,23 @@ def test_a_place_is_given_back_after_an_error():
             pass
     with gate:
         pass
+
+
+def test_who_is_interrupted_while_waiting_leaves_the_queue():
+    class Interrupted(BaseException):
+        pass
+
+    def interrupt(*_):
+        raise Interrupted
+
+    gate = TurnGate(1)
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with gate:
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            with pytest.raises(Interrupted), gate:
+                pass
+        with gate:
+            pass
+    finally:
+        signal.signal(signal.SIGALRM, previous)
