@@ -36,11 +36,11 @@ class PlainProgress:
     """Prints a line now and then: for logs and for CI."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stderr
+        self._stream = stream
 
     def say(self, text: str) -> None:
         """Print a line."""
-        print(text, file=self._stream, flush=True)
+        print(text, file=self._stream or sys.stderr, flush=True)
 
     @contextmanager
     def bar(self, name: str, total: int, *, done: int = 0) -> Generator[Bar]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...envs.suites import load_suite
 from ..flows_file import load_preset
 from ..store import StageRun
 from ..store.lineage import PIPELINE
@@ -111,14 +112,16 @@ def _inherited(desk: Desk, source: StageRun | None, stage: str | None) -> dict[s
 
 
 def resolve_suite(name: str) -> str:
-    """Give a suite's name as it is, a task file's with its whole path.
+    """Give a suite's name as it is, a task file's with its whole path, once it can be read.
 
     Raises:
         StageError: There is no such file.
+        SuiteError: There is no such suite, or a line of the file is no task.
     """
-    if not name.endswith(".jsonl"):
-        return name
-    path = Path(name).expanduser().resolve()
-    if not path.is_file():
-        raise StageError(f"there is no task file {path}")
-    return str(path)
+    if name.endswith(".jsonl"):
+        path = Path(name).expanduser().resolve()
+        if not path.is_file():
+            raise StageError(f"there is no task file {path}")
+        name = str(path)
+    load_suite(name, split="test")
+    return name

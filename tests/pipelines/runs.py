@@ -58,3 +58,8 @@ def story(store, run_id):
         (e.phase, e.step, e.task_id, e.sample, e.answer, e.accuracy, e.tool_calls)
         for e in store.episodes(run_id)
     )
+
+
+def first_run(desk):
+    """Give the finished run; tests that share its home may have begun later ones."""
+    return desk.store.lineage.find(stage="pipeline")[-1]

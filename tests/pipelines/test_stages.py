@@ -26,7 +26,7 @@ from codedance.pipelines.stages.runner import (
 from codedance.pipelines.stages.sft import load_demonstrations
 
 from .makers import make_picture
-from .runs import StopAt, story
+from .runs import StopAt, first_run, story
 
 MOMENTS = {"curate": 3, "sft": 3, "grpo": 3, "evaluate": 4}
 """How often each stage asks before the test's user presses Ctrl-C: in the middle of its work."""
@@ -63,15 +63,15 @@ def test_run_stopped_in_every_stage_ends_like_one_that_was_not(home, tiny, finis
 
 
 def test_finished_stages_are_not_done_again(finished):
-    pipeline = finished.store.lineage.get("latest")
+    pipeline = first_run(finished)
     before = stages_of(finished, pipeline)
     for stage in STAGES:
         assert run_stage(finished, stage, pipeline) == before[stage]
     assert open_pipeline(finished, Wish("smoke")).id == pipeline.id
 
 
-def test_other_parameters_are_another_run(finished, monkeypatch):
-    pipeline = finished.store.lineage.get("latest")
+def test_other_parameters_are_another_run(finished):
+    pipeline = first_run(finished)
     path = Path("flows.yaml")
     text = path.read_text()
     path.write_text(text.replace("grpo: {steps: 3", "grpo: {steps: 2"))
@@ -87,7 +87,7 @@ def test_other_parameters_are_another_run(finished, monkeypatch):
 
 
 def test_fresh_run_reuses_nothing(finished):
-    pipeline = finished.store.lineage.get("latest")
+    pipeline = first_run(finished)
     finished.stop.request()
     fresh = open_pipeline(finished, Wish("smoke", fresh=True))
     with pytest.raises(StageInterrupted):
@@ -103,8 +103,8 @@ def test_stage_without_its_input_says_what_to_run_first(home, tiny):
             run_stage(desk, "sft", pipeline)
 
 
-def test_checkpoint_that_was_deleted_is_made_again(finished, monkeypatch):
-    pipeline = finished.store.lineage.get("latest")
+def test_checkpoint_that_was_deleted_is_made_again(finished):
+    pipeline = first_run(finished)
     model = Path(find_input(finished, pipeline, "sft").outputs["model"])
     hidden = model.rename(model.with_name("hidden"))
     finished.stop.request()
@@ -148,7 +148,7 @@ def test_tasks_to_learn_on_carry_band_and_pass_rate(finished):
 
 
 def test_figures_of_both_trainings_are_kept_step_by_step(finished):
-    pipeline = finished.store.lineage.get("latest")
+    pipeline = first_run(finished)
     sft = read_metrics(finished.home.stages / pipeline.outputs["sft"])
     grpo = read_metrics(finished.home.stages / pipeline.outputs["grpo"])
     assert [step for step, _ in sft["loss"]] == [1, 2, 3, 4]
@@ -156,7 +156,7 @@ def test_figures_of_both_trainings_are_kept_step_by_step(finished):
 
 
 def test_report_is_written_with_both_policies(finished):
-    pipeline = finished.store.lineage.get("latest")
+    pipeline = first_run(finished)
     page = Path(pipeline.outputs["report"]).read_text(encoding="utf-8")
     assert "grpo against sft, greedy, 70 tasks paired" in page
     assert "<polyline" in page
@@ -164,7 +164,7 @@ def test_report_is_written_with_both_policies(finished):
 
 
 def test_rescoring_finds_a_spoilt_verdict(finished):
-    pipeline = finished.store.lineage.get("latest")
+    pipeline = first_run(finished)
     wrong = next(
         e for e in finished.store.episodes(pipeline.outputs["curate"], "strong") if e.accuracy
     )

@@ -1,0 +1,181 @@
+"""The command line: quick to start, clear when something is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from .runs import first_run
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+HEAVY = ("torch", "transformers", "prefect", "mlflow", "sqlalchemy", "pydantic", "matplotlib")
+
+
+@pytest.fixture
+def codedance(monkeypatch, capsys):
+    """Run a command in this process; gives exit code, standard output, standard error."""
+
+    def run(*arguments):
+        from codedance.pipelines.cli import main
+
+        monkeypatch.setattr(sys, "argv", ["codedance", *arguments])
+        with pytest.raises(SystemExit) as leaving:
+            main()
+        captured = capsys.readouterr()
+        return leaving.value.code, captured.out, captured.err
+
+    return run
+
+
+def test_help_takes_less_than_half_a_second():
+    def seconds():
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        command = [sys.executable, "-c", "from codedance.pipelines.cli import main; main()", "-h"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert "rescore" in done.stdout
+        return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+    assert min(seconds() for _ in range(3)) < 0.5
+
+
+def test_command_line_imports_nothing_heavy():
+    code = (
+        "import sys; from codedance.pipelines.cli import app; "
+        f"print([name for name in {HEAVY} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_stages_import_without_torch():
+    code = (
+        "import sys; import codedance.pipelines.stages.curate, codedance.pipelines.stages.sft, "
+        "codedance.pipelines.stages.grpo, codedance.pipelines.stages.evaluate, "
+        "codedance.pipelines.desk; print('torch' in sys.modules, 'mlflow' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False False"
+
+
+def test_unknown_preset_is_one_clear_line(codedance, home, tiny):
+    code, _, error = codedance("run", "--preset", "smokey")
+    assert code == 1
+    assert error == "codedance: there is no preset 'smokey', only smoke; did you mean 'smoke'?\n"
+
+
+def test_typo_in_flows_yaml_stops_before_anything_is_done(codedance, home, tiny):
+    path = Path("flows.yaml")
+    path.write_text(path.read_text().replace("weak_samples", "weak_sampels"))
+    code, _, error = codedance("run", "--preset", "smoke")
+    assert code == 1
+    assert "flows.yaml:6: unknown key 'presets.smoke.curate.weak_sampels'" in error
+    assert "did you mean 'weak_samples'?" in error
+
+
+def test_unknown_suite_is_one_clear_line(codedance, home):
+    code, _, error = codedance("evaluate", "--policy", "oracle", "--suite", "nanno")
+    assert code == 1
+    assert "did you mean 'nano'" in error
+    assert "Traceback" not in error
+
+
+def test_missing_task_file_is_one_clear_line(codedance, home, tiny):
+    code, _, error = codedance("run", "--preset", "smoke", "--tasks", "none.jsonl")
+    assert (code, "there is no task file" in error) == (1, True)
+
+
+def test_model_folder_without_a_processor_is_named(codedance, home, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "qwen2_5_vl"}))
+    (folder / "model.safetensors").write_bytes(b"")
+    (folder / "tokenizer.json").write_text("{}")
+    code, _, error = codedance("evaluate", "--policy", str(folder), "--limit", "1")
+    assert code == 1
+    assert "preprocessor_config.json" in error
+
+
+def test_oracle_is_judged_and_stored(codedance, home):
+    code, out, _ = codedance("evaluate", "--policy", "oracle", "--suite", "nano", "--limit", "21")
+    assert code == 0
+    assert "oracle: right" in out
+    assert "stored as evaluate-" in out
+
+
+def test_play_shows_turns_and_the_verdict(codedance, home):
+    code, out, _ = codedance("play", "--family", "bars", "--band", "hard")
+    assert code == 0
+    assert "turn 1" in out
+    assert "  │ " in out
+    assert "right: the answer is" in out
+
+
+def test_play_names_the_nearest_family(codedance, home):
+    code, _, error = codedance("play", "--family", "barz")
+    assert (code, "did you mean 'bars'" in error) == (1, True)
+
+
+def test_ask_says_that_the_oracle_knows_no_program(codedance, home, tmp_path):
+    Image.new("RGB", (1, 1), "red").save(tmp_path / "dot.png")
+    code, out, _ = codedance("ask", str(tmp_path / "dot.png"), "Why?", "--policy", "oracle")
+    assert code == 0
+    assert "answer: unknown" in out
+
+
+def test_corrupt_picture_is_one_clear_line(codedance, home, tmp_path):
+    path = tmp_path / "broken.jpg"
+    path.write_bytes(b"\xff\xd8 not a picture")
+    code, _, error = codedance("ask", str(path), "What?", "--policy", "oracle")
+    assert code == 1
+    assert error.startswith(f"codedance: {path}")
+
+
+def test_report_and_rescore_of_a_finished_run(codedance, finished):
+    run = first_run(finished)
+    code, out, _ = codedance("report", run.id)
+    assert code == 0
+    assert "held-out tasks, greedy" in out
+    assert "report.html" in out
+    code, out, _ = codedance("rescore", run.id)
+    assert code == 0
+    assert "0 with another verdict" in out
+
+
+def test_finished_run_is_shown_not_repeated(codedance, finished):
+    code, out, error = codedance("run", "--preset", "smoke")
+    assert code == 0
+    assert "did this before; --fresh does it again" in error
+    assert "codedance ui" in out
+
+
+def test_doctor_finds_the_sandbox_well(codedance, home):
+    code, out, _ = codedance("doctor")
+    assert code == 0
+    assert "ok   sandbox" in out
+
+
+def test_doctor_knows_versions_that_break():
+    from codedance.pipelines.cli.doctor import BROKEN_FROM, _numbers
+
+    assert _numbers("0.151.0") >= BROKEN_FROM["fastapi"][0]
+    assert _numbers("0.150.3") < BROKEN_FROM["fastapi"][0]
+    assert _numbers("2.1.0b1") >= BROKEN_FROM["sqlalchemy"][0]
+
+
+def test_environment_of_embedded_servers_is_set_once(home, monkeypatch):
+    from codedance.pipelines.home import prepare_environment
+
+    monkeypatch.setenv("PREFECT_SERVER_API_PORT", "4711")
+    prepare_environment(home)
+    assert os.environ["MLFLOW_TRACKING_URI"] == f"sqlite:///{home.root}/mlflow.db"
+    assert os.environ["DO_NOT_TRACK"] == "true"
+    assert os.environ["PREFECT_HOME"] == str(home.root / "prefect")
+    assert os.environ["PREFECT_SERVER_API_PORT"] == "4711"
