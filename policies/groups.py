@@ -26,6 +26,9 @@ from .interface import Policy
 from .rollouts import rollout
 from .seeds import derive_seed
 
+OnTrajectories = Callable[[int, Sequence[Trajectory]], None]
+"""Told the number of a step, from 1, and all that was sampled in it, reward terms filled in."""
+
 _WORKERS = 16
 
 
@@ -141,7 +144,6 @@ class GroupSampler:
     def _groups(self, policy: Policy, count: int, seed: int) -> list[Group]:
         config = self._config
         tasks = [self._next_task() for _ in range(count)]
-        groups: list[Group] = []
         size = config.num_generations
         trajectories = rollout(
             policy,
@@ -161,8 +163,7 @@ class GroupSampler:
             return score(part, config, sandbox=self._sandbox, cache=cache)
 
         with ThreadPoolExecutor(_WORKERS, thread_name_prefix="evidence") as pool:
-            groups += pool.map(scored, parts)
-        return groups
+            return list(pool.map(scored, parts))
 
     def _next_task(self) -> Task:
         """Give the next task of the epoch's permutation."""
@@ -170,6 +171,3 @@ class GroupSampler:
         self.drawn += 1
         order = np.random.default_rng([self._config.seed, epoch]).permutation(len(self._tasks))
         return self._tasks[int(order[position])]
-
-
-OnTrajectories = Callable[[int, Sequence[Trajectory]], None]

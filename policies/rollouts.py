@@ -7,6 +7,7 @@ which session was quick, so that a training run can be repeated bit by bit.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -94,21 +95,16 @@ def rollout(  # noqa: PLR0913 - what, how often, where, and how; each by name
     if samples < 1 or batch_size < 1:
         raise ValueError(f"samples and batch_size must be at least 1, got {samples}, {batch_size}")
     setting = _Setting(sandbox, interface, max_turns)
-    sampling = sampling or Sampling()
-    wanted = [
-        (task, derive_seed("episode", seed, task.id, sample))
-        for task in tasks
-        for sample in range(samples)
-    ]
+    wanted = _seeded(tasks, samples, seed)
     trajectories: list[Trajectory] = []
     with ThreadPoolExecutor(min(_WORKERS, batch_size), thread_name_prefix="rollout") as pool:
         for start in range(0, len(wanted), batch_size):
-            part = wanted[start : start + batch_size]
             with ExitStack() as stack:
-                episodes = [setting.episode(policy, task, seed) for task, seed in part]
-                running = [_begin(stack.enter_context(episode)) for episode in episodes]
-                _play(policy, running, sampling, pool)
-                done = [one.trajectory(policy) for one in running]
+                episodes = [
+                    stack.enter_context(setting.episode(policy, task, own_seed))
+                    for task, own_seed in wanted[start : start + batch_size]
+                ]
+                done = _play(policy, episodes, sampling or Sampling(), pool)
             for trajectory in done:
                 if on_trajectory is not None:
                     on_trajectory(trajectory)
@@ -120,10 +116,20 @@ def finish_episode(
     policy: Policy, episode: Episode, *, sampling: Sampling | None = None
 ) -> Trajectory:
     """Let a policy act in one episode until it is over; the caller closes the episode."""
-    one = _begin(episode)
     with ThreadPoolExecutor(1, thread_name_prefix="rollout") as pool:
-        _play(policy, [one], sampling or Sampling(), pool)
-    return one.trajectory(policy)
+        (trajectory,) = _play(policy, [episode], sampling or Sampling(), pool)
+    return trajectory
+
+
+def _seeded(tasks: Sequence[Task], samples: int, seed: int) -> list[tuple[Task, int]]:
+    """Give each episode's task and seed; a task that is named twice gets other seeds then."""
+    seen: Counter[str] = Counter()
+    wanted: list[tuple[Task, int]] = []
+    for task in tasks:
+        for _ in range(samples):
+            wanted.append((task, derive_seed("episode", seed, task.id, seen[task.id])))
+            seen[task.id] += 1
+    return wanted
 
 
 def _begin(episode: Episode) -> _Running:
@@ -137,12 +143,14 @@ def _begin(episode: Episode) -> _Running:
 
 
 def _play(
-    policy: Policy, running: Sequence[_Running], sampling: Sampling, pool: ThreadPoolExecutor
-) -> None:
+    policy: Policy, episodes: Sequence[Episode], sampling: Sampling, pool: ThreadPoolExecutor
+) -> list[Trajectory]:
     """Take turns until every episode is over."""
+    running = [_begin(episode) for episode in episodes]
     while active := [one for one in running if one.episode.ending is None]:
         replies = _ask(policy, [one.conversation for one in active], sampling)
         list(pool.map(_take, active, replies))
+    return [one.trajectory(policy) for one in running]
 
 
 def _ask(

@@ -40,6 +40,12 @@ def test_seed_depends_on_the_task_and_not_on_its_place(sandbox: Sandbox):
     assert first[1].seed == alone[0].seed != other[0].seed
 
 
+def test_task_that_is_named_twice_is_sampled_anew(sandbox: Sandbox):
+    policy = PlannedPolicy(lambda _: "<answer>1</answer>")
+    found = rollout(policy, [task(0), task(0)], samples=2, sandbox=sandbox)
+    assert len({one.seed for one in found}) == 4
+
+
 def test_batches_keep_to_their_size(sandbox: Sandbox):
     policy = PlannedPolicy(lambda _: "<answer>1</answer>")
     rollout(policy, [task(i) for i in range(5)], sandbox=sandbox, batch_size=2)
