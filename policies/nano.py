@@ -4,7 +4,7 @@
 processor, chat template, codedance.json) with random weights; everything else loads it exactly as
 it would load ``Qwen/Qwen2.5-VL-7B-Instruct``. Pictures are shrunk to about 112×112 pixels, which
 is what makes code worth its price on fine detail.
-"""  # noqa: RUF002 - the multiplication sign is meant
+"""
 
 from __future__ import annotations
 
@@ -35,9 +35,10 @@ CHAT_TEMPLATE = (
     "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-PIECES = r"</?[a-z_]+>|```(?:python)?|\n *|[^\n<`]+|[<`]"
-"""Where text is cut before bytes are merged: tags, fences and indents stay whole. Within a line
-merges may cross words (superword BPE, arXiv 2503.13423), up to `LONGEST_TOKEN` characters."""
+PIECES = r"(?<![^\n\d>])\d(?=\d*(?:[\n<]|\z))|</?[a-z_]+>|```(?:python)?|\n *|[^\n<`]+|[<`]"
+"""Where text is cut before bytes are merged: the digits of a number that stands alone (so that any
+number can be copied), tags, fences, indents. Elsewhere merges may cross words, as in superword BPE
+(arXiv 2503.13423), up to `LONGEST_TOKEN` characters."""
 LONGEST_TOKEN = 16
 
 

@@ -1,4 +1,9 @@
-"""The optimiser of both trainers: AdamW, a rate that is a function of the step, clipping."""
+"""The optimiser of both trainers: AdamW or Muon, a rate that is a function of the step, clipping.
+
+Muon (Jordan et al. 2024; torch.optim.Muon) orthogonalises the updates of hidden matrices; scaled
+to AdamW's size (arXiv 2502.16982) it takes a rate of its own. A small model from random weights
+learns to copy a printed number in a third of the steps with it. Everything else gets AdamW.
+"""
 
 from __future__ import annotations
 
@@ -41,26 +46,43 @@ class Schedule:
 
 
 class Optimiser:
-    """AdamW over a module's trainable weights; decay is kept off norms and biases.
+    """AdamW, or AdamW and Muon, over a module's trainable weights; no decay on norms and biases.
 
     Args:
         module: What is trained.
         schedule: The learning rate.
         weight_decay: Of matrices.
         max_grad_norm: Gradients are scaled down to this norm.
+        muon_factor: Hidden matrices get Muon at this multiple of the rate; 0.0 for AdamW alone.
     """
 
     def __init__(
-        self, module: nn.Module, schedule: Schedule, *, weight_decay: float, max_grad_norm: float
+        self,
+        module: nn.Module,
+        schedule: Schedule,
+        *,
+        weight_decay: float,
+        max_grad_norm: float,
+        muon_factor: float = 0.0,
     ) -> None:
         self.schedule = schedule
         self._max_grad_norm = max_grad_norm
-        self._weights = [p for p in module.parameters() if p.requires_grad]
+        self._muon_factor = muon_factor
+        named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+        self._weights = [p for _, p in named]
+        hidden = [p for name, p in named if muon_factor and _is_hidden_matrix(name, p)]
+        known = {id(p) for p in hidden}
+        others = [p for p in self._weights if id(p) not in known]
         groups = [
-            {"params": [p for p in self._weights if p.ndim > 1], "weight_decay": weight_decay},
-            {"params": [p for p in self._weights if p.ndim <= 1], "weight_decay": 0.0},
+            {"params": [p for p in others if p.ndim > 1], "weight_decay": weight_decay},
+            {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
         ]
         self._adam = torch.optim.AdamW(groups, lr=schedule.at(0), betas=(0.9, 0.999), fused=True)
+        self._muon = (
+            torch.optim.Muon(hidden, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+            if hidden
+            else None
+        )
 
     def step(self, step: int) -> dict[str, float]:
         """Apply the gradients of a step and clear them; gives ``grad_norm`` and ``lr``.
@@ -71,20 +93,36 @@ class Optimiser:
         rate = self.schedule.at(step)
         for group in self._adam.param_groups:
             group["lr"] = rate
+        for group in self._muon.param_groups if self._muon else ():
+            group["lr"] = rate * self._muon_factor
         norm = float(torch.nn.utils.clip_grad_norm_(self._weights, self._max_grad_norm))
         if not math.isfinite(norm):
-            self._adam.zero_grad(set_to_none=True)
+            self._clear()
             raise FloatingPointError(
                 f"the gradients of step {step + 1} are not finite; lower learning_rate"
             )
         self._adam.step()
-        self._adam.zero_grad(set_to_none=True)
+        if self._muon is not None:
+            self._muon.step()
+        self._clear()
         return {"grad_norm": norm, "lr": rate}
 
     def state(self) -> dict[str, Any]:
         """Give what a resumed run needs."""
-        return self._adam.state_dict()
+        muon = None if self._muon is None else self._muon.state_dict()
+        return {"adam": self._adam.state_dict(), "muon": muon}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take up the state of an earlier run."""
-        self._adam.load_state_dict(dict(state))
+        self._adam.load_state_dict(state["adam"])
+        if self._muon is not None:
+            self._muon.load_state_dict(state["muon"])
+
+    def _clear(self) -> None:
+        for weight in self._weights:
+            weight.grad = None
+
+
+def _is_hidden_matrix(name: str, weight: nn.Parameter) -> bool:
+    """Whether Muon applies: a matrix between two hidden layers, no embedding and no head."""
+    return weight.ndim == 2 and "embed" not in name and "lm_head" not in name

@@ -1,8 +1,9 @@
 """Supervised fine-tuning: next-token loss on the assistant's own texts, pictures and all.
 
-A step's loss is the mean over all own tokens of its batch; it is the same however the batch is cut
-into micro-batches. The batch of a step is a function of seed and step, so a run that is stopped and
-started again ends with the same weights, bit for bit.
+A step's loss is the mean over all own tokens of its batch, those of an answer weighted by
+`SFTConfig.answer_weight`; it is the same however the batch is cut into micro-batches. The batch of
+a step is a function of seed and step, so a run that is stopped and started again ends with the same
+weights, bit for bit.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from .batches import batch_at, micro_batches, pad_flags
-from .chat_tokens import Encoded
+from .chat_tokens import ChatTokenizer, Encoded
 from .interface import Demonstration
 from .model_folder import load_token_model, save_token_model
 from .optimiser import Optimiser, Schedule
@@ -42,6 +45,8 @@ class SFTConfig:
         warmup_steps: Linear rise at the start.
         weight_decay: Of matrices.
         max_grad_norm: Gradients are clipped to this norm.
+        muon_factor: Hidden matrices get Muon at this multiple of the rate; 0.0 for AdamW alone.
+        answer_weight: How much more a token between answer tags counts in the loss than others.
         seed: Of the order of demonstrations.
         save_every: Steps between saved states.
         max_tokens_per_micro_batch: Memory bound: padded tokens in one forward pass.
@@ -54,6 +59,8 @@ class SFTConfig:
     warmup_steps: int = 20
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
+    muon_factor: float = 0.0
+    answer_weight: float = 1.0
     seed: int = 0
     save_every: int = 100
     max_tokens_per_micro_batch: int = 4096
@@ -61,6 +68,8 @@ class SFTConfig:
 
     def __post_init__(self) -> None:
         """Refuse settings under which nothing could be learnt."""
+        if self.answer_weight <= 0.0:
+            raise ValueError(f"sft.answer_weight must be above 0, got {self.answer_weight}")
         for name in ("steps", "batch_size", "save_every", "max_tokens_per_micro_batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"sft.{name} must be at least 1, got {getattr(self, name)}")
@@ -97,8 +106,12 @@ def train_sft(
         raise ValueError("train_sft needs at least one demonstration, got none")
     model = load_token_model(model_folder)
     encoded = _encode(model, demonstrations, max_length=config.max_length)
+    weights = [
+        token_weights(model.chat, demonstration, item, answer_weight=config.answer_weight)
+        for demonstration, item in zip(demonstrations, encoded, strict=True)
+    ]
     recipe = _recipe(model_folder, encoded, config)
-    trainer = _Trainer(model, encoded, config)
+    trainer = _Trainer(model, encoded, weights, config)
     done = trainer.restore(folder / "state", recipe)
     for step in range(done, config.steps):
         metrics = trainer.step(step)
@@ -115,9 +128,16 @@ def train_sft(
 class _Trainer:
     """One run: model, encoded demonstrations, optimiser."""
 
-    def __init__(self, model: TokenModel, encoded: Sequence[Encoded], config: SFTConfig) -> None:
+    def __init__(
+        self,
+        model: TokenModel,
+        encoded: Sequence[Encoded],
+        weights: Sequence[Sequence[float]],
+        config: SFTConfig,
+    ) -> None:
         self._model = model
         self._encoded = encoded
+        self._weights = weights
         self._config = config
         self._lengths = [len(item.ids) for item in encoded]
         schedule = Schedule(config.learning_rate, config.steps, config.warmup_steps)
@@ -126,6 +146,7 @@ class _Trainer:
             schedule,
             weight_decay=config.weight_decay,
             max_grad_norm=config.max_grad_norm,
+            muon_factor=config.muon_factor,
         )
 
     def step(self, step: int) -> dict[str, float]:
@@ -133,17 +154,24 @@ class _Trainer:
         config = self._config
         chosen = batch_at(self._lengths, batch_size=config.batch_size, seed=config.seed, step=step)
         items = [self._encoded[index] for index in chosen]
-        total = sum(sum(item.is_own) for item in items)
+        weights = [self._weights[index] for index in chosen]
+        total = sum(map(sum, weights))
         loss = 0.0
         lengths = [len(item.ids) for item in items]
         for micro in micro_batches(lengths, max_tokens=config.max_tokens_per_micro_batch):
             part = [items[index] for index in micro]
             batch = self._model.pad([PicturedIds(item.ids, item.images) for item in part])
             own = pad_flags([item.is_own for item in part], length=batch.ids.shape[1])
-            share = -self._model.log_probabilities(batch, own).sum() / total
+            weight = torch.tensor([w for index in micro for w in weights[index] if w > 0.0])
+            scores = self._model.log_probabilities(batch, own)
+            share = -(scores * weight.to(scores.device)).sum() / total
             share.backward()
             loss += float(share.detach())
-        return {"loss": loss, "tokens": float(total), **self._optimiser.step(step)}
+        return {
+            "loss": loss,
+            "tokens": float(sum(sum(item.is_own) for item in items)),
+            **self._optimiser.step(step),
+        }
 
     def state(self) -> dict[str, Any]:
         """Give what a resumed run needs."""
@@ -174,6 +202,28 @@ def _encode(
                 f"the demonstration of {demonstration.task.id} has no assistant message"
             )
     return encoded
+
+
+def token_weights(
+    chat: ChatTokenizer, demonstration: Demonstration, item: Encoded, *, answer_weight: float
+) -> list[float]:
+    """Give each token's weight in the loss: 0 for what the policy did not write, ``(length,)``.
+
+    Tokens from the answer's first to its turn's end weigh ``answer_weight``, other own tokens 1:
+    among a program's dozens of easy tokens the few that look at the picture would be lost.
+    """
+    weights = [float(own) for own in item.is_own]
+    starts = [i for i, own in enumerate(item.is_own) if own and not item.is_own[i - 1]]
+    texts = [message.text for message in demonstration.messages if message.role == "assistant"]
+    for start, text in zip(starts, texts, strict=True):
+        head, tag, _ = text.rpartition("<answer>")
+        if not tag:
+            continue
+        for place in range(start + len(chat.encode_text(head + tag)), len(weights)):
+            if not item.is_own[place]:
+                break
+            weights[place] = answer_weight
+    return weights
 
 
 def _recipe(model_folder: str | Path, encoded: Sequence[Encoded], config: SFTConfig) -> str:
