@@ -39,20 +39,8 @@ def open_sandbox(
         ValueError: No such backend or floor, or limits that it cannot keep.
         SandboxError: This machine cannot run the backend, or not above the floor.
     """
-    if backend not in _BACKENDS:
-        raise ValueError(f"no backend {backend!r}; there are {', '.join(map(repr, _BACKENDS))}")
-    if floor is not None and floor not in _FLOORS:
-        raise ValueError(f"no floor {floor!r}; there are {', '.join(map(repr, _FLOORS))}")
     limits = limits or Limits()
-    if limits.processes != 1:
-        raise ValueError(
-            f"a session of backend {backend!r} is one process, got Limits.processes="
-            f"{limits.processes}; use threads, or leave it at 1"
-        )
-    if not sys.platform.startswith("linux"):
-        raise SandboxError(
-            f"backend {backend!r} needs Linux, this is {sys.platform}; run codedance in Docker"
-        )
+    _check(backend, limits, floor)
     from .interpreter import ask_interpreter
     from .local import LocalSandbox
     from .zygote import ZygotePlan
@@ -65,3 +53,19 @@ def open_sandbox(
         walls="none" if is_unsafe else "auto",
     )
     return LocalSandbox(plan, floor="none" if is_unsafe else floor or "confined")
+
+
+def _check(backend: str, limits: Limits, floor: str | None) -> None:
+    if backend not in _BACKENDS:
+        raise ValueError(f"no backend {backend!r}; there are {', '.join(map(repr, _BACKENDS))}")
+    if floor is not None and floor not in _FLOORS:
+        raise ValueError(f"no floor {floor!r}; there are {', '.join(map(repr, _FLOORS))}")
+    if limits.processes != 1:
+        raise ValueError(
+            f"a session of backend {backend!r} is one process, got Limits.processes="
+            f"{limits.processes}; use threads, or leave it at 1"
+        )
+    if not sys.platform.startswith("linux"):
+        raise SandboxError(
+            f"backend {backend!r} needs Linux, this is {sys.platform}; run codedance in Docker"
+        )
