@@ -12,10 +12,19 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from codedance.pipelines.desk import open_desk
+
 from .runs import first_run
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 HEAVY = ("torch", "transformers", "prefect", "mlflow", "sqlalchemy", "pydantic", "matplotlib")
+
+
+@pytest.fixture
+def desk(home):
+    """A desk of this test's own that tells MLflow nothing; commands find it open and share it."""
+    with open_desk(home, track=False) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -92,7 +101,7 @@ def test_missing_task_file_is_one_clear_line(codedance, home, tiny):
     assert (code, "there is no task file" in error) == (1, True)
 
 
-def test_model_folder_without_a_processor_is_named(codedance, home, tmp_path):
+def test_model_folder_without_a_processor_is_named(codedance, desk, tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"model_type": "qwen2_5_vl"}))
@@ -103,7 +112,7 @@ def test_model_folder_without_a_processor_is_named(codedance, home, tmp_path):
     assert "preprocessor_config.json" in error
 
 
-def test_oracle_is_judged_and_stored(codedance, home):
+def test_oracle_is_judged_and_stored(codedance, desk):
     code, out, _ = codedance("evaluate", "--policy", "oracle", "--suite", "nano", "--limit", "21")
     assert code == 0
     assert "oracle: right" in out
