@@ -139,7 +139,6 @@ class _Trainer:
         self._encoded = encoded
         self._weights = weights
         self._config = config
-        self._lengths = [len(item.ids) for item in encoded]
         schedule = Schedule(config.learning_rate, config.steps, config.warmup_steps)
         self._optimiser = Optimiser(
             model.model,
@@ -152,7 +151,9 @@ class _Trainer:
     def step(self, step: int) -> dict[str, float]:
         """Learn from the batch of one step."""
         config = self._config
-        chosen = batch_at(self._lengths, batch_size=config.batch_size, seed=config.seed, step=step)
+        chosen = batch_at(
+            len(self._encoded), batch_size=config.batch_size, seed=config.seed, step=step
+        )
         items = [self._encoded[index] for index in chosen]
         weights = [self._weights[index] for index in chosen]
         total = sum(map(sum, weights))
