@@ -6,7 +6,7 @@ import torch
 from codedance.envs.types import Message, Task
 from codedance.policies.interface import Demonstration
 from codedance.policies.model_folder import load_token_model
-from codedance.policies.sft import SFTConfig, train_sft
+from codedance.policies.sft import SFTConfig, token_weights, train_sft
 from codedance.policies.training_state import TrainingInterrupted
 from transformers import AutoModelForImageTextToText
 
@@ -78,6 +78,21 @@ def test_first_loss_is_transformers_own_on_the_assistants_tokens(tiny_folder, tm
     assert log[0][1]["tokens"] == sum(encoded.is_own)
 
 
+def test_answers_weigh_as_much_more_as_asked(tiny_folder: Path, tmp_path: Path):
+    # Own tokens of the last turn: "<answer>" weighs 1, "5</answer>" and the turn's end 3 each;
+    # the turn before has no answer.
+    model = load_token_model(tiny_folder)
+    one = DEMONSTRATIONS[0]
+    encoded = model.chat.encode(one.messages)
+    weights = token_weights(model.chat, one, encoded, answer_weight=3.0)
+    first, last = len("<code>0</code>") + 1, len("<answer>")
+    expected = [1.0] * (first + last) + [3.0] * (len("5</answer>") + 1)
+    assert [w for w, own in zip(weights, encoded.is_own, strict=True) if own] == expected
+    assert sum(weights) == sum(expected)
+    with pytest.raises(ValueError, match="answer_weight"):
+        SFTConfig(answer_weight=0.0)
+
+
 def test_micro_batches_do_not_change_what_is_learnt(tiny_folder: Path, tmp_path: Path):
     whole, _ = run(tiny_folder, tmp_path / "a")
     parts, _ = run(tiny_folder, tmp_path / "b", replace(CONFIG, max_tokens_per_micro_batch=150))
@@ -85,8 +100,10 @@ def test_micro_batches_do_not_change_what_is_learnt(tiny_folder: Path, tmp_path:
     assert all((first[name] - second[name]).abs().max() < 1e-4 for name in first)
 
 
-def test_stopped_run_goes_on_to_the_same_weights_bit_for_bit(tiny_folder, tmp_path):
-    straight, log = run(tiny_folder, tmp_path / "straight")
+@pytest.mark.parametrize("muon_factor", [0.0, 0.5])
+def test_stopped_run_goes_on_to_the_same_weights_bit_for_bit(tiny_folder, tmp_path, muon_factor):
+    config = replace(CONFIG, muon_factor=muon_factor)
+    straight, log = run(tiny_folder, tmp_path / "straight", config)
     seen: list[int] = []
     for stop in (1, 3):  # at a saved step and between two
 
@@ -97,13 +114,13 @@ def test_stopped_run_goes_on_to_the_same_weights_bit_for_bit(tiny_folder, tmp_pa
             train_sft(
                 tiny_folder,
                 DEMONSTRATIONS,
-                CONFIG,
+                config,
                 folder=tmp_path / "cut",
                 on_step=lambda step, _: seen.append(step),
                 should_stop=reached,
             )
         assert caught.value.step == stop
-    resumed, rest = run(tiny_folder, tmp_path / "cut")
+    resumed, rest = run(tiny_folder, tmp_path / "cut", config)
     assert rest == log[3:]
     assert seen == [1, 2, 3]
     assert same(straight, resumed)
