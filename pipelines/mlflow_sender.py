@@ -104,7 +104,7 @@ class _MlflowDesk:
         import mlflow
 
         for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.ERROR)
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # we say it in a line
         self._store = store
         mlflow.set_tracking_uri(home.mlflow_uri)
         self.client: MlflowClient = mlflow.MlflowClient(home.mlflow_uri)

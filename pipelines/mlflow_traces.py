@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Sequence
 from typing import Any
@@ -64,7 +65,7 @@ def _log_turn(turn: Turn, index: int) -> None:
 
     with mlflow.start_span(name=f"turn {index}", span_type=SpanType.LLM) as span:
         span.set_inputs({"turn": index})
-        span.set_outputs({"messages": [_chat(Message("assistant", (turn.text,)))]})
+        span.set_outputs({"choices": [{"message": {"role": "assistant", "content": turn.text}}]})
         execution = turn.execution
         if execution is None:
             return
@@ -88,15 +89,24 @@ def _chat(message: Message) -> dict[str, Any]:
     content = [
         {"type": "text", "text": part}
         if isinstance(part, str)
-        else {"type": "image", "image": _attachment(part)}
+        else {"type": "image_url", "image_url": {"url": _data_url(part)}}
         for part in message.parts
     ]
     return {"role": message.role, "content": content}
 
 
+def _data_url(image: Image.Image) -> str:
+    """Give a picture as MLflow's chat view wants it; it is moved to an attachment of its own."""
+    return f"data:image/png;base64,{base64.b64encode(_png(image)).decode()}"
+
+
 def _attachment(image: Image.Image) -> Any:  # noqa: ANN401 - untyped library class
     from mlflow.tracing.attachments import Attachment
 
+    return Attachment(content_type="image/png", content_bytes=_png(image))
+
+
+def _png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", compress_level=1)
-    return Attachment(content_type="image/png", content_bytes=buffer.getvalue())
+    return buffer.getvalue()
