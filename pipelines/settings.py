@@ -69,6 +69,9 @@ class SFTSettings(StrictModel):
     warmup_steps: Annotated[int, Field(ge=0)] = 20
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
     max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
+    muon_factor: Annotated[float, Field(ge=0.0)] = 0.0
+    answer_weight: Annotated[float, Field(gt=0.0)] = 1.0
+    max_tokens_per_micro_batch: Count = 4096
     save_every: Count = 50
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -40,11 +40,14 @@ PIECES = r"(?<![^\n\d>])\d(?=\d*(?:[\n<]|\z))|</?[a-z_]+>|```(?:python)?|\n *|[^
 number can be copied), tags, fences, indents. Elsewhere merges may cross words, as in superword BPE
 (arXiv 2503.13423), up to `LONGEST_TOKEN` characters."""
 LONGEST_TOKEN = 16
+INITIAL_SPREAD = 0.08
+"""Standard deviation of random weights, about 1 / sqrt(width); Qwen's 0.02 fits widths of thousands
+and would leave a nano model silent for its first hundreds of steps."""
 
 
 @dataclass(frozen=True, slots=True)
 class NanoConfig:
-    """Sizes of a nano model; the defaults have about 1.7 million parameters.
+    """Sizes of a nano model; the defaults have about 1.9 million parameters.
 
     Attributes:
         width: Of the text model.
@@ -60,12 +63,11 @@ class NanoConfig:
     width: int = 128
     text_layers: int = 4
     vision_width: int = 128
-    vision_layers: int = 3
+    vision_layers: int = 2
     heads: int = 4
     picture_side: int = 112
     vocabulary: int = 1024
     seed: int = 0
-    extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 def build_nano(
@@ -96,7 +98,7 @@ def build_nano(
     about = {
         "system_prompt": "",
         "families": {name: list(phrases) for name, phrases in (families or {}).items()},
-        "nano": {name: value for name, value in asdict(config).items() if name != "extra"},
+        "nano": asdict(config),
     }
     (folder / "codedance.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     return folder
@@ -171,7 +173,8 @@ def _save_model(tokenizer: Tokenizer, config: NanoConfig, folder: Path) -> None:
             "intermediate_size": 3 * config.width,
             "num_hidden_layers": config.text_layers,
             "num_attention_heads": config.heads,
-            "num_key_value_heads": config.heads,
+            "num_key_value_heads": max(config.heads // 2, 1),
+            "initializer_range": INITIAL_SPREAD,
             "max_position_embeddings": 4096,
             "tie_word_embeddings": True,
             "rope_parameters": {
@@ -193,6 +196,7 @@ def _save_model(tokenizer: Tokenizer, config: NanoConfig, folder: Path) -> None:
             "spatial_merge_size": 2,
             "temporal_patch_size": 2,
             "window_size": 112,
+            "initializer_range": INITIAL_SPREAD,
             "fullatt_block_indexes": list(range(config.vision_layers)),
         },
         image_token_id=token["<|image_pad|>"],
@@ -200,10 +204,13 @@ def _save_model(tokenizer: Tokenizer, config: NanoConfig, folder: Path) -> None:
         vision_start_token_id=token["<|vision_start|>"],
         vision_end_token_id=token["<|vision_end|>"],
         tie_word_embeddings=True,
+        initializer_range=INITIAL_SPREAD,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = Qwen2_5_VLForConditionalGeneration(settings)
+        patches = model.model.visual.patch_embed.proj.weight
+        torch.nn.init.normal_(patches, std=patches[0].numel() ** -0.5)
     model.generation_config = GenerationConfig(
         eos_token_id=token["<|im_end|>"], pad_token_id=token["<|endoftext|>"]
     )
