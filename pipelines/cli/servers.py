@@ -130,6 +130,8 @@ def _servers(*commands: list[str]) -> Generator[None]:
 
     logs = find_home().root / "logs"
     logs.mkdir(exist_ok=True)
+    for number in (signal.SIGINT, signal.SIGTERM):  # both end the servers, in the background too
+        signal.signal(number, signal.default_int_handler)
     with contextlib.ExitStack() as stack:
         for command in commands:
             log = stack.enter_context((logs / f"{command[2]}.log").open("w"))
