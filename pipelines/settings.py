@@ -36,6 +36,8 @@ class CurateSettings(StrictModel):
         hard_tool_share: Share of the hard tasks that are shown with tools.
         near_duplicate_bits: Perceptual hashes this close (of 256 bits), with the same question
             and answer, are duplicates.
+        loose_share: Share of the teacher's episodes with a program that fails on fine detail.
+        wander_share: Share of the teacher's episodes that begin with a crop that does not help.
         max_turns: Turns that the policies get.
     """
 
@@ -52,17 +54,34 @@ class CurateSettings(StrictModel):
     medium_tool_share: Share = 0.7
     hard_tool_share: Share = 0.8
     near_duplicate_bits: Annotated[int, Field(ge=0, le=256)] = 6
+    loose_share: Share = 0.2
+    wander_share: Share = 0.1
     max_turns: Count = 6
 
 
-class SFTSettings(StrictModel):
-    """Cold start: supervised learning on the curated demonstrations.
+class NanoSettings(StrictModel):
+    """Sizes of the embedded model, where ``sft.base`` is ``nano``."""
 
-    ``base`` is what training starts from: ``nano`` builds the embedded model from random weights;
-    a folder or hub id is loaded.
+    width: Count = 128
+    text_layers: Count = 4
+    vision_width: Count = 128
+    vision_layers: Count = 2
+    heads: Count = 4
+    picture_side: Count = 112
+    vocabulary: Count = 1024
+
+
+class SFTSettings(StrictModel):
+    """Cold start: supervised learning on the curated demonstrations; the rest as `SFTConfig`.
+
+    Attributes:
+        base: What training starts from: ``nano`` builds the embedded model from random weights;
+            a folder or hub id is loaded.
+        nano: Sizes of the embedded model.
     """
 
     base: str = "nano"
+    nano: NanoSettings = NanoSettings()
     steps: Count = 800
     batch_size: Count = 32
     learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
@@ -76,17 +95,25 @@ class SFTSettings(StrictModel):
 
 
 class GRPOSettings(StrictModel):
-    """Reinforcement learning on the curated tasks; names as in TRL."""
+    """Reinforcement learning on the curated tasks; `GRPOConfig` says what each name means."""
 
     steps: Count = 60
     tasks_per_step: Count = 10
     num_generations: Annotated[int, Field(ge=2)] = 8
+    num_iterations: Count = 1
     learning_rate: Annotated[float, Field(gt=0.0)] = 5e-5
     epsilon: Annotated[float, Field(gt=0.0)] = 0.2
     epsilon_high: Annotated[float, Field(gt=0.0)] = 0.28
     beta: Annotated[float, Field(ge=0.0)] = 0.0
     loss_type: Literal["dapo", "grpo"] = "dapo"
     scale_rewards: Literal["floor", "group", "none"] = "floor"
+    std_floor: Annotated[float, Field(gt=0.0)] = 0.5
+    lr_scheduler_type: Literal["constant", "cosine"] = "constant"
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
+    max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
+    max_redraws: Annotated[int, Field(ge=0)] = 1
+    max_tokens_per_micro_batch: Count = 4096
     reward: Literal["outcome", "tool_bonus", "bat_sequence", "bat", "bat_paper"] = "bat"
     temperature: Annotated[float, Field(gt=0.0)] = 1.0
     max_turns: Count = 6

@@ -12,7 +12,7 @@ from ..desk import Desk, open_desk
 from ..stages.context import StageInterrupted
 from ..stages.finish import finish_pipeline
 from ..stages.orders import Wish, open_pipeline
-from ..stages.runner import STAGES, find_input, run_stage
+from ..stages.runner import STAGES, find_input, load_code, run_stage
 from ..store import StageRun
 from .output import print_report, print_stage, say
 
@@ -38,6 +38,7 @@ def run_pipeline(
         if pipeline.is_finished:
             desk.progress.say(f"{pipeline.id} did this before; --fresh does it again")
         else:
+            load_code()
             work = _all_through_prefect if prefect else _all_plain
             _guarded(desk, pipeline, lambda: work(desk, pipeline))
         print_report(desk, _report(desk, pipeline))

@@ -71,9 +71,11 @@ def _weak_policy(settings: CurateSettings, known: Sequence[Task]) -> Policy:
 
 def _strong_policy(settings: CurateSettings) -> Policy:
     from ...policies import load_policy
-    from ...policies.teacher import TeacherPolicy
+    from ...policies.teacher import TeacherPolicy, TeacherStyle
 
-    return TeacherPolicy() if settings.strong == "teacher" else load_policy(settings.strong)
+    if settings.strong != "teacher":
+        return load_policy(settings.strong)
+    return TeacherPolicy(TeacherStyle(settings.loose_share, settings.wander_share))
 
 
 def _has_teacher(settings: CurateSettings, task: Task) -> bool:

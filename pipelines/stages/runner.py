@@ -100,6 +100,14 @@ def run_request(
     return finished
 
 
+def load_code() -> None:
+    """Import all that stages import when they begin, so that no edit can change a run half-way."""
+    for stage in STAGES:
+        import_module(f".{stage}", __package__)
+    for name in ("teacher", "nano", "loading", "rollouts", "vlm", "sft", "grpo"):
+        import_module(f"...policies.{name}", __package__)
+
+
 def find_input(desk: Desk, pipeline: StageRun, stage: str) -> StageRun:
     """Give the newest finished run of ``stage`` that belongs to a pipeline run.
 

@@ -26,7 +26,7 @@ def run_sft(context: StageContext) -> StageResult:
     base = _base_model(context, demonstrations)
     prompt = read_notes(base).system_prompt if Path(base).is_dir() else None
     shown = [_with_system_prompt(demonstration, prompt) for demonstration in demonstrations]
-    config = SFTConfig(**settings.model_dump(exclude={"base"}), seed=context.seed)
+    config = SFTConfig(**settings.model_dump(exclude={"base", "nano"}), seed=context.seed)
     with context.progress.bar("sft", settings.steps) as bar:
         try:
             model = train_sft(
@@ -87,8 +87,9 @@ def _base_model(context: StageContext, demonstrations: Sequence[Demonstration]) 
     if not folder.exists():
         transformers_logging.disable_progress_bar()  # its bars would tear ours
         fresh = context.folder / "base.new"
+        config = NanoConfig(**context.preset.sft.nano.model_dump(), seed=context.seed)
         corpus = (m.text for d in demonstrations for m in d.messages)
-        build_nano(fresh, corpus, NanoConfig(seed=context.seed), families=taught_families())
+        build_nano(fresh, corpus, config, families=taught_families())
         fresh.replace(folder)
     return str(folder)
 

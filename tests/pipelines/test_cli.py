@@ -10,9 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
-
 from codedance.pipelines.desk import open_desk
+from PIL import Image
 
 from .runs import first_run
 

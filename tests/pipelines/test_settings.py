@@ -1,0 +1,57 @@
+"""What flows.yaml can say is what the trainers understand."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+from codedance.pipelines.settings import (
+    CurateSettings,
+    EvaluateSettings,
+    GRPOSettings,
+    NanoSettings,
+    Preset,
+    SFTSettings,
+)
+from codedance.policies import GRPOConfig, SFTConfig
+from codedance.policies.nano import NanoConfig
+from pydantic import ValidationError
+
+
+def names(model):
+    return set(model.model_fields)
+
+
+def test_every_training_parameter_is_one_of_the_trainers():
+    assert names(SFTSettings) - {"base", "nano"} <= {field.name for field in fields(SFTConfig)}
+    assert names(GRPOSettings) <= {field.name for field in fields(GRPOConfig)}
+    assert names(NanoSettings) <= {field.name for field in fields(NanoConfig)}
+
+
+def test_settings_build_the_trainers_configurations():
+    grpo = GRPOConfig(**GRPOSettings(num_generations=4, reward="bat_paper").model_dump())
+    assert (grpo.num_generations, grpo.reward) == (4, "bat_paper")
+    sft = SFTConfig(**SFTSettings(steps=7).model_dump(exclude={"base", "nano"}))
+    assert sft.steps == 7
+
+
+@pytest.mark.parametrize(
+    ("model", "values"),
+    [
+        (CurateSettings, {"easy_above": 1.5}),
+        (CurateSettings, {"candidates": 0}),
+        (SFTSettings, {"learning_rate": 0.0}),
+        (GRPOSettings, {"num_generations": 1}),
+        (GRPOSettings, {"reward": "bats"}),
+        (EvaluateSettings, {"limit": -1}),
+        (Preset, {"suites": "nano"}),
+    ],
+)
+def test_settings_under_which_nothing_could_work_are_refused(model, values):
+    with pytest.raises(ValidationError):
+        model(**values)
+
+
+def test_settings_cannot_be_changed_once_read():
+    with pytest.raises(ValidationError):
+        SFTSettings().steps = 3
