@@ -56,7 +56,13 @@ def _draw(context: StageContext) -> tuple[list[Task], list[Task]]:
     """Draw the candidates, and apart from them the tasks whose answers the weak policy knows."""
     settings = context.preset.curate
     wanted = settings.candidates + settings.known
-    drawn = draw_candidates(context.preset.suite, wanted, seed=context.seed)
+    with context.progress.bar("candidates", wanted) as bar:
+
+        def on_task(count: int) -> None:
+            context.stop.check()
+            bar.reach(count)
+
+        drawn = draw_candidates(context.preset.suite, wanted, seed=context.seed, on_task=on_task)
     random.Random(context.seed).shuffle(drawn)
     known = round(len(drawn) * settings.known / wanted)
     return drawn[known:], drawn[:known]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ...envs.suites import Suite, load_suite
 from ...envs.types import Task
@@ -12,13 +12,23 @@ SET_ASIDE = 5
 """Of a file that names no splits, one task in this many is kept for judging."""
 
 
-def draw_candidates(suite_name: str, count: int, *, seed: int) -> list[Task]:
-    """Give ``count`` train tasks (all, if there are no more), drawn by ``seed``."""
+def draw_candidates(
+    suite_name: str, count: int, *, seed: int, on_task: Callable[[int], None] | None = None
+) -> list[Task]:
+    """Give ``count`` train tasks (all, if there are no more), drawn by ``seed``.
+
+    ``on_task`` is told how many there are so far.
+    """
     suite = load_suite(suite_name, split="train")
     indices: Sequence[int] = range(len(suite))
     if names_no_splits(suite_name, suite):
         indices = [index for index in indices if index % SET_ASIDE]
-    return [suite[indices[n]] for n in draw_indices(len(indices), count, seed=seed)]
+    tasks: list[Task] = []
+    for number in draw_indices(len(indices), count, seed=seed):
+        tasks.append(suite[indices[number]])
+        if on_task is not None:
+            on_task(len(tasks))
+    return tasks
 
 
 def held_out_tasks(suite_name: str, count: int, *, whole: bool = False) -> list[Task]:

@@ -7,6 +7,7 @@ import hashlib
 import os
 from pathlib import Path
 from uuid import uuid4
+from weakref import WeakValueDictionary
 
 from PIL import Image
 
@@ -40,6 +41,7 @@ class ImageFolder:
         self.root = root
         self._known: set[str] = set()
         self._digests: dict[int, tuple[Image.Image, str]] = {}
+        self._loaded: WeakValueDictionary[str, Image.Image] = WeakValueDictionary()
 
     def path(self, digest: str) -> Path:
         """Give where the picture with this digest lies."""
@@ -61,11 +63,14 @@ class ImageFolder:
         return digest
 
     def get(self, digest: str) -> Image.Image:
-        """Load a picture.
+        """Load a picture; one that is still in use is shared, so it must not be changed.
 
         Raises:
             StoreError: It is missing, or the file's pixels no longer have this digest.
         """
+        loaded = self._loaded.get(digest)
+        if loaded is not None:
+            return loaded
         try:
             with Image.open(self.path(digest)) as file:
                 image = file.copy()
@@ -73,6 +78,7 @@ class ImageFolder:
             raise StoreError(f"picture {digest[:12]} is missing or broken: {error}") from error
         if pixel_digest(image) != digest:
             raise StoreError(f"picture {self.path(digest)} was changed: its digest no longer fits")
+        self._loaded[digest] = image
         return image
 
     def _digest(self, image: Image.Image) -> str:

@@ -133,7 +133,7 @@ class Store:
             heads.append({**rows.trajectory, **place, "task_key": keys[trajectory.task_id]})
             parts.append(rows)
         with transaction(self._engine) as session:
-            known = _known(session, stage_run, phase, step)
+            known = _known(session, heads)
             new = [n for n, h in enumerate(heads) if (h["task_key"], h["sample"]) not in known]
             if new:
                 _insert(session, [heads[n] for n in new], [parts[n] for n in new])
@@ -262,13 +262,18 @@ def _batches(items: Sequence[Item]) -> Iterable[Sequence[Item]]:
     return (items[start : start + BATCH] for start in range(0, len(items), BATCH))
 
 
-def _known(session: Session, stage_run: str, phase: str, step: int) -> set[tuple[str, int]]:
-    query = select(TrajectoryRow.task_key, TrajectoryRow.sample).where(
-        TrajectoryRow.stage_run == stage_run,
-        TrajectoryRow.phase == phase,
-        TrajectoryRow.step == step,
-    )
-    return {(key, sample) for key, sample in session.execute(query)}
+def _known(session: Session, heads: Sequence[Row]) -> set[tuple[str, int]]:
+    """Give task and sample of those rows, all of one phase and step, that are stored already."""
+    found: set[tuple[str, int]] = set()
+    for batch in _batches(list(dict.fromkeys(head["task_key"] for head in heads))):
+        query = select(TrajectoryRow.task_key, TrajectoryRow.sample).where(
+            TrajectoryRow.stage_run == heads[0]["stage_run"],
+            TrajectoryRow.phase == heads[0]["phase"],
+            TrajectoryRow.step == heads[0]["step"],
+            TrajectoryRow.task_key.in_(batch),
+        )
+        found.update(session.execute(query).tuples().all())
+    return found
 
 
 def _read_episode(row: tuple[Any, ...]) -> Episode:

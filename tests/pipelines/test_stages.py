@@ -28,7 +28,7 @@ from codedance.pipelines.stages.sft import load_demonstrations
 from .makers import make_picture
 from .runs import StopAt, first_run, story
 
-MOMENTS = {"curate": 3, "sft": 3, "grpo": 3, "evaluate": 4}
+MOMENTS = {"curate": 92, "sft": 3, "grpo": 3, "evaluate": 4}
 """How often each stage asks before the test's user presses Ctrl-C: in the middle of its work."""
 
 
