@@ -79,6 +79,7 @@ def deploy() -> None:
 
 def _serve() -> None:
     from prefect import serve as serve_all
+    from prefect.deployments.runner import EntrypointType
 
     from ..flows import FLOWS, pipeline
     from ..flows_file import load_flows_file
@@ -91,6 +92,7 @@ def _serve() -> None:
             tags=entry.tags,
             description=entry.description,
             schedules=_schedules(entry.schedules),
+            entrypoint_type=EntrypointType.MODULE_PATH,
         )
         for entry in load_flows_file().deployments
     ]

@@ -12,7 +12,7 @@ from ..desk import Desk, open_desk
 from ..stages.context import StageInterrupted
 from ..stages.finish import finish_pipeline
 from ..stages.orders import Wish, open_pipeline
-from ..stages.runner import STAGES, find_input, load_code, run_stage
+from ..stages.runner import STAGES, find_input, leave, load_code, run_stage
 from ..store import StageRun
 from .output import print_report, print_stage, say
 
@@ -101,8 +101,8 @@ def _guarded(desk: Desk, pipeline: StageRun, work: Callable[[], None]) -> None:
 
 def _leave_open(desk: Desk, pipeline: StageRun) -> None:
     """Note that nothing is at work on a pipeline run that is not finished."""
+    leave(desk, pipeline)
     if not desk.store.lineage.get(pipeline.id).is_finished:
-        desk.store.lineage.mark(pipeline.id, "interrupted")
         desk.tracker.end(pipeline, "interrupted")
 
 

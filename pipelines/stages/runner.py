@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import shutil
@@ -72,9 +73,19 @@ def run_stage(desk: Desk, stage: str, pipeline: StageRun) -> StageRun:
     if FRESH in pipeline.outputs:
         parameters[FRESH] = pipeline.outputs[FRESH]
     request = make_request(stage, order, parameters, inputs)
-    finished = run_request(desk, request, order.preset, parent=pipeline.id)
-    _adopt(desk, pipeline, finished)
+    try:
+        finished = run_request(desk, request, order.preset, parent=pipeline.id)
+        _adopt(desk, pipeline, finished)
+    finally:
+        leave(desk, pipeline)
     return finished
+
+
+def leave(desk: Desk, pipeline: StageRun) -> None:
+    """Note that nothing is at work on a pipeline run, unless it is finished."""
+    with contextlib.suppress(StoreError):  # a full store was told of already
+        if not desk.store.lineage.get(pipeline.id).is_finished:
+            desk.store.lineage.mark(pipeline.id, "interrupted")
 
 
 def run_request(

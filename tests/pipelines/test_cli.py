@@ -10,9 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from codedance.envs.suites.nano import FAMILIES
 from codedance.pipelines.desk import open_desk
 from PIL import Image
 
+from .makers import make_picture
 from .runs import first_run
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -144,6 +146,20 @@ def test_corrupt_picture_is_one_clear_line(codedance, home, tmp_path):
     code, _, error = codedance("ask", str(path), "What?", "--policy", "oracle")
     assert code == 1
     assert error.startswith(f"codedance: {path}")
+
+
+def test_ask_says_what_a_model_was_taught(codedance, finished, tmp_path):
+    make_picture().save(tmp_path / "photo.png")
+    model = finished.store.lineage.get(first_run(finished).outputs["grpo"]).outputs["model"]
+    asked = ("ask", str(tmp_path / "photo.png"))
+    code, out, _ = codedance(*asked, "How many red objects are there?", "--policy", model)
+    assert code == 0
+    assert "was taught: " in out
+    assert "your question is none of these, so do not trust its answer" in out
+    assert "a larger model: codedance ask --policy" in out
+    taught = FAMILIES["digit"].phrasings[0].format(colour="red")
+    code, out, _ = codedance(*asked, taught, "--policy", model)
+    assert "your question is of its family 'digit'" in out
 
 
 def test_report_and_rescore_of_a_finished_run(codedance, finished):
