@@ -10,7 +10,7 @@ import typer
 
 from .ask import ask
 from .doctor import doctor
-from .judge import evaluate, report, rescore
+from .judge import baselines, evaluate, report, rescore
 from .play import play
 from .servers import flows_app, ui
 from .train import curate, grpo, run, sft
@@ -22,7 +22,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, curate, sft, grpo, evaluate, rescore, report, ask, play, ui, doctor):
+for command in (
+    run,
+    curate,
+    sft,
+    grpo,
+    evaluate,
+    rescore,
+    report,
+    ask,
+    play,
+    baselines,
+    ui,
+    doctor,
+):
     app.command()(command)
 app.add_typer(flows_app, name="flows")
 

@@ -84,3 +84,21 @@ def _report(desk: Desk, pipeline: str) -> Report:
 
     run = desk.store.lineage.get(pipeline)
     return make_report(desk, run, find_input(desk, run, "evaluate"))
+
+
+def baselines(
+    tasks: Annotated[int, typer.Option(min=1, help="Train tasks to learn from.")] = 12_000,
+    limit: Limit = 2000,
+    steps: Annotated[int, typer.Option(min=1, help="Updates of each model.")] = 1500,
+    seed: Seed = 0,
+    workers: Workers = None,
+) -> None:
+    """Show what the nano suite gives away without code: majority, blind, and no tools.
+
+    Trains a model that sees no picture and one that has no tools; a run that was stopped goes on.
+    """
+    from .baselines import show_baselines
+    from .stages import use_workers
+
+    use_workers(workers)
+    show_baselines(tasks, limit or 2000, steps, seed or 0)

@@ -79,7 +79,7 @@ def deploy() -> None:
 
 def _serve() -> None:
     from prefect import serve as serve_all
-    from prefect.deployments.runner import EntrypointType
+    from prefect.types.entrypoint import EntrypointType
 
     from ..flows import FLOWS, pipeline
     from ..flows_file import load_flows_file

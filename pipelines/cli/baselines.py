@@ -1,0 +1,35 @@
+"""What ``codedance baselines`` does: trains the two models, judges them, prints the table."""
+
+from __future__ import annotations
+
+from ...envs.suites import load_suite
+from ...policies import SFTConfig, load_policy
+from ...sandbox import open_sandbox
+from ..baselines import BlindPolicy, as_markdown, judge, tabulate, train_baselines
+from ..home import find_home
+from .output import say
+
+
+def show_baselines(tasks: int, limit: int, steps: int, seed: int) -> None:
+    """Train, judge and print; checkpoints stay under ``baselines`` in the home folder."""
+    config = SFTConfig(
+        steps=steps,
+        learning_rate=2e-3,
+        muon_factor=2.0,
+        answer_weight=3.0,
+        warmup_steps=min(40, steps // 10),
+        max_tokens_per_micro_batch=1536,
+        seed=seed,
+    )
+    folder = find_home().root / "baselines" / f"{tasks}-{steps}-{seed}"
+    train, test = load_suite("nano", split="train"), load_suite("nano", split="test")
+    shown = [train[index] for index in range(tasks)]
+    held_out = [test[index] for index in range(min(limit, len(test)))]
+    answers = {}
+    with open_sandbox("local") as sandbox:
+        for name, checkpoint in train_baselines(shown, config, folder):
+            say(f"{name}: trained, {checkpoint}")
+            policy = load_policy(str(checkpoint))
+            policy = BlindPolicy(policy) if name == "blind" else policy
+            answers[name] = judge(policy, held_out, sandbox=sandbox)
+    say(as_markdown(tabulate(shown, held_out, answers)))
