@@ -55,20 +55,21 @@ class _PlainBar:
         self._total = total
         self._done = done
         self._first: int | None = None
-        self._started = self._said = time.monotonic()
+        self._started = self._said = self._first_at = time.monotonic()
 
     def reach(self, done: int, *, note: str = "") -> None:
         """Take note, and print when a line is due."""
-        if self._first is None:  # a resumed stage starts anywhere: its rate counts from there
-            self._first = max(self._done, done - 1)
-        self._done = done
         now = time.monotonic()
+        if self._first is None:  # the rate counts from here: set-up and resumed steps are no steps
+            self._first, self._first_at = done, now
+        self._done = done
         if self._done < self._total and now - self._said < PLAIN_SECONDS:
             return
         self._said = now
-        passed = now - self._started
-        left = passed / max(1, self._done - self._first) * max(0, self._total - self._done)
-        times = f"{format_seconds(passed)} so far, {format_seconds(left)} left"
+        times = f"{format_seconds(now - self._started)} so far"
+        if self._done > self._first:
+            rate = (now - self._first_at) / (self._done - self._first)
+            times += f", {format_seconds(rate * max(0, self._total - self._done))} left"
         self._progress.say(
             f"{self._name:<22} {self._done}/{self._total}  {times}{'  ' + note if note else ''}"
         )

@@ -12,7 +12,7 @@ from html import escape
 
 from PIL import Image
 
-from ...envs.types import Band, Task, Trajectory, Turn
+from ...envs.types import Band, Ending, Task, Trajectory, Turn
 from ..store import Episode, Store
 
 SHOWN_EACH = 6
@@ -70,8 +70,15 @@ def render_episode(trajectory: Trajectory, task: Task, phase: str) -> str:
         f'<p class="question">{escape(task.question)}</p>{pictures}{turns}'
         f'<p class="verdict"><b class="{"good" if is_right else "bad"}">'
         f"{'right' if is_right else 'wrong'}</b>: {escape(_short(verdict, 200))}, "
-        f"truth {escape(task.answer)}, ended by {escape(trajectory.ending)}</p></article>"
+        f"truth {escape(task.answer)}{_ending(trajectory)}</p></article>"
     )
+
+
+def _ending(trajectory: Trajectory) -> str:
+    """Say how it ended where it did not end by an answer."""
+    if trajectory.ending is Ending.ANSWERED:
+        return ""
+    return f", ended by {escape(trajectory.ending.replace('_', ' '))}"
 
 
 def _render_shelf(shelf: Shelf, found: Mapping[int, Trajectory], tasks: Mapping[str, Task]) -> str:

@@ -16,7 +16,8 @@ main { max-width: 1180px; margin: 0 auto; padding: 40px 24px 80px; }
 h1 { font-size: 26px; margin: 0 0 4px; letter-spacing: -.01em; }
 h2 { font-size: 19px; margin: 48px 0 14px; }
 h3 { font-size: 15px; margin: 28px 0 10px; color: var(--soft); font-weight: 600; }
-.sub, .note { color: var(--soft); margin: 0; }
+.sub, .note { color: var(--soft); margin: 0; } .scroll + .note { margin-top: 12px; }
+.note + .gallery { margin-top: 12px; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(170px, 1fr));
   gap: 14px; margin-top: 26px; }
 .tile, .chart, .episode, .scroll { background: var(--card); border: 1px solid var(--line);

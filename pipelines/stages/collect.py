@@ -10,7 +10,7 @@ from ...policies.interface import Policy, Sampling
 from .context import StageContext
 
 CHUNK_TRAJECTORIES = 64
-"""Trajectories rolled out between two visits to the store: what a Ctrl-C can cost."""
+"""At least as many trajectories between two visits to the store: what a Ctrl-C can cost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def collect(context: StageContext, policy: Policy, tasks: Sequence[Task], sessio
     keys = store.add_tasks(tasks)
     stored = store.stored_samples(context.run.id, session.phase)
     left = [task for task in tasks if stored.get(keys[task.id], 0) < session.samples]
-    chunk = max(1, CHUNK_TRAJECTORIES // session.samples)
+    chunk = max(1, max(CHUNK_TRAJECTORIES, session.batch_size) // session.samples)
     done = len(tasks) - len(left)
     right = scored = 0.0
     with context.progress.bar(session.phase, len(tasks), done=done) as bar:
