@@ -141,11 +141,13 @@ def difference_lines(summary: Summary) -> list[str]:
 
 
 def _groups(episodes: Sequence[Episode]) -> dict[str, Callable[[Episode], bool]]:
+    """Give all, each band, each family; a lone band or family would only repeat all."""
     groups: dict[str, Callable[[Episode], bool]] = {WHOLE: lambda _: True}
-    for band in Band:
-        if any(e.difficulty is band for e in episodes):
-            groups[str(band)] = lambda e, band=band: e.difficulty is band
-    for family in sorted({e.family for e in episodes}):
+    bands = [band for band in Band if any(e.difficulty is band for e in episodes)]
+    families = sorted({e.family for e in episodes})
+    for band in bands if len(bands) > 1 else ():
+        groups[str(band)] = lambda e, band=band: e.difficulty is band
+    for family in families if len(families) > 1 else ():
         groups[family] = lambda e, family=family: e.family == family
     return groups
 

@@ -48,7 +48,7 @@ def evaluate(  # noqa: PLR0913 - the options of the command
     use_workers(workers)
     from .judging import judge
 
-    judge(policy or "nano", suite or "nano", limit, preset=preset or "quick", fresh=fresh)
+    judge(policy or "nano", suite or "nano", limit, preset=preset, fresh=fresh)
 
 
 def rescore(run: RunName = "latest") -> None:

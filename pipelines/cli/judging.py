@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from ..desk import Desk, open_desk
-from ..flows_file import load_preset
+from ..flows_file import load_flows_file, load_preset
 from ..results import summarise
+from ..settings import Preset
 from ..stages.context import StageInterrupted
 from ..stages.orders import resolve_suite
 from ..stages.runner import FRESH, Order, make_request, run_request
 from .output import print_table, say
 
 
-def judge(policy: str, suite: str, limit: int | None, *, preset: str, fresh: bool) -> None:
+def judge(policy: str, suite: str, limit: int | None, *, preset: str | None, fresh: bool) -> None:
     """Judge a policy greedy and sampled, print the table, store every episode."""
-    settings = load_preset(preset)
+    settings = load_preset(preset) if preset else load_flows_file().presets.get("quick", Preset())
     changes: dict[str, Any] = {"suite": resolve_suite(suite)}
     if limit is not None:
         changes["evaluate"] = settings.evaluate.model_copy(update={"limit": limit})

@@ -64,7 +64,7 @@ def _draw(context: StageContext) -> tuple[list[Task], list[Task]]:
 
         drawn = draw_candidates(context.preset.suite, wanted, seed=context.seed, on_task=on_task)
     random.Random(context.seed).shuffle(drawn)
-    known = round(len(drawn) * settings.known / wanted)
+    known = settings.known if len(drawn) == wanted else len(drawn) // FEW_KNOWN
     return drawn[known:], drawn[:known]
 
 
@@ -90,6 +90,8 @@ def _has_teacher(settings: CurateSettings, task: Task) -> bool:
     return settings.strong != "teacher" or program_for(task.question) is not None
 
 
+FEW_KNOWN = 5
+"""Where there are fewer tasks than asked for, one in this many is told to the weak policy."""
 _PHASES = ("weak", "strong")
 
 

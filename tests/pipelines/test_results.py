@@ -83,3 +83,10 @@ def test_counts_within_a_tenth_are_told_for_nuclei(store):
     store.add_trajectories(tasks, given, stage_run=run.id, phase="oracle/greedy")
     rate = summarise(store, run).within_tenth["oracle/greedy"]
     assert (rate.hits, rate.count) == (1, 3)
+
+
+def test_lone_band_or_family_does_not_repeat_the_whole(store):
+    run = store.lineage.begin(make_request("evaluate", parameters={"suite": "toy"}))
+    task = make_task()
+    store.add_trajectories([task], [make_trajectory(task)], stage_run=run.id, phase="a/greedy")
+    assert summarise(store, run).groups == ("all",)
