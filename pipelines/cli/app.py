@@ -9,8 +9,9 @@ import traceback
 import typer
 
 from .ask import ask
+from .baselines import baselines
 from .doctor import doctor
-from .judge import baselines, evaluate, report, rescore
+from .judge import evaluate, report, rescore
 from .play import play
 from .servers import flows_app, ui
 from .train import curate, grpo, run, sft

@@ -1,17 +1,40 @@
-"""What ``codedance baselines`` does: trains the two models, judges them, prints the table."""
+"""``codedance baselines``: what the nano suite gives away without code."""
 
 from __future__ import annotations
 
-from ...envs.suites import load_suite
-from ...policies import SFTConfig, load_policy
-from ...sandbox import open_sandbox
-from ..baselines import BlindPolicy, as_markdown, judge, tabulate, train_baselines
-from ..home import find_home
-from .output import say
+from typing import Annotated
+
+import typer
+
+from .train import Seed, Workers
 
 
-def show_baselines(tasks: int, limit: int, steps: int, seed: int) -> None:
+def baselines(
+    tasks: Annotated[int, typer.Option(min=1, help="Train tasks to learn from.")] = 12_000,
+    limit: Annotated[int, typer.Option(min=1, help="Judge on this many tasks.")] = 2000,
+    steps: Annotated[int, typer.Option(min=1, help="Updates of each model.")] = 1500,
+    seed: Seed = None,
+    workers: Workers = None,
+) -> None:
+    """Show what the nano suite gives away without code: majority, blind, and no tools.
+
+    Trains a model that sees no picture and one that has no tools; a run that was stopped goes on.
+    """
+    from .stages import use_workers
+
+    use_workers(workers)
+    _show(tasks, limit, steps, seed or 0)
+
+
+def _show(tasks: int, limit: int, steps: int, seed: int) -> None:
     """Train, judge and print; checkpoints stay under ``baselines`` in the home folder."""
+    from ...envs.suites import load_suite
+    from ...policies import SFTConfig, load_policy
+    from ...sandbox import open_sandbox
+    from ..baselines import BlindPolicy, as_markdown, judge, tabulate, train_baselines
+    from ..home import find_home
+    from .output import say
+
     config = SFTConfig(
         steps=steps,
         learning_rate=2e-3,
