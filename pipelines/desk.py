@@ -87,15 +87,17 @@ def open_desk(home: Home | None = None, *, track: bool = True) -> Generator[Desk
         tracker.close()
         if sender is not None:
             sender.close()
+        if tracker.is_full:
+            progress.say(f"{home.spool} was full: some figures did not reach MLflow")
         desk.close()
 
 
 @contextmanager
 def _heeded_signals(desk: Desk) -> Generator[None]:
-    """Make Ctrl-C and SIGTERM ask to stop; a second Ctrl-C stops at once.
+    """Make Ctrl-C and SIGTERM ask to stop; a second one is raised as KeyboardInterrupt.
 
     Every file of ours is written so that stopping at any instruction loses at most the step that
-    was under way, so "at once" is safe.
+    was under way.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -106,7 +108,7 @@ def _heeded_signals(desk: Desk) -> Generator[None]:
             raise KeyboardInterrupt
         desk.stop.request()
         if number == signal.SIGINT:
-            desk.progress.say("stopping after the step under way (Ctrl-C again: at once) …")
+            desk.progress.say("stopping after the step under way …")
 
     before = {number: signal.signal(number, heed) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

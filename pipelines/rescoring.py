@@ -10,6 +10,7 @@ from ..envs.grading import grade
 from ..envs.types import Task
 from .stages.runner import STAGES
 from .store import Episode, StageRun
+from .store.lineage import PIPELINE
 
 if TYPE_CHECKING:
     from .desk import Desk
@@ -24,16 +25,16 @@ class Change:
     changed: int
 
 
-def rescore_run(desk: Desk, pipeline: StageRun) -> Iterator[Change]:
-    """Grade every episode of a pipeline run's stages again; give what changed, stage by stage.
+def rescore_run(desk: Desk, run: StageRun) -> Iterator[Change]:
+    """Grade every episode of a run again: of a pipeline's stages, or of an evaluation alone.
 
     The new verdicts are stored beside the old ones, as the scoring ``regraded``, and are those
     that reports count from then on.
     """
-    for stage in STAGES:
-        run_id = pipeline.outputs.get(stage)
-        if run_id is not None and stage != "sft":
-            yield _rescore_stage(desk, str(run_id))
+    names = [run.outputs.get(stage) for stage in STAGES] if run.stage == PIPELINE else [run.id]
+    for name in names:
+        if name is not None and desk.store.episodes(name):
+            yield _rescore_stage(desk, name)
 
 
 def _rescore_stage(desk: Desk, run_id: str) -> Change:

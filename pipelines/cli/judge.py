@@ -11,6 +11,7 @@ from .train import Fresh, From, Prefect, Preset, Seed, Workers
 if TYPE_CHECKING:
     from ..desk import Desk
     from ..report import Report
+    from ..store import StageRun
 
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or latest.")]
 Policy = Annotated[
@@ -55,50 +56,40 @@ def rescore(run: RunName = "latest") -> None:
     """Grade a run's stored episodes again, with no inference."""
     from ..desk import open_desk
     from ..rescoring import rescore_run
-    from ..stages.orders import find_pipeline
-    from .output import print_table, say
+    from .output import print_report, say
 
     with open_desk(track=False) as desk:
-        pipeline = find_pipeline(desk, run)
-        for change in rescore_run(desk, pipeline):
+        found = _find(desk, run)
+        for change in rescore_run(desk, found):
             say(
                 f"{change.stage_run}: {change.count} episodes graded again, "
                 f"{change.changed} with another verdict"
             )
-        print_table(_report(desk, pipeline.id).summary)
+        print_report(desk, _report(desk, found))
 
 
 def report(run: RunName = "latest") -> None:
     """Make a run's report again from the store."""
     from ..desk import open_desk
-    from ..stages.orders import find_pipeline
     from .output import print_report
 
     with open_desk(track=False) as desk:
-        print_report(desk, _report(desk, find_pipeline(desk, run).id))
+        print_report(desk, _report(desk, _find(desk, run)))
 
 
-def _report(desk: Desk, pipeline: str) -> Report:
+def _find(desk: Desk, name: str) -> StageRun:
+    """Give a pipeline run, or an evaluation that belongs to none."""
+    from ..stages.orders import find_pipeline
+
+    run = desk.store.lineage.get(name)
+    if run.stage == "evaluate" and run.parent is None:
+        return run
+    return find_pipeline(desk, name)
+
+
+def _report(desk: Desk, run: StageRun) -> Report:
     from ..report import make_report
     from ..stages.runner import find_input
 
-    run = desk.store.lineage.get(pipeline)
-    return make_report(desk, run, find_input(desk, run, "evaluate"))
-
-
-def baselines(
-    tasks: Annotated[int, typer.Option(min=1, help="Train tasks to learn from.")] = 12_000,
-    limit: Limit = 2000,
-    steps: Annotated[int, typer.Option(min=1, help="Updates of each model.")] = 1500,
-    seed: Seed = 0,
-    workers: Workers = None,
-) -> None:
-    """Show what the nano suite gives away without code: majority, blind, and no tools.
-
-    Trains a model that sees no picture and one that has no tools; a run that was stopped goes on.
-    """
-    from .baselines import show_baselines
-    from .stages import use_workers
-
-    use_workers(workers)
-    show_baselines(tasks, limit or 2000, steps, seed or 0)
+    evaluation = run if run.stage == "evaluate" else find_input(desk, run, "evaluate")
+    return make_report(desk, run, evaluation)

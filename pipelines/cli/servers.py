@@ -145,13 +145,12 @@ def _servers(*commands: list[str]) -> Generator[None]:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a server and what it started."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
+    """End a server and what it started: politely, then whatever is left."""
+    for number, patience in ((signal.SIGTERM, 8.0), (signal.SIGKILL, 2.0)):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=8)
-            return
+            process.wait(timeout=patience)
 
 
 def _wait_for(address: str, seconds: float = 60.0) -> None:

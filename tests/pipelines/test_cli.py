@@ -117,7 +117,13 @@ def test_oracle_is_judged_and_stored(codedance, desk):
     code, out, _ = codedance("evaluate", "--policy", "oracle", "--suite", "nano", "--limit", "21")
     assert code == 0
     assert "oracle: right" in out
-    assert "stored as evaluate-" in out
+    name = out.rpartition("stored as ")[2].strip()
+    code, out, _ = codedance("report", name)
+    assert code == 0
+    page = (desk.home.reports / name / "report.html").read_text(encoding="utf-8")
+    assert "oracle/greedy" in page
+    code, out, _ = codedance("rescore", name)
+    assert f"{name}: 42 episodes graded again, 0 with another verdict" in out
 
 
 def test_play_shows_turns_and_the_verdict(codedance, home):

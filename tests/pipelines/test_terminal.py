@@ -5,7 +5,14 @@ from __future__ import annotations
 import base64
 
 import pytest
-from codedance.pipelines.cli.terminal import picture_protocol, picture_sequence, printable
+from codedance.envs.types import Action, Turn
+from codedance.pipelines.cli.terminal import (
+    picture_protocol,
+    picture_sequence,
+    printable,
+    show_turn,
+)
+from codedance.sandbox import Execution, Outcome
 
 from .makers import make_picture
 
@@ -49,3 +56,24 @@ def test_control_characters_become_visible():
 
 def test_plain_text_of_any_language_stays():
     assert printable("é 数 🙂 <b>") == "é 数 🙂 <b>"
+
+
+def test_turn_is_shown_with_thought_code_and_what_came_back(tmp_path, capsys):
+    picture = make_picture()
+    execution = Execution(Outcome.ERROR, "5\n", "", "NameError: x, line 1\x1b[2J", (picture,))
+    text = "<think>I look \x07closer.</think><code>…</code>"
+    show_turn(1, Turn(text, Action("code", "print(5)\nx"), execution), tmp_path)
+    shown = capsys.readouterr().out
+    assert "I look \\x07closer." in shown
+    assert "  │ print(5)\n  │ x\n" in shown
+    assert "  → 5\n" in shown
+    assert "  → NameError: x, line 1\\x1b[2J" in shown
+    assert (tmp_path / "turn-1-1.png").is_file()
+    assert "\x1b" not in shown
+
+
+def test_malformed_turn_is_shown_with_its_reason(tmp_path, capsys):
+    show_turn(2, Turn("hm", Action("malformed", "neither code nor answer")), tmp_path)
+    shown = capsys.readouterr().out
+    assert "(malformed: neither code nor answer)" in shown
+    assert "  ? hm" in shown
