@@ -70,9 +70,7 @@ class Policy(Protocol):
         """A name that identifies the policy and its weights."""
         ...
 
-    def reply(
-        self, conversations: Sequence[Conversation], *, sampling: Sampling
-    ) -> list[Reply]:
+    def reply(self, conversations: Sequence[Conversation], *, sampling: Sampling) -> list[Reply]:
         """Give the next text of each conversation, in order."""
         ...
 

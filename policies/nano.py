@@ -66,7 +66,7 @@ class NanoConfig:
     vision_layers: int = 2
     heads: int = 4
     picture_side: int = 112
-    vocabulary: int = 1024
+    vocabulary: int = 1536
     seed: int = 0
 
 

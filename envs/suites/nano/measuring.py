@@ -47,10 +47,10 @@ class Count:
     def draw(self, rng: Generator, band: Band, split: Split) -> Drawn:
         """Draw the asked number of discs and distractors, none touching."""
         del split
-        low, high = {Band.EASY: (1, 4), Band.MEDIUM: (7, 16), Band.HARD: (25, 60)}[band]
-        small, large = {Band.EASY: (36, 52), Band.MEDIUM: (13, 18), Band.HARD: (6, 9)}[band]
+        low, high = {Band.EASY: (1, 3), Band.MEDIUM: (7, 16), Band.HARD: (25, 60)}[band]
+        small, large = {Band.EASY: (48, 64), Band.MEDIUM: (13, 18), Band.HARD: (6, 9)}[band]
         target = int(rng.integers(low, high + 1))
-        distractors = int(rng.integers(0, {Band.EASY: 3, Band.MEDIUM: 9, Band.HARD: 31}[band]))
+        distractors = int(rng.integers({Band.EASY: 1, Band.MEDIUM: 9, Band.HARD: 31}[band]))
         colour, *others = rng.permutation(list(COLOURS)).tolist()
         sides = [int(v) for v in rng.integers(small, large + 1, size=target + distractors)]
         boxes = free_boxes(rng, sides, margin=2)
@@ -90,17 +90,21 @@ class Bars:
     def draw(self, rng: Generator, band: Band, split: Split) -> Drawn:
         """Draw horizontal bars whose unit is wide on the easy band and two pixels on the hard."""
         del split
-        low, high = {Band.EASY: (1, 5), Band.MEDIUM: (5, 29), Band.HARD: (11, 100)}[band]
+        possible = {
+            Band.EASY: np.array([1, 4, 7, 10]),
+            Band.MEDIUM: np.arange(5, 30),
+            Band.HARD: np.arange(11, 101),
+        }[band]
         unit = {Band.EASY: 20, Band.MEDIUM: 7, Band.HARD: 2}[band]
-        count = {Band.EASY: 2, Band.MEDIUM: 3, Band.HARD: 5}[band]
+        count = {Band.EASY: 1, Band.MEDIUM: 3, Band.HARD: 5}[band]
         names = rng.permutation(list(COLOURS)).tolist()[:count]
-        lengths = [int(v) for v in rng.integers(low, high + 1, size=count)]
+        lengths = [int(v) for v in rng.choice(possible, size=count)]
         picture = paper(rng)
         draw = ImageDraw.Draw(picture)
         pitch = 180 // count
         order = rng.permutation(count)
         for index, (name, length) in enumerate(zip(names, lengths, strict=True)):
-            left = int(rng.integers(6, SIDE - 4 - unit * length))
+            left = 8 if band is Band.EASY else int(rng.integers(6, SIDE - 4 - unit * length))
             top = 10 + pitch * int(order[index])
             thick = int(rng.integers(pitch // 3, pitch - 8))
             draw.rectangle((left, top, left + unit * length - 1, top + thick), fill=COLOURS[name])

@@ -114,7 +114,7 @@ class Tag:
         letter = LETTERS[int(rng.integers(len(LETTERS)))]
         colour, *others = rng.permutation(["red", "green", "blue", "purple"]).tolist()
         decoys = {Band.EASY: 0, Band.MEDIUM: 1, Band.HARD: 2}[band]
-        low, high = {Band.EASY: (176, 200), Band.MEDIUM: (40, 54), Band.HARD: (15, 18)}[band]
+        low, high = {Band.EASY: (190, 208), Band.MEDIUM: (40, 54), Band.HARD: (15, 18)}[band]
         picture, source = photograph(split, SIDE, rng)
         pixels = np.array(picture)
         pixels[near_colour(pixels, COLOURS[colour])] = (128, 128, 128)

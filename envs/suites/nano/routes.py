@@ -60,9 +60,9 @@ class Maze:
     def draw(self, rng: Generator, band: Band, split: Split) -> Drawn:
         """Draw walls at random until two cells lie at the wanted distance."""
         del split
-        cells = {Band.EASY: 4, Band.MEDIUM: 7, Band.HARD: 16}[band]
-        low, high = {Band.EASY: (1, 4), Band.MEDIUM: (4, 9), Band.HARD: (16, 30)}[band]
-        density = {Band.EASY: 0.15, Band.MEDIUM: 0.25, Band.HARD: 0.36}[band]
+        cells = {Band.EASY: 3, Band.MEDIUM: 7, Band.HARD: 16}[band]
+        low, high = {Band.EASY: (1, 3), Band.MEDIUM: (4, 9), Band.HARD: (16, 30)}[band]
+        density = {Band.EASY: 0.0, Band.MEDIUM: 0.25, Band.HARD: 0.36}[band]
         wanted = int(rng.integers(low, high + 1))
         is_free, start, goal = _layout(rng, cells, density, wanted)
         picture = _paint(is_free, start, goal)
