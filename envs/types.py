@@ -215,6 +215,11 @@ class Trajectory:
         return self.ending is not Ending.INFRASTRUCTURE
 
     @property
+    def images(self) -> tuple[Image.Image, ...]:
+        """The question's pictures, as policy and code saw them."""
+        return tuple(image for message in self.opening for image in message.images)
+
+    @property
     def tool_turns(self) -> tuple[Turn, ...]:
         """The turns in which code ran, in order."""
         return tuple(turn for turn in self.turns if turn.is_tool_turn)

@@ -110,6 +110,7 @@ def judge(
         interface="text",
         max_turns=1,
         batch_size=batch_size,
+        evidence=False,
     )
 
 

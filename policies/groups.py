@@ -100,8 +100,7 @@ def _with_evidence(
             return current
         for index in asked:
             one = current[index]
-            images = [image for message in one.opening for image in message.images]
-            current[index] = record_evidence(one, images, sandbox, cache)
+            current[index] = record_evidence(one, one.images, sandbox, cache)
 
 
 class GroupSampler:
@@ -155,6 +154,7 @@ class GroupSampler:
             interface=config.interface,
             max_turns=config.max_turns,
             batch_size=config.rollout_batch_size,
+            evidence=False,
         )
         cache: EvidenceCache = {}
         parts = [trajectories[start : start + size] for start in range(0, len(trajectories), size)]

@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from ..envs.episode import Episode
+from ..envs.evidence import EvidenceCache, record_evidence
 from ..envs.parsing import Interface
 from ..envs.picture import DEFAULT_MAX_PIXELS
 from ..envs.types import Task, Trajectory
@@ -69,6 +70,7 @@ def rollout(  # noqa: PLR0913 - what, how often, where, and how; each by name
     interface: Interface = "code",
     max_turns: int = 6,
     batch_size: int = 128,
+    evidence: bool = True,
     on_trajectory: Callable[[Trajectory], None] | None = None,
 ) -> list[Trajectory]:
     """Let a policy act on each task several times.
@@ -83,6 +85,8 @@ def rollout(  # noqa: PLR0913 - what, how often, where, and how; each by name
         interface: Which tool the policy has.
         max_turns: Turns an episode.
         batch_size: Episodes side by side.
+        evidence: Whether to record which calls brought evidence, by replays in the sandbox; the
+            presets ``bat`` and ``bat_sequence`` of `score_group` need it.
         on_trajectory: Told of each episode as its batch ends.
 
     Returns:
@@ -97,6 +101,7 @@ def rollout(  # noqa: PLR0913 - what, how often, where, and how; each by name
     setting = _Setting(sandbox, interface, max_turns)
     wanted = _seeded(tasks, samples, seed)
     trajectories: list[Trajectory] = []
+    replays: EvidenceCache = {}
     with ThreadPoolExecutor(min(_WORKERS, batch_size), thread_name_prefix="rollout") as pool:
         for start in range(0, len(wanted), batch_size):
             with ExitStack() as stack:
@@ -105,6 +110,10 @@ def rollout(  # noqa: PLR0913 - what, how often, where, and how; each by name
                     for task, own_seed in wanted[start : start + batch_size]
                 ]
                 done = _play(policy, episodes, sampling or Sampling(), pool)
+            if evidence:
+                done = list(
+                    pool.map(lambda t: record_evidence(t, t.images, sandbox, replays), done)
+                )
             for trajectory in done:
                 if on_trajectory is not None:
                     on_trajectory(trajectory)

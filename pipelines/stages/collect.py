@@ -74,4 +74,5 @@ def _roll_out(
         sampling=session.sampling,
         max_turns=session.max_turns,
         batch_size=session.batch_size,
+        evidence=False,
     )

@@ -1,5 +1,6 @@
 import pytest
 from codedance.envs.episode import Episode
+from codedance.envs.rewards import score_group
 from codedance.envs.types import Ending, Trajectory
 from codedance.policies import rollout
 from codedance.policies.interface import Conversation, Reply, Sampling
@@ -145,3 +146,14 @@ def test_one_episode_can_be_finished_from_where_it_stands(sandbox: Sandbox):
 def test_nothing_to_do_is_refused(sandbox: Sandbox, options: dict[str, int]):
     with pytest.raises(ValueError, match="at least 1"):
         rollout(PlannedPolicy(look_then_answer), [task()], sandbox=sandbox, **options)
+
+
+def test_a_rollouts_trajectories_can_be_scored_as_a_group(sandbox):
+    """By default the evidence that preset bat asks for is recorded; without it, it says so."""
+    policy = PlannedPolicy(look_then_answer)
+    found = rollout(policy, [task()], samples=2, sandbox=sandbox)
+    assert [turn.has_evidence for one in found for turn in one.tool_turns] != [None, None]
+    terms = score_group(found, reward="bat")
+    assert [set(one) for one in terms] == [{"accuracy", "format", "tool_sequence", "tool_turn"}] * 2
+    bare = rollout(policy, [task()], samples=2, sandbox=sandbox, evidence=False)
+    assert {turn.has_evidence for one in bare for turn in one.tool_turns} == {None}
