@@ -1,4 +1,4 @@
-"""A task family of one's own, with a reward term of one's own. Run: python examples/own_family.py"""
+"""A task family and a reward term of one's own. Run: python examples/own_family.py"""
 
 import gymnasium as gym
 from codedance.envs import register_family, register_reward_term
