@@ -8,6 +8,7 @@ ends as infrastructure. What model code causes is an outcome of its turn, never 
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -21,6 +22,8 @@ from .parsing import INTERFACES, Interface, parse_action
 from .picture import DEFAULT_MAX_PIXELS, fit_picture
 from .protocol import question_message, system_prompt, tool_reply
 from .types import Action, Ending, Message, Task, Tokens, Trajectory, Turn
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,11 +179,13 @@ class Episode:
         """Run a block; None where the sandbox failed, and failed again on a fresh session."""
         with contextlib.suppress(SandboxError):
             return self._opened().run(code)
-        with contextlib.suppress(SandboxError):
+        try:
             if self._session is not None:
                 self._state = self._session.snapshot()
             self._drop_session()
             return self._opened().run(code)
+        except SandboxError as error:
+            _log.warning("the sandbox failed twice, so %s is not scored: %s", self.task.id, error)
         self._drop_session()
         return None
 

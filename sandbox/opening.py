@@ -26,7 +26,8 @@ def open_sandbox(
             same worker with no walls, for debugging code that you wrote yourself).
         limits: Bounds of each session; None for the defaults.
         python: Interpreter of the worker; None for this one.
-        libraries: Modules that the zygote imports once; others load when code imports them.
+        libraries: Modules that the zygote imports once; others load when code imports them. Of
+            the default ones those that the interpreter lacks are left out.
         floor: Weakest tier to accept: ``full`` (namespaces, private file system and the rest) or
             ``confined``, the default (system calls, file access and resources only).
 

@@ -22,7 +22,7 @@ from typing import IO, Any
 import msgpack
 
 from .interpreter import Interpreter
-from .types import Limits, SandboxError
+from .types import DEFAULT_LIBRARIES, Limits, SandboxError
 from .worker.framing import MESSAGE_BYTES
 
 _START_SECONDS = 120.0
@@ -157,6 +157,7 @@ class Zygote:
             "paths": plan.interpreter.paths,
             "base_prefix": plan.interpreter.base_prefix,
             "libraries": plan.libraries,
+            "optional": DEFAULT_LIBRARIES,
             "limits": asdict(plan.limits),
             "walls": plan.walls,
             "msgpack": str(Path(inspect.getfile(msgpack)).parent),

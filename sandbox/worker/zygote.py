@@ -34,7 +34,7 @@ def main() -> None:
         walls = choose_walls(config)
         walls.enter()
         sys.path[:] = config["paths"]
-        _import_libraries(config["libraries"])
+        _import_libraries(config["libraries"], optional=config["optional"])
         walls.seal()
     except Exception as error:
         _reply(control, {"error": f"{type(error).__name__}: {error}"[:4096]})
@@ -117,9 +117,13 @@ def _load_codec(folder: str) -> Codec:
     return Codec(package.packb, package.unpackb)
 
 
-def _import_libraries(names: Sequence[str]) -> None:
+def _import_libraries(names: Sequence[str], *, optional: Sequence[str]) -> None:
     for name in names:
-        importlib.import_module(name)
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:  # code that imports it is told so in its own turn
+            if name not in optional or error.name != name.partition(".")[0]:
+                raise
     if "numpy" in sys.modules:
         importlib.import_module("numpy.random")  # else each session would load it, to seed it
     cv2: Any = sys.modules.get("cv2")

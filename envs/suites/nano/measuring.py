@@ -48,7 +48,7 @@ class Count:
         """Draw the asked number of discs and distractors, none touching."""
         del split
         low, high = {Band.EASY: (1, 3), Band.MEDIUM: (7, 16), Band.HARD: (25, 60)}[band]
-        small, large = {Band.EASY: (48, 64), Band.MEDIUM: (13, 18), Band.HARD: (6, 9)}[band]
+        small, large = {Band.EASY: (56, 68), Band.MEDIUM: (13, 18), Band.HARD: (6, 9)}[band]
         target = int(rng.integers(low, high + 1))
         distractors = int(rng.integers({Band.EASY: 1, Band.MEDIUM: 9, Band.HARD: 31}[band]))
         colour, *others = rng.permutation(list(COLOURS)).tolist()

@@ -16,6 +16,9 @@ from .sources import Split
 
 WALL = (60, 60, 70)
 
+DENSITY = {Band.MEDIUM: 0.25, Band.HARD: 0.36}
+"""Share of the cells that are walls."""
+
 Cell = tuple[int, int]
 
 SEARCH = """\
@@ -58,13 +61,15 @@ class Maze:
     chance = 1 / 15
 
     def draw(self, rng: Generator, band: Band, split: Split) -> Drawn:
-        """Draw walls at random until two cells lie at the wanted distance."""
+        """Draw a corridor, or walls at random until two cells lie at the wanted distance."""
         del split
-        cells = {Band.EASY: 3, Band.MEDIUM: 7, Band.HARD: 16}[band]
+        cells = {Band.EASY: 4, Band.MEDIUM: 7, Band.HARD: 16}[band]
         low, high = {Band.EASY: (1, 3), Band.MEDIUM: (4, 9), Band.HARD: (16, 30)}[band]
-        density = {Band.EASY: 0.0, Band.MEDIUM: 0.25, Band.HARD: 0.36}[band]
         wanted = int(rng.integers(low, high + 1))
-        is_free, start, goal = _layout(rng, cells, density, wanted)
+        if band is Band.EASY:
+            is_free, start, goal = _corridor(rng, cells, wanted)
+        else:
+            is_free, start, goal = _layout(rng, cells, DENSITY[band], wanted)
         picture = _paint(is_free, start, goal)
         return Drawn(picture, ask(self.phrasings, rng), str(wanted))
 
@@ -96,6 +101,16 @@ def distances(is_free: NDArray[np.bool_], start: tuple[int, int]) -> NDArray[np.
         frontier = spread & is_free & (steps < 0)
         steps[frontier] = count
     return steps
+
+
+def _corridor(rng: Generator, cells: int, wanted: int) -> tuple[NDArray[np.bool_], Cell, Cell]:
+    """Draw one straight corridor, the start at either end of it."""
+    is_free = np.zeros((cells + 2, cells + 2), bool)
+    row = int(rng.integers(1, cells + 1))
+    is_free[row, 1:-1] = True
+    if rng.integers(2):
+        return is_free, (row, 1), (row, 1 + wanted)
+    return is_free, (row, cells), (row, cells - wanted)
 
 
 def _layout(
