@@ -204,7 +204,6 @@ def _save_model(tokenizer: Tokenizer, config: NanoConfig, folder: Path) -> None:
         vision_start_token_id=token["<|vision_start|>"],
         vision_end_token_id=token["<|vision_end|>"],
         tie_word_embeddings=True,
-        initializer_range=INITIAL_SPREAD,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)

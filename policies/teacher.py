@@ -163,7 +163,8 @@ def glance(image: Image.Image, question: str) -> NDArray[np.float32]:
             extent = np.array([*sides, mask.mean()])
     part = small.convert("L").crop(box).resize((12, 12), Image.Resampling.BILINEAR)
     brightness = np.asarray(part, dtype=np.float32).reshape(-1) / 255.0
-    return np.concatenate([brightness - brightness.mean(), 12 * shares, 12 * extent])
+    features = [brightness - brightness.mean(), 12 * shares, 12 * extent]
+    return np.concatenate(features).astype(np.float32)
 
 
 def _named_colour(question: str) -> tuple[int, int, int] | None:
