@@ -15,7 +15,7 @@ def run(folder, *arguments):
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return done.stderr + done.stdout  # progress goes to the one, results to the other
 
 
 @pytest.mark.slow
