@@ -25,7 +25,7 @@ _EXTRAS = ("/etc/ld.so.cache", "/etc/fonts", "/usr/share/fonts", "/usr/share/zon
 _STAGES = ("/mnt", "/srv", "/opt", "/home", "/tmp", "/usr/local")
 
 
-def library_folders(base_prefix: str, paths: Iterable[str]) -> list[str]:
+def folders_of_libraries(base_prefix: str, paths: Iterable[str]) -> list[str]:
     """Give the folders that the interpreter needs, none inside another."""
     wanted = [*_SYSTEM, *_EXTRAS, f"{base_prefix}/lib", f"{base_prefix}/lib64", *paths]
     kept: list[str] = []
@@ -40,7 +40,7 @@ def reading_rules(base_prefix: str, paths: Sequence[str]) -> list[tuple[str, int
     hidden = [os.path.join(path, name) for path in paths for name in HIDDEN]
     holes = [path for path in hidden if os.path.exists(path)]
     rules = [(device, landlock.USE_DEVICE) for device in DEVICES]
-    for folder in library_folders(base_prefix, paths):
+    for folder in folders_of_libraries(base_prefix, paths):
         rules += _read_around(folder, holes)
     return rules
 

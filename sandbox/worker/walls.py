@@ -149,7 +149,7 @@ class FullWalls(Walls):
         """Move this process into the namespaces and the small root."""
         self._proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
         paths: list[str] = self._config["paths"]
-        sources = rootfs.library_folders(self._config["base_prefix"], paths)
+        sources = rootfs.folders_of_libraries(self._config["base_prefix"], paths)
         if _is_root():  # as root: an interpreter under a closed home can be shown too
             kernel.unshare(kernel.CLONE_NEWNS)
             rootfs.build_root(sources, paths)

@@ -10,7 +10,40 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply."""
+    """Make the tables, those that others refer to first."""
+    _make_lineage()
+    _make_tasks()
+    _make_curation()
+    _make_trajectories()
+    _make_executions()
+    _make_scores()
+    _make_turns()
+
+
+def downgrade() -> None:
+    """Undo."""
+    op.drop_table("turns")
+    op.drop_table("scores")
+    op.drop_table("executions")
+    with op.batch_alter_table("trajectories", schema=None) as batch_op:
+        batch_op.drop_index("ix_trajectories_task")
+
+    op.drop_table("trajectories")
+    op.drop_table("curation")
+    with op.batch_alter_table("tasks", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_tasks_task_id"))
+        batch_op.drop_index(batch_op.f("ix_tasks_family"))
+
+    op.drop_table("tasks")
+    with op.batch_alter_table("lineage", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_lineage_stage"))
+        batch_op.drop_index(batch_op.f("ix_lineage_parent"))
+        batch_op.drop_index(batch_op.f("ix_lineage_key"))
+
+    op.drop_table("lineage")
+
+
+def _make_lineage() -> None:
     op.create_table(
         "lineage",
         sa.Column("id", sa.String(length=80), nullable=False),
@@ -35,6 +68,8 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_lineage_parent"), ["parent"], unique=False)
         batch_op.create_index(batch_op.f("ix_lineage_stage"), ["stage"], unique=False)
 
+
+def _make_tasks() -> None:
     op.create_table(
         "tasks",
         sa.Column("key", sa.String(length=64), nullable=False),
@@ -57,6 +92,8 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_tasks_family"), ["family"], unique=False)
         batch_op.create_index(batch_op.f("ix_tasks_task_id"), ["task_id"], unique=False)
 
+
+def _make_curation() -> None:
     op.create_table(
         "curation",
         sa.Column("stage_run", sa.String(length=80), nullable=False),
@@ -78,6 +115,9 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("stage_run", "task_key"),
     )
+
+
+def _make_trajectories() -> None:
     op.create_table(
         "trajectories",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -110,6 +150,8 @@ def upgrade() -> None:
     with op.batch_alter_table("trajectories", schema=None) as batch_op:
         batch_op.create_index("ix_trajectories_task", ["task_key"], unique=False)
 
+
+def _make_executions() -> None:
     op.create_table(
         "executions",
         sa.Column("trajectory", sa.Integer(), nullable=False),
@@ -124,6 +166,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["trajectory"], ["trajectories.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("trajectory", "number"),
     )
+
+
+def _make_scores() -> None:
     op.create_table(
         "scores",
         sa.Column("trajectory", sa.Integer(), nullable=False),
@@ -133,6 +178,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["trajectory"], ["trajectories.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("trajectory", "scoring", "term"),
     )
+
+
+def _make_turns() -> None:
     op.create_table(
         "turns",
         sa.Column("trajectory", sa.Integer(), nullable=False),
@@ -146,26 +194,3 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["trajectory"], ["trajectories.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("trajectory", "number"),
     )
-
-
-def downgrade() -> None:
-    """Undo."""
-    op.drop_table("turns")
-    op.drop_table("scores")
-    op.drop_table("executions")
-    with op.batch_alter_table("trajectories", schema=None) as batch_op:
-        batch_op.drop_index("ix_trajectories_task")
-
-    op.drop_table("trajectories")
-    op.drop_table("curation")
-    with op.batch_alter_table("tasks", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_tasks_task_id"))
-        batch_op.drop_index(batch_op.f("ix_tasks_family"))
-
-    op.drop_table("tasks")
-    with op.batch_alter_table("lineage", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_lineage_stage"))
-        batch_op.drop_index(batch_op.f("ix_lineage_parent"))
-        batch_op.drop_index(batch_op.f("ix_lineage_key"))
-
-    op.drop_table("lineage")
