@@ -36,7 +36,7 @@ WHOLE, SMALL = "input_image", "input_image.resize((56, 56))"
 
 
 class Count:
-    """Discs of one colour among others: a few large ones, or dozens of small ones."""
+    """Discs of one colour among others: none or a few large ones, or dozens of small ones."""
 
     name = "count"
     phrasings = ("How many {colour} discs are there?", "Count the {colour} discs.")
@@ -47,10 +47,12 @@ class Count:
     def draw(self, rng: Generator, band: Band, split: Split) -> Drawn:
         """Draw the asked number of discs and distractors, none touching."""
         del split
-        low, high = {Band.EASY: (1, 3), Band.MEDIUM: (7, 16), Band.HARD: (25, 60)}[band]
+        low, high = {Band.EASY: (0, 3), Band.MEDIUM: (7, 16), Band.HARD: (25, 60)}[band]
         small, large = {Band.EASY: (56, 68), Band.MEDIUM: (13, 18), Band.HARD: (6, 9)}[band]
         target = int(rng.integers(low, high + 1))
         distractors = int(rng.integers({Band.EASY: 1, Band.MEDIUM: 9, Band.HARD: 31}[band]))
+        if target == 0:
+            distractors = int(rng.integers(1, 4))
         colour, *others = rng.permutation(list(COLOURS)).tolist()
         sides = [int(v) for v in rng.integers(small, large + 1, size=target + distractors)]
         boxes = free_boxes(rng, sides, margin=2)

@@ -15,6 +15,8 @@ from .family import Drawn, ask, last_line
 from .sources import Split
 
 WALL = (60, 60, 70)
+DARKEST, PALEST = (30, 30, 40), (220, 220, 220)
+"""How far walls and paper of a corridor may go, so that few of them look alike."""
 
 DENSITY = {Band.MEDIUM: 0.25, Band.HARD: 0.36}
 """Share of the cells that are walls."""
@@ -67,10 +69,12 @@ class Maze:
         low, high = {Band.EASY: (1, 3), Band.MEDIUM: (4, 9), Band.HARD: (16, 30)}[band]
         wanted = int(rng.integers(low, high + 1))
         if band is Band.EASY:
-            is_free, start, goal = _corridor(rng, cells, wanted)
+            cells += int(rng.integers(3))
+            wall = tuple(rng.integers(DARKEST, np.add(WALL, 1)).tolist())
+            ground = tuple(rng.integers(PALEST, np.add(PAPER, 1)).tolist())
+            picture = _paint(*_corridor(rng, cells, wanted), wall=wall, ground=ground)
         else:
-            is_free, start, goal = _layout(rng, cells, DENSITY[band], wanted)
-        picture = _paint(is_free, start, goal)
+            picture = _paint(*_layout(rng, cells, DENSITY[band], wanted))
         return Drawn(picture, ask(self.phrasings, rng), str(wanted))
 
     def programs(self, question: str) -> dict[str, str]:
@@ -104,13 +108,17 @@ def distances(is_free: NDArray[np.bool_], start: tuple[int, int]) -> NDArray[np.
 
 
 def _corridor(rng: Generator, cells: int, wanted: int) -> tuple[NDArray[np.bool_], Cell, Cell]:
-    """Draw one straight corridor, the start at either end of it."""
+    """Draw one straight corridor, across or down, with start and goal somewhere in it."""
     is_free = np.zeros((cells + 2, cells + 2), bool)
     row = int(rng.integers(1, cells + 1))
     is_free[row, 1:-1] = True
+    first = int(rng.integers(1, cells - wanted + 1))
+    ends = (row, first), (row, first + wanted)
     if rng.integers(2):
-        return is_free, (row, 1), (row, 1 + wanted)
-    return is_free, (row, cells), (row, cells - wanted)
+        ends = ends[1], ends[0]
+    if rng.integers(2):
+        return is_free.T, ends[0][::-1], ends[1][::-1]
+    return is_free, *ends
 
 
 def _layout(
@@ -136,12 +144,19 @@ def _choose(cells: NDArray[np.int64], rng: Generator) -> Cell | None:
 
 
 def _paint(
-    is_free: NDArray[np.bool_], start: tuple[int, int], goal: tuple[int, int]
+    is_free: NDArray[np.bool_],
+    start: Cell,
+    goal: Cell,
+    *,
+    wall: tuple[int, ...] = WALL,
+    ground: tuple[int, ...] = PAPER,
 ) -> Image.Image:
-    cells = np.where(is_free[..., None], np.array(PAPER), np.array(WALL)).astype(np.uint8)
+    cells = np.where(is_free[..., None], np.array(ground), np.array(wall)).astype(np.uint8)
     cells[start] = COLOURS["green"]
     cells[goal] = COLOURS["red"]
     side = SIDE // len(cells)
-    picture = Image.new("RGB", (SIDE, SIDE), WALL)
-    picture.paste(Image.fromarray(np.kron(cells, np.ones((side, side, 1), np.uint8))), (0, 0))
-    return picture
+    pixels = np.full((SIDE, SIDE, 3), wall, np.uint8)
+    pixels[: side * len(cells), : side * len(cells)] = np.kron(
+        cells, np.ones((side, side, 1), np.uint8)
+    )
+    return Image.fromarray(pixels)

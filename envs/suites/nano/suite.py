@@ -16,7 +16,7 @@ from .reading import Digit, Dots, Tag
 from .routes import Maze
 from .sources import Split
 
-VERSION = "1"
+VERSION = "2"
 """Changes whenever the same seed would draw another item."""
 FAMILIES: dict[str, Family] = {
     family.name: family for family in (Digit(), Tag(), Dots(), Count(), Bars(), Area(), Maze())
