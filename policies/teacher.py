@@ -19,7 +19,6 @@ from PIL import Image
 
 from ..envs.suites.nano import family_of
 from ..envs.suites.nano.canvas import COLOURS
-from ..envs.suites.nano.family import colour_in
 from ..envs.suites.nano.reading import CENTRE
 from ..envs.types import Message, Task
 from .interface import Conversation, Demonstration, Reply, Sampling
@@ -142,8 +141,8 @@ def _kind(question: str) -> str:
 def glance(image: Image.Image, question: str) -> NDArray[np.float32]:
     """Give what the weak policy sees of a picture, ``(152,)``.
 
-    The thumbnail's brightness where the named colour stands, 12 by 12; the shares of the palette's
-    colours; width, height and share of the named colour.
+    The thumbnail's brightness where the named colours stand, 12 by 12; the shares of the palette's
+    colours; width, height and share of that place.
     """
     small = image.convert("RGB").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
     pixels = np.asarray(small, dtype=np.float32)
@@ -151,24 +150,19 @@ def glance(image: Image.Image, question: str) -> NDArray[np.float32]:
     apart = np.abs(pixels[:, :, None] - palette).sum(3)
     owner = np.where(apart.min(2) < NEAR, apart.argmin(2), len(palette))
     shares = np.bincount(owner.reshape(-1), minlength=len(palette) + 1)[:-1] / owner.size
-    box, extent = (0, 0, THUMBNAIL, THUMBNAIL), np.zeros(3)
-    named = _named_colour(question)
-    if named is not None:
+    named = [index for index, name in enumerate(COLOURS) if name in question.casefold()]
+    if named:
         shares = np.sort(shares)[::-1]
-        mask = np.abs(pixels - np.array(named)).sum(2) < NEAR
-        if mask.any():
-            rows, columns = np.nonzero(mask)
-            box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-            sides = ((box[2] - box[0]) / THUMBNAIL, (box[3] - box[1]) / THUMBNAIL)
-            extent = np.array([*sides, mask.mean()])
+        mask = (apart[:, :, named] < NEAR).any(2)
+    else:
+        mask = np.zeros(owner.shape, bool)
+    box, extent = (0, 0, THUMBNAIL, THUMBNAIL), np.zeros(3)
+    if mask.any():
+        rows, columns = np.nonzero(mask)
+        box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+        sides = ((box[2] - box[0]) / THUMBNAIL, (box[3] - box[1]) / THUMBNAIL)
+        extent = np.array([*sides, mask.mean()])
     part = small.convert("L").crop(box).resize((12, 12), Image.Resampling.BILINEAR)
     brightness = np.asarray(part, dtype=np.float32).reshape(-1) / 255.0
     features = [brightness - brightness.mean(), 12 * shares, 12 * extent]
     return np.concatenate(features).astype(np.float32)
-
-
-def _named_colour(question: str) -> tuple[int, int, int] | None:
-    try:
-        return colour_in(question)
-    except ValueError:
-        return None

@@ -109,7 +109,7 @@ def test_a_direct_demonstration_is_question_and_answer():
     assert f"<answer>{task.answer}</answer>" in answer.text
 
 
-@pytest.mark.parametrize("family", ["digit", "bars", "area"])
+@pytest.mark.parametrize("family", ["digit", "bars", "area", "maze"])
 def test_the_weak_policy_is_good_at_a_glance_and_poor_at_detail(sandbox, family):
     known = [make_task(family, band, "train", s) for band in Band for s in range(1000, 1150)]
     weak = WeakPolicy(known)
