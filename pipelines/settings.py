@@ -113,6 +113,7 @@ class GRPOSettings(StrictModel):
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
     max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
     max_redraws: Annotated[int, Field(ge=0)] = 1
+    easy_share: Share | None = None
     max_tokens_per_micro_batch: Count = 4096
     reward: Literal["outcome", "tool_bonus", "bat_sequence", "bat", "bat_paper"] = "bat"
     temperature: Annotated[float, Field(gt=0.0)] = 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from ..envs.rewards import (
     needs_evidence,
     score_group,
 )
-from ..envs.types import Task, Trajectory
+from ..envs.types import Band, Task, Trajectory
 from ..sandbox import Sandbox
 from .advantages import group_advantages
 from .grpo_config import GRPOConfig
@@ -166,8 +167,19 @@ class GroupSampler:
             return list(pool.map(scored, parts))
 
     def _next_task(self) -> Task:
-        """Give the next task of the epoch's permutation."""
-        epoch, position = divmod(self.drawn, len(self._tasks))
-        self.drawn += 1
-        order = np.random.default_rng([self._config.seed, epoch]).permutation(len(self._tasks))
-        return self._tasks[int(order[position])]
+        """Give the next task of its epoch's permutation, an easy one as often as is asked."""
+        drawn, self.drawn = self.drawn, self.drawn + 1
+        share = self._config.easy_share
+        easy = [task for task in self._tasks if task.difficulty is Band.EASY]
+        if share is None or not 0 < len(easy) < len(self._tasks):
+            return self._permuted(self._tasks, drawn)
+        before = math.floor(drawn * share)
+        if math.floor((drawn + 1) * share) > before:
+            return self._permuted(easy, before)
+        others = [task for task in self._tasks if task.difficulty is not Band.EASY]
+        return self._permuted(others, drawn - before)
+
+    def _permuted(self, tasks: Sequence[Task], drawn: int) -> Task:
+        epoch, position = divmod(drawn, len(tasks))
+        order = np.random.default_rng([self._config.seed, epoch]).permutation(len(tasks))
+        return tasks[int(order[position])]

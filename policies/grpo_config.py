@@ -39,6 +39,9 @@ class GRPOConfig:
         interface: ``code``, ``box`` or ``text``.
         max_redraws: Rounds in which groups that teach nothing (or were lost) are replaced by
             groups of other tasks (dynamic sampling); 0 for none.
+        easy_share: Share of the drawn tasks that are of the easy band; None takes the tasks as
+            they are. Where hard tasks reward a call many times more than easy ones charge for
+            it, equal numbers teach to call everywhere first.
         seed: Of the order of tasks and of all sampling.
         save_every: Steps between saved states.
         rollout_batch_size: Episodes side by side.
@@ -69,6 +72,7 @@ class GRPOConfig:
     max_tokens: int = 16_384
     interface: Literal["code", "box", "text"] = "code"
     max_redraws: int = 1
+    easy_share: float | None = None
     seed: int = 0
     save_every: int = 10
     rollout_batch_size: int = 128
@@ -90,6 +94,8 @@ class GRPOConfig:
                 f"grpo.temperature must be above 0, got {self.temperature}: greedy siblings are "
                 "all alike"
             )
+        if self.easy_share is not None and not 0.0 <= self.easy_share <= 1.0:
+            raise ValueError(f"grpo.easy_share must be within 0 and 1, got {self.easy_share}")
         if self.max_redraws < 0:
             raise ValueError(f"grpo.max_redraws must be at least 0, got {self.max_redraws}")
 

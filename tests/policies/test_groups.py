@@ -1,7 +1,9 @@
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from codedance.envs.rewards import difficulty_factor
+from codedance.envs.types import Band
 from codedance.policies.groups import GroupSampler, score
 from codedance.policies.grpo_config import GRPOConfig
 from codedance.policies.interface import Conversation
@@ -134,6 +136,33 @@ def test_tasks_are_drawn_in_an_order_that_seed_and_count_alone_decide(sandbox: S
     resumed = drawn(GroupSampler(tasks, config, sandbox=sandbox, drawn=6), [3, 4])
     assert whole[6:] == resumed
     assert sorted(whole[:5]) == sorted(whole[5:]) == [one.id for one in tasks]
+
+
+def test_easy_tasks_are_drawn_as_often_as_is_asked(sandbox: Sandbox):
+    easy = [replace(task(index), difficulty=Band.EASY) for index in range(3)]
+    tasks = [*easy, *(task(index) for index in range(3, 8))]
+    policy = PlannedPolicy(lambda _: "<answer>1</answer>")
+
+    def drawn(share: float | None, start: int = 0) -> list[str]:
+        config = GRPOConfig(
+            tasks_per_step=10 - start, num_generations=2, max_redraws=0, easy_share=share
+        )
+        groups, _ = GroupSampler(tasks, config, sandbox=sandbox, drawn=start).sample(policy, 0)
+        return [group.trajectories[0].task_id for group in groups]
+
+    ids = {one.id for one in easy}
+    # Draw i is an easy one where floor(0.6 (i + 1)) exceeds floor(0.6 i): at 1, 3, 4, 6, 8, 9.
+    assert [place for place, one in enumerate(drawn(0.6)) if one in ids] == [1, 3, 4, 6, 8, 9]
+    assert {one for one in drawn(0.6) if one in ids} == ids
+    assert drawn(0.6)[7:] == drawn(0.6, start=7)
+    assert set(drawn(1.0)) == ids
+    assert not ids & set(drawn(0.0))
+    assert len(set(drawn(None)) - ids) == 5
+
+
+def test_share_of_easy_tasks_beyond_one_is_refused():
+    with pytest.raises(ValueError, match=r"easy_share must be within 0 and 1, got 1\.5"):
+        GRPOConfig(easy_share=1.5)
 
 
 def test_flat_groups_are_replaced_by_other_tasks_within_the_bound(sandbox: Sandbox):
