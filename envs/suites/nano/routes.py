@@ -113,12 +113,11 @@ def _corridor(rng: Generator, cells: int, wanted: int) -> tuple[NDArray[np.bool_
     row = int(rng.integers(1, cells + 1))
     is_free[row, 1:-1] = True
     first = int(rng.integers(1, cells - wanted + 1))
-    ends = (row, first), (row, first + wanted)
+    left, right = (row, first), (row, first + wanted)
+    start, goal = (right, left) if rng.integers(2) else (left, right)
     if rng.integers(2):
-        ends = ends[1], ends[0]
-    if rng.integers(2):
-        return is_free.T, ends[0][::-1], ends[1][::-1]
-    return is_free, *ends
+        return is_free.T, (start[1], start[0]), (goal[1], goal[0])
+    return is_free, start, goal
 
 
 def _layout(
