@@ -13,7 +13,17 @@ import struct
 from collections.abc import Sequence
 
 from .kernel import ARCHITECTURE, call
-from .syscalls import CHECKED, FREE, NOT_HERE, SETUP, WITHOUT_ATTRIBUTES, Calls, number_of, numbers
+from .syscalls import (
+    BY_NAME,
+    CHECKED,
+    FREE,
+    NOT_HERE,
+    SETUP,
+    WITHOUT_ATTRIBUTES,
+    Calls,
+    number_of,
+    numbers,
+)
 
 _LOAD, _EQUAL, _ANY_BIT, _AT_LEAST, _RETURN, _AND = 0x20, 0x15, 0x45, 0x35, 0x06, 0x54
 _NUMBER_OFFSET, _ARCH_OFFSET = 0, 4
@@ -126,7 +136,9 @@ def session_program(*, own_pid: int | None = None, threads: bool = True) -> byte
     """What takes the set-up calls away again.
 
     Args:
-        own_pid: The only process that may be signalled; None where a pid namespace sees to it.
+        own_pid: The only process that may be signalled; None where namespaces see to it. Without
+            them modes and times are not changed either, as files of the trainer's have names: a
+            call to change them does nothing and says that it did, so that `shutil.copy` works.
         threads: Whether threads may start.
     """
     code = _prologue()
@@ -138,6 +150,7 @@ def session_program(*, own_pid: int | None = None, threads: bool = True) -> byte
         code += _for_call("kill", _allow_if_any(_word(0), [own_pid]))
         code += _for_call("tgkill", _allow_if_any(_word(0), [own_pid]))
         code += _for_call("tkill", [_refuse(errno.EPERM)])
+        code += _for_group(BY_NAME, _refuse(0))
     return b"".join([*code, _give(_ALLOW)])
 
 

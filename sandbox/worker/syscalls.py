@@ -48,12 +48,10 @@ FREE: Calls = {
     "getpid": (39, 172),
     "sendto": (44, 206),
     "recvfrom": (45, 207),
-    "sendmsg": (46, 211),
     "recvmsg": (47, 212),
     "shutdown": (48, 210),
     "getsockname": (51, 204),
     "getpeername": (52, 205),
-    "setsockopt": (54, 208),
     "getsockopt": (55, 209),
     "exit": (60, 93),
     "uname": (63, 160),
@@ -174,6 +172,7 @@ CHECKED: Calls = {
 """What it may call with some arguments."""
 
 SETUP: Calls = {
+    "sendmsg": (46, 211),  # carries descriptors, which are memory that no limit counts
     "capset": (126, 91),
     "setrlimit": (160, 164),
     "mount": (165, 40),
@@ -186,6 +185,16 @@ SETUP: Calls = {
     "landlock_restrict_self": (446, 446),
 }
 """What only its setting up may call."""
+
+BY_NAME: Calls = {
+    "chmod": (90, None),
+    "utime": (132, None),
+    "utimes": (235, None),
+    "fchmodat": (268, 53),
+    "utimensat": (280, 88),
+    "fchmodat2": (452, 452),
+}
+"""What changes modes and times by a file's name, which landlock lets by; FREE holds them too."""
 
 WITHOUT_ATTRIBUTES: Calls = {
     "setxattr": (188, 5),

@@ -126,6 +126,19 @@ def test_our_own_package_among_the_libraries_is_not_shown(tmp_path, walls):
             assert session.run(f"print(open({str(path)!r}).read())").outcome is Outcome.ERROR
 
 
+def test_modes_and_times_of_the_trainers_files_stay(confined, tmp_path):
+    """Landlock does not judge them, and the session may be of the trainer's own user."""
+    file = tmp_path / "file"
+    file.write_text("x")
+    file.chmod(0o666)
+    tmp_path.chmod(0o777)
+    before = file.stat()
+    with confined.session() as session:
+        session.run(f"import os\nos.utime({str(file)!r})\nos.chmod({str(file)!r}, 0)")
+        assert session.run("open('f', 'w').close(); import shutil; shutil.copy('f', 'g')").is_ok
+    assert (file.stat().st_mode, file.stat().st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
+
+
 def test_limits_cannot_be_raised(walled):
     code = "import resource as r\nfor kind in (r.RLIMIT_DATA, r.RLIMIT_NOFILE, r.RLIMIT_AS):\n"
     code += "    try: r.setrlimit(kind, (-1, -1)); print('RAISED')\n"
