@@ -1,11 +1,11 @@
-"""The embedded backend: one zygote beside the trainer, a forked session an episode."""
+"""Sessions forked from one zygote, whether it runs beside the trainer or in a container."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -16,7 +16,7 @@ from .process import SessionProcess
 from .session import ReplayingSession, SessionHome
 from .turn_gate import TurnGate
 from .types import SandboxError, Session, SessionState
-from .zygote import Zygote, ZygoteDied, ZygotePlan
+from .zygote import Zygote, ZygoteDied, ZygotePlan, start_beside
 
 _MOST_PICTURES = 64
 _TIERS = ("none", "confined", "full")
@@ -28,20 +28,28 @@ class LocalSandbox:
     Args:
         plan: What the zygote is told.
         floor: Weakest tier to accept: ``confined`` or ``full``; ``none`` for no walls.
+        start: Starts a zygote: beside the trainer, or in a container.
 
     Raises:
         SandboxError: The zygote does not start, or the machine offers less than the floor.
     """
 
-    def __init__(self, plan: ZygotePlan, *, floor: str) -> None:
+    def __init__(
+        self,
+        plan: ZygotePlan,
+        *,
+        floor: str,
+        start: Callable[[ZygotePlan], Zygote] = start_beside,
+    ) -> None:
         self._plan = plan
+        self._start = start
         self._pool = PicturePool()
         self._gate = TurnGate(len(os.sched_getaffinity(0)))
         self._lock = threading.Lock()
         self._sessions: set[ReplayingSession] = set()
         self._is_closed = False
         self._owner = os.getpid()
-        self._zygote = Zygote(plan)
+        self._zygote = start(plan)
         if _TIERS.index(self._zygote.tier) < _TIERS.index(floor):
             self._zygote.close()
             raise SandboxError(
@@ -134,7 +142,7 @@ class LocalSandbox:
             if not self._zygote.is_alive:
                 with contextlib.suppress(ZygoteDied):
                     self._zygote.close()
-                self._zygote = Zygote(self._plan)
+                self._zygote = self._start(self._plan)
             return self._zygote
 
     def __enter__(self) -> Self:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
 from .types import DEFAULT_LIBRARIES, Limits, Sandbox, SandboxError
 
-_BACKENDS = ("local", "unsafe-subprocess")
+_BACKENDS = ("local", "docker", "unsafe-subprocess")
 _FLOORS = ("confined", "full")
 
 
@@ -18,18 +19,22 @@ def open_sandbox(
     python: str | None = None,
     libraries: Sequence[str] = DEFAULT_LIBRARIES,
     floor: str | None = None,
+    image: str | None = None,
 ) -> Sandbox:
     """Open a place where model code runs; close it, or use it as a context.
 
     Args:
-        backend: ``local`` (walls by the kernel, no daemon, no root) or ``unsafe-subprocess`` (the
-            same worker with no walls, for debugging code that you wrote yourself).
+        backend: ``local`` (walls by the kernel, no daemon, no root), ``docker`` (the same walls
+            inside one hardened container) or ``unsafe-subprocess`` (the same worker with no walls,
+            for debugging code that you wrote yourself).
         limits: Bounds of each session; None for the defaults.
-        python: Interpreter of the worker; None for this one.
+        python: Interpreter of the worker; None for this one. A container has its image's.
         libraries: Modules that the zygote imports once; others load when code imports them. Of
             the default ones those that the interpreter lacks are left out.
         floor: Weakest tier to accept: ``full`` (namespaces, private file system and the rest) or
             ``confined``, the default (system calls, file access and resources only).
+        image: The docker backend's image, as `codedance sandbox build` made it; None for the
+            default one.
 
     Example:
         >>> with open_sandbox("local", libraries=()) as sandbox, sandbox.session() as session:
@@ -42,6 +47,8 @@ def open_sandbox(
     """
     limits = limits or Limits()
     _check(backend, limits, floor)
+    if backend == "docker":
+        return _open_container(limits, python, libraries, floor, image)
     from .interpreter import ask_interpreter
     from .local import LocalSandbox
     from .zygote import ZygotePlan
@@ -56,6 +63,30 @@ def open_sandbox(
     return LocalSandbox(plan, floor="none" if is_unsafe else floor or "confined")
 
 
+def _open_container(
+    limits: Limits,
+    python: str | None,
+    libraries: Sequence[str],
+    floor: str | None,
+    image: str | None,
+) -> Sandbox:
+    if python is not None:
+        raise ValueError(
+            f"the docker backend runs its image's own Python, got python={python!r}; choose it "
+            "when the image is built: codedance sandbox build --python PATH"
+        )
+    if not hasattr(os, "memfd_create"):
+        raise SandboxError(
+            f"the docker backend shares memory and process handles with its container, which "
+            f"{sys.platform} cannot; run codedance itself in a Linux container or in WSL 2"
+        )
+    from .docker_backend import container_plan, starter
+    from .local import LocalSandbox
+
+    plan = container_plan(libraries, limits)
+    return LocalSandbox(plan, floor=floor or "confined", start=starter(image))
+
+
 def _check(backend: str, limits: Limits, floor: str | None) -> None:
     if backend not in _BACKENDS:
         raise ValueError(f"no backend {backend!r}; there are {', '.join(map(repr, _BACKENDS))}")
@@ -66,7 +97,8 @@ def _check(backend: str, limits: Limits, floor: str | None) -> None:
             f"a session of backend {backend!r} is one process, got Limits.processes="
             f"{limits.processes}; use threads, or leave it at 1"
         )
-    if not sys.platform.startswith("linux"):
+    if backend != "docker" and not sys.platform.startswith("linux"):
         raise SandboxError(
-            f"backend {backend!r} needs Linux, this is {sys.platform}; run codedance in Docker"
+            f"backend {backend!r} needs Linux, this is {sys.platform}; use the Docker backend "
+            "(sandbox='docker'), or run codedance in Docker"
         )

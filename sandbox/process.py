@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from .frames import FrameError, Reply, decode_lengths, decode_message, decode_re
 from .kernel_view import KernelView
 from .types import Execution, Limits, Outcome, SandboxError
 from .worker.framing import LENGTHS
-from .zygote import SessionHandles
+from .zygote import SessionHandles, ZygoteDied
 
 _START_SECONDS = 60.0
 _GRACE_SECONDS = 1.0  # from the soft time-out inside to the kill from outside
@@ -53,7 +52,7 @@ class SessionProcess:
         self._connection = handles.connection
         self._connection.setblocking(False)
         self._process_fd = handles.process_fd
-        self._folder = handles.folder
+        self._zygote = handles.zygote
         self._limits = limits
         self._kernel_view = KernelView(handles.process_fd)
         self._cpu_deadline = float("inf")
@@ -111,8 +110,6 @@ class SessionProcess:
         os.close(process_fd)
         self._kernel_view.close()
         self._connection.close()
-        if self._folder:
-            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _pause(self) -> None:
         """Stop a process that has left threads running: none works between its turns."""
@@ -127,8 +124,13 @@ class SessionProcess:
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process_fd >= 0:
-            with contextlib.suppress(ProcessLookupError):
+            try:
                 signal.pidfd_send_signal(self._process_fd, number)
+            except ProcessLookupError:
+                return
+            except PermissionError:  # a container's user is not ours; its zygote may
+                with contextlib.suppress(ZygoteDied):
+                    self._zygote.signal_session(self._process_fd, number)
 
     def _await_ready(self) -> None:
         if self._is_ready:

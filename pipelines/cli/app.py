@@ -13,6 +13,7 @@ from .baselines import baselines
 from .doctor import doctor
 from .judge import evaluate, report, rescore
 from .play import play
+from .sandbox import sandbox_app
 from .servers import flows_app, ui
 from .train import curate, grpo, run, sft
 
@@ -39,6 +40,7 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(flows_app, name="flows")
+app.add_typer(sandbox_app, name="sandbox")
 
 INTERRUPTED = 130
 FAILED = 1

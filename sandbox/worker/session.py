@@ -32,7 +32,6 @@ class SessionPlan:
         picture_sizes: Width and height of each input picture.
         picture_fds: A descriptor of raw RGB for each.
         connection_fd: The session's end of its stream socket.
-        folder: A folder that the session may make its own, where it gets no tmpfs.
     """
 
     limits: dict[str, Any]
@@ -40,7 +39,6 @@ class SessionPlan:
     picture_sizes: Sequence[tuple[int, int]]
     picture_fds: Sequence[int]
     connection_fd: int
-    folder: str
 
 
 @dataclass(frozen=True)

@@ -173,12 +173,14 @@ CHECKED: Calls = {
 
 SETUP: Calls = {
     "sendmsg": (46, 211),  # carries descriptors, which are memory that no limit counts
+    "wait4": (61, 260),
     "capset": (126, 91),
     "setrlimit": (160, 164),
     "mount": (165, 40),
     "unshare": (272, 97),
     "setns": (308, 268),
     "seccomp": (317, 277),
+    "pidfd_send_signal": (424, 424),
     "pidfd_open": (434, 434),
     "landlock_create_ruleset": (444, 444),
     "landlock_add_rule": (445, 445),

@@ -11,10 +11,11 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import tempfile
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from . import kernel, landlock, rootfs, seccomp
+from . import janitor, kernel, landlock, rootfs, seccomp
 from .limits import data_bytes_in_use, limit_resources
 from .session import SessionPlan
 
@@ -44,14 +45,17 @@ class Walls:
     def __init__(self, config: dict[str, Any]) -> None:
         self._config = config
         self._zygote_pid = 0
+        self._scratch = ""
+        self._lifeline = -1
 
     def enter(self) -> None:
         """Do what must be done before the libraries load."""
-        kernel.die_with_parent(signal.SIGKILL)
+        _die_with_trainer()
 
     def seal(self) -> None:
         """Do what must be done after the libraries have loaded, before the first session."""
         self._zygote_pid = os.getpid()
+        self._keep_folders(None)
 
     def fork(self) -> int:
         """Fork a session; 0 in it, its process id in the zygote."""
@@ -61,10 +65,11 @@ class Walls:
         """Confine this session's process before any model code runs."""
         self._follow_zygote()
         _close_all_but({0, 1, 2, plan.connection_fd})
-        _own_folder(plan)
+        self._enter_own_folder()
 
     def await_sessions(self) -> None:
         """Return when no session is left; the host, which is going, kills them."""
+        os.close(self._lifeline)
         with contextlib.suppress(ChildProcessError):
             while True:
                 os.waitpid(-1, 0)
@@ -73,6 +78,21 @@ class Walls:
         kernel.die_with_parent(signal.SIGKILL)
         if os.getppid() != self._zygote_pid:
             raise OSError("the zygote died at this session's birth")
+
+    def _keep_folders(self, bounds: janitor.Bounds | None) -> None:
+        """Make the place for the sessions' folders, and start who looks after them."""
+        self._scratch = tempfile.mkdtemp(prefix="codedance-")
+        self._lifeline = janitor.start(self._scratch, bounds)
+
+    def _enter_own_folder(self) -> str:
+        """Give this session a folder of its own, empty even if its process id served before."""
+        folder = f"{self._scratch}/{os.getpid()}"
+        if os.path.isdir(folder):
+            janitor.clear(folder)
+        os.mkdir(folder, 0o700)
+        os.chdir(folder)
+        os.environ["HOME"] = os.environ["TMPDIR"] = folder
+        return folder
 
 
 class ConfinedWalls(Walls):
@@ -86,12 +106,13 @@ class ConfinedWalls(Walls):
         self._rules: list[tuple[str, int]] = []
         self.description = (
             "seccomp system-call filter, landlock file access, rlimits, no_new_privs; "
-            "no namespaces, so process ids of others can be seen and disk use is not counted"
+            "no namespaces: files can be told by name and size though not read, and a watchdog "
+            "bounds the disk"
         )
 
     def seal(self) -> None:
         """Give up root, and load the filter that sessions inherit."""
-        super().seal()
+        self._zygote_pid = os.getpid()
         self._data_bytes = data_bytes_in_use()
         self._rules = rootfs.reading_rules(self._config["base_prefix"], self._config["paths"])
         if _is_root():
@@ -100,17 +121,19 @@ class ConfinedWalls(Walls):
             else:
                 self.description += "; root without capabilities, as only root may read Python"
         kernel.drop_capabilities()
-        kernel.die_with_parent(signal.SIGKILL)  # a change of user or capabilities clears it
+        _die_with_trainer()  # a change of user or capabilities clears it
         kernel.set_no_new_privileges()
         seccomp.install(seccomp.zygote_program())
+        self._keep_folders(janitor.Bounds.of_disk(self._config["limits"]["disk_mb"]))
 
     def raise_for_session(self, plan: SessionPlan) -> None:
         """Shut this process in: its own folder, its own limits, no other process."""
         self._follow_zygote()
         _die_first(None)
         _close_all_but({0, 1, 2, plan.connection_fd})
-        _own_folder(plan)
-        ruleset = landlock.make_ruleset([*self._rules, (plan.folder, landlock.WRITE)])
+        folder = self._enter_own_folder()
+        janitor.heed_janitor()
+        ruleset = landlock.make_ruleset([*self._rules, (folder, landlock.WRITE)])
         limit_resources(plan.limits, self._data_bytes, count_threads=False)
         landlock.restrict(ruleset)
         os.close(ruleset)
@@ -138,7 +161,7 @@ class FullWalls(Walls):
     def enter(self) -> None:
         """Enter the namespaces and the small root, and go on as process 1."""
         self.enter_namespaces()
-        kernel.die_with_parent(signal.SIGKILL)
+        _die_with_trainer()
         _go_on_as_first_process()
         kernel.die_with_parent(signal.SIGKILL)
         kernel.set_host_name(b"sandbox")
@@ -161,7 +184,7 @@ class FullWalls(Walls):
 
     def seal(self) -> None:
         """Make what all sessions share: the landlock ruleset and the first filter."""
-        super().seal()
+        self._zygote_pid = os.getpid()
         self._data_bytes = data_bytes_in_use(self._proc)
         if landlock.abi():
             self._ruleset = landlock.make_ruleset(
@@ -277,6 +300,12 @@ def _go_on_as_first_process() -> None:
     os._exit(0)
 
 
+def _die_with_trainer() -> None:
+    """Follow the process that executed this one; in a container the control socket tells."""
+    if os.getppid():
+        kernel.die_with_parent(signal.SIGKILL)
+
+
 def _is_root() -> bool:
     """Whether this is a root that can give root up (one in a rootless container cannot)."""
     return os.geteuid() == 0 and not _refusal(_become_nobody)
@@ -304,12 +333,6 @@ def _die_first(proc: int | None) -> None:
             os.write(descriptor, b"1000")
         finally:
             os.close(descriptor)
-
-
-def _own_folder(plan: SessionPlan) -> None:
-    os.mkdir(plan.folder, 0o700)
-    os.chdir(plan.folder)
-    os.environ["HOME"] = os.environ["TMPDIR"] = plan.folder
 
 
 def _close_all_but(kept: Iterable[int]) -> None:

@@ -6,6 +6,7 @@ Requests and replies are JSON, one a message; descriptors travel beside them.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import importlib.util
@@ -29,6 +30,8 @@ def main() -> None:
     """Configure from the control socket, then serve it until the host closes it."""
     control = _take_control_socket()
     config: dict[str, Any] = json.loads(control.recv(MESSAGE_BYTES))
+    if "paths" not in config:
+        config |= _own_layout()
     try:
         codec = _load_codec(config["msgpack"])
         walls = choose_walls(config)
@@ -59,19 +62,32 @@ def _take_control_socket() -> socket.socket:
     return control
 
 
+def _own_layout() -> dict[str, Any]:
+    """Say where Python and the libraries lie in a container, whose image the host did not read."""
+    image = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    site = os.path.join(image, "site")
+    return {
+        "paths": [*filter(os.path.exists, sys.path), site],
+        "base_prefix": sys.base_prefix,
+        "msgpack": os.path.join(site, "msgpack"),
+    }
+
+
 def _serve(control: socket.socket, codec: Codec, walls: Walls, limits: dict[str, Any]) -> None:
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, MESSAGE_BYTES, MOST_DESCRIPTORS)
         if not message:
             return
         request = json.loads(message)
+        if "signal" in request:
+            _signal(control, descriptors, request["signal"])
+            continue
         plan = SessionPlan(
             limits=limits,
             seed=request["seed"],
             picture_sizes=[(width, height) for width, height in request["pictures"]],
             picture_fds=descriptors[1:],
             connection_fd=descriptors[0],
-            folder=request["folder"],
         )
         try:
             pid = walls.fork()
@@ -83,6 +99,15 @@ def _serve(control: socket.socket, codec: Codec, walls: Walls, limits: dict[str,
             _send_handle(control, pid)
         for descriptor in descriptors:
             os.close(descriptor)
+
+
+def _signal(control: socket.socket, handles: list[int], number: int) -> None:
+    """Signal a session for a host that is another user."""
+    for handle in handles:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(handle, number)
+        os.close(handle)
+    _reply(control, {})
 
 
 def _send_handle(control: socket.socket, pid: int) -> None:

@@ -4,6 +4,9 @@ import sys
 
 import pytest
 from codedance.sandbox import DEFAULT_LIBRARIES, Limits, SandboxError
+from codedance.sandbox.docker_backend import starter
+from codedance.sandbox.docker_engine import Engine
+from codedance.sandbox.image.build import build_image
 from codedance.sandbox.interpreter import ask_interpreter
 from codedance.sandbox.local import LocalSandbox
 from codedance.sandbox.zygote import ZygotePlan
@@ -24,6 +27,46 @@ def open_walls(walls, limits=SMALL, libraries=DEFAULT_LIBRARIES, interpreter=Non
         pytest.skip(f"{error}: this machine cannot raise {walls} walls")
 
 
+def open_container(image, limits=SMALL, libraries=DEFAULT_LIBRARIES, walls="auto"):
+    """Open a sandbox in a container with exactly these walls inside."""
+    plan = ZygotePlan(None, libraries, limits, walls)
+    return LocalSandbox(plan, floor="confined", start=starter(image))
+
+
+@pytest.fixture(scope="session")
+def engine():
+    """Docker's engine; where none answers, what needs it is skipped."""
+    try:
+        engine = Engine()
+    except SandboxError as error:
+        pytest.skip(f"{error}: no Docker engine for the tests")
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="session")
+def image(engine):
+    """An image of this very code, built from local files unless it is there already."""
+    name = "codedance-sandbox-test"
+    try:
+        engine.check_image(name)
+    except SandboxError:
+        build_image(name)
+    return name
+
+
+@pytest.fixture(scope="session")
+def docker(image):
+    with open_container(image) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="session")
+def docker_confined(image):
+    with open_container(image, walls="confined") as sandbox:
+        yield sandbox
+
+
 @pytest.fixture(scope="session")
 def full():
     with open_walls("full") as sandbox:
@@ -42,13 +85,13 @@ def unsafe():
         yield sandbox
 
 
-@pytest.fixture(params=["full", "confined", "unsafe"])
+@pytest.fixture(params=["full", "confined", "docker", "docker_confined", "unsafe"])
 def sandbox(request):
     """Every backend and tier: what a session promises holds on each."""
     return request.getfixturevalue(request.param)
 
 
-@pytest.fixture(params=["full", "confined"])
+@pytest.fixture(params=["full", "confined", "docker", "docker_confined"])
 def walled(request):
     """Every tier with walls: the only place where an attempt to escape may run."""
     return request.getfixturevalue(request.param)

@@ -8,9 +8,9 @@ from codedance.sandbox import Limits, SandboxError, open_sandbox
 from PIL import Image
 
 
-@pytest.mark.parametrize("backend", ["docker", "ray", "Local", ""])
+@pytest.mark.parametrize("backend", ["ray", "Local", ""])
 def test_a_backend_that_does_not_exist_is_refused_with_those_that_do(backend):
-    with pytest.raises(ValueError, match="there are 'local', 'unsafe-subprocess'"):
+    with pytest.raises(ValueError, match="there are 'local', 'docker', 'unsafe-subprocess'"):
         open_sandbox(backend)
 
 
@@ -36,7 +36,7 @@ def test_an_interpreter_that_does_not_exist_is_named():
 
 def test_another_platform_is_told_what_to_do(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
-    with pytest.raises(SandboxError, match="run codedance in Docker"):
+    with pytest.raises(SandboxError, match="sandbox='docker'"):
         open_sandbox("local")
 
 

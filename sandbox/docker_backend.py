@@ -1,0 +1,126 @@
+"""The docker backend: the same zygote inside one hardened container, dockerd not in the data path.
+
+The container finds a socket of ours in a folder mounted read-only; over it the worker gets its
+log, its orders, the sessions' sockets and the sealed pictures (SCM_RIGHTS), and gives back handles
+of the sessions' processes. It ends when that socket closes: with the sandbox, or with the trainer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import struct
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+
+from .docker_engine import DEFAULT_IMAGE, Engine, StartedContainer
+from .types import Limits, SandboxError
+from .worker_process import Log
+from .zygote import Zygote, ZygotePlan
+
+_MEET_SECONDS = 30.0
+_LOOK_SECONDS = 0.5
+_END_SECONDS = 10.0
+_CREDENTIALS = struct.Struct("3i")
+_CONTAINER_WALLS = (
+    "in a Docker container (no network, read-only, no capabilities, no new privileges, "
+    "bounded memory and processes)"
+)
+
+
+class Container:
+    """A container as the home of a zygote.
+
+    Args:
+        image: Its image.
+        limits: Of every session; the container's own follow from them.
+
+    Raises:
+        SandboxError: The engine refuses, or the container does not come to the socket.
+    """
+
+    def __init__(self, image: str, limits: Limits) -> None:
+        self._log = Log()
+        folder = tempfile.mkdtemp(prefix="codedance-meet-")
+        try:
+            os.chmod(folder, 0o711)
+            with (
+                contextlib.closing(Engine()) as engine,
+                socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener,
+            ):
+                engine.remove_stale()
+                engine.check_image(image)
+                listener.bind(f"{folder}/control")
+                os.chmod(f"{folder}/control", 0o666)  # the folder's name is the secret
+                listener.listen()
+                self._container = engine.start(image, folder, limits)
+                self.process_id = self._container.process_id
+                self.control = self._meet(listener, engine)
+            socket.send_fds(self.control, [b"log"], [self._log.descriptor])
+        except BaseException:
+            self._log.close()
+            raise
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def words(self) -> str:
+        """Give the last of what the zygote wrote to standard error."""
+        return self._log.words()
+
+    def end(self) -> None:
+        """Wait for the container to follow its closed socket; remove it if it does not."""
+        self._log.close()
+        with contextlib.suppress(SandboxError), contextlib.closing(Engine()) as engine:
+            engine.remove(self._container.id, wait_seconds=_END_SECONDS)
+
+    def _meet(self, listener: socket.socket, engine: Engine) -> socket.socket:
+        """Take the connection of the container's first process, and of nobody else."""
+        try:
+            listener.settimeout(_LOOK_SECONDS)
+            deadline = time.monotonic() + _MEET_SECONDS
+            while time.monotonic() < deadline:
+                try:
+                    connection, _ = listener.accept()
+                except TimeoutError:
+                    if not engine.is_running(self._container.id):
+                        raise SandboxError("the container ended before its worker began") from None
+                    continue
+                if _peer_process_id(connection) == self.process_id:
+                    return connection
+                connection.close()
+            raise SandboxError(_unmet(self._container))
+        except BaseException:
+            engine.remove(self._container.id)
+            raise
+
+
+def starter(image: str | None) -> Callable[[ZygotePlan], Zygote]:
+    """Give what starts a zygote in a container of ``image``."""
+
+    def start(plan: ZygotePlan) -> Zygote:
+        zygote = Zygote(plan, Container(image or DEFAULT_IMAGE, plan.limits))
+        zygote.walls = f"{_CONTAINER_WALLS}: {zygote.walls}"
+        return zygote
+
+    return start
+
+
+def container_plan(libraries: Sequence[str], limits: Limits) -> ZygotePlan:
+    """Plan a zygote under the image's own interpreter."""
+    return ZygotePlan(interpreter=None, libraries=tuple(libraries), limits=limits, walls="auto")
+
+
+def _peer_process_id(connection: socket.socket) -> int:
+    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return int(_CREDENTIALS.unpack(data)[0])
+
+
+def _unmet(container: StartedContainer) -> str:
+    return (
+        f"container {container.id[:12]} did not come to the socket within {_MEET_SECONDS:g} s; "
+        "does the engine run on this machine, and see its files? An engine in a virtual machine "
+        "(Docker Desktop) or on another host does not: run codedance itself in a container there"
+    )

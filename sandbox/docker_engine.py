@@ -1,0 +1,250 @@
+"""The Docker engine: containers started with every lock on, found again, removed; errors in words.
+
+A container is labelled with the process that owns it (boot, pid namespace, process id and start
+time), so that the next start can remove what a dead trainer left, and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Generator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from .types import Limits, SandboxError
+from .worker_process import ENVIRONMENT
+
+DEFAULT_IMAGE = "codedance-sandbox"
+WORKER_LABEL = "org.codedance.worker"
+OWNER_LABEL = "org.codedance.owner"
+MEETING_FOLDER = "/run/codedance"
+NOBODY = "65532:65532"
+
+_TIMEOUT_SECONDS = 60
+_LEAST_MEMORY = 4 << 30
+_SPARE_MEMORY = 2 << 30
+_MOST_PROCESSES = 4096
+_BUILD = "build it from this machine's files: codedance sandbox build"
+
+
+@cache
+def worker_digest() -> str:
+    """Hash the worker's sources: an image with others is of another version of CodeDance."""
+    sha = hashlib.sha256()
+    for path in sorted(Path(__file__).with_name("worker").glob("*.py")):
+        data = path.read_bytes()
+        sha.update(f"{path.name} {len(data)}\n".encode() + data)
+    return sha.hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class StartedContainer:
+    """A container that runs: its id, and the process id of its first process on this machine."""
+
+    id: str
+    process_id: int
+
+
+class Engine:
+    """A connection to the engine of ``DOCKER_HOST``, or of the default socket.
+
+    Raises:
+        SandboxError: There is no SDK, no engine, or no permission to use it.
+    """
+
+    def __init__(self) -> None:
+        try:
+            import docker
+        except ImportError as error:
+            raise SandboxError(
+                "the docker backend needs Docker's Python SDK: pip install 'codedance[docker]'"
+            ) from error
+        try:
+            self._client: Any = docker.from_env(timeout=_TIMEOUT_SECONDS)
+            self._client.ping()
+        except Exception as error:
+            raise SandboxError(_why_no_engine(error)) from error
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def check_image(self, image: str) -> None:
+        """See that the image is there and holds this version's worker.
+
+        Raises:
+            SandboxError: It is missing, or of another version.
+        """
+        import docker.errors
+
+        with self._explained():
+            try:
+                labels: dict[str, str] = self._client.images.get(image).labels
+            except docker.errors.ImageNotFound as error:
+                raise SandboxError(f"no Docker image {image!r}; {_BUILD}") from error
+        found = labels.get(WORKER_LABEL, "none")
+        if found != worker_digest():
+            raise SandboxError(
+                f"the Docker image {image!r} holds the worker of another version of CodeDance "
+                f"({found}, this one's is {worker_digest()}); {_BUILD}"
+            )
+
+    def start(self, image: str, meeting_folder: str, limits: Limits) -> StartedContainer:
+        """Start a container that finds the host's socket in ``meeting_folder``.
+
+        Raises:
+            SandboxError: The engine refuses.
+        """
+        with self._explained():
+            container = self._client.containers.run(
+                image,
+                detach=True,
+                labels={OWNER_LABEL: _own_mark()},
+                volumes={meeting_folder: {"bind": MEETING_FOLDER, "mode": "ro"}},
+                **hardening(limits),
+            )
+            container.reload()
+            return StartedContainer(container.id, int(container.attrs["State"]["Pid"]))
+
+    def is_running(self, container_id: str) -> bool:
+        """Whether the container runs."""
+        with self._explained():
+            found = self._client.containers.list(filters={"id": container_id})
+            return bool(found)
+
+    def remove(self, container_id: str, *, wait_seconds: float = 0.0) -> None:
+        """See that the container is gone: by itself within the time, or by force."""
+        import docker.errors
+
+        with contextlib.suppress(docker.errors.NotFound):
+            if wait_seconds:
+                with contextlib.suppress(Exception):  # too late, or gone already
+                    self._client.api.wait(container_id, timeout=wait_seconds, condition="removed")
+            self._client.api.remove_container(container_id, force=True)
+
+    def remove_stale(self) -> None:
+        """Remove the containers of trainers that are dead."""
+        with self._explained():
+            found = self._client.containers.list(all=True, filters={"label": OWNER_LABEL})
+        for container in found:
+            if is_stale(container.labels.get(OWNER_LABEL, "")):
+                with contextlib.suppress(Exception):  # another start may be faster
+                    self.remove(container.id)
+
+    def import_image(self, tar: str, *, name: str, changes: list[str]) -> str:
+        """Make an image of a root file system; gives its id.
+
+        Raises:
+            SandboxError: The engine refuses.
+        """
+        repository, _, tag = name.partition(":")
+        with self._explained():
+            self._client.api.import_image_from_file(
+                tar, repository=repository, tag=tag or "latest", changes=changes
+            )
+            return str(self._client.images.get(name).id)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Generator[None]:
+        """Turn the SDK's exceptions into ours."""
+        import docker.errors
+        import requests
+
+        try:
+            yield
+        except docker.errors.APIError as error:
+            words = error.explanation or str(error)
+            raise SandboxError(f"the Docker engine refuses: {words}") from error
+        except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+            raise SandboxError(_why_no_engine(error)) from error
+
+
+def hardening(limits: Limits) -> dict[str, Any]:
+    """Give the options under which every container runs."""
+    from docker.types import LogConfig, Ulimit
+
+    memory = _container_memory(limits)
+    return {
+        "network_mode": "none",
+        "read_only": True,
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges:true", f"seccomp={seccomp_profile()}"],
+        "pids_limit": _MOST_PROCESSES,
+        "mem_limit": memory,
+        "memswap_limit": memory,
+        "ipc_mode": "none",
+        "tmpfs": {"/tmp": "rw,nosuid,nodev,noexec,size=256m,mode=1777"},
+        "user": NOBODY,
+        "log_config": LogConfig(type=LogConfig.types.NONE),
+        "ulimits": [Ulimit(name="core", soft=0, hard=0)],
+        "hostname": "sandbox",
+        "environment": ENVIRONMENT,
+        "auto_remove": True,
+    }
+
+
+def seccomp_profile() -> str:
+    """Give the profile: Docker's own forbids the namespaces that the walls inside are made of."""
+    return Path(__file__).with_name("image").joinpath("seccomp.json").read_text("utf-8")
+
+
+def is_stale(mark: str) -> bool:
+    """Whether the process that a mark names is certainly dead."""
+    boot, _, rest = mark.partition(" ")
+    if boot != _boot():
+        return bool(boot)
+    namespace, _, process = rest.partition(" ")
+    if namespace != _pid_namespace():
+        return False  # its process ids mean nothing here
+    process_id, _, started = process.partition(" ")
+    return started != _start_time(process_id)
+
+
+def _own_mark() -> str:
+    process_id = str(os.getpid())
+    return f"{_boot()} {_pid_namespace()} {process_id} {_start_time(process_id)}"
+
+
+@cache
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def _pid_namespace() -> str:
+    return os.readlink("/proc/self/ns/pid")
+
+
+def _start_time(process_id: str) -> str:
+    """Give the clock ticks from boot to the start of a process; empty where there is none."""
+    try:
+        words = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return words[19]
+
+
+def _container_memory(limits: Limits) -> int:
+    """Give what all sessions together may use: turns as many as cores at once, the rest idle."""
+    places = len(os.sched_getaffinity(0))
+    wanted = max(_LEAST_MEMORY, _SPARE_MEMORY + 2 * places * (limits.memory_mb << 20))
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(wanted, machine * 8 // 10)
+
+
+def _why_no_engine(error: Exception) -> str:
+    words = str(error)
+    where = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    if "Permission denied" in words or "PermissionError" in words:
+        return (
+            f"no permission to use the Docker engine at {where}; join its group "
+            "(sudo usermod -aG docker $USER, then log in again) or set DOCKER_HOST to a "
+            "rootless engine's socket"
+        )
+    return (
+        f"no Docker engine answers at {where}; start it (sudo systemctl start docker) or set "
+        f"DOCKER_HOST; it said: {words[:200]}"
+    )

@@ -1,0 +1,153 @@
+"""Builds the docker backend's image: out of this machine's own files, with no registry."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgpack
+
+from ..docker_engine import DEFAULT_IMAGE, NOBODY, WORKER_LABEL, Engine, worker_digest
+from ..types import SandboxError
+from ..worker_process import FLAGS
+
+IMAGE_LIBRARIES: tuple[str, ...] = (
+    "numpy",
+    "PIL",
+    "cv2",
+    "matplotlib.pyplot",
+    "scipy",
+    "skimage",
+    "sympy",
+    "pandas",
+    "networkx",
+    "shapely",
+)
+"""What an image holds unless it is told otherwise."""
+
+START_SCRIPT = "/opt/codedance/worker/start.py"
+_SANDBOX = Path(__file__).parent.parent
+_PACK = Path(__file__).with_name("pack.py")
+
+Progress = Callable[[int, int], None]
+"""Called with the files packed so far and their number."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltImage:
+    """An image that was made.
+
+    Attributes:
+        name: As it was asked for.
+        id: The engine's.
+        megabytes: Its size.
+        missing: Libraries that the interpreter did not have.
+    """
+
+    name: str
+    id: str
+    megabytes: int
+    missing: tuple[str, ...]
+
+
+def build_image(
+    name: str = DEFAULT_IMAGE,
+    *,
+    libraries: Sequence[str] = IMAGE_LIBRARIES,
+    python: str | None = None,
+    progress: Progress | None = None,
+) -> BuiltImage:
+    """Build an image out of an interpreter, its libraries and the worker.
+
+    Args:
+        name: ``repository`` or ``repository:tag``.
+        libraries: Modules to have inside, with all that they require.
+        python: The interpreter; None for this one.
+        progress: Told how far the packing is.
+
+    Raises:
+        SandboxError: No engine, or the interpreter or a file cannot be read.
+    """
+    with (
+        contextlib.closing(Engine()) as engine,
+        tempfile.TemporaryDirectory(prefix="codedance-image-") as folder,
+    ):
+        tar = os.path.join(folder, "rootfs.tar")
+        packed = _pack(python or sys.executable, tar, libraries, progress)
+        missing = tuple(packed["missing"])
+        lost = [library for library in missing if library not in IMAGE_LIBRARIES]
+        if lost:
+            raise SandboxError(
+                f"{python or sys.executable} has no {', '.join(lost)}; install it there, or leave "
+                "it out of --libraries"
+            )
+        megabytes = os.path.getsize(tar) >> 20
+        image = engine.import_image(tar, name=name, changes=_changes(packed["executable"]))
+    return BuiltImage(name, image, megabytes, missing)
+
+
+def _changes(executable: str) -> list[str]:
+    """Say, as a Dockerfile would, what the image runs and whose code it holds."""
+    return [
+        f"CMD {json.dumps([executable, *FLAGS, START_SCRIPT])}",
+        f"USER {NOBODY}",
+        "WORKDIR /",
+        f"LABEL {WORKER_LABEL}={worker_digest()}",
+    ]
+
+
+def _pack(
+    python: str, tar: str, libraries: Sequence[str], progress: Progress | None
+) -> dict[str, Any]:
+    order = {
+        "output": tar,
+        "libraries": list(libraries),
+        "worker": str(_SANDBOX / "worker"),
+        "msgpack": str(Path(inspect.getfile(msgpack)).parent),
+    }
+    try:
+        with (
+            tempfile.TemporaryFile() as errors,
+            subprocess.Popen(
+                [python, "-E", "-B", str(_PACK)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                cwd="/",
+                text=True,
+            ) as process,
+        ):
+            result = _converse(process, json.dumps(order), progress)
+            if process.wait() != 0 or result is None:
+                errors.seek(0)
+                words = errors.read()[-1000:].decode("utf-8", "replace").strip()
+                raise SandboxError(f"the image could not be packed with {python}: {words}")
+            return result
+    except OSError as error:
+        raise SandboxError(f"python={python!r} cannot be run: {error}") from error
+
+
+def _converse(
+    process: subprocess.Popen[str], order: str, progress: Progress | None
+) -> dict[str, Any] | None:
+    """Hand over the order, pass the progress on, and give the last word."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with contextlib.suppress(BrokenPipeError), process.stdin:
+        process.stdin.write(order)
+    for line in process.stdout:
+        words = json.loads(line)
+        if isinstance(words, dict):
+            return words
+        if progress is not None:
+            progress(words[0], words[1])
+    return None
