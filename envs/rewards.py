@@ -156,10 +156,15 @@ def group_turn_advantages(
     """Give A_turn = lambda z for every turn of every sibling; 0 for turns without a tool.
 
     z is R_t standardised over the tool turns of the group's scored trajectories (population std;
-    0 where they are equal), clipped by `bat` to [-3, 0].
+    0 where they are equal), clipped by `bat` to [-3, 0]. With fewer than two scored there is
+    nothing to compare with, and all are 0.
     """
     preset = reward_preset(reward)
-    returns = [_returns(one, preset) if is_scored(one) else [] for one in trajectories]
+    scored = [is_scored(one) for one in trajectories]
+    returns = [
+        _returns(one, preset) if is_one_scored and sum(scored) > 1 else []
+        for one, is_one_scored in zip(trajectories, scored, strict=True)
+    ]
     pooled = np.array([value for values in returns for value in values], dtype=np.float64)
     advantages: list[list[float]] = []
     for one, values in zip(trajectories, returns, strict=True):
