@@ -8,7 +8,7 @@ import gymnasium
 from .episode import Episode
 from .grading import grade
 from .picture import PictureError, load_picture
-from .reward_terms import register_reward_term, unregister_reward_term
+from .reward_terms import register_reward_term, unregister_reward_term, with_terms
 from .rewards import score_group
 from .running_accuracy import RunningAccuracy
 from .suites import Item, Suite, SuiteError, load_suite, register_family
@@ -50,6 +50,7 @@ __all__ = [
     "register_reward_term",
     "score_group",
     "unregister_reward_term",
+    "with_terms",
 ]
 
 gymnasium.register(

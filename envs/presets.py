@@ -27,6 +27,7 @@ class RewardPreset:
         counts_evidence: Only calls with evidence count; silent success is neutral.
         pays_unsolved: Whether a group without a right answer is paid for calls.
         charges_easy_calls: Whether every call costs where tools are discouraged.
+        own_terms: A user's terms of this preset alone, with their weights (`with_terms`).
     """
 
     name: str
@@ -44,6 +45,7 @@ class RewardPreset:
     counts_evidence: bool = False
     pays_unsolved: bool = True
     charges_easy_calls: bool = False
+    own_terms: tuple[tuple[str, float], ...] = ()
 
 
 _BAT_PAPER = RewardPreset("bat_paper")

@@ -1,17 +1,33 @@
-"""A user's own reward terms: one decorated function each, added to every preset by its name."""
+"""A user's own reward terms: one function each, weighted, beside those of a preset.
+
+A term is found by the name it was registered under, or where it stands: ``file.py:function`` or
+``module:function``. A registered one joins every preset; `with_terms` adds terms to one preset.
+"""
 
 from __future__ import annotations
 
+import difflib
+import importlib
+import importlib.util
 import math
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import cast
 
+from .presets import RewardPreset, reward_preset
 from .types import Trajectory
 
 RewardTerm = Callable[[Trajectory], float]
 """A pure function of what a scored trajectory recorded."""
 
 _BUILT_IN = frozenset({"accuracy", "format", "tool_sequence", "tool_turn"})
-_ADDED: dict[str, RewardTerm] = {}
+_FUNCTIONS: dict[str, RewardTerm] = {}
+_JOINING: dict[str, float] = {}
+_FOUND: dict[str, str] = {}
+"""The name of each function that was asked for by where it stands."""
 
 
 def register_reward_term(name: str, *, weight: float = 1.0) -> Callable[[RewardTerm], RewardTerm]:
@@ -24,19 +40,20 @@ def register_reward_term(name: str, *, weight: float = 1.0) -> Callable[[RewardT
         weight: Factor of the function's value.
 
     Raises:
-        ValueError: The name is one of the built-in terms. Later, from scoring: the function gave
-            a value that is not finite.
+        ValueError: The name is one of the built-in terms, or the weight is not finite. Later,
+            from scoring: the function raised, or gave a value that is not a finite number.
 
     >>> @register_reward_term("brevity", weight=-0.01)
     ... def brevity(trajectory):
     ...     return len(trajectory.turns)
     >>> unregister_reward_term("brevity")
     """
-    if name in _BUILT_IN or not name:
-        raise ValueError(f"{name!r} is a built-in reward term; choose another name")
+    _check_name(name)
+    _check_weight(name, weight)
 
     def register(term: RewardTerm) -> RewardTerm:
-        _ADDED[name] = lambda trajectory: _weighted(name, weight, term(trajectory))
+        _FUNCTIONS[name] = term
+        _JOINING[name] = weight
         return term
 
     return register
@@ -44,16 +61,150 @@ def register_reward_term(name: str, *, weight: float = 1.0) -> Callable[[RewardT
 
 def unregister_reward_term(name: str) -> None:
     """Take a user's term out again; an unknown name is a `KeyError`."""
-    del _ADDED[name]
+    del _FUNCTIONS[name]
+    _JOINING.pop(name, None)
 
 
-def added_terms() -> dict[str, RewardTerm]:
-    """Give the registered terms by name, weights included, in order of registration."""
-    return dict(_ADDED)
+def with_terms(reward: str | RewardPreset, terms: Mapping[str, float] | None) -> RewardPreset:
+    """Give a preset with own terms besides: name or place of each function, and its weight.
+
+    Args:
+        reward: A preset or its name.
+        terms: Weights by registered name, ``file.py:function`` or ``module:function``.
+
+    Raises:
+        ValueError: There is no such preset or function, two are called alike, or a weight is not
+            finite.
+    """
+    preset = reward_preset(reward)
+    chosen = dict(preset.own_terms) | dict(terms or {})
+    changed = replace(preset, own_terms=tuple(chosen.items()))
+    added_terms(changed)
+    return changed
 
 
-def _weighted(name: str, weight: float, value: float) -> float:
-    result = weight * float(value)
-    if not math.isfinite(result):
-        raise ValueError(f"reward term {name!r} gave {value!r}; a term is a finite number")
-    return result
+def added_terms(preset: RewardPreset | None = None) -> dict[str, RewardTerm]:
+    """Give the own terms by name, weights included: the registered ones, then the preset's.
+
+    A weight in the preset goes before the one that the term was registered with.
+    """
+    weights = dict(_JOINING)
+    named: dict[str, str] = {}
+    for reference, weight in preset.own_terms if preset is not None else ():
+        name = _name_of(reference)
+        if name in named:
+            raise ValueError(f"{named[name]!r} and {reference!r} are both called {name!r}")
+        named[name] = reference
+        weights[name] = _check_weight(reference, weight)
+    return {name: _weighted(name, weight) for name, weight in weights.items()}
+
+
+def own_term_names(preset: RewardPreset | None = None) -> tuple[str, ...]:
+    """Give the names of the own terms, in order."""
+    return tuple(added_terms(preset))
+
+
+def own_term_files(terms: Iterable[str]) -> tuple[Path, ...]:
+    """Give the files that terms named by place stand in: what they depend on."""
+    places = (reference.rpartition(":")[0] for reference in terms)
+    return tuple(Path(place) for place in places if place.endswith(".py"))
+
+
+def _name_of(reference: str) -> str:
+    """Give the name of a term, its function loaded where it was asked for by place."""
+    if reference in _FUNCTIONS:
+        return reference
+    if _FOUND.get(reference) in _FUNCTIONS:
+        return _FOUND[reference]
+    place, _, function = reference.rpartition(":")
+    if not place or not function:
+        raise ValueError(_unknown(reference))
+    _FOUND[reference] = _adopt(_function(place, function, reference), function)
+    return _FOUND[reference]
+
+
+def _adopt(term: RewardTerm, name: str) -> str:
+    """Keep a function under the name it registered itself by, else under its own."""
+    for known, other in _FUNCTIONS.items():
+        if other is term:
+            return known
+    _check_name(name)
+    _FUNCTIONS[name] = term
+    return name
+
+
+def _function(place: str, name: str, reference: str) -> RewardTerm:
+    joining = dict(_JOINING)
+    module = _file_module(Path(place)) if place.endswith(".py") else _module(place)
+    _JOINING.clear()
+    _JOINING.update(joining)  # of what a file registers, only what is asked for counts
+    found = getattr(module, name, None)
+    if found is None:
+        near = difflib.get_close_matches(name, vars(module), n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"reward term {reference!r}: {place} has no {name!r}{hint}")
+    if not callable(found):
+        raise ValueError(f"reward term {reference!r} is a {type(found).__name__}, no function")
+    return cast(RewardTerm, found)
+
+
+def _file_module(path: Path) -> ModuleType:
+    specification = importlib.util.spec_from_file_location(f"reward_terms_of_{path.stem}", path)
+    if not path.is_file() or specification is None or specification.loader is None:
+        raise ValueError(f"there is no file {path} to read a reward term from")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def _module(name: str) -> ModuleType:
+    here = str(Path.cwd())
+    sys.path.insert(0, here)  # a console script's own path leaves the current folder out
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"there is no module {name!r} to read a reward term from ({error}); "
+            "a file is named with its ending: terms.py:function"
+        ) from None
+    finally:
+        sys.path.remove(here)
+
+
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name, _FUNCTIONS, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    known = ", ".join(_FUNCTIONS) or "none"
+    return (
+        f"unknown reward term {name!r}{hint}; registered: {known}; "
+        "or say where the function stands: terms.py:function or module:function"
+    )
+
+
+def _check_name(name: str) -> None:
+    if name in _BUILT_IN or not name:
+        raise ValueError(f"{name!r} is a built-in reward term; choose another name")
+
+
+def _check_weight(name: str, weight: float) -> float:
+    if not math.isfinite(weight):
+        raise ValueError(f"the weight of reward term {name!r} is {weight!r}; it must be finite")
+    return weight
+
+
+def _weighted(name: str, weight: float) -> RewardTerm:
+    function = _FUNCTIONS[name]
+
+    def term(trajectory: Trajectory) -> float:
+        try:
+            value = float(function(trajectory))
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error}"
+            raise ValueError(
+                f"reward term {name!r} failed on {trajectory.task_id}: {problem}"
+            ) from error
+        if not math.isfinite(value):
+            raise ValueError(f"reward term {name!r} gave {value!r}; a term is a finite number")
+        return weight * value
+
+    return term

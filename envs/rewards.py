@@ -23,7 +23,12 @@ import numpy as np
 
 from .evidence import new_parts
 from .presets import PRESETS, RewardPreset, reward_preset
-from .reward_terms import added_terms, register_reward_term, unregister_reward_term
+from .reward_terms import (
+    added_terms,
+    register_reward_term,
+    unregister_reward_term,
+    with_terms,
+)
 from .types import Ending, Trajectory, Turn
 
 __all__ = [
@@ -42,6 +47,7 @@ __all__ = [
     "score_trajectory",
     "turn_returns",
     "unregister_reward_term",
+    "with_terms",
 ]
 
 TERMS = ("accuracy", "format", "tool_sequence", "tool_turn")
@@ -131,7 +137,7 @@ def score_trajectory(
         reward: A preset or its name.
     """
     preset = reward_preset(reward)
-    own = added_terms()
+    own = added_terms(preset)
     if not is_scored(trajectory):
         return dict.fromkeys((*TERMS, *own))
     failures = sum(turn.has_failed for turn in trajectory.tool_turns)

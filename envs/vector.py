@@ -18,7 +18,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from .reward_terms import added_terms
+from .presets import RewardPreset
+from .reward_terms import own_term_names
 from .rewards import TERMS
 from .suites import load_suite
 from .types import Ending
@@ -67,7 +68,7 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
         self.single_action_space = self.envs[0].action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._members: list[Member] = [_lost("") for _ in range(num_envs)]
+        self._members: list[Member] = [_lost("", self.envs[0].preset) for _ in range(num_envs)]
         self._is_begun = False
         self._pool = ThreadPoolExecutor(min(num_envs, _MOST_THREADS), "visual-code")
 
@@ -167,7 +168,7 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
         except Exception:  # noqa: BLE001 - the edge of an episode: its failure must not reach its siblings
             _log.exception("member %d of the vector environment failed", place)
             env = self.envs[place]
-            return _lost(env.episode.task.id if env.has_begun else "")
+            return _lost(env.episode.task.id if env.has_begun else "", env.preset)
 
     def _observations(self) -> Batch:
         observations = [member[0] for member in self._members]
@@ -192,7 +193,7 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
         }
 
 
-def _lost(task_id: str) -> Member:
+def _lost(task_id: str, preset: RewardPreset) -> Member:
     """Give the step of a member that our infrastructure lost."""
     info = {
         "task_id": task_id,
@@ -203,6 +204,6 @@ def _lost(task_id: str) -> Member:
         "ending": Ending.INFRASTRUCTURE.value,
         "is_success": False,
         "is_valid": False,
-        "reward_terms": dict.fromkeys((*TERMS, *added_terms()), 0.0),
+        "reward_terms": dict.fromkeys((*TERMS, *own_term_names(preset)), 0.0),
     }
     return {"text": "", "images": ()}, 0.0, False, True, info

@@ -25,9 +25,9 @@ from .episode import Episode, EpisodeState
 from .evidence import record_evidence
 from .parsing import INTERFACES, Interface
 from .picture import DEFAULT_MAX_PIXELS, picture_array
-from .presets import RewardPreset, reward_preset
+from .presets import RewardPreset
 from .rendering import turn_picture, turn_text
-from .reward_terms import added_terms
+from .reward_terms import own_term_names, with_terms
 from .rewards import TERMS, needs_evidence, score_trajectory
 from .shared_sandbox import SharedSandbox
 from .spaces import AnyText, observation_space
@@ -64,6 +64,7 @@ class VisualCodeEnv(gymnasium.Env[Observation, str]):
         split: ``train`` or ``test``.
         interface: Which tool the policy has: ``code``, ``box`` or ``text``.
         reward: A preset of `rewards` or its name.
+        reward_terms: Own terms besides, with their weights (`with_terms`).
         max_turns: Turns of the policy; the reply before the last says to answer.
         sandbox: A backend, whose sandbox this process's environments share, or an open sandbox.
         limits: Of each session; None for the defaults. An open sandbox has its own.
@@ -73,7 +74,7 @@ class VisualCodeEnv(gymnasium.Env[Observation, str]):
         render_mode: ``ansi``, ``rgb_array`` or ``human`` (prints each turn).
 
     Raises:
-        ValueError: An unknown suite, split, interface, preset, backend or mode.
+        ValueError: An unknown suite, split, interface, preset, term, backend or mode.
     """
 
     metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": 1}  # noqa: RUF012
@@ -85,6 +86,7 @@ class VisualCodeEnv(gymnasium.Env[Observation, str]):
         *,
         interface: Interface = "code",
         reward: str | RewardPreset = "bat",
+        reward_terms: Mapping[str, float] | None = None,
         max_turns: int = 6,
         sandbox: str | Sandbox = "local",
         limits: Limits | None = None,
@@ -100,7 +102,7 @@ class VisualCodeEnv(gymnasium.Env[Observation, str]):
             raise ValueError(f"max_turns must be at least 1, got {max_turns}")
         is_named = isinstance(suite, str | os.PathLike)
         self.suite = load_suite(suite, split=split) if is_named else suite
-        self.preset = reward_preset(reward)
+        self.preset = with_terms(reward, reward_terms)
         self.sandbox = SharedSandbox(sandbox, limits) if isinstance(sandbox, str) else sandbox
         self.render_mode = render_mode
         self.accuracy_of: Callable[[Task], float] = known_accuracy
@@ -246,7 +248,7 @@ class VisualCodeEnv(gymnasium.Env[Observation, str]):
         return {name: value or 0.0 for name, value in terms.items() if name != "tool_turn"}
 
     def _no_terms(self) -> dict[str, float]:
-        return dict.fromkeys((*TERMS, *added_terms()), 0.0)
+        return dict.fromkeys((*TERMS, *own_term_names(self.preset)), 0.0)
 
     def _info(self, terms: dict[str, float]) -> dict[str, Any]:
         """Give what is known besides; no times, so that equal episodes have equal infos."""

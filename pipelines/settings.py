@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
@@ -116,9 +116,19 @@ class GRPOSettings(StrictModel):
     easy_share: Share | None = None
     max_tokens_per_micro_batch: Count = 4096
     reward: Literal["outcome", "tool_bonus", "bat_sequence", "bat", "bat_paper"] = "bat"
+    reward_terms: dict[str, float] = Field(default_factory=dict[str, float])
     temperature: Annotated[float, Field(gt=0.0)] = 1.0
     max_turns: Count = 6
     save_every: Count = 10
+
+    @field_validator("reward_terms")
+    @classmethod
+    def _terms_are_known(cls, terms: dict[str, float]) -> dict[str, float]:
+        """Refuse an unknown term now, not after the stages before GRPO."""
+        from ..envs.reward_terms import with_terms
+
+        with_terms("outcome", terms)
+        return terms
 
 
 class EvaluateSettings(StrictModel):

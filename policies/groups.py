@@ -68,13 +68,13 @@ def score(
 ) -> Group:
     """Give a group its reward terms and advantages; evidence is looked for where it matters."""
     seen = _with_evidence(trajectories, config, sandbox, cache)
-    terms = score_group(seen, reward=config.reward)
+    terms = score_group(seen, reward=config.scoring)
     rewards = torch.tensor([[group_reward(one) for one in terms]], dtype=torch.float64)
     advantages = group_advantages(
         rewards, std_floor=config.std_floor, scale_rewards=config.scale_rewards
     )
     scored = [replace(one, reward_terms=own) for one, own in zip(seen, terms, strict=True)]
-    turns = group_turn_advantages(scored, reward=config.reward)
+    turns = group_turn_advantages(scored, reward=config.scoring)
     return Group(
         tuple(scored), tuple(advantages[0].tolist()), tuple(tuple(values) for values in turns)
     )
@@ -95,7 +95,7 @@ def _with_evidence(
         asked = [
             index
             for index, one in enumerate(current)
-            if needs_evidence(one, group_accuracy=accuracy, reward=config.reward)
+            if needs_evidence(one, group_accuracy=accuracy, reward=config.scoring)
         ]
         if not asked:
             return current

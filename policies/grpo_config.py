@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
-from ..envs.presets import RewardPreset, reward_preset
+from ..envs.presets import RewardPreset
+from ..envs.reward_terms import with_terms
 from .interface import Sampling
 
 
@@ -30,6 +32,7 @@ class GRPOConfig:
         scale_rewards: ``floor``, ``group`` or ``none`` (`group_advantages`).
         std_floor: Smallest divisor of ``floor``.
         reward: Preset of the reward, or its name.
+        reward_terms: A user's own terms besides, with their weights (`with_terms`).
         temperature: Of sampling; log-probabilities are always those at temperature 1.
         top_p: Of sampling.
         top_k: Of sampling; 0 for all.
@@ -64,6 +67,7 @@ class GRPOConfig:
     scale_rewards: Literal["floor", "group", "none"] = "floor"
     std_floor: float = 0.5
     reward: str | RewardPreset = "bat"
+    reward_terms: Mapping[str, float] = field(default_factory=dict[str, float])
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
@@ -80,7 +84,7 @@ class GRPOConfig:
 
     def __post_init__(self) -> None:
         """Refuse settings under which nothing could be learnt."""
-        reward_preset(self.reward)
+        self.scoring  # noqa: B018 - an unknown preset or term is refused here
         for name in ("steps", "tasks_per_step", "num_iterations", "save_every", "max_new_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"grpo.{name} must be at least 1, got {getattr(self, name)}")
@@ -98,6 +102,11 @@ class GRPOConfig:
             raise ValueError(f"grpo.easy_share must be within 0 and 1, got {self.easy_share}")
         if self.max_redraws < 0:
             raise ValueError(f"grpo.max_redraws must be at least 0, got {self.max_redraws}")
+
+    @property
+    def scoring(self) -> RewardPreset:
+        """The reward, own terms included."""
+        return with_terms(self.reward, self.reward_terms)
 
     @property
     def sampling(self) -> Sampling:

@@ -7,13 +7,14 @@ import fcntl
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...envs.reward_terms import own_term_files
 from ..code_version import code_version, git_commit
 from ..progress import format_seconds
 from ..settings import Preset
@@ -145,10 +146,21 @@ def stage_parameters(stage: str, preset: Preset) -> dict[str, Any]:
     path = Path(preset.suite)
     if path.suffix == ".jsonl" and path.is_file():
         parameters["suite_digest"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    if stage == "grpo":
+        parameters |= _digests(own_term_files(preset.grpo.reward_terms))
     if stage == "curate":
         parameters["held_out"] = preset.evaluate.limit
         parameters["base"] = preset.sft.base
     return parameters
+
+
+def _digests(files: Iterable[Path]) -> dict[str, str]:
+    """Name the content of files that a result depends on."""
+    return {
+        f"digest of {path}": hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+        if path.is_file()
+    }
 
 
 def make_request(

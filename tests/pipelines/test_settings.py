@@ -55,3 +55,14 @@ def test_settings_under_which_nothing_could_work_are_refused(model, values):
 def test_settings_cannot_be_changed_once_read():
     with pytest.raises(ValidationError):
         SFTSettings().steps = 3
+
+
+def test_own_reward_terms_are_read_from_the_file_and_an_unknown_one_is_refused(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "terms.py").write_text("def brevity(t): return len(t.turns)\n", encoding="utf-8")
+    settings = GRPOSettings(reward_terms={"terms.py:brevity": -0.01})
+    assert settings.reward_terms == {"terms.py:brevity": -0.01}
+    with pytest.raises(ValidationError, match="did you mean 'brevity'"):
+        GRPOSettings(reward_terms={"terms.py:brevty": -0.01})
