@@ -1,6 +1,12 @@
-"""The defects of the official reward code (facts of the paper, section 1), each shown absent."""
+"""The defects of the official reward code (facts of the paper, section 1), each shown absent.
+
+Of the ninth, the half about a busy server is in `tests/policies/test_openai_client.py`.
+"""
+
+import math
 
 import pytest
+import torch
 from codedance.envs.episode import Episode
 from codedance.envs.evidence import record_evidence
 from codedance.envs.rewards import (
@@ -12,6 +18,7 @@ from codedance.envs.rewards import (
     score_trajectory,
 )
 from codedance.envs.types import Ending
+from codedance.policies.advantages import group_advantages
 from codedance.sandbox import Outcome
 
 from .toys import answered, call, failed, trajectory
@@ -36,9 +43,19 @@ def test_1_the_difficulty_factor_that_is_used_is_the_one_that_was_computed():
         assert paid["tool_sequence"] == pytest.approx(1.5 * difficulty_factor(accuracy))
 
 
+def test_1_the_clip_of_the_turn_advantage_has_its_effect():
+    group = [trajectory(failed()), *[trajectory(GOOD)] * 40]
+    ((clipped, _), *_) = group_turn_advantages(group)
+    ((free, _), *_) = group_turn_advantages(group, reward="bat_paper")
+    assert clipped == pytest.approx(-0.6)
+    assert free < -1.2
+
+
 def test_2_the_groups_accuracy_holds_no_format_penalty():
     group = [trajectory(answered(fault="two answers")), trajectory(accuracy=0.0)]
     assert group_accuracy(group) == 0.5
+    faulty = [trajectory(GOOD, answered(fault="two answers")), *[trajectory(accuracy=0.0)] * 3]
+    assert score_group(faulty)[0]["tool_sequence"] == pytest.approx(1.5 * difficulty_factor(0.25))
 
 
 def test_3_success_is_what_the_sandbox_recorded_not_what_the_text_says(task, sandbox):
@@ -87,10 +104,20 @@ def test_8_an_answer_that_the_tool_prints_is_not_the_policys(task, sandbox):
     assert (unanswered.ending, unanswered.accuracy) == (Ending.MALFORMED, 0.0)
 
 
+def test_6_failing_on_purpose_earns_less_than_an_honest_call_on_easy_tasks():
+    group = [trajectory(failed()), trajectory(GOOD), *[trajectory()] * 6]
+    rewards = [group_reward(terms) for terms in score_group(group)]
+    assert rewards[0] == rewards[1] < rewards[2]
+    turns = group_turn_advantages(group)
+    assert turns[0][0] < 0.0 == turns[1][0]
+
+
 def test_9_a_judge_that_failed_is_not_a_zero():
     terms = score_group([trajectory(accuracy=None), trajectory(), trajectory(accuracy=0.0)])
     assert terms[0]["accuracy"] is None
     assert group_accuracy([trajectory(accuracy=None), trajectory()]) == 1.0
+    rewards = torch.tensor([[math.nan, 1.0, 0.0]])
+    assert group_advantages(rewards)[0].tolist() == pytest.approx([0.0, 0.5**0.5, -(0.5**0.5)])
 
 
 def test_10_turn_returns_are_standardised_over_the_group_not_the_batch():
@@ -99,9 +126,13 @@ def test_10_turn_returns_are_standardised_over_the_group_not_the_batch():
     assert group_turn_advantages([*bad, *good])[0][0] == pytest.approx(0.2 * -1.0)
 
 
-def test_11_equal_members_earn_exactly_the_same():
-    rewards = {group_reward(terms) for terms in score_group([trajectory(GOOD)] * 8)}
-    assert len(rewards) == 1
+def test_11_equal_members_earn_exactly_zero_in_any_float_type():
+    rewards = [group_reward(terms) for terms in score_group([trajectory(GOOD)] * 8)]
+    assert len(set(rewards)) == 1
     for reward in ("bat", "bat_paper"):
         turns = group_turn_advantages([trajectory(failed())] * 8, reward=reward)
         assert {value for values in turns for value in values} == {0.0}
+    for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
+        for scale in ("floor", "group", "none"):
+            equal = torch.tensor([[1.2] * 8, rewards], dtype=dtype)
+            assert group_advantages(equal, scale_rewards=scale).eq(0).all()
