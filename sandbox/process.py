@@ -112,10 +112,9 @@ class SessionProcess:
         self._connection.close()
 
     def _pause(self) -> None:
-        """Stop a process that has left threads running: none works between its turns."""
-        if self._kernel_view.thread_count() > 1:
-            self._signal(signal.SIGSTOP)
-            self._is_stopped = True
+        """Stop it: no thread, timer or handler that it left works between its turns."""
+        self._signal(signal.SIGSTOP)
+        self._is_stopped = True
 
     def _go_on(self) -> None:
         if self._is_stopped:

@@ -197,6 +197,17 @@ def test_a_dead_interpreter_is_an_outcome(sandbox):
         assert session.run("x").stdout == "5\n"
 
 
+def test_a_timer_that_stays_does_not_work_between_turns(sandbox):
+    code = "import signal, time\nn = [0]\n"
+    code += "def tick(*_): n[0] += 1\n"
+    code += "signal.signal(signal.SIGALRM, tick)\nsignal.setitimer(0, 0.001, 0.001)\n"
+    code += "signal.setitimer = lambda *_: None"
+    with sandbox.session() as session:
+        session.run(code)
+        threading.Event().wait(0.3)
+        assert int(session.run("print(n[0])").stdout) < 100
+
+
 def test_a_thread_that_stays_does_not_work_between_turns(unsafe):
     """Also true behind walls; here threads can be told by a counter in shared memory."""
     code = "import threading, time\nn = [0]\ndef go():\n    while True: n[0] += 1; time.sleep(0)\n"
