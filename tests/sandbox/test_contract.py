@@ -201,7 +201,7 @@ def test_a_timer_that_stays_does_not_work_between_turns(sandbox):
     code = "import signal, time\nn = [0]\n"
     code += "def tick(*_): n[0] += 1\n"
     code += "signal.signal(signal.SIGALRM, tick)\nsignal.setitimer(0, 0.001, 0.001)\n"
-    code += "signal.setitimer = lambda *_: None"
+    code += "signal.setitimer = signal.signal = lambda *_: None"
     with sandbox.session() as session:
         session.run(code)
         threading.Event().wait(0.3)
