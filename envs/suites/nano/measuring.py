@@ -9,7 +9,7 @@ from numpy.random import Generator
 from PIL import Image, ImageDraw
 
 from ...types import AnswerKind, Band
-from .canvas import COLOURS, INK, SIDE, free_boxes, paper
+from .canvas import COLOURS, INK, SIDE, Box, free_boxes, paper
 from .family import Drawn, ask, colour_in, last_line
 from .sources import Split
 
@@ -36,7 +36,7 @@ WHOLE, SMALL = "input_image", "input_image.resize((56, 56))"
 
 
 class Count:
-    """Discs of one colour among others: none or a few large ones, or dozens of small ones."""
+    """Discs of one colour: none or a few large ones, or dozens of small ones among others."""
 
     name = "count"
     phrasings = ("How many {colour} discs are there?", "Count the {colour} discs.")
@@ -45,17 +45,18 @@ class Count:
     chance = 1 / 36
 
     def draw(self, rng: Generator, band: Band, split: Split) -> Drawn:
-        """Draw the asked number of discs and distractors, none touching."""
+        """Draw the asked number of discs, side by side or among those of other colours."""
         del split
         low, high = {Band.EASY: (0, 3), Band.MEDIUM: (7, 16), Band.HARD: (25, 60)}[band]
-        small, large = {Band.EASY: (56, 68), Band.MEDIUM: (13, 18), Band.HARD: (6, 9)}[band]
         target = int(rng.integers(low, high + 1))
-        distractors = int(rng.integers({Band.EASY: 1, Band.MEDIUM: 9, Band.HARD: 31}[band]))
-        if target == 0:
-            distractors = int(rng.integers(1, 4))
         colour, *others = rng.permutation(list(COLOURS)).tolist()
-        sides = [int(v) for v in rng.integers(small, large + 1, size=target + distractors)]
-        boxes = free_boxes(rng, sides, margin=2)
+        if band is Band.EASY:
+            boxes = _row(rng, target)
+        else:
+            distractors = int(rng.integers({Band.MEDIUM: 9, Band.HARD: 31}[band]))
+            small, large = {Band.MEDIUM: (13, 18), Band.HARD: (6, 9)}[band]
+            sides = [int(v) for v in rng.integers(small, large + 1, size=target + distractors)]
+            boxes = free_boxes(rng, sides, margin=2)
         picture = paper(rng)
         draw = ImageDraw.Draw(picture)
         for index, box in enumerate(boxes):
@@ -75,6 +76,17 @@ class Count:
         """Take the number that was printed."""
         del images
         return last_line(text)
+
+
+def _row(rng: Generator, count: int) -> list[Box]:
+    """Place large squares side by side from the left, not quite in line."""
+    top = int(rng.integers(8, 140))
+    boxes: list[Box] = []
+    for index in range(count):
+        left, rise = 6 + 72 * index + int(rng.integers(8)), int(rng.integers(16))
+        side = int(rng.integers(56, 63))
+        boxes.append((left, top + rise, left + side, top + rise + side))
+    return boxes
 
 
 class Bars:

@@ -15,7 +15,7 @@ from .family import Drawn, ask, last_line
 from .sources import Split
 
 WALL = (60, 60, 70)
-DARKEST, PALEST = (30, 30, 40), (220, 220, 220)
+DARKEST, PALEST = (0, 0, 0), (200, 200, 200)
 """How far walls and paper of a corridor may go, so that few of them look alike."""
 
 DENSITY = {Band.MEDIUM: 0.25, Band.HARD: 0.36}
@@ -69,7 +69,6 @@ class Maze:
         low, high = {Band.EASY: (1, 3), Band.MEDIUM: (4, 9), Band.HARD: (16, 30)}[band]
         wanted = int(rng.integers(low, high + 1))
         if band is Band.EASY:
-            cells += int(rng.integers(3))
             wall = tuple(rng.integers(DARKEST, np.add(WALL, 1)).tolist())
             ground = tuple(rng.integers(PALEST, np.add(PAPER, 1)).tolist())
             picture = _paint(*_corridor(rng, cells, wanted), wall=wall, ground=ground)
@@ -108,16 +107,13 @@ def distances(is_free: NDArray[np.bool_], start: tuple[int, int]) -> NDArray[np.
 
 
 def _corridor(rng: Generator, cells: int, wanted: int) -> tuple[NDArray[np.bool_], Cell, Cell]:
-    """Draw one straight corridor, across or down, with start and goal somewhere in it."""
+    """Draw one straight corridor across, the start at either end of it."""
     is_free = np.zeros((cells + 2, cells + 2), bool)
     row = int(rng.integers(1, cells + 1))
     is_free[row, 1:-1] = True
-    first = int(rng.integers(1, cells - wanted + 1))
-    left, right = (row, first), (row, first + wanted)
-    start, goal = (right, left) if rng.integers(2) else (left, right)
     if rng.integers(2):
-        return is_free.T, (start[1], start[0]), (goal[1], goal[0])
-    return is_free, start, goal
+        return is_free, (row, 1), (row, 1 + wanted)
+    return is_free, (row, cells), (row, cells - wanted)
 
 
 def _layout(
