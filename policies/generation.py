@@ -1,8 +1,8 @@
-"""Batched generation from exact ids: one prefill of each distinct prompt, then a token at a time.
+"""Generation from exact ids in slots: rows join at any step, write a token a step, and leave.
 
-Prompts are padded on the right, so the cache has holes behind the shorter ones; a mask hides them,
-and positions are given outright. Rows that are done leave the batch; the keys and values of those
-that came to the end of their turn are handed back, so that a next turn reads only what is new.
+Equal prompts are read once. A row that comes to the end of its turn hands back its keys and
+values, so that its next turn reads only what is new. Positions are given outright; what a row may
+look at is told by a mask.
 """
 
 from __future__ import annotations
@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from transformers.cache_utils import DynamicCache
 
 from .interface import Sampling
-from .key_value_cache import GrowingCache, RowStates
+from .key_value_cache import RowStates, SlotCache, past_cache
 from .pictures import picture_digest
 from .sampling import choose, draw_uniform
+from .text_step import TextStep
 from .token_model import Padded, PicturedIds, TokenModel
 
 if TYPE_CHECKING:
     from PIL import Image
 
-_SHRINK = 0.75  # rows are dropped once at most this share of them is still writing
+_PREFILL_TOKENS = 32_768  # padded tokens read in one forward pass, at most
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +49,7 @@ class Prompt:
     past: RowStates | None = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Completion:
     """What one row wrote.
 
@@ -64,150 +66,198 @@ class Completion:
     states: RowStates | None = None
 
 
-@torch.inference_mode()
-def generate(model: TokenModel, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
-    """Write each prompt's continuation up to the end of its turn or its limit.
+@dataclass(slots=True, eq=False)
+class _Row:
+    """One row being written."""
+
+    limit: int
+    uniform: list[float]
+    completion: Completion
+
+
+class Slots:
+    """The rows being written, each in a slot.
 
     The log-probabilities are those of the model's own distribution (temperature 1, nothing left
     out), whatever tokens were drawn from, so that they equal a full forward pass.
+
+    Args:
+        model: What gives the next token.
+        sampling: How one is drawn.
+        count: How many slots.
     """
-    rows = _Rows(model, prompts)
-    allowed = model.allowed()
-    for step in range(max(prompt.limit for prompt in prompts)):
-        chosen = choose(rows.logits, rows.uniform[:, step], sampling, allowed)
-        rows.record(chosen)
-        if not any(rows.is_writing):
-            break
-        rows.advance(chosen)
-    rows.keep_states()
-    return rows.completions
 
-
-class _Rows:
-    """The rows being written: their cache, next logits and bookkeeping, aligned by slot."""
-
-    def __init__(self, model: TokenModel, prompts: Sequence[Prompt]) -> None:
+    def __init__(self, model: TokenModel, sampling: Sampling, *, count: int) -> None:
         self._model = model
-        self._prompts = prompts
-        self.completions = [Completion() for _ in prompts]
-        self._members = list(range(len(prompts)))
-        self.is_writing = [True] * len(prompts)
-        past = [prompt.past for prompt in prompts if prompt.past is not None]
-        if len(past) == len(prompts) and model.takes_masks:
-            self._resume(past)
-        else:
-            self._begin()
-        longest = max(prompt.limit for prompt in prompts)
-        draws = [draw_uniform(prompt.seed, prompt.turn, longest) for prompt in prompts]
-        self.uniform = torch.stack(draws).to(model.device)
+        self._sampling = sampling
+        self._count = count
+        self._rows: list[_Row] = []
+        self._allowed = model.allowed()
+        self._step = TextStep.of(model)
+        with torch.inference_mode():
+            self._cache = SlotCache(count)
+        self._logits: Tensor | None = None
+        self._next_position: Tensor | None = None
 
-    def record(self, chosen: Tensor) -> None:
-        """Note the drawn tokens of the rows that are still writing."""
-        scores = self.logits.log_softmax(dim=-1).gather(1, chosen[:, None]).squeeze(1)
-        drawn = zip(self._members, chosen.tolist(), scores.tolist(), strict=True)
-        for slot, (member, token, score) in enumerate(drawn):
-            if self.is_writing[slot]:
-                completion = self.completions[member]
-                completion.ids.append(token)
-                completion.log_probabilities.append(score)
-                completion.is_finished = token == self._model.chat.end_id
-                at_limit = len(completion.ids) >= self._prompts[member].limit
-                self.is_writing[slot] = not (completion.is_finished or at_limit)
+    @property
+    def busy(self) -> int:
+        """How many rows are being written."""
+        return len(self._rows)
 
-    def advance(self, chosen: Tensor) -> None:
-        """Feed the drawn tokens, done rows left out once they are many."""
-        if sum(self.is_writing) <= _SHRINK * len(self.is_writing):
-            chosen = self._drop_done(chosen)
-        ones = self._is_seen.new_ones(len(self._members), 1)
-        self._is_seen = torch.cat([self._is_seen, ones], dim=1)
-        self.logits = self._model.step(
-            chosen, self._next_position, self._is_seen, cache=self._cache
-        )
+    @property
+    def free(self) -> int:
+        """How many more may join."""
+        return self._count - len(self._rows)
+
+    @torch.inference_mode()
+    def join(self, prompts: Sequence[Prompt]) -> list[Completion]:
+        """Read prompts and give each a slot; gives what `advance` fills in, in order.
+
+        Raises:
+            ValueError: More prompts than slots are free.
+        """
+        if len(prompts) > self.free:
+            raise ValueError(f"{len(prompts)} prompts, but {self.free} slots are free")
+        rows = [
+            _Row(one.limit, draw_uniform(one.seed, one.turn, one.limit).tolist(), Completion())
+            for one in prompts
+        ]
+        known = [
+            (i, one.past)
+            for i, one in enumerate(prompts)
+            if one.past is not None and self._model.takes_masks
+        ]
+        is_known = {i for i, _ in known}
+        groups = _equal_prompts(prompts, [i for i in range(len(prompts)) if i not in is_known])
+        lengths = [len(prompts[group[0]].ids) for group in groups]
+        for part in _parts(lengths):
+            self._begin(prompts, [groups[index] for index in part])
+            self._rows += [rows[member] for index in part for member in groups[index]]
+        lengths = [len(prompts[i].ids) - states.length for i, states in known]
+        for part in _parts(lengths):
+            self._resume([(prompts[known[index][0]], known[index][1]) for index in part])
+            self._rows += [rows[known[index][0]] for index in part]
+        return [row.completion for row in rows]
+
+    @torch.inference_mode()
+    def advance(self) -> list[Completion]:
+        """Draw a token for each row; gives those that are done, whose slots are free again."""
+        logits = self._logits
+        if logits is None or not self._rows:
+            return []
+        numbers = [row.uniform[len(row.completion.ids)] for row in self._rows]
+        uniform = torch.tensor(numbers, dtype=torch.float64, device=logits.device)
+        chosen = choose(logits, uniform, self._sampling, self._allowed)
+        scores = logits.log_softmax(dim=-1).gather(1, chosen[:, None]).squeeze(1)
+        done = self._record(chosen.tolist(), scores.tolist())
+        leaving = [self._rows[slot].completion for slot in done]
+        if done:
+            chosen = self._leave(done, chosen)
+        if self._rows:
+            self._feed(chosen)
+        return leaving
+
+    def _record(self, chosen: Sequence[int], scores: Sequence[float]) -> list[int]:
+        """Note the drawn tokens; gives the rows that are done."""
+        done: list[int] = []
+        for slot, (row, token, score) in enumerate(zip(self._rows, chosen, scores, strict=True)):
+            completion = row.completion
+            completion.ids.append(token)
+            completion.log_probabilities.append(score)
+            completion.is_finished = token == self._model.chat.end_id
+            if completion.is_finished:
+                completion.states = self._cache.states(slot)
+            if completion.is_finished or len(completion.ids) >= row.limit:
+                done.append(slot)
+        return done
+
+    def _leave(self, done: Sequence[int], chosen: Tensor) -> Tensor:
+        """Free slots, rows from the end taking their places; gives ``chosen`` in the new order."""
+        gone = set(done)
+        left = len(self._rows) - len(gone)
+        last = iter(row for row in range(len(self._rows) - 1, left - 1, -1) if row not in gone)
+        order = [next(last) if row in gone else row for row in range(left)]
+        self._cache.keep(order)
+        self._rows = [self._rows[row] for row in order]
+        index = torch.tensor(order, device=chosen.device, dtype=torch.long)
+        if self._next_position is not None:
+            self._next_position = self._next_position[index]
+        return chosen[index]
+
+    def _feed(self, chosen: Tensor) -> None:
+        """Give the drawn tokens to the model; what comes next stands in ``logits`` then."""
+        if self._next_position is None:
+            raise RuntimeError("rows without positions")
+        is_seen = self._cache.open_step()
+        self._logits = self._step(chosen, self._next_position, is_seen, cache=self._cache)
         self._next_position = self._next_position + 1
 
-    def keep_states(self) -> None:
-        """Hand the keys and values of rows that came to their end to their completions."""
-        for slot, member in enumerate(self._members):
-            completion = self.completions[member]
-            if completion.is_finished:
-                # The columns of its prompt, then one for each drawn token that was fed: all but
-                # the last. A finished row that was fed on holds more, which is left behind.
-                seen = self._is_seen[slot].nonzero().squeeze(1)
-                count = len(self._prompts[member].ids) + len(completion.ids) - 1
-                completion.states = self._cache.row(slot, seen[:count])
-
-    def _begin(self) -> None:
-        """Read every distinct prompt once, then give each row its own copy."""
-        first, of_prompt = _distinct(self._prompts)
-        batch = self._model.pad([self._source(index) for index in first])
-        self._cache = GrowingCache()
-        hidden = self._model.hidden(batch, cache=self._cache)
-        self._start(batch, hidden, self._are_filled(batch))
-        if len(first) < len(of_prompt):
-            rows = torch.tensor(of_prompt, device=self._model.device)
-            self._cache.select(rows)
-            self._take(rows)
-            self.logits = self.logits[rows]
-
-    def _resume(self, past: Sequence[RowStates]) -> None:
-        """Read only what came since the cached turns."""
+    def _begin(self, prompts: Sequence[Prompt], groups: Sequence[Sequence[int]]) -> None:
+        """Read one prompt of each group of equals and give every member a copy."""
         device = self._model.device
-        starts = [states.length for states in past]
-        sources = [self._source(index) for index in range(len(past))]
+        first = [prompts[group[0]] for group in groups]
+        batch = self._model.pad([PicturedIds(one.ids, one.images) for one in first])
+        cache = DynamicCache()
+        hidden = self._model.hidden(batch, cache=cache)
+        of_group = [number for number, group in enumerate(groups) for _ in group]
+        rows = torch.tensor(of_group, device=device)
+        columns = torch.arange(batch.ids.shape[1], device=device).expand(len(of_group), -1)
+        self._cache.join(cache, rows, columns, [len(first[number].ids) for number in of_group])
+        self._start(batch, hidden, rows)
+
+    def _resume(self, known: Sequence[tuple[Prompt, RowStates]]) -> None:
+        """Read only what came since the turns whose keys and values are at hand."""
+        device = self._model.device
+        starts = [states.length for _, states in known]
+        sources = [PicturedIds(prompt.ids, prompt.images) for prompt, _ in known]
         batch = self._model.pad(sources, starts=starts)
-        self._cache = GrowingCache.of_rows(past)
-        known = (
-            torch.arange(max(starts), device=device) < torch.tensor(starts, device=device)[:, None]
-        )
-        new = self._are_filled(batch)
-        length = new.shape[1]
+        cache = past_cache([states for _, states in known])
+        begin = torch.tensor(starts, device=device)[:, None]
+        longest, length = max(starts), batch.ids.shape[1]
+        is_past = torch.arange(longest, device=device) < begin
         causal = torch.ones(length, length, dtype=torch.bool, device=device).tril()
         mask = torch.cat(
-            [known[:, None].expand(-1, length, -1), causal.expand(len(past), -1, -1)], dim=2
+            [is_past[:, None].expand(-1, length, -1), causal.expand(len(known), -1, -1)], dim=2
         )
-        hidden = self._model.hidden(batch, cache=self._cache, mask=mask)
-        self._start(batch, hidden, torch.cat([known, new], dim=1))
+        hidden = self._model.hidden(batch, cache=cache, mask=mask)
+        rows = torch.arange(len(known), device=device)
+        lengths = [len(prompt.ids) for prompt, _ in known]
+        columns = torch.arange(max(lengths), device=device).expand(len(known), -1)
+        columns = torch.where(columns < begin, columns, columns - begin + longest)
+        self._cache.join(cache, rows, columns.clamp(max=longest + length - 1), lengths)
+        self._start(batch, hidden, rows)
 
-    def _start(self, batch: Padded, hidden: Tensor, is_seen: Tensor) -> None:
-        """Take the state after the last token of each prompt."""
+    def _start(self, batch: Padded, hidden: Tensor, rows: Tensor) -> None:
+        """Take the state after the last token of each prompt, for the rows that copy it."""
         last = (batch.lengths - 1).to(self._model.device)
         every = torch.arange(len(last), device=self._model.device)
-        self.logits = self._model.logits(hidden[every, last])
-        self._next_position = batch.positions[0].to(self._model.device)[every, last] + 1
-        self._is_seen = is_seen
-
-    def _are_filled(self, batch: Padded) -> Tensor:
-        columns = torch.arange(batch.ids.shape[1], device=self._model.device)
-        return columns < batch.lengths.to(self._model.device)[:, None]
-
-    def _source(self, index: int) -> PicturedIds:
-        return PicturedIds(self._prompts[index].ids, self._prompts[index].images)
-
-    def _drop_done(self, chosen: Tensor) -> Tensor:
-        self.keep_states()
-        slots = [slot for slot, writing in enumerate(self.is_writing) if writing]
-        rows = torch.tensor(slots, device=chosen.device)
-        self._cache.select(rows)
-        self._take(rows)
-        self._members = [self._members[slot] for slot in slots]
-        self.is_writing = [True] * len(slots)
-        self.uniform = self.uniform[rows]
-        return chosen[rows]
-
-    def _take(self, rows: Tensor) -> None:
-        self._is_seen = self._is_seen[rows]
-        self._next_position = self._next_position[rows]
+        logits = self._model.logits(hidden[every, last])[rows]
+        position = (batch.positions[0].to(self._model.device)[every, last] + 1)[rows]
+        if self._rows and self._logits is not None and self._next_position is not None:
+            logits = torch.cat([self._logits, logits])
+            position = torch.cat([self._next_position, position])
+        self._logits, self._next_position = logits, position
 
 
-def _distinct(prompts: Sequence[Prompt]) -> tuple[list[int], list[int]]:
-    """Find equal prompts: the first of each, and for every prompt which of those it equals."""
-    seen: dict[tuple[tuple[int, ...], tuple[bytes, ...]], int] = {}
-    first: list[int] = []
-    of_prompt: list[int] = []
-    for index, prompt in enumerate(prompts):
-        key = (prompt.ids, tuple(picture_digest(image) for image in prompt.images))
-        if key not in seen:
-            seen[key] = len(first)
-            first.append(index)
-        of_prompt.append(seen[key])
-    return first, of_prompt
+def _equal_prompts(prompts: Sequence[Prompt], members: Sequence[int]) -> list[list[int]]:
+    """Sort members into groups of equal prompts, in order of their first."""
+    groups: dict[tuple[tuple[int, ...], tuple[bytes, ...]], list[int]] = {}
+    for member in members:
+        one = prompts[member]
+        key = (one.ids, tuple(picture_digest(image) for image in one.images))
+        groups.setdefault(key, []).append(member)
+    return list(groups.values())
+
+
+def _parts(lengths: Sequence[int]) -> list[list[int]]:
+    """Split prompts, in order, so that padded rows times length stay under what is read at once."""
+    parts: list[list[int]] = []
+    longest = 0
+    for index, length in enumerate(lengths):
+        longest = max(longest, length)
+        if parts and (len(parts[-1]) + 1) * longest <= _PREFILL_TOKENS:
+            parts[-1].append(index)
+        else:
+            parts.append([index])
+            longest = length
+    return parts

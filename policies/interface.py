@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ..envs.types import Message, Task, Tokens
 
@@ -72,6 +73,36 @@ class Policy(Protocol):
 
     def reply(self, conversations: Sequence[Conversation], *, sampling: Sampling) -> list[Reply]:
         """Give the next text of each conversation, in order."""
+        ...
+
+
+class ReplyStream(Protocol):
+    """Conversations that are answered side by side: they join, are written, and leave."""
+
+    @property
+    def free(self) -> int:
+        """How many more may join."""
+        ...
+
+    def join(self, conversations: Sequence[Conversation]) -> None:
+        """Begin the next reply of each conversation."""
+        ...
+
+    def advance(self) -> list[tuple[Conversation, Reply]]:
+        """Write a little more; gives the replies that are done, in an order of their own."""
+        ...
+
+    def forget(self, conversation: Conversation) -> None:
+        """Drop what was kept for the next turn of a conversation that is over."""
+        ...
+
+
+@runtime_checkable
+class StreamingPolicy(Policy, Protocol):
+    """A policy whose replies need not begin and end together."""
+
+    def stream(self, *, sampling: Sampling, slots: int) -> AbstractContextManager[ReplyStream]:
+        """Open ``slots`` places in which replies are written."""
         ...
 
 

@@ -1,4 +1,8 @@
-"""A key-value cache that grows in place: appending a token copies that token, not the past."""
+"""A key-value cache of slots: rows join, grow by a token a step, and leave, in buffers kept.
+
+Row ``i`` holds its tokens in columns ``0 … lengths[i] - 1``, without holes; a mask hides what lies
+behind. A row that leaves hands its keys and values over, and the last row moves to its place.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
-_CHUNK = 64  # columns added when the buffer is full
+_CHUNK = 64  # columns added when the buffers are full, at least
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -19,108 +23,142 @@ class RowStates:
 
     Attributes:
         length: Tokens covered.
-        layers: Keys and values of each layer, ``(heads, length, width)``.
+        layers: Of each layer, keys and values ``(2, heads, length, width)``.
     """
 
     length: int
-    layers: tuple[tuple[Tensor, Tensor], ...]
+    layers: tuple[Tensor, ...]
 
 
-class GrowingLayer(DynamicLayer):
-    """One layer's keys and values, ``(rows, heads, length, width)``, in buffers with room."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._buffers: tuple[Tensor, Tensor] | None = None
-        self._length = 0
-
-    def update(
-        self,
-        key_states: Tensor,
-        value_states: Tensor,
-        *args: Any,  # noqa: ANN401 - transformers passes what it has
-        **kwargs: Any,  # noqa: ANN401
-    ) -> tuple[Tensor, Tensor]:
-        """Append columns and give all so far."""
-        del args, kwargs
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        end = self._length + key_states.shape[2]
-        if self._buffers is None:
-            self._buffers = _with_room(key_states, end), _with_room(value_states, end)
-        elif end > self._buffers[0].shape[2]:
-            keys, values = self._past()
-            self._buffers = _with_room(keys, end), _with_room(values, end)
-        for buffer, new in zip(self._buffers, (key_states, value_states), strict=True):
-            buffer[:, :, self._length : end] = new
-        self._length = end
-        self.keys, self.values = self._past()
-        return self.keys, self.values
-
-    def select(self, rows: Tensor) -> None:
-        """Keep these rows, in this order; a row may be kept several times."""
-        keys, values = (states.index_select(0, rows) for states in self._past())
-        self._buffers = _with_room(keys, self._length), _with_room(values, self._length)
-        self.keys, self.values = self._past()
-
-    def row(self, row: int, columns: Tensor) -> tuple[Tensor, Tensor]:
-        """Copy some columns of one row, ``(heads, columns, width)``."""
-        keys, values = self._past()
-        return keys[row][:, columns], values[row][:, columns]
-
-    def get_seq_length(self) -> int:
-        """Give how many columns are filled."""
-        return self._length
-
-    def _past(self) -> tuple[Tensor, Tensor]:
-        if self._buffers is None:
-            raise RuntimeError("the cache is empty: nothing was fed to the model yet")
-        keys, values = self._buffers
-        return keys[:, :, : self._length], values[:, :, : self._length]
+def past_cache(rows: Sequence[RowStates]) -> DynamicCache:
+    """Lay rows side by side for a prefill that goes on from them, zeros behind the shorter ones."""
+    cache = DynamicCache()
+    longest = max(row.length for row in rows)
+    for index, first in enumerate(rows[0].layers):
+        _, heads, _, width = first.shape
+        both = first.new_zeros(2, len(rows), heads, longest, width)
+        for slot, row in enumerate(rows):
+            both[:, slot, :, : row.length] = row.layers[index]
+        cache.update(both[0], both[1], index)
+    return cache
 
 
-def _with_room(states: Tensor, length: int) -> Tensor:
-    """Copy states into a buffer for at least ``length`` columns and a chunk more."""
-    rows, heads, filled, width = states.shape
-    buffer = states.new_zeros(rows, heads, length + _CHUNK, width)
-    buffer[:, :, :filled] = states
-    return buffer
+class SlotCache(Cache):
+    """The keys and values of the rows being written.
 
-
-class GrowingCache(Cache):
-    """The cache of all layers; rows can be chosen anew at any time.
+    Args:
+        slots: The most rows at a time.
 
     Raises:
         RuntimeError: Gradients are on: the cache writes in place.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, slots: int) -> None:
         if torch.is_grad_enabled():
-            raise RuntimeError("a growing cache writes in place: use it under torch.no_grad()")
-        super().__init__(layer_class_to_replicate=GrowingLayer)
+            raise RuntimeError("a slot cache writes in place: use it under torch.no_grad()")
+        super().__init__(layer_class_to_replicate=DynamicLayer)
+        self.slots = slots
+        self.lengths: list[int] = []
+        self._buffers: list[Tensor] = []  # of each layer: (2, slots, heads, columns, width)
+        self._ends: Tensor | None = None  # where this step's tokens go, (rows,)
+        self._rows: Tensor | None = None
 
-    def select(self, rows: Tensor) -> None:
-        """Keep these rows of every layer."""
-        for layer in self._growing():
-            layer.select(rows)
+    @property
+    def columns(self) -> int:
+        """How many columns the longest row fills."""
+        return max(self.lengths, default=0)
 
-    def row(self, row: int, columns: Tensor) -> RowStates:
-        """Copy some columns of one row."""
-        return RowStates(len(columns), tuple(one.row(row, columns) for one in self._growing()))
+    def join(self, source: DynamicCache, rows: Tensor, columns: Tensor, lengths: list[int]) -> None:
+        """Add rows out of a prefill's cache.
 
-    @classmethod
-    def of_rows(cls, rows: Sequence[RowStates]) -> GrowingCache:
-        """Lay rows side by side, zeros behind the shorter ones."""
-        cache = cls()
-        longest = max(row.length for row in rows)
-        for index, (first, _) in enumerate(rows[0].layers):
-            heads, _, width = first.shape
-            both = first.new_zeros(2, len(rows), heads, longest, width)
-            for slot, row in enumerate(rows):
-                for which, states in enumerate(row.layers[index]):
-                    both[which, slot, :, : row.length] = states
-            cache.update(both[0], both[1], index)
-        return cache
+        Args:
+            source: Its cache.
+            rows: Which row of it each new one copies, ``(new,)``; one may be copied several times.
+            columns: Which of its columns, in order, ``(new, longest)``; those behind a row's own
+                length may be any.
+            lengths: Of each new row.
 
-    def _growing(self) -> list[GrowingLayer]:
-        return [layer for layer in self.layers if isinstance(layer, GrowingLayer)]
+        Raises:
+            ValueError: More rows than slots are free.
+        """
+        begin, end = len(self.lengths), len(self.lengths) + len(lengths)
+        if end > self.slots:
+            raise ValueError(f"{len(lengths)} rows join, but {self.slots - begin} slots are free")
+        layers: list[Any] = list(source.layers)
+        if not self._buffers:
+            self._buffers = [self._empty(layer.keys) for layer in layers]
+        self._make_room(max(lengths))
+        longest = columns.shape[1]
+        for buffer, layer in zip(self._buffers, layers, strict=True):
+            for which, states in enumerate((layer.keys, layer.values)):
+                taken = states[rows[:, None], :, columns]  # (new, longest, heads, width)
+                buffer[which, begin:end, :, :longest] = taken.transpose(1, 2)
+        self.lengths += lengths
+
+    def states(self, row: int) -> RowStates:
+        """Copy what one row holds."""
+        length = self.lengths[row]
+        return RowStates(length, tuple(one[:, row, :, :length].clone() for one in self._buffers))
+
+    def keep(self, order: Sequence[int]) -> None:
+        """Let rows leave: row ``i`` is now what was row ``order[i]``, which is at or behind it."""
+        moved = [(place, row) for place, row in enumerate(order) if place != row]
+        if moved:
+            device = self._buffers[0].device
+            to, of = (torch.tensor(side, device=device) for side in zip(*moved, strict=True))
+            for buffer in self._buffers:
+                buffer[:, to] = buffer[:, of]
+        self.lengths = [self.lengths[row] for row in order]
+
+    def open_step(self) -> Tensor:
+        """Make room for one more token a row; gives what each may look at, ``(rows, columns)``."""
+        self._make_room(self.columns + 1)
+        device = self._buffers[0].device
+        self._ends = torch.tensor(self.lengths, device=device)
+        self._rows = torch.arange(len(self.lengths), device=device)
+        self.lengths = [length + 1 for length in self.lengths]
+        return torch.arange(self.columns, device=device) <= self._ends[:, None]
+
+    def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Put this step's keys and values, ``(rows, heads, width)``, and give all of the rows'."""
+        buffer = self._buffers[layer]
+        buffer[0][self._rows, :, self._ends] = keys
+        buffer[1][self._rows, :, self._ends] = values
+        count, columns = len(self.lengths), self.columns
+        return buffer[0, :count, :, :columns], buffer[1, :count, :, :columns]
+
+    def update(
+        self,
+        key_states: Tensor,
+        value_states: Tensor,
+        layer_idx: int,
+        *args: Any,  # noqa: ANN401 - transformers passes what it has
+        **kwargs: Any,  # noqa: ANN401
+    ) -> tuple[Tensor, Tensor]:
+        """Take one token a row, as transformers' layers hand it over."""
+        del args, kwargs
+        return self.write(layer_idx, key_states[:, :, 0], value_states[:, :, 0])
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Give how many columns were filled before this step."""
+        del layer_idx
+        return max(self.columns - 1, 0)
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
+        """Give the columns that a mask covers, and the first of them."""
+        del query_length, layer_idx
+        return self.columns, 0
+
+    def _empty(self, states: Tensor) -> Tensor:
+        _, heads, _, width = states.shape
+        return states.new_zeros(2, self.slots, heads, 0, width)
+
+    def _make_room(self, columns: int) -> None:
+        have = self._buffers[0].shape[3]
+        if columns <= have:
+            return
+        wanted = max(columns, have + have // 4) + _CHUNK
+        for index, old in enumerate(self._buffers):
+            fresh = old.new_zeros(*old.shape[:3], wanted, old.shape[4])
+            fresh[:, :, :, :have] = old
+            self._buffers[index] = fresh
