@@ -120,6 +120,8 @@ class GRPOSettings(StrictModel):
     temperature: Annotated[float, Field(gt=0.0)] = 1.0
     max_turns: Count = 6
     save_every: Count = 10
+    rollout_batch_size: Count = 128
+    deterministic: bool = True
 
     @field_validator("reward_terms")
     @classmethod

@@ -156,6 +156,7 @@ class GroupSampler:
             max_turns=config.max_turns,
             batch_size=config.rollout_batch_size,
             evidence=False,
+            deterministic=config.deterministic,
         )
         cache: EvidenceCache = {}
         parts = [trajectories[start : start + size] for start in range(0, len(trajectories), size)]

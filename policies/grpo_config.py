@@ -47,7 +47,9 @@ class GRPOConfig:
             it, equal numbers teach to call everywhere first.
         seed: Of the order of tasks and of all sampling.
         save_every: Steps between saved states.
-        rollout_batch_size: Episodes side by side.
+        rollout_batch_size: Episodes whose replies are written side by side.
+        deterministic: Whether a run can be repeated to the bit; without it no episode waits for
+            the slow tool of another.
         max_tokens_per_micro_batch: Memory bound: padded tokens in one forward pass.
     """
 
@@ -80,6 +82,7 @@ class GRPOConfig:
     seed: int = 0
     save_every: int = 10
     rollout_batch_size: int = 128
+    deterministic: bool = True
     max_tokens_per_micro_batch: int = 4096
 
     def __post_init__(self) -> None:

@@ -1,16 +1,16 @@
 """Rollouts: a policy acts on tasks, many episodes side by side, each in its own session.
 
-Episodes of one batch take their turns together: all replies are asked for in one call, then all
-code runs in threads. What comes out depends on policy, tasks, seed and batch size only, never on
-which session was quick, so that a training run can be repeated bit by bit.
+A policy that can stream writes replies in slots that episodes join and leave (`SlotPlay`); others
+are asked for the replies of a whole batch at a time. Code runs in threads. By default what comes
+out depends on policy, tasks, seed and batch size only, never on which session was quick, so that a
+training run can be repeated bit by bit.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from ..envs.episode import Episode
@@ -19,11 +19,21 @@ from ..envs.parsing import Interface
 from ..envs.picture import DEFAULT_MAX_PIXELS
 from ..envs.types import Task, Trajectory
 from ..sandbox import Sandbox
-from .interface import Conversation, Policy, PolicyUnavailableError, Reply, Sampling
+from .interface import (
+    Conversation,
+    Policy,
+    PolicyUnavailableError,
+    Reply,
+    Sampling,
+    StreamingPolicy,
+)
 from .partial_replies import PartialRepliesError
+from .running_episode import RunningEpisode
 from .seeds import derive_seed
+from .slot_play import SlotPlay
 
 _WORKERS = 32
+_UNDER_WAY = 2  # episodes open at a time, those that wait for their tools included, per slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +43,7 @@ class _Setting:
     sandbox: Sandbox
     interface: Interface
     max_turns: int
+    evidence: bool
 
     def episode(self, policy: Policy, task: Task, seed: int) -> Episode:
         """Open an episode as the policy was taught to expect it."""
@@ -48,17 +59,6 @@ class _Setting:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Running:
-    """An episode and what the policy sees of it."""
-
-    episode: Episode
-    conversation: Conversation
-
-    def trajectory(self, policy: Policy) -> Trajectory:
-        return self.episode.trajectory(policy.id, self.conversation.tokens)
-
-
 def rollout(  # noqa: PLR0913 - what, how often, where, and how; each by name
     policy: Policy,
     tasks: Sequence[Task],
@@ -71,6 +71,7 @@ def rollout(  # noqa: PLR0913 - what, how often, where, and how; each by name
     max_turns: int = 6,
     batch_size: int = 128,
     evidence: bool = True,
+    deterministic: bool = True,
     on_trajectory: Callable[[Trajectory], None] | None = None,
 ) -> list[Trajectory]:
     """Let a policy act on each task several times.
@@ -84,10 +85,12 @@ def rollout(  # noqa: PLR0913 - what, how often, where, and how; each by name
         sampling: How tokens are drawn; the default draws at temperature 1.
         interface: Which tool the policy has.
         max_turns: Turns an episode.
-        batch_size: Episodes side by side.
+        batch_size: Episodes whose replies are written side by side.
         evidence: Whether to record which calls brought evidence, by replays in the sandbox; the
             presets ``bat`` and ``bat_sequence`` of `score_group` need it.
-        on_trajectory: Told of each episode as its batch ends.
+        deterministic: Whether the order in which episodes get their turns is the same whatever the
+            sandbox's timing; without it no slot waits for a slow tool.
+        on_trajectory: Told of each episode, in order, as soon as those before it are done.
 
     Returns:
         ``len(tasks) * samples`` trajectories, all samples of the first task first. Where the model
@@ -98,36 +101,111 @@ def rollout(  # noqa: PLR0913 - what, how often, where, and how; each by name
     """
     if samples < 1 or batch_size < 1:
         raise ValueError(f"samples and batch_size must be at least 1, got {samples}, {batch_size}")
-    setting = _Setting(sandbox, interface, max_turns)
+    setting = _Setting(sandbox, interface, max_turns, evidence)
     wanted = _seeded(tasks, samples, seed)
-    trajectories: list[Trajectory] = []
-    replays: EvidenceCache = {}
-    with ThreadPoolExecutor(min(_WORKERS, batch_size), thread_name_prefix="rollout") as pool:
-        for start in range(0, len(wanted), batch_size):
-            with ExitStack() as stack:
-                episodes = [
-                    stack.enter_context(setting.episode(policy, task, own_seed))
-                    for task, own_seed in wanted[start : start + batch_size]
-                ]
-                done = _play(policy, episodes, sampling or Sampling(), pool)
-            if evidence:
-                done = list(
-                    pool.map(lambda t: record_evidence(t, t.images, sandbox, replays), done)
-                )
-            for trajectory in done:
-                if on_trajectory is not None:
-                    on_trajectory(trajectory)
-            trajectories += done
-    return trajectories
+    with ThreadPoolExecutor(
+        min(_WORKERS, _UNDER_WAY * batch_size), thread_name_prefix="rollout"
+    ) as pool:
+        party = _Party(policy, setting, sampling or Sampling(), pool, on_trajectory)
+        try:
+            if isinstance(policy, StreamingPolicy):
+                with policy.stream(sampling=party.sampling, slots=batch_size) as stream:
+                    most = _UNDER_WAY * batch_size
+                    play = SlotPlay(
+                        stream, pool, party.take, deterministic=deterministic, most=most
+                    )
+                    play.play(party.open(wanted))
+            else:
+                party.play_in_batches(wanted, batch_size)
+            return party.finish()
+        finally:
+            party.close()
 
 
 def finish_episode(
     policy: Policy, episode: Episode, *, sampling: Sampling | None = None
 ) -> Trajectory:
     """Let a policy act in one episode until it is over; the caller closes the episode."""
-    with ThreadPoolExecutor(1, thread_name_prefix="rollout") as pool:
-        (trajectory,) = _play(policy, [episode], sampling or Sampling(), pool)
-    return trajectory
+    one = RunningEpisode.begin(episode)
+    while not one.is_over:
+        (reply,) = _ask(policy, [one.conversation], sampling or Sampling())
+        one.take(reply)
+    return one.trajectory(policy)
+
+
+class _Party:
+    """The episodes of one rollout: opened in order, wound up in threads, told in order."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        setting: _Setting,
+        sampling: Sampling,
+        pool: ThreadPoolExecutor,
+        on_trajectory: Callable[[Trajectory], None] | None,
+    ) -> None:
+        self.sampling = sampling
+        self._policy = policy
+        self._setting = setting
+        self._pool = pool
+        self._on_trajectory = on_trajectory
+        self._replays: EvidenceCache = {}
+        self._running: dict[int, tuple[int, RunningEpisode]] = {}
+        self._winding: dict[int, Future[Trajectory]] = {}
+        self._told: list[Trajectory] = []
+        self._opened = 0
+
+    def open(self, wanted: Sequence[tuple[Task, int]]) -> Iterator[RunningEpisode]:
+        """Open the wanted episodes one by one, telling of those that are done meanwhile."""
+        for task, seed in wanted:
+            self._tell(wait=False)
+            one = RunningEpisode.begin(self._setting.episode(self._policy, task, seed))
+            self._running[id(one)] = self._opened, one
+            self._opened += 1
+            yield one
+
+    def take(self, one: RunningEpisode, reply: Reply | None) -> None:
+        """Run what a reply says; an episode that ends by it is graded while others go on."""
+        one.take(reply)
+        if one.is_over:
+            index, _ = self._running.pop(id(one))
+            self._winding[index] = self._pool.submit(self._wind_up, one)
+
+    def play_in_batches(self, wanted: Sequence[tuple[Task, int]], batch_size: int) -> None:
+        """Take turns, batch after batch, with a policy that answers all of one at a time."""
+        for start in range(0, len(wanted), batch_size):
+            batch = list(self.open(wanted[start : start + batch_size]))
+            while active := [one for one in batch if not one.is_over]:
+                replies = _ask(self._policy, [one.conversation for one in active], self.sampling)
+                list(self._pool.map(self.take, active, replies))
+            self._tell(wait=True)
+
+    def finish(self) -> list[Trajectory]:
+        """Wait for all that is being wound up; gives the trajectories in order."""
+        self._tell(wait=True)
+        return self._told
+
+    def close(self) -> None:
+        """End the sessions of episodes that a failure left open."""
+        for _, one in self._running.values():
+            one.episode.close()
+
+    def _wind_up(self, one: RunningEpisode) -> Trajectory:
+        trajectory = one.trajectory(self._policy)
+        one.episode.close()
+        if not self._setting.evidence:
+            return trajectory
+        sandbox = self._setting.sandbox
+        return record_evidence(trajectory, trajectory.images, sandbox, self._replays)
+
+    def _tell(self, *, wait: bool) -> None:
+        """Tell of the trajectories whose turn it is, in order."""
+        while (work := self._winding.get(len(self._told))) is not None and (wait or work.done()):
+            trajectory = work.result()
+            del self._winding[len(self._told)]
+            self._told.append(trajectory)
+            if self._on_trajectory is not None:
+                self._on_trajectory(trajectory)
 
 
 def _seeded(tasks: Sequence[Task], samples: int, seed: int) -> list[tuple[Task, int]]:
@@ -141,27 +219,6 @@ def _seeded(tasks: Sequence[Task], samples: int, seed: int) -> list[tuple[Task, 
     return wanted
 
 
-def _begin(episode: Episode) -> _Running:
-    conversation = Conversation(
-        messages=episode.messages,  # the same list: what the episode says, the policy reads
-        seed=episode.seed,
-        interface=episode.interface,
-        turn=len(episode.turns),
-    )
-    return _Running(episode, conversation)
-
-
-def _play(
-    policy: Policy, episodes: Sequence[Episode], sampling: Sampling, pool: ThreadPoolExecutor
-) -> list[Trajectory]:
-    """Take turns until every episode is over."""
-    running = [_begin(episode) for episode in episodes]
-    while active := [one for one in running if one.episode.ending is None]:
-        replies = _ask(policy, [one.conversation for one in active], sampling)
-        list(pool.map(_take, active, replies))
-    return [one.trajectory(policy) for one in running]
-
-
 def _ask(
     policy: Policy, conversations: Sequence[Conversation], sampling: Sampling
 ) -> list[Reply | None]:
@@ -172,14 +229,3 @@ def _ask(
         return error.replies
     except PolicyUnavailableError:
         return [None] * len(conversations)
-
-
-def _take(one: _Running, reply: Reply | None) -> None:
-    """Give one episode its reply: run what it says, or end the episode."""
-    one.conversation.turn += 1
-    if reply is None:
-        one.episode.fail()
-    elif reply.is_cut:
-        one.episode.cut(reply.text)
-    else:
-        one.episode.step(reply.text)
