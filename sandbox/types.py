@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -13,6 +14,10 @@ from PIL import Image
 
 DEFAULT_LIBRARIES: tuple[str, ...] = ("numpy", "PIL", "cv2", "matplotlib.pyplot")
 """Libraries that the zygote imports once; every session finds them loaded."""
+
+
+_ADDRESS = re.compile(r"(?<=\bat )0x[0-9a-fA-F]+")  # of an object, as its repr shows it
+_OWN_FOLDER = re.compile(r"/session/tmp|/[^\s'\"]*/codedance-\w+/\d+")  # by tier
 
 
 class SandboxError(RuntimeError):
@@ -92,15 +97,20 @@ class Execution:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what came back (outcome, text, error, pixels), times left out."""
+        """SHA-256 of what came back (outcome, text, error, pixels), less times and addresses."""
         return output_digest(self)
 
 
 def output_digest(execution: Execution) -> str:
-    """Hash what a block gave back; two executions with equal digests look the same to a model."""
+    """Hash what a block gave back; two executions with equal digests look the same to a model.
+
+    Addresses (``<PIL.Image.Image … at 0x7F31C0>``) and the name of the session's own folder are
+    left out: another process has others.
+    """
     sha = hashlib.sha256()
     for text in (execution.outcome, execution.stdout, execution.stderr, execution.error or ""):
-        data = text.encode("utf-8", "backslashreplace")
+        common = _OWN_FOLDER.sub("/tmp", _ADDRESS.sub("0x", text))
+        data = common.encode("utf-8", "backslashreplace")
         sha.update(len(data).to_bytes(8, "big") + data)
     for image in execution.images:
         sha.update(f"{image.mode} {image.width} {image.height}".encode())

@@ -28,6 +28,95 @@ def test_a_failed_block_leaves_no_trace(walled, picture, last, outcome):
         assert session.run(draw).stdout == twin.run(draw).stdout
 
 
+TRACES = {
+    "a list changed in place": ("x = [1]", "x.append(2)", "x"),
+    "an array changed in place": (
+        "import numpy as np\nx = np.zeros(3)",
+        "x[1] = 5",
+        "x.tolist()",
+    ),
+    "an attribute of a class": ("class A:\n    n = 0", "A.n = 1", "A.n"),
+    "a name deleted": ("x = 1", "del x", "'x' in globals()"),
+    "a new file": ("import os", "open('new', 'w').close()", "os.listdir('.')"),
+    "a file removed": ("import os\nopen('f', 'w').close()", "os.remove('f')", "os.listdir('.')"),
+    "the current folder": (
+        "import os\nos.mkdir('d')",
+        "os.chdir('d')",
+        "os.path.basename(os.getcwd()) == 'd'",
+    ),
+    "the environment": ("import os", "os.environ['A'] = 'b'", "os.environ.get('A')"),
+    "sys.path": ("import sys", "sys.path.insert(0, 'd')", "'d' in sys.path"),
+    "a module loaded": ("import sys", "import colorsys", "'colorsys' in sys.modules"),
+    "filters of warnings": (
+        "import warnings",
+        "warnings.simplefilter('error')",
+        "warnings.filters[0][0]",
+    ),
+    "settings of matplotlib": (
+        "import matplotlib",
+        "matplotlib.rcParams['lines.linewidth'] = 9",
+        "matplotlib.rcParams['lines.linewidth']",
+    ),
+    "an open figure": (
+        "import matplotlib.pyplot as plt",
+        "plt.figure()",
+        "plt.get_fignums()",
+    ),
+    "printing options of numpy": (
+        "import numpy as np",
+        "np.set_printoptions(precision=1)",
+        "np.array([1 / 3])",
+    ),
+    "a limit of Python": ("import sys", "sys.setrecursionlimit(99)", "sys.getrecursionlimit()"),
+    "the draws of random": ("import random", "random.random()", "random.random()"),
+    "a generator of numpy": (
+        "import numpy as np\ng = np.random.default_rng()",
+        "g.random()",
+        "g.random()",
+    ),
+    "numpy's old generator": ("import numpy as np", "np.random.rand()", "np.random.rand()"),
+    "OpenCV's generator": (
+        "import cv2, numpy as np",
+        "cv2.randu(np.zeros(3), 0, 1)",
+        "cv2.randu(np.zeros(3), 0, 1).tolist()",
+    ),
+    "a function of a library": ("import math", "math.floor = None", "math.floor(2.5)"),
+}
+
+
+@pytest.mark.parametrize(("before", "damage", "look"), TRACES.values(), ids=TRACES)
+def test_nothing_that_a_failed_block_did_is_left(walled, before, damage, look):
+    with walled.session(seed=3) as session, walled.session(seed=3) as twin:
+        session.run(before)
+        twin.run(before)
+        assert session.run(f"{damage}\n1 / 0").outcome is Outcome.ERROR
+        seen, expected = session.run(look), twin.run(look)
+        assert (seen.outcome, seen.stdout) == (Outcome.OK, expected.stdout)
+
+
+def test_addresses_and_folders_of_their_own_are_no_difference(walled):
+    """Another process keeps its objects elsewhere; a block that prints one can be replayed."""
+    code = "import os\nprint(os.getcwd(), os.path.abspath('f'))\n"
+    code += "junk = [object() for _ in range({})]\nclass A: pass\nprint(A(), print, input_image)"
+    digests = []
+    for number in (1, 100_000):
+        with walled.session([Image.new("RGB", (2, 2))]) as session:
+            execution = session.run(code.format(number))
+            assert execution.is_ok
+            assert " at 0x" in execution.stdout
+            digests.append(execution.digest)
+    assert digests[0] == digests[1]
+
+
+def test_a_state_goes_on_when_its_process_was_killed_from_outside(walled):
+    with walled.session() as session:
+        session.run("x = [1]")
+        session.kill()
+        died = session.run("x.append(2)\nx")
+        assert (died.outcome, died.error[:14]) == (Outcome.KILLED, "SessionKilled:")
+        assert session.run("x").stdout == "[1]\n"
+
+
 def test_a_timed_out_block_is_rolled_back():
     limits = Limits(wall_seconds=0.3, memory_mb=256)
     with open_walls("full", limits, libraries=()) as sandbox, sandbox.session() as session:
@@ -99,6 +188,16 @@ def test_a_state_goes_on_in_another_sandbox(full, confined, picture):
         state = session.snapshot()
     with confined.restore(state, [picture]) as again:
         assert again.run("print(1)").stdout == "1\n"
+
+
+def test_a_state_that_shows_where_it_lived_goes_on_in_another_sandbox(full, confined, unsafe):
+    code = "import os, tempfile\nprint(os.getcwd(), tempfile.mkstemp(), object())"
+    with full.session(seed=4) as session:
+        assert session.run(code).is_ok
+        state = session.snapshot()
+    for other in (confined, unsafe):
+        with other.restore(state) as again:
+            assert again.run("print(1)").stdout == "1\n"
 
 
 def test_a_state_with_other_pictures_is_refused(full, picture):
