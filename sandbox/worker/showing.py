@@ -36,16 +36,17 @@ class Gallery:
         self._pixels = pixels
         self._room = pixels
         self._pictures: list[RawPicture] = []
-        self._left_out = 0
+        self._left_out: list[str] = []
 
     def take(self) -> tuple[list[RawPicture], str]:
         """Give the block's pictures and a note of what was left out, and start afresh."""
         pictures, left_out = self._pictures, self._left_out
-        self._pictures, self._left_out, self._room = [], 0, self._pixels
+        self._pictures, self._left_out, self._room = [], [], self._pixels
         if not left_out:
             return pictures, ""
+        what = f"picture of {left_out[0]} was" if len(left_out) == 1 else "pictures were"
         limit = f"at most {self._count} pictures and {self._pixels} pixels a block"
-        return pictures, f"[{left_out} more pictures were left out: {limit}]\n"
+        return pictures, f"[{len(left_out)} more {what} left out: {limit}]\n"
 
     def display(self, *values: object) -> None:
         """Show each value: pictures, figures and arrays as pictures, the rest as text.
@@ -73,9 +74,11 @@ class Gallery:
 
     def _show_picture(self, value: object, *, smallest: int) -> bool:
         """Show ``value`` if it is something to look at; say whether it was."""
-        if isinstance(value, (list, tuple)) and value and all(_is_pil(item) for item in value):
+        if isinstance(value, (list, tuple)) and value:
+            if not all(_is_picture(item, smallest) for item in value):
+                return False
             for item in value:
-                self._add_pil(item)
+                self._show_picture(item, smallest=smallest)
         elif _is_pil(value):
             self._add_pil(value)
         elif _is_figure(value):
@@ -104,13 +107,14 @@ class Gallery:
     def _add_pil(self, picture: Any) -> None:  # noqa: ANN401 - Pillow may be absent
         width, height = picture.size
         if self._has_room(width, height):
-            rgb = picture if picture.mode == "RGB" else picture.convert("RGB")
+            rgb = picture if picture.mode == "RGB" else _to_rgb(picture)
             self._pictures.append(RawPicture(width, height, rgb.tobytes()))
             self._room -= width * height
 
     def _has_room(self, width: int, height: int) -> bool:
         fits = 0 < width * height <= self._room and len(self._pictures) < self._count
-        self._left_out += not fits
+        if not fits:
+            self._left_out.append(f"{width} x {height}")
         return fits
 
 
@@ -123,6 +127,10 @@ def install_hooks(gallery: Gallery) -> None:
     pyplot: Any = sys.modules.get("matplotlib.pyplot")
     if pyplot is not None:
         pyplot.show = gallery.show_figures
+
+
+def _is_picture(value: object, smallest: int) -> bool:
+    return _is_pil(value) or _is_figure(value) or _is_drawable_array(value, smallest)
 
 
 def _is_pil(value: object) -> bool:
@@ -141,8 +149,9 @@ def _is_artist(value: object) -> bool:
     if artist is None:
         return False
     if isinstance(value, (list, tuple)) and value:
-        return all(isinstance(item, artist.Artist) for item in value)
-    return isinstance(value, artist.Artist)
+        return all(_is_artist(item) for item in value)
+    kind: str = type(value).__module__
+    return isinstance(value, artist.Artist) or kind == "matplotlib.container"
 
 
 def _is_drawable_array(value: Any, smallest: int) -> bool:  # noqa: ANN401 - numpy may be absent
@@ -154,6 +163,15 @@ def _is_drawable_array(value: Any, smallest: int) -> bool:  # noqa: ANN401 - num
     if not is_shaped or value.dtype.kind not in "buif":
         return False
     return value.dtype in (numpy.uint8, numpy.bool_) or min(value.shape[:2]) >= smallest
+
+
+def _to_rgb(picture: Any) -> Any:  # noqa: ANN401 - Pillow may be absent
+    """Convert; deep pictures by range, of which Pillow would cut all above 255 off."""
+    if picture.mode == "F" or picture.mode.startswith("I"):
+        import numpy
+
+        picture = _array_to_pil(numpy.asarray(picture))
+    return picture.convert("RGB")
 
 
 def _array_to_pil(array: Any) -> Any:  # noqa: ANN401 - numpy and Pillow may be absent

@@ -49,7 +49,7 @@ def test_figures_and_pictures_come_in_the_order_they_were_shown(full, picture):
 def test_a_huge_figure_is_left_out_with_a_note(full):
     execution = run(full, "import matplotlib.pyplot as plt\nplt.figure(figsize=(100, 100)); None")
     assert execution.images == ()
-    assert "1 more pictures were left out" in execution.stderr
+    assert execution.stderr.startswith("[1 more picture of 10000 x 10000 was left out: at most")
 
 
 def test_image_show_gives_the_picture_back(full, picture):
@@ -61,6 +61,65 @@ def test_pictures_shown_before_an_error_come_back(full, picture):
     execution = run(full, "display(input_image)\n1 / 0", [picture])
     assert len(execution.images) == 1
     assert execution.error == "ZeroDivisionError: division by zero, line 2"
+
+
+@pytest.mark.parametrize("last", ["1 / 0", "x = [0] * 10**10"])
+def test_figures_left_open_come_back_though_a_later_line_failed(full, last):
+    execution = run(full, f"{FIGURE}\nprint('drawn')\n{last}")
+    assert not execution.is_ok
+    assert [image.size for image in execution.images] == [(640, 480)]
+    assert execution.stdout == "drawn\n"
+
+
+def test_a_figure_that_cannot_be_drawn_does_not_hide_the_error(full):
+    code = f"{FIGURE}\nplt.title('$\\\\notacommand{{$')\n1 / 0"
+    assert run(full, code).error == "ZeroDivisionError: division by zero, line 4"
+
+
+@pytest.mark.parametrize(
+    ("expression", "pixel"),
+    [
+        ("Image.new('I;16', (40, 30), 65535)", (0, 0, 0)),
+        ("Image.fromarray(np.arange(1200, dtype=np.uint16).reshape(30, 40) * 50)", (0, 0, 0)),
+        ("Image.fromarray(np.full((30, 40), 0.2, np.float32))", (51, 51, 51)),
+        ("Image.new('I', (40, 30), 7)", (7, 7, 7)),
+        ("Image.new('1', (40, 30), 1)", (255, 255, 255)),
+        ("Image.new('CMYK', (40, 30), (0, 255, 255, 0))", (255, 0, 0)),
+        ("Image.new('RGB', (40, 30), (9, 8, 7)).convert('P')", (9, 8, 7)),
+    ],
+)
+def test_deep_and_flat_modes_keep_what_can_be_seen(full, expression, pixel):
+    (image,) = run(full, f"import numpy as np\nfrom PIL import Image\n{expression}").images
+    assert (image.mode, image.size) == ("RGB", (40, 30))
+    assert all(abs(a - b) < 30 for a, b in zip(image.getpixel((0, 0)), pixel, strict=True))
+
+
+def test_a_deep_picture_is_not_cut_off_at_255(full):
+    code = "import numpy as np\nfrom PIL import Image\n"
+    code += "Image.fromarray(np.arange(1200, dtype=np.uint16).reshape(30, 40) * 50)"
+    (image,) = run(full, code).images
+    assert image.getpixel((39, 29)) == (255, 255, 255)
+    assert 120 <= image.getpixel((0, 15))[0] <= 135
+
+
+def test_a_list_of_arrays_shaped_like_pictures_is_shown_one_by_one(full):
+    code = "import numpy as np\n[np.zeros((9, 12, 3), np.uint8), np.zeros((20, 10), bool)]"
+    assert [image.size for image in run(full, code).images] == [(12, 9), (10, 20)]
+
+
+def test_what_a_plotting_call_returns_is_not_printed(full):
+    code = "import matplotlib.pyplot as plt\nplt.pie([1, 2])"
+    execution = run(full, code)
+    assert (len(execution.images), execution.stdout) == (1, "")
+
+
+def test_a_table_is_shown_as_text(full):
+    pytest.importorskip("pandas")
+    text = "   a  b\n0  1  x\n1  2  y\n"
+    code = "import pandas as pd\npd.DataFrame({'a': [1, 2], 'b': ['x', 'y']})"
+    assert run(full, code).stdout == text
+    head, _, table = code.partition("\n")
+    assert run(full, f"{head}\ndisplay({table})").stdout == text
 
 
 def test_a_list_of_pictures_is_shown_one_by_one(full, picture):
