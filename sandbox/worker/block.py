@@ -3,85 +3,71 @@
 from __future__ import annotations
 
 import ast
-import signal
+import contextlib
 import sys
 import threading
 from dataclasses import dataclass
-from types import FrameType, TracebackType
 from typing import Any
 
+from .errors import line_of, message_of, sentence, short_traceback
 from .showing import Gallery
+from .stopwatch import Stopwatch, TimeLimitReached
 
-_REPEAT_SECONDS = 0.1  # a block that swallows the time-out meets it again and again
-_MESSAGE_CHARACTERS = 400
+_reserve = [bytearray(4 << 20)]  # never touched; given up when a block fails, to say so
 _OPENCV_OUT_OF_MEMORY = -4  # cv2.error.code
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a block ended: the outcome's word and the one-line error, None when it is ok."""
+    """How a block ended.
+
+    Attributes:
+        outcome: The outcome's word.
+        error: The one-line error; None when it is ok.
+        traceback: Where in the model's own code, when the error's line alone does not say it.
+    """
 
     outcome: str
     error: str | None = None
+    traceback: str = ""
 
 
-class TimeLimitReached(BaseException):
-    """Raised in the block when its time is up; no ``except Exception`` sees it."""
+@dataclass(frozen=True)
+class Block:
+    """What runs, and where.
+
+    Attributes:
+        code: The source.
+        filename: The name that its frames carry.
+        namespace: Its globals.
+        memory_mb: What the session may use; named when it is used up.
+    """
+
+    code: str
+    filename: str
+    namespace: dict[str, Any]
+    memory_mb: int
 
 
-class Stopwatch:
-    """Raises `TimeLimitReached` in the running block when wall or processor time is used up."""
-
-    def __init__(self, wall_seconds: float, cpu_seconds: float) -> None:
-        self._wall = wall_seconds
-        self._cpu = cpu_seconds
-        self._is_running = False
-        self.verdict: str | None = None  # what limit was passed, once one was
-
-    def start(self) -> None:
-        """Undo what earlier code did to the signals and begin to count."""
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        signal.signal(signal.SIGALRM, self._on_wall)
-        signal.signal(signal.SIGPROF, self._on_cpu)
-        self._is_running = True
-        signal.setitimer(signal.ITIMER_REAL, self._wall, _REPEAT_SECONDS)
-        signal.setitimer(signal.ITIMER_PROF, self._cpu, _REPEAT_SECONDS)
-
-    def stop(self) -> None:
-        """Stop counting; timers that the block set itself end here too."""
-        self._is_running = False
-        for timer in (signal.ITIMER_REAL, signal.ITIMER_PROF, signal.ITIMER_VIRTUAL):
-            signal.setitimer(timer, 0.0)
-
-    def _on_wall(self, *_: int | FrameType | None) -> None:
-        self._strike(f"the block ran longer than {self._wall:g} s")
-
-    def _on_cpu(self, *_: int | FrameType | None) -> None:
-        self._strike(f"the block used more than {self._cpu:g} s of processor time")
-
-    def _strike(self, verdict: str) -> None:
-        if self._is_running:
-            self.verdict = verdict
-            raise TimeLimitReached(verdict)
-
-
-def run_block(
-    code: str, filename: str, namespace: dict[str, Any], gallery: Gallery, watch: Stopwatch
-) -> Verdict:
-    """Run ``code`` in ``namespace``; never raises for anything that the code does."""
-    verdict = _run(code, filename, namespace, gallery, watch)
+def run_block(block: Block, gallery: Gallery, watch: Stopwatch) -> Verdict:
+    """Run a block; never raises for anything that the code does."""
+    verdict = _run(block, gallery, watch)
     if watch.verdict is None or verdict.outcome == "timeout":
         return verdict
     return Verdict("timeout", f"TimeoutError: {watch.verdict}")  # it had swallowed the time-out
 
 
-def _run(
-    code: str, filename: str, namespace: dict[str, Any], gallery: Gallery, watch: Stopwatch
-) -> Verdict:
+def out_of_memory(memory_mb: int, line: int | None = None) -> Verdict:
+    """Say that the session's memory is used up."""
+    _reserve.clear()
+    return Verdict("memory", sentence("MemoryError", f"more than {memory_mb} MB", line))
+
+
+def _run(block: Block, gallery: Gallery, watch: Stopwatch) -> Verdict:
     try:
         try:
             watch.start()
-            _execute(code, filename, namespace, gallery)
+            _execute(block, gallery)
             return Verdict("ok")
         except SystemExit as stop:
             gallery.show_figures()
@@ -89,25 +75,34 @@ def _run(
         except TimeLimitReached:
             raise
         except BaseException as error:  # noqa: BLE001 - model code may raise anything
-            return _judge(error, filename)
+            _reserve.clear()
+            verdict = _judge(error, block)
+            with contextlib.suppress(Exception):  # what was plotted before it failed
+                gallery.show_figures()
+            return verdict
         finally:
             watch.stop()
     except TimeLimitReached as limit:
         watch.stop()
-        return Verdict("timeout", _sentence("TimeoutError", str(limit), _line_of(limit, filename)))
+        return Verdict(
+            "timeout", sentence("TimeoutError", str(limit), line_of(limit, block.filename))
+        )
+    except MemoryError:
+        watch.stop()
+        return out_of_memory(block.memory_mb)
     except BaseException:  # noqa: BLE001 - an exception whose own text raises
         watch.stop()
         return Verdict("error", "Exception: the error could not be described")
 
 
-def _execute(code: str, filename: str, namespace: dict[str, Any], gallery: Gallery) -> None:
-    tree = ast.parse(code, filename)
+def _execute(block: Block, gallery: Gallery) -> None:
+    tree = ast.parse(block.code, block.filename)
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-    exec(compile(tree, filename, "exec", dont_inherit=True), namespace)
+    exec(compile(tree, block.filename, "exec", dont_inherit=True), block.namespace)
     if isinstance(last, ast.Expr):
         expression = ast.Expression(last.value)
-        value = eval(compile(expression, filename, "eval", dont_inherit=True), namespace)
-        gallery.show_result(value)
+        compiled = compile(expression, block.filename, "eval", dont_inherit=True)
+        gallery.show_result(eval(compiled, block.namespace))
     gallery.show_figures()
     for thread in threading.enumerate():
         if thread is not threading.main_thread() and not thread.daemon:
@@ -121,31 +116,15 @@ def _leave(stop: SystemExit) -> Verdict:
     return Verdict("ok")
 
 
-def _judge(error: BaseException, filename: str) -> Verdict:
+def _judge(error: BaseException, block: Block) -> Verdict:
+    message, line = message_of(error), line_of(error, block.filename)
+    if isinstance(error, MemoryError) and not message:
+        return out_of_memory(block.memory_mb, line)
     is_memory = isinstance(error, MemoryError) or (
         type(error).__module__ == "cv2" and getattr(error, "code", 0) == _OPENCV_OUT_OF_MEMORY
     )
-    message = error.msg if isinstance(error, SyntaxError) else str(error)
-    sentence = _sentence(type(error).__name__, message, _line_of(error, filename))
-    return Verdict("memory" if is_memory else "error", sentence)
-
-
-def _sentence(kind: str, message: str, line: int | None) -> str:
-    words = " ".join(f"{kind}: {message}".split()).removesuffix(":")
-    printable = words.encode("utf-8", "backslashreplace").decode("utf-8")
-    if len(printable) > _MESSAGE_CHARACTERS:
-        printable = printable[:_MESSAGE_CHARACTERS] + "…"
-    return printable if line is None else f"{printable}, line {line}"
-
-
-def _line_of(error: BaseException, filename: str) -> int | None:
-    """Find the deepest line of this very block that the error passed through."""
-    if isinstance(error, SyntaxError) and error.filename == filename:
-        return error.lineno
-    line: int | None = None
-    trace: TracebackType | None = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == filename:
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return line
+    return Verdict(
+        "memory" if is_memory else "error",
+        sentence(type(error).__name__, message, line),
+        short_traceback(error, block.filename),
+    )

@@ -7,7 +7,6 @@ import io
 import linecache
 import mmap
 import os
-import random
 import signal
 import socket
 import sys
@@ -16,9 +15,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from .block import Stopwatch, Verdict, run_block
+from .block import Block, Verdict, out_of_memory, run_block
+from .errors import BLOCK_PREFIX
 from .framing import Channel
+from .seeding import seed_random_sources
 from .showing import Gallery, install_hooks
+from .stopwatch import Stopwatch
 from .streams import BoundedStream
 
 
@@ -61,7 +63,7 @@ def live(plan: SessionPlan, codec: Codec, raise_walls: Callable[[SessionPlan], N
                 for fd, size in zip(plan.picture_fds, plan.picture_sizes, strict=True)
             ]
             raise_walls(plan)
-            _seed_random_sources(plan.seed)
+            seed_random_sources(plan.seed)
         except Exception as error:
             channel.send(["failed", f"{type(error).__name__}: {error}"])
             raise
@@ -81,13 +83,17 @@ def _serve(channel: Channel, plan: SessionPlan, pictures: list[Any]) -> None:
     while True:
         turn, code, wall_seconds, cpu_seconds = channel.receive()
         source = code.decode("utf-8", "surrogatepass")
-        filename = f"<block {turn}>"
+        filename = f"{BLOCK_PREFIX}{turn}>"
         linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
         sys.stdin, sys.stdout, sys.stderr = io.StringIO(), stdout, stderr
-        verdict = run_block(
-            source, filename, namespace, gallery, Stopwatch(wall_seconds, cpu_seconds)
-        )
-        _reply(channel, turn, verdict, (stdout, stderr, gallery))
+        block = Block(source, filename, namespace, limits["memory_mb"])
+        try:
+            verdict = run_block(block, gallery, Stopwatch(wall_seconds, cpu_seconds))
+            stderr.write(verdict.traceback)
+            _reply(channel, turn, verdict, (stdout, stderr, gallery))
+        except MemoryError:  # not even the reply fits: the host drops this process after it
+            error = out_of_memory(limits["memory_mb"]).error
+            channel.send([turn, "memory", "", "", error, []])
 
 
 def _reply(
@@ -128,15 +134,3 @@ def _load_picture(fd: int, size: tuple[int, int]) -> Any:  # noqa: ANN401 - Pill
     sealed = mmap.mmap(fd, width * height * 3, prot=mmap.PROT_READ)
     with sealed, memoryview(sealed) as pixels:
         return Image.frombytes("RGB", (width, height), pixels)
-
-
-def _seed_random_sources(seed: int) -> None:
-    """Seed what blocks draw from, so that a replay draws the same."""
-    random.seed(seed)
-    numpy: Any = sys.modules.get("numpy")
-    if numpy is None:
-        return
-    numpy.random.seed(seed % 2**32)
-    bit_generator: Any = sys.modules.get("numpy.random.bit_generator")
-    if bit_generator is not None and hasattr(bit_generator, "randbits"):
-        bit_generator.randbits = random.Random(seed).getrandbits  # an unseeded default_rng()

@@ -50,6 +50,65 @@ def test_an_error_inside_a_library_names_the_models_line(sandbox):
     assert execution.error.endswith(", line 2")
 
 
+TRACEBACKS = {
+    "one frame says it all": ("x = 1\n1 / 0", ""),
+    "a function": (
+        "def f(x):\n    return 1 / x\nf(0)",
+        "Traceback (your own code):\n  line 3: f(0)\n  line 2, in f: return 1 / x\n",
+    ),
+    "no frame of a library": (
+        "import json\ndef read(t):\n    return json.loads(t)\nread('{')",
+        "Traceback (your own code):\n  line 4: read('{')\n"
+        "  line 3, in read: return json.loads(t)\n",
+    ),
+    "a comprehension is one line": ("[1 / i for i in (1, 0)]", ""),
+    "a string": (
+        "exec('x = 1\\n1 / 0')",
+        "Traceback (your own code):\n  line 1: exec('x = 1\\n1 / 0')\n  a string, line 2\n",
+    ),
+    "a chain": (
+        "try:\n    {}['a']\nexcept KeyError as error:\n    raise ValueError('no') from error",
+        "Traceback (your own code):\n  line 2: {}['a']\nKeyError: 'a'\nand then:\n"
+        "  line 4: raise ValueError('no') from error\n",
+    ),
+    "a chain that is hidden": (
+        "try:\n    {}['a']\nexcept KeyError:\n    raise ValueError('no') from None",
+        "",
+    ),
+    "a syntax error in a string": ("x = 1\neval('1 +')", ""),
+}
+
+
+@pytest.mark.parametrize(("code", "traceback"), TRACEBACKS.values(), ids=TRACEBACKS)
+def test_a_traceback_shows_the_models_own_frames(sandbox, code, traceback):
+    execution = run(sandbox, code)
+    assert execution.outcome is Outcome.ERROR
+    assert execution.stderr == traceback
+
+
+def test_a_traceback_names_lines_of_earlier_blocks(sandbox):
+    execution = run(sandbox, "def f():\n    return missing", "y = 1\nf()")
+    assert execution.error.endswith(", line 2")
+    assert execution.stderr == (
+        "Traceback (your own code):\n  line 2: f()\n"
+        "  an earlier block, line 2, in f: return missing\n"
+    )
+
+
+def test_a_traceback_names_modules_that_the_model_wrote(sandbox):
+    write = "open('mine.py', 'w').write('def f():\\n    return 1 / 0\\n')"
+    execution = run(
+        sandbox, write, "import sys, os\nsys.path.append(os.getcwd())\nimport mine\nmine.f()"
+    )
+    assert execution.stderr.endswith("  line 4: mine.f()\n  mine.py, line 2, in f: return 1 / 0\n")
+
+
+def test_a_traceback_without_end_is_short(sandbox):
+    execution = run(sandbox, "def f(n): return f(n + 1)\nf(0)")
+    assert len(execution.stderr.splitlines()) == 10
+    assert " more frames]\n" in execution.stderr
+
+
 def test_a_syntax_error_names_its_line(sandbox):
     assert run(sandbox, "x = 1\ny = = 2").error == "SyntaxError: invalid syntax, line 2"
 
@@ -162,6 +221,31 @@ def test_random_sources_follow_the_seed(sandbox):
         with sandbox.session(seed=seed) as session:
             seen.append(session.run(code).stdout)
     assert seen[0] == seen[1] != seen[2]
+
+
+SOURCES = {
+    "random": "import random\nprint(random.random(), random.Random().random())",
+    "random seeded anew": "import random\nrandom.seed()\nprint(random.random())",
+    "numpy's old generator": "import numpy as np\nprint(np.random.rand(), "
+    "np.random.RandomState().rand())",
+    "numpy seeded anew": "import numpy as np\nnp.random.seed()\nprint(np.random.rand())",
+    "numpy's new generator": "import numpy as np\nprint(np.random.default_rng().random())",
+    "OpenCV": "import cv2, numpy as np\nprint(cv2.randu(np.zeros((1, 3)), 0, 1))",
+    "the system": "import os, secrets, uuid\n"
+    "print(os.urandom(4), secrets.token_hex(4), uuid.uuid4(), secrets.randbelow(10**9))",
+    "names of temporary files": "import tempfile, os\n"
+    "print(os.path.basename(tempfile.mkstemp()[1]))",
+}
+
+
+@pytest.mark.parametrize("code", SOURCES.values(), ids=SOURCES)
+def test_every_random_source_follows_the_seed(sandbox, code):
+    seen = []
+    for seed in (1, 1, 2):
+        with sandbox.session(seed=seed) as session:
+            seen.append(session.run(code).stdout)
+    assert seen[0] == seen[1] != seen[2]
+    assert seen[0]
 
 
 def test_the_zone_is_utc(sandbox):

@@ -32,6 +32,24 @@ def test_too_much_memory_is_the_outcome_memory(walled, code):
     assert ", line " in execution.error
 
 
+def test_the_message_names_the_memory_that_there_is(walled):
+    assert run(walled, "x = 1\ny = [0] * 10**9").error == "MemoryError: more than 256 MB, line 2"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "x = []\nwhile True: x.append(object())",
+        "x = []\ntry:\n    while True: x.append(object())\nexcept MemoryError: pass\n"
+        "y = [0] * 10**7",
+    ],
+)
+def test_memory_filled_to_the_brim_is_the_outcome_memory(walled, code):
+    execution = run(walled, code)
+    assert execution.outcome is Outcome.MEMORY
+    assert execution.error.startswith("MemoryError: more than 256 MB")
+
+
 @pytest.mark.parametrize("flags", ["MAP_PRIVATE", "MAP_SHARED"])
 def test_an_mmap_bomb_is_refused(walled, flags):
     """49: private mappings count as memory; shared ones, which would not, cannot be made."""

@@ -1,0 +1,117 @@
+"""Describes an error in the model's own terms: one line, and the lines of its own code."""
+
+from __future__ import annotations
+
+import linecache
+import os
+from collections.abc import Iterator
+from types import TracebackType
+
+BLOCK_PREFIX = "<block "
+_STRING = "<string>"  # what eval and exec call the code that they are given
+_MESSAGE_CHARACTERS = 400
+_LINE_CHARACTERS = 120
+_FRAMES_FIRST, _FRAMES_LAST = 3, 5
+_MOST_ERRORS = 3  # of a chain
+_OWN_FOLDERS = ("/session/tmp/", "/tmp/")  # where modules lie that the model wrote itself
+
+
+def sentence(kind: str, message: str, line: int | None) -> str:
+    """Give the one bounded line that names an error and where it happened."""
+    words = " ".join(f"{kind}: {message}".split()).removesuffix(":")
+    printable = words.encode("utf-8", "backslashreplace").decode("utf-8")
+    if len(printable) > _MESSAGE_CHARACTERS:
+        printable = printable[:_MESSAGE_CHARACTERS] + "…"
+    return printable if line is None else f"{printable}, line {line}"
+
+
+def message_of(error: BaseException) -> str:
+    """Give the error's own words; a syntax error's without its place, which goes elsewhere."""
+    return error.msg if isinstance(error, SyntaxError) else str(error)
+
+
+def line_of(error: BaseException, filename: str) -> int | None:
+    """Find the deepest line of this very block that the error passed through."""
+    if isinstance(error, SyntaxError) and error.filename == filename:
+        return error.lineno
+    line: int | None = None
+    for name, number, _ in _steps(error.__traceback__):
+        if name == filename:
+            line = number
+    return line
+
+
+def short_traceback(error: BaseException, filename: str) -> str:
+    """Give the model's own frames, the newest last; nothing where the one line says it all."""
+    chain = list(_chain(error))
+    parts = [_frames(each, filename) for each in chain]
+    if len(chain) == 1 and len(parts[0]) < 2:
+        return ""
+    lines = ["Traceback (your own code):"]
+    for position, (each, frames) in enumerate(zip(chain, parts, strict=True)):
+        lines += _shortened(frames)
+        if position < len(chain) - 1:
+            lines += [sentence(type(each).__name__, message_of(each), None), "and then:"]
+    return "\n".join(lines).encode("utf-8", "backslashreplace").decode("utf-8") + "\n"
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Give the errors that led to this one, the first cause first."""
+    chain = [error]
+    while len(chain) < _MOST_ERRORS:
+        last = chain[-1]
+        before = last.__cause__ or (None if last.__suppress_context__ else last.__context__)
+        if before is None or before in chain:
+            break
+        chain.append(before)
+    return reversed(chain)
+
+
+def _frames(error: BaseException, filename: str) -> list[str]:
+    frames: list[str] = []
+    place: tuple[str, int] | None = None
+    for name, number, function in _steps(error.__traceback__):
+        is_inner_part = function.startswith("<") and place == (name, number)  # of a comprehension
+        if _is_own(name) and not is_inner_part:
+            frames.append(_frame(name, number, function, filename))
+            place = name, number
+    return frames
+
+
+def _is_own(filename: str) -> bool:
+    if filename.startswith(_OWN_FOLDERS):
+        return "site-packages" not in filename
+    return filename.startswith(BLOCK_PREFIX) or filename == _STRING
+
+
+def _frame(name: str, number: int, function: str, filename: str) -> str:
+    if name == filename:
+        place = f"line {number}"
+    elif name.startswith(BLOCK_PREFIX):
+        place = f"an earlier block, line {number}"
+    elif name == _STRING:
+        place = f"a string, line {number}"
+    else:
+        place = f"{os.path.basename(name)}, line {number}"
+    if not function.startswith("<"):
+        place += f", in {function}"
+    source = linecache.getline(name, number).strip()
+    if len(source) > _LINE_CHARACTERS:
+        source = source[:_LINE_CHARACTERS] + "…"
+    return f"  {place}: {source}" if source else f"  {place}"
+
+
+def _shortened(frames: list[str]) -> list[str]:
+    left_out = len(frames) - _FRAMES_FIRST - _FRAMES_LAST
+    if left_out < 2:
+        return frames
+    note = f"  [{left_out} more frames]"
+    return [*frames[:_FRAMES_FIRST], note, *frames[-_FRAMES_LAST:]]
+
+
+def _steps(trace: TracebackType | None) -> Iterator[tuple[str, int, str]]:
+    """Give file, line and function of each frame, the outermost first."""
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        yield code.co_filename, trace.tb_lineno, code.co_name
+        trace = trace.tb_next

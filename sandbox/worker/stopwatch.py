@@ -1,0 +1,60 @@
+"""Ends a block whose time is up: an exception that code can hinder, but not for long.
+
+The host keeps the wall clock, as only it can tell a slow block from one that waits for a core; it
+strikes with SIGALRM. Processor time is counted here, by the kernel. A block that catches or masks
+both is killed by the host a moment later.
+"""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+_REPEAT_SECONDS = 0.1  # a block that swallows the time-out meets it again and again
+_TIMERS = (signal.ITIMER_REAL, signal.ITIMER_PROF, signal.ITIMER_VIRTUAL)
+
+
+class TimeLimitReached(BaseException):
+    """Raised in the block when its time is up; no ``except Exception`` sees it."""
+
+
+class Stopwatch:
+    """Raises `TimeLimitReached` in the running block when wall or processor time is used up.
+
+    Args:
+        wall_seconds: What the host will strike at; named in the message.
+        cpu_seconds: Processor time after which the kernel strikes.
+    """
+
+    def __init__(self, wall_seconds: float, cpu_seconds: float) -> None:
+        self._wall = wall_seconds
+        self._cpu = cpu_seconds
+        self._is_running = False
+        self.verdict: str | None = None  # what limit was passed, once one was
+
+    def start(self) -> None:
+        """Undo what earlier code did to the signals and begin to count."""
+        signal.signal(signal.SIGALRM, self._on_wall)
+        signal.signal(signal.SIGPROF, self._on_cpu)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        self._is_running = True
+        signal.setitimer(signal.ITIMER_PROF, self._cpu, _REPEAT_SECONDS)
+
+    def stop(self) -> None:
+        """Stop counting; timers that the block set itself end here too."""
+        self._is_running = False
+        for timer in _TIMERS:
+            signal.setitimer(timer, 0.0)
+
+    def _on_wall(self, *_: int | FrameType | None) -> None:
+        if self._is_running:
+            signal.setitimer(signal.ITIMER_REAL, _REPEAT_SECONDS, _REPEAT_SECONDS)
+        self._strike(f"the block ran longer than {self._wall:g} s")
+
+    def _on_cpu(self, *_: int | FrameType | None) -> None:
+        self._strike(f"the block used more than {self._cpu:g} s of processor time")
+
+    def _strike(self, verdict: str) -> None:
+        if self._is_running:
+            self.verdict = self.verdict or verdict
+            raise TimeLimitReached(verdict)
