@@ -1,11 +1,30 @@
-"""What the kernel says of a process, whatever the code in it claims: processor time, threads."""
+"""What the kernel says of a process, whatever the code in it claims: time, waiting, threads."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+
+_NANOSECOND = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a process had used at some moment.
+
+    Attributes:
+        cpu_seconds: Processor time of all its threads, ended ones included.
+        threads: By thread id: its processor time, and how long it could run but had no core.
+    """
+
+    cpu_seconds: float = 0.0
+    threads: Mapping[str, tuple[float, float]] = field(
+        default_factory=dict[str, tuple[float, float]]
+    )
 
 
 class KernelView:
@@ -18,11 +37,17 @@ class KernelView:
     def __init__(self, process_fd: int) -> None:
         self._clock: int | None = None
         self._tasks = -1
+        self._main = ""
+        self._main_times = -1
         process_id = _process_id(process_fd)
         if process_id is not None:
             self._clock = (~process_id << 3) | 2  # CPUCLOCK_SCHED, as clock_getcpuclockid makes it
+            self._main = str(process_id)
             with contextlib.suppress(OSError):
                 self._tasks = os.open(f"/proc/{process_id}/task", os.O_RDONLY | os.O_DIRECTORY)
+                self._main_times = os.open(
+                    f"{self._main}/schedstat", os.O_RDONLY, dir_fd=self._tasks
+                )
 
     def cpu_seconds(self) -> float:
         """Give the processor time of all its threads; 0.0 when it is unknown or has ended."""
@@ -42,11 +67,56 @@ class KernelView:
         except OSError:
             return 0
 
+    def usage(self) -> Usage:
+        """Give what it has used so far; a few microseconds while it has one thread."""
+        cpu_seconds = self.cpu_seconds()
+        if self.thread_count() > 1:
+            return Usage(cpu_seconds, self._thread_times())
+        with contextlib.suppress(OSError):
+            if self._main_times >= 0:
+                return Usage(cpu_seconds, {self._main: _times(os.pread(self._main_times, 100, 0))})
+        return Usage(cpu_seconds)
+
+    def starved_seconds(self, before: Usage) -> float:
+        """Give how long it has waited for a core since ``before``, and others had it.
+
+        That is the longest wait of any thread, less what the process's other threads ran: while a
+        thread waits, its siblings may be what it waits for.
+        """
+        ran = self.cpu_seconds() - before.cpu_seconds
+        longest = 0.0
+        for thread, (cpu, delay) in self._thread_times().items():
+            cpu_before, delay_before = before.threads.get(thread, (0.0, 0.0))
+            siblings = max(0.0, ran - (cpu - cpu_before))
+            longest = max(longest, delay - delay_before - siblings)
+        return longest
+
     def close(self) -> None:
         """Let go of it."""
-        if self._tasks >= 0:
-            os.close(self._tasks)
-            self._tasks = -1
+        for descriptor in (self._tasks, self._main_times):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._tasks = self._main_times = -1
+
+    def _thread_times(self) -> dict[str, tuple[float, float]]:
+        found: dict[str, tuple[float, float]] = {}
+        if self._tasks < 0:
+            return found
+        with contextlib.suppress(OSError):
+            for thread in os.listdir(self._tasks):
+                with contextlib.suppress(OSError):  # it has ended meanwhile
+                    descriptor = os.open(f"{thread}/schedstat", os.O_RDONLY, dir_fd=self._tasks)
+                    try:
+                        found[thread] = _times(os.read(descriptor, 100))
+                    finally:
+                        os.close(descriptor)
+        return found
+
+
+def _times(schedstat: bytes) -> tuple[float, float]:
+    """Read processor time and run delay, in seconds."""
+    fields = schedstat.split()
+    return int(fields[0]) * _NANOSECOND, int(fields[1]) * _NANOSECOND
 
 
 def _process_id(process_fd: int) -> int | None:

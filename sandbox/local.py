@@ -11,6 +11,7 @@ from typing import Self
 
 from PIL import Image
 
+from .capacity import allow_descriptors, turns_at_once
 from .pictures import InputPicture, PicturePool, read_pictures
 from .process import SessionProcess
 from .session import ReplayingSession, SessionHome
@@ -44,7 +45,7 @@ class LocalSandbox:
         self._plan = plan
         self._start = start
         self._pool = PicturePool()
-        self._gate = TurnGate(len(os.sched_getaffinity(0)))
+        self._gate = TurnGate(turns_at_once(plan.limits.memory_mb))
         self._lock = threading.Lock()
         self._sessions: set[ReplayingSession] = set()
         self._is_closed = False
@@ -114,6 +115,7 @@ class LocalSandbox:
         def open_process() -> SessionProcess:
             return self._open_process(pictures, state.seed)
 
+        allow_descriptors(len(self._sessions) + 1)
         home = SessionHome(open_process, self._gate, self._sessions.discard)
         session = ReplayingSession(home, state)
         session.start()

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import time
 from collections.abc import Callable
 
 from PIL import Image
 
+from .connection import Connection, Watch
 from .frames import FrameError, Reply, decode_lengths, decode_message, decode_reply, encode_block
 from .kernel_view import KernelView
+from .turn_clock import Step, TurnClock
+from .turn_gate import Place
 from .types import Execution, Limits, Outcome, SandboxError
 from .worker.framing import LENGTHS
 from .zygote import SessionHandles, ZygoteDied
 
 _START_SECONDS = 60.0
-_GRACE_SECONDS = 1.0  # from the soft time-out inside to the kill from outside
-_SLICE_SECONDS = 1.0  # how often a running block's processor time is looked at, at least
-_NEWS = select.POLLIN | select.POLLHUP | select.POLLERR
+_PATIENCE_SECONDS = 0.2  # after so long a turn that only waits lends its place to others
+_BUSY_PATIENCE_SECONDS = 0.8  # and one that computes
+_BUSY_SHARE = 0.25  # of a core, from which on it computes
 
 
 class ProcessDied(Exception):  # noqa: N818 - an event, judged by the caller
@@ -32,7 +34,7 @@ class DiedAtBirth(ProcessDied):
 
 
 class _Overrun(Exception):  # noqa: N818 - an event within this file
-    """A block went on past the soft time-out and its grace."""
+    """A block went on past its time-out and the grace after it."""
 
 
 class SessionProcess:
@@ -49,43 +51,47 @@ class SessionProcess:
         self, handles: SessionHandles, limits: Limits, is_zygote_alive: Callable[[], bool]
     ) -> None:
         self.is_zygote_alive = is_zygote_alive
-        self._connection = handles.connection
-        self._connection.setblocking(False)
+        self._connection = Connection(handles.connection)
         self._process_fd = handles.process_fd
         self._zygote = handles.zygote
         self._limits = limits
         self._kernel_view = KernelView(handles.process_fd)
-        self._cpu_deadline = float("inf")
         self._turn = 0
-        self._poller = select.poll()
-        self._poller.register(self._connection, _NEWS)
         self._is_ready = False
         self._is_stopped = False
 
-    def run(self, code: str, *, slack: float = 1.0) -> Execution:
+    def run(self, code: str, place: Place, *, slack: float = 1.0) -> Execution:
         """Run a block and judge how it ended; time limits are multiplied by ``slack``.
+
+        Args:
+            code: The block.
+            place: What it holds at the gate; lent to others when the block is slow.
+            slack: More time than the limits say, for a replay.
 
         Raises:
             ProcessDied: It ended before its reply, or what it sent was no reply.
             DiedAtBirth: It ended before the block was sent.
-            SandboxError: Its walls do not stand; nothing ran.
+            SandboxError: Its walls do not stand, or the machine gave it no core.
         """
         self._await_ready()
         self._go_on()
         self._turn += 1
-        wall_seconds = self._limits.wall_seconds * slack
-        cpu_seconds = self._limits.cpu_seconds * slack
-        started, cpu_started = time.monotonic(), self._kernel_view.cpu_seconds()
-        deadline = started + wall_seconds + _GRACE_SECONDS
-        self._cpu_deadline = cpu_started + cpu_seconds + _GRACE_SECONDS
+        clock = TurnClock(self._kernel_view, self._limits, slack=slack)
+        watch = _TurnWatch(self, clock, place)
         try:
-            self._send(encode_block(self._turn, code, wall_seconds, cpu_seconds), deadline)
-            reply, pixels = self._receive_reply(deadline)
+            frame = encode_block(self._turn, code, clock.wall_limit, clock.cpu_limit)
+            self._connection.send(frame, watch)
+            reply, pixels = self._receive_reply(watch)
         except _Overrun:
-            return self._killed_for_time(started, cpu_started)
+            return Execution(
+                outcome=Outcome.TIMEOUT,
+                error=f"TimeoutError: the block {clock.verdict()} and was killed",
+                wall_seconds=clock.wall_seconds,
+                cpu_seconds=clock.cpu_seconds,
+            )
         except (OSError, FrameError) as error:
             raise ProcessDied(str(error)) from error
-        wall, cpu = time.monotonic() - started, self._kernel_view.cpu_seconds() - cpu_started
+        wall, cpu = clock.wall_seconds, clock.cpu_seconds
         self._pause()
         return Execution(
             outcome=reply.outcome,
@@ -94,12 +100,16 @@ class SessionProcess:
             error=reply.error,
             images=_cut_pictures(reply.sizes, pixels),
             wall_seconds=wall,
-            cpu_seconds=max(0.0, cpu),
+            cpu_seconds=cpu,
         )
 
     def kill(self) -> None:
         """End the process at once, whatever another thread waits for; harmless when repeated."""
         self._signal(signal.SIGKILL)
+
+    def strike(self) -> None:
+        """Tell the code inside that its time is up; it may catch that, if not for long."""
+        self._signal(signal.SIGALRM)
 
     def close(self) -> None:
         """Kill it and let go of it; a second call does nothing."""
@@ -135,7 +145,7 @@ class SessionProcess:
         if self._is_ready:
             return
         try:
-            header, _ = self._receive_header(time.monotonic() + _START_SECONDS)
+            header, _ = self._receive_header(_StartWatch())
             message = decode_message(header, self._limits)
         except (OSError, FrameError, _Overrun) as error:
             raise DiedAtBirth(f"a session died while starting: {error}") from error
@@ -143,64 +153,57 @@ class SessionProcess:
             raise SandboxError(f"a session's walls could not be built: {message[1:]}")
         self._is_ready = True
 
-    def _killed_for_time(self, started: float, cpu_started: float) -> Execution:
-        used = self._kernel_view.cpu_seconds() - cpu_started
-        wall = time.monotonic() - started
-        if wall > self._limits.wall_seconds:
-            limit = f"ran longer than {self._limits.wall_seconds:g} s"
-        else:
-            limit = f"used more than {self._limits.cpu_seconds:g} s of processor time"
-        return Execution(
-            outcome=Outcome.TIMEOUT,
-            error=f"TimeoutError: the block {limit} and was killed",
-            wall_seconds=wall,
-            cpu_seconds=used,
-        )
-
-    def _receive_reply(self, deadline: float) -> tuple[Reply, bytearray]:
-        header, blob_bytes = self._receive_header(deadline)
+    def _receive_reply(self, watch: Watch) -> tuple[Reply, bytearray]:
+        header, blob_bytes = self._receive_header(watch)
         reply = decode_reply(header, blob_bytes, self._limits)
         if reply.turn != self._turn:
             raise FrameError(f"a reply to turn {reply.turn} in turn {self._turn}")
-        return reply, self._exactly(blob_bytes, deadline)
+        return reply, self._connection.receive(blob_bytes, watch)
 
-    def _receive_header(self, deadline: float) -> tuple[bytearray, int]:
-        prefix = self._exactly(LENGTHS.size, deadline)
+    def _receive_header(self, watch: Watch) -> tuple[bytearray, int]:
+        prefix = self._connection.receive(LENGTHS.size, watch)
         header_bytes, blob_bytes = decode_lengths(prefix, self._limits)
-        return self._exactly(header_bytes, deadline), blob_bytes
+        return self._connection.receive(header_bytes, watch), blob_bytes
 
-    def _exactly(self, count: int, deadline: float) -> bytearray:
-        buffer = bytearray(count)
-        view = memoryview(buffer)
-        while view:
-            try:
-                got = self._connection.recv_into(view)
-            except BlockingIOError:
-                self._wait(deadline, select.POLLIN)
-                continue
-            if got == 0:
-                raise FrameError("the connection was closed")
-            view = view[got:]
-        return buffer
 
-    def _send(self, frame: bytes, deadline: float) -> None:
-        view = memoryview(frame)
-        while view:
-            try:
-                view = view[self._connection.send(view) :]
-            except BlockingIOError:
-                self._wait(deadline, select.POLLOUT)
+class _TurnWatch:
+    """Strikes and kills when the clock says so, and lends a slow turn's place to others."""
 
-    def _wait(self, deadline: float, event: int) -> None:
-        """Wait until the connection is ready; both clocks are looked at in between."""
-        self._poller.modify(self._connection, event)
-        while True:
-            left = deadline - time.monotonic()
-            cpu_left = self._cpu_deadline - self._kernel_view.cpu_seconds()
-            if left <= 0 or cpu_left <= 0:
-                raise _Overrun
-            if self._poller.poll(1000 * min(left, _SLICE_SECONDS) + 1):
-                return
+    def __init__(self, process: SessionProcess, clock: TurnClock, place: Place) -> None:
+        self._process = process
+        self._clock = clock
+        self._place = place
+
+    @property
+    def seconds_to_look(self) -> float:
+        return self._clock.seconds_to_look
+
+    def look(self) -> None:
+        step = self._clock.look()
+        if step is Step.KILL:
+            raise _Overrun
+        if step is Step.STRIKE:
+            self._process.strike()
+        wall = self._clock.wall_seconds
+        if wall >= _PATIENCE_SECONDS:
+            is_busy = self._clock.cpu_seconds > _BUSY_SHARE * wall
+            if not is_busy or wall >= _BUSY_PATIENCE_SECONDS:
+                self._place.lend(is_busy=is_busy)
+
+
+class _StartWatch:
+    """Bounds the wait for a session's first word."""
+
+    def __init__(self) -> None:
+        self._deadline = time.monotonic() + _START_SECONDS
+
+    @property
+    def seconds_to_look(self) -> float:
+        return max(0.0, self._deadline - time.monotonic())
+
+    def look(self) -> None:
+        if time.monotonic() >= self._deadline:
+            raise _Overrun
 
 
 def _cut_pictures(sizes: tuple[tuple[int, int], ...], pixels: bytearray) -> tuple[Image.Image, ...]:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from .process import DiedAtBirth, ProcessDied, SessionProcess
-from .turn_gate import TurnGate
+from .turn_gate import Place, TurnGate
 from .types import Execution, Outcome, SandboxError, SessionState
 from .zygote import ZygoteDied
 
@@ -111,8 +111,8 @@ class ReplayingSession:
                 return Execution(Outcome.ERROR, error=error)
             for _ in range(_ATTEMPTS):
                 try:
-                    with self._home.gate:
-                        return self._run(code)
+                    with self._home.gate.place() as place:
+                        return self._run(code, place)
                 except ZygoteDied:
                     self._drop_process()
                 except BaseException:  # an interrupt leaves a reply on its way: never read it
@@ -145,37 +145,39 @@ class ReplayingSession:
             self._drop_process()
         self._home.forget(self)
 
-    def _run(self, code: str) -> Execution:
+    def _run(self, code: str, place: Place) -> Execution:
         try:
-            process = self._live_process()
+            process = self._live_process(place)
         except _StateLost:
             self._drop_process()
             self._blocks.clear()
             return Execution(Outcome.KILLED, error=_LOST)
-        execution = self._attempt(process, code)
+        execution = self._attempt(process, code, place)
         if execution.is_ok:
             self._blocks.append(_Block(code, execution))
         else:
             self._drop_process()
         return execution
 
-    def _live_process(self) -> SessionProcess:
+    def _live_process(self, place: Place) -> SessionProcess:
         """Give the process, or a fresh one brought to the same state."""
         if self._process is None:
             self._process = self._home.open_process()
             self._is_at_state = not self._blocks
         if not self._is_at_state:
             for block in self._blocks:
-                again = self._attempt(self._process, block.code, slack=_REPLAY_SLACK)
+                again = self._attempt(self._process, block.code, place, slack=_REPLAY_SLACK)
                 if again.digest != block.digest:
                     raise _StateLost
             self._is_at_state = True
         return self._process
 
-    def _attempt(self, process: SessionProcess, code: str, *, slack: float = 1.0) -> Execution:
+    def _attempt(
+        self, process: SessionProcess, code: str, place: Place, *, slack: float = 1.0
+    ) -> Execution:
         started = time.monotonic()
         try:
-            return process.run(code, slack=slack)
+            return process.run(code, place, slack=slack)
         except ProcessDied as death:
             if not process.is_zygote_alive():
                 raise ZygoteDied(str(death)) from death

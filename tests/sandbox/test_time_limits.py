@@ -1,7 +1,9 @@
 """Time-outs: fair to the block, deadly to whatever tries to outlive them."""
 
+import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from codedance.sandbox import Limits, Outcome
@@ -121,3 +123,58 @@ def test_a_slow_session_does_not_delay_its_neighbour(hasty):
     assert quick.is_ok
     assert quick.wall_seconds < 0.3
     assert verdicts[0].outcome is Outcome.TIMEOUT
+
+
+def test_as_many_slow_sessions_as_cores_do_not_delay_their_neighbours(hasty):
+    """A turn that only waits lends its place; one that computes too, if later."""
+    slow = ["import time; time.sleep(60)", "while True: pass"]
+    dawdlers = [
+        threading.Thread(target=_run_alone, args=(hasty, code))
+        for code in slow * len(os.sched_getaffinity(0))
+    ]
+    for dawdler in dawdlers:
+        dawdler.start()
+    time.sleep(0.05)
+    started = time.monotonic()
+    assert _run_alone(hasty, "print(1)").stdout == "1\n"
+    waited = time.monotonic() - started
+    for dawdler in dawdlers:
+        dawdler.join()
+    assert waited < 4.0  # one after the other they would take longer
+
+
+def test_waiting_in_line_is_not_the_blocks_time(hasty):
+    """Twelve turns in line need 1.8 s of processor time, each has 0.4 s from when it starts."""
+    code = "import time\nend = time.process_time() + 0.15\nwhile time.process_time() < end: pass"
+    with ThreadPoolExecutor(12) as threads:
+        ends = list(threads.map(lambda _: _run_alone(hasty, code), range(12)))
+    assert [end.outcome for end in ends] == [Outcome.OK] * 12
+
+
+def test_threads_that_crowd_each_other_out_are_no_excuse():
+    """A deadlock among threads that fight for the cores is still the block's own time-out."""
+    limits = Limits(wall_seconds=0.5, cpu_seconds=60.0, memory_mb=256)
+    code = "import threading, zlib\ndata = bytes(1 << 20)\ndef spin():\n"
+    code += "    while True: zlib.crc32(data)\n"
+    code += "for _ in range(12): threading.Thread(target=spin, daemon=True).start()\n"
+    code += "lock = threading.Lock()\nlock.acquire()\nlock.acquire()"
+    with open_walls("full", limits, libraries=()) as sandbox:
+        execution = _run_alone(sandbox, code)
+    assert execution.outcome is Outcome.TIMEOUT
+
+
+@pytest.mark.parametrize("swallow", ["except Exception", "except BaseException", "finally"])
+def test_a_thread_that_a_time_out_left_is_gone_with_it(hasty, swallow):
+    """The thread would write into the state that the next block sees."""
+    code = "import threading, time\ndef late():\n    time.sleep(0.8)\n    kept.append(2)\n"
+    code += "threading.Thread(target=late, daemon=True).start()\n"
+    code += f"try:\n    time.sleep(60)\n{swallow}: time.sleep(60)"
+    with hasty.session() as session:
+        session.run("kept = [1]")
+        assert session.run(code).outcome is Outcome.TIMEOUT
+        assert session.run("import time\ntime.sleep(0.2)\nkept").stdout == "[1]\n"
+
+
+def _run_alone(sandbox, code):
+    with sandbox.session() as session:
+        return session.run(code)

@@ -13,7 +13,7 @@ def test_no_more_than_its_places_are_inside():
     inside, most = [], []
 
     def enter():
-        with gate:
+        with gate.place():
             inside.append(1)
             most.append(len(inside))
             time.sleep(0.01)
@@ -32,10 +32,10 @@ def test_who_waits_is_served_in_the_order_of_arrival():
     served = []
 
     def wait(number):
-        with gate:
+        with gate.place():
             served.append(number)
 
-    with gate:
+    with gate.place():
         threads = [threading.Thread(target=wait, args=(number,)) for number in range(6)]
         for thread in threads:
             thread.start()
@@ -49,11 +49,11 @@ def test_a_place_is_given_back_after_an_error():
     gate = TurnGate(1)
     for _ in range(3):
         try:
-            with gate:
+            with gate.place():
                 raise ValueError
         except ValueError:
             pass
-    with gate:
+    with gate.place():
         pass
 
 
@@ -67,11 +67,48 @@ def test_who_is_interrupted_while_waiting_leaves_the_queue():
     gate = TurnGate(1)
     previous = signal.signal(signal.SIGALRM, interrupt)
     try:
-        with gate:
+        with gate.place():
             signal.setitimer(signal.ITIMER_REAL, 0.05)
-            with pytest.raises(Interrupted), gate:
+            with pytest.raises(Interrupted), gate.place():
                 pass
-        with gate:
+        with gate.place():
             pass
     finally:
         signal.signal(signal.SIGALRM, previous)
+
+
+def test_a_turn_that_only_waits_lends_its_place_and_takes_none_back():
+    gate = TurnGate(1)
+    with gate.place() as slow:
+        slow.lend(is_busy=False)
+        slow.lend(is_busy=False)
+        with gate.place():
+            assert not _is_free(gate)
+    assert _is_free(gate)
+    with gate.place():
+        assert not _is_free(gate)
+
+
+def test_as_many_computing_turns_lend_their_places_as_there_are():
+    gate = TurnGate(1)
+    with gate.place() as first:
+        first.lend(is_busy=True)
+        with gate.place() as second:
+            second.lend(is_busy=True)
+            assert not _is_free(gate)
+        assert _is_free(gate)
+    with gate.place() as third:
+        third.lend(is_busy=True)
+        assert _is_free(gate)
+
+
+def _is_free(gate):
+    """Whether someone who comes now gets in at once."""
+    got_in = threading.Event()
+
+    def come():
+        with gate.place():
+            got_in.set()
+
+    threading.Thread(target=come, daemon=True).start()
+    return got_in.wait(0.2)

@@ -1,0 +1,98 @@
+"""The host's end of a session's socket: exact counts of bytes, with an eye on the clock."""
+
+from __future__ import annotations
+
+import select
+import socket
+from typing import Protocol
+
+from .frames import FrameError
+
+_CHUNK = 65_536
+_NEWS = select.POLLIN | select.POLLHUP | select.POLLERR
+
+
+class Watch(Protocol):
+    """Looks at the clock while nothing comes; raises to end the wait."""
+
+    @property
+    def seconds_to_look(self) -> float:
+        """How long nothing may come before `look` is due."""
+        ...
+
+    def look(self) -> None:
+        """Judge a wait that goes on."""
+        ...
+
+
+class Connection:
+    """A non-blocking stream socket; what comes early is kept for the next call.
+
+    Args:
+        stream: A connected socket, closed with this.
+    """
+
+    def __init__(self, stream: socket.socket) -> None:
+        stream.setblocking(False)
+        self._stream = stream
+        self._early = bytearray()
+        self._poller = select.poll()
+        self._poller.register(stream, _NEWS)
+
+    def send(self, data: bytes, watch: Watch) -> None:
+        """Send all of ``data``."""
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[self._stream.send(view) :]
+            except BlockingIOError:
+                self._poller.modify(self._stream, select.POLLOUT)
+                self._wait(watch)
+                self._poller.modify(self._stream, _NEWS)
+
+    def receive(self, count: int, watch: Watch) -> bytearray:
+        """Wait for exactly ``count`` bytes.
+
+        Raises:
+            FrameError: The other end closed before.
+        """
+        if count > _CHUNK:
+            return self._receive_long(count, watch)
+        while len(self._early) < count:
+            self._wait(watch)
+            try:
+                more = self._stream.recv(_CHUNK)
+            except BlockingIOError:
+                continue
+            if not more:
+                raise FrameError("the connection was closed")
+            self._early += more
+        data = self._early[:count]
+        del self._early[:count]
+        return data
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._stream.close()
+
+    def _receive_long(self, count: int, watch: Watch) -> bytearray:
+        buffer = bytearray(count)
+        start = min(count, len(self._early))
+        buffer[:start] = self._early[:start]
+        del self._early[:start]
+        view = memoryview(buffer)[start:]
+        while view:
+            try:
+                got = self._stream.recv_into(view)
+            except BlockingIOError:
+                self._wait(watch)
+                continue
+            if got == 0:
+                raise FrameError("the connection was closed")
+            view = view[got:]
+        return buffer
+
+    def _wait(self, watch: Watch) -> None:
+        """Wait until the socket is ready; what is there already counts, however late it is."""
+        while not self._poller.poll(1000 * watch.seconds_to_look + 1):
+            watch.look()

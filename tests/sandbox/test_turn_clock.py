@@ -1,0 +1,126 @@
+"""Whose fault an overrun is: the block's, its own threads', or the machine's."""
+
+import threading
+import time
+
+import pytest
+from codedance.sandbox import Limits, SandboxError
+from codedance.sandbox.kernel_view import KernelView, Usage
+from codedance.sandbox.turn_clock import Step, TurnClock
+
+LIMITS = Limits(wall_seconds=0.2, cpu_seconds=5.0)
+
+
+class Scripted:
+    """What the kernel would say, as shares of the time that has passed."""
+
+    def __init__(self, waiting, computing=0.0):
+        self.waiting, self.computing = waiting, computing
+        self.began = time.monotonic()
+
+    def usage(self):
+        return Usage()
+
+    def cpu_seconds(self):
+        return self.computing * (time.monotonic() - self.began)
+
+    def starved_seconds(self, _before):
+        return self.waiting * (time.monotonic() - self.began)
+
+
+def outcome(view):
+    """Look until the clock strikes; give how long that took."""
+    clock = TurnClock(view, LIMITS, patience_seconds=0.2)
+    while True:
+        time.sleep(clock.seconds_to_look)
+        if clock.look() is not Step.GO_ON:
+            return clock.wall_seconds
+
+
+def test_a_block_that_had_a_core_is_struck_at_its_limit():
+    assert 0.2 <= outcome(Scripted(waiting=0.0)) < 0.3
+
+
+def test_waiting_for_less_than_half_of_the_time_is_no_excuse():
+    assert 0.2 <= outcome(Scripted(waiting=0.4)) < 0.3
+
+
+def test_a_block_that_mostly_waited_gets_the_time_that_it_missed():
+    """With two thirds of the time spent waiting, 0.2 s of its own last 0.6 s."""
+    assert 0.58 <= outcome(Scripted(waiting=2 / 3)) < 0.75
+
+
+def test_a_block_that_gets_no_core_at_all_is_our_failure():
+    started = time.monotonic()
+    with pytest.raises(SandboxError, match="for a core"):
+        outcome(Scripted(waiting=1.0))
+    assert 1.7 < time.monotonic() - started < 3.0
+
+
+def test_a_strike_is_followed_by_a_kill():
+    clock = TurnClock(Scripted(0.0), LIMITS)
+    steps = []
+    while Step.KILL not in steps:
+        time.sleep(clock.seconds_to_look)
+        steps.append(clock.look())
+    assert steps.count(Step.STRIKE) == 1
+    assert 1.2 <= clock.wall_seconds < 1.5
+    assert clock.verdict() == "ran longer than 0.2 s"
+
+
+def test_processor_time_far_over_its_limit_is_a_kill_however_little_time_has_passed():
+    clock = TurnClock(Scripted(0.0, computing=20.0), Limits(wall_seconds=60.0, cpu_seconds=1.0))
+    step = Step.GO_ON
+    while step is Step.GO_ON:
+        time.sleep(clock.seconds_to_look)
+        step = clock.look()
+    assert step is Step.KILL
+    assert clock.wall_seconds < 1.0
+    assert clock.verdict() == "used more than 1 s of processor time"
+
+
+def view_of_self():
+    import os
+
+    return KernelView(os.pidfd_open(os.getpid()))
+
+
+def test_sleeping_is_not_waiting_for_a_core():
+    view = view_of_self()
+    before = view.usage()
+    time.sleep(0.3)
+    assert view.starved_seconds(before) < 0.15
+    view.close()
+
+
+def test_threads_that_wait_for_each_other_have_not_starved():
+    """Four that compute on the cores of this test: what each waits, its siblings run."""
+    view = view_of_self()
+    before = view.usage()
+    data = bytes(1 << 20)
+    ends = time.monotonic() + 0.6
+
+    def spin():
+        import zlib
+
+        while time.monotonic() < ends:
+            zlib.crc32(data)  # lets go of the interpreter's lock
+
+    threads = [threading.Thread(target=spin) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    starved = 0.0
+    while any(thread.is_alive() for thread in threads):
+        starved = max(starved, view.starved_seconds(before))
+        time.sleep(0.05)
+    ran = view.cpu_seconds() - before.cpu_seconds
+    view.close()
+    assert ran > 0.1
+    assert starved < 0.5
+
+
+def test_the_kernel_tells_nothing_of_a_process_that_is_gone():
+    view = view_of_self()
+    view.close()
+    assert view.thread_count() == 0
+    assert view.starved_seconds(Usage()) == 0.0
