@@ -22,7 +22,6 @@ from .zygote import SessionHandles, ZygoteDied
 _START_SECONDS = 60.0
 _PATIENCE_SECONDS = 0.2  # after so long a turn that only waits lends its place to others
 _BUSY_PATIENCE_SECONDS = 0.8  # and one that computes
-_BUSY_SHARE = 0.25  # of a core, from which on it computes
 
 
 class ProcessDied(Exception):  # noqa: N818 - an event, judged by the caller
@@ -186,7 +185,7 @@ class _TurnWatch:
             self._process.strike()
         wall = self._clock.wall_seconds
         if wall >= _PATIENCE_SECONDS:
-            is_busy = self._clock.cpu_seconds > _BUSY_SHARE * wall
+            is_busy = self._clock.is_busy
             if not is_busy or wall >= _BUSY_PATIENCE_SECONDS:
                 self._place.lend(is_busy=is_busy)
 

@@ -20,6 +20,7 @@ PATIENCE_SECONDS = 10.0
 """How much longer than `_MOST_TIMES` its limit a block may last that gets no core."""
 
 _MOST_TIMES = 8.0
+_BUSY_SHARE = 0.25  # of a core, from which on a block computes
 _FIRST_LOOK_SECONDS = 0.1
 _SLICE_SECONDS = 1.0
 _SHORTEST_SLICE = 0.01
@@ -71,6 +72,12 @@ class TurnClock:
     def cpu_seconds(self) -> float:
         """Processor time of the block."""
         return max(0.0, self._view.cpu_seconds() - self._before.cpu_seconds)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the block computes, or would if it had a core, rather than sleep or wait."""
+        wanted = self.cpu_seconds + self._view.starved_seconds(self._before)
+        return wanted > _BUSY_SHARE * self.wall_seconds
 
     @property
     def seconds_to_look(self) -> float:

@@ -144,8 +144,8 @@ def test_as_many_slow_sessions_as_cores_do_not_delay_their_neighbours(hasty):
 
 
 def test_waiting_in_line_is_not_the_blocks_time(hasty):
-    """Twelve turns in line need 1.8 s of processor time, each has 0.4 s from when it starts."""
-    code = "import time\nend = time.process_time() + 0.15\nwhile time.process_time() < end: pass"
+    """Twelve turns in line need a second of processor time, each has 0.4 s from when it starts."""
+    code = "import time\nend = time.process_time() + 0.08\nwhile time.process_time() < end: pass"
     with ThreadPoolExecutor(12) as threads:
         ends = list(threads.map(lambda _: _run_alone(hasty, code), range(12)))
     assert [end.outcome for end in ends] == [Outcome.OK] * 12
