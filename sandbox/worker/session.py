@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -64,6 +65,7 @@ def live(plan: SessionPlan, codec: Codec, raise_walls: Callable[[SessionPlan], N
             ]
             raise_walls(plan)
             seed_random_sources(plan.seed)
+            tempfile.tempdir = os.environ.get("TMPDIR", "/tmp")  # unasked, it would try names out
         except Exception as error:
             channel.send(["failed", f"{type(error).__name__}: {error}"])
             raise

@@ -91,7 +91,7 @@ class Walls:
             janitor.clear(folder)
         os.mkdir(folder, 0o700)
         os.chdir(folder)
-        os.environ["HOME"] = os.environ["TMPDIR"] = tempfile.tempdir = folder
+        os.environ["HOME"] = os.environ["TMPDIR"] = folder
         return folder
 
 

@@ -191,7 +191,7 @@ def test_a_state_goes_on_in_another_sandbox(full, confined, picture):
 
 
 def test_a_state_that_shows_where_it_lived_goes_on_in_another_sandbox(full, confined, unsafe):
-    code = "import os, tempfile\nprint(os.getcwd(), tempfile.mkstemp(), object())"
+    code = "import os, tempfile\nprint(os.getcwd(), tempfile.mkstemp()[1], object())"
     with full.session(seed=4) as session:
         assert session.run(code).is_ok
         state = session.snapshot()
