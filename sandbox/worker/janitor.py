@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import select
 import signal
@@ -21,8 +22,11 @@ from dataclasses import dataclass
 from types import FrameType
 
 _INTERVAL_SECONDS = 0.02
-_REST_FACTOR = 20  # looking takes at most a twentieth of one core
-_GRACE_SECONDS = 0.5  # from the signal that is an exception to the one that is the end
+_REST_FACTOR = 20  # looking takes a twentieth of one core, and more only under attack:
+_LONGEST_REST_SECONDS = 0.2
+_GRACE_SECONDS = 0.25  # from the signal that is an exception to the one that is the end
+_STEPS_A_ROUND = 500  # of clearing: who leaves much behind must not keep the watch from others
+_LONGEST_PATH = 1024  # below a session's folder; looking into deeper ones takes too long
 _BLOCK_BYTES = 512
 
 
@@ -52,6 +56,7 @@ class Janitor:
         self._bounds = bounds
         self._seen: dict[int, float] = {}  # processor seconds of each session when last looked at
         self._warned: dict[int, float] = {}
+        self._rubbish = Rubbish(scratch)
 
     def keep(self, lifeline: int) -> None:
         """Look after them until ``lifeline`` is closed and every session is gone."""
@@ -59,19 +64,24 @@ class Janitor:
         while True:
             started = time.monotonic()
             living = [name for name in os.listdir(self._scratch) if self._visit(name)]
-            if is_ending and not living:
-                clear(self._scratch)
+            is_clear = self._rubbish.clear(_STEPS_A_ROUND)
+            if is_ending and is_clear and not living:
+                with contextlib.suppress(OSError):
+                    os.rmdir(self._scratch)
                 return
-            rest = max(_INTERVAL_SECONDS, _REST_FACTOR * (time.monotonic() - started))
-            if is_ending:
-                time.sleep(_INTERVAL_SECONDS)
-            else:
+            took = time.monotonic() - started
+            rest = min(max(_INTERVAL_SECONDS, _REST_FACTOR * took), _LONGEST_REST_SECONDS)
+            if not is_ending:
                 is_ending = bool(select.select([lifeline], [], [], rest)[0])
+            elif is_clear:
+                time.sleep(_INTERVAL_SECONDS)
 
     def _visit(self, name: str) -> bool:
         """Look at one folder; whether its session lives."""
         folder = os.path.join(self._scratch, name)
         if not name.isdigit():
+            if not name.startswith("gone-"):
+                self._rubbish.add(folder)
             return False
         process_id = int(name)
         try:
@@ -79,7 +89,7 @@ class Janitor:
         except OSError:
             self._seen.pop(process_id, None)
             self._warned.pop(process_id, None)
-            clear(folder)
+            self._rubbish.add(folder)
             return False
         has_run = used != self._seen.get(process_id)
         self._seen[process_id] = used
@@ -98,32 +108,48 @@ class Janitor:
             os.kill(process_id, number)
 
 
+class Rubbish:
+    """Folders that nobody needs, removed bit by bit, however deep they are.
+
+    Args:
+        place: Where they are moved to: no path grows past the system's bound that way.
+    """
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+        self._waiting: list[str] = []
+        self._number = 0
+
+    def add(self, folder: str) -> None:
+        """Take a folder; its name is free at once."""
+        self._number += 1
+        name = f"{self._place}/gone-{os.getpid()}-{self._number}"
+        with contextlib.suppress(OSError):
+            os.chmod(folder, 0o700)  # a closed one cannot be moved
+            os.rename(folder, name)
+            self._waiting.append(name)
+
+    def clear(self, most_steps: int) -> bool:
+        """Remove up to so many entries; whether all are gone."""
+        while self._waiting and most_steps > 0:
+            current = self._waiting[-1]
+            with contextlib.suppress(OSError), os.scandir(current) as entries:
+                for entry in itertools.islice(entries, most_steps):
+                    most_steps -= 1
+                    if entry.is_dir(follow_symlinks=False):
+                        self.add(entry.path)
+                    else:
+                        os.unlink(entry.path)
+            most_steps -= 1
+            with contextlib.suppress(OSError):
+                os.rmdir(current)
+                self._waiting.remove(current)
+        return not self._waiting
+
+
 def heed_janitor() -> None:
     """In a session: let the janitor's signal be an exception of the block that runs."""
     signal.signal(signal.SIGXFSZ, _refuse_more)
-
-
-def clear(folder: str) -> None:
-    """Remove a folder, however deep it is and whatever its modes are."""
-    waiting = [folder]
-    number = 0
-    while waiting:
-        current = waiting.pop()
-        with contextlib.suppress(OSError):
-            os.chmod(current, 0o700)
-        with contextlib.suppress(OSError), os.scandir(current) as entries:
-            for entry in entries:
-                if not entry.is_dir(follow_symlinks=False):
-                    with contextlib.suppress(OSError):
-                        os.unlink(entry.path)
-                    continue
-                number += 1
-                flat = f"{folder}.{number}"  # beside it: no path grows past the system's bound
-                with contextlib.suppress(OSError):
-                    os.rename(entry.path, flat)
-                    waiting.append(flat)
-        with contextlib.suppress(OSError):
-            os.rmdir(current)
 
 
 def _refuse_more(_: int, frame: FrameType | None) -> None:
@@ -139,6 +165,8 @@ def _is_over(folder: str, process_id: int, bounds: Bounds) -> bool:
     waiting = [folder]
     while waiting:
         current = waiting.pop()
+        if len(current) - len(folder) > _LONGEST_PATH:
+            return True
         try:
             with os.scandir(current) as entries:
                 for entry in entries:
@@ -151,9 +179,8 @@ def _is_over(folder: str, process_id: int, bounds: Bounds) -> bool:
         except PermissionError:
             with contextlib.suppress(OSError):
                 os.chmod(current, 0o700)  # looked at the next time
-        except OSError as error:
-            if error.errno == errno.ENAMETOOLONG:
-                return True
+        except OSError:
+            continue  # it went meanwhile
     return size + _nameless_bytes(folder, process_id, bounds) > bounds.bytes
 
 

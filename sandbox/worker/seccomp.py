@@ -18,6 +18,7 @@ from .syscalls import (
     CHECKED,
     FREE,
     NOT_HERE,
+    PARENTS,
     SETUP,
     WITHOUT_ATTRIBUTES,
     Calls,
@@ -40,6 +41,7 @@ _AF_UNIX = 1
 _TERMINAL_QUESTIONS = (0x5401, 0x541B, 0x5421, 0x5450, 0x5451, 0x5413)
 # Not F_SETOWN and F_SETSIG (they signal other processes), F_SETLEASE, F_NOTIFY, F_SETPIPE_SZ:
 _FILE_CONTROLS = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1032, 1034)
+_PEER_OPTIONS = (17, 31, 59, 77)  # SO_PEERCRED, SO_PEERSEC, SO_PEERGROUPS, SO_PEERPIDFD
 _HARMLESS_PRCTL = (15, 16, 0x5356_4D41)  # PR_SET_NAME, PR_GET_NAME, PR_SET_VMA
 
 
@@ -88,6 +90,12 @@ def _allow_if_any(offset: int, values: Sequence[int]) -> list[bytes]:
     for position, value in enumerate(values):
         body.append(_instruction(_EQUAL, value, len(values) - position, 0))
     return [*body, _refuse(errno.EPERM), _give(_ALLOW)]
+
+
+def _refuse_if_any(offset: int, values: Sequence[int]) -> list[bytes]:
+    """Refuse when the word is one of ``values``, allow otherwise."""
+    body = _allow_if_any(offset, values)
+    return [*body[:-2], body[-1], body[-2]]
 
 
 def _prologue() -> list[bytes]:
@@ -150,7 +158,8 @@ def session_program(*, own_pid: int | None = None, threads: bool = True) -> byte
         code += _for_call("kill", _allow_if_any(_word(0), [own_pid]))
         code += _for_call("tgkill", _allow_if_any(_word(0), [own_pid]))
         code += _for_call("tkill", [_refuse(errno.EPERM)])
-        code += _for_group(BY_NAME, _refuse(0))
+        code += _for_call("getsockopt", _refuse_if_any(_word(2), _PEER_OPTIONS))
+        code += _for_group(BY_NAME | PARENTS, _refuse(0))
     return b"".join([*code, _give(_ALLOW)])
 
 

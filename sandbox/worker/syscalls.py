@@ -159,6 +159,7 @@ FREE: Calls = {
 
 CHECKED: Calls = {
     "fcntl": (72, 25),
+    "getsockopt": (55, 209),
     "mmap": (9, 222),
     "ioctl": (16, 29),
     "socketpair": (53, 199),
@@ -190,13 +191,23 @@ SETUP: Calls = {
 
 BY_NAME: Calls = {
     "chmod": (90, None),
+    "fchmod": (91, 52),
     "utime": (132, None),
     "utimes": (235, None),
     "fchmodat": (268, 53),
     "utimensat": (280, 88),
     "fchmodat2": (452, 452),
 }
-"""What changes modes and times by a file's name, which landlock lets by; FREE holds them too."""
+"""What changes modes and times of files that can be named or read, which landlock lets by; FREE
+holds them too."""
+
+PARENTS: Calls = {
+    "getppid": (110, 173),
+    "getpgrp": (111, None),
+    "getpgid": (121, 155),
+    "getsid": (124, 156),
+}
+"""What tells of the processes above, and answers 0 without a pid namespace, as it would in one."""
 
 WITHOUT_ATTRIBUTES: Calls = {
     "setxattr": (188, 5),

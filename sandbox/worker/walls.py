@@ -12,6 +12,7 @@ import contextlib
 import os
 import signal
 import tempfile
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -88,7 +89,7 @@ class Walls:
         """Give this session a folder of its own, empty even if its process id served before."""
         folder = f"{self._scratch}/{os.getpid()}"
         if os.path.isdir(folder):
-            janitor.clear(folder)
+            os.rename(folder, f"{folder}-old-{time.monotonic_ns()}")
         os.mkdir(folder, 0o700)
         os.chdir(folder)
         os.environ["HOME"] = os.environ["TMPDIR"] = folder

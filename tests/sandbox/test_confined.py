@@ -1,0 +1,124 @@
+"""What the tier without namespaces must hold by other means: own folder, disk, parents, modes."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from codedance.sandbox import Outcome
+
+
+@pytest.fixture(params=["confined", "docker_confined"])
+def nameless(request):
+    """The tier without namespaces: on this machine, and in a container that refuses them."""
+    return request.getfixturevalue(request.param)
+
+
+def run(sandbox, code):
+    with sandbox.session() as session:
+        return session.run(code)
+
+
+FILL = "with open(str(n), 'wb') as f: f.write(bytes(1 << 20))\n"
+
+
+def test_many_files_cannot_fill_the_disk(nameless):
+    """11: SMALL allows 8 MB; the watchdog's word is the error that a full disk gives."""
+    execution = run(nameless, "for n in range(10**6):\n    " + FILL)
+    assert execution.outcome is Outcome.ERROR
+    assert execution.error.startswith("OSError: [Errno 28] No space left on device, line ")
+
+
+def test_many_empty_files_cannot_fill_the_inodes(nameless):
+    """12."""
+    execution = run(nameless, "for n in range(10**7): open(str(n), 'w').close()")
+    assert execution.error.startswith("OSError: [Errno 28] No space left on device")
+
+
+def test_a_deep_tree_is_counted_too(nameless):
+    code = "import os\nwhile True:\n    os.mkdir('d'); os.chdir('d')"
+    assert run(nameless, code).error.startswith(("OSError: [Errno 28]", "OSError: [Errno 36]"))
+
+
+def test_files_without_a_name_are_counted_too(nameless):
+    """Unlinked while open, and unlinked, closed and mapped: no listing shows them."""
+    opened = "import os\nkept = []\nfor n in range(50):\n    f = open('x', 'wb'); os.unlink('x')\n"
+    opened += "    f.write(bytes(1 << 20)); f.flush(); kept.append(f)\nimport time; time.sleep(2)"
+    assert run(nameless, opened).error.startswith("OSError: [Errno 28]")
+    mapped = "import mmap, os\nkept = []\nfor n in range(50):\n    f = open('x', 'w+b')\n"
+    mapped += "    f.write(bytes(1 << 20)); f.flush(); os.unlink('x')\n"
+    mapped += "    kept.append(mmap.mmap(f.fileno(), 4096)); f.close()\nimport time; time.sleep(2)"
+    assert run(nameless, mapped).error.startswith("OSError: [Errno 28]")
+
+
+# In a container the shared tmpfs may be full before the watchdog loses its patience:
+ENDED = (Outcome.KILLED, Outcome.ERROR)
+
+
+def test_who_does_not_listen_to_the_watchdog_is_killed(nameless):
+    code = "import signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nn = 0\nwhile True:\n"
+    code += "    n += 1\n    " + FILL
+    with nameless.session() as session:
+        session.run("x = 2")
+        assert session.run(code).outcome in ENDED
+        assert session.run("x").stdout == "2\n"
+
+
+def test_a_session_within_its_bounds_is_left_alone(nameless):
+    code = "import os, time\nfor n in range(6):\n    " + FILL
+    code += "time.sleep(0.3)\nfor n in range(6): os.unlink(str(n))\n"
+    assert run(nameless, code * 3 + "print('done')").stdout == "done\n"
+
+
+def test_a_closed_sessions_folder_goes_however_it_is_made(confined):
+    with confined.session() as session:
+        folder = session.run("import os; print(os.getcwd())").stdout.strip()
+        session.run("for _ in range(20): os.mkdir('d' * 40); os.chdir('d' * 40)")
+        session.run("os.mkdir('closed', 0)")
+        assert os.path.isdir(folder)
+    deadline = time.monotonic() + 10
+    while (left := _rubbish(folder)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert left == []
+
+
+def _rubbish(folder):
+    """What is left of a session's folder: itself, or parts of it on their way out."""
+    place = Path(folder).parent
+    return [p.name for p in place.iterdir() if p.name.startswith("gone-") or str(p) == folder]
+
+
+def test_there_is_no_parent_to_be_seen(nameless):
+    code = (
+        "import os, socket, struct\nprint(os.getppid(), os.getpgrp(), os.getsid(0), os.getpgid(0))"
+    )
+    assert run(nameless, code).stdout == "0 0 0 0\n"
+    code = "import socket\na, b = socket.socketpair()\na.getsockopt(socket.SOL_SOCKET, 17, 12)"
+    assert run(nameless, code).error.startswith("PermissionError")
+    code = "import socket\na, b = socket.socketpair()\nprint(a.getsockopt(socket.SOL_SOCKET, 4))"
+    assert run(nameless, code).stdout == "0\n"
+
+
+def test_its_own_root_through_proc_leads_nowhere(nameless):
+    for path in ("/proc/self/root/etc/passwd", "/etc/passwd", "/proc/1/root/etc/passwd"):
+        assert run(nameless, f"open({path!r}).read()").outcome is Outcome.ERROR
+
+
+def test_a_sibling_is_reached_neither_by_name_nor_by_link(nameless):
+    with nameless.session() as one, nameless.session() as two:
+        folder = one.run(
+            "import os; open('mine', 'w').write('x')\nprint(os.getcwd())"
+        ).stdout.strip()
+        direct = f"open({folder + '/mine'!r}).read()"
+        linked = f"import os\nos.symlink({folder + '/mine'!r}, 'l')\nopen('l').read()"
+        for code in (direct, linked, f"import os; os.listdir({folder!r})"):
+            assert two.run(code).error.startswith("PermissionError")
+        assert one.run("open('mine').read()").stdout == "'x'\n"
+
+
+@pytest.mark.parametrize("call", ["os.fchmod(os.open(p, os.O_RDONLY), 0)", "os.chmod(p, 0)"])
+def test_modes_of_readable_files_stay(confined, call):
+    path = Path(os.__file__)
+    before = path.stat().st_mode
+    run(confined, f"import os; p = {str(path)!r}; {call}")
+    assert path.stat().st_mode == before
