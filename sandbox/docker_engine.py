@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import socket
 from collections.abc import Generator
 from dataclasses import dataclass
 from functools import cache
@@ -64,8 +65,8 @@ class Engine:
                 "the docker backend needs Docker's Python SDK: pip install 'codedance[docker]'"
             ) from error
         try:
+            _knock()
             self._client: Any = docker.from_env(timeout=_TIMEOUT_SECONDS)
-            self._client.ping()
         except Exception as error:
             raise SandboxError(_why_no_engine(error)) from error
 
@@ -99,6 +100,8 @@ class Engine:
         Raises:
             SandboxError: The engine refuses.
         """
+        import docker.errors
+
         with self._explained():
             container = self._client.containers.run(
                 image,
@@ -107,14 +110,16 @@ class Engine:
                 volumes={meeting_folder: {"bind": MEETING_FOLDER, "mode": "ro"}},
                 **hardening(limits),
             )
-            container.reload()
+            try:
+                container.reload()
+            except docker.errors.NotFound as error:
+                raise SandboxError(f"a container of {image!r} ended at once") from error
             return StartedContainer(container.id, int(container.attrs["State"]["Pid"]))
 
     def is_running(self, container_id: str) -> bool:
         """Whether the container runs."""
         with self._explained():
-            found = self._client.containers.list(filters={"id": container_id})
-            return bool(found)
+            return bool(self._client.api.containers(filters={"id": container_id}))
 
     def remove(self, container_id: str, *, wait_seconds: float = 0.0) -> None:
         """See that the container is gone: by itself within the time, or by force."""
@@ -129,11 +134,11 @@ class Engine:
     def remove_stale(self) -> None:
         """Remove the containers of trainers that are dead."""
         with self._explained():
-            found = self._client.containers.list(all=True, filters={"label": OWNER_LABEL})
+            found = self._client.api.containers(all=True, filters={"label": OWNER_LABEL})
         for container in found:
-            if is_stale(container.labels.get(OWNER_LABEL, "")):
+            if is_stale(container["Labels"].get(OWNER_LABEL, "")):
                 with contextlib.suppress(Exception):  # another start may be faster
-                    self.remove(container.id)
+                    self.remove(container["Id"])
 
     def import_image(self, tar: str, *, name: str, changes: list[str]) -> str:
         """Make an image of a root file system; gives its id.
@@ -235,10 +240,22 @@ def _container_memory(limits: Limits) -> int:
     return min(wanted, machine * 8 // 10)
 
 
+def _address() -> str:
+    return os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+
+
+def _knock() -> None:
+    """Raise what the socket says, which the SDK wraps, leaving its own end open."""
+    kind, _, path = _address().partition("://")
+    if kind == "unix":
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(path)
+
+
 def _why_no_engine(error: Exception) -> str:
     words = str(error)
-    where = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
-    if "Permission denied" in words or "PermissionError" in words:
+    where = _address()
+    if isinstance(error, PermissionError) or "Permission denied" in words:
         return (
             f"no permission to use the Docker engine at {where}; join its group "
             "(sudo usermod -aG docker $USER, then log in again) or set DOCKER_HOST to a "

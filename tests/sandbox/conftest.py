@@ -5,7 +5,7 @@ import sys
 import pytest
 from codedance.sandbox import DEFAULT_LIBRARIES, Limits, SandboxError
 from codedance.sandbox.docker_backend import starter
-from codedance.sandbox.docker_engine import Engine
+from codedance.sandbox.docker_engine import Engine, worker_digest
 from codedance.sandbox.image.build import build_image
 from codedance.sandbox.interpreter import ask_interpreter
 from codedance.sandbox.local import LocalSandbox
@@ -47,7 +47,7 @@ def engine():
 @pytest.fixture(scope="session")
 def image(engine):
     """An image of this very code, built from local files unless it is there already."""
-    name = "codedance-sandbox-test"
+    name = f"codedance-sandbox-test:{worker_digest()}"
     try:
         engine.check_image(name)
     except SandboxError:
