@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from typing import Protocol, runtime_checkable
 
 import typer
 
 from .ask import ask
+from .attack_reward import attack_reward
 from .baselines import baselines
 from .doctor import doctor
 from .judge import evaluate, report, rescore
@@ -35,6 +37,7 @@ for command in (
     ask,
     play,
     baselines,
+    attack_reward,
     ui,
     doctor,
 ):
@@ -44,6 +47,15 @@ app.add_typer(sandbox_app, name="sandbox")
 
 INTERRUPTED = 130
 FAILED = 1
+
+
+@runtime_checkable
+class _UsageProblem(Protocol):
+    """What is wrong with a command line, as click says it."""
+
+    exit_code: int
+
+    def show(self) -> None: ...
 
 
 def run_app() -> None:
@@ -60,11 +72,9 @@ def run_app() -> None:
 
 def _explain(error: Exception) -> int:
     """Print what went wrong; a traceback only where the error is not one we know."""
-    import click
-
-    if isinstance(error, click.exceptions.Abort):
+    if type(error).__name__ == "Abort":
         return INTERRUPTED
-    if isinstance(error, click.ClickException):
+    if isinstance(error, _UsageProblem):  # typer's own click, or the click beside it
         error.show()
         return error.exit_code
     if type(error).__name__ == "StageInterrupted":
