@@ -1,0 +1,53 @@
+"""``codedance attack-reward``: its table fits a terminal, its exit code says whether one pays."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+def attack(folder, *arguments):
+    command = [sys.executable, "-c", "from codedance.pipelines.cli import main; main()"]
+    return subprocess.run(
+        [*command, "attack-reward", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        check=False,
+    )
+
+
+def test_bat_has_no_hole_and_the_command_succeeds(tmp_path):
+    done = attack(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "None of 35 cheats pays." in done.stdout
+    assert "Known limit" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_a_users_term_with_a_hole_is_named_and_the_command_fails(tmp_path):
+    (tmp_path / "terms.py").write_text("def turns(t): return len(t.turns)\n", encoding="utf-8")
+    done = attack(tmp_path, "--reward", "outcome", "--term", "terms.py:turns=0.1")
+    assert done.returncode == 1
+    assert "cheats pay: " in done.stdout
+    assert "four constants" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--reward", "batt"), "did you mean 'bat'"),
+        (("--term", "turns"), "expected NAME=WEIGHT"),
+        (("--term", "terms.py:turns=1"), "there is no file terms.py"),
+        (("--tasks", "0"), "Invalid value for '--tasks'"),
+        (("--tsks", "1"), "No such option: --tsks"),
+    ],
+)
+def test_a_wrong_wish_is_refused_in_one_line(tmp_path, arguments, message):
+    done = attack(tmp_path, *arguments)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr

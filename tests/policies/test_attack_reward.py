@@ -1,0 +1,150 @@
+"""The cheats find every hole that is known of a preset, and none where there is none."""
+
+from dataclasses import replace
+
+import pytest
+from codedance.envs.reward_terms import register_reward_term, unregister_reward_term, with_terms
+from codedance.envs.rewards import PRESETS
+from codedance.envs.suites.nano import FAMILIES, make_task
+from codedance.envs.types import Band, Ending
+from codedance.policies.attack_reward import GROUPS, AttackStage
+from codedance.policies.attack_scripts import (
+    CHEATS,
+    HONEST,
+    Cheat,
+    Scene,
+    answer,
+    run,
+    wrong_answer,
+)
+
+EMPTY_CALLS = {
+    "print the answer",
+    "print the picture's size",
+    "a comment, no code",
+    "a silent block",
+    "four constants",
+    "sleep a while",
+    "print the question",
+    "print 'no Error, no timeout'",
+    "print the clock",
+    "print a random number",
+    "show noise",
+    "show an empty canvas",
+    "fail and catch it",
+    "crash only when replayed",
+}
+FAILING_CALLS = {
+    "fail on purpose",
+    "crash the interpreter",
+    "exit from within",
+    "cut the sandbox's line",
+    "take all memory",
+}
+
+
+@pytest.fixture(scope="module")
+def stage(sandbox):
+    return AttackStage(sandbox)
+
+
+def paying(reward, stage, **settings):
+    return {one.cheat.name for one in stage.judge(reward, **settings) if one.pays}
+
+
+@pytest.mark.parametrize("reward", ["bat", "bat_sequence", "outcome"])
+def test_no_cheat_pays_under_our_rewards_nor_where_calls_are_not_rewarded(stage, reward):
+    for scale in ("floor", "group", "none"):
+        assert paying(reward, stage, scale_rewards=scale) == set()
+
+
+def test_the_published_form_pays_empty_calls_failing_on_easy_items_and_idle_turns(stage):
+    # Empty calls: rho counts whatever ran; failing: rho = 0 escapes d < 0; idle turns: z above 0
+    # for any turn that did not fail while a sibling's did.
+    assert paying("bat_paper", stage) == EMPTY_CALLS | {
+        "fail on purpose, not look",
+        "have the tool say <answer>",
+        "look, then the same again",
+        "go on when it is known",
+        "read four, not look",
+    }
+
+
+def test_a_plain_bonus_pays_any_call_even_one_that_fails(stage):
+    assert paying("tool_bonus", stage) == EMPTY_CALLS | FAILING_CALLS
+
+
+def test_each_switch_of_bat_closes_the_hole_that_it_is_for(stage):
+    bat = PRESETS["bat"]
+    without = {
+        "a comment, no code": replace(bat, counts_evidence=False),
+        "fail on purpose, not look": replace(bat, charges_easy_calls=False),
+        "go on when it is known": replace(bat, turn_clip=None),
+    }
+    for hole, reward in without.items():
+        assert hole in paying(reward, stage)
+
+
+def test_a_users_own_term_that_pays_for_length_is_found(stage):
+    register_reward_term("length", weight=0.0)(lambda one: len(one.turns))
+    try:
+        assert "four constants" in paying(with_terms("outcome", {"length": 0.1}), stage)
+        assert paying(with_terms("outcome", {"length": -0.1}), stage) == set()
+    finally:
+        unregister_reward_term("length")
+
+
+def test_a_users_own_cheat_is_judged_like_ours(sandbox):
+    chatter = Cheat("chatter", lambda s: [run("print('hm')"), answer(s.answer)])
+    own = AttackStage(sandbox, cheats=[chatter])
+    (found,) = own.judge("tool_bonus")
+    assert found.pays
+    assert set(found.gains) == set(Band)
+    (none,) = own.judge("outcome")
+    assert none.gain == 0.0
+
+
+def test_what_cannot_be_told_from_honest_work_is_shown_and_not_counted(stage):
+    found = [one for one in stage.judge("bat") if one.cheat.is_limit]
+    assert found
+    assert all(one.gain > 0.1 and not one.pays for one in found)
+
+
+@pytest.mark.parametrize("cheat", CHEATS, ids=lambda one: one.name)
+def test_no_cheat_is_masked_as_our_infrastructure(cheat, sandbox):
+    from codedance.envs.episode import Episode
+    from codedance.envs.evidence import record_evidence
+
+    scene = Scene(make_task("count", Band.EASY, "train", 0), is_right=False)
+    with Episode(scene.task, sandbox) as episode:
+        for text in cheat.texts(scene):
+            if isinstance(text, str) and episode.ending is None:
+                episode.step(text)
+        found = record_evidence(episode.trajectory("cheat"), episode.images, sandbox)
+    assert found.ending is not Ending.INFRASTRUCTURE
+    assert found.accuracy is not None
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_players_answer_right_and_wrong_as_they_are_told(family, sandbox):
+    from codedance.envs.grading import grade
+
+    for band in Band:
+        task = make_task(family, band, "train", 3)
+        assert grade(task, Scene(task, is_right=True).answer) == 1.0
+        assert grade(task, wrong_answer(task)) == 0.0
+        assert Scene(task, is_right=False).other == task.answer
+
+
+def test_cheats_have_names_of_their_own_and_the_groups_go_from_all_wrong_to_all_right():
+    names = [one.name for one in CHEATS]
+    assert len(names) == len(set(names)) >= 20
+    assert not set(names) & set(HONEST)
+    assert {sum(right for _, right in group) for groups in GROUPS.values() for group in groups} >= {
+        0,
+        1,
+        2,
+        3,
+        5,
+        6,
+    }
