@@ -71,6 +71,10 @@ class Connection:
         del self._early[:count]
         return data
 
+    def is_quiet(self) -> bool:
+        """Whether nothing has come that is still to be received."""
+        return not self._early and not self._poller.poll(0)
+
     def close(self) -> None:
         """Close the socket."""
         self._stream.close()

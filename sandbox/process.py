@@ -73,6 +73,9 @@ class SessionProcess:
             SandboxError: Its walls do not stand, or the machine gave it no core.
         """
         self._await_ready()
+        if not self._connection.is_quiet():
+            kind = ProcessDied if self._turn else DiedAtBirth
+            raise kind("it ended, or answered a block that it had not been given")
         self._go_on()
         self._turn += 1
         clock = TurnClock(self._kernel_view, self._limits, slack=slack)
@@ -92,11 +95,12 @@ class SessionProcess:
             raise ProcessDied(str(error)) from error
         wall, cpu = clock.wall_seconds, clock.cpu_seconds
         self._pause()
+        is_late = reply.outcome is Outcome.OK and clock.is_over
         return Execution(
-            outcome=reply.outcome,
+            outcome=Outcome.TIMEOUT if is_late else reply.outcome,
             stdout=reply.stdout,
             stderr=reply.stderr,
-            error=reply.error,
+            error=f"TimeoutError: the block {clock.verdict()}" if is_late else reply.error,
             images=_cut_pictures(reply.sizes, pixels),
             wall_seconds=wall,
             cpu_seconds=cpu,

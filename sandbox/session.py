@@ -16,11 +16,13 @@ from .turn_gate import Place, TurnGate
 from .types import Execution, Outcome, SandboxError, SessionState
 from .zygote import ZygoteDied
 
-_ATTEMPTS = 3  # how often a block starts again because the zygote died under it
+_ATTEMPTS = 3  # how often a block starts again because what it ran in died under it
 _REPLAY_SLACK = 2.0  # a replay meets other loads than the first run did
 _CODE_CHARACTERS = 1_000_000
 _DIED = "SessionKilled: the interpreter ended while it ran this block"
-_DIED_AGAIN = f"the zygote died {_ATTEMPTS} times in a row; does the machine run out of memory?"
+_DIED_AGAIN = (
+    f"zygote or session died {_ATTEMPTS} times in a row; does the machine run out of memory?"
+)
 _LOST = "SessionLost: the earlier blocks gave other results when run again; all variables are gone"
 
 
@@ -113,7 +115,7 @@ class ReplayingSession:
                 try:
                     with self._home.gate.place() as place:
                         return self._run(code, place)
-                except ZygoteDied:
+                except (ZygoteDied, DiedAtBirth):  # no block's doing: another process tries it
                     self._drop_process()
                 except BaseException:  # an interrupt leaves a reply on its way: never read it
                     self._drop_process()
@@ -182,7 +184,7 @@ class ReplayingSession:
             if not process.is_zygote_alive():
                 raise ZygoteDied(str(death)) from death
             if isinstance(death, DiedAtBirth):
-                raise SandboxError(str(death)) from death
+                raise
             return Execution(Outcome.KILLED, error=_DIED, wall_seconds=time.monotonic() - started)
 
     def _drop_process(self) -> None:

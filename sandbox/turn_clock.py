@@ -24,6 +24,7 @@ _BUSY_SHARE = 0.25  # of a core, from which on a block computes
 _FIRST_LOOK_SECONDS = 0.1
 _SLICE_SECONDS = 1.0
 _SHORTEST_SLICE = 0.01
+_CPU_MARGIN_SECONDS = 0.2  # for what the worker does about the block
 
 
 class Step(Enum):
@@ -78,6 +79,11 @@ class TurnClock:
         """Whether the block computes, or would if it had a core, rather than sleep or wait."""
         wanted = self.cpu_seconds + self._view.starved_seconds(self._before)
         return wanted > _BUSY_SHARE * self.wall_seconds
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time is up, so that a block that says it went well has hidden from that."""
+        return self._kill_at is not None or self.cpu_seconds > self.cpu_limit + _CPU_MARGIN_SECONDS
 
     @property
     def seconds_to_look(self) -> float:

@@ -66,6 +66,18 @@ def test_a_well_made_forgery_is_worth_no_more_than_a_print(walled):
         assert session.run("print('sound')").stdout in ("sound\n", "")
 
 
+def test_an_answer_in_advance_is_not_taken(walled):
+    """It would stand for the answer to a block that the model has not even written."""
+    code = "def reply(turn):\n"
+    code += "    packed = msgpack.packb([turn, 'ok', 'in advance', '', None, []])\n"
+    code += "    return struct.pack('!II', len(packed), 0) + packed\n"
+    code += "os.write(found[0], reply(2) + reply(3))"
+    with walled.session() as session:
+        session.run(FIND_SOCKET)
+        assert session.run(code).stdout == "in advance"
+        assert session.run("print('asked')").outcome is Outcome.KILLED
+
+
 def test_a_session_that_drowns_the_host_in_frames_is_cut_off(walled):
     code = "while True: send([2, 'ok', 'flood', '', None, []])"
     with walled.session() as session:

@@ -81,6 +81,15 @@ def test_the_zygotes_death_is_not_the_models_failure(own):
         assert other.run("x").stdout == "[2]\n"
 
 
+def test_a_sessions_death_before_its_first_block_is_no_blocks_failure(own):
+    for seconds in (0.0, 0.002, 0.01, 0.1):
+        with own.session() as session:
+            time.sleep(seconds)
+            session.kill()
+            time.sleep(0.1)
+            assert session.run("print(1)").stdout == "1\n"
+
+
 def test_the_zygotes_death_under_a_block_runs_it_again(own):
     with own.session() as session:
         session.run("x = 1")

@@ -85,6 +85,16 @@ def _expect_timeout(sandbox, code):
         assert session.run("kept").stdout == "'kept'\n"
 
 
+def test_a_block_that_hides_from_the_time_out_is_late_all_the_same(hasty):
+    """It ends within the grace that the kill waits for, and says that all went well."""
+    code = "import signal, time\nsignal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\n"
+    code += "time.sleep(0.9)\nprint('well')"
+    with hasty.session() as session:
+        execution = session.run(code)
+    assert (execution.outcome, execution.stdout) == (Outcome.TIMEOUT, "well\n")
+    assert execution.error == "TimeoutError: the block ran longer than 0.4 s"
+
+
 def test_threads_share_the_blocks_processor_time():
     """Four spinning threads use the time up faster than the wall clock does."""
     limits = Limits(wall_seconds=30.0, cpu_seconds=0.4, memory_mb=256)
