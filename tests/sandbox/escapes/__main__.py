@@ -1,0 +1,36 @@
+"""Runs the suite: ``python -m sandbox.escapes`` in ``tests/`` writes the table of verdicts.
+
+``judge PLACE [NUMBER …]`` makes attempts here and prints the verdicts as JSON; ``control WALL,…
+[NUMBER …]`` does so without those walls, and only in a container; ``as-nobody COMMAND …`` runs a
+command as a user without rights.
+"""
+
+import sys
+
+from .catalogue import ATTEMPTS
+from .places import go_on_as_nobody, judge_all, print_verdicts
+
+
+def main(words: list[str]) -> None:
+    """Do what the command line says."""
+    match words:
+        case ["judge", place, *numbers]:
+            print_verdicts(judge_all(place, _chosen(numbers)))
+        case ["control", walls, *numbers]:
+            from .without import judge_without
+
+            print_verdicts(judge_without(frozenset(walls.split(",")), _chosen(numbers)))
+        case ["as-nobody", *command]:
+            go_on_as_nobody(command)
+        case [*paths]:
+            from .report import write_report
+
+            write_report(*paths)
+
+
+def _chosen(numbers):
+    return [attempt for attempt in ATTEMPTS if not numbers or attempt.number in numbers]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

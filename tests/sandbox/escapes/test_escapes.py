@@ -1,0 +1,85 @@
+"""Every attempt is held, in every place; its control shows that it would succeed elsewhere.
+
+The default run makes all attempts in the local backend's two tiers; the rest is slow.
+"""
+
+import os
+import sys
+
+import pytest
+
+from .catalogue import ATTEMPTS
+from .container import is_docker_there, judge_in_container
+from .places import judge_all, judge_as_nobody, open_arena
+from .report import judge_without
+
+_BY_NUMBER = {attempt.number: attempt for attempt in ATTEMPTS}
+_CONTROLS = sorted({attempt.without for attempt in ATTEMPTS if attempt.without})
+
+needs_docker = pytest.mark.skipif(not is_docker_there(), reason="no Docker engine for the tests")
+
+
+@pytest.fixture(scope="module", params=["full", "confined"])
+def arena(request):
+    with open_arena(request.param) as opened:
+        yield opened
+
+
+def amiss(verdicts):
+    """What was not held, told for whoever reads a failed test."""
+    return [f"{v.number}: {v.result}: {v.detail}" for v in verdicts if v.result != "held"]
+
+
+@pytest.mark.parametrize("number", _BY_NUMBER)
+def test_an_attempt_is_held_and_hurts_no_one(arena, number):
+    assert amiss([arena.judge(_BY_NUMBER[number])]) == []
+
+
+def test_the_list_is_whole():
+    """79 of the list and at least 20 of ours, each with a control or the reason why it has none."""
+    numbers = {int("".join(filter(str.isdigit, number))) for number in _BY_NUMBER}
+    assert numbers >= set(range(1, 100))
+    assert len(_BY_NUMBER) == len(ATTEMPTS)
+    for attempt in ATTEMPTS:
+        assert attempt.wall
+        assert bool(attempt.without) != bool(attempt.why_no_control), attempt.number
+        for block in attempt.blocks:
+            if not block.startswith("WAIT "):
+                compile(block, f"attempt {attempt.number}", "exec")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="already a user without rights")
+@pytest.mark.parametrize("place", ["full", "confined"])
+def test_attempts_of_a_user_without_rights_are_held(place):
+    assert amiss(judge_as_nobody(place)) == []
+
+
+@pytest.mark.slow
+@needs_docker
+@pytest.mark.parametrize("place", ["docker-full", "docker-confined"])
+def test_attempts_in_the_docker_backend_are_held(place):
+    assert amiss(judge_all(place)) == []
+
+
+@pytest.mark.slow
+@needs_docker
+def test_attempts_in_a_plain_container_without_root_are_held():
+    assert amiss(judge_in_container(["judge", "confined"], user=65534)) == []
+
+
+@pytest.mark.slow
+@needs_docker
+@pytest.mark.parametrize("walls", _CONTROLS, ids="+".join)
+def test_without_its_wall_an_attempt_succeeds(walls):
+    numbers = [attempt.number for attempt in ATTEMPTS if attempt.without == walls]
+    verdicts = judge_without(walls, numbers)
+    assert [f"{v.number}: {v.detail}" for v in verdicts if v.result != "escaped"] == []
+
+
+def test_walls_are_never_taken_away_outside_a_container():
+    from .without import judge_without as take_away
+
+    assert sys.platform == "linux"
+    with pytest.raises(RuntimeError, match="only taken away in a container"):
+        take_away(frozenset({"filter"}), ATTEMPTS[:1])

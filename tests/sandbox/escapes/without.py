@@ -1,0 +1,136 @@
+"""Makes attempts with a wall taken away: the control of a verdict. Only ever in a container.
+
+What is patched here is this process and the zygote that it executes; nothing of it is installed.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import msgpack
+from codedance.sandbox import Outcome, frames, process, worker_process
+from PIL import Image
+
+from .attempt import ESCAPED, Attempt, prelude
+from .bait import Bait
+from .judging import PROBE, SOUND, Verdict
+from .places import judge_all
+
+_IN_WORKER = {
+    "filter": "walls.seccomp.install = lambda program: None",
+    "landlock": "walls.landlock.restrict = lambda ruleset: None",
+    "rlimits": "walls.limit_resources = lambda *_, **__: None",
+    "user": "walls._become_nobody = walls.kernel.drop_capabilities = lambda: None",
+}
+_MOST_BYTES = 64 << 20
+
+
+class FooledError(Exception):
+    """A host that checks nothing would have done this."""
+
+
+def judge_without(walls: frozenset[str], attempts: Sequence[Attempt]) -> list[Verdict]:
+    """Make attempts without ``walls``.
+
+    Raises:
+        RuntimeError: This is no container; taking walls away elsewhere could end the machine.
+    """
+    if not Path("/.dockerenv").exists() or os.getpid() != 1:
+        raise RuntimeError("walls are only taken away in a container, as its first process")
+    if "exec" in walls or "process" in walls:
+        return [_judge_in_fork(attempt) for attempt in attempts]
+    if "pause" in walls:
+        process.SessionProcess._pause = lambda self: None
+    if "checks" in walls:
+        _believe_everything()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        worker_process._SCRIPT = _script_without(walls, Path(folder))
+        return [verdict for one in attempts for verdict in judge_all("confined", [one])]
+
+
+def _script_without(walls: frozenset[str], folder: Path) -> Path:
+    """Write a start script for the worker that patches it first."""
+    original = worker_process._SCRIPT
+    patches = [code for wall, code in _IN_WORKER.items() if wall in walls]
+    text = original.read_text(encoding="utf-8")
+    text = text.replace("os.path.abspath(__file__)", repr(str(original)))
+    main = 'importlib.import_module("codedance_worker.zygote").main()'
+    assert main in text
+    importing = 'walls = importlib.import_module("codedance_worker.walls")'
+    text = text.replace(main, "\n    ".join([importing, *patches, main]))
+    script = folder / "start.py"
+    script.write_text(text, encoding="utf-8")
+    script.chmod(0o644)
+    return script
+
+
+def _believe_everything() -> None:
+    """Make the host believe whatever a frame says."""
+
+    def lengths(prefix: bytes, _: object) -> tuple[int, int]:
+        header, blob = frames.LENGTHS.unpack(prefix)
+        if header + blob > _MOST_BYTES:
+            raise FooledError(f"would wait for {header + blob} bytes")
+        return header, blob
+
+    def message(header: bytes, _: object) -> Any:
+        return msgpack.unpackb(header, strict_map_key=False)
+
+    def reply(header: bytes, _: int, __: object) -> frames.Reply:
+        turn, outcome, stdout, stderr, error, sizes = msgpack.unpackb(header)
+        return frames.Reply(turn, Outcome(outcome), stdout, stderr, error, sizes)
+
+    process.decode_lengths = lengths
+    process.decode_message = message
+    process.decode_reply = reply
+
+
+def _judge_in_fork(attempt: Attempt) -> Verdict:
+    """Run an attempt as peers do: by ``exec`` in a fork of the trainer, one for all episodes."""
+    bait = Bait()
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        said = io.StringIO()
+        sys.argv.append(bait.canary)
+        facts = bait.facts() | {"zygote_pid": os.getpid()}
+        with redirect_stdout(said):
+            _run_here([prelude(facts), *attempt.blocks])
+            found = said.getvalue()
+            if f"{ESCAPED}:" not in found and not _is_sound():
+                found = f"{ESCAPED}: the next episode is not sound"
+        os.write(writing, found.encode()[-5_000:])
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, encoding="utf-8", errors="replace") as pipe:
+        found = pipe.read()
+    os.wait()
+    bait.close()
+    is_out = f"{ESCAPED}:" in found
+    return Verdict(attempt.number, "escaped" if is_out else "held", found[-200:])
+
+
+def _run_here(blocks: Sequence[str]) -> None:
+    namespace = {"input_image": Image.new("RGB", (4, 3)), "__name__": "__main__"}
+    for block in blocks:
+        try:
+            exec(compile(block, "<block>", "exec"), namespace)
+        except BaseException as error:  # noqa: BLE001 - as peers do
+            sys.stderr.write(f"{error!r}\n")
+
+
+def _is_sound() -> bool:
+    said = io.StringIO()
+    try:
+        with redirect_stdout(said):
+            exec(PROBE, {})
+    except BaseException:  # noqa: BLE001 - broken builtins raise anything
+        return False
+    return said.getvalue() == SOUND
