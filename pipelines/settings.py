@@ -71,7 +71,19 @@ class NanoSettings(StrictModel):
     vocabulary: Count = 1024
 
 
-class SFTSettings(StrictModel):
+class HoldingSettings(StrictModel):
+    """How a model is held while it is trained; `TrainingSetup` says what each name means."""
+
+    bf16: bool = False
+    gradient_checkpointing: bool = False
+    lora_r: Annotated[int, Field(ge=0)] = 0
+    lora_alpha: Count = 32
+    lora_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    lora_target_modules: str = ""
+    merge_lora: bool = True
+
+
+class SFTSettings(HoldingSettings):
     """Cold start: supervised learning on the curated demonstrations; the rest as `SFTConfig`.
 
     Attributes:
@@ -94,7 +106,7 @@ class SFTSettings(StrictModel):
     save_every: Count = 50
 
 
-class GRPOSettings(StrictModel):
+class GRPOSettings(HoldingSettings):
     """Reinforcement learning on the curated tasks; `GRPOConfig` says what each name means."""
 
     steps: Count = 60
@@ -105,7 +117,9 @@ class GRPOSettings(StrictModel):
     epsilon: Annotated[float, Field(gt=0.0)] = 0.2
     epsilon_high: Annotated[float, Field(gt=0.0)] = 0.28
     beta: Annotated[float, Field(ge=0.0)] = 0.0
-    loss_type: Literal["dapo", "grpo"] = "dapo"
+    use_bias_correction_kl: bool = True
+    loss_type: Literal["dapo", "bnpo", "grpo", "dr_grpo"] = "dapo"
+    max_completion_length: Annotated[int, Field(ge=0)] = 0
     scale_rewards: Literal["floor", "group", "none"] = "floor"
     std_floor: Annotated[float, Field(gt=0.0)] = 0.5
     lr_scheduler_type: Literal["constant", "cosine"] = "constant"

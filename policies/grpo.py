@@ -25,11 +25,12 @@ from ..sandbox import Sandbox
 from .groups import GroupSampler, OnTrajectories
 from .grpo_config import GRPOConfig
 from .grpo_metrics import step_metrics
-from .model_folder import load_token_model, read_notes, save_token_model
+from .model_folder import load_token_model, read_notes
 from .optimiser import Optimiser, Schedule
 from .pictures import picture_digest
 from .policy_update import Row, backward, make_rows
 from .token_model import TokenModel
+from .trainee import Trainee
 from .training_state import (
     TrainingInterrupted,
     folder_digest,
@@ -88,7 +89,7 @@ def train_grpo(  # noqa: PLR0913 - what to train on, where, and who is told; eac
         if is_stopping and step + 1 < config.steps:
             raise TrainingInterrupted(step + 1, folder / "state")
     build = folder / "final.new"
-    save_token_model(trainer.model, build, like=model_folder)
+    trainer.trainee.save(build)
     publish(build, folder / "final")
     return folder / "final"
 
@@ -104,7 +105,8 @@ class _Trainer:
         *,
         sandbox: Sandbox,
     ) -> None:
-        self.model: TokenModel = load_token_model(model_folder)
+        self.trainee = Trainee(model_folder, config, seed=config.seed)
+        self.model: TokenModel = self.trainee.model
         self._reference = load_token_model(model_folder) if config.beta > 0 else None
         self._config = config
         self._sampler = GroupSampler(tasks, config, sandbox=sandbox)
@@ -138,7 +140,7 @@ class _Trainer:
     def state(self) -> dict[str, Any]:
         """Give what a resumed run needs."""
         return {
-            "weights": self.model.model.state_dict(),
+            "weights": self.trainee.weights(),
             "optimiser": self._optimiser.state(),
             "drawn": self._sampler.drawn,
         }
@@ -148,7 +150,7 @@ class _Trainer:
         snapshot = load_state(folder, recipe=recipe)
         if snapshot is None:
             return 0
-        self.model.model.load_state_dict(snapshot.values["weights"])
+        self.trainee.restore(snapshot.values["weights"])
         self._optimiser.restore(snapshot.values["optimiser"])
         self._sampler.drawn = int(snapshot.values["drawn"])
         return snapshot.step
@@ -156,6 +158,7 @@ class _Trainer:
     def _update(self, step: int, rows: Sequence[Row]) -> dict[str, float]:
         """Apply a step's updates; gives the last one's figures, and the first one's drift."""
         metrics: dict[str, float] = {}
+        self.trainee.begin_step(step)
         for iteration in range(self._config.num_iterations):
             figures = backward(self.model, rows, self._config, reference=self._reference)
             metrics |= self._optimiser.step(step)

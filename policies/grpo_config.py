@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from ..envs.presets import RewardPreset
 from ..envs.reward_terms import with_terms
 from .interface import Sampling
+from .training_setup import TrainingSetup
+
+LossType = Literal["dapo", "bnpo", "grpo", "dr_grpo"]
+"""How tokens are weighed; `token_weights` says what each does."""
 
 
 @dataclass(frozen=True, slots=True)
-class GRPOConfig:
-    """How to train by reinforcement.
+class GRPOConfig(TrainingSetup):
+    """How to train by reinforcement; how the model is held says `TrainingSetup`.
 
     Attributes:
         steps: Batches of groups, each learnt from once it is complete.
@@ -28,7 +32,12 @@ class GRPOConfig:
         epsilon: How far a token's probability ratio may fall before its gradient stops.
         epsilon_high: How far it may rise.
         beta: Weight of the KL divergence from the starting weights; 0.0 keeps no copy of them.
-        loss_type: ``dapo`` weighs all tokens alike, ``grpo`` all trajectories.
+        use_bias_correction_kl: Whether the divergence is weighed by the probability ratio, without
+            which its gradient is not the divergence's own (arXiv 2512.02556).
+        loss_type: ``dapo`` (or ``bnpo``) weighs all tokens of a step alike, ``grpo`` all
+            trajectories, ``dr_grpo`` gives a token the same weight whatever the step's length.
+        max_completion_length: Tokens of an episode that ``dr_grpo`` divides by; 0 for
+            ``max_new_tokens`` times ``max_turns``.
         scale_rewards: ``floor``, ``group`` or ``none`` (`group_advantages`).
         std_floor: Smallest divisor of ``floor``.
         reward: Preset of the reward, or its name.
@@ -65,7 +74,9 @@ class GRPOConfig:
     epsilon: float = 0.2
     epsilon_high: float = 0.28
     beta: float = 0.0
-    loss_type: Literal["dapo", "grpo"] = "dapo"
+    use_bias_correction_kl: bool = True
+    loss_type: LossType = "dapo"
+    max_completion_length: int = 0
     scale_rewards: Literal["floor", "group", "none"] = "floor"
     std_floor: float = 0.5
     reward: str | RewardPreset = "bat"
@@ -87,6 +98,7 @@ class GRPOConfig:
 
     def __post_init__(self) -> None:
         """Refuse settings under which nothing could be learnt."""
+        TrainingSetup.__post_init__(self)
         self.scoring  # noqa: B018 - an unknown preset or term is refused here
         for name in ("steps", "tasks_per_step", "num_iterations", "save_every", "max_new_tokens"):
             if getattr(self, name) < 1:
@@ -103,6 +115,9 @@ class GRPOConfig:
             )
         if self.easy_share is not None and not 0.0 <= self.easy_share <= 1.0:
             raise ValueError(f"grpo.easy_share must be within 0 and 1, got {self.easy_share}")
+        if self.loss_type not in get_args(LossType):
+            names = ", ".join(get_args(LossType))
+            raise ValueError(f"grpo.loss_type is one of {names}, got {self.loss_type!r}")
         if self.max_redraws < 0:
             raise ValueError(f"grpo.max_redraws must be at least 0, got {self.max_redraws}")
 
@@ -110,6 +125,11 @@ class GRPOConfig:
     def scoring(self) -> RewardPreset:
         """The reward, own terms included."""
         return with_terms(self.reward, self.reward_terms)
+
+    @property
+    def completion_budget(self) -> int:
+        """What ``dr_grpo`` divides a trajectory's sum by, tokens."""
+        return self.max_completion_length or self.max_new_tokens * self.max_turns
 
     @property
     def sampling(self) -> Sampling:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-LossType = Literal["dapo", "grpo"]
+from .grpo_config import LossType
 
 
 def clipped_loss(
@@ -49,21 +49,31 @@ def kl_estimate(new: Tensor, reference: Tensor) -> Tensor:
     return torch.exp(difference) - difference - 1.0
 
 
-def token_weights(lengths: Sequence[int], loss_type: LossType) -> list[float]:
+def token_weights(lengths: Sequence[int], loss_type: LossType, *, budget: int = 1) -> list[float]:
     """Give the weight of each token of a trajectory in the loss of the whole batch.
 
     Args:
         lengths: Tokens that the policy wrote, of each scored trajectory.
-        loss_type: ``dapo`` weighs all tokens of the batch alike; ``grpo`` weighs trajectories
-            alike, whatever their length.
+        loss_type: As TRL names them. ``dapo`` and ``bnpo`` weigh all tokens of the batch alike
+            (they differ in TRL where a batch is cut; here it counts as a whole); ``grpo`` weighs
+            trajectories alike, whatever their length; ``dr_grpo`` (arXiv 2503.20783) divides by a
+            constant.
+        budget: That constant: tokens that a trajectory may have.
+
+    Raises:
+        ValueError: ``loss_type`` is unknown.
 
     >>> token_weights([1, 3], "dapo")
     [0.25, 0.25]
     >>> token_weights([1, 4], "grpo")
     [0.5, 0.125]
+    >>> token_weights([1, 4], "dr_grpo", budget=8)
+    [0.0625, 0.0625]
     """
-    if loss_type == "dapo":
+    if loss_type in ("dapo", "bnpo"):
         return [1.0 / max(sum(lengths), 1)] * len(lengths)
     if loss_type == "grpo":
         return [1.0 / (len(lengths) * max(length, 1)) for length in lengths]
-    raise ValueError(f"loss_type is one of dapo, grpo, got {loss_type!r}")
+    if loss_type == "dr_grpo":
+        return [1.0 / (len(lengths) * budget)] * len(lengths)
+    raise ValueError(f"loss_type is one of {', '.join(get_args(LossType))}, got {loss_type!r}")

@@ -16,6 +16,8 @@ FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 """``model_type`` of the models whose tokens and positions this package gets exactly right."""
 
 NOTES_FILE = "codedance.json"
+ADAPTER_FILE = "adapter_config.json"
+"""In a folder that holds adapters alone; it names the model that they belong to."""
 
 
 class ModelFolderError(ValueError):
@@ -45,6 +47,8 @@ def check_folder(folder: Path) -> None:
     """
     if not folder.is_dir():
         raise ModelFolderError(f"no model folder at {folder}")
+    if (folder / ADAPTER_FILE).is_file():
+        return
     config = folder / "config.json"
     if not config.is_file():
         raise ModelFolderError(f"{folder} has no config.json: it is not a model folder")
@@ -87,13 +91,35 @@ def load_token_model(source: str | Path, *, device: str | None = None) -> TokenM
     """Load model, tokenizer and image processor of a folder, or of a hub id.
 
     Args:
-        source: Folder or hub id.
+        source: Folder or hub id; a folder of adapters gives their model with them merged into it.
         device: Where the weights go; None for a GPU where there is one.
 
     Raises:
         ModelFolderError: A local folder lacks a part, its parts do not fit together, or a hub id
             could not be had.
     """
+    if (Path(source) / ADAPTER_FILE).is_file():
+        return _load_with_adapters(Path(source), device)
+    return _load_whole(source, device)
+
+
+def _load_with_adapters(folder: Path, device: str | None) -> TokenModel:
+    from peft import PeftModel
+
+    settings = json.loads((folder / ADAPTER_FILE).read_text(encoding="utf-8"))
+    base = settings.get("base_model_name_or_path")
+    if not base:
+        raise ModelFolderError(f"{folder / ADAPTER_FILE} does not name base_model_name_or_path")
+    try:
+        model = _load_whole(base, device)
+    except ModelFolderError as error:
+        raise ModelFolderError(f"{folder} holds adapters alone, and {error}") from error
+    PeftModel.from_pretrained(model.model, str(folder)).merge_and_unload()
+    model.model.eval()
+    return model
+
+
+def _load_whole(source: str | Path, device: str | None) -> TokenModel:
     import torch
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer
@@ -128,6 +154,25 @@ def save_token_model(model: TokenModel, folder: Path, *, like: str | Path | None
     """Write an ordinary Hugging Face folder; `codedance.json` is copied from ``like``."""
     with _quiet():
         model.model.save_pretrained(folder)
+    _save_companions(model, folder, like)
+
+
+def save_adapter(
+    adapters: Any,  # noqa: ANN401 - a peft model
+    model: TokenModel,
+    folder: Path,
+    *,
+    like: str | Path | None = None,
+) -> None:
+    """Write adapters alone, with tokenizer and image processor; they name their model."""
+    with _quiet():
+        adapters.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)  # peft's model card, which tells nothing
+    _save_companions(model, folder, like)
+
+
+def _save_companions(model: TokenModel, folder: Path, like: str | Path | None) -> None:
+    with _quiet():
         model.chat.tokenizer.save_pretrained(folder)
         model.pictures.processor.save_pretrained(folder)
     if like is not None and (Path(like) / NOTES_FILE).is_file():

@@ -70,7 +70,8 @@ def make_rows(groups: Sequence[Group], config: GRPOConfig) -> list[Row]:
         )
         if is_scored(one) and one.tokens is not None
     ]
-    weights = token_weights([_own_count(one) for one, _, _ in scored], config.loss_type)
+    lengths = [_own_count(one) for one, _, _ in scored]
+    weights = token_weights(lengths, config.loss_type, budget=config.completion_budget)
     rows: list[Row] = []
     for (one, advantage, turns), weight in zip(scored, weights, strict=True):
         row = _row(one, token_advantages(advantage, turns, _tokens(one).turn_of), weight)
@@ -110,8 +111,10 @@ def _add(
     losses = clipped_loss(new, old, advantages, **bounds)
     if reference is not None:
         divergence = kl_estimate(new, _reference_scores(reference, batch, own))
-        losses = losses + config.beta * divergence
         figures.kl += float(divergence.detach().sum())
+        if config.use_bias_correction_kl:
+            divergence = divergence * torch.exp(new - old)
+        losses = losses + config.beta * divergence
     loss = (weights * losses).sum()
     loss.backward()
     with torch.no_grad():

@@ -19,10 +19,11 @@ import torch
 from .batches import batch_at, micro_batches, pad_flags
 from .chat_tokens import ChatTokenizer, Encoded
 from .interface import Demonstration
-from .model_folder import load_token_model, save_token_model
 from .optimiser import Optimiser, Schedule
 from .pictures import picture_digest
 from .token_model import PicturedIds, TokenModel
+from .trainee import Trainee
+from .training_setup import TrainingSetup
 from .training_state import (
     TrainingInterrupted,
     folder_digest,
@@ -35,8 +36,8 @@ OnStep = Callable[[int, Mapping[str, float]], None]
 
 
 @dataclass(frozen=True, slots=True)
-class SFTConfig:
-    """How to train on demonstrations.
+class SFTConfig(TrainingSetup):
+    """How to train on demonstrations; how the model is held says `TrainingSetup`.
 
     Attributes:
         steps: Updates.
@@ -68,6 +69,7 @@ class SFTConfig:
 
     def __post_init__(self) -> None:
         """Refuse settings under which nothing could be learnt."""
+        TrainingSetup.__post_init__(self)
         if self.answer_weight <= 0.0:
             raise ValueError(f"sft.answer_weight must be above 0, got {self.answer_weight}")
         for name in ("steps", "batch_size", "save_every", "max_tokens_per_micro_batch"):
@@ -104,14 +106,15 @@ def train_sft(
     """
     if not demonstrations:
         raise ValueError("train_sft needs at least one demonstration, got none")
-    model = load_token_model(model_folder)
+    trainee = Trainee(model_folder, config, seed=config.seed)
+    model = trainee.model
     encoded = _encode(model, demonstrations, max_length=config.max_length)
     weights = [
         token_weights(model.chat, demonstration, item, answer_weight=config.answer_weight)
         for demonstration, item in zip(demonstrations, encoded, strict=True)
     ]
     recipe = _recipe(model_folder, encoded, config)
-    trainer = _Trainer(model, encoded, weights, config)
+    trainer = _Trainer(trainee, encoded, weights, config)
     done = trainer.restore(folder / "state", recipe)
     for step in range(done, config.steps):
         metrics = trainer.step(step)
@@ -122,7 +125,10 @@ def train_sft(
             save_state(folder / "state", step + 1, trainer.state(), recipe=recipe)
         if is_stopping and step + 1 < config.steps:
             raise TrainingInterrupted(step + 1, folder / "state")
-    return _write_final(model, model_folder, folder)
+    build = folder / "final.new"
+    trainee.save(build)
+    publish(build, folder / "final")
+    return folder / "final"
 
 
 class _Trainer:
@@ -130,18 +136,19 @@ class _Trainer:
 
     def __init__(
         self,
-        model: TokenModel,
+        trainee: Trainee,
         encoded: Sequence[Encoded],
         weights: Sequence[Sequence[float]],
         config: SFTConfig,
     ) -> None:
-        self._model = model
+        self._trainee = trainee
+        self._model = trainee.model
         self._encoded = encoded
         self._weights = weights
         self._config = config
         schedule = Schedule(config.learning_rate, config.steps, config.warmup_steps)
         self._optimiser = Optimiser(
-            model.model,
+            trainee.model.model,
             schedule,
             weight_decay=config.weight_decay,
             max_grad_norm=config.max_grad_norm,
@@ -151,6 +158,7 @@ class _Trainer:
     def step(self, step: int) -> dict[str, float]:
         """Learn from the batch of one step."""
         config = self._config
+        self._trainee.begin_step(step)
         chosen = batch_at(
             len(self._encoded), batch_size=config.batch_size, seed=config.seed, step=step
         )
@@ -176,14 +184,14 @@ class _Trainer:
 
     def state(self) -> dict[str, Any]:
         """Give what a resumed run needs."""
-        return {"weights": self._model.model.state_dict(), "optimiser": self._optimiser.state()}
+        return {"weights": self._trainee.weights(), "optimiser": self._optimiser.state()}
 
     def restore(self, folder: Path, recipe: str) -> int:
         """Take up a saved state, if there is one; gives the steps done."""
         snapshot = load_state(folder, recipe=recipe)
         if snapshot is None:
             return 0
-        self._model.model.load_state_dict(snapshot.values["weights"])
+        self._trainee.restore(snapshot.values["weights"])
         self._optimiser.restore(snapshot.values["optimiser"])
         return snapshot.step
 
@@ -236,10 +244,3 @@ def _recipe(model_folder: str | Path, encoded: Sequence[Encoded], config: SFTCon
         for image in item.images:
             sha.update(picture_digest(image))
     return sha.hexdigest()
-
-
-def _write_final(model: TokenModel, model_folder: str | Path, folder: Path) -> Path:
-    build = folder / "final.new"
-    save_token_model(model, build, like=model_folder)
-    publish(build, folder / "final")
-    return folder / "final"

@@ -71,5 +71,5 @@ def test_weights_of_a_batch_sum_to_one():
 
 
 def test_unknown_loss_type_is_refused():
-    with pytest.raises(ValueError, match="dapo, grpo"):
-        token_weights([1], "bnpo")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="dapo, bnpo, grpo, dr_grpo"):
+        token_weights([1], "ppo")  # type: ignore[arg-type]
