@@ -20,6 +20,7 @@ from .types import SandboxError, Session, SessionState
 from .zygote import Zygote, ZygoteDied, ZygotePlan, start_beside
 
 _MOST_PICTURES = 64
+_DYING_SECONDS = 0.05  # from a session's death until it is sure that it died alone
 _TIERS = ("none", "confined", "full")
 
 
@@ -132,7 +133,7 @@ class LocalSandbox:
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
-        return SessionProcess(handles, self._plan.limits, lambda: zygote.is_alive)
+        return SessionProcess(handles, self._plan.limits, lambda: zygote.outlives(_DYING_SECONDS))
 
     def _living_zygote(self) -> Zygote:
         """Give the zygote, or a new one if it died."""

@@ -15,7 +15,7 @@ from .frames import FrameError, Reply, decode_lengths, decode_message, decode_re
 from .kernel_view import KernelView
 from .turn_clock import Step, TurnClock
 from .turn_gate import Place
-from .types import Execution, Limits, Outcome, SandboxError
+from .types import Execution, Limits, Outcome
 from .worker.framing import LENGTHS
 from .zygote import SessionHandles, ZygoteDied
 
@@ -70,7 +70,7 @@ class SessionProcess:
         Raises:
             ProcessDied: It ended before its reply, or what it sent was no reply.
             DiedAtBirth: It ended before the block was sent.
-            SandboxError: Its walls do not stand, or the machine gave it no core.
+            SandboxError: The machine gave it no core.
         """
         self._await_ready()
         if not self._connection.is_quiet():
@@ -153,7 +153,7 @@ class SessionProcess:
         except (OSError, FrameError, _Overrun) as error:
             raise DiedAtBirth(f"a session died while starting: {error}") from error
         if message[:1] != ["ready"]:
-            raise SandboxError(f"a session's walls could not be built: {message[1:]}")
+            raise DiedAtBirth(f"a session's walls could not be built: {message[1:]}")
         self._is_ready = True
 
     def _receive_reply(self, watch: Watch) -> tuple[Reply, bytearray]:

@@ -111,16 +111,18 @@ class ReplayingSession:
             if len(code) > _CODE_CHARACTERS:
                 error = f"SyntaxError: the block is longer than {_CODE_CHARACTERS} characters"
                 return Execution(Outcome.ERROR, error=error)
+            why = ""
             for _ in range(_ATTEMPTS):
                 try:
                     with self._home.gate.place() as place:
                         return self._run(code, place)
-                except (ZygoteDied, DiedAtBirth):  # no block's doing: another process tries it
+                except (ZygoteDied, DiedAtBirth) as death:  # no block's doing: try another process
+                    why = str(death)
                     self._drop_process()
                 except BaseException:  # an interrupt leaves a reply on its way: never read it
                     self._drop_process()
                     raise
-            raise SandboxError(_DIED_AGAIN)
+            raise SandboxError(f"{_DIED_AGAIN} The last time: {why}")
 
     def snapshot(self) -> SessionState:
         """Give the state after the last successful block."""

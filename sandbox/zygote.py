@@ -7,6 +7,7 @@ import json
 import select
 import socket
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from .worker_process import Home, WorkerProcess
 
 _START_SECONDS = 120.0
 _ANSWER_SECONDS = 60.0
+_DYING_LOOK_SECONDS = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,19 @@ class Zygote:
             poller = select.poll()
             poller.register(self._control, select.POLLIN)
             return not poller.poll(0)
+
+    def outlives(self, seconds: float) -> bool:
+        """Whether it lives on for a moment after a session's death, which then was its own.
+
+        When the zygote dies its sessions follow; one that is just being born still holds a copy of
+        the control socket, so that for some milliseconds the socket looks alive.
+        """
+        deadline = time.monotonic() + seconds
+        while self.is_alive:
+            if time.monotonic() > deadline:
+                return True
+            time.sleep(_DYING_LOOK_SECONDS)
+        return False
 
     def open_session(
         self, seed: int, sizes: Sequence[tuple[int, int]], descriptors: Sequence[int]
