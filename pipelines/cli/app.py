@@ -12,6 +12,7 @@ import typer
 from .ask import ask
 from .attack_reward import attack_reward
 from .baselines import baselines
+from .bench import bench_app
 from .doctor import doctor
 from .judge import evaluate, report, rescore
 from .play import play
@@ -42,6 +43,7 @@ for command in (
     doctor,
 ):
     app.command()(command)
+app.add_typer(bench_app, name="bench")
 app.add_typer(flows_app, name="flows")
 app.add_typer(sandbox_app, name="sandbox")
 

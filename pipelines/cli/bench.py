@@ -1,0 +1,93 @@
+"""``codedance bench``: what things cost, beside what others use."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ..bench.tables import Table
+
+bench_app = typer.Typer(
+    name="bench", help="Measure what things cost, side by side.", no_args_is_help=True
+)
+
+_WIDTH = 80
+
+
+@bench_app.callback()
+def bench() -> None:
+    """Measure what things cost, side by side."""
+
+
+@bench_app.command()
+def sandbox(
+    rounds: Annotated[int, typer.Option(min=1, help="How often all is measured.")] = 20,
+    sessions: Annotated[
+        int, typer.Option(min=0, help="How many live at once; 0 leaves that out.")
+    ] = 1000,
+    seed: Annotated[int, typer.Option(help="Of the order in a round, and the picture.")] = 0,
+    image: Annotated[
+        str | None, typer.Option(help="The docker backend's image; without it, the usual.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Also write all of it here.")] = None,
+) -> None:
+    """Time turns, episodes, kills and memory: ours in each tier beside bare exec and peers.
+
+    Needs a quiet machine: the load is told, and figures of a busy one mean little.
+    """
+    from ..bench.sandbox import SandboxBench
+    from ..bench.tables import as_json, closing_lines, tables
+    from .output import say
+
+    with _Status() as status:
+        report = SandboxBench(
+            rounds=rounds, sessions=sessions, seed=seed, image=image, told=status.tell
+        ).run()
+    for table in tables(report):
+        _show(table)
+    for line in closing_lines(report):
+        indent = " " * (len(line) - len(line.lstrip()) + 2)
+        say(textwrap.fill(line, _WIDTH, subsequent_indent=indent))
+    if json is not None:
+        json.write_text(as_json(report))
+        say(f"all of it: {json}")
+
+
+def _show(table: Table) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    width = None if sys.stdout.isatty() else _WIDTH
+    shown = RichTable(
+        title=table.title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
+    for number, name in enumerate(table.head):
+        shown.add_column(name, justify="left" if number == 0 else "right", no_wrap=True)
+    for row in table.rows:
+        shown.add_row(*row)
+    Console(width=width).print(shown, no_wrap=True)
+
+
+class _Status:
+    """A line that says what is being measured: in a terminal it is replaced, elsewhere absent."""
+
+    def __enter__(self) -> _Status:
+        from rich.console import Console
+
+        self._status = Console(stderr=True).status("")
+        if sys.stderr.isatty():
+            self._status.start()
+        return self
+
+    def tell(self, text: str) -> None:
+        """Show what is being done."""
+        self._status.update(text)
+
+    def __exit__(self, *_: object) -> None:
+        self._status.stop()

@@ -1,0 +1,109 @@
+"""The benchmark's arithmetic, its tables, and one small run of it."""
+
+import json
+import time
+
+import pytest
+from codedance.pipelines.bench import Result, Row, SandboxBench, run_rounds
+from codedance.pipelines.bench.contestants import FreshPython, bare_exec, check_bytes
+from codedance.pipelines.bench.programs import PROGRAMS, input_picture
+from codedance.pipelines.bench.tables import as_json, closing_lines, tables
+
+
+class Sleeper:
+    """A contestant whose work takes a known time."""
+
+    def __init__(self, name, seconds, stride=1):
+        self.name, self.seconds, self.stride = name, seconds, stride
+        self.worked = 0
+
+    def work(self, row):
+        return None if row == "never" else self._sleep
+
+    def close(self):
+        pass
+
+    def _sleep(self):
+        self.worked += 1
+        time.sleep(self.seconds)
+
+
+ROW = Row("nap", "quick")
+
+
+def test_ratios_are_taken_within_a_round_before_the_median():
+    """2/1, 30/10 and 4/4: their median is 2, whatever the rounds' own speeds."""
+    result = Result((ROW,), {("quick", "nap"): [1.0, 10.0, 4.0], ("slow", "nap"): [2.0, 30.0, 4.0]})
+    assert result.ratio("slow", "nap", "quick") == 2.0
+    assert result.median("slow", "nap") == 4.0
+
+
+def test_rounds_without_a_partner_count_for_no_ratio():
+    result = Result((ROW,), {("quick", "nap"): [1.0, None], ("slow", "nap"): [3.0, 50.0]})
+    assert result.ratio("slow", "nap", "quick") == 3.0
+    assert result.ratio("slow", "absent", "quick") is None
+
+
+def test_a_first_round_warms_up_and_slow_contestants_sit_rounds_out():
+    quick, slow = Sleeper("quick", 0.001), Sleeper("slow", 0.004, stride=2)
+    result = run_rounds([quick, slow], [ROW, Row("never", "quick")], rounds=4, seed=0)
+    assert (quick.worked, slow.worked) == (5, 3)
+    assert [value is None for value in result.seconds["slow", "nap"]] == [False, True, False, True]
+    assert result.seconds["quick", "never"] == [None] * 4
+    assert result.ratio("slow", "nap", "quick") > 1.5
+
+
+def test_repeats_are_one_time_by_their_median():
+    quick = Sleeper("quick", 0.001)
+    result = run_rounds([quick], [Row("nap", "quick", repeats=5)], rounds=2, seed=0)
+    assert quick.worked == 15
+    assert len(result.seconds["quick", "nap"]) == 2
+
+
+@pytest.mark.parametrize("row", PROGRAMS)
+def test_every_program_gives_what_it_should_everywhere(row):
+    """A fresh interpreter counts the bytes that come back; bare exec would raise."""
+    picture = input_picture(0)
+    for contestant in (bare_exec(picture), FreshPython(picture)):
+        contestant.work(row)()
+        contestant.close()
+
+
+def test_a_turn_that_gave_nothing_is_no_fast_turn():
+    with pytest.raises(RuntimeError, match="expected 2 bytes"):
+        check_bytes(b"", 2)
+
+
+@pytest.fixture(scope="module")
+def report():
+    patch = pytest.MonkeyPatch()
+    patch.setenv("DOCKER_HOST", "unix:///nowhere.sock")
+    said = []
+    yield SandboxBench(rounds=1, sessions=6, seed=1, told=said.append).run()
+    patch.undo()
+
+
+def test_a_run_measures_our_tiers_and_says_who_is_missing(report):
+    assert "docker" in report.missing
+    assert "docker exec" in report.missing
+    assert report.tiers["no walls"].startswith("none")
+    assert {"bare exec", "no walls", "fresh python -c"} <= set(report.turns.names)
+    assert report.turns.median("fresh python -c", "cycle") is None
+    assert report.turns.ratio("fresh python -c", "print", "no walls") > 5
+    assert report.crowd is None or report.crowd.sessions == 6
+
+
+def test_a_report_fits_a_terminal_and_a_file(report):
+    for table in tables(report):
+        widths = [
+            max(len(row[n]) for row in (table.head, *table.rows)) for n in range(len(table.head))
+        ]
+        assert sum(widths) + 3 * len(widths) <= 80, table.title
+    lines = list(closing_lines(report))
+    assert any(line.startswith("skipped docker exec: ") for line in lines)
+    data = json.loads(as_json(report))
+    assert data["seed"] == 1
+    assert data["machine"]["cores"] >= 1
+    entries = {(entry["contestant"], entry["row"]): entry for entry in data["turns"]}
+    assert entries["no walls", "print"]["ratio"] > 0
+    assert len(entries["no walls", "print"]["seconds"]) == 1
