@@ -11,6 +11,8 @@ from typing import Any
 
 from PIL import Image
 
+from ...sandbox import SandboxError
+from ...sandbox.docker_engine import Engine
 from ...sandbox.worker_process import ENVIRONMENT
 from .contestants import Stateful, check_bytes, one_shot
 from .programs import PROGRAMS, Program, explicit
@@ -39,16 +41,14 @@ class DockerExec:
     def __init__(self, picture: Image.Image, image: str = "codedance-sandbox") -> None:
         self._picture = base64.b64encode(picture.tobytes()).decode()
         try:
+            Engine().close()  # it says in words why there is none
             docker: Any = importlib.import_module("docker")
             self._client = docker.from_env(timeout=60)
             config = self._client.images.get(image).attrs["Config"]
-        except ImportError as error:
-            raise Missing("pip install 'codedance[docker]'") from error
+        except SandboxError as error:
+            raise Missing(str(error)) from error
         except Exception as error:
-            raise Missing(
-                f"needs a Docker engine (DOCKER_HOST) and its image: codedance sandbox build "
-                f"({type(error).__name__})"
-            ) from error
+            raise Missing(f"no image {image!r}; codedance sandbox build") from error
         command: list[str] = config["Entrypoint"] or config["Cmd"]
         self._python = command[0]
         libraries = PurePosixPath(command[-1]).parents[1] / "site"

@@ -98,7 +98,7 @@ def test_a_report_fits_a_terminal_and_a_file(report):
         widths = [
             max(len(row[n]) for row in (table.head, *table.rows)) for n in range(len(table.head))
         ]
-        assert sum(widths) + 3 * len(widths) <= 80, table.title
+        assert sum(widths) + 2 * len(widths) <= 80, table.title
     lines = list(closing_lines(report))
     assert any(line.startswith("skipped docker exec: ") for line in lines)
     data = json.loads(as_json(report))
