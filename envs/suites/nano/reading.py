@@ -27,6 +27,8 @@ from .family import Drawn, ask, colour_in
 from .sources import Split, ink, nearest_digit, nearest_dot_pattern, photograph
 
 LETTERS = "ACEHKLMTXZ"
+CLEAREST = {Band.EASY: 0.4, Band.MEDIUM: 1.0, Band.HARD: 1.0}
+"""Share of the ink that a band draws from, the clearest first: easy is easy to read, too."""
 
 CROP = """\
 import numpy as np
@@ -74,7 +76,8 @@ class Digit:
         sources: list[str] = []
         names = (colour, *others[:decoys])
         for index, (box, name) in enumerate(zip(free_boxes(rng, sides), names, strict=False)):
-            glyph, source = ink(split, digit if index == 0 else int(rng.integers(10)), rng)
+            shown = digit if index == 0 else int(rng.integers(10))
+            glyph, source = ink(split, shown, rng, clearest=CLEAREST[band])
             sources.append(str(source))
             side = box[2] - box[0]
             border = 2 if side < 30 else max(2, side // 16)
@@ -161,7 +164,7 @@ class Dots:
         """Put a dot wherever the ink is dark; on the hard band one pixel in colour noise."""
         digit = int(rng.integers(10))
         colour, other, *_ = rng.permutation(list(COLOURS)).tolist()
-        glyph, source = ink(split, digit, rng)
+        glyph, source = ink(split, digit, rng, clearest=CLEAREST[band])
         picture = paper(rng) if band is Band.EASY else coloured_noise(rng)
         draw = ImageDraw.Draw(picture)
         if band is not Band.EASY:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from importlib.resources import files
 from typing import Literal
@@ -23,11 +24,37 @@ def _packed() -> dict[str, NDArray[np.uint8]]:
         return {name: arrays[name] for name in arrays.files}
 
 
-def ink(split: Split, digit: int, rng: Generator) -> tuple[NDArray[np.uint8], int]:
-    """Draw a handwritten digit: its ink ``(8, 8)``, levels 0 to 16, and its source's index."""
+def ink(
+    split: Split, digit: int, rng: Generator, *, clearest: float = 1.0
+) -> tuple[NDArray[np.uint8], int]:
+    """Draw a handwritten digit: its ink ``(8, 8)``, levels 0 to 16, and its source's index.
+
+    Args:
+        split: Whose ink.
+        digit: 0 to 9.
+        rng: Decides which.
+        clearest: Share of the digit's ink to draw from, the clearest first.
+    """
+    ranked = _by_clearness(split)[digit]
+    index = int(rng.choice(ranked[: math.ceil(clearest * len(ranked))]))
+    return _packed()[f"{split}_ink"][index], index
+
+
+@cache
+def _by_clearness(split: Split) -> list[NDArray[np.int64]]:
+    """Rank each digit's ink by how much nearer it is to its own mean than to another digit's."""
     packed = _packed()
-    index = int(rng.choice(np.flatnonzero(packed[f"{split}_digits"] == digit)))
-    return packed[f"{split}_ink"][index], index
+    known = packed["train_ink"].reshape(-1, 64) / 16.0
+    means = np.stack([known[packed["train_digits"] == digit].mean(0) for digit in range(10)])
+    levels = packed[f"{split}_ink"].reshape(-1, 1, 64) / 16.0
+    apart = ((levels - means) ** 2).sum(2)
+    digits = packed[f"{split}_digits"].astype(np.int64)
+    rows = np.arange(len(digits))
+    own = apart[rows, digits].copy()
+    apart[rows, digits] = np.inf
+    margin = own - apart.min(1)
+    places = [np.flatnonzero(digits == digit) for digit in range(10)]
+    return [place[np.argsort(margin[place], kind="stable")] for place in places]
 
 
 def photograph(split: Split, side: int, rng: Generator) -> tuple[Image.Image, int]:
