@@ -12,6 +12,7 @@ from typing import Self
 from PIL import Image
 
 from .capacity import allow_descriptors, turns_at_once
+from .machine import describe_lacks, find_lacks
 from .pictures import InputPicture, PicturePool, read_pictures
 from .process import SessionProcess
 from .session import ReplayingSession, SessionHome
@@ -56,7 +57,8 @@ class LocalSandbox:
             self._zygote.close()
             raise SandboxError(
                 f"this machine offers the tier {self._zygote.tier!r} ({self._zygote.walls}), below "
-                f"the floor {floor!r}; allow unprivileged user namespaces, or lower the floor"
+                f"the floor {floor!r}; lower the floor, or give it what it lacks:\n"
+                f"{describe_lacks(find_lacks())}"
             )
 
     @property

@@ -16,6 +16,7 @@ from typing import Any
 import msgpack
 
 from .interpreter import Interpreter
+from .machine import describe_lacks, find_lacks
 from .types import DEFAULT_LIBRARIES, Limits, SandboxError
 from .worker.framing import MESSAGE_BYTES
 from .worker_process import Home, WorkerProcess
@@ -162,8 +163,7 @@ class Zygote:
             words = self._home.words()
             raise SandboxError(f"the zygote did not start: {error}; {words}") from error
         if "tier" not in answer:
-            words = answer.get("error") or self._home.words()
-            raise SandboxError(f"the zygote did not start: {words}")
+            raise SandboxError(_why_not_started(answer.get("error") or self._home.words()))
         self._control.settimeout(_ANSWER_SECONDS)
         return answer
 
@@ -181,6 +181,13 @@ class Zygote:
         if not data:
             raise ZygoteDied("the zygote closed its socket")
         return json.loads(data), handles
+
+
+def _why_not_started(words: str) -> str:
+    """Say what it said, and what the machine lacks where no walls could stand."""
+    if "no user namespaces" not in words:
+        return f"the zygote did not start: {words}"
+    return f"no walls stand here ({words}).\n{describe_lacks(find_lacks())}"
 
 
 def start_beside(plan: ZygotePlan) -> Zygote:
