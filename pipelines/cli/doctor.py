@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from ...sandbox.library_costs import LibraryCost
 
 BROKEN_FROM = {
     "fastapi": ((0, 151), "prefect 3.8 fails with it: pip install 'fastapi<0.151'"),
@@ -31,14 +37,31 @@ def doctor() -> None:
     """Check this machine: sandbox, folders, versions, GPU, Docker, flows.yaml."""
     from .output import say
 
-    findings = [finding for check in CHECKS for finding in check()]
-    for finding in findings:
-        mark = "ok " if finding.is_well else "BAD" if finding.is_needed else "-  "
-        say(f"{mark}  {finding.subject:<14} {finding.state}")
-        if finding.remedy and not finding.is_well:
-            say(f"     {'':<14} {finding.remedy}")
+    findings: list[Finding] = []
+    for check in CHECKS:
+        for finding in check():
+            findings.append(finding)
+            for line in _lines(finding):
+                say(line)
     if any(f.is_needed and not f.is_well for f in findings):
         raise typer.Exit(1)
+
+
+def _lines(finding: Finding) -> list[str]:
+    """Put a finding into lines of 80 columns; a remedy's commands stay as they are."""
+    mark = "ok " if finding.is_well else "BAD" if finding.is_needed else "-  "
+    head = f"{mark}  {finding.subject:<14} "
+    lines = _wrapped(finding.state)
+    if finding.remedy and not finding.is_well:
+        lines += _wrapped(finding.remedy)
+    return [head + lines[0], *(" " * len(head) + line for line in lines[1:])]
+
+
+def _wrapped(text: str) -> list[str]:
+    lines: list[str] = []
+    for line in text.splitlines() or [""]:
+        lines += [line] if line.startswith("  ") else textwrap.wrap(line, 60) or [""]
+    return lines
 
 
 def check_versions() -> list[Finding]:
@@ -60,17 +83,47 @@ def _package(name: str) -> Finding:
 
 
 def check_sandbox() -> list[Finding]:
-    """Open the sandbox, run a block, and say which walls stand."""
+    """Open the sandbox, run a block, and say which walls stand and what the others would need."""
     from ...sandbox import SandboxError, open_sandbox
+    from ...sandbox.machine import find_lacks
 
     try:
         with open_sandbox("local") as sandbox, sandbox.session() as session:
-            execution = session.run("print(6 * 7)")
-            is_well = execution.stdout.strip() == "42"
-            return [Finding("sandbox", sandbox.tier, is_well=is_well)]
+            is_well = session.run("print(6 * 7)").stdout.strip() == "42"
+            tier = sandbox.tier
     except (SandboxError, OSError) as error:
-        remedy = "unprivileged user namespaces have to be allowed: see docs/sandbox"
+        remedy = "or use the container: codedance sandbox build, then --sandbox docker"
         return [Finding("sandbox", str(error), is_well=False, remedy=remedy)]
+    found = [Finding("sandbox", tier, is_well=is_well)]
+    if not tier.startswith("full"):
+        found += [
+            Finding("  full walls", lack.what, is_well=False, is_needed=False, remedy=lack.remedy)
+            for lack in find_lacks()
+        ]
+    return found
+
+
+def check_libraries() -> list[Finding]:
+    """Measure what each library costs the sandbox: its import once, and every session's fork."""
+    from ...sandbox import DEFAULT_LIBRARIES, SandboxError
+    from ...sandbox.image.build import IMAGE_LIBRARIES
+    from ...sandbox.library_costs import measure_libraries
+
+    try:
+        costs = measure_libraries(IMAGE_LIBRARIES, python=sys.executable)
+    except SandboxError as error:
+        return [Finding("libraries", str(error), is_well=False, is_needed=False)]
+    return [_library(cost, is_preloaded=cost.name in DEFAULT_LIBRARIES) for cost in costs]
+
+
+def _library(cost: LibraryCost, *, is_preloaded: bool) -> Finding:
+    name = f"  {cost.name.partition('.')[0]}"
+    if cost.import_ms is None or cost.fork_ms is None:
+        remedy = "pip install 'codedance[sandbox]'"
+        return Finding(name, cost.error, is_well=False, is_needed=False, remedy=remedy)
+    when = "loaded before the first session" if is_preloaded else "loaded when imported"
+    figures = f"import {cost.import_ms:.0f} ms, fork {cost.fork_ms:+.2f} ms"
+    return Finding(name, f"{figures}; {when}")
 
 
 def check_home() -> list[Finding]:
@@ -94,18 +147,27 @@ def check_home() -> list[Finding]:
 
 
 def check_accelerators() -> list[Finding]:
-    """Look for a GPU (by its driver, without loading torch) and for Docker."""
+    """Look for a GPU by its driver, without loading torch."""
     import os
     import shutil
 
     has_gpu = os.path.exists("/proc/driver/nvidia/version") or bool(shutil.which("nvidia-smi"))
     gpu = "NVIDIA driver found" if has_gpu else "none: the nano model needs none"
-    has_docker = os.path.exists("/var/run/docker.sock")
-    docker = "daemon's socket found" if has_docker else "none: the local sandbox needs none"
-    return [
-        Finding("gpu", gpu, is_well=has_gpu, is_needed=False),
-        Finding("docker", docker, is_well=has_docker, is_needed=False),
-    ]
+    return [Finding("gpu", gpu, is_well=has_gpu, is_needed=False)]
+
+
+def check_docker() -> list[Finding]:
+    """Ask the Docker engine for the sandbox's image; the local sandbox needs neither."""
+    from ...sandbox import SandboxError
+    from ...sandbox.docker_engine import DEFAULT_IMAGE, Engine
+
+    try:
+        with contextlib.closing(Engine()) as engine:
+            engine.check_image(DEFAULT_IMAGE)
+    except SandboxError as error:
+        remedy = "only --sandbox docker needs it"
+        return [Finding("docker", str(error), is_well=False, is_needed=False, remedy=remedy)]
+    return [Finding("docker", f"engine answers, image {DEFAULT_IMAGE} is of this version")]
 
 
 def check_flows() -> list[Finding]:
@@ -123,6 +185,8 @@ def check_flows() -> list[Finding]:
 CHECKS: tuple[Callable[[], list[Finding]], ...] = (
     check_versions,
     check_sandbox,
+    check_libraries,
+    check_docker,
     check_home,
     check_accelerators,
     check_flows,

@@ -1,0 +1,31 @@
+"""What libraries cost: measured, and honest about those that are not there."""
+
+import sys
+
+import pytest
+from codedance.sandbox import SandboxError
+from codedance.sandbox.image.build import IMAGE_LIBRARIES
+from codedance.sandbox.library_costs import measure_libraries
+
+
+def test_each_library_has_its_import_and_its_fork():
+    numpy, nothing, again = measure_libraries(
+        ("numpy", "no_such_library", "numpy"), python=sys.executable
+    )
+    assert numpy.import_ms > 10
+    assert numpy.fork_ms is not None
+    assert (nothing.import_ms, nothing.fork_ms) == (None, None)
+    assert nothing.error == "ModuleNotFoundError: No module named 'no_such_library'"
+    assert again.import_ms < numpy.import_ms / 10
+
+
+def test_every_library_of_the_image_can_be_imported_behind_the_walls(walled):
+    names = ", ".join(IMAGE_LIBRARIES)
+    with walled.session() as session:
+        execution = session.run(f"import {names}\nprint(scipy.__name__, shapely.__name__)")
+    assert execution.stdout == "scipy shapely\n", execution
+
+
+def test_an_interpreter_that_does_not_run_is_told():
+    with pytest.raises(SandboxError, match="/no/such/python"):
+        measure_libraries(("numpy",), python="/no/such/python")
