@@ -14,6 +14,7 @@ from ..sandbox import Sandbox
 from .home import Home, find_home, prepare_environment
 from .mlflow_sender import Sender
 from .progress import Progress, open_progress
+from .settings import SandboxSettings, open_configured
 from .stages.context import Stop
 from .store import Store, open_store
 from .tracking import Tracker
@@ -38,24 +39,27 @@ class Desk:
     tracker: Tracker
     progress: Progress
     stop: Stop = field(default_factory=Stop)
-    _sandbox: Sandbox | None = None
+    _sandboxes: dict[SandboxSettings, Sandbox] = field(
+        default_factory=dict["SandboxSettings", Sandbox]
+    )
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def sandbox(self) -> Sandbox:
-        """Give the sandbox, opened on the first call."""
-        from ..sandbox import open_sandbox
+    def sandbox(self, settings: SandboxSettings) -> Sandbox:
+        """Give the sandbox of these settings, opened on the first call.
 
+        Raises:
+            SandboxError: This machine cannot run it.
+        """
         with self._lock:
-            if self._sandbox is None:
-                self._sandbox = open_sandbox("local")
-            return self._sandbox
+            if settings not in self._sandboxes:
+                self._sandboxes[settings] = open_configured(settings)
+            return self._sandboxes[settings]
 
     def close(self) -> None:
-        """Close the sandbox and the store."""
+        """Close the sandboxes and the store."""
         with self._lock:
-            if self._sandbox is not None:
-                self._sandbox.close()
-                self._sandbox = None
+            while self._sandboxes:
+                self._sandboxes.popitem()[1].close()
         self.store.close()
 
 

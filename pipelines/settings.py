@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from ..sandbox import DEFAULT_LIBRARIES, Limits, Sandbox, open_sandbox
+
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
+Above = Annotated[float, Field(gt=0.0)]
+Backend = Literal["local", "docker", "unsafe-subprocess"]
 PresetName = Literal["smoke", "quick", "full"]
 
 
@@ -161,6 +165,61 @@ class EvaluateSettings(StrictModel):
     traces: Annotated[int, Field(ge=0)] = 12
 
 
+_LIMITS = Limits()
+
+
+class LimitSettings(StrictModel):
+    """What a session may use; `Limits` says what each name means."""
+
+    wall_seconds: Above = _LIMITS.wall_seconds
+    cpu_seconds: Above = _LIMITS.cpu_seconds
+    memory_mb: Count = _LIMITS.memory_mb
+    processes: Count = _LIMITS.processes
+    threads: Count = _LIMITS.threads
+    open_files: Count = _LIMITS.open_files
+    disk_mb: Count = _LIMITS.disk_mb
+    output_characters: Count = _LIMITS.output_characters
+    images: Count = _LIMITS.images
+    image_pixels: Count = _LIMITS.image_pixels
+
+
+class SandboxSettings(StrictModel):
+    """Where model code runs; `open_sandbox` says what each name means.
+
+    Attributes:
+        backend: ``local``, ``docker``, or ``unsafe-subprocess`` (no walls).
+        floor: Weakest tier to accept; None for the default.
+        limits: Of every session.
+        libraries: Modules that are loaded before the first session.
+        python: The worker's interpreter; None for the trainer's.
+        image: The docker backend's image; None for the default one.
+    """
+
+    backend: Backend = "local"
+    floor: Literal["confined", "full"] | None = None
+    limits: LimitSettings = LimitSettings()
+    libraries: tuple[str, ...] = DEFAULT_LIBRARIES
+    python: str | None = None
+    image: str | None = None
+
+
+def open_configured(settings: SandboxSettings) -> Sandbox:
+    """Open the sandbox that the settings name.
+
+    Raises:
+        ValueError: The backend cannot keep them.
+        SandboxError: This machine cannot run it.
+    """
+    return open_sandbox(
+        settings.backend,
+        limits=Limits(**settings.limits.model_dump()),
+        python=settings.python,
+        libraries=settings.libraries,
+        floor=settings.floor,
+        image=settings.image,
+    )
+
+
 class Preset(StrictModel):
     """Everything that a run of the pipeline depends on, but for its seed."""
 
@@ -170,6 +229,19 @@ class Preset(StrictModel):
     sft: SFTSettings = SFTSettings()
     grpo: GRPOSettings = GRPOSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+    sandbox: SandboxSettings = SandboxSettings()
+
+    def with_backend(self, backend: str) -> Preset:
+        """Give the same parameters with another backend of the sandbox.
+
+        Raises:
+            ValueError: There is no such backend.
+        """
+        known = get_args(Backend)
+        if backend not in known:
+            raise ValueError(f"no sandbox {backend!r}: one of {', '.join(known)}")
+        sandbox = self.sandbox.model_copy(update={"backend": backend})
+        return self.model_copy(update={"sandbox": sandbox})
 
 
 class WorkPool(StrictModel):

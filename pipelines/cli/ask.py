@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .train import SandboxName
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -21,6 +23,7 @@ def ask(
     ] = "nano",
     turns: Annotated[int, typer.Option(min=1, help="Turns that the policy gets.")] = 6,
     save: Annotated[Path | None, typer.Option(help="Where returned pictures go.")] = None,
+    sandbox: SandboxName = None,
 ) -> None:
     """Ask about a picture; prints each turn: thought, code, what came back.
 
@@ -41,8 +44,8 @@ def ask(
     folder = save or find_home().root / "ask" / image.stem
     task = Task(f"ask/{image.name}", "ask", "ask", "test", question, (picture,), answer="")
     with (
-        open_sandbox("local") as sandbox,
-        open_episode(task, sandbox, model, max_turns=turns) as episode,
+        open_sandbox(sandbox or "local") as opened,
+        open_episode(task, opened, model, max_turns=turns) as episode,
     ):
         sampling = Sampling(temperature=0.0, max_new_tokens=512)
         for number, turn in enumerate(play_turns(model, episode, sampling), 1):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .train import Seed, Workers
+from .train import SandboxName, Seed, Workers
 
 
 def baselines(
@@ -15,6 +15,7 @@ def baselines(
     steps: Annotated[int, typer.Option(min=1, help="Updates of each model.")] = 1500,
     seed: Seed = None,
     workers: Workers = None,
+    sandbox: SandboxName = None,
 ) -> None:
     """Show what the nano suite gives away without code: majority, blind, and no tools.
 
@@ -23,10 +24,10 @@ def baselines(
     from .stages import use_workers
 
     use_workers(workers)
-    _show(tasks, limit, steps, seed or 0)
+    _show(tasks, limit, steps, seed or 0, backend=sandbox or "local")
 
 
-def _show(tasks: int, limit: int, steps: int, seed: int) -> None:
+def _show(tasks: int, limit: int, steps: int, seed: int, *, backend: str) -> None:
     """Train, judge and print; checkpoints stay under ``baselines`` in the home folder."""
     from ...envs.suites import load_suite
     from ...policies import SFTConfig, load_policy
@@ -49,7 +50,7 @@ def _show(tasks: int, limit: int, steps: int, seed: int) -> None:
     shown = [train[index] for index in range(tasks)]
     held_out = [test[index] for index in range(min(limit, len(test)))]
     answers = {}
-    with open_sandbox("local") as sandbox:
+    with open_sandbox(backend) as sandbox:
         for name, checkpoint in train_baselines(shown, config, folder):
             say(f"{name}: trained, {checkpoint}")
             policy = load_policy(str(checkpoint))

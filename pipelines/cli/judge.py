@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .train import Fresh, From, Prefect, Preset, Seed, Workers
+from .train import Fresh, From, Prefect, Preset, SandboxName, Seed, Workers
 
 if TYPE_CHECKING:
     from ..desk import Desk
@@ -33,6 +33,7 @@ def evaluate(  # noqa: PLR0913 - the options of the command
     fresh: Fresh = False,
     from_run: From = None,
     workers: Workers = None,
+    sandbox: SandboxName = None,
     prefect: Prefect = True,
 ) -> None:
     """Judge a run's checkpoints, or any policy, on held-out tasks.
@@ -43,13 +44,13 @@ def evaluate(  # noqa: PLR0913 - the options of the command
     from .stages import run_alone, use_workers
 
     if policy is None and suite is None and limit is None:
-        wish = Wish(preset, seed, None, fresh, from_run)
+        wish = Wish(preset, seed, None, fresh, from_run, sandbox)
         run_alone("evaluate", wish, workers=workers, prefect=prefect)
         return
     use_workers(workers)
     from .judging import judge
 
-    judge(policy or "nano", suite or "nano", limit, preset=preset, fresh=fresh)
+    judge(policy or "nano", suite or "nano", limit, preset=preset, fresh=fresh, sandbox=sandbox)
 
 
 def rescore(run: RunName = "latest") -> None:

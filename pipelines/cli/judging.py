@@ -16,9 +16,19 @@ from ..stages.runner import FRESH, Order, make_request, run_request
 from .output import print_table, say
 
 
-def judge(policy: str, suite: str, limit: int | None, *, preset: str | None, fresh: bool) -> None:
+def judge(
+    policy: str,
+    suite: str,
+    limit: int | None,
+    *,
+    preset: str | None,
+    fresh: bool,
+    sandbox: str | None = None,
+) -> None:
     """Judge a policy greedy and sampled, print the table, store every episode."""
     settings = load_preset(preset) if preset else load_flows_file().presets.get("quick", Preset())
+    if sandbox is not None:
+        settings = settings.with_backend(sandbox)
     changes: dict[str, Any] = {"suite": resolve_suite(suite)}
     if limit is not None:
         changes["evaluate"] = settings.evaluate.model_copy(update={"limit": limit})

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .train import SandboxName
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -19,6 +21,7 @@ def play(
     suite: Annotated[str, typer.Option(help="Where the task comes from.")] = "nano",
     band: Annotated[str | None, typer.Option(help="easy, medium or hard.")] = None,
     seed: Annotated[int, typer.Option(help="Which task.")] = 0,
+    sandbox: SandboxName = None,
 ) -> None:
     """Play one episode and see every turn of it."""
     from ...envs.episode import Episode
@@ -32,7 +35,10 @@ def play(
     say(f"{task.id}: {task.question}")
     for number, image in enumerate(task.images, 1):
         show_picture(image, folder / f"picture-{number}.png")
-    with open_sandbox("local") as sandbox, Episode(task, sandbox, system_prompt="") as episode:
+    with (
+        open_sandbox(sandbox or "local") as opened,
+        Episode(task, opened, system_prompt="") as episode,
+    ):
         turns = _by_hand(episode) if by == "hand" else _by_policy(by, episode)
         for number, turn in enumerate(turns, 1):
             show_turn(number, turn, folder)

@@ -27,12 +27,9 @@ def use_workers(workers: int | None) -> None:
             os.environ[name] = str(workers)
 
 
-def run_pipeline(
-    preset: str, seed: int, tasks: str | None, *, fresh: bool, workers: int | None, prefect: bool
-) -> None:
+def run_pipeline(wish: Wish, *, workers: int | None, prefect: bool) -> None:
     """Run every stage, then print the table and where the report lies."""
     use_workers(workers)
-    wish = Wish(preset, seed, tasks, fresh)
     with open_desk() as desk:
         pipeline = open_pipeline(desk, wish)
         if pipeline.is_finished:

@@ -17,24 +17,30 @@ From = Annotated[
     str | None, typer.Option("--from", help="Run whose results are the inputs (or: latest).")
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processor cores to use.")]
+SandboxName = Annotated[
+    str | None, typer.Option("--sandbox", help="Where model code runs: local or docker.")
+]
 Prefect = Annotated[bool, typer.Option("--prefect/--no-prefect", hidden=True)]
 
 
-def run(
+def run(  # noqa: PLR0913 - the options of the command
     preset: Preset = "quick",
     seed: Seed = 0,
     tasks: Tasks = None,
     fresh: Fresh = False,
     workers: Workers = None,
+    sandbox: SandboxName = None,
     prefect: Prefect = True,
 ) -> None:
     """Curate, cold start, reinforce, evaluate, report: the whole story in one command.
 
     Interrupt it whenever you like: the same command goes on where it was.
     """
+    from ..stages.orders import Wish
     from .stages import run_pipeline
 
-    run_pipeline(preset or "quick", seed or 0, tasks, fresh=fresh, workers=workers, prefect=prefect)
+    wish = Wish(preset or "quick", seed or 0, tasks, fresh, sandbox=sandbox)
+    run_pipeline(wish, workers=workers, prefect=prefect)
 
 
 def curate(  # noqa: PLR0913 - the options of the command
@@ -44,13 +50,14 @@ def curate(  # noqa: PLR0913 - the options of the command
     fresh: Fresh = False,
     from_run: From = None,
     workers: Workers = None,
+    sandbox: SandboxName = None,
     prefect: Prefect = True,
 ) -> None:
     """Choose the train tasks worth learning from, and demonstrate them."""
     from ..stages.orders import Wish
     from .stages import run_alone
 
-    wish = Wish(preset, seed, tasks, fresh, from_run)
+    wish = Wish(preset, seed, tasks, fresh, from_run, sandbox)
     run_alone("curate", wish, workers=workers, prefect=prefect)
 
 
@@ -69,16 +76,18 @@ def sft(
     run_alone("sft", Wish(preset, seed, None, fresh, from_run), workers=workers, prefect=prefect)
 
 
-def grpo(
+def grpo(  # noqa: PLR0913 - the options of the command
     preset: Preset = None,
     seed: Seed = None,
     fresh: Fresh = False,
     from_run: From = None,
     workers: Workers = None,
+    sandbox: SandboxName = None,
     prefect: Prefect = True,
 ) -> None:
     """Reinforce the cold start's model (GRPO)."""
     from ..stages.orders import Wish
     from .stages import run_alone
 
-    run_alone("grpo", Wish(preset, seed, None, fresh, from_run), workers=workers, prefect=prefect)
+    wish = Wish(preset, seed, None, fresh, from_run, sandbox)
+    run_alone("grpo", wish, workers=workers, prefect=prefect)

@@ -27,6 +27,7 @@ class Wish:
         suite: Suite, or a file of the user's own tasks (``.jsonl``).
         fresh: Do it again even where a finished result fits.
         from_run: Run whose results are the inputs.
+        sandbox: Backend that model code runs in.
     """
 
     preset: str | None = None
@@ -34,6 +35,7 @@ class Wish:
     suite: str | None = None
     fresh: bool = False
     from_run: str | None = None
+    sandbox: str | None = None
 
 
 def open_pipeline(desk: Desk, wish: Wish, *, stage: str | None = None) -> StageRun:
@@ -99,6 +101,10 @@ def _order(wish: Wish, source: StageRun | None) -> Order:
     suite = wish.suite or (source.parameters["suite"] if source is not None else None)
     if suite is not None:
         settings = settings.model_copy(update={"suite": resolve_suite(suite)})
+    if wish.sandbox is not None:
+        settings = settings.with_backend(wish.sandbox)
+    elif wish.from_run is not None and source is not None and "sandbox" in source.parameters:
+        settings = settings.with_backend(source.parameters["sandbox"]["backend"])
     return Order(name, settings, seed)
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -175,8 +176,9 @@ def make_request(
 def _work(desk: Desk, run: StageRun, preset: Preset) -> None:
     lineage, tracker = desk.store.lineage, desk.tracker
     folder = desk.home.stages / run.id
+    sandbox = partial(desk.sandbox, preset.sandbox)
     context = StageContext(
-        run, preset, folder, desk.store, tracker, desk.progress, desk.sandbox, desk.stop
+        run, preset, folder, desk.store, tracker, desk.progress, sandbox, desk.stop
     )
     lineage.mark(run.id, "running")
     tracker.begin(run, tags=_tags(run))

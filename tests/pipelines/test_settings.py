@@ -9,12 +9,16 @@ from codedance.pipelines.settings import (
     CurateSettings,
     EvaluateSettings,
     GRPOSettings,
+    LimitSettings,
     NanoSettings,
     Preset,
+    SandboxSettings,
     SFTSettings,
+    open_configured,
 )
 from codedance.policies import GRPOConfig, SFTConfig
 from codedance.policies.nano import NanoConfig
+from codedance.sandbox import Limits
 from pydantic import ValidationError
 
 
@@ -66,3 +70,56 @@ def test_own_reward_terms_are_read_from_the_file_and_an_unknown_one_is_refused(
     assert settings.reward_terms == {"terms.py:brevity": -0.01}
     with pytest.raises(ValidationError, match="did you mean 'brevity'"):
         GRPOSettings(reward_terms={"terms.py:brevty": -0.01})
+
+
+def test_the_sandbox_is_chosen_in_a_preset():
+    preset = Preset.model_validate(
+        {
+            "sandbox": {
+                "backend": "docker",
+                "floor": "full",
+                "limits": {"wall_seconds": 3.0},
+                "libraries": ["numpy"],
+                "image": "ours",
+            }
+        }
+    )
+    assert (preset.sandbox.backend, preset.sandbox.floor) == ("docker", "full")
+    assert preset.sandbox.limits.wall_seconds == 3.0
+    assert preset.sandbox.libraries == ("numpy",)
+    assert Preset().sandbox.backend == "local"
+
+
+@pytest.mark.parametrize(
+    "sandbox",
+    [
+        {"backend": "dokcer"},
+        {"flor": "full"},
+        {"floor": "roof"},
+        {"limits": {"wall_second": 1.0}},
+        {"limits": {"memory_mb": 0}},
+    ],
+)
+def test_a_typo_in_the_sandbox_is_refused(sandbox):
+    with pytest.raises(ValidationError):
+        Preset.model_validate({"sandbox": sandbox})
+
+
+def test_every_limit_can_be_set_in_a_preset():
+    assert set(LimitSettings.model_fields) == set(Limits.__slots__)
+    assert Limits(**LimitSettings().model_dump()) == Limits()
+
+
+def test_the_sandbox_of_the_settings_is_the_one_that_opens():
+    settings = SandboxSettings(
+        backend="local", libraries=(), limits=LimitSettings(output_characters=10)
+    )
+    with open_configured(settings) as sandbox, sandbox.session() as session:
+        assert session.run("print('a' * 30)").stdout.startswith("a" * 10 + "\n[")
+
+
+def test_another_backend_leaves_the_rest_as_it_was():
+    preset = Preset.model_validate({"sandbox": {"floor": "full"}, "suite": "nano"})
+    assert preset.with_backend("docker").sandbox == SandboxSettings(backend="docker", floor="full")
+    with pytest.raises(ValueError, match="no sandbox 'ray': one of local, docker"):
+        preset.with_backend("ray")
