@@ -1,0 +1,1 @@
+"""Programs that visual reasoners write, and plain Python to compare the sandbox with."""
