@@ -11,7 +11,7 @@ TORCH ?= 2.13.0
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet $(PIP_OPTIONS)
 
-.PHONY: run smoke test lint tests test-slow install clean
+.PHONY: run smoke test lint tests test-slow test-escapes test-soak install clean
 
 run: $(VENV)/.run
 	$(BIN)/codedance run --preset $(PRESET)
@@ -32,6 +32,15 @@ tests: $(VENV)/.dev
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow --timeout 3000
+
+# Every attempt to get out of the sandbox, on every backend and tier here, with its control; writes
+# docs/escapes.md.
+test-escapes: $(VENV)/.dev
+	cd tests && $(abspath $(BIN))/python -m sandbox.escapes
+
+# 100,000 turns over 2,000 sessions while sessions and the zygote are killed.
+test-soak: $(VENV)/.dev
+	cd tests && $(abspath $(BIN))/python -m sandbox.soak
 
 install: $(VENV)/.run
 
