@@ -12,10 +12,12 @@ FILE_NAME = "metrics.jsonl"
 
 
 def append_metrics(folder: Path, step: int, values: Mapping[str, float]) -> None:
-    """Add a step's figures."""
+    """Add a step's figures, on a line of its own even if a kill cut the last one short."""
     clean = {name: value for name, value in values.items() if math.isfinite(value)}
-    with (folder / FILE_NAME).open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"step": step, **clean}) + "\n")
+    with (folder / FILE_NAME).open("ab+") as file:
+        if file.tell() and file.seek(-1, 2) >= 0 and file.read(1) != b"\n":
+            file.write(b"\n")
+        file.write((json.dumps({"step": step, **clean}) + "\n").encode())
 
 
 def read_metrics(folder: Path) -> dict[str, list[tuple[int, float]]]:

@@ -34,6 +34,7 @@ from .trainee import Trainee
 from .training_state import (
     TrainingInterrupted,
     folder_digest,
+    fresh_folder,
     load_state,
     publish,
     save_state,
@@ -88,7 +89,7 @@ def train_grpo(  # noqa: PLR0913 - what to train on, where, and who is told; eac
             save_state(folder / "state", step + 1, trainer.state(), recipe=recipe)
         if is_stopping and step + 1 < config.steps:
             raise TrainingInterrupted(step + 1, folder / "state")
-    build = folder / "final.new"
+    build = fresh_folder(folder / "final.new")
     trainer.trainee.save(build)
     publish(build, folder / "final")
     return folder / "final"

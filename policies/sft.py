@@ -27,6 +27,7 @@ from .training_setup import TrainingSetup
 from .training_state import (
     TrainingInterrupted,
     folder_digest,
+    fresh_folder,
     load_state,
     publish,
     save_state,
@@ -125,7 +126,7 @@ def train_sft(
             save_state(folder / "state", step + 1, trainer.state(), recipe=recipe)
         if is_stopping and step + 1 < config.steps:
             raise TrainingInterrupted(step + 1, folder / "state")
-    build = folder / "final.new"
+    build = fresh_folder(folder / "final.new")
     trainee.save(build)
     publish(build, folder / "final")
     return folder / "final"

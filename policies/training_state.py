@@ -88,8 +88,18 @@ def folder_digest(folder: str | Path) -> bytes:
     return sha.digest()
 
 
+def fresh_folder(folder: Path) -> Path:
+    """Make a folder to build in; what a killed process left there goes."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
 def publish(build: Path, final: Path) -> None:
-    """Move a finished folder to its name in one step; an older one of that name goes."""
+    """Move a finished folder to its name; an older one of that name goes.
+
+    A kill between the two leaves no folder of that name: the state is still there to make it anew.
+    """
     if final.exists():
         shutil.rmtree(final)
     build.replace(final)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from ...envs.types import Band, Task, Trajectory
 from ..store import StageRun, Store
 from .context import StageContext, StageInterrupted, StageResult
-from .runner import StageError, forget_state
+from .runner import StageError
 from .training import follow
 
 PHASE = "train"
@@ -41,7 +41,6 @@ def run_grpo(context: StageContext) -> StageResult:
             )
         except TrainingInterrupted as stop:
             raise StageInterrupted(str(stop)) from stop
-    forget_state(context.folder)
     context.tracker.model(context.run.id, model, name="grpo")
     return StageResult({"model": str(model), "tasks": len(tasks)})
 

@@ -201,6 +201,7 @@ def _work(desk: Desk, run: StageRun, preset: Preset) -> None:
     for path in result.artifacts:
         tracker.artifact(run.id, path)
     lineage.mark(run.id, "finished", outputs={**result.outputs, **worked()})
+    _forget_state(folder)
     tracker.end(run, "finished")
 
 
@@ -253,6 +254,6 @@ def _only_here(folder: Path) -> Generator[None]:
         yield
 
 
-def forget_state(folder: Path) -> None:
-    """Remove a stage's resumable state once it is finished: only the result stays."""
+def _forget_state(folder: Path) -> None:
+    """Remove a stage's resumable state once it is marked as finished: only the result stays."""
     shutil.rmtree(folder / "state", ignore_errors=True)

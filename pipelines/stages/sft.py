@@ -10,7 +10,7 @@ from ...envs.types import Message
 from ...policies.interface import Demonstration
 from ..store import StageRun, Store
 from .context import StageContext, StageInterrupted, StageResult
-from .runner import StageError, forget_state
+from .runner import StageError
 from .training import follow
 
 NANO = "nano"
@@ -39,7 +39,6 @@ def run_sft(context: StageContext) -> StageResult:
             )
         except TrainingInterrupted as stop:
             raise StageInterrupted(str(stop)) from stop
-    forget_state(context.folder)
     context.tracker.model(context.run.id, model, name="sft")
     return StageResult({"model": str(model), "demonstrations": len(shown)})
 

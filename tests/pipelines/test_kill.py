@@ -1,0 +1,68 @@
+"""Kill -9 of the whole command: the same command goes on with the same runs and figures."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+import time
+
+import pytest
+from codedance.pipelines.metrics_file import FILE_NAME, append_metrics, read_metrics
+
+COMMAND = [
+    sys.executable,
+    "-c",
+    "from codedance.pipelines.cli import main; main()",
+    *("run", "--preset", "smoke", "--no-prefect"),
+]
+
+
+def stage_folder(home, stage):
+    found = sorted(home.stages.glob(f"{stage}-*")) if home.stages.is_dir() else []
+    assert len(found) <= 1, "a killed stage was begun anew instead of gone on with"
+    return found[0] if found else None
+
+
+def steps_done(home, stage):
+    folder = stage_folder(home, stage)
+    path = folder / FILE_NAME if folder else None
+    return len(path.read_text().splitlines()) if path and path.exists() else 0
+
+
+def kill_in(home, stage, count, delay):
+    process = subprocess.Popen(
+        COMMAND, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ
+    )
+    while process.poll() is None and steps_done(home, stage) < count:
+        time.sleep(0.01)
+    time.sleep(delay)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -9
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_killed_command_goes_on_to_the_figures_of_an_unharmed_one(home, tiny, finished_home):
+    draw = random.Random(1)
+    kill_in(home, "sft", 1, draw.uniform(0.0, 0.2))
+    kill_in(home, "sft", 3, draw.uniform(0.0, 0.2))
+    kill_in(home, "grpo", 2, draw.uniform(0.0, 0.2))
+    subprocess.run(COMMAND, check=True, timeout=400, capture_output=True)
+    for stage in ("sft", "grpo"):
+        unharmed = read_metrics(stage_folder(finished_home, stage))
+        assert read_metrics(stage_folder(home, stage)) == unharmed
+    with sqlite3.connect(home.root / "mlflow.db") as database:
+        names = [name for (name,) in database.execute("SELECT name FROM runs")]
+    assert len(names) == len(set(names)) == 5  # the pipeline and its four stages, once each
+
+
+def test_a_line_that_a_kill_cut_short_costs_only_itself(tmp_path):
+    append_metrics(tmp_path, 1, {"loss": 2.0})
+    with (tmp_path / FILE_NAME).open("a") as file:
+        file.write('{"step": 2, "lo')
+    append_metrics(tmp_path, 2, {"loss": 1.0})
+    assert read_metrics(tmp_path) == {"loss": [(1, 2.0), (2, 1.0)]}
