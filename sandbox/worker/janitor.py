@@ -176,9 +176,8 @@ def _is_over(folder: str, process_id: int, bounds: Bounds) -> bool:
                         waiting.append(entry.path)
                     if files > bounds.files or size > bounds.bytes:
                         return True
-        except PermissionError:
-            with contextlib.suppress(OSError):
-                os.chmod(current, 0o700)  # looked at the next time
+        except PermissionError:  # a closed folder: to open it by name could open what a link
+            return True  # has just put in its place, so what it hides counts as too much
         except OSError:
             continue  # it went meanwhile
     return size + _nameless_bytes(folder, process_id, bounds) > bounds.bytes

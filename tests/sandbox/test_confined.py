@@ -70,6 +70,11 @@ def test_a_session_within_its_bounds_is_left_alone(nameless):
     assert run(nameless, code * 3 + "print('done')").stdout == "done\n"
 
 
+def test_a_closed_folder_hides_nothing(confined):
+    code = "import os, time\nos.mkdir('open'); os.mkdir('closed', 0)\ntime.sleep(3)"
+    assert run(confined, code).error.startswith("OSError: [Errno 28] No space left on device")
+
+
 def test_a_closed_sessions_folder_goes_however_it_is_made(confined):
     with confined.session() as session:
         folder = session.run("import os; print(os.getcwd())").stdout.strip()
