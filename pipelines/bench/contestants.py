@@ -41,6 +41,7 @@ class Stateful:
         name: As the table shows it.
         open_runner: Opens a session on the picture.
         stride: See `Contestant`.
+        has_sessions: Whether opening and ending one is anything to measure.
         close: Ends what all its sessions share.
     """
 
@@ -50,11 +51,13 @@ class Stateful:
         open_runner: Callable[[], Runner],
         *,
         stride: int = 1,
+        has_sessions: bool = True,
         close: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
         self.stride = stride
         self.open_runner = open_runner
+        self._has_sessions = has_sessions
         self._close = close
         self._warm: Runner | None = None
         self._left: list[Runner] = []
@@ -63,10 +66,10 @@ class Stateful:
         """Give what does a row's work once; what it leaves open is closed by the next call."""
         while self._left:
             self._left.pop().close()
-        if row == "start":
-            return self._start
-        if row == "cycle":
-            return lambda: self.episode(("print",))
+        if row in ("start", "cycle"):
+            if not self._has_sessions:
+                return None
+            return self._start if row == "start" else lambda: self.episode(("print",))
         if row in EPISODES:
             return lambda: self.episode(EPISODES[row])
         if self._warm is None:
@@ -130,7 +133,7 @@ class OurSession:
 
 def bare_exec(picture: Image.Image) -> Stateful:
     """Give the baseline."""
-    return Stateful("bare exec", lambda: BareExec(picture))
+    return Stateful("bare exec", lambda: BareExec(picture), has_sessions=False)
 
 
 def our_sandbox(name: str, sandbox: Sandbox, picture: Image.Image) -> Stateful:

@@ -64,14 +64,14 @@ def _show(table: Table) -> None:
     from rich.table import Table as RichTable
 
     width = None if sys.stdout.isatty() else _WIDTH
-    shown = RichTable(
-        title=table.title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
-    )
+    shown = RichTable(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for number, name in enumerate(table.head):
         shown.add_column(name, justify="left" if number == 0 else "right", no_wrap=True)
     for row in table.rows:
         shown.add_row(*row)
-    Console(width=width).print(shown, no_wrap=True)
+    console = Console(width=width)
+    console.print(table.title, style="bold")
+    console.print(shown, no_wrap=True)
 
 
 class _Status:
