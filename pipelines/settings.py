@@ -106,6 +106,7 @@ class SFTSettings(HoldingSettings):
     max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
     muon_factor: Annotated[float, Field(ge=0.0)] = 0.0
     answer_weight: Annotated[float, Field(gt=0.0)] = 1.0
+    group_by_length: bool = False
     max_tokens_per_micro_batch: Count = 4096
     save_every: Count = 50
 

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+_SPAN = 50  # batches among which items of like length are looked for
+
 
 def epoch_batches(count: int, *, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
     """Split all items into batches, at random, by seed and epoch alone.
@@ -27,11 +29,46 @@ def epoch_batches(count: int, *, batch_size: int, seed: int, epoch: int) -> list
     return [order[start : start + batch_size] for start in range(0, last, batch_size)]
 
 
-def batch_at(count: int, *, batch_size: int, seed: int, step: int) -> list[int]:
-    """Give the indices of the batch of one step, counted over epochs; needs no other state."""
+def bucket_batches(
+    lengths: Sequence[int], *, batch_size: int, seed: int, epoch: int
+) -> list[list[int]]:
+    """Split all items into batches of like length, which come in random order.
+
+    Items are drawn as in `epoch_batches`, sorted within spans of ``_SPAN`` batches, and cut: less
+    padding, but no fair draw any more.
+    """
+    drawn = epoch_batches(len(lengths), batch_size=batch_size, seed=seed, epoch=epoch)
+    batches: list[list[int]] = []
+    for start in range(0, len(drawn), _SPAN):
+        items = [index for batch in drawn[start : start + _SPAN] for index in batch]
+        items.sort(key=lambda index: lengths[index])
+        batches += [items[at : at + batch_size] for at in range(0, len(items), batch_size)]
+    order = np.random.default_rng([seed, epoch, 1]).permutation(len(batches))
+    return [batches[int(place)] for place in order]
+
+
+def batch_at(
+    count: int,
+    *,
+    batch_size: int,
+    seed: int,
+    step: int,
+    lengths: Sequence[int] | None = None,
+) -> list[int]:
+    """Give the indices of the batch of one step, counted over epochs; needs no other state.
+
+    Args:
+        count: How many items there are.
+        batch_size: How many a batch has.
+        seed: Of the draw.
+        step: Counted from 0.
+        lengths: Of the items, for batches of like length; None for random ones.
+    """
     per_epoch = max(count // batch_size, 1)
     epoch, position = divmod(step, per_epoch)
-    return epoch_batches(count, batch_size=batch_size, seed=seed, epoch=epoch)[position]
+    if lengths is None:
+        return epoch_batches(count, batch_size=batch_size, seed=seed, epoch=epoch)[position]
+    return bucket_batches(lengths, batch_size=batch_size, seed=seed, epoch=epoch)[position]
 
 
 def micro_batches(lengths: Sequence[int], *, max_tokens: int) -> list[list[int]]:

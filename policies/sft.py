@@ -49,6 +49,8 @@ class SFTConfig(TrainingSetup):
         max_grad_norm: Gradients are clipped to this norm.
         muon_factor: Hidden matrices get Muon at this multiple of the rate; 0.0 for AdamW alone.
         answer_weight: How much more a token between answer tags counts in the loss than others.
+        group_by_length: Whether a batch holds demonstrations of like length: less padding, which
+            pays for large models; a nano model learns slower from such batches.
         seed: Of the order of demonstrations.
         save_every: Steps between saved states.
         max_tokens_per_micro_batch: Memory bound: padded tokens in one forward pass.
@@ -63,6 +65,7 @@ class SFTConfig(TrainingSetup):
     max_grad_norm: float = 1.0
     muon_factor: float = 0.0
     answer_weight: float = 1.0
+    group_by_length: bool = False
     seed: int = 0
     save_every: int = 100
     max_tokens_per_micro_batch: int = 4096
@@ -145,6 +148,7 @@ class _Trainer:
         self._trainee = trainee
         self._model = trainee.model
         self._encoded = encoded
+        self._lengths = [len(item.ids) for item in encoded]
         self._weights = weights
         self._config = config
         schedule = Schedule(config.learning_rate, config.steps, config.warmup_steps)
@@ -161,7 +165,11 @@ class _Trainer:
         config = self._config
         self._trainee.begin_step(step)
         chosen = batch_at(
-            len(self._encoded), batch_size=config.batch_size, seed=config.seed, step=step
+            len(self._encoded),
+            batch_size=config.batch_size,
+            seed=config.seed,
+            step=step,
+            lengths=self._lengths if config.group_by_length else None,
         )
         items = [self._encoded[index] for index in chosen]
         weights = [self._weights[index] for index in chosen]

@@ -1,6 +1,7 @@
 import torch
 from codedance.policies.batches import (
     batch_at,
+    bucket_batches,
     epoch_batches,
     micro_batches,
     pad_flags,
@@ -50,3 +51,23 @@ def test_micro_batches_keep_to_the_token_budget():
 def test_flags_are_padded_with_false():
     expected = torch.tensor([[True, False, False], [False, True, True]])
     assert torch.equal(pad_flags([[True], [False, True, True]], length=3), expected)
+
+
+def test_buckets_hold_items_of_like_length_each_once_an_epoch():
+    lengths = [(7 * index) % 101 for index in range(100)]
+    batches = bucket_batches(lengths, batch_size=10, seed=0, epoch=0)
+    assert sorted(index for batch in batches for index in batch) == list(range(100))
+    spread = [max(lengths[i] for i in batch) - min(lengths[i] for i in batch) for batch in batches]
+    assert max(spread) <= 12
+    means = [sum(lengths[i] for i in batch) for batch in batches]
+    assert means != sorted(means)  # short and long ones come mixed
+    assert batches != bucket_batches(lengths, batch_size=10, seed=0, epoch=1)
+
+
+def test_buckets_are_found_again_by_step_alone():
+    lengths = list(range(40))
+    every = bucket_batches(lengths, batch_size=10, seed=3, epoch=1)
+    found = [
+        batch_at(40, batch_size=10, seed=3, step=step, lengths=lengths) for step in range(4, 8)
+    ]
+    assert found == every

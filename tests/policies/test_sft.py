@@ -165,3 +165,22 @@ def test_nothing_to_learn_from_is_refused(tiny_folder: Path, tmp_path: Path):
         run(tiny_folder, tmp_path, demonstrations=[mute])
     with pytest.raises(ValueError, match=r"sft\.max_length"):
         run(tiny_folder, tmp_path, replace(CONFIG, max_length=20))
+
+
+def test_a_stopped_run_with_batches_of_like_length_goes_on_alike(tiny_folder: Path, tmp_path: Path):
+    config = replace(CONFIG, group_by_length=True)
+    straight, log = run(tiny_folder, tmp_path / "straight", config)
+    assert log[-1][1]["loss"] < log[0][1]["loss"]
+    seen: list[int] = []
+    with pytest.raises(TrainingInterrupted):
+        train_sft(
+            tiny_folder,
+            DEMONSTRATIONS,
+            config,
+            folder=tmp_path / "cut",
+            on_step=lambda step, _: seen.append(step),
+            should_stop=lambda: len(seen) == 3,
+        )
+    resumed, rest = run(tiny_folder, tmp_path / "cut", config)
+    assert rest == log[3:]
+    assert same(straight, resumed)
