@@ -98,19 +98,26 @@ class Stateful:
 
 
 class BareExec:
-    """``exec`` in this process: no walls, no copy, the price of the code itself."""
+    """``exec`` in this process: no walls, no copy, the price of the code itself.
+
+    It keeps the pictures that came back, as sessions of ours and trajectories do.
+    """
 
     def __init__(self, picture: Image.Image) -> None:
         self._namespace: dict[str, Any] = {"input_image": picture}
+        self._kept: list[Image.Image] = []
 
     def run(self, program: Program) -> None:
         """Compile and execute."""
         with contextlib.redirect_stdout(io.StringIO()):
             exec(compile(explicit(program), "<block>", "exec"), self._namespace)
+        if program.shows:
+            self._kept.append(self._namespace["out"])
 
     def close(self) -> None:
-        """Forget the variables."""
+        """Forget variables and pictures."""
         self._namespace.clear()
+        self._kept.clear()
 
 
 class OurSession:
