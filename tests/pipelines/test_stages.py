@@ -221,3 +221,14 @@ def test_two_processes_do_not_work_on_the_same_stage_run(home, tiny):
             fcntl.flock(other, fcntl.LOCK_EX)
             with pytest.raises(StageError, match="another process"):
                 run_stage(desk, "curate", pipeline)
+
+
+def test_the_sandbox_that_was_asked_for_goes_with_the_run(home, tiny):
+    """Through Prefect too, which opens the run again by its id."""
+    with open_desk(home, track=False) as desk:
+        plain = open_pipeline(desk, Wish("smoke"))
+        asked = open_pipeline(desk, Wish("smoke", sandbox="docker"))
+        again = open_pipeline(desk, Wish("smoke", from_run=asked.id))
+    assert plain.parameters["sandbox"]["backend"] == "local"
+    assert asked.parameters["sandbox"]["backend"] == "docker"
+    assert again.id == asked.id != plain.id

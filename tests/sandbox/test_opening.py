@@ -65,6 +65,19 @@ def test_another_interpreter_runs_the_worker():
         assert session.run("import sys; print(sys.prefix)").stdout == known.stdout.decode()
 
 
+def test_a_virtual_environment_of_the_users_runs_the_worker(tmp_path):
+    """With the libraries that are installed there, and without the trainer's."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "own"], check=True)
+    (site,) = (tmp_path / "own" / "lib").glob("python*/site-packages")
+    (site / "theirs.py").write_text("word = 'installed here'")
+    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        folder.chmod(0o755)  # as a user's own folders are, not as pytest makes them
+    python = str(tmp_path / "own" / "bin" / "python")
+    with open_sandbox("local", python=python) as sandbox, sandbox.session() as session:
+        assert session.run("import theirs; print(theirs.word)").stdout == "installed here\n"
+        assert session.run("import numpy").error.startswith("ModuleNotFoundError")
+
+
 def test_importing_the_room_imports_nothing_heavy():
     code = "import sys, codedance.sandbox; print([m for m in ('numpy', 'torch', 'cv2', 'msgpack')"
     code += " if m in sys.modules])"

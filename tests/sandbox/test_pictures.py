@@ -62,3 +62,19 @@ def test_a_picture_larger_than_the_pool_still_comes_through():
 def test_other_modes_become_rgb():
     (picture,) = read_pictures([Image.new("L", (1, 1), 9)])
     assert picture.pixels == bytes([9, 9, 9])
+
+
+def test_all_sessions_of_a_group_share_one_copy(walled):
+    """Pictures with equal pixels, as each rollout of a group brings them."""
+    before = len(walled._pool._files)
+    own = [Image.new("RGB", (31, 17), (7, 8, 9)) for _ in range(4)]
+    sessions = [walled.session([image]) for image in own]
+    try:
+        seen = [session.run("print(input_image.getpixel((30, 16)))").stdout for session in sessions]
+        assert seen == ["(7, 8, 9)\n"] * 4
+        assert len(walled._pool._files) == min(before + 1, 64)
+        sessions[0].run("input_image.putpixel((0, 0), (0, 0, 0))")
+        assert sessions[1].run("print(input_image.getpixel((0, 0)))").stdout == "(7, 8, 9)\n"
+    finally:
+        for session in sessions:
+            session.close()
