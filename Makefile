@@ -11,7 +11,7 @@ TORCH ?= 2.13.0
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet $(PIP_OPTIONS)
 
-.PHONY: run smoke test lint tests test-slow test-escapes test-soak install clean
+.PHONY: run smoke test lint tests test-slow test-container test-escapes test-soak install clean
 
 run: $(VENV)/.run
 	$(BIN)/codedance run --preset $(PRESET)
@@ -41,6 +41,10 @@ test-escapes: $(VENV)/.dev
 # 100,000 turns over 2,000 sessions while sessions and the zygote are killed.
 test-soak: $(VENV)/.dev
 	cd tests && $(abspath $(BIN))/python -m sandbox.soak
+
+# The sandbox's tests once more where most users are: in a plain container, not as root.
+test-container: $(VENV)/.dev
+	$(BIN)/python tests/in_container.py
 
 install: $(VENV)/.run
 

@@ -65,6 +65,7 @@ def build_image(
     libraries: Sequence[str] = IMAGE_LIBRARIES,
     python: str | None = None,
     progress: Progress | None = None,
+    whole: bool = False,
 ) -> BuiltImage:
     """Build an image out of an interpreter, its libraries and the worker.
 
@@ -73,6 +74,8 @@ def build_image(
         libraries: Modules to have inside, with all that they require.
         python: The interpreter; None for this one.
         progress: Told how far the packing is.
+        whole: Put the libraries where the interpreter itself looks for them, for an image that
+            runs more than the worker.
 
     Raises:
         SandboxError: No engine, or the interpreter or a file cannot be read.
@@ -82,7 +85,8 @@ def build_image(
         tempfile.TemporaryDirectory(prefix="codedance-image-") as folder,
     ):
         tar = os.path.join(folder, "rootfs.tar")
-        packed = _pack(python or sys.executable, tar, libraries, progress)
+        order = _order(tar, libraries, whole=whole)
+        packed = _pack(python or sys.executable, order, progress)
         missing = tuple(packed["missing"])
         lost = [library for library in missing if library not in IMAGE_LIBRARIES]
         if lost:
@@ -105,15 +109,19 @@ def _changes(executable: str) -> list[str]:
     ]
 
 
-def _pack(
-    python: str, tar: str, libraries: Sequence[str], progress: Progress | None
-) -> dict[str, Any]:
-    order = {
-        "output": tar,
-        "libraries": list(libraries),
-        "worker": str(_SANDBOX / "worker"),
-        "msgpack": str(Path(inspect.getfile(msgpack)).parent),
-    }
+def _order(tar: str, libraries: Sequence[str], *, whole: bool) -> str:
+    return json.dumps(
+        {
+            "output": tar,
+            "libraries": list(libraries),
+            "worker": str(_SANDBOX / "worker"),
+            "msgpack": str(Path(inspect.getfile(msgpack)).parent),
+            "whole": whole,
+        }
+    )
+
+
+def _pack(python: str, order: str, progress: Progress | None) -> dict[str, Any]:
     try:
         with (
             tempfile.TemporaryFile() as errors,
@@ -126,7 +134,7 @@ def _pack(
                 text=True,
             ) as process,
         ):
-            result = _converse(process, json.dumps(order), progress)
+            result = _converse(process, order, progress)
             if process.wait() != 0 or result is None:
                 errors.seek(0)
                 words = errors.read()[-1000:].decode("utf-8", "replace").strip()

@@ -24,7 +24,6 @@ import warnings
 from collections.abc import Iterable, Iterator
 
 _ROOT = "/opt/codedance"
-_SITE = f"{_ROOT}/site"
 _FOLDERS = ("/tmp", "/mnt", "/run/codedance", "/dev", "/proc", "/sys", "/etc")
 _LINKED_FOLDERS = ("/lib", "/lib64", "/usr/lib64")
 _NOT_NEEDED = {
@@ -146,7 +145,7 @@ def _python_files() -> dict[str, str]:
     return {file: file for file in files}
 
 
-def _library_files(libraries: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+def _library_files(libraries: Iterable[str], site: str) -> tuple[dict[str, str], list[str]]:
     """Give the files of the libraries and all they require, and the names of those not there."""
     owners = _owners()
     files: dict[str, str] = {}
@@ -156,7 +155,7 @@ def _library_files(libraries: Iterable[str]) -> tuple[dict[str, str], list[str]]
         top = library.partition(".")[0]
         waiting += owners.get(top, [])
         if top not in owners:
-            missing += [] if _add_unowned(top, files) else [library]
+            missing += [] if _add_unowned(top, site, files) else [library]
     seen: set[str] = set()
     while waiting:
         name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
@@ -167,7 +166,7 @@ def _library_files(libraries: Iterable[str]) -> tuple[dict[str, str], list[str]]
             found = importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError:
             continue  # required elsewhere only, or optional
-        _add_distribution(found, files)
+        _add_distribution(found, site, files)
         for line in found.requires or ():
             required = _DEPENDENCY.match(line)
             if required and "extra ==" not in line:
@@ -186,24 +185,26 @@ def _owners() -> dict[str, list[str]]:
     return owners
 
 
-def _add_distribution(found: importlib.metadata.Distribution, files: dict[str, str]) -> None:
+def _add_distribution(
+    found: importlib.metadata.Distribution, site: str, files: dict[str, str]
+) -> None:
     for path in found.files or ():
         source = str(path.locate())
         is_needed = not _NOT_NEEDED.intersection(path.parts) and ".." not in path.parts
         if is_needed and os.path.isfile(source):
-            files[source] = f"{_SITE}/{path}"
+            files[source] = f"{site}/{path}"
 
 
-def _add_unowned(top: str, files: dict[str, str]) -> bool:
+def _add_unowned(top: str, site: str, files: dict[str, str]) -> bool:
     """Add a package that no distribution lists (a system's own package may not)."""
     spec = importlib.util.find_spec(top)
     if spec is None or spec.origin is None:
         return False
     if not spec.submodule_search_locations:
-        files[spec.origin] = f"{_SITE}/{os.path.basename(spec.origin)}"
+        files[spec.origin] = f"{site}/{os.path.basename(spec.origin)}"
     for folder in spec.submodule_search_locations or ():
         files.update(
-            (file, f"{_SITE}/{top}/{os.path.relpath(file, folder)}") for file in _walk(folder)
+            (file, f"{site}/{top}/{os.path.relpath(file, folder)}") for file in _walk(folder)
         )
     return True
 
@@ -228,9 +229,15 @@ def _linked_files(binaries: list[str], packed: Iterable[str]) -> dict[str, str]:
 
 def pack(order: dict[str, object]) -> dict[str, object]:
     """Write the tar that the order asks for; say where Python lies and what is missing."""
-    libraries, missing = _library_files(list(order["libraries"]))  # type: ignore[call-overload]
+    site = f"{_ROOT}/site"
+    if order["whole"]:
+        site = sysconfig.get_path("purelib", vars={"base": sys.base_prefix})
+    libraries, missing = _library_files(
+        list(order["libraries"]),  # type: ignore[call-overload]
+        site,
+    )
     files = {**_python_files(), **libraries}
-    for name, target in (("worker", f"{_ROOT}/worker"), ("msgpack", f"{_SITE}/msgpack")):
+    for name, target in (("worker", f"{_ROOT}/worker"), ("msgpack", f"{site}/msgpack")):
         folder = str(order[name])
         files.update((file, f"{target}/{os.path.relpath(file, folder)}") for file in _walk(folder))
     with tarfile.open(str(order["output"]), "w") as tar:
