@@ -81,7 +81,6 @@ class Bait:
             "the standard library": _state(Path(os.__file__)),
             "the host name": os.uname().nodename,
             "the priority": os.getpriority(os.PRIO_PROCESS, 0),
-            "the affinity": os.sched_getaffinity(0),
             "shared memory": sorted(os.listdir("/dev/shm")),
         }
 

@@ -425,16 +425,17 @@ PLANNED = (
             "ticks = [0]\n"
             "def burn(*_):\n"
             "    end = time.monotonic() + 0.005\n"
-            "    while time.monotonic() < end: ticks[0] += 1\n"
+            "    ticks[0] += 1\n"
+            "    while time.monotonic() < end: pass\n"
             "signal.signal(signal.SIGALRM, burn)\n"
-            "worker = [m for n, m in sys.modules.items() if n.endswith('worker.block')]\n"
+            "mine = [m for n, m in sys.modules.items() if '_worker.' in n]\n"
+            "worker = [m for m in mine if hasattr(m, 'signal')]\n"
             "for module in worker: module.signal = type('S', (), {'__getattr__': lambda s, n:\n"
             "    (lambda *a, **k: None)})()\n"
             "signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)",
             "before = ticks[0]",
             "WAIT 0.5",
-            "used = ticks[0] - before\n"
-            "print('held') if used < 300_000 else escaped(f'{used} steps')",
+            "used = ticks[0] - before\nprint('held') if used < 8 else escaped(f'{used} times')",
         ),
         ends="ok killed timeout",
         wall="the host stops a session between its turns",
