@@ -15,7 +15,7 @@ from .home import Home, find_home, prepare_environment
 from .mlflow_sender import Sender
 from .progress import Progress, open_progress
 from .settings import SandboxSettings, open_configured
-from .stages.context import Stop
+from .stages.context import OnAlarm, Stop, ignore_alarm
 from .store import Store, open_store
 from .tracking import Tracker
 
@@ -32,6 +32,7 @@ class Desk:
         tracker: Where figures go.
         progress: Where progress is shown.
         stop: Set by Ctrl-C.
+        on_alarm: Told of each alarm at once; a flow shows it on its page.
     """
 
     home: Home
@@ -39,6 +40,7 @@ class Desk:
     tracker: Tracker
     progress: Progress
     stop: Stop = field(default_factory=Stop)
+    on_alarm: OnAlarm = ignore_alarm
     _sandboxes: dict[SandboxSettings, Sandbox] = field(
         default_factory=dict["SandboxSettings", Sandbox]
     )

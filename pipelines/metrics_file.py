@@ -20,8 +20,8 @@ def append_metrics(folder: Path, step: int, values: Mapping[str, float]) -> None
         file.write((json.dumps({"step": step, **clean}) + "\n").encode())
 
 
-def read_metrics(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """Give each figure's steps and values; of a step done twice (resumed) the later counts."""
+def read_steps(folder: Path) -> dict[int, dict[str, float]]:
+    """Give the figures of each step, in order; of a step done twice (resumed) the later counts."""
     path = folder / FILE_NAME
     if not path.is_file():
         return {}
@@ -32,8 +32,13 @@ def read_metrics(folder: Path) -> dict[str, list[tuple[int, float]]]:
             steps[int(values.pop("step"))] = values
         except (ValueError, KeyError):  # a line cut short by a full disk or a kill
             continue
+    return dict(sorted(steps.items()))
+
+
+def read_metrics(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Give each figure's steps and values; of a step done twice (resumed) the later counts."""
     series: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
-    for step, values in sorted(steps.items()):
+    for step, values in read_steps(folder).items():
         for name, value in values.items():
             series[name].append((step, value))
     return dict(series)

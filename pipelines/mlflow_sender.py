@@ -177,6 +177,9 @@ class _MlflowDesk:
         )
         self.client.log_inputs(self._run(event["run"]), datasets=[DatasetInput(dataset)])
 
+    def _send_tag(self, event: Event) -> None:
+        self.client.set_tag(self._run(event["run"]), _name(event["name"]), event["value"][:5000])
+
     def _send_artifact(self, event: Event) -> None:
         path = Path(event["path"])
         folder = event["folder"] or None

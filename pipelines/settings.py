@@ -221,8 +221,24 @@ def open_configured(settings: SandboxSettings) -> Sandbox:
     )
 
 
+class AlarmSettings(StrictModel):
+    """When a training calls for a person; `AlarmConfig` says what each limit means, 0 is never."""
+
+    window: Count = 10
+    tool_calls_share: Share = 0.25
+    constant_steps: Annotated[int, Field(ge=0)] = 10
+    success_drop: Share = 0.1
+    accuracy_drop: Share = 0.25
+    entropy_share: Share = 0.1
+    infrastructure_share: Share = 0.05
+    logp_drift: Annotated[float, Field(ge=0.0)] = 0.05
+
+
 class Preset(StrictModel):
-    """Everything that a run of the pipeline depends on, but for its seed."""
+    """Everything that a run of the pipeline depends on, but for its seed.
+
+    ``alarms`` decide no result, so a stage that was run with others is not run again.
+    """
 
     suite: str = "nano"
     max_new_tokens: Count = 160
@@ -231,6 +247,7 @@ class Preset(StrictModel):
     grpo: GRPOSettings = GRPOSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     sandbox: SandboxSettings = SandboxSettings()
+    alarms: AlarmSettings = AlarmSettings()
 
     def with_backend(self, backend: str) -> Preset:
         """Give the same parameters with another backend of the sandbox.

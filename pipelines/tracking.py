@@ -62,6 +62,10 @@ class Tracker:
         """Say which data a run reads: its name, digest, and a few figures."""
         self._append("dataset", run_id, name=name, digest=digest, profile=dict(profile))
 
+    def tag(self, run_id: str, name: str, value: str) -> None:
+        """Set a tag of a run, an older value replaced."""
+        self._append("tag", run_id, name=name, value=value)
+
     def artifact(self, run_id: str, path: Path, *, folder: str = "") -> None:
         """Give a run a copy of a file or of a folder's files."""
         self._append("artifact", run_id, path=str(path), folder=folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 
 from ..envs.rewards import is_scored
@@ -34,6 +35,7 @@ def _rewards(scored: Sequence[Trajectory]) -> dict[str, float]:
     for name in scored[0].reward_terms:
         values = [one.reward_terms[name] or 0.0 for one in scored]
         metrics[f"rewards/{name}/mean"] = _mean(values)
+        metrics[f"rewards/{name}/std"] = statistics.pstdev(values)
     return metrics
 
 

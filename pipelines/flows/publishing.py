@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from prefect import get_run_logger
 from prefect.artifacts import (
     acreate_link_artifact,
     acreate_markdown_artifact,
     acreate_table_artifact,
 )
 
+from ...policies.alarms import Alarm
 from ..desk import Desk
 from ..report import Report
 from ..results import summarise, table_head, table_rows
@@ -30,6 +32,14 @@ async def publish_stage(desk: Desk, run: StageRun) -> None:
         for mode in summary.modes:
             rows = [dict(zip(head, row, strict=True)) for row in table_rows(summary, mode)]
             await acreate_table_artifact(rows, key=f"evaluation-{mode}", description=run.id)
+
+
+async def publish_alarm(run: StageRun, alarm: Alarm) -> None:
+    """Show an alarm on the flow run's page, and in its log."""
+    get_run_logger().warning("step %s: %s", alarm.step, alarm.message)
+    key = f"alarm-{alarm.name.replace('.', '-').replace('_', '-')}".lower()
+    text = f"**Step {alarm.step}.** {alarm.message}"
+    await acreate_markdown_artifact(text, key=key, description=f"alarm of {run.id}")
 
 
 async def publish_report(desk: Desk, run: StageRun, report: Report) -> None:

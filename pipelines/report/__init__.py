@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..alarm_file import read_alarms
 from ..metrics_file import read_metrics
 from ..results import Summary, summarise
 from ..store import StageRun
 from .gallery import choose_shelves, render_shelves
 from .markdown import render_markdown
-from .page import render_charts, render_page
+from .page import alarm_list, render_charts, render_page
 
 if TYPE_CHECKING:
     from ..desk import Desk
@@ -54,8 +55,13 @@ def make_report(desk: Desk, run: StageRun, evaluation: StageRun) -> Report:
     gallery = render_shelves(store, choose_shelves(shown, seed=run.seed))
     folder = desk.home.reports / run.id
     folder.mkdir(parents=True, exist_ok=True)
-    text = render_markdown(run, summary, stages)
-    page = render_page(run, summary, stages, charts=charts, gallery=gallery)
+    alarms = [
+        f"{name}, step {alarm.step}: {alarm.message}"
+        for name, path in folders.items()
+        for alarm in read_alarms(path)
+    ]
+    text = render_markdown(run, summary, stages, alarms=alarms)
+    page = render_page(run, summary, stages, charts=alarm_list(alarms) + charts, gallery=gallery)
     (folder / "report.md").write_text(text, encoding="utf-8")
     (folder / "report.html").write_text(page, encoding="utf-8")
     return Report(folder, folder / "report.html", text, summary)

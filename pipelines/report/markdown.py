@@ -9,7 +9,9 @@ from ..results import Summary, difference_lines, lost_lines, table_head, table_r
 from ..store import StageRun
 
 
-def render_markdown(run: StageRun, summary: Summary, stages: Sequence[StageRun]) -> str:
+def render_markdown(
+    run: StageRun, summary: Summary, stages: Sequence[StageRun], *, alarms: Sequence[str] = ()
+) -> str:
     """Write the report's figures."""
     lines = [
         f"# {run.id}",
@@ -17,6 +19,7 @@ def render_markdown(run: StageRun, summary: Summary, stages: Sequence[StageRun])
         f"Seed {run.seed}, suite {run.parameters.get('suite', '')}, commit {run.git_commit}.",
         "",
         *(f"- {line}" for line in (*difference_lines(summary), *lost_lines(summary))),
+        *(f"- ALARM: {alarm}" for alarm in alarms),
         "",
         *(line for mode in summary.modes for line in _table(summary, mode)),
         *(

@@ -64,6 +64,12 @@ def render_charts(
     return "".join(charts)
 
 
+def alarm_list(alarms: Sequence[str]) -> str:
+    """List what training called a person for; empty text where it did not."""
+    items = "".join(f"<li>{escape(alarm)}</li>" for alarm in alarms)
+    return f"<section class='alarms'><h3>Alarms</h3><ul>{items}</ul></section>" if items else ""
+
+
 def _calls_by_band(episodes: Sequence[Episode]) -> dict[str, Series]:
     counts: dict[tuple[Band, int], list[int]] = {}
     for e in episodes:

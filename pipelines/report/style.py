@@ -63,6 +63,7 @@ td:first-child { font-weight: 600; }
 .episode pre.failed { border-left: 3px solid var(--bad); }
 .thought { color: var(--soft); font-style: italic; margin: 6px 0; overflow-wrap: anywhere; }
 .verdict { margin: 8px 0 0; overflow-wrap: anywhere; } details { margin-top: 18px; }
+.alarms { grid-column: 1 / -1; border-left: 3px solid var(--bad); padding: 0 18px; }
 summary { cursor: pointer; color: var(--soft); }
 @media (max-width: 560px) { main { padding: 24px 14px 60px; } }
 """

@@ -8,11 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ...policies.alarms import Alarm
 from ...sandbox import Sandbox
 from ..progress import Progress
 from ..settings import Preset
 from ..store import StageRun, Store
 from ..tracking import Tracker
+
+OnAlarm = Callable[[StageRun, Alarm], None]
+"""Told which stage run raised which alarm."""
+
+
+def ignore_alarm(run: StageRun, alarm: Alarm) -> None:
+    """Do nothing: the log, the stage's folder and MLflow have it."""
 
 
 class StageInterrupted(RuntimeError):  # noqa: N818 - nothing failed: the user asked for it
@@ -56,6 +64,7 @@ class StageContext:
         progress: Where progress is shown.
         sandbox: Opens the sandbox on the first call, and gives the same one later.
         stop: Asked at every safe point.
+        on_alarm: Told of each alarm at once, with the stage's run, besides the usual places.
     """
 
     run: StageRun
@@ -66,6 +75,7 @@ class StageContext:
     progress: Progress
     sandbox: Callable[[], Sandbox]
     stop: Stop
+    on_alarm: OnAlarm = ignore_alarm
 
     @property
     def seed(self) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ...envs.types import Band, Task, Trajectory
+from ...policies.alarms import AlarmBoard, AlarmConfig, idle_terms
 from ..store import StageRun, Store
 from .context import StageContext, StageInterrupted, StageResult
 from .runner import StageError
@@ -27,6 +28,9 @@ def run_grpo(context: StageContext) -> StageResult:
     config = GRPOConfig(
         **settings.model_dump(), seed=context.seed, max_new_tokens=context.preset.max_new_tokens
     )
+    board = AlarmBoard(
+        AlarmConfig(**context.preset.alarms.model_dump()), idle_terms(config.scoring)
+    )
     with context.progress.bar("grpo", settings.steps) as bar:
         try:
             model = train_grpo(
@@ -35,7 +39,7 @@ def run_grpo(context: StageContext) -> StageResult:
                 config,
                 sandbox=context.sandbox(),
                 folder=context.folder,
-                on_step=follow(context, bar, shown=SHOWN),
+                on_step=follow(context, bar, shown=SHOWN, board=board),
                 on_trajectories=_Recorder(context, tasks),
                 should_stop=context.stop.is_requested,
             )

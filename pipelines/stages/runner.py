@@ -178,7 +178,15 @@ def _work(desk: Desk, run: StageRun, preset: Preset) -> None:
     folder = desk.home.stages / run.id
     sandbox = partial(desk.sandbox, preset.sandbox)
     context = StageContext(
-        run, preset, folder, desk.store, tracker, desk.progress, sandbox, desk.stop
+        run=run,
+        preset=preset,
+        folder=folder,
+        store=desk.store,
+        tracker=tracker,
+        progress=desk.progress,
+        sandbox=sandbox,
+        stop=desk.stop,
+        on_alarm=desk.on_alarm,
     )
     lineage.mark(run.id, "running")
     tracker.begin(run, tags=_tags(run))

@@ -1,16 +1,18 @@
-"""What the two trainers' stages share: each step's figures to the bar and to the tracker."""
+"""What the two trainers' stages share: each step's figures to the bar, the tracker, the alarms."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from ..metrics_file import append_metrics
+from ...policies.alarms import AlarmBoard
+from ..alarm_file import append_alarm
+from ..metrics_file import append_metrics, read_steps
 from ..progress import Bar, format_figures
 from .context import StageContext
 
 
 def follow(
-    context: StageContext, bar: Bar, *, shown: Sequence[str]
+    context: StageContext, bar: Bar, *, shown: Sequence[str], board: AlarmBoard | None = None
 ) -> Callable[[int, Mapping[str, float]], None]:
     """Give the function that a trainer calls after each step.
 
@@ -18,11 +20,33 @@ def follow(
         context: Of the stage.
         bar: Shows the number of steps done.
         shown: Metrics that the bar shows.
+        board: Raises alarms; a run that goes on first shows it the steps that were done before.
     """
+    has_begun = False
 
     def on_step(step: int, metrics: Mapping[str, float]) -> None:
+        nonlocal has_begun
+        if board is not None and not has_begun:
+            for earlier, figures in read_steps(context.folder).items():
+                if earlier < step:
+                    board.observe(earlier, figures)
+        has_begun = True
         append_metrics(context.folder, step, metrics)
         context.tracker.metrics(context.run.id, step, metrics)
         bar.reach(step, note=format_figures({n: metrics[n] for n in shown if n in metrics}))
+        if board is not None:
+            _ring(context, board, step, metrics)
 
     return on_step
+
+
+def _ring(
+    context: StageContext, board: AlarmBoard, step: int, metrics: Mapping[str, float]
+) -> None:
+    """Tell a new alarm to the terminal, the stage's folder, MLflow and whoever listens."""
+    for alarm in board.observe(step, metrics):
+        context.progress.say(f"ALARM at step {alarm.step}: {alarm.message}")
+        append_alarm(context.folder, alarm)
+        tag = f"codedance.alarm.{alarm.name}"
+        context.tracker.tag(context.run.id, tag, f"step {alarm.step}: {alarm.message}")
+        context.on_alarm(context.run, alarm)

@@ -17,6 +17,7 @@ presets:
     sft: {steps: 4, batch_size: 4, warmup_steps: 1, save_every: 2}
     grpo: {steps: 3, tasks_per_step: 2, num_generations: 2, save_every: 1}
     evaluate: {limit: 70, batch_size: 32, traces: 1}
+    alarms: {window: 2, constant_steps: 2}
 """
 
 

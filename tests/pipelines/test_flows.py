@@ -46,6 +46,20 @@ def test_pipeline_flow_reuses_what_is_finished_and_publishes(prefect, finished):
     assert first_run(finished).outputs == run.outputs
 
 
+def test_an_alarm_is_shown_on_the_flow_runs_page_at_once(prefect, finished):
+    from codedance.pipelines.flows import grpo
+
+    run = first_run(finished)
+
+    async def go():
+        state = await grpo(run.preset, run.seed, fresh=True, from_run=run.id, return_state=True)
+        return state, await artifacts()
+
+    state, found = asyncio.run(go())
+    assert state.is_completed()
+    assert "alarm-constant-term-accuracy" in found
+
+
 def test_stopped_stage_is_a_cancelled_flow_run(prefect, finished):
     from codedance.pipelines.flows import curate
 

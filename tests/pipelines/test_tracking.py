@@ -87,6 +87,7 @@ def told(home, store, tracker, monkeypatch):
     card.write_text("# card", encoding="utf-8")
     tracker.artifact(stage.id, card)
     tracker.traces(stage.id, [store.episodes(stage.id)[0].id], name="grpo step 1")
+    tracker.tag(stage.id, "codedance.alarm.entropy", "step 4: entropy collapses")
     tracker.end(stage, "finished")
     return tracker, pipeline, stage
 
@@ -119,6 +120,7 @@ def check_mlflow(home, pipeline: StageRun, stage: StageRun):
     parent, child = runs[pipeline.id], runs[stage.id]
     assert parent.data.params == {"sft.steps": "3"}
     assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert child.data.tags["codedance.alarm.entropy"] == "step 4: entropy collapses"
     assert child.info.status == "FINISHED"
     history = client.get_metric_history(child.info.run_id, "reward")
     assert [(m.step, m.value) for m in history] == [(n, float(n)) for n in range(5)]

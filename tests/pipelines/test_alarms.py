@@ -1,0 +1,101 @@
+"""An alarm reaches terminal, stage folder, MLflow and report; a resumed run raises it once."""
+
+from __future__ import annotations
+
+import io
+import json
+from types import SimpleNamespace
+
+import pytest
+from codedance.pipelines.alarm_file import append_alarm, read_alarms
+from codedance.pipelines.metrics_file import append_metrics
+from codedance.pipelines.progress import PlainProgress
+from codedance.pipelines.report import make_report
+from codedance.pipelines.stages.context import StageContext, Stop
+from codedance.pipelines.stages.runner import find_input
+from codedance.pipelines.stages.training import follow
+from codedance.pipelines.tracking import Tracker
+from codedance.policies.alarms import Alarm, AlarmBoard, AlarmConfig
+
+from .makers import make_request
+from .runs import first_run
+
+LOST = {"infrastructure_share": 0.5}
+WHOLE = {"infrastructure_share": 0.0}
+
+
+@pytest.fixture
+def followed(home, store):
+    """A stage's `follow`, and everything that it tells."""
+    run = store.lineage.begin(make_request("grpo"))
+    folder = home.stages / run.id
+    folder.mkdir(parents=True)
+    terminal, told = io.StringIO(), []
+    tracker = Tracker(home.spool)
+
+    def begin():
+        context = StageContext(
+            run=run,
+            preset=None,
+            folder=folder,
+            store=store,
+            tracker=tracker,
+            progress=PlainProgress(terminal),
+            sandbox=lambda: None,
+            stop=Stop(),
+            on_alarm=lambda found, alarm: told.append((found.id, alarm.name)),
+        )
+        bar = context.progress.bar("grpo", 10).__enter__()
+        return follow(context, bar, shown=(), board=AlarmBoard(AlarmConfig(window=2)))
+
+    yield SimpleNamespace(
+        begin=begin, run=run, folder=folder, terminal=terminal, told=told, path=tracker.path
+    )
+    tracker.close()
+
+
+def test_an_alarm_is_told_everywhere_at_once(followed):
+    on_step = followed.begin()
+    on_step(1, WHOLE)
+    assert followed.told == []
+    on_step(2, LOST)
+    assert "ALARM at step 2: 25.0% of the episodes" in followed.terminal.getvalue()
+    assert followed.told == [(followed.run.id, "infrastructure")]
+    assert [alarm.step for alarm in read_alarms(followed.folder)] == [2]
+    events = [json.loads(line) for line in followed.path.read_text().splitlines()]
+    (tag,) = [event for event in events if event["kind"] == "tag"]
+    assert tag["name"] == "codedance.alarm.infrastructure"
+    assert tag["value"].startswith("step 2: 25.0%")
+
+
+def test_a_run_that_goes_on_does_not_ring_again_for_what_was_told(followed):
+    followed.begin()(1, LOST)
+    followed.begin()(2, LOST)
+    assert len(followed.told) == 1
+
+
+def test_a_step_that_is_done_again_rings_again_and_is_kept_once(followed):
+    followed.begin()(1, WHOLE)
+    append_metrics(followed.folder, 2, LOST)  # killed before its state was saved
+    append_alarm(followed.folder, Alarm("infrastructure", 2, "lost"))
+    followed.begin()(2, LOST)
+    assert len(followed.told) == 1
+    assert [alarm.step for alarm in read_alarms(followed.folder)] == [2]
+
+
+def test_a_line_cut_short_is_passed_over(tmp_path):
+    append_alarm(tmp_path, Alarm("entropy", 3, "falls"))
+    with (tmp_path / "alarms.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"name": "entr')
+    assert read_alarms(tmp_path) == [Alarm("entropy", 3, "falls")]
+    assert read_alarms(tmp_path / "absent") == []
+
+
+def test_the_report_lists_the_alarms_of_a_run(finished):
+    run = first_run(finished)
+    grpo = find_input(finished, run, "grpo")
+    names = {alarm.name for alarm in read_alarms(finished.home.stages / grpo.id)}
+    assert "constant_term.accuracy" in names  # four steps of cold start: nothing is answered
+    report = make_report(finished, run, find_input(finished, run, "evaluate"))
+    assert "ALARM: grpo, step" in report.text
+    assert "reward term accuracy is constant" in report.html.read_text(encoding="utf-8")
