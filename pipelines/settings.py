@@ -133,6 +133,7 @@ class GRPOSettings(HoldingSettings):
     max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
     max_redraws: Annotated[int, Field(ge=0)] = 1
     easy_share: Share | None = None
+    curriculum: Literal["none", "learnability"] = "none"
     max_tokens_per_micro_batch: Count = 4096
     reward: Literal["outcome", "tool_bonus", "bat_sequence", "bat", "bat_paper"] = "bat"
     reward_terms: dict[str, float] = Field(default_factory=dict[str, float])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from ..envs.rewards import (
 from ..envs.types import Band, Task, Trajectory
 from ..sandbox import Sandbox
 from .advantages import group_advantages
+from .curriculum import Curriculum, History
 from .grpo_config import GRPOConfig
 from .interface import Policy
 from .rollouts import rollout
@@ -112,15 +114,26 @@ class GroupSampler:
         config: Of the run.
         sandbox: Where code runs.
         drawn: How many tasks were drawn before, for a run that goes on.
+        history: What earlier runs showed of the tasks, for a curriculum by learnability.
     """
 
     def __init__(
-        self, tasks: Sequence[Task], config: GRPOConfig, *, sandbox: Sandbox, drawn: int = 0
+        self,
+        tasks: Sequence[Task],
+        config: GRPOConfig,
+        *,
+        sandbox: Sandbox,
+        drawn: int = 0,
+        history: History | None = None,
     ) -> None:
         self.drawn = drawn
         self._tasks = tasks
         self._config = config
         self._sandbox = sandbox
+        self._taken: list[int] = []
+        self._curriculum = None
+        if config.curriculum == "learnability":
+            self._curriculum = Curriculum(tasks, seed=config.seed, history=history)
 
     def sample(self, policy: Policy, step: int) -> tuple[list[Group], list[Group]]:
         """Roll out one step's groups.
@@ -129,6 +142,7 @@ class GroupSampler:
             The groups to learn from, and those that were replaced.
         """
         config = self._config
+        self._taken.clear()
         kept: list[Group] = []
         replaced: list[Group] = []
         for attempt in range(config.max_redraws + 1):
@@ -165,22 +179,50 @@ class GroupSampler:
             return score(part, config, sandbox=self._sandbox, cache=cache)
 
         with ThreadPoolExecutor(_WORKERS, thread_name_prefix="evidence") as pool:
-            return list(pool.map(scored, parts))
+            groups = list(pool.map(scored, parts))
+        if self._curriculum is not None:
+            for group in groups:
+                _teach(self._curriculum, group)
+        return groups
+
+    def state(self) -> dict[str, Any]:
+        """Give what a resumed run needs: how many tasks were drawn, what was learnt of them."""
+        curriculum = None if self._curriculum is None else self._curriculum.state()
+        return {"drawn": self.drawn, "curriculum": curriculum}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state` gave."""
+        self.drawn = int(state["drawn"])
+        if self._curriculum is not None:
+            self._curriculum.restore(state["curriculum"])
 
     def _next_task(self) -> Task:
-        """Give the next task of its epoch's permutation, an easy one as often as is asked."""
+        """Give the next task: an easy one as often as is asked, by learnability where asked."""
         drawn, self.drawn = self.drawn, self.drawn + 1
+        pool, position = self._pool(drawn)
+        if self._curriculum is None:
+            epoch, place = divmod(position, len(pool))
+            order = np.random.default_rng([self._config.seed, epoch]).permutation(len(pool))
+            return self._tasks[pool[int(order[place])]]
+        chosen = self._curriculum.draw(drawn, pool, self._taken)
+        self._taken.append(chosen)
+        return self._tasks[chosen]
+
+    def _pool(self, drawn: int) -> tuple[list[int], int]:
+        """Give the places to draw from, and how many draws from among them went before."""
         share = self._config.easy_share
-        easy = [task for task in self._tasks if task.difficulty is Band.EASY]
-        if share is None or not 0 < len(easy) < len(self._tasks):
-            return self._permuted(self._tasks, drawn)
+        everything = list(range(len(self._tasks)))
+        easy = [place for place in everything if self._tasks[place].difficulty is Band.EASY]
+        if share is None or not 0 < len(easy) < len(everything):
+            return everything, drawn
         before = math.floor(drawn * share)
         if math.floor((drawn + 1) * share) > before:
-            return self._permuted(easy, before)
-        others = [task for task in self._tasks if task.difficulty is not Band.EASY]
-        return self._permuted(others, drawn - before)
+            return easy, before
+        return sorted(set(everything) - set(easy)), drawn - before
 
-    def _permuted(self, tasks: Sequence[Task], drawn: int) -> Task:
-        epoch, position = divmod(drawn, len(tasks))
-        order = np.random.default_rng([self._config.seed, epoch]).permutation(len(tasks))
-        return tasks[int(order[position])]
+
+def _teach(curriculum: Curriculum, group: Group) -> None:
+    """Tell a curriculum what a group showed; nothing where nothing was scored."""
+    accuracies = [one.accuracy or 0.0 for one in group.trajectories if is_scored(one)]
+    if accuracies:
+        curriculum.learn(group.trajectories[0].task_id, accuracies)

@@ -22,6 +22,7 @@ from typing import Any
 
 from ..envs.types import Task
 from ..sandbox import Sandbox
+from .curriculum import History
 from .groups import GroupSampler, OnTrajectories
 from .grpo_config import GRPOConfig
 from .grpo_metrics import step_metrics
@@ -54,6 +55,7 @@ def train_grpo(  # noqa: PLR0913 - what to train on, where, and who is told; eac
     on_step: OnStep | None = None,
     on_trajectories: OnTrajectories | None = None,
     should_stop: Callable[[], bool] | None = None,
+    history: History | None = None,
 ) -> Path:
     """Train a model on tasks by reinforcement; the same call continues a run that was stopped.
 
@@ -67,6 +69,8 @@ def train_grpo(  # noqa: PLR0913 - what to train on, where, and who is told; eac
         on_trajectories: Told the step's number, from 1, and all its trajectories with reward
             terms, before the update.
         should_stop: Asked after every step.
+        history: What earlier runs showed of the tasks, for ``curriculum: learnability``. A run
+            that goes on has to be given the same.
 
     Returns:
         The folder of the trained model.
@@ -78,7 +82,7 @@ def train_grpo(  # noqa: PLR0913 - what to train on, where, and who is told; eac
     if not tasks:
         raise ValueError("train_grpo needs at least one task, got none")
     recipe = _recipe(model_folder, tasks, config)
-    trainer = _Trainer(model_folder, tasks, config, sandbox=sandbox)
+    trainer = _Trainer(model_folder, tasks, config, sandbox=sandbox, history=history)
     done = trainer.restore(folder / "state", recipe)
     for step in range(done, config.steps):
         metrics = trainer.step(step, on_trajectories)
@@ -105,12 +109,13 @@ class _Trainer:
         config: GRPOConfig,
         *,
         sandbox: Sandbox,
+        history: History | None = None,
     ) -> None:
         self.trainee = Trainee(model_folder, config, seed=config.seed)
         self.model: TokenModel = self.trainee.model
         self._reference = load_token_model(model_folder) if config.beta > 0 else None
         self._config = config
-        self._sampler = GroupSampler(tasks, config, sandbox=sandbox)
+        self._sampler = GroupSampler(tasks, config, sandbox=sandbox, history=history)
         self._notes = read_notes(model_folder)
         self._optimiser = Optimiser(
             self.model.model,
@@ -143,7 +148,7 @@ class _Trainer:
         return {
             "weights": self.trainee.weights(),
             "optimiser": self._optimiser.state(),
-            "drawn": self._sampler.drawn,
+            "sampler": self._sampler.state(),
         }
 
     def restore(self, folder: Path, recipe: str) -> int:
@@ -153,7 +158,7 @@ class _Trainer:
             return 0
         self.trainee.restore(snapshot.values["weights"])
         self._optimiser.restore(snapshot.values["optimiser"])
-        self._sampler.drawn = int(snapshot.values["drawn"])
+        self._sampler.restore(snapshot.values["sampler"])
         return snapshot.step
 
     def _update(self, step: int, rows: Sequence[Row]) -> dict[str, float]:

@@ -54,6 +54,8 @@ class GRPOConfig(TrainingSetup):
         easy_share: Share of the drawn tasks that are of the easy band; None takes the tasks as
             they are. Where hard tasks reward a call many times more than easy ones charge for
             it, equal numbers teach to call everywhere first.
+        curriculum: ``none`` draws every task once an epoch; ``learnability`` draws those more often
+            whose groups are likely to hold both right and wrong answers (`Curriculum`).
         seed: Of the order of tasks and of all sampling.
         save_every: Steps between saved states.
         rollout_batch_size: Episodes whose replies are written side by side.
@@ -90,6 +92,7 @@ class GRPOConfig(TrainingSetup):
     interface: Literal["code", "box", "text"] = "code"
     max_redraws: int = 1
     easy_share: float | None = None
+    curriculum: Literal["none", "learnability"] = "none"
     seed: int = 0
     save_every: int = 10
     rollout_batch_size: int = 128

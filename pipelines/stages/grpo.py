@@ -9,6 +9,7 @@ from ...envs.types import Band, Task, Trajectory
 from ...policies.alarms import AlarmBoard, AlarmConfig, idle_terms
 from ..store import StageRun, Store
 from .context import StageContext, StageInterrupted, StageResult
+from .history import load_history
 from .runner import StageError
 from .training import follow
 
@@ -28,6 +29,9 @@ def run_grpo(context: StageContext) -> StageResult:
     config = GRPOConfig(
         **settings.model_dump(), seed=context.seed, max_new_tokens=context.preset.max_new_tokens
     )
+    history = None
+    if settings.curriculum == "learnability":
+        history = load_history(context, {task.id for task in tasks}, phase=PHASE)
     board = AlarmBoard(
         AlarmConfig(**context.preset.alarms.model_dump()), idle_terms(config.scoring)
     )
@@ -42,6 +46,7 @@ def run_grpo(context: StageContext) -> StageResult:
                 on_step=follow(context, bar, shown=SHOWN, board=board),
                 on_trajectories=_Recorder(context, tasks),
                 should_stop=context.stop.is_requested,
+                history=history,
             )
         except TrainingInterrupted as stop:
             raise StageInterrupted(str(stop)) from stop

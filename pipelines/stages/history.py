@@ -1,0 +1,48 @@
+"""What earlier trainings showed of the tasks: where a curriculum by learnability begins."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Collection
+from pathlib import Path
+
+from ...policies.curriculum import History, PassRecord
+from ..store import Store
+from .context import StageContext
+
+FILE_NAME = "history.json"
+MOST_RUNS = 5
+"""So many earlier trainings are read, the newest."""
+
+
+def load_history(context: StageContext, task_ids: Collection[str], *, phase: str) -> History:
+    """Give each task's record in other GRPO runs of the store, fixed when the stage began.
+
+    A run that goes on reads what it began with, whatever was trained meanwhile.
+    """
+    path = context.folder / FILE_NAME
+    if not path.is_file():
+        others = [run.id for run in context.store.lineage.find(stage="grpo")]
+        others = [run_id for run_id in others if run_id != context.run.id][:MOST_RUNS]
+        _write(path, _read_store(context.store, others, set(task_ids), phase))
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    return {task_id: PassRecord(right, scored) for task_id, (right, scored) in rows.items()}
+
+
+def _read_store(
+    store: Store, runs: Collection[str], task_ids: Collection[str], phase: str
+) -> dict[str, list[float]]:
+    records: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for run_id in runs:
+        for episode in store.episodes(run_id, phase):
+            if episode.task_id in task_ids and episode.is_valid and episode.accuracy is not None:
+                records[episode.task_id][0] += episode.accuracy
+                records[episode.task_id][1] += 1.0
+    return dict(records)
+
+
+def _write(path: Path, records: dict[str, list[float]]) -> None:
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(records, sort_keys=True), encoding="utf-8")
+    fresh.replace(path)
