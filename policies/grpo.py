@@ -82,7 +82,7 @@ def train_grpo(  # noqa: PLR0913 - what to train on, where, and who is told; eac
     if not tasks:
         raise ValueError("train_grpo needs at least one task, got none")
     recipe = _recipe(model_folder, tasks, config)
-    trainer = _Trainer(model_folder, tasks, config, sandbox=sandbox, history=history)
+    trainer = GRPORun(model_folder, tasks, config, sandbox=sandbox, history=history)
     done = trainer.restore(folder / "state", recipe)
     for step in range(done, config.steps):
         metrics = trainer.step(step, on_trajectories)
@@ -99,7 +99,7 @@ def train_grpo(  # noqa: PLR0913 - what to train on, where, and who is told; eac
     return folder / "final"
 
 
-class _Trainer:
+class GRPORun:
     """One run: the model that acts and learns, its sampler of groups, its optimiser."""
 
     def __init__(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,20 +43,78 @@ def sandbox(
     """
     from ..bench.sandbox import SandboxBench
     from ..bench.tables import as_json, closing_lines, tables
-    from .output import say
 
     with _Status() as status:
         report = SandboxBench(
             rounds=rounds, sessions=sessions, seed=seed, image=image, told=status.tell
         ).run()
-    for table in tables(report):
+    _tell(tables(report), closing_lines(report))
+    _write(json, as_json(report))
+
+
+@bench_app.command()
+def rollout(  # noqa: PLR0913 - each an option of the command
+    model: Annotated[
+        str | None, typer.Option(help="Folder of a trained nano model; without it, the shipped.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How often all is measured.")] = 5,
+    tasks: Annotated[int, typer.Option(min=1, help="Different tasks.")] = 8,
+    samples: Annotated[int, typer.Option(min=2, help="Trajectories a task.")] = 8,
+    pause: Annotated[float, typer.Option(min=0.0, help="What a tool call takes, seconds.")] = 0.05,
+    seed: Annotated[int, typer.Option(help="Of the order in a round, and of sampling.")] = 0,
+    json: Annotated[Path | None, typer.Option(help="Also write all of it here.")] = None,
+) -> None:
+    """Time our engine beside model.generate, our GRPO step beside TRL's.
+
+    Same weights, same tasks, same tool; needs a quiet machine.
+    """
+    from ..bench.model_tables import as_json, rollout_lines, rollout_tables
+    from ..bench.rollout import RolloutBench
+
+    with _Status() as status:
+        report = RolloutBench(
+            model, rounds, tasks, samples, pause_seconds=pause, seed=seed, told=status.tell
+        ).run()
+    _tell(rollout_tables(report), rollout_lines(report))
+    _write(json, as_json(report))
+
+
+@bench_app.command()
+def update(
+    model: Annotated[
+        str | None, typer.Option(help="Folder of a trained nano model; without it, the shipped.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How often all is measured.")] = 10,
+    trajectories: Annotated[int, typer.Option(min=8, help="In the batch.")] = 64,
+    seed: Annotated[int, typer.Option(help="Of the order in a round, and of sampling.")] = 0,
+    json: Annotated[Path | None, typer.Option(help="Also write all of it here.")] = None,
+) -> None:
+    """Time an update beside plain transformers on the same batch, with equal loss."""
+    from ..bench.model_tables import as_json, update_lines, update_table
+    from ..bench.update import UpdateBench
+
+    with _Status() as status:
+        report = UpdateBench(model, rounds, trajectories, seed=seed, told=status.tell).run()
+    _tell([update_table(report)], update_lines(report))
+    _write(json, as_json(report))
+
+
+def _tell(tables: Iterable[Table], lines: Iterable[str]) -> None:
+    from .output import say
+
+    for table in tables:
         _show(table)
-    for line in closing_lines(report):
+    for line in lines:
         indent = " " * (len(line) - len(line.lstrip()) + 2)
         say(textwrap.fill(line, _WIDTH, subsequent_indent=indent))
-    if json is not None:
-        json.write_text(as_json(report))
-        say(f"all of it: {json}")
+
+
+def _write(path: Path | None, text: str) -> None:
+    from .output import say
+
+    if path is not None:
+        path.write_text(text)
+        say(f"all of it: {path}")
 
 
 def _show(table: Table) -> None:
