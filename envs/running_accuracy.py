@@ -10,7 +10,9 @@ from .types import Task
 from .visual_code import Observation, VisualCodeEnv, known_accuracy
 
 
-class RunningAccuracy(gymnasium.Wrapper[Observation, str, Observation, str]):
+class RunningAccuracy(
+    gymnasium.Wrapper[Observation, str, Observation, str], gymnasium.utils.RecordConstructorArgs
+):
     """Replaces the recorded pass rate by what this environment's own episodes showed.
 
     The estimate begins at the recorded rate (one half where unknown), which weighs as much as
@@ -32,7 +34,10 @@ class RunningAccuracy(gymnasium.Wrapper[Observation, str, Observation, str]):
         prior_weight: float = 2.0,
         decay: float = 0.95,
     ) -> None:
-        super().__init__(env)
+        gymnasium.utils.RecordConstructorArgs.__init__(
+            self, by=by, prior_weight=prior_weight, decay=decay
+        )
+        gymnasium.Wrapper.__init__(self, env)
         if by not in ("task", "family"):
             raise ValueError(f"by is 'task' or 'family', got {by!r}")
         if not (prior_weight > 0.0 and 0.0 < decay <= 1.0):
