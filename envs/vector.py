@@ -7,6 +7,7 @@ No member's failure is another's: what goes wrong in one ends its episode as ``i
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -43,6 +44,7 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
         num_envs: How many members.
         autoreset_mode: As Gymnasium's own; with ``DISABLED`` a member that has ended stays so,
             with reward 0.0, until ``reset(options={"reset_mask": …})``.
+        max_episode_steps: Steps after which an episode is truncated, as `TimeLimit` does.
         settings: Arguments of `VisualCodeEnv`, the same for every member.
     """
 
@@ -51,11 +53,13 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
         num_envs: int = 1,
         *,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+        max_episode_steps: int | None = None,
         **settings: Any,  # noqa: ANN401 - passed on
     ) -> None:
         super().__init__()
-        if num_envs < 1:
-            raise ValueError(f"num_envs must be at least 1, got {num_envs}")
+        for name, value in (("num_envs", num_envs), ("max_episode_steps", max_episode_steps)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
         suite = settings.pop("suite", "nano")
         if isinstance(suite, str | os.PathLike):
             suite = load_suite(suite, split=settings.get("split", "train"))
@@ -69,6 +73,8 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._members: list[Member] = [_lost("", self.envs[0].preset) for _ in range(num_envs)]
+        self._most_steps = math.inf if max_episode_steps is None else max_episode_steps
+        self._steps = [0] * num_envs
         self._is_begun = False
         self._pool = ThreadPoolExecutor(min(num_envs, _MOST_THREADS), "visual-code")
 
@@ -85,11 +91,12 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
             options: As of one environment's reset; a list gives one value a member.
 
         Raises:
-            ValueError: A task that was asked for does not exist, or lengths that do not fit.
+            ValueError: A task that was asked for does not exist, lengths that do not fit, or a
+                mask that picks no member.
+            TypeError: The mask is no array of booleans.
         """
         options = dict(options or {})
-        mask = options.pop("reset_mask", None)
-        chosen = range(self.num_envs) if mask is None else np.flatnonzero(mask).tolist()
+        chosen = self._chosen(options.pop("reset_mask", None))
         seeds = self._seeds(seed)
         each = [self._options_of(place, options) for place in range(self.num_envs)]
 
@@ -136,6 +143,27 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
         """Give each member's rendering."""
         return tuple(env.render() for env in self.envs)
 
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:  # noqa: ANN401
+        """Call a method of each member, or read an attribute; gives one value a member."""
+        found = [env.get_wrapper_attr(name) for env in self.envs]
+        return tuple(one(*args, **kwargs) if callable(one) else one for one in found)
+
+    def get_attr(self, name: str) -> tuple[Any, ...]:
+        """Give an attribute of each member."""
+        return self.call(name)
+
+    def set_attr(self, name: str, values: Any) -> None:  # noqa: ANN401 - whatever the attribute is
+        """Set an attribute: a list or tuple gives one value a member.
+
+        Raises:
+            ValueError: The values are not as many as the members.
+        """
+        each = values if isinstance(values, list | tuple) else [values] * self.num_envs
+        if len(each) != self.num_envs:
+            raise ValueError(f"{self.num_envs} members need as many values, got {len(each)}")
+        for env, value in zip(self.envs, each, strict=True):
+            env.set_wrapper_attr(name, value)
+
     def close_extras(self, **kwargs: Any) -> None:  # noqa: ANN401 - Gymnasium's signature
         """Close the members and the threads."""
         del kwargs
@@ -151,7 +179,12 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
             if self.autoreset_mode is AutoresetMode.DISABLED:
                 terms = dict.fromkeys(info["reward_terms"], 0.0)
                 return observation, 0.0, terminated, truncated, {**info, "reward_terms": terms}
-        return self._guarded(place, lambda: self.envs[place].step(action))
+        self._steps[place] += 1
+        observation, reward, terminated, truncated, info = self._guarded(
+            place, lambda: self.envs[place].step(action)
+        )
+        is_cut = truncated or self._steps[place] >= self._most_steps
+        return observation, reward, terminated, is_cut, info
 
     def _begin(self, place: int, seed: int | None, options: dict[str, Any]) -> Member:
         """Reset a member; one that cannot begin is lost, and tried again at its next step."""
@@ -160,6 +193,7 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
             observation, info = self.envs[place].reset(seed=seed, options=options)
             return observation, 0.0, False, False, info
 
+        self._steps[place] = 0
         return reset() if options else self._guarded(place, reset)
 
     def _guarded(self, place: int, act: Callable[[], Member]) -> Member:
@@ -173,6 +207,18 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
     def _observations(self) -> Batch:
         observations = [member[0] for member in self._members]
         return {key: tuple(one[key] for one in observations) for key in ("images", "text")}
+
+    def _chosen(self, mask: object) -> list[int]:
+        """Give the members that a reset mask picks; all without one."""
+        if mask is None:
+            return list(range(self.num_envs))
+        if not (isinstance(mask, np.ndarray) and mask.dtype == np.bool_):
+            raise TypeError(f"reset_mask must be an array of booleans, got {mask!r}")
+        if mask.shape != (self.num_envs,) or not mask.any():
+            raise ValueError(
+                f"reset_mask must have shape ({self.num_envs},) and pick a member, got {mask}"
+            )
+        return [int(place) for place in np.flatnonzero(mask)]
 
     def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
         if seed is None:
