@@ -15,6 +15,7 @@ from .baselines import baselines
 from .bench import bench_app
 from .doctor import doctor
 from .judge import evaluate, report, rescore
+from .plan import plan
 from .play import play
 from .sandbox import sandbox_app
 from .servers import flows_app, ui
@@ -37,6 +38,7 @@ for command in (
     report,
     ask,
     play,
+    plan,
     baselines,
     attack_reward,
     ui,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _HEAD = ("stage", "trains", "weights", "grads", "optim", "activ.", "cache", "peak", "s/step")
 _WIDTH = 80
+_LARGE = 2e8  # parameters from which gigabytes are the unit
 
 
 def plan(  # noqa: PLR0913 - each an option of the command
@@ -43,12 +44,13 @@ def plan(  # noqa: PLR0913 - each an option of the command
     counts = _counts(gpus)
     shape = read_shape(model)
     work = Workload(trajectories, tokens, own, pictures, slots)
+    size, unit = (1e9, "GB") if shape.parameters > _LARGE else (1e6, "MB")
     say(f"{model}: {shape.parameters:,} parameters, {shape.text.layers} layers")
     for count in counts:
         say()
         each = "one" if count == 1 else f"each of {count}"
-        say(f"{each} {gpu}, {GPUS[gpu].memory / 1e9:.0f} GB; gigabytes (1e9)")
-        _print_table(_rows(shape, work, GPUS[gpu], count, rank))
+        say(f"{each} {gpu}, {GPUS[gpu].memory / 1e9:.0f} GB; figures in {unit}")
+        _print_table(_rows(shape, work, GPUS[gpu], count, rank, size))
     say()
     for line in _notes(work, rank):
         say(textwrap.fill(line, _WIDTH, subsequent_indent="  "))
@@ -67,7 +69,7 @@ def _counts(gpus: str) -> list[int]:
 
 
 def _rows(
-    shape: ModelShape, work: Workload, gpu: Gpu, count: int, rank: int
+    shape: ModelShape, work: Workload, gpu: Gpu, count: int, rank: int, size: float
 ) -> list[tuple[str, ...]]:
     from ...policies.memory_plan import Holding
 
@@ -76,20 +78,19 @@ def _rows(
     for stage in stages:
         for lora_r in (0, rank):
             for checkpointing in (True, False):
-                holding = Holding(
-                    lora_r=lora_r, gradient_checkpointing=checkpointing, gpus=count
-                )
-                rows.append(_row(shape, work, holding, stage, gpu))
+                holding = Holding(lora_r=lora_r, gradient_checkpointing=checkpointing, gpus=count)
+                rows.append(_row(shape, work, holding, stage, gpu, size))
     return rows
 
 
 def _row(
-    shape: ModelShape, work: Workload, holding: Holding, stage: Stage, gpu: Gpu
+    shape: ModelShape, work: Workload, holding: Holding, stage: Stage, gpu: Gpu, size: float
 ) -> tuple[str, ...]:
     from ...policies.memory_plan import plan_memory, plan_seconds
 
     memory = plan_memory(shape, work, holding, stage)
     seconds = plan_seconds(shape, work, holding, stage, gpu)
+    took = seconds.generation + seconds.update
     how = "adapters" if holding.lora_r else "all"
     parts = (
         memory.weights + memory.working,
@@ -102,9 +103,9 @@ def _row(
     return (
         stage,
         how if holding.gradient_checkpointing else f"{how}, no ckpt",
-        *(f"{part / 1e9:.1f}" for part in parts),
-        f"{memory.peak / 1e9:.1f}" + ("" if fits else " !"),
-        f"{seconds.generation + seconds.update:.0f}",
+        *(f"{part / size:.1f}" for part in parts),
+        f"{memory.peak / size:.1f}" + ("" if fits else " !"),
+        f"{took:.0f}" if took >= 10 else f"{took:.2g}",
     )
 
 

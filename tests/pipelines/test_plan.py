@@ -1,0 +1,62 @@
+"""``codedance plan`` as a user meets it: no network, 80 columns, clear refusals."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from codedance.policies.nano import NanoConfig, build_nano
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+@pytest.fixture
+def plan(monkeypatch, capsys):
+    def run(*arguments):
+        from codedance.pipelines.cli import main
+
+        monkeypatch.setattr(sys, "argv", ["codedance", "plan", *arguments])
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        with pytest.raises(SystemExit) as leaving:
+            main()
+        captured = capsys.readouterr()
+        return leaving.value.code, captured.out, captured.err
+
+    return run
+
+
+def test_seven_billion_is_planned_for_one_eight_and_sixteen_gpus(plan):
+    code, out, _ = plan("Qwen/Qwen2.5-VL-7B-Instruct", "--gpus", "1,8,16")
+    assert code == 0
+    assert "8,292,166,656 parameters" in out
+    assert [f"of {n} h100" in out for n in (8, 16)] == [True, True]
+    rows = [line for line in out.splitlines() if line.startswith(("sft ", "grpo "))]
+    assert len(rows) == 3 * 2 * 4
+    assert max(map(len, out.splitlines())) <= 80
+    assert " ! " in rows[0]  # all weights, moments and copies are 150 GB: not on one GPU of 80
+
+
+def test_a_configuration_file_is_enough(plan, tmp_path):
+    folder = build_nano(tmp_path, ["how many?"], NanoConfig())
+    (folder / "model.safetensors").unlink()
+    for source in (folder, folder / "config.json"):
+        code, out, _ = plan(str(source), "--gpus", "1", "--gpu", "4090")
+        assert code == 0
+        assert "figures in MB" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("Qwen/Qwen9",), "Qwen/Qwen2.5-VL-7B-Instruct"),
+        (("--gpus", "0"), "--gpus"),
+        (("--gpus", "eight"), "got 'eight'"),
+        (("--gpu", "abacus"), "h100"),
+        (("--tokens", "100", "--own", "90", "--pictures", "90"), "exceed --tokens 100"),
+    ],
+)
+def test_what_cannot_be_planned_is_told_in_a_line(plan, arguments, message):
+    code, _, error = plan(*arguments)
+    assert code != 0
+    assert message in error
+    assert "Traceback" not in error
