@@ -56,8 +56,6 @@ class Connection:
         Raises:
             FrameError: The other end closed before.
         """
-        if count > _CHUNK:
-            return self._receive_long(count, watch)
         while len(self._early) < count:
             self._wait(watch)
             try:
@@ -71,20 +69,16 @@ class Connection:
         del self._early[:count]
         return data
 
-    def is_quiet(self) -> bool:
-        """Whether nothing has come that is still to be received."""
-        return not self._early and not self._poller.poll(0)
+    def receive_into(self, memory: bytearray, watch: Watch) -> None:
+        """Wait for as many bytes as ``memory`` holds.
 
-    def close(self) -> None:
-        """Close the socket."""
-        self._stream.close()
-
-    def _receive_long(self, count: int, watch: Watch) -> bytearray:
-        buffer = bytearray(count)
-        start = min(count, len(self._early))
-        buffer[:start] = self._early[:start]
+        Raises:
+            FrameError: The other end closed before.
+        """
+        start = min(len(memory), len(self._early))
+        memory[:start] = self._early[:start]
         del self._early[:start]
-        view = memoryview(buffer)[start:]
+        view = memoryview(memory)[start:]
         while view:
             try:
                 got = self._stream.recv_into(view)
@@ -94,7 +88,14 @@ class Connection:
             if got == 0:
                 raise FrameError("the connection was closed")
             view = view[got:]
-        return buffer
+
+    def is_quiet(self) -> bool:
+        """Whether nothing has come that is still to be received."""
+        return not self._early and not self._poller.poll(0)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._stream.close()
 
     def _wait(self, watch: Watch) -> None:
         """Wait until the socket is ready; what is there already counts, however late it is."""

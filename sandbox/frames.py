@@ -12,7 +12,7 @@ from typing import Any, cast
 import msgpack
 
 from .types import Limits, Outcome
-from .worker.framing import LENGTHS
+from .worker.framing import LENGTHS, PIXEL_BYTES
 
 _NOTE_CHARACTERS = 400  # room for "[… more characters were cut]"
 _ERROR_CHARACTERS = 1_000
@@ -42,7 +42,7 @@ class Reply:
     @property
     def blob_bytes(self) -> int:
         """Length of the pixels that follow."""
-        return sum(width * height * 3 for width, height in self.sizes)
+        return sum(width * height * PIXEL_BYTES for width, height in self.sizes)
 
 
 def encode_block(turn: int, code: str, wall_seconds: float, cpu_seconds: float) -> bytes:
@@ -61,7 +61,7 @@ def decode_lengths(prefix: bytes | bytearray, limits: Limits) -> tuple[int, int]
     header_bytes, blob_bytes = LENGTHS.unpack(prefix)
     most = 4096 + 2 * 4 * (limits.output_characters + _NOTE_CHARACTERS) + 4 * _ERROR_CHARACTERS
     most += 16 * limits.images
-    if header_bytes > most or blob_bytes > limits.image_pixels * 3:
+    if header_bytes > most or blob_bytes > limits.image_pixels * PIXEL_BYTES:
         raise FrameError(f"frame of {header_bytes} + {blob_bytes} bytes is over the limits")
     return header_bytes, blob_bytes
 

@@ -13,6 +13,7 @@ from PIL import Image
 from .connection import Connection, Watch
 from .frames import FrameError, Reply, decode_lengths, decode_message, decode_reply, encode_block
 from .kernel_view import KernelView
+from .shown_pictures import as_picture, picture_memory
 from .turn_clock import Step, TurnClock
 from .turn_gate import Place
 from .types import Execution, Limits, Outcome
@@ -83,7 +84,8 @@ class SessionProcess:
         try:
             frame = encode_block(self._turn, code, clock.wall_limit, clock.cpu_limit)
             self._connection.send(frame, watch)
-            reply, pixels = self._receive_reply(watch)
+            reply = self._receive_reply(watch)
+            images = self._receive_pictures(reply.sizes, watch)
         except _Overrun:
             return Execution(
                 outcome=Outcome.TIMEOUT,
@@ -101,7 +103,7 @@ class SessionProcess:
             stdout=reply.stdout,
             stderr=reply.stderr,
             error=f"TimeoutError: the block {clock.verdict()}" if is_late else reply.error,
-            images=_cut_pictures(reply.sizes, pixels),
+            images=images,
             wall_seconds=wall,
             cpu_seconds=cpu,
         )
@@ -156,12 +158,22 @@ class SessionProcess:
             raise DiedAtBirth(f"a session's walls could not be built: {message[1:]}")
         self._is_ready = True
 
-    def _receive_reply(self, watch: Watch) -> tuple[Reply, bytearray]:
+    def _receive_reply(self, watch: Watch) -> Reply:
         header, blob_bytes = self._receive_header(watch)
         reply = decode_reply(header, blob_bytes, self._limits)
         if reply.turn != self._turn:
             raise FrameError(f"a reply to turn {reply.turn} in turn {self._turn}")
-        return reply, self._connection.receive(blob_bytes, watch)
+        return reply
+
+    def _receive_pictures(
+        self, sizes: tuple[tuple[int, int], ...], watch: Watch
+    ) -> tuple[Image.Image, ...]:
+        images: list[Image.Image] = []
+        for size in sizes:
+            memory = picture_memory(size)
+            self._connection.receive_into(memory, watch)
+            images.append(as_picture(memory, size))
+        return tuple(images)
 
     def _receive_header(self, watch: Watch) -> tuple[bytearray, int]:
         prefix = self._connection.receive(LENGTHS.size, watch)
@@ -207,13 +219,3 @@ class _StartWatch:
     def look(self) -> None:
         if time.monotonic() >= self._deadline:
             raise _Overrun
-
-
-def _cut_pictures(sizes: tuple[tuple[int, int], ...], pixels: bytearray) -> tuple[Image.Image, ...]:
-    images: list[Image.Image] = []
-    start = 0
-    for width, height in sizes:
-        end = start + width * height * 3
-        images.append(Image.frombytes("RGB", (width, height), memoryview(pixels)[start:end]))
-        start = end
-    return tuple(images)

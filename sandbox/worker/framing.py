@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 LENGTHS = struct.Struct("!II")
 """Header length and blob length, in bytes; the prefix of every frame."""
+
+PIXEL_BYTES = 4
+"""Of a picture's pixel: red, green, blue and one that means nothing, as Pillow keeps them."""
 
 MESSAGE_BYTES = 65_536
 """Longest message on the zygote's control socket, either way."""
@@ -33,13 +36,21 @@ class Channel:
         self._pack = pack
         self._unpack = unpack
 
-    def send(self, header: object, blobs: Sequence[bytes] = ()) -> None:
-        """Send one frame."""
+    def send(self, header: object, blob_bytes: int = 0, blob: Iterable[bytes] = ()) -> None:
+        """Send one frame; the host takes in what comes of its blob while the rest is made.
+
+        Args:
+            header: What msgpack can hold.
+            blob_bytes: Length of the blob.
+            blob: Its parts.
+        """
         packed = self._pack(header)
-        size = sum(len(blob) for blob in blobs)
-        self._connection.sendall(LENGTHS.pack(len(packed), size) + packed)
-        for blob in blobs:
-            self._connection.sendall(blob)
+        self._connection.sendall(LENGTHS.pack(len(packed), blob_bytes) + packed)
+        try:
+            for part in blob:
+                self._connection.sendall(part)
+        except MemoryError as error:  # half a frame is out: no other may follow
+            raise EOFError("no memory to send a picture") from error
 
     def receive(self) -> Any:  # noqa: ANN401 - what msgpack gives
         """Wait for the next frame's header; the host sends no blobs.

@@ -110,7 +110,8 @@ def _reply(
     texts = [stdout.take(), stderr.take() + note]
     channel.send(
         [turn, verdict.outcome, *texts, verdict.error, sizes],
-        [picture.pixels for picture in pictures],
+        sum(picture.blob_bytes for picture in pictures),
+        (part for picture in pictures for part in picture.parts()),
     )
 
 

@@ -4,21 +4,55 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from .framing import PIXEL_BYTES
 from .streams import BoundedStream
 
+_PART_BYTES = 65_536
 _SMALLEST_MATRIX_SHOWN = 8  # a number matrix narrower than this is printed, not drawn
 
 
 @dataclass(frozen=True)
 class RawPicture:
-    """A picture as it crosses the socket: three bytes a pixel, row by row."""
+    """A picture as it crosses the socket: four bytes a pixel, row by row.
+
+    Attributes:
+        width: In pixels.
+        height: In pixels.
+        pixels: Its bytes, or an RGB picture that is read while it is sent.
+    """
 
     width: int
     height: int
-    pixels: bytes
+    pixels: Any
+
+    @property
+    def blob_bytes(self) -> int:
+        """How many bytes `parts` gives, unless model code lied about them."""
+        if isinstance(self.pixels, bytes):
+            return len(self.pixels)
+        return self.width * self.height * PIXEL_BYTES
+
+    def parts(self) -> Iterator[bytes]:
+        """Give the bytes, in parts that fit a processor's cache."""
+        if isinstance(self.pixels, bytes):
+            yield self.pixels
+            return
+        try:
+            encoder = sys.modules["PIL.Image"]._getencoder("RGB", "raw", ("RGBX",))
+            encoder.setimage(self.pixels.im, (0, 0, self.width, self.height))
+        except (AttributeError, TypeError):  # another Pillow than those that this was tried with
+            yield self.pixels.tobytes("raw", "RGBX")
+            return
+        state = 0
+        while not state:
+            _, state, part = encoder.encode(max(_PART_BYTES, self.width * PIXEL_BYTES))
+            yield part
+        if state < 0:
+            raise OSError(f"Pillow cannot give a picture's bytes: {state}")
 
 
 class Gallery:
@@ -57,8 +91,12 @@ class Gallery:
             if not self._show_picture(value, smallest=1):
                 self._stdout.write(f"{value}\n")
 
-    def show_result(self, value: object) -> None:
+    def show_result(self, value: Any) -> None:  # noqa: ANN401 - whatever a block ends with
         """Show the value of a block's last expression as a notebook would; None shows nothing."""
+        if _is_plain_rgb(value):
+            if self._has_room(*value.im.size):  # nothing runs any more that could change it
+                self._add(value.im.size, value)
+            return
         if value is None or self._show_picture(value, smallest=_SMALLEST_MATRIX_SHOWN):
             return
         if not _is_artist(value):
@@ -98,18 +136,18 @@ class Gallery:
         width, height = canvas.get_width_height()
         if self._has_room(width, height):
             canvas.draw()
-            rgba = canvas.buffer_rgba()
-            image: Any = sys.modules["PIL.Image"]
-            self._add_pil(image.frombuffer("RGBA", (width, height), rgba, "raw", "RGBA", 0, 1))
+            self._add((width, height), bytes(canvas.buffer_rgba()))
         if pyplot is not None:
             pyplot.close(figure)
 
     def _add_pil(self, picture: Any) -> None:  # noqa: ANN401 - Pillow may be absent
-        width, height = picture.size
-        if self._has_room(width, height):
+        if self._has_room(*picture.size):
             rgb = picture if picture.mode == "RGB" else _to_rgb(picture)
-            self._pictures.append(RawPicture(width, height, rgb.tobytes()))
-            self._room -= width * height
+            self._add(picture.size, rgb.tobytes("raw", "RGBX"))
+
+    def _add(self, size: tuple[int, int], pixels: object) -> None:
+        self._pictures.append(RawPicture(*size, pixels))
+        self._room -= size[0] * size[1]
 
     def _has_room(self, width: int, height: int) -> bool:
         fits = 0 < width * height <= self._room and len(self._pictures) < self._count
@@ -136,6 +174,17 @@ def _is_picture(value: object, smallest: int) -> bool:
 def _is_pil(value: object) -> bool:
     image: Any = sys.modules.get("PIL.Image")
     return image is not None and isinstance(value, image.Image)
+
+
+def _is_plain_rgb(value: Any) -> bool:  # noqa: ANN401 - Pillow may be absent
+    """Whether it is an RGB picture in memory of Pillow's own class, which claims nothing false."""
+    image: Any = sys.modules.get("PIL.Image")
+    return (
+        image is not None
+        and type(value) is image.Image
+        and value.mode == "RGB"
+        and value.im.mode == "RGB"
+    )
 
 
 def _is_figure(value: object) -> bool:

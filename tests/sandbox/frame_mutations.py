@@ -42,7 +42,7 @@ def valid(draw: random.Random) -> tuple[Fields, bytes]:
     sizes = [[draw.randint(1, 30), draw.randint(1, 30)] for _ in range(draw.randint(0, 3))]
     error = None if outcome == "ok" else f"ValueError: {_text(draw, 60)}, line {draw.randint(1, 9)}"
     fields = [draw.randint(1, 9), outcome, _text(draw, 300), _text(draw, 300), error, sizes]
-    return fields, draw.randbytes(sum(3 * width * height for width, height in sizes))
+    return fields, draw.randbytes(sum(4 * width * height for width, height in sizes))
 
 
 def frame(fields: Any, pixels: bytes) -> bytes:
@@ -66,7 +66,7 @@ def _lengths(draw: random.Random, fields: Fields, pixels: bytes) -> bytes:
     whole = frame(fields, pixels)
     header, blob = struct.unpack("!II", whole[:8])
     header = draw.choice((header, header + draw.randint(-3, 3), draw.randint(0, 2**32 - 1)))
-    blob = draw.choice((blob + draw.randint(-3, 3), draw.randint(0, 13_000), 2**32 - 1))
+    blob = draw.choice((blob + draw.randint(-3, 3), draw.randint(0, 17_000), 2**32 - 1))
     return struct.pack("!II", header & 0xFFFFFFFF, blob & 0xFFFFFFFF) + whole[8:]
 
 

@@ -8,9 +8,10 @@ from collections import Counter
 from types import CodeType
 
 import pytest
-from codedance.sandbox import Outcome, frames, process
+from codedance.sandbox import Outcome, frames
 from codedance.sandbox.frames import FrameError, decode_lengths, decode_message, decode_reply
-from codedance.sandbox.worker.framing import LENGTHS
+from codedance.sandbox.shown_pictures import as_picture, picture_memory
+from codedance.sandbox.worker.framing import LENGTHS, PIXEL_BYTES
 
 from .frame_mutations import LIMITS, frame, valid
 from .frame_mutations import frames as made_frames
@@ -27,7 +28,7 @@ def receive(data):
     try:
         header_bytes, blob_bytes = decode_lengths(data[: LENGTHS.size], LIMITS)
         header = data[LENGTHS.size : LENGTHS.size + header_bytes]
-        pixels = bytearray(data[LENGTHS.size + header_bytes :][:blob_bytes])
+        pixels = data[LENGTHS.size + header_bytes :][:blob_bytes]
         if len(header) < header_bytes:
             return "cut off"
         decode_message(header, LIMITS)
@@ -37,8 +38,11 @@ def receive(data):
     check(reply, blob_bytes)
     if len(pixels) < blob_bytes:
         return "cut off"
-    images = process._cut_pictures(reply.sizes, pixels)
-    assert sum(image.width * image.height for image in images) * 3 == blob_bytes
+    for size in reply.sizes:
+        memory = picture_memory(size)
+        memory[:], pixels = pixels[: len(memory)], pixels[len(memory) :]
+        assert as_picture(memory, size).convert("L").size == size
+    assert not pixels
     return "taken"
 
 
@@ -49,7 +53,7 @@ def check(reply, blob_bytes):
     assert reply.outcome is not Outcome.KILLED
     assert max(len(reply.stdout), len(reply.stderr)) <= LIMITS.output_characters + 400
     assert (reply.error is None) == (reply.outcome is Outcome.OK)
-    assert reply.blob_bytes == blob_bytes <= LIMITS.image_pixels * 3
+    assert reply.blob_bytes == blob_bytes <= LIMITS.image_pixels * PIXEL_BYTES
     assert len(reply.sizes) <= LIMITS.images
     for text in (reply.stdout, reply.stderr, reply.error or ""):
         text.encode()  # no lone surrogate gets into a store or a tokenizer

@@ -80,8 +80,8 @@ PROTOCOL = (
             "    mode = property(lambda self: 'RGB')\n"
             "    def tobytes(self, *_): return b'abc'\n"
             "display(Liar())",
-            "send([3, 'ok', '', '', None, [[-1, -3]]], b'xyz' * 3)",
-            "send([4, 'ok', '', '', None, [[1 << 40, 1 << 40]]], b'xyz' * 3)",
+            "send([3, 'ok', '', '', None, [[-1, -3]]], b'rgbx' * 3)",
+            "send([4, 'ok', '', '', None, [[1 << 40, 1 << 40]]], b'rgbx' * 3)",
         ),
         ends=_FORGED,
         wall=_HOST,
@@ -92,7 +92,7 @@ PROTOCOL = (
         "a gigabyte of pixels, and too many pictures",
         (
             "send([2, 'ok', '', '', None, []], lengths=(9, 1 << 30))",
-            "send([2, 'ok', '', '', None, [[1, 1]] * 99], b'xyz' * 99)",
+            "send([2, 'ok', '', '', None, [[1, 1]] * 99], b'rgbx' * 99)",
         ),
         ends=_FORGED,
         wall=_HOST,

@@ -1,0 +1,68 @@
+"""Pictures that come back: whole, their own, and as they were when they were shown."""
+
+import pickle
+
+import numpy as np
+from codedance.sandbox import Outcome
+from codedance.sandbox.shown_pictures import as_picture, picture_memory
+from PIL import Image
+
+RED_TO_BLUE = "from PIL import Image\nx = Image.new('RGB', (300, 400), (255, 0, 0))\ndisplay(x)\n"
+
+
+def test_memory_becomes_the_picture_without_its_fourth_bytes():
+    memory = picture_memory((2, 1))
+    memory[:] = bytes([1, 2, 3, 99, 4, 5, 6, 77])
+    picture = as_picture(memory, (2, 1))
+    assert (picture.mode, picture.size) == ("RGB", (2, 1))
+    assert picture.tobytes() == bytes([1, 2, 3, 4, 5, 6])
+    assert picture.convert("RGBA").getpixel((0, 0)) == (1, 2, 3, 255)
+
+
+def test_a_picture_that_came_back_is_like_any_other(full):
+    with full.session([Image.effect_noise((700, 500), 90).convert("RGB")]) as session:
+        (picture,) = session.run("input_image").images
+        (again,) = session.run("input_image").images
+    same = pickle.loads(pickle.dumps(picture))
+    picture.putpixel((0, 0), (1, 2, 3))
+    picture.paste((9, 9, 9), (5, 5, 8, 8))
+    assert picture.getpixel((0, 0)) == (1, 2, 3)
+    assert same == again != picture
+    assert np.asarray(picture)[6, 6].tolist() == [9, 9, 9]
+    assert picture.resize((70, 50)).size == (70, 50)
+
+
+def test_a_picture_comes_back_as_it_was_when_it_was_shown(walled):
+    with walled.session() as session:
+        execution = session.run(RED_TO_BLUE + "x.paste((0, 0, 255), (0, 0, 300, 400))\nx")
+        colours = [image.getpixel((150, 200)) for image in execution.images]
+        assert colours == [(255, 0, 0), (0, 0, 255)]
+
+
+def test_a_picture_opened_from_a_file_comes_back(walled):
+    with walled.session() as session:
+        session.run("from PIL import Image\nImage.new('RGB', (500, 300), (3, 2, 1)).save('x.png')")
+        (picture,) = session.run("Image.open('x.png')").images
+        assert (picture.size, picture.getpixel((499, 299))) == ((500, 300), (3, 2, 1))
+
+
+def test_a_picture_that_breaks_off_kills_its_session_only(walled):
+    broken = "import PIL.Image\nclass Half:\n    def setimage(self, *_): self.left = 2\n"
+    broken += "    def encode(self, size):\n        self.left -= 1\n        if not self.left:\n"
+    broken += "            raise MemoryError\n        return 0, 0, bytes(size)\n"
+    broken += "PIL.Image._getencoder = lambda *_: Half()\nPIL.Image.new('RGB', (999, 999))"
+    with walled.session() as session:
+        session.run("kept = 5")
+        assert session.run(broken).outcome is Outcome.KILLED
+        assert session.run("kept").stdout == "5\n"
+
+
+def test_another_pillow_is_asked_for_all_the_bytes_at_once(full):
+    code = "import PIL.Image\noriginal = PIL.Image._getencoder\ncalls = []\n"
+    code += "class Old:\n    def setimage(self, *_): raise TypeError('1 argument, not 2')\n"
+    code += "def get(*arguments):\n    calls.append(1)\n"
+    code += "    return Old() if len(calls) == 1 else original(*arguments)\n"
+    code += "PIL.Image._getencoder = get\nPIL.Image.new('RGB', (400, 400), (7, 8, 9))"
+    with full.session() as session:
+        (picture,) = session.run(code).images
+        assert picture.getpixel((399, 399)) == (7, 8, 9)
