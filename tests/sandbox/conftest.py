@@ -1,5 +1,6 @@
 """Sandboxes of each kind, opened once; a session costs milliseconds."""
 
+import subprocess
 import sys
 
 import pytest
@@ -9,6 +10,7 @@ from codedance.sandbox.docker_engine import Engine, worker_digest
 from codedance.sandbox.image.build import build_image
 from codedance.sandbox.interpreter import ask_interpreter
 from codedance.sandbox.local import LocalSandbox
+from codedance.sandbox.worker import landlock
 from codedance.sandbox.zygote import ZygotePlan
 from PIL import Image
 
@@ -18,13 +20,28 @@ SMALL = Limits(
 
 
 def open_walls(walls, limits=SMALL, libraries=DEFAULT_LIBRARIES, interpreter=None):
-    """Open a local sandbox with exactly these walls, or skip where they cannot stand."""
+    """Open a local sandbox with these walls; skip where the machine lacks what they need."""
     interpreter = interpreter or ask_interpreter(sys.executable)
     plan = ZygotePlan(interpreter, libraries, limits, walls)
     try:
         return LocalSandbox(plan, floor="none")
     except SandboxError as error:
-        pytest.skip(f"{error}: this machine cannot raise {walls} walls")
+        skip_if_lacking(walls, error)
+        raise
+
+
+def skip_if_lacking(walls, error):
+    """Skip if the machine itself cannot have these walls; a worker that is broken is no reason."""
+    if walls == "full" and not _has_namespaces():
+        pytest.skip(f"no user namespaces for full walls here: {error}")
+    if walls == "confined" and not landlock.abi():
+        pytest.skip(f"no landlock for confined walls here: {error}")
+
+
+def _has_namespaces():
+    """Ask the kernel, in a process of its own and with none of our code."""
+    calls = "import ctypes, sys; sys.exit(ctypes.CDLL(None).unshare(0x10020000) != 0)"
+    return subprocess.run([sys.executable, "-c", calls], check=False).returncode == 0
 
 
 def open_container(image, limits=SMALL, libraries=DEFAULT_LIBRARIES, walls="auto"):

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 import pytest
 from codedance.sandbox import SandboxError
 
+from ..conftest import skip_if_lacking
 from .catalogue import ATTEMPTS
 from .container import is_docker_there, judge_in_container
 from .places import judge_all, judge_as_nobody, open_arena
@@ -27,7 +28,8 @@ def arena(request):
         try:
             opened = stack.enter_context(open_arena(request.param))
         except SandboxError as error:
-            pytest.skip(f"{error}: this machine cannot raise {request.param} walls")
+            skip_if_lacking(request.param, error)
+            raise
         yield opened
 
 
