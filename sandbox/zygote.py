@@ -34,7 +34,8 @@ class ZygotePlan:
         interpreter: Which Python it runs under; None where its container has its own.
         libraries: What it imports before the first session.
         limits: Limits of every session.
-        walls: ``full``, ``confined``, ``auto`` (the strongest there is) or ``none``.
+        walls: ``full``, ``confined``, ``auto`` (the strongest there is) or ``none``; for the
+            benchmark alone ``layers:`` and the last layer (`worker.layers`), of the tier ``none``.
     """
 
     interpreter: Interpreter | None

@@ -18,6 +18,7 @@ from ...sandbox.docker_backend import container_plan, starter
 from ...sandbox.docker_engine import DEFAULT_IMAGE
 from ...sandbox.interpreter import ask_interpreter
 from ...sandbox.local import LocalSandbox
+from ...sandbox.worker.layers import LAYERS
 from ...sandbox.zygote import ZygotePlan
 from .contestants import FreshPython, Stateful, bare_exec, our_sandbox
 from .machine import Machine, describe_machine, load
@@ -31,6 +32,7 @@ NO_WALLS = "no walls"
 CONFINED = "confined"
 FULL = "full"
 DOCKER = "docker"
+FORK = "fork only"
 OURS = (NO_WALLS, CONFINED, FULL, DOCKER)
 
 ROWS = (
@@ -41,6 +43,14 @@ ROWS = (
     Row("cycle", NO_WALLS),
 )
 EPISODE_ROWS = (Row("light", BARE), Row("heavy", BARE))
+LAYERED_WALLS = {
+    FORK: "none",
+    **{f"+ {layer}": f"layers:{layer}" for layer in LAYERS},
+    "+ namespaces": FULL,
+}
+"""Walls by the layer that they add to those before; the last are the full ones."""
+
+LAYER_ROWS = (Row("start", FORK, repeats=4), Row("cycle", FORK, repeats=4))
 _LIMITS = Limits(wall_seconds=60.0, cpu_seconds=60.0)
 _MOST_KILLS = 5
 
@@ -63,6 +73,7 @@ class SandboxReport:
         memory: Of an idle session, by tier.
         kills: Seconds from the signal to the end, by tier and what the session did.
         crowd: Many sessions at once.
+        layers: Seconds by wall, each with those before it, and row.
     """
 
     machine: Machine
@@ -78,6 +89,7 @@ class SandboxReport:
     memory: dict[str, IdleMemory]
     kills: dict[str, dict[str, float]]
     crowd: Crowd | None
+    layers: Result
 
 
 @dataclass
@@ -127,6 +139,7 @@ class SandboxBench:
                 memory=self._memory(),
                 kills={name: self._kills(name) for name in self._ours},
                 crowd=self._crowd(),
+                layers=self._layers(picture),
                 load_after=load(),
             )
 
@@ -155,6 +168,18 @@ class SandboxBench:
             self.told(f"{what}: round {done} of {self.rounds}")
 
         return run_rounds(those, rows, rounds=self.rounds, seed=self.seed, told=told)
+
+    def _layers(self, picture: Image.Image) -> Result:
+        """Measure a session's cycle with ever more of the walls."""
+        with contextlib.ExitStack() as stack:
+            layered: list[Contestant] = []
+            for layer, walls in LAYERED_WALLS.items():
+                self.told(f"layers: {layer}")
+                with contextlib.suppress(SandboxError):  # told as a tier that is missing
+                    sandbox = _open_walls(walls)
+                    layered.append(our_sandbox(layer, sandbox, picture))
+                    stack.callback(layered[-1].close)
+            return self._rounds("layers", layered, LAYER_ROWS)
 
     def _parallel(self, contestant: Stateful) -> dict[str, float]:
         """Give episodes a second with a thread a core."""
@@ -202,6 +227,9 @@ def _open_tier(name: str, image: str | None) -> LocalSandbox:
     if name == DOCKER:
         plan = container_plan(DEFAULT_LIBRARIES, _LIMITS)
         return LocalSandbox(plan, floor="confined", start=starter(image))
-    walls = "none" if name == NO_WALLS else name
+    return _open_walls("none" if name == NO_WALLS else name)
+
+
+def _open_walls(walls: str) -> LocalSandbox:
     plan = ZygotePlan(ask_interpreter(sys.executable), DEFAULT_LIBRARIES, _LIMITS, walls)
     return LocalSandbox(plan, floor="none")

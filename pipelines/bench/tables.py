@@ -57,6 +57,7 @@ def tables(report: SandboxReport) -> Iterator[Table]:
             for name, kills in report.kills.items()
         ),
     )
+    yield _timed("milliseconds with each wall and those before it, × fork only", report.layers)
 
 
 def closing_lines(report: SandboxReport) -> Iterator[str]:
@@ -87,7 +88,7 @@ def closing_lines(report: SandboxReport) -> Iterator[str]:
 def as_json(report: SandboxReport) -> str:
     """Give everything that was measured, each round's seconds included."""
     data: dict[str, Any] = asdict(report)
-    for part in ("turns", "episodes"):
+    for part in ("turns", "episodes", "layers"):
         result: Result = getattr(report, part)
         data[part] = [_entry(result, name, row) for row in result.rows for name in result.names]
     return json.dumps(data, indent=1)

@@ -48,6 +48,7 @@ class Walls:
         self._zygote_pid = 0
         self._scratch = ""
         self._lifeline = -1
+        self._ruleset = -1
 
     def enter(self) -> None:
         """Do what must be done before the libraries load."""
@@ -65,7 +66,7 @@ class Walls:
     def raise_for_session(self, plan: SessionPlan) -> None:
         """Confine this session's process before any model code runs."""
         self._follow_zygote()
-        _close_all_but({0, 1, 2, plan.connection_fd})
+        _close_all_but({0, 1, 2, plan.connection_fd, self._ruleset})
         self._enter_own_folder()
 
     def await_sessions(self) -> None:
@@ -150,7 +151,6 @@ class FullWalls(Walls):
         super().__init__(config)
         self._proc = -1
         self._own_pid_namespace = -1
-        self._ruleset = -1
         self._data_bytes = 0
         self.description = (
             "user, pid, mount, net, ipc, uts and cgroup namespaces; read-only root of Python and "
@@ -253,6 +253,10 @@ def choose_walls(config: dict[str, Any]) -> Walls:
     """
     if config["walls"] == "none":
         return Walls(config)
+    if config["walls"].startswith("layers:"):
+        from .layers import LayeredWalls
+
+        return LayeredWalls(config)
     refusal = "not asked for"
     if config["walls"] in ("auto", "full"):
         refusal = _refusal(lambda: _stand_full(config))

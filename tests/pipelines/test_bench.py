@@ -107,3 +107,5 @@ def test_a_report_fits_a_terminal_and_a_file(report):
     entries = {(entry["contestant"], entry["row"]): entry for entry in data["turns"]}
     assert entries["no walls", "print"]["ratio"] > 0
     assert len(entries["no walls", "print"]["seconds"]) == 1
+    layers = {entry["contestant"] for entry in data["layers"]}
+    assert {"fork only", "+ rlimits", "+ seccomp", "+ landlock"} <= layers

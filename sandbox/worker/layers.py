@@ -1,0 +1,55 @@
+"""Some of the walls without the others, to measure what each costs; no sandbox is opened with them.
+
+They report the tier ``none``, which is below every floor that a user can set.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from . import kernel, landlock, seccomp
+from .limits import data_bytes_in_use, limit_resources
+from .session import SessionPlan
+from .walls import Walls
+
+LAYERS = ("rlimits", "seccomp", "landlock")
+"""In the order in which they are added; ``full`` walls add the namespaces."""
+
+
+class LayeredWalls(Walls):
+    """The first few of `LAYERS`.
+
+    Args:
+        config: What the host told the zygote; ``walls`` is ``layers:`` and the last layer's name.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__(config)
+        last: str = config["walls"].partition(":")[2]
+        self._layers = LAYERS[: LAYERS.index(last) + 1]
+        self._data_bytes = 0
+        self.description = f"a measurement of {', '.join(self._layers)}: no walls to rely on"
+
+    def seal(self) -> None:
+        """Make what all sessions share."""
+        super().seal()
+        self._data_bytes = data_bytes_in_use()
+        if "landlock" in self._layers:
+            devices = ("/dev", landlock.USE_DEVICE)
+            rules = [("/", landlock.READ), devices, (self._scratch, landlock.WRITE)]
+            self._ruleset = landlock.make_ruleset(rules)
+        if "seccomp" in self._layers:
+            kernel.set_no_new_privileges()
+            seccomp.install(seccomp.zygote_program())
+
+    def raise_for_session(self, plan: SessionPlan) -> None:
+        """Raise the layers in the order in which full walls do."""
+        super().raise_for_session(plan)
+        if "rlimits" in self._layers:
+            limit_resources(plan.limits, self._data_bytes, count_threads=False)
+        if "landlock" in self._layers:
+            landlock.restrict(self._ruleset)
+            os.close(self._ruleset)
+        if "seccomp" in self._layers:
+            seccomp.install(seccomp.session_program())

@@ -1,0 +1,44 @@
+"""Walls by layers, for the benchmark: each is really there, and no floor takes them for walls."""
+
+import sys
+
+import pytest
+from codedance.sandbox import SandboxError
+from codedance.sandbox.interpreter import ask_interpreter
+from codedance.sandbox.local import LocalSandbox
+from codedance.sandbox.worker.layers import LAYERS
+from codedance.sandbox.zygote import ZygotePlan
+
+from .conftest import SMALL, open_walls
+
+PROBE = """
+import resource
+def is_refused(attempt):
+    try: attempt()
+    except OSError: return True
+    return False
+import os, socket
+bounded = resource.getrlimit(resource.RLIMIT_NOFILE)[1] == 64
+print(bounded, is_refused(socket.socket), is_refused(lambda: open('/var/probe', 'w')))
+"""
+
+
+@pytest.mark.parametrize(
+    ("last", "seen"),
+    [
+        ("rlimits", "True False"),
+        ("seccomp", "True True"),
+        ("landlock", "True True True"),
+    ],
+)
+def test_each_layer_stands_with_those_before_it(last, seen):
+    with open_walls(f"layers:{last}", libraries=()) as sandbox, sandbox.session() as session:
+        assert sandbox.tier.startswith("none: a measurement of rlimits")
+        assert session.run(PROBE).stdout.startswith(seen)
+
+
+@pytest.mark.parametrize("last", LAYERS)
+def test_layers_are_below_every_floor(last):
+    plan = ZygotePlan(ask_interpreter(sys.executable), (), SMALL, f"layers:{last}")
+    with pytest.raises(SandboxError, match="below the floor 'confined'"):
+        LocalSandbox(plan, floor="confined")
