@@ -10,7 +10,7 @@ from codedance.envs.presets import PRESETS
 from codedance.envs.reward_terms import register_reward_term, unregister_reward_term, with_terms
 from codedance.policies.alarms import AlarmBoard, AlarmConfig, idle_terms
 from codedance.policies.groups import GroupSampler, score
-from codedance.policies.grpo import _Trainer, train_grpo
+from codedance.policies.grpo import GRPORun, train_grpo
 from codedance.policies.grpo_config import GRPOConfig
 from codedance.policies.grpo_metrics import step_metrics
 
@@ -141,7 +141,7 @@ def test_entropy_that_collapses_rings_and_slow_learning_does_not(tiny_folder, tm
 
 @pytest.mark.usefixtures("letters")
 def test_weights_that_change_between_drawing_and_learning_ring(tiny_folder, sandbox):
-    trainer = _Trainer(tiny_folder, TASKS, TINY, sandbox=sandbox)
+    trainer = GRPORun(tiny_folder, TASKS, TINY, sandbox=sandbox)
     exact = trainer.step(0, None)
 
     def disturb(*_):
