@@ -138,6 +138,10 @@ class GRPOSettings(HoldingSettings):
     reward: Literal["outcome", "tool_bonus", "bat_sequence", "bat", "bat_paper"] = "bat"
     reward_terms: dict[str, float] = Field(default_factory=dict[str, float])
     temperature: Annotated[float, Field(gt=0.0)] = 1.0
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    top_k: Annotated[int, Field(ge=0)] = 0
+    stop: tuple[str, ...] = ()
+    max_tokens: Count = 16_384
     max_turns: Count = 6
     save_every: Count = 10
     rollout_batch_size: Count = 128

@@ -56,7 +56,7 @@ class Completion:
     Attributes:
         ids: Drawn.
         log_probabilities: Of each.
-        is_finished: Whether it came to the end of its turn.
+        is_finished: Whether it came to the end of its turn, by its own end or a stop text.
         states: Keys and values of prompt and ids but the last; None for a row that was cut.
     """
 
@@ -164,12 +164,22 @@ class Slots:
             completion = row.completion
             completion.ids.append(token)
             completion.log_probabilities.append(score)
-            completion.is_finished = token == self._model.chat.end_id
+            completion.is_finished = self._ends_turn(completion.ids)
             if completion.is_finished:
                 completion.states = self._cache.states(slot)
             if completion.is_finished or len(completion.ids) >= row.limit:
                 done.append(slot)
         return done
+
+    def _ends_turn(self, ids: Sequence[int]) -> bool:
+        """Whether a turn is over: the model ended it, or it wrote one of the stop texts."""
+        chat, stop = self._model.chat, self._sampling.stop
+        if ids[-1] == chat.end_id or not stop:
+            return ids[-1] == chat.end_id
+        # A token has at least a byte, so these cover any stop text that the last one completes.
+        window = max(len(text.encode()) for text in stop)
+        written = chat.decode(ids[-window:])
+        return any(text in written for text in stop)
 
     def _leave(self, done: Sequence[int], chosen: Tensor) -> Tensor:
         """Free slots, rows from the end taking their places; gives ``chosen`` in the new order."""

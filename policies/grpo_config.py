@@ -45,6 +45,7 @@ class GRPOConfig(TrainingSetup):
         temperature: Of sampling; log-probabilities are always those at temperature 1.
         top_p: Of sampling.
         top_k: Of sampling; 0 for all.
+        stop: Texts that end a turn; for models that do not end their turns themselves.
         max_turns: Turns an episode.
         max_new_tokens: Tokens a turn.
         max_tokens: Tokens an episode, prompt and replies included.
@@ -86,6 +87,7 @@ class GRPOConfig(TrainingSetup):
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
+    stop: tuple[str, ...] = ()
     max_turns: int = 6
     max_new_tokens: int = 512
     max_tokens: int = 16_384
@@ -118,6 +120,7 @@ class GRPOConfig(TrainingSetup):
             )
         if self.easy_share is not None and not 0.0 <= self.easy_share <= 1.0:
             raise ValueError(f"grpo.easy_share must be within 0 and 1, got {self.easy_share}")
+        self.sampling  # noqa: B018 - refuses what cannot be drawn from
         if self.loss_type not in get_args(LossType):
             names = ", ".join(get_args(LossType))
             raise ValueError(f"grpo.loss_type is one of {names}, got {self.loss_type!r}")
@@ -143,4 +146,5 @@ class GRPOConfig(TrainingSetup):
             top_k=self.top_k,
             max_new_tokens=self.max_new_tokens,
             max_tokens=self.max_tokens,
+            stop=self.stop,
         )

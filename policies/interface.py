@@ -20,6 +20,8 @@ class Sampling:
         top_k: Only this many most likely tokens; 0 for all.
         max_new_tokens: Limit of one turn.
         max_tokens: Limit of a whole episode, prompt and replies included.
+        stop: Texts that end a turn as soon as one is written, for models that do not end their
+            turns themselves; only policies with tokens heed them.
     """
 
     temperature: float = 1.0
@@ -27,6 +29,17 @@ class Sampling:
     top_k: int = 0
     max_new_tokens: int = 512
     max_tokens: int = 16_384
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be drawn from."""
+        if self.temperature < 0.0 or not 0.0 < self.top_p <= 1.0 or self.top_k < 0:
+            raise ValueError(
+                "temperature and top_k must be at least 0 and top_p above 0 and at most 1, got "
+                f"{self.temperature}, {self.top_k}, {self.top_p}"
+            )
+        if not all(self.stop):
+            raise ValueError("an empty text in stop would end every turn before it begins")
 
 
 @dataclass(slots=True)

@@ -90,7 +90,7 @@ class VisionLanguageStream:
             ids = tuple(chat.open_prompt(conversation.messages))
         else:
             ids = conversation.tokens.ids
-            if ids[-1] != chat.end_id:  # a cut turn that is nevertheless answered
+            if ids[-1] != chat.end_id:  # a turn that a limit or a stop text ended
                 ids += (chat.end_id,)
             ids += tuple(chat.after_reply(_since_last_reply(conversation.messages)))
         images = [image for message in conversation.messages for image in message.images]

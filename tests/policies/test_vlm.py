@@ -269,3 +269,33 @@ def test_training_mode_is_left_as_it_was(policy):
     policy.model.model.train()
     policy.reply([conversation(0)], sampling=SHORT)
     assert policy.model.model.training
+
+
+def test_a_stop_text_ends_the_turn_and_the_episode_goes_on_exactly(policy):
+    one = conversation(0)
+    plain = conversation(0)
+    (whole,) = policy.reply([plain], sampling=Sampling(max_new_tokens=40))
+    stop = next(text for text in whole.text[10:] if text.isascii())
+    limits = Sampling(max_new_tokens=40, stop=("never", stop))
+    (reply,) = policy.reply([one], sampling=limits)
+    assert reply.text == whole.text[: whole.text.index(stop) + len(stop)]
+    assert not reply.is_cut
+    length = len(recorded(one).ids)
+    one.messages += [Message("assistant", (reply.text,)), Message("user", ("go on", noise(3)))]
+    one.turn += 1
+    policy.reply([one], sampling=limits)
+    assert recorded(one).ids[length] == policy.model.chat.end_id
+    assert recorded(one).turn_of[length] == -1
+    full = policy.full_logprobs(recorded(one).ids, pictures(one))
+    for now, then, own in zip(
+        full, recorded(one).log_probabilities, recorded(one).mask, strict=True
+    ):
+        assert not own or now == pytest.approx(then, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "setting", [{"temperature": -1.0}, {"top_p": 0.0}, {"top_k": -1}, {"stop": ("",)}]
+)
+def test_what_cannot_be_drawn_from_is_refused(setting):
+    with pytest.raises(ValueError, match=r"must be|empty text"):
+        Sampling(**setting)
