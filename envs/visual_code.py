@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +32,7 @@ from .rewards import TERMS, needs_evidence, score_trajectory
 from .shared_sandbox import SharedSandbox
 from .spaces import AnyText, observation_space
 from .suites import Split, Suite, load_suite
+from .suites.chosen import ChosenFamilies
 from .types import Ending, Task, Trajectory
 
 Observation = dict[str, Any]
@@ -62,6 +63,7 @@ class VisualCodeEnv(gymnasium.Env[Observation, str]):
     Args:
         suite: A name or path for `load_suite`, or a suite.
         split: ``train`` or ``test``.
+        families: Only these of the suite's, in turns; None for all.
         interface: Which tool the policy has: ``code``, ``box`` or ``text``.
         reward: A preset of `rewards` or its name.
         reward_terms: Own terms besides, with their weights (`with_terms`).
@@ -84,6 +86,7 @@ class VisualCodeEnv(gymnasium.Env[Observation, str]):
         suite: str | os.PathLike[str] | Suite = "nano",
         split: Split = "train",
         *,
+        families: Sequence[str] | None = None,
         interface: Interface = "code",
         reward: str | RewardPreset = "bat",
         reward_terms: Mapping[str, float] | None = None,
@@ -101,7 +104,8 @@ class VisualCodeEnv(gymnasium.Env[Observation, str]):
         if max_turns < 1:
             raise ValueError(f"max_turns must be at least 1, got {max_turns}")
         is_named = isinstance(suite, str | os.PathLike)
-        self.suite = load_suite(suite, split=split) if is_named else suite
+        whole = load_suite(suite, split=split) if is_named else suite
+        self.suite = whole if families is None else ChosenFamilies(whole, families)
         self.preset = with_terms(reward, reward_terms)
         self.sandbox = SharedSandbox(sandbox, limits) if isinstance(sandbox, str) else sandbox
         self.render_mode = render_mode
