@@ -1,6 +1,7 @@
 """Tasks, the turn protocol, grading, rewards, and the Gymnasium environment over them.
 
-Importing this room registers ``codedance/VisualCode-v0``; it loads gymnasium, numpy and pillow.
+Importing this room registers ``codedance/VisualCode-v0`` and its fixed-shape view,
+``codedance/VisualCodeMenu-v0``; it loads gymnasium, numpy and pillow.
 """
 
 import gymnasium
@@ -58,6 +59,12 @@ gymnasium.register(
     entry_point="codedance.envs.visual_code:VisualCodeEnv",
     vector_entry_point="codedance.envs.vector:VisualCodeVectorEnv",
     # Both checks are the environment's own: it says itself when reset() is due.
+    order_enforce=False,
+    disable_env_checker=True,
+)
+gymnasium.register(
+    id="codedance/VisualCodeMenu-v0",
+    entry_point="codedance.envs.menu:VisualCodeMenuEnv",
     order_enforce=False,
     disable_env_checker=True,
 )

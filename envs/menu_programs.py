@@ -1,0 +1,116 @@
+"""The menu: code actions with arguments, and the text that each of them stands for.
+
+An action is four numbers, `MENU_ARGUMENTS`: which entry, and the colour, cell and number that the
+entry reads (it ignores the others). Nothing here looks at a picture or an answer: an entry becomes
+the text that a policy would write, which the environment parses and runs like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from .suites.nano.canvas import COLOURS
+from .suites.nano.measuring import COUNT, LARGEST, WHOLE, WIDTH
+from .suites.nano.reading import CROP, DRAW
+from .suites.nano.routes import SEARCH
+
+CROP_CELL = """\
+w, h = input_image.size
+x, y = {column} * w // {grid}, {row} * h // {grid}
+u, v = max(x + 1, ({column} + 1) * w // {grid}), max(y + 1, ({row} + 1) * h // {grid})
+input_image.crop((x, y, u, v))
+"""
+ZOOM_CELL = """\
+w, h = input_image.size
+x, y = {column} * w // {grid}, {row} * h // {grid}
+u, v = max(x + 1, ({column} + 1) * w // {grid}), max(y + 1, ({row} + 1) * h // {grid})
+input_image.crop((x, y, u, v)).resize((w, h))
+"""
+_SEARCH = SEARCH.replace("{", "{{").replace("}", "}}")  # it has braces of its own, no places
+
+MENU_ARGUMENTS = ("entry", "colour", "cell", "number")
+NUMBERS = 101
+"""Numbers that an action can name: 0 to 100."""
+WORDS = ("yes", "no", "true", "false", *COLOURS, *"ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+"""What ``answer_choice`` chooses from where the task names no choices."""
+
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the menu.
+
+    Attributes:
+        name: Of the entry.
+        does: What it does, in words.
+        reads: Which argument it reads; None for none.
+        program: Code with the argument's places open; None for an answer.
+    """
+
+    name: str
+    does: str
+    reads: Literal["colour", "cell", "number"] | None
+    program: str | None = None
+
+
+MENU: tuple[Entry, ...] = (
+    Entry("crop_cell", "show a cell of the grid", "cell", CROP_CELL),
+    Entry("zoom_cell", "show a cell as large as the picture", "cell", ZOOM_CELL),
+    Entry("crop_colour", "show the box around all pixels of a colour", "colour", CROP),
+    Entry("count_colour", "print how many connected pieces a colour has", "colour", COUNT),
+    Entry("measure_width", "print a colour's width in tenths of the ruler's", "colour", WIDTH),
+    Entry("draw_discs", "draw a disc at every pixel of a colour", "colour", DRAW),
+    Entry("largest_area", "print the colour with most pixels", None, LARGEST),
+    Entry("shortest_path", "print the steps from the green to the red cell", None, _SEARCH),
+    Entry("answer_printed", "answer what the newest code printed last", None),
+    Entry("answer_number", "answer the number", "number"),
+    Entry("answer_choice", "answer the task's choice (or the menu's word) of the number", "number"),
+)
+
+
+def menu_sizes(grid: int) -> tuple[int, int, int, int]:
+    """Give how many values each argument of an action has, in the order of `MENU_ARGUMENTS`."""
+    return len(MENU), len(COLOURS), grid * grid, NUMBERS
+
+
+def menu_text(
+    action: Sequence[int], *, grid: int, printed: str = "", choices: Sequence[str] = ()
+) -> str:
+    """Give the text that an action stands for.
+
+    Args:
+        action: One number an argument, `MENU_ARGUMENTS`.
+        grid: Cells a row and a column.
+        printed: What the newest code printed.
+        choices: Of the task.
+    """
+    number_of_entry, number_of_colour, cell, number = (int(value) for value in action)
+    entry = MENU[number_of_entry]
+    colour = list(COLOURS)[number_of_colour]
+    if entry.program is None:
+        answers = {
+            "answer_printed": _last_line(printed),
+            "answer_number": str(number),
+            "answer_choice": _chosen(number, choices),
+        }
+        return f"<think>{entry.does}</think>\n<answer>{answers[entry.name]}</answer>"
+    row, column = divmod(cell, grid)
+    code = entry.program.format(
+        colour=COLOURS[colour], row=row, column=column, grid=grid, picture=WHOLE
+    )
+    thought = {"colour": f": {colour}", "cell": f": row {row}, column {column}"}
+    about = thought.get(entry.reads or "", "")
+    return f"<think>{entry.does}{about}</think>\n<code>\n```python\n{code}```\n</code>"
+
+
+def _chosen(number: int, choices: Sequence[str]) -> str:
+    options = choices or WORDS
+    return options[number % len(options)]
+
+
+def _last_line(printed: str) -> str:
+    lines = [line.strip() for line in printed.splitlines() if line.strip()]
+    return lines[-1] if lines else UNKNOWN
