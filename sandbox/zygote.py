@@ -131,12 +131,13 @@ class Zygote:
         return SessionHandles(ours, handles[0], self)
 
     def signal_session(self, process_fd: int, number: int) -> None:
-        """Signal a session on behalf of a host that may not: its user is another one's.
+        """Have a session signalled for a host that may not, as it is another user; soon, in order.
 
         Raises:
             ZygoteDied: It is gone, and the session with it.
         """
-        self._ask({"signal": number}, [process_fd])
+        with self._lock:
+            self._tell({"signal": number}, [process_fd])
 
     def close(self) -> None:
         """End it and every session; returns when the processes are gone."""
@@ -170,8 +171,8 @@ class Zygote:
 
     def _ask(self, request: object, descriptors: Sequence[int]) -> tuple[dict[str, Any], list[int]]:
         with self._lock:
+            self._tell(request, descriptors)
             try:
-                socket.send_fds(self._control, [json.dumps(request).encode()], list(descriptors))
                 data, handles, _, _ = socket.recv_fds(self._control, MESSAGE_BYTES, 1)
             except OSError as error:
                 self._control.close()
@@ -182,6 +183,16 @@ class Zygote:
         if not data:
             raise ZygoteDied("the zygote closed its socket")
         return json.loads(data), handles
+
+    def _tell(self, request: object, descriptors: Sequence[int]) -> None:
+        try:
+            socket.send_fds(self._control, [json.dumps(request).encode()], list(descriptors))
+        except OSError as error:
+            self._control.close()
+            raise ZygoteDied(f"the zygote does not listen: {error}") from error
+        except BaseException:  # it may have heard the question: its answer must meet no other
+            self._control.close()
+            raise
 
 
 def _why_not_started(words: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import importlib
 import io
+import subprocess
 from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any
@@ -102,7 +103,11 @@ class _Kernel:
 
     def __init__(self, picture: str) -> None:
         start: Any = importlib.import_module("jupyter_client.manager").start_new_kernel
-        self._manager, self._client = start(kernel_name="python3", startup_timeout=_KERNEL_SECONDS)
+        self._manager, self._client = start(
+            kernel_name="python3",
+            startup_timeout=_KERNEL_SECONDS,
+            stderr=subprocess.DEVNULL,  # newer kernels warn there, in the midst of our tables
+        )
         self._execute(
             "import base64\nfrom PIL import Image\n%matplotlib agg\n"
             f"input_image = Image.frombytes('RGB', (768, 768), base64.b64decode('{picture}'))"

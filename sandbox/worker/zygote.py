@@ -1,7 +1,7 @@
 """The zygote: imports the libraries once behind the outer walls, then forks a session on request.
 
 It learns everything from its control socket (descriptor 0): argv and environment hold nothing.
-Requests and replies are JSON, one a message; descriptors travel beside them.
+Requests and replies are JSON, one a message; descriptors travel beside them. A signal has no reply.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _serve(control: socket.socket, codec: Codec, walls: Walls, limits: dict[str,
             return
         request = json.loads(message)
         if "signal" in request:
-            _signal(control, descriptors, request["signal"])
+            _signal(descriptors, request["signal"])
             continue
         plan = SessionPlan(
             limits=limits,
@@ -101,13 +101,12 @@ def _serve(control: socket.socket, codec: Codec, walls: Walls, limits: dict[str,
             os.close(descriptor)
 
 
-def _signal(control: socket.socket, handles: list[int], number: int) -> None:
-    """Signal a session for a host that is another user."""
+def _signal(handles: list[int], number: int) -> None:
+    """Signal a session for a host that is another user, and does not wait for it."""
     for handle in handles:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(handle, number)
         os.close(handle)
-    _reply(control, {})
 
 
 def _send_handle(control: socket.socket, pid: int) -> None:

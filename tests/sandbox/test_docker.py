@@ -1,6 +1,7 @@
 """The container around the zygote: locked, gone with its owner, its failures in clear words."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -181,6 +182,7 @@ def test_the_zygote_signals_where_the_host_may_not(own):
         session.run("1")
         process = session._process
         process._zygote.signal_session(process._process_fd, signal.SIGKILL)
+        assert select.select([process._process_fd], [], [], 10)[0]
         assert session.run("1").outcome is Outcome.KILLED
 
 
