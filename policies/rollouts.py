@@ -109,7 +109,8 @@ def rollout(  # noqa: PLR0913 - what, how often, where, and how; each by name
         party = _Party(policy, setting, sampling or Sampling(), pool, on_trajectory)
         try:
             if isinstance(policy, StreamingPolicy):
-                with policy.stream(sampling=party.sampling, slots=batch_size) as stream:
+                slots = max(1, min(batch_size, len(wanted)))
+                with policy.stream(sampling=party.sampling, slots=slots) as stream:
                     most = _UNDER_WAY * batch_size
                     play = SlotPlay(
                         stream, pool, party.take, deterministic=deterministic, most=most
