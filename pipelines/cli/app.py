@@ -14,6 +14,7 @@ from .attack_reward import attack_reward
 from .baselines import baselines
 from .bench import bench_app
 from .doctor import doctor
+from .emergence import emergence
 from .judge import evaluate, report, rescore
 from .plan import plan
 from .play import play
@@ -41,6 +42,7 @@ for command in (
     plan,
     baselines,
     attack_reward,
+    emergence,
     ui,
     doctor,
 ):

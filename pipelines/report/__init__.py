@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..alarm_file import read_alarms
+from ..emergence import training_emergence
 from ..metrics_file import read_metrics
 from ..results import Summary, summarise
 from ..store import StageRun
+from .emergence import emergence_markdown, emergence_section
 from .gallery import choose_shelves, render_shelves
 from .markdown import render_markdown
 from .page import alarm_list, render_charts, render_page
@@ -61,7 +63,17 @@ def make_report(desk: Desk, run: StageRun, evaluation: StageRun) -> Report:
         for alarm in read_alarms(path)
     ]
     text = render_markdown(run, summary, stages, alarms=alarms)
-    page = render_page(run, summary, stages, charts=alarm_list(alarms) + charts, gallery=gallery)
+    emergence = training_emergence(store, grpo) if grpo is not None else None
+    page = render_page(
+        run,
+        summary,
+        stages,
+        charts=alarm_list(alarms) + charts,
+        gallery=gallery,
+        emergence="" if emergence is None else emergence_section(emergence),
+    )
+    if emergence is not None:
+        (folder / "emergence.md").write_text(emergence_markdown(emergence), encoding="utf-8")
     (folder / "report.md").write_text(text, encoding="utf-8")
     (folder / "report.html").write_text(page, encoding="utf-8")
     return Report(folder, folder / "report.html", text, summary)

@@ -35,6 +35,7 @@ def render_page(
     *,
     charts: str,
     gallery: str,
+    emergence: str = "",
 ) -> str:
     """Put the page together."""
     facts = f"seed {run.seed}, suite {run.parameters.get('suite', '')}, commit {run.git_commit}"
@@ -46,7 +47,7 @@ def render_page(
         f"<title>CodeDance: {escape(run.id)}</title><style>{STYLE}</style></head><body><main>"
         f"<h1>{escape(run.id)}</h1><p class='sub'>{escape(facts)}</p>{_tiles(summary)}"
         f"<h2>Held-out results</h2>{differences}{_tables(summary)}{_footnote(summary)}"
-        f"<h2>Training</h2><div class='charts'>{charts}</div>"
+        f"<h2>Training</h2><div class='charts'>{charts}</div>{emergence}"
         f"<h2>Episodes</h2>{gallery}"
         f"<h2>How it was made</h2>{_lineage(stages)}</main></body></html>"
     )

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from ...envs.types import Band, Task, Trajectory
 from ...policies.alarms import AlarmBoard, AlarmConfig, idle_terms
+from ..emergence import training_emergence
 from ..store import StageRun, Store
 from .context import StageContext, StageInterrupted, StageResult
 from .history import load_history
@@ -51,6 +52,7 @@ def run_grpo(context: StageContext) -> StageResult:
         except TrainingInterrupted as stop:
             raise StageInterrupted(str(stop)) from stop
     context.tracker.model(context.run.id, model, name="grpo")
+    _track_idioms(context)
     return StageResult({"model": str(model), "tasks": len(tasks)})
 
 
@@ -67,6 +69,17 @@ def load_tasks(store: Store, curation: StageRun) -> list[Task]:
         replace(task, difficulty=Band(kept[key].band), pass_rate=kept[key].weak_rate)
         for key, task in store.tasks(list(kept)).items()
     ]
+
+
+def _track_idioms(context: StageContext) -> None:
+    """Log what code was written, step by step."""
+    found = training_emergence(context.store, context.run)
+    for idiom, series in found.idioms.items():
+        for step, share in series:
+            context.tracker.metrics(context.run.id, int(step), {f"idioms/{idiom}": share})
+    uses = {"novel_calls": found.calls, "unseen_compositions": found.compositions}
+    figures = {f"emergence/{n}": float(sum(u.is_novel for u in some)) for n, some in uses.items()}
+    context.tracker.metrics(context.run.id, context.preset.grpo.steps, figures)
 
 
 class _Recorder:

@@ -50,12 +50,7 @@ def load_demonstrations(store: Store, curation: StageRun) -> list[Demonstration]
         StageError: Nothing was kept.
     """
     kept = {row.task_key: row for row in store.curation(curation.id) if row.is_kept}
-    chosen: dict[str, int] = {}
-    for episode in store.episodes(curation.id):
-        row = kept.get(episode.task_key)
-        wanted = "strong" if row is not None and row.demonstration == "tools" else "direct"
-        if row is not None and episode.phase == wanted and episode.accuracy == 1.0:
-            chosen.setdefault(episode.task_key, episode.id)
+    chosen = chosen_demonstrations(store, curation)
     if not chosen:
         raise StageError(
             f"{curation.id} kept no task that it could show: raise curate.candidates in "
@@ -72,6 +67,18 @@ def load_demonstrations(store: Store, curation: StageRun) -> list[Demonstration]
         )
         for key, trajectory in zip(chosen, trajectories, strict=True)
     ]
+
+
+def chosen_demonstrations(store: Store, curation: StageRun) -> dict[str, int]:
+    """Give the trajectory's id that shows each kept task, by the task's key."""
+    kept = {row.task_key: row for row in store.curation(curation.id) if row.is_kept}
+    chosen: dict[str, int] = {}
+    for episode in store.episodes(curation.id):
+        row = kept.get(episode.task_key)
+        wanted = "strong" if row is not None and row.demonstration == "tools" else "direct"
+        if row is not None and episode.phase == wanted and episode.accuracy == 1.0:
+            chosen.setdefault(episode.task_key, episode.id)
+    return chosen
 
 
 def _base_model(context: StageContext, demonstrations: Sequence[Demonstration]) -> str:

@@ -20,6 +20,7 @@ from ..home import Home
 from .database import open_engine, transaction
 from .images import ImageFolder, StoreError
 from .lineage import Lineage
+from .programs import Program, read_programs
 from .rows import Row, TrajectoryRows, read_task, read_trajectory, task_row, trajectory_rows
 from .schema import (
     CurationRow,
@@ -196,6 +197,11 @@ class Store:
                 for row in session.scalars(select(TaskRow).where(TaskRow.key.in_(batch))):
                     found[row.key] = read_task(row, self.images.get, with_images=with_images)
         return found
+
+    def programs(self, stage_run: str) -> list[Program]:
+        """Give the code of a stage run's trajectories, without their pictures."""
+        with transaction(self._engine) as session:
+            return read_programs(session, stage_run)
 
     def add_scores(self, scoring: str, scores: Mapping[int, Mapping[str, float | None]]) -> None:
         """Store reward terms by trajectory id under the name ``scoring``, older ones replaced."""

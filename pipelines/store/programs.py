@@ -1,0 +1,62 @@
+"""The code of stored trajectories, without their pictures: what the emergence report reads."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from ...sandbox import Outcome
+from .schema import ExecutionRow, TaskRow, TrajectoryRow, TurnRow
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """The blocks of one trajectory; none where it answered at a glance.
+
+    Attributes:
+        trajectory: Its id.
+        phase: In which phase of the stage run it was made.
+        step: At which step.
+        family: Of its task.
+        is_right: Whether it answered right.
+        blocks: Its code that ran without error, in order: a slip of the pen is no discovery.
+    """
+
+    trajectory: int
+    phase: str
+    step: int
+    family: str
+    is_right: bool
+    blocks: tuple[str, ...]
+
+
+def read_programs(session: Session, stage_run: str) -> list[Program]:
+    """Give the programs of a stage run, in the order in which they were stored."""
+    blocks: defaultdict[int, list[str]] = defaultdict(list)
+    code = (
+        select(TurnRow.trajectory, TurnRow.content)
+        .join(TrajectoryRow, TrajectoryRow.id == TurnRow.trajectory)
+        .join(
+            ExecutionRow,
+            (ExecutionRow.trajectory == TurnRow.trajectory)
+            & (ExecutionRow.number == TurnRow.number),
+        )
+        .where(TrajectoryRow.stage_run == stage_run, ExecutionRow.outcome == str(Outcome.OK))
+        .order_by(TurnRow.trajectory, TurnRow.number)
+    )
+    for trajectory, content in session.execute(code).tuples():
+        blocks[trajectory].append(content)
+    t = TrajectoryRow
+    heads = (
+        select(t.id, t.phase, t.step, TaskRow.family, t.accuracy)
+        .join(TaskRow, TaskRow.key == t.task_key)
+        .where(t.stage_run == stage_run)
+        .order_by(t.id)
+    )
+    return [
+        Program(number, phase, step, family, accuracy == 1.0, tuple(blocks[number]))
+        for number, phase, step, family, accuracy in session.execute(heads).tuples()
+    ]

@@ -1,0 +1,225 @@
+"""What a trajectory's code calls and does, read from its syntax trees; nothing is run.
+
+Names are resolved through imports, aliases and assignments over all blocks of a trajectory:
+``from PIL import Image as I`` and ``c = input_image.crop(box)`` give ``Image.crop``, and
+``import cv2 as v; v.connectedComponents(m)`` gives ``cv2.connectedComponents``. A method of
+something unknown keeps its name alone: ``.sum``.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+IMAGE, ARRAY, CANVAS = "Image", "ndarray", "ImageDraw"
+
+_KNOWN = {"input_image": IMAGE}
+_IMAGE_MAKERS = frozenset(
+    f"{IMAGE}.{name}"
+    for name in (
+        *("crop", "resize", "convert", "copy", "rotate", "transpose", "filter", "point"),
+        *("reduce", "quantize", "transform", "open", "new", "fromarray", "blend", "composite"),
+    )
+)
+_ARRAY_MAKERS = re.compile(
+    r"numpy\.(array|asarray|zeros|ones|abs|full|where|diff|cumsum|stack|argwhere|arange|pad)"
+    r"(_like)?|ndarray\.(astype|copy|reshape|sum|any|all|mean|transpose)|abs"
+)
+_SHORT = {"PIL.Image": IMAGE, "PIL.ImageDraw": CANVAS, "PIL.Image.Image": IMAGE}
+
+IDIOMS: dict[str, re.Pattern[str]] = {
+    "crop": re.compile(r"Image\.crop"),
+    "zoom": re.compile(r"Image\.(resize|thumbnail|reduce)|cv2\.(resize|pyr\w+)"),
+    "count": re.compile(
+        r"cv2\.(connectedComponents\w*|findContours|HoughCircles)|scipy\.ndimage\.label"
+        r"|skimage\.measure\.(label|regionprops)"
+    ),
+    "locate": re.compile(r"(numpy|ndarray)\.(nonzero|argwhere|argmax|argmin|where)|numpy\.where"),
+    "mask": re.compile(r"cv2\.(inRange|threshold)|numpy\.logical_\w+|<mask>"),
+    "measure": re.compile(r"(numpy|ndarray)\.(sum|any|mean|min|max|ptp|bincount)|\.(sum|any)"),
+    "draw": re.compile(r"ImageDraw\.\w+|cv2\.(rectangle|circle|line|putText|ellipse|drawContours)"),
+    "enhance": re.compile(
+        r"PIL\.(ImageEnhance|ImageOps|ImageFilter)\..+|cv2\.\w*Blur|cv2\.equal\w+"
+    ),
+    "edges": re.compile(r"cv2\.(Canny|Sobel|Laplacian|HoughLines\w*)|skimage\.feature\.canny"),
+    "plot": re.compile(r"matplotlib\..+"),
+    "search": re.compile(r"<loop>|heapq\..+|networkx\..+|collections\.deque"),
+    "pixel": re.compile(r"Image\.(getpixel|load|getdata|getcolors)"),
+    "show": re.compile(r"display|<shown image>"),
+    "compute": re.compile(r"sympy\..+|math\..+|statistics\..+"),
+}
+"""What a call, or a construct in angle brackets, is an instance of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the code of a trajectory uses.
+
+    Attributes:
+        calls: Dotted names.
+        idioms: Kinds of operation, block by block.
+    """
+
+    calls: frozenset[str]
+    idioms: tuple[frozenset[str], ...]
+
+    @property
+    def all_idioms(self) -> frozenset[str]:
+        """Those of any block."""
+        return frozenset[str]().union(*self.idioms)
+
+    @property
+    def compositions(self) -> frozenset[str]:
+        """Idioms together in a block (``locate + crop``), and one turn after another.
+
+        The second kind reads ``crop, then count``.
+        """
+        together = {
+            " + ".join(pair) for block in self.idioms for pair in combinations(sorted(block), 2)
+        }
+        orders = {
+            f"{first}, then {second}"
+            for before, after in combinations(self.idioms, 2)
+            for first in before
+            for second in after
+        }
+        return frozenset(together | orders)
+
+
+def usage_of(blocks: Sequence[str]) -> Usage:
+    """Read a trajectory's blocks in order; one that is no Python uses nothing.
+
+    >>> usage = usage_of(["c = input_image.crop((0, 0, 9, 9))", "print(c.getpixel((1, 1)))"])
+    >>> sorted(usage.calls), sorted(usage.compositions)
+    (['Image.crop', 'Image.getpixel', 'print'], ['crop, then pixel'])
+    """
+    names = dict(_KNOWN)
+    calls: set[str] = set()
+    idioms: list[frozenset[str]] = []
+    for block in blocks:
+        reader = _Reader(names)
+        try:
+            tree = ast.parse(block)
+            reader.visit(tree)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            idioms.append(frozenset())
+            continue
+        last = tree.body[-1] if tree.body else None
+        if isinstance(last, ast.Expr) and reader.kind_of(last.value) == IMAGE:
+            reader.marks.add("<shown image>")
+        calls |= reader.calls
+        seen = reader.calls | reader.marks
+        idioms.append(
+            frozenset(
+                idiom
+                for idiom, pattern in IDIOMS.items()
+                if any(pattern.fullmatch(name) for name in seen)
+            )
+        )
+    return Usage(frozenset(calls), tuple(idioms))
+
+
+class _Reader(ast.NodeVisitor):
+    """Walks a block; ``names`` says what each variable is, and goes on to the next block."""
+
+    def __init__(self, names: dict[str, str]) -> None:
+        self.names = names
+        self.calls: set[str] = set()
+        self.marks: set[str] = set()
+
+    def visit_Import(self, node: ast.Import) -> None:
+        """Take note of what a module is called here."""
+        for one in node.names:
+            if one.asname is not None:
+                self.names[one.asname] = _short(one.name)
+            else:
+                self.names[one.name.split(".")[0]] = one.name.split(".")[0]
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        """Take note of what a name stands for."""
+        for one in node.names:
+            self.names[one.asname or one.name] = _short(f"{node.module}.{one.name}")
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        """Take note of what a variable is now."""
+        self.generic_visit(node)
+        kind = self.kind_of(node.value)
+        for target in node.targets:
+            if isinstance(target, ast.Name):
+                if kind is None:
+                    self.names.pop(target.id, None)
+                else:
+                    self.names[target.id] = kind
+
+    def visit_For(self, node: ast.For) -> None:
+        """Mark a loop."""
+        self.marks.add("<loop>")
+        self.generic_visit(node)
+
+    def visit_While(self, node: ast.While) -> None:
+        """Mark a loop."""
+        self.marks.add("<loop>")
+        self.generic_visit(node)
+
+    def visit_Compare(self, node: ast.Compare) -> None:
+        """Mark a mask: an array compared with something."""
+        if self.kind_of(node.left) == ARRAY:
+            self.marks.add("<mask>")
+        self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        """Take note of a call."""
+        name = self.name_of(node.func)
+        if name is not None:
+            self.calls.add(name)
+        self.generic_visit(node)
+
+    def name_of(self, node: ast.expr) -> str | None:
+        """Give the dotted name of what is called."""
+        if isinstance(node, ast.Name):
+            return self.names.get(node.id, node.id)
+        if isinstance(node, ast.Attribute):
+            owner = self.kind_of(node.value)
+            return _short(f"{owner}.{node.attr}") if owner is not None else f".{node.attr}"
+        return None
+
+    def kind_of(self, node: ast.expr) -> str | None:
+        """Give the module, class or kind that an expression is; None where that is unknown."""
+        if isinstance(node, ast.Name):
+            return self.names.get(node.id)
+        if isinstance(node, ast.Attribute):
+            owner = self.kind_of(node.value)
+            return None if owner in (None, IMAGE, ARRAY) else _short(f"{owner}.{node.attr}")
+        if isinstance(node, ast.Call):
+            return _result(self.name_of(node.func), [self.kind_of(one) for one in node.args])
+        if isinstance(node, ast.BinOp):
+            return self.kind_of(node.left) or self.kind_of(node.right)
+        if isinstance(node, ast.Compare):
+            return self.kind_of(node.left)
+        if isinstance(node, ast.Subscript):
+            return ARRAY if self.kind_of(node.value) == ARRAY else None
+        return None
+
+
+def _result(name: str | None, arguments: Sequence[str | None]) -> str | None:
+    """Give the kind of what a call gives back."""
+    if name is None:
+        return None
+    if name in _IMAGE_MAKERS:
+        return IMAGE
+    if name == f"{CANVAS}.Draw":
+        return CANVAS
+    if name == "abs":
+        return arguments[0] if arguments else None
+    return ARRAY if _ARRAY_MAKERS.fullmatch(name) else None
+
+
+def _short(name: str) -> str:
+    """Give a name as people say it: ``PIL.Image.Image.crop`` is ``Image.crop``."""
+    for long, short in sorted(_SHORT.items(), key=lambda item: -len(item[0])):
+        if name == long or name.startswith(f"{long}."):
+            return short + name.removeprefix(long)
+    return name

@@ -1,0 +1,63 @@
+import pytest
+from codedance.envs.suites.nano import FAMILIES, make_task
+from codedance.envs.types import Band
+from codedance.policies.idioms import usage_of
+
+
+@pytest.mark.parametrize(
+    ("block", "calls"),
+    [
+        ("input_image.crop((0, 0, 9, 9))", {"Image.crop"}),
+        ("import cv2 as v\nv.connectedComponents(m)", {"cv2.connectedComponents"}),
+        ("from cv2 import connectedComponents as c\nc(m)", {"cv2.connectedComponents"}),
+        (
+            "from PIL import Image as I\nI.new('L', (1, 1)).resize((2, 2))",
+            {"Image.new", "Image.resize"},
+        ),
+        ("import PIL.Image\nPIL.Image.open('a').crop(b)", {"Image.open", "Image.crop"}),
+        ("import numpy as np\na = np.array(x)\na.sum()", {"numpy.array", "ndarray.sum"}),
+        ("import scipy.ndimage\nscipy.ndimage.label(m)", {"scipy.ndimage.label"}),
+        ("from scipy import ndimage as nd\nnd.label(m)", {"scipy.ndimage.label"}),
+        ("thing.frobnicate()", {".frobnicate"}),
+        ("c = input_image.crop(b)\nc = 3\nc.crop(b)", {"Image.crop", ".crop"}),
+        ("# only a comment", set()),
+        ("def broken(:", set()),
+    ],
+)
+def test_calls_are_named_through_imports_and_assignments(block, calls):
+    assert usage_of([block]).calls == calls
+
+
+def test_names_persist_from_block_to_block():
+    usage = usage_of(
+        ["import cv2 as v", "c = input_image.crop(b)", "v.Canny(c, 1, 2)\nc.resize(s)"]
+    )
+    assert usage.calls == {"Image.crop", "cv2.Canny", "Image.resize"}
+
+
+def test_compositions_are_told_within_a_block_and_over_turns():
+    crop = "c = input_image.crop(b)"
+    count = "import cv2\nprint(cv2.connectedComponents(m))"
+    assert usage_of([crop, count]).compositions == {"crop, then count"}
+    assert usage_of([count, crop]).compositions == {"count, then crop"}
+    assert usage_of([f"{crop}\n{count}"]).compositions == {"count + crop"}
+    assert usage_of([crop]).compositions == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("family", "idioms"),
+    [
+        ("digit", {"crop", "locate", "mask", "measure", "show"}),
+        ("count", {"count", "mask", "measure"}),
+        ("maze", {"locate", "mask", "measure", "search"}),
+        ("dots", {"draw", "locate", "mask", "measure", "search", "show"}),
+    ],
+)
+def test_the_suites_own_programs_are_read_as_what_they_do(family, idioms):
+    question = make_task(family, Band.HARD, "train", 0).question
+    assert usage_of([FAMILIES[family].programs(question)["exact"]]).all_idioms == idioms
+
+
+def test_code_that_would_exhaust_the_parser_uses_nothing():
+    assert usage_of(["(" * 5000]).calls == frozenset()
+    assert usage_of(["x = " + "-" * 20_000 + "1"]).calls == frozenset()
