@@ -18,7 +18,9 @@ from .emergence import emergence
 from .judge import evaluate, report, rescore
 from .plan import plan
 from .play import play
+from .probe import probe
 from .sandbox import sandbox_app
+from .scale import scale
 from .servers import flows_app, ui
 from .train import curate, grpo, run, sft
 
@@ -43,6 +45,8 @@ for command in (
     baselines,
     attack_reward,
     emergence,
+    probe,
+    scale,
     ui,
     doctor,
 ):

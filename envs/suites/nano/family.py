@@ -27,7 +27,8 @@ class Drawn:
         picture: RGB.
         question: What is asked.
         answer: True by the state from which the picture was drawn.
-        provenance: What the drawing took from outside (ink, photograph), by name.
+        provenance: What the drawing took from outside (ink, photograph), by name; ``region``: the
+            box that holds the truth, where there is one.
     """
 
     picture: Image.Image
@@ -74,6 +75,11 @@ class Family(Protocol):
 def ask(phrasings: Sequence[str], rng: Generator, colour: str = "") -> str:
     """Draw one of the phrasings and name the colour in it."""
     return phrasings[int(rng.integers(len(phrasings)))].format(colour=colour)
+
+
+def region(box: tuple[int, int, int, int]) -> str:
+    """Write where the truth stands, for the provenance: only judges read it."""
+    return ",".join(map(str, box))
 
 
 def colour_in(question: str) -> tuple[int, int, int]:

@@ -23,7 +23,7 @@ from .canvas import (
     paper,
     scribbles,
 )
-from .family import Drawn, ask, colour_in
+from .family import Drawn, ask, colour_in, region
 from .sources import Split, ink, nearest_digit, nearest_dot_pattern, photograph
 
 LETTERS = "ACEHKLMTXZ"
@@ -75,7 +75,8 @@ class Digit:
         scribbles(picture, rng, 0 if band is Band.EASY else 8)
         sources: list[str] = []
         names = (colour, *others[:decoys])
-        for index, (box, name) in enumerate(zip(free_boxes(rng, sides), names, strict=False)):
+        boxes = free_boxes(rng, sides)
+        for index, (box, name) in enumerate(zip(boxes, names, strict=False)):
             shown = digit if index == 0 else int(rng.integers(10))
             glyph, source = ink(split, shown, rng, clearest=CLEAREST[band])
             sources.append(str(source))
@@ -85,7 +86,12 @@ class Digit:
             inner = ink_picture(glyph, side - 2 * border)
             picture.paste(inner, (box[0] + border, box[1] + border))
         question = ask(self.phrasings, rng, colour)
-        return Drawn(picture, question, str(digit), {"ink": f"{split}:{sources[0]}"})
+        return Drawn(
+            picture,
+            question,
+            str(digit),
+            {"ink": f"{split}:{sources[0]}", "region": region(boxes[0])},
+        )
 
     def programs(self, question: str) -> dict[str, str]:
         """Crop the frame by its colour, or the middle of the picture."""
@@ -124,11 +130,17 @@ class Tag:
         picture = Image.fromarray(pixels)
         sides = [int(rng.integers(low, high + 1)) for _ in range(1 + decoys)]
         names = (colour, *others[:decoys])
-        for index, (box, name) in enumerate(zip(free_boxes(rng, sides), names, strict=False)):
+        boxes = free_boxes(rng, sides)
+        for index, (box, name) in enumerate(zip(boxes, names, strict=False)):
             shown = letter if index == 0 else LETTERS[int(rng.integers(len(LETTERS)))]
             picture.paste(letter_picture(shown, box[2] - box[0], COLOURS[name]), box[:2])
         question = ask(self.phrasings, rng, colour)
-        return Drawn(picture, question, letter, {"photograph": f"{split}:{source}"})
+        return Drawn(
+            picture,
+            question,
+            letter,
+            {"photograph": f"{split}:{source}", "region": region(boxes[0])},
+        )
 
     def programs(self, question: str) -> dict[str, str]:
         """Crop the sign by its colour, or the middle of the picture."""

@@ -1,0 +1,69 @@
+"""``codedance scale``: accuracy against tokens, for more turns, more samples, a second look."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ...policies.scaling import ScalingPoint
+
+WIDTH = 30
+
+
+def scale(
+    policy: Annotated[
+        str, typer.Option(help="nano, oracle, random, a checkpoint folder or a hub id.")
+    ] = "nano",
+    suite: Annotated[
+        str, typer.Option("--suite", "--tasks", help="A suite, or your own tasks.")
+    ] = "nano",
+    limit: Annotated[int, typer.Option(min=1, help="Held-out tasks to play.")] = 42,
+    samples: Annotated[int, typer.Option(min=1, help="Largest majority vote.")] = 8,
+) -> None:
+    """Measure what more turns, a majority vote or a second look buy at test time."""
+    from ...policies import load_policy
+    from ...policies.scaling import scale as measure
+    from ..desk import open_desk
+    from ..settings import SandboxSettings
+    from ..stages.draws import held_out_tasks
+    from .output import say
+
+    counts = [count for count in (1, 2, 4, 8, 16, 32, 64) if count < samples] + [samples]
+    with open_desk(track=False) as desk:
+        tasks = held_out_tasks(suite, limit, whole=True)
+        desk.progress.say(f"playing {len(tasks)} tasks, {samples + 5} times each …")
+        sandbox = desk.sandbox(SandboxSettings())
+        points = measure(load_policy(policy), tasks, sandbox=sandbox, samples=counts)
+        for line in scale_lines(points):
+            say(line)
+        path = desk.home.reports / f"scale-{policy.rstrip('/').split('/')[-1]}.html"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(scale_figure(points), encoding="utf-8")
+        say(f"figure in {path}")
+
+
+def scale_lines(points: Sequence[ScalingPoint]) -> list[str]:
+    """Give the table, with bars, 80 columns wide."""
+    lines = [f"{'method':<13}{'amount':>7}{'right':>9}{'tokens':>9}{'tasks':>7}"]
+    return lines + [
+        f"{one.method:<13}{one.amount:>7}{one.accuracy:>9.1%}{one.tokens:>9.0f}{one.tasks:>7}  "
+        + "#" * round(WIDTH * one.accuracy)
+        for one in points
+    ]
+
+
+def scale_figure(points: Sequence[ScalingPoint]) -> str:
+    """Draw accuracy over tokens, a line a method."""
+    from ..report.chart import line_chart
+    from ..report.style import STYLE as PAGE
+
+    methods = dict.fromkeys(one.method for one in points)
+    lines = {
+        method: sorted((one.tokens, one.accuracy) for one in points if one.method == method)
+        for method in methods
+    }
+    chart = line_chart("Right, over own tokens a task", lines)
+    return f"<!doctype html><meta charset='utf-8'><style>{PAGE}</style><main>{chart}</main>"
