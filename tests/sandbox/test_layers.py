@@ -18,8 +18,9 @@ def is_refused(attempt):
     except OSError: return True
     return False
 import os, socket
+nameless = os.O_TMPFILE | os.O_WRONLY  # leaves nothing behind
 bounded = resource.getrlimit(resource.RLIMIT_NOFILE)[1] == 64
-print(bounded, is_refused(socket.socket), is_refused(lambda: open('/var/probe', 'w')))
+print(bounded, is_refused(socket.socket), is_refused(lambda: os.open('/var', nameless)))
 """
 
 
