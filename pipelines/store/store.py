@@ -21,7 +21,15 @@ from .database import open_engine, transaction
 from .images import ImageFolder, StoreError
 from .lineage import Lineage
 from .programs import Program, read_programs
-from .rows import Row, TrajectoryRows, read_task, read_trajectory, task_row, trajectory_rows
+from .rows import (
+    GetImage,
+    Row,
+    TrajectoryRows,
+    read_task,
+    read_trajectory,
+    task_row,
+    trajectory_rows,
+)
 from .schema import (
     CurationRow,
     ExecutionRow,
@@ -178,12 +186,20 @@ class Store:
         with transaction(self._engine) as session:
             return [_read_episode(row) for row in session.execute(query).tuples()]
 
-    def trajectories(self, ids: Sequence[int], *, scoring: str = ORIGINAL) -> list[Trajectory]:
-        """Give whole trajectories, in the order of ``ids``, with the reward terms of a scoring."""
+    def trajectories(
+        self, ids: Sequence[int], *, scoring: str = ORIGINAL, get: GetImage | None = None
+    ) -> list[Trajectory]:
+        """Give whole trajectories, in the order of ``ids``, with the reward terms of a scoring.
+
+        Args:
+            ids: `Episode.id` of each.
+            scoring: Who gave the reward terms.
+            get: Makes a picture of its digest; None loads and checks the stored one.
+        """
         found: dict[int, Trajectory] = {}
         with transaction(self._engine) as session:
             for batch in _batches(ids):
-                found.update(_read_batch(session, batch, scoring, self.images))
+                found.update(_read_batch(session, batch, scoring, get or self.images.get))
         missing = [n for n in ids if n not in found]
         if missing:
             raise StoreError(f"trajectories {missing[:5]} are not in the store")
@@ -319,7 +335,7 @@ def _insert(session: Session, heads: list[Row], parts: list[TrajectoryRows]) -> 
 
 
 def _read_batch(
-    session: Session, ids: Sequence[int], scoring: str, images: ImageFolder
+    session: Session, ids: Sequence[int], scoring: str, get: GetImage
 ) -> dict[int, Trajectory]:
     turns: defaultdict[int, list[TurnRow]] = defaultdict(list)
     query = select(TurnRow).where(TurnRow.trajectory.in_(ids)).order_by(TurnRow.number)
@@ -338,6 +354,6 @@ def _read_batch(
         .where(TrajectoryRow.id.in_(ids))
     )
     return {
-        row.id: read_trajectory(row, task, turns[row.id], runs[row.id], terms[row.id], images.get)
+        row.id: read_trajectory(row, task, turns[row.id], runs[row.id], terms[row.id], get)
         for row, task in session.execute(heads).tuples()
     }
