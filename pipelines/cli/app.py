@@ -23,6 +23,7 @@ from .sandbox import sandbox_app
 from .scale import scale
 from .servers import flows_app, ui
 from .train import curate, grpo, run, sft
+from .view import view
 
 app = typer.Typer(
     name="codedance",
@@ -39,6 +40,7 @@ for command in (
     evaluate,
     rescore,
     report,
+    view,
     ask,
     play,
     plan,

@@ -60,7 +60,7 @@ def rescore(run: RunName = "latest") -> None:
     from .output import print_report, say
 
     with open_desk(track=False) as desk:
-        found = _find(desk, run)
+        found = find_judged(desk, run)
         for change in rescore_run(desk, found):
             say(
                 f"{change.stage_run}: {change.count} episodes graded again, "
@@ -70,15 +70,19 @@ def rescore(run: RunName = "latest") -> None:
 
 
 def report(run: RunName = "latest") -> None:
-    """Make a run's report again from the store."""
+    """Make a run's report and viewer again from the store."""
     from ..desk import open_desk
+    from ..viewer import make_viewer
     from .output import print_report
 
     with open_desk(track=False) as desk:
-        print_report(desk, _report(desk, _find(desk, run)))
+        found = find_judged(desk, run)
+        made = _report(desk, found)
+        make_viewer(desk, [found], made.folder)
+        print_report(desk, made)
 
 
-def _find(desk: Desk, name: str) -> StageRun:
+def find_judged(desk: Desk, name: str) -> StageRun:
     """Give a pipeline run, or an evaluation that belongs to none."""
     from ..stages.orders import find_pipeline
 

@@ -22,6 +22,9 @@ def print_report(desk: Desk, report: Report) -> None:
     print_table(report.summary)
     say()
     say(f"report   {report.html}")
+    viewer = report.folder / "viewer.html"
+    if viewer.is_file():
+        say(f"viewer   {viewer}")
     say(f"store    {desk.home.root}")
     say("browse   codedance ui")
 

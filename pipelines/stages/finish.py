@@ -1,4 +1,4 @@
-"""The end of a pipeline run: its report, its row in the lineage, its MLflow run."""
+"""The end of a pipeline run: its report and viewer, its row in the lineage, its MLflow run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ..report import Report, make_report
 from ..results import summarise
 from ..store import StageRun
+from ..viewer import make_viewer
 from .runner import find_input
 
 if TYPE_CHECKING:
@@ -14,10 +15,11 @@ if TYPE_CHECKING:
 
 
 def finish_pipeline(desk: Desk, pipeline: StageRun) -> Report:
-    """Write the report, and mark the pipeline run as finished."""
+    """Write the report and the viewer, and mark the pipeline run as finished."""
     run = desk.store.lineage.get(pipeline.id)
     evaluation = find_input(desk, run, "evaluate")
     report = make_report(desk, run, evaluation)
+    make_viewer(desk, [run], report.folder)
     summary = summarise(desk.store, evaluation)
     desk.tracker.begin(run, tags={"codedance.preset": run.preset}, description=report.text)
     figures = {

@@ -1,0 +1,72 @@
+"""The page: style, script and data in one file, locked by a Content-Security-Policy.
+
+Only our own script, named by its hash, may run, and only it may load the shards beside the page.
+What a model wrote comes as JSON in blocks that no browser executes, and the script makes text of
+it, never markup.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from html import escape
+from importlib.resources import files
+from typing import Any
+
+from .shards import safe_json
+
+_FOLDER = files(__name__.rpartition(".")[0])
+SCRIPTS = (
+    "dom.js",
+    "data.js",
+    "filters.js",
+    "address.js",
+    "python.js",
+    "list.js",
+    "tokens.js",
+    "picture.js",
+    "episode.js",
+    "together.js",
+    "main.js",
+)
+
+
+def render_viewer(title: str, index: dict[str, Any], inline: Sequence[str]) -> str:
+    """Put the page together."""
+    style, script = _style(), _script()
+    policy = (
+        f"default-src 'none'; script-src '{_source(script)}' 'strict-dynamic'; "
+        f"style-src '{_source(style)}'; img-src data:; base-uri 'none'; "
+        "form-action 'none'; require-trusted-types-for 'script'; trusted-types codedance-shards"
+    )
+    shards = "".join(_data(f"shard-{number}", body) for number, body in enumerate(inline))
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+        '<meta name="referrer" content="no-referrer">'
+        f"<title>{escape(title)}</title><style>{style}</style></head>\n<body>"
+        '<div id="app"><p class="loading">Reading the trajectories …</p></div>'
+        "<noscript>This page shows trajectories by a script; allow it to run.</noscript>\n"
+        f"{_data('index', safe_json(index))}\n{shards}\n<script>{script}</script></body></html>\n"
+    )
+
+
+def _data(name: str, body: str) -> str:
+    return f'<script type="application/json" id="{name}">{body}</script>'
+
+
+def _style() -> str:
+    return _FOLDER.joinpath("viewer.css").read_text(encoding="utf-8")
+
+
+def _script() -> str:
+    parts = [_FOLDER.joinpath(name).read_text(encoding="utf-8") for name in SCRIPTS]
+    return '"use strict";\n(() => {\n' + "\n".join(parts) + "})();\n"
+
+
+def _source(text: str) -> str:
+    """Name a text by its hash, as the policy wants it."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,0 +1,67 @@
+"""How a trajectory stands among its siblings: the advantages that training gave its tokens.
+
+The store keeps reward terms, not advantages: they are computed again from the stored terms and
+turns, by the functions that training uses, with the run's own settings.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...envs.rewards import group_reward, group_turn_advantages, is_scored
+from ...envs.types import Trajectory
+from ..store import StageRun
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What one trajectory earned.
+
+    Attributes:
+        group: A_group; None where there was nothing to compare it with.
+        turns: A_turn of each of its turns.
+    """
+
+    group: float | None = None
+    turns: tuple[float, ...] = ()
+
+
+def group_standings(stage: StageRun, group: Sequence[Trajectory]) -> list[Standing]:
+    """Give the standing of each sibling; nothing outside reinforcement learning."""
+    settings: Mapping[str, Any] = stage.parameters.get("grpo", {})
+    if stage.stage != "grpo" or len(group) < 2:
+        return [Standing() for _ in group]
+    import torch
+
+    from ...policies.advantages import group_advantages
+
+    rewards = [_reward(one) for one in group]
+    advantages = group_advantages(
+        torch.tensor([rewards], dtype=torch.float64),
+        std_floor=settings.get("std_floor", 0.5),
+        scale_rewards=settings.get("scale_rewards", "floor"),
+    )[0].tolist()
+    turns = group_turn_advantages(group, reward=settings.get("reward", "bat"))
+    return [
+        Standing(None if math.isnan(reward) else advantage, tuple(of_turns))
+        for reward, advantage, of_turns in zip(rewards, advantages, turns, strict=True)
+    ]
+
+
+def turn_penalty(stage: StageRun) -> float:
+    """Give what a failed turn costs at once (a negative number); 0.0 where nothing is scored."""
+    from ...envs.rewards import reward_preset
+
+    if stage.stage != "grpo":
+        return 0.0
+    preset = reward_preset(stage.parameters.get("grpo", {}).get("reward", "bat"))
+    return 0.0 - preset.turn_weight * preset.penalty
+
+
+def _reward(trajectory: Trajectory) -> float:
+    if not is_scored(trajectory) or not trajectory.reward_terms:
+        return math.nan
+    return group_reward(dict(trajectory.reward_terms))
