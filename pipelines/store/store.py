@@ -191,10 +191,7 @@ class Store:
     ) -> list[Trajectory]:
         """Give whole trajectories, in the order of ``ids``, with the reward terms of a scoring.
 
-        Args:
-            ids: `Episode.id` of each.
-            scoring: Who gave the reward terms.
-            get: Makes a picture of its digest; None loads and checks the stored one.
+        ``get`` makes a picture of its digest; None loads and checks the stored one.
         """
         found: dict[int, Trajectory] = {}
         with transaction(self._engine) as session:
