@@ -22,6 +22,7 @@ from .probe import probe
 from .sandbox import sandbox_app
 from .scale import scale
 from .servers import flows_app, ui
+from .serving import serve_app
 from .train import curate, grpo, run, sft
 from .view import view
 
@@ -56,6 +57,7 @@ for command in (
 app.add_typer(bench_app, name="bench")
 app.add_typer(flows_app, name="flows")
 app.add_typer(sandbox_app, name="sandbox")
+app.add_typer(serve_app, name="serve")
 
 INTERRUPTED = 130
 FAILED = 1

@@ -1,0 +1,251 @@
+"""The OpenAI-compatible server, asked over real HTTP by our own client and by OpenAI's."""
+
+from __future__ import annotations
+
+import base64
+import io
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+from codedance.envs.suites.nano import NanoSuite
+from codedance.envs.types import Message
+from codedance.pipelines.model_server import Batcher, ModelServer
+from codedance.policies import PolicyUnavailableError, load_policy, rollout
+from codedance.policies.interface import Conversation, Reply, Sampling
+from codedance.policies.openai_client import OpenAIPolicy
+from codedance.sandbox import open_sandbox
+from PIL import Image
+
+GREEDY = Sampling(temperature=0.0, max_new_tokens=256)
+
+
+class Echo:
+    """Says what it was asked last, and keeps each batch; slow or away on request."""
+
+    id = "echo"
+
+    def __init__(self, *, seconds=0.0):
+        self.batches = []
+        self.seconds = seconds
+        self.is_away = False
+
+    def reply(self, conversations, *, sampling):
+        self.batches.append((list(conversations), sampling))
+        time.sleep(self.seconds)
+        if self.is_away:
+            raise PolicyUnavailableError("the model is elsewhere")
+        return [Reply(one.messages[-1].text, new_tokens=1) for one in conversations]
+
+
+@pytest.fixture
+def echo():
+    return Echo()
+
+
+@pytest.fixture
+def server(echo):
+    with ModelServer(echo) as opened:
+        yield opened
+
+
+def data_url(image):
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def post(server, **body):
+    full = {"model": server.name, "messages": [{"role": "user", "content": "hello"}]} | body
+    return httpx.post(f"{server.url}/chat/completions", json=full, timeout=30)
+
+
+def test_a_completion_has_openais_form(server, echo):
+    found = post(server, temperature=0.5, max_tokens=7, seed=3).json()
+    assert found["object"] == "chat.completion"
+    assert found["choices"] == [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": "hello"},
+            "finish_reason": "stop",
+            "logprobs": None,
+        }
+    ]
+    assert found["usage"] == {"prompt_tokens": 0, "completion_tokens": 1, "total_tokens": 1}
+    ((conversation,), sampling) = echo.batches[0]
+    assert (conversation.seed, sampling.temperature, sampling.max_new_tokens) == (3, 0.5, 7)
+    models = httpx.get(f"{server.url}/models").json()
+    assert [one["id"] for one in models["data"]] == ["echo"]
+    assert httpx.get(server.url.replace("/v1", "/health")).json() == {"status": "ok"}
+
+
+def test_pictures_come_in_as_data_urls_pixel_by_pixel(server, echo):
+    picture = Image.effect_noise((20, 11), 50).convert("RGB")
+    content = [
+        {"type": "image_url", "image_url": {"url": data_url(picture)}},
+        {"type": "text", "text": "what?"},
+    ]
+    assert post(server, messages=[{"role": "user", "content": content}]).status_code == 200
+    message = echo.batches[0][0][0].messages[-1]
+    assert message.images[0].tobytes() == picture.tobytes()
+    assert message.text == "what?"
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "named"),
+    [
+        ({"messages": []}, 400, "messages"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, 400, "messages[0].role"),
+        ({"messages": [{"role": "user"}]}, 400, "messages[0].content"),
+        ({"messages": [{"role": "assistant", "content": "x"}]}, 400, "messages"),
+        ({"messages": ["x"]}, 400, "messages[0].role"),
+        ({"temperature": "hot"}, 400, "temperature"),
+        ({"temperature": -1}, 400, "temperature"),
+        ({"n": 0}, 400, "n"),
+        ({"max_tokens": 0}, 400, "max_tokens"),
+        ({"max_completion_tokens": 1.5}, 400, "max_completion_tokens"),
+        ({"stream": True}, 400, "stream"),
+        ({"stop": ["x"]}, 400, "stop"),
+        ({"model": "other"}, 404, "model"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_in_openais_form(server, echo, change, status, named):
+    answer = post(server, **change)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (status, named)
+    assert error["type"] == "invalid_request_error"
+    assert named.split(".")[-1].split("[")[0] in error["message"]
+    assert echo.batches == []
+
+
+@pytest.mark.parametrize(
+    "address", ["http://127.0.0.1/a.png", "file:///etc/passwd", "data:image/png;base64,!", None]
+)
+def test_pictures_that_are_no_data_urls_are_refused(server, address):
+    content = [{"type": "image_url", "image_url": {"url": address}}]
+    answer = post(server, messages=[{"role": "user", "content": content}])
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "messages[0].content[0]"
+
+
+def test_a_broken_body_and_an_unknown_path_are_answered(server):
+    broken = httpx.post(f"{server.url}/chat/completions", content=b"{")
+    assert broken.status_code == 400
+    assert "no JSON" in broken.json()["error"]["message"]
+    assert httpx.post(f"{server.url}/completions", json={}).status_code == 404
+    assert httpx.get(f"{server.url}/x").json()["error"]["message"] == "nothing at GET /v1/x"
+    assert post(server).status_code == 200
+
+
+def test_requests_at_the_same_time_are_answered_in_batches_each_with_its_own():
+    echo = Echo(seconds=0.3)
+    with ModelServer(echo) as server, ThreadPoolExecutor(12) as pool:
+        asked = [{"messages": [{"role": "user", "content": str(number)}]} for number in range(12)]
+        answers = list(pool.map(lambda body: post(server, **body).json(), asked))
+    said = [one["choices"][0]["message"]["content"] for one in answers]
+    assert said == [str(number) for number in range(12)]
+    assert len(echo.batches) < 12
+    assert sum(len(conversations) for conversations, _ in echo.batches) == 12
+
+
+def test_different_samplings_do_not_share_a_batch():
+    echo = Echo(seconds=0.05)
+    with ModelServer(echo) as server, ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda t: post(server, temperature=t), [0.0, 0.5] * 3))
+    assert {sampling.temperature for _, sampling in echo.batches} == {0.0, 0.5}
+    assert sum(len(conversations) for conversations, _ in echo.batches) == 6
+
+
+def test_several_choices_have_seeds_of_their_own(server, echo):
+    found = post(server, n=3, seed=5).json()
+    assert [one["index"] for one in found["choices"]] == [0, 1, 2]
+    assert [one.seed for one in echo.batches[0][0]] == [5, 6, 7]
+
+
+def test_too_many_are_sent_away_and_our_client_comes_again():
+    echo = Echo(seconds=0.5)
+    with ModelServer(echo, batcher=Batcher(echo, batch_size=1, most_waiting=1)) as server:
+        first = threading.Thread(target=post, args=(server,))
+        first.start()
+        while not echo.batches:
+            time.sleep(0.01)
+        refused = post(server)
+        assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
+        assert refused.json()["error"]["type"] == "rate_limit_error"
+        waits = []
+
+        def wait(seconds):
+            waits.append(seconds)
+            first.join()
+
+        policy = OpenAIPolicy("echo", base_url=server.url, sleep=wait)
+        asked = Conversation([Message("user", ("again",))], seed=0)
+        assert policy.reply([asked], sampling=GREEDY)[0].text == "again"
+        assert waits == [1.0]
+
+
+def test_a_model_that_is_away_or_fails_is_an_error_and_the_server_goes_on(server, echo):
+    echo.is_away = True
+    answer = post(server)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert answer.json()["error"]["type"] == "server_error"
+    echo.is_away = False
+    assert post(server).status_code == 200
+
+
+def test_a_server_slower_than_the_clients_patience_is_our_failure():
+    echo = Echo(seconds=0.5)
+    with ModelServer(echo) as server:
+        policy = OpenAIPolicy("echo", base_url=server.url, timeout_seconds=0.1, max_retries=0)
+        asked = Conversation([Message("user", ("q",))], seed=0)
+        with pytest.raises(PolicyUnavailableError, match="ReadTimeout"):
+            policy.reply([asked], sampling=GREEDY)
+
+
+def test_a_key_is_asked_for_where_one_is_set(echo):
+    with ModelServer(echo, api_key="secret") as server:
+        refused = post(server)
+        assert (refused.status_code, refused.json()["error"]["type"]) == (
+            401,
+            "authentication_error",
+        )
+        assert "secret" not in refused.text
+        policy = OpenAIPolicy("echo", base_url=server.url, api_key="secret")
+        asked = Conversation([Message("user", ("q",))], seed=0)
+        assert policy.reply([asked], sampling=GREEDY)[0].text == "q"
+
+
+def test_openais_own_client_is_served(server):
+    openai = pytest.importorskip("openai")
+    with openai.OpenAI(base_url=server.url, api_key="none") as client:
+        found = client.chat.completions.create(
+            model="echo", messages=[{"role": "user", "content": "hi"}]
+        )
+        assert found.choices[0].message.content == "hi"
+        assert [one.id for one in client.models.list()] == ["echo"]
+        with pytest.raises(openai.NotFoundError, match="not served"):
+            client.chat.completions.create(model="x", messages=[{"role": "user", "content": "hi"}])
+
+
+def test_the_nano_model_scores_over_http_as_it_does_in_process():
+    policy = load_policy("nano", device="cpu")
+    suite = NanoSuite("test")
+    tasks = [suite[index] for index in (3, 4, 5, 10, 11)]
+    with open_sandbox("local") as sandbox, ModelServer(policy) as server:
+        settings = {"sandbox": sandbox, "sampling": GREEDY, "evidence": False, "seed": 1}
+        near = rollout(policy, tasks, **settings)
+        far = rollout(load_policy("nano", base_url=server.url), tasks, **settings)
+        asked = {"role": "user", "content": "How many red discs are there?"}
+        found = post(server, messages=[asked], temperature=0, logprobs=True, max_tokens=5).json()
+    assert [[turn.text for turn in one.turns] for one in far] == [
+        [turn.text for turn in one.turns] for one in near
+    ]
+    assert [one.accuracy for one in far] == [one.accuracy for one in near]
+    tokens = found["choices"][0]["logprobs"]["content"]
+    assert found["usage"]["completion_tokens"] == len(tokens) == 5
+    assert found["choices"][0]["finish_reason"] == "length"
+    assert all(one["logprob"] <= 0.0 for one in tokens)
+    assert "".join(one["token"] for one in tokens) == found["choices"][0]["message"]["content"]
+    assert found["usage"]["prompt_tokens"] > 0
