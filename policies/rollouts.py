@@ -169,7 +169,7 @@ class _Party:
         """Run what a reply says; an episode that ends by it is graded while others go on."""
         one.take(reply)
         if one.is_over:
-            index, _ = self._running.pop(id(one))
+            index, _ = self._running[id(one)]
             self._winding[index] = self._pool.submit(self._wind_up, one)
 
     def play_in_batches(self, wanted: Sequence[tuple[Task, int]], batch_size: int) -> None:
@@ -187,13 +187,15 @@ class _Party:
         return self._told
 
     def close(self) -> None:
-        """End the sessions of episodes that a failure left open."""
+        """End the sessions of episodes that a failure left open, once no thread is at work."""
+        self._pool.shutdown(cancel_futures=True)
         for _, one in self._running.values():
             one.episode.close()
 
     def _wind_up(self, one: RunningEpisode) -> Trajectory:
         trajectory = one.trajectory(self._policy)
         one.episode.close()
+        del self._running[id(one)]
         if not self._setting.evidence:
             return trajectory
         sandbox = self._setting.sandbox
