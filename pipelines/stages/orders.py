@@ -11,7 +11,7 @@ from ...envs.suites import load_suite
 from ..flows_file import load_preset
 from ..store import StageRun
 from ..store.lineage import PIPELINE
-from .runner import FRESH, STAGES, Order, StageError, make_request
+from .runner import STAGES, Order, StageError, fresh_mark, make_request
 
 if TYPE_CHECKING:
     from ..desk import Desk
@@ -62,7 +62,8 @@ def open_pipeline(desk: Desk, wish: Wish, *, stage: str | None = None) -> StageR
         run = desk.store.lineage.begin(request)
     outputs = {**_inherited(desk, source, stage), **run.outputs}
     if wish.fresh:
-        outputs[FRESH] = secrets.token_hex(4)
+        token = secrets.token_hex(4)
+        outputs |= {fresh_mark(name): token for name in ([stage] if stage else STAGES)}
     if run.is_finished and outputs == run.outputs:
         return run
     desk.store.lineage.mark(run.id, "running", outputs=outputs)

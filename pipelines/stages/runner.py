@@ -57,6 +57,11 @@ class Order:
     seed: int = 0
 
 
+def fresh_mark(stage: str) -> str:
+    """Name the output of a pipeline run that makes a stage another one than those before."""
+    return f"{FRESH} {stage}"
+
+
 def order_of(pipeline: StageRun) -> Order:
     """Give the order that a pipeline run was made by."""
     return Order(pipeline.preset, Preset.model_validate(pipeline.parameters), pipeline.seed)
@@ -72,8 +77,8 @@ def run_stage(desk: Desk, stage: str, pipeline: StageRun) -> StageRun:
     inputs = {name: find_input(desk, pipeline, name).id for name in INPUTS[stage]}
     order = order_of(pipeline)
     parameters = stage_parameters(stage, order.preset)
-    if FRESH in pipeline.outputs:
-        parameters[FRESH] = pipeline.outputs[FRESH]
+    if fresh_mark(stage) in pipeline.outputs:
+        parameters[FRESH] = pipeline.outputs[fresh_mark(stage)]
     request = make_request(stage, order, parameters, inputs)
     try:
         finished = run_request(desk, request, order.preset, parent=pipeline.id)

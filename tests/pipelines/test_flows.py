@@ -52,7 +52,7 @@ def test_an_alarm_is_shown_on_the_flow_runs_page_at_once(prefect, finished):
     run = first_run(finished)
 
     async def go():
-        state = await grpo(run.preset, run.seed, fresh=True, from_run=run.id, return_state=True)
+        state = await grpo(run.preset, run.seed + 1, from_run=run.id, return_state=True)
         return state, await artifacts()
 
     state, found = asyncio.run(go())

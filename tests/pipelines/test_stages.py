@@ -96,6 +96,14 @@ def test_fresh_run_reuses_nothing(finished):
     assert len(finished.store.lineage.find(stage="curate", parent=fresh.id)) == 1
 
 
+def test_a_stage_alone_made_afresh_leaves_the_others_as_they_are(home, tiny):
+    with open_desk(home, track=False) as desk:
+        alone = open_pipeline(desk, Wish("smoke", fresh=True), stage="grpo")
+        assert list(alone.outputs) == ["fresh grpo"]
+        whole = open_pipeline(desk, Wish("smoke", seed=1, fresh=True))
+        assert list(whole.outputs) == [f"fresh {stage}" for stage in STAGES]
+
+
 def test_stage_without_its_input_says_what_to_run_first(home, tiny):
     with open_desk(home, track=False) as desk:
         pipeline = open_pipeline(desk, Wish("smoke"))
