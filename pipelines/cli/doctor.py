@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from ...sandbox.library_costs import LibraryCost
+    from ...sandbox.import_costs import LibraryCost
 
 BROKEN_FROM = {
     "fastapi": ((0, 151), "prefect 3.8 fails with it: pip install 'fastapi<0.151'"),
@@ -107,7 +107,7 @@ def check_libraries() -> list[Finding]:
     """Measure what each library costs the sandbox: its import once, and every session's fork."""
     from ...sandbox import DEFAULT_LIBRARIES, SandboxError
     from ...sandbox.image.build import IMAGE_LIBRARIES
-    from ...sandbox.library_costs import measure_libraries
+    from ...sandbox.import_costs import measure_libraries
 
     try:
         costs = measure_libraries(IMAGE_LIBRARIES, python=sys.executable)

@@ -5,7 +5,7 @@ import sys
 import pytest
 from codedance.sandbox import SandboxError
 from codedance.sandbox.image.build import IMAGE_LIBRARIES
-from codedance.sandbox.library_costs import measure_libraries
+from codedance.sandbox.import_costs import measure_libraries
 
 
 def test_each_library_has_its_import_and_its_fork():
