@@ -21,12 +21,12 @@ from .database import open_engine, transaction
 from .images import ImageFolder, StoreError
 from .lineage import Lineage
 from .programs import Program, read_programs
+from .reading import read_batch
 from .rows import (
     GetImage,
     Row,
     TrajectoryRows,
     read_task,
-    read_trajectory,
     task_row,
     trajectory_rows,
 )
@@ -196,7 +196,7 @@ class Store:
         found: dict[int, Trajectory] = {}
         with transaction(self._engine) as session:
             for batch in _batches(ids):
-                found.update(_read_batch(session, batch, scoring, get or self.images.get))
+                found.update(read_batch(session, batch, scoring, get or self.images.get))
         missing = [n for n in ids if n not in found]
         if missing:
             raise StoreError(f"trajectories {missing[:5]} are not in the store")
@@ -329,28 +329,3 @@ def _insert(session: Session, heads: list[Row], parts: list[TrajectoryRows]) -> 
     for table, rows in ((TurnRow, turns), (ExecutionRow, executions), (ScoreRow, scores)):
         if rows:
             session.execute(insert(table), rows)
-
-
-def _read_batch(
-    session: Session, ids: Sequence[int], scoring: str, get: GetImage
-) -> dict[int, Trajectory]:
-    turns: defaultdict[int, list[TurnRow]] = defaultdict(list)
-    query = select(TurnRow).where(TurnRow.trajectory.in_(ids)).order_by(TurnRow.number)
-    for turn in session.scalars(query):
-        turns[turn.trajectory].append(turn)
-    runs: defaultdict[int, dict[int, ExecutionRow]] = defaultdict(dict)
-    for run in session.scalars(select(ExecutionRow).where(ExecutionRow.trajectory.in_(ids))):
-        runs[run.trajectory][run.number] = run
-    terms: defaultdict[int, dict[str, float | None]] = defaultdict(dict)
-    chosen = ScoreRow.trajectory.in_(ids), ScoreRow.scoring == scoring
-    for score in session.scalars(select(ScoreRow).where(*chosen)):
-        terms[score.trajectory][score.term] = score.value
-    heads = (
-        select(TrajectoryRow, TaskRow)
-        .join(TaskRow, TaskRow.key == TrajectoryRow.task_key)
-        .where(TrajectoryRow.id.in_(ids))
-    )
-    return {
-        row.id: read_trajectory(row, task, turns[row.id], runs[row.id], terms[row.id], get)
-        for row, task in session.execute(heads).tuples()
-    }

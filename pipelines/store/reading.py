@@ -1,0 +1,39 @@
+"""Reads stored trajectories whole: rows of five tables for many at once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from ...envs.types import Trajectory
+from .rows import GetImage, read_trajectory
+from .schema import ExecutionRow, ScoreRow, TaskRow, TrajectoryRow, TurnRow
+
+
+def read_batch(
+    session: Session, ids: Sequence[int], scoring: str, get: GetImage
+) -> dict[int, Trajectory]:
+    """Give trajectories by id, with the reward terms of one scoring."""
+    turns: defaultdict[int, list[TurnRow]] = defaultdict(list)
+    query = select(TurnRow).where(TurnRow.trajectory.in_(ids)).order_by(TurnRow.number)
+    for turn in session.scalars(query):
+        turns[turn.trajectory].append(turn)
+    runs: defaultdict[int, dict[int, ExecutionRow]] = defaultdict(dict)
+    for run in session.scalars(select(ExecutionRow).where(ExecutionRow.trajectory.in_(ids))):
+        runs[run.trajectory][run.number] = run
+    terms: defaultdict[int, dict[str, float | None]] = defaultdict(dict)
+    chosen = ScoreRow.trajectory.in_(ids), ScoreRow.scoring == scoring
+    for score in session.scalars(select(ScoreRow).where(*chosen)):
+        terms[score.trajectory][score.term] = score.value
+    heads = (
+        select(TrajectoryRow, TaskRow)
+        .join(TaskRow, TaskRow.key == TrajectoryRow.task_key)
+        .where(TrajectoryRow.id.in_(ids))
+    )
+    return {
+        row.id: read_trajectory(row, task, turns[row.id], runs[row.id], terms[row.id], get)
+        for row, task in session.execute(heads).tuples()
+    }
