@@ -109,13 +109,7 @@ def rollout(  # noqa: PLR0913 - what, how often, where, and how; each by name
         party = _Party(policy, setting, sampling or Sampling(), pool, on_trajectory)
         try:
             if isinstance(policy, StreamingPolicy):
-                slots = max(1, min(batch_size, len(wanted)))
-                with policy.stream(sampling=party.sampling, slots=slots) as stream:
-                    most = _UNDER_WAY * batch_size
-                    play = SlotPlay(
-                        stream, pool, party.take, deterministic=deterministic, most=most
-                    )
-                    play.play(party.open(wanted))
+                party.play_in_slots(policy, wanted, batch_size, deterministic=deterministic)
             else:
                 party.play_in_batches(wanted, batch_size)
             return party.finish()
@@ -171,6 +165,21 @@ class _Party:
         if one.is_over:
             index, _ = self._running[id(one)]
             self._winding[index] = self._pool.submit(self._wind_up, one)
+
+    def play_in_slots(
+        self,
+        policy: StreamingPolicy,
+        wanted: Sequence[tuple[Task, int]],
+        batch_size: int,
+        *,
+        deterministic: bool,
+    ) -> None:
+        """Keep slots filled, with a policy that others may join while it writes."""
+        slots = max(1, min(batch_size, len(wanted)))
+        most = _UNDER_WAY * batch_size
+        with policy.stream(sampling=self.sampling, slots=slots) as stream:
+            play = SlotPlay(stream, self._pool, self.take, deterministic=deterministic, most=most)
+            play.play(self.open(wanted))
 
     def play_in_batches(self, wanted: Sequence[tuple[Task, int]], batch_size: int) -> None:
         """Take turns, batch after batch, with a policy that answers all of one at a time."""

@@ -51,12 +51,11 @@ class PausingSandbox:
 
     def session(self, images: Sequence[Image.Image] = (), *, seed: int = 0) -> Session:
         """Give a session that runs nothing."""
-        del seed
-        return _PausingSession(self._pause_seconds, images)
+        return _PausingSession(self._pause_seconds, images, SessionState(seed))
 
     def restore(self, state: SessionState, images: Sequence[Image.Image] = ()) -> Session:
-        """Refuse: nothing was ever run."""
-        raise NotImplementedError
+        """Give a session that runs nothing: there is no state to come back to."""
+        return _PausingSession(self._pause_seconds, images, state)
 
     def close(self) -> None:
         """Hold nothing."""
@@ -74,9 +73,12 @@ class PausingSandbox:
 
 
 class _PausingSession:
-    def __init__(self, pause_seconds: float, images: Sequence[Image.Image]) -> None:
+    def __init__(
+        self, pause_seconds: float, images: Sequence[Image.Image], state: SessionState
+    ) -> None:
         self._pause_seconds = pause_seconds
         self._images = images
+        self._state = state
 
     def run(self, code: str) -> Execution:
         time.sleep(self._pause_seconds)
@@ -87,7 +89,7 @@ class _PausingSession:
         return Execution(Outcome.OK, images=(part,), wall_seconds=self._pause_seconds)
 
     def snapshot(self) -> SessionState:
-        raise NotImplementedError
+        return self._state
 
     def close(self) -> None: ...
 

@@ -19,7 +19,14 @@ import torch
 from ...envs.grading import grade
 from ...envs.types import Ending, Task
 from ...policies.model_folder import load_token_model, read_notes
-from .episodes import MAX_NEW_TOKENS, PausingSandbox, Played, open_episodes, play_turns
+from .episodes import (
+    MAX_NEW_TOKENS,
+    PausingSandbox,
+    Played,
+    Transcript,
+    open_episodes,
+    play_turns,
+)
 from .generators import cut_after, picture_inputs, without_bars
 from .peers import Missing
 
@@ -149,23 +156,10 @@ def _subclass(base: Any) -> Any:  # noqa: ANN401 - TRL's class, known once it is
             scripts = play_turns(episodes, self.ours.chat, self._write)
             self.rewards = [_reward(one) for one in episodes]
             self.drawn, self.count = sum(sum(one.own) for one in scripts), len(scripts)
-            images = [
-                script.images(one.conversation)
-                for script, one in zip(scripts, episodes, strict=True)
-            ]
             # From here on TRL takes them for what its own loop of tools and pictures would give.
             self.tools, self._is_vlm = [_reward], True
             self._image_pad_token_id, self._video_pad_token_id = self.ours.chat.image_id, None
-            return (
-                [script.ids[: script.begin] for script in scripts],
-                [script.ids[script.begin :] for script in scripts],
-                [[int(own) for own in script.own[script.begin :]] for script in scripts],
-                ["" for _ in scripts],
-                None,
-                {},
-                images,
-                images,
-            )
+            return _as_generated(scripts, episodes)
 
         def _write(
             self, ids: Sequence[Sequence[int]], images: Sequence[Sequence[Image.Image]]
@@ -179,6 +173,24 @@ def _subclass(base: Any) -> Any:  # noqa: ANN401 - TRL's class, known once it is
             return [cut_after(row, end) for row in written]
 
     return PlayingTrainer
+
+
+def _as_generated(
+    scripts: Sequence[Transcript], episodes: Sequence[RunningEpisode]
+) -> tuple[Any, ...]:
+    """Give what TRL's own loop of tools returns: prompts, completions, mask, pictures."""
+    pairs = zip(scripts, episodes, strict=True)
+    images = [script.images(one.conversation) for script, one in pairs]
+    return (
+        [script.ids[: script.begin] for script in scripts],
+        [script.ids[script.begin :] for script in scripts],
+        [[int(own) for own in script.own[script.begin :]] for script in scripts],
+        ["" for _ in scripts],
+        None,
+        {},
+        images,
+        images,
+    )
 
 
 def _reward(one: RunningEpisode) -> float:
