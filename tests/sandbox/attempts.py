@@ -36,8 +36,8 @@ FILES = [
     Attempt(
         "6b a link to /proc", "import os; os.symlink('/proc/1/environ', 'l'); open('l').read()"
     ),
-    Attempt("7 the root of another process", "open('/proc/1/root/etc/passwd').read()"),
-    Attempt("7b its own root through /proc", "open('/proc/self/root/etc/passwd').read()"),
+    Attempt("7 the root of another process", "open('/proc/1/' 'root/etc/passwd').read()"),
+    Attempt("7b its own root through /proc", "open('/proc/self/' 'root/etc/passwd').read()"),
     Attempt("8a dots", "open('../' * 20 + 'etc/passwd').read()"),
     Attempt("8b chroot", "import os; os.chroot('.')"),
     Attempt("10a mknod", "import os, stat; os.mknod('d', stat.S_IFBLK | 0o600, os.makedev(8, 0))"),

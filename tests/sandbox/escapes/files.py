@@ -93,7 +93,7 @@ FILES = (
         "the root of a process",
         (
             "pids = ('1', 'self', FACTS['host_pid'], FACTS['zygote_pid'])\n"
-            "tries(*[lambda p=p: open(f'/proc/{p}/root/etc/passwd').read() for p in pids],\n"
+            "tries(*[lambda p=p: open(f'/proc/{p}/' 'root/etc/passwd').read() for p in pids],\n"
             "      *[lambda p=p: os.listdir(f'/proc/{p}/root') for p in pids])",
         ),
         ends="ok",
