@@ -172,7 +172,7 @@ def test_a_session_is_killed_within_its_time(own):
         )
         execution = session.run(code)
         assert execution.outcome is Outcome.TIMEOUT
-        assert execution.wall_seconds < 8
+        assert execution.cpu_seconds < 8
         assert session.run("print(1)").stdout == "1\n"
 
 

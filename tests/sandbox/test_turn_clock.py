@@ -98,12 +98,12 @@ def test_threads_that_wait_for_each_other_have_not_starved():
     view = view_of_self()
     before = view.usage()
     data = bytes(1 << 20)
-    ends = time.monotonic() + 0.6
+    ends = time.process_time() + 0.5
 
     def spin():
         import zlib
 
-        while time.monotonic() < ends:
+        while time.process_time() < ends:
             zlib.crc32(data)  # lets go of the interpreter's lock
 
     threads = [threading.Thread(target=spin) for _ in range(8)]
