@@ -126,7 +126,7 @@ class OpenAIPolicy:
         seed = derive_seed("openai", conversation.seed, conversation.turn) & 0x7FFFFFFF
         body: dict[str, Any] = {
             "model": self._model,
-            "messages": [_as_openai(message) for message in conversation.messages],
+            "messages": [openai_message(message) for message in conversation.messages],
             "temperature": sampling.temperature,
             "max_tokens": sampling.max_new_tokens,
             "seed": seed,
@@ -136,7 +136,8 @@ class OpenAIPolicy:
         return body
 
 
-def _as_openai(message: Message) -> dict[str, Any]:
+def openai_message(message: Message) -> dict[str, Any]:
+    """Give a message as OpenAI's chat form has it, pictures as data URLs."""
     if not message.images:
         text = "".join(part for part in message.parts if isinstance(part, str))
         return {"role": message.role, "content": text}
