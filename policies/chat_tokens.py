@@ -47,28 +47,20 @@ class ChatTokenizer:
         tokenizer: A fast Hugging Face tokenizer with ChatML's control tokens.
         image_tokens: How many image tokens a picture takes in the model.
 
+    Attributes:
+        lead: What a reply begins with that is not part of its text.
+
     Raises:
         ValueError: The tokenizer lacks a control token, or cannot write one as plain text.
     """
 
+    lead: str = ""
+
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, image_tokens: Callable[[Image.Image], int]
     ) -> None:
-        from tokenizers import Tokenizer
-
-        if not tokenizer.is_fast:
-            raise ValueError(
-                f"ChatTokenizer needs a fast tokenizer (a tokenizer.json), got "
-                f"{type(tokenizer).__name__}"
-            )
-        self.tokenizer = tokenizer
+        self._adopt(tokenizer)
         self._image_tokens = image_tokens
-        # A copy of its own: the switch below is state, and the original may be used elsewhere.
-        backend: Any = tokenizer.backend_tokenizer
-        self._plain = Tokenizer.from_str(backend.to_str())
-        self._plain.encode_special_tokens = True
-        self._plain.no_truncation()
-        self._plain.no_padding()
         self._start = self._control(_START)
         self.end_id = self._control(_END)
         self._vision_start = self._control(_VISION_START)
@@ -77,6 +69,23 @@ class ChatTokenizer:
         self._line_end = self.encode_text("\n")
         self.control_ids = self._find_controls()
         self._check_plain_text()
+
+    def _adopt(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Keep the tokenizer, and a copy of it that knows no control tokens."""
+        from tokenizers import Tokenizer
+
+        if not tokenizer.is_fast:
+            raise ValueError(
+                f"ChatTokenizer needs a fast tokenizer (a tokenizer.json), got "
+                f"{type(tokenizer).__name__}"
+            )
+        self.tokenizer = tokenizer
+        # A copy of its own: the switch below is state, and the original may be used elsewhere.
+        backend: Any = tokenizer.backend_tokenizer
+        self._plain = Tokenizer.from_str(backend.to_str())
+        self._plain.encode_special_tokens = True
+        self._plain.no_truncation()
+        self._plain.no_padding()
 
     @property
     def forbidden_ids(self) -> frozenset[int]:
@@ -143,9 +152,7 @@ class ChatTokenizer:
     def _control(self, token: str) -> int:
         index = self._plain.token_to_id(token)
         if index is None:
-            raise ValueError(
-                f"the tokenizer has no {token}: CodeDance needs ChatML with Qwen's vision tokens"
-            )
+            raise ValueError(f"the tokenizer has no {token}, which this model family needs")
         return index
 
     def _find_controls(self) -> frozenset[int]:

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .crops import CROP_FAMILIES
 from .token_model import TokenModel
 
-FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+QWEN_FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+FAMILIES = (*QWEN_FAMILIES, *CROP_FAMILIES)
 """``model_type`` of the models whose tokens and positions this package gets exactly right."""
 
 NOTES_FILE = "codedance.json"
@@ -129,14 +131,14 @@ def _load_whole(source: str | Path, device: str | None) -> TokenModel:
     name = str(source)
     model: Any
     try:
-        with _quiet():
+        with quiet():
             check_family(AutoConfig.from_pretrained(name).model_type)
             model = AutoModelForImageTextToText.from_pretrained(name, dtype="auto")
             tokenizer = AutoTokenizer.from_pretrained(name)
             processor = load_image_processor(name)
         model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         model.eval()
-        return TokenModel(model, tokenizer, processor)
+        return _assemble(model, tokenizer, processor, name)
     except SafetensorError as error:
         raise ModelFolderError(f"{source}: the weights cannot be read ({error})") from error
     except OSError as error:
@@ -146,13 +148,43 @@ def _load_whole(source: str | Path, device: str | None) -> TokenModel:
             f"cannot load {name!r}: it is no folder here, and the model hub did not give it "
             f"({_first_line(error)}); check the name and the network, or give a local folder"
         ) from error
+    except RuntimeError as error:  # the sizes of weights and configuration differ
+        raise ModelFolderError(f"{source}: {_first_line(error)}") from error
     except ValueError as error:
         raise ModelFolderError(f"{source}: {error}") from error
 
 
+def _assemble(model: Any, tokenizer: Any, processor: Any, source: str) -> TokenModel:  # noqa: ANN401 - untyped library objects
+    """Give what feeds a model in its family's way."""
+    if model.config.model_type in QWEN_FAMILIES:
+        return TokenModel(model, tokenizer, processor)
+    from .crop_model import CropTokenModel
+
+    template = _chat_template(source) or tokenizer.chat_template
+    if not isinstance(template, str):
+        raise ValueError("it has no chat template, so its turns cannot be laid out")
+    tokenizer.chat_template = template  # saved with the tokenizer
+    return CropTokenModel(model, tokenizer, processor, template=template)
+
+
+def _chat_template(source: str) -> str | None:
+    """Give the template that goes with the processor, which knows of pictures."""
+    from transformers.utils.hub import cached_file
+
+    missing_is_fine = {
+        "_raise_exceptions_for_missing_entries": False,
+        "_raise_exceptions_for_connection_errors": False,
+    }
+    found = cached_file(source, "chat_template.json", **missing_is_fine)
+    if found is not None:
+        return json.loads(Path(found).read_text(encoding="utf-8")).get("chat_template")
+    found = cached_file(source, "chat_template.jinja", **missing_is_fine)
+    return None if found is None else Path(found).read_text(encoding="utf-8")
+
+
 def save_token_model(model: TokenModel, folder: Path, *, like: str | Path | None = None) -> None:
     """Write an ordinary Hugging Face folder; `codedance.json` is copied from ``like``."""
-    with _quiet():
+    with quiet():
         model.model.save_pretrained(folder)
     _save_companions(model, folder, like)
 
@@ -165,14 +197,14 @@ def save_adapter(
     like: str | Path | None = None,
 ) -> None:
     """Write adapters alone, with tokenizer and image processor; they name their model."""
-    with _quiet():
+    with quiet():
         adapters.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)  # peft's model card, which tells nothing
     _save_companions(model, folder, like)
 
 
 def _save_companions(model: TokenModel, folder: Path, like: str | Path | None) -> None:
-    with _quiet():
+    with quiet():
         model.chat.tokenizer.save_pretrained(folder)
         model.pictures.processor.save_pretrained(folder)
     if like is not None and (Path(like) / NOTES_FILE).is_file():
@@ -209,7 +241,7 @@ def _has_weights(folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _quiet() -> Generator[None]:
+def quiet() -> Generator[None]:
     """Keep transformers' progress bars, which would tear our own, off the terminal."""
     from transformers.utils import logging
 

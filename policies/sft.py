@@ -237,7 +237,7 @@ def token_weights(
         head, tag, _ = text.rpartition("<answer>")
         if not tag:
             continue
-        for place in range(start + len(chat.encode_text(head + tag)), len(weights)):
+        for place in range(start + len(chat.encode_text(chat.lead + head + tag)), len(weights)):
             if not item.is_own[place]:
                 break
             weights[place] = answer_weight

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .chat_tokens import ChatTokenizer
@@ -103,12 +104,9 @@ class TokenModel:
         order: list[int] = []
         for row, (sequence, start) in enumerate(zip(sequences, starts, strict=True)):
             own = [self.pictures.patches(image) for image in sequence.images]
-            grids = [self._merged(picture) for picture in own]
             ids[row, : lengths[row]] = sequence.ids[start:]
-            positions[:, row, : lengths[row]] = mrope_positions(
-                sequence.ids, grids, image_id=self.chat.image_id
-            )[:, start:]
-            for picture in own[self._pictures_before(sequence.ids[:start], grids) :]:
+            positions[:, row, : lengths[row]] = self._positions(sequence.ids, own)[:, start:]
+            for picture in own[self._pictures_before(sequence.ids[:start], own) :]:
                 if picture.digest not in slots:
                     slots[picture.digest] = len(pictures)
                     pictures.append(picture)
@@ -183,16 +181,26 @@ class TokenModel:
         targets = batch.ids.to(self.device)[:, 1:][chosen[:, 1:]]
         return -torch.nn.functional.cross_entropy(self.logits(states), targets, reduction="none")
 
+    def _positions(self, ids: Sequence[int], own: Sequence[Patches]) -> NDArray[np.int64]:
+        """Give the positions of a sequence's tokens, ``(3, length)``."""
+        return mrope_positions(
+            ids, [self._merged(picture) for picture in own], image_id=self.chat.image_id
+        )
+
     def _merged(self, picture: Patches) -> tuple[int, int]:
         merge = self.pictures.merge
         return picture.grid[0] // merge, picture.grid[1] // merge
 
-    def _pictures_before(self, ids: Sequence[int], grids: Sequence[tuple[int, int]]) -> int:
+    def _tokens_of(self, picture: Patches) -> int:
+        rows, columns = self._merged(picture)
+        return rows * columns
+
+    def _pictures_before(self, ids: Sequence[int], own: Sequence[Patches]) -> int:
         """Count the pictures whose image tokens are among ``ids``."""
         left = sum(token == self.chat.image_id for token in ids)
         count = 0
         while left > 0:
-            left -= grids[count][0] * grids[count][1]
+            left -= self._tokens_of(own[count])
             count += 1
         return count
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-TEXT_PROJECTIONS = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
+TEXT_PROJECTIONS = r".*(language_model|text_model).*\.(q|k|v|o|gate|up|down)_proj"
 """Which layers get adapters by default: all projections of the text model."""
 
 

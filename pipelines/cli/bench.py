@@ -99,6 +99,22 @@ def update(
     _write(json, as_json(report))
 
 
+@bench_app.command()
+def families() -> None:
+    """Try every model family that is taken: load, write, return pictures, compare, train.
+
+    On tiny random models made here; no hub is asked. Half a minute.
+    """
+    from ..bench.families import trial_lines, trial_table, try_families
+
+    with _Status() as status:
+        trials = []
+        for trial in try_families():
+            status.tell(trial.name)
+            trials.append(trial)
+    _tell([trial_table(trials)], trial_lines(trials))
+
+
 def _tell(tables: Iterable[Table], lines: Iterable[str]) -> None:
     from .output import say
 

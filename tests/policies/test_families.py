@@ -7,7 +7,7 @@ import pytest
 import torch
 from codedance.envs.types import Message
 from codedance.policies.interface import Conversation, Sampling
-from codedance.policies.model_folder import FAMILIES
+from codedance.policies.model_folder import QWEN_FAMILIES
 from codedance.policies.token_model import TokenModel
 from codedance.policies.vlm import VisionLanguagePolicy
 from transformers import (
@@ -65,7 +65,7 @@ MAKERS: dict[str, tuple[Callable[[], tuple[PreTrainedConfig, int]], type[PreTrai
 
 
 def test_every_supported_family_is_tried():
-    assert {*MAKERS, "qwen2_5_vl"} == set(FAMILIES)  # the last one by all other tests
+    assert {*MAKERS, "qwen2_5_vl"} == set(QWEN_FAMILIES)  # the last one by all other tests
 
 
 @pytest.mark.parametrize("family", MAKERS)

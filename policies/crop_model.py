@@ -1,0 +1,197 @@
+"""Models whose positions count one by one and whose pictures are read in crops.
+
+Idefics 3 and SmolVLM, InternVL, LLaVA-OneVision, Gemma 3. Gemma's layers look back over a window,
+or over everything, and the pieces of one picture see each other whichever comes first; the masks
+that say so are made here, for whole sequences, for what comes after kept turns, and for one token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .crops import CROP_FAMILIES, CropCache, Crops
+from .pictures import Patches
+from .template_chat import PictureWords, TemplateTokenizer
+from .token_model import Padded, TokenModel
+
+_FULL, _SLIDING = "full_attention", "sliding_attention"
+
+
+class CropTokenModel(TokenModel):
+    """A Hugging Face model of one of `CROP_FAMILIES` with its tokenizer and picture cache.
+
+    Args:
+        model: A ``…ForConditionalGeneration``.
+        tokenizer: Its fast tokenizer.
+        image_processor: Its image processor.
+        template: Its chat template.
+
+    Raises:
+        ValueError: What was given does not fit together, or its text model attends in a way that
+            is not known here.
+    """
+
+    def __init__(
+        self,
+        model: Any,  # noqa: ANN401 - untyped library objects
+        tokenizer: Any,  # noqa: ANN401
+        image_processor: Any,  # noqa: ANN401
+        *,
+        template: str,
+    ) -> None:
+        self.model = model
+        self._family = CROP_FAMILIES[model.config.model_type]
+        image_token = _image_token(model.config, tokenizer, self._family.needs)
+        crops = CropCache(image_processor, model.config, self._family, image_token=image_token)
+        words = PictureWords(self._family.placeholder, image_token, crops.text)
+        self.pictures = crops
+        self.chat = TemplateTokenizer(tokenizer, template=template, words=words)
+        text = model.config.get_text_config()
+        self.vocabulary = int(text.vocab_size)
+        self._window = _window(text, model.config.model_type)
+        self._check_picture(crops)
+
+    def hidden(
+        self,
+        batch: Padded,
+        *,
+        cache: Any = None,  # noqa: ANN401 - a transformers Cache
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Give the last hidden states of all tokens; see `TokenModel.hidden`."""
+        device = self.device
+        ids, positions = batch.ids.to(device), batch.positions[0].to(device)
+        return self.model.model(
+            input_ids=ids,
+            position_ids=positions,
+            mm_encoder_outputs={"image": self._features(batch)} if batch.order else None,
+            attention_mask=self._masks(ids, positions, mask),
+            past_key_values=cache,
+            use_cache=cache is not None,
+        ).last_hidden_state
+
+    def step(self, ids: Tensor, positions: Tensor, is_seen: Tensor, *, cache: Any) -> Tensor:  # noqa: ANN401 - a transformers Cache
+        """Feed one token a row; see `TokenModel.step`."""
+        mask: Any = is_seen[:, None, None] if self.takes_masks else is_seen
+        if self._window is not None:
+            columns = torch.arange(is_seen.shape[1], device=is_seen.device)
+            is_near = columns > positions[:, None] - self._window
+            mask = {_FULL: mask, _SLIDING: mask & is_near[:, None, None]}
+        states = self.model.model(
+            input_ids=ids[:, None],
+            position_ids=positions[:, None],
+            attention_mask=mask,
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state
+        return self.logits(states[:, 0])
+
+    def _masks(
+        self, ids: Tensor, positions: Tensor, seen: Tensor | None
+    ) -> Mapping[str, Tensor] | Tensor | None:
+        """Say what each token may look at, in the form that the model takes.
+
+        Args:
+            ids: New tokens, ``(batch, length)``.
+            positions: Of them.
+            seen: What each may look at by the order of tokens alone, ``(batch, length, columns)``,
+                the last columns being the new ones; None for all before it.
+        """
+        if self._window is None:
+            return None if seen is None else seen[:, None]
+        length = ids.shape[1]
+        if seen is None:
+            every = torch.ones(length, length, dtype=torch.bool, device=ids.device)
+            seen = every.tril().expand(len(ids), -1, -1)
+        past = seen.shape[2] - length
+        is_image = ids == self.chat.image_id
+        starts = is_image & ~torch.nn.functional.pad(is_image, (1, 0))[:, :-1]
+        block = torch.where(is_image, starts.cumsum(1), -torch.arange(1, length + 1).to(ids))
+        together = torch.nn.functional.pad(block[:, :, None] == block[:, None], (past, 0))
+        before = torch.arange(past, device=ids.device).expand(len(ids), -1)
+        columns = torch.cat([before, positions], dim=1)
+        is_near = columns[:, None] > positions[:, :, None] - self._window
+        full = seen | together
+        return {_FULL: full[:, None], _SLIDING: (full & is_near)[:, None]}
+
+    def _positions(self, ids: Sequence[int], own: Sequence[Patches]) -> NDArray[np.int64]:
+        have = sum(token == self.chat.image_id for token in ids)
+        want = sum(map(self._tokens_of, own))
+        if have != want:
+            raise ValueError(f"{have} image tokens, but the {len(own)} pictures take {want}")
+        return np.broadcast_to(np.arange(len(ids)), (3, len(ids)))
+
+    def _features(self, batch: Padded) -> Any:  # noqa: ANN401 - a transformers output class
+        """Run the vision tower over each distinct picture and lay its output out slot by slot."""
+        from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+        known = [self._features_of(picture) for picture in batch.pictures]
+        laid: Any = tuple(known[index] for index in batch.order)
+        return BaseModelOutputWithPooling(
+            pooler_output=torch.cat(laid) if self._family.is_stacked else laid
+        )
+
+    def _features_of(self, picture: Patches) -> Tensor:
+        """Give a picture's pieces as the text model reads them, ``(tokens, width)``."""
+        if not isinstance(picture, Crops):
+            raise TypeError(f"expected crops, got {type(picture).__name__}")
+        inputs = {
+            name: torch.from_numpy(values).to(self.device)
+            for name, values in picture.inputs.items()
+        }
+        inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
+        found: Any = self.model.model.get_image_features(**inputs, return_dict=True).pooler_output
+        if isinstance(found, (list, tuple)):
+            found = torch.cat(found)
+        return found.reshape(-1, found.shape[-1])
+
+    def _tokens_of(self, picture: Patches) -> int:
+        return picture.grid[1]
+
+    def _check_picture(self, crops: CropCache) -> None:
+        """Refuse a model that makes more or fewer pieces of a picture than its prompt has."""
+        from PIL import Image
+
+        picture = crops.crops(Image.new("RGB", (64, 48), "grey"))
+        with torch.inference_mode():
+            pieces = len(self._features_of(picture))
+        if pieces != self._tokens_of(picture):
+            raise ValueError(
+                f"the model makes {pieces} pieces of a picture that stands as "
+                f"{self._tokens_of(picture)} tokens in a prompt: the image processor is another "
+                "model's"
+            )
+
+
+def _image_token(config: Any, tokenizer: Any, needs: Sequence[str]) -> str:  # noqa: ANN401 - untyped library objects
+    """Give the image token's name, once all that the family needs is there."""
+    vocabulary: Mapping[str, int] = tokenizer.get_vocab()
+    missing = [token for token in needs if token not in vocabulary]
+    if missing:
+        raise ValueError(f"the tokenizer has no {missing[0]}, which this model family needs")
+    if vocabulary[needs[0]] != config.image_token_id:
+        raise ValueError(
+            f"the tokenizer's {needs[0]} is {vocabulary[needs[0]]}, the model's image token "
+            f"{config.image_token_id}: they belong to different models"
+        )
+    return needs[0]
+
+
+def _window(text: Any, family: str) -> int | None:  # noqa: ANN401 - a transformers configuration
+    """Give the window of sliding layers; None where every layer sees everything."""
+    kinds = set(getattr(text, "layer_types", None) or [_FULL])
+    if family == "gemma3":
+        return int(text.sliding_window)
+    if kinds != {_FULL} or getattr(text, "sliding_window", None):
+        shown = ", ".join(sorted(kinds))
+        raise ValueError(
+            f"its text model ({text.model_type}) has layers that do not see everything before "
+            f"them ({shown}): kept turns and exact log-probabilities are not known for them"
+        )
+    return None
