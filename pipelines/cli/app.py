@@ -15,10 +15,13 @@ from .baselines import baselines
 from .bench import bench_app
 from .doctor import doctor
 from .emergence import emergence
+from .examples import add_examples
+from .exit_codes import INTERRUPTED, code_of, is_ours
 from .judge import evaluate, report, rescore
 from .plan import plan
 from .play import play
 from .probe import probe
+from .runs import runs
 from .sandbox import sandbox_app
 from .scale import scale
 from .servers import flows_app, ui
@@ -26,41 +29,32 @@ from .serving import serve_app
 from .train import curate, grpo, run, sft
 from .view import view
 
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 done, and something found that wants a person; 2 not to be done as "
+    "asked (an option, preset, suite, run or file that is wrong or missing); 3 failed; "
+    "130 interrupted: the same command goes on where it was."
+)
+PANELS = {
+    "Train": (run, curate, sft, grpo, plan),
+    "Judge": (evaluate, rescore, report, baselines, probe, scale, emergence, attack_reward),
+    "Look": (runs, view, ask, play, ui, doctor),
+}
+GROUPS = {"flows": flows_app, "sandbox": sandbox_app, "serve": serve_app, "bench": bench_app}
+
 app = typer.Typer(
     name="codedance",
     help="Train, run and judge vision-language models that think by writing and running code.",
+    epilog=EXIT_CODES,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (
-    run,
-    curate,
-    sft,
-    grpo,
-    evaluate,
-    rescore,
-    report,
-    view,
-    ask,
-    play,
-    plan,
-    baselines,
-    attack_reward,
-    emergence,
-    probe,
-    scale,
-    ui,
-    doctor,
-):
-    app.command()(command)
-app.add_typer(bench_app, name="bench")
-app.add_typer(flows_app, name="flows")
-app.add_typer(sandbox_app, name="sandbox")
-app.add_typer(serve_app, name="serve")
-
-INTERRUPTED = 130
-FAILED = 1
+for panel, commands in PANELS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
+for group, members in GROUPS.items():
+    app.add_typer(members, name=group, rich_help_panel="Operate (more commands in each)")
+add_examples(app)
 
 
 @runtime_checkable
@@ -86,18 +80,14 @@ def run_app() -> None:
 
 def _explain(error: Exception) -> int:
     """Print what went wrong; a traceback only where the error is not one we know."""
-    if type(error).__name__ == "Abort":
-        return INTERRUPTED
     if isinstance(error, _UsageProblem):  # typer's own click, or the click beside it
         error.show()
         return error.exit_code
-    if type(error).__name__ == "StageInterrupted":
-        return INTERRUPTED
-    is_known = type(error).__module__.startswith("codedance.") or isinstance(
-        error, (ValueError, OSError)
-    )
-    if os.environ.get("CODEDANCE_DEBUG") or not is_known:
-        traceback.print_exception(error)
-    else:
-        print(f"codedance: {error}", file=sys.stderr)  # noqa: T201
-    return FAILED
+    code = code_of(error)
+    if code != INTERRUPTED:
+        is_worded = is_ours(error) or isinstance(error, ValueError | OSError)
+        if os.environ.get("CODEDANCE_DEBUG") or not is_worded:
+            traceback.print_exception(error)
+        else:
+            print(f"codedance: {error}", file=sys.stderr)  # noqa: T201
+    return code

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .train import SandboxName
+from . import completion
+from .options import Json, SandboxName
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,43 +16,48 @@ if TYPE_CHECKING:
 LARGER = "a larger model: codedance ask --policy Qwen/Qwen2.5-VL-7B-Instruct …"
 
 
-def ask(
+def ask(  # noqa: PLR0913 - the options of the command
     image: Annotated[Path, typer.Argument(help="Any picture: PNG, JPEG, WebP, …")],
     question: Annotated[str, typer.Argument(help="What you want to know about it.")],
     policy: Annotated[
-        str, typer.Option(help="nano, oracle, a checkpoint folder or a hub id.")
+        str,
+        typer.Option(
+            help="nano, oracle, a checkpoint folder or a hub id.",
+            autocompletion=completion.policies,
+        ),
     ] = "nano",
     turns: Annotated[int, typer.Option(min=1, help="Turns that the policy gets.")] = 6,
     save: Annotated[Path | None, typer.Option(help="Where returned pictures go.")] = None,
     sandbox: SandboxName = None,
+    json: Json = False,
 ) -> None:
-    """Ask about a picture; prints each turn: thought, code, what came back.
-
-    codedance ask photo.jpg "How many red objects are there?"
-    """
+    """Ask about a picture; prints each turn: thought, code, what came back."""
     from ...envs.picture import load_picture
     from ...envs.types import Task
     from ...policies import Sampling, load_policy
     from ...sandbox import open_sandbox
     from ..asking import open_episode, play_turns
     from ..home import find_home
+    from .document import document
     from .output import say
-    from .terminal import show_turn
+    from .terminal import episode_document, show_turn
 
     picture = load_picture(image)
     model = load_policy(policy)
-    _say_what_it_knows(policy, question)
     folder = save or find_home().root / "ask" / image.stem
     task = Task(f"ask/{image.name}", "ask", "ask", "test", question, (picture,), answer="")
     with (
+        document(json) as publish,
         open_sandbox(sandbox or "local") as opened,
         open_episode(task, opened, model, max_turns=turns) as episode,
     ):
+        _say_what_it_knows(policy, question)
         sampling = Sampling(temperature=0.0, max_new_tokens=512)
         for number, turn in enumerate(play_turns(model, episode, sampling), 1):
             show_turn(number, turn, folder)
         if episode.ending != "answered":
             say(f"no answer: {episode.ending}")
+        publish(episode_document(episode.trajectory(policy), question))
 
 
 def _say_what_it_knows(policy: str, question: str) -> None:

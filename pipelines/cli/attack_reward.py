@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from . import completion
+from .exit_codes import FINDINGS
+from .options import Json
+
 if TYPE_CHECKING:
     from ...policies.attack_reward import AttackResult
 
@@ -21,7 +25,11 @@ LIMIT = (
 
 def attack_reward(
     reward: Annotated[
-        str, typer.Option(help="outcome, tool_bonus, bat_sequence, bat or bat_paper.")
+        str,
+        typer.Option(
+            help="outcome, tool_bonus, bat_sequence, bat or bat_paper.",
+            autocompletion=completion.one_of(*completion.REWARDS),
+        ),
     ] = "bat",
     term: Annotated[
         list[str] | None,
@@ -32,6 +40,7 @@ def attack_reward(
     ] = "floor",
     tasks: Annotated[int, typer.Option(min=1, help="Tasks of each band to play.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Which tasks.")] = 0,
+    json: Json = False,
 ) -> None:
     """Attack a reward with scripted cheats; fails where one pays.
 
@@ -41,19 +50,33 @@ def attack_reward(
     from ...envs.reward_terms import with_terms
     from ...policies.attack_reward import attack_reward as attack
     from ...sandbox import open_sandbox
+    from .document import document
     from .output import say
 
     preset = with_terms(reward, _terms(term or ()))
-    with open_sandbox("local") as sandbox:
-        results = attack(
-            preset, sandbox=sandbox, scale_rewards=scale, tasks_per_band=tasks, seed=seed
-        )
-    names = ", ".join((reward, *(term or ())))
-    say(f"reward {names}; scale_rewards {scale}; {3 * tasks} tasks of nano, seed {seed}")
-    for line in attack_lines(results):
-        say(line)
-    if any(result.pays for result in results):
-        raise typer.Exit(1)
+    with document(json) as publish:
+        with open_sandbox("local") as sandbox:
+            results = attack(
+                preset, sandbox=sandbox, scale_rewards=scale, tasks_per_band=tasks, seed=seed
+            )
+        names = ", ".join((reward, *(term or ())))
+        say(f"reward {names}; scale_rewards {scale}; {3 * tasks} tasks of nano, seed {seed}")
+        for line in attack_lines(results):
+            say(line)
+        pays = any(result.pays for result in results)
+        publish({"reward": names, "pays": pays, "cheats": [_entry(one) for one in results]})
+    if pays:
+        raise typer.Exit(FINDINGS)
+
+
+def _entry(result: AttackResult) -> dict[str, object]:
+    return {
+        "cheat": result.cheat.name,
+        "against": result.cheat.against,
+        "is_limit": result.cheat.is_limit,
+        "gains": result.gains,
+        "pays": result.pays,
+    }
 
 
 def attack_lines(results: Sequence[AttackResult]) -> list[str]:

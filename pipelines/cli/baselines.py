@@ -6,29 +6,32 @@ from typing import Annotated
 
 import typer
 
-from .train import SandboxName, Seed, Workers
+from .options import Json, SandboxName, Seed, Workers
 
 
-def baselines(
+def baselines(  # noqa: PLR0913 - the options of the command
     tasks: Annotated[int, typer.Option(min=1, help="Train tasks to learn from.")] = 12_000,
     limit: Annotated[int, typer.Option(min=1, help="Judge on this many tasks.")] = 2000,
     steps: Annotated[int, typer.Option(min=1, help="Updates of each model.")] = 1500,
     seed: Seed = None,
     workers: Workers = None,
     sandbox: SandboxName = None,
+    json: Json = False,
 ) -> None:
     """Show what the nano suite gives away without code: majority, blind, and no tools.
 
     Trains a model that sees no picture and one that has no tools; a run that was stopped goes on.
     """
+    from .document import document
     from .stages import use_workers
 
     use_workers(workers)
-    _show(tasks, limit, steps, seed or 0, backend=sandbox or "local")
+    with document(json) as publish:
+        publish(_show(tasks, limit, steps, seed or 0, backend=sandbox or "local"))
 
 
-def _show(tasks: int, limit: int, steps: int, seed: int, *, backend: str) -> None:
-    """Train, judge and print; checkpoints stay under ``baselines`` in the home folder."""
+def _show(tasks: int, limit: int, steps: int, seed: int, *, backend: str) -> object:
+    """Train, judge, print and give the rows; checkpoints stay under ``baselines``."""
     from ...envs.suites import load_suite
     from ...policies import SFTConfig, load_policy
     from ...sandbox import open_sandbox
@@ -56,4 +59,6 @@ def _show(tasks: int, limit: int, steps: int, seed: int, *, backend: str) -> Non
             policy = load_policy(str(checkpoint))
             policy = BlindPolicy(policy) if name == "blind" else policy
             answers[name] = judge(policy, held_out, sandbox=sandbox)
-    say(as_markdown(tabulate(shown, held_out, answers)))
+    rows = tabulate(shown, held_out, answers)
+    say(as_markdown(rows))
+    return rows

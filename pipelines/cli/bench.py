@@ -10,8 +10,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from . import completion
+from .options import Json
+
 if TYPE_CHECKING:
     from ..bench.tables import Table
+
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Also write all of it, every round, into this file."),
+]
+TrainedModel = Annotated[
+    str | None,
+    typer.Option(
+        "--policy",
+        "--model",
+        help="Folder of a trained nano model; without it, the shipped.",
+        autocompletion=completion.policies,
+    ),
+]
 
 bench_app = typer.Typer(
     name="bench", help="Measure what things cost, side by side.", no_args_is_help=True
@@ -35,7 +52,8 @@ def sandbox(
     image: Annotated[
         str | None, typer.Option(help="The docker backend's image; without it, the usual.")
     ] = None,
-    json: Annotated[Path | None, typer.Option(help="Also write all of it here.")] = None,
+    output: Output = None,
+    json: Json = False,
 ) -> None:
     """Time turns, episodes, kills and memory: ours in each tier beside bare exec and peers.
 
@@ -43,26 +61,27 @@ def sandbox(
     """
     from ..bench.sandbox import SandboxBench
     from ..bench.tables import as_json, closing_lines, tables
+    from .document import document
 
-    with _Status() as status:
-        report = SandboxBench(
-            rounds=rounds, sessions=sessions, seed=seed, image=image, told=status.tell
-        ).run()
-    _tell(tables(report), closing_lines(report))
-    _write(json, as_json(report))
+    with document(json) as publish:
+        with _Status() as status:
+            report = SandboxBench(
+                rounds=rounds, sessions=sessions, seed=seed, image=image, told=status.tell
+            ).run()
+        _tell(tables(report), closing_lines(report))
+        publish(_written(as_json(report), output))
 
 
 @bench_app.command()
 def rollout(  # noqa: PLR0913 - each an option of the command
-    model: Annotated[
-        str | None, typer.Option(help="Folder of a trained nano model; without it, the shipped.")
-    ] = None,
+    model: TrainedModel = None,
     rounds: Annotated[int, typer.Option(min=1, help="How often all is measured.")] = 5,
     tasks: Annotated[int, typer.Option(min=1, help="Different tasks.")] = 8,
     samples: Annotated[int, typer.Option(min=2, help="Trajectories a task.")] = 8,
     pause: Annotated[float, typer.Option(min=0.0, help="What a tool call takes, seconds.")] = 0.05,
     seed: Annotated[int, typer.Option(help="Of the order in a round, and of sampling.")] = 0,
-    json: Annotated[Path | None, typer.Option(help="Also write all of it here.")] = None,
+    output: Output = None,
+    json: Json = False,
 ) -> None:
     """Time our engine beside model.generate, our GRPO step beside TRL's.
 
@@ -70,33 +89,36 @@ def rollout(  # noqa: PLR0913 - each an option of the command
     """
     from ..bench.model_tables import as_json, rollout_lines, rollout_tables
     from ..bench.rollout import RolloutBench
+    from .document import document
 
-    with _Status() as status:
-        report = RolloutBench(
-            model, rounds, tasks, samples, pause_seconds=pause, seed=seed, told=status.tell
-        ).run()
-    _tell(rollout_tables(report), rollout_lines(report))
-    _write(json, as_json(report))
+    with document(json) as publish:
+        with _Status() as status:
+            report = RolloutBench(
+                model, rounds, tasks, samples, pause_seconds=pause, seed=seed, told=status.tell
+            ).run()
+        _tell(rollout_tables(report), rollout_lines(report))
+        publish(_written(as_json(report), output))
 
 
 @bench_app.command()
 def update(
-    model: Annotated[
-        str | None, typer.Option(help="Folder of a trained nano model; without it, the shipped.")
-    ] = None,
+    model: TrainedModel = None,
     rounds: Annotated[int, typer.Option(min=1, help="How often all is measured.")] = 10,
     trajectories: Annotated[int, typer.Option(min=8, help="In the batch.")] = 64,
     seed: Annotated[int, typer.Option(help="Of the order in a round, and of sampling.")] = 0,
-    json: Annotated[Path | None, typer.Option(help="Also write all of it here.")] = None,
+    output: Output = None,
+    json: Json = False,
 ) -> None:
     """Time an update beside plain transformers on the same batch, with equal loss."""
     from ..bench.model_tables import as_json, update_lines, update_table
     from ..bench.update import UpdateBench
+    from .document import document
 
-    with _Status() as status:
-        report = UpdateBench(model, rounds, trajectories, seed=seed, told=status.tell).run()
-    _tell([update_table(report)], update_lines(report))
-    _write(json, as_json(report))
+    with document(json) as publish:
+        with _Status() as status:
+            report = UpdateBench(model, rounds, trajectories, seed=seed, told=status.tell).run()
+        _tell([update_table(report)], update_lines(report))
+        publish(_written(as_json(report), output))
 
 
 @bench_app.command()
@@ -125,12 +147,16 @@ def _tell(tables: Iterable[Table], lines: Iterable[str]) -> None:
         say(textwrap.fill(line, _WIDTH, subsequent_indent=indent))
 
 
-def _write(path: Path | None, text: str) -> None:
+def _written(text: str, path: Path | None) -> object:
+    """Write what was measured into a file, if one was named, and give it as a document."""
+    from json import loads
+
     from .output import say
 
     if path is not None:
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
         say(f"all of it: {path}")
+    return loads(text)
 
 
 def _show(table: Table) -> None:

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from .exit_codes import FINDINGS
+from .options import Json
+
 if TYPE_CHECKING:
     from ...sandbox.import_costs import LibraryCost
 
@@ -33,18 +36,28 @@ class Finding:
     remedy: str = ""
 
 
-def doctor() -> None:
-    """Check this machine: sandbox, folders, versions, GPU, Docker, flows.yaml."""
+def doctor(json: Json = False) -> None:
+    """Check this machine, and say how to mend what is not well.
+
+    Sandbox, folders, versions known to break, GPU, Docker, flows.yaml, and the Prefect and MLflow
+    servers that it is pointed at.
+    """
+    from .document import document
     from .output import say
 
     findings: list[Finding] = []
-    for check in CHECKS:
-        for finding in check():
-            findings.append(finding)
-            for line in _lines(finding):
-                say(line)
-    if any(f.is_needed and not f.is_well for f in findings):
-        raise typer.Exit(1)
+    with document(json) as publish:
+        for check in CHECKS:
+            for finding in check():
+                findings.append(finding)
+                for line in _lines(finding):
+                    say(line)
+        bad = [finding for finding in findings if finding.is_needed and not finding.is_well]
+        say()
+        say(f"{len(bad)} to mend (BAD)" if bad else "all that is needed works")
+        publish({"is_well": not bad, "findings": findings})
+    if bad:
+        raise typer.Exit(FINDINGS)
 
 
 def _lines(finding: Finding) -> list[str]:

@@ -7,27 +7,33 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .options import Json, RunName
+
 if TYPE_CHECKING:
     from ..emergence import Emergence, Use
 
 
 def emergence(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or latest.")] = "latest",
+    run: RunName = "latest",
     rows: Annotated[int, typer.Option(min=1, help="Rows of each table.")] = 10,
+    json: Json = False,
 ) -> None:
     """Show the calls and compositions that training found, against the demonstrations."""
     from ..desk import open_desk
     from ..emergence import training_emergence
     from ..stages.orders import find_pipeline
     from ..stages.runner import find_input
+    from .document import document
     from .output import say
 
-    with open_desk(track=False) as desk:
+    with document(json) as publish, open_desk(track=False) as desk:
         found = desk.store.lineage.get(run)
         if found.stage != "grpo":
             found = find_input(desk, find_pipeline(desk, run), "grpo")
-        for line in emergence_lines(training_emergence(desk.store, found), rows):
+        made = training_emergence(desk.store, found)
+        for line in emergence_lines(made, rows):
             say(line)
+        publish(made)
 
 
 def emergence_lines(found: Emergence, rows: int) -> list[str]:

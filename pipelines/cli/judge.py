@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from .train import Fresh, From, Prefect, Preset, SandboxName, Seed, Workers
+from .options import (
+    From,
+    Json,
+    Limit,
+    Policy,
+    Prefect,
+    Preset,
+    Refresh,
+    RunName,
+    SandboxName,
+    Seed,
+    Suite,
+    Workers,
+)
 
 if TYPE_CHECKING:
     from ..desk import Desk
     from ..report import Report
     from ..store import StageRun
-
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or latest.")]
-Policy = Annotated[
-    str | None,
-    typer.Option(help="nano, oracle, random, a checkpoint folder or a hub id."),
-]
-Suite = Annotated[
-    str | None, typer.Option("--suite", "--tasks", help="nano, nuclei_count, nlvr_dev, a .jsonl.")
-]
-Limit = Annotated[int | None, typer.Option(min=1, help="Judge on this many tasks.")]
 
 
 def evaluate(  # noqa: PLR0913 - the options of the command
@@ -30,56 +31,65 @@ def evaluate(  # noqa: PLR0913 - the options of the command
     limit: Limit = None,
     preset: Preset = None,
     seed: Seed = None,
-    fresh: Fresh = False,
+    refresh: Refresh = False,
     from_run: From = None,
     workers: Workers = None,
     sandbox: SandboxName = None,
+    json: Json = False,
     prefect: Prefect = True,
 ) -> None:
-    """Judge a run's checkpoints, or any policy, on held-out tasks.
-
-    codedance evaluate --policy oracle --suite nano --limit 100
-    """
+    """Judge a run's checkpoints, or any policy, on held-out tasks."""
     from ..stages.orders import Wish
+    from .document import document
     from .stages import run_alone, use_workers
 
-    if policy is None and suite is None and limit is None:
-        wish = Wish(preset, seed, None, fresh, from_run, sandbox)
-        run_alone("evaluate", wish, workers=workers, prefect=prefect)
-        return
-    use_workers(workers)
-    from .judging import judge
+    with document(json) as publish:
+        if policy is None and suite is None and limit is None:
+            wish = Wish(preset, seed, None, refresh, from_run, sandbox)
+            publish(run_alone("evaluate", wish, workers=workers, prefect=prefect))
+            return
+        use_workers(workers)
+        from .judging import judge
 
-    judge(policy or "nano", suite or "nano", limit, preset=preset, fresh=fresh, sandbox=sandbox)
+        judged = judge(
+            policy or "nano", suite or "nano", limit, preset=preset, fresh=refresh, sandbox=sandbox
+        )
+        publish(judged)
 
 
-def rescore(run: RunName = "latest") -> None:
+def rescore(run: RunName = "latest", json: Json = False) -> None:
     """Grade a run's stored episodes again, with no inference."""
     from ..desk import open_desk
     from ..rescoring import rescore_run
-    from .output import print_report, say
+    from .document import document
+    from .output import print_report, report_document, say
 
-    with open_desk(track=False) as desk:
+    with document(json) as publish, open_desk(track=False) as desk:
         found = find_judged(desk, run)
-        for change in rescore_run(desk, found):
+        changes = list(rescore_run(desk, found))
+        for change in changes:
             say(
                 f"{change.stage_run}: {change.count} episodes graded again, "
                 f"{change.changed} with another verdict"
             )
-        print_report(desk, _report(desk, found))
+        made = _report(desk, found)
+        print_report(desk, made)
+        publish({"changes": changes, **report_document(desk, found.id, made)})
 
 
-def report(run: RunName = "latest") -> None:
+def report(run: RunName = "latest", json: Json = False) -> None:
     """Make a run's report and viewer again from the store."""
     from ..desk import open_desk
     from ..viewer import make_viewer
-    from .output import print_report
+    from .document import document
+    from .output import print_report, report_document
 
-    with open_desk(track=False) as desk:
+    with document(json) as publish, open_desk(track=False) as desk:
         found = find_judged(desk, run)
         made = _report(desk, found)
         make_viewer(desk, [found], made.folder)
         print_report(desk, made)
+        publish(report_document(desk, found.id, made))
 
 
 def find_judged(desk: Desk, name: str) -> StageRun:

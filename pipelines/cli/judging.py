@@ -13,7 +13,7 @@ from ..settings import Preset
 from ..stages.context import StageInterrupted
 from ..stages.orders import resolve_suite
 from ..stages.runner import FRESH, Order, make_request, run_request
-from .output import print_table, say
+from .output import print_table, say, summary_document
 
 
 def judge(
@@ -24,8 +24,8 @@ def judge(
     preset: str | None,
     fresh: bool,
     sandbox: str | None = None,
-) -> None:
-    """Judge a policy greedy and sampled, print the table, store every episode."""
+) -> object:
+    """Judge a policy greedy and sampled, print the table, store every episode; give a document."""
     settings = load_preset(preset) if preset else load_flows_file().presets.get("quick", Preset())
     if sandbox is not None:
         settings = settings.with_backend(sandbox)
@@ -43,15 +43,16 @@ def judge(
         except (StageInterrupted, KeyboardInterrupt):
             say("stopped; the same command goes on where it was")
             raise
-        _print(desk, run.id)
+        return _print(desk, run.id)
 
 
-def _print(desk: Desk, run_id: str) -> None:
+def _print(desk: Desk, run_id: str) -> object:
     summary = summarise(desk.store, desk.store.lineage.get(run_id))
     print_table(summary)
     for phase, rate in summary.within_tenth.items():
         say(f"{phase}: {rate.share:.1%} within 10 % of the true count")
     say(f"stored as {run_id}")
+    return {"run": run_id, **summary_document(summary)}
 
 
 def _parameters(policy: str, order: Order) -> dict[str, Any]:

@@ -6,6 +6,8 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..desk import Desk
     from ..report import Report
     from ..results import Summary
@@ -27,6 +29,52 @@ def print_report(desk: Desk, report: Report) -> None:
         say(f"viewer   {viewer}")
     say(f"store    {desk.home.root}")
     say("browse   codedance ui")
+
+
+def report_document(desk: Desk, run_id: str, report: Report) -> dict[str, object]:
+    """Give what `print_report` prints for a program to read."""
+    viewer = report.folder / "viewer.html"
+    return {
+        "run": run_id,
+        "report": report.html,
+        "viewer": viewer if viewer.is_file() else None,
+        "store": desk.home.root,
+        **summary_document(report.summary),
+    }
+
+
+def summary_document(summary: Summary) -> dict[str, object]:
+    """Give an evaluation's figures by ``policy/mode`` and group of tasks."""
+    return {
+        "evaluation": summary.run.id,
+        "cells": {
+            phase: {group: summary.cells[phase, group] for group in summary.groups}
+            for phase in summary.phases
+        },
+        "differences": {
+            mode: {group: gap for (of, group), gap in summary.differences.items() if of == mode}
+            for mode in summary.modes
+        },
+        "within_tenth": summary.within_tenth,
+    }
+
+
+def run_document(run: StageRun) -> dict[str, object]:
+    """Give a run as the lineage has it, without its parameters."""
+    return {
+        "run": run.id,
+        "stage": run.stage,
+        "status": run.status,
+        "preset": run.preset,
+        "seed": run.seed,
+        "pipeline": run.parent,
+        "inputs": run.inputs,
+        "outputs": run.outputs,
+        "seconds": run.seconds,
+        "error": run.error,
+        "started_at": run.started_at,
+        "ended_at": run.ended_at,
+    }
 
 
 def print_stage(run: StageRun) -> None:
@@ -67,6 +115,11 @@ def _print_rich(title: str, head: list[str], rows: list[list[str]]) -> None:
 
 def _print_plain(title: str, head: list[str], rows: list[list[str]]) -> None:
     say(title)
-    widths = [max(len(row[n]) for row in (head, *rows)) for n in range(len(head))]
-    for row in (head, *rows):
+    print_columns([head, *rows])
+
+
+def print_columns(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows of cells in columns as wide as their widest cell."""
+    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
+    for row in rows:
         say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

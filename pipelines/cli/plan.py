@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from . import completion
+from .options import Json
+
 if TYPE_CHECKING:
     from ...policies.memory_plan import Gpu, Holding, Stage, Workload
     from ...policies.model_shape import ModelShape
@@ -21,13 +24,20 @@ def plan(  # noqa: PLR0913 - each an option of the command
         str, typer.Argument(help="Published name, model folder, or a config.json.")
     ] = "Qwen/Qwen2.5-VL-7B-Instruct",
     gpus: Annotated[str, typer.Option(help="How many, such as 8; several with commas.")] = "1,8,16",
-    gpu: Annotated[str, typer.Option(help="Which: 4090, l40s, a100, h100, h200, b200.")] = "h100",
+    gpu: Annotated[
+        str,
+        typer.Option(
+            help="Which: 4090, l40s, a100, h100, h200, b200.",
+            autocompletion=completion.one_of("4090", "l40s", "a100", "h100", "h200", "b200"),
+        ),
+    ] = "h100",
     trajectories: Annotated[int, typer.Option(min=1, help="Learnt from in a step.")] = 512,
     tokens: Annotated[int, typer.Option(min=16, help="Of a trajectory, all of it.")] = 8192,
     own: Annotated[int, typer.Option(min=1, help="Of those, the policy's own.")] = 1024,
     pictures: Annotated[int, typer.Option(min=0, help="Of those, of pictures.")] = 4096,
     slots: Annotated[int, typer.Option(min=1, help="Trajectories written at once, a GPU.")] = 32,
     rank: Annotated[int, typer.Option(min=1, help="Of the adapters, where there are any.")] = 16,
+    json: Json = False,
 ) -> None:
     """Tell the memory and time that SFT and GRPO take on each of so many GPUs.
 
@@ -35,7 +45,7 @@ def plan(  # noqa: PLR0913 - each an option of the command
     """
     from ...policies.memory_plan import GPUS, Workload
     from ...policies.model_shape import read_shape
-    from .output import say
+    from .document import document
 
     if gpu not in GPUS:
         raise typer.BadParameter(f"one of {', '.join(GPUS)}, got {gpu!r}", param_hint="--gpu")
@@ -44,16 +54,51 @@ def plan(  # noqa: PLR0913 - each an option of the command
     counts = _counts(gpus)
     shape = read_shape(model)
     work = Workload(trajectories, tokens, own, pictures, slots)
+    with document(json) as publish:
+        _show(shape, work, gpu, counts, rank, model=model)
+        plans = [
+            _entry(shape, work, GPUS[gpu], how)
+            for count in counts
+            for how in _holdings(count, rank)
+        ]
+        publish({"model": model, "parameters": shape.parameters, "gpu": gpu, "plans": plans})
+
+
+def _show(
+    shape: ModelShape, work: Workload, gpu: str, counts: list[int], rank: int, *, model: str
+) -> None:
+    from ...policies.memory_plan import GPUS
+    from .output import say
+
     size, unit = (1e9, "GB") if shape.parameters > _LARGE else (1e6, "MB")
     say(f"{model}: {shape.parameters:,} parameters, {shape.text.layers} layers")
     for count in counts:
         say()
         each = "one" if count == 1 else f"each of {count}"
         say(f"{each} {gpu}, {GPUS[gpu].memory / 1e9:.0f} GB; figures in {unit}")
-        _print_table(_rows(shape, work, GPUS[gpu], count, rank, size))
+        rows = [_row(shape, work, how, GPUS[gpu], size) for how in _holdings(count, rank)]
+        _print_table(rows)
     say()
     for line in _notes(work, rank):
         say(textwrap.fill(line, _WIDTH, subsequent_indent="  "))
+
+
+def _entry(
+    shape: ModelShape, work: Workload, gpu: Gpu, how: tuple[Stage, Holding]
+) -> dict[str, object]:
+    """Give bytes and seconds of one way to train."""
+    from ...policies.memory_plan import plan_memory, plan_seconds
+
+    stage, holding = how
+    memory = plan_memory(shape, work, holding, stage)
+    return {
+        "stage": stage,
+        "holding": holding,
+        "bytes": memory,
+        "peak_bytes": memory.peak,
+        "fits": memory.peak <= gpu.memory,
+        "seconds": plan_seconds(shape, work, holding, stage, gpu),
+    }
 
 
 def _counts(gpus: str) -> list[int]:
@@ -68,30 +113,29 @@ def _counts(gpus: str) -> list[int]:
     return counts
 
 
-def _rows(
-    shape: ModelShape, work: Workload, gpu: Gpu, count: int, rank: int, size: float
-) -> list[tuple[str, ...]]:
+def _holdings(count: int, rank: int) -> list[tuple[Stage, Holding]]:
+    """Give every way to train that the tables compare."""
     from ...policies.memory_plan import Holding
 
-    rows: list[tuple[str, ...]] = []
     stages: tuple[Stage, ...] = ("sft", "grpo")
-    for stage in stages:
-        for lora_r in (0, rank):
-            for checkpointing in (True, False):
-                holding = Holding(lora_r=lora_r, gradient_checkpointing=checkpointing, gpus=count)
-                rows.append(_row(shape, work, holding, stage, gpu, size))
-    return rows
+    return [
+        (stage, Holding(lora_r=lora_r, gradient_checkpointing=checkpointing, gpus=count))
+        for stage in stages
+        for lora_r in (0, rank)
+        for checkpointing in (True, False)
+    ]
 
 
 def _row(
-    shape: ModelShape, work: Workload, holding: Holding, stage: Stage, gpu: Gpu, size: float
+    shape: ModelShape, work: Workload, how: tuple[Stage, Holding], gpu: Gpu, size: float
 ) -> tuple[str, ...]:
     from ...policies.memory_plan import plan_memory, plan_seconds
 
+    stage, holding = how
     memory = plan_memory(shape, work, holding, stage)
     seconds = plan_seconds(shape, work, holding, stage, gpu)
     took = seconds.generation + seconds.update
-    how = "adapters" if holding.lora_r else "all"
+    trains = "adapters" if holding.lora_r else "all"
     parts = (
         memory.weights + memory.working,
         memory.gradients,
@@ -102,7 +146,7 @@ def _row(
     fits = memory.peak <= gpu.memory
     return (
         stage,
-        how if holding.gradient_checkpointing else f"{how}, no ckpt",
+        trains if holding.gradient_checkpointing else f"{trains}, no ckpt",
         *(f"{part / size:.1f}" for part in parts),
         f"{memory.peak / size:.1f}" + ("" if fits else " !"),
         f"{took:.0f}" if took >= 10 else f"{took:.2g}",

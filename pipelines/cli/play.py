@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .train import SandboxName
+from . import completion
+from .options import Json, SandboxName
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,35 +16,65 @@ if TYPE_CHECKING:
     from ...envs.types import Task, Turn
 
 
-def play(
-    family: Annotated[str | None, typer.Option(help="A family of the suite.")] = None,
-    by: Annotated[str, typer.Option(help="oracle, hand, nano, or a checkpoint folder.")] = "oracle",
-    suite: Annotated[str, typer.Option(help="Where the task comes from.")] = "nano",
-    band: Annotated[str | None, typer.Option(help="easy, medium or hard.")] = None,
+def play(  # noqa: PLR0913 - the options of the command
+    family: Annotated[
+        str | None,
+        typer.Option(help="A family of the suite.", autocompletion=completion.families),
+    ] = None,
+    policy: Annotated[
+        str,
+        typer.Option(
+            "--policy",
+            "--by",
+            help="oracle, hand, nano, or a checkpoint folder.",
+            autocompletion=completion.players,
+        ),
+    ] = "oracle",
+    suite: Annotated[
+        str,
+        typer.Option(
+            "--suite",
+            "--tasks",
+            help="Where the task comes from.",
+            autocompletion=completion.suites,
+        ),
+    ] = "nano",
+    band: Annotated[
+        str | None,
+        typer.Option(
+            help="easy, medium or hard.", autocompletion=completion.one_of(*completion.BANDS)
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Which task.")] = 0,
     sandbox: SandboxName = None,
+    json: Json = False,
 ) -> None:
     """Play one episode and see every turn of it."""
     from ...envs.episode import Episode
     from ...sandbox import open_sandbox
     from ..home import find_home
+    from .document import document
     from .output import say
-    from .terminal import show_picture, show_turn
+    from .terminal import episode_document, show_picture, show_turn
 
     task = find_task(suite, family, band, seed)
     folder = find_home().root / "play" / task.id.replace("/", "-")
-    say(f"{task.id}: {task.question}")
-    for number, image in enumerate(task.images, 1):
-        show_picture(image, folder / f"picture-{number}.png")
     with (
+        document(json) as publish,
         open_sandbox(sandbox or "local") as opened,
         Episode(task, opened, system_prompt="") as episode,
     ):
-        turns = _by_hand(episode) if by == "hand" else _by_policy(by, episode)
+        say(f"{task.id}: {task.question}")
+        for number, image in enumerate(task.images, 1):
+            show_picture(image, folder / f"picture-{number}.png")
+        turns = _by_hand(episode) if policy == "hand" else _by_policy(policy, episode)
         for number, turn in enumerate(turns, 1):
             show_turn(number, turn, folder)
-        verdict = "right" if episode.trajectory(by).accuracy == 1.0 else "wrong"
-        say(f"{verdict}: the answer is {task.answer}")
+        played = episode.trajectory(policy)
+        is_right = played.accuracy == 1.0
+        say(f"{'right' if is_right else 'wrong'}: the answer is {task.answer}")
+        found = episode_document(played, task.question)
+        publish({**found, "is_right": is_right, "truth": task.answer})
 
 
 def find_task(suite_name: str, family: str | None, band: str | None, seed: int) -> Task:

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from . import completion
+from .options import Json, RunName
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -18,11 +21,16 @@ if TYPE_CHECKING:
 
 
 def probe(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or latest.")] = "latest",
+    run: RunName = "latest",
     limit: Annotated[int, typer.Option(min=1, help="Held-out tasks to play.")] = 42,
     policy: Annotated[
-        str | None, typer.Option(help="Another policy than the run's last checkpoint.")
+        str | None,
+        typer.Option(
+            help="Another policy than the run's last checkpoint.",
+            autocompletion=completion.policies,
+        ),
     ] = None,
+    json: Json = False,
 ) -> None:
     """Take each tool reply away and see what becomes of the answer.
 
@@ -31,14 +39,16 @@ def probe(
     """
     from ..desk import open_desk
     from ..stages.draws import held_out_tasks
+    from .document import document
     from .output import say
 
-    with open_desk() as desk:
+    with document(json) as publish, open_desk() as desk:
         pipeline, source = _source(desk, run, policy)
         suite = "nano" if pipeline is None else str(pipeline.parameters["suite"])
         lines, metrics = _probe(desk, source, held_out_tasks(suite, limit))
         for line in lines:
             say(line)
+        publish({"policy": source, "tasks": limit, "figures": metrics})
         if pipeline is not None:
             desk.tracker.metrics(pipeline.id, 0, metrics)
             path = desk.home.reports / pipeline.id / "probe.txt"

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .options import Json
+
 if TYPE_CHECKING:
     from ...sandbox.image.build import BuiltImage, Progress
 
@@ -29,18 +31,22 @@ def build(
     python: Annotated[
         str | None, typer.Option(help="Interpreter to copy; without it, this one.")
     ] = None,
+    json: Json = False,
 ) -> None:
     """Build the docker backend's image from this machine's own files; no registry is asked."""
     from ...sandbox.image.build import IMAGE_LIBRARIES, build_image
+    from .document import document
     from .output import say
 
     names = tuple(name.strip() for name in libraries.split(",") if name.strip())
-    with _Bar() as bar:
-        built = build_image(
-            tag, libraries=names or IMAGE_LIBRARIES, python=python, progress=bar.progress
-        )
-    for line in _told(built):
-        say(line)
+    with document(json) as publish:
+        with _Bar() as bar:
+            built = build_image(
+                tag, libraries=names or IMAGE_LIBRARIES, python=python, progress=bar.progress
+            )
+        for line in _told(built):
+            say(line)
+        publish(built)
 
 
 def _told(built: BuiltImage) -> list[str]:

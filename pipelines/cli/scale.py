@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from . import completion
+from .options import Json
+
 if TYPE_CHECKING:
     from ...policies.scaling import ScalingPoint
 
@@ -15,13 +18,24 @@ WIDTH = 30
 
 def scale(
     policy: Annotated[
-        str, typer.Option(help="nano, oracle, random, a checkpoint folder or a hub id.")
+        str,
+        typer.Option(
+            help="nano, oracle, random, a checkpoint folder or a hub id.",
+            autocompletion=completion.policies,
+        ),
     ] = "nano",
     suite: Annotated[
-        str, typer.Option("--suite", "--tasks", help="A suite, or your own tasks.")
+        str,
+        typer.Option(
+            "--suite",
+            "--tasks",
+            help="A suite, or your own tasks.",
+            autocompletion=completion.suites,
+        ),
     ] = "nano",
     limit: Annotated[int, typer.Option(min=1, help="Held-out tasks to play.")] = 42,
     samples: Annotated[int, typer.Option(min=1, help="Largest majority vote.")] = 8,
+    json: Json = False,
 ) -> None:
     """Measure what more turns, a majority vote or a second look buy at test time."""
     from ...policies import load_policy
@@ -29,10 +43,11 @@ def scale(
     from ..desk import open_desk
     from ..settings import SandboxSettings
     from ..stages.draws import held_out_tasks
+    from .document import document
     from .output import say
 
     counts = [count for count in (1, 2, 4, 8, 16, 32, 64) if count < samples] + [samples]
-    with open_desk(track=False) as desk:
+    with document(json) as publish, open_desk(track=False) as desk:
         tasks = held_out_tasks(suite, limit, whole=True)
         desk.progress.say(f"playing {len(tasks)} tasks, {samples + 5} times each …")
         sandbox = desk.sandbox(SandboxSettings())
@@ -43,6 +58,7 @@ def scale(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(scale_figure(points), encoding="utf-8")
         say(f"figure in {path}")
+        publish(points)
 
 
 def scale_lines(points: Sequence[ScalingPoint]) -> list[str]:

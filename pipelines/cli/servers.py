@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 flows_app = typer.Typer(
     help="Run the flows by schedule or from Prefect's UI.", no_args_is_help=True
 )
-Port = Annotated[int, typer.Option(min=1, max=65535)]
+Port = Annotated[int, typer.Option(min=1, max=65535, help="Where its page is.")]
 POOL = "codedance-process"
 
 

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from . import completion
+
 serve_app = typer.Typer(help="Serve a model over HTTP.", no_args_is_help=True)
 
 
@@ -19,18 +21,20 @@ def serve() -> None:
 @serve_app.command()
 def model(
     policy: Annotated[
-        str, typer.Argument(help="nano, oracle, random, a checkpoint folder or a hub id.")
+        str,
+        typer.Argument(
+            metavar="[POLICY]",
+            help="nano, oracle, random, a checkpoint folder or a hub id.",
+            autocompletion=completion.policies,
+        ),
     ] = "nano",
-    host: str = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any free one.")] = 8000,
     api_key: Annotated[
         str | None, typer.Option(envvar="CODEDANCE_API_KEY", help="That requests must bring.")
     ] = None,
 ) -> None:
-    """Answer chat completions as OpenAI's servers do; Ctrl-C ends it.
-
-    codedance serve model nano --port 8000
-    """
+    """Answer chat completions as OpenAI's servers do; Ctrl-C ends it."""
     from ...policies import load_policy
     from ..model_server import ModelServer
     from .output import say

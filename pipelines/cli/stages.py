@@ -14,7 +14,7 @@ from ..stages.finish import finish_pipeline
 from ..stages.orders import Wish, open_pipeline
 from ..stages.runner import STAGES, find_input, leave, load_code, run_stage
 from ..store import StageRun
-from .output import print_report, print_stage, say
+from .output import print_report, print_stage, report_document, run_document, say
 
 if TYPE_CHECKING:
     from ..report import Report
@@ -27,22 +27,24 @@ def use_workers(workers: int | None) -> None:
             os.environ[name] = str(workers)
 
 
-def run_pipeline(wish: Wish, *, workers: int | None, prefect: bool) -> None:
-    """Run every stage, then print the table and where the report lies."""
+def run_pipeline(wish: Wish, *, workers: int | None, prefect: bool) -> object:
+    """Run every stage, then print the table and where the report lies; give both as a document."""
     use_workers(workers)
     with open_desk() as desk:
         pipeline = open_pipeline(desk, wish)
         if pipeline.is_finished:
-            desk.progress.say(f"{pipeline.id} did this before; --fresh does it again")
+            desk.progress.say(f"{pipeline.id} did this before; --refresh does it again")
         else:
             load_code()
             work = _all_through_prefect if prefect else _all_plain
             _guarded(desk, pipeline, lambda: work(desk, pipeline))
-        print_report(desk, _report(desk, pipeline))
+        made = _report(desk, pipeline)
+        print_report(desk, made)
+        return report_document(desk, pipeline.id, made)
 
 
-def run_alone(stage: str, wish: Wish, *, workers: int | None, prefect: bool) -> None:
-    """Run one stage, its inputs found through the lineage."""
+def run_alone(stage: str, wish: Wish, *, workers: int | None, prefect: bool) -> object:
+    """Run one stage, its inputs found through the lineage; give what it made as a document."""
     use_workers(workers)
     with open_desk() as desk:
         pipeline = open_pipeline(desk, wish, stage=stage)
@@ -50,10 +52,12 @@ def run_alone(stage: str, wish: Wish, *, workers: int | None, prefect: bool) -> 
         _guarded(desk, pipeline, lambda: work(desk, stage, pipeline))
         done = find_input(desk, pipeline, stage)
         if stage == "evaluate":
-            print_report(desk, finish_pipeline(desk, pipeline))
-        else:
-            _leave_open(desk, pipeline)
-            print_stage(done)
+            made = finish_pipeline(desk, pipeline)
+            print_report(desk, made)
+            return report_document(desk, pipeline.id, made)
+        _leave_open(desk, pipeline)
+        print_stage(done)
+        return run_document(done)
 
 
 def _all_plain(desk: Desk, pipeline: StageRun) -> None:
@@ -104,7 +108,7 @@ def _leave_open(desk: Desk, pipeline: StageRun) -> None:
 
 
 def _same_command() -> str:
-    arguments = [argument for argument in sys.argv[1:] if argument != "--fresh"]
+    arguments = [argument for argument in sys.argv[1:] if argument not in ("--refresh", "--fresh")]
     return " ".join(["codedance", *arguments])
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ...envs.types import Turn
+from ...envs.types import Trajectory, Turn
 from .output import say
 
 CHUNK = 4096
@@ -83,6 +83,37 @@ def show_turn(number: int, turn: Turn, folder: Path) -> None:
             show_picture(image, folder / f"turn-{number}-{index}.png")
     if turn.action.kind == "answer":
         say(f"answer: {printable(turn.action.content)}")
+
+
+def episode_document(episode: Trajectory, question: str) -> dict[str, object]:
+    """Give an episode for a program to read; pictures that came back by their sizes."""
+    return {
+        "task": episode.task_id,
+        "policy": episode.policy_id,
+        "question": question,
+        "answer": episode.answer,
+        "ending": episode.ending,
+        "turns": [_turn_document(turn) for turn in episode.turns],
+    }
+
+
+def _turn_document(turn: Turn) -> dict[str, object]:
+    execution = turn.execution
+    ran = None
+    if execution is not None:
+        ran = {
+            "outcome": execution.outcome,
+            "stdout": execution.stdout,
+            "stderr": execution.stderr,
+            "error": execution.error,
+            "images": [list(image.size) for image in execution.images],
+        }
+    return {
+        "text": turn.text,
+        "action": turn.action.kind,
+        "content": turn.action.content,
+        "execution": ran,
+    }
 
 
 def _indented(text: str, margin: str) -> str:

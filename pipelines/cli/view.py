@@ -6,11 +6,16 @@ from typing import Annotated
 
 import typer
 
-from .judge import RunName
+from . import completion
+from .options import Json, RunName
 
 Other = Annotated[
     str | None,
-    typer.Argument(metavar="[OTHER]", help="A second run, to compare on the same tasks."),
+    typer.Argument(
+        metavar="[OTHER]",
+        help="A second run, to compare on the same tasks.",
+        autocompletion=completion.runs,
+    ),
 ]
 Stages = Annotated[
     list[str] | None,
@@ -22,25 +27,28 @@ Inline = Annotated[
 
 
 def view(
-    run: RunName = "latest", other: Other = None, stage: Stages = None, inline: Inline = 20
+    run: RunName = "latest",
+    other: Other = None,
+    stage: Stages = None,
+    inline: Inline = 20,
+    json: Json = False,
 ) -> None:
-    """Make a page of a run's trajectories, or of two runs, to look at in a browser.
-
-    codedance view latest --stage grpo --stage curate
-    """
+    """Make a page of a run's trajectories, or of two runs, to look at in a browser."""
     from ..desk import open_desk
     from ..viewer import SHOWN_STAGES, make_viewer
+    from .document import document
     from .judge import find_judged
     from .output import say
 
-    with open_desk(track=False) as desk:
+    with document(json) as publish, open_desk(track=False) as desk:
         runs = [find_judged(desk, name) for name in (run, other) if name is not None]
         folder = desk.home.reports / runs[0].id
         made = make_viewer(
             desk, runs, folder, stages=stage or SHOWN_STAGES, inline=inline * 1_000_000
         )
-    where = "" if made.inline == made.count else f", {made.inline:,} of them in the page itself"
-    say(f"{made.count:,} trajectories{where}; {made.megabytes:,.0f} MB")
-    if made.missing:
-        say(f"{made.missing} pictures are missing from the store; the page says where")
-    say(f"open {made.html}")
+        publish(made)
+        where = "" if made.inline == made.count else f", {made.inline:,} of them in the page itself"
+        say(f"{made.count:,} trajectories{where}; {made.megabytes:,.0f} MB")
+        if made.missing:
+            say(f"{made.missing} pictures are missing from the store; the page says where")
+        say(f"open {made.html}")

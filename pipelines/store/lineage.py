@@ -22,6 +22,10 @@ SECONDS = "seconds"
 """In the outputs: working time so far."""
 
 
+class UnknownRunError(StoreError):
+    """No single run is meant by what the user named."""
+
+
 @dataclass(frozen=True, slots=True)
 class StageRun:
     """One run of a stage (or of the whole pipeline), as the lineage has it.
@@ -143,12 +147,12 @@ class Lineage:
         """Give a run by its id, by an unambiguous beginning of it, or ``latest`` pipeline run.
 
         Raises:
-            StoreError: There is none, or more than one.
+            UnknownRunError: There is none, or more than one.
         """
         if run_id == "latest":
             newest = self.find(stage=PIPELINE)
             if not newest:
-                raise StoreError("there is no run yet; `codedance run` makes one")
+                raise UnknownRunError("there is no run yet; `codedance run` makes one")
             return newest[0]
         with transaction(self._engine) as session:
             query = select(LineageRow).where(LineageRow.id.startswith(run_id, autoescape=True))
@@ -156,7 +160,7 @@ class Lineage:
         exact = [row for row in rows if row.id == run_id]
         if len(exact or rows) != 1:
             found = ", ".join(row.id for row in rows) or "none"
-            raise StoreError(f"no single run is called {run_id!r}; found: {found}")
+            raise UnknownRunError(f"no single run is called {run_id!r}; found: {found}")
         return (exact or rows)[0]
 
     def find(self, **columns: str) -> list[StageRun]:

@@ -77,7 +77,7 @@ def test_stages_import_without_torch():
 
 def test_unknown_preset_is_one_clear_line(codedance, home, tiny):
     code, _, error = codedance("run", "--preset", "smokey")
-    assert code == 1
+    assert code == 2
     assert error == "codedance: there is no preset 'smokey', only smoke; did you mean 'smoke'?\n"
 
 
@@ -85,21 +85,21 @@ def test_typo_in_flows_yaml_stops_before_anything_is_done(codedance, home, tiny)
     path = Path("flows.yaml")
     path.write_text(path.read_text().replace("weak_samples", "weak_sampels"))
     code, _, error = codedance("run", "--preset", "smoke")
-    assert code == 1
+    assert code == 2
     assert "flows.yaml:6: unknown key 'presets.smoke.curate.weak_sampels'" in error
     assert "did you mean 'weak_samples'?" in error
 
 
 def test_unknown_suite_is_one_clear_line(codedance, home):
     code, _, error = codedance("evaluate", "--policy", "oracle", "--suite", "nanno")
-    assert code == 1
+    assert code == 2
     assert "did you mean 'nano'" in error
     assert "Traceback" not in error
 
 
 def test_missing_task_file_is_one_clear_line(codedance, home, tiny):
     code, _, error = codedance("run", "--preset", "smoke", "--tasks", "none.jsonl")
-    assert (code, "there is no task file" in error) == (1, True)
+    assert (code, "there is no task file" in error) == (2, True)
 
 
 def test_model_folder_without_a_processor_is_named(codedance, desk, tmp_path):
@@ -109,7 +109,7 @@ def test_model_folder_without_a_processor_is_named(codedance, desk, tmp_path):
     (folder / "model.safetensors").write_bytes(b"")
     (folder / "tokenizer.json").write_text("{}")
     code, _, error = codedance("evaluate", "--policy", str(folder), "--limit", "1")
-    assert code == 1
+    assert code == 2
     assert "preprocessor_config.json" in error
 
 
@@ -136,7 +136,7 @@ def test_play_shows_turns_and_the_verdict(codedance, home):
 
 def test_play_names_the_nearest_family(codedance, home):
     code, _, error = codedance("play", "--family", "barz")
-    assert (code, "did you mean 'bars'" in error) == (1, True)
+    assert (code, "did you mean 'bars'" in error) == (2, True)
 
 
 def test_ask_says_that_the_oracle_knows_no_program(codedance, home, tmp_path):
@@ -150,7 +150,7 @@ def test_corrupt_picture_is_one_clear_line(codedance, home, tmp_path):
     path = tmp_path / "broken.jpg"
     path.write_bytes(b"\xff\xd8 not a picture")
     code, _, error = codedance("ask", str(path), "What?", "--policy", "oracle")
-    assert code == 1
+    assert code == 2
     assert error.startswith(f"codedance: {path}")
 
 
@@ -182,7 +182,7 @@ def test_report_and_rescore_of_a_finished_run(codedance, finished):
 def test_finished_run_is_shown_not_repeated(codedance, finished):
     code, out, error = codedance("run", "--preset", "smoke")
     assert code == 0
-    assert "did this before; --fresh does it again" in error
+    assert "did this before; --refresh does it again" in error
     assert "codedance ui" in out
 
 

@@ -1,0 +1,75 @@
+"""The examples that each command's ``--help`` ends with; tests ask the parser about every one."""
+
+from __future__ import annotations
+
+import typer
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "run": (
+        "codedance run --preset smoke",
+        "codedance run --tasks mine.jsonl --seed 1",
+        "codedance run --preset smoke --json",
+    ),
+    "curate": ("codedance curate --preset smoke", "codedance curate --tasks mine.jsonl"),
+    "sft": ("codedance sft", "codedance sft --from latest --refresh"),
+    "grpo": ("codedance grpo", "codedance grpo --from latest --seed 1"),
+    "evaluate": (
+        "codedance evaluate --from latest",
+        "codedance evaluate --policy nano --limit 210",
+        "codedance evaluate --policy oracle --suite mine.jsonl --json",
+    ),
+    "rescore": ("codedance rescore latest",),
+    "report": ("codedance report latest",),
+    "runs": ("codedance runs", "codedance runs --stage grpo --limit 5 --json"),
+    "view": (
+        "codedance view latest --stage grpo --stage curate",
+        "codedance view latest quick-20261122-200844-3040",
+    ),
+    "ask": (
+        'codedance ask photo.jpg "How many red objects are there?"',
+        'codedance ask photo.jpg "What is this?" --policy Qwen/Qwen2.5-VL-7B-Instruct',
+    ),
+    "play": (
+        "codedance play --family bars --band hard",
+        "codedance play --policy nano --family count --seed 5",
+        "codedance play --policy hand",
+    ),
+    "plan": ("codedance plan Qwen/Qwen2.5-VL-7B-Instruct --gpus 1,8 --gpu h100",),
+    "baselines": ("codedance baselines --limit 210 --steps 300",),
+    "attack-reward": (
+        "codedance attack-reward --reward bat",
+        "codedance attack-reward --reward outcome --term terms.py:brevity=-0.01",
+    ),
+    "emergence": ("codedance emergence latest --rows 20",),
+    "probe": ("codedance probe latest --limit 42", "codedance probe --policy nano"),
+    "scale": ("codedance scale --policy nano --samples 8",),
+    "ui": ("codedance ui", "codedance ui --mlflow-port 5000 --prefect-port 4200"),
+    "doctor": ("codedance doctor", "codedance doctor --json"),
+    "bench sandbox": ("codedance bench sandbox --rounds 12 --output sandbox.json",),
+    "bench rollout": ("codedance bench rollout --rounds 5 --json",),
+    "bench update": ("codedance bench update --trajectories 64",),
+    "flows serve": ("codedance flows serve",),
+    "flows deploy": ("codedance flows deploy",),
+    "sandbox build": (
+        "codedance sandbox build",
+        "codedance sandbox build --libraries numpy,PIL,cv2 --tag ours",
+    ),
+    "sandbox digest": ("codedance sandbox digest",),
+    "serve model": (
+        "codedance serve model nano --port 8000",
+        "codedance serve model oracle --port 0",
+    ),
+}
+
+
+def add_examples(app: typer.Typer, prefix: str = "") -> None:
+    """End the help of every command of ``app`` that has examples with them."""
+    for command in app.registered_commands:
+        function = command.callback
+        own = command.name or (function.__name__.replace("_", "-") if function else "")
+        lines = EXAMPLES.get(f"{prefix}{own}")
+        if lines is not None:
+            command.epilog = "\n\n".join(("For example", *(f"  {line}" for line in lines)))
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            add_examples(group.typer_instance, f"{prefix}{group.name} ")

@@ -1,0 +1,42 @@
+"""What a command's exit code says: the same over all commands.
+
+====  =====================================================================================
+ 0    it did what was asked
+ 1    it did, and found something that wants a person: a check that is not well, a cheat that pays
+ 2    it cannot do what was asked: an option, preset, suite, run or file that is wrong or missing
+ 3    it failed: the sandbox, the disk, a server, or a mistake of ours
+ 130  it was interrupted (Ctrl-C, SIGTERM); the same command goes on where it was
+====  =====================================================================================
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+FINDINGS = 1
+USAGE = 2
+FAILED = 3
+INTERRUPTED = 130
+
+_USAGE_ERRORS = ("StageError", "UnknownRunError")
+"""Named, since importing them would import the database."""
+
+
+def code_of(error: BaseException) -> int:
+    """Give the exit code for an error that no command caught."""
+    if type(error).__name__ in ("Abort", "StageInterrupted", "KeyboardInterrupt"):
+        return INTERRUPTED
+    if type(error).__name__ in _USAGE_ERRORS or (is_ours(error) and isinstance(error, ValueError)):
+        return USAGE
+    return FAILED
+
+
+def is_ours(error: BaseException) -> bool:
+    """Whether we worded the error: it is a class of ours, or raised by a line of ours."""
+    if type(error).__module__.startswith("codedance."):
+        return True
+    frame: TracebackType | None = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    name = frame.tb_frame.f_globals.get("__name__", "") if frame is not None else ""
+    return str(name).startswith("codedance.")

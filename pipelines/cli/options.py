@@ -1,0 +1,59 @@
+"""The options that several commands share: one name and one meaning each."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from . import completion
+
+Preset = Annotated[
+    str | None,
+    typer.Option(help="smoke, quick or full, from flows.yaml.", autocompletion=completion.presets),
+]
+Seed = Annotated[int | None, typer.Option(help="Of every draw.")]
+Suite = Annotated[
+    str | None,
+    typer.Option(
+        "--suite",
+        "--tasks",
+        help="A suite, or your own tasks: a .jsonl of tasks, a .py of families.",
+        autocompletion=completion.suites,
+    ),
+]
+Refresh = Annotated[bool, typer.Option("--refresh", "--fresh", help="Do it again, reuse nothing.")]
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        help="Run whose results are the inputs (or: latest).",
+        autocompletion=completion.runs,
+    ),
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processor cores to use.")]
+SandboxName = Annotated[
+    str | None,
+    typer.Option(
+        "--sandbox",
+        help="Where model code runs: local or docker.",
+        autocompletion=completion.one_of(*completion.BACKENDS),
+    ),
+]
+Prefect = Annotated[bool, typer.Option("--prefect/--no-prefect", hidden=True)]
+RunName = Annotated[
+    str,
+    typer.Argument(metavar="[RUN]", help="A run's id, or latest.", autocompletion=completion.runs),
+]
+Policy = Annotated[
+    str | None,
+    typer.Option(
+        help="nano, oracle, random, a checkpoint folder or a hub id.",
+        autocompletion=completion.policies,
+    ),
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="Judge on this many tasks.")]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="One JSON document on standard output; words go to stderr."),
+]

@@ -1,0 +1,41 @@
+"""Asks the command line's own parser about a command, and runs nothing."""
+
+from __future__ import annotations
+
+import shlex
+
+import typer
+from codedance.pipelines.cli.app import app
+
+
+def command_tree():
+    """Give the whole command line: groups and commands."""
+    return typer.main.get_command(app)
+
+
+def leaves(command=None, path=()):
+    """Give every command that is no group, with its path."""
+    command = command_tree() if command is None else command
+    if not hasattr(command, "commands"):
+        yield " ".join(path), command
+        return
+    for name, member in command.commands.items():
+        yield from leaves(member, (*path, name))
+
+
+def check(line):
+    """Raise what the user would be told, where a command line is not one of ours."""
+    program, *words = shlex.split(line, comments=True)
+    assert program == "codedance", line
+    command = command_tree()
+    path = [program]
+    while hasattr(command, "commands"):
+        if not words or words[0].startswith("-"):
+            assert words in (["--help"], ["-h"]), line
+            return
+        name = words.pop(0)
+        assert name in command.commands, f"{line}: {' '.join(path)} has no command {name!r}"
+        command = command.commands[name]
+        path.append(name)
+    if "--help" not in words and "-h" not in words:
+        command.make_context(" ".join(path), words)

@@ -1,0 +1,209 @@
+"""What programs and shells rely on: one JSON document, exit codes, completion."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from codedance.pipelines.cli import completion
+from codedance.pipelines.cli.document import as_plain, document
+from codedance.pipelines.cli.exit_codes import code_of
+from codedance.pipelines.cli.output import say
+
+from .runs import first_run
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+PROGRAM = "from codedance.pipelines.cli import main; main()"
+
+
+@pytest.fixture
+def codedance(monkeypatch, capsys):
+    """Run a command in this process; gives exit code, standard output, standard error."""
+
+    def run(*arguments):
+        from codedance.pipelines.cli import main
+
+        monkeypatch.setattr(sys, "argv", ["codedance", *arguments])
+        with pytest.raises(SystemExit) as leaving:
+            main()
+        captured = capsys.readouterr()
+        return leaving.value.code, captured.out, captured.err
+
+    return run
+
+
+def offered(words, incomplete, folder):
+    """Give what bash is offered after TAB, asked as bash asks."""
+    environment = {
+        **os.environ,
+        "_CODEDANCE_COMPLETE": "complete_bash",
+        "COMP_WORDS": f"codedance {words} {incomplete}",
+        "COMP_CWORD": str(len(words.split()) + 1),
+    }
+    program = f"import sys; sys.argv[0] = 'codedance'; {PROGRAM}"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+def test_bash_is_offered_presets_and_backends_and_runs(finished, tmp_path):
+    folder = finished.home.root.parent
+    assert offered("run --preset", "sm", folder) == ["smoke"]
+    assert offered("evaluate --sandbox", "", folder) == ["local", "docker"]
+    assert first_run(finished).id in offered("report", "smoke-", folder)
+    assert "mine.jsonl" not in offered("run --tasks", "", tmp_path)
+    (tmp_path / "mine.jsonl").write_text("")
+    assert "mine.jsonl" in offered("run --tasks", "m", tmp_path)
+
+
+def test_completion_makes_no_store(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CODEDANCE_DIR", raising=False)
+    assert completion.runs("") == ["latest"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_completion_of_a_damaged_store_and_flows_file_offers_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CODEDANCE_DIR", str(tmp_path))
+    (tmp_path / "store.db").write_bytes(b"no database")
+    (tmp_path / "flows.yaml").write_text("presets: [")
+    assert completion.runs("") == ["latest"]
+    assert completion.presets("") == []
+
+
+def test_completion_knows_every_backend_reward_and_gpu():
+    from codedance.envs.presets import PRESETS
+
+    assert set(completion.REWARDS) == set(PRESETS)
+
+
+def test_a_document_is_all_that_standard_output_holds(capsys):
+    with document(True) as publish:
+        say("a word")
+        publish({"loss": float("nan"), "rows": (1, 2)})
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == {"loss": None, "rows": [1, 2]}
+    assert captured.err == "a word\n"
+
+
+def test_without_json_words_are_printed_and_no_document(capsys):
+    with document(False) as publish:
+        say("a word")
+        publish({"loss": 1.0})
+    assert capsys.readouterr() == ("a word\n", "")
+
+
+def test_an_error_leaves_no_half_document(capsys):
+    def fail():
+        with document(True):
+            say("begun")
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        fail()
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_numbers_that_json_lacks_are_null(value):
+    assert as_plain([value]) == [None]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("doctor",),
+        ("runs",),
+        ("report",),
+        ("rescore",),
+        ("view",),
+        ("emergence",),
+        ("plan", "--gpus", "1"),
+        ("play", "--family", "bars"),
+        ("run", "--preset", "smoke"),
+        ("sft", "--preset", "smoke", "--no-prefect"),
+        ("evaluate", "--policy", "oracle", "--limit", "7"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_json_is_one_document(codedance, finished, arguments):
+    code, out, error = codedance(*arguments, "--json")
+    assert code == 0, error
+    found = json.loads(out)
+    assert found
+
+
+def test_an_evaluation_is_told_by_policy_mode_and_group(codedance, finished):
+    _, out, _ = codedance("report", "latest", "--json")
+    found = json.loads(out)
+    cell = found["cells"]["grpo/greedy"]["all"]["accuracy"]
+    assert cell["count"] == 70
+    assert cell["low"] <= cell["share"] <= cell["high"]
+    assert found["differences"]["greedy"]["all"]["count"] == 70
+    assert found["report"].endswith("report.html")
+
+
+def test_runs_lists_the_newest_first_and_by_stage(codedance, finished):
+    code, out, _ = codedance("runs")
+    assert code == 0
+    assert first_run(finished).id in out
+    assert max(len(line) for line in out.splitlines()) <= 100
+    _, out, _ = codedance("runs", "--stage", "grpo", "--json")
+    assert {row["stage"] for row in json.loads(out)} == {"grpo"}
+
+
+def test_no_run_yet_is_no_error(codedance, home):
+    code, out, _ = codedance("runs")
+    assert (code, "there is no run yet" in out) == (0, True)
+    code, out, _ = codedance("runs", "--json")
+    assert (code, json.loads(out)) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("runs", "--stage", "sftt"), 2, "one of pipeline, curate"),
+        (("report", "nothing-here"), 2, "no single run is called 'nothing-here'"),
+        (("run", "--presett", "smoke"), 2, "No such option"),
+        (("evaluate", "--suite", "nanno"), 2, "did you mean 'nano'"),
+        (("evaluate", "--sandbox", "cloud", "--limit", "1"), 2, "no sandbox 'cloud'"),
+        (("ask", "missing.png", "What?"), 2, "missing.png"),
+        (("attack-reward", "--term", "nonsense"), 2, "expected NAME=WEIGHT"),
+    ],
+)
+def test_what_cannot_be_done_as_asked_ends_with_two(codedance, home, arguments, code, words):
+    found, out, error = codedance(*arguments)
+    assert (found, out) == (code, "")
+    assert words in " ".join(error.split())
+    assert "Traceback" not in error
+
+
+def test_a_failure_of_the_machine_ends_with_three(codedance, home, monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+    code, out, error = codedance("play", "--sandbox", "docker")
+    assert (code, out) == (3, "")
+    assert "no Docker engine answers" in error
+
+
+def test_a_mistake_of_ours_ends_with_three_and_a_foreign_one_too():
+    def raised(kind):
+        try:
+            raise kind("words")
+        except kind as error:
+            return error
+
+    assert code_of(raised(KeyError)) == 3
+    assert code_of(raised(ValueError)) == 3
+    assert code_of(raised(OSError)) == 3
+    assert code_of(raised(KeyboardInterrupt)) == 130
