@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .grpo import train_grpo
     from .grpo_config import GRPOConfig
     from .loading import load_policy
+    from .oracle import register_program
     from .rollouts import rollout
     from .sft import SFTConfig, train_sft
     from .training_state import TrainingInterrupted
@@ -29,6 +30,7 @@ __all__ = [
     "Sampling",
     "TrainingInterrupted",
     "load_policy",
+    "register_program",
     "rollout",
     "train_grpo",
     "train_sft",
@@ -39,6 +41,7 @@ _HOMES = {
     "SFTConfig": ".sft",
     "TrainingInterrupted": ".training_state",
     "load_policy": ".loading",
+    "register_program": ".oracle",
     "rollout": ".rollouts",
     "train_grpo": ".grpo",
     "train_sft": ".sft",

@@ -6,7 +6,7 @@ from an inventory of the shapes, and says so plainly where it knows no program f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..envs.suites.nano import family_of
 from ..envs.types import Message
@@ -18,6 +18,34 @@ LOOK = "<think>I look closer.</think>\n<code>\n```python\n{code}```\n</code>"
 KNOWN = "<think>Now I know.</think>\n<answer>{answer}</answer>"
 SEEN = "<think>I can see it.</think>\n<answer>{answer}</answer>"
 UNKNOWN = "<think>I know no program for this question.</think>\n<answer>unknown</answer>"
+
+
+Program = Callable[[str], str | None]
+"""Gives the code that answers a question; None for a question that is not of its kind."""
+
+_OWN: dict[str, Program] = {}
+
+
+def register_program(program: Program) -> Program:
+    r"""Teach the oracle and curation's teacher how questions of one's own are answered.
+
+    The code sees ``input_image``, never the answer, and its last printed word is the answer.
+    Registering a function of the same name again replaces it.
+
+    >>> @register_program
+    ... def level(question):
+    ...     return "print(input_image.getpixel((0, 0)))" if "grey level" in question else None
+    >>> program_for("What is the grey level?")
+    'print(input_image.getpixel((0, 0)))\n'
+    >>> unregister_program("level")
+    """
+    _OWN[program.__name__] = program
+    return program
+
+
+def unregister_program(name: str) -> None:
+    """Take a program out again; an unknown name is a `KeyError`."""
+    del _OWN[name]
 
 
 class OraclePolicy:
@@ -59,6 +87,9 @@ def program_for(question: str) -> str | None:
     family = family_of(question)
     if family is not None:
         return family.programs(question)["exact"]
+    for own in _OWN.values():
+        if (code := own(question)) is not None:
+            return code if code.endswith("\n") else f"{code}\n"
     if is_nuclei_question(question):
         return COUNT_NUCLEI
     return INVENTORY if is_statement(question) else None

@@ -52,7 +52,7 @@ def register_family(suite_name: str, family: str) -> Callable[[Family], Family]:
     Registering the same names again replaces the function.
     """
     for kind, name in (("suite", suite_name), ("family", family)):
-        if not name or "/" in name or name.endswith(".jsonl"):
+        if not name or "/" in name or name.endswith((".jsonl", ".py")):
             raise ValueError(f"{name!r} cannot name a {kind}: it would not do as part of a task id")
 
     def register(draw: Family) -> Family:

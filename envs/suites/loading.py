@@ -1,7 +1,8 @@
 """From a name to a suite.
 
-`load_suite` knows ``nano``, paths that end in ``.jsonl``, the names of a user's own families, and
-data sets: folders with a ``data.jsonl`` in the folder that ``CODEDANCE_DATA`` names.
+`load_suite` knows ``nano``, files of tasks (``.jsonl``), files of families (``.py``), the names of
+a user's own families, and data sets: folders with a ``data.jsonl`` in the folder that
+``CODEDANCE_DATA`` names.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from .families import GeneratedSuite, families_of, suites_with_families
 from .joined import JoinedSuite
 from .jsonl import JsonlSuite
+from .own_file import ENDING, suite_of_file
 from .suite import SPLITS, Split, Suite, SuiteError
 
 DATA_VARIABLE = "CODEDANCE_DATA"
@@ -25,7 +27,8 @@ def load_suite(name: str | os.PathLike[str], *, split: Split = "train") -> Suite
     """Give a suite by its name.
 
     Args:
-        name: ``nano``, ``my_tasks.jsonl``, ``nuclei_count``, or a name of `register_family`.
+        name: ``nano``, ``my_tasks.jsonl``, ``my_families.py``, ``nuclei_count``, or a name of
+            `register_family`.
         split: ``train`` or ``test``; a data set has ``test`` only.
 
     Raises:
@@ -34,6 +37,8 @@ def load_suite(name: str | os.PathLike[str], *, split: Split = "train") -> Suite
     if split not in SPLITS:
         raise SuiteError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
     name = os.fspath(name)
+    if name.endswith(ENDING):
+        name = suite_of_file(Path(name))
     if name == "nano":
         from .nano import NanoSuite
 
@@ -80,4 +85,4 @@ def _unknown(name: str) -> str:
     near = difflib.get_close_matches(name, known_suites(), n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     known = ", ".join(known_suites())
-    return f"unknown suite {name!r}{hint}; there are {known}, and paths that end in .jsonl"
+    return f"unknown suite {name!r}{hint}; there are {known}, and paths that end in .jsonl or .py"

@@ -24,7 +24,7 @@ class Wish:
     Attributes:
         preset: Name of a preset in flows.yaml.
         seed: Of every draw.
-        suite: Suite, or a file of the user's own tasks (``.jsonl``).
+        suite: Suite, or a file of the user's own tasks (``.jsonl``) or families (``.py``).
         fresh: Do it again even where a finished result fits.
         from_run: Run whose results are the inputs.
         sandbox: Backend that model code runs in.
@@ -119,13 +119,13 @@ def _inherited(desk: Desk, source: StageRun | None, stage: str | None) -> dict[s
 
 
 def resolve_suite(name: str) -> str:
-    """Give a suite's name as it is, a task file's with its whole path, once it can be read.
+    """Give a suite's name as it is, a file's with its whole path, once it can be read.
 
     Raises:
         StageError: There is no such file.
         SuiteError: There is no such suite, or a line of the file is no task.
     """
-    if name.endswith(".jsonl"):
+    if name.endswith((".jsonl", ".py")):
         path = Path(name).expanduser().resolve()
         if not path.is_file():
             raise StageError(f"there is no task file {path}")

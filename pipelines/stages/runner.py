@@ -150,7 +150,7 @@ def stage_parameters(stage: str, preset: Preset) -> dict[str, Any]:
     if stage != "sft":
         parameters["max_new_tokens"] = preset.max_new_tokens
     path = Path(preset.suite)
-    if path.suffix == ".jsonl" and path.is_file():
+    if path.suffix in (".jsonl", ".py") and path.is_file():
         parameters["suite_digest"] = hashlib.sha256(path.read_bytes()).hexdigest()
     if stage == "grpo":
         parameters |= _digests(own_term_files(preset.grpo.reward_terms))

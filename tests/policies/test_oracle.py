@@ -180,3 +180,20 @@ def test_the_statement_rules_beat_always_true_on_human_statements(sandbox):
         for task in shared_tasks("nlvr_dev", AnswerKind.BOOLEAN, 239)
     )
     assert outcomes[1.0] / 239 >= 0.6
+
+
+def test_a_program_of_ones_own_is_run_and_its_last_word_is_the_answer(sandbox):
+    from codedance.policies.oracle import register_program, unregister_program
+
+    @register_program
+    def grey(question):
+        return "print(input_image.getpixel((0, 0))[0])" if question == "How grey?" else None
+
+    picture = Image.new("RGB", (8, 8), (77, 77, 77))
+    task = Task("own/1", "own", "own", "test", "How grey?", (picture,), answer="77")
+    try:
+        for policy in (OraclePolicy(), TeacherPolicy(TeacherStyle(loose_share=1.0))):
+            assert play(policy, task, sandbox).accuracy == 1.0
+    finally:
+        unregister_program("grey")
+    assert play(OraclePolicy(), task, sandbox).answer == "unknown"

@@ -1,0 +1,75 @@
+"""A user's families in a file of their own: ``clocks.py`` is a suite like any other.
+
+The file is Python that calls `register_family`; it runs in this process, as the user's own code,
+never in the sandbox.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+from .families import families_of, suites_with_families
+from .suite import SuiteError
+
+ENDING = ".py"
+_LOADED: dict[tuple[Path, str], str] = {}
+
+
+def suite_of_file(path: Path) -> str:
+    """Run a file once and give the name of the suite whose families it registers.
+
+    A file that was changed since is run again.
+
+    Raises:
+        SuiteError: There is no such file, it fails, or it registers families of no suite, or of
+            more than one.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise SuiteError(f"{path}: cannot be read ({error.strerror})") from None
+    key = (path.resolve(), hashlib.sha256(content).hexdigest())
+    if key not in _LOADED:
+        _LOADED[key] = _only_suite(_run(path), path)
+    return _LOADED[key]
+
+
+def _run(path: Path) -> ModuleType:
+    specification = importlib.util.spec_from_file_location(f"families_of_{path.stem}", path)
+    if specification is None or specification.loader is None:
+        raise SuiteError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(specification)
+    try:
+        specification.loader.exec_module(module)
+    except Exception as error:
+        line = _line_of(error, path)
+        raise SuiteError(f"{path}{line}: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _only_suite(module: ModuleType, path: Path) -> str:
+    """Give the one suite that functions of the module were registered for."""
+    found = [
+        name
+        for name in suites_with_families()
+        if any(draw.__module__ == module.__name__ for draw in families_of(name).values())
+    ]
+    if len(found) != 1:
+        named = " and ".join(found) or "none"
+        raise SuiteError(
+            f"{path} has to register families of one suite with @register_family, found: {named}"
+        )
+    return found[0]
+
+
+def _line_of(error: BaseException, path: Path) -> str:
+    """Give the file's own line that an error went through, as ``, line 3``."""
+    line, frame = "", error.__traceback__
+    while frame is not None:
+        if Path(frame.tb_frame.f_code.co_filename) == path:
+            line = f", line {frame.tb_lineno}"
+        frame = frame.tb_next
+    return line
