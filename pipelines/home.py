@@ -83,6 +83,7 @@ def prepare_environment(home: Home) -> None:
         "PREFECT_SERVER_API_PORT": str(PREFECT_PORT),
         "PREFECT_SERVER_UI_API_URL": f"http://127.0.0.1:{PREFECT_PORT}/api",
         "PREFECT_LOGGING_LEVEL": "WARNING",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",  # 20 are few on a busy machine
         "PREFECT_CLI_PROMPT": "false",
         "OMP_NUM_THREADS": str(max(1, os.cpu_count() or 1)),
     }

@@ -1,15 +1,27 @@
-"""Shows how a stage gets on: a bar with time left in a terminal, plain lines elsewhere."""
+"""Shows how a stage gets on: rate, time left, figures, alarms.
+
+In a terminal a bar that is drawn again and again, with the figures under it; elsewhere (a file, a
+pipe, CI, ``TERM=dumb``) a plain line now and then, with no escape codes.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from collections import Counter, deque
 from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
 
 PLAIN_SECONDS = 10.0
 """A plain line at most this often."""
+WINDOW_SECONDS = 60.0
+"""Rate and time left follow the last so many seconds: what was slow an hour ago says little."""
 
 
 class Bar(Protocol):
@@ -17,6 +29,10 @@ class Bar(Protocol):
 
     def reach(self, done: int, *, note: str = "") -> None:
         """Say how many steps are done, with a few words on how it goes."""
+        ...
+
+    def ring(self, alarm: str) -> None:
+        """Keep in view that an alarm was raised."""
         ...
 
 
@@ -32,6 +48,36 @@ class Progress(Protocol):
         ...
 
 
+class Pace:
+    """How fast it goes now, by what was done in the last minute.
+
+    Steps that were done before the first report are none of ours: a run that goes on had them.
+    """
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def note(self, now: float, done: int) -> None:
+        """Take note of how many steps are done."""
+        self._seen.append((now, done))
+        while len(self._seen) > 2 and now - self._seen[1][0] >= WINDOW_SECONDS:
+            self._seen.popleft()
+
+    @property
+    def rate(self) -> float | None:
+        """Steps a second; None before two reports."""
+        if len(self._seen) < 2:
+            return None
+        (begun, first), (now, last) = self._seen[0], self._seen[-1]
+        return (last - first) / (now - begun) if last > first and now > begun else None
+
+    def left(self, total: int) -> float | None:
+        """Seconds until ``total`` at this rate; None where that is unknown."""
+        if self._seen and self._seen[-1][1] >= total:
+            return 0.0
+        return None if self.rate is None else (total - self._seen[-1][1]) / self.rate
+
+
 class PlainProgress:
     """Prints a line now and then: for logs and for CI."""
 
@@ -44,7 +90,7 @@ class PlainProgress:
 
     @contextmanager
     def bar(self, name: str, total: int, *, done: int = 0) -> Generator[Bar]:
-        """Print the first step, the last, and one every ten seconds."""
+        """Print the last step, and one every ten seconds."""
         yield _PlainBar(self, name, total, done)
 
 
@@ -54,34 +100,41 @@ class _PlainBar:
         self._name = name
         self._total = total
         self._done = done
-        self._first: int | None = None
-        self._started = self._said = self._first_at = time.monotonic()
+        self._pace = Pace()
+        self._alarms: Counter[str] = Counter()
+        self._started = self._said = time.monotonic()
 
     def reach(self, done: int, *, note: str = "") -> None:
         """Take note, and print when a line is due."""
         now = time.monotonic()
-        if self._first is None:  # the rate counts from here: set-up and resumed steps are no steps
-            self._first, self._first_at = done, now
+        self._pace.note(now, done)
         self._done = done
         if self._done < self._total and now - self._said < PLAIN_SECONDS:
             return
         self._said = now
         times = f"{format_seconds(now - self._started)} so far"
-        if self._done > self._first:
-            rate = (now - self._first_at) / (self._done - self._first)
-            times += f", {format_seconds(rate * max(0, self._total - self._done))} left"
-        self._progress.say(
-            f"{self._name:<22} {self._done}/{self._total}  {times}{'  ' + note if note else ''}"
-        )
+        if (left := self._pace.left(self._total)) is not None:
+            times += f", {format_seconds(left)} left"
+        parts = [times, format_rate(self._pace.rate), note, format_alarms(self._alarms)]
+        shown = "  ".join(part for part in parts if part)
+        self._progress.say(f"{self._name:<22} {self._done}/{self._total}  {shown}")
+
+    def ring(self, alarm: str) -> None:
+        """Count it."""
+        self._alarms[alarm] += 1
 
 
 class RichProgress:
-    """Draws bars with rich."""
+    """Draws bars with rich: a line with rate and time left, under it the figures and the alarms.
 
-    def __init__(self) -> None:
+    Args:
+        console: Where; standard error when None.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
         from rich.console import Console
 
-        self._console = Console(stderr=True)
+        self._console = console or Console(stderr=True)
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
@@ -89,38 +142,82 @@ class RichProgress:
 
     @contextmanager
     def bar(self, name: str, total: int, *, done: int = 0) -> Generator[Bar]:
-        """Draw a bar with time passed and time left."""
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
+        """Draw a bar while the context lasts."""
+        from rich.console import Group
+        from rich.live import Live
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bars
 
         columns = (
-            TextColumn("[bold]{task.description:<22}"),
-            BarColumn(),
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("[dim]{task.fields[note]}", markup=True),
+            TextColumn("{task.fields[pace]}"),
         )
-        with Bars(*columns, console=self._console, refresh_per_second=4) as bars:
-            task = bars.add_task(name, total=total, completed=done, note="")
+        bars = Bars(*columns, console=self._console, auto_refresh=False, expand=True)
+        task = bars.add_task(name, total=total, completed=done, pace="")
+        pace, alarms, words = Pace(), Counter[str](), [""]
 
-            class RichBar:
-                def reach(self, done: int, *, note: str = "") -> None:
-                    bars.update(task, completed=done, note=note)
+        class RichBar:
+            def reach(self, done: int, *, note: str = "") -> None:
+                pace.note(time.monotonic(), done)
+                words[0] = note
+                bars.update(task, completed=done, pace=_rich_pace(pace, total))
 
+            def ring(self, alarm: str) -> None:
+                alarms[alarm] += 1
+
+        def draw() -> Group:
+            return Group(bars.get_renderable(), *_rich_notes(words[0], alarms))
+
+        with Live(get_renderable=draw, console=self._console, refresh_per_second=4):
             yield RichBar()
+
+
+def _rich_pace(pace: Pace, total: int) -> str:
+    left = pace.left(total)
+    parts = ["" if left is None else f"{format_seconds(left)} left", format_rate(pace.rate)]
+    return "  ".join(part for part in parts if part)
+
+
+def _rich_notes(note: str, alarms: Counter[str]) -> list[Text]:
+    """Give the lines under a bar: figures, alarms; none that would be empty."""
+    from rich.text import Text
+
+    lines = [Text(f"  {note}", style="dim")] if note else []
+    if alarms:
+        lines.append(Text(f"  {format_alarms(alarms)}", style="bold red"))
+    return lines
 
 
 def open_progress() -> PlainProgress | RichProgress:
     """Give bars in a terminal, plain lines elsewhere."""
-    return RichProgress() if sys.stderr.isatty() else PlainProgress()
+    can_draw = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    return RichProgress() if can_draw else PlainProgress()
+
+
+def format_rate(rate: float | None) -> str:
+    """Write a rate as ``12/s``, ``3.1/s``, or, below one a second, as what each takes.
+
+    >>> format_rate(12.3), format_rate(3.14), format_rate(0.25), format_rate(None)
+    ('12/s', '3.1/s', '4.0 s each', '')
+    """
+    if not rate:
+        return ""
+    if rate < 1.0:
+        return f"{1 / rate:.1f} s each" if rate > 0.01 else f"{format_seconds(1 / rate)} each"
+    return f"{rate:.1f}/s" if rate < 10.0 else f"{rate:.0f}/s"
+
+
+def format_alarms(alarms: Mapping[str, int]) -> str:
+    """Write the alarms raised so far, the number where one rang again.
+
+    >>> format_alarms({"entropy": 1, "accuracy": 2})
+    'ALARMS: entropy, accuracy (2)'
+    """
+    names = [name if count == 1 else f"{name} ({count})" for name, count in alarms.items()]
+    return f"ALARMS: {', '.join(names)}" if names else ""
 
 
 def format_seconds(seconds: float) -> str:

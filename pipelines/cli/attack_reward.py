@@ -38,7 +38,7 @@ def attack_reward(
     scale: Annotated[
         Literal["floor", "group", "none"], typer.Option(help="scale_rewards, as in training.")
     ] = "floor",
-    tasks: Annotated[int, typer.Option(min=1, help="Tasks of each band to play.")] = 1,
+    per_band: Annotated[int, typer.Option(min=1, help="Tasks of each band to play.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Which tasks.")] = 0,
     json: Json = False,
 ) -> None:
@@ -57,10 +57,10 @@ def attack_reward(
     with document(json) as publish:
         with open_sandbox("local") as sandbox:
             results = attack(
-                preset, sandbox=sandbox, scale_rewards=scale, tasks_per_band=tasks, seed=seed
+                preset, sandbox=sandbox, scale_rewards=scale, tasks_per_band=per_band, seed=seed
             )
         names = ", ".join((reward, *(term or ())))
-        say(f"reward {names}; scale_rewards {scale}; {3 * tasks} tasks of nano, seed {seed}")
+        say(f"reward {names}; scale_rewards {scale}; {3 * per_band} tasks of nano, seed {seed}")
         for line in attack_lines(results):
             say(line)
         pays = any(result.pays for result in results)

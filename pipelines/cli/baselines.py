@@ -10,7 +10,7 @@ from .options import Json, SandboxName, Seed, Workers
 
 
 def baselines(  # noqa: PLR0913 - the options of the command
-    tasks: Annotated[int, typer.Option(min=1, help="Train tasks to learn from.")] = 12_000,
+    learn_from: Annotated[int, typer.Option(min=1, help="Train tasks to learn from.")] = 12_000,
     limit: Annotated[int, typer.Option(min=1, help="Judge on this many tasks.")] = 2000,
     steps: Annotated[int, typer.Option(min=1, help="Updates of each model.")] = 1500,
     seed: Seed = None,
@@ -27,7 +27,7 @@ def baselines(  # noqa: PLR0913 - the options of the command
 
     use_workers(workers)
     with document(json) as publish:
-        publish(_show(tasks, limit, steps, seed or 0, backend=sandbox or "local"))
+        publish(_show(learn_from, limit, steps, seed or 0, backend=sandbox or "local"))
 
 
 def _show(tasks: int, limit: int, steps: int, seed: int, *, backend: str) -> object:

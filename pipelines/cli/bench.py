@@ -76,7 +76,7 @@ def sandbox(
 def rollout(  # noqa: PLR0913 - each an option of the command
     model: TrainedModel = None,
     rounds: Annotated[int, typer.Option(min=1, help="How often all is measured.")] = 5,
-    tasks: Annotated[int, typer.Option(min=1, help="Different tasks.")] = 8,
+    tasks: Annotated[int, typer.Option("--groups", min=1, help="Different tasks.")] = 8,
     samples: Annotated[int, typer.Option(min=2, help="Trajectories a task.")] = 8,
     pause: Annotated[float, typer.Option(min=0.0, help="What a tool call takes, seconds.")] = 0.05,
     seed: Annotated[int, typer.Option(help="Of the order in a round, and of sampling.")] = 0,

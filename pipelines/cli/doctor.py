@@ -6,14 +6,15 @@ import contextlib
 import sys
 import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 import typer
 
 from .exit_codes import FINDINGS
+from .finding import Finding
 from .options import Json
+from .server_checks import check_servers
 
 if TYPE_CHECKING:
     from ...sandbox.import_costs import LibraryCost
@@ -22,18 +23,16 @@ BROKEN_FROM = {
     "fastapi": ((0, 151), "prefect 3.8 fails with it: pip install 'fastapi<0.151'"),
     "sqlalchemy": ((2, 1), "prefect's scheduler fails with it: pip install 'sqlalchemy<2.1'"),
 }
-PACKAGES = ("torch", "transformers", "prefect", "mlflow", "sqlalchemy", "fastapi", "gymnasium")
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the doctor's report; ``remedy`` says how to mend what is not well."""
-
-    subject: str
-    state: str
-    is_well: bool = True
-    is_needed: bool = True
-    remedy: str = ""
+PACKAGES = (
+    "gymnasium",
+    "torch",
+    "transformers",
+    "prefect",
+    "fastapi",
+    "mlflow",
+    "sqlalchemy",
+    "alembic",
+)
 
 
 def doctor(json: Json = False) -> None:
@@ -93,6 +92,24 @@ def _package(name: str) -> Finding:
     if limit is not None and _numbers(found) >= limit[0]:
         return Finding(name, found, is_well=False, remedy=limit[1])
     return Finding(name, found)
+
+
+def check_torchvision() -> list[Finding]:
+    """Look whether torchvision, where it is installed, was built for this torch."""
+    torch, vision = _installed("torch"), _installed("torchvision")
+    if not vision:
+        return []
+    is_well = ("+cpu" in torch) == ("+cpu" in vision)
+    remedy = "not built for this torch: importing it fails. Not needed: pip uninstall torchvision"
+    return [Finding("torchvision", vision, is_well=is_well, is_needed=False, remedy=remedy)]
+
+
+def _installed(name: str) -> str:
+    """Give a package's version; empty where it is not installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
 
 
 def check_sandbox() -> list[Finding]:
@@ -160,13 +177,25 @@ def check_home() -> list[Finding]:
 
 
 def check_accelerators() -> list[Finding]:
-    """Look for a GPU by its driver, without loading torch."""
-    import os
-    import shutil
+    """Look for a GPU by its driver, without loading torch, and whether torch can use it."""
+    gpu = _gpu_in_words()
+    if gpu is None:
+        words = "none: the nano model needs none"
+        return [Finding("gpu", words, is_well=False, is_needed=False)]
+    is_cpu_build = "+cpu" in _installed("torch")
+    remedy = "torch is its CPU build: pip install --force-reinstall torch, from PyPI"
+    return [Finding("gpu", gpu, is_well=not is_cpu_build, is_needed=False, remedy=remedy)]
 
-    has_gpu = os.path.exists("/proc/driver/nvidia/version") or bool(shutil.which("nvidia-smi"))
-    gpu = "NVIDIA driver found" if has_gpu else "none: the nano model needs none"
-    return [Finding("gpu", gpu, is_well=has_gpu, is_needed=False)]
+
+def _gpu_in_words() -> str | None:
+    """Give the GPUs' names and memory as the driver tells them; None where there is no driver."""
+    import subprocess
+
+    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(query, capture_output=True, text=True, check=True, timeout=20)
+        return "; ".join(done.stdout.split("\n")[:-1]) or None
+    return None
 
 
 def check_docker() -> list[Finding]:
@@ -197,12 +226,14 @@ def check_flows() -> list[Finding]:
 
 CHECKS: tuple[Callable[[], list[Finding]], ...] = (
     check_versions,
+    check_torchvision,
     check_sandbox,
     check_libraries,
     check_docker,
     check_home,
     check_accelerators,
     check_flows,
+    check_servers,
 )
 
 

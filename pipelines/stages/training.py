@@ -35,16 +35,17 @@ def follow(
         context.tracker.metrics(context.run.id, step, metrics)
         bar.reach(step, note=format_figures({n: metrics[n] for n in shown if n in metrics}))
         if board is not None:
-            _ring(context, board, step, metrics)
+            _ring(context, bar, board, step, metrics)
 
     return on_step
 
 
 def _ring(
-    context: StageContext, board: AlarmBoard, step: int, metrics: Mapping[str, float]
+    context: StageContext, bar: Bar, board: AlarmBoard, step: int, metrics: Mapping[str, float]
 ) -> None:
     """Tell a new alarm to the terminal, the stage's folder, MLflow and whoever listens."""
     for alarm in board.observe(step, metrics):
+        bar.ring(alarm.name)
         context.progress.say(f"ALARM at step {alarm.step}: {alarm.message}")
         append_alarm(context.folder, alarm)
         tag = f"codedance.alarm.{alarm.name}"

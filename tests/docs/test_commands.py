@@ -32,21 +32,33 @@ def test_every_option_says_what_it_is(path):
     assert silent == []
 
 
-def test_one_option_means_one_thing_over_all_commands():
-    meanings = {}
+def test_an_option_goes_by_the_same_names_in_every_command():
+    names = {}
     for path, command in COMMANDS.items():
         for parameter in command.params:
             for name in (n for n in parameter.opts if n in SHARED):
-                meanings.setdefault(name, {}).setdefault(str(parameter.type), []).append(path)
-    assert {name: list(kinds) for name, kinds in meanings.items() if len(kinds) > 1} == {}
+                names.setdefault(name, {}).setdefault(tuple(parameter.opts), []).append(path)
+    assert {name: kinds for name, kinds in names.items() if len(kinds) > 1} == {}
 
 
-SHARED = ("--seed", "--suite", "--policy", "--preset", "--json", "--limit", "--sandbox", "--from")
+SHARED = (
+    "--seed",
+    "--suite",
+    "--tasks",
+    "--preset",
+    "--json",
+    "--limit",
+    "--sandbox",
+    "--from",
+    "--refresh",
+    "--fresh",
+    "--workers",
+)
 
 
 @pytest.mark.parametrize(
     "line", ["codedance rum", "codedance run --presett smoke", "codedance bench sandbox --rounds x"]
 )
 def test_the_check_refuses_what_is_wrong(line):
-    with pytest.raises(Exception, match=r"rum|presett|rounds"):
+    with pytest.raises(Exception, match=r"rum|presett|valid integer"):
         check(line)

@@ -3,21 +3,99 @@
 from __future__ import annotations
 
 import io
+import re
+import time
 
 import pytest
+from codedance.pipelines import progress
 from codedance.pipelines.metrics_file import append_metrics, read_metrics
-from codedance.pipelines.progress import PlainProgress, format_figures, format_seconds
+from codedance.pipelines.progress import (
+    PlainProgress,
+    RichProgress,
+    format_figures,
+    format_seconds,
+    open_progress,
+)
 from codedance.pipelines.seeding import draw_indices, spread_indices
+from rich.console import Console
 
 
-def test_plain_lines_are_few_and_the_last_step_is_shown():
+def plain_lines(monkeypatch, steps, *, total=100, alarms=()):
+    """Give what a plain bar prints when the steps are reached at these seconds."""
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
     stream = io.StringIO()
-    with PlainProgress(stream).bar("sft", 100) as bar:
-        for step in range(1, 101):
-            bar.reach(step, note=f"loss {step}")
-    assert stream.getvalue().splitlines() == [
-        "sft                    100/100  0 s so far, 0 s left  loss 100"
+    with PlainProgress(stream).bar("sft", total) as bar:
+        for alarm in alarms:
+            bar.ring(alarm)
+        for clock[0], done in steps:
+            bar.reach(done, note=f"loss {done}")
+    return stream.getvalue().splitlines()
+
+
+def test_plain_lines_are_few_and_the_last_step_is_shown(monkeypatch):
+    assert plain_lines(monkeypatch, [(step / 100, step) for step in range(1, 101)]) == [
+        "sft                    100/100  1 s so far, 0 s left  100/s  loss 100"
     ]
+
+
+def test_a_plain_line_comes_every_ten_seconds(monkeypatch):
+    lines = plain_lines(monkeypatch, [(2.0 * step, step) for step in range(1, 13)])
+    assert lines == [
+        "sft                    5/100  10 s so far, 3:10 left  2.0 s each  loss 5",
+        "sft                    10/100  20 s so far, 3:00 left  2.0 s each  loss 10",
+    ]
+
+
+def test_rate_and_time_left_follow_the_last_minute(monkeypatch):
+    slow = [(30.0 * step, step) for step in range(1, 11)]
+    quick = [(300.0 + step, 10 + step) for step in range(1, 81)]
+    assert "  1.0/s  " in plain_lines(monkeypatch, slow + quick)[-1]
+    assert "30.0 s each" in plain_lines(monkeypatch, slow)[-1]
+
+
+def test_steps_of_an_earlier_process_are_not_taken_for_speed(monkeypatch):
+    (line,) = plain_lines(monkeypatch, [(1.0, 90), (11.0, 91)])
+    assert "1:30 left  10.0 s each" in line
+
+
+def test_alarms_stay_in_view(monkeypatch):
+    (line,) = plain_lines(monkeypatch, [(1.0, 100)], alarms=["entropy", "accuracy", "entropy"])
+    assert line.endswith("loss 100  ALARMS: entropy (2), accuracy")
+
+
+def drawn(width):
+    """Give what a terminal of this width shows at the end of a bar."""
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=width, color_system=None)
+    shown = RichProgress(console)
+    with shown.bar("grpo", 150) as bar:
+        bar.reach(11, note="reward 0.612  accuracy 0.781")
+        time.sleep(0.01)
+        bar.reach(12, note="reward 0.851  accuracy 0.971  tool_calls/mean 0.49  entropy 0.0139")
+        bar.ring("entropy")
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
+    return [line.strip("\r ") for line in plain.splitlines()]
+
+
+def test_a_terminal_shows_rate_time_left_figures_and_alarms_in_80_columns():
+    lines = drawn(80)
+    bar = next(line for line in reversed(lines) if line.startswith("grpo"))
+    assert "12/150" in bar
+    assert re.search(r"left  [\d.]+(/s| s each)$", bar)
+    assert all(len(line) <= 80 for line in lines)
+    assert "reward 0.851  accuracy 0.971  tool_calls/mean 0.49  entropy 0.0139" in lines
+    assert "ALARMS: entropy" in lines
+
+
+@pytest.mark.parametrize(
+    ("is_terminal", "term", "kind"),
+    [(True, "xterm", RichProgress), (True, "dumb", PlainProgress), (False, "xterm", PlainProgress)],
+)
+def test_bars_are_drawn_only_where_they_can_be(monkeypatch, is_terminal, term, kind):
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: is_terminal, raising=False)
+    monkeypatch.setenv("TERM", term)
+    assert type(open_progress()) is kind
 
 
 @pytest.mark.parametrize(
