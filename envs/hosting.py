@@ -1,0 +1,108 @@
+"""Episodes for a loop that is not ours: another trainer's rollout asks, we hold the other side.
+
+`EpisodeHost` opens an episode of a task, `Episode.step` and `Episode.cut` take what was written,
+and `EpisodeHost.finish` gives the trajectory with the evidence that `score_group` reads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..sandbox import Sandbox
+from .episode import Episode
+from .evidence import record_evidence
+from .parsing import Interface
+from .picture import DEFAULT_MAX_PIXELS
+from .rewards import score_trajectory
+from .shared_sandbox import SharedSandbox
+from .suites import Split, Suite, load_suite
+from .suites.chosen import ChosenFamilies
+from .types import Task, Tokens, Trajectory
+
+
+@dataclass(frozen=True, slots=True)
+class HostSettings:
+    """What the episodes of a host share; names and defaults as in ``gym.make``.
+
+    Attributes:
+        suite: A name or path for `load_suite`.
+        split: ``train`` or ``test``.
+        families: Only these; None for all.
+        interface: ``code``, ``box`` or ``text``.
+        reward: Preset by which one trajectory alone is scored.
+        max_turns: Turns of the policy.
+        sandbox: Backend; the process's episodes share one sandbox.
+        system_prompt: None for the interface's own, empty for none.
+        max_pixels: Larger pictures are shrunk.
+    """
+
+    suite: str = "nano"
+    split: Split = "train"
+    families: tuple[str, ...] | None = None
+    interface: Interface = "code"
+    reward: str = "bat"
+    max_turns: int = 6
+    sandbox: str = "local"
+    system_prompt: str | None = None
+    max_pixels: int = DEFAULT_MAX_PIXELS
+
+
+class EpisodeHost:
+    """Opens episodes by task id; thread-safe.
+
+    Args:
+        settings: Of every episode.
+        sandbox: An open one; None for the process's shared one.
+
+    Raises:
+        ValueError: There is no such suite, split, family or backend.
+    """
+
+    def __init__(self, settings: HostSettings, *, sandbox: Sandbox | None = None) -> None:
+        whole = load_suite(settings.suite, split=settings.split)
+        self.settings = settings
+        self.suite: Suite = (
+            whole if settings.families is None else ChosenFamilies(whole, settings.families)
+        )
+        self.sandbox: Sandbox = SharedSandbox(settings.sandbox) if sandbox is None else sandbox
+
+    def tasks(self, count: int, *, start: int = 0) -> list[Task]:
+        """Give some tasks in the suite's order, for the rows of a trainer's data set."""
+        return [self.suite[index] for index in range(start, start + count)]
+
+    def open(self, task_id: str, *, seed: int) -> Episode:
+        """Begin an episode; the caller closes it.
+
+        Raises:
+            KeyError: The suite has no such task.
+        """
+        settings = self.settings
+        return Episode(
+            self.suite.task(task_id),
+            self.sandbox,
+            interface=settings.interface,
+            max_turns=settings.max_turns,
+            system_prompt=settings.system_prompt,
+            seed=seed,
+            max_pixels=settings.max_pixels,
+        )
+
+    def finish(self, episode: Episode, policy_id: str, tokens: Tokens | None = None) -> Trajectory:
+        """Give a finished episode's trajectory, evidence recorded, and close the episode."""
+        episode.close()
+        trajectory = episode.trajectory(policy_id, tokens)
+        return record_evidence(trajectory, episode.images, self.sandbox)
+
+    def score(self, trajectory: Trajectory) -> dict[str, float] | None:
+        """Give the reward terms of a trajectory without its siblings; None where it was lost.
+
+        μ is the task's own pass rate, one half where unknown, as in the Gymnasium environment.
+        """
+        accuracy = 0.5 if trajectory.pass_rate is None else trajectory.pass_rate
+        terms = score_trajectory(trajectory, group_accuracy=accuracy, reward=self.settings.reward)
+        given = {name: value for name, value in terms.items() if value is not None}
+        return given if len(given) == len(terms) else None
+
+    def close(self) -> None:
+        """Let go of the sandbox."""
+        self.sandbox.close()

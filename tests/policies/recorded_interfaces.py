@@ -1,0 +1,138 @@
+"""What verl 0.9.1 and verifiers 0.3.1 and 0.4.0 ask of an adapter, as far as ours is touched by it.
+
+Written down from the published packages, so that the adapters are held to them where the packages
+are not installed: the same names, the same refusals, and a loop that calls in the same order.
+"""
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+
+class AgentLoopBase:
+    """verl's: all arguments by name, one coroutine to implement."""
+
+    def __init__(
+        self,
+        trainer_config: Any,
+        server_manager: Any,
+        tokenizer: Any,
+        processor: Any,
+        dataset_cls: Any,
+        data_config: Any,
+        hf_model_type: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        assert not kwargs, f"settings that verl does not know: {sorted(kwargs)}"
+        self.rollout_config = trainer_config.config.actor_rollout_ref.rollout
+        self.server_manager = server_manager
+        self.tokenizer = tokenizer
+        self.processor = processor
+
+
+@dataclass
+class AgentLoopOutput:
+    """verl's, with the fields that a loop may fill."""
+
+    prompt_ids: list[int]
+    response_ids: list[int]
+    response_mask: list[int]
+    metrics: dict[str, float]
+    response_logprobs: list[float] | None = None
+    routed_experts: Any = None
+    multi_modal_data: dict[str, Any] | None = None
+    reward_score: float | None = None
+    num_turns: int = 0
+    extra_fields: dict[str, Any] = field(default_factory=dict)
+    mm_processor_kwargs: dict[str, Any] | None = None
+    mm_processor_output: list[Any] | None = None
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.response_ids), len(self.response_mask)}
+        if self.response_logprobs is not None:
+            lengths.add(len(self.response_logprobs))
+        assert len(lengths) == 1
+
+
+@dataclass
+class TokenOutput:
+    """verl's: what its server manager gives."""
+
+    token_ids: list[int]
+    log_probs: list[float] | None = None
+    stop_reason: str | None = None
+
+
+class InfraError(Exception):
+    """verifiers': an infrastructure failure, kept on the state."""
+
+
+class Rubric:
+    """verifiers': functions of a group take ``states`` and give a list."""
+
+    def __init__(self, funcs: list[Any]) -> None:
+        self.funcs = funcs
+
+    def score_group(self, states: list[dict[str, Any]]) -> None:
+        (function,) = self.funcs
+        rewards = function(states=states)
+        mean = sum(rewards) / len(rewards)
+        for state, reward in zip(states, rewards, strict=True):
+            state["reward"] = reward
+            for step in state["trajectory"]:
+                if step["advantage"] is None:
+                    step["advantage"] = reward - mean
+
+
+def cleanup(function: Any) -> Any:
+    """verifiers': marks what runs after a rollout, however it ended."""
+    function.is_cleanup = True
+    return function
+
+
+class MultiTurnEnv:
+    """verifiers' loop: set up, ask the model, let the environment respond, until it is final."""
+
+    def __init__(self, *, dataset: Any, rubric: Rubric, max_turns: int) -> None:
+        self.dataset, self.rubric, self.max_turns = dataset, rubric, max_turns
+
+    async def rollout(self, row: dict[str, Any], model: Any) -> dict[str, Any]:
+        state = {**row, "trajectory": [], "trajectory_id": "t0", "model": "scripted", "error": None}
+        state = await self.setup_state(state)
+        messages = list(state["prompt"])
+        while state["error"] is None and state.get("final_env_response") is None:
+            try:
+                if state["trajectory"]:
+                    messages += await self.env_response(messages, state)
+                    if state.get("final_env_response") is not None:
+                        continue
+                text, is_cut = model(messages)
+            except InfraError as error:
+                state["error"] = error
+                continue
+            messages.append({"role": "assistant", "content": text})
+            state["trajectory"].append({"is_truncated": is_cut, "advantage": None})
+        for name in dir(self):
+            if getattr(getattr(self, name), "is_cleanup", False):
+                await getattr(self, name)(state)
+        state["messages"] = messages
+        return state
+
+
+VERIFIERS = SimpleNamespace(
+    MultiTurnEnv=MultiTurnEnv, Rubric=Rubric, InfraError=InfraError, cleanup=cleanup
+)
+
+
+class Interaction:
+    """verifiers 0.4's: a user turn in, a segment out; ``terminated`` once the agent's limit is."""
+
+    def __init__(self, replies: list[str]) -> None:
+        self.replies = replies
+        self.heard: list[Any] = []
+
+    async def turn(self, message: Any = None) -> Any:
+        self.heard.append(message)
+        if not self.replies:
+            return SimpleNamespace(terminated=True, last_reply="")
+        return SimpleNamespace(terminated=False, last_reply=self.replies.pop(0))
