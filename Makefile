@@ -11,7 +11,7 @@ TORCH ?= 2.13.0
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet $(PIP_OPTIONS)
 
-.PHONY: run smoke test lint tests test-slow test-container test-escapes test-soak install clean
+.PHONY: run smoke docs figures test lint tests test-slow test-container test-escapes test-soak install clean
 
 run: $(VENV)/.run
 	$(BIN)/codedance run --preset $(PRESET)
@@ -45,6 +45,14 @@ test-soak: $(VENV)/.dev
 # The sandbox's tests once more where most users are: in a plain container, not as root.
 test-container: $(VENV)/.dev
 	$(BIN)/python tests/in_container.py
+
+# The site, into build/site; a warning is an error. The notice that it silences is no warning of ours.
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# The figures of the reward's explanation, again from the code.
+figures: $(VENV)/.dev
+	$(BIN)/python docs/figures/draw.py
 
 install: $(VENV)/.run
 

@@ -99,9 +99,8 @@ def _order(wish: Wish, source: StageRun | None) -> Order:
     name = wish.preset or (source.preset if source is not None else "quick")
     seed = wish.seed if wish.seed is not None else (source.seed if source is not None else 0)
     settings = load_preset(name)
-    suite = wish.suite or (source.parameters["suite"] if source is not None else None)
-    if suite is not None:
-        settings = settings.model_copy(update={"suite": resolve_suite(suite)})
+    suite = wish.suite or (source.parameters["suite"] if source is not None else settings.suite)
+    settings = settings.model_copy(update={"suite": resolve_suite(suite)})
     if wish.sandbox is not None:
         settings = settings.with_backend(wish.sandbox)
     elif wish.from_run is not None and source is not None and "sandbox" in source.parameters:

@@ -1,0 +1,110 @@
+"""What mkdocs does for this site besides: the page of commands, and links out of the site.
+
+The page of commands is made from the command line's own parser when the site is built, so it
+cannot fall behind it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Protocol
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).parents[2]
+ROOMS = ("sandbox", "envs", "policies", "pipelines")
+OUTSIDE = re.compile(r"\[([^\]]*)\]\(\.\./[^)]*\)")
+HEAD = """# Commands
+
+Every command ends with an example in its `--help`. TAB completes commands, options, presets,
+suites, run ids, backends and policies once `codedance --install-completion` was run.
+
+| exit code | meaning |
+|---|---|
+| 0 | it did what was asked |
+| 1 | it did, and found something that wants a person: a check that is not well, a cheat that pays |
+| 2 | it cannot be done as asked: an option, preset, suite, run or file that is wrong or missing |
+| 3 | it failed: the sandbox, the disk, a server, or a mistake of ours |
+| 130 | it was interrupted (Ctrl-C, SIGTERM); the same command goes on where it was |
+
+With `--json` standard output holds exactly one JSON document, and words and progress go to
+standard error. Numbers that are not known are `null`.
+"""
+
+
+class Parameter(Protocol):
+    """What is read of an option or argument."""
+
+    name: str
+    opts: list[str]
+    help: str | None
+
+
+class Command(Protocol):
+    """What is read of a command or group."""
+
+    params: list[Parameter]
+    help: str | None
+    epilog: str | None
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Lay the rooms out as they are imported, for the pages made from docstrings."""
+    package = ROOT / "build" / "docs-source" / "codedance"
+    package.mkdir(parents=True, exist_ok=True)
+    (package / "__init__.py").touch()  # without it another folder of this name would be searched
+    for room in ROOMS:
+        link = package / room
+        if not link.is_symlink():
+            link.symlink_to(ROOT / room)
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the page of commands."""
+    files.append(File.generated(config, "commands.md", content=commands_page()))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Leave the words of links to files of the repository that are no pages, without the link."""
+    return OUTSIDE.sub(_unlinked, markdown) if "/" not in page.file.src_uri else markdown
+
+
+def commands_page() -> str:
+    """Write every command's purpose, options and examples."""
+    import typer
+    from codedance.pipelines.cli.app import app
+
+    return "\n".join([HEAD, *_sections(typer.main.get_command(app), ("codedance",))])
+
+
+def _sections(command: Command, path: tuple[str, ...]) -> list[str]:
+    if hasattr(command, "commands"):
+        return [
+            line
+            for name, member in sorted(command.commands.items())
+            for line in _sections(member, (*path, name))
+        ]
+    examples = [line.strip() for line in (command.epilog or "").split("\n\n")[1:]]
+    lines = [f"## {' '.join(path)}", "", command.help or "", ""]
+    if examples:
+        lines += ["```console", *(f"$ {line}" for line in examples), "```", ""]
+    return [*lines, "| option | meaning |", "|---|---|", *map(_row, _shown(command)), ""]
+
+
+def _shown(command: Command) -> list[Parameter]:
+    return [p for p in command.params if not getattr(p, "hidden", False)]
+
+
+def _row(parameter: Parameter) -> str:
+    is_option = any(name.startswith("-") for name in parameter.opts)
+    names = ", ".join(f"`{name}`" for name in parameter.opts) if is_option else parameter.name
+    return f"| {names} | {(parameter.help or '').replace('|', ' or ')} |"
+
+
+def _unlinked(found: re.Match[str]) -> str:
+    return found.group(1)
