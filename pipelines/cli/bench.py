@@ -122,19 +122,22 @@ def update(
 
 
 @bench_app.command()
-def families() -> None:
+def families(json: Json = False) -> None:
     """Try every model family that is taken: load, write, return pictures, compare, train.
 
     On tiny random models made here; no hub is asked. Half a minute.
     """
     from ..bench.families import trial_lines, trial_table, try_families
+    from .document import document
 
-    with _Status() as status:
-        trials = []
-        for trial in try_families():
-            status.tell(trial.name)
-            trials.append(trial)
-    _tell([trial_table(trials)], trial_lines(trials))
+    with document(json) as publish:
+        with _Status() as status:
+            trials = []
+            for trial in try_families():
+                status.tell(trial.name)
+                trials.append(trial)
+        _tell([trial_table(trials)], trial_lines(trials))
+        publish(trials)
 
 
 def _tell(tables: Iterable[Table], lines: Iterable[str]) -> None:

@@ -47,6 +47,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "doctor": ("codedance doctor", "codedance doctor --json"),
     "bench sandbox": ("codedance bench sandbox --rounds 12 --output sandbox.json",),
     "bench rollout": ("codedance bench rollout --rounds 5 --json",),
+    "bench families": ("codedance bench families",),
     "bench update": ("codedance bench update --trajectories 64",),
     "flows serve": ("codedance flows serve",),
     "flows deploy": ("codedance flows deploy",),

@@ -102,15 +102,37 @@ def print_table(summary: Summary) -> None:
 
 
 def _print_rich(title: str, head: list[str], rows: list[list[str]]) -> None:
+    """Draw the table; in two parts where the terminal is too narrow for one."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
-    for number, name in enumerate(head):
-        table.add_column(name, justify="left" if number == 0 else "right")
-    for row in rows:
-        table.add_row(*row, end_section=row[0] in ("all", "hard"))
-    Console().print(table)
+    console = Console()
+    for number, columns in enumerate(table_parts(head, rows, console.width)):
+        shown = title if number == 0 else None
+        table = Table(title=shown, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for column in columns:
+            justify = "left" if column == 0 else "right"
+            table.add_column(head[column], justify=justify, no_wrap=True)
+        for row in rows:
+            cells = [row[column] for column in columns]
+            table.add_row(*cells, end_section=row[0] in ("all", "hard"))
+        console.print(table)
+
+
+def table_parts(head: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[list[int]]:
+    """Give the columns of each part of a table that is to fit into a terminal's width.
+
+    Accuracies stand before tool use; each part begins with the names of the rows.
+
+    >>> table_parts(["tasks", "a: right", "a: tool calls"], [["all", "9", "1"]], 20)
+    [[0, 1], [0, 2]]
+    """
+    widest = [max(len(row[n]) for row in (head, *rows)) + 2 for n in range(len(head))]
+    if sum(widest) <= width:
+        return [list(range(len(head)))]
+    use = [n for n, name in enumerate(head) if name.endswith(("tool calls", "code ran"))]
+    return [[n for n in range(len(head)) if n not in use], [0, *use]]
 
 
 def _print_plain(title: str, head: list[str], rows: list[list[str]]) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..store import StageRun
 
 STAGES = ("pipeline", "curate", "sft", "grpo", "evaluate")
-_HEAD = ("run", "stage", "preset", "status", "seed", "worked", "began (UTC)")
+_HEAD = ("run", "stage", "preset", "status", "seed", "worked")
 
 
 def runs(
@@ -59,7 +59,6 @@ def _rows(found: Sequence[StageRun]) -> list[tuple[str, ...]]:
             run.status,
             str(run.seed),
             format_seconds(run.seconds) if run.seconds else "",
-            f"{run.started_at:%m-%d %H:%M}",
         )
         for run in found
     ]

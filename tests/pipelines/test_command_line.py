@@ -158,7 +158,7 @@ def test_runs_lists_the_newest_first_and_by_stage(codedance, finished):
     code, out, _ = codedance("runs")
     assert code == 0
     assert first_run(finished).id in out
-    assert max(len(line) for line in out.splitlines()) <= 100
+    assert max(len(line) for line in out.splitlines()) <= 80
     _, out, _ = codedance("runs", "--stage", "grpo", "--json")
     assert {row["stage"] for row in json.loads(out)} == {"grpo"}
 
