@@ -16,7 +16,7 @@ from .mlflow_sender import Sender
 from .progress import Progress, open_progress
 from .settings import SandboxSettings, open_configured
 from .stages.context import OnAlarm, Stop, ignore_alarm
-from .store import Store, open_store
+from .store import Patience, Store, open_store
 from .tracking import Tracker
 
 _current: ContextVar[Desk | None] = ContextVar("desk", default=None)
@@ -79,11 +79,12 @@ def open_desk(home: Home | None = None, *, track: bool = True) -> Generator[Desk
         return
     home = home or find_home()
     prepare_environment(home)
-    store = open_store(home)
+    progress, stop = open_progress(), Stop()
+    patience = Patience(home.store_wait_seconds, progress.say, stop.is_requested)
+    store = open_store(home, patience)
     tracker = Tracker(home.spool if track else None)
-    progress = open_progress()
     sender = Sender(home, store, tracker, say=progress.say) if track else None
-    desk = Desk(home, store, tracker, progress)
+    desk = Desk(home, store, tracker, progress, stop)
     token = _current.set(desk)
     try:
         with _heeded_signals(desk):

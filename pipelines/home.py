@@ -26,9 +26,25 @@ class Home:
         return os.environ.get("CODEDANCE_STORE_URL") or f"sqlite:///{self.root / 'store.db'}"
 
     @property
+    def store_wait_seconds(self) -> float:
+        """How long a store that went away is waited for: ``CODEDANCE_STORE_WAIT``, 10 minutes.
+
+        Raises:
+            ValueError: It is no number of seconds.
+        """
+        told = os.environ.get("CODEDANCE_STORE_WAIT") or "600"
+        try:
+            return float(told)
+        except ValueError:
+            raise ValueError(
+                f"CODEDANCE_STORE_WAIT is to be a number of seconds, such as 600, not {told!r}"
+            ) from None
+
+    @property
     def images(self) -> Path:
-        """Content-addressed pictures."""
-        return self.root / "images"
+        """Content-addressed pictures; ``CODEDANCE_IMAGES`` names a folder that machines share."""
+        named = os.environ.get("CODEDANCE_IMAGES")
+        return Path(named).expanduser().resolve() if named else self.root / "images"
 
     @property
     def stages(self) -> Path:

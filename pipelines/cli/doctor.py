@@ -161,6 +161,7 @@ def check_home() -> list[Finding]:
     import shutil
 
     from ..home import find_home
+    from ..store.mounts import file_system, is_network
 
     home = find_home()
     free = shutil.disk_usage(home.root).free / 2**30
@@ -170,10 +171,13 @@ def check_home() -> list[Finding]:
         is_well=free > 1,
         remedy="a run needs about 1 GiB: set CODEDANCE_DIR to a larger disk",
     )
-    kind = _file_system(str(home.root))
-    is_remote = kind.startswith(("nfs", "cifs", "smb", "fuse.sshfs"))
-    remedy = "SQLite's WAL breaks on it: set CODEDANCE_DIR to a local disk"
-    return [room, Finding("file system", kind, is_well=not is_remote, remedy=remedy)]
+    kind = file_system(home.root)
+    remedy = (
+        "SQLite's write-ahead log breaks on it, so the store uses a slower journal: set "
+        "CODEDANCE_DIR to a local disk, or CODEDANCE_STORE_URL"
+    )
+    is_well = not is_network(kind)
+    return [room, Finding("file system", kind, is_well=is_well, is_needed=False, remedy=remedy)]
 
 
 def check_accelerators() -> list[Finding]:
@@ -240,14 +244,3 @@ CHECKS: tuple[Callable[[], list[Finding]], ...] = (
 def _numbers(text: str) -> tuple[int, ...]:
     digits = ["".join(c for c in part if c.isdigit()) for part in text.split(".")[:3]]
     return tuple(int(part or 0) for part in digits)
-
-
-def _file_system(path: str) -> str:
-    """Give the type of the file system that ``path`` lies on."""
-    best, kind = "", "unknown"
-    with open("/proc/mounts", encoding="utf-8") as file:
-        for line in file:
-            _, point, found = line.split()[:3]
-            if path.startswith(point) and len(point) >= len(best):
-                best, kind = point, found
-    return kind

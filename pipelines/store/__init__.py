@@ -1,14 +1,18 @@
 """The trajectory store: tasks, trajectories, turns, executions, scores, lineage, pictures."""
 
-from .images import StoreError, StoreFullError
+from .episodes import Episode
+from .errors import StoreAwayError, StoreError, StoreFullError
 from .lineage import Lineage, StageRun
-from .store import Episode, Store, open_store
+from .patience import Patience
+from .store import Store, open_store
 
 __all__ = [
     "Episode",
     "Lineage",
+    "Patience",
     "StageRun",
     "Store",
+    "StoreAwayError",
     "StoreError",
     "StoreFullError",
     "open_store",

@@ -1,124 +1,160 @@
-"""Opens the database: SQLite with WAL by default, any other by URL; its schema kept by Alembic."""
+"""The database under the store: opened with its schema up to date, and waited for when it is away.
+
+All work goes through `Database.run`: one transaction, begun again from the start when another
+writer came in between or the server was lost. Work may therefore run more than once, and must
+store the same rows however often it does.
+"""
 
 from __future__ import annotations
 
-import fcntl
-import logging
-from collections.abc import Generator
-from contextlib import contextmanager
+import random
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
-from sqlalchemy import Engine, create_engine, event, inspect, text
+from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from .images import FULL, StoreError, StoreFullError
+from .address import connect_options, read_address
+from .errors import FULL, StoreError, StoreFullError, is_away, is_clash, shown_url, translate
+from .journal import Journal, choose_journal
+from .migrating import upgrade
+from .mounts import MOUNTS
+from .patience import Patience
 from .schema import Base
 
-HEAD = "0001"
-"""The newest migration; `tests/pipelines/test_store.py` checks it against the folder."""
+Result = TypeVar("Result")
+Row = dict[str, Any]
+CLASHES = 8
+"""How often work is begun again because of other writers."""
 
-MIGRATIONS = Path(__file__).with_name("migrations")
+
+class Database:
+    """A store's database; safe to share between threads.
+
+    Args:
+        engine: Connected, its schema up to date.
+        patience: For how long a server that went away is waited for.
+    """
+
+    def __init__(self, engine: Engine, patience: Patience) -> None:
+        self.engine = engine
+        self._patience = patience
+
+    @property
+    def address(self) -> str:
+        """Where it is, without a password."""
+        return shown_url(self.engine.url)
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether it is a file."""
+        return self.engine.dialect.name == "sqlite"
+
+    def run(self, work: Callable[[Session], Result]) -> Result:
+        """Do ``work`` in one transaction: all of its writes hold, or none.
+
+        Raises:
+            StoreAwayError: The server stayed away for longer than our patience.
+            StoreFullError: No room is left.
+            StoreError: Anything else that a database refuses.
+        """
+        clashes, wait = 0, self._patience.begin()
+        while True:
+            try:
+                with Session(self.engine) as session, session.begin():
+                    result = work(session)
+            except DBAPIError as error:
+                if is_clash(error) and clashes < CLASHES:
+                    clashes += 1
+                    time.sleep(random.uniform(0.0, 0.02 * clashes))
+                elif not is_away(error) or not wait.again(self._told(error)):
+                    raise self._told(error) from error
+            except SQLAlchemyError as error:
+                raise self._told(error) from error
+            except OSError as error:
+                if error.errno in FULL:
+                    raise StoreFullError(self.address) from error
+                raise
+            else:
+                wait.end()
+                return result
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.engine.dispose()
+
+    def _told(self, error: SQLAlchemyError) -> StoreError:
+        return translate(error, self.engine.url)
 
 
-def open_engine(url: str) -> Engine:
-    """Connect, and bring the schema up to date.
+def open_database(
+    address: str, patience: Patience | None = None, *, mounts: Path = MOUNTS
+) -> Database:
+    """Connect, and bring the schema up to date; a server that does not answer now is an error.
+
+    Args:
+        address: As the user wrote it.
+        patience: For later, when it has answered once; None gives up at once.
+        mounts: The kernel's list of mounts.
 
     Raises:
         StoreError: The database cannot be opened, or was written by a newer CodeDance.
     """
-    engine = create_engine(url)
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _prepare_sqlite)
+    patience = patience or Patience()
+    url = read_address(address)
     try:
-        with translated_errors(url):
-            upgrade(engine)
+        engine = create_engine(url, connect_args=connect_options(url))
+    except ImportError as error:
+        raise StoreError(
+            f"the store at {shown_url(url)} needs a driver that is not here ({error}): "
+            "pip install 'codedance[postgres]'"
+        ) from error
+    try:
+        if engine.dialect.name == "sqlite":
+            journal = choose_journal(url, patience.say, mounts)
+            event.listen(engine, "connect", partial(_prepare_sqlite, journal))
+        else:
+            _check_encoding(engine)
+        upgrade(engine)
+    except SQLAlchemyError as error:
+        engine.dispose()
+        raise translate(error, url) from error
     except BaseException:
         engine.dispose()
         raise
-    return engine
+    return Database(engine, patience)
 
 
-def upgrade(engine: Engine) -> None:
-    """Apply the migrations that the database lacks; one process at a time."""
-    if _version(engine) == HEAD:
-        return
-    with _only_one(engine):
-        found = _version(engine)
-        if found is not None and found > HEAD:
-            raise StoreError(
-                f"the store is at schema {found}, this CodeDance knows {HEAD}: install a newer one"
-            )
-        if found != HEAD:
-            _run_migrations(engine)
+def insert_missing(session: Session, table: type[Base], rows: Sequence[Row]) -> None:
+    """Insert the rows whose key is not there yet, whoever put it there."""
+    is_sqlite = session.get_bind().dialect.name == "sqlite"
+    insert = sqlite.insert if is_sqlite else postgresql.insert
+    session.execute(insert(table).on_conflict_do_nothing(), list(rows))
 
 
-@contextmanager
-def transaction(engine: Engine) -> Generator[Session]:
-    """Give a session whose writes all hold or none do, errors told in our words."""
-    with translated_errors(str(engine.url)), Session(engine) as session, session.begin():
-        yield session
-
-
-@contextmanager
-def translated_errors(place: str) -> Generator[None]:
-    """Turn the database's errors into `StoreError`, a full disk into `StoreFullError`."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in FULL:
-            raise StoreFullError(place) from error
-        raise
-    except DBAPIError as error:
-        reason = str(error.orig)
-        if "is full" in reason or "No space left" in reason or "disk I/O" in reason:
-            raise StoreFullError(place) from error
-        raise StoreError(f"the store at {place} failed: {reason}") from error
-    except SQLAlchemyError as error:
-        raise StoreError(f"the store at {place} failed: {error}") from error
-
-
-def _prepare_sqlite(connection: DBAPIConnection, _record: object) -> None:
+def _prepare_sqlite(journal: Journal, connection: DBAPIConnection, _record: object) -> None:
     cursor = connection.cursor()
     for pragma in (
         "busy_timeout=30000",
-        "journal_mode=WAL",
-        "synchronous=NORMAL",
+        f"journal_mode={journal.mode}",
+        f"synchronous={journal.synchronous}",
         "foreign_keys=ON",
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
 
-def _version(engine: Engine) -> str | None:
+def _check_encoding(engine: Engine) -> None:
     with engine.connect() as connection:
-        if not inspect(connection).has_table("alembic_version"):
-            return None
-        return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-
-
-@contextmanager
-def _only_one(engine: Engine) -> Generator[None]:
-    """Hold a file lock beside an SQLite database; other servers serialise migrations themselves."""
-    path = engine.url.database
-    if engine.dialect.name != "sqlite" or not path:
-        yield
-        return
-    with Path(f"{path}.lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-def _run_migrations(engine: Engine) -> None:
-    from alembic import command
-    from alembic.config import Config
-
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    config.set_main_option("path_separator", "os")
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        config.attributes["metadata"] = Base.metadata
-        command.upgrade(config, "head")
+        found = connection.execute(text("SHOW server_encoding")).scalar()
+    if found != "UTF8":
+        raise StoreError(
+            f"the database at {shown_url(engine.url)} has the encoding {found}, and models write "
+            "any text: make one with `createdb --encoding UTF8 --template template0 NAME`"
+        )

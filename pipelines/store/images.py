@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import errno
+import fcntl
 import hashlib
 import os
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, finalize
 
 from PIL import Image
 
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-
-
-class StoreError(RuntimeError):
-    """The store could not be read or written; what was written before is intact."""
-
-
-class StoreFullError(StoreError):
-    """No room is left. Nothing was half written: after making room, the same command goes on."""
-
-    def __init__(self, place: Path | str) -> None:
-        super().__init__(
-            f"no room left to write in {place}; nothing is lost and nothing is half written: make "
-            "room (or move CODEDANCE_DIR to a larger disk), then give the same command again"
-        )
+from .errors import FULL, StoreError, StoreFullError
 
 
 def pixel_digest(image: Image.Image) -> str:
@@ -35,13 +24,19 @@ def pixel_digest(image: Image.Image) -> str:
 
 
 class ImageFolder:
-    """A content-addressed folder of PNG files; safe for several writers at once."""
+    """A content-addressed folder of PNG files; safe for several writers at once.
+
+    Whoever has put a picture there holds a shared lock until it is closed: a picture that no row
+    names yet is then not taken for waste (see `exclusive`).
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self._known: set[str] = set()
         self._digests: dict[int, tuple[Image.Image, str]] = {}
         self._loaded: WeakValueDictionary[str, Image.Image] = WeakValueDictionary()
+        self._let_go: finalize[..., ImageFolder] | None = None
+        self._holding = threading.Lock()
 
     def path(self, digest: str) -> Path:
         """Give where the picture with this digest lies."""
@@ -57,6 +52,7 @@ class ImageFolder:
         if digest in self._known:
             return digest
         target = self.path(digest)
+        self._hold()
         if not target.exists():
             self._write(image, target)
         self._known.add(digest)
@@ -80,6 +76,51 @@ class ImageFolder:
             raise StoreError(f"picture {self.path(digest)} was changed: its digest no longer fits")
         self._loaded[digest] = image
         return image
+
+    def digests(self) -> Iterator[str]:
+        """Give the digests of all pictures that are there."""
+        for folder in sorted(self.root.glob("??")):
+            yield from (path.stem for path in sorted(folder.glob("*.png")))
+
+    @contextmanager
+    def exclusive(self) -> Generator[bool]:
+        """Keep everybody from putting pictures; gives False if somebody is at it right now."""
+        handle = self._open_lock()
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_alone = True
+        except BlockingIOError:
+            is_alone = False
+        try:
+            yield is_alone
+        finally:
+            os.close(handle)
+
+    def close(self) -> None:
+        """Let go of the lock."""
+        with self._holding:
+            if self._let_go is not None:
+                self._let_go()
+                self._let_go = None
+            self._known.clear()
+
+    def _hold(self) -> None:
+        """Take the shared lock, once."""
+        if self._let_go is not None:
+            return
+        with self._holding:
+            if self._let_go is None:
+                handle = self._open_lock()
+                fcntl.flock(handle, fcntl.LOCK_SH)
+                self._let_go = finalize(self, os.close, handle)
+
+    def _open_lock(self) -> int:
+        path = self.root / ".lock"
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise StoreError(f"could not write {path}: {error}") from error
 
     def _digest(self, image: Image.Image) -> str:
         """Hash a picture once while it lives: siblings of a group share the very object."""

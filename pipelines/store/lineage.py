@@ -6,14 +6,15 @@ import hashlib
 import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Select, select, update
 
-from .database import transaction
-from .images import StoreError
+from .database import Database, insert_missing
+from .errors import StoreError
+from .rows import clean
 from .schema import LineageRow
 
 Status = Literal["running", "finished", "interrupted", "failed"]
@@ -97,14 +98,14 @@ class StageRequest:
 class Lineage:
     """The lineage table."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def begin(self, request: StageRequest, *, parent: str | None = None) -> StageRun:
         """Add a row for work that starts now."""
         now = datetime.now(UTC).replace(tzinfo=None)
         name = request.preset if request.stage == PIPELINE else request.stage
-        row = LineageRow(
+        run = StageRun(
             id=f"{name}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
             stage=request.stage,
             key=request.key,
@@ -121,10 +122,9 @@ class Lineage:
             started_at=now,
             ended_at=None,
         )
-        with transaction(self._engine) as session:
-            session.add(row)
-            session.flush()
-            return _read(row)
+        row = {field.name: getattr(run, field.name) for field in fields(run)}
+        self._database.run(lambda session: insert_missing(session, LineageRow, [row]))
+        return run
 
     def mark(
         self,
@@ -136,12 +136,12 @@ class Lineage:
     ) -> None:
         """Say how a run stands; ``outputs`` of None leaves them as they are."""
         now = datetime.now(UTC).replace(tzinfo=None)
-        values: dict[str, Any] = {"status": status, "error": error}
+        values: dict[str, Any] = {"status": status, "error": error and clean(error)}
         values["ended_at"] = None if status == "running" else now
         if outputs is not None:
             values["outputs"] = dict(outputs)
-        with transaction(self._engine) as session:
-            session.execute(update(LineageRow).where(LineageRow.id == run_id).values(**values))
+        change = update(LineageRow).where(LineageRow.id == run_id).values(**values)
+        self._database.run(lambda session: session.execute(change))
 
     def get(self, run_id: str) -> StageRun:
         """Give a run by its id, by an unambiguous beginning of it, or ``latest`` pipeline run.
@@ -154,9 +154,9 @@ class Lineage:
             if not newest:
                 raise UnknownRunError("there is no run yet; `codedance run` makes one")
             return newest[0]
-        with transaction(self._engine) as session:
-            query = select(LineageRow).where(LineageRow.id.startswith(run_id, autoescape=True))
-            rows = [_read(row) for row in session.scalars(query)]
+        rows = self._read(
+            select(LineageRow).where(LineageRow.id.startswith(run_id, autoescape=True))
+        )
         exact = [row for row in rows if row.id == run_id]
         if len(exact or rows) != 1:
             found = ", ".join(row.id for row in rows) or "none"
@@ -168,8 +168,10 @@ class Lineage:
         query = select(LineageRow).order_by(LineageRow.started_at.desc(), LineageRow.id.desc())
         for name, value in columns.items():
             query = query.where(getattr(LineageRow, name) == value)
-        with transaction(self._engine) as session:
-            return [_read(row) for row in session.scalars(query)]
+        return self._read(query)
+
+    def _read(self, query: Select[tuple[LineageRow]]) -> list[StageRun]:
+        return self._database.run(lambda session: [_read(row) for row in session.scalars(query)])
 
 
 def _read(row: LineageRow) -> StageRun:

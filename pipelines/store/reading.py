@@ -1,4 +1,4 @@
-"""Reads stored trajectories whole: rows of five tables for many at once."""
+"""Reads stored tasks and trajectories whole: rows of five tables for many at once."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from ...envs.types import Trajectory
-from .rows import GetImage, read_trajectory
+from ...envs.types import Task, Trajectory
+from .rows import GetImage, read_task, read_trajectory
 from .schema import ExecutionRow, ScoreRow, TaskRow, TrajectoryRow, TurnRow
 
 
@@ -37,3 +37,11 @@ def read_batch(
         row.id: read_trajectory(row, task, turns[row.id], runs[row.id], terms[row.id], get)
         for row, task in session.execute(heads).tuples()
     }
+
+
+def read_tasks(
+    session: Session, keys: Sequence[str], get: GetImage, *, with_images: bool
+) -> dict[str, Task]:
+    """Give tasks by key, without their pictures if they are not needed."""
+    rows = session.scalars(select(TaskRow).where(TaskRow.key.in_(keys)))
+    return {row.key: read_task(row, get, with_images=with_images) for row in rows}

@@ -45,27 +45,28 @@ class TrajectoryRows:
     scores: Mapping[str, float | None]
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
+    """Write lone surrogates and NUL as escapes."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\x00")
 
 
 def _clean_or_none(text: str | None) -> str | None:
-    return None if text is None else _clean(text)
+    return None if text is None else clean(text)
 
 
 def task_row(task: Task, put: PutImage) -> Row:
     """Give a task's row; its key is the digest of what the policy sees and how it is graded."""
     content: Row = {
-        "task_id": _clean(task.id),
-        "suite": _clean(task.suite),
-        "family": _clean(task.family),
+        "task_id": clean(task.id),
+        "suite": clean(task.suite),
+        "family": clean(task.family),
         "split": task.split,
-        "question": _clean(task.question),
+        "question": clean(task.question),
         "images": [put(image) for image in task.images],
-        "answer": _clean(task.answer),
+        "answer": clean(task.answer),
         "answer_kind": str(task.answer_kind),
         "tolerance": task.tolerance,
-        "choices": [_clean(choice) for choice in task.choices],
+        "choices": [clean(choice) for choice in task.choices],
         "needs_picture": task.needs_picture,
     }
     key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -171,7 +172,7 @@ def unpack_tokens(data: bytes) -> Tokens:
 
 def _message_row(message: Message, put: PutImage) -> Row:
     parts = [
-        {"text": _clean(part)} if isinstance(part, str) else {"image": put(part)}
+        {"text": clean(part)} if isinstance(part, str) else {"image": put(part)}
         for part in message.parts
     ]
     return {"role": message.role, "parts": parts}
@@ -188,9 +189,9 @@ def _read_message(row: Row, get: GetImage) -> Message:
 def _turn_row(number: int, turn: Turn, put: PutImage) -> Row:
     return {
         "number": number,
-        "text": _clean(turn.text),
+        "text": clean(turn.text),
         "action": turn.action.kind,
-        "content": _clean(turn.action.content),
+        "content": clean(turn.action.content),
         "format_fault": _clean_or_none(turn.action.format_fault),
         "reply": None if turn.reply is None else _message_row(turn.reply, put),
         "has_evidence": turn.has_evidence,
@@ -214,8 +215,8 @@ def _execution_row(number: int, execution: Execution, put: PutImage) -> Row:
     return {
         "number": number,
         "outcome": str(execution.outcome),
-        "stdout": _clean(execution.stdout),
-        "stderr": _clean(execution.stderr),
+        "stdout": clean(execution.stdout),
+        "stderr": clean(execution.stderr),
         "error": _clean_or_none(execution.error),
         "images": [put(image) for image in execution.images],
         "wall_seconds": execution.wall_seconds,

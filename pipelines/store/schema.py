@@ -18,6 +18,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+_NAME = String(80).with_variant(Text(), "postgresql")
+_TERM = String(40).with_variant(Text(), "postgresql")
+"""What users name: of any length, to which SQLite holds nobody anyway."""
+
 
 class Base(DeclarativeBase):
     """Collects the tables; Alembic compares it with the database."""
@@ -30,12 +34,12 @@ class LineageRow(Base):
 
     __tablename__ = "lineage"
 
-    id: Mapped[str] = mapped_column(String(80), primary_key=True)
+    id: Mapped[str] = mapped_column(_NAME, primary_key=True)
     stage: Mapped[str] = mapped_column(String(20), index=True)
     key: Mapped[str] = mapped_column(String(64), index=True)
-    preset: Mapped[str] = mapped_column(String(80))
+    preset: Mapped[str] = mapped_column(_NAME)
     status: Mapped[str] = mapped_column(String(20))
-    parent: Mapped[str | None] = mapped_column(String(80), index=True)
+    parent: Mapped[str | None] = mapped_column(_NAME, index=True)
     inputs: Mapped[dict[str, Any]]
     outputs: Mapped[dict[str, Any]]
     parameters: Mapped[dict[str, Any]]
@@ -55,7 +59,7 @@ class TaskRow(Base):
     key: Mapped[str] = mapped_column(String(64), primary_key=True)
     task_id: Mapped[str] = mapped_column(index=True)
     suite: Mapped[str]
-    family: Mapped[str] = mapped_column(String(80), index=True)
+    family: Mapped[str] = mapped_column(_NAME, index=True)
     split: Mapped[str] = mapped_column(String(10))
     question: Mapped[str]
     images: Mapped[list[Any]]
@@ -78,8 +82,8 @@ class TrajectoryRow(Base):
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    stage_run: Mapped[str] = mapped_column(ForeignKey("lineage.id"))
-    phase: Mapped[str] = mapped_column(String(80))
+    stage_run: Mapped[str] = mapped_column(_NAME, ForeignKey("lineage.id"))
+    phase: Mapped[str] = mapped_column(_NAME)
     step: Mapped[int]
     sample: Mapped[int]
     task_key: Mapped[str] = mapped_column(ForeignKey("tasks.key"))
@@ -93,6 +97,7 @@ class TrajectoryRow(Base):
     tool_calls: Mapped[int]
     tool_successes: Mapped[int]
     tokens: Mapped[bytes | None] = mapped_column(LargeBinary)
+    digest: Mapped[str | None] = mapped_column(String(64))
 
 
 class TurnRow(Base):
@@ -138,8 +143,8 @@ class ScoreRow(Base):
     trajectory: Mapped[int] = mapped_column(
         ForeignKey("trajectories.id", ondelete="CASCADE"), primary_key=True
     )
-    scoring: Mapped[str] = mapped_column(String(80), primary_key=True)
-    term: Mapped[str] = mapped_column(String(40), primary_key=True)
+    scoring: Mapped[str] = mapped_column(_NAME, primary_key=True)
+    term: Mapped[str] = mapped_column(_TERM, primary_key=True)
     value: Mapped[float | None] = mapped_column(Float)
 
 
@@ -148,7 +153,7 @@ class CurationRow(Base):
 
     __tablename__ = "curation"
 
-    stage_run: Mapped[str] = mapped_column(ForeignKey("lineage.id"), primary_key=True)
+    stage_run: Mapped[str] = mapped_column(_NAME, ForeignKey("lineage.id"), primary_key=True)
     task_key: Mapped[str] = mapped_column(ForeignKey("tasks.key"), primary_key=True)
     position: Mapped[int]
     is_kept: Mapped[bool]
@@ -156,4 +161,4 @@ class CurationRow(Base):
     band: Mapped[str] = mapped_column(String(10))
     weak_rate: Mapped[float | None]
     strong_rate: Mapped[float | None]
-    demonstration: Mapped[str | None] = mapped_column(String(80))
+    demonstration: Mapped[str | None] = mapped_column(_NAME)

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import os
+from uuid import uuid4
 
 import pytest
+from codedance.pipelines.bench.postgres import CARELESS, PostgresServer
 from codedance.pipelines.desk import open_desk
 from codedance.pipelines.home import Home
 from codedance.pipelines.stages.finish import finish_pipeline
 from codedance.pipelines.store import open_store
+from codedance.pipelines.store.database import open_database
 
 from .runs import run_all, write_tiny
 
-OURS = ("CODEDANCE_STORE_URL", "CODEDANCE_DIR", "MLFLOW_TRACKING_URI", "PREFECT_HOME")
+OURS = (
+    "CODEDANCE_DIR",
+    "CODEDANCE_IMAGES",
+    "CODEDANCE_STORE_URL",
+    "CODEDANCE_STORE_WAIT",
+    "MLFLOW_TRACKING_URI",
+    "PREFECT_HOME",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -26,10 +36,32 @@ def _own_environment():
     os.environ.update(before)
 
 
+@pytest.fixture(scope="session")
+def postgres():
+    """A PostgreSQL server for all tests of this process; no test may stop it."""
+    with PostgresServer(CARELESS) as server:
+        open_database(server.make_database("an_empty_store")).close()
+        yield server
+
+
 @pytest.fixture
-def home(tmp_path, monkeypatch):
+def postgres_url(postgres):
+    """The address of a fresh database that holds an empty store."""
+    return postgres.make_database(f"test_{uuid4().hex}", "TEMPLATE an_empty_store")
+
+
+@pytest.fixture
+def backend():
+    """What the store of this test is on; a module that tests the store has it on each."""
+    return "sqlite"
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch, backend, request):
     (tmp_path / "home").mkdir()
     monkeypatch.setenv("CODEDANCE_DIR", str(tmp_path / "home"))
+    if backend == "postgresql":
+        monkeypatch.setenv("CODEDANCE_STORE_URL", request.getfixturevalue("postgres_url"))
     return Home(tmp_path / "home")
 
 

@@ -1,0 +1,50 @@
+"""Which database a store's address names: SQLite by a file, PostgreSQL by a server."""
+
+from __future__ import annotations
+
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from .errors import VARIABLE, StoreError
+
+DRIVER = "postgresql+psycopg"
+EXAMPLE = "postgresql://user:password@host:5432/database"
+_TIMES: dict[str, int] = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+"""Seconds (the last: milliseconds) after which a server that vanished is given up."""
+
+
+def read_address(text: str) -> URL:
+    """Make an address of what the user wrote; ``postgres://`` and the like mean psycopg 3.
+
+    Raises:
+        StoreError: It is no address, or of a database that we do not know.
+    """
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError) as error:
+        raise StoreError(
+            f"{VARIABLE} is no address of a database: expected {EXAMPLE} or sqlite:////folder/file"
+        ) from error
+    kind = url.drivername.partition("+")[0]
+    if kind in ("postgres", "postgresql"):
+        return url.set(drivername=DRIVER)
+    if kind == "sqlite":
+        return url
+    raise StoreError(
+        f"{VARIABLE} names a database of kind {kind!r}; the store works on SQLite "
+        f"(sqlite:////folder/file) and PostgreSQL ({EXAMPLE})"
+    )
+
+
+def connect_options(url: URL) -> dict[str, int | str]:
+    """Give what the driver is told besides the address; the user's own query parameters win."""
+    if url.get_backend_name() == "sqlite":
+        return {}
+    own: dict[str, int | str] = {"application_name": "codedance", **_TIMES}
+    return {name: value for name, value in own.items() if name not in url.query}

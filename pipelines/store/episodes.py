@@ -1,0 +1,72 @@
+"""The figures of stored trajectories, without their text and pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from ...envs.types import Band, Ending
+from .schema import TaskRow, TrajectoryRow
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """The figures of a stored trajectory: what statistics need, no text and no pictures."""
+
+    id: int
+    phase: str
+    step: int
+    sample: int
+    task_key: str
+    task_id: str
+    family: str
+    difficulty: Band
+    accuracy: float | None
+    ending: Ending
+    answer: str | None
+    true_answer: str
+    tool_calls: int
+    tool_successes: int
+
+    @property
+    def is_valid(self) -> bool:
+        """False when our infrastructure failed: masked, and counted apart."""
+        return self.ending is not Ending.INFRASTRUCTURE
+
+
+def read_episodes(session: Session, stage_run: str, phase: str | None) -> list[Episode]:
+    """Give the figures of a stage run's trajectories, in the order they were stored."""
+    t = TrajectoryRow
+    query = (
+        select(t.id, t.phase, t.step, t.sample, t.task_key, TaskRow.task_id, TaskRow.family)
+        .add_columns(TaskRow.difficulty, t.accuracy, t.ending, t.answer, TaskRow.answer)
+        .add_columns(t.tool_calls, t.tool_successes)
+        .join(TaskRow, TaskRow.key == t.task_key)
+        .where(t.stage_run == stage_run)
+        .order_by(t.id)
+    )
+    if phase is not None:
+        query = query.where(t.phase == phase)
+    return [_read_episode(row) for row in session.execute(query).tuples()]
+
+
+def _read_episode(row: tuple[Any, ...]) -> Episode:
+    return Episode(
+        id=row[0],
+        phase=row[1],
+        step=row[2],
+        sample=row[3],
+        task_key=row[4],
+        task_id=row[5],
+        family=row[6],
+        difficulty=Band(row[7]),
+        accuracy=row[8],
+        ending=Ending(row[9]),
+        answer=row[10],
+        true_answer=row[11],
+        tool_calls=row[12],
+        tool_successes=row[13],
+    )

@@ -1,0 +1,83 @@
+"""How SQLite keeps its promises: a write-ahead log on a disk, a rollback journal over a network.
+
+The write-ahead log needs memory that all processes share by mapping a file: over NFS, CIFS, 9p,
+FUSE, virtiofs and the like it loses rows or fails. A rollback journal works there, with one
+commit's wait for the disk and readers kept out while somebody writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy.engine import URL
+
+from .errors import VARIABLE, StoreError
+from .mounts import MOUNTS, file_system, is_network
+
+_LOGGED = 2
+"""Bytes 18 and 19 of a database whose journal is the write-ahead log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """How a database is written.
+
+    Attributes:
+        mode: SQLite's ``journal_mode``.
+        synchronous: Its ``synchronous``: how much a commit waits for the disk.
+    """
+
+    mode: str
+    synchronous: str
+
+
+LOG = Journal("WAL", "NORMAL")
+ROLLBACK = Journal("DELETE", "FULL")
+
+
+def choose_journal(url: URL, say: Callable[[str], None], mounts: Path = MOUNTS) -> Journal:
+    """Give the journal that is safe where the database lies; say so where it is not the usual.
+
+    Raises:
+        StoreError: The database has a log from elsewhere that another process uses.
+    """
+    path = url.database
+    if not path or path == ":memory:":
+        return LOG
+    kind = file_system(Path(path), mounts)
+    if not is_network(kind):
+        return LOG
+    say(
+        f"{path} lies on a network file system ({kind}), where SQLite's write-ahead log breaks: "
+        "it is written with a rollback journal, which is slower. Better: "
+        f"{VARIABLE}=sqlite:////local/folder/store.db, or a PostgreSQL server"
+    )
+    _leave_log(Path(path))
+    return ROLLBACK
+
+
+def _leave_log(path: Path) -> None:
+    """Write a database's log back into it, without the shared memory that fails here."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        head = file.read(20)
+        if len(head) < 20 or head[18] != _LOGGED:
+            return
+        _write_back(path)
+
+
+def _write_back(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path, timeout=5.0)) as connection:
+        try:
+            connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+            mode = connection.execute("PRAGMA journal_mode=DELETE").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            mode = str(error)
+    if mode != "delete":
+        raise StoreError(
+            f"{path} cannot be taken off the write-ahead log, which breaks on this file system "
+            f"({mode}): end the other processes that use it, then try again"
+        )
