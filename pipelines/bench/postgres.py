@@ -137,7 +137,6 @@ class PostgresServer:
 
     def _run(self, program: str, *arguments: str) -> None:
         own = self._user
-        identity = {} if own is None else {"user": own.pw_uid, "group": own.pw_gid}
         with (self.folder / f"{program}.out").open("wb") as out:
             subprocess.run(
                 [str(self._programs / program), *arguments],
@@ -146,7 +145,8 @@ class PostgresServer:
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
                 check=True,
-                **identity,
+                user=None if own is None else own.pw_uid,
+                group=None if own is None else own.pw_gid,
             )
 
 

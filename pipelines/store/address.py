@@ -46,5 +46,9 @@ def connect_options(url: URL) -> dict[str, int | str]:
     """Give what the driver is told besides the address; the user's own query parameters win."""
     if url.get_backend_name() == "sqlite":
         return {}
-    own: dict[str, int | str] = {"application_name": "codedance", **_TIMES}
+    own: dict[str, int | str] = {
+        "application_name": "codedance",
+        "client_encoding": "utf8",
+        **_TIMES,
+    }
     return {name: value for name, value in own.items() if name not in url.query}

@@ -1,0 +1,132 @@
+"""The server goes away and comes back: work waits, and nothing is lost or stored twice."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from codedance.pipelines.bench.postgres import CARELESS, PostgresServer
+from codedance.pipelines.home import Home
+from codedance.pipelines.store import Patience, StoreAwayError, open_store
+from codedance.pipelines.store.verify import verify
+
+from .makers import make_request, make_task, make_trajectory
+from .runs import story
+
+COMMAND = [
+    sys.executable,
+    "-c",
+    "from codedance.pipelines.cli import main; main()",
+    *("run", "--preset", "smoke", "--no-prefect"),
+]
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    """A server of this test's own, which it may stop, with an empty database named by all."""
+    with PostgresServer(CARELESS) as own:
+        monkeypatch.setenv("CODEDANCE_STORE_URL", own.make_database("store"))
+        monkeypatch.setenv("CODEDANCE_DIR", str(tmp_path / "home"))
+        yield own
+
+
+@pytest.fixture
+def away_home(server, tmp_path):
+    (tmp_path / "home").mkdir()
+    return Home(tmp_path / "home")
+
+
+def add(store, run, tasks, step):
+    trajectories = [make_trajectory(task) for task in tasks for _ in range(2)]
+    return store.add_trajectories(tasks, trajectories, stage_run=run.id, phase="train", step=step)
+
+
+def test_writer_waits_for_a_server_that_went_away_and_stores_all_once(away_home, server):
+    told, tasks = [], [make_task(n) for n in range(3)]
+    with open_store(away_home, Patience(60.0, told.append)) as store:
+        run = store.lineage.begin(make_request())
+        add(store, run, tasks, step=1)
+        server.stop("immediate")
+        back = threading.Timer(0.7, server.start)
+        back.start()
+        for step in (2, 3):
+            add(store, run, tasks, step=step)
+        back.join()
+        assert sorted((e.step, e.sample) for e in store.episodes(run.id)) == sorted(
+            (step, sample) for step in (1, 2, 3) for sample in (0, 1) for _ in tasks
+        )
+        assert verify(store).is_whole
+    waiting, answered = told
+    assert "waiting for it, 60 s at most; nothing is lost" in waiting
+    assert answered.startswith("the store answers again, after ")
+
+
+def test_wait_has_an_end_and_is_not_waited_twice(away_home, server):
+    told = []
+    with open_store(away_home, Patience(0.5, told.append)) as store:
+        run = store.lineage.begin(make_request())
+        server.stop()
+        begun = time.monotonic()
+        with pytest.raises(StoreAwayError, match="Nothing answers there"):
+            store.episodes(run.id)
+        first = time.monotonic() - begun
+        with pytest.raises(StoreAwayError):
+            store.lineage.mark(run.id, "failed")
+        second = time.monotonic() - begun - first
+        assert first >= 0.3
+        assert second < 0.3
+        server.start()
+        assert store.lineage.get(run.id).status == "running"
+        assert len(told) == 1
+
+
+def test_user_who_wants_to_stop_need_not_wait(away_home, server):
+    stop = threading.Event()
+    with open_store(away_home, Patience(600.0, lambda _: None, stop.is_set)) as store:
+        run = store.lineage.begin(make_request())
+        server.stop()
+        threading.Timer(0.3, stop.set).start()
+        begun = time.monotonic()
+        with pytest.raises(StoreAwayError):
+            store.episodes(run.id)
+        assert time.monotonic() - begun < 30.0
+
+
+def steps_stored(home):
+    """How many steps of GRPO are stored, seen from outside; None while that cannot be told."""
+    try:
+        with open_store(home) as store:
+            runs = store.lineage.find(stage="grpo")
+            return len({e.step for run in runs for e in store.episodes(run.id)})
+    except StoreAwayError:
+        return None
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_training_goes_on_when_the_server_is_back_with_each_trajectory_once(
+    away_home, server, tiny, finished_home
+):
+    process = subprocess.Popen(
+        COMMAND, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    while process.poll() is None and not steps_stored(away_home):
+        time.sleep(0.1)
+    server.stop("immediate")
+    assert process.poll() is None, "the run ended before the server could be taken away"
+    time.sleep(8.0)
+    server.start()
+    _, error = process.communicate(timeout=600)
+    assert process.returncode == 0, error
+    assert "nothing is lost meanwhile" in error
+    assert "the store answers again" in error
+    with open_store(finished_home) as unharmed, open_store(away_home) as store:
+        for stage in ("curate", "grpo", "evaluate"):
+            (run,) = store.lineage.find(stage=stage)
+            (other,) = unharmed.lineage.find(stage=stage)[-1:]
+            assert run.status == "finished"
+            assert story(store, run.id) == story(unharmed, other.id)
+        assert verify(store).is_whole

@@ -1,0 +1,109 @@
+"""What goes wrong with the store's database is told with what to change."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from codedance.pipelines.store import StoreAwayError, StoreError, open_store
+from codedance.pipelines.store.address import read_address
+from codedance.pipelines.store.database import open_database
+from codedance.pipelines.store.errors import shown_url
+from sqlalchemy import text
+
+
+def test_wrong_password_is_told_without_telling_it(postgres):
+    address = postgres.url("an_empty_store", password="not-this-one")
+    with pytest.raises(StoreAwayError, match="User or password is wrong") as caught:
+        open_database(address)
+    assert "not-this-one" not in str(caught.value)
+    assert "CODEDANCE_STORE_URL" in str(caught.value)
+
+
+def test_unknown_database_is_told_with_how_to_make_it(postgres):
+    with pytest.raises(StoreError, match="no such database.*createdb"):  # noqa: RUF043
+        open_database(postgres.url("nowhere"))
+
+
+def test_server_that_is_not_there_is_told_with_what_to_look_at(tmp_path):
+    with pytest.raises(StoreAwayError, match="Nothing answers there: start the server"):
+        open_database(f"postgresql://somebody:secret@/db?host={tmp_path}")
+    with pytest.raises(StoreAwayError, match="Nothing answers there"):
+        open_database("postgresql://somebody:secret@127.0.0.1:9/db")
+
+
+def test_database_that_cannot_hold_all_text_is_refused(postgres):
+    address = postgres.make_database(
+        "narrow", "ENCODING 'SQL_ASCII'", "LOCALE 'C'", "TEMPLATE template0"
+    )
+    with pytest.raises(StoreError, match=r"encoding SQL_ASCII.*createdb --encoding UTF8"):
+        open_database(address)
+
+
+def test_user_without_the_right_to_make_tables_is_told_what_to_grant(postgres):
+    address = postgres.make_database("forbidden")
+    database = open_database(postgres.url())
+    with database.engine.begin() as connection:
+        connection.execute(text("CREATE ROLE guest LOGIN PASSWORD 'guest'"))
+    database.close()
+    assert address != postgres.url("forbidden", username="guest", password="guest")
+    with pytest.raises(StoreError, match="GRANT USAGE, CREATE ON SCHEMA public"):
+        open_database(postgres.url("forbidden", username="guest", password="guest"))
+
+
+def test_missing_folder_is_told(tmp_path):
+    with pytest.raises(StoreError, match=r"unable to open database file.*Make its folder"):
+        open_database(f"sqlite:///{tmp_path / 'no' / 'store.db'}")
+
+
+def test_file_that_is_no_database_is_told(tmp_path):
+    path = tmp_path / "store.db"
+    path.write_bytes(b"pictures of cats\n" * 100)
+    with pytest.raises(StoreError, match=r"The file is damaged.*\.recover"):
+        open_database(f"sqlite:///{path}")
+
+
+@pytest.mark.parametrize("address", ["store.db", "postgresql//host/db", "", "host:5432"])
+def test_what_is_no_address_is_refused_with_an_example(address):
+    with pytest.raises(StoreError, match="expected postgresql://user:password@host"):
+        read_address(address)
+
+
+def test_other_databases_are_refused_by_name():
+    with pytest.raises(StoreError, match="kind 'mysql'; the store works on SQLite"):
+        read_address("mysql://host/db")
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])
+def test_any_spelling_of_postgresql_means_our_driver(scheme):
+    url = read_address(f"{scheme}://me:p%40ss@host:5433/db")
+    assert (url.drivername, url.password) == ("postgresql+psycopg", "p@ss")
+    assert shown_url(url) == "postgresql+psycopg://me:***@host:5433/db"
+
+
+def test_missing_driver_is_told_with_how_to_install_it(tmp_path):
+    code = (
+        "import sys; sys.modules['psycopg'] = None\n"
+        "from codedance.pipelines.store.database import open_database\n"
+        "open_database('postgresql://me:secret@host/db')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ
+    )
+    assert "pip install 'codedance[postgres]'" in done.stderr
+    assert "secret" not in done.stderr
+
+
+def test_wait_that_is_no_number_is_refused(home, monkeypatch):
+    monkeypatch.setenv("CODEDANCE_STORE_WAIT", "a while")
+    with pytest.raises(ValueError, match="number of seconds, such as 600, not 'a while'"):
+        _ = home.store_wait_seconds
+
+
+def test_pictures_lie_where_the_user_says(home, tmp_path, monkeypatch):
+    monkeypatch.setenv("CODEDANCE_IMAGES", str(tmp_path / "shared"))
+    with open_store(home) as store:
+        assert store.images.root == Path(tmp_path / "shared")
