@@ -26,6 +26,7 @@ from .sandbox import sandbox_app
 from .scale import scale
 from .servers import flows_app, ui
 from .serving import serve_app
+from .store import store_app
 from .train import curate, grpo, run, sft
 from .view import view
 
@@ -39,7 +40,13 @@ PANELS = {
     "Judge": (evaluate, rescore, report, baselines, probe, scale, emergence, attack_reward),
     "Look": (runs, view, ask, play, ui, doctor),
 }
-GROUPS = {"flows": flows_app, "sandbox": sandbox_app, "serve": serve_app, "bench": bench_app}
+GROUPS = {
+    "store": store_app,
+    "flows": flows_app,
+    "sandbox": sandbox_app,
+    "serve": serve_app,
+    "bench": bench_app,
+}
 
 app = typer.Typer(
     name="codedance",

@@ -52,7 +52,7 @@ class ImageFolder:
         if digest in self._known:
             return digest
         target = self.path(digest)
-        self._hold()
+        self.hold()
         if not target.exists():
             self._write(image, target)
         self._known.add(digest)
@@ -67,14 +67,23 @@ class ImageFolder:
         loaded = self._loaded.get(digest)
         if loaded is not None:
             return loaded
+        image = self.check(digest)
+        self._loaded[digest] = image
+        return image
+
+    def check(self, digest: str) -> Image.Image:
+        """Read a picture's file and hold its pixels against the digest.
+
+        Raises:
+            StoreError: It is missing, or the file's pixels no longer have this digest.
+        """
         try:
             with Image.open(self.path(digest)) as file:
                 image = file.copy()
-        except OSError as error:
+        except (OSError, SyntaxError, ValueError) as error:  # what Pillow says of a broken file
             raise StoreError(f"picture {digest[:12]} is missing or broken: {error}") from error
         if pixel_digest(image) != digest:
             raise StoreError(f"picture {self.path(digest)} was changed: its digest no longer fits")
-        self._loaded[digest] = image
         return image
 
     def digests(self) -> Iterator[str]:
@@ -104,8 +113,8 @@ class ImageFolder:
                 self._let_go = None
             self._known.clear()
 
-    def _hold(self) -> None:
-        """Take the shared lock, once."""
+    def hold(self) -> None:
+        """Keep `exclusive` from others until this is closed."""
         if self._let_go is not None:
             return
         with self._holding:

@@ -35,6 +35,22 @@ PutImage = Callable[[Image.Image], str]
 GetImage = Callable[[str], Image.Image]
 
 
+_DECIDING = (
+    "task_id",
+    "suite",
+    "family",
+    "split",
+    "question",
+    "images",
+    "answer",
+    "answer_kind",
+    "tolerance",
+    "choices",
+    "needs_picture",
+)
+"""Of a task: what the policy sees and how it is graded."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrajectoryRows:
     """The rows of one trajectory, its own id not given yet."""
@@ -65,13 +81,18 @@ def task_row(task: Task, put: PutImage) -> Row:
         "images": [put(image) for image in task.images],
         "answer": clean(task.answer),
         "answer_kind": str(task.answer_kind),
-        "tolerance": task.tolerance,
+        "tolerance": float(task.tolerance),
         "choices": [clean(choice) for choice in task.choices],
         "needs_picture": task.needs_picture,
     }
-    key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     extra = {"difficulty": str(task.difficulty), "provenance": dict(task.provenance)}
-    return {"key": key, **content, **extra}
+    return {"key": task_key(content), **content, **extra}
+
+
+def task_key(row: Mapping[str, Any]) -> str:
+    """Give the key that belongs to a task's row."""
+    content = {name: row[name] for name in _DECIDING}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def read_task(row: TaskRow, get: GetImage, *, with_images: bool = True) -> Task:

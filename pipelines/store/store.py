@@ -57,6 +57,7 @@ class Store:
 
     def add_tasks(self, tasks: Iterable[Task]) -> dict[str, str]:
         """Store the tasks that are not there yet; give each task's id with its key."""
+        self.images.hold()
         keys: dict[str, str] = {}
         fresh: dict[str, tuple[Task, Row]] = {}
         for task in tasks:

@@ -1,0 +1,229 @@
+"""What ``codedance store`` prints: lines of 80 columns, or JSON."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from ..store import StageRun
+from ..store.exporting import Exported
+from ..store.images import ImageFolder
+from ..store.listing import Holdings, Listed
+from ..store.pruning import Pruned
+from ..store.verify import Verdict
+
+_WIDTH = 80
+_SHOWN_FINDINGS = 20
+_HEAD = ("RUN", "STATUS", "BEGUN (UTC)", "TRAJECTORIES")
+
+
+def as_json(value: object) -> str:
+    """Give a value for programs."""
+    return json.dumps(value, indent=1, default=str, ensure_ascii=False)
+
+
+def list_lines(held: Holdings, listed: Sequence[Listed], count: int) -> Iterator[str]:
+    """Give a line a run, and what the store holds."""
+    if listed:
+        yield from _columns([_HEAD, *map(_list_row, listed)])
+    else:
+        yield "no run is stored yet; `codedance run` makes one"
+    if count > len(listed):
+        yield f"… and {count - len(listed)} older ones: --limit 0 shows all"
+    yield ""
+    yield f"database  {held.address}"
+    yield f"          {_megabytes(held.database_bytes)}, schema {held.schema}"
+    rows = ", ".join(f"{count:,} {name}" for name, count in held.rows.items())
+    yield from textwrap.wrap(rows, _WIDTH, initial_indent=" " * 10, subsequent_indent=" " * 10)
+    yield f"pictures  {held.images}"
+    yield f"          {held.pictures:,}, {_megabytes(held.picture_bytes)}"
+
+
+def list_json(held: Holdings, listed: Sequence[Listed]) -> str:
+    """Give the same for programs."""
+    store = {**asdict(held), "rows": dict(held.rows)}
+    return as_json({"store": store, "runs": [listed_json(one) for one in listed]})
+
+
+def listed_json(one: Listed) -> dict[str, Any]:
+    """Give a run with its phases for programs."""
+    phases = [{**asdict(phase), "accuracy": phase.accuracy} for phase in one.phases]
+    return {**asdict(one.run), "trajectories": one.trajectories, "phases": phases}
+
+
+def run_lines(one: Listed) -> Iterator[str]:
+    """Give a run: what it was told, what it read and made, its phases."""
+    run = one.run
+    yield run.id
+    yield from _fields(
+        {
+            "stage": run.stage,
+            "status": run.status + (f": {run.error}" if run.error else ""),
+            "begun": f"{run.started_at:%Y-%m-%d %H:%M:%S} UTC",
+            "ended": f"{run.ended_at:%Y-%m-%d %H:%M:%S} UTC" if run.ended_at else "not yet",
+            "made for": run.parent or "itself",
+            "seed": run.seed,
+            "code": run.code_version[:12],
+            "commit": (run.git_commit or "none")[:12],
+        }
+    )
+    for title, values in (
+        ("read", run.inputs),
+        ("made", run.outputs),
+        ("was told", run.parameters),
+    ):
+        if values:
+            yield title
+            yield from _fields(values)
+    if one.phases:
+        yield ""
+        head = ("PHASE", "TRAJECTORIES", "STEPS", "ACCURACY", "CALLS")
+        yield from _columns(
+            [
+                head,
+                *(
+                    (
+                        phase.name,
+                        f"{phase.trajectories:,}",
+                        f"{phase.steps:,}",
+                        "–" if phase.accuracy is None else f"{phase.accuracy:.1%}",
+                        f"{phase.calls:,}",
+                    )
+                    for phase in one.phases
+                ),
+            ]
+        )
+
+
+def trajectory_lines(entry: Mapping[str, Any], images: ImageFolder) -> Iterator[str]:
+    """Give a trajectory from its question to its rewards; pictures by their files."""
+    task = entry["task"]
+    yield f"trajectory {entry['id']} of {entry['stage_run']}"
+    yield from _fields(
+        {
+            "phase": f"{entry['phase']}, step {entry['step']}, sample {entry['sample']}",
+            "policy": entry["policy_id"],
+            "task": task["task_id"],
+            "question": task["question"],
+            "answer": task["answer"],
+        }
+    )
+    for digest in task["images"]:
+        yield f"  picture    {images.path(digest)}"
+    for number, turn in enumerate(entry["turns"], 1):
+        yield ""
+        yield f"turn {number}"
+        yield _visible(turn["text"])
+        if turn["execution"] is not None:
+            yield from _execution_lines(turn["execution"], images)
+    yield ""
+    yield f"ended: {entry['ending']}, answer {entry['answer']!r}, accuracy {entry['accuracy']}"
+    for scoring, terms in entry["scores"].items():
+        shown = ", ".join(f"{term} {_figure(value)}" for term, value in sorted(terms.items()))
+        yield f"{scoring}: {shown}"
+
+
+def _execution_lines(execution: Mapping[str, Any], images: ImageFolder) -> Iterator[str]:
+    yield f"→ {execution['outcome']} in {execution['wall_seconds']:.3f} s"
+    for text in (execution["stdout"], execution["error"]):
+        if text:
+            yield _visible(text.rstrip())
+    for digest in execution["images"]:
+        yield f"  picture    {images.path(digest)}"
+
+
+def export_line(made: Exported, runs: Sequence[StageRun]) -> str:
+    """Say what was written where."""
+    return (
+        f"{made.trajectories:,} trajectories of {_some(len(runs), 'run')}, "
+        f"{_some(made.tasks, 'task')}, {_some(made.pictures, 'picture')}\n{made.folder}"
+    )
+
+
+def export_json(made: Exported, runs: Sequence[StageRun]) -> str:
+    """Give the same for programs."""
+    return as_json({**asdict(made), "runs": [run.id for run in runs]})
+
+
+def pruned_lines(done: Pruned, *, is_done: bool) -> Iterator[str]:
+    """Say what was removed, or would be."""
+    for run in done.runs:
+        yield f"  {run}"
+    waste = ""
+    if done.pictures is not None:
+        waste = (
+            f", {_some(done.tasks or 0, 'task')} and {_some(done.pictures, 'picture')} "
+            f"({_megabytes(done.picture_bytes)})"
+        )
+    runs = _some(len(done.runs), "run")
+    trajectories = f"{done.trajectories:,} trajectories"
+    yield f"{'removed' if is_done else 'would remove'} {runs} with {trajectories}{waste}"
+    if done.pictures is None:
+        yield "somebody is writing: tasks and pictures that nothing names stay for another time"
+    if not is_done:
+        yield "nothing was removed: give --yes to do it"
+
+
+def pruned_json(done: Pruned, *, is_done: bool) -> str:
+    """Give the same for programs."""
+    return as_json({"is_done": is_done, **asdict(done)})
+
+
+def verdict_lines(verdict: Verdict) -> Iterator[str]:
+    """Say what is wrong, and how much was looked at."""
+    for one in verdict.findings[:_SHOWN_FINDINGS]:
+        line = f"BAD  {one.kind} {one.name}: {one.problem}"
+        yield textwrap.fill(line, _WIDTH, subsequent_indent=" " * 5)
+    if verdict.wrong > _SHOWN_FINDINGS:
+        yield f"… {verdict.wrong - _SHOWN_FINDINGS:,} more; --json tells the first thousand"
+    checked = ", ".join(f"{count:,} {kind}" for kind, count in verdict.checked.items())
+    yield textwrap.fill(f"checked {checked} in {verdict.seconds:.1f} s", _WIDTH)
+    if verdict.unsealed:
+        yield f"{verdict.unsealed:,} trajectories were stored before digests were: not held to any"
+    if verdict.unused:
+        yield f"{_some(verdict.unused, 'picture')} that no row names: codedance store prune --yes"
+    yield "the store is whole" if verdict.is_whole else f"wrong: {verdict.wrong:,}"
+
+
+def verdict_json(verdict: Verdict) -> str:
+    """Give the same for programs."""
+    return as_json({"is_whole": verdict.is_whole, **asdict(verdict)})
+
+
+def _list_row(one: Listed) -> tuple[str, ...]:
+    count = f"{one.trajectories:,}" if one.phases else "–"
+    return one.run.id, one.run.status, f"{one.run.started_at:%Y-%m-%d %H:%M}", count
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _fields(values: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in values.items():
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        lines: Iterable[str] = textwrap.wrap(_visible(text), _WIDTH - 13) or [""]
+        for number, line in enumerate(lines):
+            yield f"  {name if number == 0 else '':<10} {line}".rstrip()
+
+
+def _visible(text: str) -> str:
+    """Give text that a model wrote without what would steer a terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
+
+
+def _figure(value: float | None) -> str:
+    return "not scored" if value is None else f"{value:g}"
+
+
+def _some(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"

@@ -1,0 +1,223 @@
+"""``codedance store``: what it shows, what it copies, what it removes, on both databases."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from codedance.pipelines.cli.app import app
+from codedance.pipelines.store import StoreError, open_store
+from codedance.pipelines.store.images import pixel_digest
+from codedance.pipelines.store.schema import LineageRow
+from codedance.pipelines.store.verify import verify
+from PIL import Image
+from sqlalchemy import update
+from typer.testing import CliRunner
+
+from .makers import make_picture, make_request, make_task, make_trajectory
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def backend(request):
+    """Everything here holds on both."""
+    return request.param
+
+
+@pytest.fixture
+def codedance():
+    """Run a command of the store; gives its exit code and what it printed."""
+
+    def run(*arguments):
+        done = CliRunner().invoke(app, ["store", *map(str, arguments)])
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return done.exit_code, done.stdout
+
+    return run
+
+
+def store_run(store, stage, numbers, *, parent=None, inputs=None):
+    """Store a finished run of a stage, with a trajectory of each of these tasks."""
+    request = make_request(stage, inputs=inputs, seed=numbers[0])
+    run = store.lineage.begin(request, parent=parent)
+    tasks = [make_task(number) for number in numbers]
+    given = [
+        make_trajectory(task, calls=number % 3) for number, task in zip(numbers, tasks, strict=True)
+    ]
+    store.add_trajectories(tasks, given, stage_run=run.id, phase="weak")
+    store.lineage.mark(run.id, "finished", outputs={"tasks": len(tasks)})
+    return run
+
+
+@pytest.fixture
+def runs(home):
+    """Two pipeline runs; the second took over the curation of the first."""
+    with open_store(home) as store:
+        first = store.lineage.begin(make_request("pipeline"))
+        curate = store_run(store, "curate", (1, 2), parent=first.id)
+        sft = store_run(store, "sft", (2, 3), parent=first.id, inputs={"curate": curate.id})
+        store.lineage.mark(first.id, "finished", outputs={"curate": curate.id, "sft": sft.id})
+        second = store.lineage.begin(make_request("pipeline", seed=1))
+        other = store_run(store, "sft", (4,), parent=second.id, inputs={"curate": curate.id})
+        store.lineage.mark(second.id, "finished", outputs={"curate": curate.id, "sft": other.id})
+    return {"first": first, "curate": curate, "sft": sft, "second": second, "other": other}
+
+
+def test_list_names_runs_and_what_the_store_holds(codedance, runs):
+    code, out = codedance("list")
+    assert code == 0
+    assert all(run.id in out for run in runs.values())
+    assert "5 trajectories" in out
+    assert all(len(line) <= 80 or "/" in line for line in out.splitlines())
+    code, out = codedance("list", "--stage", "sft", "--limit", 1, "--json")
+    told = json.loads(out)
+    assert [run["id"] for run in told["runs"]] == [runs["other"].id]
+    assert told["runs"][0]["trajectories"] == 1
+    assert told["store"]["rows"]["trajectories"] == 5
+    assert told["store"]["pictures"] == 6  # four tasks', and two that calls made
+    assert told["store"]["database_bytes"] > 0
+
+
+def test_list_of_an_empty_store_says_what_fills_it(codedance, home):
+    assert "`codedance run` makes one" in codedance("list")[1]
+
+
+def test_show_tells_a_run_with_its_phases(codedance, runs):
+    code, out = codedance("show", runs["curate"].id)
+    assert code == 0
+    assert "finished" in out
+    assert "weak   2" in out
+    told = json.loads(codedance("show", runs["curate"].id, "--json")[1])
+    assert told["phases"][0]["trajectories"] == 2
+    assert told["phases"][0]["accuracy"] == 1.0
+
+
+def test_show_tells_a_trajectory_from_question_to_rewards(codedance, home, runs):
+    with open_store(home) as store:
+        number = store.episodes(runs["curate"].id)[0].id
+    code, out = codedance("show", number)
+    assert code == 0
+    for words in ("How many dots are there?", "print(0)", "→ ok", "ended: answered", "format -0.2"):
+        assert words in out
+    assert json.loads(codedance("show", number, "--json")[1])["task"]["answer"] == "3"
+    with pytest.raises(StoreError, match="no trajectory 99999"):
+        codedance("show", 99999)
+
+
+def test_show_lets_no_model_steer_the_terminal(codedance, home, runs):
+    with open_store(home) as store:
+        task = make_task(9, question="\x1b[2J\x07How many?")
+        run = runs["curate"].id
+        store.add_trajectories([task], [make_trajectory(task)], stage_run=run, phase="odd")
+        number = store.episodes(run, "odd")[0].id
+    _, out = codedance("show", number)
+    assert "\x1b" not in out
+    assert "\\x1b[2J" in out
+
+
+def test_export_holds_everything_in_files_that_any_program_reads(codedance, runs, tmp_path):
+    folder = tmp_path / "copy"
+    code, out = codedance("export", folder, "--run", runs["first"].id)
+    assert code == 0
+    assert "4 trajectories of 3 runs, 3 tasks, 5 pictures" in out
+    about = json.loads((folder / "run.json").read_text())
+    assert about["format"] == 1
+    assert {run["id"] for run in about["runs"]} == {runs[n].id for n in ("first", "curate", "sft")}
+    tasks = [json.loads(line) for line in (folder / "tasks.jsonl").read_text().splitlines()]
+    assert len(tasks) == 3
+    lines = (folder / "trajectories.jsonl").read_text().splitlines()
+    given = [json.loads(line) for line in lines]
+    assert {one["task_key"] for one in given} == {task["key"] for task in tasks}
+    one = next(one for one in given if one["tool_calls"] == 2)
+    assert one["turns"][0]["execution"]["stdout"] == "0\n"
+    assert one["turns"][-1]["execution"] is None
+    assert one["scores"]["original"]["format"] == -0.2
+    assert one["tokens"]["ids"] == [5, 6, 7]
+    for digest in (*tasks[0]["images"], *one["turns"][0]["execution"]["images"]):
+        with Image.open(folder / "images" / f"{digest}.png") as picture:
+            assert pixel_digest(picture) == digest
+
+
+def test_export_leaves_tokens_out_when_asked_and_writes_over_nothing(codedance, runs, tmp_path):
+    folder = tmp_path / "copy"
+    told = json.loads(codedance("export", folder, "--no-tokens", "--json")[1])
+    assert told["trajectories"] == 3  # of the newest, which took over a curation
+    assert "tokens" not in json.loads((folder / "trajectories.jsonl").read_text().splitlines()[0])
+    with pytest.raises(StoreError, match="is there already"):
+        codedance("export", folder)
+
+
+def test_export_of_a_changed_picture_leaves_no_folder(codedance, home, runs, tmp_path):
+    with open_store(home) as store:
+        make_picture(50).save(store.images.path(next(store.images.digests())))
+    with pytest.raises(StoreError, match="was changed"):
+        codedance(
+            "export", tmp_path / "copy", "--run", runs["first"].id, "--run", runs["second"].id
+        )
+    assert list(tmp_path.glob("copy*")) == []
+
+
+def test_verify_exits_with_1_when_something_is_wrong(codedance, home, runs):
+    code, out = codedance("verify")
+    assert (code, out.splitlines()[-1]) == (0, "the store is whole")
+    with open_store(home) as store:
+        store.images.path(next(store.images.digests())).unlink()
+    code, out = codedance("verify")
+    assert code == 1
+    assert out.startswith("BAD  picture ")
+    code, out = codedance("verify", "--json")
+    told = json.loads(out)
+    assert (code, told["is_whole"], told["wrong"]) == (1, False, 1)
+    assert told["findings"][0]["kind"] == "picture"
+
+
+def test_prune_without_yes_only_tells(codedance, home, runs):
+    _, out = codedance("prune", runs["second"].id)
+    assert "would remove 2 runs with 1 trajectories, 1 task and 1 picture" in out
+    assert "give --yes" in out
+    with open_store(home) as store:
+        assert len(store.lineage.find()) == 5
+        assert verify(store).unused == 0
+
+
+def test_prune_removes_a_run_and_what_only_it_named(codedance, home, runs):
+    told = json.loads(codedance("prune", runs["second"].id, "--yes", "--json")[1])
+    assert sorted(told["runs"]) == sorted([runs["second"].id, runs["other"].id])
+    assert (told["trajectories"], told["tasks"], told["pictures"]) == (1, 1, 1)
+    with open_store(home) as store:
+        assert len(store.lineage.find()) == 3
+        verdict = verify(store)
+        assert verdict.is_whole
+        assert verdict.unused == 0
+        assert verdict.checked["trajectories"] == 4
+
+
+def test_prune_keeps_what_others_read(codedance, home, runs):
+    with pytest.raises(StoreError, match=f"reads {runs['curate'].id}"):
+        codedance("prune", runs["curate"].id, "--yes")
+    told = json.loads(codedance("prune", runs["first"].id, "--yes", "--json")[1])
+    assert sorted(told["runs"]) == sorted([runs["first"].id, runs["sft"].id])
+    with open_store(home) as store:
+        assert store.lineage.get(runs["curate"].id).parent is None
+        assert verify(store).is_whole
+
+
+def test_prune_by_age_takes_the_old_and_keeps_what_the_new_read(codedance, home, runs):
+    old = datetime.now(UTC).replace(tzinfo=None) - timedelta(days=40)
+    with open_store(home) as store:
+        names = [runs[name].id for name in ("first", "curate", "sft")]
+        change = update(LineageRow).where(LineageRow.id.in_(names)).values(started_at=old)
+        store.database.run(lambda session: session.execute(change))
+    told = json.loads(codedance("prune", "--older-than", 30, "--yes", "--json")[1])
+    assert sorted(told["runs"]) == sorted([runs["first"].id, runs["sft"].id])
+
+
+def test_prune_sweeps_pictures_only_while_nobody_writes(codedance, home, runs):
+    with open_store(home) as writer:
+        waste = writer.images.path(writer.images.put(make_picture(88)))
+        told = json.loads(codedance("prune", "--yes", "--json")[1])
+        assert told["pictures"] is None
+        assert waste.exists()
+    assert json.loads(codedance("prune", "--yes", "--json")[1])["pictures"] == 1
+    assert not waste.exists()

@@ -1,0 +1,203 @@
+"""Whatever is changed behind the store's back is found, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from codedance.pipelines.store import StoreError, open_store
+from codedance.pipelines.store.verify import verify
+from sqlalchemy import text
+
+from .makers import make_lost, make_picture, make_request, make_task, make_trajectory
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def backend(request):
+    """Everything here holds on both."""
+    return request.param
+
+
+@pytest.fixture
+def run(store):
+    """A run with two tasks and three trajectories."""
+    run = store.lineage.begin(make_request())
+    tasks = [make_task(n, tolerance=0) for n in range(2)]
+    trajectories = [
+        make_trajectory(tasks[0], calls=2, failed=1, pass_rate=1),
+        make_trajectory(tasks[1]),
+        make_lost(tasks[1]),
+    ]
+    store.add_trajectories(tasks, trajectories, stage_run=run.id, phase="weak")
+    return run
+
+
+def change(store, statement):
+    with store.database.engine.begin() as connection:
+        connection.execute(text(statement))
+
+
+def problems(store):
+    return [(one.kind, one.problem) for one in verify(store).findings]
+
+
+def test_untouched_store_is_whole_and_all_of_it_was_looked_at(store, run):
+    store.images.put(make_picture(77))
+    verdict = verify(store)
+    assert verdict.is_whole
+    assert verdict.checked == {
+        "database": 1,
+        "runs": 1,
+        "tasks": 2,
+        "trajectories": 3,
+        "pictures": 5,  # of two tasks, of two calls that worked, and one that nothing shows
+    }
+    assert (verdict.unused, verdict.unsealed) == (1, 0)
+
+
+def test_new_grades_and_new_scores_are_no_damage(store, run):
+    numbers = [episode.id for episode in store.episodes(run.id)]
+    store.set_accuracy({numbers[0]: 0.0})
+    store.add_scores("again", {numbers[0]: {"accuracy": 0.0}})
+    store.lineage.mark(run.id, "finished", outputs={"tasks": 2})
+    assert verify(store).is_whole
+
+
+@pytest.mark.parametrize(
+    ("statement", "kind", "problem"),
+    [
+        ("UPDATE turns SET text = 'nicer' WHERE number = 0", "trajectory", "it was changed"),
+        ("UPDATE executions SET stdout = '4'", "trajectory", "it was changed"),
+        ("UPDATE trajectories SET answer = '4'", "trajectory", "it was changed"),
+        ("UPDATE trajectories SET step = step + 1", "trajectory", "it was changed"),
+        ("UPDATE trajectories SET tokens = NULL", "trajectory", "it was changed"),
+        ("DELETE FROM turns WHERE number = 0", "trajectory", "it lacks a turn"),
+        ("UPDATE executions SET number = 7", "trajectory", "belongs to no turn"),
+        ("UPDATE tasks SET answer = '4'", "task", "it was changed"),
+        ("UPDATE lineage SET seed = 1", "run", "its key no longer fits"),
+    ],
+)
+def test_changed_row_is_found(store, run, statement, kind, problem):
+    change(store, statement)
+    assert any(k == kind and problem in p for k, p in problems(store))
+
+
+def test_changed_missing_and_broken_pictures_are_found(store, run):
+    changed, missing, broken, *_ = sorted(store.images.digests())
+    make_picture(50).save(store.images.path(changed))
+    store.images.path(missing).unlink()
+    store.images.path(broken).write_bytes(store.images.path(broken).read_bytes()[:60])
+    found = {one.name: one.problem for one in verify(store).findings}
+    assert sorted(found) == sorted([changed, missing, broken])
+    assert "was changed: its digest no longer fits" in found[changed]
+    assert "missing or broken" in found[missing]
+    assert "missing or broken" in found[broken]
+    assert all("shows it" in problem for problem in found.values())
+
+
+def test_trajectories_from_before_digests_are_counted_apart(store, run):
+    change(store, "UPDATE trajectories SET digest = NULL")
+    verdict = verify(store)
+    assert verdict.is_whole
+    assert verdict.unsealed == 3
+
+
+WRITER = """
+import sys
+from codedance.pipelines.home import Home
+from codedance.pipelines.store import open_store
+from pathlib import Path
+
+sys.path.insert(0, sys.argv[1])
+from pipelines.makers import make_task, make_trajectory
+
+with open_store(Home(Path(sys.argv[2]))) as store:
+    for step in range(1, int(sys.argv[4]) + 1):
+        tasks = [make_task(100 * step + n) for n in range(6)]
+        given = [make_trajectory(task, calls=2) for task in tasks for _ in range(4)]
+        store.add_trajectories(tasks, given, stage_run=sys.argv[3], phase=sys.argv[5], step=step)
+        print(step, flush=True)
+"""
+
+
+def start_writer(home, run, *, steps, phase="train"):
+    tests = os.path.dirname(os.path.dirname(__file__))
+    return subprocess.Popen(
+        [sys.executable, "-c", WRITER, tests, str(home.root), run.id, str(steps), phase],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+    )
+
+
+def test_kill_9_of_a_writer_leaves_whole_batches_and_a_whole_store(home, store):
+    run = store.lineage.begin(make_request())
+    writer = start_writer(home, run, steps=100_000)
+    told = [int(writer.stdout.readline()) for _ in range(2)][-1]
+    time.sleep(random.Random(0).uniform(0.0, 0.05))
+    writer.kill()
+    rest, _ = writer.communicate()
+    assert writer.returncode == -signal.SIGKILL
+    steps = [episode.step for episode in store.episodes(run.id)]
+    told = max([told, *map(int, rest.split())])
+    assert set(steps) in (set(range(1, told + 1)), set(range(1, told + 2)))
+    assert all(steps.count(step) == 24 for step in set(steps))
+    assert verify(store).is_whole
+
+
+KILLED_INSIDE = """
+import os, signal, sys
+from pathlib import Path
+from sqlalchemy import event
+from codedance.pipelines.home import Home
+from codedance.pipelines.store import open_store
+
+sys.path.insert(0, sys.argv[1])
+from pipelines.makers import make_task, make_trajectory
+
+with open_store(Home(Path(sys.argv[2]))) as store:
+    @event.listens_for(store.database.engine, "after_cursor_execute")
+    def die(connection, cursor, statement, *_):
+        if "INTO executions" in statement:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    task = make_task()
+    store.add_trajectories([task], [make_trajectory(task)], stage_run=sys.argv[3], phase="train")
+"""
+
+
+def test_kill_9_in_the_middle_of_a_transaction_leaves_nothing_of_it(home, store, run):
+    tests = os.path.dirname(os.path.dirname(__file__))
+    command = [sys.executable, "-c", KILLED_INSIDE, tests, str(home.root), run.id]
+    assert subprocess.run(command, check=False, env=os.environ).returncode == -signal.SIGKILL
+    assert {episode.phase for episode in store.episodes(run.id)} == {"weak"}
+    verdict = verify(store)
+    assert verdict.is_whole
+    assert verdict.checked["trajectories"] == 3
+
+
+def test_writers_in_several_processes_lose_nothing_and_double_nothing(home, store):
+    run = store.lineage.begin(make_request())
+    phases = ["one", "two", "two"]  # two writers store the very same rows
+    writers = [start_writer(home, run, steps=6, phase=phase) for phase in phases]
+    for writer in writers:
+        writer.communicate()
+        assert writer.returncode == 0
+    for phase in ("one", "two"):
+        found = [(e.step, e.task_key, e.sample) for e in store.episodes(run.id, phase)]
+        assert len(found) == len(set(found)) == 6 * 24
+    verdict = verify(store)
+    assert verdict.is_whole
+    assert verdict.checked["tasks"] == 36
+
+
+def test_store_that_cannot_be_read_is_an_error(home):
+    with open_store(home) as store:
+        change(store, "DROP TABLE scores")
+        with pytest.raises(StoreError, match="scores"):
+            store.scores("run")
