@@ -140,6 +140,32 @@ def families(json: Json = False) -> None:
         publish(trials)
 
 
+@bench_app.command()
+def store(
+    trajectories: Annotated[
+        int, typer.Option(min=64, help="In each store when it is checked and weighed.")
+    ] = 2000,
+    rounds: Annotated[int, typer.Option(min=1, help="How often all is measured.")] = 5,
+    postgres: Annotated[
+        str | None,
+        typer.Option(help="Address of an empty database; without it, a server is started."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the order in a round, and what is stored.")] = 0,
+    json: Annotated[Path | None, typer.Option(help="Also write all of it here.")] = None,
+) -> None:
+    """Time writing, reading and checking trajectories: SQLite beside PostgreSQL.
+
+    Needs a quiet machine: the load is told, and figures of a busy one mean little.
+    """
+    from ..bench.store import StoreBench
+    from ..bench.store_tables import as_json, store_lines, store_tables
+
+    with _Status() as status:
+        report = StoreBench(trajectories, rounds, seed, postgres, status.tell).run()
+    _tell(store_tables(report), store_lines(report))
+    _write(json, as_json(report))
+
+
 def _tell(tables: Iterable[Table], lines: Iterable[str]) -> None:
     from .output import say
 
