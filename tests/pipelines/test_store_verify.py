@@ -77,7 +77,7 @@ def test_new_grades_and_new_scores_are_no_damage(store, run):
         ("UPDATE trajectories SET step = step + 1", "trajectory", "it was changed"),
         ("UPDATE trajectories SET tokens = NULL", "trajectory", "it was changed"),
         ("DELETE FROM turns WHERE number = 0", "trajectory", "it lacks a turn"),
-        ("UPDATE executions SET number = 7", "trajectory", "belongs to no turn"),
+        ("UPDATE executions SET number = number + 7", "trajectory", "belongs to no turn"),
         ("UPDATE tasks SET answer = '4'", "task", "it was changed"),
         ("UPDATE lineage SET seed = 1", "run", "its key no longer fits"),
     ],
