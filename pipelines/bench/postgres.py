@@ -114,10 +114,17 @@ class PostgresServer:
 
     def make_database(self, name: str, *options: str) -> str:
         """Make a database, and give its address; options are words such as ``TEMPLATE other``."""
+        self._execute(f'CREATE DATABASE "{name}" {" ".join(options)}')
+        return self.url(name)
+
+    def drop_database(self, name: str) -> None:
+        """Remove a database, whoever is connected with it."""
+        self._execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+    def _execute(self, statement: str) -> None:
         engine = create_engine(self.url(), isolation_level="AUTOCOMMIT", poolclass=NullPool)
         with engine.connect() as connection:
-            connection.execute(text(f'CREATE DATABASE "{name}" {" ".join(options)}'))
-        return self.url(name)
+            connection.execute(text(statement))
 
     def _make(self) -> None:
         secret = self.folder / "password"

@@ -151,7 +151,8 @@ def store(
         typer.Option(help="Address of an empty database; without it, a server is started."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the order in a round, and what is stored.")] = 0,
-    json: Annotated[Path | None, typer.Option(help="Also write all of it here.")] = None,
+    output: Output = None,
+    json: Json = False,
 ) -> None:
     """Time writing, reading and checking trajectories: SQLite beside PostgreSQL.
 
@@ -159,11 +160,13 @@ def store(
     """
     from ..bench.store import StoreBench
     from ..bench.store_tables import as_json, store_lines, store_tables
+    from .document import document
 
-    with _Status() as status:
-        report = StoreBench(trajectories, rounds, seed, postgres, status.tell).run()
-    _tell(store_tables(report), store_lines(report))
-    _write(json, as_json(report))
+    with document(json) as publish:
+        with _Status() as status:
+            report = StoreBench(trajectories, rounds, seed, postgres, status.tell).run()
+        _tell(store_tables(report), store_lines(report))
+        publish(_written(as_json(report), output))
 
 
 def _tell(tables: Iterable[Table], lines: Iterable[str]) -> None:

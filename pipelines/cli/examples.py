@@ -49,6 +49,18 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "bench rollout": ("codedance bench rollout --rounds 5 --json",),
     "bench families": ("codedance bench families",),
     "bench update": ("codedance bench update --trajectories 64",),
+    "bench store": ("codedance bench store --trajectories 2000 --rounds 5",),
+    "store list": ("codedance store list", "codedance store list --stage grpo --limit 5 --json"),
+    "store show": ("codedance store show latest", "codedance store show 1207"),
+    "store export": (
+        "codedance store export my-run",
+        "codedance store export two --run quick-20261122 --run quick-20261123 --no-tokens",
+    ),
+    "store prune": (
+        "codedance store prune quick-20261122-200844-3040",
+        "codedance store prune --older-than 30 --yes",
+    ),
+    "store verify": ("codedance store verify", "codedance store verify --json"),
     "flows serve": ("codedance flows serve",),
     "flows deploy": ("codedance flows deploy",),
     "sandbox build": (

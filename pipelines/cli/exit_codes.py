@@ -18,7 +18,7 @@ USAGE = 2
 FAILED = 3
 INTERRUPTED = 130
 
-_USAGE_ERRORS = ("StageError", "UnknownRunError")
+_USAGE_ERRORS = ("StageError", "StoreUsageError", "UnknownRunError")
 """Named, since importing them would import the database."""
 
 

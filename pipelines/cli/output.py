@@ -142,6 +142,14 @@ def _print_plain(title: str, head: list[str], rows: list[list[str]]) -> None:
 
 def print_columns(rows: Sequence[Sequence[str]]) -> None:
     """Print rows of cells in columns as wide as their widest cell."""
+    for line in column_lines(rows):
+        say(line)
+
+
+def column_lines(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Give rows of cells as lines, in columns as wide as their widest cell."""
     widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
-    for row in rows:
-        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

@@ -8,77 +8,93 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from . import completion
+from .options import Json
+from .runs import STAGES
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..store import StageRun, Store
 
 store_app = typer.Typer(
-    name="store",
-    help="Look into the trajectory store, check it, copy from it, make room in it.",
-    no_args_is_help=True,
+    name="store", help="Look into the trajectory store, check, copy, prune.", no_args_is_help=True
 )
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-STAGES = ("curate", "sft", "grpo", "evaluate")
+Runs = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[RUN]...",
+        help="What can go; a pipeline run takes its stages.",
+        autocompletion=completion.runs,
+    ),
+]
+
+
+@store_app.callback()
+def store() -> None:
+    """Look into the trajectory store, check it, copy from it, make room in it."""
 
 
 @store_app.command("list")
-def list_(
+def list_runs(
     stage: Annotated[
-        str | None, typer.Option(help="Only these: pipeline, curate, sft, grpo, evaluate, …")
+        str | None,
+        typer.Option(
+            help="Only these: pipeline, curate, sft, grpo or evaluate.",
+            autocompletion=completion.one_of(*STAGES),
+        ),
     ] = None,
-    limit: Annotated[int, typer.Option(min=0, help="The newest so many; 0 shows all.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
     json: Json = False,
 ) -> None:
-    """List runs, the newest first, and what the store holds.
+    """List runs with their trajectories, newest first, and what the store holds."""
+    from ..store import listing
+    from .document import document
+    from .store_pages import list_lines, listed_document
 
-    codedance store list --stage grpo
-    """
-    from ..store.listing import holdings, list_runs
-    from .output import say
-    from .store_pages import list_json, list_lines
-
-    with _opened() as store:
-        found = store.lineage.find(**({} if stage is None else {"stage": stage}))
-        listed = list_runs(store, found[:limit] if limit else found)
-        held = holdings(store)
-    lines = [list_json(held, listed)] if json else list_lines(held, listed, len(found))
-    for line in lines:
-        say(line)
+    with document(json) as publish, _opened() as opened:
+        found = opened.lineage.find(**({} if stage is None else {"stage": stage}))
+        listed = listing.list_runs(opened, found[:limit])
+        held = listing.holdings(opened)
+        publish({"store": held, "runs": [listed_document(one) for one in listed]})
+        _tell(list_lines(held, listed, len(found)))
 
 
 @store_app.command()
 def show(
     name: Annotated[
-        str, typer.Argument(metavar="RUN|NUMBER", help="A run, or the number of a trajectory.")
+        str,
+        typer.Argument(
+            metavar="[RUN|NUMBER]",
+            help="A run, or the number of a trajectory.",
+            autocompletion=completion.runs,
+        ),
     ] = "latest",
     json: Json = False,
 ) -> None:
-    """Show a run with its phases, or one trajectory from its question to its rewards.
-
-    codedance store show latest
-
-    codedance store show 1207
-    """
+    """Show a run with its phases, or one trajectory from its question to its rewards."""
+    from ..store import listing
     from ..store.exporting import read_whole
-    from ..store.listing import list_runs
-    from .output import say
-    from .store_pages import as_json, listed_json, run_lines, trajectory_lines
+    from .document import document
+    from .store_pages import listed_document, run_lines, trajectory_lines
 
-    with _opened() as store:
+    with document(json) as publish, _opened() as opened:
         if name.isdecimal():
-            shown = read_whole(store, int(name))
-            lines = trajectory_lines(shown, store.images)
+            entry = read_whole(opened, int(name))
+            publish(entry)
+            _tell(trajectory_lines(entry, opened.images))
         else:
-            (listed,) = list_runs(store, [store.lineage.get(name)])
-            lines, shown = run_lines(listed), listed_json(listed)
-    for line in [as_json(shown)] if json else lines:
-        say(line)
+            (listed,) = listing.list_runs(opened, [opened.lineage.get(name)])
+            publish(listed_document(listed))
+            _tell(run_lines(listed))
 
 
 @store_app.command()
 def export(
-    folder: Annotated[Path, typer.Argument(help="That is to be made.")],
+    folder: Annotated[Path, typer.Argument(help="Made for it; it must not be there yet.")],
     run: Annotated[
-        list[str] | None, typer.Option("--run", help="Which runs; may be repeated.")
+        list[str] | None,
+        typer.Option("--run", help="Which; may be repeated.", autocompletion=completion.runs),
     ] = None,
     tokens: Annotated[
         bool, typer.Option(help="Token ids and log-probabilities go with them.")
@@ -89,27 +105,24 @@ def export(
 
     A pipeline run brings its stages; without --run it is the latest. docs/store.md tells the
     format.
-
-    codedance store export my-run --run quick-20261122-201500-ab12
     """
-    from ..store.exporting import export as export_runs
+    from ..store import exporting
+    from .document import document
     from .output import say
-    from .store_pages import export_json, export_line
+    from .store_pages import export_line
 
-    with _opened() as store:
-        runs = _with_stages(store, run or ["latest"])
-        made = export_runs(store, runs, folder, with_tokens=tokens)
-    say(export_json(made, runs) if json else export_line(made, runs))
+    with document(json) as publish, _opened() as opened:
+        runs = _with_stages(opened, run or ["latest"])
+        made = exporting.export(opened, runs, folder, with_tokens=tokens)
+        publish({"runs": [one.id for one in runs], "exported": made})
+        say(export_line(made, runs))
 
 
 @store_app.command()
 def prune(
-    run: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[RUN]...", help="What can go; a pipeline run takes its stages."),
-    ] = None,
+    run: Runs = None,
     older: Annotated[
-        float | None, typer.Option("--older-than", min=0.0, help="Days; what is read stays.")
+        float | None, typer.Option("--older-than", min=0.0, help="Days; what others read stays.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do it; else it is only told.")] = False,
     json: Json = False,
@@ -117,23 +130,21 @@ def prune(
     """Remove runs, and the tasks and pictures that no run names any more.
 
     Without --yes nothing is removed. Checkpoints and reports stay where they are.
-
-    codedance store prune --older-than 30 --yes
     """
     from datetime import UTC, datetime, timedelta
 
-    from ..store.pruning import choose
-    from ..store.pruning import prune as prune_runs
-    from .output import say
-    from .store_pages import pruned_json, pruned_lines
+    from ..store import pruning
+    from .document import document
+    from .store_pages import pruned_lines
 
-    with _opened() as store:
-        named = [store.lineage.get(one) for one in run or ()]
-        now = datetime.now(UTC).replace(tzinfo=None)
-        before = None if older is None else now - timedelta(days=older)
-        done = prune_runs(store, choose(store.lineage, named, begun_before=before), is_dry=not yes)
-    for line in [pruned_json(done, is_done=yes)] if json else pruned_lines(done, is_done=yes):
-        say(line)
+    now = datetime.now(UTC).replace(tzinfo=None)
+    before = None if older is None else now - timedelta(days=older)
+    with document(json) as publish, _opened() as opened:
+        named = [opened.lineage.get(one) for one in run or ()]
+        chosen = pruning.choose(opened.lineage, named, begun_before=before)
+        done = pruning.prune(opened, chosen, is_dry=not yes)
+        publish({"is_done": yes, "pruned": done})
+        _tell(pruned_lines(done, is_done=yes))
 
 
 @store_app.command()
@@ -141,17 +152,15 @@ def verify(json: Json = False) -> None:
     """Check every digest: pictures, tasks, trajectories, runs, and the database itself.
 
     Exits with 1 if anything is wrong; changes nothing.
-
-    codedance store verify
     """
-    from ..store.verify import verify as verify_store
-    from .output import say
-    from .store_pages import verdict_json, verdict_lines
+    from ..store import verify as verifying
+    from .document import document
+    from .store_pages import verdict_lines
 
-    with _opened() as store:
-        verdict = verify_store(store, _count)
-    for line in [verdict_json(verdict)] if json else verdict_lines(verdict):
-        say(line)
+    with document(json) as publish, _opened() as opened:
+        verdict = verifying.verify(opened, _count)
+        publish({"is_whole": verdict.is_whole, "verdict": verdict})
+        _tell(verdict_lines(verdict))
     if not verdict.is_whole:
         raise typer.Exit(1)
 
@@ -162,23 +171,30 @@ def _opened() -> Store:
     from ..store import Patience, open_store
 
     home = find_home()
-    return open_store(home, Patience(min(home.store_wait_seconds, 30.0), _say))
+    return open_store(home, Patience(min(home.store_wait_seconds, 30.0), _warn))
 
 
-def _with_stages(store: Store, names: list[str]) -> list[StageRun]:
+def _with_stages(opened: Store, names: list[str]) -> list[StageRun]:
     """Give runs by name, pipeline runs with the stage runs that are theirs."""
     found: dict[str, StageRun] = {}
     for name in names:
-        run = store.lineage.get(name)
-        theirs = store.lineage.find(parent=run.id)
+        run = opened.lineage.get(name)
+        theirs = opened.lineage.find(parent=run.id)
         adopted = [
-            store.lineage.get(str(run.outputs[stage])) for stage in STAGES if stage in run.outputs
+            opened.lineage.get(str(run.outputs[stage])) for stage in STAGES if stage in run.outputs
         ]
         found |= {one.id: one for one in (run, *reversed(theirs), *adopted)}
     return list(found.values())
 
 
-def _say(text: str) -> None:
+def _tell(lines: Iterable[str]) -> None:
+    from .output import say
+
+    for line in lines:
+        say(line)
+
+
+def _warn(text: str) -> None:
     print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 

@@ -1,4 +1,4 @@
-"""What ``codedance store`` prints: lines of 80 columns, or JSON."""
+"""What ``codedance store`` prints, in lines of 80 columns."""
 
 from __future__ import annotations
 
@@ -14,21 +14,17 @@ from ..store.images import ImageFolder
 from ..store.listing import Holdings, Listed
 from ..store.pruning import Pruned
 from ..store.verify import Verdict
+from .output import column_lines, run_document
 
 _WIDTH = 80
 _SHOWN_FINDINGS = 20
 _HEAD = ("RUN", "STATUS", "BEGUN (UTC)", "TRAJECTORIES")
 
 
-def as_json(value: object) -> str:
-    """Give a value for programs."""
-    return json.dumps(value, indent=1, default=str, ensure_ascii=False)
-
-
 def list_lines(held: Holdings, listed: Sequence[Listed], count: int) -> Iterator[str]:
     """Give a line a run, and what the store holds."""
     if listed:
-        yield from _columns([_HEAD, *map(_list_row, listed)])
+        yield from column_lines([_HEAD, *map(_list_row, listed)])
     else:
         yield "no run is stored yet; `codedance run` makes one"
     if count > len(listed):
@@ -42,16 +38,11 @@ def list_lines(held: Holdings, listed: Sequence[Listed], count: int) -> Iterator
     yield f"          {held.pictures:,}, {_megabytes(held.picture_bytes)}"
 
 
-def list_json(held: Holdings, listed: Sequence[Listed]) -> str:
-    """Give the same for programs."""
-    store = {**asdict(held), "rows": dict(held.rows)}
-    return as_json({"store": store, "runs": [listed_json(one) for one in listed]})
-
-
-def listed_json(one: Listed) -> dict[str, Any]:
-    """Give a run with its phases for programs."""
+def listed_document(one: Listed) -> dict[str, Any]:
+    """Give a run with its parameters and phases for a program to read."""
     phases = [{**asdict(phase), "accuracy": phase.accuracy} for phase in one.phases]
-    return {**asdict(one.run), "trajectories": one.trajectories, "phases": phases}
+    told = {"parameters": one.run.parameters, "key": one.run.key}
+    return {**run_document(one.run), **told, "trajectories": one.trajectories, "phases": phases}
 
 
 def run_lines(one: Listed) -> Iterator[str]:
@@ -81,7 +72,7 @@ def run_lines(one: Listed) -> Iterator[str]:
     if one.phases:
         yield ""
         head = ("PHASE", "TRAJECTORIES", "STEPS", "ACCURACY", "CALLS")
-        yield from _columns(
+        yield from column_lines(
             [
                 head,
                 *(
@@ -143,11 +134,6 @@ def export_line(made: Exported, runs: Sequence[StageRun]) -> str:
     )
 
 
-def export_json(made: Exported, runs: Sequence[StageRun]) -> str:
-    """Give the same for programs."""
-    return as_json({**asdict(made), "runs": [run.id for run in runs]})
-
-
 def pruned_lines(done: Pruned, *, is_done: bool) -> Iterator[str]:
     """Say what was removed, or would be."""
     for run in done.runs:
@@ -167,11 +153,6 @@ def pruned_lines(done: Pruned, *, is_done: bool) -> Iterator[str]:
         yield "nothing was removed: give --yes to do it"
 
 
-def pruned_json(done: Pruned, *, is_done: bool) -> str:
-    """Give the same for programs."""
-    return as_json({"is_done": is_done, **asdict(done)})
-
-
 def verdict_lines(verdict: Verdict) -> Iterator[str]:
     """Say what is wrong, and how much was looked at."""
     for one in verdict.findings[:_SHOWN_FINDINGS]:
@@ -188,20 +169,9 @@ def verdict_lines(verdict: Verdict) -> Iterator[str]:
     yield "the store is whole" if verdict.is_whole else f"wrong: {verdict.wrong:,}"
 
 
-def verdict_json(verdict: Verdict) -> str:
-    """Give the same for programs."""
-    return as_json({"is_whole": verdict.is_whole, **asdict(verdict)})
-
-
 def _list_row(one: Listed) -> tuple[str, ...]:
     count = f"{one.trajectories:,}" if one.phases else "–"
     return one.run.id, one.run.status, f"{one.run.started_at:%Y-%m-%d %H:%M}", count
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 def _fields(values: Mapping[str, Any]) -> Iterator[str]:

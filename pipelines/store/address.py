@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from .errors import VARIABLE, StoreError
+from .errors import VARIABLE, StoreUsageError
 
 DRIVER = "postgresql+psycopg"
 EXAMPLE = "postgresql://user:password@host:5432/database"
@@ -23,12 +23,12 @@ def read_address(text: str) -> URL:
     """Make an address of what the user wrote; ``postgres://`` and the like mean psycopg 3.
 
     Raises:
-        StoreError: It is no address, or of a database that we do not know.
+        StoreUsageError: It is no address, or of a database that we do not know.
     """
     try:
         url = make_url(text)
     except (ArgumentError, ValueError) as error:
-        raise StoreError(
+        raise StoreUsageError(
             f"{VARIABLE} is no address of a database: expected {EXAMPLE} or sqlite:////folder/file"
         ) from error
     kind = url.drivername.partition("+")[0]
@@ -36,7 +36,7 @@ def read_address(text: str) -> URL:
         return url.set(drivername=DRIVER)
     if kind == "sqlite":
         return url
-    raise StoreError(
+    raise StoreUsageError(
         f"{VARIABLE} names a database of kind {kind!r}; the store works on SQLite "
         f"(sqlite:////folder/file) and PostgreSQL ({EXAMPLE})"
     )

@@ -79,6 +79,10 @@ class StoreFullError(StoreError):
         )
 
 
+class StoreUsageError(StoreError):
+    """What was asked for cannot be done; the message says what can."""
+
+
 class StoreAwayError(StoreError):
     """The database does not answer now."""
 

@@ -18,7 +18,7 @@ from typing import IO, Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from .errors import StoreError
+from .errors import StoreUsageError
 from .lineage import StageRun
 from .rows import unpack_tokens
 from .schema import ExecutionRow, ScoreRow, TaskRow, TrajectoryRow, TurnRow
@@ -57,10 +57,11 @@ def export(
         told: Called with how many more trajectories are written.
 
     Raises:
-        StoreError: The folder is there already, or a picture is missing or was changed.
+        StoreUsageError: The folder is there already.
+        StoreError: A picture is missing or was changed.
     """
     if folder.exists():
-        raise StoreError(f"{folder} is there already: name a folder that is not, or remove it")
+        raise StoreUsageError(f"{folder} is there already: name a folder that is not, or remove it")
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     (part / "images").mkdir(parents=True)
@@ -77,11 +78,13 @@ def read_whole(store: Store, number: int) -> dict[str, Any]:
     """Give a trajectory as an export has it, its task under ``task``.
 
     Raises:
-        StoreError: There is none of this number.
+        StoreUsageError: There is none of this number.
     """
     found = store.database.run(lambda session: _trajectories(session, [number]))
     if not found:
-        raise StoreError(f"there is no trajectory {number}; `codedance store show RUN` names some")
+        raise StoreUsageError(
+            f"there is no trajectory {number}; `codedance store show RUN` names some"
+        )
     (entry,) = found
     (task,) = store.database.run(lambda session: _tasks(session, [entry["task_key"]]))
     packed = entry.pop("tokens")

@@ -15,7 +15,7 @@ from pathlib import Path
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from .errors import StoreError
+from .errors import StoreError, StoreUsageError
 from .lineage import Lineage, StageRun
 from .schema import CurationRow, ExecutionRow, LineageRow, TaskRow, TrajectoryRow, TurnRow
 from .store import Store
@@ -73,7 +73,7 @@ def choose(
         begun_before: In UTC; older ones go too, unless others read them. None: no others.
 
     Raises:
-        StoreError: A named run is read by one that stays.
+        StoreUsageError: A named run is read by one that stays.
     """
     everyone = lineage.find()
     sure = {run.id for run in named}
@@ -83,7 +83,7 @@ def choose(
     while needed := _needed(everyone, gone):
         kept = sorted(needed.keys() & sure)
         if kept:
-            raise StoreError(
+            raise StoreUsageError(
                 f"{needed[kept[0]]} reads {kept[0]}: name {needed[kept[0]]} too, or keep both"
             )
         gone -= needed.keys()

@@ -47,7 +47,9 @@ def postgres():
 @pytest.fixture
 def postgres_url(postgres):
     """The address of a fresh database that holds an empty store."""
-    return postgres.make_database(f"test_{uuid4().hex}", "TEMPLATE an_empty_store")
+    name = f"test_{uuid4().hex}"
+    yield postgres.make_database(name, "TEMPLATE an_empty_store")
+    postgres.drop_database(name)
 
 
 @pytest.fixture

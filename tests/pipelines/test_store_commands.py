@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from codedance.pipelines.cli.app import app
+from codedance.pipelines.cli.exit_codes import USAGE, code_of
 from codedance.pipelines.store import StoreError, open_store
 from codedance.pipelines.store.images import pixel_digest
 from codedance.pipelines.store.schema import LineageRow
@@ -72,7 +73,7 @@ def test_list_names_runs_and_what_the_store_holds(codedance, runs):
     assert all(len(line) <= 80 or "/" in line for line in out.splitlines())
     code, out = codedance("list", "--stage", "sft", "--limit", 1, "--json")
     told = json.loads(out)
-    assert [run["id"] for run in told["runs"]] == [runs["other"].id]
+    assert [run["run"] for run in told["runs"]] == [runs["other"].id]
     assert told["runs"][0]["trajectories"] == 1
     assert told["store"]["rows"]["trajectories"] == 5
     assert told["store"]["pictures"] == 6  # four tasks', and two that calls made
@@ -142,10 +143,11 @@ def test_export_holds_everything_in_files_that_any_program_reads(codedance, runs
 def test_export_leaves_tokens_out_when_asked_and_writes_over_nothing(codedance, runs, tmp_path):
     folder = tmp_path / "copy"
     told = json.loads(codedance("export", folder, "--no-tokens", "--json")[1])
-    assert told["trajectories"] == 3  # of the newest, which took over a curation
+    assert told["exported"]["trajectories"] == 3  # of the newest, which took over a curation
     assert "tokens" not in json.loads((folder / "trajectories.jsonl").read_text().splitlines()[0])
-    with pytest.raises(StoreError, match="is there already"):
+    with pytest.raises(StoreError, match="is there already") as caught:
         codedance("export", folder)
+    assert code_of(caught.value) == USAGE
 
 
 def test_export_of_a_changed_picture_leaves_no_folder(codedance, home, runs, tmp_path):
@@ -168,8 +170,8 @@ def test_verify_exits_with_1_when_something_is_wrong(codedance, home, runs):
     assert out.startswith("BAD  picture ")
     code, out = codedance("verify", "--json")
     told = json.loads(out)
-    assert (code, told["is_whole"], told["wrong"]) == (1, False, 1)
-    assert told["findings"][0]["kind"] == "picture"
+    assert (code, told["is_whole"], told["verdict"]["wrong"]) == (1, False, 1)
+    assert told["verdict"]["findings"][0]["kind"] == "picture"
 
 
 def test_prune_without_yes_only_tells(codedance, home, runs):
@@ -182,7 +184,7 @@ def test_prune_without_yes_only_tells(codedance, home, runs):
 
 
 def test_prune_removes_a_run_and_what_only_it_named(codedance, home, runs):
-    told = json.loads(codedance("prune", runs["second"].id, "--yes", "--json")[1])
+    told = json.loads(codedance("prune", runs["second"].id, "--yes", "--json")[1])["pruned"]
     assert sorted(told["runs"]) == sorted([runs["second"].id, runs["other"].id])
     assert (told["trajectories"], told["tasks"], told["pictures"]) == (1, 1, 1)
     with open_store(home) as store:
@@ -196,7 +198,7 @@ def test_prune_removes_a_run_and_what_only_it_named(codedance, home, runs):
 def test_prune_keeps_what_others_read(codedance, home, runs):
     with pytest.raises(StoreError, match=f"reads {runs['curate'].id}"):
         codedance("prune", runs["curate"].id, "--yes")
-    told = json.loads(codedance("prune", runs["first"].id, "--yes", "--json")[1])
+    told = json.loads(codedance("prune", runs["first"].id, "--yes", "--json")[1])["pruned"]
     assert sorted(told["runs"]) == sorted([runs["first"].id, runs["sft"].id])
     with open_store(home) as store:
         assert store.lineage.get(runs["curate"].id).parent is None
@@ -209,15 +211,15 @@ def test_prune_by_age_takes_the_old_and_keeps_what_the_new_read(codedance, home,
         names = [runs[name].id for name in ("first", "curate", "sft")]
         change = update(LineageRow).where(LineageRow.id.in_(names)).values(started_at=old)
         store.database.run(lambda session: session.execute(change))
-    told = json.loads(codedance("prune", "--older-than", 30, "--yes", "--json")[1])
+    told = json.loads(codedance("prune", "--older-than", 30, "--yes", "--json")[1])["pruned"]
     assert sorted(told["runs"]) == sorted([runs["first"].id, runs["sft"].id])
 
 
 def test_prune_sweeps_pictures_only_while_nobody_writes(codedance, home, runs):
     with open_store(home) as writer:
         waste = writer.images.path(writer.images.put(make_picture(88)))
-        told = json.loads(codedance("prune", "--yes", "--json")[1])
+        told = json.loads(codedance("prune", "--yes", "--json")[1])["pruned"]
         assert told["pictures"] is None
         assert waste.exists()
-    assert json.loads(codedance("prune", "--yes", "--json")[1])["pictures"] == 1
+    assert json.loads(codedance("prune", "--yes", "--json")[1])["pruned"]["pictures"] == 1
     assert not waste.exists()
