@@ -14,7 +14,7 @@ from PIL import Image
 
 from ...envs.types import Action, Ending, Message, Task, Tokens, Trajectory, Turn
 from ...sandbox import Execution, Outcome
-from ..store import Store, StoreError
+from ..store import Patience, Store, StoreError
 from ..store.database import open_database
 from ..store.images import ImageFolder
 from ..store.lineage import StageRequest
@@ -35,7 +35,7 @@ ROWS = (Row(WRITE, SQLITE, repeats=3), Row(READ, SQLITE), Row(FIGURES, SQLITE))
 TASKS, SAMPLES = 8, 8
 """Of a step: what the preset ``quick`` draws, or a little less."""
 
-_CODE = "part = input_image.crop(({0}, {0}, {0} + 24, {0} + 24)).resize((96, 96))\npart"
+_CODE = "part = input_image.crop(({0}, {1}, {0} + 24, {1} + 24)).resize((96, 96))\npart"
 _TOKENS = 320
 _NETWORK = "server:/export / nfs4 rw 0 0\n"
 """A list of mounts by which every file lies on a network file system."""
@@ -263,7 +263,9 @@ def _task_count(trajectories: int) -> int:
 
 def _open_store(address: str, folder: Path, mounts: Path | None) -> Store:
     folder.mkdir()
-    return Store(open_database(address, mounts=mounts or MOUNTS), ImageFolder(folder))
+    silent = Patience(say=lambda _: None)  # of the journal: the table names it
+    database = open_database(address, silent, mounts=mounts or MOUNTS)
+    return Store(database, ImageFolder(folder))
 
 
 def _trajectory(task: Task, draw: random.Random) -> Trajectory:
@@ -292,9 +294,9 @@ def _trajectory(task: Task, draw: random.Random) -> Trajectory:
 
 
 def _turn(picture: Image.Image, draw: random.Random) -> Turn:
-    left = draw.randrange(80)
-    code = _CODE.format(left)
-    part = picture.crop((left, left, left + 24, left + 24)).resize((96, 96))
+    left, top = draw.randrange(picture.width - 24), draw.randrange(picture.height - 24)
+    code = _CODE.format(left, top)
+    part = picture.crop((left, top, left + 24, top + 24)).resize((96, 96))
     execution = Execution(Outcome.OK, images=(part,), wall_seconds=0.01, cpu_seconds=0.01)
     reply = Message("user", ("<tool_response>\n", part, "\n</tool_response>"))
     text = (

@@ -34,7 +34,7 @@ def test_all_take_part_and_keep_what_they_were_given(report):
     for name, sizes in report.sizes.items():
         assert report.rows_a_second(name) > 0
         assert sizes.database_bytes > 100_000
-        assert sizes.pictures == report.sizes[SQLITE].pictures > 1000
+        assert sizes.pictures == report.sizes[SQLITE].pictures > 500
         assert sizes.verify_seconds > 0
 
 
