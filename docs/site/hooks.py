@@ -22,14 +22,6 @@ HEAD = """# Commands
 Every command ends with an example in its `--help`. TAB completes commands, options, presets,
 suites, run ids, backends and policies once `codedance --install-completion` was run.
 
-| exit code | meaning |
-|---|---|
-| 0 | it did what was asked |
-| 1 | it did, and found something that wants a person: a check that is not well, a cheat that pays |
-| 2 | it cannot be done as asked: an option, preset, suite, run or file that is wrong or missing |
-| 3 | it failed: the sandbox, the disk, a server, or a mistake of ours |
-| 130 | it was interrupted (Ctrl-C, SIGTERM); the same command goes on where it was |
-
 With `--json` standard output holds exactly one JSON document, and words and progress go to
 standard error. Numbers that are not known are `null`.
 """
@@ -78,8 +70,11 @@ def commands_page() -> str:
     """Write every command's purpose, options and examples."""
     import typer
     from codedance.pipelines.cli.app import app
+    from codedance.pipelines.cli.exit_codes import MEANINGS
 
-    return "\n".join([HEAD, *_sections(typer.main.get_command(app), ("codedance",))])
+    codes = [f"| {code} | {words} |" for code, words in MEANINGS.items()]
+    table = ["| exit code | meaning |", "|---|---|", *codes, ""]
+    return "\n".join([HEAD, *table, *_sections(typer.main.get_command(app), ("codedance",))])
 
 
 def _sections(command: Command, path: tuple[str, ...]) -> list[str]:

@@ -16,7 +16,7 @@ from .bench import bench_app
 from .doctor import doctor
 from .emergence import emergence
 from .examples import add_examples
-from .exit_codes import INTERRUPTED, code_of, is_ours
+from .exit_codes import INTERRUPTED, MEANINGS, code_of, is_ours
 from .judge import evaluate, report, rescore
 from .plan import plan
 from .play import play
@@ -30,11 +30,7 @@ from .store import store_app
 from .train import curate, grpo, run, sft
 from .view import view
 
-EXIT_CODES = (
-    "Exit codes: 0 done; 1 done, and something found that wants a person; 2 not to be done as "
-    "asked (an option, preset, suite, run or file that is wrong or missing); 3 failed; "
-    "130 interrupted: the same command goes on where it was."
-)
+EXIT_CODES = "Exit codes\n\n" + "\n\n".join(f"{code}  {words}" for code, words in MEANINGS.items())
 PANELS = {
     "Train": (run, curate, sft, grpo, plan),
     "Judge": (evaluate, rescore, report, baselines, probe, scale, emergence, attack_reward),

@@ -1,13 +1,4 @@
-"""What a command's exit code says: the same over all commands.
-
-====  =====================================================================================
- 0    it did what was asked
- 1    it did, and found something that wants a person: a check that is not well, a cheat that pays
- 2    it cannot do what was asked: an option, preset, suite, run or file that is wrong or missing
- 3    it failed: the sandbox, the disk, a server, or a mistake of ours
- 130  it was interrupted (Ctrl-C, SIGTERM); the same command goes on where it was
-====  =====================================================================================
-"""
+"""What a command's exit code says: the same over all commands."""
 
 from __future__ import annotations
 
@@ -17,6 +8,14 @@ FINDINGS = 1
 USAGE = 2
 FAILED = 3
 INTERRUPTED = 130
+
+MEANINGS = {
+    0: "done",
+    FINDINGS: "done, and something wants a person: a check is not well, a cheat pays",
+    USAGE: "not to be done as asked: an option, preset, suite, run or file is wrong or missing",
+    FAILED: "failed: the sandbox, the disk, a server, or a mistake of ours",
+    INTERRUPTED: "interrupted (Ctrl-C, SIGTERM): the same command goes on where it was",
+}
 
 _USAGE_ERRORS = ("StageError", "StoreUsageError", "UnknownRunError")
 """Named, since importing them would import the database."""
