@@ -7,6 +7,7 @@ cannot fall behind it.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -52,7 +53,28 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
         link = package / room
         if not link.is_symlink():
             link.symlink_to(ROOT / room)
+    _list_the_rest(config)
     return config
+
+
+def _list_the_rest(config: MkDocsConfig) -> None:
+    """Put pages that mkdocs.yml does not name at the end of the navigation, under their titles."""
+    named = set(_named(config.nav))
+    folder = Path(config.docs_dir)
+    rest = [path for path in sorted(folder.glob("*.md")) if path.name not in named]
+    if rest:
+        titles = [path.read_text(encoding="utf-8").partition("\n")[0] for path in rest]
+        pages = zip(titles, rest, strict=True)
+        config.nav.append({"More": [{title.strip("# "): path.name} for title, path in pages]})
+
+
+def _named(entry: object) -> Iterator[str]:
+    """Give every page that a navigation names."""
+    if isinstance(entry, str):
+        yield entry
+    parts = entry.values() if isinstance(entry, dict) else entry
+    for part in parts if isinstance(entry, dict | list) else ():
+        yield from _named(part)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
