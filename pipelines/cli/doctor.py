@@ -157,27 +157,44 @@ def _library(cost: LibraryCost, *, is_preloaded: bool) -> Finding:
 
 
 def check_home() -> list[Finding]:
-    """Look at CODEDANCE_DIR: writable, room left, not on a network file system."""
+    """Look at CODEDANCE_DIR: whether room is left."""
     import shutil
 
     from ..home import find_home
-    from ..store.mounts import file_system, is_network
 
     home = find_home()
     free = shutil.disk_usage(home.root).free / 2**30
-    room = Finding(
-        "disk",
-        f"{free:.0f} GiB free at {home.root}",
-        is_well=free > 1,
-        remedy="a run needs about 1 GiB: set CODEDANCE_DIR to a larger disk",
-    )
-    kind = file_system(home.root)
+    room = f"{free:.0f} GiB free at {home.root}"
+    remedy = "a run needs about 1 GiB: set CODEDANCE_DIR to a larger disk"
+    return [Finding("disk", room, is_well=free > 1, remedy=remedy)]
+
+
+def check_store() -> list[Finding]:
+    """Ask the store's database for its schema, and what it lies on; nothing is made or changed."""
+    from pathlib import Path
+
+    from ..home import find_home
+    from ..store import StoreError
+    from ..store.address import read_address
+    from ..store.database import find_schema
+    from ..store.errors import shown_url
+    from ..store.mounts import file_system, is_network
+
+    address = find_home().store_url
+    try:
+        url = read_address(address)
+        path = Path(url.database or "") if url.get_backend_name() == "sqlite" else None
+        schema = find_schema(address) if path is None or path.exists() else None
+    except StoreError as error:
+        return [Finding("store", str(error), is_well=False, remedy="docs/store.md says more")]
+    stands = f"schema {schema}" if schema else "the first run makes it"
+    kind = "" if path is None else file_system(path)
     remedy = (
-        "SQLite's write-ahead log breaks on it, so the store uses a slower journal: set "
-        "CODEDANCE_DIR to a local disk, or CODEDANCE_STORE_URL"
+        "SQLite's write-ahead log breaks there, so a slower journal is used: name a local file "
+        "or a PostgreSQL server in CODEDANCE_STORE_URL"
     )
-    is_well = not is_network(kind)
-    return [room, Finding("file system", kind, is_well=is_well, is_needed=False, remedy=remedy)]
+    words = f"{shown_url(url)}, {stands}{kind and f', on {kind}'}"
+    return [Finding("store", words, is_well=not is_network(kind), is_needed=False, remedy=remedy)]
 
 
 def check_accelerators() -> list[Finding]:
@@ -235,6 +252,7 @@ CHECKS: tuple[Callable[[], list[Finding]], ...] = (
     check_libraries,
     check_docker,
     check_home,
+    check_store,
     check_accelerators,
     check_flows,
     check_servers,

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +24,7 @@ from sqlalchemy.orm import Session
 from .address import connect_options, read_address
 from .errors import FULL, StoreError, StoreFullError, is_away, is_clash, shown_url, translate
 from .journal import Journal, choose_journal
-from .migrating import upgrade
+from .migrating import check_schema, schema_version, upgrade
 from .mounts import MOUNTS
 from .patience import Patience
 from .schema import Base
@@ -107,6 +108,32 @@ def open_database(
         StoreError: The database cannot be opened, or was written by a newer CodeDance.
     """
     patience = patience or Patience()
+    with _connected(address) as engine:
+        if engine.dialect.name == "sqlite":
+            journal = choose_journal(engine.url, patience.say, mounts)
+            event.listen(engine, "connect", partial(_prepare_sqlite, journal))
+        else:
+            _check_encoding(engine)
+        upgrade(engine)
+    return Database(engine, patience)
+
+
+def find_schema(address: str) -> str | None:
+    """Give the schema of the store at an address, None where there is none yet; changes nothing.
+
+    Raises:
+        StoreError: The database cannot be reached, or holds a store of a newer CodeDance.
+    """
+    with _connected(address) as engine:
+        found = schema_version(engine)
+        check_schema(engine, found)
+    engine.dispose()
+    return found
+
+
+@contextmanager
+def _connected(address: str) -> Generator[Engine]:
+    """Give an engine whose first errors are told in our words, and which they close."""
     url = read_address(address)
     try:
         engine = create_engine(url, connect_args=connect_options(url))
@@ -116,19 +143,13 @@ def open_database(
             "pip install 'codedance[postgres]'"
         ) from error
     try:
-        if engine.dialect.name == "sqlite":
-            journal = choose_journal(url, patience.say, mounts)
-            event.listen(engine, "connect", partial(_prepare_sqlite, journal))
-        else:
-            _check_encoding(engine)
-        upgrade(engine)
+        yield engine
     except SQLAlchemyError as error:
         engine.dispose()
         raise translate(error, url) from error
     except BaseException:
         engine.dispose()
         raise
-    return Database(engine, patience)
 
 
 def insert_missing(session: Session, table: type[Base], rows: Sequence[Row]) -> None:

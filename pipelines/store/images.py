@@ -7,7 +7,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 from weakref import WeakValueDictionary, finalize
@@ -98,7 +98,7 @@ class ImageFolder:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             is_alone = True
-        except BlockingIOError:
+        except OSError:  # held by another, or on a file system that has no locks
             is_alone = False
         try:
             yield is_alone
@@ -120,7 +120,8 @@ class ImageFolder:
         with self._holding:
             if self._let_go is None:
                 handle = self._open_lock()
-                fcntl.flock(handle, fcntl.LOCK_SH)
+                with suppress(OSError):  # a file system without locks: then nobody is ever alone
+                    fcntl.flock(handle, fcntl.LOCK_SH)
                 self._let_go = finalize(self, os.close, handle)
 
     def _open_lock(self) -> int:
@@ -129,7 +130,12 @@ class ImageFolder:
             self.root.mkdir(parents=True, exist_ok=True)
             return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
-            raise StoreError(f"could not write {path}: {error}") from error
+            raise self._told(error, path) from error
+
+    def _told(self, error: OSError, path: Path) -> StoreError:
+        if error.errno in FULL:
+            return StoreFullError(self.root)
+        return StoreError(f"could not write {path}: {error}")
 
     def _digest(self, image: Image.Image) -> str:
         """Hash a picture once while it lives: siblings of a group share the very object."""
@@ -150,6 +156,4 @@ class ImageFolder:
             os.replace(temporary, target)
         except OSError as error:
             temporary.unlink(missing_ok=True)
-            if error.errno in FULL:
-                raise StoreFullError(self.root) from error
-            raise StoreError(f"could not write {target}: {error}") from error
+            raise self._told(error, target) from error

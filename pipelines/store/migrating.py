@@ -35,13 +35,22 @@ def upgrade(engine: Engine, target: str = HEAD) -> None:
         else:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         found = _version(connection)
-        if found is not None and found > HEAD:
-            raise StoreError(
-                f"the store at {shown_url(engine.url)} is at schema {found}, this CodeDance knows "
-                f"{HEAD}: install a newer one, or name another store"
-            )
+        check_schema(engine, found)
         if found is None or found < target:
             _migrate(connection, target)
+
+
+def check_schema(engine: Engine, found: str | None) -> None:
+    """Refuse what we do not know.
+
+    Raises:
+        StoreError: The schema that was found is newer than ours.
+    """
+    if found is not None and found > HEAD:
+        raise StoreError(
+            f"the store at {shown_url(engine.url)} is at schema {found}, this CodeDance knows "
+            f"{HEAD}: install a newer one, or name another store"
+        )
 
 
 def schema_version(engine: Engine) -> str | None:

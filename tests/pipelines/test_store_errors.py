@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from codedance.pipelines.cli.doctor import check_store
 from codedance.pipelines.store import StoreAwayError, StoreError, open_store
 from codedance.pipelines.store.address import read_address
 from codedance.pipelines.store.database import open_database
@@ -107,3 +108,21 @@ def test_pictures_lie_where_the_user_says(home, tmp_path, monkeypatch):
     monkeypatch.setenv("CODEDANCE_IMAGES", str(tmp_path / "shared"))
     with open_store(home) as store:
         assert store.images.root == Path(tmp_path / "shared")
+
+
+def test_doctor_tells_of_the_store_and_makes_none(home):
+    (finding,) = check_store()
+    assert finding.is_well
+    assert "the first run makes it" in finding.state
+    assert list(home.root.iterdir()) == []
+    open_store(home).close()
+    assert "schema 0002" in check_store()[0].state
+
+
+def test_doctor_asks_a_server_and_tells_what_is_wrong(home, postgres_url, postgres, monkeypatch):
+    monkeypatch.setenv("CODEDANCE_STORE_URL", postgres_url)
+    assert "schema 0002" in check_store()[0].state
+    monkeypatch.setenv("CODEDANCE_STORE_URL", postgres.url("nowhere"))
+    (finding,) = check_store()
+    assert (finding.is_well, finding.is_needed) == (False, True)
+    assert "no such database" in finding.state
