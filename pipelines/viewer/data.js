@@ -44,14 +44,24 @@ const siblings = (row) => groups.get(groupKey(row));
 
 const shards = new Map();
 const arriving = new Map();
+// MLflow shows the page in a frame without an address of its own; it was then told what leads to its artifacts.
+const told = document.querySelector('meta[name="codedance-mlflow"]')?.content ?? "";
+const server = /^blob:(https?:\/\/[^/]+)\//.exec(location.href)?.[1];
+const beside = told !== "" && server !== undefined ? `${server}${told}` : "";
+
 const trusted = window.trustedTypes?.createPolicy("codedance-shards", {
   createScriptURL: (address) => {
-    if (!/^[^/:]+\/\d{4,}\.js$/.test(address)) throw new TypeError(`${address} is no shard`);
+    const name = address.startsWith(beside) ? decodeURIComponent(address.slice(beside.length)) : "";
+    if (!/^[^/:]+\/\d{4,}\.mjs$/.test(name)) throw new TypeError(`${address} is no shard`);
     return address;
   },
 });
 
-const shardAddress = (place) => `${encodeURIComponent(page.folder)}/${String(place).padStart(4, "0")}.js`;
+const shardAddress = (place) => {
+  const name = `${String(place).padStart(4, "0")}.mjs`;
+  if (beside !== "") return beside + encodeURIComponent(`${page.folder}/${name}`);
+  return `${encodeURIComponent(page.folder)}/${name}`;
+};
 
 const keepShard = (place, shard) => {
   shards.delete(place);

@@ -12,10 +12,15 @@ import hashlib
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from .shards import safe_json
 
+VIEWER_NAMES = ("viewer", "compare-")
+"""What the pages' file names begin with."""
+_UNPLACED = '<meta name="codedance-mlflow" content="">'
 _FOLDER = files(__name__.rpartition(".")[0])
 SCRIPTS = (
     "dom.js",
@@ -47,11 +52,30 @@ def render_viewer(title: str, index: dict[str, Any], inline: Sequence[str]) -> s
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
         '<meta name="referrer" content="no-referrer">'
+        f"{_UNPLACED}"
         f"<title>{escape(title)}</title><style>{style}</style></head>\n<body>"
         '<div id="app"><p class="loading">Reading the trajectories …</p></div>'
         "<noscript>This page shows trajectories by a script; allow it to run.</noscript>\n"
         f"{_data('index', safe_json(index))}\n{shards}\n<script>{script}</script></body></html>\n"
     )
+
+
+def place_viewer(page: Path, *, run_id: str, folder: str, prefix: str = "") -> None:
+    """Tell a page which run's artifact it is, so that it finds its shards on MLflow's server.
+
+    MLflow shows it in a frame that has no address beside which anything could lie.
+
+    Args:
+        page: Changed in place.
+        run_id: MLflow's.
+        folder: Of the run's artifacts that the page lies in.
+        prefix: Of the server's paths, where it has one.
+    """
+    below = quote(f"{folder}/" if folder else "", safe="")
+    address = f"{prefix}/get-artifact?run_uuid={quote(run_id, safe='')}&path={below}"
+    placed = _UNPLACED.replace('content=""', f'content="{escape(address)}"')
+    text = page.read_text(encoding="utf-8")
+    page.write_text(text.replace(_UNPLACED, placed, 1), encoding="utf-8")
 
 
 def _data(name: str, body: str) -> str:

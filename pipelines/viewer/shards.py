@@ -22,6 +22,8 @@ LARGEST = 1_500_000
 AROUND = 80
 """Characters around a trajectory or a picture, at most."""
 REMEMBERED = 256
+SHARD_SUFFIX = ".mjs"
+"""MLflow's server gives ``.js`` files as plain text, which no browser runs."""
 PNG = b"\x89PNG\r\n\x1a\n"
 _FRAME = '{"trajectories":{},"pictures":{}}'
 _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
@@ -73,7 +75,7 @@ class ShardWriter:
         self._pictures: dict[str, str] = {}
         self._lately: dict[str, str] = {}
         self._length = len(_FRAME)
-        for old in folder.glob("*.js"):
+        for old in (*folder.glob(f"*{SHARD_SUFFIX}"), *folder.glob("*.js")):
             old.unlink()
 
     @property
@@ -125,7 +127,7 @@ class ShardWriter:
         self._folder.mkdir(parents=True, exist_ok=True)
         script = f"codedanceShard({self._count},{json.dumps(body)});\n"
         self.size += len(script)
-        (self._folder / f"{self._count:04}.js").write_text(script, encoding="ascii")
+        (self._folder / f"{self._count:04}{SHARD_SUFFIX}").write_text(script, encoding="ascii")
 
     def _read(self, digest: str) -> str:
         """Give a picture's PNG file as base64; empty where the store has lost it."""

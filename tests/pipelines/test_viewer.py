@@ -81,9 +81,9 @@ def test_what_does_not_fit_in_the_page_lies_in_files_beside_it(desk, run, tmp_pa
         for number in range(index["inline"])
         for row in shards[f"shard-{number}"]["trajectories"]
     }
-    for path in (tmp_path / "viewer").glob("*.js"):
+    for path in (tmp_path / "viewer").glob("*.mjs"):
         number, shard = read_shard(path)
-        assert path.name == f"{number:04}.js"
+        assert path.name == f"{number:04}.mjs"
         held |= {int(row): number for row in shard["trajectories"]}
     assert [held[row] for row in range(16)] == index["columns"]["shard"]
 
@@ -91,7 +91,7 @@ def test_what_does_not_fit_in_the_page_lies_in_files_beside_it(desk, run, tmp_pa
 def test_siblings_and_their_pictures_lie_in_the_same_shard(desk, run, tmp_path):
     index, _ = read_page(make_viewer(desk, [run], tmp_path, inline=0).html)
     columns = index["columns"]
-    shards = dict(read_shard(path) for path in (tmp_path / "viewer").glob("*.js"))
+    shards = dict(read_shard(path) for path in (tmp_path / "viewer").glob("*.mjs"))
     homes = {}
     for row in range(16):
         key = tuple(columns[name][row] for name in ("stage", "task", "step"))
@@ -105,9 +105,9 @@ def test_siblings_and_their_pictures_lie_in_the_same_shard(desk, run, tmp_path):
 
 def test_a_page_made_again_leaves_no_older_file(desk, run, tmp_path):
     make_viewer(desk, [run], tmp_path, inline=0)
-    assert list((tmp_path / "viewer").glob("*.js"))
+    assert list((tmp_path / "viewer").glob("*.mjs"))
     make_viewer(desk, [run], tmp_path)
-    assert not list((tmp_path / "viewer").glob("*.js"))
+    assert not list((tmp_path / "viewer").glob("*.mjs"))
 
 
 def test_advantages_are_those_that_training_computes(desk, run, tmp_path):
@@ -190,7 +190,7 @@ def test_hostile_text_stays_inside_its_json(desk, tmp_path):
         assert "owned'" not in re.sub(r'<script type="application/json".*?</script>', "", text)
         for block in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text):
             assert not re.search(r"[<>&\u2028]", block)
-        for shard in (tmp_path / "viewer").glob("*.js"):
+        for shard in (tmp_path / "viewer").glob("*.mjs"):
             assert not re.search(r"[<>&\u2028]", shard.read_text())
     index, shards = read_page(page)
     assert index["tasks"][0]["question"] == HOSTILE

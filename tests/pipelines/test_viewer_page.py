@@ -204,7 +204,7 @@ def test_an_address_brings_back_what_was_seen(page, address):
 def test_files_beside_the_page_are_loaded_when_looked_at(page, desk, run, tmp_path):
     page.open(make_viewer(desk, [run], tmp_path, inline=0).html.as_uri())
     wait_for(page, "Turn 1")
-    assert any(address.endswith(".js") for address in page.requests)
+    assert any(address.endswith(".mjs") for address in page.requests)
 
 
 def test_a_page_alone_says_where_the_rest_lies(browser, desk, run, tmp_path):
