@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -12,8 +13,8 @@ FILE_NAME = "alarms.jsonl"
 
 
 def append_alarm(folder: Path, alarm: Alarm) -> None:
-    """Add an alarm."""
-    with (folder / FILE_NAME).open("a", encoding="utf-8") as file:
+    """Add an alarm; on a full disk it stands in the log and in MLflow alone."""
+    with contextlib.suppress(OSError), (folder / FILE_NAME).open("a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(alarm)) + "\n")
 
 

@@ -15,6 +15,7 @@ from .home import Home, find_home, prepare_environment
 from .mlflow_sender import Sender
 from .progress import Progress, open_progress
 from .settings import SandboxSettings, open_configured
+from .spool import Address
 from .stages.context import OnAlarm, Stop, ignore_alarm
 from .store import Patience, Store, open_store
 from .tracking import Tracker
@@ -82,8 +83,9 @@ def open_desk(home: Home | None = None, *, track: bool = True) -> Generator[Desk
     progress, stop = open_progress(), Stop()
     patience = Patience(home.store_wait_seconds, progress.say, stop.is_requested)
     store = open_store(home, patience)
-    tracker = Tracker(home.spool if track else None)
-    sender = Sender(home, store, tracker, say=progress.say) if track else None
+    address = Address.of_environment(home.mlflow_uri)
+    tracker = Tracker(home.spool if track else None, address=address)
+    sender = Sender(home, store, tracker.path, say=progress.say) if track else None
     desk = Desk(home, store, tracker, progress, stop)
     token = _current.set(desk)
     try:
@@ -94,8 +96,8 @@ def open_desk(home: Home | None = None, *, track: bool = True) -> Generator[Desk
         tracker.close()
         if sender is not None:
             sender.close()
-        if tracker.is_full:
-            progress.say(f"{home.spool} was full: some figures did not reach MLflow")
+        if tracker.lost:
+            progress.say(f"{home.spool} is full: {tracker.lost} events for MLflow are lost")
         desk.close()
 
 

@@ -93,6 +93,10 @@ def prepare_environment(home: Home) -> None:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_TRACKING_URI": home.mlflow_uri,
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_ENABLE_ASYNC_TRACE_LOGGING": "false",  # our own thread sends, and checks
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the spool tries again, and holds up nobody
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "PREFECT_HOME": str(home.prefect),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_API_HOST": "127.0.0.1",

@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-from collections import defaultdict
-from collections.abc import Mapping
+from collections import defaultdict, deque
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 FILE_NAME = "metrics.jsonl"
+Series = Sequence[tuple[int, float]]
+"""Steps and values."""
+
+
+class MetricsFile:
+    """Appends figures; on a full disk they wait for room, and the training does not."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._waiting: deque[tuple[int, Mapping[str, float]]] = deque()
+
+    def append(self, step: int, values: Mapping[str, float]) -> None:
+        """Add a step's figures behind those that wait."""
+        self._waiting.append((step, dict(values)))
+        with contextlib.suppress(OSError):
+            while self._waiting:
+                append_metrics(self._folder, *self._waiting[0])
+                self._waiting.popleft()
 
 
 def append_metrics(folder: Path, step: int, values: Mapping[str, float]) -> None:
-    """Add a step's figures, on a line of its own even if a kill cut the last one short."""
+    """Add a step's figures, on a line of its own even if a kill cut the last one short.
+
+    Raises:
+        OSError: There is no room.
+    """
     clean = {name: value for name, value in values.items() if math.isfinite(value)}
     with (folder / FILE_NAME).open("ab+") as file:
         if file.tell() and file.seek(-1, 2) >= 0 and file.read(1) != b"\n":

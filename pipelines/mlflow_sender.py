@@ -1,28 +1,133 @@
-"""Sends the spool to MLflow from a thread of its own; what cannot be sent waits on disk."""
+"""Sends the spool to MLflow from a thread of its own; what cannot be sent waits on disk.
+
+Each spool file goes to the MLflow that it was written for. One that does not answer is asked again
+after a while and holds up no other. An event that MLflow looks at and refuses is put aside, with
+the reason, so that it holds up none behind it.
+"""
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .home import Home
-from .mlflow_traces import log_traces
+from .spool import (
+    ADDRESS,
+    Address,
+    Event,
+    SpoolReader,
+    claim,
+    count_unsent,
+    keep_refused,
+    spool_files,
+)
 from .store import Store
-from .tracking import Event, SpoolReader, Tracker, orphans
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
+    from .mlflow_desk import MlflowDesk
 
-EXPERIMENT = "codedance"
-RUN_TAG = "codedance.run"
-PERIOD_SECONDS = 2.0
+PERIOD_SECONDS = 5.0
 RETRY_SECONDS = 30.0
 LAST_CHANCE_SECONDS = 60.0
-BATCH = 900
-STATUS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
+
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class _Server:
+    """What is known of one MLflow: the way in, and since when it does not answer."""
+
+    address: Address
+    desk: MlflowDesk | None = None
+    ask_again_at: float = 0.0
+    is_away: bool = False
+
+
+@dataclass(slots=True)
+class SpoolSending:
+    """One pass over the spool after another, in the caller's thread.
+
+    Attributes:
+        home: Where the spool and embedded MLflow lie.
+        store: Where traces' trajectories are read.
+        say: Told once when MLflow is away, or refuses something.
+        own: This process's own spool file, which it still writes to.
+    """
+
+    home: Home
+    store: Store
+    say: Say
+    own: Path | None = None
+    _servers: dict[Address, _Server] = field(default_factory=dict["Address", "_Server"])
+    _offsets: dict[Path, int] = field(default_factory=dict["Path", "int"])
+
+    def drain(self, *, at_once: bool = False) -> None:
+        """Send what can be sent now.
+
+        Args:
+            at_once: Ask even those that were away a moment ago.
+        """
+        for path in spool_files(self.home.spool):
+            if path == self.own:
+                self._drain_known(path, at_once=at_once)
+                continue
+            with claim(path) as is_mine:
+                if is_mine:
+                    self._drain_known(path, at_once=at_once)
+
+    def errors(self) -> Mapping[Address, bool]:
+        """Say of each MLflow that was asked whether it is away."""
+        return {address: server.is_away for address, server in self._servers.items()}
+
+    def _drain_known(self, path: Path, *, at_once: bool) -> None:
+        reader = SpoolReader(path)
+        reader.offset = max(reader.offset, self._offsets.get(path, 0))
+        address = reader.address or Address.of_environment(self.home.mlflow_uri)
+        server = self._servers.setdefault(address, _Server(address))
+        if server.is_away and not at_once and time.monotonic() < server.ask_again_at:
+            return
+        try:
+            self._drain_to(server, reader)
+            server.is_away = False
+        except Exception as error:  # noqa: BLE001 - whatever MLflow raises, training goes on
+            if not server.is_away:
+                where, why = server.address.shown, brief(error)
+                self.say(f"MLflow ({where}) cannot be told now ({why}); figures wait on disk")
+            server.is_away = True
+            server.ask_again_at = time.monotonic() + RETRY_SECONDS
+        finally:
+            self._offsets[path] = reader.offset
+
+    def _drain_to(self, server: _Server, reader: SpoolReader) -> None:
+        while events := reader.read():
+            place = 0
+            while place < len(events):
+                place += self._send(server, reader, [event for event, _ in events[place:]])
+                reader.mark(events[place - 1][1])
+        if reader.is_done and reader.path != self.own:
+            reader.remove()
+
+    def _send(self, server: _Server, reader: SpoolReader, events: list[Event]) -> int:
+        """Send the first event, and those that can go with it; give how many were done with."""
+        from .mlflow_desk import MlflowDesk, is_refusal
+
+        if events[0]["kind"] == ADDRESS:
+            return 1
+        if server.desk is None:
+            server.desk = MlflowDesk(self.home, self.store, server.address)
+        try:
+            return server.desk.send(events)
+        except Exception as error:
+            if not is_refusal(error):
+                raise
+            event, reason = events[0], brief(error)
+            keep_refused(reader.path, event, reason)
+            self.say(f"MLflow did not take a {event['kind']} of {event['run']} ({reason})")
+            return 1
 
 
 class Sender:
@@ -31,222 +136,42 @@ class Sender:
     Args:
         home: Where the spool and embedded MLflow lie.
         store: Where traces' trajectories are read.
-        tracker: This process's writing side.
+        own: This process's spool file; None where it writes none.
         say: Told once when MLflow is away.
     """
 
-    def __init__(
-        self, home: Home, store: Store, tracker: Tracker, *, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, home: Home, store: Store, own: Path | None, *, say: Say) -> None:
         self._home = home
-        self._store = store
         self._say = say
-        self._own = tracker.path
+        self._sending = SpoolSending(home, store, say, own)
         self._closing = threading.Event()
-        self._is_away = False
-        self._desk: _MlflowDesk | None = None
         self._thread = threading.Thread(target=self._work, name="mlflow-sender", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Send what is left, for at most a minute; say so if some of it has to wait."""
+        """Send what is left, for at most a minute; say so if some of it has to wait.
+
+        The spool file has to be closed before.
+        """
+        self._sending.own = None
         self._closing.set()
         self._thread.join(LAST_CHANCE_SECONDS)
-        left = self._unsent()
+        left = count_unsent(self._home.spool)
         if left:
             self._say(
-                f"MLflow ({self._home.mlflow_uri}) has not got everything: {left} events wait in "
-                f"{self._home.spool} and go with the next command"
+                f"{left} events for MLflow wait in {self._home.spool}; the next command sends "
+                "them, or `codedance mlflow send`"
             )
 
     def _work(self) -> None:
         while not self._closing.is_set():
-            pause = RETRY_SECONDS if self._is_away else PERIOD_SECONDS
-            self._closing.wait(pause)
-            self._drain_all()
-        self._drain_all()
-
-    def _drain_all(self) -> None:
-        try:
-            paths = orphans(self._home.spool)
-            if self._own is not None and self._own.exists() and self._own not in paths:
-                paths.append(self._own)
-            for path in paths:
-                self._drain(path)
-            self._is_away = False
-        except Exception as error:  # noqa: BLE001 - whatever MLflow raises, training goes on
-            if not self._is_away:
-                self._say(f"MLflow cannot be told now ({_brief(error)}); figures wait on disk")
-            self._is_away = True
-
-    def _drain(self, path: Path) -> None:
-        reader = SpoolReader(path)
-        while events := reader.read():
-            if self._desk is None:
-                self._desk = _MlflowDesk(self._home, self._store)
-            position = 0
-            while position < len(events):
-                count = self._desk.send([event for event, _ in events[position:]])
-                position += count
-                reader.mark(events[position - 1][1])
-        is_own_and_open = path == self._own and not self._closing.is_set()
-        if reader.is_done and not is_own_and_open:
-            reader.remove()
-
-    def _unsent(self) -> int:
-        return sum(len(SpoolReader(path).read()) for path in self._home.spool.glob("*.jsonl"))
+            self._closing.wait(PERIOD_SECONDS)
+            if not self._closing.is_set():
+                self._sending.drain()
+        self._sending.drain(at_once=True)
 
 
-class _MlflowDesk:
-    """The MLflow side: one experiment, and which MLflow run each of our runs is."""
-
-    def __init__(self, home: Home, store: Store) -> None:
-        import mlflow
-
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)  # we say it in a line
-        self._store = store
-        mlflow.set_tracking_uri(home.mlflow_uri)
-        self.client: MlflowClient = mlflow.MlflowClient(home.mlflow_uri)
-        self.experiment = self._find_experiment(home)
-        self._runs: dict[str, str] = {}
-
-    def send(self, events: Sequence[Event]) -> int:
-        """Send the first event, and with it all metrics of its run that follow directly.
-
-        Returns:
-            How many events were sent.
-        """
-        first = events[0]
-        if first["kind"] == "metrics":
-            return self._send_metrics(events)
-        handler = getattr(self, f"_send_{first['kind']}", None)
-        if handler is not None:
-            handler(first)
-        return 1
-
-    def _send_metrics(self, events: Sequence[Event]) -> int:
-        from mlflow.entities import Metric
-
-        metrics: list[Metric] = []
-        count = 0
-        for event in events:
-            is_same = event["kind"] == "metrics" and event["run"] == events[0]["run"]
-            if not is_same or len(metrics) + len(event["values"]) > BATCH:
-                break
-            metrics += [
-                Metric(_name(key), value, event["time"], event["step"])
-                for key, value in event["values"].items()
-            ]
-            count += 1
-        self.client.log_batch(self._run(events[0]["run"]), metrics=metrics)
-        return max(1, count)
-
-    def _send_begin(self, event: Event) -> None:
-        known = self._find_run(event["run"])
-        if known is not None:
-            self.client.update_run(known, status="RUNNING")
-            for name, value in event["tags"].items():
-                self.client.set_tag(known, name, value)
-            return
-        tags = {**event["tags"], RUN_TAG: event["run"], "codedance.stage": event["stage"]}
-        if event["parent"]:
-            tags["mlflow.parentRunId"] = self._run(event["parent"])
-        run = self.client.create_run(self.experiment, run_name=event["run"], tags=tags)
-        self._runs[event["run"]] = run.info.run_id
-        self._send_parameters(run.info.run_id, event["parameters"])
-
-    def _send_parameters(self, run_id: str, parameters: Mapping[str, str]) -> None:
-        from mlflow.entities import Param
-
-        items = [Param(_name(key), value[:500]) for key, value in parameters.items()]
-        for start in range(0, len(items), 90):
-            self.client.log_batch(run_id, params=items[start : start + 90])
-
-    def _send_dataset(self, event: Event) -> None:
-        import json
-
-        from mlflow.entities import Dataset, DatasetInput
-
-        dataset = Dataset(
-            name=event["name"],
-            digest=event["digest"],
-            source_type="local",
-            source=json.dumps({"uri": str(self._store.images.root.parent)}),
-            profile=json.dumps(event["profile"]),
-        )
-        self.client.log_inputs(self._run(event["run"]), datasets=[DatasetInput(dataset)])
-
-    def _send_tag(self, event: Event) -> None:
-        self.client.set_tag(self._run(event["run"]), _name(event["name"]), event["value"][:5000])
-
-    def _send_artifact(self, event: Event) -> None:
-        path = Path(event["path"])
-        folder = event["folder"] or None
-        if path.is_dir():
-            self.client.log_artifacts(self._run(event["run"]), str(path), folder)
-        elif path.is_file():
-            self.client.log_artifact(self._run(event["run"]), str(path), folder)
-
-    def _send_model(self, event: Event) -> None:
-        """Log a checkpoint as a model of its run, its files with it."""
-        path = Path(event["path"])
-        if not path.is_dir():
-            return
-        run_id = self._run(event["run"])
-        model = self.client.create_logged_model(
-            self.experiment, name=event["name"], source_run_id=run_id, model_type="vision-language"
-        )
-        self.client.log_model_artifacts(model.model_id, str(path))
-        self.client.finalize_logged_model(model.model_id, "READY")
-        self.client.set_tag(run_id, "codedance.checkpoint", str(path))
-
-    def _send_traces(self, event: Event) -> None:
-        log_traces(
-            self._store,
-            event["trajectories"],
-            run_id=self._run(event["run"]),
-            experiment=self.experiment,
-            name=event["name"],
-        )
-
-    def _send_end(self, event: Event) -> None:
-        self.client.set_terminated(self._run(event["run"]), STATUS[event["status"]])
-
-    def _run(self, ours: str) -> str:
-        found = self._find_run(ours)
-        if found is not None:
-            return found
-        self._send_begin(
-            {"run": ours, "parent": None, "stage": "pipeline", "tags": {}, "parameters": {}}
-        )
-        return self._runs[ours]
-
-    def _find_run(self, ours: str) -> str | None:
-        if ours not in self._runs:
-            found = self.client.search_runs(
-                [self.experiment], filter_string=f"tags.`{RUN_TAG}` = '{ours}'", max_results=1
-            )
-            if found:
-                self._runs[ours] = found[0].info.run_id
-        return self._runs.get(ours)
-
-    def _find_experiment(self, home: Home) -> str:
-        import os
-
-        name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
-        found = self.client.get_experiment_by_name(name)
-        if found is not None:
-            return found.experiment_id
-        is_local = home.mlflow_uri.startswith("sqlite:")
-        place = home.mlflow_artifacts.as_uri() if is_local else None
-        return self.client.create_experiment(name, artifact_location=place)
-
-
-def _name(key: str) -> str:
-    """Make a metric's name one that MLflow takes."""
-    return "".join(c if c.isalnum() or c in "_-./ :" else "_" for c in key)
-
-
-def _brief(error: Any) -> str:  # noqa: ANN401 - any exception
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:160]
+def brief(error: BaseException) -> str:
+    """Say in one line what went wrong."""
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no reason given'}"[:160]

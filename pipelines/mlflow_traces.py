@@ -1,88 +1,267 @@
-"""Stored trajectories as MLflow traces: a span a turn, with the pictures in them."""
+"""Stored trajectories as MLflow traces: a span a turn, with code, output, pictures and rewards.
+
+A trace has the tag ``codedance.trajectory``, by which one that was sent before is known. Spans lie
+end to end, as long as the sandbox worked; how long the model wrote is not recorded, and not shown.
+"""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
-from typing import Any
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from ..envs.types import Message, Trajectory, Turn
-from .store import Store
+from .mlflow_runs import KnownRun
+from .spool import Event
+from .store import Store, StoreError
+from .viewer.standing import Standing, group_standings, turn_penalty
+
+if TYPE_CHECKING:
+    from mlflow.entities import LiveSpan
+
+KEY_TAG = "codedance.trajectory"
+GROUP_TAG = "codedance.group"
+SHOWN_TEXT = 200
+LEAST_NANOSECONDS = 1_000_000
+MOST_TRACES = 500
 
 
-def log_traces(
-    store: Store, ids: Sequence[int], *, run_id: str, experiment: str, name: str
-) -> None:
-    """Log trajectories as traces of an MLflow run."""
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """A trajectory and what is said of it.
+
+    Attributes:
+        key: The same, however often the trajectory is made or sent.
+        group: Phase or step that it is of.
+        number: In the store.
+        trajectory: Itself.
+        terms: Reward terms.
+        standing: Its advantages, where it was learnt from.
+        penalty: What a failed turn cost at once.
+    """
+
+    key: str
+    group: str
+    number: int
+    trajectory: Trajectory
+    terms: Mapping[str, float | None]
+    standing: Standing
+    penalty: float
+
+
+def log_traces(store: Store, event: Event, *, run: KnownRun, uri: str) -> None:
+    """Log the trajectories of an event as traces of an MLflow run, those that are not there yet.
+
+    Raises:
+        StoreError: The store has lost one.
+        ConnectionError: MLflow did not take them all.
+    """
     import mlflow
 
-    mlflow.set_experiment(experiment_id=experiment)
-    with mlflow.start_run(run_id=run_id, log_system_metrics=False) as run:
-        status = run.info.status
-        for number, trajectory in zip(ids, store.trajectories(ids), strict=True):
-            _log_trace(trajectory, number, name)
-        mlflow.flush_trace_async_logging()
-    if status != "RUNNING":
-        mlflow.MlflowClient().set_terminated(run_id, status)
+    mlflow.set_tracking_uri(uri)
+    cases = _cases(store, event)
+    missing = _missing(cases, run, event["name"])
+    for case in missing:
+        _log_trace(case, run)
+    mlflow.flush_trace_async_logging()
+    if missing and (left := _missing(missing, run, event["name"])):
+        raise ConnectionError(f"{len(left)} of {len(missing)} traces did not arrive")
 
 
-def _log_trace(trajectory: Trajectory, number: int, name: str) -> None:
+def _cases(store: Store, event: Event) -> list[_Case]:
+    stage = store.lineage.get(event["run"])
+    ids, found = _kept(store, event)
+    terms = event.get("terms", {})
+    return [
+        _Case(
+            key=f"{event['name']}/{place}/{trajectory.task_id}",
+            group=event["name"],
+            number=number,
+            trajectory=trajectory,
+            terms=terms.get(str(number)) or trajectory.reward_terms,
+            standing=standing,
+            penalty=turn_penalty(stage),
+        )
+        for place, (number, trajectory, standing) in enumerate(
+            zip(ids, found, group_standings(stage, found), strict=True)
+        )
+    ]
+
+
+def _kept(store: Store, event: Event) -> tuple[list[int], list[Trajectory]]:
+    """Read those trajectories that a run which went on has not made anew since."""
+    ids: list[int] = event["trajectories"]
+    try:
+        return ids, store.trajectories(ids)
+    except StoreError:
+        standing = {episode.id for episode in store.episodes(event["run"])}
+        ids = [number for number in ids if number in standing]
+        return ids, store.trajectories(ids)
+
+
+def _missing(cases: Sequence[_Case], run: KnownRun, group: str) -> list[_Case]:
+    import mlflow
+
+    traces = mlflow.MlflowClient().search_traces(
+        locations=[run.experiment],
+        run_id=run.id,
+        filter_string=f"tags.`{GROUP_TAG}` = '{group}'",
+        max_results=MOST_TRACES,
+        include_spans=False,
+    )
+    there = {trace.info.tags.get(KEY_TAG) for trace in traces}
+    return [case for case in cases if case.key not in there]
+
+
+def _log_trace(case: _Case, run: KnownRun) -> None:
     import mlflow
     from mlflow.entities import SpanType
+    from mlflow.tracing.provider import safe_set_span_in_context
 
-    with mlflow.start_span(name=trajectory.task_id, span_type=SpanType.AGENT) as root:
+    one = case.trajectory
+    length = sum(_nanoseconds(turn) for turn in one.turns) + LEAST_NANOSECONDS
+    begun = time.time_ns() - length
+    session = f"{case.group} {one.task_id}"
+    root = mlflow.start_span_no_context(
+        one.task_id,
+        span_type=SpanType.AGENT,
+        inputs={"messages": [_chat(message) for message in one.opening]},
+        tags=_tags(case),
+        metadata={"mlflow.sourceRun": run.id, "mlflow.trace.session": session},
+        experiment_id=run.experiment,
+        start_time_ns=begun,
+    )
+    with safe_set_span_in_context(root):
         mlflow.update_current_trace(
-            tags={
-                "phase": name,
-                "task": trajectory.task_id,
-                "policy": trajectory.policy_id,
-                "ending": str(trajectory.ending),
-                "trajectory": str(number),
-                **{f"reward/{k}": f"{v}" for k, v in trajectory.reward_terms.items()},
-            },
-            request_preview=trajectory.opening[-1].text[:200],
-            response_preview=str(trajectory.answer)[:200],
+            request_preview=one.opening[-1].text[:SHOWN_TEXT],
+            response_preview=str(one.answer)[:SHOWN_TEXT],
         )
-        root.set_inputs({"messages": [_chat(m) for m in trajectory.opening]})
-        for index, turn in enumerate(trajectory.turns, 1):
-            _log_turn(turn, index)
-        root.set_outputs(
-            {
-                "answer": trajectory.answer,
-                "accuracy": trajectory.accuracy,
-                "ending": str(trajectory.ending),
-                "reward_terms": dict(trajectory.reward_terms),
-            }
-        )
+        _give_feedback(case, root.trace_id)
+        for place in range(len(one.turns)):
+            begun = _log_turn(case, place, root, begun)
+    outputs = {
+        "answer": one.answer,
+        "accuracy": one.accuracy,
+        "ending": str(one.ending),
+        "reward_terms": dict(case.terms),
+    }
+    root.end(outputs=outputs, end_time_ns=begun + LEAST_NANOSECONDS)
 
 
-def _log_turn(turn: Turn, index: int) -> None:
+def _tags(case: _Case) -> dict[str, str]:
+    one = case.trajectory
+    return {
+        KEY_TAG: case.key,
+        GROUP_TAG: case.group,
+        "task": one.task_id,
+        "policy": one.policy_id,
+        "ending": str(one.ending),
+        "accuracy": str(one.accuracy),
+        "tool_calls": str(len(one.tool_turns)),
+        "trajectory": str(case.number),
+    }
+
+
+def _give_feedback(case: _Case, trace_id: str) -> None:
+    """Add the reward terms, their sum, and the advantage among the siblings."""
+    values = dict(case.terms)
+    if values and None not in values.values():
+        values["reward"] = sum(value for value in values.values() if value is not None)
+    values["advantage"] = case.standing.group
+    for name, value in values.items():
+        if value is not None:
+            _feedback(trace_id, name, value)
+
+
+def _feedback(trace_id: str, name: str, value: float, span_id: str | None = None) -> None:
+    import mlflow
+    from mlflow.entities import AssessmentSource
+
+    source = AssessmentSource(source_type="CODE", source_id="codedance")
+    mlflow.log_feedback(
+        trace_id=trace_id, name=name, value=round(value, 6), source=source, span_id=span_id
+    )
+
+
+def _log_turn(case: _Case, place: int, root: LiveSpan, begun: int) -> int:
+    """Log a turn that began at a time in nanoseconds; gives when it ended."""
     import mlflow
     from mlflow.entities import SpanType
 
-    with mlflow.start_span(name=f"turn {index}", span_type=SpanType.LLM) as span:
-        span.set_inputs({"turn": index})
-        span.set_outputs({"choices": [{"message": {"role": "assistant", "content": turn.text}}]})
-        execution = turn.execution
-        if execution is None:
-            return
-        with mlflow.start_span(name="sandbox", span_type=SpanType.TOOL) as tool:
-            tool.set_inputs({"code": turn.action.content})
-            tool.set_outputs(
-                {
-                    "outcome": str(execution.outcome),
-                    "stdout": execution.stdout,
-                    "stderr": execution.stderr,
-                    "error": execution.error,
-                    "images": [_attachment(image) for image in execution.images],
-                }
-            )
-            tool.set_attribute("wall_seconds", execution.wall_seconds)
-            if turn.has_failed:
-                tool.set_status("ERROR")
+    one = case.trajectory
+    turn = one.turns[place]
+    span = mlflow.start_span_no_context(
+        f"turn {place + 1}",
+        span_type=SpanType.LLM,
+        parent_span=root,
+        inputs={"messages": [{"role": "user", "content": _heard(one, place)}]},
+        attributes=_usage(one, place),
+        start_time_ns=begun,
+    )
+    end = begun + _nanoseconds(turn)
+    if turn.execution is not None:
+        _log_execution(turn, span, begun, end)
+    if turn.has_failed and case.penalty:
+        _feedback(root.trace_id, "tool_turn", case.penalty, span.span_id)
+    if case.standing.turns and turn.is_tool_turn:
+        _feedback(root.trace_id, "turn_advantage", case.standing.turns[place], span.span_id)
+    message = {"role": "assistant", "content": turn.text}
+    span.end(outputs={"choices": [{"message": message}]}, end_time_ns=end)
+    return end
+
+
+def _log_execution(turn: Turn, parent: LiveSpan, begun: int, end: int) -> None:
+    import mlflow
+    from mlflow.entities import SpanType
+
+    execution = turn.execution
+    assert execution is not None
+    span = mlflow.start_span_no_context(
+        "sandbox",
+        span_type=SpanType.TOOL,
+        parent_span=parent,
+        inputs={"code": turn.action.content},
+        attributes={"wall_seconds": str(execution.wall_seconds)},
+        start_time_ns=begun,
+    )
+    outputs = {
+        "outcome": str(execution.outcome),
+        "stdout": execution.stdout,
+        "stderr": execution.stderr,
+        "error": execution.error,
+        "images": [_attachment(image) for image in execution.images],
+    }
+    status = "ERROR" if turn.has_failed else "OK"
+    span.end(outputs=outputs, status=status, end_time_ns=end)
+
+
+def _heard(trajectory: Trajectory, place: int) -> str:
+    """Give what the policy was told before a turn; pictures stand at the trace and its calls."""
+    if place == 0:
+        return trajectory.opening[-1].text
+    reply = trajectory.turns[place - 1].reply
+    return "" if reply is None else reply.text
+
+
+def _usage(trajectory: Trajectory, place: int) -> dict[str, Any]:
+    """Give a turn's tokens, as MLflow counts them: read before it, written in it."""
+    if trajectory.tokens is None:
+        return {}
+    own = [n for n, turn in enumerate(trajectory.tokens.turn_of) if turn == place]
+    if not own:
+        return {}
+    usage = {"input_tokens": own[0], "output_tokens": len(own), "total_tokens": own[-1] + 1}
+    return {"mlflow.chat.tokenUsage": usage}
+
+
+def _nanoseconds(turn: Turn) -> int:
+    seconds = 0.0 if turn.execution is None else turn.execution.wall_seconds
+    return int(seconds * 1e9) + LEAST_NANOSECONDS
 
 
 def _chat(message: Message) -> dict[str, Any]:

@@ -175,8 +175,8 @@ def _differences(
     for mode in dict.fromkeys(phase.split("/")[1] for phase in phases):
         for group, belongs in groups.items():
             chosen = [e for e in episodes if belongs(e)]
-            first = _by_task(chosen, f"{policies[0]}/{mode}")
-            last = _by_task(chosen, f"{policies[-1]}/{mode}")
+            first = by_task(chosen, f"{policies[0]}/{mode}")
+            last = by_task(chosen, f"{policies[-1]}/{mode}")
             both = sorted(first.keys() & last.keys())
             found[mode, group] = paired_difference(
                 [first[key] for key in both], [last[key] for key in both]
@@ -184,7 +184,7 @@ def _differences(
     return found
 
 
-def _by_task(episodes: Sequence[Episode], phase: str) -> dict[str, float]:
+def by_task(episodes: Sequence[Episode], phase: str) -> dict[str, float]:
     """Give each task's mean accuracy over its valid samples."""
     values: defaultdict[str, list[float]] = defaultdict(list)
     for e in episodes:

@@ -7,9 +7,10 @@ import math
 
 import pytest
 from codedance.pipelines.home import prepare_environment
-from codedance.pipelines.mlflow_sender import Sender
+from codedance.pipelines.mlflow_sender import Sender, SpoolSending
+from codedance.pipelines.spool import SpoolReader, claim
 from codedance.pipelines.store.lineage import StageRun
-from codedance.pipelines.tracking import SpoolReader, Tracker, orphans
+from codedance.pipelines.tracking import Tracker
 
 from .makers import make_request, make_task, make_trajectory
 
@@ -41,11 +42,15 @@ def test_tracker_without_a_folder_keeps_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_file_of_a_living_writer_is_no_orphan(home, tracker):
+def test_file_of_a_living_writer_is_left_to_it(tracker):
     tracker.metrics("run", 1, {"a": 1.0})
-    assert orphans(home.spool) == []
+    with claim(tracker.path) as is_mine:
+        assert not is_mine
     tracker.close()
-    assert orphans(home.spool) == [tracker.path]
+    with claim(tracker.path) as is_mine:
+        assert is_mine
+        with claim(tracker.path) as is_anothers:
+            assert not is_anothers
 
 
 def test_reader_goes_on_behind_what_was_sent(tmp_path):
@@ -82,7 +87,7 @@ def told(home, store, tracker, monkeypatch):
     tracker.begin(stage, tags={})
     for step in range(5):
         tracker.metrics(stage.id, step, {"reward": float(step)})
-    tracker.dataset(stage.id, "toy curated", digest="abc", profile={"tasks": 1})
+    tracker.dataset(stage.id, "toy curated", digest="abc", profile={"tasks": 1}, use="training")
     card = home.root / "card.md"
     card.write_text("# card", encoding="utf-8")
     tracker.artifact(stage.id, card)
@@ -97,15 +102,12 @@ def test_what_waited_is_sent_once_mlflow_is_back(home, store, told, monkeypatch)
     said: list[str] = []
     with monkeypatch.context() as patched:
         patched.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-        Sender(home, store, tracker, say=said.append).close()
+        tracker.close()
+        Sender(home, store, tracker.path, say=said.append).close()
     assert any("wait in" in line for line in said)
 
-    tracker.close()
     for _ in range(2):  # a second command finds nothing left to send
-        later = Tracker(home.spool)
-        sender = Sender(home, store, later, say=said.append)
-        later.close()
-        sender.close()
+        SpoolSending(home, store, said.append).drain(at_once=True)
     assert list(home.spool.iterdir()) == []
     check_mlflow(home, pipeline, stage)
 

@@ -1,0 +1,199 @@
+"""The spool on disk: files of events, read from where the last sending ended, by one at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+Event = dict[str, Any]
+ADDRESS = "address"
+PATTERN = "*.jsonl"
+REFUSED = ".refused"
+"""Suffix of the file that keeps what MLflow would not take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Which MLflow a spool file is for; fixed when it was begun, whoever sends it.
+
+    Attributes:
+        uri: Tracking address.
+        experiment: Its name; None for the default one.
+        experiment_id: Its id, where that was given instead.
+        run_id: An MLflow run that was given: the pipeline run's own; None to make one.
+    """
+
+    uri: str
+    experiment: str | None = None
+    experiment_id: str | None = None
+    run_id: str | None = None
+
+    @classmethod
+    def of_environment(cls, uri: str, environment: Mapping[str, str] | None = None) -> Address:
+        """Read MLflow's own variables: experiment by name or id, and the run."""
+        found = os.environ if environment is None else environment
+        return cls(
+            uri,
+            found.get("MLFLOW_EXPERIMENT_NAME") or None,
+            found.get("MLFLOW_EXPERIMENT_ID") or None,
+            found.get("MLFLOW_RUN_ID") or None,
+        )
+
+    @property
+    def shown(self) -> str:
+        """The tracking address as it may be printed: without a password in it.
+
+        >>> Address("https://me:secret@mlflow.example/x").shown
+        'https://mlflow.example/x'
+        """
+        head, separator, rest = self.uri.partition("://")
+        host, slash, path = rest.partition("/")
+        return head + separator + host.rpartition("@")[2] + slash + path
+
+    def as_event(self) -> Event:
+        """Give the first line of a spool file."""
+        return {"kind": ADDRESS, "run": "", **asdict(self)}
+
+
+class SpoolReader:
+    """Reads a spool file from where the last sending ended; remembers it beside the file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._mark = path.with_suffix(".sent")
+        self.offset = _offset(self._mark)
+
+    def read(self, limit: int = 2000) -> list[tuple[Event, int]]:
+        """Give up to ``limit`` unsent events, each with the offset behind it."""
+        events: list[tuple[Event, int]] = []
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            for line in file:
+                if not line.endswith(b"\n") or len(events) >= limit:
+                    break
+                end = (events[-1][1] if events else self.offset) + len(line)
+                events.append((parse(line), end))
+        return events
+
+    def mark(self, offset: int) -> None:
+        """Remember that everything before ``offset`` was sent; a full disk forgets it again.
+
+        What is then sent twice is known by MLflow's own records, and not kept twice.
+        """
+        self.offset = offset
+        temporary = self._mark.with_suffix(".part")
+        with contextlib.suppress(OSError):
+            temporary.write_text(str(offset))
+            os.replace(temporary, self._mark)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to send."""
+        return not self.path.exists() or self.offset >= self.path.stat().st_size
+
+    @property
+    def address(self) -> Address | None:
+        """Which MLflow the file is for; None where its first line does not say."""
+        with self.path.open("rb") as file:
+            first = parse(file.readline())
+        if first["kind"] != ADDRESS:
+            return None
+        return Address(
+            first["uri"], first["experiment"], first.get("experiment_id"), first.get("run_id")
+        )
+
+    def remove(self) -> None:
+        """Delete the file and its mark."""
+        self.path.unlink(missing_ok=True)
+        self._mark.unlink(missing_ok=True)
+
+
+@contextmanager
+def claim(path: Path) -> Generator[bool]:
+    """Hold a spool file while its events are sent; False where another process has it.
+
+    Its writer has it while it lives, and after that one sender at a time.
+    """
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        yield False
+        return
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+            return
+        yield path.exists()
+
+
+def spool_files(folder: Path) -> list[Path]:
+    """Give the spool files, oldest first."""
+    return sorted(folder.glob(PATTERN))
+
+
+def count_unsent(folder: Path, *, of_living: bool = True) -> int:
+    """Count the events that wait to be sent, addresses left out.
+
+    Args:
+        folder: The spool's.
+        of_living: Count those too whose writer is still at work, and sends them itself.
+    """
+    count = 0
+    for path in spool_files(folder):
+        with contextlib.suppress(FileNotFoundError), claim(path) as is_idle:
+            if of_living or is_idle:
+                count += _count(SpoolReader(path))
+    return count
+
+
+def _count(reader: SpoolReader) -> int:
+    count = 0
+    while events := reader.read():
+        count += sum(event["kind"] != ADDRESS for event, _ in events)
+        reader.offset = events[-1][1]
+    return count
+
+
+def keep_refused(path: Path, event: Event, reason: str) -> None:
+    """Put an event that MLflow would not take beside the spool file, with the reason."""
+    with contextlib.suppress(OSError), path.with_suffix(REFUSED).open("a") as file:
+        file.write(json.dumps({**event, "reason": reason}) + "\n")
+
+
+def offer_again(folder: Path) -> int:
+    """Make spool files of what was refused, to be sent once more; give how many events."""
+    count = 0
+    for path in sorted(folder.glob(f"*{REFUSED}")):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        fresh = path.with_suffix(".again")
+        fresh.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        os.replace(fresh, folder / f"{path.stem}-again.jsonl")
+        path.unlink()
+        count += sum(parse(line.encode())["kind"] != ADDRESS for line in lines)
+    return count
+
+
+def parse(line: bytes) -> Event:
+    """Read a line; one that a full disk cut short says nothing."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {"kind": "broken", "run": ""}
+
+
+def _offset(mark: Path) -> int:
+    """Read how far a file was sent; a mark that a full disk spoilt says nothing."""
+    try:
+        return int(mark.read_text())
+    except (OSError, ValueError):
+        return 0
