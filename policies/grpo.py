@@ -168,7 +168,11 @@ class GRPORun:
         for iteration in range(self._config.num_iterations):
             figures = backward(self.model, rows, self._config, reference=self._reference)
             metrics |= self._optimiser.step(step)
-            metrics |= {"loss": figures.loss, "clip_ratio": figures.clipped / figures.tokens}
+            metrics |= {
+                "loss": figures.loss,
+                "clip_ratio": figures.clipped / figures.tokens,
+                "approx_kl": figures.moved / figures.tokens,
+            }
             if iteration == 0:
                 metrics["sampling_logp_difference/max"] = figures.drift
             if self._reference is not None:

@@ -47,6 +47,7 @@ class UpdateFigures:
         clipped: Of those, how many the clip stopped.
         kl: Sum of the divergence over them; 0.0 without a reference.
         drift: Largest difference between a log-probability now and when it was drawn.
+        moved: Sum over them of the divergence from the policy that drew them.
     """
 
     loss: float = 0.0
@@ -54,6 +55,7 @@ class UpdateFigures:
     clipped: int = 0
     kl: float = 0.0
     drift: float = 0.0
+    moved: float = 0.0
 
 
 def make_rows(groups: Sequence[Group], config: GRPOConfig) -> list[Row]:
@@ -121,6 +123,7 @@ def _add(
         figures.loss += float(loss)
         figures.tokens += len(new)
         figures.clipped += int(is_clipped(new, old, advantages, **bounds).sum())
+        figures.moved += float(kl_estimate(new, old).sum())
         figures.drift = max(figures.drift, float((new - old).abs().max()))
 
 

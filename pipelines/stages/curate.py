@@ -14,6 +14,7 @@ from ...envs.episode import Episode
 from ...envs.types import Band, Task, Trajectory
 from ...policies.interface import Policy, Sampling
 from ..curation import Candidate, Decision, Rules, count_reasons, decide
+from ..run_page import digest_of
 from ..settings import CurateSettings
 from ..similarity import Fingerprint, Twins, find_twins, fingerprint
 from ..store import Episode as StoredEpisode
@@ -192,9 +193,10 @@ def _finish(
     context.tracker.metrics(context.run.id, 0, _figures(reasons, decisions))
     context.tracker.dataset(
         context.run.id,
-        f"{context.preset.suite} curated",
-        digest=context.run.key[:16],
+        f"{context.preset.suite} train",
+        digest=digest_of(decision.key for decision in decisions),
         profile={"candidates": len(tasks), **reasons},
+        use="curation",
     )
     outputs = {"candidates": len(tasks), "reasons": reasons, "card": str(card)}
     return StageResult(outputs, artifacts=(card,))

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 
-from ...envs.types import Task
+from ...envs.evidence import record_evidence
+from ...envs.rewards import needs_evidence, score_trajectory, with_terms
 from ...policies.interface import Policy, Sampling
+from ..held_out import FILE_NAME, write_results
+from ..run_page import digest_of
 from ..statistics import rate_of
+from ..store import Episode
+from ..tracking import Terms
 from .collect import Session, collect
 from .context import StageContext, StageResult
 from .draws import held_out_tasks
 from .runner import StageError
 
 MODES = ("greedy", "sampled")
+DEFAULT_RATE = 0.5
+"""Pass rate of a task that curation has not seen."""
 
 
 def run_evaluate(context: StageContext) -> StageResult:
@@ -27,15 +36,17 @@ def run_evaluate(context: StageContext) -> StageResult:
     context.tracker.dataset(
         context.run.id,
         f"{context.preset.suite} test",
-        digest=context.run.key[:16],
+        digest=digest_of(context.store.add_tasks(tasks).values()),
         profile={"tasks": len(tasks)},
+        use="evaluation",
     )
     for name, source in policies_of(context).items():
         policy = open_policy(source)
         for mode in MODES:
             phase = f"{name}/{mode}"
             collect(context, policy, tasks, _session(context, phase, mode))
-            accuracy[phase] = _report_figures(context, phase, tasks)
+            accuracy[phase] = _report_figures(context, phase)
+    _tell_verdict(context)
     outputs["accuracy"] = accuracy
     outputs["policies"] = policies_of(context)
     return StageResult(outputs)
@@ -70,7 +81,7 @@ def _session(context: StageContext, phase: str, mode: str) -> Session:
     )
 
 
-def _report_figures(context: StageContext, phase: str, tasks: Sequence[Task]) -> float:
+def _report_figures(context: StageContext, phase: str) -> float:
     """Log a phase's figures and a few of its episodes; give its accuracy."""
     episodes = context.store.episodes(context.run.id, phase)
     valid = [e for e in episodes if e.is_valid and e.accuracy is not None]
@@ -84,7 +95,52 @@ def _report_figures(context: StageContext, phase: str, tasks: Sequence[Task]) ->
         f"{phase}/execution_success": sum(e.tool_successes for e in valid) / max(1, calls),
         f"{phase}/infrastructure": float(len(episodes) - len(valid)),
     }
+    for kind, some in by_kind(valid).items():
+        figures[f"{phase}/accuracy/{kind}"] = rate_of(e.accuracy == 1.0 for e in some).share
     context.tracker.metrics(context.run.id, 0, figures)
-    shown = [e.id for e in episodes][: context.preset.evaluate.traces]
-    context.tracker.traces(context.run.id, shown, name=phase)
+    _show_some(context, phase, episodes)
     return accuracy.share
+
+
+def by_kind(episodes: Sequence[Episode]) -> dict[str, list[Episode]]:
+    """Sort episodes by family and by band."""
+    kinds: defaultdict[str, list[Episode]] = defaultdict(list)
+    for episode in episodes:
+        kinds[f"family/{episode.family}"].append(episode)
+        kinds[f"band/{episode.difficulty}"].append(episode)
+    return dict(kinds)
+
+
+def _show_some(context: StageContext, phase: str, episodes: Sequence[Episode]) -> None:
+    """Show a few episodes of every family and outcome as traces, with the reward they would earn.
+
+    Evaluation needs no reward, and looks for no evidence; for these few it is looked for.
+    """
+    shown = choose_shown(episodes, context.preset.evaluate.traces)
+    reward = with_terms(context.preset.grpo.reward, context.preset.grpo.reward_terms)
+    terms: dict[int, Terms] = {}
+    for number, one in zip(shown, context.store.trajectories(shown), strict=True):
+        mu = DEFAULT_RATE if one.pass_rate is None else one.pass_rate
+        if needs_evidence(one, group_accuracy=mu, reward=reward):
+            one = record_evidence(one, one.images, context.sandbox())
+        terms[number] = score_trajectory(one, group_accuracy=mu, reward=reward)
+    context.tracker.traces(context.run.id, shown, name=phase, terms=terms)
+
+
+def choose_shown(episodes: Sequence[Episode], count: int) -> list[int]:
+    """Give the numbers of ``count`` episodes, in turns of each family and outcome."""
+    kinds: defaultdict[tuple[str, float | None], list[int]] = defaultdict(list)
+    for episode in episodes:
+        kinds[episode.family, episode.accuracy].append(episode.id)
+    rounds = zip_longest(*kinds.values())
+    return [number for one in rounds for number in one if number is not None][:count]
+
+
+def _tell_verdict(context: StageContext) -> None:
+    """Have the checkpoints held against the champion, by what each did on each task."""
+    makers = {name: str(context.run.inputs[name]) for name in context.run.inputs}
+    if not makers:
+        return
+    path = context.folder / FILE_NAME
+    write_results(context.store, context.run, path)
+    context.tracker.judged(context.run.id, path, makers=makers, suite=context.preset.suite)

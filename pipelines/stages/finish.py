@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from ..report import Report, make_report
 from ..results import summarise
+from ..run_page import run_tags
 from ..store import StageRun
 from ..viewer import make_viewer
-from .runner import find_input
+from .runner import STAGES, find_input
 
 if TYPE_CHECKING:
     from ..desk import Desk
@@ -21,7 +22,10 @@ def finish_pipeline(desk: Desk, pipeline: StageRun) -> Report:
     report = make_report(desk, run, evaluation)
     make_viewer(desk, [run], report.folder)
     summary = summarise(desk.store, evaluation)
-    desk.tracker.begin(run, tags={"codedance.preset": run.preset}, description=report.text)
+    desk.tracker.begin(run, tags=run_tags(run, desk.store), description=report.text)
+    for name in STAGES:
+        if name in run.outputs:
+            desk.tracker.tag(run.id, f"codedance.stage.{name}", str(run.outputs[name]))
     figures = {
         f"{phase}/accuracy": summary.cells[phase, "all"].accuracy.share for phase in summary.phases
     }

@@ -8,6 +8,7 @@ from dataclasses import replace
 from ...envs.types import Band, Task, Trajectory
 from ...policies.alarms import AlarmBoard, AlarmConfig, idle_terms
 from ..emergence import training_emergence
+from ..step_figures import StepFigures
 from ..store import StageRun, Store
 from .context import StageContext, StageInterrupted, StageResult
 from .history import load_history
@@ -36,6 +37,7 @@ def run_grpo(context: StageContext) -> StageResult:
     board = AlarmBoard(
         AlarmConfig(**context.preset.alarms.model_dump()), idle_terms(config.scoring)
     )
+    figures = StepFigures()
     with context.progress.bar("grpo", settings.steps) as bar:
         try:
             model = train_grpo(
@@ -44,14 +46,14 @@ def run_grpo(context: StageContext) -> StageResult:
                 config,
                 sandbox=context.sandbox(),
                 folder=context.folder,
-                on_step=follow(context, bar, shown=SHOWN, board=board),
-                on_trajectories=_Recorder(context, tasks),
+                on_step=follow(context, bar, shown=SHOWN, board=board, extra=figures),
+                on_trajectories=_Recorder(context, tasks, figures),
                 should_stop=context.stop.is_requested,
                 history=history,
             )
         except TrainingInterrupted as stop:
             raise StageInterrupted(str(stop)) from stop
-    context.tracker.model(context.run.id, model, name="grpo")
+    context.tracker.model(context.run.id, model, name="grpo", suite=context.preset.suite)
     _track_idioms(context)
     return StageResult({"model": str(model), "tasks": len(tasks)})
 
@@ -85,13 +87,15 @@ def _track_idioms(context: StageContext) -> None:
 class _Recorder:
     """Stores each step's trajectories; a step that is done again replaces the old one."""
 
-    def __init__(self, context: StageContext, tasks: Sequence[Task]) -> None:
+    def __init__(self, context: StageContext, tasks: Sequence[Task], figures: StepFigures) -> None:
         self._context = context
+        self._figures = figures
         self._tasks = {task.id: task for task in tasks}
         self._has_begun = False
 
     def __call__(self, step: int, trajectories: Sequence[Trajectory]) -> None:
         context = self._context
+        self._figures.sampled(self._tasks, trajectories)
         if not self._has_begun:
             context.store.forget_steps(context.run.id, PHASE, after=step - 1)
             self._has_begun = True

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ...envs.suites import load_suite
 from ..flows_file import load_preset
+from ..run_page import opening, run_tags
 from ..store import StageRun
 from ..store.lineage import PIPELINE
 from .runner import STAGES, Order, StageError, fresh_mark, make_request
@@ -67,7 +68,7 @@ def open_pipeline(desk: Desk, wish: Wish, *, stage: str | None = None) -> StageR
     if run.is_finished and outputs == run.outputs:
         return run
     desk.store.lineage.mark(run.id, "running", outputs=outputs)
-    desk.tracker.begin(run, tags={"codedance.preset": run.preset})
+    desk.tracker.begin(run, tags=run_tags(run, desk.store), description=opening(run))
     return desk.store.lineage.get(run.id)
 
 

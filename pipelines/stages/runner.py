@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 from ...envs.reward_terms import own_term_files
 from ..code_version import code_version, git_commit
 from ..progress import format_seconds
+from ..run_page import closing, data_digest, opening, run_tags, tell_curated, tell_figures
 from ..settings import Preset
 from ..store import StageRun, StoreError
 from ..store.lineage import SECONDS, StageRequest
+from ..system_metrics import metered
 from .context import StageContext, StageInterrupted, StageResult
 
 if TYPE_CHECKING:
@@ -194,7 +196,8 @@ def _work(desk: Desk, run: StageRun, preset: Preset) -> None:
         on_alarm=desk.on_alarm,
     )
     lineage.mark(run.id, "running")
-    tracker.begin(run, tags=_tags(run))
+    tracker.begin(run, tags=run_tags(run, desk.store), description=opening(run))
+    tell_curated(tracker, desk.store, run)
     begun = time.monotonic()
 
     def worked() -> dict[str, float]:
@@ -202,7 +205,8 @@ def _work(desk: Desk, run: StageRun, preset: Preset) -> None:
 
     try:
         desk.stop.check()
-        result = _stage_function(run.stage)(context)
+        with metered(tracker, run.id, folder):
+            result = _stage_function(run.stage)(context)
     except (StageInterrupted, KeyboardInterrupt):
         lineage.mark(run.id, "interrupted", outputs=worked())
         tracker.end(run, "interrupted")
@@ -211,11 +215,20 @@ def _work(desk: Desk, run: StageRun, preset: Preset) -> None:
         tracker.end(run, "failed")
         _mark_failed(desk, run, error)
         raise
-    for path in result.artifacts:
-        tracker.artifact(run.id, path)
     lineage.mark(run.id, "finished", outputs={**result.outputs, **worked()})
     _forget_state(folder)
+    _show_result(desk, lineage.get(run.id), result)
     tracker.end(run, "finished")
+
+
+def _show_result(desk: Desk, run: StageRun, result: StageResult) -> None:
+    """Complete a finished run's page in MLflow."""
+    folder = desk.home.stages / run.id
+    for path in result.artifacts:
+        desk.tracker.artifact(run.id, path)
+    tell_figures(desk.tracker, run, folder)
+    desk.tracker.tag(run.id, "codedance.data_digest", data_digest(desk.store, run))
+    desk.tracker.describe(run.id, closing(desk.store, run, folder))
 
 
 def _mark_failed(desk: Desk, run: StageRun, error: BaseException) -> None:
@@ -229,16 +242,6 @@ def _mark_failed(desk: Desk, run: StageRun, error: BaseException) -> None:
 def _stage_function(stage: str) -> StageFunction:
     module = import_module(f".{stage}", __package__)
     return getattr(module, f"run_{stage}")
-
-
-def _tags(run: StageRun) -> dict[str, str]:
-    return {
-        "codedance.preset": run.preset,
-        "codedance.seed": str(run.seed),
-        "codedance.code_version": run.code_version,
-        "codedance.git_commit": run.git_commit or "",
-        **{f"codedance.input.{name}": str(value) for name, value in run.inputs.items()},
-    }
 
 
 def _adopt(desk: Desk, pipeline: StageRun, run: StageRun) -> None:

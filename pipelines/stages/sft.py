@@ -39,7 +39,7 @@ def run_sft(context: StageContext) -> StageResult:
             )
         except TrainingInterrupted as stop:
             raise StageInterrupted(str(stop)) from stop
-    context.tracker.model(context.run.id, model, name="sft")
+    context.tracker.model(context.run.id, model, name="sft", suite=context.preset.suite)
     return StageResult({"model": str(model), "demonstrations": len(shown)})
 
 

@@ -6,13 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ...policies.alarms import AlarmBoard
 from ..alarm_file import append_alarm
-from ..metrics_file import append_metrics, read_steps
+from ..metrics_file import MetricsFile, read_steps
 from ..progress import Bar, format_figures
+from ..step_figures import StepFigures
 from .context import StageContext
 
 
 def follow(
-    context: StageContext, bar: Bar, *, shown: Sequence[str], board: AlarmBoard | None = None
+    context: StageContext,
+    bar: Bar,
+    *,
+    shown: Sequence[str],
+    board: AlarmBoard | None = None,
+    extra: StepFigures | None = None,
 ) -> Callable[[int, Mapping[str, float]], None]:
     """Give the function that a trainer calls after each step.
 
@@ -21,8 +27,12 @@ def follow(
         bar: Shows the number of steps done.
         shown: Metrics that the bar shows.
         board: Raises alarms; a run that goes on first shows it the steps that were done before.
+        extra: What the step's trajectories and the clock say beside; the clock's go to MLflow
+            alone, since they are no result.
     """
     has_begun = False
+    file = MetricsFile(context.folder)
+    beside = extra or StepFigures()
 
     def on_step(step: int, metrics: Mapping[str, float]) -> None:
         nonlocal has_begun
@@ -31,8 +41,9 @@ def follow(
                 if earlier < step:
                     board.observe(earlier, figures)
         has_begun = True
-        append_metrics(context.folder, step, metrics)
-        context.tracker.metrics(context.run.id, step, metrics)
+        metrics = {**metrics, **beside.results()}
+        file.append(step, metrics)
+        context.tracker.metrics(context.run.id, step, {**metrics, **beside.rates(metrics)})
         bar.reach(step, note=format_figures({n: metrics[n] for n in shown if n in metrics}))
         if board is not None:
             _ring(context, bar, board, step, metrics)
