@@ -18,6 +18,7 @@ from .emergence import emergence
 from .examples import add_examples
 from .exit_codes import INTERRUPTED, MEANINGS, code_of, is_ours
 from .judge import evaluate, report, rescore
+from .mlflow import mlflow_app
 from .plan import plan
 from .play import play
 from .probe import probe
@@ -39,6 +40,7 @@ PANELS = {
 GROUPS = {
     "store": store_app,
     "flows": flows_app,
+    "mlflow": mlflow_app,
     "sandbox": sandbox_app,
     "serve": serve_app,
     "bench": bench_app,

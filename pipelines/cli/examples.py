@@ -63,6 +63,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "store verify": ("codedance store verify", "codedance store verify --json"),
     "flows serve": ("codedance flows serve",),
     "flows deploy": ("codedance flows deploy",),
+    "mlflow send": ("codedance mlflow send", "codedance mlflow send --refused"),
     "sandbox build": (
         "codedance sandbox build",
         "codedance sandbox build --libraries numpy,PIL,cv2 --tag ours",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .options import (
+    Experiment,
     From,
     Json,
     Limit,
@@ -35,6 +36,7 @@ def evaluate(  # noqa: PLR0913 - the options of the command
     from_run: From = None,
     workers: Workers = None,
     sandbox: SandboxName = None,
+    experiment: Experiment = None,
     json: Json = False,
     prefect: Prefect = True,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -38,6 +39,22 @@ SandboxName = Annotated[
         "--sandbox",
         help="Where model code runs: local or docker.",
         autocompletion=completion.one_of(*completion.BACKENDS),
+    ),
+]
+
+
+def use_experiment(name: str | None) -> str | None:
+    """Have all that this process tells MLflow told to an experiment of that name."""
+    if name:
+        os.environ["MLFLOW_EXPERIMENT_NAME"] = name
+        os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
+    return name
+
+
+Experiment = Annotated[
+    str | None,
+    typer.Option(
+        "--experiment", callback=use_experiment, help="MLflow experiment; made if it is not there."
     ),
 ]
 Prefect = Annotated[bool, typer.Option("--prefect/--no-prefect", hidden=True)]

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from .options import From, Json, Prefect, Preset, Refresh, SandboxName, Seed, Suite, Workers
+from .options import (
+    Experiment,
+    From,
+    Json,
+    Prefect,
+    Preset,
+    Refresh,
+    SandboxName,
+    Seed,
+    Suite,
+    Workers,
+)
 
 
 def run(  # noqa: PLR0913 - the options of the command
@@ -12,6 +23,7 @@ def run(  # noqa: PLR0913 - the options of the command
     refresh: Refresh = False,
     workers: Workers = None,
     sandbox: SandboxName = None,
+    experiment: Experiment = None,
     json: Json = False,
     prefect: Prefect = True,
 ) -> None:
@@ -36,6 +48,7 @@ def curate(  # noqa: PLR0913 - the options of the command
     from_run: From = None,
     workers: Workers = None,
     sandbox: SandboxName = None,
+    experiment: Experiment = None,
     json: Json = False,
     prefect: Prefect = True,
 ) -> None:
@@ -55,6 +68,7 @@ def sft(  # noqa: PLR0913 - the options of the command
     refresh: Refresh = False,
     from_run: From = None,
     workers: Workers = None,
+    experiment: Experiment = None,
     json: Json = False,
     prefect: Prefect = True,
 ) -> None:
@@ -75,6 +89,7 @@ def grpo(  # noqa: PLR0913 - the options of the command
     from_run: From = None,
     workers: Workers = None,
     sandbox: SandboxName = None,
+    experiment: Experiment = None,
     json: Json = False,
     prefect: Prefect = True,
 ) -> None:
