@@ -32,9 +32,10 @@ def find_chromium():
 
 
 @contextmanager
-def open_browser(folder: Path):
+def open_browser(folder: Path, *arguments: str):
     """Give a page in a browser whose profile lies in ``folder``."""
-    command = [find_chromium(), *ARGUMENTS, f"--user-data-dir={folder}", "about:blank"]
+    command = [find_chromium(), *ARGUMENTS, *arguments]
+    command += [f"--user-data-dir={folder}", "about:blank"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         port = _port(folder / "DevToolsActivePort")
@@ -63,6 +64,7 @@ class Page:
         self._number = 0
         self.complaints = []
         self.requests = []
+        self.contexts = {}
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
 
@@ -85,6 +87,10 @@ class Page:
             self.complaints.append(json.dumps(content["args"])[:600])
         elif name == "Log.entryAdded" and content["entry"]["level"] in ("error", "warning"):
             self.complaints.append(content["entry"]["text"])
+        elif name == "Runtime.executionContextCreated":
+            self.contexts[content["context"]["id"]] = content["context"]
+        elif name == "Runtime.executionContextDestroyed":
+            self.contexts.pop(content["executionContextId"], None)
         elif name == "Network.requestWillBeSent":
             self.requests.append(content["request"]["url"])
 
@@ -93,13 +99,28 @@ class Page:
         self.call("Page.navigate", url=address)
         self.wait("document.body && document.body.dataset.ready === 'yes'")
 
-    def evaluate(self, expression):
+    def evaluate(self, expression, **more):
         result = self.call(
-            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True, **more
         )
         if "exceptionDetails" in result:
             raise RuntimeError(json.dumps(result["exceptionDetails"])[:800])
         return result["result"].get("value")
+
+    def evaluate_in_frame(self, expression):
+        """Evaluate where the frame's own script runs, whatever its origin; None before it does."""
+        for number, context in reversed(list(self.contexts.items())):
+            if context["origin"] in ("", "null", "://") and context["auxData"]["isDefault"]:
+                return self.evaluate(expression, contextId=number)
+        return None
+
+    def wait_in_frame(self, expression, seconds=60):
+        end = time.monotonic() + seconds
+        while not (found := self.evaluate_in_frame(expression)):
+            if time.monotonic() > end:
+                raise TimeoutError(f"waited {seconds} s in the frame for: {expression}")
+            time.sleep(0.1)
+        return found
 
     def wait(self, expression, seconds=60):
         end = time.monotonic() + seconds
