@@ -96,6 +96,7 @@ def prepare_environment(home: Home) -> None:
         "MLFLOW_ENABLE_ASYNC_TRACE_LOGGING": "false",  # our own thread sends, and checks
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the spool tries again, and holds up nobody
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # a dozen processes that nothing here uses
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "PREFECT_HOME": str(home.prefect),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

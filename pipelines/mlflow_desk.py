@@ -89,12 +89,12 @@ class MlflowDesk:
             metrics += [
                 Metric(name, value, event["time"], event["step"])
                 for name, value in readable(event["values"]).items()
-                if not run.has_figure(name, event["step"])
+                if not run.has_figure(name, event["step"], value)
             ]
             count += 1
         for start in range(0, len(metrics), BATCH):
             self.client.log_batch(run.id, metrics=metrics[start : start + BATCH])
-        run.note_figures((metric.key, metric.step) for metric in metrics)
+        run.note_figures(metrics)
         return count
 
     def _send_begin(self, event: Event) -> None:

@@ -165,12 +165,12 @@ class ModelShelf:
 
 
 def registered_name(suite: str) -> str:
-    """Name the registered model of a suite, or of a file of tasks.
+    """Name the registered model of a suite, or of a file of tasks or families.
 
     >>> registered_name("data/my tasks.jsonl")
     'codedance-my-tasks'
     """
-    stem = Path(suite).stem if suite.endswith(".jsonl") else suite
+    stem = Path(suite).stem if suite.endswith((".jsonl", ".py")) else suite
     return "codedance-" + "".join(c if c.isalnum() or c in "-_" else "-" for c in stem)
 
 

@@ -15,7 +15,7 @@ from .store.lineage import PIPELINE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import Metric, Run
 
 EXPERIMENT = "codedance"
 RUN_TAG = "codedance.run"
@@ -41,22 +41,28 @@ class KnownRun:
     artifacts: str
     is_given: bool = False
     client: MlflowClient | None = None
-    _sent: dict[str, set[int]] = field(default_factory=dict[str, "set[int]"])
+    _sent: dict[str, dict[int, float]] = field(default_factory=dict[str, "dict[int, float]"])
 
-    def has_figure(self, name: str, step: int) -> bool:
-        """Whether a figure of this step stands there already."""
+    def has_figure(self, name: str, step: int, value: float) -> bool:
+        """Whether the figure stands there already.
+
+        A training step that was done twice counts as it was first told; a result without steps
+        (step 0) may change, as when a run is judged again.
+        """
         if name not in self._sent:
-            self._sent[name] = set() if self.client is None else self._history(name)
-        return step in self._sent[name]
+            self._sent[name] = {} if self.client is None else self._history(name)
+        known = self._sent[name].get(step)
+        return known is not None and (step > 0 or known == value)
 
-    def note_figures(self, sent: Iterable[tuple[str, int]]) -> None:
+    def note_figures(self, sent: Iterable[Metric]) -> None:
         """Remember what was sent."""
-        for name, step in sent:
-            self._sent.setdefault(name, set()).add(step)
+        for metric in sent:
+            self._sent.setdefault(metric.key, {})[metric.step] = metric.value
 
-    def _history(self, name: str) -> set[int]:
+    def _history(self, name: str) -> dict[int, float]:
         assert self.client is not None
-        return {metric.step for metric in self.client.get_metric_history(self.id, name)}
+        found = self.client.get_metric_history(self.id, name)
+        return {m.step: m.value for m in sorted(found, key=lambda m: m.timestamp)}
 
 
 class RunBook:

@@ -73,8 +73,8 @@ def run_tags(run: StageRun, store: Store) -> dict[str, str]:
 
 
 def data_digest(store: Store, run: StageRun) -> str:
-    """Name the curated tasks that a run learns from by their content; empty before they are."""
-    curation = run.id if run.stage == "curate" else run.inputs.get("curate")
+    """Name the curated tasks that a run learns from by their content; empty without."""
+    curation = run.id if run.stage == "curate" else {**run.outputs, **run.inputs}.get("curate")
     if curation is None:
         return ""
     rows = store.curation(str(curation))

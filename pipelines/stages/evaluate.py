@@ -8,6 +8,7 @@ from itertools import zip_longest
 
 from ...envs.evidence import record_evidence
 from ...envs.rewards import needs_evidence, score_trajectory, with_terms
+from ...envs.types import Task
 from ...policies.interface import Policy, Sampling
 from ..held_out import FILE_NAME, write_results
 from ..run_page import digest_of
@@ -33,13 +34,7 @@ def run_evaluate(context: StageContext) -> StageResult:
         raise StageError(f"the test split of {context.preset.suite} is empty: nothing to judge on")
     outputs: dict[str, object] = {"tasks": len(tasks), "accuracy": {}}
     accuracy: dict[str, float] = {}
-    context.tracker.dataset(
-        context.run.id,
-        f"{context.preset.suite} test",
-        digest=digest_of(context.store.add_tasks(tasks).values()),
-        profile={"tasks": len(tasks)},
-        use="evaluation",
-    )
+    _tell_tasks(context, tasks)
     for name, source in policies_of(context).items():
         policy = open_policy(source)
         for mode in MODES:
@@ -65,6 +60,14 @@ def open_policy(source: str) -> Policy:
     from ...policies import load_policy
 
     return load_policy(source)
+
+
+def _tell_tasks(context: StageContext, tasks: Sequence[Task]) -> None:
+    """Say what is judged on."""
+    digest = digest_of(context.store.add_tasks(tasks).values())
+    name, profile = f"{context.preset.suite} test", {"tasks": len(tasks)}
+    context.tracker.dataset(context.run.id, name, digest=digest, profile=profile, use="evaluation")
+    context.tracker.tag(context.run.id, "codedance.data_digest", digest)
 
 
 def _session(context: StageContext, phase: str, mode: str) -> Session:

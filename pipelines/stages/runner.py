@@ -227,7 +227,8 @@ def _show_result(desk: Desk, run: StageRun, result: StageResult) -> None:
     for path in result.artifacts:
         desk.tracker.artifact(run.id, path)
     tell_figures(desk.tracker, run, folder)
-    desk.tracker.tag(run.id, "codedance.data_digest", data_digest(desk.store, run))
+    if digest := data_digest(desk.store, run):
+        desk.tracker.tag(run.id, "codedance.data_digest", digest)
     desk.tracker.describe(run.id, closing(desk.store, run, folder))
 
 
