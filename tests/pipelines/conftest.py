@@ -6,7 +6,12 @@ import os
 from uuid import uuid4
 
 import pytest
-from codedance.pipelines.bench.postgres import CARELESS, PostgresServer
+from codedance.pipelines.bench.postgres import (
+    CARELESS,
+    PostgresMissing,
+    PostgresServer,
+    find_programs,
+)
 from codedance.pipelines.desk import open_desk
 from codedance.pipelines.home import Home
 from codedance.pipelines.stages.finish import finish_pipeline
@@ -37,7 +42,16 @@ def _own_environment():
 
 
 @pytest.fixture(scope="session")
-def postgres():
+def postgres_programs():
+    """Skips where PostgreSQL is not installed; CI allows no such skip."""
+    try:
+        return find_programs()
+    except PostgresMissing as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def postgres(postgres_programs):
     """A PostgreSQL server for all tests of this process; no test may stop it."""
     with PostgresServer(CARELESS) as server:
         open_database(server.make_database("an_empty_store")).close()

@@ -62,7 +62,7 @@ def test_database_in_use_is_left_alone(postgres_url, tmp_path):
         assert store.lineage.get(run.id).id == run.id
 
 
-def test_server_of_ones_own_leaves_nothing_behind():
+def test_server_of_ones_own_leaves_nothing_behind(postgres_programs):
     with PostgresServer() as server:
         database = open_database(server.make_database("a store"))
         database.close()

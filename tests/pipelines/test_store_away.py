@@ -25,7 +25,7 @@ COMMAND = [
 
 
 @pytest.fixture
-def server(monkeypatch, tmp_path):
+def server(postgres_programs, monkeypatch, tmp_path):
     """A server of this test's own, which it may stop, with an empty database named by all."""
     with PostgresServer(CARELESS) as own:
         monkeypatch.setenv("CODEDANCE_STORE_URL", own.make_database("store"))
