@@ -86,14 +86,25 @@ def find_emergence(demonstrations: Iterable[Program], trajectories: Iterable[Pro
     )
 
 
-def training_emergence(store: Store, grpo: StageRun) -> Emergence:
-    """Read a GRPO stage run's emergence from the store."""
-    from .stages.sft import chosen_demonstrations
+def training_emergence(store: Store, grpo: StageRun, *, family: str | None = None) -> Emergence:
+    """Read a GRPO stage run's emergence from the store, of one family alone where it is named."""
+    from .stages.demonstrations import chosen_demonstrations
 
     curation = store.lineage.get(grpo.inputs["curate"])
+    cold_start = store.lineage.get(grpo.inputs["sft"])
+    toolless = set(cold_start.parameters.get("sft", {}).get("shown_directly", ()))
     chosen = set(chosen_demonstrations(store, curation).values())
-    shown = [one for one in store.programs(curation.id) if one.trajectory in chosen]
-    return find_emergence(shown, store.programs(grpo.id))
+    shown = [
+        one
+        for one in store.programs(curation.id)
+        if one.trajectory in chosen and one.family not in toolless
+    ]
+    made = store.programs(grpo.id)
+    return find_emergence(_of(shown, family), _of(made, family))
+
+
+def _of(programs: Sequence[Program], family: str | None) -> list[Program]:
+    return [one for one in programs if family in (None, one.family)]
 
 
 Read = tuple[Program, Usage]

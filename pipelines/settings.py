@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from ..envs.parsing import Interface
 from ..sandbox import DEFAULT_LIBRARIES, Limits, Sandbox, open_sandbox
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -94,10 +95,13 @@ class SFTSettings(HoldingSettings):
         base: What training starts from: ``nano`` builds the embedded model from random weights;
             a folder or hub id is loaded.
         nano: Sizes of the embedded model.
+        shown_directly: Families whose demonstrations use no tool: what a policy then writes for
+            them it found by itself.
     """
 
     base: str = "nano"
     nano: NanoSettings = NanoSettings()
+    shown_directly: tuple[str, ...] = ()
     steps: Count = 800
     batch_size: Count = 32
     learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
@@ -112,8 +116,12 @@ class SFTSettings(HoldingSettings):
 
 
 class GRPOSettings(HoldingSettings):
-    """Reinforcement learning on the curated tasks; `GRPOConfig` says what each name means."""
+    """Reinforcement learning on the curated tasks; `GRPOConfig` says what each name means.
 
+    ``without_families`` are left out of the tasks, to see whether what is learnt carries over.
+    """
+
+    without_families: tuple[str, ...] = ()
     steps: Count = 60
     tasks_per_step: Count = 10
     num_generations: Annotated[int, Field(ge=2)] = 8
@@ -242,10 +250,12 @@ class AlarmSettings(StrictModel):
 class Preset(StrictModel):
     """Everything that a run of the pipeline depends on, but for its seed.
 
-    ``alarms`` decide no result, so a stage that was run with others is not run again.
+    ``interface`` is the policy's tool: ``code``, ``box`` (a crop of the picture) or ``text``
+    (none). ``alarms`` decide no result, so a stage that was run with others is not run again.
     """
 
     suite: str = "nano"
+    interface: Interface = "code"
     max_new_tokens: Count = 160
     curate: CurateSettings = CurateSettings()
     sft: SFTSettings = SFTSettings()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ...envs.parsing import Interface
 from ...envs.types import Task, Trajectory
 from ...policies.interface import Policy, Sampling
 from .context import StageContext
@@ -23,6 +24,7 @@ class Session:
         sampling: How it draws tokens.
         max_turns: Turns it gets.
         batch_size: Conversations asked at once.
+        interface: Which tool it has.
     """
 
     phase: str
@@ -30,6 +32,7 @@ class Session:
     sampling: Sampling
     max_turns: int
     batch_size: int = 64
+    interface: Interface = "code"
 
 
 def collect(context: StageContext, policy: Policy, tasks: Sequence[Task], session: Session) -> None:
@@ -72,6 +75,7 @@ def _roll_out(
         sandbox=context.sandbox(),
         seed=context.seed,
         sampling=session.sampling,
+        interface=session.interface,
         max_turns=session.max_turns,
         batch_size=session.batch_size,
         evidence=False,

@@ -81,6 +81,7 @@ def _session(context: StageContext, phase: str, mode: str) -> Session:
         ),
         max_turns=settings.max_turns,
         batch_size=settings.batch_size,
+        interface=context.preset.interface,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from ...envs.types import Band, Task, Trajectory
@@ -26,10 +26,13 @@ def run_grpo(context: StageContext) -> StageResult:
     from ...policies import GRPOConfig, TrainingInterrupted, train_grpo
 
     settings = context.preset.grpo
-    tasks = load_tasks(context.store, context.input("curate"))
+    tasks = load_tasks(context.store, context.input("curate"), without=settings.without_families)
     start = context.input("sft").outputs["model"]
     config = GRPOConfig(
-        **settings.model_dump(), seed=context.seed, max_new_tokens=context.preset.max_new_tokens
+        **settings.model_dump(exclude={"without_families"}),
+        interface=context.preset.interface,
+        seed=context.seed,
+        max_new_tokens=context.preset.max_new_tokens,
     )
     history = None
     if settings.curriculum == "learnability":
@@ -58,19 +61,28 @@ def run_grpo(context: StageContext) -> StageResult:
     return StageResult({"model": str(model), "tasks": len(tasks)})
 
 
-def load_tasks(store: Store, curation: StageRun) -> list[Task]:
+def load_tasks(store: Store, curation: StageRun, *, without: Collection[str] = ()) -> list[Task]:
     """Give the kept tasks with the band and the pass rate that curation found.
 
+    Args:
+        store: Where they are.
+        curation: The stage run that kept them.
+        without: Families to leave out.
+
     Raises:
-        StageError: Nothing was kept.
+        StageError: Nothing was kept, or nothing is left.
     """
     kept = {row.task_key: row for row in store.curation(curation.id) if row.is_kept}
     if not kept:
         raise StageError(f"{curation.id} kept no task: raise curate.candidates in flows.yaml")
-    return [
+    tasks = [
         replace(task, difficulty=Band(kept[key].band), pass_rate=kept[key].weak_rate)
         for key, task in store.tasks(list(kept)).items()
+        if task.family not in without
     ]
+    if not tasks:
+        raise StageError(f"grpo.without_families leaves no task of {curation.id} to learn on")
+    return tasks
 
 
 def _track_idioms(context: StageContext) -> None:

@@ -7,7 +7,7 @@ import fcntl
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -101,8 +101,20 @@ def run_request(
     desk: Desk, request: StageRequest, preset: Preset, *, parent: str | None
 ) -> StageRun:
     """Run what ``request`` asks for, unless a finished run has the same key."""
+    same = desk.store.lineage.find(stage=request.stage, key=request.key)
+    return run_among(desk, same, request, preset, parent=parent)
+
+
+def run_among(
+    desk: Desk,
+    same: Sequence[StageRun],
+    request: StageRequest,
+    preset: Preset,
+    *,
+    parent: str | None,
+) -> StageRun:
+    """Give a finished one of ``same``, go on with an unfinished one, or begin a run."""
     lineage = desk.store.lineage
-    same = lineage.find(stage=request.stage, key=request.key)
     finished = next((run for run in same if run.is_finished and _is_whole(run)), None)
     if finished is not None:
         desk.progress.say(f"{request.stage}: done before ({finished.id})")
@@ -151,6 +163,8 @@ def stage_parameters(stage: str, preset: Preset) -> dict[str, Any]:
     parameters = {"suite": preset.suite, stage: whole[stage]}
     if stage != "sft":
         parameters["max_new_tokens"] = preset.max_new_tokens
+    if stage != "curate":
+        parameters["interface"] = preset.interface
     path = Path(preset.suite)
     if path.suffix in (".jsonl", ".py") and path.is_file():
         parameters["suite_digest"] = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ...envs.protocol import system_prompt
 from ...envs.suites.nano import FAMILIES
 from ...envs.types import Message
 from ...policies.interface import Demonstration
-from ..store import StageRun, Store
 from .context import StageContext, StageInterrupted, StageResult
-from .runner import StageError
+from .demonstrations import shown_demonstrations
 from .training import follow
 
 NANO = "nano"
@@ -22,11 +22,14 @@ def run_sft(context: StageContext) -> StageResult:
     from ...policies.model_folder import read_notes
 
     settings = context.preset.sft
-    demonstrations = load_demonstrations(context.store, context.input("curate"))
+    demonstrations = shown_demonstrations(context)
     base = _base_model(context, demonstrations)
     prompt = read_notes(base).system_prompt if Path(base).is_dir() else None
-    shown = [_with_system_prompt(demonstration, prompt) for demonstration in demonstrations]
-    config = SFTConfig(**settings.model_dump(exclude={"base", "nano"}), seed=context.seed)
+    rules = system_prompt(context.preset.interface) if prompt is None else prompt
+    shown = [_with_system_prompt(demonstration, rules) for demonstration in demonstrations]
+    config = SFTConfig(
+        **settings.model_dump(exclude={"base", "nano", "shown_directly"}), seed=context.seed
+    )
     with context.progress.bar("sft", settings.steps) as bar:
         try:
             model = train_sft(
@@ -41,44 +44,6 @@ def run_sft(context: StageContext) -> StageResult:
             raise StageInterrupted(str(stop)) from stop
     context.tracker.model(context.run.id, model, name="sft", suite=context.preset.suite)
     return StageResult({"model": str(model), "demonstrations": len(shown)})
-
-
-def load_demonstrations(store: Store, curation: StageRun) -> list[Demonstration]:
-    """Give what the policy is to learn: a right trajectory of each kept task.
-
-    Raises:
-        StageError: Nothing was kept.
-    """
-    kept = {row.task_key: row for row in store.curation(curation.id) if row.is_kept}
-    chosen = chosen_demonstrations(store, curation)
-    if not chosen:
-        raise StageError(
-            f"{curation.id} kept no task that it could show: raise curate.candidates in "
-            "flows.yaml, or name a strong policy that solves these tasks (curate.strong)"
-        )
-    tasks = store.tasks(list(chosen))
-    trajectories = store.trajectories(list(chosen.values()))
-    return [
-        Demonstration(
-            task=tasks[key],
-            messages=tuple(trajectory.conversation()),
-            source=trajectory.policy_id,
-            tags=(str(kept[key].demonstration),),
-        )
-        for key, trajectory in zip(chosen, trajectories, strict=True)
-    ]
-
-
-def chosen_demonstrations(store: Store, curation: StageRun) -> dict[str, int]:
-    """Give the trajectory's id that shows each kept task, by the task's key."""
-    kept = {row.task_key: row for row in store.curation(curation.id) if row.is_kept}
-    chosen: dict[str, int] = {}
-    for episode in store.episodes(curation.id):
-        row = kept.get(episode.task_key)
-        wanted = "strong" if row is not None and row.demonstration == "tools" else "direct"
-        if row is not None and episode.phase == wanted and episode.accuracy == 1.0:
-            chosen.setdefault(episode.task_key, episode.id)
-    return chosen
 
 
 def _base_model(context: StageContext, demonstrations: Sequence[Demonstration]) -> str:
@@ -105,11 +70,8 @@ def taught_families() -> Mapping[str, Sequence[str]]:
     return {name: family.phrasings for name, family in FAMILIES.items()}
 
 
-def _with_system_prompt(demonstration: Demonstration, prompt: str | None) -> Demonstration:
-    """Put the model's own system message first: the one it will be asked with."""
-    from ...envs.protocol import system_prompt
-
-    text = system_prompt("code") if prompt is None else prompt
+def _with_system_prompt(demonstration: Demonstration, text: str) -> Demonstration:
+    """Put the system message first that the model will be asked with; "" for none."""
     rest = tuple(m for m in demonstration.messages if m.role != "system")
     head = (Message("system", (text,)),) if text else ()
     return Demonstration(

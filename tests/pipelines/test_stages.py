@@ -13,6 +13,7 @@ from codedance.pipelines.flows_file import load_preset
 from codedance.pipelines.metrics_file import read_metrics
 from codedance.pipelines.rescoring import rescore_run
 from codedance.pipelines.stages.context import StageInterrupted, Stop
+from codedance.pipelines.stages.demonstrations import load_demonstrations
 from codedance.pipelines.stages.draws import draw_candidates, held_out_tasks
 from codedance.pipelines.stages.grpo import load_tasks
 from codedance.pipelines.stages.orders import Wish, open_pipeline
@@ -23,7 +24,6 @@ from codedance.pipelines.stages.runner import (
     run_stage,
     stage_parameters,
 )
-from codedance.pipelines.stages.sft import load_demonstrations
 
 from .makers import make_picture
 from .runs import StopAt, first_run, story

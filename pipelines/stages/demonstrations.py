@@ -1,0 +1,119 @@
+"""What a cold start is shown: the curated demonstrations, in the form of the policy's interface.
+
+All interfaces are shown the same tasks in the same order. With ``code`` a demonstration is the
+teacher's own trajectory; with ``box`` its program becomes the crop that it looks at, played in the
+environment and stored; with ``text`` only the answer is left. Families that are to be shown
+directly lose their tools with any interface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ...envs.episode import Episode
+from ...envs.types import Task, Trajectory
+from ...policies.box_teacher import box_texts
+from ...policies.interface import Demonstration
+from ...policies.teacher import direct_demonstration
+from ..store import StageRun, Store
+from .context import StageContext
+from .runner import StageError
+
+BOX_PHASE = "box"
+CHUNK = 128
+"""Crops that are stored at a time."""
+
+
+def load_demonstrations(store: Store, curation: StageRun) -> list[Demonstration]:
+    """Give what the policy is to learn: a right trajectory of each kept task.
+
+    Raises:
+        StageError: Nothing was kept.
+    """
+    kept = {row.task_key: row for row in store.curation(curation.id) if row.is_kept}
+    chosen = chosen_demonstrations(store, curation)
+    if not chosen:
+        raise StageError(
+            f"{curation.id} kept no task that it could show: raise curate.candidates in "
+            "flows.yaml, or name a strong policy that solves these tasks (curate.strong)"
+        )
+    tasks = store.tasks(list(chosen))
+    trajectories = store.trajectories(list(chosen.values()))
+    return [
+        Demonstration(
+            task=tasks[key],
+            messages=tuple(trajectory.conversation()),
+            source=trajectory.policy_id,
+            tags=(str(kept[key].demonstration),),
+        )
+        for key, trajectory in zip(chosen, trajectories, strict=True)
+    ]
+
+
+def chosen_demonstrations(store: Store, curation: StageRun) -> dict[str, int]:
+    """Give the trajectory's id that shows each kept task, by the task's key."""
+    kept = {row.task_key: row for row in store.curation(curation.id) if row.is_kept}
+    chosen: dict[str, int] = {}
+    for episode in store.episodes(curation.id):
+        row = kept.get(episode.task_key)
+        wanted = "strong" if row is not None and row.demonstration == "tools" else "direct"
+        if row is not None and episode.phase == wanted and episode.accuracy == 1.0:
+            chosen.setdefault(episode.task_key, episode.id)
+    return chosen
+
+
+def shown_demonstrations(context: StageContext) -> list[Demonstration]:
+    """Give the curated demonstrations as this run's interface and settings want them."""
+    curated = load_demonstrations(context.store, context.input("curate"))
+    settings, interface = context.preset.sft, context.preset.interface
+    with_tools = [
+        one
+        for one in curated
+        if "tools" in one.tags
+        and interface != "text"
+        and one.task.family not in settings.shown_directly
+    ]
+    changed = {one.task.id: one for one in with_tools}
+    if interface == "box":
+        changed = _crops(context, with_tools)
+    return [
+        changed[one.task.id]
+        if one.task.id in changed
+        else one
+        if "tools" not in one.tags
+        else direct_demonstration(one.task)
+        for one in curated
+    ]
+
+
+def _crops(
+    context: StageContext, demonstrations: Sequence[Demonstration]
+) -> dict[str, Demonstration]:
+    """Play and store each crop; gives them by task id."""
+    made: dict[str, Demonstration] = {}
+    with context.progress.bar("boxes", len(demonstrations)) as bar:
+        for start in range(0, len(demonstrations), CHUNK):
+            context.stop.check()
+            part = demonstrations[start : start + CHUNK]
+            trajectories = [_play(context, one.task) for one in part]
+            context.store.add_trajectories(
+                [one.task for one in part],
+                trajectories,
+                stage_run=context.run.id,
+                phase=BOX_PHASE,
+            )
+            for one, trajectory in zip(part, trajectories, strict=True):
+                messages = tuple(trajectory.conversation())
+                made[one.task.id] = replace(one, messages=messages, source=trajectory.policy_id)
+            bar.reach(start + len(part))
+    return made
+
+
+def _play(context: StageContext, task: Task) -> Trajectory:
+    with Episode(
+        task, context.sandbox(), interface="box", system_prompt="", seed=context.seed
+    ) as episode:
+        for text in box_texts(task):
+            episode.step(text)
+        return episode.trajectory("box-teacher")
