@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 FILE_NAME = "metrics.jsonl"
+TIMES_NAME = "times.jsonl"
+"""How long each step took: apart, since a run that is repeated has the same figures and others."""
 Series = Sequence[tuple[int, float]]
 """Steps and values."""
 
@@ -37,15 +39,33 @@ def append_metrics(folder: Path, step: int, values: Mapping[str, float]) -> None
         OSError: There is no room.
     """
     clean = {name: value for name, value in values.items() if math.isfinite(value)}
-    with (folder / FILE_NAME).open("ab+") as file:
-        if file.tell() and file.seek(-1, 2) >= 0 and file.read(1) != b"\n":
-            file.write(b"\n")
-        file.write((json.dumps({"step": step, **clean}) + "\n").encode())
+    _append(folder / FILE_NAME, {"step": step, **clean})
+
+
+def append_time(folder: Path, step: int, seconds: float) -> None:
+    """Add how long a step took; on a full disk it is left out."""
+    with contextlib.suppress(OSError):
+        _append(folder / TIMES_NAME, {"step": step, "seconds": round(seconds, 3)})
+
+
+def read_seconds(folder: Path) -> list[float]:
+    """Give how long each step took, in order, pauses between two runs left out."""
+    return [values["seconds"] for values in _read(folder / TIMES_NAME).values()]
 
 
 def read_steps(folder: Path) -> dict[int, dict[str, float]]:
     """Give the figures of each step, in order; of a step done twice (resumed) the later counts."""
-    path = folder / FILE_NAME
+    return _read(folder / FILE_NAME)
+
+
+def _append(path: Path, values: Mapping[str, float]) -> None:
+    with path.open("ab+") as file:
+        if file.tell() and file.seek(-1, 2) >= 0 and file.read(1) != b"\n":
+            file.write(b"\n")
+        file.write((json.dumps(values) + "\n").encode())
+
+
+def _read(path: Path) -> dict[int, dict[str, float]]:
     if not path.is_file():
         return {}
     steps: dict[int, dict[str, float]] = {}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from ...policies.alarms import AlarmBoard
 from ..alarm_file import append_alarm
-from ..metrics_file import MetricsFile, read_steps
+from ..metrics_file import MetricsFile, append_time, read_steps
 from ..progress import Bar, format_figures
 from ..step_figures import StepFigures
 from .context import StageContext
@@ -33,9 +34,12 @@ def follow(
     has_begun = False
     file = MetricsFile(context.folder)
     beside = extra or StepFigures()
+    before = time.monotonic()
 
     def on_step(step: int, metrics: Mapping[str, float]) -> None:
-        nonlocal has_begun
+        nonlocal has_begun, before
+        before, took = time.monotonic(), time.monotonic() - before
+        append_time(context.folder, step, took)
         if board is not None and not has_begun:
             for earlier, figures in read_steps(context.folder).items():
                 if earlier < step:
