@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..markdown_table import markdown_table
 from ..progress import format_seconds
 from ..results import Summary, difference_lines, lost_lines, table_head, table_rows
 from ..store import StageRun
@@ -38,10 +39,5 @@ def render_markdown(
 
 
 def _table(summary: Summary, mode: str) -> list[str]:
-    head = table_head(summary)
-    rows = [_row(row) for row in table_rows(summary, mode)]
-    return [f"## Held-out tasks, {mode}", "", _row(head), _row(["---"] * len(head)), *rows, ""]
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    rows = table_rows(summary, mode)
+    return [f"## Held-out tasks, {mode}", "", *markdown_table(table_head(summary), rows), ""]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ...envs.types import Band, Task
 from ..curation import Candidate, Decision, count_reasons
+from ..markdown_table import markdown_table
 from .context import StageContext
 
 
@@ -33,7 +34,7 @@ def write_data_card(
         "",
         "## What became of the candidates",
         "",
-        *_table(("reason", "tasks"), sorted(count_reasons(decisions).items())),
+        *markdown_table(("reason", "tasks"), sorted(count_reasons(decisions).items())),
         "",
         "## Kept, by family and band",
         "",
@@ -41,11 +42,11 @@ def write_data_card(
         "",
         "## How the kept ones are shown",
         "",
-        *_table(("demonstration", *Band), _demonstrations(decisions)),
+        *markdown_table(("demonstration", *Band), _demonstrations(decisions)),
         "",
         "## Pass rates of the weak policy",
         "",
-        *_table(("pass rate", "candidates"), _rates(candidates)),
+        *markdown_table(("pass rate", "candidates"), _rates(candidates)),
         "",
         "## Where they come from",
         "",
@@ -54,15 +55,6 @@ def write_data_card(
     ]
     path.write_text("\n".join(lines), encoding="utf-8")
     return path
-
-
-def _table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> list[str]:
-    lines = [_row(head), _row(["---"] * len(head))]
-    return lines + [_row(row) for row in rows]
-
-
-def _row(cells: Sequence[object]) -> str:
-    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
 
 
 def _by_family(tasks: Sequence[Task], decisions: Sequence[Decision]) -> list[str]:
@@ -76,7 +68,7 @@ def _by_family(tasks: Sequence[Task], decisions: Sequence[Decision]) -> list[str
         (family, count, *(counts[family, band] for band in Band))
         for family, count in sorted(looked_at.items())
     ]
-    return _table(("family", "candidates", *Band), rows)
+    return markdown_table(("family", "candidates", *Band), rows)
 
 
 def _demonstrations(decisions: Sequence[Decision]) -> list[tuple[object, ...]]:
