@@ -13,6 +13,7 @@ from .ask import ask
 from .attack_reward import attack_reward
 from .baselines import baselines
 from .bench import bench_app
+from .claims import claims
 from .doctor import doctor
 from .emergence import emergence
 from .examples import add_examples
@@ -34,7 +35,10 @@ from .view import view
 EXIT_CODES = "Exit codes\n\n" + "\n\n".join(f"{code}  {words}" for code, words in MEANINGS.items())
 PANELS = {
     "Train": (run, curate, sft, grpo, plan),
-    "Judge": (evaluate, rescore, report, baselines, probe, scale, emergence, attack_reward),
+    "Judge": (
+        *(evaluate, rescore, report, claims, baselines),
+        *(probe, scale, emergence, attack_reward),
+    ),
     "Look": (runs, view, ask, play, ui, doctor),
 }
 GROUPS = {

@@ -1,0 +1,84 @@
+"""What there is to do for a seed, in order: one curation, then each arm is trained and judged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from .protocol import Arm, Protocol, ProtocolError
+
+CURATE = "curate"
+Stage = Literal["curate", "sft", "grpo", "evaluate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A piece of work that is done once a seed.
+
+    Attributes:
+        name: ``curate``, ``train ARM``, ``judge ARM``.
+        stage: Which stage does it.
+        arm: Of which arm; None for what all share.
+        needs: Names of the nodes before it.
+    """
+
+    name: str
+    stage: Stage
+    arm: Arm | None
+    needs: tuple[str, ...]
+
+
+def training(arm: str) -> str:
+    """Name the node that trains an arm."""
+    return f"train {arm}"
+
+
+def judging(arm: str) -> str:
+    """Name the node that judges an arm."""
+    return f"judge {arm}"
+
+
+def make_plan(protocol: Protocol, only: Sequence[str] = ()) -> list[Node]:
+    """Give a seed's nodes in order.
+
+    Args:
+        protocol: What there is to do.
+        only: Patterns of arms' names; those arms alone, and what they build on. All when empty.
+
+    Raises:
+        ProtocolError: A pattern fits no arm.
+    """
+    chosen = _chosen(protocol, only)
+    trained = _with_sources(protocol, chosen)
+    nodes = [Node(CURATE, CURATE, None, ())]
+    for arm in protocol.arms:
+        if arm.name in trained:
+            others = [training(name) for name in (arm.start, arm.as_long_as) if name is not None]
+            nodes.append(Node(training(arm.name), arm.stage, arm, (CURATE, *others)))
+        if arm.name in chosen:
+            nodes.append(Node(judging(arm.name), "evaluate", arm, (training(arm.name),)))
+    return nodes
+
+
+def _chosen(protocol: Protocol, only: Sequence[str]) -> set[str]:
+    names = [arm.name for arm in protocol.arms]
+    if not only:
+        return set(names)
+    found: set[str] = set()
+    for pattern in only:
+        fitting = {name for name in names if fnmatchcase(name, pattern)}
+        if not fitting:
+            raise ProtocolError(f"no arm fits --only {pattern!r}; there are {', '.join(names)}")
+        found |= fitting
+    return found
+
+
+def _with_sources(protocol: Protocol, chosen: set[str]) -> set[str]:
+    """Give the arms and all that they build on; an arm only builds on earlier ones."""
+    found = set(chosen)
+    for arm in reversed(protocol.arms):
+        if arm.name in found:
+            found |= {name for name in (arm.start, arm.as_long_as) if name is not None}
+    return found

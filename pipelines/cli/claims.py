@@ -1,0 +1,149 @@
+"""``codedance claims``: the paper's findings, trained, judged and written down."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ..claims.page import Results
+    from ..claims.work import Experiment
+
+PRESET = "quick"
+OUT = Path("docs/results.md")
+COMMAND = (sys.executable, "-c", "from codedance.pipelines.cli import main; main()")
+
+
+def claims(  # noqa: PLR0913 - the options of the command
+    preset: Annotated[str, typer.Option(help="quick (2 cores) or full (a GPU).")] = PRESET,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds 0 to SEEDS - 1.")] = 5,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Arms by pattern, such as 'rl/code/*'; repeatable.")
+    ] = None,
+    report: Annotated[bool, typer.Option("--report", help="Train nothing, write.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes side by side.")] = 1,
+    protocol: Annotated[
+        Path | None, typer.Option(help="Another protocol than the packaged one.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Where the results are written.")] = OUT,
+) -> None:
+    """Train and compare what the paper compares, seed by seed, and judge its findings.
+
+    Arms, metrics and stopping rule stand in a protocol that was fixed beforehand. Stop it however
+    you like: the same command goes on, and no finished arm is run again.
+    """
+    from .stages import use_workers
+
+    if jobs > 1:
+        use_workers(max(1, (os.cpu_count() or jobs) // jobs))
+    _run(_Wish(preset, seeds, tuple(only or ()), protocol, out, jobs), report=report)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What the user asked for; `claims` says what each name means."""
+
+    preset: str
+    seeds: int
+    only: Sequence[str]
+    protocol: Path | None
+    out: Path
+    jobs: int
+
+
+def _run(wish: _Wish, *, report: bool) -> None:
+    from ..claims.plan import make_plan
+    from ..claims.protocol import load_protocol
+    from ..claims.work import Experiment
+    from ..desk import open_desk
+
+    protocol = load_protocol(wish.protocol)
+    nodes = make_plan(protocol, wish.only)
+    protocol.sizes(wish.preset)
+    with open_desk(track=False) as desk:
+        experiment = Experiment(
+            desk, protocol, wish.preset, range(wish.seeds), nodes, jobs=wish.jobs
+        )
+        if not report:
+            _train(experiment, wish)
+        results = _write(experiment, wish.out)
+        _print(results, wish.out)
+
+
+def _train(experiment: Experiment, wish: _Wish) -> None:
+    from ..claims.work import ClaimsError
+    from ..stages.context import StageInterrupted
+    from ..stages.runner import load_code
+    from .output import say
+
+    load_code()
+    with _helpers(experiment, wish.jobs - 1):
+        try:
+            experiment.work(after_seed=lambda: _write(experiment, wish.out))
+        except (StageInterrupted, KeyboardInterrupt):
+            say("stopped; the same command goes on where it was")
+            raise
+        except ClaimsError:
+            _write(experiment, wish.out)
+            raise
+
+
+@contextmanager
+def _helpers(experiment: Experiment, count: int) -> Generator[None]:
+    """Have further processes share the work; what they say goes to files beside the locks."""
+    from .output import say
+
+    experiment.folder.mkdir(parents=True, exist_ok=True)
+    arguments = [*_without_jobs(sys.argv[1:]), "--jobs", "1"]
+    started: list[subprocess.Popen[bytes]] = []
+    for number in range(count):
+        path = experiment.folder / f"process-{number + 2}.log"
+        with path.open("ab") as log:
+            started.append(subprocess.Popen([*COMMAND, *arguments], stdout=log, stderr=log))
+        say(f"process {number + 2} of {count + 1} says what it does in {path}")
+    try:
+        yield
+    except BaseException:
+        for process in started:
+            process.terminate()  # each stops after its step
+        raise
+    finally:
+        for process in started:
+            process.wait()
+
+
+def _without_jobs(arguments: Sequence[str]) -> list[str]:
+    kept: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == "--jobs":
+            next(rest, None)
+        elif not argument.startswith("--jobs="):
+            kept.append(argument)
+    return kept
+
+
+def _write(experiment: Experiment, out: Path) -> Results:
+    from ..claims.results import read_results, save_page
+
+    results = read_results(
+        experiment.desk.store, experiment.protocol, experiment.preset, experiment.seeds
+    )
+    save_page(results, out)
+    return results
+
+
+def _print(results: Results, out: Path) -> None:
+    from .output import say
+
+    for one in (*results.judgements, *results.emerged):
+        say(f"{one.verdict:<16} {one.claim.name}")
+    say(f"results  {out}")

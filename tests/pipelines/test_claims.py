@@ -1,0 +1,391 @@
+"""The claims: a plan that is shared and resumed, verdicts worked out by hand, an honest page."""
+
+import math
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from codedance.pipelines.claims.costs import remaining_seconds, steps_within
+from codedance.pipelines.claims.emergences import coded_share, find_emerged, is_frequent
+from codedance.pipelines.claims.figures import Judged, gap
+from codedance.pipelines.claims.page import write_page
+from codedance.pipelines.claims.plan import make_plan
+from codedance.pipelines.claims.protocol import PACKAGED, Claim, ProtocolError, load_protocol
+from codedance.pipelines.claims.records import mark, order_name, other_digests, read_records
+from codedance.pipelines.claims.results import read_results
+from codedance.pipelines.claims.verdicts import Interval, decide, judge_claim, student
+from codedance.pipelines.cli.app import app
+from codedance.pipelines.cli.claims import COMMAND
+from codedance.pipelines.emergence import Use
+from codedance.pipelines.metrics_file import append_time
+from codedance.pipelines.store import open_store
+from codedance.pipelines.store.lineage import StageRequest
+from typer.testing import CliRunner
+
+from .runs import first_run
+from .tiny_claims import TINY_CLAIMS
+
+
+@pytest.fixture
+def tiny_protocol(tmp_path):
+    path = tmp_path / "claims.yaml"
+    path.write_text(TINY_CLAIMS)
+    return load_protocol(path)
+
+
+def judged(right, *, calls=None, ran=None, bands=None, families=None):
+    count = len(right)
+    accuracy = np.array(right, float)
+    return Judged(
+        tasks=tuple(f"t{n}" for n in range(count)),
+        bands=tuple(bands or ["hard"] * count),
+        families=tuple(families or ["bars"] * count),
+        values={
+            "accuracy": accuracy,
+            "tool_calls": np.array(calls or [0] * count, float) + 0 * accuracy,
+            "execution_success": np.array(ran or [0] * count, float) + 0 * accuracy,
+        },
+        lost=int(np.isnan(accuracy).sum()),
+    )
+
+
+def figures_of(**arms):
+    """By arm: what it got right, a list a seed; the same in both modes."""
+    return {
+        (arm, seed, mode): judged(right)
+        for arm, seeds in arms.items()
+        for seed, right in enumerate(seeds)
+        for mode in ("greedy", "sampled")
+    }
+
+
+def test_packaged_protocol_has_the_arms_and_claims_of_the_paper():
+    protocol = load_protocol()
+    names = {arm.name for arm in protocol.arms}
+    rewards = ("outcome", "tool_bonus", "bat_sequence", "bat_paper", "bat")
+    assert {f"rl/code/{r}/{s}" for r in rewards for s in ("floor", "group")} <= names
+    assert {a.interface for a in protocol.arms if a.stage == "sft"} == {"code", "box", "text"}
+    assert {a.interface for a in protocol.arms if a.stage == "grpo"} == {"code", "box", "text"}
+    assert protocol.arm("more_sft/code").as_long_as == "rl/code/bat/floor"
+    assert protocol.arm("rl/code/without_bars_tag").without_families == ("bars", "tag")
+    assert protocol.seeds == 5
+    assert set(protocol.presets) == {"quick", "full"}
+    inferior = next(c for c in protocol.claims if c.name == "bat not inferior")
+    assert (len(inferior.second), inferior.above) == (4, -0.02)
+
+
+def test_digest_follows_what_is_asked_and_not_the_other_sizes_or_guesses(tmp_path):
+    text = PACKAGED.read_text()
+
+    def digest(old, new, preset="quick"):
+        assert old in text
+        path = tmp_path / "changed.yaml"
+        path.write_text(text.replace(old, new))
+        return load_protocol(path).digest(preset)
+
+    same = load_protocol().digest("quick")
+    assert digest("above: -0.02", "above: -0.03") != same
+    assert digest("steps: 150", "steps: 149") != same
+    assert digest("steps: 400", "steps: 399") == same
+    assert digest("grpo: 2.2", "grpo: 2.3") == same
+    assert digest("steps: 400", "steps: 399", "full") != load_protocol().digest("full")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("start: sft/code, scale", "start: sft/cod, scale", "builds on 'sft/cod'"),
+        ("first: rl/kept", "first: rl/lost", r"unknown arms: \['rl/lost'\]"),
+        ("title: A trial", "tittle: A trial", "tittle"),
+        ("{name: rl/box, stage", "{name: rl/code, stage", "two arms"),
+        ("seeds: 2", "seeds: [", "cannot be read"),
+    ],
+)
+def test_a_mistake_in_a_protocol_is_named(tmp_path, old, new, message):
+    path = tmp_path / "wrong.yaml"
+    assert old in TINY_CLAIMS
+    path.write_text(TINY_CLAIMS.replace(old, new))
+    with pytest.raises(ProtocolError, match=message):
+        load_protocol(path)
+
+
+def test_unknown_presets_and_patterns_are_refused(tiny_protocol):
+    with pytest.raises(ProtocolError, match="no preset 'huge'"):
+        tiny_protocol.sizes("huge")
+    with pytest.raises(ProtocolError, match="no arm fits --only 'rl/cod'"):
+        make_plan(tiny_protocol, ["rl/cod"])
+
+
+def test_plan_shares_what_arms_build_on(tiny_protocol):
+    nodes = make_plan(tiny_protocol)
+    names = [node.name for node in nodes]
+    assert len(names) == len(set(names)) == 1 + 2 * len(tiny_protocol.arms)
+    for place, node in enumerate(nodes):
+        assert set(node.needs) <= set(names[:place])
+    needs = {node.name: node.needs for node in nodes}
+    assert needs["train more"] == ("curate", "train sft/code", "train rl/code")
+    assert needs["judge rl/gap"] == ("train rl/gap",)
+
+
+def test_only_trains_what_is_asked_and_what_it_needs(tiny_protocol):
+    names = [node.name for node in make_plan(tiny_protocol, ["more", "rl/b*"])]
+    assert names == [
+        "curate",
+        "train sft/code",
+        "train rl/code",
+        "train more",
+        "judge more",
+        "train sft/box",
+        "train rl/box",
+        "judge rl/box",
+    ]
+
+
+def test_records_are_found_by_protocol_whatever_code_made_them(store):
+    def begin(digest, node, *, seed=0, code="old", status="running"):
+        parameters = mark(digest, node)
+        request = StageRequest("sft", order_name("quick"), parameters, {}, seed, code)
+        run = store.lineage.begin(request)
+        store.lineage.mark(run.id, status)
+        return run.id
+
+    finished = begin("one", "train a", status="finished")
+    begin("one", "train a", code="new")
+    going = begin("one", "train a", seed=1, status="interrupted")
+    begin("two", "train b")
+    found = read_records(store, preset="quick", digest="one")
+    assert {place: run.id for place, run in found.items()} == {
+        (0, "train a"): finished,
+        (1, "train a"): going,
+    }
+    assert other_digests(store, preset="quick", digest="one") == {"two"}
+
+
+def test_time_left_follows_what_the_runs_took(tiny_protocol, store):
+    nodes = make_plan(tiny_protocol, ["sft/code"])
+    sizes = tiny_protocol.sizes("quick")
+    left = [(seed, node) for seed in (0, 1) for node in nodes]
+    # guesses: 2 s a curation, 4 steps of 0.1 s, 2 modes of 42 tasks at 0.01 s
+    assert remaining_seconds(sizes, left, {}) == pytest.approx(2 * (2 + 0.4 + 0.84))
+    request = StageRequest("curate", order_name("quick"), mark("d", "curate"), {}, 0, "code")
+    run = store.lineage.begin(request)
+    store.lineage.mark(run.id, "finished", outputs={"seconds": 7.0})
+    records = {(0, "curate"): store.lineage.get(run.id)}
+    assert remaining_seconds(sizes, left[1:], records) == pytest.approx(7 + 2 * (0.4 + 0.84))
+
+
+def test_more_supervised_steps_fill_the_time_of_reinforcement(tmp_path):
+    for step, seconds in enumerate((0.5, 0.3, 0.4), start=1):
+        append_time(tmp_path, step, seconds)
+    append_time(tmp_path, 3, 0.4)  # done again after a kill: counts once
+    assert steps_within(6.0, like=tmp_path) == 15
+    assert steps_within(0.01, like=tmp_path) == 1
+
+
+def test_levels_and_gaps_leave_lost_episodes_out():
+    nan = math.nan
+    first = judged([1, 0, nan, 1], calls=[2, 0, 1, 1], ran=[1, 0, 1, 1])
+    second = judged([0, 0, 1, nan], calls=[0, 1, 0, 0])
+    assert first.level("accuracy") == pytest.approx(2 / 3)
+    assert first.level("execution_success") == pytest.approx(2 / 3)
+    assert first.level("tool_calls") == pytest.approx(1.0)
+    apart = gap(first, second, "accuracy")
+    assert (apart.mean, apart.better, apart.worse) == (0.5, 1, 0)
+    assert gap(first, second, "tool_calls").mean == pytest.approx(0.5)
+
+
+def test_tasks_are_chosen_by_band_or_family():
+    one = judged([1, 0, 1], bands=["easy", "hard", "hard"], families=["bars", "bars", "tag"])
+    assert one.level("accuracy", ["hard"]) == 0.5
+    assert one.level("accuracy", ["tag"]) == 1.0
+    assert math.isnan(one.level("accuracy", ["maze"]))
+
+
+def test_arms_on_other_tasks_are_never_paired():
+    other = Judged(("x",), ("hard",), ("bars",), judged([1]).values, 0)
+    with pytest.raises(ValueError, match="same tasks"):
+        gap(judged([1]), other, "accuracy")
+
+
+def test_student_by_hand():
+    found = student([0.02, 0.04, 0.03, 0.05, 0.06], confidence=0.95)
+    # mean 0.04, standard deviation 0.015811, over the root of 5: 0.0070711; t(4, 0.975) = 2.776445
+    assert found.mean == pytest.approx(0.04)
+    assert found.low == pytest.approx(0.04 - 2.776445 * 0.00707107, abs=1e-7)
+    assert found.p == pytest.approx(0.00242, abs=1e-5)  # t = 5.657 with 4 degrees of freedom
+    assert math.isnan(student([0.1], confidence=0.95).low)
+    assert student([0.1, 0.1], confidence=0.95).low == pytest.approx(0.1)
+
+
+def interval(low, high, count=5):
+    return Interval(count, (low + high) / 2, low, high, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "count", "verdict"),
+    [
+        (0.01, 0.03, 5, "holds"),
+        (-0.01, 0.03, 5, "not shown"),
+        (-0.03, -0.01, 5, "does not hold"),
+        (0.01, 0.03, 4, "not yet decided"),
+    ],
+)
+def test_a_verdict_needs_all_seeds_and_the_whole_interval(low, high, count, verdict):
+    assert decide(interval(low, high, count), above=0.0, planned=5) == verdict
+
+
+def test_noninferiority_has_to_hold_against_each(tiny_protocol):
+    claim = Claim(name="c", says="s", kind="compare", first="a", second=("b", "c"), above=-0.3)
+    equal = [[1, 0, 1, 0], [1, 0, 1, 0]]
+    better = [[1, 1, 1, 1], [1, 1, 1, 1]]
+    held = judge_claim(claim, tiny_protocol, figures_of(a=equal, b=equal, c=equal))
+    assert held.verdict == "holds"
+    lost = judge_claim(claim, tiny_protocol, figures_of(a=equal, b=equal, c=better))
+    assert [one.verdict for one in lost.findings] == ["holds", "does not hold"]
+    assert lost.verdict == "does not hold"
+    assert (lost.findings[1].better, lost.findings[1].worse) == (0, 4)
+    half = judge_claim(claim, tiny_protocol, figures_of(a=equal, b=equal, c=[[1, 1, 1, 1]]))
+    assert half.verdict == "not yet decided"
+
+
+def test_transfer_needs_one_family_at_a_shared_level(tiny_protocol):
+    claim = next(c for c in tiny_protocol.claims if c.kind == "any_family")
+    families = ["bars"] * 4 + ["tag"] * 4
+    after = [judged([1, 1, 1, 0, 0, 0, 0, 0], families=families)] * 2
+    before = [judged([0, 0, 0, 0, 0, 0, 0, 0], families=families)] * 2
+    figures = {
+        (arm, seed, mode): some[seed]
+        for arm, some in (("rl/kept", after), ("sft/code", before))
+        for seed in (0, 1)
+        for mode in ("greedy", "sampled")
+    }
+    found = judge_claim(claim, tiny_protocol, figures)
+    assert [one.against for one in found.findings] == ["bars", "tag"]
+    assert [one.verdict for one in found.findings] == ["holds", "does not hold"]
+    assert found.verdict == "holds"
+
+
+def test_before_the_first_run_every_claim_is_open(tiny_protocol, store):
+    page = write_page(read_results(store, tiny_protocol, "quick", range(2)))
+    assert "**0 of 2 seeds are complete**; 0 of 18 arms were judged" in page
+    assert page.count("**not yet decided**") == len(tiny_protocol.claims)
+    assert "**holds**" not in page
+    assert tiny_protocol.stopping_rule in page
+
+
+def test_emergence_is_read_from_the_arm_and_shares_count_silence(tiny_protocol, finished):
+    grpo = finished.store.lineage.get(first_run(finished).outputs["grpo"])
+    programs = finished.store.programs(grpo.id)
+    first, last = coded_share(programs, None)
+    assert 0.0 <= min(first, last) <= max(first, last) <= 1.0
+    claim = next(c for c in tiny_protocol.claims if c.kind == "emergence")
+    records = {(0, "train rl/gap"): grpo}
+    found = find_emerged(claim, tiny_protocol, finished.store, records, range(2))
+    assert found.verdict == "not yet decided"
+    assert set(found.frequent) == {0}
+
+
+def test_a_composition_is_frequent_by_share_and_by_count(tiny_protocol):
+    claim = next(c for c in tiny_protocol.claims if c.kind == "emergence")
+    use = Use("crop + count", 0.0, first=0.0, last=0.05, right=1.0, count=10, first_step=3)
+    assert is_frequent(use, claim)
+    assert not is_frequent(replace(use, last=0.049), claim)
+    assert not is_frequent(replace(use, count=9), claim)
+
+
+def test_report_trains_nothing_and_writes_where_it_is_told(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(TINY_CLAIMS)
+    shown = CliRunner().invoke(app, ["claims", "--report", "--protocol", "tiny.yaml"])
+    assert shown.exit_code == 0, shown.output
+    assert "not yet decided  code over box" in shown.output
+    assert (tmp_path / "docs" / "results.md").read_text().startswith("# Results: A trial\n")
+    assert not home.stages.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--only", "rl/nothing"], "no arm fits --only 'rl/nothing'"),
+        (["--preset", "huge"], "no preset 'huge'"),
+        (["--protocol", "missing.yaml"], "missing.yaml cannot be read"),
+    ],
+)
+def test_a_wrong_option_is_refused_before_anything_is_done(home, tmp_path, options, message):
+    shown = CliRunner().invoke(app, ["claims", *options])
+    assert isinstance(shown.exception, ProtocolError)
+    assert message in str(shown.exception)
+    assert not home.stages.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_killed_claims_go_on_and_no_finished_arm_is_run_again(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yaml").write_text(SHORT)
+    command = [*COMMAND, "claims", "--protocol", "tiny.yaml", "--seeds", "2"]
+    killed = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    for line in killed.stderr:  # kill it in the middle of reinforcement
+        if line.startswith("grpo "):
+            break
+    killed.kill()
+    killed.wait()
+    before = {run.id: run for run in begun(home)}
+    assert {"curate", "sft", "grpo"} <= {run.stage for run in before.values()}
+    ended = subprocess.run([*command, "--jobs", "2"], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "train nothing" in ended.stderr
+    assert "without_families leaves no task" in ended.stderr
+    after = {run.id: run for run in begun(home)}
+    for run in before.values():
+        if run.is_finished:
+            assert after[run.id] == run
+    nodes = [(run.seed, run.parameters["claims"]["node"]) for run in after.values()]
+    assert len(nodes) == len(set(nodes)) == 2 * 8  # each once; what needs the failed arm, never
+    left = [run for run in after.values() if not run.is_finished]
+    assert [run.parameters["claims"]["node"] for run in left] == ["train nothing"] * 2
+    page = Path("docs/results.md").read_text()
+    assert "**0 of 2 seeds are complete**; 6 of 8 arms were judged" in page
+    assert "holds" in page.split("## Arms")[0].split("longer steps")[1].splitlines()[0]
+
+
+def begun(home):
+    with open_store(home) as store:
+        return store.lineage.find(preset=order_name("quick"))
+
+
+SHORT = """
+title: A trial
+stopping_rule: Two seeds of every arm.
+metrics: Greedy accuracy decides.
+seeds: 2
+confidence: 0.95
+arms:
+  - {name: sft, stage: sft}
+  - {name: rl, stage: grpo, start: sft}
+  - name: nothing
+    stage: grpo
+    start: sft
+    without_families: [digit, tag, dots, count, bars, area, maze]
+  - {name: more, stage: sft, start: sft, as_long_as: rl}
+claims:
+  - name: longer steps
+    says: Ten turns are enough for anyone.
+    kind: compare
+    metric: tool_calls
+    first: rl
+    second: [sft]
+    above: -10
+presets:
+  quick:
+    seconds: {curate: 2, sft: 0.1, grpo: 1, episode: 0.01}
+    preset:
+      suite: nano
+      max_new_tokens: 12
+      curate: {candidates: 48, known: 40, weak_samples: 2, strong_samples: 1}
+      sft: {steps: 4, batch_size: 4, warmup_steps: 1, save_every: 2}
+      grpo: {steps: 4, tasks_per_step: 2, num_generations: 2, save_every: 1}
+      evaluate: {limit: 42, batch_size: 42, traces: 0}
+"""
