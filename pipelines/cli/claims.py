@@ -43,7 +43,7 @@ def claims(  # noqa: PLR0913 - the options of the command
     from .stages import use_workers
 
     if jobs > 1:
-        use_workers(max(1, (os.cpu_count() or jobs) // jobs))
+        use_workers(max(1, len(os.sched_getaffinity(0)) // jobs))
     _run(_Wish(preset, seeds, tuple(only or ()), protocol, out, jobs), report=report)
 
 
