@@ -111,6 +111,7 @@ class SFTSettings(HoldingSettings):
     muon_factor: Annotated[float, Field(ge=0.0)] = 0.0
     answer_weight: Annotated[float, Field(gt=0.0)] = 1.0
     group_by_length: bool = False
+    packing: bool = False
     max_tokens_per_micro_batch: Count = 4096
     save_every: Count = 50
 

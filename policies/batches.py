@@ -86,6 +86,27 @@ def micro_batches(lengths: Sequence[int], *, max_tokens: int) -> list[list[int]]
     return batches
 
 
+def packs(lengths: Sequence[int], *, max_tokens: int) -> list[list[int]]:
+    """Split items into rows of at most ``max_tokens``, each put where it first fits, longest first.
+
+    One item that is longer than that stands alone.
+
+    >>> packs([5, 3, 4, 2], max_tokens=7)
+    [[0, 3], [2, 1]]
+    """
+    rows: list[list[int]] = []
+    room: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        place = next((n for n, left in enumerate(room) if lengths[index] <= left), None)
+        if place is None:
+            rows.append([index])
+            room.append(max_tokens - lengths[index])
+        else:
+            rows[place].append(index)
+            room[place] -= lengths[index]
+    return rows
+
+
 def pad_flags(rows: Sequence[Sequence[bool]], *, length: int) -> Tensor:
     """Lay rows side by side, False behind the shorter ones, ``(rows, length)`` bool."""
     out = torch.zeros(len(rows), length, dtype=torch.bool)

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from .batches import batch_at, micro_batches, pad_flags
+from .batches import batch_at, micro_batches, packs, pad_flags
 from .chat_tokens import ChatTokenizer, Encoded
 from .interface import Demonstration
 from .optimiser import Optimiser, Schedule
@@ -51,6 +52,8 @@ class SFTConfig(TrainingSetup):
         answer_weight: How much more a token between answer tags counts in the loss than others.
         group_by_length: Whether a batch holds demonstrations of like length: less padding, which
             pays for large models; a nano model learns slower from such batches.
+        packing: Whether a micro-batch is one row of whole demonstrations end to end, none of which
+            sees another: no padding at all, for batches of any lengths.
         seed: Of the order of demonstrations.
         save_every: Steps between saved states.
         max_tokens_per_micro_batch: Memory bound: padded tokens in one forward pass.
@@ -66,6 +69,7 @@ class SFTConfig(TrainingSetup):
     muon_factor: float = 0.0
     answer_weight: float = 1.0
     group_by_length: bool = False
+    packing: bool = False
     seed: int = 0
     save_every: int = 100
     max_tokens_per_micro_batch: int = 4096
@@ -176,12 +180,10 @@ class _Trainer:
         total = sum(map(sum, weights))
         loss = 0.0
         lengths = [len(item.ids) for item in items]
-        for micro in micro_batches(lengths, max_tokens=config.max_tokens_per_micro_batch):
-            part = [items[index] for index in micro]
-            batch = self._model.pad([PicturedIds(item.ids, item.images) for item in part])
-            own = pad_flags([item.is_own for item in part], length=batch.ids.shape[1])
+        split = packs if config.packing else micro_batches
+        for micro in split(lengths, max_tokens=config.max_tokens_per_micro_batch):
             weight = torch.tensor([w for index in micro for w in weights[index] if w > 0.0])
-            scores = self._model.log_probabilities(batch, own)
+            scores = self._scores([items[index] for index in micro])
             share = -(scores * weight.to(scores.device)).sum() / total
             share.backward()
             loss += float(share.detach())
@@ -190,6 +192,17 @@ class _Trainer:
             "tokens": float(sum(sum(item.is_own) for item in items)),
             **self._optimiser.step(step),
         }
+
+    def _scores(self, part: Sequence[Encoded]) -> Tensor:
+        """Give the log-probabilities of the own tokens of demonstrations, one after another."""
+        sequences = [PicturedIds(item.ids, item.images) for item in part]
+        if not self._config.packing:
+            batch = self._model.pad(sequences)
+            own = pad_flags([item.is_own for item in part], length=batch.ids.shape[1])
+            return self._model.log_probabilities(batch, own)
+        row, mask = self._model.pack(sequences)
+        own = torch.tensor([[flag for item in part for flag in item.is_own]])
+        return self._model.log_probabilities(row, own, mask=mask)
 
     def state(self) -> dict[str, Any]:
         """Give what a resumed run needs."""

@@ -119,6 +119,32 @@ class TokenModel:
             tuple(order),
         )
 
+    def pack(self, sequences: Sequence[PicturedIds]) -> tuple[Padded, Tensor]:
+        """Lay sequences end to end in one row, without padding.
+
+        Returns:
+            The row, and what each token may look at so that none of its sequences sees another,
+            ``(1, length, length)``.
+
+        Raises:
+            ValueError: The model's attention does not take such masks.
+        """
+        attention = self.model.config.get_text_config()._attn_implementation
+        if attention != "sdpa":
+            raise ValueError(f"sft.packing needs sdpa attention, got {attention}: set it to false")
+        laid = self.pad(sequences)
+        is_token = torch.arange(laid.ids.shape[1])[None] < laid.lengths[:, None]
+        owner = torch.arange(len(sequences)).repeat_interleave(laid.lengths)
+        is_seen = torch.tril(owner[:, None] == owner[None])
+        row = Padded(
+            laid.ids[is_token][None],
+            laid.positions[:, is_token][:, None],
+            torch.tensor([len(owner)]),
+            laid.pictures,
+            laid.order,
+        )
+        return row, is_seen[None].to(self.device)
+
     def hidden(
         self,
         batch: Padded,
@@ -166,18 +192,21 @@ class TokenModel:
         """Give float32 logits of hidden states, ``(…, vocabulary)``."""
         return self.model.lm_head(hidden).float()
 
-    def log_probabilities(self, batch: Padded, chosen: Tensor) -> Tensor:
+    def log_probabilities(
+        self, batch: Padded, chosen: Tensor, *, mask: Tensor | None = None
+    ) -> Tensor:
         """Give the log-probability of each chosen token given all before it.
 
         Args:
             batch: The sequences.
             chosen: Which tokens to score, ``(batch, length)`` bool; the first column is not.
+            mask: What each token may look at, as in `hidden`.
 
         Returns:
             One value a chosen token, row by row, ``(chosen.sum(),)``, float32.
         """
         chosen = chosen.to(self.device)
-        states = self.hidden(batch)[:, :-1][chosen[:, 1:]]
+        states = self.hidden(batch, mask=mask)[:, :-1][chosen[:, 1:]]
         targets = batch.ids.to(self.device)[:, 1:][chosen[:, 1:]]
         return -torch.nn.functional.cross_entropy(self.logits(states), targets, reduction="none")
 

@@ -4,6 +4,7 @@ from codedance.policies.batches import (
     bucket_batches,
     epoch_batches,
     micro_batches,
+    packs,
     pad_flags,
 )
 
@@ -71,3 +72,10 @@ def test_buckets_are_found_again_by_step_alone():
         batch_at(40, batch_size=10, seed=3, step=step, lengths=lengths) for step in range(4, 8)
     ]
     assert found == every
+
+
+def test_packs_are_full_rows_of_whole_items():
+    lengths = [60, 50, 40, 30, 20, 200]
+    rows = packs(lengths, max_tokens=100)
+    assert rows == [[5], [0, 2], [1, 3, 4]]  # the long one alone; 100 and 100 tokens
+    assert packs([], max_tokens=10) == []

@@ -7,6 +7,7 @@ from codedance.envs.types import Message, Task
 from codedance.policies.interface import Demonstration
 from codedance.policies.model_folder import load_token_model
 from codedance.policies.sft import SFTConfig, token_weights, train_sft
+from codedance.policies.token_model import PicturedIds
 from codedance.policies.training_state import TrainingInterrupted
 from transformers import AutoModelForImageTextToText
 
@@ -184,3 +185,26 @@ def test_a_stopped_run_with_batches_of_like_length_goes_on_alike(tiny_folder: Pa
     resumed, rest = run(tiny_folder, tmp_path / "cut", config)
     assert rest == log[3:]
     assert same(straight, resumed)
+
+
+def test_packing_learns_the_same_from_rows_without_padding(tiny_folder: Path, tmp_path: Path):
+    padded, log = run(tiny_folder, tmp_path / "padded")
+    config = replace(CONFIG, packing=True, max_tokens_per_micro_batch=300)
+    packed, again = run(tiny_folder, tmp_path / "packed", config)
+    for (_, one), (_, other) in zip(log, again, strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], abs=1e-5)
+        assert other["tokens"] == one["tokens"]
+    first, second = weights(padded), weights(packed)
+    assert all((first[name] - second[name]).abs().max() < 1e-4 for name in first)
+
+
+def test_no_packed_demonstration_sees_another(tiny_folder: Path):
+    model = load_token_model(tiny_folder)
+    encoded = [model.chat.encode(one.messages) for one in DEMONSTRATIONS[:3]]
+    sequences = [PicturedIds(item.ids, item.images) for item in encoded]
+    row, mask = model.pack(sequences)
+    assert row.ids.shape == (1, sum(len(item.ids) for item in encoded))
+    with torch.no_grad():
+        together = model.hidden(row, mask=mask)[0]
+        alone = [model.hidden(model.pad([one]))[0] for one in sequences]
+    assert torch.allclose(together, torch.cat(alone), atol=1e-5)
