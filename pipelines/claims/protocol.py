@@ -18,7 +18,7 @@ Metric = Literal["accuracy", "tool_calls", "execution_success"]
 Mode = Literal["greedy", "sampled"]
 
 
-class ProtocolError(RuntimeError):
+class ProtocolError(ValueError):
     """The protocol cannot be used; the message says where and why."""
 
 

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .document import document
+from .options import Json
+
 if TYPE_CHECKING:
     from ..claims.page import Results
     from ..claims.work import Experiment
 
 PRESET = "quick"
-OUT = Path("docs/results.md")
+OUTPUT = Path("docs/results.md")
 COMMAND = (sys.executable, "-c", "from codedance.pipelines.cli import main; main()")
 
 
@@ -33,7 +36,8 @@ def claims(  # noqa: PLR0913 - the options of the command
     protocol: Annotated[
         Path | None, typer.Option(help="Another protocol than the packaged one.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Where the results are written.")] = OUT,
+    output: Annotated[Path, typer.Option(help="Where the results are written.")] = OUTPUT,
+    json: Json = False,
 ) -> None:
     """Train and compare what the paper compares, seed by seed, and judge its findings.
 
@@ -44,7 +48,10 @@ def claims(  # noqa: PLR0913 - the options of the command
 
     if jobs > 1:
         use_workers(max(1, len(os.sched_getaffinity(0)) // jobs))
-    _run(_Wish(preset, seeds, tuple(only or ()), protocol, out, jobs), report=report)
+    wish = _Wish(preset, seeds, tuple(only or ()), protocol, output, jobs)
+    with document(json) as publish:
+        results = _run(wish, report=report)
+        publish({"claims": (*results.judgements, *results.emerged), "page": wish.output})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +62,11 @@ class _Wish:
     seeds: int
     only: Sequence[str]
     protocol: Path | None
-    out: Path
+    output: Path
     jobs: int
 
 
-def _run(wish: _Wish, *, report: bool) -> None:
+def _run(wish: _Wish, *, report: bool) -> Results:
     from ..claims.plan import make_plan
     from ..claims.protocol import load_protocol
     from ..claims.work import Experiment
@@ -74,8 +81,9 @@ def _run(wish: _Wish, *, report: bool) -> None:
         )
         if not report:
             _train(experiment, wish)
-        results = _write(experiment, wish.out)
-        _print(results, wish.out)
+        results = _write(experiment, wish.output)
+        _print(results, wish.output)
+        return results
 
 
 def _train(experiment: Experiment, wish: _Wish) -> None:
@@ -87,12 +95,12 @@ def _train(experiment: Experiment, wish: _Wish) -> None:
     load_code()
     with _helpers(experiment, wish.jobs - 1):
         try:
-            experiment.work(after_seed=lambda: _write(experiment, wish.out))
+            experiment.work(after_seed=lambda: _write(experiment, wish.output))
         except (StageInterrupted, KeyboardInterrupt):
             say("stopped; the same command goes on where it was")
             raise
         except ClaimsError:
-            _write(experiment, wish.out)
+            _write(experiment, wish.output)
             raise
 
 

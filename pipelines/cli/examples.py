@@ -35,6 +35,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "codedance play --policy hand",
     ),
     "plan": ("codedance plan Qwen/Qwen2.5-VL-7B-Instruct --gpus 1,8 --gpu h100",),
+    "claims": (
+        "codedance claims --jobs 2",
+        "codedance claims --only 'sft/*' --seeds 1",
+        "codedance claims --report --json",
+    ),
     "baselines": ("codedance baselines --limit 210 --steps 300",),
     "attack-reward": (
         "codedance attack-reward --reward bat",

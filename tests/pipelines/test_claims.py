@@ -18,6 +18,7 @@ from codedance.pipelines.claims.results import read_results
 from codedance.pipelines.claims.verdicts import Interval, decide, judge_claim, student
 from codedance.pipelines.cli.app import app
 from codedance.pipelines.cli.claims import COMMAND
+from codedance.pipelines.cli.exit_codes import FAILED
 from codedance.pipelines.emergence import Use
 from codedance.pipelines.metrics_file import append_time
 from codedance.pipelines.store import open_store
@@ -335,7 +336,7 @@ def test_killed_claims_go_on_and_no_finished_arm_is_run_again(home, tmp_path, mo
     before = {run.id: run for run in begun(home)}
     assert {"curate", "sft", "grpo"} <= {run.stage for run in before.values()}
     ended = subprocess.run([*command, "--jobs", "2"], capture_output=True, text=True, check=False)
-    assert ended.returncode == 1
+    assert ended.returncode == FAILED
     assert "train nothing" in ended.stderr
     assert "without_families leaves no task" in ended.stderr
     after = {run.id: run for run in begun(home)}
