@@ -97,7 +97,7 @@ def _others(results: Results) -> str:
 
 def _commands(preset: str) -> str:
     return (
-        "```console\n"
+        "<!-- not run: trains for hours -->\n```console\n"
         f"$ codedance claims --preset {preset} --jobs 2   # train and judge what is left\n"
         f"$ codedance claims --preset {preset} --report   # write this page again\n"
         "```"

@@ -327,12 +327,11 @@ def test_killed_claims_go_on_and_no_finished_arm_is_run_again(home, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     Path("tiny.yaml").write_text(SHORT)
     command = [*COMMAND, "claims", "--protocol", "tiny.yaml", "--seeds", "2"]
-    killed = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    for line in killed.stderr:  # kill it in the middle of reinforcement
-        if line.startswith("grpo "):
-            break
-    killed.kill()
-    killed.wait()
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as killed:
+        for line in killed.stderr:  # kill it in the middle of reinforcement
+            if line.startswith("grpo "):
+                break
+        killed.kill()
     before = {run.id: run for run in begun(home)}
     assert {"curate", "sft", "grpo"} <= {run.stage for run in before.values()}
     ended = subprocess.run([*command, "--jobs", "2"], capture_output=True, text=True, check=False)
