@@ -78,6 +78,16 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
         self._is_begun = False
         self._pool = ThreadPoolExecutor(min(num_envs, _MOST_THREADS), "visual-code")
 
+    @property
+    def np_random(self) -> tuple[np.random.Generator, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The members' generators, as Gymnasium's own give them."""
+        return self.get_attr("np_random")
+
+    @property
+    def np_random_seed(self) -> tuple[int, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """What those were seeded with."""
+        return self.get_attr("np_random_seed")
+
     def reset(
         self,
         *,
@@ -94,7 +104,9 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
             ValueError: A task that was asked for does not exist, lengths that do not fit, or a
                 mask that picks no member.
             TypeError: The mask is no array of booleans.
+            ClosedEnvironmentError: `close` was called.
         """
+        self._require_open()
         options = dict(options or {})
         chosen = self._chosen(options.pop("reset_mask", None))
         seeds = self._seeds(seed)
@@ -119,20 +131,24 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
         Raises:
             ResetNeeded: No episode was begun.
             ValueError: Not one action a member.
+            ClosedEnvironmentError: `close` was called.
         """
+        self._require_open()
         if not self._is_begun:
             raise gymnasium.error.ResetNeeded("call reset() first: no episode was begun")
         if len(actions) != self.num_envs:
             raise ValueError(f"{self.num_envs} members need as many actions, got {len(actions)}")
         places = range(self.num_envs)
         stepped = list(self._pool.map(self._step_member, places, actions))
+        is_same_step = self.autoreset_mode is AutoresetMode.SAME_STEP
+        over = [place for place in places if is_same_step and any(stepped[place][2:4])]
+        begun = dict(zip(over, self._pool.map(self._begin, over), strict=True))
         infos: dict[str, Any] = {}
         for place, member in enumerate(stepped):
-            self._members[place] = member
-            if self.autoreset_mode is AutoresetMode.SAME_STEP and (member[2] or member[3]):
+            self._members[place] = begun.get(place, member)
+            if place in begun:
                 final = {"final_obs": member[0], "final_info": member[4]}
                 infos = self._add_info(infos, final, place)
-                self._members[place] = self._begin(place, None, {})
             infos = self._add_info(infos, self._members[place][4], place)
         rewards = np.array([member[1] for member in stepped], dtype=np.float64)
         terminations = np.array([member[2] for member in stepped], dtype=np.bool_)
@@ -171,11 +187,15 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
         for env in self.envs:
             env.close()
 
+    def _require_open(self) -> None:
+        if self.closed:
+            raise gymnasium.error.ClosedEnvironmentError("the vector environment was closed")
+
     def _step_member(self, place: int, action: str) -> Member:
         observation, _, terminated, truncated, info = self._members[place]
         if terminated or truncated:
             if self.autoreset_mode is AutoresetMode.NEXT_STEP:
-                return self._begin(place, None, {})
+                return self._begin(place)
             if self.autoreset_mode is AutoresetMode.DISABLED:
                 terms = dict.fromkeys(info["reward_terms"], 0.0)
                 return observation, 0.0, terminated, truncated, {**info, "reward_terms": terms}
@@ -186,7 +206,9 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
         is_cut = truncated or self._steps[place] >= self._most_steps
         return observation, reward, terminated, is_cut, info
 
-    def _begin(self, place: int, seed: int | None, options: dict[str, Any]) -> Member:
+    def _begin(
+        self, place: int, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> Member:
         """Reset a member; one that cannot begin is lost, and tried again at its next step."""
 
         def reset() -> Member:

@@ -122,3 +122,25 @@ def test_a_mask_that_gymnasium_refuses_is_refused(mask, error):
         with pytest.raises(error, match="reset_mask"):
             envs.reset(options={"reset_mask": mask})
         envs.close()
+
+
+def test_members_are_seeded_as_in_gymnasiums():
+    envs, theirs = ours(AutoresetMode.NEXT_STEP), SyncVectorEnv([toy] * 3)
+    for each in (envs, theirs):
+        each.reset(seed=5)
+    assert envs.np_random_seed == theirs.np_random_seed == (5, 6, 7)
+    drawn = [[int(one.integers(1000)) for one in each.np_random] for each in (envs, theirs)]
+    assert drawn[0] == drawn[1]
+    for each in (envs, theirs):
+        each.close()
+
+
+def test_a_closed_one_says_so():
+    envs = ours(AutoresetMode.NEXT_STEP)
+    envs.reset(seed=0)
+    envs.close()
+    envs.close()
+    with pytest.raises(gym.error.ClosedEnvironmentError):
+        envs.step([LOOK] * 3)
+    with pytest.raises(gym.error.ClosedEnvironmentError):
+        envs.reset()
