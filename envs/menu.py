@@ -7,6 +7,7 @@ would write; an observation is a dictionary of boxes (`menu_view`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import gymnasium
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .episode import Episode
-from .menu_programs import menu_sizes, menu_text
+from .menu_programs import chosen_entries, menu_sizes, menu_text
 from .menu_view import View, view_of, view_space
 from .types import Trajectory
 from .visual_code import EnvState, VisualCodeEnv
@@ -29,10 +30,11 @@ class VisualCodeMenuEnv(gymnasium.Env[View, NDArray[np.int64]]):
         side: Of both observed pictures, pixels.
         words: Components of the two bags of words.
         grid: Cells a row and a column, for the entries that crop one.
+        entries: Names of the lines of the menu (`menu_programs.MENU`) that there are; None for all.
         settings: The other arguments of `VisualCodeEnv`, but for ``interface`` and ``observe``.
 
     Raises:
-        ValueError: A size below 1, or what `VisualCodeEnv` refuses.
+        ValueError: A size below 1, an unknown entry, or what `VisualCodeEnv` refuses.
     """
 
     metadata = VisualCodeEnv.metadata
@@ -45,6 +47,7 @@ class VisualCodeMenuEnv(gymnasium.Env[View, NDArray[np.int64]]):
         side: int = 64,
         words: int = 256,
         grid: int = 4,
+        entries: Sequence[str] | None = None,
         **settings: Any,  # noqa: ANN401 - passed on
     ) -> None:
         for name, value in (("side", side), ("words", words), ("grid", grid)):
@@ -53,10 +56,11 @@ class VisualCodeMenuEnv(gymnasium.Env[View, NDArray[np.int64]]):
         for name in ("interface", "observe"):
             if name in settings:
                 raise ValueError(f"the menu has no {name!r}: it writes code and sees a fixed view")
+        self.entries = chosen_entries(entries)
         self.visual_code = VisualCodeEnv(suite, split, **settings)
         self.render_mode = self.visual_code.render_mode
         self.observation_space = cast(gymnasium.Space[View], view_space(side, words))
-        self.action_space = gymnasium.spaces.MultiDiscrete(list(menu_sizes(grid)))
+        self.action_space = gymnasium.spaces.MultiDiscrete(list(menu_sizes(grid, self.entries)))
         self._side = side
         self._words = words
         self._grid = grid
@@ -98,6 +102,7 @@ class VisualCodeMenuEnv(gymnasium.Env[View, NDArray[np.int64]]):
             grid=self._grid,
             printed=ran[-1] if ran else "",
             choices=self.episode.task.choices,
+            entries=self.entries,
         )
 
     def trajectory(self, policy_id: str = "unknown") -> Trajectory:

@@ -71,13 +71,38 @@ MENU: tuple[Entry, ...] = (
 )
 
 
-def menu_sizes(grid: int) -> tuple[int, int, int, int]:
-    """Give how many values each argument of an action has, in the order of `MENU_ARGUMENTS`."""
-    return len(MENU), len(COLOURS), grid * grid, NUMBERS
+def chosen_entries(names: Sequence[str] | None) -> tuple[Entry, ...]:
+    """Give the lines of the menu with these names, in this order; the whole menu for None.
+
+    Raises:
+        ValueError: A name that is no entry's, or none at all.
+    """
+    if names is None:
+        return MENU
+    known = {entry.name: entry for entry in MENU}
+    if not names or any(name not in known for name in names):
+        raise ValueError(f"entries must be some of {', '.join(known)}; got {list(names)}")
+    return tuple(known[name] for name in names)
+
+
+def menu_sizes(grid: int, entries: Sequence[Entry] = MENU) -> tuple[int, int, int, int]:
+    """Give how many values each argument of an action has, in the order of `MENU_ARGUMENTS`.
+
+    An argument that none of the entries reads has one.
+    """
+    read = {entry.reads for entry in entries}
+    sizes = {"colour": len(COLOURS), "cell": grid * grid, "number": NUMBERS}
+    colours, cells, numbers = (size if name in read else 1 for name, size in sizes.items())
+    return len(entries), colours, cells, numbers
 
 
 def menu_text(
-    action: Sequence[int], *, grid: int, printed: str = "", choices: Sequence[str] = ()
+    action: Sequence[int],
+    *,
+    grid: int,
+    printed: str = "",
+    choices: Sequence[str] = (),
+    entries: Sequence[Entry] = MENU,
 ) -> str:
     """Give the text that an action stands for.
 
@@ -86,9 +111,10 @@ def menu_text(
         grid: Cells a row and a column.
         printed: What the newest code printed.
         choices: Of the task.
+        entries: The menu that the first number chooses from.
     """
     number_of_entry, number_of_colour, cell, number = (int(value) for value in action)
-    entry = MENU[number_of_entry]
+    entry = entries[number_of_entry]
     colour = list(COLOURS)[number_of_colour]
     if entry.program is None:
         answers = {

@@ -209,6 +209,23 @@ def test_processes_and_threads_give_the_same_views():
     assert seen[0] == seen[1]
 
 
+def test_a_smaller_menu_has_these_entries_and_only_the_arguments_they_read():
+    entries = ("measure_width", "answer_printed")
+    env = VisualCodeMenuEnv(ToySuite(), sandbox=InProcessSandbox(), entries=entries)
+    assert env.action_space.nvec.tolist() == [2, len(COLOURS), 1, 1]
+    env.reset(seed=0)
+    whole = menu_text(act("measure_width", "blue"), grid=4)
+    blue = list(COLOURS).index("blue")
+    assert env.text_of(np.array([0, blue, 0, 0])) == whole
+    assert env.text_of(np.array([1, 0, 0, 0])) == menu_text(act("answer_printed"), grid=4)
+    with pytest.raises(ValueError, match="no action of"):
+        env.step(np.array([2, 0, 0, 0]))
+    env.close()
+    for wrong in (["measure"], []):
+        with pytest.raises(ValueError, match="entries must be some of crop_cell"):
+            VisualCodeMenuEnv(ToySuite(), entries=wrong)
+
+
 def test_misuse_is_refused_by_name(env):
     with pytest.raises(ResetNeeded):
         env.step(act("answer_printed"))
