@@ -9,13 +9,12 @@ import signal
 import statistics
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 from ...sandbox import SandboxError, Session
 from ...sandbox.local import LocalSandbox
+from .processes import available_mb, descendants, memory_of
 
 KILLS = {
     "idle": "",
@@ -66,13 +65,13 @@ class Crowd:
 
 def idle_memory(sandbox: LocalSandbox, *, sessions: int = 12) -> IdleMemory | None:
     """Measure idle sessions, one turn old; None where ``/proc`` does not show their memory."""
-    before = set(_descendants(sandbox.process_id))
+    before = set(descendants(sandbox.process_id))
     with contextlib.ExitStack() as stack:
         for _ in range(sessions):
             stack.enter_context(sandbox.session()).run("print(1 + 1)")
-        born = set(_descendants(sandbox.process_id)) - before
+        born = set(descendants(sandbox.process_id)) - before
         with contextlib.suppress(OSError, KeyError):
-            seen = [_memory(process_id) for process_id in born]
+            seen = [memory_of(process_id) for process_id in born]
             if seen:
                 return IdleMemory(
                     *(statistics.median(column) for column in zip(*seen, strict=True))
@@ -82,10 +81,10 @@ def idle_memory(sandbox: LocalSandbox, *, sessions: int = 12) -> IdleMemory | No
 
 def kill_seconds(sandbox: LocalSandbox, code: str) -> float | None:
     """Time a session's death from the signal on; None where its process cannot be found."""
-    before = set(_descendants(sandbox.process_id))
+    before = set(descendants(sandbox.process_id))
     with sandbox.session() as session:
         session.run("print(1 + 1)")
-        born = set(_descendants(sandbox.process_id)) - before
+        born = set(descendants(sandbox.process_id)) - before
         if len(born) != 1:
             return None
         handle = os.pidfd_open(born.pop())
@@ -97,7 +96,7 @@ def kill_seconds(sandbox: LocalSandbox, code: str) -> float | None:
 
 def crowd(sandbox: LocalSandbox, sessions: int) -> Crowd:
     """Open many sessions, keep them all, and run turns in them."""
-    available, started = _available_mb(), time.perf_counter()
+    available, started = available_mb(), time.perf_counter()
     opened: list[Session] = []
     stopped_by: str | None = None
     try:
@@ -107,7 +106,7 @@ def crowd(sandbox: LocalSandbox, sessions: int) -> Crowd:
     except (SandboxError, OSError) as error:
         stopped_by = str(error)
     open_seconds = time.perf_counter() - started
-    memory = (available - _available_mb()) / max(1, len(opened))
+    memory = (available - available_mb()) / max(1, len(opened))
     started = time.perf_counter()
     with ThreadPoolExecutor(8) as threads:
         turns = sorted(threads.map(_timed_turn, opened))
@@ -151,32 +150,3 @@ def _killed(session: Session, handle: int, code: str) -> float:
 def _run_quietly(session: Session, code: str) -> None:
     with contextlib.suppress(SandboxError):
         session.run(code)
-
-
-def _descendants(process_id: int) -> Iterator[int]:
-    for children in Path(f"/proc/{process_id}/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            for child in children.read_text().split():
-                yield int(child)
-                yield from _descendants(int(child))
-
-
-def _memory(process_id: int) -> tuple[float, float, float]:
-    """Give private, page table and proportional memory in MB."""
-    rollup = _kilobytes(Path(f"/proc/{process_id}/smaps_rollup"))
-    status = _kilobytes(Path(f"/proc/{process_id}/status"))
-    private = rollup["Private_Dirty"]
-    return private / 1024, status["VmPTE"] / 1024, rollup["Pss"] / 1024
-
-
-def _kilobytes(path: Path) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for line in path.read_text().splitlines():
-        name, _, value = line.partition(":")
-        if value.endswith("kB"):
-            found[name] = int(value.split()[0])
-    return found
-
-
-def _available_mb() -> float:
-    return _kilobytes(Path("/proc/meminfo"))["MemAvailable"] / 1024

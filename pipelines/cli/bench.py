@@ -169,6 +169,28 @@ def store(
         publish(_written(as_json(report), output))
 
 
+@bench_app.command()
+def envs(
+    rounds: Annotated[int, typer.Option(min=1, help="How often all is measured.")] = 3,
+    count: Annotated[
+        list[int] | None, typer.Option(min=1, help="Environments at once: 1, 8, 64 and 256.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the tasks, and the order in a round.")] = 0,
+    json: Annotated[Path | None, typer.Option(help="Also write all of it here.")] = None,
+) -> None:
+    """Time our vector environment beside Gymnasium's two, with real sandbox turns.
+
+    Steps a second, time to the first step, memory, and what close() leaves behind.
+    """
+    from ..bench.env_tables import env_json, env_lines, env_tables
+    from ..bench.envs import COUNTS, EnvsBench
+
+    with _Status() as status:
+        report = EnvsBench(rounds, count or COUNTS, seed, status.tell).run()
+    _tell(env_tables(report), env_lines(report))
+    _write(json, env_json(report))
+
+
 def _tell(tables: Iterable[Table], lines: Iterable[str]) -> None:
     from .output import say
 
