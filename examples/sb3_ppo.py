@@ -1,70 +1,118 @@
 """Stable-Baselines3's PPO learns two families from the menu. Run: python examples/sb3_ppo.py
 
-The curve is in MLflow (`codedance ui`, experiment codedance-sb3).
+It chooses which program to run with which colour, and when to answer what the program printed; the
+reward is the environment's own, every term of it. The same held-out tasks are played by chance, by
+the untrained and by the trained policy, and by the trained one with its pictures blacked out, which
+tells whether it looks at the pictures itself or through its programs. The learning curve is in
+MLflow (`codedance ui`, experiment codedance-sb3).
 """
 
 import argparse
+import time
 
 import gymnasium as gym
+import numpy as np
 import torch
 from codedance.pipelines.sb3_curve import MLflowCurve
+from codedance.pipelines.statistics import paired_difference, wilson
 from codedance.policies.sb3_features import MenuFeatures
+from codedance.policies.sb3_vec_env import ThreadVecEnv
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 
 ID = "codedance.envs:codedance/VisualCodeMenu-v0"
-FAMILIES = ("count", "bars")
+MENU = ("crop_colour", "count_colour", "measure_width", "draw_discs", "largest_area")
+SETTINGS = {
+    "families": ("count", "bars"),
+    "entries": (*MENU, "answer_printed"),
+    "max_turns": 4,
+}
+LEARNING = {
+    "n_steps": 64,
+    "batch_size": 128,
+    "n_epochs": 10,
+    "learning_rate": 1e-3,
+    "ent_coef": 0.03,
+    "gamma": 1.0,
+}
 
 
-def judge(act, *, episodes, seed=10_000):
-    """Play held-out tasks; give mean reward and accuracy."""
-    env = gym.make(ID, split="test", families=FAMILIES, max_turns=4)
-    rewards, right, scored = 0.0, 0, 0
+def judge(name, act, *, episodes, is_blind=False):
+    """Play held-out tasks, the same for everyone; print and give the reward of each."""
+    env = gym.make(ID, split="test", **SETTINGS)
+    rewards, right = [], 0
     for number in range(episodes):
-        observation, info = env.reset(seed=seed + number)
+        observation, info = env.reset(seed=10_000 + number)
+        rewards.append(0.0)
         is_over = False
         while not is_over:
+            if is_blind:
+                observation |= {key: 0 * observation[key] for key in ("image", "tool_image")}
             observation, reward, terminated, truncated, info = env.step(act(observation))
-            rewards += reward
+            rewards[-1] += reward
             is_over = terminated or truncated
+        if not info["is_valid"]:
+            raise RuntimeError("the sandbox failed: see the log")
         right += info["is_success"]
-        scored += info["is_valid"]
     env.close()
-    return rewards / scored, right / scored
+    reward = paired_difference([0.0] * episodes, rewards)
+    share = wilson(right, episodes)
+    print(
+        f"{name:<24} reward {reward.mean:+.3f} (95 %: {reward.low:+.3f} to {reward.high:+.3f})   "
+        f"accuracy {share.share:.1%} ({share.low:.1%} to {share.high:.1%})",
+        flush=True,
+    )
+    return rewards
+
+
+def make_model(chosen):
+    """Give PPO with our features extractor over environments that step in threads."""
+    envs = make_vec_env(
+        ID, n_envs=16, seed=chosen.seed, vec_env_cls=ThreadVecEnv, env_kwargs=SETTINGS
+    )
+    return PPO(
+        "MultiInputPolicy",
+        envs,
+        policy_kwargs={
+            "features_extractor_class": MenuFeatures,
+            "features_extractor_kwargs": {"sees": not chosen.blind},
+            "net_arch": [64],
+        },
+        seed=chosen.seed,
+        device="cpu",
+        **LEARNING,
+    )
 
 
 def main() -> None:
-    """Judge a random policy, learn, judge what was learned."""
+    """Judge chance and the untrained policy, learn, judge what was learned."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--steps", type=int, default=20_000)
+    options.add_argument("--steps", type=int, default=24_576)
     options.add_argument("--episodes", type=int, default=200, help="to judge on")
     options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--rise", type=float, help="stop when the mean reward has risen by this")
+    options.add_argument("--blind", action="store_true", help="learn without the pictures")
     chosen = options.parse_args()
     torch.set_num_threads(1)
-    space = gym.make(ID).action_space
-    space.seed(chosen.seed)
-    before = judge(lambda _: space.sample(), episodes=chosen.episodes)
-    print(f"random   reward {before[0]:+.3f}   accuracy {before[1]:.1%}", flush=True)
+    model = make_model(chosen)
+    draw = np.random.default_rng(chosen.seed)
+    sizes = model.action_space.nvec
 
-    envs = make_vec_env(
-        ID, n_envs=8, seed=chosen.seed, env_kwargs={"families": FAMILIES, "max_turns": 4}
-    )
-    settings = {"n_steps": 64, "batch_size": 128, "n_epochs": 6, "learning_rate": 1e-3}
-    model = PPO(
-        "MultiInputPolicy",
-        envs,
-        policy_kwargs={"features_extractor_class": MenuFeatures, "net_arch": [64]},
-        ent_coef=0.02,
-        gamma=0.95,
-        seed=chosen.seed,
-        device="cpu",
-        **settings,
-    )
-    parameters = {"families": FAMILIES, "seed": chosen.seed, **settings}
-    model.learn(chosen.steps, callback=MLflowCurve("ppo on the menu", parameters=parameters))
-    envs.close()
-    after = judge(lambda seen: model.predict(seen, deterministic=True)[0], episodes=chosen.episodes)
-    print(f"learned  reward {after[0]:+.3f}   accuracy {after[1]:.1%}")
+    def act(seen):
+        return model.predict(seen, deterministic=True)[0]
+
+    judge("by chance", lambda _: draw.integers(0, sizes), episodes=chosen.episodes)
+    before = judge("before", act, episodes=chosen.episodes)
+    started = time.perf_counter()
+    parameters = {"seed": chosen.seed, "blind": chosen.blind, **SETTINGS, **LEARNING}
+    curve = MLflowCurve("ppo on the menu", parameters=parameters, rise=chosen.rise)
+    model.learn(chosen.steps, callback=curve)
+    print(f"learned {model.num_timesteps} steps in {time.perf_counter() - started:.0f} s")
+    model.get_env().close()
+    after = judge("after", act, episodes=chosen.episodes)
+    judge("after, pictures black", act, episodes=chosen.episodes, is_blind=True)
+    gain = paired_difference(before, after)
+    print(f"the reward rose by {gain.mean:+.3f} (95 %: {gain.low:+.3f} to {gain.high:+.3f})")
 
 
 if __name__ == "__main__":

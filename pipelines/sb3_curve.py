@@ -31,6 +31,8 @@ class MLflowCurve(BaseCallback):
         run_name: Of the MLflow run.
         parameters: To log with it.
         window: Episodes a mean is taken over.
+        rise: Learning stops when the mean reward stands this much above what the first rollout's
+            episodes had; None to take every step.
     """
 
     def __init__(
@@ -39,10 +41,12 @@ class MLflowCurve(BaseCallback):
         *,
         parameters: Mapping[str, Any] | None = None,
         window: int = _WINDOW,
+        rise: float | None = None,
     ) -> None:
         super().__init__()
         self._run_name = run_name
         self._parameters = dict(parameters or {})
+        self._rise = rise
         self._episodes: deque[dict[str, float]] = deque(maxlen=window)
         self._terms: dict[int, dict[str, float]] = {}
         self.points: list[tuple[int, float, float]] = []
@@ -68,7 +72,7 @@ class MLflowCurve(BaseCallback):
                 terms[name] = terms.get(name, 0.0) + value
             if done:
                 self._count(self._terms.pop(place), info)
-        return True
+        return not self._has_risen()
 
     def _on_rollout_end(self) -> None:
         if not self._episodes:
@@ -82,6 +86,11 @@ class MLflowCurve(BaseCallback):
         if self.points:
             mlflow.log_figure(self._drawn(), "learning_curve.png")
         mlflow.end_run()
+
+    def _has_risen(self) -> bool:
+        if self._rise is None or not self.points:
+            return False
+        return self.points[-1][1] - self.points[0][1] >= self._rise
 
     def _count(self, terms: Mapping[str, float], info: Mapping[str, Any]) -> None:
         if not info["is_valid"]:

@@ -47,6 +47,35 @@ def test_a_run_of_ppo_leaves_its_curve_and_figure(home, monkeypatch):
     assert [one.path for one in client.list_artifacts(run.info.run_id)] == ["learning_curve.png"]
 
 
+@pytest.mark.parametrize(("rise", "steps"), [(None, 12), (0.5, 9), (2.0, 12)])
+def test_learning_stops_when_the_reward_has_risen_by_what_was_asked(home, monkeypatch, rise, steps):
+    """Rewards by hand: 0, then 1; the mean over the newest two episodes rises by 1."""
+    monkeypatch.setenv("CODEDANCE_DIR", str(home.root))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", home.mlflow_uri)
+
+    class Later(gym.Env):
+        """Each step is an episode; the first four give nothing, later ones give 1."""
+
+        observation_space = gym.spaces.Box(0.0, 1.0, (1,))
+        action_space = gym.spaces.Discrete(2)
+        steps = 0
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            return np.zeros(1, np.float32), {}
+
+        def step(self, action):
+            self.steps += 1
+            reward = float(self.steps > 4)
+            info = {"reward_terms": {"accuracy": reward}, "is_success": reward > 0}
+            info |= {"is_valid": True, "turn": 1}
+            return np.zeros(1, np.float32), reward, True, False, info
+
+    model = PPO("MlpPolicy", Later(), n_steps=4, batch_size=4, n_epochs=1, device="cpu")
+    model.learn(12, callback=MLflowCurve("by hand", window=2, rise=rise))
+    assert model.num_timesteps == steps  # the step after the rollout that rose is the last
+
+
 @pytest.mark.parametrize("sees", [True, False])
 def test_features_depend_on_question_output_and_on_pictures_where_it_looks(sees):
     env = gym.make(ID, side=40)
