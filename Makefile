@@ -11,7 +11,8 @@ TORCH ?= 2.13.0
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet $(PIP_OPTIONS)
 
-.PHONY: run smoke docs figures test lint tests test-slow test-container test-escapes test-soak install clean
+.PHONY: run smoke docs figures test lint tests test-slow test-environments test-container \
+  test-escapes test-soak install clean
 
 run: $(VENV)/.run
 	$(BIN)/codedance run --preset $(PRESET)
@@ -32,6 +33,11 @@ tests: $(VENV)/.dev
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow --timeout 3000
+
+# The environment beside five sets of pins that conflict, from a package index: the same 100 tasks,
+# digest by digest. PYTHONS="python3.12 python3.13" takes other interpreters in turn.
+test-environments: $(VENV)/.dev
+	$(BIN)/python tests/five_environments.py $(addprefix --python ,$(PYTHONS))
 
 # Every attempt to get out of the sandbox, on every backend and tier here, with its control; writes
 # docs/escapes.md.

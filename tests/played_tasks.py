@@ -1,0 +1,132 @@
+"""Play a script over 100 tasks; print a digest of all that was seen, equal under any versions.
+
+Needs what ``codedance[sandbox]`` installs and nothing else, so that it runs in any trainer's
+environment. The script knows the suite's programs, never an answer: it runs the right program, a
+coarse one, a broken one first, the libraries that a worker has, a crop, or writes what cannot be
+parsed. Of every step the digest holds text, pictures, reward, terms and ending to the last bit, and
+of every task the terms that ``score_group`` gives its trajectories.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from importlib import metadata
+
+import gymnasium as gym
+from codedance.envs import load_suite, score_group
+from codedance.envs.evidence import record_evidence
+from codedance.envs.types import Message
+from codedance.policies.oracle import KNOWN, LOOK, program_for, read_answer
+from PIL import Image
+
+ID = "codedance.envs:codedance/VisualCode-v0"
+TASKS = 100
+NAMED = (
+    *("numpy", "pillow", "gymnasium", "msgpack", "scipy", "opencv-python-headless"),
+    *("transformers", "fastapi", "pydantic"),
+)
+BROKEN = LOOK.format(code="import numpy as np\nnp.array(input_image)[999]\n")
+EDGES = """\
+import cv2, numpy as np
+a = np.array(input_image.convert("L").resize((28, 28)))
+edges = cv2.Canny(np.kron(a, np.ones((4, 4), np.uint8)), 60, 120)
+print(int((edges > 0).sum()), int(a.astype(int).sum()))
+display(input_image.convert("L").crop((0, 0, 60, 60)).resize((40, 30)))
+"""
+PIECES = """\
+import numpy as np
+from scipy import ndimage
+from skimage import measure
+a = np.array(input_image.convert("L")) < 128
+print(int(ndimage.label(a)[1]), int(measure.label(a).max()))
+"""
+CROP = "input_image.crop((20, 30, 120, 110)).resize((50, 40))\n"
+
+
+def first_texts(question: str, number: int) -> tuple[str, ...]:
+    """Give what the script writes before it answers: one of six ways, by the task's number."""
+    code = program_for(question) or CROP
+    coarse = code.replace("input_image)", "input_image.resize((56, 56)))")
+    ways = (
+        (LOOK.format(code=code),),
+        (LOOK.format(code=coarse),),
+        (BROKEN, LOOK.format(code=code)),
+        (LOOK.format(code=PIECES if number % 25 == 9 else EDGES), LOOK.format(code=code)),
+        (LOOK.format(code=CROP), LOOK.format(code=CROP), LOOK.format(code=code)),
+        ("I would rather not say.",),
+    )
+    return ways[number % len(ways)]
+
+
+def play(env: gym.Env, task_id: str, number: int, seed: int, seen: hashlib._Hash) -> None:
+    """Play one episode; everything that comes back goes into the digest."""
+    observation, info = env.reset(seed=seed, options={"task_id": task_id})
+    question = observation["text"]
+    note(seen, observation, info)
+    for text in first_texts(question, number):
+        observation, reward, terminated, truncated, info = env.step(text)
+        note(seen, observation, info, reward, terminated, truncated)
+        if terminated or truncated:
+            return
+    images = tuple(Image.fromarray(image) for image in observation["images"])
+    answer = read_answer(question, Message("user", (*images, observation["text"])))
+    observation, reward, terminated, truncated, info = env.step(KNOWN.format(answer=answer))
+    note(seen, observation, info, reward, terminated, truncated)
+
+
+def note(seen: hashlib._Hash, observation: dict, info: dict, *values: object) -> None:
+    """Add one step to a digest."""
+    for image in observation["images"]:
+        seen.update(repr((image.shape, str(image.dtype))).encode() + image.tobytes())
+    plain = [value if isinstance(value, bool) else float(value).hex() for value in values]
+    seen.update(json.dumps([observation["text"], info, plain], sort_keys=True).encode())
+
+
+def digests(tasks: int) -> tuple[dict[str, str], int]:
+    """Give a digest a task, half of them of each split, and how many answers were right."""
+    found, right = {}, 0
+    for split in ("train", "test"):
+        suite = load_suite("nano", split=split)
+        env = gym.make(ID, suite=suite, split=split)
+        for number in range(tasks // 2):
+            task, seen, played = suite[number], hashlib.sha256(), []
+            for seed in (0, 1):
+                play(env, task.id, number + 3 * seed, seed, seen)
+                one = env.unwrapped.trajectory("script")
+                images = env.unwrapped.episode.images
+                played.append(record_evidence(one, images, env.unwrapped.sandbox))
+                right += one.accuracy == 1.0
+            seen.update(json.dumps([task.question, task.answer, score_group(played)]).encode())
+            found[task.id] = seen.hexdigest()
+        env.close()
+    return found, right
+
+
+def whole(found: dict[str, str]) -> str:
+    """Give one digest of all."""
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()
+
+
+def main() -> None:
+    """Play all, and print digests, versions and the time as one line of JSON."""
+    started = time.perf_counter()
+    found, right = digests(TASKS)
+    versions = {name: version(name) for name in NAMED}
+    report = {"digest": whole(found), "right": right, "tasks": found, "versions": versions}
+    report |= {"python": sys.version.split()[0], "seconds": time.perf_counter() - started}
+    sys.stdout.write(json.dumps(report) + "\n")
+
+
+def version(name: str) -> str | None:
+    """Give the installed version of a distribution; None where it is not installed."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,19 @@
+"""What 100 tasks give under the tested versions; `five_environments` holds others against it."""
+
+import pytest
+
+from played_tasks import TASKS, digests, whole
+
+FEW = 8
+DIGESTS = {
+    FEW: "FEWDIGEST",
+    TASKS: "ae8603c984d6d15afab172694382cd9f7b456a780f8c0ca8050b5335e6d082d4",
+}
+
+
+@pytest.mark.parametrize("tasks", [FEW, pytest.param(TASKS, marks=pytest.mark.slow)])
+def test_tasks_sandbox_and_rewards_are_what_they_were(tasks):
+    found, right = digests(tasks)
+    assert len(found) == tasks
+    assert right > tasks  # of two episodes each
+    assert whole(found) == DIGESTS[tasks]
