@@ -1,12 +1,11 @@
 """What 100 tasks give under the tested versions; `five_environments` holds others against it."""
 
 import pytest
-
 from played_tasks import TASKS, digests, whole
 
 FEW = 8
 DIGESTS = {
-    FEW: "FEWDIGEST",
+    FEW: "4661f6f03c68e8e33819298617697246cda30e1ee24f43f726d3d37db0f106c7",
     TASKS: "ae8603c984d6d15afab172694382cd9f7b456a780f8c0ca8050b5335e6d082d4",
 }
 

@@ -175,8 +175,9 @@ def envs(
     count: Annotated[
         list[int] | None, typer.Option(min=1, help="Environments at once: 1, 8, 64 and 256.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the tasks, and the order in a round.")] = 0,
-    json: Annotated[Path | None, typer.Option(help="Also write all of it here.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the tasks, and of the order in a round.")] = 0,
+    output: Output = None,
+    json: Json = False,
 ) -> None:
     """Time our vector environment beside Gymnasium's two, with real sandbox turns.
 
@@ -184,11 +185,13 @@ def envs(
     """
     from ..bench.env_tables import env_json, env_lines, env_tables
     from ..bench.envs import COUNTS, EnvsBench
+    from .document import document
 
-    with _Status() as status:
-        report = EnvsBench(rounds, count or COUNTS, seed, status.tell).run()
-    _tell(env_tables(report), env_lines(report))
-    _write(json, env_json(report))
+    with document(json) as publish:
+        with _Status() as status:
+            report = EnvsBench(rounds, count or COUNTS, seed, status.tell).run()
+        _tell(env_tables(report), env_lines(report))
+        publish(_written(env_json(report), output))
 
 
 def _tell(tables: Iterable[Table], lines: Iterable[str]) -> None:

@@ -53,6 +53,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "bench sandbox": ("codedance bench sandbox --rounds 12 --output sandbox.json",),
     "bench rollout": ("codedance bench rollout --rounds 5 --json",),
     "bench families": ("codedance bench families",),
+    "bench envs": ("codedance bench envs", "codedance bench envs --count 8 --count 64"),
     "bench update": ("codedance bench update --trajectories 64",),
     "bench store": ("codedance bench store --trajectories 2000 --rounds 5",),
     "store list": ("codedance store list", "codedance store list --stage grpo --limit 5 --json"),
