@@ -15,8 +15,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from ..sandbox import Execution, Sandbox, SandboxError
@@ -25,6 +27,9 @@ from .types import Ending, Trajectory, Turn
 
 Parts = frozenset[str]
 """Digests of the pieces of an output."""
+
+_MOST_KEPT = 500_000
+"""Values of the largest picture whose order is kept: 4 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +124,24 @@ def shuffled_picture(image: Image.Image) -> Image.Image:
     values = pixels.reshape(-1)
     if values.min() == values.max():
         return Image.fromarray(255 - pixels)
-    mixed = np.random.default_rng(0).permutation(values)
+    mixed = values[_order(values.size)]
     return Image.fromarray(mixed.reshape(pixels.shape))
 
 
+def _order(count: int) -> NDArray[np.intp]:
+    """Give the order of so many values; that of usual sizes is kept, since drawing it is slow."""
+    return _kept_order(count) if count <= _MOST_KEPT else _drawn_order(count)
+
+
+def _drawn_order(count: int) -> NDArray[np.intp]:
+    return np.random.default_rng(0).permutation(count).astype(np.intp, copy=False)
+
+
+_kept_order = lru_cache(maxsize=4)(_drawn_order)
+
+
 def _replayed(plan: _Plan, sandbox: Sandbox, cache: EvidenceCache | None) -> Replay:
-    key = plan.key
+    key = "" if cache is None else plan.key
     if cache is not None and key in cache:
         return cache[key]
     shuffled = replace(plan, images=tuple(shuffled_picture(image) for image in plan.images))
