@@ -11,8 +11,9 @@ from copy import deepcopy
 from typing import Any
 
 import gymnasium
+from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import DummyVecEnv
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs
 
 _MOST_THREADS = 64
 
@@ -28,7 +29,9 @@ class ThreadVecEnv(DummyVecEnv):
         super().__init__(env_fns)
         self._pool = ThreadPoolExecutor(min(len(env_fns), _MOST_THREADS), "sb3-member")
 
-    def step_wait(self) -> VecEnvStepReturn:
+    def step_wait(
+        self,
+    ) -> tuple[VecEnvObs, NDArray[Any], NDArray[Any], list[dict[str, Any]]]:
         """Step every member; one whose episode ends begins the next at once."""
         for place, seen in enumerate(self._pool.map(self._step_member, range(self.num_envs))):
             self._save_obs(place, seen)
