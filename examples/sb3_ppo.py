@@ -13,6 +13,7 @@ import time
 import gymnasium as gym
 import numpy as np
 import torch
+from codedance.envs.menu_programs import MENU
 from codedance.pipelines.sb3_curve import MLflowCurve
 from codedance.pipelines.statistics import paired_difference, wilson
 from codedance.policies.sb3_features import MenuFeatures
@@ -21,10 +22,10 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 
 ID = "codedance.envs:codedance/VisualCodeMenu-v0"
-MENU = ("crop_colour", "count_colour", "measure_width", "draw_discs", "largest_area")
+PROGRAMS = tuple(entry.name for entry in MENU if entry.program is not None)
 SETTINGS = {
     "families": ("count", "bars"),
-    "entries": (*MENU, "answer_printed"),
+    "entries": (*PROGRAMS, "answer_printed"),
     "max_turns": 3,
     "side": 36,
 }
@@ -89,7 +90,7 @@ def make_model(chosen):
 def main() -> None:
     """Judge chance and the untrained policy, learn, judge what was learned."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--steps", type=int, default=10_240)
+    options.add_argument("--steps", type=int, default=16_384)
     options.add_argument("--episodes", type=int, default=200, help="to judge on")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--rise", type=float, help="stop when the mean reward has risen by this")
