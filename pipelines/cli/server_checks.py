@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 MLFLOW_FROM = (3, 15)
 """The oldest server that has all that we log: logged models, traces with attachments."""
-SECONDS = 5.0
+SECONDS = 10.0
 _POOL = "codedance-process"
 _VARIABLES = {"prefect server": "PREFECT_API_URL", "mlflow server": "MLFLOW_TRACKING_URI"}
 Judge = Callable[[str, str, "httpx.Client"], Finding]

@@ -125,6 +125,7 @@ def test_every_block_is_well_formed_and_every_command_one_of_ours(page):
     for block in blocks_of(page):
         where = f"{page}:{block.line}"
         assert block.language in ("python", "console", "bash", "yaml", "json", "text"), where
+        assert block.commands or block.language not in ("console", "bash"), f"{where}: no `$ `"
         if block.language == "python":
             compile(block.text, where, "exec")
         for line in block.commands if block.language in ("console", "bash") else ():
