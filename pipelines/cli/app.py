@@ -18,6 +18,7 @@ from .doctor import doctor
 from .emergence import emergence
 from .examples import add_examples
 from .exit_codes import INTERRUPTED, MEANINGS, code_of, is_ours
+from .flows import flows_app
 from .judge import evaluate, report, rescore
 from .mlflow import mlflow_app
 from .plan import plan
@@ -26,7 +27,7 @@ from .probe import probe
 from .runs import runs
 from .sandbox import sandbox_app
 from .scale import scale
-from .servers import flows_app, ui
+from .servers import ui
 from .serving import serve_app
 from .store import store_app
 from .train import curate, grpo, run, sft

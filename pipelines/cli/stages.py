@@ -72,18 +72,29 @@ def _one_plain(desk: Desk, stage: str, pipeline: StageRun) -> None:
 
 def _all_through_prefect(desk: Desk, pipeline: StageRun) -> None:
     desk.progress.say(f"{pipeline.id}: starting Prefect …")
-    os.environ["PREFECT_LOGGING_LEVEL"] = "CRITICAL"  # we say ourselves what went wrong
+    _prepare_prefect()
     from ..flows import pipeline as flow
+    from ..flows.parameters import preset_of
 
-    asyncio.run(flow(pipeline.preset, pipeline.seed, from_run=pipeline.id))
+    asyncio.run(flow(preset_of(pipeline), pipeline.seed, from_run=pipeline.id))
 
 
 def _one_through_prefect(desk: Desk, stage: str, pipeline: StageRun) -> None:
     desk.progress.say(f"{pipeline.id}: starting Prefect …")
-    os.environ["PREFECT_LOGGING_LEVEL"] = "CRITICAL"
+    _prepare_prefect()
     from ..flows import FLOWS
+    from ..flows.parameters import preset_of
 
-    asyncio.run(FLOWS[stage](pipeline.preset, pipeline.seed, from_run=pipeline.id))
+    asyncio.run(FLOWS[stage](preset_of(pipeline), pipeline.seed, from_run=pipeline.id))
+
+
+def _prepare_prefect() -> None:
+    """Have Prefect keep the run's lines for its page, and print nothing: we say what happens."""
+    from ..client_file import forget_dead_server
+
+    os.environ["PREFECT_LOGGING_LEVEL"] = "INFO"
+    os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
+    forget_dead_server()
 
 
 def _guarded(desk: Desk, pipeline: StageRun, work: Callable[[], None]) -> None:

@@ -7,91 +7,112 @@ heartbeat thread); the work itself runs in a thread beside the event loop.
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
-from prefect import flow
+from prefect import flow, tags
 from prefect.client.schemas.objects import State
 from prefect.exceptions import CancelledRun
+from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
 from ..desk import open_desk
-from ..stages.context import StageInterrupted
 from ..stages.finish import finish_pipeline
 from ..stages.orders import Wish, open_pipeline
 from ..stages.runner import STAGES
+from .page import on_page
+from .parameters import FromRun, Preset, Refresh, Seed, Suite, explained, name_run, preset_of
 from .publishing import publish_report
-from .work import work
+from .work import TAG, work
 
 
-@flow(name="curate", flow_run_name="curate-{preset}-seed-{seed}")
+@flow(name="curate", flow_run_name=name_run)
+@explained
 async def curate(
-    preset: str | None = None,
-    seed: int | None = None,
-    suite: str | None = None,
-    fresh: bool = False,
-    from_run: str | None = None,
+    preset: Preset = None,
+    seed: Seed = None,
+    suite: Suite = None,
+    refresh: Refresh = False,
+    from_run: FromRun = None,
 ) -> str | State[str]:
     """Choose and demonstrate the train tasks; gives the stage run's id."""
-    return await _alone("curate", Wish(preset, seed, suite, fresh, from_run))
+    return await _alone("curate", _wish(preset, seed, suite, refresh, from_run))
 
 
-@flow(name="sft", flow_run_name="sft-{preset}-seed-{seed}")
+@flow(name="sft", flow_run_name=name_run)
+@explained
 async def sft(
-    preset: str | None = None,
-    seed: int | None = None,
-    suite: str | None = None,
-    fresh: bool = False,
-    from_run: str | None = None,
+    preset: Preset = None,
+    seed: Seed = None,
+    suite: Suite = None,
+    refresh: Refresh = False,
+    from_run: FromRun = None,
 ) -> str | State[str]:
     """Train on the curated demonstrations; gives the stage run's id."""
-    return await _alone("sft", Wish(preset, seed, suite, fresh, from_run))
+    return await _alone("sft", _wish(preset, seed, suite, refresh, from_run))
 
 
-@flow(name="grpo", flow_run_name="grpo-{preset}-seed-{seed}")
+@flow(name="grpo", flow_run_name=name_run)
+@explained
 async def grpo(
-    preset: str | None = None,
-    seed: int | None = None,
-    suite: str | None = None,
-    fresh: bool = False,
-    from_run: str | None = None,
+    preset: Preset = None,
+    seed: Seed = None,
+    suite: Suite = None,
+    refresh: Refresh = False,
+    from_run: FromRun = None,
 ) -> str | State[str]:
     """Reinforce the cold start's model; gives the stage run's id."""
-    return await _alone("grpo", Wish(preset, seed, suite, fresh, from_run))
+    return await _alone("grpo", _wish(preset, seed, suite, refresh, from_run))
 
 
-@flow(name="evaluate", flow_run_name="evaluate-{preset}-seed-{seed}")
+@flow(name="evaluate", flow_run_name=name_run)
+@explained
 async def evaluate(
-    preset: str | None = None,
-    seed: int | None = None,
-    suite: str | None = None,
-    fresh: bool = False,
-    from_run: str | None = None,
+    preset: Preset = None,
+    seed: Seed = None,
+    suite: Suite = None,
+    refresh: Refresh = False,
+    from_run: FromRun = None,
 ) -> str | State[str]:
     """Judge both checkpoints on the held-out tasks; gives the stage run's id."""
-    return await _alone("evaluate", Wish(preset, seed, suite, fresh, from_run))
+    return await _alone("evaluate", _wish(preset, seed, suite, refresh, from_run))
 
 
-@flow(name="pipeline", flow_run_name="{preset}-seed-{seed}")
+@flow(name="pipeline", flow_run_name=name_run)
+@explained
 async def pipeline(
-    preset: str | None = "quick",
-    seed: int | None = 0,
-    suite: str | None = None,
-    fresh: bool = False,
-    from_run: str | None = None,
+    preset: Preset = "quick",
+    seed: Seed = 0,
+    suite: Suite = None,
+    refresh: Refresh = False,
+    from_run: FromRun = None,
 ) -> str | State[str]:
     """Curate, cold start, reinforce, evaluate, report; gives the pipeline run's id."""
     with open_desk() as desk:
-        run = open_pipeline(desk, Wish(preset, seed, suite, fresh, from_run))
-        for stage in STAGES:
-            try:
-                await FLOWS[stage](run.preset, run.seed, from_run=run.id)
-            except CancelledRun:
-                return Cancelled(message=f"stopped in {stage}; run {run.id} can be gone on with")
-        report = await asyncio.to_thread(finish_pipeline, desk, run)
-        await publish_report(desk, run, report)
-        return run.id
+        async with on_page(desk):
+            run = open_pipeline(desk, _wish(preset, seed, suite, refresh, from_run))
+            desk.progress.say(f"pipeline run {run.id}")
+            with tags(TAG):
+                for stage in STAGES:
+                    try:
+                        await FLOWS[stage](preset_of(run), run.seed, from_run=run.id)
+                    except CancelledRun:
+                        return Cancelled(message=f"stopped in {stage}: run it again to go on")
+            now = desk.store.lineage.get(run.id)
+            path = Path(str(now.outputs.get("report", "")))
+            if not (now.is_finished and now.outputs == run.outputs and path.is_file()):
+                path = (await asyncio.to_thread(finish_pipeline, desk, run)).html
+            await publish_report(desk, run, path)
+            return run.id
 
 
 FLOWS = {"curate": curate, "sft": sft, "grpo": grpo, "evaluate": evaluate}
+
+
+def _wish(
+    preset: str | None, seed: int | None, suite: str | None, refresh: bool, from_run: str | None
+) -> Wish:
+    token = str(flow_run.id) if refresh else None
+    return Wish(preset, seed, suite, refresh, from_run, token=token)
 
 
 async def _alone(stage: str, wish: Wish) -> str | State[str]:
@@ -99,5 +120,5 @@ async def _alone(stage: str, wish: Wish) -> str | State[str]:
         run = open_pipeline(desk, wish, stage=stage)
         try:
             return await work(stage, run.id)
-        except StageInterrupted as stop:
+        except CancelledRun as stop:
             return Cancelled(message=str(stop))

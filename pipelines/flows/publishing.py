@@ -1,11 +1,14 @@
-"""Prefect artifacts: what a stage made, as tables, text and links on the flow run's page."""
+"""Prefect artifacts: what a stage made, as tables, text, figures and links on the run's page."""
 
 from __future__ import annotations
 
+import base64
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
-from prefect import get_run_logger
 from prefect.artifacts import (
+    acreate_image_artifact,
     acreate_link_artifact,
     acreate_markdown_artifact,
     acreate_table_artifact,
@@ -13,13 +16,25 @@ from prefect.artifacts import (
 
 from ...policies.alarms import Alarm
 from ..desk import Desk
-from ..report import Report
+from ..metrics_file import read_metrics
+from ..report.chart import line_picture
 from ..results import summarise, table_head, table_rows
 from ..store import StageRun
+from .links import run_address
+
+FIGURES: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
+    "sft": (("SFT: loss", ("loss",)),),
+    "grpo": (
+        ("GRPO: reward and accuracy", ("reward", "accuracy")),
+        ("GRPO: tool calls an episode", ("tool_calls/mean",)),
+        ("GRPO: entropy", ("entropy",)),
+    ),
+}
+SMOOTH = 5
 
 
 async def publish_stage(desk: Desk, run: StageRun) -> None:
-    """Show a finished stage run: its outputs, its card, its figures."""
+    """Show a finished stage run: its outputs, its card, its figures, its MLflow page."""
     rows = [{"output": name, "value": str(value)} for name, value in run.outputs.items()]
     await acreate_table_artifact(rows, key=f"{run.stage}-outputs", description=run.id)
     card = run.outputs.get("card")
@@ -32,20 +47,65 @@ async def publish_stage(desk: Desk, run: StageRun) -> None:
         for mode in summary.modes:
             rows = [dict(zip(head, row, strict=True)) for row in table_rows(summary, mode)]
             await acreate_table_artifact(rows, key=f"evaluation-{mode}", description=run.id)
+    await _publish_figures(desk.home.stages / run.id, run)
+    await _publish_mlflow(desk, run)
 
 
 async def publish_alarm(run: StageRun, alarm: Alarm) -> None:
-    """Show an alarm on the flow run's page, and in its log."""
-    get_run_logger().warning("step %s: %s", alarm.step, alarm.message)
-    key = f"alarm-{alarm.name.replace('.', '-').replace('_', '-')}".lower()
+    """Show an alarm on the flow run's page."""
     text = f"**Step {alarm.step}.** {alarm.message}"
+    key = f"alarm-{artifact_key(alarm.name)}"
     await acreate_markdown_artifact(text, key=key, description=f"alarm of {run.id}")
 
 
-async def publish_report(desk: Desk, run: StageRun, report: Report) -> None:
-    """Link the report and MLflow."""
-    await acreate_link_artifact(
-        report.html.as_uri(), link_text=f"report of {run.id}", key="report", description=run.id
-    )
-    if desk.home.mlflow_uri.startswith("http"):
-        await acreate_link_artifact(desk.home.mlflow_uri, link_text="MLflow", key="mlflow")
+async def publish_report(desk: Desk, run: StageRun, path: Path) -> None:
+    """Show the report of a pipeline run as text, and say where its pages are.
+
+    Args:
+        desk: Where MLflow is.
+        run: The pipeline run.
+        path: The report's page on disk; its Markdown lies beside it.
+    """
+    text = path.with_suffix(".md").read_text(encoding="utf-8")
+    viewer = path.with_name("viewer.html")
+    places = "".join(f"- `{place}`\n" for place in (path, viewer) if place.is_file())
+    whole = f"{text}\n\nOn the machine that ran it:\n\n{places}"
+    await acreate_markdown_artifact(whole, key="report", description=f"report of {run.id}")
+    await _publish_mlflow(desk, run)
+
+
+async def _publish_figures(folder: Path, run: StageRun) -> None:
+    metrics = read_metrics(folder)
+    for title, names in FIGURES.get(run.stage, ()):
+        lines = {name: metrics.get(name, []) for name in names}
+        picture = line_picture(title, lines, smooth=SMOOTH)
+        if picture:
+            data = base64.b64encode(picture.encode()).decode()
+            await acreate_image_artifact(
+                f"data:image/svg+xml;base64,{data}",
+                key=f"figure-{artifact_key(title)}",
+                description=f"{title} ({_last_values(names, lines.values())}), {run.id}",
+            )
+
+
+def _last_values(names: Iterable[str], lines: Iterable[list[tuple[int, float]]]) -> str:
+    found = [(name, points[-1][1]) for name, points in zip(names, lines, strict=True) if points]
+    return ", ".join(f"{name} {value:.3g} at the end" for name, value in found)
+
+
+async def _publish_mlflow(desk: Desk, run: StageRun) -> None:
+    address = await run_address(desk.home, run.id)
+    if address is not None:
+        key = f"mlflow-{artifact_key(run.stage)}"
+        await acreate_link_artifact(
+            address, link_text=f"{run.id} in MLflow", key=key, description=run.id
+        )
+
+
+def artifact_key(name: str) -> str:
+    """Give a name the form that Prefect asks of a key.
+
+    >>> artifact_key("grpo/greedy_2")
+    'grpo-greedy-2'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

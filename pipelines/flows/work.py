@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import Future
 from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Cancelled
 
-from ...policies.alarms import Alarm
 from ...policies.interface import PolicyUnavailableError
 from ...sandbox import SandboxError
-from ..desk import open_desk
-from ..stages.context import ignore_alarm
-from ..stages.runner import run_stage
+from ..desk import Desk, open_desk
+from ..stages.context import StageInterrupted
+from ..stages.runner import StageBusyError, run_stage
 from ..store import StageRun
-from .publishing import publish_alarm, publish_stage
+from .page import on_page
+from .publishing import publish_stage
+from .slot import training_slot
 
 INFRASTRUCTURE = (SandboxError, PolicyUnavailableError, ConnectionError)
+BUSY_SECONDS = 3.0
+TAG = "codedance"
 
 
 async def is_infrastructure(_task: Any, _run: Any, state: Any) -> bool:  # noqa: ANN401 - Prefect's
@@ -35,23 +39,31 @@ async def is_infrastructure(_task: Any, _run: Any, state: Any) -> bool:  # noqa:
     retry_delay_seconds=5,
     retry_condition_fn=is_infrastructure,
 )
-async def work(stage: str, pipeline: str) -> str:
+async def work(stage: str, pipeline: str) -> str | State[str]:
     """Run a stage for a pipeline run, resumed where it was stopped; gives the stage run's id."""
-    loop = asyncio.get_running_loop()
-    shown: list[Future[None]] = []
-
-    def show(stage_run: StageRun, alarm: Alarm) -> None:
-        """Publish at once, while the stage goes on in its thread."""
-        shown.append(asyncio.run_coroutine_threadsafe(publish_alarm(stage_run, alarm), loop))
-
     with open_desk() as desk:
         run = desk.store.lineage.get(pipeline)
-        desk.on_alarm = show
         try:
-            done = await asyncio.to_thread(run_stage, desk, stage, run)
-        finally:
-            desk.on_alarm = ignore_alarm
-            # An alarm that Prefect did not take is in the log, the folder and MLflow.
-            await asyncio.gather(*map(asyncio.wrap_future, shown), return_exceptions=True)
+            async with (
+                on_page(desk),
+                training_slot(stage, say=desk.progress.say, check=desk.stop.check),
+            ):
+                done = await _run_when_free(desk, stage, run)
+        except StageInterrupted as stop:
+            return Cancelled(message=f"{stop}; what is done is kept: run it again to go on")
         await publish_stage(desk, done)
         return done.id
+
+
+async def _run_when_free(desk: Desk, stage: str, run: StageRun) -> StageRun:
+    """Run a stage, once whoever does the same work at this moment has done it."""
+    has_said = False
+    while True:
+        try:
+            return await asyncio.to_thread(run_stage, desk, stage, run)
+        except StageBusyError as busy:
+            if not has_said:
+                desk.progress.say(f"{stage}: waiting, {busy}")
+            has_said = True
+        await asyncio.sleep(BUSY_SECONDS)
+        desk.stop.check()

@@ -29,6 +29,8 @@ class Wish:
         fresh: Do it again even where a finished result fits.
         from_run: Run whose results are the inputs.
         sandbox: Backend that model code runs in.
+        token: What a fresh run is known by, so that the same wish uttered again (a flow run that
+            Prefect retries) goes on with it; None for a new one each time.
     """
 
     preset: str | None = None
@@ -37,6 +39,7 @@ class Wish:
     fresh: bool = False
     from_run: str | None = None
     sandbox: str | None = None
+    token: str | None = None
 
 
 def open_pipeline(desk: Desk, wish: Wish, *, stage: str | None = None) -> StageRun:
@@ -59,11 +62,13 @@ def open_pipeline(desk: Desk, wish: Wish, *, stage: str | None = None) -> StageR
         run = source
     elif same and source is None and not wish.fresh:
         run = same[0]
+    elif begun := [run for run in same if wish.token and wish.token in run.outputs.values()]:
+        run = begun[0]
     else:
         run = desk.store.lineage.begin(request)
     outputs = {**_inherited(desk, source, stage), **run.outputs}
     if wish.fresh:
-        token = secrets.token_hex(4)
+        token = wish.token or secrets.token_hex(4)
         outputs |= {fresh_mark(name): token for name in ([stage] if stage else STAGES)}
     if run.is_finished and outputs == run.outputs:
         return run

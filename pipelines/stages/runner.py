@@ -44,6 +44,10 @@ class StageError(RuntimeError):
     """A stage cannot run as asked; the message says what to do."""
 
 
+class StageBusyError(StageError):
+    """Another process does the same work at this moment."""
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """What is to be run.
@@ -281,7 +285,7 @@ def _only_here(folder: Path) -> Generator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise StageError(f"another process is at work on {folder.name}") from error
+            raise StageBusyError(f"another process is at work on {folder.name}") from error
         yield
 
 

@@ -1,0 +1,54 @@
+"""``codedance flows``: serve the deployments of flows.yaml, or hand them to a Prefect server."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+flows_app = typer.Typer(
+    help="Run the flows by schedule or from Prefect's pages.", no_args_is_help=True
+)
+Port = Annotated[int, typer.Option(min=1, max=65535)]
+
+
+@flows_app.command()
+def serve(
+    prefect_port: Port = 14200,
+    mlflow_port: Port = 15000,
+    mlflow: Annotated[bool, typer.Option(help="Serve MLflow's pages too.")] = True,
+    at_once: Annotated[int, typer.Option(min=1, help="Flow runs at once.")] = 2,
+) -> None:
+    """Start Prefect's server and a worker, and deploy flows.yaml: for those who have neither.
+
+    Schedules fire, runs can be started on Prefect's page or by `prefect deployment run`. With
+    PREFECT_API_URL set, that server is used and only the worker is started. Ctrl-C ends all; what
+    ran can be gone on with.
+    """
+    from ..home import find_home
+    from ..station import Station, serve_flows
+    from .output import say
+
+    pages = mlflow_port if mlflow else None
+    serve_flows(Station(find_home(), prefect_port, pages, at_once), say)
+
+
+@flows_app.command()
+def deploy() -> None:
+    """Register the deployments of flows.yaml with the Prefect server in PREFECT_API_URL.
+
+    Does what `prefect deploy --all --prefect-file flows.yaml` does, and makes what that leaves to
+    you: the work pool, the limit of one training at a time, and the automations that mark runs as
+    crashed whose worker died.
+    """
+    from ..flows_file import find_flows_file, load_flows_file
+    from ..home import find_home, prepare_environment
+    from .output import say
+
+    prepare_environment(find_home())
+    path = find_flows_file()
+    load_flows_file(path)
+    from ..flows.deploying import deploy_all
+
+    for pool in deploy_all(path):
+        say(f"deployed {path}; a worker: prefect worker start --pool {pool}")

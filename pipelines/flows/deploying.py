@@ -1,0 +1,102 @@
+"""Hands flows.yaml to a Prefect server: work pool, training limit, deployments, automations."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from prefect import Flow, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.exceptions import ObjectNotFound, ParameterTypeError
+from prefect.workers.process import ProcessWorker
+
+from ..flows_file import SettingsError, load_flows_file
+from ..settings import Deployment
+from . import FLOWS, pipeline
+from .slot import make_limit
+from .watching import make_automations, watch_unfinished
+
+MODULE = "codedance.pipelines.flows"
+POOL_DESCRIPTION = "Runs CodeDance's flows as processes of the worker's machine."
+
+
+def deploy_all(path: Path) -> list[str]:
+    """Register the deployments of ``path``, and all that they need, with the server in use.
+
+    Returns:
+        The work pools that a worker of this machine can serve, which are those of processes.
+
+    Raises:
+        SettingsError: flows.yaml is wrong; nothing was registered.
+        DeployError: Prefect did not take a deployment; its words are in the message.
+    """
+    deployments = load_flows_file(path).deployments
+    check_parameters(path, deployments)
+    pools = {entry.work_pool.name for entry in deployments if entry.work_pool}
+    types = asyncio.run(_prepare(pools))
+    arguments = ["--no-prompt", "deploy", "--all", "--prefect-file", str(path)]
+    environment = {**os.environ, "PWD": str(Path.cwd()), "PREFECT_LOGGING_LEVEL": "WARNING"}
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise DeployError(f"prefect deploy failed:\n{done.stdout}{done.stderr}")
+    return [name for name, kind in types.items() if kind == ProcessWorker.type]
+
+
+class DeployError(RuntimeError):
+    """Prefect did not take a deployment; the message has its words."""
+
+
+def check_parameters(path: Path, deployments: Sequence[Deployment]) -> None:
+    """Refuse a deployment, or a schedule of it, whose parameters its flow would refuse.
+
+    Raises:
+        SettingsError: With the deployment's name, and what is wrong.
+    """
+    known: dict[str, Flow[..., Any]] = {**FLOWS, "pipeline": pipeline}
+    logging.getLogger("prefect.flows").setLevel(logging.CRITICAL)  # we say it in a line
+    for entry in deployments:
+        module, _, name = entry.entrypoint.rpartition(".")
+        if module != MODULE:
+            continue  # the user's own
+        if name not in known:
+            raise SettingsError(f"{path}: there is no flow {name!r}, only {', '.join(known)}")
+        schedules = [schedule.parameters for schedule in entry.schedules]
+        for given in ({}, *schedules):
+            try:
+                known[name].validate_parameters({**entry.parameters, **given})
+            except (ParameterTypeError, TypeError) as error:
+                raise SettingsError(f"{path}: deployment {name}/{entry.name}: {error}") from error
+
+
+async def _prepare(pools: set[str]) -> dict[str, str]:
+    """Make what is missing; give each pool's type."""
+    types: dict[str, str] = {}
+    async with get_client() as client:
+        for name in sorted(pools):
+            try:
+                pool = await client.read_work_pool(name)
+            except ObjectNotFound:
+                wanted = WorkPoolCreate(
+                    name=name,
+                    type=ProcessWorker.type,
+                    description=POOL_DESCRIPTION,
+                    base_job_template=ProcessWorker.get_default_base_job_template(),
+                )
+                pool = await client.create_work_pool(wanted)
+            types[name] = pool.type
+    await make_limit()
+    await make_automations()
+    await watch_unfinished()
+    return types

@@ -1,0 +1,160 @@
+"""What a stage says while it works, on its Prefect page: log lines, a progress bar, alarms."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Coroutine, Generator
+from concurrent.futures import Future
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from typing import Any
+from uuid import UUID
+
+from prefect import get_run_logger
+from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifact
+from prefect.runtime import deployment
+
+from ...policies.alarms import Alarm
+from ..desk import Desk
+from ..progress import Bar, PlainProgress, Progress
+from ..store import StageRun
+from .publishing import artifact_key, publish_alarm
+
+UPDATE_SECONDS = 3.0
+LAST_WORDS_SECONDS = 10.0
+Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
+
+
+@asynccontextmanager
+async def on_page(desk: Desk) -> AsyncGenerator[None]:
+    """Have all that is said at the desk appear on the page of the flow run under way.
+
+    What Prefect does not take (a server that is away) is lost to the page only: the stage goes on,
+    and its folder and MLflow have the same.
+    """
+    post = _Post(asyncio.get_running_loop())
+    before = desk.progress, desk.on_alarm
+    # What a worker runs has no terminal: Prefect prints the log lines there itself.
+    outer = None if deployment.id and _is_terminal(desk.progress) else desk.progress
+    desk.progress = PageProgress(get_run_logger(), outer, post)
+
+    def show_alarm(run: StageRun, alarm: Alarm) -> None:
+        post.send(publish_alarm(run, alarm))
+
+    desk.on_alarm = show_alarm
+    try:
+        yield
+    finally:
+        desk.progress, desk.on_alarm = before
+        await post.empty()
+
+
+def _is_terminal(progress: Progress) -> bool:
+    """Whether it is where a command prints, and not the page of an enclosing flow."""
+    return not isinstance(progress, PageProgress)
+
+
+class _Post:
+    """Takes calls to Prefect from the stage's thread to the flow's event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._sent: list[Future[Any]] = []
+
+    def send(self, call: Coroutine[Any, Any, Any]) -> Future[Any]:
+        """Begin a call; nobody waits for it."""
+        self._sent = [future for future in self._sent if not future.done()]
+        future = asyncio.run_coroutine_threadsafe(call, self._loop)
+        self._sent.append(future)
+        return future
+
+    async def empty(self) -> None:
+        """Let calls that are under way come to their end."""
+        waiting = [asyncio.wrap_future(future) for future in self._sent]
+        if waiting:
+            await asyncio.wait(waiting, timeout=LAST_WORDS_SECONDS)
+
+
+class _LogLines(PlainProgress):
+    """Plain progress whose lines are log records."""
+
+    def __init__(self, logger: Logger) -> None:
+        super().__init__()
+        self._logger = logger
+
+    def say(self, text: str) -> None:
+        level = logging.WARNING if text.startswith("ALARM ") else logging.INFO
+        self._logger.log(level, "%s", text)
+
+
+class PageProgress:
+    """Writes what is said to the run's log, and bars to progress artifacts.
+
+    Args:
+        logger: Of the flow or task run.
+        outer: Where it is shown besides: the terminal, or the page of the enclosing flow.
+        post: Takes artifacts to Prefect.
+    """
+
+    def __init__(self, logger: Logger, outer: Progress | None, post: _Post) -> None:
+        self._outer = outer
+        self._post = post
+        self._lines = _LogLines(logger)
+
+    def say(self, text: str) -> None:
+        """Log a line."""
+        self._lines.say(text)
+        if self._outer is not None:
+            self._outer.say(text)
+
+    @contextmanager
+    def bar(self, name: str, total: int, *, done: int = 0) -> Generator[Bar]:
+        """Log a line every ten seconds, and show a bar on the page."""
+        with self._line_bars(name, total, done) as bars:
+            yield _PageBar(self._post, name, total, bars)
+
+    @contextmanager
+    def _line_bars(self, name: str, total: int, done: int) -> Generator[list[Bar]]:
+        """Give bars without an artifact: of them one is enough, whatever flow encloses this one."""
+        with ExitStack() as stack:
+            bars = [stack.enter_context(self._lines.bar(name, total, done=done))]
+            if isinstance(self._outer, PageProgress):
+                bars += stack.enter_context(self._outer._line_bars(name, total, done))
+            elif self._outer is not None:
+                bars.append(stack.enter_context(self._outer.bar(name, total, done=done)))
+            yield bars
+
+
+class _PageBar:
+    """A progress artifact, written at most every few seconds and at the last step."""
+
+    def __init__(self, post: _Post, name: str, total: int, bars: list[Bar]) -> None:
+        self._post = post
+        self._name = name
+        self._total = total
+        self._bars = bars
+        self._artifact: Future[UUID] | None = None
+        self._shown_at = 0.0
+
+    def reach(self, done: int, *, note: str = "") -> None:
+        """Show how far it is."""
+        for bar in self._bars:
+            bar.reach(done, note=note)
+        now = time.monotonic()
+        if done < self._total and now - self._shown_at < UPDATE_SECONDS:
+            return
+        self._shown_at = now
+        share = 100.0 * min(1.0, done / max(1, self._total))
+        text = f"{self._name} {done}/{self._total}  {note}".rstrip()
+        if self._artifact is None:
+            key = f"progress-{artifact_key(self._name)}"
+            self._artifact = self._post.send(
+                acreate_progress_artifact(share, key=key, description=text)
+            )
+        else:
+            self._post.send(self._update(self._artifact, share, text))
+
+    async def _update(self, made: Future[UUID], share: float, text: str) -> None:
+        artifact = await asyncio.wrap_future(made)
+        await aupdate_progress_artifact(artifact, progress=share, description=text)

@@ -1,0 +1,127 @@
+"""Automations of the Prefect server by which no run of ours stays "Running" for ever.
+
+A flow run sends a heartbeat every half minute. Where it stops (the worker or the machine was
+killed) the server itself marks the run as Crashed, and so it does with one that a worker took and
+never began. Both keep their hands off flows that are not ours: only runs tagged ``codedance``.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from prefect import get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    FlowRunFilterTags,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.events import AutomationCore, ChangeFlowRunState, EventTrigger, Posture, emit_event
+from prefect.events.related import tags_as_related_resources
+
+from .work import TAG
+
+HEARTBEAT = "prefect.flow-run.heartbeat"
+HEARTBEAT_SECONDS = 30
+SILENCE_SECONDS = 120
+"""Four heartbeats that did not come."""
+BEGIN_SECONDS = 600
+"""A worker may need this long from taking a run to its first line (an image to pull)."""
+ENDED = tuple(f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Crashed"))
+STOPPED = tuple(
+    f"prefect.flow-run.{name}" for name in ("Cancelled", "Cancelling", "Paused", "Suspended")
+)
+AGAIN = tuple(f"prefect.flow-run.{name}" for name in ("Scheduled", "AwaitingRetry", "Retrying"))
+
+
+def automations() -> list[AutomationCore]:
+    """Give the automations that the server is to have."""
+    return [
+        _crash(
+            "codedance: heartbeat stopped",
+            "Marks a run as Crashed whose process was killed.",
+            after=(HEARTBEAT,),
+            expect=(HEARTBEAT, *ENDED, *STOPPED, *AGAIN),
+            seconds=SILENCE_SECONDS,
+            message="Its heartbeat stopped: the worker or the machine died. What was done is kept: "
+            "run it again to go on.",
+        ),
+        _crash(
+            "codedance: never began",
+            "Marks a run as Crashed that a worker took and never began.",
+            after=("prefect.flow-run.Pending",),
+            expect=(HEARTBEAT, "prefect.flow-run.Running", *ENDED, *STOPPED, *AGAIN),
+            seconds=BEGIN_SECONDS,
+            message="A worker took it and never began: it died before. Run it again.",
+        ),
+    ]
+
+
+async def make_automations() -> None:
+    """Make them at the server, or bring those of the same name up to date."""
+    async with get_client() as client:
+        for wanted in automations():
+            found = await client.read_automations_by_name(wanted.name)
+            if found:
+                await client.update_automation(found[0].id, wanted)
+            else:
+                await client.create_automation(wanted)
+
+
+async def watch_unfinished() -> int:
+    """Have the automations watch runs that began before them: one that is dead stays silent.
+
+    Returns:
+        How many runs are watched.
+    """
+    states = [StateType.RUNNING, StateType.PENDING]
+    wanted = FlowRunFilter(
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=states)),
+        tags=FlowRunFilterTags(all_=[TAG]),
+    )
+    async with get_client() as client:
+        runs = await client.read_flow_runs(flow_run_filter=wanted)
+    for run in runs:
+        _emit_heartbeat(run)
+    return len(runs)
+
+
+def _emit_heartbeat(run: FlowRun) -> None:
+    emit_event(
+        event=HEARTBEAT,
+        resource={"prefect.resource.id": f"prefect.flow-run.{run.id}"},
+        related=tags_as_related_resources(set(run.tags)),
+    )
+
+
+def _crash(
+    name: str,
+    description: str,
+    *,
+    after: tuple[str, ...],
+    expect: tuple[str, ...],
+    seconds: int,
+    message: str,
+) -> AutomationCore:
+    crash = ChangeFlowRunState(
+        state=StateType.CRASHED, name="Crashed", message=message, force=False
+    )
+    return AutomationCore(
+        name=name,
+        description=description,
+        trigger=EventTrigger(
+            after=set(after),
+            expect=set(expect),
+            match={"prefect.resource.id": "prefect.flow-run.*"},
+            match_related={
+                "prefect.resource.id": f"prefect.tag.{TAG}",
+                "prefect.resource.role": "tag",
+            },
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=seconds),
+        ),
+        actions=[crash],
+    )

@@ -1,0 +1,142 @@
+"""Servers and workers of others, run beside us: started, kept alive, ended with their children."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+TERM_SECONDS = 8.0
+KILL_SECONDS = 2.0
+LONGEST_PAUSE_SECONDS = 30.0
+
+
+@dataclass(slots=True)
+class Service:
+    """A program that runs as long as we do, in a session of its own, its output in a file.
+
+    Attributes:
+        name: What it is called to the user.
+        command: How it is started.
+        log: Where its output goes.
+        environment: What it sees besides our own environment.
+        process: None before its start.
+    """
+
+    name: str
+    command: Sequence[str]
+    log: Path
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    process: subprocess.Popen[bytes] | None = None
+    _pause_seconds: float = 1.0
+    _started_at: float = 0.0
+
+    def start(self) -> None:
+        """Start it; the output of an earlier start stays in the file."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, **self.environment},
+            )
+        self._started_at = time.monotonic()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self.process is not None and self.process.poll() is None
+
+    def revive(self, say: Callable[[str], None]) -> None:
+        """Start it again if it has died, ever more slowly if it dies at once each time."""
+        now = time.monotonic()
+        if self.process is None or self.is_running:
+            return
+        if now - self._started_at < self._pause_seconds:
+            return
+        how = self.process.returncode
+        if now - self._started_at > LONGEST_PAUSE_SECONDS:
+            self._pause_seconds = 1.0
+        self._pause_seconds = min(LONGEST_PAUSE_SECONDS, 2 * self._pause_seconds)
+        say(f"{self.name} died ({_ending(how)}) and is started again; see {self.log}")
+        self.start()
+
+    def children(self) -> list[psutil.Process]:
+        """Give the processes that it started itself."""
+        if self.process is None:
+            return []
+        try:
+            return psutil.Process(self.process.pid).children()
+        except psutil.NoSuchProcess:
+            return []
+
+    def end(self) -> None:
+        """End it and all that it started: politely, then whatever is left."""
+        if self.process is None:
+            return
+        family: list[psutil.Process] = []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family = psutil.Process(self.process.pid).children(recursive=True)
+        for number, patience in ((signal.SIGTERM, TERM_SECONDS), (signal.SIGKILL, KILL_SECONDS)):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(timeout=patience)
+        for one in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+
+
+@contextlib.contextmanager
+def running(*services: Service) -> Generator[None]:
+    """Run services while the context lasts; Ctrl-C and SIGTERM both raise KeyboardInterrupt."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # in the background a shell has SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
+    with contextlib.ExitStack() as stack:
+        for service in services:
+            service.start()
+            stack.callback(service.end)
+        yield
+
+
+def wait_for(address: str, service: Service, seconds: float = 300.0) -> None:
+    """Wait until a service answers at an address.
+
+    Raises:
+        RuntimeError: It died, or did not answer in time; the message has the end of its log.
+    """
+    import httpx
+
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and service.is_running:
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(address, timeout=2.0).is_success:
+                return
+        time.sleep(0.3)
+    words = service.log.read_text(errors="replace")[-2000:] if service.log.is_file() else ""
+    verb = f"did not answer within {seconds:.0f} s" if service.is_running else "died"
+    raise ServiceError(f"{service.name} {verb} ({address}); its log {service.log} ends:\n{words}")
+
+
+class ServiceError(RuntimeError):
+    """A server could not be started; the message says why."""
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on a port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def _ending(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
