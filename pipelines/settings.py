@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..envs.parsing import Interface
 from ..sandbox import DEFAULT_LIBRARIES, Limits, Sandbox, open_sandbox
@@ -290,13 +290,22 @@ class Schedule(StrictModel):
     """When a deployment runs by itself: one of cron, interval (seconds), rrule."""
 
     cron: str | None = None
-    interval: float | None = None
+    interval: Above | None = None
     rrule: str | None = None
     timezone: str | None = None
     anchor_date: str | None = None
     active: bool = True
     slug: str | None = None
     parameters: dict[str, Any] = Field(default_factory=dict[str, Any])
+
+    @model_validator(mode="after")
+    def _says_when(self) -> Schedule:
+        """Refuse a schedule that never fires, or of which Prefect would heed one half."""
+        given = [name for name in ("cron", "interval", "rrule") if getattr(self, name) is not None]
+        if len(given) != 1:
+            found = " and ".join(given) or "none"
+            raise ValueError(f"one of cron, interval and rrule is needed, found {found}")
+        return self
 
 
 class ConcurrencyLimit(StrictModel):

@@ -60,6 +60,29 @@ def test_an_alarm_is_shown_on_the_flow_runs_page_at_once(prefect, finished):
     assert "alarm-constant-term-accuracy" in found
 
 
+def test_what_a_stage_says_is_on_the_flow_runs_page(prefect, finished):
+    from codedance.pipelines.flows import grpo
+    from prefect.client.orchestration import get_client
+    from prefect.logging.handlers import APILogHandler
+
+    run = first_run(finished)
+
+    async def go():
+        state = await grpo(run.preset, run.seed, from_run=run.id, return_state=True)
+        await APILogHandler.aflush()
+        async with get_client() as client:
+            lines = await client.read_logs()
+            made = await client.read_artifacts()
+        return state.state_details.flow_run_id, lines, made
+
+    flow_run, lines, made = asyncio.run(go())
+    said = [line.message for line in lines if line.flow_run_id == flow_run]
+    assert any(line.startswith("grpo: done before (grpo-") for line in said)
+    figures = [a for a in made if a.flow_run_id == flow_run and a.type == "image"]
+    assert {a.key for a in figures} >= {"figure-grpo-entropy"}
+    assert all(str(a.data).startswith("data:image/svg+xml;base64,") for a in figures)
+
+
 def test_stopped_stage_is_a_cancelled_flow_run(prefect, finished):
     from codedance.pipelines.flows import curate
 
@@ -67,6 +90,7 @@ def test_stopped_stage_is_a_cancelled_flow_run(prefect, finished):
     state = asyncio.run(curate("smoke", seed=77, return_state=True))
     assert state.is_cancelled()
     assert "stopped on request" in state.message
+    assert "run it again to go on" in state.message
 
 
 def test_failed_stage_is_a_failed_flow_run_with_its_reason(prefect, finished):
@@ -95,3 +119,94 @@ def test_every_deployment_names_a_flow_that_exists_and_takes_its_parameters():
     for entry in load_flows_file().deployments:
         flow = getattr(flows, entry.entrypoint.rpartition(".")[2])
         assert flow.validate_parameters(dict(entry.parameters)).items() >= entry.parameters.items()
+
+
+def test_one_training_at_a_time_whoever_started_it(prefect):
+    from codedance.pipelines.flows.slot import training_slot
+
+    async def train(name, said, order):
+        async with training_slot("sft", say=said.append, check=lambda: None):
+            order.append(f"{name} begins")
+            await asyncio.sleep(0.2)
+            order.append(f"{name} ends")
+
+    async def go():
+        said, order = [], []
+        await asyncio.gather(*(train(name, said, order) for name in "ab"))
+        return order
+
+    order = asyncio.run(go())
+    first, second = order[0][0], order[2][0]
+    assert order == [f"{first} begins", f"{first} ends", f"{second} begins", f"{second} ends"]
+
+
+def test_a_training_that_waits_for_its_turn_can_be_stopped(prefect, monkeypatch):
+    from codedance.pipelines.flows import slot
+    from codedance.pipelines.stages.context import StageInterrupted, Stop
+
+    monkeypatch.setattr(slot, "LOOK_SECONDS", 0.5)
+    stop = Stop()
+    said = []
+
+    def say(text):
+        said.append(text)
+        stop.request()
+
+    async def go():
+        async with (
+            slot.training_slot("sft", say=print, check=lambda: None),
+            slot.training_slot("grpo", say=say, check=stop.check),
+        ):
+            raise AssertionError("two trainings at once")
+
+    with pytest.raises(StageInterrupted):
+        asyncio.run(go())
+    assert said == ["grpo: waiting, another training is under way (limit codedance-training)"]
+
+
+def test_the_server_watches_for_dead_runs_and_is_told_only_once(prefect):
+    from codedance.pipelines.flows.watching import make_automations
+    from prefect.client.orchestration import get_client
+
+    async def go():
+        await make_automations()
+        await make_automations()
+        async with get_client() as client:
+            return await client.read_automations()
+
+    found = asyncio.run(go())
+    assert sorted(one.name for one in found) == [
+        "codedance: heartbeat stopped",
+        "codedance: never began",
+    ]
+    for one in found:
+        assert one.trigger.match_related.model_dump() == {
+            "prefect.resource.id": ["prefect.tag.codedance"],
+            "prefect.resource.role": ["tag"],
+        } or one.trigger.match_related["prefect.resource.id"] == ["prefect.tag.codedance"]
+
+
+def test_a_deployment_that_its_flow_would_refuse_is_refused_before_any_is_made(tmp_path):
+    from codedance.pipelines.flows.deploying import check_parameters
+    from codedance.pipelines.flows_file import SettingsError
+    from codedance.pipelines.settings import Deployment, Schedule
+
+    entry = Deployment(
+        name="nightly",
+        entrypoint="codedance.pipelines.flows.sft",
+        schedules=[Schedule(cron="0 3 * * *", parameters={"seed": -1})],
+    )
+    with pytest.raises(SettingsError, match=r"deployment sft/nightly: .*\n.*seed: .*than or equal"):
+        check_parameters(tmp_path / "flows.yaml", [entry])
+    wrong = entry.model_copy(update={"entrypoint": "codedance.pipelines.flows.sfd"})
+    with pytest.raises(SettingsError, match="there is no flow 'sfd'"):
+        check_parameters(tmp_path / "flows.yaml", [wrong])
+
+
+def test_forms_explain_every_parameter():
+    from codedance.pipelines.flows import FLOWS, pipeline
+
+    for flow in (*FLOWS.values(), pipeline):
+        fields = flow.parameters.properties
+        assert set(fields) == {"preset", "seed", "suite", "refresh", "from_run"}
+        assert all(field["description"] for field in fields.values())

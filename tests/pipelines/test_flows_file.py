@@ -92,3 +92,21 @@ def test_deployments_name_flows_in_module_form():
         f"codedance.pipelines.flows.{name}"
         for name in ("pipeline", "curate", "sft", "grpo", "evaluate")
     }
+
+
+def test_a_schedule_says_when_in_one_way(tmp_path):
+    path = tmp_path / "flows.yaml"
+    path.write_text(TEXT.replace("{interval: 300", "{cron: 0 3 * * *, interval: 300"))
+    with pytest.raises(SettingsError, match="found cron and interval"):
+        load_flows_file(path)
+
+
+def test_only_the_demo_begins_by_itself_and_only_one_run_of_each_at_a_time():
+    entries = load_flows_file(PACKAGED).deployments
+    active = {entry.name for entry in entries if any(s.active for s in entry.schedules)}
+    assert active == {"quick-demo"}
+    assert {bool(s.cron) for entry in entries for s in entry.schedules} == {True, False}
+    for entry in entries:
+        assert entry.concurrency_limit
+        assert entry.description
+        assert "codedance" in entry.tags

@@ -1,19 +1,16 @@
-"""What ``codedance flows`` hands to Prefect."""
+"""Servers that run beside us: kept alive, ended with their children, their output kept."""
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from codedance.pipelines.cli import servers
-from codedance.pipelines.settings import Schedule
-
-pytestmark = pytest.mark.filterwarnings("ignore")  # Prefect's own, none of ours
-
+from codedance.pipelines.processes import Service, ServiceError, is_free, running, wait_for
 
 SERVER = """
 import subprocess, sys
@@ -23,55 +20,30 @@ child.wait()
 """
 
 
-def test_schedules_become_prefects_own():
-    found = servers._schedules(
-        [
-            Schedule(cron="0 3 * * *", timezone="Europe/Berlin", slug="nightly"),
-            Schedule(interval=3600, active=False, parameters={"preset": "smoke"}),
-            Schedule(rrule="FREQ=DAILY"),
-        ]
-    )
-    assert [(s.cron, s.interval, s.rrule) for s in found] == [
-        ("0 3 * * *", None, None),
-        (None, found[1].interval, None),
-        (None, None, "FREQ=DAILY"),
-    ]
-    assert found[1].interval.total_seconds() == 3600
-    assert (found[0].timezone, found[0].slug) == ("Europe/Berlin", "nightly")
-    assert (found[1].active, found[1].parameters) == (False, {"preset": "smoke"})
-
-
-def test_no_schedule_is_none():
-    assert servers._schedules([]) is None
-
-
-def test_servers_end_with_their_children_and_their_output_is_kept(home, tmp_path):
+@pytest.fixture(autouse=True)
+def own_signals():
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    script = tmp_path / "toyserver.py"
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def toy(tmp_path):
+    script = tmp_path / "toy.py"
     script.write_text(SERVER)
-    log = home.root / "logs" / "toyserver.log"
-    command = [sys.executable, "-m", "toyserver"]
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    try:
-        with servers._servers(command):
-            child = int(wait_for_line(log))
-            assert is_alive(child)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    end = time.monotonic() + 5
-    while is_alive(child) and time.monotonic() < end:
-        time.sleep(0.02)
-    assert not is_alive(child)
+    return Service("the toy", [sys.executable, str(script)], tmp_path / "logs" / "toy.log")
 
 
-def wait_for_line(path, seconds=20):
+def wait_until(claim, seconds=30):
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if path.exists() and path.read_text().endswith("\n"):
-            return path.read_text()
-        time.sleep(0.05)
-    raise AssertionError("the server never said anything")
+    while not claim():
+        assert time.monotonic() < end, "it never came to be"
+        time.sleep(0.02)
+
+
+def lines(service):
+    return service.log.read_text().splitlines() if service.log.exists() else []
 
 
 def is_alive(number):
@@ -83,6 +55,47 @@ def is_alive(number):
     return state != "Z"
 
 
-def test_waiting_for_a_server_has_an_end():
-    with pytest.raises(RuntimeError, match="did not answer"):
-        servers._wait_for("http://127.0.0.1:9/health", seconds=0.5)
+def test_servers_end_with_their_children_and_their_output_is_kept(toy):
+    with running(toy):
+        wait_until(lambda: lines(toy))
+        child = int(lines(toy)[0])
+        assert is_alive(child)
+        assert [one.pid for one in toy.children()] == [child]
+    wait_until(lambda: not is_alive(child))
+
+
+def test_what_is_killed_is_started_again_and_said(toy):
+    said = []
+    with running(toy):
+        wait_until(lambda: lines(toy))
+        children = [int(lines(toy)[0])]
+        toy.process.kill()
+        wait_until(lambda: toy.revive(said.append) or (toy.is_running and len(lines(toy)) == 2))
+        children.append(int(lines(toy)[1]))
+    os.kill(children[0], signal.SIGKILL)  # an orphan since its parent was killed
+    wait_until(lambda: not is_alive(children[1]))
+    assert said == [f"the toy died (killed by SIGKILL) and is started again; see {toy.log}"]
+
+
+def test_waiting_for_a_server_that_died_ends_with_its_last_words(tmp_path):
+    code = "print('no such database'); raise SystemExit(3)"
+    service = Service("the server", [sys.executable, "-c", code], tmp_path / "server.log")
+    with (
+        running(service),
+        pytest.raises(ServiceError, match=r"the server died[^$]*no such database"),
+    ):
+        wait_for("http://127.0.0.1:9/health", service, seconds=60)
+
+
+def test_waiting_for_a_server_has_an_end(toy):
+    with running(toy), pytest.raises(ServiceError, match="did not answer within 0 s"):
+        wait_for("http://127.0.0.1:9/health", toy, seconds=0.3)
+
+
+def test_a_port_that_somebody_listens_on_is_not_free():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        port = server.getsockname()[1]
+        assert not is_free(port)
+    assert is_free(port)

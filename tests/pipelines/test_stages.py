@@ -96,6 +96,16 @@ def test_fresh_run_reuses_nothing(finished):
     assert len(finished.store.lineage.find(stage="curate", parent=fresh.id)) == 1
 
 
+def test_a_fresh_run_that_is_tried_again_goes_on_with_itself(home, tiny):
+    with open_desk(home, track=False) as desk:
+        first, again, other = (
+            open_pipeline(desk, Wish("smoke", fresh=True, token=token))
+            for token in ("one", "one", "two")
+        )
+    assert first.id == again.id != other.id
+    assert first.outputs == again.outputs
+
+
 def test_a_stage_alone_made_afresh_leaves_the_others_as_they_are(home, tiny):
     with open_desk(home, track=False) as desk:
         alone = open_pipeline(desk, Wish("smoke", fresh=True), stage="grpo")

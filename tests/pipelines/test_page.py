@@ -1,0 +1,96 @@
+"""What a stage says reaches its Prefect page, and a figure is a picture of its own."""
+
+from __future__ import annotations
+
+import logging
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+from codedance.pipelines.report.chart import line_picture
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Prefect's own, many and none of ours
+
+
+class Lines:
+    """Progress that keeps what it is told."""
+
+    def __init__(self):
+        self.said = []
+
+    def say(self, text):
+        self.said.append(text)
+
+
+class Post:
+    """Takes calls to Prefect, and makes none."""
+
+    def __init__(self):
+        self.calls = []
+
+    def send(self, call):
+        self.calls.append(call.cr_code.co_name)
+        call.close()
+        return self.calls
+
+
+class Records(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept = []
+
+    def emit(self, record):
+        self.kept.append((record.levelname, record.getMessage()))
+
+
+@pytest.fixture
+def said():
+    logger, records = logging.getLogger("page"), Records()
+    logger.setLevel(logging.INFO)
+    logger.addHandler(records)
+    yield records.kept
+    logger.removeHandler(records)
+
+
+def pages(outer):
+    from codedance.pipelines.flows.page import PageProgress
+
+    post = Post()
+    return PageProgress(logging.getLogger("page"), outer, post), post
+
+
+def test_lines_are_log_records_and_go_to_the_terminal_too(said):
+    terminal = Lines()
+    page, _ = pages(terminal)
+    page.say("sft: going on with sft-1")
+    page.say("ALARM at step 3: entropy fell")
+    assert said == [
+        ("INFO", "sft: going on with sft-1"),
+        ("WARNING", "ALARM at step 3: entropy fell"),
+    ]
+    assert terminal.said == ["sft: going on with sft-1", "ALARM at step 3: entropy fell"]
+
+
+def test_a_bar_is_one_artifact_however_many_flows_enclose_it(said):
+    outer, outer_post = pages(None)
+    page, post = pages(outer)
+    with page.bar("sft", 3) as bar:
+        for step in (1, 2, 3):
+            bar.reach(step, note=f"loss {step}")
+    assert post.calls == ["acreate_progress_artifact", "_update"]  # the first step and the last
+    assert outer_post.calls == []
+    lines = [text for _, text in said]
+    assert len(lines) == 2  # a page each
+    assert all(line.startswith("sft") and line.endswith("loss 3") for line in lines)
+
+
+def test_a_figure_is_a_picture_without_the_page_around_it():
+    text = line_picture("Reward & more", {"<b>": [(1, 0.1), (2, 0.4)], "c": [(1, 0.2), (2, 0.3)]})
+    root = ElementTree.fromstring(text)
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    words = "".join(root.itertext())
+    assert "Reward & more" in words
+    assert "<b>" in words
+    assert len(root.findall(".//{*}polyline")) == 2
+    assert line_picture("empty", {"a": []}) == ""

@@ -1,0 +1,72 @@
+"""What ``codedance flows serve`` decides before it starts anything, and what it leaves behind."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+from codedance.pipelines import client_file
+from codedance.pipelines.processes import ServiceError
+from codedance.pipelines.settings import Deployment, Schedule
+from codedance.pipelines.station import Station, describe_schedules, serve_flows
+
+
+@pytest.fixture
+def taken():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        yield server.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("ports", "option"), [((0, 1), "--prefect-port"), ((1, 0), "--mlflow-port")]
+)
+def test_a_taken_port_is_said_with_the_option_that_chooses_another(
+    home, tiny, taken, ports, option
+):
+    os.environ.pop("PREFECT_API_URL", None)
+    prefect, mlflow = ((taken, 1)[n] for n in ports)
+    with pytest.raises(ServiceError, match=f"port {taken} is taken.*{option}"):
+        serve_flows(Station(home, prefect, mlflow, 1), print)
+
+
+def test_prefect_commands_in_the_folder_find_the_server_while_it_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with client_file.client_file("http://127.0.0.1:14200/api") as is_written:
+        assert is_written
+        assert 'url = "http://127.0.0.1:14200/api"' in client_file.FILE.read_text()
+    assert not client_file.FILE.exists()
+
+
+def test_a_prefect_file_of_the_users_own_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    client_file.FILE.write_text('[api]\nurl = "https://mine"\n')
+    with client_file.client_file("http://127.0.0.1:14200/api") as is_written:
+        assert not is_written
+    client_file.forget_dead_server()
+    assert "mine" in client_file.FILE.read_text()
+
+
+def test_the_file_of_a_killed_server_misleads_nobody(tmp_path, monkeypatch, taken):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    client_file.FILE.write_text(f'{client_file.HEAD}[api]\nurl = "http://127.0.0.1:{taken}/api"\n')
+    client_file.forget_dead_server()
+    assert client_file.FILE.exists()
+    client_file.FILE.write_text(f'{client_file.HEAD}[api]\nurl = "http://127.0.0.1:9/api"\n')
+    client_file.forget_dead_server()
+    assert not client_file.FILE.exists()
+
+
+def test_schedules_are_described_with_those_that_are_paused():
+    entry = Deployment(
+        name="a",
+        entrypoint="b",
+        schedules=[
+            Schedule(interval=300),
+            Schedule(cron="0 3 * * *", timezone="Europe/Berlin", active=False),
+        ],
+    )
+    assert describe_schedules(entry) == "every 300 s, (0 3 * * * Europe/Berlin: paused)"
