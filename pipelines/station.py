@@ -117,8 +117,8 @@ def _prepare(station: Station) -> Service | None:
     """Set what server, worker and flows read; give the server, None where the user has one."""
     port = station.prefect_port
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO")  # the runs' own lines, on their pages
-    os.environ.setdefault("PREFECT_WORKER_QUERY_SECONDS", "3")
-    os.environ.setdefault("PREFECT_WORKER_HEARTBEAT_SECONDS", "10")
+    os.environ.setdefault("PREFECT_WORKER_QUERY_SECONDS", "5")
+    os.environ.setdefault("PREFECT_WORKER_HEARTBEAT_SECONDS", "15")
     os.environ.setdefault("PREFECT_SERVER_UI_API_URL", f"http://127.0.0.1:{port}/api")
     prepare_environment(station.home)
     if os.environ.get("PREFECT_API_URL"):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import re
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from pathlib import Path
+from typing import Any
 
 from prefect.artifacts import (
     acreate_image_artifact,
@@ -31,24 +33,24 @@ FIGURES: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
     ),
 }
 SMOOTH = 5
+Call = Coroutine[Any, Any, Any]
 
 
 async def publish_stage(desk: Desk, run: StageRun) -> None:
     """Show a finished stage run: its outputs, its card, its figures, its MLflow page."""
     rows = [{"output": name, "value": str(value)} for name, value in run.outputs.items()]
-    await acreate_table_artifact(rows, key=f"{run.stage}-outputs", description=run.id)
+    calls: list[Call] = [
+        acreate_table_artifact(rows, key=f"{run.stage}-outputs", description=run.id),
+        _publish_mlflow(desk, run),
+        *_figures(desk.home.stages / run.id, run),
+    ]
     card = run.outputs.get("card")
     if card is not None and Path(card).is_file():
         text = Path(card).read_text(encoding="utf-8")
-        await acreate_markdown_artifact(text, key="data-card", description=run.id)
+        calls.append(acreate_markdown_artifact(text, key="data-card", description=run.id))
     if run.stage == "evaluate":
-        summary = summarise(desk.store, run)
-        head = table_head(summary)
-        for mode in summary.modes:
-            rows = [dict(zip(head, row, strict=True)) for row in table_rows(summary, mode)]
-            await acreate_table_artifact(rows, key=f"evaluation-{mode}", description=run.id)
-    await _publish_figures(desk.home.stages / run.id, run)
-    await _publish_mlflow(desk, run)
+        calls += _evaluation_tables(desk, run)
+    await asyncio.gather(*calls)  # at once: the flow waits for them
 
 
 async def publish_alarm(run: StageRun, alarm: Alarm) -> None:
@@ -74,18 +76,32 @@ async def publish_report(desk: Desk, run: StageRun, path: Path) -> None:
     await _publish_mlflow(desk, run)
 
 
-async def _publish_figures(folder: Path, run: StageRun) -> None:
+def _evaluation_tables(desk: Desk, run: StageRun) -> list[Call]:
+    summary = summarise(desk.store, run)
+    head = table_head(summary)
+    return [
+        acreate_table_artifact(
+            [dict(zip(head, row, strict=True)) for row in table_rows(summary, mode)],
+            key=f"evaluation-{mode}",
+            description=run.id,
+        )
+        for mode in summary.modes
+    ]
+
+
+def _figures(folder: Path, run: StageRun) -> list[Call]:
     metrics = read_metrics(folder)
+    calls: list[Call] = []
     for title, names in FIGURES.get(run.stage, ()):
         lines = {name: metrics.get(name, []) for name in names}
         picture = line_picture(title, lines, smooth=SMOOTH)
         if picture:
             data = base64.b64encode(picture.encode()).decode()
-            await acreate_image_artifact(
-                f"data:image/svg+xml;base64,{data}",
-                key=f"figure-{artifact_key(title)}",
-                description=f"{title} ({_last_values(names, lines.values())}), {run.id}",
-            )
+            words = f"{title} ({_last_values(names, lines.values())}), {run.id}"
+            key = f"figure-{artifact_key(title)}"
+            address = f"data:image/svg+xml;base64,{data}"
+            calls.append(acreate_image_artifact(address, key=key, description=words))
+    return calls
 
 
 def _last_values(names: Iterable[str], lines: Iterable[list[tuple[int, float]]]) -> str:

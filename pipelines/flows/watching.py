@@ -24,8 +24,8 @@ from .work import TAG
 
 HEARTBEAT = "prefect.flow-run.heartbeat"
 HEARTBEAT_SECONDS = 30
-SILENCE_SECONDS = 120
-"""Four heartbeats that did not come."""
+SILENCE_SECONDS = 180
+"""Six heartbeats that did not come: on a busy machine a few are late."""
 BEGIN_SECONDS = 600
 """A worker may need this long from taking a run to its first line (an image to pull)."""
 ENDED = tuple(f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Crashed"))

@@ -1,0 +1,69 @@
+"""What it costs to run a stage as a Prefect flow instead of as a function.
+
+    python examples/flow_cost.py [REPETITIONS]
+
+The curation of the preset `smoke` is made once, in a folder that is thrown away. From then on it is
+reused by its content, so that what is timed is the way there: `run_stage` called plainly, and the
+flow `curate` with its task, log lines, artifacts and heartbeats, against a Prefect server (the one
+in PREFECT_API_URL, else one that is started for the occasion). The difference is the flow's cost.
+"""
+
+import asyncio
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from codedance.pipelines.desk import open_desk
+from codedance.pipelines.home import Home, prepare_environment
+from codedance.pipelines.stages.orders import Wish, open_pipeline
+from codedance.pipelines.stages.runner import run_stage
+
+
+def time_function(desk, run) -> float:
+    """Time the stage as a function."""
+    begun = time.perf_counter()
+    run_stage(desk, "curate", run)
+    return time.perf_counter() - begun
+
+
+async def time_flow(run) -> float:
+    """Time the stage as a flow."""
+    from codedance.pipelines.flows import curate
+
+    begun = time.perf_counter()
+    await curate(run.preset, run.seed, from_run=run.id)
+    return time.perf_counter() - begun
+
+
+async def measure(repetitions: int) -> None:
+    """Print the medians of both and what lies between."""
+    with open_desk(track=False) as desk:
+        run = open_pipeline(desk, Wish("smoke"))
+        run_stage(desk, "curate", run)
+        await time_flow(run)  # the first one starts the server and makes the tables
+        plain, flows = [], []
+        for _ in range(repetitions):  # in turns, so that the machine's load meets both
+            plain.append(time_function(desk, run))
+            flows.append(await time_flow(run))
+    costs = sorted(b - a for a, b in zip(plain, flows, strict=True))
+    load = os.getloadavg()[0]
+    print(f"function  {statistics.median(plain):.3f} s (median of {repetitions})")
+    print(f"flow      {statistics.median(flows):.3f} s")
+    print(f"cost      {statistics.median(costs):.3f} s, {costs[0]:.3f} to {costs[-1]:.3f}")
+    print(f"load      {load:.1f} on {os.cpu_count()} cores")
+
+
+def main() -> None:
+    """Measure in a folder of its own."""
+    repetitions = int(sys.argv[1]) if len(sys.argv) > 1 else 11
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["CODEDANCE_DIR"] = folder
+        prepare_environment(Home(Path(folder)))
+        asyncio.run(measure(repetitions))
+
+
+if __name__ == "__main__":
+    main()
