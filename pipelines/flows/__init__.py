@@ -118,7 +118,7 @@ def _wish(
 async def _alone(stage: str, wish: Wish) -> str | State[str]:
     with open_desk() as desk:
         run = open_pipeline(desk, wish, stage=stage)
-        try:
-            return await work(stage, run.id)
-        except CancelledRun as stop:
-            return Cancelled(message=str(stop))
+        done = await work(stage, run.id, return_state=True)
+        if done.is_cancelled():
+            return Cancelled(message=done.message)
+        return await done.aresult()

@@ -6,8 +6,9 @@ slot of it while it works, by a lease that a killed process lets run out.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 from prefect import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
@@ -18,7 +19,7 @@ from prefect.settings import get_current_settings
 LIMIT = "codedance-training"
 TRAININGS = ("sft", "grpo")
 LEASE_SECONDS = 60.0
-LOOK_SECONDS = 5.0
+LOOK_SECONDS = 2.0
 """So often a waiting run looks whether it was told to stop."""
 
 
@@ -45,26 +46,38 @@ async def training_slot(
         stage: What is to be run.
         say: Told once that another training is under way.
         check: Raises when the user asked to stop.
+
+    Raises:
+        ConnectionError: Prefect's server could not be asked for the slot.
     """
     if stage not in TRAININGS or not get_current_settings().api.url:
         yield
         return
     await make_limit()
+    begun, ended = asyncio.Event(), asyncio.Event()
+    holder = asyncio.create_task(_hold(begun, ended))
     has_said = False
-    async with AsyncExitStack() as stack:
-        while True:
+    try:
+        while not begun.is_set():
             check()
-            slot = concurrency(
-                LIMIT,
-                timeout_seconds=LOOK_SECONDS,
-                lease_duration=LEASE_SECONDS,
-                raise_on_lease_renewal_failure=False,
-            )
-            try:
-                await stack.enter_async_context(slot)
-                break
-            except TimeoutError:
-                if not has_said:
-                    say(f"{stage}: waiting, another training is under way (limit {LIMIT})")
+            await asyncio.wait({holder, asyncio.create_task(begun.wait())}, timeout=LOOK_SECONDS)
+            if holder.done():
+                raise ConnectionError(f"no slot of {LIMIT}") from holder.exception()
+            if not begun.is_set() and not has_said:
+                say(f"{stage}: waiting, another training is under way (limit {LIMIT})")
                 has_said = True
         yield
+    finally:
+        ended.set()
+        if not begun.is_set():
+            holder.cancel()
+        await asyncio.wait({holder})
+
+
+async def _hold(begun: asyncio.Event, ended: asyncio.Event) -> None:
+    """Hold a slot, in a task of its own, so that waiting for it can be given up at any moment."""
+    async with concurrency(
+        LIMIT, lease_duration=LEASE_SECONDS, raise_on_lease_renewal_failure=False
+    ):
+        begun.set()
+        await ended.wait()
