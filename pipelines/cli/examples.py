@@ -67,7 +67,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "codedance store prune --older-than 30 --yes",
     ),
     "store verify": ("codedance store verify", "codedance store verify --json"),
-    "flows serve": ("codedance flows serve",),
+    "flows serve": (
+        "codedance flows serve",
+        "codedance flows serve --no-mlflow --prefect-port 4200",
+    ),
     "flows deploy": ("codedance flows deploy",),
     "mlflow send": ("codedance mlflow send", "codedance mlflow send --refused"),
     "sandbox build": (

@@ -9,7 +9,7 @@ import typer
 flows_app = typer.Typer(
     help="Run the flows by schedule or from Prefect's pages.", no_args_is_help=True
 )
-Port = Annotated[int, typer.Option(min=1, max=65535)]
+Port = Annotated[int, typer.Option(min=1, max=65535, help="Where its page is.")]
 
 
 @flows_app.command()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import cast
 
 from prefect import flow, tags
 from prefect.client.schemas.objects import State
@@ -118,7 +119,7 @@ def _wish(
 async def _alone(stage: str, wish: Wish) -> str | State[str]:
     with open_desk() as desk:
         run = open_pipeline(desk, wish, stage=stage)
-        done = await work(stage, run.id, return_state=True)
+        done = cast("State[str]", await work(stage, run.id, return_state=True))
         if done.is_cancelled():
             return Cancelled(message=done.message)
         return await done.aresult()

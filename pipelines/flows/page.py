@@ -155,6 +155,11 @@ class _PageBar:
         else:
             self._post.send(self._update(self._artifact, share, text))
 
+    def ring(self, alarm: str) -> None:
+        """Keep in view that an alarm was raised; on the page it is an artifact of its own."""
+        for bar in self._bars:
+            bar.ring(alarm)
+
     async def _update(self, made: Future[UUID], share: float, text: str) -> None:
         artifact = await asyncio.wrap_future(made)
         await aupdate_progress_artifact(artifact, progress=share, description=text)
