@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 from prefect import flow, tags
 from prefect.client.schemas.objects import State
@@ -119,7 +119,8 @@ def _wish(
 async def _alone(stage: str, wish: Wish) -> str | State[str]:
     with open_desk() as desk:
         run = open_pipeline(desk, wish, stage=stage)
-        done = cast("State[str]", await work(stage, run.id, return_state=True))
+        call: Any = work(stage, run.id, return_state=True)  # typed by Prefect as if synchronous
+        done: State[str] = await call
         if done.is_cancelled():
             return Cancelled(message=done.message)
         return await done.aresult()
