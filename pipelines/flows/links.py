@@ -5,42 +5,62 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import httpx
+
 from ..home import Home
-from ..mlflow_sender import EXPERIMENT, RUN_TAG
+from ..mlflow_runs import EXPERIMENT, RUN_TAG
+from ..spool import Address
 
 PAGES = "CODEDANCE_MLFLOW_PAGES"
 """Where MLflow's pages are, if the tracking address is a database: `flows serve` sets it."""
 PATIENCE_SECONDS = 2.0
 
 
-def mlflow_pages(home: Home) -> str | None:
-    """Give the address of MLflow's pages; None when nobody serves them."""
-    if home.mlflow_uri.startswith("http"):
-        return home.mlflow_uri.rstrip("/")
-    return os.environ.get(PAGES)
-
-
 async def run_address(home: Home, run_id: str) -> str | None:
-    """Give the page of one of our runs, or of all where MLflow has not been told of it yet."""
-    import httpx
+    """Give the page of one of our runs, or of all where MLflow has not been told of it yet.
 
-    pages = mlflow_pages(home)
-    if pages is None:
+    Returns:
+        None where nobody serves MLflow's pages.
+    """
+    base = home.mlflow_uri if home.mlflow_uri.startswith("http") else os.environ.get(PAGES)
+    if base is None:
         return None
-    name = {"experiment_name": EXPERIMENT}
+    address = Address.of_environment(base.rstrip("/"))
     try:
-        async with httpx.AsyncClient(base_url=pages, timeout=PATIENCE_SECONDS) as client:
-            answer = await client.get("/api/2.0/mlflow/experiments/get-by-name", params=name)
-            experiment = answer.raise_for_status().json()["experiment"]["experiment_id"]
-            wanted: dict[str, Any] = {
-                "experiment_ids": [experiment],
-                "filter": f"tags.`{RUN_TAG}` = '{run_id}'",
-                "max_results": 1,
-            }
-            answer = await client.post("/api/2.0/mlflow/runs/search", json=wanted)
-            runs = answer.raise_for_status().json().get("runs", [])
+        async with httpx.AsyncClient(
+            base_url=address.uri, auth=_login(), headers=_token(), timeout=PATIENCE_SECONDS
+        ) as client:
+            experiment = address.experiment_id or await _experiment(client, address)
+            run = await _run(client, experiment, run_id)
     except (httpx.HTTPError, ValueError, KeyError):
-        return pages
-    if not runs:
-        return f"{pages}/#/experiments/{experiment}"
-    return f"{pages}/#/experiments/{experiment}/runs/{runs[0]['info']['run_id']}"
+        return address.shown
+    pages = f"{address.shown}/#/experiments/{experiment}"
+    return pages if run is None else f"{pages}/runs/{run}"
+
+
+async def _experiment(client: httpx.AsyncClient, address: Address) -> str:
+    name = {"experiment_name": address.experiment or EXPERIMENT}
+    answer = await client.get("/api/2.0/mlflow/experiments/get-by-name", params=name)
+    return answer.raise_for_status().json()["experiment"]["experiment_id"]
+
+
+async def _run(client: httpx.AsyncClient, experiment: str, run_id: str) -> str | None:
+    wanted: dict[str, Any] = {
+        "experiment_ids": [experiment],
+        "filter": f"tags.`{RUN_TAG}` = '{run_id}'",
+        "max_results": 1,
+    }
+    answer = await client.post("/api/2.0/mlflow/runs/search", json=wanted)
+    found = answer.raise_for_status().json().get("runs", [])
+    return found[0]["info"]["run_id"] if found else None
+
+
+def _login() -> tuple[str, str] | None:
+    """Give the name and password that MLflow's own client would use."""
+    name = os.environ.get("MLFLOW_TRACKING_USERNAME")
+    return (name, os.environ.get("MLFLOW_TRACKING_PASSWORD", "")) if name else None
+
+
+def _token() -> dict[str, str]:
+    token = os.environ.get("MLFLOW_TRACKING_TOKEN")
+    return {"Authorization": f"Bearer {token}"} if token else {}
