@@ -7,8 +7,10 @@ import warnings
 from pathlib import Path
 
 import gymnasium as gym
+import numpy as np
 import pytest
 from codedance.envs import Item, RunningAccuracy, register_family
+from codedance.sandbox import Limits
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
 from gymnasium.wrappers import (
@@ -21,6 +23,7 @@ from gymnasium.wrappers import (
 from PIL import Image
 
 ID = "codedance.envs:codedance/VisualCode-v0"
+MENU = "codedance.envs:codedance/VisualCodeMenu-v0"
 LOOK = "```python\nprint(input_image.getpixel((3, 3)))\n```"
 WRAPPERS = {
     "RunningAccuracy": RunningAccuracy,
@@ -59,6 +62,38 @@ def silent_check(env, *, allowed=()):
 def test_the_checker_is_silent_for_every_suite(tmp_path, place, split, capsys):
     env = gym.make(ID, suite=suites(tmp_path)[place], split=split)
     assert silent_check(env) == []
+    env.close()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"interface": "box"},
+        {"interface": "text"},
+        {"observe": "transcript"},
+        {"reward": "bat_paper", "families": ["maze"]},
+        {"max_turns": 1},
+        {"limits": Limits(wall_seconds=5.0)},
+    ],
+    ids=str,
+)
+def test_the_checker_is_silent_for_other_settings(settings, capsys):
+    env = gym.make(ID, **settings)
+    assert silent_check(env) == []
+    env.close()
+
+
+@pytest.mark.parametrize("environment", [ID, MENU])
+@pytest.mark.parametrize(
+    ("mode", "kind"), [("ansi_list", str), ("rgb_array_list", np.ndarray)], ids=str
+)
+def test_modes_that_end_with_list_give_every_turn_since_the_last_call(environment, mode, kind):
+    env = gym.make(environment, render_mode=mode, max_turns=2)
+    env.reset(seed=0)
+    env.step(LOOK if environment == ID else np.array([0, 0, 0, 0]))
+    shown = env.render()
+    assert [isinstance(one, kind) for one in shown] == [True, True]
+    assert not np.array_equal(*shown)
     env.close()
 
 
