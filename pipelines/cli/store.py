@@ -52,6 +52,8 @@ def list_runs(
     from .document import document
     from .store_pages import list_lines, listed_document
 
+    if stage is not None and stage not in STAGES:
+        raise typer.BadParameter(f"one of {', '.join(STAGES)}, got {stage!r}", param_hint="--stage")
     with document(json) as publish, _opened() as opened:
         found = opened.lineage.find(**({} if stage is None else {"stage": stage}))
         listed = listing.list_runs(opened, found[:limit])

@@ -140,5 +140,5 @@ def _is_sqlite(error: DBAPIError) -> bool:
 def _remedy(reason: str) -> str:
     for pattern, remedy in _REMEDIES.items():
         if re.search(pattern, reason):
-            return f". {remedy}"
+            return f"{' ' if reason.endswith(('.', '?')) else '. '}{remedy}"
     return ""
