@@ -29,6 +29,15 @@ OURS = (
     "PREFECT_HOME",
 )
 
+ON_BOTH = (
+    "test_history",
+    "test_lineage",
+    "test_programs",
+    "test_store",
+    "test_store_commands",
+    "test_store_verify",
+)
+
 
 @pytest.fixture(autouse=True)
 def _own_environment():
@@ -66,10 +75,17 @@ def postgres_url(postgres):
     postgres.drop_database(name)
 
 
+def pytest_generate_tests(metafunc):
+    """Run what concerns the store on SQLite and on a PostgreSQL server."""
+    module = metafunc.module.__name__.rpartition(".")[2]
+    if module in ON_BOTH and "backend" in metafunc.fixturenames:
+        metafunc.parametrize("backend", ["sqlite", "postgresql"], indirect=True)
+
+
 @pytest.fixture
-def backend():
-    """What the store of this test is on; a module that tests the store has it on each."""
-    return "sqlite"
+def backend(request):
+    """What the store of this test is on."""
+    return getattr(request, "param", "sqlite")
 
 
 @pytest.fixture

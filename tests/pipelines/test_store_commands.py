@@ -19,12 +19,6 @@ from typer.testing import CliRunner
 from .makers import make_picture, make_request, make_task, make_trajectory
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def backend(request):
-    """Everything here holds on both."""
-    return request.param
-
-
 @pytest.fixture
 def codedance():
     """Run a command of the store; gives its exit code and what it printed."""

@@ -17,12 +17,6 @@ from sqlalchemy import text
 from .makers import make_lost, make_picture, make_request, make_task, make_trajectory
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def backend(request):
-    """Everything here holds on both."""
-    return request.param
-
-
 @pytest.fixture
 def run(store):
     """A run with two tasks and three trajectories."""
