@@ -48,8 +48,9 @@ def blocks_of(page):
 
 
 @pytest.fixture
-def place(tmp_path):
+def place(tmp_path, monkeypatch):
     """A folder to work in, with small presets, and a program ``codedance`` on the path."""
+    monkeypatch.chdir(tmp_path)
     presets = dict.fromkeys(("smoke", "quick", "full"), SMALL)
     (tmp_path / "flows.yaml").write_text(yaml.safe_dump({"presets": presets}))
     program = tmp_path / "bin" / "codedance"
