@@ -27,10 +27,10 @@ from .probe import probe
 from .runs import runs
 from .sandbox import sandbox_app
 from .scale import scale
-from .servers import ui
 from .serving import serve_app
 from .store import store_app
 from .train import curate, grpo, run, sft
+from .ui import ui
 from .view import view
 
 EXIT_CODES = "Exit codes\n\n" + "\n\n".join(f"{code}  {words}" for code, words in MEANINGS.items())

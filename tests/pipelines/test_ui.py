@@ -1,0 +1,93 @@
+"""``codedance ui`` starts what is needed, uses what runs, and says where each is."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from codedance.pipelines.cli.ui import find_mlflow, find_prefect, newest_pages
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+class Health(BaseHTTPRequestHandler):
+    """Says at every path what the server was told to say."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.server.words.encode())
+
+    def log_message(self, *_):
+        """Keep quiet."""
+
+
+@contextmanager
+def answering(words):
+    """Give the port of a server that answers with these words."""
+    server = HTTPServer(("127.0.0.1", 0), Health)
+    server.words = words
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_what_does_not_run_is_to_be_started(home, free_port):
+    mlflow, prefect = find_mlflow(home, free_port), find_prefect(home, free_port)
+    assert mlflow.start.command[1:4] == ["-m", "mlflow", "ui"]
+    assert f"sqlite:///{home.root}/mlflow.db" in mlflow.start.command
+    assert prefect.start.command[1:5] == ["-m", "prefect", "server", "start"]
+    assert mlflow.line == f"MLflow   http://127.0.0.1:{free_port}"
+    assert prefect.health == f"http://127.0.0.1:{free_port}/api/health"
+
+
+def test_what_runs_is_used(home):
+    with answering("OK") as port:
+        assert find_mlflow(home, port).start is None
+    with answering("true") as port:
+        pages = find_prefect(home, port)
+    assert pages.start is None
+    assert pages.line == f"Prefect  http://127.0.0.1:{port}  (runs already)"
+
+
+def test_servers_that_the_user_names_are_shown_and_not_started(home, monkeypatch, free_port):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://runs.example/")
+    monkeypatch.setenv("PREFECT_API_URL", "https://flows.example/api")
+    mlflow, prefect = find_mlflow(home, free_port), find_prefect(home, free_port)
+    assert mlflow.line == "MLflow   https://runs.example  (MLFLOW_TRACKING_URI)"
+    assert prefect.line == "Prefect  https://flows.example  (PREFECT_API_URL)"
+    assert (mlflow.start, prefect.start) == (None, None)
+
+
+def test_a_port_that_another_program_has_is_refused_with_the_option(home):
+    with answering("hello") as port:
+        with pytest.raises(ValueError, match=f"port {port}: choose one with --mlflow-port"):
+            find_mlflow(home, port)
+        with pytest.raises(ValueError, match="--prefect-port"):
+            find_prefect(home, port)
+
+
+def test_the_newest_report_and_viewer_are_named(home):
+    assert newest_pages(home) == []
+    for time, run, files in ((1, "a", ("report.html", "viewer.html")), (2, "b", ("report.html",))):
+        (home.reports / run).mkdir(parents=True)
+        for file in files:
+            (home.reports / run / file).write_text("")
+            os.utime(home.reports / run / file, (time, time))
+    report, viewer = newest_pages(home)
+    assert report == ("report", str(home.reports / "b" / "report.html"))
+    assert viewer == ("viewer", str(home.reports / "a" / "viewer.html"))
