@@ -5,6 +5,7 @@ make it guess instead; it still knows how to measure and crop, and reinforcement
 back. Run: python examples/guesser.py
 """
 
+import argparse
 import math
 import tempfile
 from pathlib import Path
@@ -28,6 +29,16 @@ def tasks(split, *, count, start=0):
     """Give tasks of the families, which take turns."""
     suite = ChosenFamilies(load_suite("nano", split=split), FAMILIES)
     return [suite[start + number] for number in range(count)]
+
+
+def read_options(about, *, steps):
+    """Read what every example of training can be told."""
+    options = argparse.ArgumentParser(description=about.splitlines()[0])
+    options.add_argument("--steps", type=int, default=steps, help="updates")
+    options.add_argument("--episodes", type=int, default=64, help="held-out, to judge on")
+    options.add_argument("--least", type=float, default=0.2, help="rise to reach")
+    options.add_argument("--seed", type=int, default=0, help="of tasks and sampling")
+    return options.parse_args()
 
 
 def make_guesser(folder):

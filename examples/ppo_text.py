@@ -6,7 +6,6 @@ hidden state that the turn's first token is drawn from, advantages are estimated
 the environment's stepwise reward, and each token of a turn carries the turn's advantage.
 """
 
-import argparse
 import sys
 import tempfile
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ import gymnasium as gym
 import torch
 from codedance.policies import Conversation, Sampling, load_policy
 from codedance.policies.own_tokens import score_own_tokens
-from guesser import FAMILIES, MAX_TURNS, judge, make_guesser, report
+from guesser import FAMILIES, MAX_TURNS, judge, make_guesser, read_options, report
 from torch import nn
 
 
@@ -23,7 +22,7 @@ from torch import nn
 class Args:
     """Every setting of the algorithm."""
 
-    updates: int = 8
+    steps: int = 8
     width: int = 24  # environments, each plays one episode an update
     epochs: int = 2
     minibatches: int = 2
@@ -134,7 +133,7 @@ def learn(policy, args):
         {"params": head.parameters(), "lr": args.head_learning_rate},
     ]
     optimiser = torch.optim.AdamW(groups)
-    for update in range(args.updates):
+    for update in range(args.steps):
         episodes = play(policy, envs, args.seed + update * args.width)
         look_back(policy, head, episodes, args)
         for _ in range(args.epochs):
@@ -146,23 +145,18 @@ def learn(policy, args):
                 nn.utils.clip_grad_norm_(network.parameters(), args.max_grad_norm)
                 optimiser.step()
         mean = sum(sum(one.rewards) for one in episodes) / len(episodes)
-        print(f"update {update + 1}/{args.updates}   reward {mean:+.3f}", flush=True)
+        print(f"update {update + 1}/{args.steps}   reward {mean:+.3f}", flush=True)
     for env in envs:
         env.close()
 
 
 def main():
     """Start from the guesser, learn, and say whether the held-out reward rose."""
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--updates", type=int, default=Args.updates)
-    options.add_argument("--episodes", type=int, default=64, help="held-out, to judge on")
-    options.add_argument("--least", type=float, default=0.2, help="rise to reach")
-    options.add_argument("--seed", type=int, default=0)
-    chosen = options.parse_args()
+    chosen = read_options(__doc__, steps=Args.steps)
     with tempfile.TemporaryDirectory() as folder:
         policy = load_policy(make_guesser(folder))
     before = judge(policy, episodes=chosen.episodes)
-    learn(policy, Args(updates=chosen.updates, seed=chosen.seed))
+    learn(policy, Args(steps=chosen.steps, seed=chosen.seed))
     after = judge(policy, episodes=chosen.episodes)
     sys.exit(report("PPO", before, after, least=chosen.least))
 

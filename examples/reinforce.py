@@ -1,6 +1,5 @@
 """REINFORCE (Williams, 1992) on plain Gymnasium environments. Run: python examples/reinforce.py"""
 
-import argparse
 import sys
 import tempfile
 
@@ -8,7 +7,7 @@ import gymnasium as gym
 import torch
 from codedance.policies import Conversation, Sampling, load_policy
 from codedance.policies.own_tokens import score_own_tokens
-from guesser import FAMILIES, MAX_TURNS, judge, make_guesser, report
+from guesser import FAMILIES, MAX_TURNS, judge, make_guesser, read_options, report
 
 
 def play(policy, envs, seed):
@@ -50,12 +49,7 @@ def learn(policy, *, steps, width, learning_rate, seed):
 
 def main():
     """Start from the guesser, learn, and say whether the held-out reward rose."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--steps", type=int, default=10)
-    options.add_argument("--episodes", type=int, default=64, help="held-out, to judge on")
-    options.add_argument("--least", type=float, default=0.2, help="rise to reach")
-    options.add_argument("--seed", type=int, default=0)
-    chosen = options.parse_args()
+    chosen = read_options(__doc__, steps=10)
     with tempfile.TemporaryDirectory() as folder:
         policy = load_policy(make_guesser(folder))
     before = judge(policy, episodes=chosen.episodes)

@@ -6,7 +6,6 @@ the reward, `score_group`. For two things its interface has no place, so a subcl
 what the trainer learns from: the pictures that code returned, and an advantage for each turn.
 """
 
-import argparse
 import math
 import os
 import sys
@@ -18,7 +17,7 @@ from codedance.policies import load_policy, rollout
 from codedance.policies.advantages import token_advantages
 from codedance.sandbox import open_sandbox
 from datasets import Dataset
-from guesser import MAX_TURNS, judge, make_guesser, report, tasks
+from guesser import MAX_TURNS, judge, make_guesser, read_options, report, tasks
 from transformers import PrinterCallback
 
 # Else TRL warns that rollout_func may change.
@@ -132,12 +131,7 @@ def make_trainer(policy, sandbox, *, steps, folder, seed):
 
 def main():
     """Start from the guesser, learn, and say whether the held-out reward rose."""
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--steps", type=int, default=10)
-    options.add_argument("--episodes", type=int, default=64, help="held-out, to judge on")
-    options.add_argument("--least", type=float, default=0.2, help="rise to reach")
-    options.add_argument("--seed", type=int, default=0)
-    chosen = options.parse_args()
+    chosen = read_options(__doc__, steps=10)
     with tempfile.TemporaryDirectory() as folder, open_sandbox("local") as sandbox:
         policy = load_policy(make_guesser(folder))
         before = judge(policy, episodes=chosen.episodes)
