@@ -20,7 +20,11 @@ from .oracle import KNOWN, SEEN
 
 GRID = 8
 """Sides of a box are multiples of this, pixels, but at the picture's own edges."""
-LOOK_AT = "<think>I look closer.</think>\n<box>{box[0]}, {box[1]}, {box[2]}, {box[3]}</box>"
+LOOK_AT = (
+    "<think>I look closer.</think>\n<box>{box[0]}\n,\n{box[1]}\n,\n{box[2]}\n,\n{box[3]}</box>"
+)
+"""Each number on its line: there the nano model's tokenizer keeps digits apart. Within a line it
+would merge them with their neighbours' in ever other ways, and boxes would be hard to learn."""
 
 Box = tuple[int, int, int, int]
 

@@ -5,6 +5,7 @@ from codedance.envs.parsing import parse_action
 from codedance.envs.suites.nano import make_task
 from codedance.envs.types import Band
 from codedance.policies.box_teacher import GRID, box_texts, useful_box
+from codedance.policies.nano import train_tokenizer
 
 PLACED = [(family, band, seed) for family in ("digit", "tag") for band in Band for seed in range(4)]
 
@@ -50,3 +51,14 @@ def test_an_unknown_question_and_an_absent_colour_have_no_box():
     assert useful_box(task.images[0], "What is this?") is None
     absent = next(c for c in ("red", "green", "blue") if c not in task.question)
     assert useful_box(task.images[0], f"Which digit is in the {absent} frame?") is None
+
+
+def test_a_box_costs_a_nano_model_one_token_a_digit():
+    tasks = [make_task("tag", Band.HARD, "train", seed) for seed in range(40)]
+    tokenizer = train_tokenizer([text for task in tasks for text in box_texts(task)], 600)
+    for task in tasks:
+        box = box_texts(task)[0].split("</think>\n")[1]
+        tokens = [tokenizer.decode([index]) for index in tokenizer.encode(box).ids]
+        assert [token for token in tokens if any(c.isdigit() for c in token)] == [
+            digit for digit in box if digit.isdigit()
+        ]
