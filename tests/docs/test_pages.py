@@ -7,6 +7,7 @@ with its reason; then the command line's parser is asked about it, and nothing r
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -129,6 +130,10 @@ def test_every_block_is_well_formed_and_every_command_one_of_ours(page):
         assert block.commands or block.language not in ("console", "bash"), f"{where}: no `$ `"
         if block.language == "python":
             compile(block.text, where, "exec")
+        elif block.language == "yaml":
+            yaml.safe_load(block.text)
+        elif block.language == "json":
+            assert [json.loads(line) for line in block.text.splitlines()], where
         for line in block.commands if block.language in ("console", "bash") else ():
             if line.startswith("codedance "):
                 check(line)
