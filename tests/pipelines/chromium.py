@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import shutil
 import subprocess
@@ -91,6 +92,8 @@ class Page:
             self.contexts[content["context"]["id"]] = content["context"]
         elif name == "Runtime.executionContextDestroyed":
             self.contexts.pop(content["executionContextId"], None)
+        elif name == "Runtime.executionContextsCleared":
+            self.contexts.clear()
         elif name == "Network.requestWillBeSent":
             self.requests.append(content["request"]["url"])
 
@@ -108,15 +111,17 @@ class Page:
         return result["result"].get("value")
 
     def evaluate_in_frame(self, expression):
-        """Evaluate where the frame's own script runs, whatever its origin; None before it does."""
+        """Evaluate in the frame that has no origin of its own; None before there is one."""
         for number, context in reversed(list(self.contexts.items())):
             if context["origin"] in ("", "null", "://") and context["auxData"]["isDefault"]:
-                return self.evaluate(expression, contextId=number)
+                with contextlib.suppress(RuntimeError):  # it is being replaced just now
+                    return self.evaluate(expression, contextId=number)
         return None
 
     def wait_in_frame(self, expression, seconds=60):
         end = time.monotonic() + seconds
         while not (found := self.evaluate_in_frame(expression)):
+            self.evaluate("0")  # takes in what happened meanwhile
             if time.monotonic() > end:
                 raise TimeoutError(f"waited {seconds} s in the frame for: {expression}")
             time.sleep(0.1)
