@@ -85,7 +85,7 @@ def open_desk(home: Home | None = None, *, track: bool = True) -> Generator[Desk
     store = open_store(home, patience)
     address = Address.of_environment(home.mlflow_uri)
     tracker = Tracker(home.spool if track else None, address=address)
-    sender = Sender(home, store, tracker.path, say=progress.say) if track else None
+    sender = Sender(home, store, tracker, say=progress.say) if track else None
     desk = Desk(home, store, tracker, progress, stop)
     token = _current.set(desk)
     try:
@@ -93,9 +93,7 @@ def open_desk(home: Home | None = None, *, track: bool = True) -> Generator[Desk
             yield desk
     finally:
         _current.reset(token)
-        tracker.close()
-        if sender is not None:
-            sender.close()
+        tracker.close() if sender is None else sender.close()
         if tracker.lost:
             progress.say(f"{home.spool} is full: {tracker.lost} events for MLflow are lost")
         desk.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,9 +23,11 @@ from .spool import (
     claim,
     count_unsent,
     keep_refused,
+    remove_sent,
     spool_files,
 )
 from .store import Store
+from .tracking import Tracker
 
 if TYPE_CHECKING:
     from .mlflow_desk import MlflowDesk
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 PERIOD_SECONDS = 5.0
 RETRY_SECONDS = 30.0
 LAST_CHANCE_SECONDS = 60.0
+GRACE_SECONDS = 5.0
 
 Say = Callable[[str], None]
 
@@ -56,12 +59,14 @@ class SpoolSending:
         store: Where traces' trajectories are read.
         say: Told once when MLflow is away, or refuses something.
         own: This process's own spool file, which it still writes to.
+        is_over: Set to stop behind the event under way.
     """
 
     home: Home
     store: Store
     say: Say
     own: Path | None = None
+    is_over: bool = False
     _servers: dict[Address, _Server] = field(default_factory=dict["Address", "_Server"])
     _offsets: dict[Path, int] = field(default_factory=dict["Path", "int"])
 
@@ -72,16 +77,14 @@ class SpoolSending:
             at_once: Ask even those that were away a moment ago.
         """
         for path in spool_files(self.home.spool):
+            if self.is_over:
+                return
             if path == self.own:
                 self._drain_known(path, at_once=at_once)
                 continue
             with claim(path) as is_mine:
                 if is_mine:
                     self._drain_known(path, at_once=at_once)
-
-    def errors(self) -> Mapping[Address, bool]:
-        """Say of each MLflow that was asked whether it is away."""
-        return {address: server.is_away for address, server in self._servers.items()}
 
     def _drain_known(self, path: Path, *, at_once: bool) -> None:
         reader = SpoolReader(path)
@@ -106,6 +109,8 @@ class SpoolSending:
         while events := reader.read():
             place = 0
             while place < len(events):
+                if self.is_over:
+                    return
                 place += self._send(server, reader, [event for event, _ in events[place:]])
                 reader.mark(events[place - 1][1])
         if reader.is_done and reader.path != self.own:
@@ -136,26 +141,29 @@ class Sender:
     Args:
         home: Where the spool and embedded MLflow lie.
         store: Where traces' trajectories are read.
-        own: This process's spool file; None where it writes none.
+        tracker: This process's writing side, whose file no other sender may touch meanwhile.
         say: Told once when MLflow is away.
     """
 
-    def __init__(self, home: Home, store: Store, own: Path | None, *, say: Say) -> None:
+    def __init__(self, home: Home, store: Store, tracker: Tracker, *, say: Say) -> None:
         self._home = home
         self._say = say
-        self._sending = SpoolSending(home, store, say, own)
+        self._tracker = tracker
+        self._sending = SpoolSending(home, store, say, tracker.path)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="mlflow-sender", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Send what is left, for at most a minute; say so if some of it has to wait.
+        """Close the tracker and send what is left, for a minute; say so if some has to wait.
 
-        The spool file has to be closed before.
+        The tracker's file is let go of only when no event of it is under way any more.
         """
-        self._sending.own = None
+        self._tracker.flush()
         self._closing.set()
         self._thread.join(LAST_CHANCE_SECONDS)
+        self._sending.is_over = True
+        self._thread.join(GRACE_SECONDS)
         left = count_unsent(self._home.spool)
         if left:
             self._say(
@@ -169,6 +177,8 @@ class Sender:
             if not self._closing.is_set():
                 self._sending.drain()
         self._sending.drain(at_once=True)
+        self._tracker.close()
+        remove_sent(self._home.spool)
 
 
 def brief(error: BaseException) -> str:

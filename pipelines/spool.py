@@ -140,6 +140,14 @@ def spool_files(folder: Path) -> list[Path]:
     return sorted(folder.glob(PATTERN))
 
 
+def remove_sent(folder: Path) -> None:
+    """Delete the spool files of which nothing is left to send."""
+    for path in spool_files(folder):
+        with claim(path) as is_idle:
+            if is_idle and (reader := SpoolReader(path)).is_done:
+                reader.remove()
+
+
 def count_unsent(folder: Path, *, of_living: bool = True) -> int:
     """Count the events that wait to be sent, addresses left out.
 

@@ -132,6 +132,12 @@ class Tracker:
         """Close a run as ``finished``, ``interrupted`` or ``failed``."""
         self._append("end", run.id, status=status, time=_now())
 
+    def flush(self) -> None:
+        """Write what waited for room."""
+        with self._lock:
+            if self._file is not None:
+                self._file.flush()
+
     def close(self) -> None:
         """Let go of the spool file; an empty one is removed."""
         with self._lock:

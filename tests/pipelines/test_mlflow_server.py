@@ -120,7 +120,7 @@ def test_a_server_killed_in_the_middle_gets_everything_once(server, client, home
     said: list[str] = []
     with open_store(home) as store:
         tracker = Tracker(home.spool, address=address_of(server, "killed"))
-        sender = Sender(home, store, tracker.path, say=said.append)
+        sender = Sender(home, store, tracker, say=said.append)
         _, stage = begin_runs(store, tracker)
         longest = 0.0
         for step in range(STEPS):
@@ -137,7 +137,6 @@ def test_a_server_killed_in_the_middle_gets_everything_once(server, client, home
                 server.start()
             time.sleep(0.05)
         tell_rest(home, tracker, stage)
-        tracker.close()
         sender.close()
         assert longest < 0.5, "training waited for MLflow"
         wait_until(lambda: _drained(home, store))

@@ -102,8 +102,7 @@ def test_what_waited_is_sent_once_mlflow_is_back(home, store, told, monkeypatch)
     said: list[str] = []
     with monkeypatch.context() as patched:
         patched.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-        tracker.close()
-        Sender(home, store, tracker.path, say=said.append).close()
+        Sender(home, store, tracker, say=said.append).close()
     assert any("wait in" in line for line in said)
 
     for _ in range(2):  # a second command finds nothing left to send
