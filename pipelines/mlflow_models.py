@@ -119,6 +119,12 @@ class ModelShelf:
         else:
             verdict = self._against(champion, results)
         self._note(version, {**tags, VERDICT: verdict.reason})
+        share = sum(results.values()) / len(results)
+        text = (
+            f"{policy}: {share:.1%} of {len(results)} held-out tasks right, greedily. "
+            f"As champion: {verdict.reason}."
+        )
+        self._client.update_model_version(version.name, version.version, text)
         if verdict.is_better:
             self._client.set_registered_model_alias(version.name, CHAMPION, version.version)
 

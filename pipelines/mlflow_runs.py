@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import os
-import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .home import Home
@@ -205,11 +204,12 @@ def is_embedded(address: Address) -> bool:
 
 def _source() -> dict[str, str]:
     """Say which program made the run, as MLflow's own list of runs shows it."""
-    user = os.environ.get("USER") or os.environ.get("LOGNAME") or f"uid {os.getuid()}"
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        user = f"uid {os.getuid()}"
     return {
         "mlflow.source.name": "codedance",
         "mlflow.source.type": "LOCAL",
         "mlflow.user": user,
-        "codedance.host": platform.node(),
-        "codedance.folder": Path.cwd().name,
     }
