@@ -86,6 +86,7 @@ class HoldingSettings(StrictModel):
     lora_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     lora_target_modules: str = ""
     merge_lora: bool = True
+    fsdp: bool = False
 
 
 class SFTSettings(HoldingSettings):

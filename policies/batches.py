@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .processes import World, balance
+
 _SPAN = 50  # batches among which items of like length are looked for
 
 
@@ -105,6 +107,40 @@ def packs(lengths: Sequence[int], *, max_tokens: int) -> list[list[int]]:
             rows[place].append(index)
             room[place] -= lengths[index]
     return rows
+
+
+def micro_shares(
+    lengths: Sequence[int],
+    *,
+    max_tokens: int,
+    world: World,
+    is_even: bool = False,
+    is_packed: bool = False,
+) -> list[tuple[list[int], float]]:
+    """Give the micro-batches of this process's share, each with the weight of its loss.
+
+    Args:
+        lengths: Of all items, over which the shares are balanced.
+        max_tokens: See `micro_batches`.
+        world: Who this process is.
+        is_even: Whether all processes must have equally many, as where weights are sharded; then
+            some repeat an item with weight 0, others 1.
+        is_packed: Whether items are laid one after another (`packs`), not side by side.
+    """
+    split = packs if is_packed else micro_batches
+    shares = balance(lengths, parts=world.size)
+    cut = [
+        [
+            [share[index] for index in micro]
+            for micro in split([lengths[i] for i in share], max_tokens=max_tokens)
+        ]
+        for share in shares
+    ]
+    own = [(micro, 1.0) for micro in cut[world.rank]]
+    if not is_even:
+        return own
+    shortest = min(range(len(lengths)), key=lambda i: (lengths[i], i))
+    return own + [([shortest], 0.0)] * (max(map(len, cut)) - len(own))
 
 
 def pad_flags(rows: Sequence[Sequence[bool]], *, length: int) -> Tensor:

@@ -26,6 +26,8 @@ from .advantages import group_advantages
 from .curriculum import Curriculum, History
 from .grpo_config import GRPOConfig
 from .interface import Policy
+from .length_book import LengthBook
+from .processes import World
 from .rollouts import rollout
 from .seeds import derive_seed
 
@@ -115,6 +117,7 @@ class GroupSampler:
         sandbox: Where code runs.
         drawn: How many tasks were drawn before, for a run that goes on.
         history: What earlier runs showed of the tasks, for a curriculum by learnability.
+        world: The processes that share out the tasks of a step; each plays with its own sandbox.
     """
 
     def __init__(
@@ -125,8 +128,11 @@ class GroupSampler:
         sandbox: Sandbox,
         drawn: int = 0,
         history: History | None = None,
+        world: World | None = None,
     ) -> None:
         self.drawn = drawn
+        self._world = world or World()
+        self._lengths = LengthBook()
         self._tasks = tasks
         self._config = config
         self._sandbox = sandbox
@@ -156,9 +162,28 @@ class GroupSampler:
         return kept, replaced
 
     def _groups(self, policy: Policy, count: int, seed: int) -> list[Group]:
-        config = self._config
+        """Roll out the next tasks, shared out over the processes; all get all groups, in order."""
         tasks = [self._next_task() for _ in range(count)]
+        share = self._lengths.shares(tasks, parts=self._world.size)[self._world.rank]
+        parts = self._world.gather(lambda: self._play(policy, [tasks[i] for i in share], seed))
+        shares = self._lengths.shares(tasks, parts=self._world.size)
+        placed = [
+            pair
+            for indices, groups in zip(shares, parts, strict=True)
+            for pair in zip(indices, groups, strict=True)
+        ]
+        groups = [group for _, group in sorted(placed, key=lambda pair: pair[0])]
+        for task, group in zip(tasks, groups, strict=True):
+            self._lengths.note(task, group.trajectories)
+            if self._curriculum is not None:
+                _teach(self._curriculum, group)
+        return groups
+
+    def _play(self, policy: Policy, tasks: Sequence[Task], seed: int) -> list[Group]:
+        config = self._config
         size = config.num_generations
+        if not tasks:
+            return []
         trajectories = rollout(
             policy,
             tasks,
@@ -179,20 +204,21 @@ class GroupSampler:
             return score(part, config, sandbox=self._sandbox, cache=cache)
 
         with ThreadPoolExecutor(_WORKERS, thread_name_prefix="evidence") as pool:
-            groups = list(pool.map(scored, parts))
-        if self._curriculum is not None:
-            for group in groups:
-                _teach(self._curriculum, group)
-        return groups
+            return list(pool.map(scored, parts))
 
     def state(self) -> dict[str, Any]:
         """Give what a resumed run needs: how many tasks were drawn, what was learnt of them."""
         curriculum = None if self._curriculum is None else self._curriculum.state()
-        return {"drawn": self.drawn, "curriculum": curriculum}
+        return {
+            "drawn": self.drawn,
+            "curriculum": curriculum,
+            "lengths": self._lengths.state(),
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take over what `state` gave."""
         self.drawn = int(state["drawn"])
+        self._lengths.restore(state.get("lengths", {}))
         if self._curriculum is not None:
             self._curriculum.restore(state["curriculum"])
 

@@ -30,15 +30,15 @@ from .model_folder import load_token_model, read_notes
 from .optimiser import Optimiser, Schedule
 from .pictures import picture_digest
 from .policy_update import Row, backward, make_rows
+from .processes import join_world
 from .token_model import TokenModel
 from .trainee import Trainee
 from .training_state import (
     TrainingInterrupted,
     folder_digest,
-    fresh_folder,
+    keep_state,
     load_state,
-    publish,
-    save_state,
+    save_final,
 )
 from .vlm import VisionLanguagePolicy
 
@@ -58,6 +58,9 @@ def train_grpo(  # noqa: PLR0913 - what to train on, where, and who is told; eac
     history: History | None = None,
 ) -> Path:
     """Train a model on tasks by reinforcement; the same call continues a run that was stopped.
+
+    Where several processes were started together (`join_world`), all of them have to call this
+    with the same arguments, each with a sandbox of its own; the first one writes and tells.
 
     Args:
         model_folder: What to start from.
@@ -84,18 +87,17 @@ def train_grpo(  # noqa: PLR0913 - what to train on, where, and who is told; eac
     recipe = _recipe(model_folder, tasks, config)
     trainer = GRPORun(model_folder, tasks, config, sandbox=sandbox, history=history)
     done = trainer.restore(folder / "state", recipe)
+    world = trainer.trainee.world
     for step in range(done, config.steps):
-        metrics = trainer.step(step, on_trajectories)
-        if on_step is not None:
+        metrics = trainer.step(step, on_trajectories if world.is_first else None)
+        if on_step is not None and world.is_first:
             on_step(step + 1, metrics)
-        is_stopping = should_stop is not None and should_stop()
+        is_stopping = world.is_any(should_stop is not None and should_stop())
         if is_stopping or (step + 1) % config.save_every == 0 or step + 1 == config.steps:
-            save_state(folder / "state", step + 1, trainer.state(), recipe=recipe)
+            keep_state(folder / "state", step + 1, trainer.state(), recipe=recipe, world=world)
         if is_stopping and step + 1 < config.steps:
             raise TrainingInterrupted(step + 1, folder / "state")
-    build = fresh_folder(folder / "final.new")
-    trainer.trainee.save(build)
-    publish(build, folder / "final")
+    save_final(folder, trainer.trainee.save, world)
     return folder / "final"
 
 
@@ -111,14 +113,20 @@ class GRPORun:
         sandbox: Sandbox,
         history: History | None = None,
     ) -> None:
-        self.trainee = Trainee(model_folder, config, seed=config.seed)
-        self.model: TokenModel = self.trainee.model
+        world = join_world()
+        self.trainee = Trainee(model_folder, config, seed=config.seed, world=world)
+        # Sharded weights cannot write a reply: a whole copy of them does.
+        is_sharded = self.trainee.is_sharded
+        self._actor = (
+            Trainee(model_folder, config, seed=config.seed) if is_sharded else self.trainee
+        )
+        self.model: TokenModel = self._actor.model
         self._reference = load_token_model(model_folder) if config.beta > 0 else None
         self._config = config
-        self._sampler = GroupSampler(tasks, config, sandbox=sandbox, history=history)
+        self._sampler = GroupSampler(tasks, config, sandbox=sandbox, history=history, world=world)
         self._notes = read_notes(model_folder)
         self._optimiser = Optimiser(
-            self.model.model,
+            self.trainee.model.model,
             Schedule(
                 config.learning_rate,
                 config.steps,
@@ -131,6 +139,8 @@ class GRPORun:
 
     def step(self, step: int, on_trajectories: OnTrajectories | None) -> dict[str, float]:
         """Sample groups with the present weights and learn from them."""
+        if self.trainee.is_sharded:
+            self._actor.restore(self.trainee.weights())
         policy = VisionLanguagePolicy(self.model, policy_id=f"grpo/step-{step}", notes=self._notes)
         kept, replaced = self._sampler.sample(policy, step)
         if on_trajectories is not None:
@@ -166,8 +176,11 @@ class GRPORun:
         metrics: dict[str, float] = {}
         self.trainee.begin_step(step)
         for iteration in range(self._config.num_iterations):
-            figures = backward(self.model, rows, self._config, reference=self._reference)
-            metrics |= self._optimiser.step(step)
+            figures = backward(
+                self.model, rows, self._config, reference=self._reference, trainee=self.trainee
+            )
+            world = None if self.trainee.is_sharded else self.trainee.world
+            metrics |= self._optimiser.step(step, world=world)
             metrics |= {
                 "loss": figures.loss,
                 "clip_ratio": figures.clipped / figures.tokens,
@@ -182,7 +195,7 @@ class GRPORun:
 
 def _recipe(model_folder: str | Path, tasks: Sequence[Task], config: GRPOConfig) -> str:
     """Hash what the result depends on; how often the state is saved is not part of it."""
-    sha = hashlib.sha256(repr(asdict(replace(config, save_every=1))).encode())
+    sha = hashlib.sha256(repr(asdict(replace(config, save_every=1, fsdp=False))).encode())
     sha.update(folder_digest(model_folder))
     for task in tasks:
         sha.update(repr((task.id, task.question, task.answer, task.answer_kind)).encode())

@@ -18,6 +18,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from .processes import World, whole
+from .sharding import like, whole_values
+
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
@@ -90,8 +93,13 @@ class Optimiser:
             else None
         )
 
-    def step(self, step: int) -> dict[str, float]:
+    def step(self, step: int, *, world: World | None = None) -> dict[str, float]:
         """Apply the gradients of a step and clear them; gives ``grad_norm`` and ``lr``.
+
+        Args:
+            step: Counted from 0.
+            world: The processes whose gradients are to be summed first; None for this one alone,
+                or where sharded weights have summed them already.
 
         Raises:
             FloatingPointError: The gradients are not finite; the weights are as before.
@@ -101,7 +109,9 @@ class Optimiser:
             group["lr"] = rate
         for group in self._muon.param_groups if self._muon else ():
             group["lr"] = rate * self._muon_factor
-        norm = float(torch.nn.utils.clip_grad_norm_(self._weights, self._max_grad_norm))
+        if world is not None:
+            world.add_gradients(self._weights)
+        norm = float(whole(torch.nn.utils.clip_grad_norm_(self._weights, self._max_grad_norm)))
         if not math.isfinite(norm):
             self._clear()
             raise FloatingPointError(
@@ -117,19 +127,25 @@ class Optimiser:
         return {"grad_norm": norm, "lr": rate}
 
     def state(self) -> dict[str, Any]:
-        """Give what a resumed run needs."""
+        """Give what a resumed run needs, whole; where weights are sharded, all processes must."""
         muon = None if self._muon is None else self._muon.state_dict()
         copies = [copy.detach() for _, copy in self._copies]
-        return {"adam": self._adam.state_dict(), "muon": muon, "copies": copies}
+        return whole_values({"adam": self._adam.state_dict(), "muon": muon, "copies": copies})
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take up the state of an earlier run."""
-        self._adam.load_state_dict(state["adam"])
+        adam = dict(state["adam"])
+        weights = [one for group in self._adam.param_groups for one in group["params"]]
+        adam["state"] = {
+            index: {name: like(value, weights[index]) for name, value in values.items()}
+            for index, values in adam["state"].items()
+        }
+        self._adam.load_state_dict(adam)
         if self._muon is not None:
             self._muon.load_state_dict(state["muon"])
         with torch.no_grad():
             for (_, copy), saved in zip(self._copies, state["copies"], strict=True):
-                copy.copy_(saved)
+                copy.copy_(like(saved, copy))
 
     def _clear(self) -> None:
         for weight in self._weights:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,11 +12,13 @@ from torch import Tensor
 from ..envs.rewards import is_scored
 from ..envs.types import Tokens, Trajectory
 from .advantages import token_advantages
-from .batches import micro_batches, pad_flags
+from .batches import micro_shares, pad_flags
 from .groups import Group
 from .grpo_config import GRPOConfig
 from .loss import clipped_loss, is_clipped, kl_estimate, token_weights
+from .processes import World
 from .token_model import Padded, PicturedIds, TokenModel
+from .trainee import Trainee
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,6 +60,17 @@ class UpdateFigures:
     drift: float = 0.0
     moved: float = 0.0
 
+    def joined(self, other: UpdateFigures) -> UpdateFigures:
+        """Give the figures of both parts together."""
+        return UpdateFigures(
+            self.loss + other.loss,
+            self.tokens + other.tokens,
+            self.clipped + other.clipped,
+            self.kl + other.kl,
+            max(self.drift, other.drift),
+            self.moved + other.moved,
+        )
+
 
 def make_rows(groups: Sequence[Group], config: GRPOConfig) -> list[Row]:
     """Lay out what there is to learn.
@@ -83,29 +97,58 @@ def make_rows(groups: Sequence[Group], config: GRPOConfig) -> list[Row]:
 
 
 def backward(
-    model: TokenModel, rows: Sequence[Row], config: GRPOConfig, *, reference: TokenModel | None
+    model: TokenModel,
+    rows: Sequence[Row],
+    config: GRPOConfig,
+    *,
+    reference: TokenModel | None,
+    trainee: Trainee | None = None,
 ) -> UpdateFigures:
     """Add the gradient of the batch's loss, micro-batch by micro-batch.
 
-    The sum over micro-batches is the loss of the whole batch, however it is cut.
+    The sum over micro-batches is the loss of the whole batch, however it is cut. With a
+    ``trainee``, only this process's share is computed; what is returned all processes saw.
     """
     figures = UpdateFigures()
-    lengths = [len(row.is_own) for row in rows]
-    for micro in micro_batches(lengths, max_tokens=config.max_tokens_per_micro_batch):
-        _add(model, [rows[index] for index in micro], config, reference, figures)
-    return figures
+    world = World() if trainee is None else trainee.world
+    shares = micro_shares(
+        [len(row.is_own) for row in rows],
+        max_tokens=config.max_tokens_per_micro_batch,
+        world=world,
+        is_even=trainee is not None and trainee.is_sharded,
+    )
+    learner = trainee or _Alone(model)
+    for micro, counts in shares:
+        part = UpdateFigures()
+        _add(learner, [rows[index] for index in micro], config, reference, part, counts)
+        if counts:
+            figures = figures.joined(part)
+    every = world.gather(lambda: figures)
+    return functools.reduce(UpdateFigures.joined, every)
+
+
+@dataclass(frozen=True, slots=True)
+class _Alone:
+    """A model that learns by itself."""
+
+    model: TokenModel
+    gradient_scale: float = 1.0
+
+    def score(self, batch: Padded, chosen: Tensor) -> Tensor:
+        return self.model.log_probabilities(batch, chosen)
 
 
 def _add(
-    model: TokenModel,
+    learner: Trainee | _Alone,
     rows: Sequence[Row],
     config: GRPOConfig,
     reference: TokenModel | None,
     figures: UpdateFigures,
+    counts: float,
 ) -> None:
-    batch = model.pad([row.source for row in rows])
+    batch = learner.model.pad([row.source for row in rows])
     own = pad_flags([row.is_own for row in rows], length=batch.ids.shape[1])
-    new = model.log_probabilities(batch, own)
+    new = learner.score(batch, own)
     old = torch.cat([row.old for row in rows]).to(new)
     advantages = torch.cat([row.advantages for row in rows]).to(new)
     weights = torch.cat([torch.full_like(row.old, row.weight) for row in rows]).to(new)
@@ -117,8 +160,8 @@ def _add(
         if config.use_bias_correction_kl:
             divergence = divergence * torch.exp(new - old)
         losses = losses + config.beta * divergence
-    loss = (weights * losses).sum()
-    loss.backward()
+    loss = (weights * losses).sum() * counts
+    (loss * learner.gradient_scale).backward()
     with torch.no_grad():
         figures.loss += float(loss)
         figures.tokens += len(new)

@@ -17,21 +17,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .batches import batch_at, micro_batches, packs, pad_flags
+from .batches import batch_at, micro_shares, pad_flags
 from .chat_tokens import ChatTokenizer, Encoded
 from .interface import Demonstration
 from .optimiser import Optimiser, Schedule
 from .pictures import picture_digest
+from .processes import join_world
 from .token_model import PicturedIds, TokenModel
 from .trainee import Trainee
 from .training_setup import TrainingSetup
 from .training_state import (
     TrainingInterrupted,
     folder_digest,
-    fresh_folder,
+    keep_state,
     load_state,
-    publish,
-    save_state,
+    save_final,
 )
 
 OnStep = Callable[[int, Mapping[str, float]], None]
@@ -96,6 +96,9 @@ def train_sft(
 ) -> Path:
     """Train a model on demonstrations; the same call continues a run that was stopped.
 
+    Where several processes were started together (`join_world`), all of them have to call this
+    with the same arguments; the first one writes and tells, with however many the run began.
+
     Args:
         model_folder: What to start from.
         demonstrations: What to learn.
@@ -114,7 +117,8 @@ def train_sft(
     """
     if not demonstrations:
         raise ValueError("train_sft needs at least one demonstration, got none")
-    trainee = Trainee(model_folder, config, seed=config.seed)
+    world = join_world()
+    trainee = Trainee(model_folder, config, seed=config.seed, world=world)
     model = trainee.model
     encoded = _encode(model, demonstrations, max_length=config.max_length)
     weights = [
@@ -126,16 +130,14 @@ def train_sft(
     done = trainer.restore(folder / "state", recipe)
     for step in range(done, config.steps):
         metrics = trainer.step(step)
-        if on_step is not None:
+        if on_step is not None and world.is_first:
             on_step(step + 1, metrics)
-        is_stopping = should_stop is not None and should_stop()
+        is_stopping = world.is_any(should_stop is not None and should_stop())
         if is_stopping or (step + 1) % config.save_every == 0 or step + 1 == config.steps:
-            save_state(folder / "state", step + 1, trainer.state(), recipe=recipe)
+            keep_state(folder / "state", step + 1, trainer.state(), recipe=recipe, world=world)
         if is_stopping and step + 1 < config.steps:
             raise TrainingInterrupted(step + 1, folder / "state")
-    build = fresh_folder(folder / "final.new")
-    trainee.save(build)
-    publish(build, folder / "final")
+    save_final(folder, trainee.save, world)
     return folder / "final"
 
 
@@ -155,6 +157,8 @@ class _Trainer:
         self._lengths = [len(item.ids) for item in encoded]
         self._weights = weights
         self._config = config
+        if config.muon_factor and trainee.is_sharded:
+            raise ValueError("sft.muon_factor needs whole matrices: set it to 0, or fsdp to false")
         schedule = Schedule(config.learning_rate, config.steps, config.warmup_steps)
         self._optimiser = Optimiser(
             trainee.model.model,
@@ -179,18 +183,24 @@ class _Trainer:
         weights = [self._weights[index] for index in chosen]
         total = sum(map(sum, weights))
         loss = 0.0
-        lengths = [len(item.ids) for item in items]
-        split = packs if config.packing else micro_batches
-        for micro in split(lengths, max_tokens=config.max_tokens_per_micro_batch):
+        trainee = self._trainee
+        shares = micro_shares(
+            [len(item.ids) for item in items],
+            max_tokens=config.max_tokens_per_micro_batch,
+            world=trainee.world,
+            is_even=trainee.is_sharded,
+            is_packed=config.packing,
+        )
+        for micro, counts in shares:
             weight = torch.tensor([w for index in micro for w in weights[index] if w > 0.0])
             scores = self._scores([items[index] for index in micro])
-            share = -(scores * weight.to(scores.device)).sum() / total
-            share.backward()
+            share = -(scores * weight.to(scores.device)).sum() * (counts / total)
+            (share * trainee.gradient_scale).backward()
             loss += float(share.detach())
         return {
-            "loss": loss,
+            "loss": sum(trainee.world.gather(lambda: loss)),
             "tokens": float(sum(sum(item.is_own) for item in items)),
-            **self._optimiser.step(step),
+            **self._optimiser.step(step, world=None if trainee.is_sharded else trainee.world),
         }
 
     def _scores(self, part: Sequence[Encoded]) -> Tensor:
@@ -199,10 +209,10 @@ class _Trainer:
         if not self._config.packing:
             batch = self._model.pad(sequences)
             own = pad_flags([item.is_own for item in part], length=batch.ids.shape[1])
-            return self._model.log_probabilities(batch, own)
+            return self._trainee.score(batch, own)
         row, mask = self._model.pack(sequences)
         own = torch.tensor([[flag for item in part for flag in item.is_own]])
-        return self._model.log_probabilities(row, own, mask=mask)
+        return self._trainee.score(row, own, mask=mask)
 
     def state(self) -> dict[str, Any]:
         """Give what a resumed run needs."""
@@ -259,7 +269,7 @@ def token_weights(
 
 def _recipe(model_folder: str | Path, encoded: Sequence[Encoded], config: SFTConfig) -> str:
     """Hash what the result depends on; how often the state is saved is not part of it."""
-    sha = hashlib.sha256(repr(asdict(replace(config, save_every=1))).encode())
+    sha = hashlib.sha256(repr(asdict(replace(config, save_every=1, fsdp=False))).encode())
     sha.update(folder_digest(model_folder))
     for item in encoded:
         sha.update(repr((item.ids, item.is_own)).encode())

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from .model_folder import load_token_model, save_adapter, save_token_model
+from .processes import World, is_sharding_asked, whole
 from .seeds import derive_seed
-from .token_model import TokenModel
+from .sharding import Scorer, load_weights, whole_values
+from .token_model import Padded, TokenModel
 from .training_setup import TEXT_PROJECTIONS, TrainingSetup
 
 
@@ -27,9 +29,18 @@ class Trainee:
         source: Folder or hub id that it starts from.
         setup: How it is held.
         seed: Of the adapters' first weights and of dropout.
+        world: The processes that train together.
     """
 
-    def __init__(self, source: str | Path, setup: TrainingSetup, *, seed: int) -> None:
+    def __init__(
+        self,
+        source: str | Path,
+        setup: TrainingSetup,
+        *,
+        seed: int,
+        world: World | None = None,
+    ) -> None:
+        self.world = world or World()
         self.model: TokenModel = load_token_model(source)
         self._source = source
         self._setup = setup
@@ -43,25 +54,66 @@ class Trainee:
         if setup.gradient_checkpointing:
             network.config.get_text_config().use_cache = False
             _checkpoint_activations(network)
+        wants_shards = (setup.fsdp or is_sharding_asked()) and self.world.size > 1
+        self._scorer: Scorer | None = None
+        if wants_shards:
+            if setup.bf16:
+                network.to(torch.bfloat16)  # adapters too: a layer is held in one type
+            self._scorer = Scorer(self.model)
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each process holds only a part of the weights."""
+        return self._scorer is not None
+
+    @property
+    def gradient_scale(self) -> float:
+        """What a loss has to be multiplied with: gradients of sharded weights are averaged."""
+        return float(self.world.size) if self.is_sharded else 1.0
+
+    def score(self, batch: Padded, chosen: Tensor, *, mask: Tensor | None = None) -> Tensor:
+        """Give the log-probabilities of the chosen tokens, with gradients."""
+        scorer = self.model.log_probabilities if self._scorer is None else self._scorer
+        return scorer(batch, chosen, mask=mask)
 
     def begin_step(self, step: int) -> None:
         """Get ready to learn; dropout is a function of seed and step, so a resumed run has it."""
         self.model.model.train()
         if self._setup.lora_dropout:
-            torch.manual_seed(derive_seed("dropout", self._seed, step))
+            rank = (self.world.rank,) if self.world.rank else ()
+            torch.manual_seed(derive_seed("dropout", self._seed, step, *rank))
 
     def weights(self) -> dict[str, Tensor]:
-        """Give what training changes: all weights, or the adapters alone."""
+        """Give what training changes, whole: all weights, or the adapters alone.
+
+        Where they are sharded, all processes must ask.
+        """
+        network = self.model.model
         if self._adapters is None:
-            return dict(self.model.model.state_dict())
-        return {n: p.detach() for n, p in self.model.model.named_parameters() if p.requires_grad}
+            return whole_values(dict(network.state_dict()))
+        return {n: whole(p.detach()) for n, p in network.named_parameters() if p.requires_grad}
 
     def restore(self, weights: Mapping[str, Tensor]) -> None:
         """Take up the weights of an earlier run."""
-        self.model.model.load_state_dict(weights, strict=self._adapters is None)
+        if self.is_sharded:
+            load_weights(self.model.model, weights)
+        else:
+            self.model.model.load_state_dict(weights, strict=self._adapters is None)
 
     def save(self, folder: Path) -> None:
-        """Write the trained model as a folder that can be loaded; adapters merged if so set."""
+        """Write the trained model as a folder that can be loaded; adapters merged if so set.
+
+        Where weights are sharded, all processes must; the first one writes.
+        """
+        if self.is_sharded:
+            weights = self.weights()
+            if self.world.is_first:
+                copy = Trainee(self._source, self._setup, seed=self._seed)
+                copy.restore(weights)
+                copy.save(folder)
+            return
+        if not self.world.is_first:
+            return
         if self._adapters is not None and not self._setup.merge_lora:
             save_adapter(self._adapters, self.model, folder, like=self._source)
             return

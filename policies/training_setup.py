@@ -21,6 +21,8 @@ class TrainingSetup:
         lora_target_modules: Regular expression of the layers that get one; empty for all
             projections of the text model.
         merge_lora: Whether the trained model is saved whole; False saves the adapters alone.
+        fsdp: Whether several processes each hold a part of the weights, gradients and optimiser
+            state; the result is the same.
     """
 
     bf16: bool = False
@@ -30,6 +32,7 @@ class TrainingSetup:
     lora_dropout: float = 0.0
     lora_target_modules: str = ""
     merge_lora: bool = True
+    fsdp: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what no model can be held in."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from .processes import World
 
 _FILE = "state.pt"
 _END_BYTES = 8 * 2**20
@@ -54,6 +56,21 @@ def save_state(folder: Path, step: int, values: Mapping[str, Any], *, recipe: st
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(folder / _FILE)
+
+
+def keep_state(
+    folder: Path, step: int, values: Mapping[str, Any], *, recipe: str, world: World
+) -> None:
+    """Save what all processes hold alike, once; the others go on when it is on disk."""
+    world.gather(lambda: world.is_first and save_state(folder, step, values, recipe=recipe))
+
+
+def save_final(folder: Path, save: Callable[[Path], None], world: World) -> None:
+    """Write the trained model as ``folder/final``, once; ``save`` is called by all processes."""
+    build = folder / "final.new"
+    world.gather(lambda: world.is_first and fresh_folder(build))
+    world.gather(lambda: save(build))
+    world.gather(lambda: world.is_first and publish(build, folder / "final"))
 
 
 def load_state(folder: Path, *, recipe: str) -> Snapshot | None:
