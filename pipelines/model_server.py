@@ -21,6 +21,7 @@ from typing import Any, Self
 
 from ..policies.interface import Conversation, Policy, PolicyUnavailableError, Reply, Sampling
 from .chat_requests import RequestError, completion, read_request
+from .token_records import TokenRecords
 
 _log = logging.getLogger(__name__)
 
@@ -156,6 +157,7 @@ class ModelServer:
         self.policy = policy
         self.api_key = api_key
         self.batcher = batcher or Batcher(policy)
+        self._records = TokenRecords()
         outer = self
 
         class Handler(_Handler):
@@ -198,7 +200,9 @@ class ModelServer:
             )
         own_prompt: str | None = getattr(self.policy, "system_prompt", None)
         conversations = request.conversations(own_prompt)
+        self._records.find(conversations)
         answered = self.batcher.answer(conversations, request.sampling)
+        self._records.keep(answered)
         return completion(self.name, request, answered, self._token_text)
 
     def models(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from ..envs.parsing import Interface
 from ..sandbox import DEFAULT_LIBRARIES, Limits, Sandbox, open_sandbox
+from .server_settings import ServerSettings
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
@@ -253,7 +254,7 @@ class Preset(StrictModel):
     """Everything that a run of the pipeline depends on, but for its seed.
 
     ``interface`` is the policy's tool: ``code``, ``box`` (a crop of the picture) or ``text``
-    (none). ``alarms`` decide no result, so a stage that was run with others is not run again.
+    (none). ``alarms`` and ``server`` decide no result: a stage run with others is not run again.
     """
 
     suite: str = "nano"
@@ -265,6 +266,7 @@ class Preset(StrictModel):
     evaluate: EvaluateSettings = EvaluateSettings()
     sandbox: SandboxSettings = SandboxSettings()
     alarms: AlarmSettings = AlarmSettings()
+    server: ServerSettings = ServerSettings()
 
     def with_backend(self, backend: str) -> Preset:
         """Give the same parameters with another backend of the sandbox.

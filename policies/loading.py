@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
+from .endpoint import OPENAI_PREFIX, Endpoint
 from .interface import Policy
 from .model_folder import ModelFolderError
 
@@ -20,15 +21,17 @@ def load_policy(
     base_url: str | None = None,
     api_key: str | None = None,
     device: str | None = None,
+    endpoint: Endpoint | None = None,
 ) -> Policy:
     """Give the policy that a name stands for.
 
     Args:
         source: ``nano`` (the shipped checkpoint), ``oracle``, ``random``, a model folder, a hub
-            id, or with ``base_url`` the model's name on that server.
+            id, ``openai:MODEL``, or with ``base_url`` the model's name on that server.
         base_url: Of an OpenAI-compatible server, such as ``http://localhost:8000/v1``.
         api_key: For that server; by default the environment's ``OPENAI_API_KEY``.
         device: For a local model; None for a GPU where there is one.
+        endpoint: How the server of ``openai:MODEL`` is reached, its limits and prices.
 
     Raises:
         ModelFolderError: The folder lacks a part (the message names it), holds a family that is
@@ -36,10 +39,11 @@ def load_policy(
         ValueError: No policy has this name.
     """
     name = str(source)
-    if base_url is not None:
+    if base_url is not None or name.startswith(OPENAI_PREFIX):
         from .openai_client import OpenAIPolicy
 
-        return OpenAIPolicy(name, base_url=base_url, api_key=api_key)
+        served = name.removeprefix(OPENAI_PREFIX)
+        return OpenAIPolicy(served, base_url=base_url, api_key=api_key, endpoint=endpoint)
     if name == "oracle":
         from .oracle import OraclePolicy
 
@@ -83,5 +87,5 @@ def _check_hub_id(name: str) -> None:
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ValueError(
         f"unknown policy {name!r}: one of {', '.join(_NAMES)}, a model folder, a hub id "
-        f"(OWNER/NAME), or a model's name together with base_url{hint}"
+        f"(OWNER/NAME), or openai:MODEL of a server{hint}"
     )

@@ -1,31 +1,38 @@
 """A model behind an OpenAI-compatible server (vLLM, SGLang, a vendor) as a policy.
 
-Bounded: a busy or absent server is asked again a few times, then the conversation is lost to
-infrastructure, never scored as the model's fault. The key goes into the request's header and
-nowhere else.
+Bounded: a busy, failing, silent or absent server is asked again a few times, ever later or when it
+says (``Retry-After``), then the conversation is lost to infrastructure, never scored as the model's
+fault. Requests and tokens a minute are kept to, what was used is counted. The key goes into the
+request's header and nowhere else.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from ..envs.types import Message
+from .endpoint import Endpoint, Meter, Usage
 from .interface import Conversation, PolicyUnavailableError, Reply, Sampling
 from .partial_replies import PartialRepliesError
-from .seeds import derive_seed
 
 if TYPE_CHECKING:
     import httpx
     from PIL import Image
 
 _BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
-_LONGEST_WAIT_SECONDS = 30.0
+_LONGEST_BACKOFF_SECONDS = 30.0
+_LONGEST_WISH_SECONDS = 600.0  # a server that wants longer is given up
+_CHARACTERS_A_TOKEN = 3.0  # for what is expected before a server has counted
+_TOKENS_A_PICTURE = 1000.0
 _SHOWN_CHARACTERS = 300
 
 
@@ -34,32 +41,42 @@ class OpenAIPolicy:
 
     Args:
         model: The model's name on the server.
-        base_url: Such as ``http://localhost:8000/v1``.
-        api_key: By default the environment's ``OPENAI_API_KEY``; servers of one's own need none.
-        timeout_seconds: Of one request.
-        max_retries: How often a busy server is asked again.
-        concurrency: Requests at a time.
+        base_url: Such as ``http://localhost:8000/v1``; None for the endpoint's.
+        api_key: None for the endpoint's, or the environment's ``OPENAI_API_KEY``.
+        endpoint: Limits, prices and patience; None for no limits.
         sleep: How it waits.
+
+    Raises:
+        ValueError: No base URL is given, nor in the environment's ``OPENAI_BASE_URL``.
     """
 
-    def __init__(  # noqa: PLR0913 - a server's settings, each with a default
+    def __init__(
         self,
         model: str,
         *,
-        base_url: str,
+        base_url: str | None = None,
         api_key: str | None = None,
-        timeout_seconds: float = 120.0,
-        max_retries: int = 4,
-        concurrency: int = 8,
+        endpoint: Endpoint | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        self._endpoint = endpoint or Endpoint()
+        url = base_url or self._endpoint.base_url or os.environ.get("OPENAI_BASE_URL")
+        if not url:
+            raise ValueError(
+                f"where is the server of {model}? give --base-url (or server.base_url in "
+                "flows.yaml, or OPENAI_BASE_URL), such as http://localhost:8000/v1"
+            )
+        key = self._endpoint.api_key if api_key is None else api_key
         self._model = model
-        self._url = base_url.rstrip("/") + "/chat/completions"
-        self._key = api_key if api_key is not None else os.environ.get("OPENAI_API_KEY", "")
-        self._timeout_seconds = timeout_seconds
-        self._max_retries = max_retries
-        self._concurrency = concurrency
+        self._url = url.rstrip("/") + "/chat/completions"
+        self._key = os.environ.get("OPENAI_API_KEY", "") if key is None else key
         self._sleep = sleep
+        self._meter = Meter(self._endpoint, sleep=sleep)
+
+    @property
+    def usage(self) -> Usage:
+        """What was asked for so far."""
+        return self._meter.usage
 
     @property
     def id(self) -> str:
@@ -76,8 +93,8 @@ class OpenAIPolicy:
 
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         with (
-            httpx.Client(timeout=self._timeout_seconds, headers=headers) as client,
-            ThreadPoolExecutor(self._concurrency, thread_name_prefix="openai") as pool,
+            httpx.Client(timeout=self._endpoint.timeout_seconds, headers=headers) as client,
+            ThreadPoolExecutor(self._endpoint.concurrency, thread_name_prefix="openai") as pool,
         ):
             asked = pool.map(lambda one: self._try_ask(client, one, sampling), conversations)
             results = list(asked)
@@ -96,44 +113,69 @@ class OpenAIPolicy:
         try:
             return self._ask(client, conversation, sampling)
         except PolicyUnavailableError as error:
+            self._meter.count(failures=1)
             return error
 
     def _ask(self, client: httpx.Client, conversation: Conversation, sampling: Sampling) -> Reply:
         import httpx
 
         body = self._request(conversation, sampling)
+        expected = _expected_tokens(conversation, sampling)
         wait_seconds = 0.0
         reason = "never asked"
-        for attempt in range(self._max_retries + 1):
+        for attempt in range(self._endpoint.max_retries + 1):
             if attempt:
-                self._sleep(min(wait_seconds, _LONGEST_WAIT_SECONDS))
-            wait_seconds = 0.5 * 2.0**attempt
+                self._meter.count(retries=1)
+                self._sleep(wait_seconds)
+            wait_seconds = min(0.5 * 2.0**attempt, _LONGEST_BACKOFF_SECONDS)
+            entry = self._meter.enter(expected)
             try:
                 response = client.post(self._url, json=body)
             except httpx.HTTPError as error:
                 reason = f"{type(error).__name__}: {error}"
                 continue
             if response.is_success:
-                return _read(response)
+                reply, read = _read(response)
+                self._meter.leave(entry, read=read, written=reply.new_tokens)
+                return reply
+            self._meter.leave(entry, read=0, written=0)
             reason = f"HTTP {response.status_code}: {response.text[:_SHOWN_CHARACTERS]}"
-            if response.status_code not in _BUSY:
+            wish = _wished_seconds(response.headers.get("retry-after", ""))
+            if response.status_code not in _BUSY or (wish or 0.0) > _LONGEST_WISH_SECONDS:
                 break
-            wish = response.headers.get("retry-after", "")
-            wait_seconds = float(wish) if wish.isdigit() else wait_seconds
+            wait_seconds = wait_seconds if wish is None else wish
         raise PolicyUnavailableError(f"{self._url} gave no reply ({reason})")
 
     def _request(self, conversation: Conversation, sampling: Sampling) -> dict[str, Any]:
-        seed = derive_seed("openai", conversation.seed, conversation.turn) & 0x7FFFFFFF
         body: dict[str, Any] = {
             "model": self._model,
             "messages": [openai_message(message) for message in conversation.messages],
             "temperature": sampling.temperature,
             "max_tokens": sampling.max_new_tokens,
-            "seed": seed,
+            "seed": conversation.seed,  # `codedance serve model` draws as this process would
         }
         if sampling.top_p < 1.0:
             body["top_p"] = sampling.top_p
         return body
+
+
+def _expected_tokens(conversation: Conversation, sampling: Sampling) -> float:
+    """Guess what a request will take, for the limit of tokens a minute."""
+    texts = sum(len(message.text) for message in conversation.messages)
+    pictures = sum(len(message.images) for message in conversation.messages)
+    return texts / _CHARACTERS_A_TOKEN + pictures * _TOKENS_A_PICTURE + sampling.max_new_tokens
+
+
+def _wished_seconds(header: str) -> float | None:
+    """Read ``Retry-After``: seconds, or a date; None where there is none that can be read."""
+    with contextlib.suppress(ValueError):
+        return max(float(header), 0.0)
+    try:
+        then = parsedate_to_datetime(header)
+    except (TypeError, ValueError):  # which of them depends on what is wrong
+        return None
+    then = then if then.tzinfo is not None else then.replace(tzinfo=UTC)
+    return max((then - datetime.now(UTC)).total_seconds(), 0.0)
 
 
 def openai_message(message: Message) -> dict[str, Any]:
@@ -156,8 +198,8 @@ def _data_uri(image: Image.Image) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _read(response: httpx.Response) -> Reply:
-    """Read the first choice.
+def _read(response: httpx.Response) -> tuple[Reply, int]:
+    """Read the first choice, and how many tokens of prompt the server counted.
 
     Raises:
         PolicyUnavailableError: The server's answer is not that of a chat completion.
@@ -167,8 +209,10 @@ def _read(response: httpx.Response) -> Reply:
         choice = data["choices"][0]
         text = choice["message"].get("content") or ""
         is_cut = choice.get("finish_reason") == "length"
-        new_tokens = int((data.get("usage") or {}).get("completion_tokens") or 0)
+        usage = data.get("usage") or {}
+        new_tokens = int(usage.get("completion_tokens") or 0)
+        read = int(usage.get("prompt_tokens") or 0)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         shown = response.text[:_SHOWN_CHARACTERS]
         raise PolicyUnavailableError(f"not a chat completion: {shown!r}") from error
-    return Reply(text=str(text), is_cut=is_cut, new_tokens=new_tokens)
+    return Reply(text=str(text), is_cut=is_cut, new_tokens=new_tokens), read

@@ -19,6 +19,13 @@ from .options import (
     Suite,
     Workers,
 )
+from .server_options import (
+    BaseUrl,
+    PriceInput,
+    PriceOutput,
+    RequestsPerMinute,
+    TokensPerMinute,
+)
 
 if TYPE_CHECKING:
     from ..desk import Desk
@@ -38,6 +45,11 @@ def evaluate(  # noqa: PLR0913 - the options of the command
     sandbox: SandboxName = None,
     experiment: Experiment = None,
     json: Json = False,
+    base_url: BaseUrl = None,
+    requests_per_minute: RequestsPerMinute = None,
+    tokens_per_minute: TokensPerMinute = None,
+    price_input: PriceInput = None,
+    price_output: PriceOutput = None,
     prefect: Prefect = True,
 ) -> None:
     """Judge a run's checkpoints, or any policy, on held-out tasks."""
@@ -51,12 +63,17 @@ def evaluate(  # noqa: PLR0913 - the options of the command
             publish(run_alone("evaluate", wish, workers=workers, prefect=prefect))
             return
         use_workers(workers)
-        from .judging import judge
+        from .judging import Judging, judge
 
-        judged = judge(
-            policy or "nano", suite or "nano", limit, preset=preset, fresh=refresh, sandbox=sandbox
-        )
-        publish(judged)
+        server = {
+            "base_url": base_url,
+            "requests_per_minute": requests_per_minute,
+            "tokens_per_minute": tokens_per_minute,
+            "price_input": price_input,
+            "price_output": price_output,
+        }
+        how = Judging(preset, refresh, sandbox, server)
+        publish(judge(policy or "nano", suite or "nano", limit, how))
 
 
 def rescore(run: RunName = "latest", json: Json = False) -> None:

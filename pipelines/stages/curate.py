@@ -15,9 +15,10 @@ from ...envs.types import Band, Task, Trajectory
 from ...policies.interface import Policy, Sampling
 from ..curation import Candidate, Decision, Rules, count_reasons, decide
 from ..run_page import digest_of
-from ..settings import CurateSettings
+from ..settings import CurateSettings, Preset
 from ..similarity import Fingerprint, Twins, find_twins, fingerprint
 from ..store import Episode as StoredEpisode
+from .asked import open_policy, tell_usage
 from .cards import write_data_card
 from .collect import Session, collect
 from .context import StageContext, StageResult
@@ -32,8 +33,8 @@ def run_curate(context: StageContext) -> StageResult:
     leaks, duplicates = find_copies(candidates, held_out, settings.near_duplicate_bits)
     sound = [t for t in candidates if t.id not in leaks and t.id not in duplicates]
     taught = [task for task in sound if _has_teacher(settings, task)]
-    _collect(context, "weak", _weak_policy(settings, known), sound, settings.weak_samples)
-    _collect(context, "strong", _strong_policy(settings), taught, settings.strong_samples)
+    _collect(context, "weak", _weak_policy(context.preset, known), sound, settings.weak_samples)
+    _collect(context, "strong", _strong_policy(context.preset), taught, settings.strong_samples)
     keys = context.store.add_tasks(candidates)
     rates = {name: pass_rates(context.store.episodes(context.run.id, name)) for name in _PHASES}
     judged = [
@@ -69,19 +70,19 @@ def _draw(context: StageContext) -> tuple[list[Task], list[Task]]:
     return drawn[known:], drawn[:known]
 
 
-def _weak_policy(settings: CurateSettings, known: Sequence[Task]) -> Policy:
-    from ...policies import load_policy
+def _weak_policy(preset: Preset, known: Sequence[Task]) -> Policy:
     from ...policies.teacher import WeakPolicy
 
-    return WeakPolicy(known) if settings.weak == "thumbnail" else load_policy(settings.weak)
+    weak = preset.curate.weak
+    return WeakPolicy(known) if weak == "thumbnail" else open_policy(weak, preset.server)
 
 
-def _strong_policy(settings: CurateSettings) -> Policy:
-    from ...policies import load_policy
+def _strong_policy(preset: Preset) -> Policy:
     from ...policies.teacher import TeacherPolicy, TeacherStyle
 
+    settings = preset.curate
     if settings.strong != "teacher":
-        return load_policy(settings.strong)
+        return open_policy(settings.strong, preset.server)
     return TeacherPolicy(TeacherStyle(settings.loose_share, settings.wander_share))
 
 
@@ -133,6 +134,7 @@ def _collect(
     sampling = Sampling(temperature=1.0, max_new_tokens=context.preset.max_new_tokens)
     turns = context.preset.curate.max_turns
     collect(context, policy, tasks, Session(phase, samples, sampling, turns))
+    tell_usage(context, phase, policy)
 
 
 def _rules(settings: CurateSettings) -> Rules:

@@ -9,12 +9,13 @@ from itertools import zip_longest
 from ...envs.evidence import record_evidence
 from ...envs.rewards import needs_evidence, score_trajectory, with_terms
 from ...envs.types import Task
-from ...policies.interface import Policy, Sampling
+from ...policies.interface import Sampling
 from ..held_out import FILE_NAME, write_results
 from ..run_page import digest_of
 from ..statistics import rate_of
 from ..store import Episode
 from ..tracking import Terms
+from .asked import open_policy, tell_usage
 from .collect import Session, collect
 from .context import StageContext, StageResult
 from .draws import held_out_tasks
@@ -36,11 +37,12 @@ def run_evaluate(context: StageContext) -> StageResult:
     accuracy: dict[str, float] = {}
     _tell_tasks(context, tasks)
     for name, source in policies_of(context).items():
-        policy = open_policy(source)
+        policy = open_policy(source, context.preset.server)
         for mode in MODES:
             phase = f"{name}/{mode}"
             collect(context, policy, tasks, _session(context, phase, mode))
             accuracy[phase] = _report_figures(context, phase)
+        tell_usage(context, name, policy)
     _tell_verdict(context)
     outputs["accuracy"] = accuracy
     outputs["policies"] = policies_of(context)
@@ -53,13 +55,6 @@ def policies_of(context: StageContext) -> Mapping[str, str]:
     if given:
         return dict(given)
     return {name: context.input(name).outputs["model"] for name in ("sft", "grpo")}
-
-
-def open_policy(source: str) -> Policy:
-    """Load a policy by name, folder or hub id."""
-    from ...policies import load_policy
-
-    return load_policy(source)
 
 
 def _tell_tasks(context: StageContext, tasks: Sequence[Task]) -> None:

@@ -177,6 +177,8 @@ def stage_parameters(stage: str, preset: Preset) -> dict[str, Any]:
     if stage == "curate":
         parameters["held_out"] = preset.evaluate.limit
         parameters["base"] = preset.sft.base
+        if any(one.startswith("openai:") for one in (preset.curate.weak, preset.curate.strong)):
+            parameters["base_url"] = preset.server.base_url
     return parameters
 
 

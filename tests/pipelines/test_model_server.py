@@ -14,6 +14,7 @@ from codedance.envs.suites.nano import NanoSuite
 from codedance.envs.types import Message
 from codedance.pipelines.model_server import Batcher, ModelServer
 from codedance.policies import PolicyUnavailableError, load_policy, rollout
+from codedance.policies.endpoint import Endpoint
 from codedance.policies.interface import Conversation, Reply, Sampling
 from codedance.policies.openai_client import OpenAIPolicy
 from codedance.sandbox import open_sandbox
@@ -198,7 +199,9 @@ def test_a_model_that_is_away_or_fails_is_an_error_and_the_server_goes_on(server
 def test_a_server_slower_than_the_clients_patience_is_our_failure():
     echo = Echo(seconds=0.5)
     with ModelServer(echo) as server:
-        policy = OpenAIPolicy("echo", base_url=server.url, timeout_seconds=0.1, max_retries=0)
+        policy = OpenAIPolicy(
+            "echo", base_url=server.url, endpoint=Endpoint(timeout_seconds=0.1, max_retries=0)
+        )
         asked = Conversation([Message("user", ("q",))], seed=0)
         with pytest.raises(PolicyUnavailableError, match="ReadTimeout"):
             policy.reply([asked], sampling=GREEDY)

@@ -2,7 +2,10 @@ import base64
 import io
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -10,6 +13,7 @@ import numpy as np
 import pytest
 from codedance.envs.types import Message
 from codedance.policies import load_policy, rollout
+from codedance.policies.endpoint import Endpoint, Meter
 from codedance.policies.interface import Conversation, Sampling
 from codedance.policies.openai_client import OpenAIPolicy
 from codedance.policies.partial_replies import PartialRepliesError
@@ -70,7 +74,9 @@ def asks(text: str, seed: int = 0) -> Conversation:
 
 def policy_of(server: Server, **options: Any) -> tuple[OpenAIPolicy, list[float]]:
     waits: list[float] = []
-    policy = OpenAIPolicy("m", base_url=server.url, sleep=waits.append, **options)
+    key = {"api_key": options.pop("api_key")} if "api_key" in options else {}
+    endpoint = Endpoint(**options)
+    policy = OpenAIPolicy("m", base_url=server.url, sleep=waits.append, endpoint=endpoint, **key)
     return policy, waits
 
 
@@ -151,7 +157,9 @@ def test_answer_that_no_retry_mends_is_our_failure_at_once(server: Server, answe
 
 
 def test_server_that_is_away_is_our_failure(server: Server):
-    policy = OpenAIPolicy("m", base_url="http://127.0.0.1:9", max_retries=1, sleep=lambda _: None)
+    policy = OpenAIPolicy(
+        "m", base_url="http://127.0.0.1:9", endpoint=Endpoint(max_retries=1), sleep=lambda _: None
+    )
     with pytest.raises(PartialRepliesError, match="ConnectError"):
         policy.reply([asks("q")], sampling=Sampling())
 
@@ -193,3 +201,94 @@ def test_same_episode_asks_with_the_same_seed(server: Server):
         policy.reply([asks("q", seed)], sampling=Sampling())
     seeds = [body["seed"] for _, body, _ in server.requests]
     assert seeds[0] == seeds[1] != seeds[2]
+
+
+def test_server_that_wishes_by_date_is_asked_then(server: Server):
+    then = format_datetime(datetime.now(UTC) + timedelta(seconds=40), usegmt=True)
+    answers = iter([(429, {"Retry-After": then}, ""), completion("late")])
+    server.answer = lambda _: next(answers)
+    policy, waits = policy_of(server)
+    assert policy.reply([asks("q")], sampling=Sampling())[0].text == "late"
+    assert 30.0 < waits[0] <= 40.0
+
+
+def test_server_that_wants_an_hour_is_given_up_at_once(server: Server):
+    server.answer = lambda _: (429, {"Retry-After": "3600"}, "come tomorrow")
+    policy, waits = policy_of(server)
+    with pytest.raises(PartialRepliesError, match="come tomorrow"):
+        policy.reply([asks("q")], sampling=Sampling())
+    assert (len(server.requests), waits) == (1, [])
+
+
+def test_silent_server_is_asked_again(server: Server):
+    pauses = iter([0.5, 0.0])
+
+    def answer(_: object) -> Answer:
+        time.sleep(next(pauses))
+        return completion("awake")
+
+    server.answer = answer
+    policy, waits = policy_of(server, timeout_seconds=0.15)
+    assert policy.reply([asks("q")], sampling=Sampling())[0].text == "awake"
+    assert (len(server.requests), waits) == (2, [0.5])
+    assert (policy.usage.requests, policy.usage.retries) == (2, 1)
+
+
+def test_tokens_and_cost_are_added_up(server: Server):
+    body = json.loads(completion("x")[2]) | {
+        "usage": {"prompt_tokens": 1000, "completion_tokens": 50}
+    }
+    server.answer = lambda _: (200, {}, json.dumps(body))
+    policy, _ = policy_of(server, price_input=2.0, price_output=10.0)
+    policy.reply([asks("q"), asks("r")], sampling=Sampling())
+    usage = policy.usage
+    assert (usage.requests, usage.input_tokens, usage.output_tokens) == (2, 2000, 100)
+    assert usage.cost == pytest.approx(0.005)
+    assert str(usage) == "2 requests, 2,000 tokens read, 100 written, cost 0.0050"
+
+
+class Clock:
+    """Time that passes only while one sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_requests_a_minute_are_kept_to():
+    clock = Clock()
+    meter = Meter(Endpoint(requests_per_minute=3), sleep=clock.sleep, clock=clock)
+    times: list[float] = []
+    for _ in range(7):
+        meter.enter(0.0)
+        times.append(clock.now)
+        clock.now += 1.0
+    assert times == [0.0, 1.0, 2.0, 60.0, 61.0, 62.0, 120.0]
+
+
+def test_tokens_a_minute_are_kept_to_by_the_servers_own_count():
+    clock = Clock()
+    meter = Meter(Endpoint(tokens_per_minute=100), sleep=clock.sleep, clock=clock)
+    first = meter.enter(90.0)
+    meter.leave(first, read=30, written=10)  # less than was expected: another may go
+    meter.enter(60.0)
+    assert clock.now == 0.0
+    meter.enter(10.0)
+    assert clock.now == 60.0
+    alone = Meter(Endpoint(tokens_per_minute=100), sleep=clock.sleep, clock=clock)
+    alone.enter(5000.0)  # larger than the limit by itself
+    assert clock.now == 60.0
+
+
+def test_policy_by_prefix_needs_an_address(monkeypatch: pytest.MonkeyPatch, server: Server):
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    with pytest.raises(ValueError, match="--base-url"):
+        load_policy("openai:m")
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    assert load_policy("openai:m").id.startswith("m@127.0.0.1:")
+    assert load_policy("openai:m", endpoint=Endpoint(base_url="http://h:1/v1")).id == "m@h:1"

@@ -1,0 +1,27 @@
+"""How a served model is asked: what stands under ``server`` in a preset of flows.yaml."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Limit = Annotated[float, Field(ge=0.0)]
+
+
+class ServerSettings(BaseModel):
+    """How the server of a policy ``openai:MODEL`` is asked; `Endpoint` says what each name means.
+
+    The key is taken from the environment's ``OPENAI_API_KEY`` alone.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base_url: str | None = None
+    requests_per_minute: Limit = 0.0
+    tokens_per_minute: Limit = 0.0
+    price_input: Limit = 0.0
+    price_output: Limit = 0.0
+    concurrency: Annotated[int, Field(ge=1)] = 8
+    timeout_seconds: Annotated[float, Field(gt=0.0)] = 120.0
+    max_retries: Annotated[int, Field(ge=0)] = 4
