@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 
 def main() -> None:
-    """Run ``codedance``."""
+    """Run ``codedance``; one of several processes that is not the first follows that one."""
+    is_one_of_several = os.environ.get("WORLD_SIZE", "1") != "1"
+    if is_one_of_several and os.environ.get("RANK", "0") != "0":
+        from ..crew import follow
+
+        sys.exit(follow())
     from .app import run_app
 
-    run_app()
+    try:
+        run_app()
+    finally:
+        if is_one_of_several:
+            from ..crew import dismiss
+
+            dismiss()

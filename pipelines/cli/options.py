@@ -32,6 +32,9 @@ From = Annotated[
         autocompletion=completion.runs,
     ),
 ]
+Processes = Annotated[
+    int, typer.Option(min=1, help="Processes that train together on this machine.")
+]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processor cores to use.")]
 SandboxName = Annotated[
     str | None,

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ..crew import crew_of
 from ..desk import Desk, open_desk
 from ..stages.context import StageInterrupted
 from ..stages.finish import finish_pipeline
@@ -27,10 +28,10 @@ def use_workers(workers: int | None) -> None:
             os.environ[name] = str(workers)
 
 
-def run_pipeline(wish: Wish, *, workers: int | None, prefect: bool) -> object:
+def run_pipeline(wish: Wish, *, workers: int | None, prefect: bool, processes: int = 1) -> object:
     """Run every stage, then print the table and where the report lies; give both as a document."""
     use_workers(workers)
-    with open_desk() as desk:
+    with open_desk() as desk, crew_of(processes):
         pipeline = open_pipeline(desk, wish)
         if pipeline.is_finished:
             desk.progress.say(f"{pipeline.id} did this before; --refresh does it again")
@@ -43,10 +44,12 @@ def run_pipeline(wish: Wish, *, workers: int | None, prefect: bool) -> object:
         return report_document(desk, pipeline.id, made)
 
 
-def run_alone(stage: str, wish: Wish, *, workers: int | None, prefect: bool) -> object:
+def run_alone(
+    stage: str, wish: Wish, *, workers: int | None, prefect: bool, processes: int = 1
+) -> object:
     """Run one stage, its inputs found through the lineage; give what it made as a document."""
     use_workers(workers)
-    with open_desk() as desk:
+    with open_desk() as desk, crew_of(processes):
         pipeline = open_pipeline(desk, wish, stage=stage)
         work = _one_through_prefect if prefect else _one_plain
         _guarded(desk, pipeline, lambda: work(desk, stage, pipeline))

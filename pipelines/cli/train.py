@@ -8,6 +8,7 @@ from .options import (
     Json,
     Prefect,
     Preset,
+    Processes,
     Refresh,
     SandboxName,
     Seed,
@@ -22,6 +23,7 @@ def run(  # noqa: PLR0913 - the options of the command
     suite: Suite = None,
     refresh: Refresh = False,
     workers: Workers = None,
+    processes: Processes = 1,
     sandbox: SandboxName = None,
     experiment: Experiment = None,
     json: Json = False,
@@ -37,7 +39,7 @@ def run(  # noqa: PLR0913 - the options of the command
 
     wish = Wish(preset or "quick", seed or 0, suite, refresh, sandbox=sandbox)
     with document(json) as publish:
-        publish(run_pipeline(wish, workers=workers, prefect=prefect))
+        publish(run_pipeline(wish, workers=workers, prefect=prefect, processes=processes))
 
 
 def curate(  # noqa: PLR0913 - the options of the command
@@ -68,6 +70,7 @@ def sft(  # noqa: PLR0913 - the options of the command
     refresh: Refresh = False,
     from_run: From = None,
     workers: Workers = None,
+    processes: Processes = 1,
     experiment: Experiment = None,
     json: Json = False,
     prefect: Prefect = True,
@@ -79,7 +82,7 @@ def sft(  # noqa: PLR0913 - the options of the command
 
     wish = Wish(preset, seed, None, refresh, from_run)
     with document(json) as publish:
-        publish(run_alone("sft", wish, workers=workers, prefect=prefect))
+        publish(run_alone("sft", wish, workers=workers, prefect=prefect, processes=processes))
 
 
 def grpo(  # noqa: PLR0913 - the options of the command
@@ -88,6 +91,7 @@ def grpo(  # noqa: PLR0913 - the options of the command
     refresh: Refresh = False,
     from_run: From = None,
     workers: Workers = None,
+    processes: Processes = 1,
     sandbox: SandboxName = None,
     experiment: Experiment = None,
     json: Json = False,
@@ -100,4 +104,4 @@ def grpo(  # noqa: PLR0913 - the options of the command
 
     wish = Wish(preset, seed, None, refresh, from_run, sandbox)
     with document(json) as publish:
-        publish(run_alone("grpo", wish, workers=workers, prefect=prefect))
+        publish(run_alone("grpo", wish, workers=workers, prefect=prefect, processes=processes))

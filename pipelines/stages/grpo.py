@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from ...envs.types import Band, Task, Trajectory
 from ...policies.alarms import AlarmBoard, AlarmConfig, idle_terms
+from ..crew import GRPOJob, announce
 from ..emergence import training_emergence
 from ..step_figures import StepFigures
 from ..store import StageRun, Store
@@ -41,6 +42,7 @@ def run_grpo(context: StageContext) -> StageResult:
         AlarmConfig(**context.preset.alarms.model_dump()), idle_terms(config.scoring)
     )
     figures = StepFigures()
+    announce(GRPOJob(start, tasks, config, context.folder, history, context.preset.sandbox))
     with context.progress.bar("grpo", settings.steps) as bar:
         try:
             model = train_grpo(

@@ -9,6 +9,7 @@ from ...envs.protocol import system_prompt
 from ...envs.suites.nano import FAMILIES
 from ...envs.types import Message
 from ...policies.interface import Demonstration
+from ..crew import SFTJob, announce
 from .context import StageContext, StageInterrupted, StageResult
 from .demonstrations import shown_demonstrations
 from .training import follow
@@ -30,6 +31,7 @@ def run_sft(context: StageContext) -> StageResult:
     config = SFTConfig(
         **settings.model_dump(exclude={"base", "nano", "shown_directly"}), seed=context.seed
     )
+    announce(SFTJob(base, shown, config, context.folder))
     with context.progress.bar("sft", settings.steps) as bar:
         try:
             model = train_sft(

@@ -1,0 +1,189 @@
+"""Several processes for one training stage: the first does everything else, the others follow.
+
+Rank 0 is an ordinary command: store, MLflow, Prefect, reports are its own. When it comes to a
+training stage it hands what the trainer needs to the others; each trains its share with a sandbox
+of its own and waits for the next stage. They are started by ``--processes`` on this machine, or by
+``accelerate launch`` on one or many.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .settings import SandboxSettings, open_configured
+
+if TYPE_CHECKING:
+    from ..envs.types import Task
+    from ..policies.curriculum import History
+    from ..policies.grpo_config import GRPOConfig
+    from ..policies.interface import Demonstration
+    from ..policies.sft import SFTConfig
+
+_GRACE_SECONDS = 30.0
+
+
+class CrewError(RuntimeError):
+    """The processes cannot be started together; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class SFTJob:
+    """What the others need to know of a cold start."""
+
+    model: str
+    demonstrations: Sequence[Demonstration]
+    config: SFTConfig
+    folder: Path
+
+    def follow(self) -> None:
+        """Train this process's share."""
+        from ..policies import train_sft
+
+        train_sft(self.model, self.demonstrations, self.config, folder=self.folder)
+
+
+@dataclass(frozen=True, slots=True)
+class GRPOJob:
+    """What the others need to know of a reinforcement."""
+
+    model: str
+    tasks: Sequence[Task]
+    config: GRPOConfig
+    folder: Path
+    history: History | None
+    sandbox: SandboxSettings
+
+    def follow(self) -> None:
+        """Train this process's share, in a sandbox of its own."""
+        from ..policies import train_grpo
+
+        with open_configured(self.sandbox) as sandbox:
+            train_grpo(
+                self.model,
+                self.tasks,
+                self.config,
+                sandbox=sandbox,
+                folder=self.folder,
+                history=self.history,
+            )
+
+
+Job = SFTJob | GRPOJob
+
+
+def announce(job: Job | None) -> None:
+    """Hand the others their next work, or None: there is no more; alone, nothing happens."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
+        return
+    from ..policies.processes import join_world
+
+    join_world()
+    import torch.distributed as dist
+
+    dist.broadcast_object_list([job], src=0)
+
+
+def follow() -> int:
+    """Train what the first process announces until there is no more; gives the exit code."""
+    import torch.distributed as dist
+
+    from ..policies.processes import join_world
+    from ..policies.training_state import TrainingInterrupted
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process decides when to stop
+    world = join_world()
+    while True:
+        told: list[Job | None] = [None]
+        try:
+            dist.broadcast_object_list(told, src=0)
+        except RuntimeError:
+            return 1  # the first process is gone, and has said why
+        job = told[0]
+        if job is None:
+            return 0
+        try:
+            with suppress(TrainingInterrupted):
+                job.follow()
+        except Exception as error:  # noqa: BLE001 - the edge of this process
+            print(  # noqa: T201
+                f"codedance: process {world.rank} of {world.size}: {error}", file=sys.stderr
+            )
+            return 1
+
+
+@contextmanager
+def crew_of(processes: int) -> Generator[None]:
+    """Have so many processes for the training stages within; 1 starts none.
+
+    Raises:
+        CrewError: This command is one of several already.
+    """
+    if processes == 1:
+        yield
+        return
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise CrewError(
+            "--processes starts processes by itself: leave it out under accelerate launch"
+        )
+    shared = _environment(processes)
+    before = {name: os.environ.get(name) for name in shared}
+    os.environ.update(shared)
+    followers = [_start(rank) for rank in range(1, processes)]
+    try:
+        yield
+    finally:
+        dismiss()
+        for follower in followers:
+            _end(follower)
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            os.environ |= {} if value is None else {name: value}
+
+
+def _environment(processes: int) -> dict[str, str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // processes))
+    return {
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": threads,
+    }
+
+
+def _start(rank: int) -> subprocess.Popen[bytes]:
+    own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+    command = [sys.executable, "-m", "codedance.pipelines.cli"]
+    return subprocess.Popen(command, env=os.environ | own, stdin=subprocess.DEVNULL)
+
+
+def dismiss() -> None:
+    """Let the others go, whatever state they are in."""
+    with suppress(RuntimeError):  # they are gone already
+        announce(None)
+    if "torch" in sys.modules:
+        from ..policies.processes import leave_world
+
+        leave_world()
+
+
+def _end(follower: subprocess.Popen[bytes]) -> None:
+    try:
+        follower.wait(_GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        follower.kill()
+        follower.wait()
