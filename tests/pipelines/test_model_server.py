@@ -11,8 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 from codedance.envs.suites.nano import NanoSuite
-from codedance.envs.types import Message
+from codedance.envs.types import Message, Tokens
 from codedance.pipelines.model_server import Batcher, ModelServer
+from codedance.pipelines.token_records import TokenRecords
 from codedance.policies import PolicyUnavailableError, load_policy, rollout
 from codedance.policies.endpoint import Endpoint
 from codedance.policies.interface import Conversation, Reply, Sampling
@@ -252,3 +253,31 @@ def test_the_nano_model_scores_over_http_as_it_does_in_process():
     assert all(one["logprob"] <= 0.0 for one in tokens)
     assert "".join(one["token"] for one in tokens) == found["choices"][0]["message"]["content"]
     assert found["usage"]["prompt_tokens"] > 0
+
+
+def test_sampled_replies_over_http_are_those_drawn_in_process():
+    policy = load_policy("nano", device="cpu")
+    tasks = [NanoSuite("test")[index] for index in (3, 10)]
+    sampling = Sampling(temperature=1.5, max_new_tokens=40)
+    with open_sandbox("local") as sandbox, ModelServer(policy) as server:
+        settings = {"sandbox": sandbox, "sampling": sampling, "evidence": False, "samples": 2}
+        near = rollout(policy, tasks, **settings)
+        served = load_policy("openai:nano", endpoint=Endpoint(base_url=server.url))
+        far = rollout(served, tasks, **settings)
+    assert [[turn.text for turn in one.turns] for one in far] == [
+        [turn.text for turn in one.turns] for one in near
+    ]
+    assert served.usage.output_tokens == sum(sum(one.tokens.mask) for one in near)
+
+
+def test_the_next_turn_goes_on_from_the_ids_that_were_drawn():
+    records = TokenRecords(most=2)
+    asked = Conversation([Message("user", ("q",))], seed=1)
+    asked.tokens = Tokens((7, 8), (0.0, -1.0), (-1, 0), 0)
+    records.keep([(asked, Reply("r"))])
+    said = [*asked.messages, Message("assistant", ("r",)), Message("user", ("more",))]
+    other, again, third = (Conversation(list(said), seed=seed) for seed in (2, 1, 1))
+    records.find([other, again, third, Conversation([Message("user", ("q",))], seed=1)])
+    assert other.tokens is None  # of another seed
+    assert again.tokens is asked.tokens
+    assert third.tokens is None  # each record goes on once
