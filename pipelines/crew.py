@@ -146,7 +146,8 @@ def crew_of(processes: int) -> Generator[None]:
             _end(follower)
         for name, value in before.items():
             os.environ.pop(name, None)
-            os.environ |= {} if value is None else {name: value}
+            if value is not None:
+                os.environ[name] = value
 
 
 def _environment(processes: int) -> dict[str, str]:

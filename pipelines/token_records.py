@@ -58,7 +58,6 @@ def _digest(messages: Sequence[Message], seed: int) -> bytes:
     for message in messages:
         sha.update(f"\x00{message.role}".encode())
         for part in message.parts:
-            is_text = isinstance(part, str)
-            data = part.encode() if is_text else picture_digest(part)
-            sha.update(f"\x01{is_text} {len(data)} ".encode() + data)
+            data = part.encode() if isinstance(part, str) else picture_digest(part)
+            sha.update(f"\x01{type(part).__name__} {len(data)} ".encode() + data)
     return sha.digest()

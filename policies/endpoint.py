@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 OPENAI_PREFIX = "openai:"
 _MINUTE = 60.0
@@ -73,7 +73,7 @@ class Usage:
 
     def figures(self) -> dict[str, float]:
         """Give all of it by name."""
-        return {name: float(getattr(self, name)) for name in Usage.__slots__}
+        return {name: float(value) for name, value in asdict(self).items()}
 
 
 class Meter:
