@@ -58,6 +58,8 @@ def _digest(messages: Sequence[Message], seed: int) -> bytes:
     for message in messages:
         sha.update(f"\x00{message.role}".encode())
         for part in message.parts:
-            data = part.encode() if isinstance(part, str) else picture_digest(part)
-            sha.update(f"\x01{type(part).__name__} {len(data)} ".encode() + data)
+            kind, data = (
+                (b"text", part.encode()) if isinstance(part, str) else (b"", picture_digest(part))
+            )
+            sha.update(b"\x01%b %d " % (kind, len(data)) + data)
     return sha.digest()
