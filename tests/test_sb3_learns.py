@@ -14,7 +14,7 @@ RESULT = r"^(by chance|before|after) +reward ([+-][\d.]+)"
 
 @pytest.mark.slow
 def test_the_held_out_reward_rises_by_the_stated_amount(tmp_path):
-    options = ["--rise", "0.4", "--episodes", "60"]  # of the newest training episodes
+    options = ["--rise", "0.6", "--episodes", "60"]  # of the newest training episodes
     done = subprocess.run(
         [sys.executable, str(EXAMPLE), *options], cwd=tmp_path, capture_output=True, text=True
     )
