@@ -19,6 +19,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from ..sandbox.capacity import core_count
 from .presets import RewardPreset
 from .reward_terms import own_term_names
 from .rewards import TERMS
@@ -77,6 +78,8 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
         self._steps = [0] * num_envs
         self._is_begun = False
         self._pool = ThreadPoolExecutor(min(num_envs, _MOST_THREADS), "visual-code")
+        # Drawing tasks is our own work, and each thread that does it keeps megabytes for the next.
+        self._resets = ThreadPoolExecutor(min(num_envs, core_count()), "visual-code-reset")
 
     @property
     def np_random(self) -> tuple[np.random.Generator, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -115,7 +118,7 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
         def begin(place: int) -> Member:
             return self._begin(place, seeds[place], each[place])
 
-        for place, member in zip(chosen, self._pool.map(begin, chosen), strict=True):
+        for place, member in zip(chosen, self._resets.map(begin, chosen), strict=True):
             self._members[place] = member
         self._is_begun = True
         infos: dict[str, Any] = {}
@@ -138,11 +141,9 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
             raise gymnasium.error.ResetNeeded("call reset() first: no episode was begun")
         if len(actions) != self.num_envs:
             raise ValueError(f"{self.num_envs} members need as many actions, got {len(actions)}")
-        places = range(self.num_envs)
-        stepped = list(self._pool.map(self._step_member, places, actions))
-        is_same_step = self.autoreset_mode is AutoresetMode.SAME_STEP
-        over = [place for place in places if is_same_step and any(stepped[place][2:4])]
-        begun = dict(zip(over, self._pool.map(self._begin, over), strict=True))
+        stepped = self._stepped(actions)
+        over = _over(stepped) if self.autoreset_mode is AutoresetMode.SAME_STEP else []
+        begun = dict(zip(over, self._resets.map(self._begin, over), strict=True))
         infos: dict[str, Any] = {}
         for place, member in enumerate(stepped):
             self._members[place] = begun.get(place, member)
@@ -184,6 +185,7 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
         """Close the members and the threads."""
         del kwargs
         self._pool.shutdown()
+        self._resets.shutdown()
         for env in self.envs:
             env.close()
 
@@ -191,14 +193,21 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
         if self.closed:
             raise gymnasium.error.ClosedEnvironmentError("the vector environment was closed")
 
+    def _stepped(self, actions: Sequence[str]) -> list[Member]:
+        """Step the members; with ``NEXT_STEP`` those that ended before begin anew meanwhile."""
+        over = _over(self._members) if self.autoreset_mode is AutoresetMode.NEXT_STEP else []
+        begun = self._resets.map(self._begin, over)
+        going = sorted(set(range(self.num_envs)) - set(over))
+        stepped = self._pool.map(self._step_member, going, [actions[place] for place in going])
+        found = dict(zip(going, stepped, strict=True)) | dict(zip(over, begun, strict=True))
+        return [found[place] for place in range(self.num_envs)]
+
     def _step_member(self, place: int, action: str) -> Member:
         observation, _, terminated, truncated, info = self._members[place]
-        if terminated or truncated:
-            if self.autoreset_mode is AutoresetMode.NEXT_STEP:
-                return self._begin(place)
-            if self.autoreset_mode is AutoresetMode.DISABLED:
-                terms = dict.fromkeys(info["reward_terms"], 0.0)
-                return observation, 0.0, terminated, truncated, {**info, "reward_terms": terms}
+        is_disabled = self.autoreset_mode is AutoresetMode.DISABLED
+        if is_disabled and (terminated or truncated):
+            terms = dict.fromkeys(info["reward_terms"], 0.0)
+            return observation, 0.0, terminated, truncated, {**info, "reward_terms": terms}
         self._steps[place] += 1
         observation, reward, terminated, truncated, info = self._guarded(
             place, lambda: self.envs[place].step(action)
@@ -259,6 +268,11 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
             key: value[place] if isinstance(value, list) else value
             for key, value in options.items()
         }
+
+
+def _over(members: Sequence[Member]) -> list[int]:
+    """Give the places of those whose episode is over."""
+    return [place for place, member in enumerate(members) if member[2] or member[3]]
 
 
 def _lost(task_id: str, preset: RewardPreset) -> Member:
