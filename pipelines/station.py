@@ -7,6 +7,7 @@ asked to stop, end at their next safe point as Cancelled, and can be gone on wit
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -74,8 +75,10 @@ def serve_flows(station: Station, say: Say) -> None:
         if server is not None:
             wait_for(f"{url}/health", server)
             is_known = stack.enter_context(client_file(url))
-        from .flows.deploying import deploy_all
+        from .flows.deploying import deploy_all, drop_missed
 
+        if server is not None and (missed := asyncio.run(drop_missed())):
+            say(f"dropped   {missed} scheduled runs that fell due while nothing ran")
         workers = [_worker(station, pool) for pool in deploy_all(path)]
         with running(*workers):
             _announce(station, path, deployments, say)

@@ -8,11 +8,20 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from prefect import Flow, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterExpectedStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    FlowRunFilterTags,
+)
+from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectNotFound, ParameterTypeError
 from prefect.workers.process import ProcessWorker
 
@@ -21,6 +30,7 @@ from ..settings import Deployment
 from . import FLOWS, pipeline
 from .slot import make_limit
 from .watching import make_automations, watch_unfinished
+from .work import TAG
 
 MODULE = "codedance.pipelines.flows"
 POOL_DESCRIPTION = "Runs CodeDance's flows as processes of the worker's machine."
@@ -78,6 +88,26 @@ def check_parameters(path: Path, deployments: Sequence[Deployment]) -> None:
                 known[name].validate_parameters({**entry.parameters, **given})
             except (ParameterTypeError, TypeError) as error:
                 raise SettingsError(f"{path}: deployment {name}/{entry.name}: {error}") from error
+
+
+async def drop_missed() -> int:
+    """Delete runs of ours that schedules made for a time that has passed: nobody waits for them.
+
+    Returns:
+        How many there were.
+    """
+    waiting = FlowRunFilter(
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+        tags=FlowRunFilterTags(all_=[TAG]),
+        expected_start_time=FlowRunFilterExpectedStartTime(before_=datetime.now(UTC)),
+    )
+    dropped = 0
+    async with get_client() as client:
+        for run in await client.read_flow_runs(flow_run_filter=waiting):
+            if run.auto_scheduled:
+                await client.delete_flow_run(run.id)
+                dropped += 1
+    return dropped
 
 
 async def _prepare(pools: set[str]) -> dict[str, str]:

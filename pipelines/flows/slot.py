@@ -44,7 +44,7 @@ async def training_slot(
 
     Args:
         stage: What is to be run.
-        say: Told once that another training is under way.
+        say: Told once that the slot is not free.
         check: Raises when the user asked to stop.
 
     Raises:
@@ -64,7 +64,7 @@ async def training_slot(
             if holder.done():
                 raise ConnectionError(f"no slot of {LIMIT}") from holder.exception()
             if not begun.is_set() and not has_said:
-                say(f"{stage}: waiting, another training is under way (limit {LIMIT})")
+                say(f"{stage}: waiting for its turn, one training at a time (limit {LIMIT})")
                 has_said = True
         yield
     finally:

@@ -12,7 +12,15 @@ from ..flows_file import load_preset
 from ..run_page import opening, run_tags
 from ..store import StageRun
 from ..store.lineage import PIPELINE
-from .runner import STAGES, Order, StageError, fresh_mark, make_request
+from .runner import (
+    INPUTS,
+    STAGES,
+    Order,
+    StageError,
+    find_input,
+    fresh_mark,
+    make_request,
+)
 
 if TYPE_CHECKING:
     from ..desk import Desk
@@ -92,13 +100,28 @@ def find_pipeline(desk: Desk, name: str) -> StageRun:
 
 
 def _source(desk: Desk, wish: Wish, stage: str | None) -> StageRun | None:
-    """Give the run to go on from: the named one; for a stage alone, else the newest."""
+    """Give the run to go on from: the named one; for a stage alone, else the newest.
+
+    One that is still at the stages before (a schedule began it a minute ago) is passed over for an
+    older one that has them, if there is any.
+    """
     if wish.from_run is not None:
         return find_pipeline(desk, wish.from_run)
     if stage in (None, "curate") or wish.preset or wish.suite or wish.seed is not None:
         return None
     newest = desk.store.lineage.find(stage=PIPELINE)
-    return newest[0] if newest else None
+    ready = (run for run in newest if _has_inputs(desk, run, stage))
+    return next(ready, newest[0] if newest else None)
+
+
+def _has_inputs(desk: Desk, run: StageRun, stage: str) -> bool:
+    """Whether a pipeline run has finished all that ``stage`` reads."""
+    try:
+        for name in INPUTS[stage]:
+            find_input(desk, run, name)
+    except StageError:
+        return False
+    return True
 
 
 def _order(wish: Wish, source: StageRun | None) -> Order:

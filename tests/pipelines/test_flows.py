@@ -172,7 +172,7 @@ def test_a_training_that_waits_for_its_turn_can_be_stopped(prefect, monkeypatch)
 
     with pytest.raises(StageInterrupted):
         asyncio.run(go())
-    assert said == ["grpo: waiting, another training is under way (limit codedance-training)"]
+    assert said == ["grpo: waiting for its turn, one training at a time (limit codedance-training)"]
 
 
 def test_the_server_watches_for_dead_runs_and_is_told_only_once(prefect):
@@ -192,6 +192,23 @@ def test_the_server_watches_for_dead_runs_and_is_told_only_once(prefect):
     ]
     for one in found:
         assert one.trigger.match_related["prefect.resource.id"] == ["prefect.tag.codedance"]
+
+
+def test_a_run_that_a_person_asked_for_is_not_dropped_with_the_missed_ones(prefect):
+    from codedance.pipelines.flows import curate
+    from codedance.pipelines.flows.deploying import drop_missed
+    from prefect.client.orchestration import get_client
+    from prefect.states import Scheduled
+
+    async def go():
+        async with get_client() as client:
+            asked = await client.create_flow_run(curate, tags=["codedance"], state=Scheduled())
+            dropped = await drop_missed()
+            return dropped, await client.read_flow_run(asked.id)
+
+    dropped, asked = asyncio.run(go())
+    assert dropped == 0  # a person asked for it: it was made by no schedule
+    assert asked.state.is_scheduled()
 
 
 def test_a_deployment_that_its_flow_would_refuse_is_refused_before_any_is_made(tmp_path):

@@ -96,6 +96,17 @@ def test_fresh_run_reuses_nothing(finished):
     assert len(finished.store.lineage.find(stage="curate", parent=fresh.id)) == 1
 
 
+def test_a_stage_alone_passes_over_a_run_that_has_not_got_its_inputs_yet(finished):
+    done = first_run(finished)
+    begun = open_pipeline(finished, Wish("smoke", seed=91))
+    assert finished.store.lineage.find(stage="pipeline")[0].id == begun.id
+    alone = open_pipeline(finished, Wish(fresh=True), stage="grpo")
+    assert alone.seed != 91
+    assert alone.outputs["sft"]
+    named = open_pipeline(finished, Wish(from_run=done.id), stage="grpo")
+    assert named.id == done.id
+
+
 def test_a_fresh_run_that_is_tried_again_goes_on_with_itself(home, tiny):
     with open_desk(home, track=False) as desk:
         first, again, other = (
