@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
 
 from ..crew import crew_of
 from ..desk import Desk, open_desk
@@ -19,6 +19,10 @@ from .output import print_report, print_stage, report_document, run_document, sa
 
 if TYPE_CHECKING:
     from ..report import Report
+
+
+NO_SERVER = "ephemeral Prefect API server"
+"""In the words by which Prefect says that it could not start its own; nothing had begun then."""
 
 
 def use_workers(workers: int | None) -> None:
@@ -74,21 +78,42 @@ def _one_plain(desk: Desk, stage: str, pipeline: StageRun) -> None:
 
 
 def _all_through_prefect(desk: Desk, pipeline: StageRun) -> None:
-    desk.progress.say(f"{pipeline.id}: starting Prefect …")
-    _prepare_prefect()
-    from ..flows import pipeline as flow
-    from ..flows.parameters import preset_of
+    def begin() -> Coroutine[Any, Any, object]:
+        from ..flows import pipeline as flow
+        from ..flows.parameters import preset_of
 
-    asyncio.run(flow(preset_of(pipeline), pipeline.seed, from_run=pipeline.id))
+        return flow(preset_of(pipeline), pipeline.seed, from_run=pipeline.id)
+
+    _through_prefect(desk, pipeline, begin, otherwise=lambda: _all_plain(desk, pipeline))
 
 
 def _one_through_prefect(desk: Desk, stage: str, pipeline: StageRun) -> None:
+    def begin() -> Coroutine[Any, Any, object]:
+        from ..flows import FLOWS
+        from ..flows.parameters import preset_of
+
+        return FLOWS[stage](preset_of(pipeline), pipeline.seed, from_run=pipeline.id)
+
+    _through_prefect(desk, pipeline, begin, otherwise=lambda: _one_plain(desk, stage, pipeline))
+
+
+def _through_prefect(
+    desk: Desk,
+    pipeline: StageRun,
+    begin: Callable[[], Coroutine[Any, Any, object]],
+    *,
+    otherwise: Callable[[], None],
+) -> None:
+    """Run a flow; where Prefect's own server does not come up, do the same work without it."""
     desk.progress.say(f"{pipeline.id}: starting Prefect …")
     _prepare_prefect()
-    from ..flows import FLOWS
-    from ..flows.parameters import preset_of
-
-    asyncio.run(FLOWS[stage](preset_of(pipeline), pipeline.seed, from_run=pipeline.id))
+    try:
+        asyncio.run(begin())
+    except RuntimeError as error:
+        if NO_SERVER not in str(error):
+            raise
+        desk.progress.say("Prefect's own server did not start in time: going on without Prefect")
+        otherwise()
 
 
 def _prepare_prefect() -> None:

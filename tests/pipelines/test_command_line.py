@@ -13,7 +13,7 @@ from codedance.pipelines.cli.document import as_plain, document
 from codedance.pipelines.cli.exit_codes import code_of
 from codedance.pipelines.cli.output import say
 
-from .runs import first_run
+from .runs import first_run, write_tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 PROGRAM = "from codedance.pipelines.cli import main; main()"
@@ -207,3 +207,19 @@ def test_a_mistake_of_ours_ends_with_three_and_a_foreign_one_too():
     assert code_of(raised(ValueError)) == 3
     assert code_of(raised(OSError)) == 3
     assert code_of(raised(KeyboardInterrupt)) == 130
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_where_prefects_own_server_does_not_come_up(tmp_path):
+    write_tiny(tmp_path)
+    no_time = {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, "curate", "--preset", "smoke", "--json"],
+        cwd=tmp_path,
+        env={**os.environ, **no_time, "CODEDANCE_DIR": str(tmp_path / "home")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "going on without Prefect" in done.stderr
+    assert json.loads(done.stdout)["status"] == "finished"
