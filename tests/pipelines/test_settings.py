@@ -27,15 +27,17 @@ def names(model):
 
 
 def test_every_training_parameter_is_one_of_the_trainers():
-    assert names(SFTSettings) - {"base", "nano"} <= {field.name for field in fields(SFTConfig)}
-    assert names(GRPOSettings) <= {field.name for field in fields(GRPOConfig)}
+    of_the_stage = {"base", "nano", "shown_directly", "without_families"}
+    assert names(SFTSettings) - of_the_stage <= {field.name for field in fields(SFTConfig)}
+    assert names(GRPOSettings) - of_the_stage <= {field.name for field in fields(GRPOConfig)}
     assert names(NanoSettings) <= {field.name for field in fields(NanoConfig)}
 
 
 def test_settings_build_the_trainers_configurations():
-    grpo = GRPOConfig(**GRPOSettings(num_generations=4, reward="bat_paper").model_dump())
+    settings = GRPOSettings(num_generations=4, reward="bat_paper")
+    grpo = GRPOConfig(**settings.model_dump(exclude={"without_families"}))
     assert (grpo.num_generations, grpo.reward) == (4, "bat_paper")
-    sft = SFTConfig(**SFTSettings(steps=7).model_dump(exclude={"base", "nano"}))
+    sft = SFTConfig(**SFTSettings(steps=7).model_dump(exclude={"base", "nano", "shown_directly"}))
     assert sft.steps == 7
 
 
