@@ -68,6 +68,9 @@ class MlflowDesk:
         Returns:
             How many events were sent.
         """
+        import mlflow
+
+        mlflow.set_tracking_uri(self.address.uri)  # the registry looks up models by it
         first = events[0]
         if first["kind"] == "metrics":
             return self._send_metrics(events)
