@@ -17,8 +17,9 @@ from codedance.pipelines.stages.runner import STAGES
 from .runs import first_run, story, write_tiny
 
 RUN = ["-m", "codedance.pipelines.cli", "run", "--preset", "smoke", "--no-prefect"]
-LAUNCH = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines"]
-LAUNCH += ["1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+LAUNCH = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+LAUNCH += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+"""accelerate starts several processes only where it is told of several GPUs, had or not."""
 
 
 def train(folder: Path, arguments: list[str]) -> Path:
