@@ -9,7 +9,7 @@ def markdown_table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> 
     r"""Give a table's lines; a bar in a cell is escaped.
 
     >>> markdown_table(["name", "value"], [["a|b", 1]])
-    ['| name | value |', '| --- | --- |', '| a\\\\|b | 1 |']
+    ['| name | value |', '| --- | --- |', '| a\\|b | 1 |']
     """
     return [_row(head), _row(["---"] * len(head)), *(_row(row) for row in rows)]
 

@@ -40,6 +40,7 @@ def document(is_wanted: bool) -> Generator[Publish]:
 def as_plain(value: object) -> Any:  # noqa: ANN401 - whatever JSON holds
     """Turn dataclasses, paths, times and NaN into what JSON can say.
 
+    >>> from pathlib import Path
     >>> as_plain({"share": float("nan"), ("greedy", "all"): Path("a/b")})
     {'share': None, 'greedy/all': 'a/b'}
     """

@@ -30,7 +30,7 @@ def test_shipped_file_is_valid_and_has_the_three_presets():
 
 
 def test_typo_names_path_line_key_and_nearest_valid_key(tmp_path):
-    path, line = spoilt(tmp_path, "      learning_rate: 5.0e-5\n", "      learning_rat: 5.0e-5\n")
+    path, line = spoilt(tmp_path, "      learning_rate: 6.0e-5\n", "      learning_rat: 5.0e-5\n")
     with pytest.raises(SettingsError) as error:
         load_flows_file(path)
     assert str(error.value) == (

@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from codedance.pipelines.bench.postgres import CARELESS, PostgresServer
+from codedance.pipelines.bench.postgres import PostgresServer
 from codedance.pipelines.home import Home
 from codedance.pipelines.store import Patience, StoreAwayError, open_store
 from codedance.pipelines.store.verify import verify
@@ -27,7 +27,7 @@ COMMAND = [
 @pytest.fixture
 def server(postgres_programs, monkeypatch, tmp_path):
     """A server of this test's own, which it may stop, with an empty database named by all."""
-    with PostgresServer(CARELESS) as own:
+    with PostgresServer({"fsync": "off"}) as own:  # what is committed outlives its death
         monkeypatch.setenv("CODEDANCE_STORE_URL", own.make_database("store"))
         monkeypatch.setenv("CODEDANCE_DIR", str(tmp_path / "home"))
         yield own
