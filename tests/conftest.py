@@ -11,6 +11,13 @@ IS_STRICT = os.environ.get("CODEDANCE_STRICT_SKIPS") == "1"
 ALLOWED = Path(__file__).with_name("allowed_skips.txt")
 
 
+@pytest.fixture(autouse=True)
+def no_experiment_left():
+    """Forget the experiment that a parsed ``--experiment`` named for its process."""
+    yield
+    os.environ.pop("MLFLOW_EXPERIMENT_NAME", None)
+
+
 def pytest_terminal_summary(terminalreporter, config):
     """Name the skips that nobody allowed; CI fails on them (see pytest_sessionfinish)."""
     for reason in _unlisted(terminalreporter) if IS_STRICT else ():
