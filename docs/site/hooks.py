@@ -45,6 +45,12 @@ class Command(Protocol):
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """List what the navigation does not."""
+    _list_the_rest(config)
+    return config
+
+
+def _lay_rooms_out() -> None:
     """Lay the rooms out as they are imported, for the pages made from docstrings."""
     package = ROOT / "build" / "docs-source" / "codedance"
     package.mkdir(parents=True, exist_ok=True)
@@ -53,8 +59,9 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
         link = package / room
         if not link.is_symlink():
             link.symlink_to(ROOT / room)
-    _list_the_rest(config)
-    return config
+
+
+_lay_rooms_out()  # now: the plugin that reads docstrings looks for its folders before on_config
 
 
 def _list_the_rest(config: MkDocsConfig) -> None:
