@@ -32,7 +32,7 @@ tests: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m slow --timeout 3000
+	$(BIN)/python -m pytest -m "slow and not long" --timeout 3000
 
 # Trainings with other trainers, several processes, and every command of the pages.
 test-long: $(VENV)/.dev
