@@ -18,7 +18,8 @@ ROOMS = ("sandbox", "envs", "policies", "pipelines")
 TESTING = ("pytest", "pytest_timeout", "hypothesis", "msgpack", "docker", "gymnasium")
 ALL = ("-q", "tests/sandbox", "--ignore=tests/sandbox/test_soak.py")  # the soak wants full walls
 # The walls that cannot stand here are skipped by the hundred; their reasons are no news.
-PYTEST = ("-p", "no:cacheprovider", "-o", "addopts=--strict-markers -m 'not slow and not long' -rfE")
+OPTIONS = "addopts=--strict-markers -m 'not slow and not long' -rfE"
+PYTEST = ("-p", "no:cacheprovider", "-o", OPTIONS)
 
 
 def main() -> int:

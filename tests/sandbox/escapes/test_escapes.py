@@ -77,7 +77,7 @@ def test_attempts_in_a_plain_container_without_root_are_held():
 
 
 def _as_parameter(walls):
-    """Attempt 70 ends its session before a host without checks is fooled: not in CI until mended."""
+    """Attempt 70 ends its session before the host is fooled: not in CI until mended."""
     marks = [pytest.mark.long] if "checks" in walls else []
     return pytest.param(walls, id="+".join(walls), marks=marks)
 
