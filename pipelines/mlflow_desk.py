@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .home import Home
 from .mlflow_artifacts import ArtifactShelf
+from .mlflow_database import make_database
 from .mlflow_models import ModelShelf
 from .mlflow_runs import RunBook
 from .mlflow_traces import log_traces
@@ -57,6 +58,7 @@ class MlflowDesk:
             logging.getLogger(name).setLevel(logging.CRITICAL)  # we say it in a line
         self._store = store
         self.address = address
+        make_database(address.uri)
         self.client: MlflowClient = mlflow.MlflowClient(address.uri)
         self.runs = RunBook(self.client, home, address)
         self._models = ModelShelf(self.client, self.runs)

@@ -14,6 +14,7 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
 from .home import find_home, prepare_environment
+from .mlflow_database import make_database
 
 EXPERIMENT = "codedance-sb3"
 _WINDOW = 200
@@ -56,6 +57,7 @@ class MLflowCurve(BaseCallback):
     def _on_training_start(self) -> None:
         home = find_home()
         prepare_environment(home)
+        make_database(home.mlflow_uri)
         mlflow.set_tracking_uri(home.mlflow_uri)
         if mlflow.get_experiment_by_name(EXPERIMENT) is None:
             mlflow.create_experiment(EXPERIMENT, artifact_location=home.mlflow_artifacts.as_uri())

@@ -58,6 +58,7 @@ def ui(
     what was started.
     """
     from ..home import find_home, prepare_environment
+    from ..mlflow_database import make_database
     from ..processes import running, wait_for
     from .output import say
 
@@ -66,6 +67,8 @@ def ui(
     if prefect.start is not None:
         os.environ["PREFECT_SERVER_UI_API_URL"] = f"{prefect.address}/api"
     prepare_environment(home)
+    if mlflow.start is not None:
+        make_database(home.mlflow_uri)
     started = [pages.start for pages in (mlflow, prefect) if pages.start is not None]
     with running(*started):
         for pages in (mlflow, prefect):
