@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-import torch
 from codedance.pipelines.bench.episodes import PausingSandbox, bench_tasks, open_episodes
 from codedance.pipelines.bench.generators import PlainGenerate
 from codedance.pipelines.bench.model_tables import (
@@ -18,8 +17,6 @@ from codedance.pipelines.bench.model_tables import (
 from codedance.pipelines.bench.rollout import RolloutBench, model_folder
 from codedance.pipelines.bench.update import OURS, PLAIN, SDPA, UpdateBench
 from codedance.policies.nano import NanoConfig, build_nano
-
-torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")

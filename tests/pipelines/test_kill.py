@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+from codedance.pipelines.home import Home
 from codedance.pipelines.metrics_file import FILE_NAME, append_metrics, read_metrics
 
 COMMAND = [
@@ -44,16 +45,25 @@ def kill_in(home, stage, count, delay):
     assert process.returncode == -9
 
 
+def run_unharmed(folder):
+    """Run the same command to its end, as a process of its own: with as many threads, too."""
+    folder.mkdir()
+    environment = os.environ | {"CODEDANCE_DIR": str(folder)}
+    subprocess.run(COMMAND, check=True, timeout=400, capture_output=True, env=environment)
+    return Home(folder)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_killed_command_goes_on_to_the_figures_of_an_unharmed_one(home, tiny, finished_home):
+def test_killed_command_goes_on_to_the_figures_of_an_unharmed_one(home, tiny, tmp_path):
+    unharmed_home = run_unharmed(tmp_path / "unharmed")
     draw = random.Random(1)
     kill_in(home, "sft", 1, draw.uniform(0.0, 0.2))
     kill_in(home, "sft", 3, draw.uniform(0.0, 0.2))
     kill_in(home, "grpo", 2, draw.uniform(0.0, 0.2))
     subprocess.run(COMMAND, check=True, timeout=400, capture_output=True)
     for stage in ("sft", "grpo"):
-        unharmed = read_metrics(stage_folder(finished_home, stage))
+        unharmed = read_metrics(stage_folder(unharmed_home, stage))
         assert read_metrics(stage_folder(home, stage)) == unharmed
     with sqlite3.connect(home.root / "mlflow.db") as database:
         names = [name for (name,) in database.execute("SELECT name FROM runs")]
