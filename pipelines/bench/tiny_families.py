@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ...policies.model_folder import quiet
+from .tiny_templates import CHATML, GEMMA, IDEFICS, INTERN, ONEVISION
 
 _TEXT = {
     "hidden_size": 32,
@@ -30,57 +31,6 @@ _SIGLIP = {
     "image_size": 28,
     "patch_size": 7,
 }
-_ROLE = "{{ '<|im_start|>' + m['role'] + '\\n' }}"
-_LOOP = "{% for m in messages %}"
-_OPEN = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-
-
-def _contents(image: str) -> str:
-    """Write a message's parts in order."""
-    return (
-        "{% for c in m['content'] %}{% if c['type'] == 'image' %}{{ '"
-        + image
-        + "' }}{% else %}{{ c['text'] }}{% endif %}{% endfor %}"
-    )
-
-
-_CHATML = (
-    f"{_LOOP}{_ROLE}{_contents('<|vision_start|><|image_pad|><|vision_end|>')}"
-    "{{ '<|im_end|>\\n' }}{% endfor %}" + _OPEN
-)
-_IDEFICS = (
-    "<|im_start|>"
-    + _LOOP
-    + "{{ m['role'] | capitalize }}{% if m['content'][0]['type'] == 'image' %}{{ ':' }}"
-    "{% else %}{{ ': ' }}{% endif %}"
-    + _contents("<image>")
-    + "{{ '<end_of_utterance>\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
-)
-_INTERN = (
-    f"{_LOOP}{_ROLE}{_contents('<IMG_CONTEXT>' + chr(92) + 'n')}"
-    "{{ '<|im_end|>\\n' }}{% endfor %}" + _OPEN
-)
-_ONEVISION = (
-    _LOOP
-    + "{{ '<|im_start|>' + m['role'] + ' ' }}"
-    + "{% for c in m['content'] if c['type'] == 'image' %}{{ '<image>' }}{% endfor %}"
-    + "{% for c in m['content'] if c['type'] == 'text' %}{{ '\\n' + c['text'] }}{% endfor %}"
-    + "{{ '<|im_end|>' }}{% endfor %}"
-    + _OPEN
-)
-_GEMMA = (
-    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}"
-    "{% set head = messages[0]['content'][0]['text'] + '\\n\\n' %}{% set rest = messages[1:] %}"
-    "{% else %}{% set head = '' %}{% set rest = messages %}{% endif %}"
-    "{% for m in rest %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
-    "{{ raise_exception('roles must alternate') }}{% endif %}"
-    "{{ '<start_of_turn>' + ('model' if m['role'] == 'assistant' else m['role']) + '\\n' }}"
-    "{{ head if loop.first else '' }}"
-    + _contents("<start_of_image>")
-    + "{{ '<end_of_turn>\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +101,7 @@ TINY_FAMILIES: Mapping[str, TinyFamily] = {
     "Qwen2.5-VL": TinyFamily(
         "qwen2_5_vl",
         _QWEN_CONTROLS,
-        _CHATML,
+        CHATML,
         {
             "text_config": {**_TEXT, "rope_parameters": _MROPE},
             "vision_config": {**_QWEN_VISION, "window_size": 56, "fullatt_block_indexes": [1]},
@@ -164,7 +114,7 @@ TINY_FAMILIES: Mapping[str, TinyFamily] = {
     "Qwen3-VL": TinyFamily(
         "qwen3_vl",
         _QWEN_CONTROLS,
-        _CHATML,
+        CHATML,
         {
             "text_config": {**_TEXT, "rope_parameters": {**_MROPE, "mrope_interleaved": True}},
             "vision_config": {
@@ -181,7 +131,7 @@ TINY_FAMILIES: Mapping[str, TinyFamily] = {
     "Idefics 3": TinyFamily(
         "idefics3",
         _IDEFICS_CONTROLS,
-        _IDEFICS,
+        IDEFICS,
         _IDEFICS_CONFIG,
         "Idefics3ImageProcessorPil",
         _IDEFICS_SIZES,
@@ -190,7 +140,7 @@ TINY_FAMILIES: Mapping[str, TinyFamily] = {
     "SmolVLM": TinyFamily(
         "smolvlm",
         _IDEFICS_CONTROLS,
-        _IDEFICS,
+        IDEFICS,
         _IDEFICS_CONFIG,
         "SmolVLMImageProcessorPil",
         _IDEFICS_SIZES,
@@ -199,7 +149,7 @@ TINY_FAMILIES: Mapping[str, TinyFamily] = {
     "InternVL 3": TinyFamily(
         "internvl",
         ("<|im_end|>", "<|endoftext|>", "<|im_start|>", "<img>", "</img>", "<IMG_CONTEXT>"),
-        _INTERN,
+        INTERN,
         {
             "text_config": {"model_type": "qwen2", **_TEXT},
             "vision_config": {
@@ -218,7 +168,7 @@ TINY_FAMILIES: Mapping[str, TinyFamily] = {
     "LLaVA-OneVision": TinyFamily(
         "llava_onevision",
         ("<|im_end|>", "<|endoftext|>", "<|im_start|>", "<image>", "<video>"),
-        _ONEVISION,
+        ONEVISION,
         {
             "text_config": {"model_type": "qwen2", **_TEXT},
             "vision_config": {"model_type": "siglip_vision_model", **_SIGLIP},
@@ -244,7 +194,7 @@ TINY_FAMILIES: Mapping[str, TinyFamily] = {
             "<end_of_image>",
             "<image_soft_token>",
         ),
-        _GEMMA,
+        GEMMA,
         {
             "text_config": {
                 **_TEXT,
