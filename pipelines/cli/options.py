@@ -72,6 +72,24 @@ Policy = Annotated[
         autocompletion=completion.policies,
     ),
 ]
+STAGES = ("pipeline", "curate", "sft", "grpo", "evaluate")
+
+
+def _one_of_the_stages(stage: str | None) -> str | None:
+    if stage is not None and stage not in STAGES:
+        raise typer.BadParameter(f"one of {', '.join(STAGES)}, got {stage!r}", param_hint="--stage")
+    return stage
+
+
+Stage = Annotated[
+    str | None,
+    typer.Option(
+        callback=_one_of_the_stages,
+        help="Only these: pipeline, curate, sft, grpo or evaluate.",
+        autocompletion=completion.one_of(*STAGES),
+    ),
+]
+Most = Annotated[int, typer.Option("--limit", min=1, help="At most so many.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Judge on this many tasks.")]
 Json = Annotated[
     bool,

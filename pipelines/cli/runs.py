@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from . import completion
-from .options import Json
+from .options import Json, Most, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..store import StageRun
 
-STAGES = ("pipeline", "curate", "sft", "grpo", "evaluate")
 _HEAD = ("run", "stage", "preset", "status", "seed", "worked")
 
 
 def runs(
-    stage: Annotated[
-        str | None,
-        typer.Option(
-            help="Only these: pipeline, curate, sft, grpo or evaluate.",
-            autocompletion=completion.one_of(*STAGES),
-        ),
-    ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
+    stage: Stage = None,
+    limit: Most = 20,
     json: Json = False,
 ) -> None:
     """List the runs and their stages, newest first."""
@@ -34,8 +24,6 @@ def runs(
     from .document import document
     from .output import print_columns, run_document, say
 
-    if stage is not None and stage not in STAGES:
-        raise typer.BadParameter(f"one of {', '.join(STAGES)}, got {stage!r}", param_hint="--stage")
     with document(json) as publish, open_desk(track=False) as desk:
         chosen = {} if stage is None else {"stage": stage}
         found = desk.store.lineage.find(**chosen)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import completion
-from .options import Json
-from .runs import STAGES
+from .options import STAGES, Json, Most, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,14 +36,8 @@ def store() -> None:
 
 @store_app.command("list")
 def list_runs(
-    stage: Annotated[
-        str | None,
-        typer.Option(
-            help="Only these: pipeline, curate, sft, grpo or evaluate.",
-            autocompletion=completion.one_of(*STAGES),
-        ),
-    ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
+    stage: Stage = None,
+    limit: Most = 20,
     json: Json = False,
 ) -> None:
     """List runs with their trajectories, newest first, and what the store holds."""
@@ -52,8 +45,6 @@ def list_runs(
     from .document import document
     from .store_pages import list_lines, listed_document
 
-    if stage is not None and stage not in STAGES:
-        raise typer.BadParameter(f"one of {', '.join(STAGES)}, got {stage!r}", param_hint="--stage")
     with document(json) as publish, _opened() as opened:
         found = opened.lineage.find(**({} if stage is None else {"stage": stage}))
         listed = listing.list_runs(opened, found[:limit])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from uuid import uuid4
 
 import pytest
@@ -134,3 +135,19 @@ def finished(finished_home, monkeypatch):
     monkeypatch.chdir(finished_home.root.parent)
     with open_desk(finished_home, track=False) as desk:
         yield desk
+
+
+@pytest.fixture
+def codedance(monkeypatch, capsys):
+    """Run a command in this process; gives exit code, standard output, standard error."""
+
+    def run(*arguments):
+        from codedance.pipelines.cli import main
+
+        monkeypatch.setattr(sys, "argv", ["codedance", *arguments])
+        with pytest.raises(SystemExit) as leaving:
+            main()
+        captured = capsys.readouterr()
+        return leaving.value.code, captured.out, captured.err
+
+    return run

@@ -28,22 +28,6 @@ def desk(home):
         yield opened
 
 
-@pytest.fixture
-def codedance(monkeypatch, capsys):
-    """Run a command in this process; gives exit code, standard output, standard error."""
-
-    def run(*arguments):
-        from codedance.pipelines.cli import main
-
-        monkeypatch.setattr(sys, "argv", ["codedance", *arguments])
-        with pytest.raises(SystemExit) as leaving:
-            main()
-        captured = capsys.readouterr()
-        return leaving.value.code, captured.out, captured.err
-
-    return run
-
-
 def test_help_takes_less_than_half_a_second():
     def seconds():
         before = resource.getrusage(resource.RUSAGE_CHILDREN)

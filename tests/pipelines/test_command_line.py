@@ -19,22 +19,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 PROGRAM = "from codedance.pipelines.cli import main; main()"
 
 
-@pytest.fixture
-def codedance(monkeypatch, capsys):
-    """Run a command in this process; gives exit code, standard output, standard error."""
-
-    def run(*arguments):
-        from codedance.pipelines.cli import main
-
-        monkeypatch.setattr(sys, "argv", ["codedance", *arguments])
-        with pytest.raises(SystemExit) as leaving:
-            main()
-        captured = capsys.readouterr()
-        return leaving.value.code, captured.out, captured.err
-
-    return run
-
-
 def offered(words, incomplete, folder):
     """Give what bash is offered after TAB, asked as bash asks."""
     environment = {
