@@ -12,7 +12,7 @@ PROTOCOL = (
         (
             "send(['failed', 'walls'])",
             "send([99, 'ok', 'forged', '', None, []])",
-            "send([4, 'infrastructure', '', '', None, []])",
+            "send([2, 'infrastructure', '', '', None, []])",
         ),
         ends=_FORGED,
         wall=_HOST,
@@ -80,8 +80,8 @@ PROTOCOL = (
             "    mode = property(lambda self: 'RGB')\n"
             "    def tobytes(self, *_): return b'abc'\n"
             "display(Liar())",
-            "send([3, 'ok', '', '', None, [[-1, -3]]], b'rgbx' * 3)",
-            "send([4, 'ok', '', '', None, [[1 << 40, 1 << 40]]], b'rgbx' * 3)",
+            "send([2, 'ok', '', '', None, [[-1, -3]]], b'rgbx' * 3)",
+            "send([2, 'ok', '', '', None, [[1 << 40, 1 << 40]]], b'rgbx' * 3)",
         ),
         ends=_FORGED,
         wall=_HOST,

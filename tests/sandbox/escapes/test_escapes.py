@@ -76,15 +76,9 @@ def test_attempts_in_a_plain_container_without_root_are_held():
     assert amiss(judge_in_container(["judge", "confined"], user=65534)) == []
 
 
-def _as_parameter(walls):
-    """Attempt 70 ends its session before the host is fooled: not in CI until mended."""
-    marks = [pytest.mark.long] if "checks" in walls else []
-    return pytest.param(walls, id="+".join(walls), marks=marks)
-
-
 @pytest.mark.slow
 @needs_docker
-@pytest.mark.parametrize("walls", [_as_parameter(walls) for walls in _CONTROLS])
+@pytest.mark.parametrize("walls", _CONTROLS, ids="+".join)
 def test_without_its_wall_an_attempt_succeeds(walls):
     numbers = [attempt.number for attempt in ATTEMPTS if attempt.without == walls]
     verdicts = judge_without(walls, numbers)
