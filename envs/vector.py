@@ -20,6 +20,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from ..sandbox.capacity import core_count
+from .freed_memory import give_back
 from .presets import RewardPreset
 from .reward_terms import own_term_names
 from .rewards import TERMS
@@ -77,6 +78,7 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
         self._most_steps = math.inf if max_episode_steps is None else max_episode_steps
         self._steps = [0] * num_envs
         self._is_begun = False
+        self._episodes = 0  # begun since freed memory was given back
         self._pool = ThreadPoolExecutor(min(num_envs, _MOST_THREADS), "visual-code")
         # Drawing tasks is our own work, and each thread that does it keeps megabytes for the next.
         self._resets = ThreadPoolExecutor(min(num_envs, core_count()), "visual-code-reset")
@@ -124,6 +126,7 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
         infos: dict[str, Any] = {}
         for place in chosen:
             infos = self._add_info(infos, self._members[place][4], place)
+        self._give_back()
         return self._observations(), infos
 
     def step(
@@ -151,6 +154,7 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
                 final = {"final_obs": member[0], "final_info": member[4]}
                 infos = self._add_info(infos, final, place)
             infos = self._add_info(infos, self._members[place][4], place)
+        self._give_back()
         rewards = np.array([member[1] for member in stepped], dtype=np.float64)
         terminations = np.array([member[2] for member in stepped], dtype=np.bool_)
         truncations = np.array([member[3] for member in stepped], dtype=np.bool_)
@@ -188,6 +192,13 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
         self._resets.shutdown()
         for env in self.envs:
             env.close()
+        give_back()
+
+    def _give_back(self) -> None:
+        """Give freed memory back once for every episode of all members."""
+        if self._episodes >= self.num_envs:
+            self._episodes = 0
+            give_back()
 
     def _require_open(self) -> None:
         if self.closed:
@@ -225,6 +236,7 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
             return observation, 0.0, False, False, info
 
         self._steps[place] = 0
+        self._episodes += 1  # two threads may count as one: it is given back a little later then
         return reset() if options else self._guarded(place, reset)
 
     def _guarded(self, place: int, act: Callable[[], Member]) -> Member:
