@@ -11,7 +11,7 @@ TORCH ?= 2.13.0
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet $(PIP_OPTIONS)
 
-.PHONY: run smoke docs figures test lint tests test-slow test-long test-environments test-container \
+.PHONY: run smoke docs figures test lint tests test-slow test-environments test-container \
   test-escapes test-soak install clean
 
 run: $(VENV)/.run
@@ -32,11 +32,7 @@ tests: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "slow and not long" --timeout 3000
-
-# Trainings with other trainers, several processes, and every command of the pages.
-test-long: $(VENV)/.dev
-	$(BIN)/python -m pytest -m long --timeout 3000
+	$(BIN)/python -m pytest -m slow --timeout 3000
 
 # The environment beside five sets of pins that conflict, from a package index: the same 100 tasks,
 # digest by digest. PYTHONS="python3.12 python3.13" takes other interpreters in turn.

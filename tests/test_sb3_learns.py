@@ -12,7 +12,7 @@ LEAST = 0.2
 RESULT = r"^(by chance|before|after) +reward ([+-][\d.]+)"
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_held_out_reward_rises_by_the_stated_amount(tmp_path):
     options = ["--rise", "0.6", "--episodes", "60"]  # of the newest training episodes
     done = subprocess.run(

@@ -33,7 +33,7 @@ def guesser():
     return module
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["reinforce.py", "ppo_text.py", "trl_grpo.py"])
 def test_an_example_raises_the_held_out_reward(name, tmp_path):
     done = run(name, tmp_path)

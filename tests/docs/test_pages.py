@@ -139,7 +139,7 @@ def test_every_block_is_well_formed_and_every_command_one_of_ours(page):
                 check(line)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_of_a_page_runs(page, place):
     pending = []

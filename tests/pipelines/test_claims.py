@@ -321,7 +321,7 @@ def test_a_wrong_option_is_refused_before_anything_is_done(home, tmp_path, optio
     assert not home.stages.exists()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_killed_claims_go_on_and_no_finished_arm_is_run_again(home, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

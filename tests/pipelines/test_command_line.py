@@ -193,7 +193,7 @@ def test_a_mistake_of_ours_ends_with_three_and_a_foreign_one_too():
     assert code_of(raised(KeyboardInterrupt)) == 130
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_run_goes_on_where_prefects_own_server_does_not_come_up(tmp_path):
     write_tiny(tmp_path)
     no_time = {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "0"}

@@ -58,7 +58,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(tmp_path_factory.mktemp("alone"), RUN)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [[*RUN, "--processes", "2"], [*LAUNCH, *RUN]])
 def test_two_processes_tell_the_same_story_once(arguments: list[str], alone: Path, tmp_path: Path):
     both = train(tmp_path, arguments)

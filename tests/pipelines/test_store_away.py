@@ -104,7 +104,7 @@ def wait_for_steps(home, process):
             time.sleep(0.2)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.timeout(2400)
 def test_training_goes_on_when_the_server_is_back_with_each_trajectory_once(
     away_home, server, tiny, finished_home

@@ -126,7 +126,7 @@ def alone(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run(tiny_folder, tmp_path_factory.mktemp("alone"), count=1)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("fsdp", [False, True])
 def test_two_processes_train_as_one_does(
     fsdp: bool, alone: Path, tiny_folder: Path, tmp_path: Path
@@ -137,7 +137,7 @@ def test_two_processes_train_as_one_does(
     assert sandboxes == ["0", "1"]
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "after", "fsdp"), [(2, 1, True), (1, 2, False)])
 def test_a_run_goes_on_with_another_number_of_processes(
     before: int, after: int, fsdp: bool, alone: Path, tiny_folder: Path, tmp_path: Path
