@@ -45,7 +45,7 @@ def make_guesser(folder):
     """Teach the shipped model to guess; give the folder of what came of it."""
     torch.set_num_threads(1)
     shown = [direct_demonstration(task) for task in tasks("train", count=128, start=100_000)]
-    config = SFTConfig(steps=8, batch_size=16, learning_rate=2e-4, warmup_steps=1)
+    config = SFTConfig(steps=20, batch_size=16, learning_rate=2e-4, warmup_steps=1)
     return train_sft(NANO_FOLDER, shown, config, folder=Path(folder))
 
 

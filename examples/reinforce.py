@@ -49,11 +49,11 @@ def learn(policy, *, steps, width, learning_rate, seed):
 
 def main():
     """Start from the guesser, learn, and say whether the held-out reward rose."""
-    chosen = read_options(__doc__, steps=10)
+    chosen = read_options(__doc__, steps=14)
     with tempfile.TemporaryDirectory() as folder:
         policy = load_policy(make_guesser(folder))
     before = judge(policy, episodes=chosen.episodes)
-    learn(policy, steps=chosen.steps, width=24, learning_rate=1e-4, seed=chosen.seed)
+    learn(policy, steps=chosen.steps, width=24, learning_rate=2e-4, seed=chosen.seed)
     after = judge(policy, episodes=chosen.episodes)
     sys.exit(report("REINFORCE", before, after, least=chosen.least))
 

@@ -113,7 +113,7 @@ def make_trainer(policy, sandbox, *, steps, folder, seed):
             max_steps=steps,
             per_device_train_batch_size=GROUPS * SIBLINGS,
             num_generations=SIBLINGS,
-            learning_rate=1e-4,
+            learning_rate=2e-4,
             lr_scheduler_type="constant",
             loss_type="dapo",
             beta=0.0,
@@ -131,7 +131,7 @@ def make_trainer(policy, sandbox, *, steps, folder, seed):
 
 def main():
     """Start from the guesser, learn, and say whether the held-out reward rose."""
-    chosen = read_options(__doc__, steps=10)
+    chosen = read_options(__doc__, steps=20)
     with tempfile.TemporaryDirectory() as folder, open_sandbox("local") as sandbox:
         policy = load_policy(make_guesser(folder))
         before = judge(policy, episodes=chosen.episodes)
