@@ -76,7 +76,8 @@ def open_desk(home: Home | None = None, *, track: bool = True) -> Generator[Desk
     """
     shared = _current.get()
     if shared is not None:
-        yield shared
+        with _heeded_signals(shared):  # a flow within a flow has its own in their place
+            yield shared
         return
     home = home or find_home()
     prepare_environment(home)

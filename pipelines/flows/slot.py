@@ -60,7 +60,7 @@ async def training_slot(
     try:
         while not begun.is_set():
             check()
-            await asyncio.wait({holder, asyncio.create_task(begun.wait())}, timeout=LOOK_SECONDS)
+            await _first_of(holder, asyncio.create_task(begun.wait()))
             if holder.done():
                 raise ConnectionError(f"no slot of {LIMIT}") from holder.exception()
             if not begun.is_set() and not has_said:
@@ -72,6 +72,13 @@ async def training_slot(
         if not begun.is_set():
             holder.cancel()
         await asyncio.wait({holder})
+
+
+async def _first_of(holder: asyncio.Task[None], beginning: asyncio.Task[bool]) -> None:
+    """Wait until the slot is held, or cannot be, or it is time to look whether to stop."""
+    first = asyncio.FIRST_COMPLETED
+    await asyncio.wait({holder, beginning}, timeout=LOOK_SECONDS, return_when=first)
+    beginning.cancel()
 
 
 async def _hold(begun: asyncio.Event, ended: asyncio.Event) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from typing import Any
 
 from prefect import task
@@ -14,7 +15,7 @@ from ...policies.interface import PolicyUnavailableError
 from ...sandbox import SandboxError
 from ..desk import Desk, open_desk
 from ..stages.context import StageInterrupted
-from ..stages.runner import StageBusyError, run_stage
+from ..stages.runner import StageBusyError, is_done, run_stage
 from ..store import StageRun
 from .page import on_page
 from .publishing import publish_stage
@@ -44,15 +45,20 @@ async def work(stage: str, pipeline: str) -> str | State[str]:
     with open_desk() as desk:
         run = desk.store.lineage.get(pipeline)
         try:
-            async with (
-                on_page(desk),
-                training_slot(stage, say=desk.progress.say, check=desk.stop.check),
-            ):
-                done = await _run_when_free(desk, stage, run)
+            async with on_page(desk):
+                done = await _run_in_turn(desk, stage, run)
         except StageInterrupted as stop:
             return Cancelled(message=f"{stop}; what is done is kept: run it again to go on")
         await publish_stage(desk, done)
         return done.id
+
+
+async def _run_in_turn(desk: Desk, stage: str, run: StageRun) -> StageRun:
+    """Run a stage, a training when no other is at work; what is done already waits for nobody."""
+    is_work = not await asyncio.to_thread(is_done, desk, stage, run)
+    slot = training_slot(stage, say=desk.progress.say, check=desk.stop.check)
+    async with slot if is_work else nullcontext():
+        return await _run_when_free(desk, stage, run)
 
 
 async def _run_when_free(desk: Desk, stage: str, run: StageRun) -> StageRun:
@@ -60,10 +66,25 @@ async def _run_when_free(desk: Desk, stage: str, run: StageRun) -> StageRun:
     has_said = False
     while True:
         try:
-            return await asyncio.to_thread(run_stage, desk, stage, run)
+            return await _run_to_its_end(desk, stage, run)
         except StageBusyError as busy:
             if not has_said:
                 desk.progress.say(f"{stage}: waiting, {busy}")
             has_said = True
         await asyncio.sleep(BUSY_SECONDS)
         desk.stop.check()
+
+
+async def _run_to_its_end(desk: Desk, stage: str, run: StageRun) -> StageRun:
+    """Run a stage in a thread; a flow that is torn down under it stops it and waits for it.
+
+    A thread cannot be ended from outside: left alone it would go on training while the desk, and
+    the sandboxes with it, are closed.
+    """
+    work = asyncio.ensure_future(asyncio.to_thread(run_stage, desk, stage, run))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        desk.stop.request()
+        await asyncio.wait({work})
+        raise

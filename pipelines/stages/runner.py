@@ -80,18 +80,33 @@ def run_stage(desk: Desk, stage: str, pipeline: StageRun) -> StageRun:
         StageError: An input is missing, or another process is at it.
         StageInterrupted: The user asked to stop; the same call goes on from there.
     """
+    request = _request_for(desk, stage, pipeline)
+    try:
+        finished = run_request(desk, request, order_of(pipeline).preset, parent=pipeline.id)
+        _adopt(desk, pipeline, finished)
+    finally:
+        leave(desk, pipeline)
+    return finished
+
+
+def is_done(desk: Desk, stage: str, pipeline: StageRun) -> bool:
+    """Whether `run_stage` would only give a run that is finished already.
+
+    Raises:
+        StageError: An input is missing.
+    """
+    request = _request_for(desk, stage, pipeline)
+    return _find_finished(desk.store.lineage.find(stage=stage, key=request.key)) is not None
+
+
+def _request_for(desk: Desk, stage: str, pipeline: StageRun) -> StageRequest:
+    """Give what a pipeline run asks of a stage, its inputs found."""
     inputs = {name: find_input(desk, pipeline, name).id for name in INPUTS[stage]}
     order = order_of(pipeline)
     parameters = stage_parameters(stage, order.preset)
     if fresh_mark(stage) in pipeline.outputs:
         parameters[FRESH] = pipeline.outputs[fresh_mark(stage)]
-    request = make_request(stage, order, parameters, inputs)
-    try:
-        finished = run_request(desk, request, order.preset, parent=pipeline.id)
-        _adopt(desk, pipeline, finished)
-    finally:
-        leave(desk, pipeline)
-    return finished
+    return make_request(stage, order, parameters, inputs)
 
 
 def leave(desk: Desk, pipeline: StageRun) -> None:
@@ -119,7 +134,7 @@ def run_among(
 ) -> StageRun:
     """Give a finished one of ``same``, go on with an unfinished one, or begin a run."""
     lineage = desk.store.lineage
-    finished = next((run for run in same if run.is_finished and _is_whole(run)), None)
+    finished = _find_finished(same)
     if finished is not None:
         desk.progress.say(f"{request.stage}: done before ({finished.id})")
         return finished
@@ -271,6 +286,10 @@ def _adopt(desk: Desk, pipeline: StageRun, run: StageRun) -> None:
     outputs = {**current.outputs, run.stage: run.id}
     status = "finished" if current.is_finished else "running"
     desk.store.lineage.mark(pipeline.id, status, outputs=outputs)
+
+
+def _find_finished(same: Sequence[StageRun]) -> StageRun | None:
+    return next((run for run in same if run.is_finished and _is_whole(run)), None)
 
 
 def _is_whole(run: StageRun) -> bool:

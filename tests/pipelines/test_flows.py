@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
+import threading
+import time
+from importlib import import_module
 
 import pytest
 from codedance.pipelines.flows_file import load_flows_file
@@ -104,6 +109,63 @@ def test_stopped_stage_is_a_cancelled_flow_run(prefect, finished):
     assert "run it again to go on" in state.message
 
 
+def test_pipeline_flow_stops_at_sigterm_as_its_stages_do_alone(prefect, finished, monkeypatch):
+    """A flow within a flow takes the signal for itself: Prefect's way, which ends no thread."""
+    from codedance.pipelines.flows import pipeline
+    from codedance.pipelines.stages import curate
+
+    ended = []
+
+    def work_until_told(context):
+        os.kill(os.getpid(), signal.SIGTERM)
+        while not context.stop.is_requested():
+            time.sleep(0.01)
+        ended.append(context.run.stage)
+        context.stop.check()
+
+    monkeypatch.setattr(curate, "run_curate", work_until_told)
+    state = asyncio.run(pipeline("smoke", seed=79, return_state=True))
+    assert ended == ["curate"]
+    assert state.is_cancelled()
+    assert state.message == "stopped in curate: run it again to go on"
+
+
+def test_stage_whose_flow_is_torn_down_is_stopped_and_waited_for(finished, monkeypatch):
+    work = import_module("codedance.pipelines.flows.work")  # the package has a task of that name
+    begun, ended = threading.Event(), []
+
+    def train(desk, _stage, _run):
+        begun.set()
+        while not desk.stop.is_requested():
+            time.sleep(0.01)
+        ended.append("training")
+
+    async def tear_down():
+        under_way = asyncio.create_task(work._run_to_its_end(finished, "grpo", None))
+        await asyncio.to_thread(begun.wait)
+        under_way.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await under_way
+        return list(ended)
+
+    monkeypatch.setattr(work, "run_stage", train)
+    assert asyncio.run(tear_down()) == ["training"]
+
+
+def test_what_is_done_already_waits_for_no_training(prefect, finished):
+    from codedance.pipelines.flows import grpo
+    from codedance.pipelines.flows.slot import training_slot
+
+    run = first_run(finished)
+
+    async def go():
+        async with training_slot("sft", say=print, check=lambda: None):
+            shown = grpo(run.preset, run.seed, from_run=run.id, return_state=True)
+            return await asyncio.wait_for(shown, timeout=60)
+
+    assert asyncio.run(go()).is_completed()
+
+
 def test_failed_stage_is_a_failed_flow_run_with_its_reason(prefect, finished):
     from codedance.pipelines.flows import sft
 
@@ -149,6 +211,18 @@ def test_one_training_at_a_time_whoever_started_it(prefect):
     order = asyncio.run(go())
     first, second = order[0][0], order[2][0]
     assert order == [f"{first} begins", f"{first} ends", f"{second} begins", f"{second} ends"]
+
+
+def test_a_free_slot_is_had_at_once(prefect, monkeypatch):
+    from codedance.pipelines.flows import slot
+
+    monkeypatch.setattr(slot, "LOOK_SECONDS", 60.0)
+
+    async def go():
+        async with slot.training_slot("sft", say=print, check=lambda: None):
+            return True
+
+    assert asyncio.run(asyncio.wait_for(go(), timeout=30))
 
 
 def test_a_training_that_waits_for_its_turn_can_be_stopped(prefect, monkeypatch):
