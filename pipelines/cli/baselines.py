@@ -11,7 +11,9 @@ from .options import Json, SandboxName, Seed, Workers
 
 def baselines(  # noqa: PLR0913 - the options of the command
     learn_from: Annotated[int, typer.Option(min=1, help="Train tasks to learn from.")] = 12_000,
-    limit: Annotated[int, typer.Option(min=1, help="Judge on this many tasks.")] = 2000,
+    limit: Annotated[
+        int, typer.Option(min=1, help="Judge on so many; past the split's 2,000 more are drawn.")
+    ] = 2000,
     steps: Annotated[int, typer.Option(min=1, help="Updates of each model.")] = 1500,
     seed: Seed = None,
     workers: Workers = None,
@@ -32,7 +34,7 @@ def baselines(  # noqa: PLR0913 - the options of the command
 
 def _show(tasks: int, limit: int, steps: int, seed: int, *, backend: str) -> object:
     """Train, judge, print and give the rows; checkpoints stay under ``baselines``."""
-    from ...envs.suites import load_suite
+    from ...envs.suites.nano import NanoSuite
     from ...policies import SFTConfig, load_policy
     from ...sandbox import open_sandbox
     from ..baselines import BlindPolicy, as_markdown, judge, tabulate, train_baselines
@@ -49,9 +51,9 @@ def _show(tasks: int, limit: int, steps: int, seed: int, *, backend: str) -> obj
         seed=seed,
     )
     folder = find_home().root / "baselines" / f"{tasks}-{steps}-{seed}"
-    train, test = load_suite("nano", split="train"), load_suite("nano", split="test")
+    train, test = NanoSuite("train"), NanoSuite("test")
     shown = [train[index] for index in range(tasks)]
-    held_out = [test[index] for index in range(min(limit, len(test)))]
+    held_out = [test.draw(index) for index in range(limit)]
     answers = {}
     with open_sandbox(backend) as sandbox:
         for name, checkpoint in train_baselines(shown, config, folder):

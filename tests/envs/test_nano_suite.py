@@ -62,6 +62,14 @@ def test_an_index_beyond_the_split_is_refused():
         NanoSuite("test")[2000]
 
 
+def test_past_the_end_more_tasks_of_the_same_order_are_drawn():
+    suite = NanoSuite("test")
+    assert suite.draw(41).id == suite[41].id
+    families = [suite.draw(index).family for index in range(2000, 2007)]
+    assert sorted(families) == sorted(suite.families)
+    assert suite.draw(2000).family == suite.families[2000 % 7]
+
+
 def test_an_unknown_split_is_refused():
     with pytest.raises(ValueError, match="'dev'"):
         NanoSuite("dev")

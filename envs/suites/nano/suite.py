@@ -52,6 +52,10 @@ class NanoSuite:
     def __getitem__(self, index: int) -> Task:
         if not 0 <= index < len(self):
             raise IndexError(f"nano/{self.split} holds tasks 0 to {len(self) - 1}, got {index}")
+        return self.draw(index)
+
+    def draw(self, index: int) -> Task:
+        """Draw the task of any index: past the split's end, more of the same kind."""
         names = self.families
         family = names[index % len(names)]
         band = BANDS[index // len(names) % len(BANDS)]
