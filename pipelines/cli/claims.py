@@ -31,7 +31,9 @@ def claims(  # noqa: PLR0913 - the options of the command
     only: Annotated[
         list[str] | None, typer.Option(help="Arms by pattern, such as 'rl/code/*'; repeatable.")
     ] = None,
-    report: Annotated[bool, typer.Option("--report", help="Train nothing, write.")] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Train nothing; only write the results.")
+    ] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Processes side by side.")] = 1,
     protocol: Annotated[
         Path | None, typer.Option(help="Another protocol than the packaged one.")

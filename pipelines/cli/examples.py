@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import typer
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
@@ -86,9 +88,13 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 
 
 def add_examples(app: typer.Typer, prefix: str = "") -> None:
-    """End the help of every command of ``app`` that has examples with them."""
+    """End the help of every command of ``app`` that has examples with them.
+
+    What stands before them is laid out for the terminal, whatever the lines of the docstring.
+    """
     for command in app.registered_commands:
         function = command.callback
+        command.help = flowing(inspect.getdoc(function) or "")
         own = command.name or (function.__name__.replace("_", "-") if function else "")
         lines = EXAMPLES.get(f"{prefix}{own}")
         if lines is not None:
@@ -96,3 +102,8 @@ def add_examples(app: typer.Typer, prefix: str = "") -> None:
     for group in app.registered_groups:
         if group.typer_instance is not None:
             add_examples(group.typer_instance, f"{prefix}{group.name} ")
+
+
+def flowing(text: str) -> str:
+    """Give each paragraph as one line, for the terminal to break where it is full."""
+    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))

@@ -63,7 +63,7 @@ Experiment = Annotated[
 Prefect = Annotated[bool, typer.Option("--prefect/--no-prefect", hidden=True)]
 RunName = Annotated[
     str,
-    typer.Argument(metavar="[RUN]", help="A run's id, or latest.", autocompletion=completion.runs),
+    typer.Argument(metavar="RUN", help="A run's id, or latest.", autocompletion=completion.runs),
 ]
 Policy = Annotated[
     str | None,

@@ -21,7 +21,8 @@ _LARGE = 2e8  # parameters from which gigabytes are the unit
 
 def plan(  # noqa: PLR0913 - each an option of the command
     model: Annotated[
-        str, typer.Argument(help="Published name, model folder, or a config.json.")
+        str,
+        typer.Argument(metavar="MODEL", help="Published name, model folder, or a config.json."),
     ] = "Qwen/Qwen2.5-VL-7B-Instruct",
     gpus: Annotated[str, typer.Option(help="How many, such as 8; several with commas.")] = "1,8,16",
     gpu: Annotated[

@@ -23,7 +23,7 @@ def model(
     policy: Annotated[
         str,
         typer.Argument(
-            metavar="[POLICY]",
+            metavar="POLICY",
             help="nano, oracle, random, a checkpoint folder or a hub id.",
             autocompletion=completion.policies,
         ),

@@ -22,7 +22,7 @@ store_app = typer.Typer(
 Runs = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[RUN]...",
+        metavar="RUN",
         help="What can go; a pipeline run takes its stages.",
         autocompletion=completion.runs,
     ),
@@ -58,7 +58,7 @@ def show(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="[RUN|NUMBER]",
+            metavar="RUN|NUMBER",
             help="A run, or the number of a trajectory.",
             autocompletion=completion.runs,
         ),
@@ -84,7 +84,9 @@ def show(
 
 @store_app.command()
 def export(
-    folder: Annotated[Path, typer.Argument(help="Made for it; it must not be there yet.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Made for it; it must not be there yet.")
+    ],
     run: Annotated[
         list[str] | None,
         typer.Option("--run", help="Which; may be repeated.", autocompletion=completion.runs),

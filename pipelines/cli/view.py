@@ -12,7 +12,7 @@ from .options import Json, RunName
 Other = Annotated[
     str | None,
     typer.Argument(
-        metavar="[OTHER]",
+        metavar="OTHER",
         help="A second run, to compare on the same tasks.",
         autocompletion=completion.runs,
     ),
