@@ -42,7 +42,7 @@ def load_flows_file(path: Path | None = None) -> FlowsFile:
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise SettingsError(f"{path} is not valid YAML: {error}") from error
+        raise SettingsError(_explain_yaml(path, error)) from error
     try:
         return FlowsFile.model_validate(content)
     except ValidationError as error:
@@ -65,8 +65,21 @@ def load_preset(name: str, path: Path | None = None) -> Preset:
     raise SettingsError(f"there is no preset {name!r}, only {', '.join(presets)}{hint}")
 
 
+def _explain_yaml(path: Path, error: yaml.YAMLError) -> str:
+    mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+    if mark is None:
+        return f"{path} is not valid YAML: {error}"
+    problem = getattr(error, "problem", None) or "it cannot be read"
+    snippet = mark.get_snippet(indent=2) or ""
+    lines = f"\n{snippet}" if snippet.strip(" ^\n") else ""
+    return f"{path}:{mark.line + 1}: not valid YAML: {problem}{lines}"
+
+
 def _explain(path: Path, tree: yaml.Node | None, item: ErrorDetails) -> str:
     location: Location = item["loc"]
+    if not location:
+        found = "nothing" if item["input"] is None else reprlib.repr(item["input"])
+        return f"{path}: expected the key 'presets' and what it holds, found {found}"
     key = ".".join(str(part) for part in location)
     place = f"{path}:{_line(tree, location)}"
     parent = location[:-1]

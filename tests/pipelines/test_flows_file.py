@@ -73,6 +73,23 @@ def test_broken_yaml_is_one_error_of_ours(tmp_path):
         load_flows_file(path)
 
 
+def test_broken_yaml_names_the_line_and_shows_it(tmp_path):
+    path = tmp_path / "flows.yaml"
+    path.write_text("presets:\n  smoke:\n   suite: nano\n    grpo: {steps: 1}\n", encoding="utf-8")
+    with pytest.raises(SettingsError) as raised:
+        load_flows_file(path)
+    assert str(raised.value).startswith(f"{path}:4: not valid YAML: mapping values")
+    assert "grpo: {steps: 1}" in str(raised.value)
+
+
+@pytest.mark.parametrize(("text", "found"), [("", "nothing"), ("- a\n", r"\['a'\]")])
+def test_a_file_without_keys_says_which_is_expected(tmp_path, text, found):
+    path = tmp_path / "flows.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(SettingsError, match=f"the key 'presets' .* found {found}"):
+        load_flows_file(path)
+
+
 def test_unknown_preset_names_the_nearest():
     with pytest.raises(SettingsError, match="did you mean 'quick'"):
         load_preset("quik", PACKAGED)
