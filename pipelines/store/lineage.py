@@ -159,8 +159,9 @@ class Lineage:
         )
         exact = [row for row in rows if row.id == run_id]
         if len(exact or rows) != 1:
-            found = ", ".join(row.id for row in rows) or "none"
-            raise UnknownRunError(f"no single run is called {run_id!r}; found: {found}")
+            found = ", ".join(row.id for row in rows)
+            hint = f"so begin {found}" if found else "`codedance runs` lists them"
+            raise UnknownRunError(f"no single run is called {run_id!r}; {hint}")
         return (exact or rows)[0]
 
     def find(self, **columns: str) -> list[StageRun]:

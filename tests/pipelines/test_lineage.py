@@ -34,7 +34,7 @@ def test_ambiguous_or_unknown_names_are_refused(store):
         store.lineage.begin(make_request())
     with pytest.raises(StoreError, match="no single run"):
         store.lineage.get("curate-")
-    with pytest.raises(StoreError, match="found: none"):
+    with pytest.raises(StoreError, match="`codedance runs` lists them"):
         store.lineage.get("nothing")
 
 
