@@ -84,6 +84,8 @@ def load_picture(source: Picture, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Im
         raise PictureError(f"{name}: {error}") from None
     except FileNotFoundError:
         raise PictureError(f"{name}: there is no such file") from None
+    except IsADirectoryError:
+        raise PictureError(f"{name}: a folder, not a picture") from None
     except _DECODER_ERRORS as error:
         raise PictureError(f"{name}: damaged or unreadable ({error})") from error
 

@@ -17,8 +17,10 @@ LARGER = "a larger model: codedance ask --policy Qwen/Qwen2.5-VL-7B-Instruct …
 
 
 def ask(  # noqa: PLR0913 - the options of the command
-    image: Annotated[Path, typer.Argument(help="Any picture: PNG, JPEG, WebP, …")],
-    question: Annotated[str, typer.Argument(help="What you want to know about it.")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="Any picture: PNG, JPEG, WebP, …")],
+    question: Annotated[
+        str, typer.Argument(metavar="QUESTION", help="What you want to know about it.")
+    ],
     policy: Annotated[
         str,
         typer.Option(
@@ -42,6 +44,8 @@ def ask(  # noqa: PLR0913 - the options of the command
     from .output import say
     from .terminal import episode_document, show_turn
 
+    if not question.strip():
+        raise ValueError("the question is empty")
     picture = load_picture(image)
     model = load_policy(policy)
     folder = save or find_home().root / "ask" / image.stem
@@ -56,8 +60,19 @@ def ask(  # noqa: PLR0913 - the options of the command
         for number, turn in enumerate(play_turns(model, episode, sampling), 1):
             show_turn(number, turn, folder)
         if episode.ending != "answered":
-            say(f"no answer: {episode.ending}")
+            say(f"no answer: {_why_none(episode.ending, turns)}")
         publish(episode_document(episode.trajectory(policy), question))
+
+
+def _why_none(ending: str | None, turns: int) -> str:
+    """Say in words why an episode ended without an answer."""
+    known = {
+        "turn_limit": f"its turns were used up (--turns {turns})",
+        "token_limit": "its last turn was too long and was cut",
+        "malformed": "its last turn was neither code nor an answer",
+        "infrastructure": "the sandbox failed, which is not the model's fault",
+    }
+    return known.get(ending or "", "the episode did not end")
 
 
 def _say_what_it_knows(policy: str, question: str) -> None:

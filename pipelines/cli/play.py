@@ -93,14 +93,21 @@ def find_task(suite_name: str, family: str | None, band: str | None, seed: int) 
         hint = f"; did you mean {near[0]!r}?" if near else ""
         known = ", ".join(suite.families)
         raise ValueError(f"{suite_name} has no family {family!r}, only {known}{hint}")
-    left = seed
+    count, bands = 0, set[str]()
     for index in range(len(suite)):
         task = suite[index]
+        bands |= {task.difficulty} if task.difficulty else set()
         if (family or task.family) == task.family and (band or task.difficulty) == task.difficulty:
-            if left == 0:
+            if count == seed:
                 return task
-            left -= 1
-    raise ValueError(f"{suite_name} has no test task {seed} of family {family}, band {band}")
+            count += 1
+    kind = "".join((f" of family {family}" if family else "", f" of band {band}" if band else ""))
+    if band and band not in bands:
+        known = ", ".join(sorted(bands)) or "none at all"
+        raise ValueError(f"{suite_name} has no band {band!r}, only {known}")
+    raise ValueError(
+        f"there is no --seed {seed}: {suite_name} has {count} test tasks{kind}, from 0"
+    )
 
 
 def _by_policy(name: str, episode: Episode) -> Iterator[Turn]:

@@ -12,6 +12,7 @@ from codedance.pipelines.cli import completion
 from codedance.pipelines.cli.document import as_plain, document
 from codedance.pipelines.cli.exit_codes import code_of
 from codedance.pipelines.cli.output import say
+from PIL import Image
 
 from .runs import first_run, write_tiny
 
@@ -154,6 +155,29 @@ def test_no_run_yet_is_no_error(codedance, home):
     assert (code, json.loads(out)) == (0, [])
 
 
+@pytest.fixture
+def two_tasks(tmp_path, monkeypatch):
+    """Stand in a folder with a suite of two easy tasks."""
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    row = {"image": "a.png", "question": "Q?", "answer": "3", "split": "test"}
+    lines = [json.dumps({**row, "id": name, "difficulty": "easy"}) for name in ("one", "two")]
+    (tmp_path / "two.jsonl").write_text("\n".join(lines))
+    monkeypatch.chdir(tmp_path)
+
+
+def test_help_breaks_its_paragraphs_where_the_terminal_is_full(codedance, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = codedance("claims", "--help")
+    starts = [line.strip()[:32] for line in out.splitlines()]
+    assert "Stop it however you like: the sa" in starts
+
+
+def test_help_shows_what_may_be_left_out_in_single_brackets(codedance):
+    for command in (("report",), ("view",), ("store", "prune"), ("serve", "model")):
+        _, out, _ = codedance(*command, "--help")
+        assert "[[" not in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -163,10 +187,16 @@ def test_no_run_yet_is_no_error(codedance, home):
         (("evaluate", "--suite", "nanno"), 2, "did you mean 'nano'"),
         (("evaluate", "--sandbox", "cloud", "--limit", "1"), 2, "no sandbox 'cloud'"),
         (("ask", "missing.png", "What?"), 2, "missing.png"),
+        (("ask", ".", "What?"), 2, "a folder, not a picture"),
+        (("ask", "missing.png", " "), 2, "the question is empty"),
+        (("play", "--suite", "two.jsonl", "--band", "harder"), 2, "no band 'harder', only easy"),
+        (("play", "--suite", "two.jsonl", "--seed", "2"), 2, "no --seed 2: two.jsonl has 2 test"),
         (("attack-reward", "--term", "nonsense"), 2, "expected NAME=WEIGHT"),
     ],
 )
-def test_what_cannot_be_done_as_asked_ends_with_two(codedance, home, arguments, code, words):
+def test_what_cannot_be_done_as_asked_ends_with_two(
+    codedance, home, two_tasks, arguments, code, words
+):
     found, out, error = codedance(*arguments)
     assert (found, out) == (code, "")
     assert words in " ".join(error.split())
