@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet $(PIP_OPTIONS)
 
 .PHONY: run smoke docs figures test lint tests test-slow test-environments test-container \
-  test-escapes test-soak install clean
+  test-escapes test-soak viewer-times install clean
 
 run: $(VENV)/.run
 	$(BIN)/codedance run --preset $(PRESET)
@@ -47,6 +47,10 @@ test-escapes: $(VENV)/.dev
 # 100,000 turns over 2,000 sessions while sessions and the zygote are killed.
 test-soak: $(VENV)/.dev
 	cd tests && $(abspath $(BIN))/python -m sandbox.soak
+
+# How long a run's viewer takes in Chromium: make viewer-times PAGE=.codedance/reports/RUN/viewer.html
+viewer-times: $(VENV)/.dev
+	cd tests && $(abspath $(BIN))/python -m pipelines.viewer_times $(abspath $(PAGE))
 
 # The sandbox's tests once more where most users are: in a plain container, not as root.
 test-container: $(VENV)/.dev

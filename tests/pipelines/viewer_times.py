@@ -1,0 +1,75 @@
+"""How long the viewer's page takes in a real browser: ``python -m pipelines.viewer_times PAGE``.
+
+PAGE is a run's ``viewer.html``. Prints medians over five openings: until the list stands, of a
+filter, of a search through all texts, and until a trajectory chosen at the list's end is shown.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from .chromium import open_browser
+
+ROUNDS = 5
+FILTERS = "Number(document.body.dataset.filterMilliseconds)"
+
+
+def open_page(page, path):
+    """Give the milliseconds until the page's own script has shown the list, asked every 50."""
+    started = time.perf_counter()
+    page.open(path.as_uri())
+    return 1000 * (time.perf_counter() - started)
+
+
+def filter_rows(page):
+    """Choose the first family; give the milliseconds until the list is the new one."""
+    page.evaluate("document.querySelector('.chip').click()")
+    return page.evaluate(FILTERS)
+
+
+def search(page):
+    """Search for a word; give the milliseconds of looking through what every row says."""
+    page.press("c")
+    page.press("/")
+    page.write("count")
+    time.sleep(0.5)  # the page waits for the end of typing
+    taken = page.evaluate(FILTERS)
+    page.press("Escape")
+    page.press("Escape")
+    page.press("c")
+    return taken
+
+
+def walk_to_the_end(page):
+    """Go to the list's end and give the milliseconds until its last trajectory is read."""
+    page.evaluate("document.querySelector('.list').scrollTop = 1e9")
+    page.wait("document.querySelector('.row:last-child') !== null")
+    started = time.perf_counter()
+    page.evaluate("[...document.querySelectorAll('.row')].at(-1).click()")
+    page.wait("document.body.innerText.includes('Turn 1')")
+    return 1000 * (time.perf_counter() - started)
+
+
+def main(place):
+    """Print the table."""
+    path = Path(place).resolve()
+    steps = {"load": lambda page: open_page(page, path), "filter": filter_rows}
+    steps |= {"search": search, "show the last one": walk_to_the_end}
+    taken = {name: [] for name in steps}
+    with tempfile.TemporaryDirectory() as folder, open_browser(Path(folder)) as page:
+        page.resize(1400, 1000)
+        for _ in range(ROUNDS):
+            for name, step in steps.items():
+                taken[name].append(step(page))
+        said = page.text(".count")
+    sys.stdout.write(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB, {said}\n")
+    for name, values in taken.items():
+        sys.stdout.write(f"{name:<18} {statistics.median(values):7.1f} ms\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
