@@ -56,13 +56,14 @@ def load_preset(name: str, path: Path | None = None) -> Preset:
     Raises:
         SettingsError: There is no such preset, or flows.yaml is wrong.
     """
+    path = path or find_flows_file()
     presets = load_flows_file(path).presets
     for known, preset in presets.items():
         if known == name:
             return preset
     near = difflib.get_close_matches(name, list(presets), n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise SettingsError(f"there is no preset {name!r}, only {', '.join(presets)}{hint}")
+    raise SettingsError(f"there is no preset {name!r} in {path}, only {', '.join(presets)}{hint}")
 
 
 def _explain_yaml(path: Path, error: yaml.YAMLError) -> str:

@@ -62,7 +62,9 @@ def test_stages_import_without_torch():
 def test_unknown_preset_is_one_clear_line(codedance, home, tiny):
     code, _, error = codedance("run", "--preset", "smokey")
     assert code == 2
-    assert error == "codedance: there is no preset 'smokey', only smoke; did you mean 'smoke'?\n"
+    place = Path.cwd() / "flows.yaml"
+    words = f"there is no preset 'smokey' in {place}, only smoke; did you mean 'smoke'?"
+    assert error == f"codedance: {words}\n"
 
 
 def test_typo_in_flows_yaml_stops_before_anything_is_done(codedance, home, tiny):
