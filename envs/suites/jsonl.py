@@ -56,6 +56,8 @@ class JsonlSuite:
         self.split: Split = split
         self._folder = path.parent
         rows = list(_rows(path))
+        if not rows:
+            raise SuiteError(f"{path} holds no task: it has to have a JSON object a line")
         for line, row in rows:
             if row.get("split", split) not in SPLITS:
                 raise SuiteError(f"{path}, line {line}: split is train or test: {row['split']!r}")

@@ -186,7 +186,7 @@ def test_lines_that_name_splits_are_kept_apart(write):
 def test_a_file_that_is_missing_empty_or_no_text_is_named(write, tmp_path):
     with pytest.raises(SuiteError, match=r"none\.jsonl: there is no such file"):
         load_suite(str(tmp_path / "none.jsonl"))
-    with pytest.raises(SuiteError, match="holds no task"):
+    with pytest.raises(SuiteError, match="holds no task: it has to have a JSON object a line"):
         load_suite(write())
     (tmp_path / "bad.jsonl").write_bytes(b"\xff\xfe{")
     with pytest.raises(SuiteError, match=r"bad\.jsonl: cannot be read"):
