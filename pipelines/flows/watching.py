@@ -25,7 +25,11 @@ from .work import TAG
 HEARTBEAT = "prefect.flow-run.heartbeat"
 HEARTBEAT_SECONDS = 30
 SILENCE_SECONDS = 180
-"""Six heartbeats that did not come: on a busy machine a few are late."""
+"""Six heartbeats that did not come: on a busy machine a few are late.
+
+Prefect looks at one such stretch after the other, so a run whose heart stops early in one, after
+its first beat, is marked at the end of the next.
+"""
 BEGIN_SECONDS = 600
 """A worker may need this long from taking a run to its first line (an image to pull)."""
 ENDED = tuple(f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Crashed"))
