@@ -76,9 +76,15 @@ class Service:
         if self.process is None:
             return []
         try:
-            return psutil.Process(self.process.pid).children()
+            children = psutil.Process(self.process.pid).children()
+            return [one for one in children if one.status() != psutil.STATUS_ZOMBIE]
         except psutil.NoSuchProcess:
             return []
+
+    def hold(self) -> None:
+        """Let it do nothing from now to its end; what it started itself goes on."""
+        if self.process is not None and self.is_running:
+            self.process.send_signal(signal.SIGSTOP)
 
     def end(self) -> None:
         """End it and all that it started: politely, then whatever is left."""
@@ -90,6 +96,7 @@ class Service:
         for number, patience in ((signal.SIGTERM, TERM_SECONDS), (signal.SIGKILL, KILL_SECONDS)):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, number)
+                os.killpg(self.process.pid, signal.SIGCONT)  # one that is held heeds it now
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(timeout=patience)
         for one in family:

@@ -97,7 +97,12 @@ def serve_flows(station: Station, say: Say) -> None:
 
 
 def stop_runs(workers: list[Service], seconds: float = STOP_SECONDS) -> None:
-    """Ask the flow runs of workers to stop, and wait until they have."""
+    """Ask the flow runs of workers to stop, and wait until they have.
+
+    The workers are held: they would take runs that wait for a slot, now that one is free.
+    """
+    for worker in workers:
+        worker.hold()
     asked: set[psutil.Process] = set()
     end = time.monotonic() + seconds
     while time.monotonic() < end:

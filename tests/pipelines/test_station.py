@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import sys
+import time
 
 import pytest
 from codedance.pipelines import client_file
-from codedance.pipelines.processes import ServiceError
+from codedance.pipelines.processes import Service, ServiceError, running
 from codedance.pipelines.settings import Deployment, Schedule
-from codedance.pipelines.station import Station, describe_schedules, serve_flows
+from codedance.pipelines.station import Station, describe_schedules, serve_flows, stop_runs
 
 
 @pytest.fixture
@@ -58,6 +61,34 @@ def test_the_file_of_a_killed_server_misleads_nobody(tmp_path, monkeypatch, take
     client_file.FILE.write_text(f'{client_file.HEAD}[api]\nurl = "http://127.0.0.1:9/api"\n')
     client_file.forget_dead_server()
     assert not client_file.FILE.exists()
+
+
+EAGER = """
+import subprocess, sys
+while True:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
+    print(child.pid, flush=True)
+    child.wait()
+"""
+
+
+def test_a_worker_takes_no_other_run_while_its_runs_are_stopped(tmp_path):
+    (tmp_path / "eager.py").write_text(EAGER)
+    command = [sys.executable, str(tmp_path / "eager.py")]
+    worker = Service("the worker", command, tmp_path / "worker.log")
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with running(worker):
+            while not worker.log.exists() or not worker.log.read_text():
+                time.sleep(0.02)
+            begun = time.monotonic()
+            stop_runs([worker], seconds=30)
+            assert time.monotonic() - begun < 20
+        assert not worker.is_running
+        assert len(worker.log.read_text().split()) == 1
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_schedules_are_described_with_those_that_are_paused():
