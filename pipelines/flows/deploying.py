@@ -29,7 +29,7 @@ from ..flows_file import SettingsError, load_flows_file
 from ..settings import Deployment
 from . import FLOWS, pipeline
 from .slot import make_limit
-from .watching import make_automations, watch_unfinished
+from .watching import close_lost_tasks, make_automations, watch_unfinished
 from .work import TAG
 
 MODULE = "codedance.pipelines.flows"
@@ -131,4 +131,5 @@ async def _prepare(pools: set[str]) -> dict[str, str]:
     await make_limit()
     await make_automations()
     await watch_unfinished()
+    await close_lost_tasks()
     return types

@@ -15,10 +15,14 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateType,
     FlowRunFilterTags,
+    TaskRunFilter,
+    TaskRunFilterState,
+    TaskRunFilterStateType,
 )
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, StateType
 from prefect.events import AutomationCore, ChangeFlowRunState, EventTrigger, Posture, emit_event
 from prefect.events.related import tags_as_related_resources
+from prefect.states import Crashed
 
 from .work import TAG
 
@@ -89,6 +93,26 @@ async def watch_unfinished() -> int:
     for run in runs:
         _emit_heartbeat(run)
     return len(runs)
+
+
+async def close_lost_tasks() -> int:
+    """Mark tasks as crashed that were under way in flow runs that have ended: nobody else does.
+
+    Returns:
+        How many there were.
+    """
+    ended = FlowRunFilter(
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(TERMINAL_STATES))),
+        tags=FlowRunFilterTags(all_=[TAG]),
+    )
+    begun = TaskRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING])
+    wanted = TaskRunFilter(state=TaskRunFilterState(type=begun))
+    async with get_client() as client:
+        lost = await client.read_task_runs(flow_run_filter=ended, task_run_filter=wanted)
+        for run in lost:
+            state = Crashed(message="The process that ran it died.")
+            await client.set_task_run_state(run.id, state, force=True)
+    return len(lost)
 
 
 def _emit_heartbeat(run: FlowRun) -> None:

@@ -268,6 +268,31 @@ def test_the_server_watches_for_dead_runs_and_is_told_only_once(prefect):
         assert one.trigger.match_related["prefect.resource.id"] == ["prefect.tag.codedance"]
 
 
+def test_a_task_that_a_dead_process_left_is_marked_and_one_at_work_is_not(prefect):
+    from codedance.pipelines.flows import grpo
+    from codedance.pipelines.flows.watching import close_lost_tasks
+    from prefect.client.orchestration import get_client
+    from prefect.states import Crashed, Running
+
+    work = import_module("codedance.pipelines.flows.work").work
+
+    async def go():
+        async with get_client() as client:
+            tasks = []
+            for _ in ("dead", "at work"):
+                run = await client.create_flow_run(grpo, tags=["codedance"], state=Running())
+                task = await client.create_task_run(work, run.id, "0", state=Running())
+                tasks.append((run, task))
+            await client.set_flow_run_state(tasks[0][0].id, Crashed(), force=True)
+            closed = await close_lost_tasks()
+            return closed, [(await client.read_task_run(task.id)).state for _, task in tasks]
+
+    closed, (dead, at_work) = asyncio.run(go())
+    assert closed == 1
+    assert dead.is_crashed()
+    assert at_work.is_running()
+
+
 def test_a_run_that_a_person_asked_for_is_not_dropped_with_the_missed_ones(prefect):
     from codedance.pipelines.flows import curate
     from codedance.pipelines.flows.deploying import drop_missed
