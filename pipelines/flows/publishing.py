@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from prefect.artifacts import (
     acreate_image_artifact,
@@ -38,7 +38,7 @@ Call = Coroutine[Any, Any, Any]
 
 async def publish_stage(desk: Desk, run: StageRun) -> None:
     """Show a finished stage run: its outputs, its card, its figures, its MLflow page."""
-    rows = [{"output": name, "value": str(value)} for name, value in run.outputs.items()]
+    rows = [{"output": name, "value": value} for name, value in output_rows(run.outputs)]
     calls: list[Call] = [
         acreate_table_artifact(rows, key=f"{run.stage}-outputs", description=run.id),
         _publish_mlflow(desk, run),
@@ -55,7 +55,7 @@ async def publish_stage(desk: Desk, run: StageRun) -> None:
 
 async def publish_alarm(run: StageRun, alarm: Alarm) -> None:
     """Show an alarm on the flow run's page."""
-    text = f"**Step {alarm.step}.** {alarm.message}"
+    text = f"**Step {alarm.step}:** {alarm.message}"
     key = f"alarm-{artifact_key(alarm.name)}"
     await acreate_markdown_artifact(text, key=key, description=f"alarm of {run.id}")
 
@@ -74,6 +74,22 @@ async def publish_report(desk: Desk, run: StageRun, path: Path) -> None:
     whole = f"{text}\n\nOn the machine that ran it:\n\n{places}"
     await acreate_markdown_artifact(whole, key="report", description=f"report of {run.id}")
     await _publish_mlflow(desk, run)
+
+
+def output_rows(outputs: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Give a row for each output, and for each entry of one that has several.
+
+    >>> output_rows({"tasks": 24, "accuracy": {"sft/greedy": 0.25, "grpo/greedy": 0.5}})
+    [('tasks', '24'), ('accuracy: sft/greedy', '0.25'), ('accuracy: grpo/greedy', '0.5')]
+    """
+    rows: list[tuple[str, str]] = []
+    for name, value in outputs.items():
+        if isinstance(value, Mapping):
+            entries = cast("Mapping[str, Any]", value)
+            rows += [(f"{name}: {entry}", str(entries[entry])) for entry in entries]
+        else:
+            rows.append((name, str(value)))
+    return rows
 
 
 def _evaluation_tables(desk: Desk, run: StageRun) -> list[Call]:
