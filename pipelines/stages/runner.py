@@ -138,12 +138,11 @@ def run_among(
     if finished is not None:
         desk.progress.say(f"{request.stage}: done before ({finished.id})")
         return finished
-    run = next((run for run in same if not run.is_finished), None)
-    if run is None:
-        run = lineage.begin(request, parent=parent)
-    else:
-        desk.progress.say(f"{request.stage}: going on with {run.id}")
+    begun = next((run for run in same if not run.is_finished), None)
+    run = begun or lineage.begin(request, parent=parent)
     with _only_here(desk.home.stages / run.id):
+        if begun is not None:
+            desk.progress.say(f"{request.stage}: going on with {run.id}")
         _work(desk, run, preset)
     finished = lineage.get(run.id)
     took = format_seconds(finished.seconds)

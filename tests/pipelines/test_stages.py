@@ -237,7 +237,7 @@ def test_changed_task_file_is_another_input(tmp_path):
     assert stage_parameters("curate", preset) != before
 
 
-def test_two_processes_do_not_work_on_the_same_stage_run(home, tiny):
+def test_two_processes_do_not_work_on_the_same_stage_run(home, tiny, capsys):
     import fcntl
 
     with open_desk(home, track=False) as desk:
@@ -250,6 +250,8 @@ def test_two_processes_do_not_work_on_the_same_stage_run(home, tiny):
             fcntl.flock(other, fcntl.LOCK_EX)
             with pytest.raises(StageError, match="another process"):
                 run_stage(desk, "curate", pipeline)
+        printed = capsys.readouterr()
+    assert "going on with" not in printed.out + printed.err  # it does not, as long as it waits
 
 
 def test_the_sandbox_that_was_asked_for_goes_with_the_run(home, tiny):
