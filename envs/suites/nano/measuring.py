@@ -153,7 +153,7 @@ class Area:
     chance = 0.2
 
     def draw(self, rng: Generator, band: Band, split: Split) -> Drawn:
-        """Shuffle coloured cells; on the hard band one colour leads by an eightieth of its cells."""
+        """Shuffle coloured cells; on the hard band one leads by an eightieth of its cells."""
         del split
         cells = {Band.EASY: 4, Band.MEDIUM: 14, Band.HARD: 56}[band]
         lead = {Band.EASY: 6, Band.MEDIUM: 8, Band.HARD: 8}[band]
