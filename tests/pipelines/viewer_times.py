@@ -60,7 +60,10 @@ def main(place):
     steps = {"load": lambda page: open_page(page, path), "filter": filter_rows}
     steps |= {"search": search, "show the last one": walk_to_the_end}
     taken = {name: [] for name in steps}
-    with tempfile.TemporaryDirectory() as folder, open_browser(Path(folder)) as page:
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        open_browser(Path(folder)) as page,
+    ):
         page.resize(1400, 1000)
         for _ in range(ROUNDS):
             for name, step in steps.items():
