@@ -18,7 +18,7 @@ ROOMS = ("sandbox", "envs", "policies", "pipelines")
 TESTING = ("pytest", "pytest_timeout", "hypothesis", "msgpack", "docker", "gymnasium")
 ALL = ("-q", "tests/sandbox", "--ignore=tests/sandbox/test_soak.py")  # the soak wants full walls
 # The walls that cannot stand here are skipped by the hundred; their reasons are no news.
-OPTIONS = "addopts=--strict-markers -m 'not slow and not long' -rfE"
+OPTIONS = "addopts=--strict-markers -m 'not slow' -rfE"
 PYTEST = ("-p", "no:cacheprovider", "-o", OPTIONS)
 
 

@@ -227,11 +227,17 @@ def _linked_files(binaries: list[str], packed: Iterable[str]) -> dict[str, str]:
     return files
 
 
+def _own_site() -> str:
+    """Say where the interpreter itself, outside any virtual environment, looks for libraries."""
+    asked = [sys._base_executable, "-I", "-c", "import site; print(site.getsitepackages()[0])"]  # type: ignore[attr-defined]
+    return subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
+
+
 def pack(order: dict[str, object]) -> dict[str, object]:
     """Write the tar that the order asks for; say where Python lies and what is missing."""
     site = f"{_ROOT}/site"
     if order["whole"]:
-        site = sysconfig.get_path("purelib", vars={"base": sys.base_prefix})
+        site = _own_site()
     libraries, missing = _library_files(
         list(order["libraries"]),  # type: ignore[call-overload]
         site,
