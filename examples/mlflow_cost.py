@@ -1,0 +1,88 @@
+"""What it costs a training to tell MLflow everything: figures, traces, artifacts, system metrics.
+
+    python examples/mlflow_cost.py RUN [STEPS [REPETITIONS]]
+
+RUN is a finished pipeline run in CODEDANCE_DIR (or: latest). In a copy of that folder, GRPO starts
+again from its cold start for a few steps, in turns with MLflow and without; what differs is the
+cost. Processor time counts all threads, the one that sends among them.
+"""
+
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+from codedance.pipelines.desk import open_desk
+from codedance.pipelines.home import Home, find_home, prepare_environment
+from codedance.pipelines.stages.orders import Wish, find_pipeline, open_pipeline
+from codedance.pipelines.stages.runner import run_stage
+
+
+def shorten(preset: str, steps: int, folder: Path) -> None:
+    """Write a flows.yaml whose preset takes so many steps of GRPO."""
+    import codedance.pipelines
+
+    own = Path("flows.yaml")
+    packaged = Path(codedance.pipelines.__path__[0]) / "flows.yaml"
+    settings = yaml.safe_load((own if own.exists() else packaged).read_text())
+    settings["presets"][preset]["grpo"]["steps"] = steps
+    kept = {"presets": {preset: settings["presets"][preset]}}
+    (folder / "flows.yaml").write_text(yaml.safe_dump(kept))
+
+
+def train(home: Home, source: str, preset: str, *, track: bool) -> tuple[float, float]:
+    """Train; give seconds by the clock and of processor time, until all is told."""
+    clock, processor = time.perf_counter(), time.process_time()
+    with open_desk(home, track=track) as desk:
+        wish = Wish(preset, fresh=True, from_run=source)
+        run_stage(desk, "grpo", open_pipeline(desk, wish, stage="grpo"))
+    return time.perf_counter() - clock, time.process_time() - processor
+
+
+def measure(source: str, steps: int, repetitions: int, folder: Path) -> None:
+    """Print what both take and what lies between."""
+    kept = find_home()
+    shutil.copytree(
+        kept.root, folder / "home", ignore=shutil.ignore_patterns("ml*", "reports", "prefect")
+    )
+    home = Home(folder / "home")
+    with open_desk(home, track=False) as desk:
+        run = find_pipeline(desk, source)
+    shorten(run.preset, 2, folder)
+    os.chdir(folder)
+    os.environ["CODEDANCE_DIR"] = str(home.root)
+    prepare_environment(home)
+    train(home, run.id, run.preset, track=True)  # makes the database, fills the caches
+    shorten(run.preset, steps, folder)
+    told, untold = [], []
+    for _ in range(repetitions):  # in turns, so that the machine's load meets both
+        told.append(train(home, run.id, run.preset, track=True))
+        untold.append(train(home, run.id, run.preset, track=False))
+    for place, name in enumerate(("by the clock", "processor")):
+        pairs = [(a[place], b[place]) for a, b in zip(told, untold, strict=True)]
+        costs = sorted(100 * (a / b - 1) for a, b in pairs)
+        print(
+            f"{name:<13} {statistics.median(a for a, _ in pairs):6.1f} s with, "
+            f"{statistics.median(b for _, b in pairs):6.1f} s without: "
+            f"{statistics.median(costs):+.1f} % ({costs[0]:+.1f} to {costs[-1]:+.1f})"
+        )
+    print(f"{steps} steps, {repetitions} times each; load {os.getloadavg()[0]:.1f}")
+
+
+def main() -> None:
+    """Measure in a folder of its own."""
+    source = sys.argv[1] if len(sys.argv) > 1 else "latest"
+    steps, repetitions = (
+        int(sys.argv[place]) if len(sys.argv) > place else usual
+        for place, usual in ((2, 20), (3, 3))
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        measure(source, steps, repetitions, Path(folder))
+
+
+if __name__ == "__main__":
+    main()
