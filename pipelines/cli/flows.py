@@ -45,10 +45,19 @@ def deploy() -> None:
     from ..home import find_home, prepare_environment
     from .output import say
 
-    prepare_environment(find_home())
+    home = find_home()
+    prepare_environment(home)
     path = find_flows_file()
     load_flows_file(path)
+    from prefect.settings import PREFECT_API_URL
+
     from ..flows.deploying import deploy_all
 
-    for pool in deploy_all(path):
-        say(f"deployed {path}; a worker: prefect worker start --pool {pool}")
+    pools = deploy_all(path)
+    if address := PREFECT_API_URL.value():
+        say(f"deployed {path} with {address}")
+    else:
+        say(f"deployed {path} into {home.prefect}, since PREFECT_API_URL names no server;")
+        say("`codedance flows serve` is a server and a worker for it")
+    for pool in pools:
+        say(f"a worker: prefect worker start --pool {pool}")

@@ -237,3 +237,16 @@ def test_a_run_goes_on_where_prefects_own_server_does_not_come_up(tmp_path):
     )
     assert "going on without Prefect" in done.stderr
     assert json.loads(done.stdout)["status"] == "finished"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_deploying_says_where_the_deployments_went(home, tmp_path, monkeypatch):
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.chdir(tmp_path)
+    command = [sys.executable, "-c", PROGRAM, "flows", "deploy"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode == 0, said
+    assert f"into {home.prefect}, since PREFECT_API_URL names no server" in said
+    assert "`codedance flows serve`" in said
