@@ -26,7 +26,7 @@ from codedance.pipelines.store.lineage import StageRequest
 from typer.testing import CliRunner
 
 from .runs import first_run
-from .tiny_claims import TINY_CLAIMS
+from .tiny_claims import SHORT_CLAIMS, TINY_CLAIMS
 
 
 @pytest.fixture
@@ -325,7 +325,7 @@ def test_a_wrong_option_is_refused_before_anything_is_done(home, tmp_path, optio
 @pytest.mark.timeout(1500)
 def test_killed_claims_go_on_and_no_finished_arm_is_run_again(home, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("tiny.yaml").write_text(SHORT)
+    Path("tiny.yaml").write_text(SHORT_CLAIMS)
     command = [*COMMAND, "claims", "--protocol", "tiny.yaml", "--seeds", "2"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as killed:
         for line in killed.stderr:  # kill it in the middle of reinforcement
@@ -354,38 +354,3 @@ def test_killed_claims_go_on_and_no_finished_arm_is_run_again(home, tmp_path, mo
 def begun(home):
     with open_store(home) as store:
         return store.lineage.find(preset=order_name("quick"))
-
-
-SHORT = """
-title: A trial
-stopping_rule: Two seeds of every arm.
-metrics: Greedy accuracy decides.
-seeds: 2
-confidence: 0.95
-arms:
-  - {name: sft, stage: sft}
-  - {name: rl, stage: grpo, start: sft}
-  - name: nothing
-    stage: grpo
-    start: sft
-    without_families: [digit, tag, dots, count, bars, area, maze]
-  - {name: more, stage: sft, start: sft, as_long_as: rl}
-claims:
-  - name: longer steps
-    says: Ten turns are enough for anyone.
-    kind: compare
-    metric: tool_calls
-    first: rl
-    second: [sft]
-    above: -10
-presets:
-  quick:
-    seconds: {curate: 2, sft: 0.1, grpo: 1, episode: 0.01}
-    preset:
-      suite: nano
-      max_new_tokens: 12
-      curate: {candidates: 48, known: 40, weak_samples: 2, strong_samples: 1}
-      sft: {steps: 4, batch_size: 4, warmup_steps: 1, save_every: 2}
-      grpo: {steps: 4, tasks_per_step: 2, num_generations: 2, save_every: 1}
-      evaluate: {limit: 42, batch_size: 42, traces: 0}
-"""

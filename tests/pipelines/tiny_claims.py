@@ -1,5 +1,18 @@
 """A protocol that takes seconds: every kind of arm and of claim, at sizes that teach nothing."""
 
+_PRESETS = """
+presets:
+  quick:
+    seconds: {curate: 2, sft: 0.1, grpo: 1, episode: 0.01}
+    preset:
+      suite: nano
+      max_new_tokens: 12
+      curate: {candidates: 48, known: 40, weak_samples: 2, strong_samples: 1}
+      sft: {steps: 4, batch_size: 4, warmup_steps: 1, save_every: 2}
+      grpo: {steps: STEPS, tasks_per_step: 2, num_generations: 2, save_every: 1}
+      evaluate: {limit: 42, batch_size: 42, traces: 0}
+"""
+
 TINY_CLAIMS = """
 title: A trial
 stopping_rule: Two seeds of every arm.
@@ -39,14 +52,28 @@ claims:
     first: rl/kept
     second: [sft/code]
   - {name: emergence, says: New code., kind: emergence, first: rl/gap, family: tag}
-presets:
-  quick:
-    seconds: {curate: 2, sft: 0.1, grpo: 1, episode: 0.01}
-    preset:
-      suite: nano
-      max_new_tokens: 12
-      curate: {candidates: 48, known: 40, weak_samples: 2, strong_samples: 1}
-      sft: {steps: 4, batch_size: 4, warmup_steps: 1, save_every: 2}
-      grpo: {steps: 2, tasks_per_step: 2, num_generations: 2, save_every: 1}
-      evaluate: {limit: 42, batch_size: 42, traces: 0}
-"""
+""" + _PRESETS.replace("STEPS", "2")
+
+SHORT_CLAIMS = """
+title: A trial
+stopping_rule: Two seeds of every arm.
+metrics: Greedy accuracy decides.
+seeds: 2
+confidence: 0.95
+arms:
+  - {name: sft, stage: sft}
+  - {name: rl, stage: grpo, start: sft}
+  - name: nothing
+    stage: grpo
+    start: sft
+    without_families: [digit, tag, dots, count, bars, area, maze]
+  - {name: more, stage: sft, start: sft, as_long_as: rl}
+claims:
+  - name: longer steps
+    says: Ten turns are enough for anyone.
+    kind: compare
+    metric: tool_calls
+    first: rl
+    second: [sft]
+    above: -10
+""" + _PRESETS.replace("STEPS", "4")

@@ -1,12 +1,13 @@
 """Every attempt, in the order of its number."""
 
 from .attempt import Attempt
-from .devised import PLANNED, STUMBLED
 from .files import FILES
 from .kernel import KERNEL, NETWORK
+from .planned import PLANNED
 from .processes import PROCESSES, SECRETS
 from .protocol import PROTOCOL, STATE
 from .resources import RESOURCES, TIME
+from .stumbled import STUMBLED
 
 ATTEMPTS: tuple[Attempt, ...] = (
     *FILES,
