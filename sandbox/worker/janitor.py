@@ -3,44 +3,27 @@
 Without namespaces a session writes into a folder on a file system that others share, and no quota
 of the kernel's holds it. So a process beside the zygote looks at what each running session has
 there, some fifty times a second. One over its limit gets SIGXFSZ, which its block meets as ``No
-space left on device``; one that stays over is killed. In between a session can go over the limit
-by what it writes in a fiftieth of a second.
+space left on device``; one that stays over is killed. In between a session that hinders its own
+look (`disk_use.OwnDisk`) can go over the limit by what it writes until this process gets a core.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import itertools
 import os
 import select
 import signal
-import stat
 import sys
 import time
-from dataclasses import dataclass
-from types import FrameType
+
+from .disk_use import Bounds, is_over
 
 _INTERVAL_SECONDS = 0.02
 _REST_FACTOR = 20  # looking takes a twentieth of one core, and more only under attack:
 _LONGEST_REST_SECONDS = 0.2
 _GRACE_SECONDS = 0.25  # from the signal that is an exception to the one that is the end
 _STEPS_A_ROUND = 500  # of clearing: who leaves much behind must not keep the watch from others
-_LONGEST_PATH = 1024  # below a session's folder; looking into deeper ones takes too long
-_BLOCK_BYTES = 512
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """What one session may have on disk."""
-
-    bytes: int
-    files: int
-
-    @classmethod
-    def of_disk(cls, disk_mb: int) -> Bounds:
-        """Give the bounds of ``Limits.disk_mb``, the number of files as a tmpfs of that size."""
-        return cls(disk_mb << 20, 1024 + 64 * disk_mb)
 
 
 class Janitor:
@@ -94,7 +77,7 @@ class Janitor:
         has_run = used != self._seen.get(process_id)
         self._seen[process_id] = used
         if self._bounds is not None and (has_run or process_id in self._warned):
-            self._hold(process_id, _is_over(folder, process_id, self._bounds))
+            self._hold(process_id, is_over(folder, process_id, self._bounds))
         return True
 
     def _hold(self, process_id: int, is_over: bool) -> None:
@@ -145,64 +128,6 @@ class Rubbish:
                 os.rmdir(current)
                 self._waiting.remove(current)
         return not self._waiting
-
-
-def heed_janitor() -> None:
-    """In a session: let the janitor's signal be an exception of the block that runs."""
-    signal.signal(signal.SIGXFSZ, _refuse_more)
-
-
-def _refuse_more(_: int, frame: FrameType | None) -> None:
-    while frame is not None:
-        if frame.f_code.co_filename.startswith("<block "):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        frame = frame.f_back
-
-
-def _is_over(folder: str, process_id: int, bounds: Bounds) -> bool:
-    """Whether a session has more than its bounds, in its folder or in files without a name."""
-    size = files = 0
-    waiting = [folder]
-    while waiting:
-        current = waiting.pop()
-        if len(current) - len(folder) > _LONGEST_PATH:
-            return True
-        try:
-            with os.scandir(current) as entries:
-                for entry in entries:
-                    files += 1
-                    size += entry.stat(follow_symlinks=False).st_blocks * _BLOCK_BYTES
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(entry.path)
-                    if files > bounds.files or size > bounds.bytes:
-                        return True
-        except PermissionError:  # a closed folder: to open it by name could open what a link
-            return True  # has just put in its place, so what it hides counts as too much
-        except OSError:
-            continue  # it went meanwhile
-    return size + _nameless_bytes(folder, process_id, bounds) > bounds.bytes
-
-
-def _nameless_bytes(folder: str, process_id: int, bounds: Bounds) -> int:
-    """Weigh the files that were unlinked while open, or mapped, and so still take room."""
-    opened: dict[int, int] = {}
-    try:
-        with os.scandir(f"/proc/{process_id}/fd") as entries:
-            for entry in entries:
-                with contextlib.suppress(OSError):
-                    found = entry.stat()
-                    if stat.S_ISREG(found.st_mode) and found.st_nlink == 0:
-                        opened[found.st_ino] = found.st_blocks * _BLOCK_BYTES
-        with open(f"/proc/{process_id}/maps", encoding="utf-8", errors="replace") as lines:
-            mapped = {int(line.split()[4]) for line in lines if _is_nameless(line, folder)}
-    except OSError:
-        return 0
-    unseen = len(mapped - opened.keys())  # closed as well: no one can tell their size
-    return sum(opened.values()) + unseen * (bounds.bytes // 2)
-
-
-def _is_nameless(line: str, folder: str) -> bool:
-    return line.endswith(" (deleted)\n") and f"{folder}/" in line
 
 
 def start(scratch: str, bounds: Bounds | None) -> int:

@@ -21,7 +21,7 @@ from .errors import BLOCK_PREFIX
 from .framing import Channel
 from .seeding import seed_random_sources
 from .showing import Gallery, install_hooks
-from .stopwatch import Stopwatch
+from .stopwatch import Look, Stopwatch
 from .streams import BoundedStream
 
 
@@ -52,7 +52,9 @@ class Codec:
     unpack: Callable[[bytes], Any]
 
 
-def live(plan: SessionPlan, codec: Codec, raise_walls: Callable[[SessionPlan], None]) -> NoReturn:
+def live(
+    plan: SessionPlan, codec: Codec, raise_walls: Callable[[SessionPlan], Look | None]
+) -> NoReturn:
     """Be the session: never returns to the zygote's loop."""
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -63,19 +65,19 @@ def live(plan: SessionPlan, codec: Codec, raise_walls: Callable[[SessionPlan], N
                 _load_picture(fd, size)
                 for fd, size in zip(plan.picture_fds, plan.picture_sizes, strict=True)
             ]
-            raise_walls(plan)
+            look = raise_walls(plan)
             seed_random_sources(plan.seed)
             tempfile.tempdir = os.environ.get("TMPDIR", "/tmp")  # unasked, it would try names out
         except Exception as error:
             channel.send(["failed", f"{type(error).__name__}: {error}"])
             raise
         channel.send(["ready", os.getcwd()])
-        _serve(channel, plan, pictures)
+        _serve(channel, plan, pictures, look)
     finally:
         os._exit(0)
 
 
-def _serve(channel: Channel, plan: SessionPlan, pictures: list[Any]) -> None:
+def _serve(channel: Channel, plan: SessionPlan, pictures: list[Any], look: Look | None) -> None:
     limits = plan.limits
     stdout = BoundedStream(limits["output_characters"])
     stderr = BoundedStream(limits["output_characters"])
@@ -90,7 +92,7 @@ def _serve(channel: Channel, plan: SessionPlan, pictures: list[Any]) -> None:
         sys.stdin, sys.stdout, sys.stderr = io.StringIO(), stdout, stderr
         block = Block(source, filename, namespace, limits["memory_mb"])
         try:
-            verdict = run_block(block, gallery, Stopwatch(wall_seconds, cpu_seconds))
+            verdict = run_block(block, gallery, Stopwatch(wall_seconds, cpu_seconds, look))
             stderr.write(verdict.traceback)
             _reply(channel, turn, verdict, (stdout, stderr, gallery))
         except MemoryError:  # not even the reply fits: the host drops this process after it

@@ -16,9 +16,10 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from . import janitor, kernel, landlock, rootfs, seccomp
+from . import disk_use, janitor, kernel, landlock, rootfs, seccomp
 from .limits import data_bytes_in_use, limit_resources
 from .session import SessionPlan
+from .stopwatch import Look
 
 _NOBODY = 65534
 _LIBRARIES_DISK_MB = 16  # matplotlib writes its font list when it loads; no session sees it
@@ -63,8 +64,12 @@ class Walls:
         """Fork a session; 0 in it, its process id in the zygote."""
         return os.fork()
 
-    def raise_for_session(self, plan: SessionPlan) -> None:
-        """Confine this session's process before any model code runs."""
+    def raise_for_session(self, plan: SessionPlan) -> Look | None:
+        """Confine this session's process before any model code runs.
+
+        Returns:
+            What the session has to call now and then while a block runs, if anything.
+        """
         self._follow_zygote()
         _close_all_but({0, 1, 2, plan.connection_fd, self._ruleset})
         self._enter_own_folder()
@@ -81,7 +86,7 @@ class Walls:
         if os.getppid() != self._zygote_pid:
             raise OSError("the zygote died at this session's birth")
 
-    def _keep_folders(self, bounds: janitor.Bounds | None) -> None:
+    def _keep_folders(self, bounds: disk_use.Bounds | None) -> None:
         """Make the place for the sessions' folders, and start who looks after them."""
         self._scratch = tempfile.mkdtemp(prefix="codedance-")
         self._lifeline = janitor.start(self._scratch, bounds)
@@ -106,6 +111,7 @@ class ConfinedWalls(Walls):
         super().__init__(config)
         self._data_bytes = 0
         self._rules: list[tuple[str, int]] = []
+        self._bounds = disk_use.Bounds.of_disk(config["limits"]["disk_mb"])
         self.description = (
             "seccomp system-call filter, landlock file access, rlimits, no_new_privs; "
             "no namespaces: files can be told by name and size though not read, and a watchdog "
@@ -126,20 +132,21 @@ class ConfinedWalls(Walls):
         _die_with_trainer()  # a change of user or capabilities clears it
         kernel.set_no_new_privileges()
         seccomp.install(seccomp.zygote_program())
-        self._keep_folders(janitor.Bounds.of_disk(self._config["limits"]["disk_mb"]))
+        self._keep_folders(self._bounds)
 
-    def raise_for_session(self, plan: SessionPlan) -> None:
+    def raise_for_session(self, plan: SessionPlan) -> Look:
         """Shut this process in: its own folder, its own limits, no other process."""
         self._follow_zygote()
         _die_first(None)
         _close_all_but({0, 1, 2, plan.connection_fd})
         folder = self._enter_own_folder()
-        janitor.heed_janitor()
+        disk_use.heed_janitor()
         ruleset = landlock.make_ruleset([*self._rules, (folder, landlock.WRITE)])
         limit_resources(plan.limits, self._data_bytes, count_threads=False)
         landlock.restrict(ruleset)
         os.close(ruleset)
         seccomp.install(seccomp.session_program(own_pid=os.getpid(), threads=False))
+        return disk_use.OwnDisk(folder, self._bounds).look
 
 
 class FullWalls(Walls):

@@ -1,6 +1,7 @@
 """What the tier without namespaces must hold by other means: own folder, disk, parents, modes."""
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -27,6 +28,38 @@ def test_many_files_cannot_fill_the_disk(nameless):
     execution = run(nameless, "for n in range(10**6):\n    " + FILL)
     assert execution.outcome is Outcome.ERROR
     assert execution.error.startswith("OSError: [Errno 28] No space left on device, line ")
+
+
+@pytest.mark.parametrize("hidden", ["", "; os.unlink(str(n)); kept.append(f)"])
+def test_a_loop_meets_its_own_bound_while_the_watchdog_waits_for_a_core(confined, hidden):
+    """11: a fiftieth of a second grows long where more processes run than the machine has cores."""
+    code = "import os\nn = 0\nkept = []\ntry:\n    while n < 60:\n        n += 1\n"
+    code += "        f = open(str(n), 'wb', 0); f.write(bytes(1 << 20))" + hidden + "\n"
+    code += "except OSError as error: print(error.strerror)\nn"
+    with confined.session() as session:
+        watchdog = _watchdog_of(session.run("import os; print(os.getcwd())").stdout.strip())
+        os.kill(watchdog, signal.SIGSTOP)
+        try:
+            said, files = session.run(code).stdout.split("\n")[:2]
+        finally:
+            os.kill(watchdog, signal.SIGCONT)
+    assert said == "No space left on device"
+    assert 8 <= int(files) < 40
+
+
+def _watchdog_of(folder):
+    """Give the process that watches a session's folder: its session's parent's other child."""
+    zygote = _parent_of(Path(folder).name)
+    siblings = [p.name for p in Path("/proc").iterdir() if p.name.isdigit()]
+    (watchdog,) = [int(p) for p in siblings if _parent_of(p) == zygote and p != Path(folder).name]
+    return watchdog
+
+
+def _parent_of(process_id):
+    try:
+        return int(Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[1])
+    except FileNotFoundError:
+        return None
 
 
 def test_many_empty_files_cannot_fill_the_inodes(nameless):

@@ -154,7 +154,7 @@ FILES = (
             "most = FACTS['disk_mb'] + 1 if FACTS['tier'] == 'full' else 100\n"
             "print(total >> 20, 'MB'); print('held') if total <= most << 20 else escaped(total)",
         ),
-        ends="ok killed",
+        ends="ok OSError killed",  # told a second time, after its own except
         wall="size of its own tmpfs (full); a watch on its folder (confined)",
         why_no_control="the control is the disk of the machine that runs it",
     ),
@@ -166,7 +166,7 @@ FILES = (
             "except OSError as error: print('refused:', error)\n"
             "print('held') if made < 30_000 else escaped(made)",
         ),
-        ends="ok killed timeout",
+        ends="ok OSError killed timeout",
         wall="inodes of its own tmpfs (full); a watch on its folder (confined)",
         why_no_control="the control is the disk of the machine that runs it",
     ),

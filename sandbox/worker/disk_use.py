@@ -1,0 +1,157 @@
+"""What a session has on disk where no file system of its own bounds it, and its own look at it.
+
+Two look. The session itself does, every few milliseconds of its own processor time, so that the
+load of the machine gives a loop no time; but its code can hinder that. The janitor does from
+outside, which no code can hinder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import os
+import resource
+import signal
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from time import process_time
+from types import FrameType
+
+from .errors import BLOCK_PREFIX
+
+_LONGEST_PATH = 1024  # below a session's folder; looking into deeper ones takes too long
+_BLOCK_BYTES = 512
+_OWN_FOLDERS = 32  # a session looks into so many; the janitor, whom no block waits for, into all
+_REST_FACTOR = 20  # an own look takes at most a twentieth of the block's time
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What one session may have on disk."""
+
+    bytes: int
+    files: int
+
+    @classmethod
+    def of_disk(cls, disk_mb: int) -> Bounds:
+        """Give the bounds of ``Limits.disk_mb``, the number of files as a tmpfs of that size."""
+        return cls(disk_mb << 20, 1024 + 64 * disk_mb)
+
+
+class OwnDisk:
+    """A session's look at what it has itself; made by the session, after its limits are set.
+
+    Args:
+        folder: The session's.
+        bounds: Of it.
+    """
+
+    def __init__(self, folder: str, bounds: Bounds) -> None:
+        self._folder = folder
+        self._bounds = bounds
+        self._open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._next = 0.0  # processor seconds of this process
+
+    def look(self, frame: FrameType | None) -> None:
+        """Raise what a full disk gives where ``frame``'s block has too much."""
+        now = process_time()
+        if now < self._next:
+            return
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGXFSZ,))
+        try:
+            is_over = self._is_over()
+        finally:
+            self._next = now + _REST_FACTOR * (process_time() - now)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if is_over:
+            _refuse_more(signal.SIGXFSZ, frame)
+
+    def _is_over(self) -> bool:
+        size = _named_bytes(self._folder, self._bounds, _OWN_FOLDERS)
+        if size <= self._bounds.bytes:
+            size += sum(_nameless_files(map(_own_file, range(self._open_files))).values())
+        return size > self._bounds.bytes
+
+
+def heed_janitor() -> None:
+    """In a session: let the janitor's signal be an exception of the block that runs."""
+    signal.signal(signal.SIGXFSZ, _refuse_more)
+
+
+def _refuse_more(_: int, frame: FrameType | None) -> None:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(BLOCK_PREFIX):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        frame = frame.f_back
+
+
+def is_over(folder: str, process_id: int, bounds: Bounds) -> bool:
+    """Whether a session has more than its bounds, in its folder or in files without a name."""
+    size = _named_bytes(folder, bounds)
+    return size > bounds.bytes or size + _hidden_bytes(folder, process_id, bounds) > bounds.bytes
+
+
+def _named_bytes(folder: str, bounds: Bounds, most_folders: float = math.inf) -> int:
+    """Weigh what a folder lists; more than the bound where there are too many or too deep."""
+    too_much = bounds.bytes + 1
+    size = files = 0
+    waiting = [folder]
+    while waiting and most_folders > 0:
+        most_folders -= 1
+        current = waiting.pop()
+        if len(current) - len(folder) > _LONGEST_PATH:
+            return too_much
+        try:
+            with os.scandir(current) as entries:
+                for entry in entries:
+                    files += 1
+                    size += entry.stat(follow_symlinks=False).st_blocks * _BLOCK_BYTES
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+                    if files > bounds.files or size > bounds.bytes:
+                        return too_much
+        except PermissionError:  # a closed folder: to open it by name could open what a link
+            return too_much  # has just put in its place, so what it hides counts as too much
+        except OSError:
+            continue  # it went meanwhile
+    return size
+
+
+def _hidden_bytes(folder: str, process_id: int, bounds: Bounds) -> int:
+    """Weigh a process's files that take room though unlinked: they are open, or mapped."""
+    try:
+        with os.scandir(f"/proc/{process_id}/fd") as entries:
+            opened = _nameless_files(map(_file_of, entries))
+        with open(f"/proc/{process_id}/maps", encoding="utf-8", errors="replace") as lines:
+            mapped = {int(line.split()[4]) for line in lines if _is_nameless(line, folder)}
+    except OSError:
+        return 0
+    unseen = len(mapped - opened.keys())  # closed as well: no one can tell their size
+    return sum(opened.values()) + unseen * (bounds.bytes // 2)
+
+
+def _nameless_files(found: Iterator[os.stat_result | None]) -> dict[int, int]:
+    """Give the bytes of each regular file without a name, by its number."""
+    return {
+        file.st_ino: file.st_blocks * _BLOCK_BYTES
+        for file in found
+        if file is not None and stat.S_ISREG(file.st_mode) and file.st_nlink == 0
+    }
+
+
+def _file_of(entry: os.DirEntry[str]) -> os.stat_result | None:
+    with contextlib.suppress(OSError):
+        return entry.stat()
+    return None
+
+
+def _own_file(descriptor: int) -> os.stat_result | None:
+    with contextlib.suppress(OSError):
+        return os.fstat(descriptor)
+    return None
+
+
+def _is_nameless(line: str, folder: str) -> bool:
+    return line.endswith(" (deleted)\n") and f"{folder}/" in line
