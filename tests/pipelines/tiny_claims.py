@@ -1,5 +1,13 @@
 """A protocol that takes seconds: every kind of arm and of claim, at sizes that teach nothing."""
 
+_HEAD = """
+title: A trial
+stopping_rule: Two seeds of every arm.
+metrics: Greedy accuracy decides.
+seeds: 2
+confidence: 0.95
+"""
+
 _PRESETS = """
 presets:
   quick:
@@ -13,12 +21,9 @@ presets:
       evaluate: {limit: 42, batch_size: 42, traces: 0}
 """
 
-TINY_CLAIMS = """
-title: A trial
-stopping_rule: Two seeds of every arm.
-metrics: Greedy accuracy decides.
-seeds: 2
-confidence: 0.95
+TINY_CLAIMS = (
+    _HEAD
+    + """
 arms:
   - {name: sft/code, stage: sft}
   - {name: rl/code, stage: grpo, start: sft/code, scale_rewards: group}
@@ -52,14 +57,13 @@ claims:
     first: rl/kept
     second: [sft/code]
   - {name: emergence, says: New code., kind: emergence, first: rl/gap, family: tag}
-""" + _PRESETS.replace("STEPS", "2")
+"""
+    + _PRESETS.replace("STEPS", "2")
+)
 
-SHORT_CLAIMS = """
-title: A trial
-stopping_rule: Two seeds of every arm.
-metrics: Greedy accuracy decides.
-seeds: 2
-confidence: 0.95
+SHORT_CLAIMS = (
+    _HEAD
+    + """
 arms:
   - {name: sft, stage: sft}
   - {name: rl, stage: grpo, start: sft}
@@ -76,4 +80,6 @@ claims:
     first: rl
     second: [sft]
     above: -10
-""" + _PRESETS.replace("STEPS", "4")
+"""
+    + _PRESETS.replace("STEPS", "4")
+)
