@@ -196,6 +196,7 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
 
     def _give_back(self) -> None:
         """Give freed memory back once for every episode of all members."""
+        self._episodes += self._steps.count(0)  # those that have just begun
         if self._episodes >= self.num_envs:
             self._episodes = 0
             give_back()
@@ -236,7 +237,6 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
             return observation, 0.0, False, False, info
 
         self._steps[place] = 0
-        self._episodes += 1  # two threads may count as one: it is given back a little later then
         return reset() if options else self._guarded(place, reset)
 
     def _guarded(self, place: int, act: Callable[[], Member]) -> Member:
