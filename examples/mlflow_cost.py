@@ -17,6 +17,7 @@ from pathlib import Path
 
 import yaml
 from codedance.pipelines.desk import open_desk
+from codedance.pipelines.flows_file import find_flows_file
 from codedance.pipelines.home import Home, find_home, prepare_environment
 from codedance.pipelines.stages.orders import Wish, find_pipeline, open_pipeline
 from codedance.pipelines.stages.runner import run_stage
@@ -24,14 +25,9 @@ from codedance.pipelines.stages.runner import run_stage
 
 def shorten(preset: str, steps: int, folder: Path) -> None:
     """Write a flows.yaml whose preset takes so many steps of GRPO."""
-    import codedance.pipelines
-
-    own = Path("flows.yaml")
-    packaged = Path(codedance.pipelines.__path__[0]) / "flows.yaml"
-    settings = yaml.safe_load((own if own.exists() else packaged).read_text())
+    settings = yaml.safe_load(find_flows_file().read_text())
     settings["presets"][preset]["grpo"]["steps"] = steps
-    kept = {"presets": {preset: settings["presets"][preset]}}
-    (folder / "flows.yaml").write_text(yaml.safe_dump(kept))
+    (folder / "flows.yaml").write_text(yaml.safe_dump(settings))
 
 
 def train(home: Home, source: str, preset: str, *, track: bool) -> tuple[float, float]:
