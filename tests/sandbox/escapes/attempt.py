@@ -15,6 +15,10 @@ REFUSED = (
 ESCAPED = "ESCAPED"
 """What an attempt prints when it has got through."""
 
+FILTER = "system-call filter"
+HOST = "the host checks every frame before it believes it"
+"""Walls that hold many attempts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:

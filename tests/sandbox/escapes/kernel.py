@@ -1,8 +1,7 @@
 """31 to 46: the network and the kernel."""
 
-from .attempt import Attempt
+from .attempt import FILTER, Attempt
 
-_FILTER = "system-call filter"
 _NET = "its own network namespace (full); system-call filter"
 
 NETWORK = (
@@ -78,7 +77,7 @@ NETWORK = (
             "tries(*[lambda p=p: reach(p) for p in paths])",
         ),
         ends="ok",
-        wall=f"{_FILTER}; no such file (full)",
+        wall=f"{FILTER}; no such file (full)",
         without=("filter",),
     ),
     Attempt(
@@ -93,7 +92,7 @@ NETWORK = (
             "      lambda: s.socketpair(s.AF_INET)[0].fileno())",
         ),
         ends="ok",
-        wall=_FILTER,
+        wall=FILTER,
         without=("filter",),
     ),
 )
@@ -115,7 +114,7 @@ KERNEL = (
         "io_uring",
         (_calls("io_uring_setup 425 425", "io_uring_enter 426 426", "io_uring_register 427 427"),),
         ends="ok",
-        wall=_FILTER,
+        wall=FILTER,
         without=("filter",),
     ),
     Attempt(
@@ -134,7 +133,7 @@ KERNEL = (
             ),
         ),
         ends="ok",
-        wall=_FILTER,
+        wall=FILTER,
         without=("filter",),
     ),
     Attempt(
@@ -148,7 +147,7 @@ KERNEL = (
             ),
         ),
         ends="ok",
-        wall=_FILTER,
+        wall=FILTER,
         without=("filter",),
     ),
     Attempt(
@@ -168,7 +167,7 @@ KERNEL = (
             ),
         ),
         ends="ok",
-        wall=f"{_FILTER}; no capability",
+        wall=f"{FILTER}; no capability",
         without=("filter",),
     ),
     Attempt(
@@ -188,7 +187,7 @@ KERNEL = (
             ),
         ),
         ends="ok",
-        wall=f"{_FILTER}; no capability",
+        wall=f"{FILTER}; no capability",
         without=("filter",),
     ),
     Attempt(
@@ -208,7 +207,7 @@ KERNEL = (
             ),
         ),
         ends="ok",
-        wall=_FILTER,
+        wall=FILTER,
         without=("filter",),
     ),
     Attempt(
@@ -216,7 +215,7 @@ KERNEL = (
         "the x32 ABI",
         ("call(0x40000000 | 39, 0)\nescaped('x32 answered')",),
         ends="killed",
-        wall=_FILTER,
+        wall=FILTER,
         why_no_control="kernels built without x32 refuse it by themselves",
         is_x86=True,
     ),
@@ -232,7 +231,7 @@ KERNEL = (
             "        for n, r in requests.items()])",
         ),
         ends="ok",
-        wall=_FILTER,
+        wall=FILTER,
         without=("filter",),
     ),
     Attempt(
@@ -249,7 +248,7 @@ KERNEL = (
             ),
         ),
         ends="ok",
-        wall=f"{_FILTER}; no capability",
+        wall=f"{FILTER}; no capability",
         without=("filter",),
     ),
     Attempt(
@@ -271,7 +270,7 @@ KERNEL = (
             "      lambda: reaches_kernel('ioprio_set', 251, 30))",
         ),
         ends="ok",
-        wall=f"hard limits; {_FILTER}",
+        wall=f"hard limits; {FILTER}",
         without=("filter",),
     ),
 )

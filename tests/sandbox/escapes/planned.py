@@ -1,9 +1,6 @@
 """91 and above, ours: what an adversary plans."""
 
-from .attempt import Attempt
-
-_HOST = "the host checks every frame before it believes it"
-_FILTER = "system-call filter"
+from .attempt import FILTER, HOST, Attempt
 
 PLANNED = (
     Attempt(
@@ -103,7 +100,7 @@ PLANNED = (
             "tries(circle, lambda: give(host, [0] * 200))",
         ),
         ends="ok",
-        wall=_FILTER,
+        wall=FILTER,
         without=("filter",),
     ),
     Attempt(
@@ -118,7 +115,7 @@ PLANNED = (
             "tries(peer, lambda: reaches_kernel('pidfd_send_signal', 424, 424, -1, 0, 0, 0))",
         ),
         ends="ok",
-        wall=_FILTER,
+        wall=FILTER,
         without=("filter", "landlock"),
     ),
     Attempt(
@@ -133,7 +130,7 @@ PLANNED = (
             "      lambda: fcntl.fcntl(fd, 8, 1) == 0, lambda: fcntl.fcntl(fd, 10, 9) == 0)",
         ),
         ends="ok",
-        wall=_FILTER,
+        wall=FILTER,
         without=("filter",),
     ),
     Attempt(
@@ -200,7 +197,7 @@ PLANNED = (
             "sys.stdout._limit = 10**9\nprint('x' * 10**6)",
         ),
         ends="killed ok",
-        wall=_HOST,
+        wall=HOST,
         without=("checks",),
     ),
     Attempt(
@@ -288,7 +285,7 @@ PLANNED = (
             "    ('move_pages', 279, 239), ('set_mempolicy', 238, 237))])",
         ),
         ends="ok",
-        wall=_FILTER,
+        wall=FILTER,
         without=("filter",),
     ),
     Attempt(
@@ -301,7 +298,7 @@ PLANNED = (
             "    ('waitid', 247, 95, 9), ('wait4', 61, 260, 99))])",
         ),
         ends="ok",
-        wall=_FILTER,
+        wall=FILTER,
         without=("filter",),
     ),
     Attempt(
@@ -315,7 +312,7 @@ PLANNED = (
             "    ('landlock_create_ruleset', 444, 444, 0, 0, 1))])",
         ),
         ends="ok",
-        wall=_FILTER,
+        wall=FILTER,
         without=("filter",),
     ),
     Attempt(

@@ -1,9 +1,8 @@
 """14 to 30: other processes, new ones, and what a process knows of its maker."""
 
-from .attempt import Attempt
+from .attempt import FILTER, Attempt
 
 _NO_PROC = "no /proc (full); landlock"
-_FILTER = "system-call filter"
 
 PROCESSES = (
     Attempt(
@@ -39,7 +38,7 @@ PROCESSES = (
             "      lambda: reaches_kernel('PTRACE_ATTACH', 101, 117, 16, FACTS['host_pid'], 0, 0))",
         ),
         ends="ok",
-        wall=_FILTER,
+        wall=FILTER,
         without=("filter",),
     ),
     Attempt(
@@ -53,7 +52,7 @@ PROCESSES = (
             "      lambda: reaches_kernel('kcmp', 312, 272, 1, 1, 0, 0, 0))",
         ),
         ends="ok",
-        wall=_FILTER,
+        wall=FILTER,
         without=("filter",),
     ),
     Attempt(

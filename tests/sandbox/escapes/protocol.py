@@ -1,8 +1,7 @@
 """65 to 79: the worker's protocol and what is left behind."""
 
-from .attempt import Attempt
+from .attempt import HOST, Attempt
 
-_HOST = "the host checks every frame before it believes it"
 _FORGED = "killed"
 
 PROTOCOL = (
@@ -15,7 +14,7 @@ PROTOCOL = (
             "send([2, 'infrastructure', '', '', None, []])",
         ),
         ends=_FORGED,
-        wall=_HOST,
+        wall=HOST,
         without=("checks",),
     ),
     Attempt(
@@ -23,7 +22,7 @@ PROTOCOL = (
         "outcome and error that disagree",
         ("send([2, 'ok', '', '', 'E', []])",),
         ends=_FORGED,
-        wall=_HOST,
+        wall=HOST,
         without=("checks",),
     ),
     Attempt(
@@ -31,7 +30,7 @@ PROTOCOL = (
         "an oversized header",
         ("send(b'', lengths=(1 << 31, 0))",),
         ends=_FORGED,
-        wall=_HOST,
+        wall=HOST,
         without=("checks",),
     ),
     Attempt(
@@ -43,7 +42,7 @@ PROTOCOL = (
             "send(b'\\xdf\\xff\\xff\\xff\\xff')",
         ),
         ends=_FORGED,
-        wall=_HOST,
+        wall=HOST,
         without=("checks",),
     ),
     Attempt(
@@ -67,7 +66,7 @@ PROTOCOL = (
             "sys.stdout._limit = sys.stderr._limit = 10**9\nprint('\\ud800' * 100_000)",
         ),
         ends="killed ok",
-        wall=_HOST,
+        wall=HOST,
         why_no_control="what it would break, the worker's own encoder, breaks only the session",
     ),
     Attempt(
@@ -84,7 +83,7 @@ PROTOCOL = (
             "send([2, 'ok', '', '', None, [[1 << 40, 1 << 40]]], b'rgbx' * 3)",
         ),
         ends=_FORGED,
-        wall=_HOST,
+        wall=HOST,
         without=("checks",),
     ),
     Attempt(
@@ -95,7 +94,7 @@ PROTOCOL = (
             "send([2, 'ok', '', '', None, [[1, 1]] * 99], b'rgbx' * 99)",
         ),
         ends=_FORGED,
-        wall=_HOST,
+        wall=HOST,
         without=("checks",),
     ),
     Attempt(

@@ -1,8 +1,7 @@
 """80 to 90, ours: what a policy stumbles on under reward."""
 
-from .attempt import Attempt
+from .attempt import HOST, Attempt
 
-_HOST = "the host checks every frame before it believes it"
 _OWN = "its harm is its own session's"
 
 STUMBLED = (
@@ -180,7 +179,7 @@ STUMBLED = (
             "    size = (10**9, 10**9); mode = 'RGB'\nZ()",
         ),
         ends="ok error timeout killed memory",
-        wall=_HOST,
+        wall=HOST,
         why_no_control="the size of every reply is checked after each attempt",
     ),
 )
