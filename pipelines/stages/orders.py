@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,7 +61,8 @@ def open_pipeline(desk: Desk, wish: Wish, *, stage: str | None = None) -> StageR
 
     Raises:
         SettingsError: flows.yaml is wrong or has no such preset.
-        StageError: The task file is missing, or ``from_run`` is no pipeline run's.
+        StageError: The task file is missing, ``from_run`` is no pipeline run's, or there is nothing
+            that ``stage`` could go on from.
     """
     source = _source(desk, wish, stage)
     order = _order(wish, source)
@@ -73,6 +75,7 @@ def open_pipeline(desk: Desk, wish: Wish, *, stage: str | None = None) -> StageR
     elif begun := [run for run in same if wish.token and wish.token in run.outputs.values()]:
         run = begun[0]
     else:
+        _check_inputs(_inherited(desk, source, stage), stage)
         run = desk.store.lineage.begin(request)
     outputs = {**_inherited(desk, source, stage), **run.outputs}
     if wish.fresh:
@@ -144,6 +147,16 @@ def _inherited(desk: Desk, source: StageRun | None, stage: str | None) -> dict[s
     earlier = STAGES[: STAGES.index(stage)]
     fresh = desk.store.lineage.get(source.id)
     return {name: fresh.outputs[name] for name in earlier if name in fresh.outputs}
+
+
+def _check_inputs(inherited: Mapping[str, str], stage: str | None) -> None:
+    """Refuse to begin a pipeline run that could not do the one stage it is for."""
+    missing = [name for name in INPUTS[stage] if name not in inherited] if stage else []
+    if missing:
+        raise StageError(
+            f"{stage} needs a finished {missing[0]}, and there is none to go on from: "
+            f"`codedance {missing[0]}` first, or name a run that has one with --from RUN"
+        )
 
 
 def resolve_suite(name: str) -> str:

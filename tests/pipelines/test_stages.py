@@ -119,8 +119,8 @@ def test_a_fresh_run_that_is_tried_again_goes_on_with_itself(home, tiny):
 
 def test_a_stage_alone_made_afresh_leaves_the_others_as_they_are(home, tiny):
     with open_desk(home, track=False) as desk:
-        alone = open_pipeline(desk, Wish("smoke", fresh=True), stage="grpo")
-        assert list(alone.outputs) == ["fresh grpo"]
+        alone = open_pipeline(desk, Wish("smoke", fresh=True), stage="curate")
+        assert list(alone.outputs) == ["fresh curate"]
         whole = open_pipeline(desk, Wish("smoke", seed=1, fresh=True))
         assert list(whole.outputs) == [f"fresh {stage}" for stage in STAGES]
 
@@ -130,6 +130,13 @@ def test_stage_without_its_input_says_what_to_run_first(home, tiny):
         pipeline = open_pipeline(desk, Wish("smoke"))
         with pytest.raises(StageError, match="`codedance curate` first"):
             run_stage(desk, "sft", pipeline)
+
+
+def test_a_stage_alone_with_nothing_to_go_on_from_begins_no_run(home, tiny):
+    with open_desk(home, track=False) as desk:
+        with pytest.raises(StageError, match="sft needs a finished curate"):
+            open_pipeline(desk, Wish("smoke"), stage="sft")
+        assert desk.store.lineage.find(stage="pipeline") == []
 
 
 def test_checkpoint_that_was_deleted_is_made_again(finished):
