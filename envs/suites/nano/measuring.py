@@ -155,8 +155,8 @@ class Area:
     def draw(self, rng: Generator, band: Band, split: Split) -> Drawn:
         """Shuffle coloured cells; on the hard band one leads by an eightieth of its cells."""
         del split
-        cells = {Band.EASY: 4, Band.MEDIUM: 14, Band.HARD: 56}[band]
-        lead = {Band.EASY: 6, Band.MEDIUM: 8, Band.HARD: 8}[band]
+        cells = {Band.EASY: 4, Band.MEDIUM: 28, Band.HARD: 56}[band]
+        lead = {Band.EASY: 6, Band.MEDIUM: 6, Band.HARD: 8}[band]
         names = rng.permutation(list(COLOURS)).tolist()
         total = cells * cells
         share = (total - lead) // len(names)
