@@ -185,3 +185,25 @@ def test_advantages_by_hand_of_a_group_whose_spread_is_below_the_floor():
     assert advantages(group, "bat_paper", scale_rewards="group") == pytest.approx(paper)
     bare = advantages(group, scale_rewards="none")
     assert bare == pytest.approx([-cost / 3, -cost / 3, 2 * cost / 3])
+
+
+EVENTS = st.sampled_from([GOOD, failed(), SILENT, CONSTANT])
+
+
+@given(
+    st.lists(
+        st.tuples(st.lists(EVENTS, max_size=6), st.sampled_from([0.0, 1.0, None])), max_size=8
+    ),
+    st.sampled_from(sorted(PRESETS)),
+)
+def test_every_term_of_every_preset_is_finite_and_bounded(members, preset):
+    group = [trajectory(*turns, accuracy=accuracy) for turns, accuracy in members]
+    for one, terms in zip(group, score_group(group, reward=preset), strict=True):
+        if one.accuracy is None:
+            assert set(terms.values()) == {None}
+            continue
+        assert -0.55 <= terms["tool_sequence"] <= 1.5
+        assert -0.1 * len(one.tool_turns) - 1e-9 <= terms["tool_turn"] <= 0.0
+        assert math.isfinite(group_reward(terms))
+    flat = [value for values in group_turn_advantages(group) for value in values]
+    assert all(-0.6 - 1e-9 <= value <= 0.0 for value in flat)

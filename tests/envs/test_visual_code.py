@@ -1,4 +1,3 @@
-import math
 import warnings
 
 import gymnasium as gym
@@ -11,8 +10,6 @@ from codedance.envs.types import Ending
 from codedance.sandbox import SandboxError
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
-from hypothesis import given
-from hypothesis import strategies as st
 
 from .toys import InProcessSandbox, ToySuite, make_task, noise
 
@@ -303,40 +300,6 @@ def test_a_users_own_term_stands_in_the_reward(env):
         assert reward == sum(info["reward_terms"].values())
     finally:
         unregister_reward_term("calm")
-
-
-@given(st.text(st.characters(), max_size=40))
-def test_text_in_any_unicode_is_an_action(text):
-    env = VisualCodeEnv(ToySuite(), sandbox=InProcessSandbox())
-    env.reset(seed=0)
-    assert text in env.action_space
-    observation, reward, *_ = env.step(text)
-    assert observation in env.observation_space
-    assert math.isfinite(reward)
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["\ud800", "\0", "```python\nprint('\ud800')\n```", "<answer>\udfff</answer>", "😀" * 9999],
-)
-def test_lone_surrogates_and_the_like_do_no_harm(text):
-    env = gym.make(ID, observe="transcript")
-    env.reset(seed=0)
-    observation, *_ = env.step(text)
-    assert observation in env.observation_space
-    env.close()
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 400), (5000, 10), (3000, 2000)])
-def test_pictures_of_any_size_are_observed_as_code_sees_them(sandbox, size):
-    task = make_task(images=(noise(*size),))
-    env = VisualCodeEnv(ToySuite(), sandbox=sandbox, max_pixels=1_000_000)
-    observation, _ = env.reset(options={"task": task})
-    assert observation in env.observation_space
-    height, width, _ = observation["images"][0].shape
-    assert height * width <= 1_000_000
-    seen, *_ = env.step("```python\nprint(input_image.size)\n```")
-    assert seen["text"] == f"<tool_response>\n({width}, {height})\n</tool_response>"
 
 
 def test_the_answer_is_in_no_observation_info_or_variable(sandbox):

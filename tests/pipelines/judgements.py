@@ -1,0 +1,30 @@
+"""What arms of an experiment got right, made up."""
+
+import numpy as np
+from codedance.pipelines.claims.figures import Judged
+
+
+def judged(right, *, calls=None, ran=None, bands=None, families=None):
+    count = len(right)
+    accuracy = np.array(right, float)
+    return Judged(
+        tasks=tuple(f"t{n}" for n in range(count)),
+        bands=tuple(bands or ["hard"] * count),
+        families=tuple(families or ["bars"] * count),
+        values={
+            "accuracy": accuracy,
+            "tool_calls": np.array(calls or [0] * count, float) + 0 * accuracy,
+            "execution_success": np.array(ran or [0] * count, float) + 0 * accuracy,
+        },
+        lost=int(np.isnan(accuracy).sum()),
+    )
+
+
+def figures_of(**arms):
+    """By arm: what it got right, a list a seed; the same in both modes."""
+    return {
+        (arm, seed, mode): judged(right)
+        for arm, seeds in arms.items()
+        for seed, right in enumerate(seeds)
+        for mode in ("greedy", "sampled")
+    }
