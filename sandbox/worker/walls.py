@@ -13,15 +13,14 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
-from . import disk_use, janitor, kernel, landlock, rootfs, seccomp
+from . import disk_use, identity, janitor, kernel, landlock, rootfs, seccomp
 from .limits import data_bytes_in_use, limit_resources
 from .session import SessionPlan
 from .stopwatch import Look
 
-_NOBODY = 65534
 _LIBRARIES_DISK_MB = 16  # matplotlib writes its font list when it loads; no session sees it
 _NAMESPACES = (
     kernel.CLONE_NEWUSER
@@ -123,9 +122,9 @@ class ConfinedWalls(Walls):
         self._zygote_pid = os.getpid()
         self._data_bytes = data_bytes_in_use()
         self._rules = rootfs.reading_rules(self._config["base_prefix"], self._config["paths"])
-        if _is_root():
-            if not _refusal(lambda: _read_as_nobody(self._config["paths"])):
-                _become_nobody()
+        if identity.is_root():
+            if not identity.refusal_of(lambda: identity.read_as_nobody(self._config["paths"])):
+                identity.become_nobody()
             else:
                 self.description += "; root without capabilities, as only root may read Python"
         kernel.drop_capabilities()
@@ -181,10 +180,10 @@ class FullWalls(Walls):
         self._proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
         paths: list[str] = self._config["paths"]
         sources = rootfs.folders_of_libraries(self._config["base_prefix"], paths)
-        if _is_root():  # as root: an interpreter under a closed home can be shown too
+        if identity.is_root():  # as root: an interpreter under a closed home can be shown too
             kernel.unshare(kernel.CLONE_NEWNS)
             rootfs.build_root(sources, paths)
-            _become_nobody()
+            identity.become_nobody()
             self._enter_user_namespace(_NAMESPACES, inside=0)
         else:
             self._enter_user_namespace(_NAMESPACES, inside=0)
@@ -233,7 +232,9 @@ class FullWalls(Walls):
 
     def enter_session_namespaces(self, disk_mb: int) -> None:
         """Enter a user and mount namespace that no other session shares."""
-        self._enter_user_namespace(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS, inside=_NOBODY)
+        self._enter_user_namespace(
+            kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS, inside=identity.NOBODY
+        )
         rootfs.mount_private_folder(disk_mb)
 
     def _enter_user_namespace(self, kinds: int, *, inside: int) -> None:
@@ -266,7 +267,7 @@ def choose_walls(config: dict[str, Any]) -> Walls:
         return LayeredWalls(config)
     refusal = "not asked for"
     if config["walls"] in ("auto", "full"):
-        refusal = _refusal(lambda: _stand_full(config))
+        refusal = identity.refusal_of(lambda: _stand_full(config))
         if not refusal:
             return FullWalls(config)
     if config["walls"] == "full" or not landlock.abi():
@@ -275,25 +276,6 @@ def choose_walls(config: dict[str, Any]) -> Walls:
     walls = ConfinedWalls(config)
     walls.description += f" (full walls: {refusal})"
     return walls
-
-
-def _refusal(attempt: Callable[[], None]) -> str:
-    """Try something that cannot be undone in a child; say why it failed, or nothing."""
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            attempt()
-            os._exit(0)
-        except Exception as error:  # noqa: BLE001 - told to the parent, which does without
-            os.write(writing, str(error).encode())
-        finally:
-            os._exit(1)
-    os.close(writing)
-    with os.fdopen(reading, encoding="utf-8") as pipe:
-        words = pipe.read()
-    _, status = os.waitpid(pid, 0)
-    return words or (f"the attempt ended with status {status}" if status else "")
 
 
 def _stand_full(config: dict[str, Any]) -> None:
@@ -316,24 +298,6 @@ def _die_with_trainer() -> None:
     """Follow the process that executed this one; in a container the control socket tells."""
     if os.getppid():
         kernel.die_with_parent(signal.SIGKILL)
-
-
-def _is_root() -> bool:
-    """Whether this is a root that can give root up (one in a rootless container cannot)."""
-    return os.geteuid() == 0 and not _refusal(_become_nobody)
-
-
-def _read_as_nobody(paths: Iterable[str]) -> None:
-    _become_nobody()
-    for path in paths:
-        os.stat(path)
-
-
-def _become_nobody() -> None:
-    os.setgroups([])
-    os.setresgid(_NOBODY, _NOBODY, _NOBODY)
-    os.setresuid(_NOBODY, _NOBODY, _NOBODY)
-    kernel.set_dumpable(True)
 
 
 def _die_first(proc: int | None) -> None:

@@ -33,7 +33,7 @@ def test_many_files_cannot_fill_the_disk(nameless):
 @pytest.mark.parametrize("hidden", ["", "; os.unlink(str(n)); kept.append(f)"])
 def test_a_loop_meets_its_own_bound_while_the_watchdog_waits_for_a_core(confined, hidden):
     """11: a fiftieth of a second grows long where more processes run than the machine has cores."""
-    code = "import os\nn = 0\nkept = []\ntry:\n    while n < 60:\n        n += 1\n"
+    code = "import os\nn = 0\nkept = []\ntry:\n    while n < 600:\n        n += 1\n"
     code += "        f = open(str(n), 'wb', 0); f.write(bytes(1 << 20))" + hidden + "\n"
     code += "except OSError as error: print(error.strerror)\nn"
     with confined.session() as session:
@@ -44,7 +44,7 @@ def test_a_loop_meets_its_own_bound_while_the_watchdog_waits_for_a_core(confined
         finally:
             os.kill(watchdog, signal.SIGCONT)
     assert said == "No space left on device"
-    assert 8 <= int(files) < 40
+    assert 8 <= int(files) <= 100
 
 
 def _watchdog_of(folder):

@@ -27,7 +27,7 @@ _IN_WORKER = {
     "filter": "walls.seccomp.install = lambda program: None",
     "landlock": "walls.landlock.restrict = lambda ruleset: None",
     "rlimits": "walls.limit_resources = lambda *_, **__: None",
-    "user": "walls._become_nobody = walls.kernel.drop_capabilities = lambda: None",
+    "user": "walls.identity.become_nobody = walls.kernel.drop_capabilities = lambda: None",
 }
 _MOST_BYTES = 64 << 20
 

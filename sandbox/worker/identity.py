@@ -1,0 +1,49 @@
+"""Who a process is, and what it would be refused as another."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+
+from . import kernel
+
+NOBODY = 65534
+
+
+def refusal_of(attempt: Callable[[], None]) -> str:
+    """Try something that cannot be undone in a child; say why it failed, or nothing."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            attempt()
+            os._exit(0)
+        except Exception as error:  # noqa: BLE001 - told to the parent, which does without
+            os.write(writing, str(error).encode())
+        finally:
+            os._exit(1)
+    os.close(writing)
+    with os.fdopen(reading, encoding="utf-8") as pipe:
+        words = pipe.read()
+    _, status = os.waitpid(pid, 0)
+    return words or (f"the attempt ended with status {status}" if status else "")
+
+
+def is_root() -> bool:
+    """Whether this is a root that can give root up (one in a rootless container cannot)."""
+    return os.geteuid() == 0 and not refusal_of(become_nobody)
+
+
+def read_as_nobody(paths: Iterable[str]) -> None:
+    """Give root up and look at files, as the code will."""
+    become_nobody()
+    for path in paths:
+        os.stat(path)
+
+
+def become_nobody() -> None:
+    """Give root up for good."""
+    os.setgroups([])
+    os.setresgid(NOBODY, NOBODY, NOBODY)
+    os.setresuid(NOBODY, NOBODY, NOBODY)
+    kernel.set_dumpable(True)
