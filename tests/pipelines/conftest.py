@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from uuid import uuid4
 
@@ -112,7 +113,7 @@ def tiny(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def finished_home(tmp_path_factory):
-    """A home with one finished run of the tiny pipeline; tests may read it and add runs."""
+    """A home with one finished run of the tiny pipeline, which every test is given a copy of."""
     folder = tmp_path_factory.mktemp("finished")
     (folder / "home").mkdir()
     home = Home(folder / "home")
@@ -129,11 +130,14 @@ def finished_home(tmp_path_factory):
 
 
 @pytest.fixture
-def finished(finished_home, monkeypatch):
-    """The desk of the finished run, its folder as the current one."""
-    monkeypatch.setenv("CODEDANCE_DIR", str(finished_home.root))
-    monkeypatch.chdir(finished_home.root.parent)
-    with open_desk(finished_home, track=False) as desk:
+def finished(finished_home, tmp_path_factory, monkeypatch):
+    """A desk of this test's own with the finished run in it, its folder as the current one."""
+    folder = tmp_path_factory.mktemp("finished") / "copy"
+    shutil.copytree(finished_home.root.parent, folder)
+    home = Home(folder / finished_home.root.name)
+    monkeypatch.setenv("CODEDANCE_DIR", str(home.root))
+    monkeypatch.chdir(folder)
+    with open_desk(home, track=False) as desk:
         yield desk
 
 

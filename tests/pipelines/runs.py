@@ -62,5 +62,5 @@ def story(store, run_id):
 
 
 def first_run(desk):
-    """Give the finished run; tests that share its home may have begun later ones."""
+    """Give the finished run; the test may have begun later ones."""
     return desk.store.lineage.find(stage="pipeline")[-1]
