@@ -22,6 +22,7 @@ from .types import (
     Outcome,
     Sandbox,
     SandboxError,
+    SandboxUnavailableError,
     Session,
     SessionState,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "Outcome",
     "Sandbox",
     "SandboxError",
+    "SandboxUnavailableError",
     "Session",
     "SessionState",
     "open_sandbox",

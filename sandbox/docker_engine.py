@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from .types import Limits, SandboxError
+from .types import Limits, SandboxError, SandboxUnavailableError
 from .worker_process import ENVIRONMENT
 
 DEFAULT_IMAGE = "codedance-sandbox"
@@ -54,21 +54,21 @@ class Engine:
     """A connection to the engine of ``DOCKER_HOST``, or of the default socket.
 
     Raises:
-        SandboxError: There is no SDK, no engine, or no permission to use it.
+        SandboxUnavailableError: There is no SDK, no engine, or no permission to use it.
     """
 
     def __init__(self) -> None:
         try:
             import docker
         except ImportError as error:
-            raise SandboxError(
+            raise SandboxUnavailableError(
                 "the docker backend needs Docker's Python SDK: pip install 'codedance[docker]'"
             ) from error
         try:
             _knock()
             self._client: Any = docker.from_env(timeout=_TIMEOUT_SECONDS)
         except Exception as error:
-            raise SandboxError(_why_no_engine(error)) from error
+            raise SandboxUnavailableError(_why_no_engine(error)) from error
 
     def close(self) -> None:
         """Close the connection."""
@@ -78,7 +78,7 @@ class Engine:
         """See that the image is there and holds this version's worker.
 
         Raises:
-            SandboxError: It is missing, or of another version.
+            SandboxUnavailableError: It is missing, or of another version.
         """
         import docker.errors
 
@@ -86,10 +86,10 @@ class Engine:
             try:
                 labels: dict[str, str] = self._client.images.get(image).labels
             except docker.errors.ImageNotFound as error:
-                raise SandboxError(f"no Docker image {image!r}; {_BUILD}") from error
+                raise SandboxUnavailableError(f"no Docker image {image!r}; {_BUILD}") from error
         found = labels.get(WORKER_LABEL, "none")
         if found != worker_digest():
-            raise SandboxError(
+            raise SandboxUnavailableError(
                 f"the Docker image {image!r} holds the worker of another version of CodeDance "
                 f"({found}, this one's is {worker_digest()}); {_BUILD}"
             )

@@ -8,7 +8,7 @@ import os
 import subprocess
 from dataclasses import dataclass
 
-from .types import SandboxError
+from .types import SandboxUnavailableError
 
 _QUESTION = """
 import json, sys
@@ -40,16 +40,20 @@ def ask_interpreter(executable: str) -> Interpreter:
     may hold the answers.
 
     Raises:
-        SandboxError: It does not run, or is older than Python 3.9.
+        SandboxUnavailableError: It does not run, or is older than Python 3.9.
     """
     command = [executable, "-E", "-c", _QUESTION]
     try:
         answer = subprocess.run(command, capture_output=True, cwd="/", timeout=60, check=True)
         version, base_prefix, paths = json.loads(answer.stdout)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
-        raise SandboxError(f"python={executable!r} cannot be run as the worker: {error}") from error
+        raise SandboxUnavailableError(
+            f"python={executable!r} cannot be run as the worker: {error}"
+        ) from error
     if tuple(version) < (3, 9):
-        raise SandboxError(f"the worker needs Python 3.9 or later, {executable!r} is {version}")
+        raise SandboxUnavailableError(
+            f"the worker needs Python 3.9 or later, {executable!r} is {version}"
+        )
     standard = os.path.join(base_prefix, "")
     kept = [path for path in paths if _is_library(path, standard) and os.path.exists(path)]
     return Interpreter(executable, base_prefix, tuple(kept))

@@ -17,7 +17,7 @@ from .pictures import InputPicture, PicturePool, read_pictures
 from .process import SessionProcess
 from .session import ReplayingSession, SessionHome
 from .turn_gate import TurnGate
-from .types import SandboxError, Session, SessionState
+from .types import SandboxError, SandboxUnavailableError, Session, SessionState
 from .zygote import Zygote, ZygoteDied, ZygotePlan, start_beside
 
 _MOST_PICTURES = 64
@@ -34,7 +34,8 @@ class LocalSandbox:
         start: Starts a zygote: beside the trainer, or in a container.
 
     Raises:
-        SandboxError: The zygote does not start, or the machine offers less than the floor.
+        SandboxError: The zygote does not start.
+        SandboxUnavailableError: The machine offers less than the floor.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class LocalSandbox:
         self._zygote = start(plan)
         if _TIERS.index(self._zygote.tier) < _TIERS.index(floor):
             self._zygote.close()
-            raise SandboxError(
+            raise SandboxUnavailableError(
                 f"this machine offers the tier {self._zygote.tier!r} ({self._zygote.walls}), below "
                 f"the floor {floor!r}; lower the floor, or give it what it lacks:\n"
                 f"{describe_lacks(find_lacks())}"

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from .types import DEFAULT_LIBRARIES, Limits, Sandbox, SandboxError
+from .types import DEFAULT_LIBRARIES, Limits, Sandbox, SandboxUnavailableError
 
 _BACKENDS = ("local", "docker", "unsafe-subprocess")
 _FLOORS = ("confined", "full")
@@ -43,7 +43,7 @@ def open_sandbox(
 
     Raises:
         ValueError: No such backend or floor, or limits that it cannot keep.
-        SandboxError: This machine cannot run the backend, or not above the floor.
+        SandboxUnavailableError: This machine cannot run the backend, or not above the floor.
     """
     limits = limits or Limits()
     _check(backend, limits, floor)
@@ -76,7 +76,7 @@ def _open_container(
             "when the image is built: codedance sandbox build --python PATH"
         )
     if not hasattr(os, "memfd_create"):
-        raise SandboxError(
+        raise SandboxUnavailableError(
             f"the docker backend shares memory and process handles with its container, which "
             f"{sys.platform} cannot; run codedance itself in a Linux container or in WSL 2"
         )
@@ -98,7 +98,7 @@ def _check(backend: str, limits: Limits, floor: str | None) -> None:
             f"{limits.processes}; use threads, or leave it at 1"
         )
     if backend != "docker" and not sys.platform.startswith("linux"):
-        raise SandboxError(
+        raise SandboxUnavailableError(
             f"backend {backend!r} needs Linux, this is {sys.platform}; use the Docker backend "
             "(sandbox='docker'), or run codedance in Docker"
         )

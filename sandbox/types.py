@@ -27,6 +27,14 @@ class SandboxError(RuntimeError):
     """
 
 
+class SandboxUnavailableError(SandboxError):
+    """This machine lacks what was asked for, and trying again gives it none.
+
+    A floor above its tier, no Docker engine or image, an interpreter that does not run: the words
+    say what is missing and how to get it.
+    """
+
+
 class Outcome(StrEnum):
     """How a block of model code ended."""
 

@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelled
 
 from ...policies.interface import PolicyUnavailableError
-from ...sandbox import SandboxError
+from ...sandbox import SandboxError, SandboxUnavailableError
 from ..desk import Desk, open_desk
 from ..stages.context import StageInterrupted
 from ..stages.runner import StageBusyError, is_done, run_stage
@@ -27,9 +27,12 @@ TAG = "codedance"
 
 
 async def is_infrastructure(_task: Any, _run: Any, state: Any) -> bool:  # noqa: ANN401 - Prefect's
-    """Say whether a task ended by our infrastructure's fault, not by the user's wish."""
+    """Say whether our infrastructure broke under a task, so that a second try may find it whole.
+
+    What the machine never had (an engine, an image, walls above the floor) no try will find.
+    """
     error = await state.aresult(raise_on_failure=False)
-    return isinstance(error, INFRASTRUCTURE)
+    return isinstance(error, INFRASTRUCTURE) and not isinstance(error, SandboxUnavailableError)
 
 
 @task(

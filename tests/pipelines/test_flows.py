@@ -176,13 +176,14 @@ def test_failed_stage_is_a_failed_flow_run_with_its_reason(prefect, finished):
 
 def test_stage_that_our_infrastructure_broke_is_tried_again():
     from codedance.pipelines.flows.work import is_infrastructure
-    from codedance.sandbox import SandboxError
+    from codedance.sandbox import SandboxError, SandboxUnavailableError
     from prefect.states import Failed
 
     def verdict(error):
         return asyncio.run(is_infrastructure(None, None, Failed(data=error)))
 
     assert verdict(SandboxError("zygote gone"))
+    assert not verdict(SandboxUnavailableError("no Docker engine"))
     assert not verdict(ValueError("wrong parameter"))
 
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from codedance.sandbox import Outcome, SandboxError, open_sandbox
+from codedance.sandbox import Outcome, SandboxError, SandboxUnavailableError, open_sandbox
 from codedance.sandbox.docker_engine import (
     OWNER_LABEL,
     WORKER_LABEL,
@@ -187,7 +187,9 @@ def test_the_zygote_signals_where_the_host_may_not(own):
 
 
 def test_an_image_that_is_missing_is_told_with_the_command_that_makes_it(engine):
-    with pytest.raises(SandboxError, match=r"no Docker image 'no-such'; .*codedance sandbox build"):
+    with pytest.raises(
+        SandboxUnavailableError, match=r"no Docker image 'no-such'; .*codedance sandbox build"
+    ):
         open_sandbox("docker", image="no-such")
 
 
@@ -196,7 +198,9 @@ def test_an_image_of_another_version_is_refused(image, client):
         b"\0" * 1024, repository="codedance-old", changes=[f"LABEL {WORKER_LABEL}=0123"]
     )
     try:
-        with pytest.raises(SandboxError, match=f"another version.*0123.*{worker_digest()}"):
+        with pytest.raises(
+            SandboxUnavailableError, match=f"another version.*0123.*{worker_digest()}"
+        ):
             open_sandbox("docker", image="codedance-old")
     finally:
         client.images.remove("codedance-old")
@@ -204,7 +208,9 @@ def test_an_image_of_another_version_is_refused(image, client):
 
 def test_no_engine_is_told_with_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
-    with pytest.raises(SandboxError, match=r"no Docker engine answers at unix://.*start it"):
+    with pytest.raises(
+        SandboxUnavailableError, match=r"no Docker engine answers at unix://.*start it"
+    ):
         open_sandbox("docker")
 
 
@@ -254,7 +260,9 @@ def test_the_engine_is_told_without_its_sdk():
     code = "import sys\nsys.modules['docker'] = None\nfrom codedance.sandbox import open_sandbox\n"
     code += "try: open_sandbox('docker')\nexcept Exception as e: print(type(e).__name__, e)"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert answer.stdout.startswith("SandboxError the docker backend needs Docker's Python SDK")
+    assert answer.stdout.startswith(
+        "SandboxUnavailableError the docker backend needs Docker's Python SDK"
+    )
 
 
 def test_two_sandboxes_have_a_container_each(image, own):

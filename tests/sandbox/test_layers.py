@@ -3,7 +3,7 @@
 import sys
 
 import pytest
-from codedance.sandbox import SandboxError
+from codedance.sandbox import SandboxUnavailableError
 from codedance.sandbox.interpreter import ask_interpreter
 from codedance.sandbox.local import LocalSandbox
 from codedance.sandbox.worker.layers import LAYERS
@@ -41,5 +41,5 @@ def test_each_layer_stands_with_those_before_it(last, seen):
 @pytest.mark.parametrize("last", LAYERS)
 def test_layers_are_below_every_floor(last):
     plan = ZygotePlan(ask_interpreter(sys.executable), (), SMALL, f"layers:{last}")
-    with pytest.raises(SandboxError, match="below the floor 'confined'"):
+    with pytest.raises(SandboxUnavailableError, match="below the floor 'confined'"):
         LocalSandbox(plan, floor="confined")

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from codedance.sandbox import Limits, SandboxError, open_sandbox
+from codedance.sandbox import Limits, SandboxError, SandboxUnavailableError, open_sandbox
 from PIL import Image
 
 
@@ -30,13 +30,13 @@ def test_a_library_that_does_not_exist_is_named():
 
 
 def test_an_interpreter_that_does_not_exist_is_named():
-    with pytest.raises(SandboxError, match="/no/such/python"):
+    with pytest.raises(SandboxUnavailableError, match="/no/such/python"):
         open_sandbox("local", python="/no/such/python")
 
 
 def test_another_platform_is_told_what_to_do(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
-    with pytest.raises(SandboxError, match="sandbox='docker'"):
+    with pytest.raises(SandboxUnavailableError, match="sandbox='docker'"):
         open_sandbox("local")
 
 
@@ -53,7 +53,7 @@ def test_too_many_pictures_are_refused(full):
 
 def test_the_floor_is_kept(unsafe):
     plan = unsafe._plan
-    with pytest.raises(SandboxError, match="below the floor 'confined'"):
+    with pytest.raises(SandboxUnavailableError, match="below the floor 'confined'"):
         type(unsafe)(plan, floor="confined")
 
 
