@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -116,16 +117,27 @@ def running(*services: Service) -> Generator[None]:
         yield
 
 
-def wait_for(address: str, service: Service, seconds: float = 300.0) -> None:
-    """Wait until a service answers at an address.
+def serving_command(name: str, *arguments: str) -> list[str]:
+    """Give the command that runs a module of this interpreter's."""
+    return [sys.executable, "-m", name, *arguments]
+
+
+def wait_for(
+    address: str,
+    service: Service,
+    seconds: float = 300.0,
+    check: Callable[[], None] = lambda: None,
+) -> None:
+    """Wait until a service answers at an address; what ``check`` raises ends the wait.
 
     Raises:
-        RuntimeError: It died, or did not answer in time; the message has the end of its log.
+        ServiceError: It died, or did not answer in time; the message has the end of its log.
     """
     import httpx
 
     end = time.monotonic() + seconds
     while time.monotonic() < end and service.is_running:
+        check()
         with contextlib.suppress(httpx.HTTPError):
             if httpx.get(address, timeout=2.0).is_success:
                 return

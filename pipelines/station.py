@@ -12,7 +12,6 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ import psutil
 from .client_file import client_file
 from .flows_file import find_flows_file, load_flows_file
 from .home import Home, prepare_environment
-from .processes import Service, ServiceError, is_free, running, wait_for
+from .processes import Service, ServiceError, is_free, running, serving_command, wait_for
 from .settings import Deployment
 
 LOOK_SECONDS = 0.5
@@ -114,11 +113,6 @@ def stop_runs(workers: list[Service], seconds: float = STOP_SECONDS) -> None:
         if not alive:
             return
         time.sleep(LOOK_SECONDS)
-
-
-def serving_command(name: str, *arguments: str) -> list[str]:
-    """Give the command that runs a module of this interpreter's."""
-    return [sys.executable, "-m", name, *arguments]
 
 
 def _prepare(station: Station) -> Service | None:

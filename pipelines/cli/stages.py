@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from ..crew import crew_of
@@ -19,10 +20,6 @@ from .output import print_report, print_stage, report_document, run_document, sa
 
 if TYPE_CHECKING:
     from ..report import Report
-
-
-NO_SERVER = "ephemeral Prefect API server"
-"""In the words by which Prefect says that it could not start its own; nothing had begun then."""
 
 
 def use_workers(workers: int | None) -> None:
@@ -105,15 +102,19 @@ def _through_prefect(
     otherwise: Callable[[], None],
 ) -> None:
     """Run a flow; where Prefect's own server does not come up, do the same work without it."""
+    from ..own_server import own_server
+    from ..processes import ServiceError
+
     desk.progress.say(f"{pipeline.id}: starting Prefect …")
     _prepare_prefect()
-    try:
-        asyncio.run(begin())
-    except RuntimeError as error:
-        if NO_SERVER not in str(error):
-            raise
-        desk.progress.say("Prefect's own server did not start in time: going on without Prefect")
-        otherwise()
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(own_server(desk.home, desk.stop.check))
+        except ServiceError as error:
+            desk.progress.say(f"{error}\n{pipeline.id}: going on without Prefect")
+            otherwise()
+        else:
+            asyncio.run(begin())
 
 
 def _prepare_prefect() -> None:

@@ -85,8 +85,7 @@ def ui(
 
 def find_mlflow(home: Home, port: int) -> Pages:
     """Give the server that the user named, ours that runs already, or one to start."""
-    from ..processes import Service
-    from ..station import serving_command
+    from ..processes import Service, serving_command
 
     uri = home.mlflow_uri.rstrip("/")
     if uri.startswith(("http://", "https://")):
@@ -102,8 +101,7 @@ def find_mlflow(home: Home, port: int) -> Pages:
 
 def find_prefect(home: Home, port: int) -> Pages:
     """Give the server that the user named, ours that runs already, or one to start."""
-    from ..processes import Service
-    from ..station import serving_command
+    from ..processes import Service, serving_command
 
     url = os.environ.get("PREFECT_API_URL", "").rstrip("/")
     if url:

@@ -8,13 +8,18 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 
-COMMAND = [
+import psutil
+import pytest
+
+THROUGH_PREFECT = [
     sys.executable,
     "-c",
     "from codedance.pipelines.cli import main; main()",
-    *("curate", "--preset", "smoke", "--no-prefect"),
+    *("curate", "--preset", "smoke"),
 ]
+COMMAND = [*THROUGH_PREFECT, "--no-prefect"]
 
 
 def status_of_curation(home):
@@ -56,3 +61,40 @@ def test_interrupted_command_goes_on_when_given_again(home, tiny):
     again = subprocess.run(COMMAND, capture_output=True, text=True, timeout=120, check=True)
     assert "curate: going on with curate-" in again.stderr
     assert status_of_curation(home) == "finished"
+
+
+def begin_through_prefect(**files):
+    """Start the command as a shell does, its processes in a group of their own."""
+    return subprocess.Popen(THROUGH_PREFECT, start_new_session=True, text=True, **files)
+
+
+def servers_of(process):
+    """Give the servers that a command started."""
+    children = psutil.Process(process.pid).children()
+    return [child for child in children if "codedance.pipelines.own_server:app" in child.cmdline()]
+
+
+@pytest.mark.slow
+def test_ctrl_c_of_a_terminal_leaves_prefects_server_to_hear_of_it(home, tiny):
+    """A terminal sends it to every process of the group, Prefect's own server among them."""
+    process = begin_through_prefect(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    wait_until_running(home, process)
+    os.killpg(process.pid, signal.SIGINT)
+    out, error = process.communicate(timeout=90)
+    assert process.returncode == 130, error
+    assert "goes on where it was" in out
+    assert "Traceback" not in error
+    with closing(sqlite3.connect(home.root / "prefect" / "prefect.db")) as prefect:
+        states = prefect.execute("SELECT state_name FROM flow_run").fetchall()
+    assert states == [("Cancelled",)]
+
+
+@pytest.mark.slow
+def test_server_of_a_killed_command_ends_by_itself(home, tiny):
+    with open(os.devnull, "w") as nowhere:
+        process = begin_through_prefect(stdout=nowhere, stderr=nowhere)
+    wait_until_running(home, process)
+    (server,) = servers_of(process)
+    process.kill()
+    process.wait()
+    server.wait(timeout=60)
