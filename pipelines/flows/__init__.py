@@ -16,10 +16,11 @@ from prefect.exceptions import CancelledRun
 from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
-from ..desk import open_desk
+from ..desk import Desk, open_desk
 from ..stages.finish import finish_pipeline
 from ..stages.orders import Wish, open_pipeline
 from ..stages.runner import STAGES
+from ..store import StageRun
 from .page import on_page
 from .parameters import FromRun, Preset, Refresh, Seed, Suite, explained, name_run, preset_of
 from .publishing import publish_report
@@ -98,11 +99,7 @@ async def pipeline(
                         await FLOWS[stage](preset_of(run), run.seed, from_run=run.id)
                     except CancelledRun:
                         return Cancelled(message=f"stopped in {stage}: run it again to go on")
-            now = desk.store.lineage.get(run.id)
-            path = Path(str(now.outputs.get("report", "")))
-            if not (now.is_finished and now.outputs == run.outputs and path.is_file()):
-                path = (await asyncio.to_thread(finish_pipeline, desk, run)).html
-            await publish_report(desk, run, path)
+            await _finish(desk, run)
             return run.id
 
 
@@ -123,4 +120,16 @@ async def _alone(stage: str, wish: Wish) -> str | State[str]:
         done: State[str] = await call
         if done.is_cancelled():
             return Cancelled(message=done.message)
-        return await done.aresult()
+        made = await done.aresult()
+        if stage == STAGES[-1]:
+            await _finish(desk, run)
+        return made
+
+
+async def _finish(desk: Desk, run: StageRun) -> None:
+    """Write a pipeline run's report and mark it finished, unless nothing has changed; show it."""
+    now = desk.store.lineage.get(run.id)
+    path = Path(str(now.outputs.get("report", "")))
+    if not (now.is_finished and now.outputs == run.outputs and path.is_file()):
+        path = (await asyncio.to_thread(finish_pipeline, desk, run)).html
+    await publish_report(desk, run, path)
