@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..emergence import Use
 from ..markdown_table import markdown_table
@@ -18,6 +19,8 @@ from .records import Records, is_done
 from .verdicts import Finding, Interval, Judgement
 
 BANDS = ("easy", "medium", "hard")
+PACKAGED_PLACE = "pipelines/claims/protocol.yaml"
+OUTPUT = Path("docs/results.md")
 UNITS = {
     "accuracy": (100, " points"),
     "tool_calls": (1, " calls"),
@@ -38,6 +41,8 @@ class Results:
         judgements: Of the claims about figures.
         emerged: Of the claims about emergence.
         others: Digests of other protocols in the same store: left out.
+        file: The user's own protocol; None for the packaged one.
+        output: Where the page is written.
     """
 
     preset: str
@@ -48,6 +53,8 @@ class Results:
     judgements: Sequence[Judgement]
     emerged: Sequence[Emerged]
     others: Iterable[str] = ()
+    file: Path | None = None
+    output: Path = OUTPUT
 
 
 def write_page(results: Results) -> str:
@@ -57,8 +64,7 @@ def write_page(results: Results) -> str:
         "## Claims\n\n" + _claims(results),
         "## Arms\n\n" + _arms(results),
         "## Comparisons\n\n" + "\n\n".join(_comparison(one) for one in results.judgements),
-        "## Compositions that no demonstration shows\n\n"
-        + "\n\n".join(_emergence(one) for one in results.emerged),
+        *_compositions(results.emerged),
         "## By family\n\n" + _families(results),
         "## Seeds\n\n" + _seeds(results),
     ]
@@ -73,15 +79,15 @@ def _head(results: Results) -> str:
     lines = [
         f"# Results: {protocol.title}",
         "Written by `codedance claims --report` from recorded runs; what is asked of them stands "
-        "in the protocol (`pipelines/claims/protocol.yaml`), which was committed before the first "
-        "of them.",
+        f"in the protocol (`{results.file or PACKAGED_PLACE}`), which was committed before the "
+        "first of them.",
         f"- **{len(complete)} of {protocol.seeds} seeds are complete**; "
         f"{sum(1 for one in results.figures if one[2] == 'greedy')} of "
         f"{protocol.seeds * len(protocol.arms)} arms were judged.\n"
         f"- Preset `{results.preset}`, protocol `{results.digest[:12]}`; {len(runs)} runs, "
         f"{spent} of work; commits {', '.join(f'`{one}`' for one in commits) or 'unknown'}.\n"
         + _others(results),
-        _commands(results.preset),
+        _commands(results),
         f"**Metrics.** {protocol.metrics}",
         f"**Stopping rule.** {protocol.stopping_rule}",
     ]
@@ -95,11 +101,16 @@ def _others(results: Results) -> str:
     return f"- Runs of other protocols are in the store and left out: {', '.join(others)}."
 
 
-def _commands(preset: str) -> str:
+def _commands(results: Results) -> str:
+    command = f"$ codedance claims --preset {results.preset}"
+    if results.file is not None:
+        command += f" --protocol {results.file}"
+    if results.output != OUTPUT:
+        command += f" --output {results.output}"
     return (
         "<!-- not run: trains for hours -->\n```console\n"
-        f"$ codedance claims --preset {preset} --jobs 2   # train and judge what is left\n"
-        f"$ codedance claims --preset {preset} --report   # write this page again\n"
+        f"{command} --jobs 2   # train and judge what is left\n"
+        f"{command} --report   # write this page again\n"
         "```"
     )
 
@@ -193,6 +204,14 @@ def _line(first: str, finding: Finding, judged: Judgement) -> list[str]:
         _interval(finding.other, claim.metric, signed=signed),
         finding.verdict,
     ]
+
+
+def _compositions(emerged: Sequence[Emerged]) -> list[str]:
+    """Give the part about emergence, where something is asked of it."""
+    if not emerged:
+        return []
+    tables = "\n\n".join(_emergence(one) for one in emerged)
+    return ["## Compositions that no demonstration shows\n\n" + tables]
 
 
 def _emergence(emerged: Emerged) -> str:

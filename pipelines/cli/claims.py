@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,7 +27,9 @@ COMMAND = (sys.executable, "-c", "from codedance.pipelines.cli import main; main
 
 def claims(  # noqa: PLR0913 - the options of the command
     preset: Annotated[str, typer.Option(help="quick (2 cores) or full (a GPU).")] = PRESET,
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds 0 to SEEDS - 1.")] = 5,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Seeds 0 to SEEDS - 1; else the protocol's number.")
+    ] = None,
     only: Annotated[
         list[str] | None, typer.Option(help="Arms by pattern, such as 'rl/code/*'; repeatable.")
     ] = None,
@@ -61,7 +63,7 @@ class _Wish:
     """What the user asked for; `claims` says what each name means."""
 
     preset: str
-    seeds: int
+    seeds: int | None
     only: Sequence[str]
     protocol: Path | None
     output: Path
@@ -79,11 +81,11 @@ def _run(wish: _Wish, *, report: bool) -> Results:
     protocol.sizes(wish.preset)
     with open_desk(track=False) as desk:
         experiment = Experiment(
-            desk, protocol, wish.preset, range(wish.seeds), nodes, jobs=wish.jobs
+            desk, protocol, wish.preset, range(wish.seeds or protocol.seeds), nodes, jobs=wish.jobs
         )
         if not report:
             _train(experiment, wish)
-        results = _write(experiment, wish.output)
+        results = _write(experiment, wish)
         _print(results, wish.output)
         return results
 
@@ -97,12 +99,12 @@ def _train(experiment: Experiment, wish: _Wish) -> None:
     load_code()
     with _helpers(experiment, wish.jobs - 1):
         try:
-            experiment.work(after_seed=lambda: _write(experiment, wish.output))
+            experiment.work(after_seed=lambda: _write(experiment, wish))
         except (StageInterrupted, KeyboardInterrupt):
             say("stopped; the same command goes on where it was")
             raise
         except ClaimsError:
-            _write(experiment, wish.output)
+            _write(experiment, wish)
             raise
 
 
@@ -141,13 +143,14 @@ def _without_jobs(arguments: Sequence[str]) -> list[str]:
     return kept
 
 
-def _write(experiment: Experiment, out: Path) -> Results:
+def _write(experiment: Experiment, wish: _Wish) -> Results:
     from ..claims.results import read_results, save_page
 
-    results = read_results(
+    found = read_results(
         experiment.desk.store, experiment.protocol, experiment.preset, experiment.seeds
     )
-    save_page(results, out)
+    results = replace(found, file=wish.protocol, output=wish.output)
+    save_page(results)
     return results
 
 

@@ -222,8 +222,27 @@ def test_report_trains_nothing_and_writes_where_it_is_told(home, tmp_path, monke
     shown = CliRunner().invoke(app, ["claims", "--report", "--protocol", "tiny.yaml"])
     assert shown.exit_code == 0, shown.output
     assert "not yet decided  code over box" in shown.output
-    assert (tmp_path / "docs" / "results.md").read_text().startswith("# Results: A trial\n")
+    page = (tmp_path / "docs" / "results.md").read_text()
+    assert page.startswith("# Results: A trial\n")
+    assert "$ codedance claims --preset quick --protocol tiny.yaml --report " in page
     assert not home.stages.exists()
+
+
+def test_every_protocol_of_ours_is_sound_and_says_how_its_page_is_written(home, tmp_path):
+    """The one beside the packaged one asks what its figures raised; one number is another."""
+    settled = load_protocol().sizes("quick").preset
+    longer = PACKAGED.with_name("longer.yaml")
+    protocol = load_protocol(longer)
+    sizes = protocol.sizes("quick").preset
+    assert sizes.grpo.steps == 2 * settled.grpo.steps
+    same = sizes.grpo.model_copy(update={"steps": settled.grpo.steps})
+    assert sizes.model_copy(update={"grpo": same}) == settled
+    out = tmp_path / "longer.md"
+    command = ["claims", "--report", "--protocol", str(longer), "--output", str(out)]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert f"--protocol {longer} --output {out} --jobs 2" in out.read_text()
+    assert "0 of 3 seeds" in out.read_text()
+    assert "no demonstration shows" not in out.read_text()
 
 
 @pytest.mark.parametrize(
