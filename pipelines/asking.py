@@ -6,10 +6,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from ..envs.episode import Episode
-from ..envs.picture import DEFAULT_MAX_PIXELS
-from ..envs.types import Task, Turn
+from ..envs.types import Turn
 from ..policies.interface import Conversation, Policy, Sampling
-from ..sandbox import Sandbox
 
 PLACEHOLDER = re.compile(r"\\\{\w+\\\}")
 
@@ -31,24 +29,11 @@ def match_family(question: str, families: Mapping[str, Sequence[str]]) -> str | 
     return None
 
 
-def open_episode(
-    task: Task, sandbox: Sandbox, policy: Policy, *, max_turns: int = 6, seed: int = 0
-) -> Episode:
-    """Open an episode in the setting that the policy was taught in, where it names one."""
-    max_pixels: int | None = getattr(policy, "max_pixels", None)
-    return Episode(
-        task,
-        sandbox,
-        max_turns=max_turns,
-        system_prompt=getattr(policy, "system_prompt", None),
-        seed=seed,
-        max_pixels=DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels,
-    )
-
-
 def play_turns(policy: Policy, episode: Episode, sampling: Sampling) -> Iterator[Turn]:
     """Let a policy act until the episode is over; give each turn as it happens."""
-    conversation = Conversation(messages=episode.messages, seed=episode.seed)
+    conversation = Conversation(
+        messages=episode.messages, seed=episode.seed, interface=episode.interface
+    )
     while episode.ending is None:
         reply = policy.reply([conversation], sampling=sampling)[0]
         conversation.turn += 1

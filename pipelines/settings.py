@@ -254,7 +254,8 @@ class Preset(StrictModel):
     """Everything that a run of the pipeline depends on, but for its seed.
 
     ``interface`` is the policy's tool: ``code``, ``box`` (a crop of the picture) or ``text``
-    (none). ``alarms`` and ``server`` decide no result: a stage run with others is not run again.
+    (none); a model whose folder says that it was taught another is judged with that where this is
+    ``code``. ``alarms`` and ``server`` decide no result: a stage run with others is not run again.
     """
 
     suite: str = "nano"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..envs.parsing import INTERFACES, Interface
 from .crops import CROP_FAMILIES
 from .token_model import TokenModel
 
@@ -34,11 +35,13 @@ class ModelNotes:
         system_prompt: None for the interface's own, empty for no system message.
         max_pixels: Largest picture that it was taught on; None for the environment's own.
         families: Task families that it was taught, each with phrases of its questions.
+        interface: Which tool it was taught to use; None where that is not known.
     """
 
     system_prompt: str | None = None
     max_pixels: int | None = None
     families: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, "tuple[str, ...]"])
+    interface: Interface | None = None
 
 
 def check_folder(folder: Path) -> None:
@@ -215,21 +218,38 @@ def read_notes(folder: str | Path) -> ModelNotes:
     """Read `codedance.json` of a folder; without one, nothing is known.
 
     Raises:
-        ModelFolderError: The file is no JSON object.
+        ModelFolderError: The file is no JSON object, or names an interface that there is not.
     """
     path = Path(folder) / NOTES_FILE
-    if not path.is_file():
-        return ModelNotes()
-    try:
-        data: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise ModelFolderError(f"{path} is not a JSON object: {error}") from error
+    data = _read_object(path) if path.is_file() else {}
     families: dict[str, Any] = data.get("families") or {}
+    interface = data.get("interface")
+    if interface is not None and interface not in INTERFACES:
+        raise ModelFolderError(
+            f"{path}: interface is {interface!r}, expected one of {', '.join(INTERFACES)}"
+        )
     return ModelNotes(
         system_prompt=data.get("system_prompt"),
         max_pixels=data.get("max_pixels"),
         families={name: tuple(phrases) for name, phrases in families.items()},
+        interface=interface,
     )
+
+
+def note_interface(folder: str | Path, interface: Interface) -> None:
+    """Write into `codedance.json` of a folder which tool its model was taught to use."""
+    path = Path(folder) / NOTES_FILE
+    data = _read_object(path) if path.is_file() else {}
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(data | {"interface": interface}, indent=2) + "\n", encoding="utf-8")
+    fresh.replace(path)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ModelFolderError(f"{path} is not a JSON object: {error}") from error
 
 
 def _first_line(error: Exception) -> str:

@@ -18,13 +18,14 @@ from typing import Literal, Protocol
 import numpy as np
 from PIL import Image
 
-from ..envs.episode import Episode, EpisodeState
-from ..envs.picture import DEFAULT_MAX_PIXELS, picture_array
+from ..envs.episode import EpisodeState
+from ..envs.picture import picture_array
 from ..envs.protocol import tool_reply
 from ..envs.types import Band, Message, Task, Trajectory, Turn
 from ..sandbox import Execution, Outcome, Sandbox, SessionState
 from .interface import Policy, Sampling
 from .rollouts import finish_episode
+from .taught import open_episode
 
 Change = Literal["withheld", "blanked", "swapped"]
 CHANGES: tuple[Change, ...] = ("withheld", "blanked", "swapped")
@@ -213,15 +214,9 @@ class _Setting:
 
     def goes_right(self, task: Task, trajectory: Trajectory, number: int, reply: Message) -> bool:
         """Let the policy go on from a reply; whether it answers right."""
-        max_pixels: int | None = getattr(self.policy, "max_pixels", None)
         turns = (*trajectory.turns[:number], replace(trajectory.turns[number], reply=reply))
-        with Episode(
-            task,
-            self.sandbox,
-            max_turns=self.max_turns,
-            system_prompt=getattr(self.policy, "system_prompt", None),
-            seed=trajectory.seed,
-            max_pixels=DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels,
+        with open_episode(
+            task, self.sandbox, self.policy, max_turns=self.max_turns, seed=trajectory.seed
         ) as episode:
             state = self._session_state(episode.images, trajectory.seed, turns)
             episode.resume(EpisodeState(trajectory.seed, turns, None, state))

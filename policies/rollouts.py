@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from ..envs.episode import Episode
 from ..envs.evidence import EvidenceCache, record_evidence
 from ..envs.parsing import Interface
-from ..envs.picture import DEFAULT_MAX_PIXELS
 from ..envs.types import Task, Trajectory
 from ..sandbox import Sandbox
 from .interface import (
@@ -31,6 +30,7 @@ from .partial_replies import PartialRepliesError
 from .running_episode import RunningEpisode
 from .seeds import derive_seed
 from .slot_play import SlotPlay
+from .taught import open_episode
 
 _WORKERS = 32
 _UNDER_WAY = 2  # episodes open at a time, those that wait for their tools included, per slot
@@ -41,21 +41,19 @@ class _Setting:
     """What the episodes of a rollout share."""
 
     sandbox: Sandbox
-    interface: Interface
+    interface: Interface | None
     max_turns: int
     evidence: bool
 
     def episode(self, policy: Policy, task: Task, seed: int) -> Episode:
         """Open an episode as the policy was taught to expect it."""
-        max_pixels: int | None = getattr(policy, "max_pixels", None)
-        return Episode(
+        return open_episode(
             task,
             self.sandbox,
+            policy,
             interface=self.interface,
             max_turns=self.max_turns,
-            system_prompt=getattr(policy, "system_prompt", None),
             seed=seed,
-            max_pixels=DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels,
         )
 
 
@@ -67,7 +65,7 @@ def rollout(  # noqa: PLR0913 - what, how often, where, and how; each by name
     samples: int = 1,
     seed: int = 0,
     sampling: Sampling | None = None,
-    interface: Interface = "code",
+    interface: Interface | None = None,
     max_turns: int = 6,
     batch_size: int = 128,
     evidence: bool = True,
@@ -77,13 +75,14 @@ def rollout(  # noqa: PLR0913 - what, how often, where, and how; each by name
     """Let a policy act on each task several times.
 
     Args:
-        policy: Who acts; its ``system_prompt`` and ``max_pixels``, if it has them, are kept to.
+        policy: Who acts, in the setting that it was taught in (`open_episode`).
         tasks: On what.
         sandbox: Where its code runs.
         samples: Episodes a task.
         seed: Seed of all; an episode's own depends on it, on the task's id and on the sample.
         sampling: How tokens are drawn; the default draws at temperature 1.
-        interface: Which tool the policy has.
+        interface: Which tool the policy has; None for the one that it was taught, if it says so,
+            else ``code``.
         max_turns: Turns an episode.
         batch_size: Episodes whose replies are written side by side.
         evidence: Whether to record which calls brought evidence, by replays in the sandbox; the

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..envs.parsing import Interface
 from .interface import Conversation, Reply, Sampling
 from .model_folder import ModelNotes
 from .reply_stream import Kept, VisionLanguageStream
@@ -60,6 +61,11 @@ class VisionLanguagePolicy:
     def max_pixels(self) -> int | None:
         """The largest picture it was taught on; None for the environment's own limit."""
         return self.notes.max_pixels
+
+    @property
+    def interface(self) -> Interface | None:
+        """Which tool it was taught to use; None where that is not known."""
+        return self.notes.interface
 
     def reply(self, conversations: Sequence[Conversation], *, sampling: Sampling) -> list[Reply]:
         """Write the next turn of each conversation and append its ids to `Conversation.tokens`."""

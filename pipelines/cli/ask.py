@@ -37,8 +37,9 @@ def ask(  # noqa: PLR0913 - the options of the command
     from ...envs.picture import load_picture
     from ...envs.types import Task
     from ...policies import Sampling, load_policy
+    from ...policies.taught import open_episode
     from ...sandbox import open_sandbox
-    from ..asking import open_episode, play_turns
+    from ..asking import play_turns
     from ..home import find_home
     from .document import document
     from .output import say

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,10 +11,11 @@ from . import completion
 from .options import Json, SandboxName
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from ...envs.episode import Episode
     from ...envs.types import Task, Turn
+    from ...sandbox import Sandbox
 
 
 def play(  # noqa: PLR0913 - the options of the command
@@ -50,7 +52,6 @@ def play(  # noqa: PLR0913 - the options of the command
     json: Json = False,
 ) -> None:
     """Play one episode and see every turn of it."""
-    from ...envs.episode import Episode
     from ...sandbox import open_sandbox
     from ..home import find_home
     from .document import document
@@ -62,12 +63,11 @@ def play(  # noqa: PLR0913 - the options of the command
     with (
         document(json) as publish,
         open_sandbox(sandbox or "local") as opened,
-        Episode(task, opened, system_prompt="") as episode,
+        _begin(policy, task, opened) as (turns, episode),
     ):
         say(f"{task.id}: {task.question}")
         for number, image in enumerate(task.images, 1):
             show_picture(image, folder / f"picture-{number}.png")
-        turns = _by_hand(episode) if policy == "hand" else _by_policy(policy, episode)
         for number, turn in enumerate(turns, 1):
             show_turn(number, turn, folder)
         played = episode.trajectory(policy)
@@ -110,11 +110,21 @@ def find_task(suite_name: str, family: str | None, band: str | None, seed: int) 
     )
 
 
-def _by_policy(name: str, episode: Episode) -> Iterator[Turn]:
+@contextmanager
+def _begin(player: str, task: Task, sandbox: Sandbox) -> Generator[tuple[Iterator[Turn], Episode]]:
+    """Open an episode as its player knows it; gives its turns as they will be played."""
+    from ...envs.episode import Episode
     from ...policies import Sampling, load_policy
+    from ...policies.taught import open_episode
     from ..asking import play_turns
 
-    return play_turns(load_policy(name), episode, Sampling(temperature=0.0))
+    if player == "hand":
+        with Episode(task, sandbox, system_prompt="") as episode:
+            yield _by_hand(episode), episode
+        return
+    policy = load_policy(player)
+    with open_episode(task, sandbox, policy) as episode:
+        yield play_turns(policy, episode, Sampling(temperature=0.0)), episode
 
 
 def _by_hand(episode: Episode) -> Iterator[Turn]:

@@ -9,7 +9,8 @@ from itertools import zip_longest
 from ...envs.evidence import record_evidence
 from ...envs.rewards import needs_evidence, score_trajectory, with_terms
 from ...envs.types import Task
-from ...policies.interface import Sampling
+from ...policies.interface import Policy, Sampling
+from ...policies.taught import taught_interface
 from ..held_out import FILE_NAME, write_results
 from ..run_page import digest_of
 from ..statistics import rate_of
@@ -40,7 +41,7 @@ def run_evaluate(context: StageContext) -> StageResult:
         policy = open_policy(source, context.preset.server)
         for mode in MODES:
             phase = f"{name}/{mode}"
-            collect(context, policy, tasks, _session(context, phase, mode))
+            collect(context, policy, tasks, _session(context, policy, phase, mode))
             accuracy[phase] = _report_figures(context, phase)
         tell_usage(context, name, policy)
     _tell_verdict(context)
@@ -65,8 +66,8 @@ def _tell_tasks(context: StageContext, tasks: Sequence[Task]) -> None:
     context.tracker.tag(context.run.id, "codedance.data_digest", digest)
 
 
-def _session(context: StageContext, phase: str, mode: str) -> Session:
-    settings = context.preset.evaluate
+def _session(context: StageContext, policy: Policy, phase: str, mode: str) -> Session:
+    settings, interface = context.preset.evaluate, context.preset.interface
     return Session(
         phase=phase,
         samples=settings.samples if mode == "sampled" else 1,
@@ -76,7 +77,7 @@ def _session(context: StageContext, phase: str, mode: str) -> Session:
         ),
         max_turns=settings.max_turns,
         batch_size=settings.batch_size,
-        interface=context.preset.interface,
+        interface=taught_interface(policy) if interface == "code" else interface,
     )
 
 

@@ -20,7 +20,7 @@ NANO = "nano"
 def run_sft(context: StageContext) -> StageResult:
     """Train the base model on the demonstrations of the curation that this run names."""
     from ...policies import SFTConfig, TrainingInterrupted, train_sft
-    from ...policies.model_folder import read_notes
+    from ...policies.model_folder import note_interface, read_notes
 
     settings = context.preset.sft
     demonstrations = shown_demonstrations(context)
@@ -44,6 +44,7 @@ def run_sft(context: StageContext) -> StageResult:
             )
         except TrainingInterrupted as stop:
             raise StageInterrupted(str(stop)) from stop
+    note_interface(model, context.preset.interface)
     context.tracker.model(context.run.id, model, name="sft", suite=context.preset.suite)
     return StageResult({"model": str(model), "demonstrations": len(shown)})
 

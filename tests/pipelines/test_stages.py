@@ -24,6 +24,7 @@ from codedance.pipelines.stages.runner import (
     run_stage,
     stage_parameters,
 )
+from codedance.policies.model_folder import read_notes
 
 from .makers import make_picture
 from .runs import StopAt, first_run, story
@@ -60,6 +61,12 @@ def test_run_stopped_in_every_stage_ends_like_one_that_was_not(home, tiny, finis
         assert stories == {name: story(desk.store, run.id) for name, run in smooth.items()}
     for name in ("sft", "grpo"):
         assert weights(stopped[name].outputs["model"]) == weights(smooth[name].outputs["model"])
+
+
+def test_checkpoints_say_which_tool_they_were_taught(finished):
+    made = stages_of(finished, first_run(finished))
+    for stage in ("sft", "grpo"):
+        assert read_notes(made[stage].outputs["model"]).interface == "code"
 
 
 def test_finished_stages_are_not_done_again(finished):
