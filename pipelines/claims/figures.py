@@ -36,14 +36,23 @@ class Judged:
     values: Mapping[Metric, Floats]
     lost: int
 
-    def mask(self, wanted: Sequence[str]) -> NDArray[np.bool_]:
-        """Tell which tasks are of the wanted bands or families; all where none is named."""
-        pairs = zip(self.bands, self.families, strict=True)
-        return np.array([not wanted or b in wanted or f in wanted for b, f in pairs])
+    def mask(self, wanted: Sequence[str], band: str | None = None) -> NDArray[np.bool_]:
+        """Tell which tasks are of the wanted bands or families; all where none is named.
 
-    def level(self, metric: Metric, wanted: Sequence[str] = ()) -> float:
-        """Give a figure over the wanted tasks; NaN where nothing was counted."""
-        mask = self.mask(wanted)
+        With ``band``, those of that band alone.
+        """
+        return np.array(
+            [
+                (not wanted or b in wanted or f in wanted) and band in (None, b)
+                for b, f in zip(self.bands, self.families, strict=True)
+            ]
+        )
+
+    def level(
+        self, metric: Metric, wanted: Sequence[str] = (), *, band: str | None = None
+    ) -> float:
+        """Give a figure over the wanted tasks (`mask`); NaN where nothing was counted."""
+        mask = self.mask(wanted, band)
         chosen = self.values[metric][mask]
         chosen = chosen[np.isfinite(chosen)]
         if metric == "execution_success":

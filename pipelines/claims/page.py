@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +66,7 @@ def write_page(results: Results) -> str:
         "## Comparisons\n\n" + "\n\n".join(_comparison(one) for one in results.judgements),
         *_compositions(results.emerged),
         "## By family\n\n" + _families(results),
+        "## Easy tasks by family\n\n" + _easy(results),
         "## Seeds\n\n" + _seeds(results),
     ]
     return "\n\n".join(parts) + "\n"
@@ -234,17 +235,43 @@ def _use_row(seed: int, use: Use, word: str) -> list[str]:
 
 
 def _families(results: Results) -> str:
+    table = _by_family(
+        results, lambda arm, family: _percent(_mean(results, arm, "accuracy", family))
+    )
+    return f"Right answers, greedy, means over seeds.\n\n{table}"
+
+
+def _easy(results: Results) -> str:
+    """Tell where a call on an easy task is of use: what an answer without it would cost."""
+
+    def cell(arm: str, family: str) -> str:
+        right = _mean(results, arm, "accuracy", family, band="easy")
+        calls = _mean(results, arm, "tool_calls", family, band="easy")
+        return f"{_percent(right)} ({_number(calls)})"
+
+    note = "Right answers and, in brackets, calls an episode; greedy, means over seeds."
+    return f"{note}\n\n{_by_family(results, cell)}"
+
+
+def _by_family(results: Results, cell: Callable[[str, str], str]) -> str:
     families = sorted({name for one in results.figures.values() for name in one.families})
-    rows: list[list[str]] = []
-    for arm in results.protocol.arms:
-        seeds = sorted({seed for name, seed, _ in results.figures if name == arm.name})
-        cells = [
-            [results.figures[arm.name, seed, "greedy"].level("accuracy", [f]) for seed in seeds]
-            for f in families
-        ]
-        means = [sum(values) / len(values) if values else math.nan for values in cells]
-        rows.append([f"`{arm.name}`", *(_percent(value) for value in means)])
-    return f"Right answers, greedy, means over seeds.\n\n{_table(['arm', *families], rows)}"
+    rows = [
+        [f"`{arm.name}`", *(cell(arm.name, family) for family in families)]
+        for arm in results.protocol.arms
+    ]
+    return _table(["arm", *families], rows)
+
+
+def _mean(
+    results: Results, arm: str, metric: Metric, family: str, *, band: str | None = None
+) -> float:
+    """Give an arm's mean over its seeds, greedy, for a family; NaN where there is none."""
+    found = [
+        judged.level(metric, [family], band=band)
+        for (name, _, mode), judged in sorted(results.figures.items(), key=lambda one: one[0])
+        if name == arm and mode == "greedy"
+    ]
+    return sum(found) / len(found) if found else math.nan
 
 
 def _seeds(results: Results) -> str:

@@ -26,6 +26,8 @@ def test_tasks_are_chosen_by_band_or_family():
     assert one.level("accuracy", ["hard"]) == 0.5
     assert one.level("accuracy", ["tag"]) == 1.0
     assert math.isnan(one.level("accuracy", ["maze"]))
+    assert one.level("accuracy", ["bars"], band="easy") == 1.0
+    assert math.isnan(one.level("accuracy", ["tag"], band="easy"))
 
 
 def test_arms_on_other_tasks_are_never_paired():

@@ -188,6 +188,16 @@ def test_transfer_needs_one_family_at_a_shared_level(tiny_protocol):
     assert found.verdict == "holds"
 
 
+def test_easy_tasks_are_shown_by_family_with_their_calls(tiny_protocol, store):
+    found = read_results(store, tiny_protocol, "quick", range(2))
+    one = judged([1, 0, 1], calls=[1, 0, 9], bands=["easy", "easy", "hard"])
+    figures = {("sft/code", 0, mode): one for mode in ("greedy", "sampled")}
+    page = write_page(replace(found, figures=figures))
+    easy = page.partition("## Easy tasks by family")[2]
+    assert "| `sft/code` | 50.0 (0.50) |" in easy
+    assert "| `sft/box` | - (-) |" in easy
+
+
 def test_before_the_first_run_every_claim_is_open(tiny_protocol, store):
     page = write_page(read_results(store, tiny_protocol, "quick", range(2)))
     assert "**0 of 2 seeds are complete**; 0 of 18 arms were judged" in page
