@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -17,7 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .home import Home
-from .processes import Service, serving_command, wait_for
+from .processes import Service, free_port, serving_command, wait_for
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -49,7 +48,7 @@ def own_server(home: Home, check: Callable[[], None]) -> Generator[None]:
     if PREFECT_API_URL.value():
         yield
         return
-    port = _free_port()
+    port = free_port()
     url = f"http://{HOST}:{port}/api"
     service = _service(home, port)
     service.start()
@@ -104,9 +103,3 @@ def _send_last_words() -> None:
     workers: list[Any] = [APILogWorker, EventsWorker]  # typed by Prefect as if asynchronous
     for worker in workers:
         worker.drain_all(timeout=LAST_WORDS_SECONDS, at_exit=False)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]

@@ -221,7 +221,7 @@ def read_notes(folder: str | Path) -> ModelNotes:
         ModelFolderError: The file is no JSON object, or names an interface that there is not.
     """
     path = Path(folder) / NOTES_FILE
-    data = _read_object(path) if path.is_file() else {}
+    data = _read_notes(path)
     families: dict[str, Any] = data.get("families") or {}
     interface = data.get("interface")
     if interface is not None and interface not in INTERFACES:
@@ -239,13 +239,15 @@ def read_notes(folder: str | Path) -> ModelNotes:
 def note_interface(folder: str | Path, interface: Interface) -> None:
     """Write into `codedance.json` of a folder which tool its model was taught to use."""
     path = Path(folder) / NOTES_FILE
-    data = _read_object(path) if path.is_file() else {}
+    data = _read_notes(path)
     fresh = path.with_suffix(".new")
     fresh.write_text(json.dumps(data | {"interface": interface}, indent=2) + "\n", encoding="utf-8")
     fresh.replace(path)
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def _read_notes(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:

@@ -11,6 +11,7 @@ from ..emergence import Use
 from ..markdown_table import markdown_table
 from ..progress import format_seconds
 from ..store import StageRun
+from . import RESULTS_PAGE
 from .emergences import Emerged
 from .figures import Figures
 from .plan import judging
@@ -20,7 +21,6 @@ from .verdicts import Finding, Interval, Judgement
 
 BANDS = ("easy", "medium", "hard")
 PACKAGED_PLACE = "pipelines/claims/protocol.yaml"
-OUTPUT = Path("docs/results.md")
 UNITS = {
     "accuracy": (100, " points"),
     "tool_calls": (1, " calls"),
@@ -54,7 +54,7 @@ class Results:
     emerged: Sequence[Emerged]
     others: Iterable[str] = ()
     file: Path | None = None
-    output: Path = OUTPUT
+    output: Path = RESULTS_PAGE
 
 
 def write_page(results: Results) -> str:
@@ -106,7 +106,7 @@ def _commands(results: Results) -> str:
     command = f"$ codedance claims --preset {results.preset}"
     if results.file is not None:
         command += f" --protocol {results.file}"
-    if results.output != OUTPUT:
+    if results.output != RESULTS_PAGE:
         command += f" --output {results.output}"
     return (
         "<!-- not run: trains for hours -->\n```console\n"
@@ -268,7 +268,7 @@ def _mean(
     """Give an arm's mean over its seeds, greedy, for a family; NaN where there is none."""
     found = [
         judged.level(metric, [family], band=band)
-        for (name, _, mode), judged in sorted(results.figures.items(), key=lambda one: one[0])
+        for (name, _, mode), judged in results.figures.items()
         if name == arm and mode == "greedy"
     ]
     return sum(found) / len(found) if found else math.nan

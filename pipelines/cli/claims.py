@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..claims import RESULTS_PAGE
 from .document import document
 from .options import Json
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from ..claims.work import Experiment
 
 PRESET = "quick"
-OUTPUT = Path("docs/results.md")
 COMMAND = (sys.executable, "-c", "from codedance.pipelines.cli import main; main()")
 
 
@@ -40,7 +40,7 @@ def claims(  # noqa: PLR0913 - the options of the command
     protocol: Annotated[
         Path | None, typer.Option(help="Another protocol than the packaged one.")
     ] = None,
-    output: Annotated[Path, typer.Option(help="Where the results are written.")] = OUTPUT,
+    output: Annotated[Path, typer.Option(help="Where the results are written.")] = RESULTS_PAGE,
     json: Json = False,
 ) -> None:
     """Train and compare what the paper compares, seed by seed, and judge its findings.

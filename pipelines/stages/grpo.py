@@ -25,7 +25,6 @@ TRACE_EVERY = 10
 def run_grpo(context: StageContext) -> StageResult:
     """Train the cold start's model on the tasks that curation kept."""
     from ...policies import GRPOConfig, TrainingInterrupted, train_grpo
-    from ...policies.model_folder import note_interface
 
     settings = context.preset.grpo
     tasks = load_tasks(context.store, context.input("curate"), without=settings.without_families)
@@ -59,7 +58,6 @@ def run_grpo(context: StageContext) -> StageResult:
             )
         except TrainingInterrupted as stop:
             raise StageInterrupted(str(stop)) from stop
-    note_interface(model, context.preset.interface)
     context.tracker.model(context.run.id, model, name="grpo", suite=context.preset.suite)
     _track_idioms(context)
     return StageResult({"model": str(model), "tasks": len(tasks)})

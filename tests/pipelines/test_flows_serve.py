@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 import psutil
 import pytest
 from codedance.pipelines.home import Home
+from codedance.pipelines.processes import free_port
 from codedance.pipelines.store import open_store
 
 from .runs import TINY, story
@@ -38,10 +38,7 @@ CODEDANCE = "from codedance.pipelines.cli import main; main()"
 @contextmanager
 def served(folder):
     """Serve the folder's flows as a shell would, and press Ctrl-C at the end; gives the process."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = ["flows", "serve", "--no-mlflow", "--prefect-port", str(port)]
+    command = ["flows", "serve", "--no-mlflow", "--prefect-port", str(free_port())]
     log = folder / "serve.log"
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import socket
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from codedance.pipelines import processes
 from codedance.pipelines.cli.ui import find_mlflow, find_prefect, newest_pages
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -41,9 +41,7 @@ def answering(words):
 
 @pytest.fixture
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    return processes.free_port()
 
 
 def test_what_does_not_run_is_to_be_started(home, free_port):
