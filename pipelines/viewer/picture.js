@@ -1,7 +1,7 @@
 // Pictures: small in the text, whole in a window of their own that zooms.
 
 const PICTURE = /^[A-Za-z0-9+/]+=*$/;
-const zoom = { scale: 1 };
+const zoom = { scale: 1, isFit: true };
 const zoomImage = make("img", { alt: "" });
 const zoomTitle = make("span", { class: "title" });
 const zoomBox = make("div", { class: "canvas", tabindex: 0, "aria-label": "The picture; + and − zoom, 1 is its own size, 0 fits it" }, zoomImage);
@@ -12,17 +12,18 @@ const zoomWindow = make(
     "header",
     {},
     zoomTitle,
-    button("−", () => zoomTo(zoom.scale / 1.5), { "aria-label": "Smaller" }),
+    button("−", () => zoomBy(1 / 1.5), { "aria-label": "Smaller" }),
     button("1 : 1", () => zoomTo(1), { "aria-label": "Its own size" }),
     button("Fit", () => zoomToFit()),
-    button("+", () => zoomTo(zoom.scale * 1.5), { "aria-label": "Larger" }),
+    button("+", () => zoomBy(1.5), { "aria-label": "Larger" }),
     button("Close", () => zoomWindow.close(), { class: "primary" }),
   ),
   zoomBox,
 );
 
-const zoomTo = (scale) => {
+const zoomTo = (scale, { isFit = false } = {}) => {
   zoom.scale = Math.min(32, Math.max(0.05, scale));
+  zoom.isFit = isFit;
   zoomImage.style.width = `${Math.round(zoomImage.naturalWidth * zoom.scale)}px`;
   zoomImage.classList.toggle("pixels", zoom.scale > 2);
   zoomTitle.textContent = `${zoomImage.alt} · ${Math.round(100 * zoom.scale)} %`;
@@ -30,15 +31,17 @@ const zoomTo = (scale) => {
 
 const zoomToFit = () => {
   const room = [zoomBox.clientWidth - 24, zoomBox.clientHeight - 24];
-  zoomTo(Math.min(room[0] / zoomImage.naturalWidth, room[1] / zoomImage.naturalHeight, 8));
+  zoomTo(Math.min(room[0] / zoomImage.naturalWidth, room[1] / zoomImage.naturalHeight, 8), { isFit: true });
 };
+
+const zoomBy = (factor) => zoomTo(zoom.scale * factor);
 
 zoomBox.addEventListener("wheel", (event) => {
   event.preventDefault();
-  zoomTo(zoom.scale * (event.deltaY < 0 ? 1.2 : 1 / 1.2));
+  zoomBy(event.deltaY < 0 ? 1.2 : 1 / 1.2);
 }, { passive: false });
 zoomWindow.addEventListener("keydown", (event) => {
-  const actions = { "+": () => zoomTo(zoom.scale * 1.5), "=": () => zoomTo(zoom.scale * 1.5), "-": () => zoomTo(zoom.scale / 1.5), 1: () => zoomTo(1), 0: zoomToFit };
+  const actions = { "+": () => zoomBy(1.5), "=": () => zoomBy(1.5), "-": () => zoomBy(1 / 1.5), 1: () => zoomTo(1), 0: zoomToFit };
   if (Object.hasOwn(actions, event.key)) {
     event.preventDefault();
     actions[event.key]();
@@ -51,7 +54,9 @@ zoomWindow.addEventListener("click", (event) => {
 
 const openPicture = (source, title) => {
   zoomImage.alt = title;
-  zoomImage.onload = zoomToFit;
+  Object.assign(zoom, { scale: 1, isFit: true });
+  // A key may come before the picture does: what it asked for is what the picture gets.
+  zoomImage.onload = () => (zoom.isFit ? zoomToFit() : zoomTo(zoom.scale));
   zoomImage.src = source;
   if (!zoomWindow.open) zoomWindow.showModal();
   zoomBox.focus();
