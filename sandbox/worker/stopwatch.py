@@ -60,10 +60,10 @@ class Stopwatch:
         for timer in _TIMERS:
             signal.setitimer(timer, 0.0)
 
-    def _on_wall(self, *_: int | FrameType | None) -> None:
+    def _on_wall(self, _: int, frame: FrameType | None) -> None:
         if self._is_running:
             signal.setitimer(signal.ITIMER_REAL, _REPEAT_SECONDS, _REPEAT_SECONDS)
-        self._strike(f"the block ran longer than {self._wall:g} s")
+        self._strike(f"the block ran longer than {self._wall:g} s", frame)
 
     def _on_cpu(self, _: int, frame: FrameType | None) -> None:
         if not self._is_running:
@@ -72,9 +72,11 @@ class Stopwatch:
             self._look(frame)
             return
         signal.setitimer(signal.ITIMER_PROF, _REPEAT_SECONDS, _REPEAT_SECONDS)
-        self._strike(f"the block used more than {self._cpu:g} s of processor time")
+        self._strike(f"the block used more than {self._cpu:g} s of processor time", frame)
 
-    def _strike(self, verdict: str) -> None:
-        if self._is_running:
+    def _strike(self, verdict: str, frame: FrameType | None) -> None:
+        # Where both limits are met at once, the second signal hits `stop`; the first one holds.
+        is_stopping = frame is not None and frame.f_code is Stopwatch.stop.__code__
+        if self._is_running and not is_stopping:
             self.verdict = self.verdict or verdict
             raise TimeLimitReached(verdict)
