@@ -66,7 +66,7 @@ def test_writer_waits_for_a_server_that_went_away_and_stores_all_once(away_home,
 
 def test_wait_has_an_end_and_is_not_waited_twice(away_home, server):
     told = []
-    with open_store(away_home, Patience(0.5, told.append)) as store:
+    with open_store(away_home, Patience(3.0, told.append)) as store:
         run = store.lineage.begin(make_request())
         server.stop()
         begun = time.monotonic()
@@ -76,8 +76,7 @@ def test_wait_has_an_end_and_is_not_waited_twice(away_home, server):
         with pytest.raises(StoreAwayError):
             store.lineage.mark(run.id, "failed")
         second = time.monotonic() - begun - first
-        assert first >= 0.3
-        assert second < 0.3
+        assert second < first / 2
         server.start()
         assert store.lineage.get(run.id).status == "running"
         assert len(told) == 1

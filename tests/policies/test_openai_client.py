@@ -221,14 +221,14 @@ def test_server_that_wants_an_hour_is_given_up_at_once(server: Server):
 
 
 def test_silent_server_is_asked_again(server: Server):
-    pauses = iter([0.5, 0.0])
+    pauses = iter([3.0, 0.0])
 
     def answer(_: object) -> Answer:
         time.sleep(next(pauses))
         return completion("awake")
 
     server.answer = answer
-    policy, waits = policy_of(server, timeout_seconds=0.15)
+    policy, waits = policy_of(server, timeout_seconds=1.5)
     assert policy.reply([asks("q")], sampling=Sampling())[0].text == "awake"
     assert (len(server.requests), waits) == (2, [0.5])
     assert (policy.usage.requests, policy.usage.retries) == (2, 1)

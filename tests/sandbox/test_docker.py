@@ -58,7 +58,7 @@ def kill_container(process_id):
     assert await_death(processes) == []
 
 
-def await_none(client, process_id, seconds=20.0):
+def await_none(client, process_id, seconds=60.0):
     deadline = time.monotonic() + seconds
     while containers_of(client, process_id) and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -24,7 +24,7 @@ def descendants(process_id):
     return found
 
 
-def await_death(process_ids, seconds=10.0):
+def await_death(process_ids, seconds=60.0):
     """Wait until none of the processes is left, zombies aside; give those that are."""
     deadline = time.monotonic() + seconds
     while left := [pid for pid in process_ids if is_alive(pid)]:
@@ -242,6 +242,6 @@ def test_closing_the_sandbox_ends_a_block_that_runs(own):
     runner.start()
     time.sleep(0.3)
     own.close()
-    runner.join(timeout=3.0)
+    runner.join(timeout=60.0)
     assert not runner.is_alive()
     assert isinstance(verdicts[0], SandboxError)
