@@ -45,7 +45,7 @@ def test_rounds_without_a_partner_count_for_no_ratio():
 
 
 def test_a_first_round_warms_up_and_slow_contestants_sit_rounds_out():
-    quick, slow = Sleeper("quick", 0.001), Sleeper("slow", 0.004, stride=2)
+    quick, slow = Sleeper("quick", 0.001), Sleeper("slow", 0.1, stride=2)
     result = run_rounds([quick, slow], [ROW, Row("never", "quick")], rounds=4, seed=0)
     assert (quick.worked, slow.worked) == (5, 3)
     assert [value is None for value in result.seconds["slow", "nap"]] == [False, True, False, True]
