@@ -34,6 +34,7 @@ def test_a_loop_meets_the_soft_time_out_with_its_line_and_its_output(hasty):
     )
     assert execution.stdout == "so far\n"
     assert execution.wall_seconds > 0.3
+    assert execution.cpu_seconds < 0.8
 
 
 def test_sleeping_counts_as_wall_time(hasty):
@@ -98,6 +99,8 @@ def _expect_timeout(sandbox, code):
         session.run("kept = 'kept'")
         execution = session.run(code)
         assert execution.outcome is Outcome.TIMEOUT, execution
+        assert execution.cpu_seconds < 2.0  # its limit and the grace before the kill
+        assert execution.wall_seconds < 20.0  # with all of the patience for a starved block
         assert session.run("kept").stdout == "'kept'\n"
 
 
@@ -120,6 +123,7 @@ def test_threads_share_the_blocks_processor_time():
         execution = session.run(code)
     assert execution.outcome is Outcome.TIMEOUT
     assert "processor time" in execution.error
+    assert execution.wall_seconds < 15.0
 
 
 def test_a_thread_left_running_cannot_use_the_processor_after_its_block():
