@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import atexit
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -23,6 +25,8 @@ T = TypeVar("T")
 
 _PATIENCE = timedelta(days=7)  # a process that dies is noticed at once, whatever this is
 _BUCKET = 2**24  # numbers that are summed over processes at a time
+_CARRIER = "pt_gloo_runloop"  # what the kernel calls a thread that did what gloo was asked for
+_SETTLING_SECONDS = 5.0
 
 
 class ProcessError(RuntimeError):
@@ -124,7 +128,34 @@ def join_world() -> World:
 def leave_world() -> None:
     """Part from the other processes."""
     if dist.is_initialized():
+        _settle()
         dist.destroy_process_group()
+
+
+def _settle() -> None:
+    """Wait until gloo's threads are at rest.
+
+    A collective is over for us when it has its result, but the thread that did it has yet to let go
+    of the tensors, for which it needs the interpreter's lock. Asked for that while the interpreter
+    ends, Python 3.11 ends the thread instead, and C++ aborts the process for it. The threads cannot
+    be counted on to end with their group: default arguments, caches and meshes of torch hold it.
+    """
+    until = time.monotonic() + _SETTLING_SECONDS
+    while _is_carrying() and time.monotonic() < until:
+        time.sleep(0.001)
+
+
+def _is_carrying() -> bool:
+    """Whether a thread of gloo is at work; never where the kernel does not tell (macOS)."""
+    for path in Path("/proc/self/task").glob("*/stat"):
+        try:
+            said = path.read_text(encoding="utf-8")  # lockless: who waited for the lock is awake
+        except OSError:  # it has ended
+            continue
+        name, _, rest = said.partition("(")[2].rpartition(")")
+        if name == _CARRIER and rest.split()[0] != "S":
+            return True
+    return False
 
 
 def is_sharding_asked() -> bool:

@@ -5,6 +5,8 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import torch
 from codedance.envs.types import Task
 from codedance.policies.batches import micro_shares
 from codedance.policies.length_book import LengthBook
-from codedance.policies.processes import World, balance, join_world
+from codedance.policies.processes import World, balance, join_world, leave_world
 from safetensors.torch import load_file
 
 from .players import task
@@ -58,6 +60,35 @@ def test_alone_there_is_nothing_to_join(monkeypatch: pytest.MonkeyPatch):
     weight = torch.nn.Parameter(torch.ones(2))
     world.add_gradients([weight])
     assert weight.grad is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells of threads on Linux only")
+def test_one_leaves_only_when_the_threads_that_carry_are_at_rest(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    told: list[str] = []
+    carries, rests = threading.Event(), threading.Event()
+
+    def carry() -> None:
+        Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text("pt_gloo_runloop")
+        carries.set()
+        until = time.monotonic() + 0.3
+        while time.monotonic() < until:
+            sum(range(1000))
+        told.append("carried")
+        rests.wait()
+
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: told.append("parted"))
+    carrier = threading.Thread(target=carry)
+    carrier.start()
+    try:
+        carries.wait()
+        leave_world()
+    finally:
+        rests.set()
+        carrier.join()
+    assert told == ["carried", "parted"]
 
 
 def test_tasks_are_shared_out_by_what_their_kind_took():
