@@ -2,7 +2,7 @@
 
 `load_suite` knows ``nano``, files of tasks (``.jsonl``), files of families (``.py``), the names of
 a user's own families, and data sets: folders with a ``data.jsonl`` in the folder that
-``CODEDANCE_DATA`` names.
+``CODEDANCE_DATA`` names. A name may choose families: ``nano:count,bars``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import difflib
 import os
 from pathlib import Path
 
+from .chosen import ChosenFamilies
 from .families import GeneratedSuite, families_of, suites_with_families
 from .joined import JoinedSuite
 from .jsonl import JsonlSuite
@@ -20,6 +21,7 @@ from .suite import SPLITS, Split, Suite, SuiteError
 DATA_VARIABLE = "CODEDANCE_DATA"
 """Environment variable: the folder that holds the data sets."""
 
+_JSONL = ".jsonl"
 _DATA_SETS = ("nlvr_dev", "nuclei_count")
 
 
@@ -28,22 +30,25 @@ def load_suite(name: str | os.PathLike[str], *, split: Split = "train") -> Suite
 
     Args:
         name: ``nano``, ``my_tasks.jsonl``, ``my_families.py``, ``nuclei_count``, or a name of
-            `register_family`.
+            `register_family`; ``nano:count,bars`` for some of the families of any but a file.
         split: ``train`` or ``test``; a data set has ``test`` only.
 
     Raises:
-        SuiteError: No suite of this name, no such split, or a file that cannot be read as tasks.
+        SuiteError: No suite of this name, no such split or family, or a file that cannot be read
+            as tasks.
     """
     if split not in SPLITS:
         raise SuiteError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
     name = os.fspath(name)
     if name.endswith(ENDING):
         name = suite_of_file(Path(name))
+    if ":" in name and not name.endswith(_JSONL):
+        return _some_families(name, split)
     if name == "nano":
         from .nano import NanoSuite
 
         return _with_own_families(NanoSuite(split), split)
-    if name.endswith(".jsonl"):
+    if name.endswith(_JSONL):
         return JsonlSuite(Path(name), name=name, split=split)
     if name in suites_with_families():
         return GeneratedSuite(name, families_of(name), split=split)
@@ -57,6 +62,16 @@ def load_suite(name: str | os.PathLike[str], *, split: Split = "train") -> Suite
 def known_suites() -> tuple[str, ...]:
     """Give every name that `load_suite` knows, data sets that are not here included."""
     return tuple(dict.fromkeys(("nano", *_DATA_SETS, *suites_with_families())))
+
+
+def _some_families(name: str, split: Split) -> Suite:
+    base, _, families = name.partition(":")
+    if base.endswith((ENDING, _JSONL)):
+        raise SuiteError(
+            f"{name!r}: families can be chosen of a named suite only; leave out what follows the "
+            f"colon, and the tasks of other families out of {base}"
+        )
+    return ChosenFamilies(load_suite(base, split=split), families.split(","))
 
 
 def _with_own_families(suite: Suite, split: Split) -> Suite:

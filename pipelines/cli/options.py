@@ -19,7 +19,7 @@ Suite = Annotated[
     typer.Option(
         "--suite",
         "--tasks",
-        help="A suite, or your own tasks: a .jsonl of tasks, a .py of families.",
+        help="A suite, or some of its families (nano:count,bars), or a file of your tasks (.jsonl) or families (.py).",
         autocompletion=completion.suites,
     ),
 ]

@@ -34,7 +34,8 @@ class Wish:
     Attributes:
         preset: Name of a preset in flows.yaml.
         seed: Of every draw.
-        suite: Suite, or a file of the user's own tasks (``.jsonl``) or families (``.py``).
+        suite: Suite, some of its families (``nano:count,bars``), or a file of the user's own tasks
+            (``.jsonl``) or families (``.py``).
         fresh: Do it again even where a finished result fits.
         from_run: Run whose results are the inputs.
         sandbox: Backend that model code runs in.

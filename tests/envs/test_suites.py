@@ -46,6 +46,26 @@ def test_the_embedded_suite_is_found_by_name():
     assert suite.task(suite[5].id).question == suite[5].question
 
 
+def test_a_name_may_choose_families():
+    whole = load_suite("nano", split="test")
+    suite = load_suite("nano:maze,count", split="test")
+    assert (suite.name, suite.split) == ("nano", "test")
+    assert [suite[n].family for n in range(4)] == ["maze", "count"] * 2
+    assert whole.task(suite[2].id).question == suite[2].question
+    assert len(suite) == 2 * (len(whole) // 7)
+
+
+@pytest.mark.parametrize("name", ["nano:dance", "nano:", "nano:count,"])
+def test_a_family_that_a_suite_lacks_is_named_with_those_it_has(name):
+    with pytest.raises(SuiteError, match="choose from digit, tag"):
+        load_suite(name)
+
+
+def test_families_of_a_file_are_not_chosen_by_name(write):
+    with pytest.raises(SuiteError, match="leave out what follows the colon"):
+        load_suite(write(row()) + ":clock")
+
+
 @pytest.mark.parametrize("name", ["nanno", "nlvr_de", ""])
 def test_an_unknown_suite_names_what_there_is(name):
     with pytest.raises(SuiteError, match="there are nano"):
