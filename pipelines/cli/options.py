@@ -19,7 +19,8 @@ Suite = Annotated[
     typer.Option(
         "--suite",
         "--tasks",
-        help="A suite, or some of its families (nano:count,bars), or a file of your tasks (.jsonl) or families (.py).",
+        help="A suite, some families of one (nano:count,bars), or your own tasks: a .jsonl of tasks, "
+        "a .py of families.",
         autocompletion=completion.suites,
     ),
 ]
