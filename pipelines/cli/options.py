@@ -19,7 +19,7 @@ Suite = Annotated[
     typer.Option(
         "--suite",
         "--tasks",
-        help="A suite, some families of one (nano:count,bars), or your own tasks: a .jsonl of tasks, "
+        help="A suite, some families of one (nano:count,bars), or your own: a .jsonl of tasks, "
         "a .py of families.",
         autocompletion=completion.suites,
     ),
