@@ -253,6 +253,9 @@ def test_every_protocol_of_ours_is_sound_and_says_how_its_page_is_written(home, 
     assert f"--protocol {longer} --output {out} --jobs 2" in out.read_text()
     assert "0 of 3 seeds" in out.read_text()
     assert "no demonstration shows" not in out.read_text()
+    fewer = load_protocol(PACKAGED.with_name("settled.yaml"))
+    assert fewer.sizes("quick").preset.suite == "nano:area,bars,count,maze"
+    assert set(fewer.arms) == set(protocol.arms)
 
 
 @pytest.mark.parametrize(
