@@ -92,7 +92,8 @@ def training_emergence(store: Store, grpo: StageRun, *, family: str | None = Non
 
     curation = store.lineage.get(grpo.inputs["curate"])
     cold_start = store.lineage.get(grpo.inputs["sft"])
-    toolless = set(cold_start.parameters.get("sft", {}).get("shown_directly", ()))
+    settings = cold_start.parameters.get("sft", {})
+    toolless = {*settings.get("shown_directly", ()), *settings.get("easy_alone", ())}
     chosen = set(chosen_demonstrations(store, curation).values())
     shown = [
         one

@@ -99,11 +99,14 @@ class SFTSettings(HoldingSettings):
         nano: Sizes of the embedded model.
         shown_directly: Families whose demonstrations use no tool: what a policy then writes for
             them it found by itself.
+        easy_alone: Families of which only easy tasks are shown, and without a tool: that others
+            want code it has to find by itself.
     """
 
     base: str = "nano"
     nano: NanoSettings = NanoSettings()
     shown_directly: tuple[str, ...] = ()
+    easy_alone: tuple[str, ...] = ()
     steps: Count = 800
     batch_size: Count = 32
     learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3

@@ -90,7 +90,7 @@ def _preset(desk: Desk, setting: Setting, seed: int, node: Node) -> Preset:
 
 def _sft_changes(desk: Desk, setting: Setting, seed: int, arm: Arm) -> dict[str, Any]:
     """Give what an arm's supervised learning starts from, and for how long it lasts."""
-    changes: dict[str, Any] = {"shown_directly": arm.shown_directly}
+    changes: dict[str, Any] = {"shown_directly": arm.shown_directly, "easy_alone": arm.easy_alone}
     records, settings = setting.records, setting.base.sft
     if arm.start is not None:
         changes["base"] = records[seed, training(arm.start)].outputs["model"]

@@ -34,6 +34,7 @@ class Arm(StrictModel):
         scale_rewards: How a group's rewards are scaled.
         without_families: Left out of reinforcement learning.
         shown_directly: Families whose demonstrations use no tool.
+        easy_alone: Families of which only easy tasks are shown, without a tool.
         as_long_as: Arm whose training time it gets, in steps by the time that its start's took.
     """
 
@@ -45,6 +46,7 @@ class Arm(StrictModel):
     scale_rewards: Literal["floor", "group", "none"] = "floor"
     without_families: tuple[str, ...] = ()
     shown_directly: tuple[str, ...] = ()
+    easy_alone: tuple[str, ...] = ()
     as_long_as: str | None = None
 
 

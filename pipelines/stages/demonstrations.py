@@ -3,7 +3,7 @@
 All interfaces are shown the same tasks in the same order. With ``code`` a demonstration is the
 teacher's own trajectory; with ``box`` its program becomes the crop that it looks at, played in the
 environment and stored; with ``text`` only the answer is left. Families that are to be shown
-directly lose their tools with any interface.
+directly lose their tools with any interface; of some only easy tasks may be shown.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ...envs.episode import Episode
-from ...envs.types import Task, Trajectory
+from ...envs.types import Band, Task, Trajectory
 from ...policies.box_teacher import box_texts
 from ...policies.interface import Demonstration
 from ...policies.teacher import direct_demonstration
@@ -65,14 +65,17 @@ def chosen_demonstrations(store: Store, curation: StageRun) -> dict[str, int]:
 
 def shown_demonstrations(context: StageContext) -> list[Demonstration]:
     """Give the curated demonstrations as this run's interface and settings want them."""
-    curated = load_demonstrations(context.store, context.input("curate"))
     settings, interface = context.preset.sft, context.preset.interface
+    curated = [
+        one
+        for one in load_demonstrations(context.store, context.input("curate"))
+        if one.task.family not in settings.easy_alone or one.task.difficulty == Band.EASY
+    ]
+    toolless = {*settings.shown_directly, *settings.easy_alone}
     with_tools = [
         one
         for one in curated
-        if "tools" in one.tags
-        and interface != "text"
-        and one.task.family not in settings.shown_directly
+        if "tools" in one.tags and interface != "text" and one.task.family not in toolless
     ]
     changed = {one.task.id: one for one in with_tools}
     if interface == "box":

@@ -29,7 +29,8 @@ def run_sft(context: StageContext) -> StageResult:
     rules = system_prompt(context.preset.interface) if prompt is None else prompt
     shown = [_with_system_prompt(demonstration, rules) for demonstration in demonstrations]
     config = SFTConfig(
-        **settings.model_dump(exclude={"base", "nano", "shown_directly"}), seed=context.seed
+        **settings.model_dump(exclude={"base", "nano", "shown_directly", "easy_alone"}),
+        seed=context.seed,
     )
     announce(SFTJob(base, shown, config, context.folder))
     with context.progress.bar("sft", settings.steps) as bar:

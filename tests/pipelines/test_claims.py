@@ -256,6 +256,8 @@ def test_every_protocol_of_ours_is_sound_and_says_how_its_page_is_written(home, 
     fewer = load_protocol(PACKAGED.with_name("settled.yaml"))
     assert fewer.sizes("quick").preset.suite == "nano:area,bars,count,maze"
     assert set(fewer.arms) == set(protocol.arms)
+    room = load_protocol(PACKAGED.with_name("emerging.yaml"))
+    assert room.arms[0].easy_alone == ("tag",)
 
 
 @pytest.mark.parametrize(

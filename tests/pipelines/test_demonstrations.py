@@ -93,7 +93,22 @@ def test_families_shown_directly_lose_their_tools_alone(finished):
             assert said([after]) == said([before])
 
 
-def test_emergence_knows_what_the_cold_start_was_not_shown(finished):
+def test_of_some_families_only_easy_tasks_are_shown_and_without_a_tool(finished):
+    whole = shown_demonstrations(context_of(finished))
+    tools = with_tools(whole)
+    family = next(d.task.family for d in whole if d.task.id in tools)
+    gap = shown_demonstrations(context_of(finished, sft=SFTSettings(easy_alone=(family,))))
+    of_it = [d for d in whole if d.task.family == family]
+    easy = [d.task.id for d in of_it if d.task.difficulty == "easy"]
+    assert len(easy) < len(of_it)
+    assert [d.task.id for d in gap if d.task.family == family] == easy
+    assert all(kinds(d, "code") == ["answer"] for d in gap if d.task.family == family)
+    others = [d for d in whole if d.task.family != family]
+    assert said([d for d in gap if d.task.family != family]) == said(others)
+
+
+@pytest.mark.parametrize("setting", ["shown_directly", "easy_alone"])
+def test_emergence_knows_what_the_cold_start_was_not_shown(finished, setting):
     grpo = finished.store.lineage.get(first_run(finished).outputs["grpo"])
     cold = finished.store.lineage.get(grpo.inputs["sft"])
     curation = finished.store.lineage.get(grpo.inputs["curate"])
@@ -101,10 +116,10 @@ def test_emergence_knows_what_the_cold_start_was_not_shown(finished):
         d.task.family for d in load_demonstrations(finished.store, curation) if "tools" in d.tags
     }
     family = sorted(families)[0]
-    parameters = {"sft": {"shown_directly": [family]}}
+    parameters = {"sft": {setting: [family]}}
     gap = finished.store.lineage.begin(make_request("sft", parameters=parameters))
     of_gap = replace(grpo, inputs={**grpo.inputs, "sft": gap.id})
-    assert cold.parameters["sft"]["shown_directly"] == []
+    assert cold.parameters["sft"][setting] == []
     assert training_emergence(finished.store, grpo, family=family).demonstrations > 0
     assert training_emergence(finished.store, of_gap, family=family).demonstrations == 0
     assert training_emergence(finished.store, of_gap).demonstrations > 0

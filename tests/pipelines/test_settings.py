@@ -27,7 +27,7 @@ def names(model):
 
 
 def test_every_training_parameter_is_one_of_the_trainers():
-    of_the_stage = {"base", "nano", "shown_directly", "without_families"}
+    of_the_stage = {"base", "nano", "shown_directly", "easy_alone", "without_families"}
     assert names(SFTSettings) - of_the_stage <= {field.name for field in fields(SFTConfig)}
     assert names(GRPOSettings) - of_the_stage <= {field.name for field in fields(GRPOConfig)}
     assert names(NanoSettings) <= {field.name for field in fields(NanoConfig)}
@@ -37,7 +37,9 @@ def test_settings_build_the_trainers_configurations():
     settings = GRPOSettings(num_generations=4, reward="bat_paper")
     grpo = GRPOConfig(**settings.model_dump(exclude={"without_families"}))
     assert (grpo.num_generations, grpo.reward) == (4, "bat_paper")
-    sft = SFTConfig(**SFTSettings(steps=7).model_dump(exclude={"base", "nano", "shown_directly"}))
+    sft = SFTConfig(
+        **SFTSettings(steps=7).model_dump(exclude={"base", "nano", "shown_directly", "easy_alone"})
+    )
     assert sft.steps == 7
 
 
