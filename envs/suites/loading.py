@@ -42,8 +42,6 @@ def load_suite(name: str | os.PathLike[str], *, split: Split = "train") -> Suite
     name = os.fspath(name)
     if name.endswith(ENDING):
         name = suite_of_file(Path(name))
-    if ":" in name and not name.endswith(_JSONL):
-        return _some_families(name, split)
     if name == "nano":
         from .nano import NanoSuite
 
@@ -56,6 +54,8 @@ def load_suite(name: str | os.PathLike[str], *, split: Split = "train") -> Suite
         if split != "test":
             raise SuiteError(f"{name} is a test set; ask for split='test'")
         return JsonlSuite(path, name=name, split=split)
+    if ":" in name:
+        return _some_families(name, split)
     raise SuiteError(_unknown(name))
 
 

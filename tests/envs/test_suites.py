@@ -61,6 +61,12 @@ def test_a_family_that_a_suite_lacks_is_named_with_those_it_has(name):
         load_suite(name)
 
 
+def test_a_suite_whose_own_name_has_a_colon_is_found(own_families):
+    register_family("my:shades", "red")(draw_shade)
+    register_family("my:shades", "blue")(draw_shade)
+    assert load_suite("my:shades").families == ("red", "blue")
+
+
 def test_families_of_a_file_are_not_chosen_by_name(write):
     with pytest.raises(SuiteError, match="leave out what follows the colon"):
         load_suite(write(row()) + ":clock")
