@@ -3,8 +3,8 @@
 Needs what ``codedance[sandbox]`` installs and nothing else, so that it runs in any trainer's
 environment. The script knows the suite's programs, never an answer: it runs the right program, a
 coarse one, a broken one first, the libraries that a worker has, a crop, or writes what cannot be
-parsed. Of every step the digest holds text, pictures, reward, terms and ending to the last bit, and
-of every task the terms that ``score_group`` gives its trajectories.
+parsed. Every task has three digests, to the last bit: of the observations (texts and pictures), of
+the rewards (each step's, its terms, and those that ``score_group`` gives), and of the endings.
 """
 
 from __future__ import annotations
@@ -61,52 +61,68 @@ def first_texts(question: str, number: int) -> tuple[str, ...]:
     return ways[number % len(ways)]
 
 
-def play(env: gym.Env, task_id: str, number: int, seed: int, seen: hashlib._Hash) -> None:
-    """Play one episode; everything that comes back goes into the digest."""
+class Recorder:
+    """The three digests of one task's episodes."""
+
+    def __init__(self) -> None:
+        self.observations = hashlib.sha256()
+        self.rewards = hashlib.sha256()
+        self.endings = hashlib.sha256()
+
+    def note(self, observation: dict, info: dict, reward: float = 0.0, *flags: bool) -> None:
+        """Add one step."""
+        for image in observation["images"]:
+            head = repr((image.shape, str(image.dtype))).encode()
+            self.observations.update(head + image.tobytes())
+        self.observations.update(json.dumps(observation["text"]).encode())
+        terms = {name: float(value).hex() for name, value in info["reward_terms"].items()}
+        self.rewards.update(json.dumps([float(reward).hex(), terms], sort_keys=True).encode())
+        rest = {name: value for name, value in info.items() if name != "reward_terms"}
+        self.endings.update(json.dumps([rest, flags], sort_keys=True).encode())
+
+    def digests(self) -> dict[str, str]:
+        """Return the digests by name, 16 hexadecimal digits each."""
+        return {name: seen.hexdigest()[:16] for name, seen in vars(self).items()}
+
+
+def play(env: gym.Env, task_id: str, number: int, seed: int, recorder: Recorder) -> None:
+    """Play one episode; everything that comes back is recorded."""
     observation, info = env.reset(seed=seed, options={"task_id": task_id})
     question = observation["text"]
-    note(seen, observation, info)
+    recorder.note(observation, info)
     for text in first_texts(question, number):
         observation, reward, terminated, truncated, info = env.step(text)
-        note(seen, observation, info, reward, terminated, truncated)
+        recorder.note(observation, info, reward, terminated, truncated)
         if terminated or truncated:
             return
     images = tuple(Image.fromarray(image) for image in observation["images"])
     answer = read_answer(question, Message("user", (*images, observation["text"])))
     observation, reward, terminated, truncated, info = env.step(KNOWN.format(answer=answer))
-    note(seen, observation, info, reward, terminated, truncated)
+    recorder.note(observation, info, reward, terminated, truncated)
 
 
-def note(seen: hashlib._Hash, observation: dict, info: dict, *values: object) -> None:
-    """Add one step to a digest."""
-    for image in observation["images"]:
-        seen.update(repr((image.shape, str(image.dtype))).encode() + image.tobytes())
-    plain = [value if isinstance(value, bool) else float(value).hex() for value in values]
-    seen.update(json.dumps([observation["text"], info, plain], sort_keys=True).encode())
-
-
-def digests(tasks: int) -> tuple[dict[str, str], int]:
-    """Give a digest a task, half of them of each split, and how many answers were right."""
+def digests(tasks: int) -> tuple[dict[str, dict[str, str]], int]:
+    """Return each task's digests, half of them of each split, and how many answers were right."""
     found, right = {}, 0
     for split in ("train", "test"):
         suite = load_suite("nano", split=split)
         env = gym.make(ID, suite=suite, split=split)
         for number in range(tasks // 2):
-            task, seen, played = suite[number], hashlib.sha256(), []
+            task, recorder, played = suite[number], Recorder(), []
             for seed in (0, 1):
-                play(env, task.id, number + 3 * seed, seed, seen)
+                play(env, task.id, number + 3 * seed, seed, recorder)
                 one = env.unwrapped.trajectory("script")
                 images = env.unwrapped.episode.images
                 played.append(record_evidence(one, images, env.unwrapped.sandbox))
                 right += one.accuracy == 1.0
-            seen.update(json.dumps([task.question, task.answer, score_group(played)]).encode())
-            found[task.id] = seen.hexdigest()
+            recorder.rewards.update(json.dumps([task.answer, score_group(played)]).encode())
+            found[task.id] = recorder.digests()
         env.close()
     return found, right
 
 
-def whole(found: dict[str, str]) -> str:
-    """Give one digest of all."""
+def whole(found: dict[str, dict[str, str]]) -> str:
+    """Return one digest of all."""
     return hashlib.sha256(json.dumps(found).encode()).hexdigest()
 
 
