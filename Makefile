@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet $(PIP_OPTIONS)
 
 .PHONY: run smoke docs figures test lint tests test-slow test-environments test-container \
-  test-escapes test-soak viewer-times install clean
+  test-escapes test-soak test-anywhere viewer-times install clean
 
 run: $(VENV)/.run
 	$(BIN)/codedance run --preset $(PRESET)
@@ -38,6 +38,11 @@ test-slow: $(VENV)/.dev
 # digest by digest. PYTHONS="python3.12 python3.13" takes other interpreters in turn.
 test-environments: $(VENV)/.dev
 	$(BIN)/python tests/five_environments.py $(addprefix --python ,$(PYTHONS))
+
+# The golden digests (tests/golden) from a wheel in other places: a folder with a space and an umlaut, another
+# locale, time zone, hash seed and user.
+test-anywhere: $(VENV)/.dev
+	$(BIN)/python tests/anywhere.py
 
 # Every attempt to get out of the sandbox, on every backend and tier here, with its control; writes
 # docs/escapes.md.

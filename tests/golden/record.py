@@ -1,4 +1,4 @@
-"""Write the digests anew: ``cd tests && python -m golden.record``.
+"""Write the digests anew: ``cd tests && python -m golden.record`` (``--print``: write nothing).
 
 Only a named fault or a named feature may change one: write what changed and why into
 ``CHANGES.md`` beside the digests, under the whole digest that this prints.
@@ -55,9 +55,12 @@ def whole_digest(text: str) -> str:
 
 
 def main() -> None:
-    """Write ``digests.json``, and print its digest."""
+    """Write ``digests.json``, and print its digest; with ``--print``, print the digests alone."""
     found = {"episodes": episodes(), "weights": weights(), **declared()}
     text = json.dumps(found, indent=1, sort_keys=True) + "\n"
+    if "--print" in sys.argv:
+        sys.stdout.write(text)
+        return
     DIGESTS.write_text(text, encoding="utf-8")
     sys.stdout.write(whole_digest(text) + "\n")
 

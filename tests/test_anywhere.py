@@ -1,0 +1,9 @@
+"""What a model reads, digests and weights are the same wherever the package lies."""
+
+import anywhere
+import pytest
+
+
+@pytest.mark.slow
+def test_a_wheel_gives_the_golden_digests_in_every_place():
+    assert anywhere.main() == 0
