@@ -1,5 +1,8 @@
 """Pictures from files, bytes, arrays or PIL, made RGB and small enough, in bounded memory.
 
+How colours are made is the sandbox's rule (`sandbox/worker/rgb.py`), so that a question's picture
+and one that code shows look alike.
+
 The environment makes one picture within ``max_pixels``; what the policy sees and what its code
 finds as ``input_image`` are that picture, so that coordinates agree.
 """
@@ -12,12 +15,18 @@ import math
 import os
 import struct
 import zlib
+from collections.abc import Generator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, features
+
+from ..sandbox.worker.rgb import array_to_rgb, image_to_rgb
+from .deep_colours import deep_colours
 
 DEFAULT_MAX_PIXELS = 16_384 * 28 * 28
 """The paper's largest picture (12.8 megapixels)."""
@@ -30,7 +39,18 @@ MOST_STRETCHED = 200
 
 _TINY_SIDE = 28
 _READABLE_SIDE = 112
-_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+_FORMATS = {  # with the feature of Pillow that reads it; what is not here was not asked for yet
+    "PNG": "zlib",
+    "JPEG": "jpg",
+    "WEBP": "webp",
+    "GIF": None,
+    "BMP": None,
+    "TIFF": None,
+    "PPM": None,
+    "AVIF": "avif",
+    "JPEG2000": "jpg_2000",
+}
+_PREFIX_BYTES = 16
 _REDUCIBLE = ("L", "RGB", "RGBA", "CMYK")
 _ORIENTATION = 0x0112
 _TURNED = {
@@ -43,6 +63,7 @@ _TURNED = {
     8: Image.Transpose.ROTATE_90,
 }
 _DECODER_ERRORS = (
+    Image.DecompressionBombError,
     OSError,
     ValueError,
     SyntaxError,
@@ -55,7 +76,14 @@ _DECODER_ERRORS = (
     zlib.error,
 )
 
-Picture = Image.Image | NDArray[Any] | bytes | str | os.PathLike[str]
+
+class ArrayLike(Protocol):
+    """What numpy can make an array of, such as a tensor."""
+
+    def __array__(self) -> NDArray[Any]: ...
+
+
+Picture = Image.Image | ArrayLike | bytes | bytearray | str | os.PathLike[str]
 
 
 class PictureError(ValueError):
@@ -66,28 +94,44 @@ def load_picture(source: Picture, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Im
     """Give an RGB picture of at most ``max_pixels``, upright as its EXIF data says.
 
     Args:
-        source: A file's path, its bytes, an array ``(H, W)`` or ``(H, W, 1 | 3 | 4)``, or PIL.
+        source: A file's path, its bytes, PIL, or an array ``(H, W)`` or ``(H, W, 1 | 3 | 4)`` of
+            numbers, a tensor included.
         max_pixels: A larger picture is shrunk, its proportions kept.
 
     Raises:
-        PictureError: It is missing, damaged, of an unknown format, or far too large.
+        PictureError: It is missing, damaged, of an unknown format, or far too large; the array is
+            not shaped like a picture, or holds no real numbers.
     """
     if isinstance(source, Image.Image):
         return fit_picture(source, max_pixels)
-    if isinstance(source, np.ndarray):
-        return fit_picture(_from_array(source), max_pixels)
-    name = "picture" if isinstance(source, bytes) else os.fspath(source)
-    try:
-        with io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file:
-            return _decode(file, max_pixels)
-    except PictureError as error:
-        raise PictureError(f"{name}: {error}") from None
-    except FileNotFoundError:
-        raise PictureError(f"{name}: there is no such file") from None
-    except IsADirectoryError:
-        raise PictureError(f"{name}: a folder, not a picture") from None
-    except _DECODER_ERRORS as error:
-        raise PictureError(f"{name}: damaged or unreadable ({error})") from error
+    if isinstance(source, bytes | bytearray | str | os.PathLike):
+        return _from_file(source, max_pixels)
+    return fit_picture(_from_array(source), max_pixels)
+
+
+def check_format(source: bytes | Path) -> None:
+    """Read the first bytes of a file, or of its content: enough to refuse what is no picture.
+
+    Raises:
+        PictureError: It is missing, empty, or of no format that can be read.
+    """
+    with _named_errors(source):
+        if isinstance(source, bytes):
+            _format_of(source[:_PREFIX_BYTES])
+            return
+        with source.open("rb") as file:
+            _format_of(file.read(_PREFIX_BYTES))
+
+
+@cache
+def readable_formats() -> tuple[str, ...]:
+    """Return the names of the formats that the installed Pillow reads, of those accepted here."""
+    Image.init()
+    return tuple(
+        name
+        for name, feature in _FORMATS.items()
+        if name in Image.OPEN and (feature is None or features.check(feature))
+    )
 
 
 def fit_picture(image: Image.Image, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
@@ -97,7 +141,8 @@ def fit_picture(image: Image.Image, max_pixels: int = DEFAULT_MAX_PIXELS) -> Ima
     or lower edge, which moves no coordinate.
     """
     size = fitting_size(image.width, image.height, max_pixels)
-    if size != image.size and image.mode in _REDUCIBLE:
+    is_reducible = image.mode in _REDUCIBLE and "transparency" not in image.info
+    if size != image.size and is_reducible:
         factor = int(min(image.width / size[0], image.height / size[1]) / 2)
         image = image.reduce(factor) if factor > 1 else image  # cheap, before any copy is made
     image = as_rgb(image)
@@ -157,35 +202,45 @@ def picture_digest(image: Image.Image) -> str:
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """Give the picture in RGB: transparency over white, deep grey values scaled to 8 bits."""
-    if image.mode == "RGB":
-        return image
-    if image.mode.startswith(("I", "F")):
-        return _from_deep_values(np.asarray(image))
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        canvas = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(canvas, image).convert("RGB")
-    return image.convert("RGB")
+    """Give the picture in RGB, by the rule that holds for what code shows too.
+
+    Transparency is put over white; values deeper than 8 bits are mapped by their finite range.
+    """
+    return image_to_rgb(image)
 
 
-def _from_deep_values(values: NDArray[Any]) -> Image.Image:
-    """Scale grey values of 16 or 32 bits, or floats, by the range that they seem to use."""
-    numbers = np.nan_to_num(values.astype(np.float64))
-    top = numbers.max(initial=0.0)
-    full = 1.0 if values.dtype.kind == "f" and top <= 1.0 else 255.0 if top <= 255 else 65535.0
-    return Image.fromarray((numbers / full * 255).clip(0, 255).astype(np.uint8)).convert("RGB")
+def _from_array(source: ArrayLike) -> Image.Image:
+    if not hasattr(source, "__array__"):
+        kind = type(source).__name__
+        raise PictureError(f"a {kind} is no picture; give a path, bytes, an array or a PIL image")
+    try:
+        return array_to_rgb(np.asanyarray(source))
+    except (TypeError, ValueError, RuntimeError) as error:  # the last two: of tensors elsewhere
+        raise PictureError(str(error)) from error
 
 
-def _from_array(array: NDArray[Any]) -> Image.Image:
-    if array.dtype != np.uint8:
-        raise PictureError(f"an array of {array.dtype}; convert it to uint8, 0 to 255")
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[:, :, 0]
-    is_picture = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
-    if not is_picture or 0 in array.shape:
-        raise PictureError(f"an array of shape {array.shape}; (H, W) or (H, W, 1 | 3 | 4) is read")
-    return as_rgb(Image.fromarray(np.ascontiguousarray(array)))
+def _from_file(source: bytes | bytearray | str | os.PathLike[str], max_pixels: int) -> Image.Image:
+    with _named_errors(source):
+        if isinstance(source, bytes | bytearray):
+            return _decode(io.BytesIO(source), max_pixels)
+        with Path(source).open("rb") as file:
+            return _decode(file, max_pixels)
+
+
+@contextmanager
+def _named_errors(source: bytes | bytearray | str | os.PathLike[str]) -> Generator[None]:
+    """Turn whatever a decoder raises into a `PictureError` that names the picture."""
+    name = "picture" if isinstance(source, bytes | bytearray) else os.fspath(source)
+    try:
+        yield
+    except PictureError as error:
+        raise PictureError(f"{name}: {error}") from None
+    except FileNotFoundError:
+        raise PictureError(f"{name}: there is no such file") from None
+    except IsADirectoryError:
+        raise PictureError(f"{name}: a folder, not a picture") from None
+    except _DECODER_ERRORS as error:
+        raise PictureError(f"{name}: damaged or unreadable ({error})") from error
 
 
 def _decode(file: BinaryIO, max_pixels: int) -> Image.Image:
@@ -195,19 +250,45 @@ def _decode(file: BinaryIO, max_pixels: int) -> Image.Image:
         raise PictureError(f"{pixels:,} pixels; at most {MOST_PIXELS:,} can be read")
     if pixels > max_pixels:  # a JPEG is then decoded at 1/2, 1/4 or 1/8 of its size
         image.draft("RGB", fitting_size(image.width, image.height, max_pixels))
+    deep = deep_colours(image, lambda: _open(file))
     image.load()
     turned = _TURNED.get(image.getexif().get(_ORIENTATION, 1))
+    if deep is not None:
+        image = _from_deep_colours(deep, image.info.get("transparency"))
     image = fit_picture(image, max_pixels)
     return image if turned is None else image.transpose(turned)
 
 
+def _from_deep_colours(deep: NDArray[Any], transparency: object) -> Image.Image:
+    image: Image.Image = array_to_rgb(deep)
+    if isinstance(transparency, tuple):
+        is_clear = (deep == np.array(transparency)).all(axis=2)
+        image.paste("white", mask=Image.fromarray(is_clear))
+    return image
+
+
 def _open(file: BinaryIO) -> Image.Image:
     """Open by the file's first bytes; `Image.open` warns of large pictures by a global limit."""
-    Image.init()
-    prefix = file.read(16)
+    file.seek(0)
+    factory = Image.OPEN[_format_of(file.read(_PREFIX_BYTES))][0]
+    file.seek(0)
+    return factory(file, "")
+
+
+def _format_of(prefix: bytes) -> str:
+    """Return the format that a file begins like.
+
+    Raises:
+        PictureError: None that can be read.
+    """
+    if not prefix:
+        raise PictureError("empty")
+    readable = readable_formats()
     for name in _FORMATS:
-        factory, accepts = Image.OPEN[name]
-        if accepts is not None and accepts(prefix) is True:
-            file.seek(0)
-            return factory(file, "")
-    raise PictureError(f"not a picture in a known format ({', '.join(_FORMATS)})")
+        accepts = Image.OPEN[name][1] if name in Image.OPEN else None
+        if accepts is None or not accepts(prefix):
+            continue
+        if name in readable:
+            return name
+        raise PictureError(f"{name}, which the installed Pillow was built without")
+    raise PictureError(f"not a picture in a known format ({', '.join(readable)})")

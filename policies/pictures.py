@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ..envs.picture import as_rgb
+
 if TYPE_CHECKING:
     from PIL import Image
 
 
 def picture_digest(image: Image.Image) -> bytes:
     """Hash mode, size and pixels; equal digests mean that a model sees the same picture."""
+    image = as_rgb(image)
     sha = hashlib.sha256(f"{image.mode} {image.width} {image.height} ".encode())
     sha.update(image.tobytes())
     return sha.digest()
@@ -88,7 +91,7 @@ class PictureCache:
         return torch.from_numpy(np.concatenate([self._expand(p) for p in pictures]))
 
     def _process(self, image: Image.Image, digest: bytes) -> Patches:
-        out = self.processor(images=[image], return_tensors="np")
+        out = self.processor(images=[as_rgb(image)], return_tensors="np")
         _, rows, columns = (int(n) for n in out["image_grid_thw"][0])
         values = np.ascontiguousarray(out["pixel_values"], dtype=np.float32)
         levels = self._to_levels(values)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from .worker.rgb import image_to_rgb
+
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
@@ -30,7 +32,7 @@ def read_pictures(images: Sequence[Image.Image]) -> tuple[InputPicture, ...]:
 
 
 def _read(image: Image.Image) -> InputPicture:
-    pixels = (image if image.mode == "RGB" else image.convert("RGB")).tobytes()
+    pixels = image_to_rgb(image).tobytes()
     size = f"RGB {image.width} {image.height}".encode()
     return InputPicture(image.size, pixels, hashlib.sha256(size + pixels).hexdigest())
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
+from ..picture import as_rgb
 from ..types import AnswerKind, Band, Task
 from .suite import Split
 
@@ -128,7 +129,7 @@ class GeneratedSuite:
             family=family,
             split=self.split,
             question=item.question,
-            images=images,
+            images=tuple(as_rgb(image) for image in images),
             answer=item.answer,
             answer_kind=item.answer_kind,
             tolerance=item.tolerance,

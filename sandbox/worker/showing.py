@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .framing import PIXEL_BYTES
+from .rgb import array_to_rgb, image_to_rgb
 from .streams import BoundedStream
 
 _PART_BYTES = 65_536
@@ -122,7 +123,7 @@ class Gallery:
         elif _is_figure(value):
             self._show_figure(value)
         elif _is_drawable_array(value, smallest):
-            self._add_pil(_array_to_pil(value))
+            self._add_pil(array_to_rgb(value))
         else:
             return False
         return True
@@ -136,14 +137,13 @@ class Gallery:
         width, height = canvas.get_width_height()
         if self._has_room(width, height):
             canvas.draw()
-            self._add((width, height), bytes(canvas.buffer_rgba()))
+            self._add((width, height), _figure_pixels(canvas.buffer_rgba(), (width, height)))
         if pyplot is not None:
             pyplot.close(figure)
 
     def _add_pil(self, picture: Any) -> None:  # noqa: ANN401 - Pillow may be absent
         if self._has_room(*picture.size):
-            rgb = picture if picture.mode == "RGB" else _to_rgb(picture)
-            self._add(picture.size, rgb.tobytes("raw", "RGBX"))
+            self._add(picture.size, image_to_rgb(picture).tobytes("raw", "RGBX"))
 
     def _add(self, size: tuple[int, int], pixels: object) -> None:
         self._pictures.append(RawPicture(*size, pixels))
@@ -184,12 +184,24 @@ def _is_plain_rgb(value: Any) -> bool:  # noqa: ANN401 - Pillow may be absent
         and type(value) is image.Image
         and value.mode == "RGB"
         and value.im.mode == "RGB"
+        and "transparency" not in value.info
     )
 
 
 def _is_figure(value: object) -> bool:
     figure: Any = sys.modules.get("matplotlib.figure")
     return figure is not None and isinstance(value, figure.Figure)
+
+
+def _figure_pixels(buffer: Any, size: tuple[int, int]) -> bytes:  # noqa: ANN401 - of matplotlib
+    """Give a canvas's bytes, over white where it is transparent."""
+    import numpy
+    from PIL import Image
+
+    if numpy.asarray(buffer)[:, :, 3].min() == 255:
+        return bytes(buffer)
+    picture = Image.frombuffer("RGBA", size, buffer, "raw", "RGBA", 0, 1)
+    return image_to_rgb(picture).tobytes("raw", "RGBX")
 
 
 def _is_artist(value: object) -> bool:
@@ -212,30 +224,3 @@ def _is_drawable_array(value: Any, smallest: int) -> bool:  # noqa: ANN401 - num
     if not is_shaped or value.dtype.kind not in "buif":
         return False
     return value.dtype in (numpy.uint8, numpy.bool_) or min(value.shape[:2]) >= smallest
-
-
-def _to_rgb(picture: Any) -> Any:  # noqa: ANN401 - Pillow may be absent
-    """Convert; deep pictures by range, of which Pillow would cut all above 255 off."""
-    if picture.mode == "F" or picture.mode.startswith("I"):
-        import numpy
-
-        picture = _array_to_pil(numpy.asarray(picture))
-    return picture.convert("RGB")
-
-
-def _array_to_pil(array: Any) -> Any:  # noqa: ANN401 - numpy and Pillow may be absent
-    """Scale to bytes: truth values and [0, 1] to [0, 255], bytes as they are, the rest by range."""
-    numpy: Any = sys.modules["numpy"]
-    from PIL import Image
-
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[:, :, 0]
-    if array.dtype != numpy.uint8:
-        values = numpy.nan_to_num(array.astype(numpy.float64))
-        low, high = float(values.min()), float(values.max())
-        if array.dtype.kind in "bf" and low >= 0 and high <= 1:
-            values = values * 255
-        elif low < 0 or high > 255:
-            values = (values - low) * (255 / max(high - low, 1e-12))
-        array = values.round().astype(numpy.uint8)
-    return Image.fromarray(numpy.ascontiguousarray(array))

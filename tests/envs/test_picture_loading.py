@@ -5,16 +5,20 @@ import zlib
 
 import numpy as np
 import pytest
+from codedance.envs import picture as picture_module
 from codedance.envs.picture import (
     PictureError,
     as_rgb,
+    check_format,
     fit_picture,
     fitting_size,
     load_picture,
     picture_array,
     picture_digest,
+    readable_formats,
 )
-from hypothesis import given
+from codedance.sandbox import open_sandbox
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -35,8 +39,17 @@ def test_a_png_comes_back_pixel_by_pixel_from_file_bytes_array_and_pil(tmp_path)
         assert picture_digest(load_picture(source)) == picture_digest(picture)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM"])
+KINDS = ["JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000"]
+
+
+def skip_unless_readable(kind):
+    if kind not in readable_formats():
+        pytest.skip(f"this Pillow was built without {kind}")
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_common_format_is_read_as_rgb(kind):
+    skip_unless_readable(kind)
     loaded = load_picture(encoded(noise(), kind))
     assert (loaded.mode, loaded.size) == ("RGB", (24, 16))
 
@@ -53,14 +66,63 @@ def test_a_damaged_picture_is_named(tmp_path):
         load_picture(path)
 
 
+BEGINNINGS = (
+    *(b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF89a", b"BM", b"II*\0", b"P6 "),
+    *(b"\0\0\0\x18ftypavif", b"\xff\x4f\xff\x51"),
+)
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # decoders warn before they give up
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@example(b"\0\0\0\0\0\0\0,\0\0\0\0\0\x06\0\xe4")
+@example(b"\0\0\0\0\0\0\0,\0\0\0\0\xff\xff\xff\xff")
 @given(st.binary(max_size=200))
 def test_bytes_that_are_no_picture_raise_our_error_only(data):
-    for prefix in (b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF89a", b"BM", b"II*\0", b"P6 "):
+    for prefix in BEGINNINGS:
         try:
             load_picture(prefix + data)
         except PictureError:
             continue
+
+
+def test_an_avif_file_is_upright_over_white_and_refused_when_it_is_cut():
+    skip_unless_readable("AVIF")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(Image.new("RGBA", (40, 20), (0, 0, 0, 0)), "AVIF", exif=exif)
+    assert load_picture(data).size == (20, 40)
+    assert load_picture(data).getpixel((5, 5)) == (255, 255, 255)
+    with pytest.raises(PictureError, match="damaged or unreadable"):
+        load_picture(data[:-20])
+
+
+def test_an_unknown_format_is_refused_with_the_formats_that_are_read(tmp_path):
+    known = ", ".join(readable_formats())
+    heic = b"\0\0\0\x18ftypheic" + bytes(100)
+    with pytest.raises(PictureError) as told:
+        load_picture(heic)
+    assert str(told.value) == f"picture: not a picture in a known format ({known})"
+    (tmp_path / "a.png").write_bytes(heic)
+    with pytest.raises(PictureError, match=r"a\.png: not a picture in a known format"):
+        check_format(tmp_path / "a.png")
+
+
+def test_a_format_that_pillow_was_built_without_is_named(monkeypatch):
+    skip_unless_readable("AVIF")
+    data = encoded(noise(), "AVIF")
+    factory, _ = Image.OPEN["AVIF"]
+    monkeypatch.setitem(Image.OPEN, "AVIF", (factory, lambda prefix: "AVIF support is missing"))
+    monkeypatch.setattr(picture_module, "readable_formats", lambda: ("PNG", "JPEG"))
+    with pytest.raises(PictureError, match="AVIF, which the installed Pillow was built without"):
+        load_picture(data)
+
+
+def test_an_empty_file_and_a_folder_are_named(tmp_path):
+    (tmp_path / "a.png").touch()
+    with pytest.raises(PictureError, match=r"a\.png: empty"):
+        load_picture(tmp_path / "a.png")
+    with pytest.raises(PictureError, match="a folder, not a picture"):
+        load_picture(tmp_path)
 
 
 def test_a_text_file_is_no_picture(tmp_path):
@@ -109,15 +171,99 @@ def test_transparency_is_shown_over_white():
 
 def test_deep_grey_values_are_scaled_not_cut():
     deep = Image.fromarray(np.array([[0, 32768, 65535]], dtype=np.uint16))
-    assert [as_rgb(deep).getpixel((x, 0))[0] for x in range(3)] == [0, 127, 255]
+    assert [as_rgb(deep).getpixel((x, 0))[0] for x in range(3)] == [0, 128, 255]
     share = Image.fromarray(np.array([[0.0, 0.5, 1.0]], dtype=np.float32))
-    assert [as_rgb(share).getpixel((x, 0))[0] for x in range(3)] == [0, 127, 255]
+    assert [as_rgb(share).getpixel((x, 0))[0] for x in range(3)] == [0, 128, 255]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+@pytest.mark.parametrize("bits", [9, 10, 12, 14, 16])
+def test_a_grey_file_of_more_than_eight_bits_is_bright(kind, bits):
+    values = np.array([[0, 2**bits - 1]], np.uint16)
+    shown = load_picture(encoded(Image.fromarray(values), kind))
+    assert [shown.getpixel((x, 0))[0] for x in range(2)] == [0, 255]
+
+
+def deep_png(values, colour_type, extra=b""):
+    """Write a PNG of 16 bits a channel, which Pillow cannot."""
+    height, width = values.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    parts = [(b"IHDR", header), (b"tRNS", extra), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    chunks = (
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in parts
+        if data or name == b"IEND"
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def test_a_colour_file_of_twelve_bits_keeps_all_of_them():
+    ramp = np.arange(4096).reshape(64, 64)
+    values = np.dstack([ramp, ramp[::-1], ramp // 2])
+    shown = np.asarray(load_picture(deep_png(values, 2)))
+    assert np.array_equal(shown, (values * (255 / 4095)).round().astype(np.uint8))
+
+
+def test_a_colour_file_of_twelve_bits_with_transparency_is_put_over_white():
+    values = np.array([[[4095, 0, 0, 65535], [4095, 0, 0, 0], [0, 0, 0, 65535]]])
+    seen = load_picture(deep_png(values, 6))
+    assert [seen.getpixel((x, 0)) for x in range(3)] == [(255, 0, 0), (255,) * 3, (0, 0, 0)]
+    clear = struct.pack(">HHH", 4095, 0, 0)
+    seen = load_picture(deep_png(values[..., :3], 2, clear))
+    assert [seen.getpixel((x, 0)) for x in range(3)] == [(255,) * 3, (255,) * 3, (0, 0, 0)]
+
+
+def test_grey_with_opacity_of_sixteen_bits_is_bright():
+    values = np.array([[[4095, 65535], [0, 65535], [0, 0]]])
+    seen = load_picture(deep_png(values, 4))
+    assert [seen.getpixel((x, 0))[0] for x in range(3)] == [255, 0, 255]
+
+
+def test_one_transparent_colour_stays_clear_when_a_picture_is_shrunk():
+    grey = Image.new("L", (64, 64), 0)
+    grey.paste(200, (0, 0, 32, 64))
+    shown = load_picture(encoded(grey, transparency=0), max_pixels=64)
+    assert (shown.getpixel((0, 4))[0], shown.getpixel((7, 4))[0]) == (200, 255)
+
+
+def test_a_question_and_code_show_an_array_alike():
+    values = np.linspace(-5, 5000, 1200).reshape(30, 40)
+    values[0, 0] = np.inf
+    with open_sandbox("local") as sandbox, sandbox.session() as session:
+        code = "import numpy as np\nx = np.linspace(-5, 5000, 1200).reshape(30, 40)\n"
+        (shown,) = session.run(f"{code}x[0, 0] = np.inf\nx").images
+    assert picture_digest(load_picture(values)) == picture_digest(shown)
+
+
+class Tensor:
+    """What torch and others offer to numpy, and nothing else."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def __array__(self, dtype=None, copy=None):
+        if self.values is None:
+            raise TypeError("can't convert a tensor of another device; use .cpu() first")
+        return np.asarray(self.values, dtype)
+
+
+def test_a_tensor_is_read_as_an_array():
+    assert load_picture(Tensor(np.ones((2, 3)))).getpixel((0, 0)) == (255, 255, 255)
+    with pytest.raises(PictureError, match=r"use \.cpu\(\) first"):
+        load_picture(Tensor(None))
+
+
+@pytest.mark.parametrize("other", [None, 5, [[1, 2], [3, 4]]])
+def test_what_is_neither_file_nor_array_is_refused(other):
+    with pytest.raises(PictureError, match="give a path, bytes, an array or a PIL image"):
+        load_picture(other)
 
 
 @pytest.mark.parametrize(
     "array",
     [
-        np.zeros((2, 2), np.float64),
+        np.zeros((2, 2), np.complex64),
         np.zeros((2, 2, 2), np.uint8),
         np.zeros((0, 2, 3), np.uint8),
         np.zeros(3, np.uint8),

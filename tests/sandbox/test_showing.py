@@ -79,7 +79,7 @@ def test_a_figure_that_cannot_be_drawn_does_not_hide_the_error(full):
 @pytest.mark.parametrize(
     ("expression", "pixel"),
     [
-        ("Image.new('I;16', (40, 30), 65535)", (0, 0, 0)),
+        ("Image.new('I;16', (40, 30), 65535)", (255, 255, 255)),
         ("Image.fromarray(np.arange(1200, dtype=np.uint16).reshape(30, 40) * 50)", (0, 0, 0)),
         ("Image.fromarray(np.full((30, 40), 0.2, np.float32))", (51, 51, 51)),
         ("Image.new('I', (40, 30), 7)", (7, 7, 7)),
@@ -126,7 +126,60 @@ def test_a_list_of_pictures_is_shown_one_by_one(full, picture):
     assert len(run(full, "[input_image, input_image]", [picture]).images) == 2
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "HSV", "I", "F"])
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "layer",
+        "display(layer)",
+        "[layer, layer]",
+        "np.asarray(layer)",
+        "np.asarray(layer) / 255",
+        "layer.convert('LA')",
+        "layer.convert('RGBa')",
+        "layer.quantize(4).save('p.png') or Image.open('p.png')",
+        "layer.save('p.gif') or Image.open('p.gif')",
+        "layer.show()",
+    ],
+)
+def test_what_is_transparent_is_shown_over_white_however_it_is_shown(full, expression):
+    code = "import numpy as np\nfrom PIL import Image\n"
+    code += "layer = Image.new('RGBA', (40, 30), (0, 0, 0, 0))\n"
+    code += f"layer.paste((0, 0, 0, 255), (0, 0, 20, 30))\n{expression}"
+    image = run(full, code).images[0]
+    assert (image.getpixel((0, 0)), image.getpixel((39, 0))) == ((0, 0, 0), (255, 255, 255))
+
+
+def test_a_colour_that_a_picture_calls_transparent_is_white(full):
+    code = "from PIL import Image\nx = Image.new('RGB', (4, 3), (1, 2, 3))\n"
+    code += "x.info['transparency'] = (1, 2, 3)\ndisplay(x)\nx"
+    assert [image.getpixel((0, 0)) for image in run(full, code).images] == [(255, 255, 255)] * 2
+
+
+def test_a_figure_without_a_background_is_shown_over_white(full):
+    code = "import matplotlib.pyplot as plt\n"
+    code += "plt.figure(facecolor='none').add_axes((0.5, 0, 0.5, 1)).set_axis_off()\n"
+    code += "plt.gca().add_patch(plt.Rectangle((0, 0), 1, 1, facecolor=(0, 0, 1, 0.5)))"
+    (image,) = run(full, code).images
+    assert image.getpixel((10, 10)) == (255, 255, 255)
+    assert image.getpixel((500, 200))[2] == 255
+    assert 120 <= image.getpixel((500, 200))[0] <= 135
+
+
+@pytest.mark.parametrize("last", ["x", "display(x)", "Image.fromarray(x.astype('f4'))"])
+@pytest.mark.parametrize("odd", ["inf", "-inf", "nan"])
+def test_one_value_that_is_not_finite_leaves_the_picture_as_it_is(full, last, odd):
+    code = "import numpy as np\nfrom PIL import Image\nx = np.linspace(0, 5000, 1200)\n"
+    code += f"x = x.reshape(30, 40)\nx[0, 0] = float({odd!r})\n{last}"
+    execution = run(full, code)
+    (image,) = execution.images
+    assert image.getpixel((39, 29)) == (255, 255, 255)
+    assert len(image.getcolors()) > 200
+    assert execution.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "LA", "La", "P", "PA", "RGBA", "RGBa", "CMYK", "HSV", "LAB", "I", "F"]
+)
 def test_every_mode_comes_back_as_rgb(full, mode):
     (image,) = run(full, f"from PIL import Image\nImage.new({mode!r}, (4, 3))").images
     assert (image.mode, image.size) == ("RGB", (4, 3))
@@ -138,7 +191,8 @@ def test_every_mode_comes_back_as_rgb(full, mode):
         ("np.full((3, 4), 7, np.uint8)", (4, 3), (7, 7, 7)),
         ("np.full((3, 4, 1), 7, np.uint8)", (4, 3), (7, 7, 7)),
         ("np.full((3, 4, 3), 7, np.uint8)", (4, 3), (7, 7, 7)),
-        ("np.full((3, 4, 4), 7, np.uint8)", (4, 3), (7, 7, 7)),
+        ("np.full((3, 4, 4), 7, np.uint8)", (4, 3), (248, 248, 248)),
+        ("np.full((3, 4, 4), (7, 8, 9, 255), np.uint8)", (4, 3), (7, 8, 9)),
         ("np.ones((3, 4), bool)", (4, 3), (255, 255, 255)),
         ("np.full((30, 40), 0.2)", (40, 30), (51, 51, 51)),
         ("np.full((30, 40), 200)", (40, 30), (200, 200, 200)),
