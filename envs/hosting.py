@@ -15,7 +15,7 @@ from .parsing import Interface
 from .picture import DEFAULT_MAX_PIXELS
 from .rewards import score_trajectory
 from .shared_sandbox import SharedSandbox
-from .suites import Split, Suite, load_suite
+from .suites import Split, Suite, load_suite, read_tasks
 from .suites.chosen import ChosenFamilies
 from .types import Task, Tokens, Trajectory
 
@@ -68,7 +68,7 @@ class EpisodeHost:
 
     def tasks(self, count: int, *, start: int = 0) -> list[Task]:
         """Give some tasks in the suite's order, for the rows of a trainer's data set."""
-        return [self.suite[index] for index in range(start, start + count)]
+        return read_tasks(self.suite, range(start, start + count))
 
     def open(self, task_id: str, *, seed: int) -> Episode:
         """Begin an episode; the caller closes it.

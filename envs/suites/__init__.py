@@ -2,6 +2,7 @@
 
 from .families import Item, register_family
 from .loading import known_suites, load_suite
+from .reading import read_tasks
 from .suite import SPLITS, Split, Suite, SuiteError
 
 __all__ = [
@@ -12,5 +13,6 @@ __all__ = [
     "SuiteError",
     "known_suites",
     "load_suite",
+    "read_tasks",
     "register_family",
 ]

@@ -1,49 +1,59 @@
-"""Only some families of a suite, in turns."""
+"""Only some families of a suite, in turns, each of their tasks once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 from ..types import Task
+from .family_indices import family_indices
 from .suite import Split, Suite, SuiteError
 
 
 class ChosenFamilies:
-    """The tasks of some families of a suite; the families alternate.
+    """The tasks of some families of a suite, every one exactly once.
+
+    The families take turns for as long as each has tasks left; where one has more than the others,
+    its last ones come at the end. A suite that knows where its families lie (`IndexedSuite`) is
+    asked; of any other, every task is read once to find out.
 
     Args:
         suite: Of which suite.
         families: At least one of its `Suite.families`.
 
     Raises:
-        SuiteError: The suite has no such family.
+        SuiteError: The suite has no such family, or no task of it.
     """
 
     def __init__(self, suite: Suite, families: Sequence[str]) -> None:
-        unknown = [name for name in families if name not in suite.families]
-        if unknown or not families:
+        chosen = (families,) if isinstance(families, str) else tuple(dict.fromkeys(families))
+        unknown = [name for name in chosen if name not in suite.families]
+        if unknown or not chosen:
             known = ", ".join(suite.families)
             raise SuiteError(f"no families {unknown} in {suite.name!r}: choose from {known}")
         self.name: str = suite.name
         self.split: Split = suite.split
-        self.families: tuple[str, ...] = tuple(families)
-        self._suite = suite
+        self.families: tuple[str, ...] = chosen
+        self._suite: Suite = suite._suite if isinstance(suite, ChosenFamilies) else suite
+        self._indices = family_indices(self._suite, chosen)
+        for family, indices in self._indices.items():
+            if not indices:
+                raise SuiteError(f"{self.name}/{self.split} has no task of the family {family!r}")
+        self._stretches = _stretches({name: len(found) for name, found in self._indices.items()})
+        self._ends = list(accumulate(stretch.size for stretch in self._stretches))
 
     def __len__(self) -> int:
-        return max(1, len(self._suite) // len(self._suite.families)) * len(self.families)
+        return self._ends[-1]
 
     def __getitem__(self, index: int, /) -> Task:
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name}/{self.split} holds tasks 0 to {len(self) - 1}: {index}")
-        place, number = divmod(index, len(self.families))
-        wanted = self.families[number]
-        # Generated suites take their families in turns, so the first look finds it.
-        start = place * len(self._suite.families) + self._suite.families.index(wanted)
-        for step in range(len(self._suite)):
-            task = self._suite[(start + step) % len(self._suite)]
-            if task.family == wanted:
-                return task
-        raise SuiteError(f"{self.name}/{self.split} has no task of the family {wanted!r}")
+        number = bisect_right(self._ends, index)
+        offset = index - (self._ends[number - 1] if number else 0)
+        family, place = self._stretches[number].locate(offset)
+        return self._suite[self._indices[family][place]]
 
     def task(self, task_id: str) -> Task:
         """Give the task of an id.
@@ -55,3 +65,39 @@ class ChosenFamilies:
         if task.family not in self.families:
             raise KeyError(f"{task_id!r} is of none of the families {', '.join(self.families)}")
         return task
+
+
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """Rounds in which the same families take turns.
+
+    Attributes:
+        families: Those that have tasks left, in turns.
+        first: Which task of each the first round has.
+        rounds: How many rounds there are.
+    """
+
+    families: tuple[str, ...]
+    first: int
+    rounds: int
+
+    @property
+    def size(self) -> int:
+        return len(self.families) * self.rounds
+
+    def locate(self, offset: int) -> tuple[str, int]:
+        """Return the family of an offset, and which of its tasks it is."""
+        number, turn = divmod(offset, len(self.families))
+        return self.families[turn], self.first + number
+
+
+def _stretches(counts: Mapping[str, int]) -> list[_Stretch]:
+    """Split rounds wherever a family has no task left.
+
+    >>> [(one.families, one.rounds) for one in _stretches({"a": 9, "b": 1})]
+    [(('a', 'b'), 1), (('a',), 8)]
+    """
+    return [
+        _Stretch(tuple(name for name, count in counts.items() if count > first), first, end - first)
+        for first, end in pairwise(sorted({0, *counts.values()}))
+    ]

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -97,6 +97,11 @@ class GeneratedSuite:
     def families(self) -> tuple[str, ...]:
         """Names of the families."""
         return tuple(self._families)
+
+    def indices_of(self, family: str) -> Sequence[int]:
+        """Return the indices of a family's tasks; nothing is drawn."""
+        names = self.families
+        return range(names.index(family), len(self), len(names)) if family in names else ()
 
     def __len__(self) -> int:
         return self._size

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from ..types import Task
+from .family_indices import family_indices
 from .suite import Split, Suite
 
 
@@ -22,7 +23,18 @@ class JoinedSuite:
     @property
     def families(self) -> tuple[str, ...]:
         """Names of all families."""
-        return tuple(family for suite in self._suites for family in suite.families)
+        names = (family for suite in self._suites for family in suite.families)
+        return tuple(dict.fromkeys(names))
+
+    def indices_of(self, family: str) -> Sequence[int]:
+        """Return the indices of a family's tasks, one suite's after another's."""
+        found: list[int] = []
+        start = 0
+        for suite, end in zip(self._suites, self._ends, strict=True):
+            if family in suite.families:
+                found += [start + index for index in family_indices(suite, [family])[family]]
+            start = end
+        return found
 
     def __len__(self) -> int:
         return self._ends[-1]

@@ -1,25 +1,28 @@
 """Tasks from a file: one JSON object a line, with a question, its pictures and the answer.
 
-Keys: ``question``, ``answer``, ``image`` or ``images`` (paths, relative to the file); and, where
-wanted, ``id``, ``answer_type`` (text, integer, number, choice, boolean), ``options``, ``tolerance``
+Keys: ``question``, ``answer``, ``image`` or ``images`` (see `row_images`); and, where wanted,
+``id``, ``answer_type`` (text, integer, number, choice, boolean), ``options``, ``tolerance``
 (relative, of a number), ``family``, ``split``, ``difficulty``, ``pass_rate``. Other keys are left
-alone. Every line is checked when the file is opened; pictures are read when a task is asked for.
+alone; null and NaN say that a key is absent. Every line is checked when the file is opened, and
+all bad ones are named at once; pictures are decoded when a task is asked for.
 """
 
 from __future__ import annotations
 
 import difflib
-import json
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 from ..grading import GradingError, check_gradable
-from ..picture import load_picture
+from ..picture import PictureError, load_picture
 from ..types import AnswerKind, Band, Task
-from .suite import SPLITS, Split, SuiteError
+from .bad_rows import BadImageError, bad_rows, shortened
+from .row_images import ImageSource, image_sources
+from .row_values import check_values, read_row
+from .suite import Split, SuiteError
 
 _KINDS: dict[str, AnswerKind] = {
     **{kind.value: kind for kind in AnswerKind},
@@ -33,6 +36,7 @@ _KINDS: dict[str, AnswerKind] = {
     "string": AnswerKind.TEXT,
 }
 _INFERRED = "free_form"
+_MOST_DECODED = 500
 
 
 class JsonlSuite:
@@ -47,6 +51,9 @@ class JsonlSuite:
         split: Lines of the other split are left out; lines without one are of ``train`` where
             other lines name theirs.
 
+    Attributes:
+        names_splits: Whether some line names its split.
+
     Raises:
         SuiteError: The file cannot be read, a line is no task, or no task is of the split.
     """
@@ -54,29 +61,37 @@ class JsonlSuite:
     def __init__(self, path: Path, *, name: str, split: Split) -> None:
         self.name = name
         self.split: Split = split
-        self._folder = path.parent
-        rows = list(_rows(path))
+        self._path = path
+        self._entries: list[tuple[Task, tuple[ImageSource, ...]]] = []
+        self._lines: list[int] = []
+        self._places: dict[str, int] = {}
+        self._indices: dict[str, list[int]] = {}
+        faults: list[tuple[int, str]] = []
+        rows = _rows(path, faults)
+        self.names_splits = any("split" in row for _, row in rows)
+        absent = "train" if self.names_splits else split
+        chosen = [(line, row) for line, row in rows if row.get("split", absent) == split]
+        for line, row in chosen:
+            try:
+                check_values(row)
+                self._add(_bare_task(row, line, name=name, split=split, path=path), row, line)
+            except (SuiteError, GradingError) as error:
+                faults.append((line, str(error)))
+        if faults:
+            raise bad_rows(path, faults + self._damaged())
         if not rows:
             raise SuiteError(f"{path} holds no task: it has to have a JSON object a line")
-        for line, row in rows:
-            if row.get("split", split) not in SPLITS:
-                raise SuiteError(f"{path}, line {line}: split is train or test: {row['split']!r}")
-        if any("split" in row for _, row in rows):
-            rows = [(line, row) for line, row in rows if row.get("split", "train") == split]
-        if not rows:
+        if not chosen:
             raise SuiteError(f"{path} holds no task of split {split!r}")
-        self._entries: list[tuple[Task, tuple[str, ...]]] = []
-        self._places: dict[str, int] = {}
-        for line, row in rows:
-            try:
-                self._add(_bare_task(row, line, name=name, split=split, path=path), row)
-            except (SuiteError, GradingError) as error:
-                raise SuiteError(f"{path}, line {line}: {error}") from None
 
     @property
     def families(self) -> tuple[str, ...]:
         """Families in order of appearance."""
-        return tuple(dict.fromkeys(task.family for task, _ in self._entries))
+        return tuple(self._indices)
+
+    def indices_of(self, family: str) -> Sequence[int]:
+        """Return the indices of a family's tasks, in order; no picture is read."""
+        return self._indices.get(family, ())
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -85,12 +100,16 @@ class JsonlSuite:
         """Read the task's pictures.
 
         Raises:
-            PictureError: One of them is missing or damaged.
+            BadImageError: One of them is missing or damaged.
         """
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name} holds tasks 0 to {len(self) - 1}, got {index}")
-        task, paths = self._entries[index]
-        return replace(task, images=tuple(load_picture(self._folder / path) for path in paths))
+        task, sources = self._entries[index]
+        try:
+            return replace(task, images=tuple(load_picture(source) for source in sources))
+        except PictureError as error:
+            reason = shortened(str(error))
+            raise BadImageError(str(self._path), self._lines[index], reason) from error
 
     def task(self, task_id: str) -> Task:
         """Give the task of an id.
@@ -102,35 +121,50 @@ class JsonlSuite:
             raise KeyError(f"no task {task_id!r} in {self.name}/{self.split}")
         return self[self._places[task_id]]
 
-    def _add(self, task: Task, row: dict[str, Any]) -> None:
+    def _add(self, task: Task, row: dict[str, Any], line: int) -> None:
         if task.id in self._places:
-            raise SuiteError(f"the id {row['id']!r} stands twice; ids have to differ")
-        paths = _paths(row)
-        for path in paths:
-            if not (self._folder / path).is_file():
-                raise SuiteError(f"there is no picture {path!r} beside the file")
+            first = self._lines[self._places[task.id]]
+            raise SuiteError(
+                f"the id {row.get('id', line)!r} stands twice; ids have to differ (line {first})"
+            )
+        value = row["images"] if "images" in row else _required(row, "image")
+        sources = image_sources(value, self._path.parent)
         check_gradable(task)
         self._places[task.id] = len(self._entries)
-        self._entries.append((task, paths))
+        self._indices.setdefault(task.family, []).append(len(self._entries))
+        self._lines.append(line)
+        self._entries.append((task, sources))
+
+    def _damaged(self) -> list[tuple[int, str]]:
+        """Decode the pictures of a file that is refused anyway, to name damaged ones along."""
+        indices = range(min(len(self), _MOST_DECODED))
+        return [fault for index in indices for fault in self._fault_of(index)]
+
+    def _fault_of(self, index: int) -> list[tuple[int, str]]:
+        try:
+            self[index]
+        except BadImageError as error:
+            return [(error.line, error.reason)]
+        return []
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _rows(path: Path, faults: list[tuple[int, str]]) -> list[tuple[int, dict[str, Any]]]:
+    """Read the file's objects with their line numbers; lines that are none go to ``faults``."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise SuiteError(f"{path}: there is no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SuiteError(f"{path}: cannot be read ({error})") from error
+    rows: list[tuple[int, dict[str, Any]]] = []
     for line, content in enumerate(text.split("\n"), start=1):
-        if not content.strip():
+        if not content.strip("\ufeff \t\r"):
             continue
         try:
-            row = json.loads(content)
-        except ValueError as error:
-            raise SuiteError(f"{path}, line {line}: no JSON ({error})") from error
-        if not isinstance(row, dict):
-            raise SuiteError(f"{path}, line {line}: expected an object with keys, got {row!r}")
-        yield line, cast(dict[str, Any], row)
+            rows.append((line, read_row(content)))
+        except SuiteError as error:
+            faults.append((line, str(error)))
+    return rows
 
 
 def _bare_task(row: dict[str, Any], line: int, *, name: str, split: Split, path: Path) -> Task:
@@ -161,14 +195,6 @@ def _required(row: dict[str, Any], key: str) -> Any:  # noqa: ANN401 - whatever 
         hint = f"; is {near[0]!r} meant for it?" if near else ""
         raise SuiteError(f"there is no {key!r}{hint}")
     return row[key]
-
-
-def _paths(row: dict[str, Any]) -> tuple[str, ...]:
-    value = row["images"] if "images" in row else _required(row, "image")
-    paths = value if isinstance(value, list) else [value]
-    if not paths or not all(isinstance(path, str) for path in paths):
-        raise SuiteError(f"'images' holds paths of pictures, got {value!r}")
-    return tuple(paths)
 
 
 def _answer(row: dict[str, Any]) -> str:

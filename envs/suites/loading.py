@@ -71,7 +71,9 @@ def _some_families(name: str, split: Split) -> Suite:
             f"{name!r}: families can be chosen of a named suite only; leave out what follows the "
             f"colon, and the tasks of other families out of {base}"
         )
-    return ChosenFamilies(load_suite(base, split=split), families.split(","))
+    return ChosenFamilies(
+        load_suite(base, split=split), [one.strip() for one in families.split(",")]
+    )
 
 
 def _with_own_families(suite: Suite, split: Split) -> Suite:
@@ -79,6 +81,8 @@ def _with_own_families(suite: Suite, split: Split) -> Suite:
     own = families_of(suite.name)
     if not own:
         return suite
+    if taken := [name for name in own if name in suite.families]:
+        raise SuiteError(f"{suite.name} has families {taken} of its own: name yours otherwise")
     size = max(1, len(suite) // len(suite.families)) * len(own)
     return JoinedSuite((suite, GeneratedSuite(suite.name, own, split=split, size=size)))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from collections.abc import Sequence
+from typing import Literal, Protocol, runtime_checkable
 
 from ..types import Task
 
@@ -38,4 +39,13 @@ class Suite(Protocol):
 
     def task(self, task_id: str) -> Task:
         """Give the task of an id; a `KeyError` if it is none of this split."""
+        ...
+
+
+@runtime_checkable
+class IndexedSuite(Suite, Protocol):
+    """A suite that knows where the tasks of a family lie without reading them."""
+
+    def indices_of(self, family: str) -> Sequence[int]:
+        """Return the indices of a family's tasks, in order; empty if there is none."""
         ...

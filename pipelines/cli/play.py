@@ -86,6 +86,7 @@ def find_task(suite_name: str, family: str | None, band: str | None, seed: int) 
     import difflib
 
     from ...envs.suites import load_suite
+    from ...envs.suites.chosen import ChosenFamilies
 
     suite = load_suite(suite_name, split="test")
     if family is not None and family not in suite.families:
@@ -93,11 +94,12 @@ def find_task(suite_name: str, family: str | None, band: str | None, seed: int) 
         hint = f"; did you mean {near[0]!r}?" if near else ""
         known = ", ".join(suite.families)
         raise ValueError(f"{suite_name} has no family {family!r}, only {known}{hint}")
+    suite = suite if family is None else ChosenFamilies(suite, [family])
     count, bands = 0, set[str]()
     for index in range(len(suite)):
         task = suite[index]
         bands |= {task.difficulty} if task.difficulty else set()
-        if (family or task.family) == task.family and (band or task.difficulty) == task.difficulty:
+        if (band or task.difficulty) == task.difficulty:
             if count == seed:
                 return task
             count += 1

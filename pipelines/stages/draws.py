@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ...envs.suites import Suite, load_suite
+from ...envs.suites import Suite, load_suite, read_tasks
+from ...envs.suites.jsonl import JsonlSuite
 from ...envs.types import Task
 from ..seeding import draw_indices, spread_indices
 
@@ -23,12 +24,8 @@ def draw_candidates(
     indices: Sequence[int] = range(len(suite))
     if names_no_splits(suite_name, suite):
         indices = [index for index in indices if index % SET_ASIDE]
-    tasks: list[Task] = []
-    for number in draw_indices(len(indices), count, seed=seed):
-        tasks.append(suite[indices[number]])
-        if on_task is not None:
-            on_task(len(tasks))
-    return tasks
+    chosen = [indices[n] for n in draw_indices(len(indices), count, seed=seed)]
+    return read_tasks(suite, chosen, on_task=on_task)
 
 
 def held_out_tasks(suite_name: str, count: int, *, whole: bool = False) -> list[Task]:
@@ -43,16 +40,11 @@ def held_out_tasks(suite_name: str, count: int, *, whole: bool = False) -> list[
     indices: Sequence[int] = range(len(suite))
     if not whole and names_no_splits(suite_name, suite):
         indices = range(0, len(suite), SET_ASIDE)
-    return [suite[indices[n]] for n in spread_indices(len(indices), count)]
+    return read_tasks(suite, [indices[n] for n in spread_indices(len(indices), count)])
 
 
 def names_no_splits(suite_name: str, suite: Suite) -> bool:
     """Say whether a suite gives the same tasks as train and as test, as a plain file does."""
-    if not suite_name.endswith(".jsonl"):
+    if not suite_name.endswith(".jsonl") or not isinstance(suite, JsonlSuite):
         return False
-    other = load_suite(suite_name, split="test" if suite.split == "train" else "train")
-    try:
-        other.task(suite[0].id)
-    except KeyError:
-        return False
-    return True
+    return not suite.names_splits

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Sequence
 from functools import cache
 from typing import Literal
 
@@ -45,6 +46,11 @@ class NanoSuite:
     def families(self) -> tuple[str, ...]:
         """Names of the families."""
         return tuple(FAMILIES)
+
+    def indices_of(self, family: str) -> Sequence[int]:
+        """Return the indices of a family's tasks: every seventh."""
+        names = self.families
+        return range(names.index(family), len(self), len(names)) if family in names else ()
 
     def __len__(self) -> int:
         return SIZES[self.split]

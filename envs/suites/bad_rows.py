@@ -1,0 +1,63 @@
+"""What is wrong with the rows of a file, all of it at once and in few words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..picture import PictureError
+from .suite import SuiteError
+
+_MOST_NAMED = 20
+_HEAD, _TAIL = 140, 80
+
+
+class BadImageError(SuiteError, PictureError):
+    """An image of a row cannot be used.
+
+    Attributes:
+        file: The file of rows.
+        line: Of the row.
+        reason: Which image, and what is wrong with it.
+    """
+
+    def __init__(self, file: str, line: int, reason: str) -> None:
+        super().__init__(file, line, reason)
+        self.file = file
+        self.line = line
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.file}, line {self.line}: {self.reason}"
+
+
+def bad_rows(file: str | Path, faults: Sequence[tuple[int, str]]) -> SuiteError:
+    """Return one error that names the bad lines of a file, in order, each with its reason.
+
+    >>> print(bad_rows("mine.jsonl", [(7, "no JSON"), (2, "there is no 'answer'")]))
+    mine.jsonl: 2 rows cannot be used
+      line 2: there is no 'answer'
+      line 7: no JSON
+    """
+    found = [(line, shortened(reason)) for line, reason in sorted(faults)]
+    if len(found) == 1:
+        return SuiteError(f"{file}, line {found[0][0]}: {found[0][1]}")
+    lines = [f"{file}: {len(found)} rows cannot be used"]
+    lines += [f"  line {line}: {reason}" for line, reason in found[:_MOST_NAMED]]
+    if len(found) > _MOST_NAMED:
+        lines.append(f"  and {len(found) - _MOST_NAMED} more")
+    return SuiteError("\n".join(lines))
+
+
+def shortened(text: str) -> str:
+    """Return a text on one line, its middle left out where it is long."""
+    text = " ".join(text.split())
+    if len(text) <= _HEAD + _TAIL:
+        return text
+    return f"{text[:_HEAD]} … {text[-_TAIL:]}"
+
+
+def quoted(value: object) -> str:
+    """Return the beginning of a value as Python writes it, for use within a sentence."""
+    text = repr(value[:80] if isinstance(value, str | list) else value)
+    return text if len(text) <= 60 else f"{text[:50]}…"

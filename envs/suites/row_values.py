@@ -1,0 +1,49 @@
+"""A row as JSON holds it: an object, its values of the types that a task needs."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, cast
+
+from .bad_rows import quoted
+from .suite import SPLITS, SuiteError
+
+
+def read_row(content: str) -> dict[str, Any]:
+    """Read a line of a file; keys that are null or NaN, as tables write missing values, are absent.
+
+    Raises:
+        SuiteError: It is no JSON, no object, or of a split that there is not.
+    """
+    try:
+        found = json.loads(content.strip("\ufeff"), parse_constant=lambda _: None)
+    except (ValueError, RecursionError) as error:
+        raise SuiteError(f"no JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise SuiteError(f"expected an object with keys, got {quoted(found)}")
+    fields = cast(dict[str, Any], found)
+    row = {key: value for key, value in fields.items() if value is not None}
+    if row.get("split", SPLITS[0]) not in SPLITS:
+        raise SuiteError(f"split is {' or '.join(SPLITS)}: {quoted(row['split'])}")
+    return row
+
+
+def check_values(row: dict[str, Any]) -> None:
+    """Refuse values that would become a task that nobody meant; absent ones are not looked at.
+
+    Raises:
+        SuiteError: One is of a wrong type, or empty.
+    """
+    question, answer = row.get("question"), row.get("answer")
+    if question is not None and not isinstance(question, str):
+        raise SuiteError(f"'question' is a text, got {quoted(question)}")
+    for key, value in (("question", question), ("answer", answer)):
+        if isinstance(value, str) and not value.strip():
+            raise SuiteError(f"{key!r} is empty")
+    if isinstance(answer, float) and not math.isfinite(answer):
+        raise SuiteError("'answer' is no finite number")
+    for key in ("id", "family"):
+        value = row.get(key, "")
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise SuiteError(f"{key!r} is a text or a whole number, got {quoted(value)}")
