@@ -17,7 +17,9 @@ LARGER = "a larger model: codedance ask --policy Qwen/Qwen2.5-VL-7B-Instruct …
 
 
 def ask(  # noqa: PLR0913 - the options of the command
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="Any picture: PNG, JPEG, WebP, …")],
+    image: Annotated[
+        Path, typer.Argument(metavar="IMAGE", help="Any picture: PNG, JPEG, WebP, AVIF, …")
+    ],
     question: Annotated[
         str, typer.Argument(metavar="QUESTION", help="What you want to know about it.")
     ],

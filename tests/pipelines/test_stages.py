@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from codedance.envs import SuiteError
 from codedance.envs.types import Band
 from codedance.pipelines.desk import open_desk
 from codedance.pipelines.flows_file import load_preset
@@ -240,6 +241,25 @@ def test_own_tasks_without_splits_are_kept_apart(tmp_path):
     assert (len(train), len(test)) == (16, 4)
     assert not train & test
     assert len(held_out_tasks(path, 100, whole=True)) == 20
+
+
+def test_all_damaged_pictures_are_named_before_anything_is_played(tmp_path):
+    path = Path(write_tasks(tmp_path, 10))
+    whole = (tmp_path / "picture.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[:-30])
+    rows = path.read_text().splitlines()
+    for number in (0, 5, 7):
+        rows[number] = rows[number].replace("picture.png", "cut.png")
+    path.write_text("\n".join(rows))
+    with pytest.raises(SuiteError) as told:
+        held_out_tasks(str(path), 100, whole=True)
+    assert [line[:9] for line in str(told.value).splitlines()[1:]] == [
+        "  line 1:",
+        "  line 6:",
+        "  line 8:",
+    ]
+    with pytest.raises(SuiteError, match="line 8: "):
+        draw_candidates(str(path), 100, seed=0)
 
 
 def test_changed_task_file_is_another_input(tmp_path):

@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from codedance.policies.pictures import PictureCache
+from codedance.policies.pictures import PictureCache, picture_digest
 from PIL import Image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
@@ -79,3 +79,20 @@ def test_pictures_of_other_size_but_equal_bytes_are_told_apart(processor: Counti
     tall = Image.fromarray(np.zeros((84, 56, 3), np.uint8))
     wide = Image.fromarray(np.zeros((56, 84, 3), np.uint8))
     assert cache.patches(tall).grid != cache.patches(wide).grid
+
+
+def test_a_picture_of_another_mode_is_seen_as_a_question_shows_it(processor: CountingProcessor):
+    cache = PictureCache(processor)
+    clear = Image.new("RGBA", (56, 56), (0, 0, 0, 0))
+    white = Image.new("RGB", (56, 56), "white")
+    assert picture_digest(clear) == picture_digest(white)
+    assert torch.equal(
+        cache.pixel_values([cache.patches(clear)]), cache.pixel_values([cache.patches(white)])
+    )
+    assert processor.count == 2  # the ramp that the cache measures, and one of the two
+
+
+def test_palettes_of_other_colours_are_other_pictures():
+    red, blue = (Image.new("RGB", (8, 8), colour).quantize(2) for colour in ("red", "blue"))
+    assert red.tobytes() == blue.tobytes()
+    assert picture_digest(red) != picture_digest(blue)
