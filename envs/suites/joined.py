@@ -28,13 +28,13 @@ class JoinedSuite:
 
     def indices_of(self, family: str) -> Sequence[int]:
         """Return the indices of a family's tasks, one suite's after another's."""
-        found: list[int] = []
-        start = 0
-        for suite, end in zip(self._suites, self._ends, strict=True):
-            if family in suite.families:
-                found += [start + index for index in family_indices(suite, [family])[family]]
-            start = end
-        return found
+        starts = (0, *self._ends)
+        parts = [
+            _shifted(family_indices(suite, [family])[family], start)
+            for suite, start in zip(self._suites, starts, strict=False)
+            if family in suite.families
+        ]
+        return parts[0] if len(parts) == 1 else [index for part in parts for index in part]
 
     def __len__(self) -> int:
         return self._ends[-1]
@@ -57,3 +57,9 @@ class JoinedSuite:
             except KeyError:
                 continue
         return self._suites[-1].task(task_id)
+
+
+def _shifted(indices: Sequence[int], start: int) -> Sequence[int]:
+    if isinstance(indices, range):  # which stays as small as it is
+        return range(indices.start + start, indices.stop + start, indices.step)
+    return [start + index for index in indices]
