@@ -5,6 +5,12 @@ and on one with its values shuffled. Output counts that is unlike earlier output
 replay reproduces and the second does not. So constants, comments and the picture's size earn
 nothing.
 
+Siblings whose blocks are the same share their replays. Both run under a seed that follows from
+pictures and blocks alone; where that reproduces all that the sessions gave, the random sources did
+not decide it. Where it does not (the code draws numbers, names temporary files), both replays run
+under the trajectory's own seed. So what is found depends on the trajectory alone, never on which
+sibling came first, and the two replays of a pair always draw the same numbers.
+
 Output is compared piece by piece (what was printed, each picture), so that a picture shown before
 does not count again under a new caption. Values are shuffled over pixels and channels at once: the
 share of a colour is evidence, and shuffling whole pixels would leave it as it is.
@@ -13,7 +19,8 @@ share of a colour is evidence, and shuffling whole pixels would leave it as it i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -21,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..sandbox import Execution, Sandbox, SandboxError
+from ..sandbox import Execution, Sandbox, SandboxError, SandboxUnavailableError
 from .picture import picture_array, picture_digest
 from .types import Ending, Trajectory, Turn
 
@@ -32,34 +39,88 @@ _MOST_KEPT = 500_000
 """Values of the largest picture whose order is kept: 4 MB."""
 
 
-@dataclass(frozen=True, slots=True)
-class Replay:
-    """What each successful block gave on the true pictures and on the shuffled ones."""
+Outputs = tuple[Parts, ...]
+"""What each block gave."""
 
-    true: tuple[Parts, ...]
-    shuffled: tuple[Parts, ...]
+EvidenceCache = MutableMapping[str, "Future[Outputs]"]
+"""Replays by pictures, blocks, seed and whether the pictures were shuffled; a dict will do."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Plan:
-    """What to run: pictures, seed, and the blocks that succeeded."""
+    """What to run: pictures, and the blocks that succeeded."""
 
     images: tuple[Image.Image, ...]
-    seed: int
     blocks: tuple[str, ...]
 
     @property
-    def key(self) -> str:
+    def digest(self) -> str:
         """SHA-256 of all of it."""
-        sha = hashlib.sha256(str(self.seed).encode())
+        sha = hashlib.sha256()
         for text in (*(picture_digest(image) for image in self.images), *self.blocks):
             data = text.encode("utf-8", "backslashreplace")
             sha.update(len(data).to_bytes(8, "big") + data)
         return sha.hexdigest()
 
 
-EvidenceCache = MutableMapping[str, Replay]
-"""Replays by pictures, seed and blocks; a dict will do."""
+class _Replays:
+    """The replays of one plan, each run once for all who share the cache."""
+
+    def __init__(self, plan: _Plan, sandbox: Sandbox, cache: EvidenceCache | None) -> None:
+        self._plan = plan
+        self._digest = plan.digest
+        self._sandbox = sandbox
+        self._cache: EvidenceCache = {} if cache is None else cache
+
+    @property
+    def common_seed(self) -> int:
+        """The seed of the replays that siblings share."""
+        return int(self._digest[:8], 16) % 2**31
+
+    def true(self, seed: int) -> Outputs:
+        """Return what the blocks give on the true pictures."""
+        return self._once(f"{self._digest} {seed}", lambda: self._outputs(self._plan.images, seed))
+
+    def shuffled(self, seed: int) -> Outputs:
+        """Return what the blocks give on the shuffled pictures."""
+
+        def run() -> Outputs:
+            images = tuple(shuffled_picture(image) for image in self._plan.images)
+            return self._outputs(images, seed)
+
+        return self._once(f"{self._digest} {seed} shuffled", run)
+
+    def _once(self, key: str, run: Callable[[], Outputs]) -> Outputs:
+        """Run, or wait for whoever is running the same; what failed there is tried here."""
+        own: Future[Outputs] = Future()
+        found = self._cache.setdefault(key, own)
+        if found is not own:
+            try:
+                return found.result()
+            except SandboxError:
+                return run()
+        try:
+            outputs = run()
+        except BaseException as error:
+            self._cache.pop(key, None)
+            own.set_exception(error)
+            raise
+        own.set_result(outputs)
+        return outputs
+
+    def _outputs(self, images: tuple[Image.Image, ...], seed: int) -> Outputs:
+        """Run the blocks in a fresh session; a session that we lose is tried once more."""
+        try:
+            return self._run(images, seed)
+        except SandboxUnavailableError:
+            raise
+        except SandboxError:
+            return self._run(images, seed)
+
+    def _run(self, images: tuple[Image.Image, ...], seed: int) -> Outputs:
+        with self._sandbox.session(images, seed=seed) as session:
+            executions = [session.run(block) for block in self._plan.blocks]
+        return tuple(output_parts(one) if one.is_ok else frozenset[str]() for one in executions)
 
 
 def record_evidence(
@@ -78,7 +139,10 @@ def record_evidence(
         trajectory: As the episode recorded it.
         images: The pictures that its sessions saw.
         sandbox: Where to replay.
-        cache: Replays of earlier calls, read and written.
+        cache: Replays of earlier calls, read and written; safe to share between threads.
+
+    Raises:
+        SandboxUnavailableError: This machine lacks what the sandbox's backend needs.
     """
     fresh = new_parts(trajectory)
     calls = trajectory.tool_turns
@@ -87,14 +151,38 @@ def record_evidence(
         return _with_evidence(trajectory, can_count)
     succeeded = [place for place, turn in enumerate(calls) if not turn.has_failed]
     blocks = tuple(calls[place].action.content for place in succeeded)
+    replays = _Replays(_Plan(tuple(images), blocks), sandbox, cache)
+    given = tuple(_given(calls[place]) for place in succeeded)
+    new = [fresh[place] for place in succeeded]
     try:
-        replay = _replayed(_Plan(tuple(images), trajectory.seed, blocks), sandbox, cache)
+        is_evidence = _dependent(replays, given, new, trajectory.seed)
+    except SandboxUnavailableError:
+        raise
     except SandboxError:
         return replace(trajectory, ending=Ending.INFRASTRUCTURE, accuracy=None)
     found = [False] * len(calls)
-    for place, true, shuffled in zip(succeeded, replay.true, replay.shuffled, strict=True):
-        found[place] = bool((fresh[place] & true) - shuffled)
+    for place, is_one in zip(succeeded, is_evidence, strict=True):
+        found[place] = is_one
     return _with_evidence(trajectory, found)
+
+
+def _dependent(
+    replays: _Replays, given: Outputs, new: Sequence[Parts], own_seed: int
+) -> list[bool]:
+    """Say of each block whether new output of it is reproduced, and depends on the picture."""
+    seed = replays.common_seed
+    true = replays.true(seed)
+    if true != given:
+        seed = own_seed
+        true = replays.true(seed)
+    again = [parts & one for parts, one in zip(new, true, strict=True)]
+    if not any(again):
+        return [False] * len(again)
+    return [bool(parts - one) for parts, one in zip(again, replays.shuffled(seed), strict=True)]
+
+
+def _given(turn: Turn) -> Parts:
+    return frozenset() if turn.execution is None else output_parts(turn.execution)
 
 
 def output_parts(execution: Execution) -> Parts:
@@ -112,7 +200,7 @@ def new_parts(trajectory: Trajectory) -> list[Parts]:
     seen: set[str] = set()
     fresh: list[Parts] = []
     for turn in trajectory.tool_turns:
-        parts = output_parts(turn.execution) if turn.execution is not None else frozenset[str]()
+        parts = _given(turn)
         fresh.append(parts - seen)
         seen |= parts
     return fresh
@@ -138,31 +226,6 @@ def _drawn_order(count: int) -> NDArray[np.intp]:
 
 
 _kept_order = lru_cache(maxsize=4)(_drawn_order)
-
-
-def _replayed(plan: _Plan, sandbox: Sandbox, cache: EvidenceCache | None) -> Replay:
-    key = "" if cache is None else plan.key
-    if cache is not None and key in cache:
-        return cache[key]
-    shuffled = replace(plan, images=tuple(shuffled_picture(image) for image in plan.images))
-    replay = Replay(true=_outputs(plan, sandbox), shuffled=_outputs(shuffled, sandbox))
-    if cache is not None:
-        cache[key] = replay
-    return replay
-
-
-def _outputs(plan: _Plan, sandbox: Sandbox) -> tuple[Parts, ...]:
-    """Run the blocks in a fresh session; a session that we lose is tried once more."""
-    try:
-        return _run(plan, sandbox)
-    except SandboxError:
-        return _run(plan, sandbox)
-
-
-def _run(plan: _Plan, sandbox: Sandbox) -> tuple[Parts, ...]:
-    with sandbox.session(plan.images, seed=plan.seed) as session:
-        executions = [session.run(block) for block in plan.blocks]
-    return tuple(output_parts(one) if one.is_ok else frozenset[str]() for one in executions)
 
 
 def _with_evidence(trajectory: Trajectory, found: Sequence[bool]) -> Trajectory:

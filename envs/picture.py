@@ -28,6 +28,8 @@ from PIL import Image, features
 from ..sandbox.worker.rgb import array_to_rgb, image_to_rgb
 from .deep_colours import deep_colours
 
+from .picture_memory import once_per_picture
+
 DEFAULT_MAX_PIXELS = 16_384 * 28 * 28
 """The paper's largest picture (12.8 megapixels)."""
 
@@ -194,8 +196,9 @@ def picture_array(image: Image.Image) -> NDArray[np.uint8]:
     return np.array(as_rgb(image), dtype=np.uint8)
 
 
+@once_per_picture
 def picture_digest(image: Image.Image) -> str:
-    """Give the SHA-256 of a picture's size and RGB pixels."""
+    """Return the SHA-256 of a picture's size and RGB pixels, worked out once per picture."""
     sha = hashlib.sha256(f"{image.width} {image.height} ".encode())
     sha.update(as_rgb(image).tobytes())
     return sha.hexdigest()

@@ -13,13 +13,15 @@ import numpy as np
 import torch
 
 from ..envs.picture import as_rgb
+from ..envs.picture_memory import once_per_picture
 
 if TYPE_CHECKING:
     from PIL import Image
 
 
+@once_per_picture
 def picture_digest(image: Image.Image) -> bytes:
-    """Hash mode, size and pixels; equal digests mean that a model sees the same picture."""
+    """Hash mode, size and pixels, once per picture; where equal, a model sees the same picture."""
     image = as_rgb(image)
     sha = hashlib.sha256(f"{image.mode} {image.width} {image.height} ".encode())
     sha.update(image.tobytes())

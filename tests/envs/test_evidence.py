@@ -1,8 +1,17 @@
+import gc
+import hashlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from codedance.envs import picture
 from codedance.envs.episode import Episode
 from codedance.envs.evidence import record_evidence, shuffled_picture
 from codedance.envs.picture import picture_array
+from codedance.envs.picture_memory import once_per_picture
+from codedance.envs.rewards import score_trajectory
 from codedance.envs.types import Ending
 from codedance.sandbox import Outcome, SandboxError, open_sandbox
 from PIL import Image
@@ -105,11 +114,11 @@ def test_a_picture_of_one_colour_still_gives_evidence(sandbox):
 
 
 def test_shuffling_keeps_the_values_and_the_size_and_is_the_same_each_time():
-    picture = noise()
-    shuffled = shuffled_picture(picture)
-    assert shuffled.size == picture.size
-    assert picture_array(shuffled).tobytes() == picture_array(shuffled_picture(picture)).tobytes()
-    values, mixed = picture_array(picture).ravel(), picture_array(shuffled).ravel()
+    whole = noise()
+    shuffled = shuffled_picture(whole)
+    assert shuffled.size == whole.size
+    assert picture_array(shuffled).tobytes() == picture_array(shuffled_picture(whole)).tobytes()
+    values, mixed = picture_array(whole).ravel(), picture_array(shuffled).ravel()
     assert (np.sort(values) == np.sort(mixed)).all()
     assert (values != mixed).mean() > 0.9
 
@@ -169,3 +178,152 @@ def test_a_replay_that_overruns_is_no_evidence_and_no_infrastructure(sandbox):
 
 def _timed_out(execution):
     return type(execution)(Outcome.TIMEOUT, stdout=execution.stdout, error="too slow")
+
+
+LOOK = "print(input_image.getpixel((3, 3)))"
+
+
+def cost(sandbox, seeds, *blocks):
+    """Play siblings that differ by their seed; give their evidence and the replays it took."""
+    siblings = [played(sandbox, *blocks, seed=seed) for seed in seeds]
+    opened, cache = sandbox.opened, {}
+    found = [
+        [turn.has_evidence for turn in record_evidence(one, images, sandbox, cache).tool_turns]
+        for one, images in siblings
+    ]
+    return found, sandbox.opened - opened
+
+
+def test_siblings_that_differ_by_their_seed_alone_share_two_replays(sandbox):
+    assert cost(sandbox, range(8), LOOK, "x = 1", LOOK) == ([[True, False, False]] * 8, 2)
+
+
+def test_a_draw_that_shows_nowhere_keeps_siblings_from_nothing(sandbox):
+    assert cost(sandbox, range(5), f"seeded()\n{LOOK}") == ([[True]] * 5, 2)
+
+
+def test_siblings_whose_output_was_drawn_are_replayed_under_their_own_seeds(sandbox):
+    """One shared replay shows that it was drawn; two more for each are its own."""
+    block = "print(seeded(), input_image.getpixel((3, 3)))"
+    assert cost(sandbox, range(4), block) == ([[True]] * 4, 1 + 4 * 2)
+    assert cost(sandbox, [7, 7, 7], block) == ([[True]] * 3, 1 + 2)
+
+
+def test_a_drawn_constant_is_no_evidence_and_needs_no_shuffled_replay(sandbox):
+    found, replays = cost(sandbox, range(4), "import os\nprint(os.urandom(4))")
+    assert (found, replays) == ([[False]] * 4, 1 + 4)
+
+
+def test_numbers_drawn_alike_on_both_pictures_are_no_evidence(sandbox):
+    assert cost(sandbox, range(4), "print(seeded())")[0] == [[False]] * 4
+
+
+def test_what_is_found_does_not_depend_on_which_sibling_came_first(sandbox):
+    """Code that looks at the picture or not, by a draw: each sibling has a verdict of its own."""
+    block = (
+        "bright = sum(input_image.getpixel((3, 3)))\nprint(bright if seeded() < 0.5 else 'no look')"
+    )
+    forward, _ = cost(sandbox, range(12), block)
+    backward, _ = cost(sandbox, range(11, -1, -1), block)
+    assert forward == backward[::-1]
+    assert forward == [cost(sandbox, [seed], block)[0][0] for seed in range(12)]
+    assert {True, False} == {one for (one,) in forward}
+
+
+def test_another_picture_or_another_block_is_another_replay(sandbox):
+    cache = {}
+    for task in (make_task(), make_task(images=(noise(seed=1),))):
+        for block in (LOOK, LOOK + " "):
+            record_evidence(*played(sandbox, block, task=task), sandbox, cache)
+    assert len(cache) == 8
+
+
+def test_blocks_are_told_apart_where_they_begin_and_end(sandbox):
+    cache = {}
+    record_evidence(*played(sandbox, LOOK, "x = 12"), sandbox, cache)
+    record_evidence(*played(sandbox, LOOK + "\nx = 1", "2"), sandbox, cache)
+    assert len(cache) == 4
+
+
+def test_siblings_in_threads_wait_for_one_replay(sandbox):
+    siblings = [played(sandbox, LOOK, seed=seed) for seed in range(8)]
+    opened, cache = sandbox.opened, {}
+    together = threading.Barrier(8)
+
+    def look(sibling):
+        together.wait(30)
+        return record_evidence(*sibling, sandbox, cache).turns[0].has_evidence
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(look, siblings)) == [True] * 8
+    assert sandbox.opened - opened == 2
+
+
+def test_a_replay_that_our_sandbox_lost_is_tried_by_the_next_sibling(sandbox):
+    one, two = (played(sandbox, LOOK, seed=seed) for seed in range(2))
+    cache = {}
+    sandbox.is_down = True
+    assert not record_evidence(*one, sandbox, cache).is_valid
+    sandbox.is_down = False
+    assert record_evidence(*two, sandbox, cache).turns[0].has_evidence is True
+
+
+def test_a_real_sandbox_shares_replays_too_where_modules_draw_from_its_seed(walled):
+    calls = (
+        "import random, tempfile\nprint(random.random(), tempfile.mktemp())",
+        "import numpy as np\nprint(np.asarray(input_image)[3, 3], np.random.rand())",
+        LOOK,
+    )
+    cache = {}
+    for seed in (3, 4):
+        one, images = played(walled, *calls, seed=seed)
+        found = record_evidence(one, images, walled, cache)
+        assert [turn.has_evidence for turn in found.tool_turns] == [False, True, True]
+    assert len(cache) == 1 + 2 * 2
+
+
+@pytest.fixture
+def hashed(monkeypatch):
+    """Give the sizes of the pictures that were hashed, in order."""
+    sizes = []
+
+    def sha256(head):
+        sizes.append(tuple(map(int, head.split())))
+        return hashlib.sha256(head)
+
+    monkeypatch.setattr(picture, "hashlib", SimpleNamespace(sha256=sha256))
+    return sizes
+
+
+def test_each_picture_of_a_group_is_hashed_once(hashed, sandbox):
+    task = make_task(images=(noise(40, 30), noise(20, 50, seed=1)))
+    show = "crop = input_images[1].crop((0, 0, 7, 9))\ndisplay(crop)"
+    siblings = [played(sandbox, show, LOOK, task=task, seed=seed)[0] for seed in range(4)]
+    cache = {}
+    for _ in range(3):
+        for one in siblings:
+            recorded = record_evidence(one, one.images, sandbox, cache)
+            score_trajectory(recorded, group_accuracy=0.5)
+    assert hashed.count((40, 30)) == 1
+    assert hashed.count((20, 50)) == 1
+    # A crop is hashed as each sibling showed it, and as the two replays did.
+    assert hashed.count((7, 9)) == 4 + 2
+
+
+def test_a_digest_is_forgotten_with_its_picture():
+    made = []
+
+    @once_per_picture
+    def size(image):
+        made.append(image.size)
+        return image.size
+
+    one, equal = noise(), noise()
+    assert size(one) == size(one) == size(equal)
+    assert len(made) == 2  # equal pixels, two pictures
+    known = size.__closure__
+    held = next(cell.cell_contents for cell in known if isinstance(cell.cell_contents, dict))
+    assert len(held) == 2
+    del one, equal
+    gc.collect()
+    assert held == {}
