@@ -191,11 +191,9 @@ def needs_evidence(
 ) -> bool:
     """Whether the terms depend on evidence that was not recorded yet."""
     preset = reward_preset(reward)
-    if not is_scored(trajectory) or not preset.counts_evidence:
+    if not is_scored(trajectory) or not _counts_successes(group_accuracy, preset):
         return False
-    if _factor(group_accuracy, preset) < 0 or _pays_nothing(group_accuracy, preset):
-        return False
-    return any(has is None for has in _evidence(trajectory))
+    return preset.counts_evidence and any(has is None for has in _evidence(trajectory))
 
 
 def _tool_sequence(trajectory: Trajectory, accuracy: float, preset: RewardPreset) -> float:
@@ -209,9 +207,16 @@ def _tool_sequence(trajectory: Trajectory, accuracy: float, preset: RewardPreset
         return 0.0
     factor = _factor(accuracy, preset)
     weighted = factor * (preset.right_weight if is_right else preset.wrong_weight)
-    if factor < 0 and preset.charges_easy_calls:
+    if not _counts_successes(accuracy, preset):
         return weighted * (2.0 - 2.0 ** (1 - len(calls)))
     return weighted * _share_of_success(trajectory, preset, factor) + 0.0
+
+
+def _counts_successes(accuracy: float, preset: RewardPreset) -> bool:
+    """Whether ``tool_sequence`` asks which calls succeeded, not only how many there were."""
+    if preset.sequence != "bat" or _pays_nothing(accuracy, preset):
+        return False
+    return not (preset.charges_easy_calls and _factor(accuracy, preset) < 0)
 
 
 def _share_of_success(trajectory: Trajectory, preset: RewardPreset, factor: float) -> float:
@@ -258,7 +263,7 @@ def _factor(accuracy: float, preset: RewardPreset) -> float:
 
 
 def _pays_nothing(accuracy: float, preset: RewardPreset) -> bool:
-    return preset.sequence != "bat" or (accuracy == 0.0 and not preset.pays_unsolved)
+    return accuracy == 0.0 and not preset.pays_unsolved
 
 
 def _accuracy(trajectory: Trajectory) -> float:
