@@ -2,7 +2,8 @@
 
 The episode parses what a policy writes, runs its code, words the reply, and knows when it is over.
 A session that our infrastructure loses is rebuilt once by replay; if that fails too, the episode
-ends as infrastructure. What model code causes is an outcome of its turn, never that.
+ends as infrastructure. A backend that this machine lacks raises instead: no episode would have been
+played. What model code causes is an outcome of its turn, never that.
 """
 
 from __future__ import annotations
@@ -16,7 +17,14 @@ from typing import Self
 
 from PIL import Image
 
-from ..sandbox import Execution, Sandbox, SandboxError, Session, SessionState
+from ..sandbox import (
+    Execution,
+    Sandbox,
+    SandboxError,
+    SandboxUnavailableError,
+    Session,
+    SessionState,
+)
 from .grading import grade
 from .parsing import INTERFACES, Interface, parse_action
 from .picture import DEFAULT_MAX_PIXELS, fit_picture
@@ -89,6 +97,7 @@ class Episode:
 
         Raises:
             RuntimeError: The episode is over.
+            SandboxUnavailableError: This machine lacks what the sandbox's backend needs.
         """
         self._require_open()
         action = parse_action(text, interface=self.interface)
@@ -177,13 +186,19 @@ class Episode:
 
     def _run(self, code: str) -> Execution | None:
         """Run a block; None where the sandbox failed, and failed again on a fresh session."""
-        with contextlib.suppress(SandboxError):
+        try:
             return self._opened().run(code)
+        except SandboxUnavailableError:
+            raise  # no fresh session would change it: this is for the user to put right
+        except SandboxError as error:
+            _log.info("a session of %s was lost, and is replayed: %s", self.task.id, error)
         try:
             if self._session is not None:
                 self._state = self._session.snapshot()
             self._drop_session()
             return self._opened().run(code)
+        except SandboxUnavailableError:
+            raise
         except SandboxError as error:
             _log.warning("the sandbox failed twice, so %s is not scored: %s", self.task.id, error)
         self._drop_session()

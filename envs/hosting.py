@@ -75,8 +75,11 @@ class EpisodeHost:
 
         Raises:
             KeyError: The suite has no such task.
+            SandboxUnavailableError: This machine cannot run the backend; the words say what to do.
         """
         settings = self.settings
+        if settings.interface != "text" and isinstance(self.sandbox, SharedSandbox):
+            self.sandbox.require()
         return Episode(
             self.suite.task(task_id),
             self.sandbox,

@@ -1,13 +1,16 @@
 """One sandbox a process for all environments with the same backend and limits.
 
 It is opened when code first has to run, counted, and closed with the last environment that uses
-it. A forked process (`AsyncVectorEnv`) opens its own and leaves its parent's alone.
+it. `SharedSandbox.require` opens it once per process before that, so that a backend which this
+machine lacks is refused before anything is played. A forked process (`AsyncVectorEnv`) opens its
+own and leaves its parent's alone.
 """
 
 from __future__ import annotations
 
 import atexit
 import difflib
+import logging
 import os
 import threading
 from collections.abc import Sequence
@@ -16,16 +19,28 @@ from typing import Self
 
 from PIL import Image
 
-from ..sandbox import Limits, Sandbox, Session, SessionState, open_sandbox
+from ..sandbox import (
+    Limits,
+    Sandbox,
+    SandboxError,
+    SandboxUnavailableError,
+    Session,
+    SessionState,
+    open_sandbox,
+)
 
-BACKENDS = ("local", "docker", "ray", "unsafe-subprocess")
-"""Names that `open_sandbox` may know; whether one runs here shows when it is opened."""
+BACKENDS = ("local", "docker", "unsafe-subprocess")
+"""Names that `open_sandbox` knows; whether one runs here shows when it is opened."""
+
+_log = logging.getLogger(__name__)
 
 _Key = tuple[str, Limits]
 
 _lock = threading.Lock()
 _opened: dict[_Key, Sandbox] = {}
 _users: dict[_Key, int] = {}
+_usable: set[_Key] = set()
+"""What was opened once in this process, so that it need not be shown again."""
 
 
 class SharedSandbox:
@@ -46,6 +61,25 @@ class SharedSandbox:
             raise ValueError(f"unknown backend {backend!r}{hint}: one of {', '.join(BACKENDS)}")
         self._key: _Key = (backend, limits or Limits())
         self._process_id = 0
+
+    def require(self) -> None:
+        """Open the sandbox unless this process did before; a later call costs nothing.
+
+        A failure that may pass (the worker did not start this time) is left to the session that
+        needs the sandbox: it tries again, and is lost alone.
+
+        Raises:
+            SandboxUnavailableError: This machine cannot run the backend; the words say what to do.
+            ValueError: The backend cannot keep these limits.
+        """
+        if self._key in _usable:
+            return
+        try:
+            self._sandbox()
+        except SandboxUnavailableError:
+            raise
+        except SandboxError as error:
+            _log.warning("the %s sandbox did not open, and is tried again: %s", self._key[0], error)
 
     @property
     def tier(self) -> str:
@@ -95,6 +129,7 @@ class SharedSandbox:
             if self._key not in _opened:
                 _opened[self._key] = open_sandbox(self._key[0], limits=self._key[1])
                 _users[self._key] = 0
+                _usable.add(self._key)
             if self._process_id != os.getpid():
                 self._process_id = os.getpid()
                 _users[self._key] += 1

@@ -1,16 +1,17 @@
 """Many environments at once: threads over one sandbox, since the work is done by its sessions.
 
-No member's failure is another's: what goes wrong in one ends its episode as ``infrastructure``
-(``truncated``, reward 0.0, ``is_valid`` False), and the others go on.
+A sandbox that fails one member (`SandboxError`) ends that member's episode as ``infrastructure``
+(``truncated``, reward 0.0, ``is_valid`` False), and the others go on. Every other exception is a
+mistake in the program or on the machine, and is raised as a single environment raises it, of the
+same type, with the member's number in front of its words.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import gymnasium
@@ -21,19 +22,11 @@ from numpy.typing import NDArray
 
 from ..sandbox.capacity import core_count
 from .freed_memory import give_back
-from .presets import RewardPreset
-from .reward_terms import own_term_names
-from .rewards import TERMS
 from .suites import load_suite
-from .types import Ending
-from .visual_code import Observation, VisualCodeEnv
-
-_log = logging.getLogger(__name__)
+from .vector_members import Member, lost_member, named_error, places_over, unless_lost
+from .visual_code import VisualCodeEnv, wrong_action
 
 _MOST_THREADS = 64
-
-Member = tuple[Observation, float, bool, bool, dict[str, Any]]
-"""What one member's step gave."""
 
 Batch = dict[str, tuple[Any, ...]]
 """``{"text": a string a member, "images": a tuple of arrays a member}``."""
@@ -48,6 +41,12 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
             with reward 0.0, until ``reset(options={"reset_mask": …})``.
         max_episode_steps: Steps after which an episode is truncated, as `TimeLimit` does.
         settings: Arguments of `VisualCodeEnv`, the same for every member.
+
+    After an exception every member is in a known state. An action that is no string is refused
+    before any member steps. Anything else is raised once all members have finished what they were
+    doing: those that succeeded have taken their step (or begun their episode) and keep it, and the
+    one that is named has no episode. It begins anew at the next `step` (with ``DISABLED``, at a
+    `reset` that picks it), and `close` works as ever.
     """
 
     def __init__(
@@ -74,10 +73,13 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
         self.single_action_space = self.envs[0].action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._members: list[Member] = [_lost("", self.envs[0].preset) for _ in range(num_envs)]
+        self._members: list[Member] = [
+            lost_member("", self.envs[0].preset) for _ in range(num_envs)
+        ]
         self._most_steps = math.inf if max_episode_steps is None else max_episode_steps
         self._steps = [0] * num_envs
         self._is_begun = False
+        self._failed: set[int] = set()  # members whose newest step or reset raised
         self._episodes = 0  # begun since freed memory was given back
         self._pool = ThreadPoolExecutor(min(num_envs, _MOST_THREADS), "visual-code")
         # Drawing tasks is our own work, and each thread that does it keeps megabytes for the next.
@@ -110,6 +112,7 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
                 mask that picks no member.
             TypeError: The mask is no array of booleans.
             ClosedEnvironmentError: `close` was called.
+            Exception: Whatever a member raised but `SandboxError`, the member named.
         """
         self._require_open()
         options = dict(options or {})
@@ -120,8 +123,7 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
         def begin(place: int) -> Member:
             return self._begin(place, seeds[place], each[place])
 
-        for place, member in zip(chosen, self._resets.map(begin, chosen), strict=True):
-            self._members[place] = member
+        self._keep(self._done({place: self._resets.submit(begin, place) for place in chosen}))
         self._is_begun = True
         infos: dict[str, Any] = {}
         for place in chosen:
@@ -135,21 +137,21 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
         """Step every member; one that ended before begins anew instead (by the autoreset mode).
 
         Raises:
-            ResetNeeded: No episode was begun.
+            ResetNeeded: No episode was begun, or a member that raised was not reset.
             ValueError: Not one action a member.
+            TypeError: An action is not a string; no member has stepped.
             ClosedEnvironmentError: `close` was called.
+            Exception: Whatever a member raised but `SandboxError`, the member named.
         """
         self._require_open()
-        if not self._is_begun:
-            raise gymnasium.error.ResetNeeded("call reset() first: no episode was begun")
-        if len(actions) != self.num_envs:
-            raise ValueError(f"{self.num_envs} members need as many actions, got {len(actions)}")
+        self._require_begun()
+        self._check(actions)
         stepped = self._stepped(actions)
-        over = _over(stepped) if self.autoreset_mode is AutoresetMode.SAME_STEP else []
-        begun = dict(zip(over, self._resets.map(self._begin, over), strict=True))
+        over = places_over(stepped) if self.autoreset_mode is AutoresetMode.SAME_STEP else []
+        begun = self._done({place: self._resets.submit(self._begin, place) for place in over})
+        self._keep(begun)
         infos: dict[str, Any] = {}
         for place, member in enumerate(stepped):
-            self._members[place] = begun.get(place, member)
             if place in begun:
                 final = {"final_obs": member[0], "final_info": member[4]}
                 infos = self._add_info(infos, final, place)
@@ -166,8 +168,15 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:  # noqa: ANN401
         """Call a method of each member, or read an attribute; gives one value a member."""
-        found = [env.get_wrapper_attr(name) for env in self.envs]
-        return tuple(one(*args, **kwargs) if callable(one) else one for one in found)
+        values: list[Any] = []
+        for place, env in enumerate(self.envs):
+            try:
+                found = env.get_wrapper_attr(name)
+                values.append(found(*args, **kwargs) if callable(found) else found)
+            except Exception as error:
+                named_error(error, place)
+                raise
+        return tuple(values)
 
     def get_attr(self, name: str) -> tuple[Any, ...]:
         """Give an attribute of each member."""
@@ -205,14 +214,52 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
         if self.closed:
             raise gymnasium.error.ClosedEnvironmentError("the vector environment was closed")
 
+    def _require_begun(self) -> None:
+        if not self._is_begun:
+            raise gymnasium.error.ResetNeeded("call reset() first: no episode was begun")
+        if self._failed and self.autoreset_mode is AutoresetMode.DISABLED:
+            raise gymnasium.error.ResetNeeded(
+                f"what environments {sorted(self._failed)} did last raised an exception; pick them "
+                'with reset(options={"reset_mask": …})'
+            )
+
+    def _check(self, actions: Sequence[str]) -> None:
+        """Refuse actions that no member can take, before any member steps."""
+        if isinstance(actions, str):
+            raise TypeError("actions are a sequence with a str per member; got one str")
+        if len(actions) != self.num_envs:
+            raise ValueError(f"{self.num_envs} members need as many actions, got {len(actions)}")
+        for place in set(range(self.num_envs)) - set(places_over(self._members)):
+            action = actions[place]
+            if not isinstance(action, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise named_error(wrong_action(action), place)
+
     def _stepped(self, actions: Sequence[str]) -> list[Member]:
-        """Step the members; with ``NEXT_STEP`` those that ended before begin anew meanwhile."""
-        over = _over(self._members) if self.autoreset_mode is AutoresetMode.NEXT_STEP else []
-        begun = self._resets.map(self._begin, over)
-        going = sorted(set(range(self.num_envs)) - set(over))
-        stepped = self._pool.map(self._step_member, going, [actions[place] for place in going])
-        found = dict(zip(going, stepped, strict=True)) | dict(zip(over, begun, strict=True))
-        return [found[place] for place in range(self.num_envs)]
+        """Step the members; those that ended before begin anew meanwhile (unless ``DISABLED``)."""
+        is_disabled = self.autoreset_mode is AutoresetMode.DISABLED
+        over = [] if is_disabled else places_over(self._members)
+        work = {place: self._resets.submit(self._begin, place) for place in over}
+        for place in sorted(set(range(self.num_envs)) - set(over)):
+            work[place] = self._pool.submit(self._step_member, place, actions[place])
+        self._keep(self._done(work))
+        return list(self._members)
+
+    def _keep(self, members: Mapping[int, Member]) -> None:
+        for place, member in members.items():
+            self._members[place] = member
+
+    def _done(self, work: Mapping[int, Future[Member]]) -> dict[int, Member]:
+        """Wait for all members; where one raised, keep what the others did, and raise its error."""
+        wait(work.values())
+        raised = {place: error for place in sorted(work) if (error := work[place].exception())}
+        done = {place: work[place].result() for place in work if place not in raised}
+        self._failed = (self._failed - set(done)) | set(raised)
+        if not raised:
+            return done
+        self._keep(done)
+        self._keep(dict.fromkeys(raised, lost_member("", self.envs[0].preset)))
+        place = min(raised)
+        raise named_error(raised[place], place)
 
     def _step_member(self, place: int, action: str) -> Member:
         observation, _, terminated, truncated, info = self._members[place]
@@ -221,8 +268,8 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
             terms = dict.fromkeys(info["reward_terms"], 0.0)
             return observation, 0.0, terminated, truncated, {**info, "reward_terms": terms}
         self._steps[place] += 1
-        observation, reward, terminated, truncated, info = self._guarded(
-            place, lambda: self.envs[place].step(action)
+        observation, reward, terminated, truncated, info = unless_lost(
+            self.envs[place], lambda: self.envs[place].step(action)
         )
         is_cut = truncated or self._steps[place] >= self._most_steps
         return observation, reward, terminated, is_cut, info
@@ -230,22 +277,14 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
     def _begin(
         self, place: int, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> Member:
-        """Reset a member; one that cannot begin is lost, and tried again at its next step."""
+        """Reset a member; one that the sandbox fails is lost, and begins at its next step."""
 
         def reset() -> Member:
             observation, info = self.envs[place].reset(seed=seed, options=options)
             return observation, 0.0, False, False, info
 
         self._steps[place] = 0
-        return reset() if options else self._guarded(place, reset)
-
-    def _guarded(self, place: int, act: Callable[[], Member]) -> Member:
-        try:
-            return act()
-        except Exception:  # noqa: BLE001 - the edge of an episode: its failure must not reach its siblings
-            _log.exception("member %d of the vector environment failed", place)
-            env = self.envs[place]
-            return _lost(env.episode.task.id if env.has_begun else "", env.preset)
+        return unless_lost(self.envs[place], reset)
 
     def _observations(self) -> Batch:
         observations = [member[0] for member in self._members]
@@ -280,24 +319,3 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
             key: value[place] if isinstance(value, list) else value
             for key, value in options.items()
         }
-
-
-def _over(members: Sequence[Member]) -> list[int]:
-    """Give the places of those whose episode is over."""
-    return [place for place, member in enumerate(members) if member[2] or member[3]]
-
-
-def _lost(task_id: str, preset: RewardPreset) -> Member:
-    """Give the step of a member that our infrastructure lost."""
-    info = {
-        "task_id": task_id,
-        "family": "",
-        "difficulty": "",
-        "turn": 0,
-        "outcome": None,
-        "ending": Ending.INFRASTRUCTURE.value,
-        "is_success": False,
-        "is_valid": False,
-        "reward_terms": dict.fromkeys((*TERMS, *own_term_names(preset)), 0.0),
-    }
-    return {"text": "", "images": ()}, 0.0, False, True, info

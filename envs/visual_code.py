@@ -108,6 +108,7 @@ class VisualCodeEnv(gymnasium.Env[Observation, str]):
         self.suite = whole if families is None else ChosenFamilies(whole, families)
         self.preset = with_terms(reward, reward_terms)
         self.sandbox = SharedSandbox(sandbox, limits) if isinstance(sandbox, str) else sandbox
+        self._runs_code = interface != "text"
         self.render_mode = render_mode
         self.accuracy_of: Callable[[Task], float] = known_accuracy
         self.observation_space = observation_space()
@@ -150,7 +151,10 @@ class VisualCodeEnv(gymnasium.Env[Observation, str]):
 
         Raises:
             ValueError: An unknown option, or no such task.
+            SandboxUnavailableError: This machine cannot run the backend; the words say what to do.
         """
+        if self._runs_code and isinstance(self.sandbox, SharedSandbox):
+            self.sandbox.require()
         super().reset(seed=seed)
         index = int(self.np_random.integers(len(self.suite)))
         session_seed = int(self.np_random.integers(2**31))
@@ -167,13 +171,14 @@ class VisualCodeEnv(gymnasium.Env[Observation, str]):
 
         Raises:
             ResetNeeded: No episode goes on.
-            TypeError: The action is not a string.
+            TypeError: The action is not a string; the episode is as it was.
+            SandboxUnavailableError: This machine can no longer run the backend.
         """
         episode = self.episode
         if episode.ending is not None:
             raise ResetNeeded(f"the episode is over ({episode.ending}); call reset()")
         if not isinstance(action, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"an action is the policy's text, a str; got {type(action).__name__}")
+            raise wrong_action(action)
         turn = episode.step(action)
         terms = self._no_terms()
         if turn.has_failed:
@@ -289,6 +294,11 @@ class VisualCodeEnv(gymnasium.Env[Observation, str]):
     def _close_episode(self) -> None:
         if self._episode is not None:
             self._episode.close()
+
+
+def wrong_action(action: object) -> TypeError:
+    """Return the error of an action that is no string."""
+    return TypeError(f"an action is the policy's text, a str; got {type(action).__name__}")
 
 
 def known_accuracy(task: Task) -> float:

@@ -2,10 +2,17 @@ import os
 
 import pytest
 from codedance.envs import shared_sandbox
-from codedance.envs.shared_sandbox import SharedSandbox
-from codedance.sandbox import Limits
+from codedance.envs.hosting import EpisodeHost, HostSettings
+from codedance.envs.shared_sandbox import BACKENDS, SharedSandbox
+from codedance.envs.visual_code import VisualCodeEnv
+from codedance.sandbox import (
+    Limits,
+    SandboxError,
+    SandboxUnavailableError,
+    open_sandbox,
+)
 
-from .toys import InProcessSandbox
+from .toys import InProcessSandbox, ToySuite
 
 
 @pytest.fixture
@@ -19,6 +26,7 @@ def opened(monkeypatch):
     monkeypatch.setattr(shared_sandbox, "open_sandbox", open_one)
     monkeypatch.setattr(shared_sandbox, "_opened", {})
     monkeypatch.setattr(shared_sandbox, "_users", {})
+    monkeypatch.setattr(shared_sandbox, "_usable", set())
     return sandboxes
 
 
@@ -75,3 +83,77 @@ def test_a_forked_process_opens_its_own_and_leaves_its_parents_alone(opened):
 def test_an_unknown_backend_is_refused_at_once():
     with pytest.raises(ValueError, match="did you mean 'docker'"):
         SharedSandbox("doker")
+
+
+@pytest.mark.parametrize("name", ["ray", "Docker", "", "kubernetes"])
+def test_a_name_that_nothing_opens_is_refused_when_the_environment_is_made(name):
+    with pytest.raises(ValueError, match="one of local, docker, unsafe-subprocess"):
+        VisualCodeEnv(ToySuite(), sandbox=name)
+    with pytest.raises(ValueError, match="one of local, docker, unsafe-subprocess"):
+        EpisodeHost(HostSettings(sandbox=name))
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_every_name_is_one_that_open_sandbox_knows(name):
+    with pytest.raises(ValueError, match="is one process"):  # told after the name was accepted
+        open_sandbox(name, limits=Limits(processes=2))
+
+
+def test_it_is_opened_once_in_a_process_to_see_that_it_can_be(opened):
+    first = SharedSandbox()
+    first.require()
+    first.close()
+    assert opened[0].is_closed
+    SharedSandbox().require()
+    assert len(opened) == 1
+    SharedSandbox(limits=Limits(memory_mb=64)).require()
+    assert len(opened) == 2
+
+
+def refuse(monkeypatch, error):
+    def open_one(backend, *, limits):
+        raise error
+
+    monkeypatch.setattr(shared_sandbox, "open_sandbox", open_one)
+    monkeypatch.setattr(shared_sandbox, "_usable", set())
+
+
+LACK = SandboxUnavailableError("no Docker engine answers; start it")
+
+
+def test_what_the_machine_lacks_is_told_before_an_episode_begins(monkeypatch):
+    refuse(monkeypatch, LACK)
+    env = VisualCodeEnv(ToySuite(), sandbox="docker")
+    for _ in range(2):
+        with pytest.raises(SandboxUnavailableError, match="start it"):
+            env.reset(seed=0)
+    assert not env.has_begun
+    env.close()
+    host = EpisodeHost(HostSettings(sandbox="docker"))
+    with pytest.raises(SandboxUnavailableError, match="start it"):
+        host.open(host.tasks(1)[0].id, seed=0)
+    host.close()
+
+
+def test_limits_that_a_backend_cannot_keep_are_told_before_an_episode_begins():
+    env = VisualCodeEnv(ToySuite(), limits=Limits(processes=2))
+    with pytest.raises(ValueError, match=r"Limits\.processes=2"):
+        env.reset(seed=0)
+    env.close()
+
+
+def test_without_a_tool_nothing_is_opened(monkeypatch):
+    refuse(monkeypatch, LACK)
+    env = VisualCodeEnv(ToySuite(), sandbox="docker", interface="text")
+    env.reset(seed=0)
+    assert env.step("<answer>1</answer>")[2]
+    env.close()
+
+
+def test_a_failure_that_may_pass_is_left_to_the_session_that_needs_it(monkeypatch):
+    refuse(monkeypatch, SandboxError("the worker did not start"))
+    env = VisualCodeEnv(ToySuite())
+    env.reset(seed=0)
+    *_, truncated, info = env.step("```python\nprint(1)\n```")
+    assert (truncated, info["is_valid"]) == (True, False)
+    env.close()

@@ -1,10 +1,14 @@
 import functools
+import threading
 
 import gymnasium as gym
 import numpy as np
 import pytest
+from codedance.envs import shared_sandbox
+from codedance.envs.rewards import register_reward_term, unregister_reward_term
 from codedance.envs.vector import VisualCodeVectorEnv
 from codedance.envs.visual_code import VisualCodeEnv
+from codedance.sandbox import SandboxError, SandboxUnavailableError
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
@@ -92,30 +96,219 @@ class _Broken:
         return ToySuite()[0]
 
 
-def test_a_member_whose_task_cannot_be_read_is_lost_alone():
+def test_a_member_whose_task_cannot_be_read_raises_and_begins_when_it_can():
     envs = vector(2)
-    envs.envs[0].suite = _Broken()
+    readable, envs.envs[1].suite = envs.envs[1].suite, _Broken()
+    with pytest.raises(OSError, match="environment 1: the disk is gone"):
+        envs.reset(seed=0)
+    with pytest.raises(ResetNeeded):
+        envs.step([LOOK] * 2)
+    envs.envs[1].suite = readable
     _, infos = envs.reset(seed=0)
-    assert infos["is_valid"].tolist() == [False, True]
-    _, rewards, terminations, truncations, _ = envs.step([LOOK] * 2)
-    assert (terminations.any(), truncations.tolist()) == (False, [True, False])
-    assert rewards.tolist() == [0.0, 0.0]
+    assert infos["is_valid"].all()
     envs.close()
 
 
-def test_a_member_that_raises_is_lost_alone_and_begins_anew():
+class _TwoPartError(ValueError):
+    def __init__(self, what, why):
+        super().__init__(what, why)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("a bug"), KeyError("key"), OSError(5, "gone"), _TwoPartError("a", "b")],
+    ids=repr,
+)
+def test_a_mistake_keeps_its_type_and_names_its_member(error):
+    envs = vector(3)
+    envs.reset(seed=0)
+    envs.envs[2].step = functools.partial(_raise, error)
+    with pytest.raises(type(error), match="environment 2") as caught:  # words and notes
+        envs.step([LOOK, "<answer>5</answer>", LOOK])
+    assert caught.value is error
+    envs.close()
+
+
+def test_the_words_of_a_mistake_begin_with_its_member():
     envs = vector(2)
+    envs.reset(seed=0)
+    envs.envs[1].step = functools.partial(_raise, ZeroDivisionError("division by zero"))
+    with pytest.raises(ZeroDivisionError) as caught:
+        envs.step([LOOK, LOOK])
+    assert str(caught.value) == "environment 1: division by zero"
+    envs.close()
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+def test_after_a_mistake_the_others_have_stepped_and_the_one_begins_anew(mode):
+    envs = vector(3, autoreset_mode=mode)
     envs.reset(seed=0)
     step = envs.envs[0].step
     envs.envs[0].step = functools.partial(_raise, RuntimeError("a bug"))
-    _, rewards, _, truncations, infos = envs.step([LOOK, "<answer>5</answer>"])
-    assert (truncations.tolist(), rewards[0]) == ([True, False], 0.0)
-    assert infos["ending"].tolist() == ["infrastructure", "answered"]
-    assert set(infos["reward_terms"]) >= {"accuracy", "format", "tool_sequence", "tool_turn"}
+    with pytest.raises(RuntimeError, match="environment 0"):
+        envs.step([LOOK] * 3)
     envs.envs[0].step = step
-    envs.step(["", ""])
-    *_, truncations, infos = envs.step([LOOK, LOOK])
-    assert (truncations.any(), infos["is_valid"].all()) == (False, True)
+    _, rewards, terminations, truncations, infos = envs.step(["unread", LOOK, LOOK])
+    assert infos["turn"].tolist() == [0, 2, 2]
+    assert rewards.tolist() == [0.0] * 3
+    assert not (terminations | truncations).any()
+    assert infos["is_valid"].all()
+    envs.close()
+
+
+def test_without_autoreset_a_member_that_raised_waits_for_its_reset():
+    envs = vector(2, autoreset_mode="Disabled")
+    envs.reset(seed=0)
+    step = envs.envs[1].step
+    envs.envs[1].step = functools.partial(_raise, RuntimeError("a bug"))
+    with pytest.raises(RuntimeError, match="environment 1"):
+        envs.step([LOOK] * 2)
+    envs.envs[1].step = step
+    with pytest.raises(ResetNeeded, match=r"environments \[1\]"):
+        envs.step([LOOK] * 2)
+    envs.reset(options={"reset_mask": np.array([False, True])})
+    assert envs.step([LOOK] * 2)[4]["turn"].tolist() == [2, 1]
+    envs.close()
+
+
+def test_all_members_have_finished_before_a_mistake_is_raised():
+    """Nothing is still at work in a thread when the user sees the error."""
+    envs = vector(2)
+    envs.reset(seed=0)
+    slow, order = envs.envs[1].step, []
+    has_raised = threading.Event()
+
+    def first(action):
+        has_raised.set()
+        raise RuntimeError("a bug")
+
+    def second(action):
+        assert has_raised.wait(30)
+        order.append("stepped")
+        return slow(action)
+
+    envs.envs[0].step, envs.envs[1].step = first, second
+    with pytest.raises(RuntimeError, match="a bug"):
+        envs.step([LOOK] * 2)
+    assert order == ["stepped"]
+    assert len(envs.envs[1].episode.turns) == 1
+    envs.close()
+
+
+@pytest.mark.parametrize("action", [None, 5, b"x", ["x"], np.array("x")], ids=repr)
+def test_an_action_that_is_no_text_is_refused_before_anyone_steps(action):
+    envs = vector(4)
+    envs.reset(seed=0)
+    with pytest.raises(TypeError, match="environment 3: an action is the policy's text"):
+        envs.step([LOOK, LOOK, LOOK, action])
+    assert envs.step([LOOK] * 4)[4]["turn"].tolist() == [1] * 4
+    envs.close()
+
+
+def test_one_text_for_all_is_no_sequence_of_actions():
+    envs = vector(2)
+    envs.reset(seed=0)
+    with pytest.raises(TypeError, match="got one str"):
+        envs.step("hm")
+    envs.close()
+
+
+def test_the_action_of_a_member_that_begins_anew_is_not_read():
+    envs = vector(2)
+    envs.reset(seed=0)
+    envs.step(["<answer>1</answer>", LOOK])
+    assert envs.step([None, LOOK])[4]["turn"].tolist() == [0, 2]
+    envs.close()
+
+
+@pytest.fixture
+def broken_term():
+    @register_reward_term("broken")
+    def broken(trajectory):
+        raise TypeError("no such column")
+
+    yield
+    unregister_reward_term("broken")
+
+
+def own_vector():
+    return vector(2)
+
+
+def sync_vector():
+    return SyncVectorEnv([toy] * 2)
+
+
+def async_vector():
+    return AsyncVectorEnv([toy] * 2, shared_memory=False)
+
+
+@pytest.mark.filterwarnings("ignore:.*ERROR.*:UserWarning")
+@pytest.mark.parametrize("make", [own_vector, sync_vector, async_vector])
+def test_a_reward_term_that_raises_raises_in_every_kind_of_vector(make, broken_term):
+    envs = make()
+    envs.reset(seed=0)
+    with pytest.raises(
+        ValueError, match=r"reward term 'broken' failed .*TypeError: no such column"
+    ):
+        envs.step([LOOK, "<answer>5</answer>"])
+    envs.close(**({"terminate": True} if make is async_vector else {}))
+
+
+class _Lacking(InProcessSandbox):
+    """A sandbox whose backend this machine lacks."""
+
+    def session(self, images=(), *, seed=0):
+        raise SandboxUnavailableError("no engine answers; start it")
+
+
+def test_a_backend_that_the_machine_lacks_is_no_lost_member():
+    envs = vector(2, sandbox=_Lacking())
+    envs.reset(seed=0)
+    with pytest.raises(SandboxUnavailableError, match="environment 1: no engine answers; start it"):
+        envs.step(["<answer>5</answer>", LOOK])
+    envs.close()
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_named_backend_that_the_machine_lacks_is_refused_at_reset(monkeypatch, count):
+    def open_one(backend, *, limits):
+        raise SandboxUnavailableError(f"no {backend} here; start it")
+
+    monkeypatch.setattr(shared_sandbox, "open_sandbox", open_one)
+    monkeypatch.setattr(shared_sandbox, "_usable", set())
+    envs = vector(count, sandbox="docker")
+    with pytest.raises(SandboxUnavailableError, match="environment 0: no docker here; start it"):
+        envs.reset(seed=0)
+    envs.close()
+    envs = vector(count, sandbox="docker", interface="text")
+    envs.reset(seed=0)
+    assert envs.step(["<answer>1</answer>"] * count)[2].all()
+    envs.close()
+
+
+def test_a_member_that_the_sandbox_fails_at_reset_begins_at_its_next_step():
+    envs = vector(2)
+    reset = envs.envs[0].reset
+
+    def fails(**settings):
+        raise SandboxError("the disk of the sandbox is full")
+
+    envs.envs[0].reset = fails
+    _, infos = envs.reset(seed=0)
+    assert infos["is_valid"].tolist() == [False, True]
+    envs.envs[0].reset = reset
+    *_, truncations, infos = envs.step([LOOK] * 2)
+    assert (truncations.tolist(), infos["turn"].tolist()) == ([False, False], [0, 1])
+    envs.close()
+
+
+def test_a_call_that_fails_names_its_member():
+    envs = vector(2)
+    envs.reset(seed=0)
+    envs.step(["<answer>1</answer>", LOOK])
+    with pytest.raises(RuntimeError, match="environment 1: the episode goes on"):
+        envs.call("trajectory")
     envs.close()
 
 

@@ -1,7 +1,12 @@
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
+
 import pytest
 from codedance.envs.episode import Episode
+from codedance.envs.grading import GradingError
 from codedance.envs.rewards import score_group
-from codedance.envs.types import Ending, Trajectory
+from codedance.envs.types import AnswerKind, Ending, Trajectory
 from codedance.policies import rollout
 from codedance.policies.interface import Conversation, Reply, Sampling
 from codedance.policies.model_folder import ModelNotes
@@ -9,9 +14,17 @@ from codedance.policies.partial_replies import PartialRepliesError
 from codedance.policies.rollouts import finish_episode
 from codedance.policies.token_model import TokenModel
 from codedance.policies.vlm import VisionLanguagePolicy
-from codedance.sandbox import Sandbox
+from codedance.sandbox import (
+    Execution,
+    Sandbox,
+    SandboxError,
+    SandboxUnavailableError,
+    Session,
+    SessionState,
+)
+from PIL import Image
 
-from .players import AbsentSandbox, PlannedPolicy, code, task
+from .players import AbsentSandbox, CountingSandbox, PlannedPolicy, code, task
 
 
 def look_then_answer(one: Conversation) -> str:
@@ -89,6 +102,57 @@ def test_sandbox_that_is_away_loses_the_episode_to_infrastructure():
     assert (found.ending, found.accuracy) == (Ending.INFRASTRUCTURE, None)
 
 
+class LackingSandbox(AbsentSandbox):
+    """A sandbox whose backend this machine lacks, at once or from some session on."""
+
+    def __init__(self, real: Sandbox | None = None, sessions: int = 0) -> None:
+        self.real = real
+        self.left = sessions
+
+    def session(self, images: Sequence[Image.Image] = (), *, seed: int = 0) -> Session:
+        self.left -= 1
+        if self.real is None or self.left < 0:
+            raise SandboxUnavailableError("no engine answers; start it")
+        return self.real.session(images, seed=seed)
+
+
+def test_backend_that_the_machine_lacks_is_told_and_loses_no_episode():
+    with pytest.raises(SandboxUnavailableError, match="no engine answers; start it"):
+        rollout(PlannedPolicy(lambda _: code("1")), [task()], sandbox=LackingSandbox())
+
+
+def test_backend_that_goes_away_before_the_replays_is_told_and_loses_no_episode(sandbox: Sandbox):
+    look = code("print(input_image.getpixel((0, 0)))")
+    policy = PlannedPolicy(lambda one: look if one.turn == 0 else "<answer>5</answer>")
+    with pytest.raises(SandboxUnavailableError, match="start it"):
+        rollout(policy, [task()], sandbox=LackingSandbox(sandbox, sessions=1))
+
+
+def test_backend_that_goes_away_within_an_episode_is_told(sandbox: Sandbox):
+    class Gone:
+        def run(self, code: str) -> Execution:
+            raise SandboxError("the session is gone")
+
+        def snapshot(self) -> SessionState:
+            raise SandboxUnavailableError("no engine answers; start it")
+
+        def close(self) -> None:
+            """Nothing is open."""
+
+    class Going(AbsentSandbox):
+        def session(self, images: Sequence[Image.Image] = (), *, seed: int = 0) -> Session:
+            return cast("Session", Gone())
+
+    with pytest.raises(SandboxUnavailableError, match="start it"):
+        rollout(PlannedPolicy(lambda _: code("1")), [task()], sandbox=Going())
+
+
+def test_truth_that_no_grader_can_read_is_told_and_loses_no_episode(sandbox: Sandbox):
+    unreadable = replace(task(), answer="many", answer_kind=AnswerKind.INTEGER)
+    with pytest.raises(GradingError, match="holds no integer"):
+        rollout(PlannedPolicy(lambda _: "<answer>5</answer>"), [unreadable], sandbox=sandbox)
+
+
 def test_turn_limit_ends_an_episode_that_never_answers(sandbox: Sandbox):
     policy = PlannedPolicy(lambda _: code("print(1)"))
     (found,) = rollout(policy, [task()], sandbox=sandbox, max_turns=3)
@@ -157,3 +221,26 @@ def test_a_rollouts_trajectories_can_be_scored_as_a_group(sandbox):
     assert [set(one) for one in terms] == [{"accuracy", "format", "tool_sequence", "tool_turn"}] * 2
     bare = rollout(policy, [task()], samples=2, sandbox=sandbox, evidence=False)
     assert {turn.has_evidence for one in bare for turn in one.tool_turns} == {None}
+
+
+class Watched(CountingSandbox):
+    """Says which seed each session was opened with."""
+
+    def __init__(self, real: Sandbox) -> None:
+        super().__init__(real)
+        self.seeds: list[int] = []
+
+    def session(self, images: Sequence[Image.Image] = (), *, seed: int = 0) -> Session:
+        self.seeds.append(seed)
+        return super().session(images, seed=seed)
+
+
+def test_siblings_with_the_same_blocks_share_two_replays(sandbox: Sandbox):
+    look = code("print(input_image.getpixel((0, 0)))")
+    policy = PlannedPolicy(lambda one: look if one.turn == 0 else "<answer>5</answer>")
+    watched = Watched(sandbox)
+    found = rollout(policy, [task()], samples=6, sandbox=watched)
+    assert [one.turns[0].has_evidence for one in found] == [True] * 6
+    own = {one.seed for one in found}
+    assert watched.sessions == 6 + 2
+    assert sum(seed in own for seed in watched.seeds) == 6

@@ -15,7 +15,13 @@ from codedance.policies.interface import Conversation, Reply, Sampling
 from codedance.policies.model_folder import ModelNotes
 from codedance.policies.token_model import TokenModel
 from codedance.policies.vlm import VisionLanguagePolicy
-from codedance.sandbox import Execution, Outcome, Session, SessionState
+from codedance.sandbox import (
+    Execution,
+    Outcome,
+    SandboxUnavailableError,
+    Session,
+    SessionState,
+)
 from PIL import Image
 
 from .players import code, task
@@ -130,6 +136,16 @@ def test_trajectories_are_the_same_to_the_bit_whatever_the_sandboxs_timing(polic
     assert [recorded(one) for one in first] == [recorded(one) for one in again]
     assert joined == policy.joined
     assert sum(len(one.turns) for one in first) > len(first)
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+@pytest.mark.parametrize("error", [TypeError("a bug"), SandboxUnavailableError("start it")])
+def test_a_mistake_in_a_tools_thread_is_raised_and_loses_no_episode(policy, error, deterministic):
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(type(error), match=str(error)):
+        play(policy, TimedSandbox(fail), deterministic=deterministic)
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
