@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
+import inspect
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -88,6 +89,11 @@ def added_terms(preset: RewardPreset | None = None) -> dict[str, RewardTerm]:
 
     A weight in the preset goes before the one that the term was registered with.
     """
+    return {name: _weighted(name, weight) for name, weight in _weights(preset).items()}
+
+
+def _weights(preset: RewardPreset | None) -> dict[str, float]:
+    """Return the weight of each own term by name, its function loaded."""
     weights = dict(_JOINING)
     named: dict[str, str] = {}
     for reference, weight in preset.own_terms if preset is not None else ():
@@ -96,12 +102,33 @@ def added_terms(preset: RewardPreset | None = None) -> dict[str, RewardTerm]:
             raise ValueError(f"{named[name]!r} and {reference!r} are both called {name!r}")
         named[name] = reference
         weights[name] = _check_weight(reference, weight)
-    return {name: _weighted(name, weight) for name, weight in weights.items()}
+    return weights
 
 
 def own_term_names(preset: RewardPreset | None = None) -> tuple[str, ...]:
     """Give the names of the own terms, in order."""
     return tuple(added_terms(preset))
+
+
+def own_term_programs(preset: RewardPreset | None = None) -> dict[str, tuple[float, str]]:
+    """Return the weight and the program text of each own term: what its values depend on.
+
+    The text is that of the whole file, since a function may call its neighbours. Where that file
+    lies does not count.
+    """
+    return {name: (weight, _program(_FUNCTIONS[name])) for name, weight in _weights(preset).items()}
+
+
+def _program(term: RewardTerm) -> str:
+    function = inspect.unwrap(term)
+    name = str(getattr(function, "__qualname__", type(function).__qualname__))
+    kind = function if hasattr(function, "__code__") else type(function)
+    try:
+        source = Path(inspect.getsourcefile(kind) or "").read_text(encoding="utf-8")
+    except (OSError, TypeError):  # typed in at a prompt, or compiled
+        code = getattr(function, "__code__", None)
+        source = "" if code is None else f"{code.co_code.hex()} {code.co_names}"
+    return f"{name}\n{source}"
 
 
 def own_term_files(terms: Iterable[str]) -> tuple[Path, ...]:

@@ -14,9 +14,7 @@ saved, so a run that was stopped ends with the same weights as one that was not.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +26,13 @@ from .grpo_config import GRPOConfig
 from .grpo_metrics import step_metrics
 from .model_folder import load_token_model, read_notes
 from .optimiser import Optimiser, Schedule
-from .pictures import picture_digest
 from .policy_update import Row, backward, make_rows
 from .processes import join_world
+from .run_fingerprint import run_fingerprint, task_digest
 from .token_model import TokenModel
 from .trainee import Trainee
 from .training_state import (
     TrainingInterrupted,
-    folder_digest,
     keep_state,
     load_state,
     save_final,
@@ -84,8 +81,8 @@ def train_grpo(  # noqa: PLR0913 - what to train on, where, and who is told; eac
     """
     if not tasks:
         raise ValueError("train_grpo needs at least one task, got none")
-    recipe = _recipe(model_folder, tasks, config)
     trainer = GRPORun(model_folder, tasks, config, sandbox=sandbox, history=history)
+    recipe = _recipe(model_folder, tasks, config)  # once a hub id's files are on this machine
     done = trainer.restore(folder / "state", recipe)
     world = trainer.trainee.world
     for step in range(done, config.steps):
@@ -194,11 +191,5 @@ class GRPORun:
 
 
 def _recipe(model_folder: str | Path, tasks: Sequence[Task], config: GRPOConfig) -> str:
-    """Hash what the result depends on; how often the state is saved is not part of it."""
-    sha = hashlib.sha256(repr(asdict(replace(config, save_every=1, fsdp=False))).encode())
-    sha.update(folder_digest(model_folder))
-    for task in tasks:
-        sha.update(repr((task.id, task.question, task.answer, task.answer_kind)).encode())
-        for image in task.images:
-            sha.update(picture_digest(image))
-    return sha.hexdigest()
+    """Return what the run is recognised by (`run_fingerprint`)."""
+    return run_fingerprint(model_folder, config, map(task_digest, tasks), scoring=config.scoring)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,12 @@ from .interface import Demonstration
 from .optimiser import Optimiser, Schedule
 from .pictures import picture_digest
 from .processes import join_world
+from .run_fingerprint import run_fingerprint
 from .token_model import PicturedIds, TokenModel
 from .trainee import Trainee
 from .training_setup import TrainingSetup
 from .training_state import (
     TrainingInterrupted,
-    folder_digest,
     keep_state,
     load_state,
     save_final,
@@ -268,11 +268,12 @@ def token_weights(
 
 
 def _recipe(model_folder: str | Path, encoded: Sequence[Encoded], config: SFTConfig) -> str:
-    """Hash what the result depends on; how often the state is saved is not part of it."""
-    sha = hashlib.sha256(repr(asdict(replace(config, save_every=1, fsdp=False))).encode())
-    sha.update(folder_digest(model_folder))
-    for item in encoded:
-        sha.update(repr((item.ids, item.is_own)).encode())
-        for image in item.images:
-            sha.update(picture_digest(image))
-    return sha.hexdigest()
+    """Return what the run is recognised by (`run_fingerprint`)."""
+    return run_fingerprint(model_folder, config, map(_digest, encoded))
+
+
+def _digest(item: Encoded) -> bytes:
+    sha = hashlib.sha256(repr((item.ids, item.is_own)).encode())
+    for image in item.images:
+        sha.update(picture_digest(image))
+    return sha.digest()

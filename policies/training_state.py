@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,10 +14,15 @@ from typing import Any
 
 import torch
 
+from .model_folder import ADAPTER_FILE, read_notes
 from .processes import World
 
 _FILE = "state.pt"
-_END_BYTES = 8 * 2**20
+_IGNORED = re.compile(
+    r"(^|/)(\.|LICEN[CS]E|NOTICE|training_args\.bin$|trainer_state\.json$|codedance\.json$"
+    r"|(optimizer|scheduler|rng_state\w*)\.(pt|pth|bin)$)|\.md$"
+)
+"""Files of a model folder that decide nothing, by their path in it; of the notes see below."""
 
 
 class TrainingInterrupted(RuntimeError):  # noqa: N818 - not an error: the state is saved
@@ -91,18 +98,53 @@ def load_state(folder: Path, *, recipe: str) -> Snapshot | None:
     return Snapshot(int(data["step"]), data["values"])
 
 
-def folder_digest(folder: str | Path) -> bytes:
-    """Hash a model folder's weights (their sizes and both ends) and configuration."""
+def folder_digest(source: str | Path) -> bytes:
+    """Hash all that a model brings into a run; a folder's own path is no part of it.
+
+    Of a folder every file counts, whole, whatever form its weights have: tokenizer, chat template
+    and image processor too, and of adapters the model that they belong to. Left out are texts for
+    people, hidden files and what a trainer kept beside the weights. A hub id counts with the commit
+    that this machine holds of it.
+    """
+    root = Path(source)
+    if not root.is_dir():
+        return hashlib.sha256(f"{source} {_hub_commit(str(source))}".encode()).digest()
     sha = hashlib.sha256()
-    root = Path(folder)
-    for path in sorted([*root.glob("*.safetensors"), *root.glob("config.json")]):
-        size = path.stat().st_size
-        sha.update(f"{path.name} {size} ".encode())
-        with path.open("rb") as file:
-            sha.update(file.read(_END_BYTES))
-            file.seek(max(size - _END_BYTES, 0))
-            sha.update(file.read())
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root).as_posix()
+        if path.is_file() and not _IGNORED.search(name):
+            sha.update(len(name.encode()).to_bytes(8, "big") + name.encode() + _file_digest(path))
+    notes = read_notes(root)
+    sha.update(repr((notes.system_prompt, notes.max_pixels)).encode("utf-8", "backslashreplace"))
     return sha.digest()
+
+
+def _file_digest(path: Path) -> bytes:
+    """Hash a file; of a configuration what it says, but not from where its model came."""
+    if path.name not in ("config.json", ADAPTER_FILE):
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    try:
+        settings = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        return hashlib.sha256(path.read_bytes()).digest()
+    base = settings.pop("base_model_name_or_path", None)
+    settings.pop("_name_or_path", None)
+    sha = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    if path.name == ADAPTER_FILE and base:
+        sha.update(folder_digest(base))
+    return sha.digest()
+
+
+def _hub_commit(name: str) -> str:
+    """Return the commit of a hub id that this machine would load; empty where it holds none."""
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        found = try_to_load_from_cache(name, "config.json")
+    except ValueError:  # no hub id at all
+        return ""
+    return Path(found).parent.name if isinstance(found, str) else ""
 
 
 def fresh_folder(folder: Path) -> Path:
