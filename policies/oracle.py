@@ -13,6 +13,7 @@ from ..envs.types import Message
 from .interface import Conversation, Reply, Sampling
 from .nlvr_program import INVENTORY, is_statement, judge
 from .nuclei_program import COUNT_NUCLEI, is_nuclei_question
+from .second_look import plain_question
 
 LOOK = "<think>I look closer.</think>\n<code>\n```python\n{code}```\n</code>"
 KNOWN = "<think>Now I know.</think>\n<answer>{answer}</answer>"
@@ -71,14 +72,14 @@ def next_text(messages: Sequence[Message]) -> str:
 
 
 def question_of(messages: Sequence[Message]) -> str:
-    """Give the text of the first user message.
+    """Return the text of the first user message, as a second look (`scale`) had it before.
 
     Raises:
         ValueError: There is none.
     """
     for message in messages:
         if message.role == "user":
-            return message.text
+            return plain_question(message.text)
     raise ValueError("expected a conversation with a user message, got none")
 
 

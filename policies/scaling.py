@@ -2,21 +2,42 @@
 
 Every trajectory is played once and counted in all settings that it fits: a majority of k takes the
 first k samples of each task. Tokens are the policy's own; for a policy without tokens, words.
+
+A second look is a self-check: the policy is asked again and told its first answer. Where both looks
+agree the answer stands. Where they differ the second counts if it says something ("unknown" does
+not) and is founded at least as well: what was looked up in the picture (`record_evidence`) is not
+overruled by what was not. So a policy that is right because it looked cannot be talked out of it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
+from ..envs.evidence import record_evidence
 from ..envs.grading import grade
 from ..envs.types import Task, Trajectory
 from ..sandbox import Sandbox
 from .interface import Policy, Sampling
 from .rollouts import rollout
+from .second_look import second_look
 
-SECOND_LOOK = "{question}\nA first look gave: {answer}. Look again and answer."
+_SAYS_NOTHING = frozenset(
+    {
+        "",
+        "?",
+        "n/a",
+        "unknown",
+        "not sure",
+        "i don't know",
+        "i do not know",
+        "cannot tell",
+        "can't tell",
+    }
+)
+"""Answers that give none, in small letters and without a full stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +47,16 @@ class ScalingPoint:
     Attributes:
         method: ``turns``, ``majority`` or ``second look``.
         amount: Turns, samples, or looks.
-        accuracy: Share right, of the tasks that our infrastructure did not lose.
-        tokens: Own tokens a task.
-        tasks: How many.
+        accuracy: Share right, of the tasks that our infrastructure did not lose; None where it
+            lost them all.
+        tokens: Own tokens per task; None where all were lost.
+        tasks: How many were not lost.
     """
 
     method: str
     amount: int
-    accuracy: float
-    tokens: float
+    accuracy: float | None
+    tokens: float | None
     tasks: int
 
 
@@ -53,42 +75,46 @@ def scale(
         policy: Who acts.
         tasks: Held-out ones.
         sandbox: Where its code runs.
-        turns: Limits to try, greedy.
+        turns: Limits to try, greedy; a second look has the largest, and so has its first.
         samples: Sizes of a majority vote to try, drawn at temperature 1.
         seed: Of all draws.
     """
+    play = partial(rollout, policy, sandbox=sandbox, seed=seed, evidence=False)
     greedy = Sampling(temperature=0.0)
-
-    def play(some: Sequence[Task], sampling: Sampling, count: int, limit: int) -> list[Trajectory]:
-        return rollout(
-            policy,
-            some,
-            sandbox=sandbox,
-            samples=count,
-            seed=seed,
-            sampling=sampling,
-            max_turns=limit,
-            evidence=False,
-        )
-
-    points: list[ScalingPoint] = []
-    firsts: list[Trajectory] = []
-    for limit in turns:
-        firsts = play(tasks, greedy, 1, limit)
-        points.append(_point("turns", limit, tasks, [[one] for one in firsts], _last))
-    drawn = play(tasks, Sampling(), max(samples), max(turns))
-    for count in samples:
-        groups = [drawn[n * max(samples) :][:count] for n in range(len(tasks))]
-        points.append(_point("majority", count, tasks, groups, majority))
-    again = [
-        replace(task, question=SECOND_LOOK.format(question=task.question, answer=one.answer))
-        if one.answer is not None
-        else task
-        for task, one in zip(tasks, firsts, strict=True)
+    once = {limit: play(tasks, sampling=greedy, max_turns=limit) for limit in turns}
+    points = [
+        _point("turns", limit, tasks, [_Outcome.of_votes([one]) for one in played])
+        for limit, played in once.items()
     ]
-    looks = zip(firsts, play(again, greedy, 1, max(turns)), strict=True)
-    points.append(_point("second look", 2, tasks, [list(pair) for pair in looks], _last))
-    return points
+    most = max(samples)
+    drawn = play(tasks, samples=most, sampling=Sampling(), max_turns=max(turns))
+    for count in samples:
+        votes = [drawn[place * most :][:count] for place in range(len(tasks))]
+        points.append(_point("majority", count, tasks, [_Outcome.of_votes(one) for one in votes]))
+    firsts = once[max(turns)]
+    again = [_asked_again(task, one) for task, one in zip(tasks, firsts, strict=True)]
+    seconds = play(again, sampling=greedy, max_turns=max(turns))
+    looks = [
+        _Outcome.of_looks(first, second, sandbox)
+        for first, second in zip(firsts, seconds, strict=True)
+    ]
+    return [*points, _point("second look", 2, tasks, looks)]
+
+
+def self_checked(first: Trajectory, second: Trajectory, sandbox: Sandbox) -> Trajectory:
+    """Return the look whose answer stands; where they differ, evidence is looked for by replay.
+
+    The second stands if it says something and the first does not, or if it is founded at least as
+    well: with evidence, or where neither has any. It may come back as lost, if a replay was.
+    """
+    if _plain(first.answer) == _plain(second.answer) or _says_nothing(second.answer):
+        return first
+    if _says_nothing(first.answer):
+        return second
+    one, other = (record_evidence(look, look.images, sandbox) for look in (first, second))
+    if not (one.is_valid and other.is_valid):
+        return other if one.is_valid else one
+    return one if _is_founded(one) and not _is_founded(other) else other
 
 
 def majority(answers: Sequence[str | None]) -> str | None:
@@ -97,7 +123,7 @@ def majority(answers: Sequence[str | None]) -> str | None:
     >>> majority(["4", None, "5", " 5"])
     '5'
     """
-    plain = [" ".join(answer.split()).casefold() for answer in answers if answer is not None]
+    plain = [_plain(answer) for answer in answers if answer is not None]
     if not plain:
         return None
     counts = Counter(plain)
@@ -111,28 +137,61 @@ def own_tokens(trajectory: Trajectory) -> int:
     return sum(len(turn.text.split()) for turn in trajectory.turns)
 
 
-Choose = Callable[[Sequence[str | None]], str | None]
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What a task came to in one setting: the answer that stands, and what it took."""
 
+    answer: str | None
+    tokens: int
 
-def _last(answers: Sequence[str | None]) -> str | None:
-    """Give the last answer that was given."""
-    given = [answer for answer in answers if answer is not None]
-    return given[-1] if given else None
+    @classmethod
+    def of_votes(cls, group: Sequence[Trajectory]) -> _Outcome | None:
+        """Let those vote that our infrastructure did not lose; None where it lost them all."""
+        valid = [one for one in group if one.is_valid]
+        if not valid:
+            return None
+        answers = [one.answer for one in valid]
+        winner = majority(answers)
+        stands = next((a for a in answers if a is not None and _plain(a) == winner), None)
+        return cls(stands, sum(map(own_tokens, valid)))  # as it was written: graders read case
+
+    @classmethod
+    def of_looks(cls, first: Trajectory, second: Trajectory, sandbox: Sandbox) -> _Outcome | None:
+        """Let the second look check the first; None where either was lost: nothing was checked."""
+        if not (first.is_valid and second.is_valid):
+            return None
+        found = self_checked(first, second, sandbox)
+        if not found.is_valid:
+            return None
+        return cls(found.answer, own_tokens(first) + own_tokens(second))
 
 
 def _point(
-    method: str,
-    amount: int,
-    tasks: Sequence[Task],
-    groups: Sequence[Sequence[Trajectory]],
-    choose: Choose,
+    method: str, amount: int, tasks: Sequence[Task], outcomes: Sequence[_Outcome | None]
 ) -> ScalingPoint:
-    right: list[float] = []
-    tokens: list[int] = []
-    for task, group in zip(tasks, groups, strict=True):
-        valid = [one for one in group if one.is_valid]
-        if valid:
-            right.append(grade(task, choose([one.answer for one in valid])))
-            tokens.append(sum(own_tokens(one) for one in valid))
-    count = max(1, len(right))
-    return ScalingPoint(method, amount, sum(right) / count, sum(tokens) / count, len(right))
+    known = [(task, one) for task, one in zip(tasks, outcomes, strict=True) if one is not None]
+    if not known:
+        return ScalingPoint(method, amount, None, None, 0)
+    right = sum(grade(task, one.answer) for task, one in known)
+    tokens = sum(one.tokens for _, one in known)
+    return ScalingPoint(method, amount, right / len(known), tokens / len(known), len(known))
+
+
+def _asked_again(task: Task, first: Trajectory) -> Task:
+    """Return the task as the second look is asked it; plainly where there was no answer."""
+    if first.answer is None:
+        return task
+    return replace(task, question=second_look(task.question, first.answer))
+
+
+def _is_founded(look: Trajectory) -> bool:
+    """Whether some call brought evidence from the picture."""
+    return any(turn.has_evidence for turn in look.turns)
+
+
+def _says_nothing(answer: str | None) -> bool:
+    return _plain(answer).rstrip(".!") in _SAYS_NOTHING
+
+
+def _plain(answer: str | None) -> str:
+    return "" if answer is None else " ".join(answer.split()).casefold()

@@ -64,11 +64,17 @@ def scale(
 def scale_lines(points: Sequence[ScalingPoint]) -> list[str]:
     """Give the table, with bars, 80 columns wide."""
     lines = [f"{'method':<13}{'amount':>7}{'right':>9}{'tokens':>9}{'tasks':>7}"]
-    return lines + [
-        f"{one.method:<13}{one.amount:>7}{one.accuracy:>9.1%}{one.tokens:>9.0f}{one.tasks:>7}  "
-        + "#" * round(WIDTH * one.accuracy)
-        for one in points
-    ]
+    return lines + [_line(one) for one in points]
+
+
+def _line(point: ScalingPoint) -> str:
+    """Return the row of a setting; dashes where our infrastructure lost all its tasks."""
+    head = f"{point.method:<13}{point.amount:>7}"
+    if point.accuracy is None or point.tokens is None:
+        return f"{head}{'-':>9}{'-':>9}{point.tasks:>7}"
+    bar = "#" * round(WIDTH * point.accuracy)
+    row = f"{head}{point.accuracy:>9.1%}{point.tokens:>9.0f}{point.tasks:>7}"
+    return f"{row}  {bar}".rstrip()
 
 
 def scale_figure(points: Sequence[ScalingPoint]) -> str:
@@ -76,10 +82,10 @@ def scale_figure(points: Sequence[ScalingPoint]) -> str:
     from ..report.chart import line_chart
     from ..report.style import STYLE as PAGE
 
-    methods = dict.fromkeys(one.method for one in points)
-    lines = {
-        method: sorted((one.tokens, one.accuracy) for one in points if one.method == method)
-        for method in methods
-    }
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for one in points:
+        if one.tokens is not None and one.accuracy is not None:
+            lines.setdefault(one.method, []).append((one.tokens, one.accuracy))
+    lines = {method: sorted(line) for method, line in lines.items()}
     chart = line_chart("Right, over own tokens a task", lines)
     return f"<!doctype html><meta charset='utf-8'><style>{PAGE}</style><main>{chart}</main>"
