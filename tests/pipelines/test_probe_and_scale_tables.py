@@ -33,3 +33,12 @@ def test_scale_shows_a_row_and_a_bar_a_setting_and_a_line_a_method():
     page = scale_figure(POINTS)
     assert page.count("<polyline") == 2
     assert "majority" in page
+
+
+def test_scale_claims_nothing_where_all_was_lost():
+    lost = ScalingPoint("second look", 2, None, None, 0)
+    lines = scale_lines([*POINTS, lost])
+    assert lines[-1].split() == ["second", "look", "2", "-", "-", "0"]
+    page = scale_figure([*POINTS, lost])
+    assert page.count("<polyline") == 2
+    assert "second look" not in page
