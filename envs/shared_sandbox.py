@@ -20,6 +20,7 @@ from typing import Self
 from PIL import Image
 
 from ..sandbox import (
+    BACKENDS,
     Limits,
     Sandbox,
     SandboxError,
@@ -28,9 +29,6 @@ from ..sandbox import (
     SessionState,
     open_sandbox,
 )
-
-BACKENDS = ("local", "docker", "unsafe-subprocess")
-"""Names that `open_sandbox` knows; whether one runs here shows when it is opened."""
 
 _log = logging.getLogger(__name__)
 

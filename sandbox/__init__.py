@@ -14,7 +14,7 @@ blocks that print the time or an unseeded draw lose the state when a later one f
 ``numpy.random`` and unseeded ``default_rng()`` are seeded by the session.
 """
 
-from .opening import open_sandbox
+from .opening import BACKENDS, open_sandbox
 from .types import (
     DEFAULT_LIBRARIES,
     Execution,
@@ -28,6 +28,7 @@ from .types import (
 )
 
 __all__ = [
+    "BACKENDS",
     "DEFAULT_LIBRARIES",
     "Execution",
     "Limits",

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from .types import Limits, SandboxError, SandboxUnavailableError
 from .worker_process import ENVIRONMENT
@@ -26,6 +27,7 @@ MEETING_FOLDER = "/run/codedance"
 NOBODY = "65532:65532"
 
 _TIMEOUT_SECONDS = 60
+_KNOCK_SECONDS = 5  # for a host that swallows packets
 _LEAST_MEMORY = 4 << 30
 _SPARE_MEMORY = 2 << 30
 _MOST_PROCESSES = 4096
@@ -241,7 +243,7 @@ def _container_memory(limits: Limits) -> int:
 
 
 def _address() -> str:
-    return os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    return os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
 
 
 def _knock() -> None:
@@ -250,6 +252,10 @@ def _knock() -> None:
     if kind == "unix":
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(path)
+    elif kind in ("tcp", "http", "https"):
+        where = urlsplit(_address())
+        port = where.port or (2376 if kind == "https" else 2375)
+        socket.create_connection((where.hostname or "", port), _KNOCK_SECONDS).close()
 
 
 def _why_no_engine(error: Exception) -> str:

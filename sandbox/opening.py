@@ -8,7 +8,9 @@ from collections.abc import Sequence
 
 from .types import DEFAULT_LIBRARIES, Limits, Sandbox, SandboxUnavailableError
 
-_BACKENDS = ("local", "docker", "unsafe-subprocess")
+BACKENDS = ("local", "docker", "unsafe-subprocess")
+"""All that there are; one with remote machines (``ray``) is planned and is refused until then."""
+
 _FLOORS = ("confined", "full")
 
 
@@ -88,8 +90,8 @@ def _open_container(
 
 
 def _check(backend: str, limits: Limits, floor: str | None) -> None:
-    if backend not in _BACKENDS:
-        raise ValueError(f"no backend {backend!r}; there are {', '.join(map(repr, _BACKENDS))}")
+    if backend not in BACKENDS:
+        raise ValueError(f"no backend {backend!r}; there are {', '.join(map(repr, BACKENDS))}")
     if floor is not None and floor not in _FLOORS:
         raise ValueError(f"no floor {floor!r}; there are {', '.join(map(repr, _FLOORS))}")
     if limits.processes != 1:

@@ -214,6 +214,15 @@ def test_no_engine_is_told_with_what_to_do(monkeypatch, tmp_path):
         open_sandbox("docker")
 
 
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "http://127.0.0.1:9", "nonsense"])
+def test_an_address_where_no_engine_answers_is_told_with_what_to_do(monkeypatch, address):
+    monkeypatch.setenv("DOCKER_HOST", address)
+    with pytest.raises(
+        SandboxUnavailableError, match=f"no Docker engine answers at {address}; start it"
+    ):
+        open_sandbox("docker")
+
+
 def test_a_lack_of_permission_is_told_with_what_to_do(tmp_path):
     """As another user: root may use any socket."""
     code = (
