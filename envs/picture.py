@@ -27,7 +27,6 @@ from PIL import Image, features
 
 from ..sandbox.worker.rgb import array_to_rgb, image_to_rgb
 from .deep_colours import deep_colours
-
 from .picture_memory import once_per_picture
 
 DEFAULT_MAX_PIXELS = 16_384 * 28 * 28

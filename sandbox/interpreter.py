@@ -24,7 +24,8 @@ class Interpreter:
     Attributes:
         executable: Path of the interpreter.
         base_prefix: Where its standard library lives (a virtual environment's base).
-        paths: Folders that it imports from: standard library and installed packages only.
+        paths: Folders that it imports from: standard library and installed packages only; like
+            ``base_prefix`` in UTF-8, as the worker reads them.
     """
 
     executable: str
@@ -42,7 +43,7 @@ def ask_interpreter(executable: str) -> Interpreter:
     Raises:
         SandboxUnavailableError: It does not run, or is older than Python 3.9.
     """
-    command = [executable, "-E", "-c", _QUESTION]
+    command = [executable, "-E", "-X", "utf8", "-c", _QUESTION]
     try:
         answer = subprocess.run(command, capture_output=True, cwd="/", timeout=60, check=True)
         version, base_prefix, paths = json.loads(answer.stdout)
@@ -54,9 +55,19 @@ def ask_interpreter(executable: str) -> Interpreter:
         raise SandboxUnavailableError(
             f"the worker needs Python 3.9 or later, {executable!r} is {version}"
         )
+    paths, base_prefix = [_as_here(path) for path in paths], _as_here(base_prefix)
     standard = os.path.join(base_prefix, "")
     kept = [path for path in paths if _is_library(path, standard) and os.path.exists(path)]
-    return Interpreter(executable, base_prefix, tuple(kept))
+    return Interpreter(executable, as_utf8(base_prefix), tuple(map(as_utf8, kept)))
+
+
+def as_utf8(path: str) -> str:
+    """Return a path as the worker reads it, whose file names are UTF-8 whatever ours are."""
+    return os.fsencode(path).decode("utf-8", "surrogateescape")
+
+
+def _as_here(path: str) -> str:
+    return os.fsdecode(path.encode("utf-8", "surrogateescape"))
 
 
 def _is_library(path: str, standard: str) -> bool:

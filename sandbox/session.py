@@ -13,7 +13,7 @@ from typing import Self
 
 from .process import DiedAtBirth, ProcessDied, SessionProcess
 from .turn_gate import Place, TurnGate
-from .types import Execution, Outcome, SandboxError, SessionState
+from .types import Execution, Outcome, SandboxError, SessionState, output_digest
 from .zygote import ZygoteDied
 
 _ATTEMPTS = 3  # how often a block starts again because what it ran in died under it
@@ -32,12 +32,13 @@ class _Block:
 
     code: str
     execution: Execution | None
+    folders: tuple[str, ...] = ()
     known_digest: str = ""
 
     @property
     def digest(self) -> str:
         if self.execution is not None:
-            self.known_digest = self.execution.digest
+            self.known_digest = output_digest(self.execution, self.folders)
             self.execution = None
         return self.known_digest
 
@@ -74,7 +75,7 @@ class ReplayingSession:
         self._seed = state.seed
         self._image_digests = state.image_digests
         self._blocks = [
-            _Block(code, None, digest)
+            _Block(code, None, known_digest=digest)
             for code, digest in zip(state.blocks, state.output_digests, strict=True)
         ]
         self._process: SessionProcess | None = None
@@ -158,7 +159,7 @@ class ReplayingSession:
             return Execution(Outcome.KILLED, error=_LOST)
         execution = self._attempt(process, code, place)
         if execution.is_ok:
-            self._blocks.append(_Block(code, execution))
+            self._blocks.append(_Block(code, execution, process.folders))
         else:
             self._drop_process()
         return execution
@@ -171,7 +172,7 @@ class ReplayingSession:
         if not self._is_at_state:
             for block in self._blocks:
                 again = self._attempt(self._process, block.code, place, slack=_REPLAY_SLACK)
-                if again.digest != block.digest:
+                if output_digest(again, self._process.folders) != block.digest:
                     raise _StateLost
             self._is_at_state = True
         return self._process

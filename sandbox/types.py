@@ -109,15 +109,22 @@ class Execution:
         return output_digest(self)
 
 
-def output_digest(execution: Execution) -> str:
+def output_digest(execution: Execution, folders: Sequence[str] = ()) -> str:
     """Hash what a block gave back; two executions with equal digests look the same to a model.
 
     Addresses (``<PIL.Image.Image … at 0x7F31C0>``) and the name of the session's own folder are
     left out: another process has others.
+
+    Args:
+        execution: What came back.
+        folders: Where Python lies, the longest first: left out, since it lies elsewhere on another
+            machine, and code may print the name of a library's file.
     """
     sha = hashlib.sha256()
     for text in (execution.outcome, execution.stdout, execution.stderr, execution.error or ""):
         common = _OWN_FOLDER.sub("/tmp", _ADDRESS.sub("0x", text))
+        for folder in folders:
+            common = common.replace(folder, "<python>")
         data = common.encode("utf-8", "backslashreplace")
         sha.update(len(data).to_bytes(8, "big") + data)
     for image in execution.images:
@@ -133,7 +140,7 @@ class SessionState:
     Attributes:
         seed: Seed of the session's random sources.
         blocks: The successful blocks, in order.
-        output_digests: `Execution.digest` of each, checked on replay.
+        output_digests: `Execution.digest` of each, less the folders of Python; checked on replay.
         image_digests: SHA-256 of each input picture's pixels, so that no other picture is passed.
     """
 

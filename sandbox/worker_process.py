@@ -13,7 +13,9 @@ from typing import IO, Protocol
 
 from .types import SandboxError
 
-FLAGS = ("-s", "-S", "-B")  # as isolated as -I, which would ignore PYTHONHASHSEED as well
+FLAGS = ("-s", "-S", "-B", "-X", "utf8")  # a machine may lack the locale C.UTF-8
+"""As isolated as ``-I``, which would ignore PYTHONHASHSEED as well."""
+
 ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
     "HOME": "/tmp",  # the private one of each session

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgpack
 
-from .interpreter import Interpreter
+from .interpreter import Interpreter, as_utf8
 from .machine import describe_lacks, find_lacks
 from .types import DEFAULT_LIBRARIES, Limits, SandboxError
 from .worker.framing import MESSAGE_BYTES
@@ -64,6 +64,9 @@ class Zygote:
         plan: What it is told.
         home: Where it runs.
 
+    Attributes:
+        folders: Where Python and its libraries lie for it, the longest name first.
+
     Raises:
         SandboxError: It did not start; the message holds its own words.
     """
@@ -80,6 +83,7 @@ class Zygote:
             raise
         self.tier: str = answer["tier"]
         self.walls: str = answer["walls"]
+        self.folders: tuple[str, ...] = tuple(answer["folders"])
 
     @property
     def process_id(self) -> int:
@@ -156,7 +160,7 @@ class Zygote:
             config |= {
                 "paths": plan.interpreter.paths,
                 "base_prefix": plan.interpreter.base_prefix,
-                "msgpack": str(Path(inspect.getfile(msgpack)).parent),
+                "msgpack": as_utf8(str(Path(inspect.getfile(msgpack)).parent)),
             }
         try:
             self._control.send(json.dumps(config).encode())

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import line_of, message_of, sentence, short_traceback
+from .places import Places
 from .showing import Gallery
 from .stopwatch import Stopwatch, TimeLimitReached
 
@@ -41,12 +42,14 @@ class Block:
         filename: The name that its frames carry.
         namespace: Its globals.
         memory_mb: What the session may use; named when it is used up.
+        places: Whose code a file holds.
     """
 
     code: str
     filename: str
     namespace: dict[str, Any]
     memory_mb: int
+    places: Places
 
 
 def run_block(block: Block, gallery: Gallery, watch: Stopwatch) -> Verdict:
@@ -117,7 +120,8 @@ def _leave(stop: SystemExit) -> Verdict:
 
 
 def _judge(error: BaseException, block: Block) -> Verdict:
-    message, line = message_of(error), line_of(error, block.filename)
+    message = block.places.without_folders(message_of(error))
+    line = line_of(error, block.filename)
     if isinstance(error, MemoryError) and not message:
         return out_of_memory(block.memory_mb, line)
     is_memory = isinstance(error, MemoryError) or (
@@ -126,5 +130,5 @@ def _judge(error: BaseException, block: Block) -> Verdict:
     return Verdict(
         "memory" if is_memory else "error",
         sentence(type(error).__name__, message, line),
-        short_traceback(error, block.filename),
+        short_traceback(error, block.filename, block.places),
     )

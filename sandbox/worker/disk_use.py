@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from time import process_time
 from types import FrameType
 
-from .errors import BLOCK_PREFIX
+from .places import BLOCK_PREFIX
 
 _LONGEST_PATH = 1024  # below a session's folder; looking into deeper ones takes too long
 _BLOCK_BYTES = 512

@@ -7,22 +7,20 @@ import os
 from collections.abc import Iterator
 from types import TracebackType
 
-BLOCK_PREFIX = "<block "
-_STRING = "<string>"  # what eval and exec call the code that they are given
+from .kept_text import printable, shortened
+from .places import BLOCK_PREFIX, STRING, Places
+
 _MESSAGE_CHARACTERS = 400
 _LINE_CHARACTERS = 120
 _FRAMES_FIRST, _FRAMES_LAST = 3, 5
 _MOST_ERRORS = 3  # of a chain
-_OWN_FOLDERS = ("/session/tmp/", "/tmp/")  # where modules lie that the model wrote itself
 
 
 def sentence(kind: str, message: str, line: int | None) -> str:
     """Give the one bounded line that names an error and where it happened."""
     words = " ".join(f"{kind}: {message}".split()).removesuffix(":")
-    printable = words.encode("utf-8", "backslashreplace").decode("utf-8")
-    if len(printable) > _MESSAGE_CHARACTERS:
-        printable = printable[:_MESSAGE_CHARACTERS] + "…"
-    return printable if line is None else f"{printable}, line {line}"
+    text = shortened(printable(words), _MESSAGE_CHARACTERS)
+    return text if line is None else f"{text}, line {line}"
 
 
 def message_of(error: BaseException) -> str:
@@ -41,10 +39,10 @@ def line_of(error: BaseException, filename: str) -> int | None:
     return line
 
 
-def short_traceback(error: BaseException, filename: str) -> str:
+def short_traceback(error: BaseException, filename: str, places: Places) -> str:
     """Give the model's own frames, the newest last; nothing where the one line says it all."""
     chain = list(_chain(error))
-    parts = [_frames(each, filename) for each in chain]
+    parts = [_frames(each, filename, places) for each in chain]
     if len(chain) == 1 and len(parts[0]) < 2:
         return ""
     lines = ["Traceback (your own code):"]
@@ -52,7 +50,7 @@ def short_traceback(error: BaseException, filename: str) -> str:
         lines += _shortened(frames)
         if position < len(chain) - 1:
             lines += [sentence(type(each).__name__, message_of(each), None), "and then:"]
-    return "\n".join(lines).encode("utf-8", "backslashreplace").decode("utf-8") + "\n"
+    return printable("\n".join(lines)) + "\n"
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -67,21 +65,18 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     return reversed(chain)
 
 
-def _frames(error: BaseException, filename: str) -> list[str]:
+def _frames(error: BaseException, filename: str, places: Places) -> list[str]:
     frames: list[str] = []
+    own: dict[str, bool] = {}
     place: tuple[str, int] | None = None
     for name, number, function in _steps(error.__traceback__):
         is_inner_part = function.startswith("<") and place == (name, number)  # of a comprehension
-        if _is_own(name) and not is_inner_part:
+        if name not in own:
+            own[name] = places.is_own(name)
+        if own[name] and not is_inner_part:
             frames.append(_frame(name, number, function, filename))
             place = name, number
     return frames
-
-
-def _is_own(filename: str) -> bool:
-    if filename.startswith(_OWN_FOLDERS):
-        return "site-packages" not in filename
-    return filename.startswith(BLOCK_PREFIX) or filename == _STRING
 
 
 def _frame(name: str, number: int, function: str, filename: str) -> str:
@@ -89,7 +84,7 @@ def _frame(name: str, number: int, function: str, filename: str) -> str:
         place = f"line {number}"
     elif name.startswith(BLOCK_PREFIX):
         place = f"an earlier block, line {number}"
-    elif name == _STRING:
+    elif name == STRING:
         place = f"a string, line {number}"
     else:
         place = f"{os.path.basename(name)}, line {number}"

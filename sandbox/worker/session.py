@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import io
 import linecache
 import mmap
 import os
@@ -17,12 +16,12 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from .block import Block, Verdict, out_of_memory, run_block
-from .errors import BLOCK_PREFIX
 from .framing import Channel
+from .places import BLOCK_PREFIX
+from .printed import Printed
 from .seeding import seed_random_sources
 from .showing import Gallery, install_hooks
 from .stopwatch import Look, Stopwatch
-from .streams import BoundedStream
 
 
 @dataclass(frozen=True)
@@ -79,9 +78,8 @@ def live(
 
 def _serve(channel: Channel, plan: SessionPlan, pictures: list[Any], look: Look | None) -> None:
     limits = plan.limits
-    stdout = BoundedStream(limits["output_characters"])
-    stderr = BoundedStream(limits["output_characters"])
-    gallery = Gallery(stdout, limits["images"], limits["image_pixels"])
+    printed = Printed.of_session(limits["output_characters"])
+    gallery = Gallery(printed.stdout, limits["images"], limits["image_pixels"])
     install_hooks(gallery)
     namespace = _namespace(gallery, pictures)
     while True:
@@ -89,12 +87,12 @@ def _serve(channel: Channel, plan: SessionPlan, pictures: list[Any], look: Look 
         source = code.decode("utf-8", "surrogatepass")
         filename = f"{BLOCK_PREFIX}{turn}>"
         linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
-        sys.stdin, sys.stdout, sys.stderr = io.StringIO(), stdout, stderr
-        block = Block(source, filename, namespace, limits["memory_mb"])
+        printed.begin()
+        block = Block(source, filename, namespace, limits["memory_mb"], printed.places)
         try:
             verdict = run_block(block, gallery, Stopwatch(wall_seconds, cpu_seconds, look))
-            stderr.write(verdict.traceback)
-            _reply(channel, turn, verdict, (stdout, stderr, gallery))
+            printed.end(namespace, verdict.traceback)
+            _reply(channel, turn, verdict, (printed, gallery))
         except MemoryError:  # not even the reply fits: the host drops this process after it
             error = out_of_memory(limits["memory_mb"]).error
             channel.send([turn, "memory", "", "", error, []])
@@ -104,12 +102,12 @@ def _reply(
     channel: Channel,
     turn: int,
     verdict: Verdict,
-    sources: tuple[BoundedStream, BoundedStream, Gallery],
+    sources: tuple[Printed, Gallery],
 ) -> None:
-    stdout, stderr, gallery = sources
+    printed, gallery = sources
     pictures, note = gallery.take()
     sizes = [[picture.width, picture.height] for picture in pictures]
-    texts = [stdout.take(), stderr.take() + note]
+    texts = [printed.stdout.take(), printed.stderr.take() + note]
     channel.send(
         [turn, verdict.outcome, *texts, verdict.error, sizes],
         sum(picture.blob_bytes for picture in pictures),

@@ -10,7 +10,7 @@ from typing import Any
 
 from .framing import PIXEL_BYTES
 from .rgb import array_to_rgb, image_to_rgb
-from .streams import BoundedStream
+from .streams import Output
 
 _PART_BYTES = 65_536
 _SMALLEST_MATRIX_SHOWN = 8  # a number matrix narrower than this is printed, not drawn
@@ -65,7 +65,7 @@ class Gallery:
         pixels: Most pixels of all pictures of a block together.
     """
 
-    def __init__(self, stdout: BoundedStream, count: int, pixels: int) -> None:
+    def __init__(self, stdout: Output, count: int, pixels: int) -> None:
         self._stdout = stdout
         self._count = count
         self._pixels = pixels

@@ -1,68 +1,297 @@
-"""Standard output and error of a block: kept as text, up to a limit."""
+"""Standard output and error of a session: ordinary text streams that end in bounded text.
+
+``sys.stdout`` is an `io.TextIOWrapper` over a buffered writer, as in any program, so that code can
+wrap, reconfigure, detach or close it. Whatever way the text takes, it belongs to the block that
+wrote it: at the block's end every stream that leads here is flushed, and a stream that the block
+broke is made anew before the next one.
+
+Descriptor 1 leads here too, by way of a nameless file in the session's folder. Descriptor 2 leads
+nowhere: what libraries in C write to it holds clocks and addresses; ``sys.stderr.fileno()`` is
+another one.
+"""
 
 from __future__ import annotations
 
+import codecs
+import contextlib
+import gc
 import io
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from .kept_text import KeptText, printable
+from .stopwatch import TimeLimitReached
+
+_CHUNK = 65_536
+_WRAPPERS = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
+_DEEPEST = 3  # a text stream over a buffered one over ours
 
 
-class BoundedStream(io.TextIOBase):
-    """A text stream that keeps the first ``limit`` characters and counts the rest.
+class Output:
+    """One of the two standard streams, over all blocks of a session.
 
-    One object serves all blocks of a session, so that references to it (a logging handler) stay
-    good.
+    Args:
+        name: ``stdout`` or ``stderr``.
+        kept: Where its text goes.
+        folder: The session's own, for what is written to the stream's descriptor.
+        descriptor: The number that leads here besides the stream's own; None for none.
     """
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._parts: list[str] = []
-        self._kept = 0
-        self._cut = 0
-        self._bytes = _ByteStream(self)
+    def __init__(
+        self, name: str, kept: KeptText, *, folder: str, descriptor: int | None = None
+    ) -> None:
+        self._name = name
+        self._kept = kept
+        self._file = _DescriptorFile(folder, descriptor)
+        self._sink = _Sink(self._receive, self._file, name)
+        self._decoder = _decoder("utf-8")
+        self._encoding = "utf-8"
+        self._is_handed_out = False
+        self._renew()
 
-    encoding = "utf-8"
-    errors = "backslashreplace"
+    def begin(self) -> None:
+        """Make the stream the program's own again before a block, whatever the last one did."""
+        with contextlib.suppress(OSError):  # code closed our file, and left no room for another
+            self._file.point()
+        if not self._is_whole():
+            self._renew()
+        self._stream.restore_methods()
+        setattr(sys, self._name, self._stream)
+        setattr(sys, f"__{self._name}__", self._stream)
 
-    @property
-    def buffer(self) -> _ByteStream:
-        """The binary side, for code that writes bytes."""
-        return self._bytes
+    def write(self, text: str) -> None:
+        """Write after what the program's streams hold, which may be broken or redirected."""
+        self.flush([getattr(sys, self._name, None)])
+        for start in range(0, len(text), _CHUNK):
+            self._kept.add(printable(text[start : start + _CHUNK]))
 
-    def writable(self) -> bool:
-        """Say yes."""
-        return True
+    def settle(self, namespace: Mapping[str, Any]) -> None:
+        """Flush every stream that leads here: current, original, held by a variable, wrapped."""
+        held = [value for value in list(namespace.values()) if self._leads_here(value)]
+        current = [getattr(sys, self._name, None), *held]
+        self.flush([*current, *(self._wrappers() if self._is_handed_out else ())])
 
-    def write(self, text: str) -> int:
-        """Keep ``text`` as far as there is room."""
-        text = str.__str__(text)  # a TypeError for anything else, as sys.stdout gives
-        room = self._limit - self._kept
-        kept = text if len(text) <= room else text[:room]
-        if kept:
-            self._parts.append(kept)
-            self._kept += len(kept)
-            if len(self._parts) > 256:
-                self._parts = ["".join(self._parts)]
-        self._cut += len(text) - len(kept)
-        return len(text)
+    def flush(self, streams: Iterable[Any]) -> None:
+        """Flush ``streams``, then our own, then the descriptor; code may have broken any."""
+        for stream in (*streams, self._stream, self._buffer):
+            try:
+                stream.flush()
+            except TimeLimitReached:
+                raise
+            except BaseException:  # noqa: BLE001 - a model's stream may raise anything
+                continue
+        self._drain()
 
     def take(self) -> str:
-        """Give the text so far, with a note of what was cut, and start afresh."""
-        written = "".join(self._parts).encode("utf-8", "backslashreplace").decode("utf-8")
-        text = written[: self._limit]
-        cut = self._cut + len(written) - len(text)
-        self._parts, self._kept, self._cut = [], 0, 0
-        return f"{text}\n[{cut} more characters were cut]\n" if cut else text
+        """Return the text so far, with a note of what was cut, and start afresh."""
+        self._kept.add(self._decoder.decode(b"", final=True))
+        return self._kept.take()
+
+    def hand_out(self) -> None:
+        """Note that code has the binary side, and may have wrapped it."""
+        self._is_handed_out = True
+
+    def _renew(self) -> None:
+        self._buffer = _Buffer(self._sink)
+        self._stream = _Stream(self._buffer, self.hand_out)
+
+    def _is_whole(self) -> bool:
+        try:
+            return (
+                io.TextIOWrapper.buffer.__get__(self._stream) is self._buffer
+                and self._buffer.raw is self._sink
+                and not self._stream.closed
+            )
+        except Exception:  # noqa: BLE001 - detached, or worse
+            return False
+
+    def _receive(self, data: bytes) -> None:
+        self._drain()
+        self._decode(data)
+
+    def _drain(self) -> None:
+        for data in self._file.take():
+            self._decode(data)
+
+    def _decode(self, data: bytes) -> None:
+        encoding = self._encoding_in_use()
+        if encoding != self._encoding:
+            self._kept.add(self._decoder.decode(b"", final=True))
+            self._decoder = _decoder(encoding)
+            self._encoding = encoding
+        for start in range(0, len(data), _CHUNK):
+            self._kept.add(printable(self._decoder.decode(data[start : start + _CHUNK])))
+
+    def _encoding_in_use(self) -> str:
+        """Return the encoding of the stream that is in use, where a block chose another."""
+        stream: Any = getattr(sys, self._name, None)
+        if stream is not self._stream and not self._leads_here(stream):
+            return "utf-8"
+        try:
+            return codecs.lookup(stream.encoding).name
+        except Exception:  # noqa: BLE001 - a binary stream, or one that is detached
+            return "utf-8"
+
+    def _leads_here(self, value: object) -> bool:
+        try:
+            return isinstance(value, _WRAPPERS) and value.fileno() in self._file.descriptors
+        except Exception:  # noqa: BLE001 - closed, detached, or a lie
+            return False
+
+    def _wrappers(self) -> list[Any]:
+        """Return the streams that code has built over ours, the outermost first."""
+        found: list[Any] = []
+        over: list[Any] = [self._buffer, self._sink]
+        for _ in range(_DEEPEST):
+            ours = (self._stream, self._buffer)
+            over = [
+                one
+                for one in gc.get_referrers(*over)
+                if isinstance(one, _WRAPPERS) and not any(one is each for each in ours)
+            ]
+            if not over:
+                break
+            found[:0] = over
+        return found
 
 
-class _ByteStream(io.RawIOBase):
-    """Bytes written to ``sys.stdout.buffer``, decoded into the text stream."""
+def _decoder(encoding: str) -> codecs.IncrementalDecoder:
+    try:
+        return codecs.getincrementaldecoder(encoding)("backslashreplace")
+    except LookupError:  # one that is no encoding of text
+        return codecs.getincrementaldecoder("utf-8")("backslashreplace")
 
-    def __init__(self, text: BoundedStream) -> None:
-        self._text = text
+
+class _Stream(io.TextIOWrapper):
+    """What code finds as ``sys.stdout``."""
+
+    def __init__(self, buffer: _Buffer, hand_out: Callable[[], None]) -> None:
+        super().__init__(buffer, encoding="utf-8", errors="backslashreplace")
+        self._hand_out = hand_out
+        self.restore_methods()
+
+    def restore_methods(self) -> None:
+        """Drop what code put in the place of methods."""
+        hand_out = self._hand_out
+        vars(self).clear()
+        vars(self)["mode"] = "w"
+        self._hand_out = hand_out
+
+    @property
+    def buffer(self) -> Any:  # type: ignore[override]  # noqa: ANN401
+        """The binary side."""
+        self._hand_out()
+        return io.TextIOWrapper.buffer.__get__(self)
+
+    def detach(self) -> Any:  # noqa: ANN401
+        """Give up the binary side."""
+        self._hand_out()
+        return super().detach()
+
+    def write(self, text: str) -> int:
+        """Write ``text``; a long one in pieces, so that no second copy of it is made."""
+        if len(text) <= _CHUNK:
+            return super().write(text)
+        for start in range(0, len(text), _CHUNK):
+            super().write(text[start : start + _CHUNK])
+        return len(text)
+
+
+class _Buffer(io.BufferedWriter):
+    """A buffered writer that stays open: a wrapper that is dropped would close it."""
+
+    def close(self) -> None:
+        """Flush."""
+        self.flush()
+
+
+class _Sink(io.RawIOBase):
+    """The raw end of a stream."""
+
+    mode = "wb"
+
+    def __init__(self, receive: Callable[[bytes], None], file: _DescriptorFile, name: str) -> None:
+        self._receive = receive
+        self._file = file
+        self.name = f"<{name}>"
 
     def writable(self) -> bool:
         return True
 
-    def write(self, data: bytes | bytearray | memoryview) -> int:  # type: ignore[override]
+    def write(self, data: Any) -> int:  # noqa: ANN401 - whatever has a buffer
         raw = bytes(data)
-        self._text.write(raw.decode("utf-8", "backslashreplace"))
+        self._receive(raw)
         return len(raw)
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def close(self) -> None:
+        """Stay open, for the next block."""
+
+
+class _DescriptorFile:
+    """A nameless file that takes what is written to a descriptor; the disk's limit bounds it.
+
+    Args:
+        folder: Where it may be.
+        number: The descriptor that is to lead to it; None for any that is free.
+    """
+
+    def __init__(self, folder: str, number: int | None) -> None:
+        self._folder = folder
+        self._number = number
+        self._own = -1
+        self._identity: tuple[int, int] | None = None  # once it is open
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """The descriptors that lead here."""
+        return (self._own,) if self._number is None else (self._number, self._own)
+
+    def fileno(self) -> int:
+        """Return the descriptor to tell; opens the file where none needed it before."""
+        if self._identity is None:
+            self._open()
+        return self.descriptors[0]
+
+    def point(self) -> None:
+        """Let the descriptors lead here again, though code closed or replaced them."""
+        is_needed = self._number is not None or self._identity is not None
+        if is_needed and not self._is_ours(self._own):
+            self._open()
+        if self._number is not None and not self._is_ours(self._number):
+            os.dup2(self._own, self._number)
+
+    def take(self) -> Iterable[bytes]:
+        """Return what was written since, in parts."""
+        try:
+            if self._own < 0:
+                return
+            found = os.fstat(self._own)
+            if not found.st_size or (found.st_dev, found.st_ino) != self._identity:
+                return
+            for start in range(0, found.st_size, _CHUNK):
+                yield os.pread(self._own, _CHUNK, start)
+            os.ftruncate(self._own, 0)
+        except OSError:
+            return
+
+    def _open(self) -> None:
+        path = os.path.join(self._folder, f".output-{self._number}")
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        self._own = os.open(path, flags, 0o600)
+        os.unlink(path)
+        found = os.fstat(self._own)
+        self._identity = found.st_dev, found.st_ino
+
+    def _is_ours(self, descriptor: int) -> bool:
+        if descriptor < 0:
+            return False
+        try:
+            found = os.fstat(descriptor)
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == self._identity

@@ -8,8 +8,10 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
+import shutil
 import signal
 import tempfile
 import time
@@ -47,16 +49,19 @@ class Walls:
         self._config = config
         self._zygote_pid = 0
         self._scratch = ""
+        self._home = ""
         self._lifeline = -1
         self._ruleset = -1
 
     def enter(self) -> None:
         """Do what must be done before the libraries load."""
         _die_with_trainer()
+        self._home = _empty_home()
 
     def seal(self) -> None:
         """Do what must be done after the libraries have loaded, before the first session."""
         self._zygote_pid = os.getpid()
+        shutil.rmtree(self._home, ignore_errors=True)
         self._keep_folders(None)
 
     def fork(self) -> int:
@@ -120,6 +125,7 @@ class ConfinedWalls(Walls):
     def seal(self) -> None:
         """Give up root, and load the filter that sessions inherit."""
         self._zygote_pid = os.getpid()
+        shutil.rmtree(self._home, ignore_errors=True)
         self._data_bytes = data_bytes_in_use()
         self._rules = rootfs.reading_rules(self._config["base_prefix"], self._config["paths"])
         if identity.is_root():
@@ -292,6 +298,15 @@ def _go_on_as_first_process() -> None:
     os.closerange(0, 4096)
     os.waitpid(pid, 0)
     os._exit(0)
+
+
+def _empty_home() -> str:
+    """Make a home for the libraries to load in: one that others use may hold settings of theirs."""
+    folder = tempfile.mkdtemp(prefix="codedance-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["HOME"] = f"{folder}/0"  # named as sessions' folders are, which digests leave out
+    os.mkdir(os.environ["HOME"], 0o700)
+    return folder
 
 
 def _die_with_trainer() -> None:

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .framing import MESSAGE_BYTES
+from .places import installed_folders
 from .session import Codec, SessionPlan, live
 from .walls import Walls, choose_walls
 
@@ -42,7 +43,8 @@ def main() -> None:
     except Exception as error:
         _reply(control, {"error": f"{type(error).__name__}: {error}"[:4096]})
         raise
-    _reply(control, {"tier": walls.name, "walls": walls.description})
+    standing = {"tier": walls.name, "walls": walls.description}
+    _reply(control, {**standing, "folders": installed_folders()})
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)

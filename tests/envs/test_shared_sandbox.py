@@ -3,9 +3,10 @@ import os
 import pytest
 from codedance.envs import shared_sandbox
 from codedance.envs.hosting import EpisodeHost, HostSettings
-from codedance.envs.shared_sandbox import BACKENDS, SharedSandbox
+from codedance.envs.shared_sandbox import SharedSandbox
 from codedance.envs.visual_code import VisualCodeEnv
 from codedance.sandbox import (
+    BACKENDS,
     Limits,
     SandboxError,
     SandboxUnavailableError,

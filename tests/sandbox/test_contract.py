@@ -169,7 +169,8 @@ def test_code_of_any_length_has_an_outcome(sandbox):
 def test_long_output_is_cut_with_a_note(sandbox):
     execution = run(sandbox, "print('a' * 5_000)")
     assert execution.outcome is Outcome.OK
-    assert execution.stdout == "a" * 2_000 + "\n[3001 more characters were cut]\n"
+    half = "a" * 1_000
+    assert execution.stdout == f"{half}\n… 3,001 characters were cut …\n{half[1:]}\n"
 
 
 def test_many_lone_surrogates_stay_within_the_bound(sandbox):

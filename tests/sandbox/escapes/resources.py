@@ -84,7 +84,7 @@ RESOURCES = (
         "a gigabyte of output",
         ("for _ in range(1000): print('a' * 10**6)\nprint('held')", "print('held')"),
         ends="ok",
-        wall="the stream keeps the first characters; the host checks the length",
+        wall="the stream keeps head and tail; the host checks the length",
         why_no_control="the length of every reply is checked after each attempt",
     ),
     Attempt(
@@ -100,7 +100,7 @@ RESOURCES = (
             "print('held')",
         ),
         ends="ok",
-        wall="the three standard descriptors are /dev/null",
+        wall="0 and 2 are /dev/null, 1 is a file of the session's own that its disk's limit bounds",
         why_no_control="what they would reach is the zygote's log, whose length is checked",
     ),
     Attempt(
@@ -108,7 +108,7 @@ RESOURCES = (
         "a huge repr",
         ("class R:\n    def __repr__(self): return 'a' * 50_000_000\nprint('held')\nR()",),
         ends="ok memory",
-        wall="the stream keeps the first characters; the host checks the length",
+        wall="the stream keeps head and tail; the host checks the length",
         why_no_control="the length of every reply is checked after each attempt",
     ),
     Attempt(

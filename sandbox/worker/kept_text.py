@@ -1,0 +1,96 @@
+"""Long text within a limit: its head and its tail are kept, what lay between is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+_PARTS = 256  # pieces held before they are joined
+
+
+def cut_note(count: int) -> str:
+    """Return the words that stand where ``count`` characters were left out."""
+    return f"… {count:,} characters were cut …"
+
+
+def shortened(text: str, limit: int) -> str:
+    """Return ``text`` on one line if it is within ``limit`` characters, else its head and tail."""
+    if len(text) <= limit:
+        return text
+    head, tail = limit - limit // 3, limit // 3
+    return f"{text[:head]} {cut_note(len(text) - limit)} {text[-tail:]}"
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with lone surrogates, which no encoding has, as backslash escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+class KeptText:
+    """Text that arrives in pieces; holds a small multiple of the limit, however much arrives.
+
+    Args:
+        limit: Characters to keep: the first half and the last half of a longer text.
+        clean: Rewrites the text before it is counted.
+        overlap: Longest pattern that ``clean`` looks for: so much is held back, so that a pattern
+            which arrives in two pieces is found.
+    """
+
+    def __init__(
+        self, limit: int, clean: Callable[[str], str] | None = None, overlap: int = 0
+    ) -> None:
+        self._head_limit = limit - limit // 2
+        self._tail_limit = limit // 2
+        self._clean = clean
+        self._overlap = overlap
+        self._start_afresh()
+
+    def add(self, text: str) -> None:
+        """Add a piece."""
+        if self._clean is None:
+            self._keep(text)
+            return
+        text = self._clean(self._held + text)
+        ready = max(0, len(text) - self._overlap)
+        self._held = text[ready:]
+        self._keep(text[:ready])
+
+    def take(self) -> str:
+        """Return the text so far, a note where it was cut, and start afresh."""
+        self._keep(self._held)
+        tail = "".join(self._tail)
+        cut = max(0, len(tail) - self._tail_limit)
+        head, tail, cut = "".join(self._head), tail[cut:], self._cut + cut
+        self._start_afresh()
+        if not cut:
+            return head + tail
+        return f"{head}{'' if head.endswith(chr(10)) else chr(10)}{cut_note(cut)}\n{tail}"
+
+    def _start_afresh(self) -> None:
+        self._head: list[str] = []
+        self._tail: list[str] = []
+        self._head_room = self._head_limit
+        self._tail_held = self._cut = 0
+        self._held = ""
+
+    def _keep(self, text: str) -> None:
+        if self._head_room:
+            first = text[: self._head_room]
+            self._head.append(first)
+            self._head_room -= len(first)
+            text = text[len(first) :]
+            if len(self._head) > _PARTS:
+                self._head = ["".join(self._head)]
+        if not text:
+            return
+        self._tail.append(text[-self._tail_limit :] if self._tail_limit else "")
+        self._tail_held += len(self._tail[-1])
+        self._cut += len(text) - len(self._tail[-1])
+        if self._tail_held > 4 * self._tail_limit or len(self._tail) > _PARTS:
+            self._drop_middle()
+
+    def _drop_middle(self) -> None:
+        tail = "".join(self._tail)
+        dropped = max(0, len(tail) - self._tail_limit)
+        self._tail = [tail[dropped:]]
+        self._tail_held -= dropped
+        self._cut += dropped

@@ -1,0 +1,51 @@
+"""What a session's code prints, and what libraries warn of meanwhile."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from typing import Any
+
+from .kept_text import KeptText
+from .noise import Noise
+from .places import Places
+from .streams import Output
+
+
+class Printed:
+    """Both streams over all blocks, and whose code a file holds.
+
+    Args:
+        folder: The session's own.
+        limit: Characters of each stream that a block may give back.
+    """
+
+    def __init__(self, folder: str, limit: int) -> None:
+        self.places = Places(folder)
+        clean, longest = self.places.without_folders, self.places.longest
+        self.stdout = Output("stdout", KeptText(limit), folder=folder, descriptor=1)
+        self.stderr = Output("stderr", KeptText(limit, clean, longest), folder=folder)
+        self._noise = Noise(self.places)
+
+    @classmethod
+    def of_session(cls, limit: int) -> Printed:
+        """Return those of this process, which is in its own folder; ``limit`` in characters."""
+        printed = cls(os.getcwd(), limit)
+        printed.places.name_in_tracebacks()
+        printed._noise.install()
+        return printed
+
+    def begin(self) -> None:
+        """Make them the program's before a block."""
+        sys.stdin = io.StringIO()
+        self.stdout.begin()
+        self.stderr.begin()
+
+    def end(self, namespace: dict[str, Any], traceback: str) -> None:
+        """Take in all that the block wrote, and how it failed."""
+        self.stdout.settle(namespace)
+        self.stderr.settle(namespace)
+        last = self._noise.take() + traceback
+        if last:
+            self.stderr.write(last)
