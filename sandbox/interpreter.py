@@ -41,7 +41,7 @@ def ask_interpreter(executable: str) -> Interpreter:
     may hold the answers.
 
     Raises:
-        SandboxUnavailableError: It does not run, or is older than Python 3.9.
+        SandboxUnavailableError: It does not run, or is older than Python 3.10.
     """
     command = [executable, "-E", "-X", "utf8", "-c", _QUESTION]
     try:
@@ -51,9 +51,9 @@ def ask_interpreter(executable: str) -> Interpreter:
         raise SandboxUnavailableError(
             f"python={executable!r} cannot be run as the worker: {error}"
         ) from error
-    if tuple(version) < (3, 9):
+    if tuple(version) < (3, 10):
         raise SandboxUnavailableError(
-            f"the worker needs Python 3.9 or later, {executable!r} is {version}"
+            f"the worker needs Python 3.10 or later, {executable!r} is {version}"
         )
     paths, base_prefix = [_as_here(path) for path in paths], _as_here(base_prefix)
     standard = os.path.join(base_prefix, "")

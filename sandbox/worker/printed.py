@@ -7,6 +7,7 @@ import os
 import sys
 from typing import Any
 
+from .descriptors import DescriptorFile, Write, opened_by_number
 from .kept_text import KeptText
 from .noise import Noise
 from .places import Places
@@ -24,8 +25,12 @@ class Printed:
     def __init__(self, folder: str, limit: int) -> None:
         self.places = Places(folder)
         clean, longest = self.places.without_folders, self.places.longest
-        self.stdout = Output("stdout", KeptText(limit), folder=folder, descriptor=1)
-        self.stderr = Output("stderr", KeptText(limit, clean, longest), folder=folder)
+        self._files = {
+            1: DescriptorFile(folder, 1, tells_number=True),
+            2: DescriptorFile(folder, 2, tells_number=False),
+        }
+        self.stdout = Output("stdout", KeptText(limit), self._files[1])
+        self.stderr = Output("stderr", KeptText(limit, clean, longest), self._files[2])
         self._noise = Noise(self.places)
 
     @classmethod
@@ -34,13 +39,17 @@ class Printed:
         printed = cls(os.getcwd(), limit)
         printed.places.name_in_tracebacks()
         printed._noise.install()
+        receivers = {1: printed.stdout.receive, 2: printed.stderr.receive}
+        os.write = Write(os.write, receivers)  # type: ignore[assignment]
         return printed
 
-    def begin(self) -> None:
-        """Make them the program's before a block."""
+    def begin(self, source: str) -> None:
+        """Make them the program's before a block that is to run."""
         sys.stdin = io.StringIO()
         self.stdout.begin()
         self.stderr.begin()
+        for number in opened_by_number(source):
+            self._files[number].lead()
 
     def end(self, namespace: dict[str, Any], traceback: str) -> None:
         """Take in all that the block wrote, and how it failed."""

@@ -87,7 +87,7 @@ def _serve(channel: Channel, plan: SessionPlan, pictures: list[Any], look: Look 
         source = code.decode("utf-8", "surrogatepass")
         filename = f"{BLOCK_PREFIX}{turn}>"
         linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
-        printed.begin()
+        printed.begin(source)
         block = Block(source, filename, namespace, limits["memory_mb"], printed.places)
         try:
             verdict = run_block(block, gallery, Stopwatch(wall_seconds, cpu_seconds, look))

@@ -5,9 +5,8 @@ wrap, reconfigure, detach or close it. Whatever way the text takes, it belongs t
 wrote it: at the block's end every stream that leads here is flushed, and a stream that the block
 broke is made anew before the next one.
 
-Descriptor 1 leads here too, by way of a nameless file in the session's folder. Descriptor 2 leads
-nowhere: what libraries in C write to it holds clocks and addresses; ``sys.stderr.fileno()`` is
-another one.
+Descriptors 1 and 2 are /dev/null, since what libraries in C write there holds clocks and addresses;
+what Python code writes to them is taken in all the same (`descriptors`).
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ import codecs
 import contextlib
 import gc
 import io
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from .descriptors import DescriptorFile
 from .kept_text import KeptText, printable
 from .stopwatch import TimeLimitReached
 
@@ -35,17 +34,14 @@ class Output:
     Args:
         name: ``stdout`` or ``stderr``.
         kept: Where its text goes.
-        folder: The session's own, for what is written to the stream's descriptor.
-        descriptor: The number that leads here besides the stream's own; None for none.
+        file: Takes what is written to the stream's descriptor.
     """
 
-    def __init__(
-        self, name: str, kept: KeptText, *, folder: str, descriptor: int | None = None
-    ) -> None:
+    def __init__(self, name: str, kept: KeptText, file: DescriptorFile) -> None:
         self._name = name
         self._kept = kept
-        self._file = _DescriptorFile(folder, descriptor)
-        self._sink = _Sink(self._receive, self._file, name)
+        self._file = file
+        self._sink = _Sink(self.receive, file, name)
         self._decoder = _decoder("utf-8")
         self._encoding = "utf-8"
         self._is_handed_out = False
@@ -54,7 +50,7 @@ class Output:
     def begin(self) -> None:
         """Make the stream the program's own again before a block, whatever the last one did."""
         with contextlib.suppress(OSError):  # code closed our file, and left no room for another
-            self._file.point()
+            self._file.restore()
         if not self._is_whole():
             self._renew()
         self._stream.restore_methods()
@@ -107,7 +103,8 @@ class Output:
         except Exception:  # noqa: BLE001 - detached, or worse
             return False
 
-    def _receive(self, data: bytes) -> None:
+    def receive(self, data: bytes) -> None:
+        """Take bytes that were written to the stream or its descriptor."""
         self._drain()
         self._decode(data)
 
@@ -212,7 +209,7 @@ class _Sink(io.RawIOBase):
 
     mode = "wb"
 
-    def __init__(self, receive: Callable[[bytes], None], file: _DescriptorFile, name: str) -> None:
+    def __init__(self, receive: Callable[[bytes], None], file: DescriptorFile, name: str) -> None:
         self._receive = receive
         self._file = file
         self.name = f"<{name}>"
@@ -230,68 +227,3 @@ class _Sink(io.RawIOBase):
 
     def close(self) -> None:
         """Stay open, for the next block."""
-
-
-class _DescriptorFile:
-    """A nameless file that takes what is written to a descriptor; the disk's limit bounds it.
-
-    Args:
-        folder: Where it may be.
-        number: The descriptor that is to lead to it; None for any that is free.
-    """
-
-    def __init__(self, folder: str, number: int | None) -> None:
-        self._folder = folder
-        self._number = number
-        self._own = -1
-        self._identity: tuple[int, int] | None = None  # once it is open
-
-    @property
-    def descriptors(self) -> tuple[int, ...]:
-        """The descriptors that lead here."""
-        return (self._own,) if self._number is None else (self._number, self._own)
-
-    def fileno(self) -> int:
-        """Return the descriptor to tell; opens the file where none needed it before."""
-        if self._identity is None:
-            self._open()
-        return self.descriptors[0]
-
-    def point(self) -> None:
-        """Let the descriptors lead here again, though code closed or replaced them."""
-        is_needed = self._number is not None or self._identity is not None
-        if is_needed and not self._is_ours(self._own):
-            self._open()
-        if self._number is not None and not self._is_ours(self._number):
-            os.dup2(self._own, self._number)
-
-    def take(self) -> Iterable[bytes]:
-        """Return what was written since, in parts."""
-        try:
-            if self._own < 0:
-                return
-            found = os.fstat(self._own)
-            if not found.st_size or (found.st_dev, found.st_ino) != self._identity:
-                return
-            for start in range(0, found.st_size, _CHUNK):
-                yield os.pread(self._own, _CHUNK, start)
-            os.ftruncate(self._own, 0)
-        except OSError:
-            return
-
-    def _open(self) -> None:
-        path = os.path.join(self._folder, f".output-{self._number}")
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-        self._own = os.open(path, flags, 0o600)
-        os.unlink(path)
-        found = os.fstat(self._own)
-        self._identity = found.st_dev, found.st_ino
-
-    def _is_ours(self, descriptor: int) -> bool:
-        if descriptor < 0:
-            return False
-        try:
-            found = os.fstat(descriptor)
-        except OSError:
-            return False
-        return (found.st_dev, found.st_ino) == self._identity

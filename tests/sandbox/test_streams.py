@@ -141,10 +141,34 @@ def test_the_streams_are_what_a_program_expects(full):
 
 
 def test_standard_error_has_a_descriptor_of_its_own(full):
-    code = "import os, sys\n_ = os.write(sys.stderr.fileno(), b'a\\n'), os.write(2, b'dropped')"
+    code = "import os, sys\n_ = os.write(sys.stderr.fileno(), b'a\\n')"
     with full.session() as session:
         assert session.run(code).stderr == "a\n"
         assert session.run("print('b', file=sys.stderr)").stderr == "b\n"
+
+
+@pytest.mark.parametrize(
+    "code", ["import os\n_ = os.write(2, b'a\\n')", "with open(2, 'w') as w: print('a', file=w)"]
+)
+def test_what_code_writes_to_descriptor_2_is_standard_error(full, code):
+    with full.session() as session:
+        assert session.run(code).stderr == "a\n"
+        assert session.run(code).stderr == "a\n"
+
+
+def test_what_libraries_in_c_write_to_the_descriptors_is_dropped(full):
+    code = "import ctypes, os\nlibc = ctypes.CDLL(None)\n"
+    code += "_ = [libc.dprintf(n, b'0x7f00 at 12:01\\n') for n in (1, 2)]"
+    with full.session() as session:
+        execution = session.run(code)
+        assert (execution.outcome, execution.stdout, execution.stderr) == ("ok", "", "")
+
+
+def test_a_descriptor_that_code_led_elsewhere_is_its_own(full):
+    code = "import os\nf = os.open('f', os.O_CREAT | os.O_RDWR)\n_ = os.dup2(f, 1)\n"
+    code += "_ = os.write(1, b'in the file')\nprint(open('f').read())"
+    with full.session() as session:
+        assert session.run(code).stdout == "in the file\n"
 
 
 def test_a_handler_of_an_earlier_block_still_prints(full):
@@ -176,7 +200,7 @@ def test_what_is_printed_beyond_the_limit_takes_no_memory(full, code):
 
 
 def test_descriptor_1_has_the_room_of_the_disk(full):
-    code = "import os\nwhile True: os.write(1, bytes(1_000_000))"
+    code = "w = open(1, 'wb', 0)\nwhile True: w.write(bytes(1_000_000))"
     with full.session() as session:
         execution = session.run(code)
         assert execution.error.startswith("OSError: ")

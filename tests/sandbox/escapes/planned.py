@@ -194,7 +194,8 @@ PLANNED = (
             "                try: setattr(value, limit, 10**9)\n"
             "                except Exception: pass\n"
             "    frame = frame.f_back\n"
-            "sys.stdout._limit = 10**9\nprint('x' * 10**6)",
+            "kept = sys.stdout.buffer.raw._receive.__self__._kept\n"
+            "kept._head_limit = kept._head_room = 10**9\nprint('x' * 10**6)",
         ),
         ends="killed ok",
         wall=HOST,

@@ -63,7 +63,8 @@ PROTOCOL = (
         "lone surrogates and text that is too long",
         (
             "print('\\ud800' * 50, '\\udfff', '\\0')",
-            "sys.stdout._limit = sys.stderr._limit = 10**9\nprint('\\ud800' * 100_000)",
+            "kept = sys.stdout.buffer.raw._receive.__self__._kept\n"
+            "kept._head_limit = kept._head_room = 10**9\nprint('\\ud800' * 100_000)",
         ),
         ends="killed ok",
         wall=HOST,

@@ -100,7 +100,7 @@ RESOURCES = (
             "print('held')",
         ),
         ends="ok",
-        wall="0 and 2 are /dev/null, 1 is a file of the session's own that its disk's limit bounds",
+        wall="the standard descriptors are /dev/null; of what Python writes the limit's length is kept",
         why_no_control="what they would reach is the zygote's log, whose length is checked",
     ),
     Attempt(
