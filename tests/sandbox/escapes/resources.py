@@ -100,7 +100,7 @@ RESOURCES = (
             "print('held')",
         ),
         ends="ok",
-        wall="the standard descriptors are /dev/null; of what Python writes the limit's length is kept",
+        wall="the standard descriptors are /dev/null; what Python writes is bounded as print is",
         why_no_control="what they would reach is the zygote's log, whose length is checked",
     ),
     Attempt(
