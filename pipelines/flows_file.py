@@ -14,13 +14,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from .settings import FlowsFile, Preset, PresetName
+from .yaml_file import SettingsError, line_of, read_yaml
 
 FILE_NAME = "flows.yaml"
 Location = tuple[int | str, ...]
-
-
-class SettingsError(ValueError):
-    """flows.yaml (or a preset's name) is not as it has to be; the message says where."""
 
 
 def find_flows_file(folder: Path | None = None) -> Path:
@@ -37,12 +34,7 @@ def load_flows_file(path: Path | None = None) -> FlowsFile:
             line, the key and the nearest valid key.
     """
     path = path or find_flows_file()
-    text = path.read_text(encoding="utf-8")
-    try:
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SettingsError(_explain_yaml(path, error)) from error
+    tree, content = read_yaml(path)
     try:
         return FlowsFile.model_validate(content)
     except ValidationError as error:
@@ -66,23 +58,13 @@ def load_preset(name: str, path: Path | None = None) -> Preset:
     raise SettingsError(f"there is no preset {name!r} in {path}, only {', '.join(presets)}{hint}")
 
 
-def _explain_yaml(path: Path, error: yaml.YAMLError) -> str:
-    mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
-    if mark is None:
-        return f"{path} is not valid YAML: {error}"
-    problem = getattr(error, "problem", None) or "it cannot be read"
-    snippet = mark.get_snippet(indent=2) or ""
-    lines = f"\n{snippet}" if snippet.strip(" ^\n") else ""
-    return f"{path}:{mark.line + 1}: not valid YAML: {problem}{lines}"
-
-
 def _explain(path: Path, tree: yaml.Node | None, item: ErrorDetails) -> str:
     location: Location = item["loc"]
     if not location:
-        found = "nothing" if item["input"] is None else reprlib.repr(item["input"])
+        found = _shown(item["input"])
         return f"{path}: expected the key 'presets' and what it holds, found {found}"
     key = ".".join(str(part) for part in location)
-    place = f"{path}:{_line(tree, location)}"
+    place = f"{path}:{line_of(tree, location)}"
     parent = location[:-1]
     if item["type"] == "extra_forbidden":
         return f"{place}: unknown key {key!r}{_nearest(str(location[-1]), _valid_keys(parent))}"
@@ -92,7 +74,14 @@ def _explain(path: Path, tree: yaml.Node | None, item: ErrorDetails) -> str:
         return f"{place}: unknown key {key!r}{_nearest(found, get_args(PresetName))}"
     if item["type"] == "missing":
         return f"{place}: key {key!r} is missing"
-    return f"{place}: {key}: {item['msg']}, got {reprlib.repr(item['input'])}"
+    reason = item["msg"].removeprefix("Value error, ")
+    if item["type"] in ("model_type", "dict_type"):
+        reason = "expected keys and their values"
+    return f"{place}: {key}: {reason}, got {_shown(item['input'])}"
+
+
+def _shown(value: object) -> str:
+    return "nothing" if value is None else reprlib.repr(value)
 
 
 def _nearest(key: str, valid: Sequence[str]) -> str:
@@ -100,21 +89,6 @@ def _nearest(key: str, valid: Sequence[str]) -> str:
     if near:
         return f"; did you mean {near[0]!r}?"
     return f"; valid here: {', '.join(sorted(valid))}"
-
-
-def _line(tree: yaml.Node | None, location: Location) -> int:
-    """Give the line (from 1) of the key at ``location``, or of the nearest one above it."""
-    line, node = 1, tree
-    for part in location:
-        if isinstance(node, yaml.MappingNode):
-            found = [(k, v) for k, v in node.value if k.value == str(part)]
-            if not found:
-                break
-            line, node = found[0][0].start_mark.line + 1, found[0][1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-    return line
 
 
 @cache

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from .strict_model import StrictModel
 
 Limit = Annotated[float, Field(ge=0.0)]
 
 
-class ServerSettings(BaseModel):
+class ServerSettings(StrictModel):
     """How the server of a policy ``openai:MODEL`` is asked; `Endpoint` says what each name means.
 
     The key is taken from the environment's ``OPENAI_API_KEY`` alone.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     base_url: str | None = None
     requests_per_minute: Limit = 0.0

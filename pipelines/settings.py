@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from ..envs.parsing import Interface
 from ..sandbox import DEFAULT_LIBRARIES, Limits, Sandbox, open_sandbox
+from .schedules import Schedule
 from .server_settings import ServerSettings
+from .strict_model import StrictModel
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
 Above = Annotated[float, Field(gt=0.0)]
 Backend = Literal["local", "docker", "unsafe-subprocess"]
 PresetName = Literal["smoke", "quick", "full"]
-
-
-class StrictModel(BaseModel):
-    """Refuses keys that it does not know, so that a typo is never silently ignored."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class CurateSettings(StrictModel):
@@ -291,28 +287,6 @@ class WorkPool(StrictModel):
     name: str
     work_queue_name: str | None = None
     job_variables: dict[str, Any] = Field(default_factory=dict[str, Any])
-
-
-class Schedule(StrictModel):
-    """When a deployment runs by itself: one of cron, interval (seconds), rrule."""
-
-    cron: str | None = None
-    interval: Above | None = None
-    rrule: str | None = None
-    timezone: str | None = None
-    anchor_date: str | None = None
-    active: bool = True
-    slug: str | None = None
-    parameters: dict[str, Any] = Field(default_factory=dict[str, Any])
-
-    @model_validator(mode="after")
-    def _says_when(self) -> Schedule:
-        """Refuse a schedule that never fires, or of which Prefect would heed one half."""
-        given = [name for name in ("cron", "interval", "rrule") if getattr(self, name) is not None]
-        if len(given) != 1:
-            found = " and ".join(given) or "none"
-            raise ValueError(f"one of cron, interval and rrule is needed, found {found}")
-        return self
 
 
 class ConcurrencyLimit(StrictModel):

@@ -127,3 +127,154 @@ def test_only_the_demo_begins_by_itself_and_only_one_run_of_each_at_a_time():
         assert entry.concurrency_limit
         assert entry.description
         assert "codedance" in entry.tags
+
+
+def refusal(tmp_path, text):
+    """Give what is said of a flows.yaml, without the path before it."""
+    path = tmp_path / "flows.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(SettingsError) as error:
+        load_flows_file(path)
+    return str(error.value).removeprefix(f"{path}:")
+
+
+def scheduled(entry):
+    return f"""presets:
+  smoke: {{suite: nano}}
+deployments:
+  - name: nightly
+    entrypoint: codedance.pipelines.flows.sft
+    schedules:
+      - {entry}
+"""
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        ('{cron: "0 25 * * *"}', "cron: hour '25' is not within 0 to 23"),
+        ('{cron: "60 * * * *"}', "cron: minute '60' is not within 0 to 59"),
+        ('{cron: "0 0 30 2 *"}', "cron: it never fires: no such month has a day 30"),
+        ('{cron: "0 0 31 2,4,jun *"}', "cron: it never fires: no such month has a day 31"),
+        ('{cron: "0 0 31 11 mon"}', "cron: it never fires"),  # croniter gives up there, too
+        ('{cron: "every night"}', "cron: 2 fields instead of 5"),
+        ('{cron: "* * * * */0"}', "cron: day of the week '*/0' is not within"),
+        ('{cron: "0 3 * * *", timezone: PST}', "timezone: no time zone of the IANA database"),
+        ('{cron: "0 3 * * *", timezone: europe/berlin}', "did you mean Europe/Berlin"),
+        ('{cron: "0 3 * * *", timezone: ../UTC}', "timezone: no time zone"),
+        ('{cron: "0 3 * * *", anchor_date: "2026-01-01"}', "anchor_date belongs to an interval"),
+        ("{rrule: FREQ=SOMETIMES}", "rrule: no recurrence rule (invalid 'FREQ': SOMETIMES)"),
+        ("{rrule: every night}", "rrule: no recurrence rule"),
+        ("{rrule: BYDAY=MO}", "rrule: no recurrence rule"),
+        ("{rrule: FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30}", "rrule: it never fires: no date fits"),
+        ("{rrule: FREQ=DAILY;UNTIL=20200101T000000}", "rrule: it never fires again"),
+        ("{rrule: FREQ=DAILY;COUNT=3}", "rrule: it never fires again"),
+        ("{rrule: FREQ=DAILY;INTERVAL=0}", "rrule: no recurrence rule"),
+        ("{interval: 0}", "interval: Input should be greater than or equal to 1"),
+        ("{interval: 1.0e+20}", "interval: Input should be less than or equal to"),
+        ("{interval: .inf}", " .inf: write a finite number"),
+        ("{interval: 60, anchor_date: yesterday}", "anchor_date: no date"),
+    ],
+)
+def test_a_schedule_that_can_never_fire_is_refused_with_its_line(tmp_path, entry, reason):
+    said = refusal(tmp_path, scheduled(entry))
+    assert said.startswith("7:")
+    assert reason in said
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        '{cron: "0 2 * * 6", timezone: Europe/Berlin}',
+        '{cron: "*/5 8-18 * * mon-fri"}',
+        '{cron: "0 0 29 2 *"}',
+        '{cron: "0 0 31 2,3 *"}',
+        '{cron: "0 0 L * *"}',
+        '{cron: "@weekly"}',
+        "{rrule: FREQ=MONTHLY;BYDAY=1MO, timezone: UTC}",
+        "{rrule: FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=29}",
+        "{rrule: FREQ=DAILY;UNTIL=99980101T000000}",
+        '{interval: 21600, anchor_date: "2026-01-01T03:00:00Z"}',
+    ],
+)
+def test_schedules_that_fire_are_taken(tmp_path, entry):
+    path = tmp_path / "flows.yaml"
+    path.write_text(scheduled(entry), encoding="utf-8")
+    assert load_flows_file(path).deployments[0].schedules
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("quick: {}\n  quick: {}", "3: the key 'quick' stands in line 2 already: keep one"),
+        ("quick:\n    sft: {steps: 1, steps: 2}", "3: the key 'steps' stands in line 3 already"),
+        ("quick: &q {}\n  full: {<<: *q, <<: *q}", "3: the key '<<' stands in line 3 already"),
+        ("quick:\n    grpo: {learning_rate: .inf}", "3: .inf: write a finite number"),
+        ("quick:\n    grpo: {temperature: .nan}", "3: .nan: write a finite number"),
+        ("quick:\n    grpo: {temperature: 1e999}", "3: presets.quick.grpo.temperature: Input"),
+        ("quick:\n    sft: {learning_rate: infinity}", "3: presets.quick.sft.learning_rate: Input"),
+        ("quick:\n    server: {price_input: nan}", "3: presets.quick.server.price_input: Input"),
+        ("quick:\n    grpo: {reward_terms: {a: -.inf}}", "3: -.inf: write a finite number"),
+        ("on: {}", "2: the key 'on' is no text for YAML but True: put it in quotes"),
+        ("1: {}", "2: the key '1' is no text for YAML but 1: put it in quotes"),
+        ("~: {}", "2: the key '~' is no text for YAML but None: put it in quotes"),
+        ("? [a]\n  : {}", "2: a list or mapping cannot be a key"),
+        ("quick: [1]", "2: presets.quick: expected keys and their values, got [1]"),
+        ("quick:", "2: presets.quick: expected keys and their values, got nothing"),
+        ("\tquick: {}", "2: not valid YAML: found character '\\t'"),
+        ("quick: {suite: 2026-13-45}", "2: not valid YAML: '2026-13-45' is no value of its kind"),
+        ("quick: {suite: *there}", "2: not valid YAML: found undefined alias 'there'"),
+        ('quick: {suite: "\x00"}', "2: not valid YAML: the character '\\x00': remove it"),
+        ("quick: !!python/object:os.system {}", "2: not valid YAML: could not determine"),
+        ("quick: &q {sft: {steps: 3}}\n  full:\n    <<: *q\n    grpo: {step: 2}", "5: unknown key"),
+    ],
+)
+def test_what_yaml_lets_pass_and_nobody_means_is_refused_with_its_line(tmp_path, text, said):
+    assert refusal(tmp_path, f"presets:\n  {text}\n").startswith(said)
+
+
+def test_every_slip_of_a_file_is_named_at_once(tmp_path):
+    text = "presets:\n  quick: {suite: a, suite: b, max_new_tokens: .inf}\n  on: {}\n"
+    assert len(refusal(tmp_path, text).splitlines()) == 3
+
+
+def test_a_key_that_is_merged_from_elsewhere_has_the_line_where_it_stands(tmp_path):
+    text = "presets:\n  quick: &q\n    sft: {steps: 0}\n  full: {<<: *q}\n"
+    lines = refusal(tmp_path, text).splitlines()
+    assert [line.removeprefix(f"{tmp_path / 'flows.yaml'}:")[0] for line in lines] == ["3", "3"]
+
+
+def test_anchors_and_merges_still_say_what_they_mean(tmp_path):
+    path = tmp_path / "flows.yaml"
+    text = (
+        "presets:\n  quick: &q\n    sft: {steps: 3}\n  full:\n    <<: *q\n    suite: nano:count\n"
+    )
+    path.write_text(text, encoding="utf-8")
+    presets = load_flows_file(path).presets
+    assert presets["full"].sft.steps == 3
+    assert presets["full"].suite == "nano:count"
+
+
+def test_a_file_that_is_not_utf8_or_no_file_is_one_error_of_ours(tmp_path):
+    path = tmp_path / "flows.yaml"
+    path.write_bytes(b"presets:\n  quick: {suite: \xff}\n")
+    with pytest.raises(SettingsError, match=":2: not UTF-8"):
+        load_flows_file(path)
+    with pytest.raises(SettingsError, match="cannot be read"):
+        load_flows_file(tmp_path)
+
+
+def test_a_file_nested_without_end_is_one_error_of_ours(tmp_path):
+    assert "too deep" in refusal(tmp_path, f"presets: {'[' * 3000}{']' * 3000}\n")
+
+
+@pytest.mark.parametrize("preset", ["grpo: {learning_rate: .inf}", "suite: a, suite: b"])
+def test_a_command_ends_with_the_code_of_wrong_usage_and_no_traceback(
+    codedance, home, tmp_path, monkeypatch, preset
+):
+    (tmp_path / "flows.yaml").write_text(f"presets:\n  smoke: {{{preset}}}\n")
+    monkeypatch.chdir(tmp_path)
+    code, out, error = codedance("curate", "--preset", "smoke")
+    assert (code, out) == (2, "")
+    assert error.startswith(f"codedance: {tmp_path / 'flows.yaml'}:2: ")
+    assert "Traceback" not in error

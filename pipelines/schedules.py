@@ -1,0 +1,192 @@
+"""When a deployment runs by itself. What can never fire is refused when flows.yaml is read."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import zoneinfo
+from datetime import date, datetime
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator, model_validator
+
+from .strict_model import StrictModel
+
+LONGEST_SECONDS = 10 * 366 * 86_400
+Interval = Annotated[float, Field(ge=1.0, le=LONGEST_SECONDS)]
+
+_ALIASES = ("@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually")
+_FIELDS = (
+    ("minute", 0, 59),
+    ("hour", 0, 23),
+    ("day", 1, 31),
+    ("month", 1, 12),
+    ("day of the week", 0, 7),
+    ("second", 0, 59),  # a sixth field, as Prefect takes it
+)
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_NAMES = {
+    "month": {name: str(number) for number, name in enumerate(_MONTHS, 1)},
+    "day of the week": {name: str(number) for number, name in enumerate(_WEEKDAYS)},
+}
+_DAYS_IN_MONTH = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+_RANGE = re.compile(r"(?:\*|(\d{1,2})(?:-(\d{1,2}))?)(?:/(\d{1,4}))?")
+_SPECIAL = {"day": re.compile("l"), "day of the week": re.compile(r"l[0-7]|[0-7]#([1-5]|l)")}
+_EXAMPLE = 'such as "0 3 * * *" (minute, hour, day, month, day of the week)'
+
+_ANCHOR = datetime(2020, 1, 1)  # noqa: DTZ001 - what Prefect begins at without a DTSTART
+_CYCLE_BEGINS = date(9600, 1, 1)
+"""From here to the last year that Python has is one cycle of the calendar, 400 years."""
+_SLOWEST_TO_WALK = 3  # dateutil's DAILY: what comes more often has too many dates to walk through
+
+
+class Schedule(StrictModel):
+    """When a deployment runs by itself: one of cron, interval (seconds), rrule."""
+
+    cron: str | None = None
+    interval: Interval | None = None
+    rrule: str | None = None
+    timezone: str | None = None
+    anchor_date: str | None = None
+    active: bool = True
+    slug: str | None = None
+    parameters: dict[str, Any] = Field(default_factory=dict[str, Any])
+
+    @field_validator("cron")
+    @classmethod
+    def _cron_fires(cls, text: str | None) -> str | None:
+        if text is not None:
+            check_cron(text)
+        return text
+
+    @field_validator("rrule")
+    @classmethod
+    def _rule_fires(cls, text: str | None) -> str | None:
+        if text is not None:
+            check_rrule(text)
+        return text
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone_exists(cls, name: str | None) -> str | None:
+        if name is not None:
+            check_timezone(name)
+        return name
+
+    @field_validator("anchor_date")
+    @classmethod
+    def _anchor_is_a_date(cls, text: str | None) -> str | None:
+        if text is not None:
+            try:
+                datetime.fromisoformat(text)
+            except ValueError:
+                raise ValueError('no date: write one such as "2026-01-31T03:00:00"') from None
+        return text
+
+    @model_validator(mode="after")
+    def _says_when(self) -> Schedule:
+        """Refuse a schedule that never fires, or of which Prefect would heed one half."""
+        given = [name for name in ("cron", "interval", "rrule") if getattr(self, name) is not None]
+        if len(given) != 1:
+            found = " and ".join(given) or "none"
+            raise ValueError(f"one of cron, interval and rrule is needed, found {found}")
+        if self.anchor_date is not None and self.interval is None:
+            raise ValueError("anchor_date belongs to an interval: leave it out")
+        return self
+
+
+def check_cron(text: str) -> None:
+    """Refuse what is no cron expression, and one whose days no month has.
+
+    Raises:
+        ValueError: It would never fire; the message says which field is wrong.
+    """
+    if text.strip().lower() in _ALIASES:
+        return
+    parts = text.lower().split()
+    if len(parts) not in (5, 6):
+        raise ValueError(f"{len(parts)} fields instead of 5: write a cron expression {_EXAMPLE}")
+    if len(parts) == 6 and "7" in re.findall(r"(?<![/\d])\d+", parts[4]):
+        raise ValueError("day of the week 7: with a sixth field Prefect wants 0 for Sunday")
+    values = [_cron_values(part, *field) for part, field in zip(parts, _FIELDS, strict=False)]
+    days, months = values[2], values[3]
+    if days and months and all(min(days) > _DAYS_IN_MONTH[month - 1] for month in months):
+        raise ValueError(f"it never fires: no such month has a day {min(days)}; name another day")
+
+
+def _cron_values(part: str, name: str, lowest: int, highest: int) -> set[int] | None:
+    """Return the values that a field stands for; None where they depend on the month."""
+    if part == "?" and name.startswith("day"):
+        part = "*"
+    values: set[int] = set()
+    is_special = False
+    for item in part.split(","):
+        if name in _SPECIAL and _SPECIAL[name].fullmatch(item):
+            is_special = True
+        else:
+            values |= _cron_range(item, name, lowest, highest)
+    return None if is_special else values
+
+
+def _cron_range(item: str, name: str, lowest: int, highest: int) -> set[int]:
+    names = _NAMES.get(name, {})
+    numbers = re.sub("[a-z]{3}", lambda found: names.get(found.group(), found.group()), item)
+    found = _RANGE.fullmatch(numbers)
+    if found is None:
+        raise ValueError(f"{name} {item!r} is no value, range or list; write cron {_EXAMPLE}")
+    first, last, step = found.groups()
+    begin = lowest if first is None else int(first)
+    end = highest if first is None or (step and last is None) else int(last or first)
+    if not all(lowest <= one <= highest for one in (begin, end)) or step == "0":
+        raise ValueError(f"{name} {item!r} is not within {lowest} to {highest}")
+    if begin > end:  # over the turn of the hour, the day, the week
+        return {*range(begin, highest + 1), *range(lowest, end + 1)}
+    return set(range(begin, end + 1, int(step or 1)))
+
+
+def check_rrule(text: str) -> None:
+    """Refuse what is no recurrence rule (RFC 5545), and one that has no date any more.
+
+    Raises:
+        ValueError: It would never fire.
+    """
+    from dateutil.rrule import rrule, rrulestr
+
+    try:
+        rule: Any = rrulestr(text, dtstart=None if "DTSTART" in text.upper() else _ANCHOR)
+        if not isinstance(rule, rrule):
+            return  # a set of several, with exceptions: Prefect's own to judge
+        parsed: Any = rule  # dateutil has no types
+        if parsed._interval < 1:
+            raise ValueError("INTERVAL has to be at least 1")
+        begun = datetime.combine(_CYCLE_BEGINS, parsed._dtstart.time())
+        in_a_cycle = parsed.replace(dtstart=begun, until=None, count=None)
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        example = "write one such as FREQ=MONTHLY;BYDAY=1MO"
+        raise ValueError(f"no recurrence rule ({error}): {example}") from None
+    if next(iter(in_a_cycle), None) is None:
+        raise ValueError("it never fires: no date fits it; change or drop one of its BY… parts")
+    has_end = parsed._until is not None or parsed._count is not None
+    if has_end and parsed._freq <= _SLOWEST_TO_WALK:
+        now = datetime.now(parsed._dtstart.tzinfo)
+        if parsed.after(now) is None:
+            raise ValueError(
+                "it never fires again: its UNTIL or COUNT (from DTSTART, else from 2020) has passed"
+            )
+
+
+def check_timezone(name: str) -> None:
+    """Refuse a time zone that is not in the IANA database.
+
+    Raises:
+        ValueError: With the nearest names.
+    """
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        known = {zone.lower(): zone for zone in zoneinfo.available_timezones()}
+        near = difflib.get_close_matches(name.lower(), known, n=2, cutoff=0.7)
+        hint = f"did you mean {' or '.join(known[one] for one in near)}?" if near else ""
+        example = "name a place, such as Europe/Berlin or America/Los_Angeles"
+        raise ValueError(f"no time zone of the IANA database; {hint or example}") from None

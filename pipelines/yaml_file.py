@@ -1,0 +1,148 @@
+"""Reads a YAML file of the user's; whatever is wrong with its text is one error that has the line.
+
+Refused are also what YAML itself lets pass and nobody means: a key that stands twice, a key that is
+no text (``on:`` is true), infinity and NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+MERGE = "tag:yaml.org,2002:merge"
+Location = tuple[int | str, ...]
+
+
+class SettingsError(ValueError):
+    """flows.yaml (or a preset's name) is not as it has to be; the message says where."""
+
+
+def read_yaml(path: Path) -> tuple[yaml.Node | None, Any]:
+    """Return a file's nodes, for the lines of later errors, and what it holds.
+
+    Raises:
+        SettingsError: It cannot be read, or is not YAML as we take it.
+    """
+    text = _read_text(path)
+    try:
+        loader = _Loader(text)
+        tree = loader.get_single_node()
+        if tree is None:
+            return None, None
+        problems = list(_problems(loader, tree))
+        if problems:
+            raise SettingsError("\n".join(f"{path}:{line}: {why}" for line, why in problems))
+        return tree, _Loader(text).get_single_data()  # what merges does so in nodes of its own
+    except yaml.YAMLError as error:
+        raise SettingsError(_explain(path, text, error)) from error
+    except RecursionError as error:
+        raise SettingsError(f"{path}: too deep: hundreds of parts within each other") from error
+
+
+def _read_text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise SettingsError(f"{path}:{line}: not UTF-8: save the file in that encoding") from error
+
+
+def line_of(tree: yaml.Node | None, location: Location) -> int:
+    """Return the line (from 1) of the key at ``location``, or of the nearest one above it."""
+    line, node = 1, tree
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            found = _entry(node, str(part))
+            if found is None:
+                break
+            line, node = found[0].start_mark.line + 1, found[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            node = cast("yaml.Node", node.value[part])
+            line = node.start_mark.line + 1
+    return line
+
+
+def _entry(node: yaml.MappingNode, name: str) -> tuple[yaml.Node, yaml.Node] | None:
+    """Return a key of a mapping with its value, its own before what it merges from elsewhere."""
+    merged: list[yaml.Node] = []
+    for key, value in _entries(node):
+        if key.tag == MERGE and isinstance(value, yaml.SequenceNode):
+            merged += cast("list[yaml.Node]", value.value)
+        elif key.tag == MERGE:
+            merged.append(value)
+        elif key.value == name:
+            return key, value
+    mappings = (one for one in merged if isinstance(one, yaml.MappingNode))
+    return next((found for one in mappings if (found := _entry(one, name))), None)
+
+
+def _entries(node: yaml.MappingNode) -> list[tuple[yaml.Node, yaml.Node]]:
+    return cast("list[tuple[yaml.Node, yaml.Node]]", node.value)
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader whose errors about values (a date in month 13) have their line, too."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: ANN401 - PyYAML's
+        try:
+            return super().construct_object(node, deep=deep)
+        except (ValueError, OverflowError, TypeError, KeyError, AttributeError) as error:
+            problem = f"{str(node.value)[:40]!r} is no value of its kind ({error}); quote a text"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
+
+
+def _problems(loader: _Loader, tree: yaml.Node) -> Generator[tuple[int, str]]:
+    """Say what YAML lets pass and nobody means, each with its line."""
+    pending, seen = [tree], set[int]()
+    while pending:
+        node = pending.pop(0)
+        if id(node) in seen:  # an anchor's, used again
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            yield from _key_problems(loader, node)
+            pending += [value for _, value in _entries(node)]
+        elif isinstance(node, yaml.SequenceNode):
+            pending += cast("list[yaml.Node]", node.value)
+        elif node.tag == "tag:yaml.org,2002:float":
+            value: float = loader.construct_object(node)
+            if not math.isfinite(value):
+                yield node.start_mark.line + 1, f"{node.value}: write a finite number"
+
+
+def _key_problems(loader: _Loader, node: yaml.MappingNode) -> Generator[tuple[int, str]]:
+    first: dict[str, int] = {}
+    for key, _ in _entries(node):
+        line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarNode):
+            yield line, "a list or mapping cannot be a key: write a name"
+        elif key.tag not in ("tag:yaml.org,2002:str", MERGE):
+            found = loader.construct_object(key)
+            yield line, f"the key {key.value!r} is no text for YAML but {found!r}: put it in quotes"
+        elif key.value in first:
+            yield line, f"the key {key.value!r} stands in line {first[key.value]} already: keep one"
+        else:
+            first[key.value] = line
+
+
+def _explain(path: Path, text: str, error: yaml.YAMLError) -> str:
+    if isinstance(error, yaml.reader.ReaderError):
+        line = text[: error.position].count("\n") + 1
+        return f"{path}:{line}: not valid YAML: the character {chr(error.character)!r}: remove it"
+    mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+    if mark is None:
+        return f"{path} is not valid YAML: {error}"
+    problem = getattr(error, "problem", None) or "it cannot be read"
+    if "'\\t'" in problem:
+        problem += ": indent with spaces"
+    snippet = mark.get_snippet(indent=2) or ""
+    lines = f"\n{snippet}" if snippet.strip(" ^\n") else ""
+    return f"{path}:{mark.line + 1}: not valid YAML: {problem}{lines}"
