@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .processes import free_port
+from .processes import Guard, free_port
 from .settings import SandboxSettings, open_configured
 
 if TYPE_CHECKING:
@@ -138,12 +138,15 @@ def crew_of(processes: int) -> Generator[None]:
     before = {name: os.environ.get(name) for name in shared}
     os.environ.update(shared)
     followers = [_start(rank) for rank in range(1, processes)]
+    guards = [Guard(follower.pid) for follower in followers]  # they end with us, if we are killed
     try:
         yield
     finally:
         dismiss()
         for follower in followers:
             _end(follower)
+        for guard in guards:
+            guard.dismiss()
         for name, value in before.items():
             os.environ.pop(name, None)
             if value is not None:
@@ -166,7 +169,10 @@ def _environment(processes: int) -> dict[str, str]:
 def _start(rank: int) -> subprocess.Popen[bytes]:
     own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
     command = [sys.executable, "-m", "codedance.pipelines.cli"]
-    return subprocess.Popen(command, env=os.environ | own, stdin=subprocess.DEVNULL)
+    environment = os.environ | own
+    return subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True
+    )
 
 
 def dismiss() -> None:

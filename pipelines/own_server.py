@@ -8,9 +8,6 @@ minutes. This one stands in a session of its own, and goes when the command does
 from __future__ import annotations
 
 import os
-import signal
-import threading
-import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -22,10 +19,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 HOST = "127.0.0.1"
-STARTER = "CODEDANCE_STARTED_BY"
-"""Holds the process id of the command that the server is for."""
 LAST_WORDS_SECONDS = 5.0
-LOOK_SECONDS = 1.0
 
 
 @contextmanager
@@ -71,28 +65,18 @@ def app() -> FastAPI:
     """Give Prefect's app for uvicorn, without pages and schedules."""
     from prefect.server.api.server import create_app
 
-    starter = int(os.environ[STARTER])
-    threading.Thread(target=_end_with, args=(starter,), daemon=True).start()
     return create_app(ephemeral=True, final=True)
 
 
 def _service(home: Home, port: int) -> Service:
     command = serving_command("uvicorn", "--factory", f"{__name__}:app", "--log-level", "error")
     environment = {
-        STARTER: str(os.getpid()),
         "PREFECT_LOGGING_LEVEL": "WARNING",
         "PREFECT_SERVER_UI_ENABLED": "false",
     }
     log = home.root / "logs" / "prefect-of-runs.log"
     command += ["--host", HOST, "--port", str(port)]
     return Service("Prefect's server", command, log, environment)
-
-
-def _end_with(starter: int) -> None:
-    """End this process once the one that started it is gone (killed, it could not end us)."""
-    while os.getppid() == starter:
-        time.sleep(LOOK_SECONDS)
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _send_last_words() -> None:

@@ -20,9 +20,57 @@ KILL_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 30.0
 
 
+_GUARD = """
+import os, signal, sys
+group = int(sys.argv[1])
+def begun():
+    try:
+        with open(f"/proc/{group}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[19]
+    except OSError:
+        return None
+before = begun()
+sys.stdin.buffer.read()
+if begun() in (before, None):
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except OSError:
+        pass
+"""
+
+
+class Guard:
+    """A process beside us that kills a group of processes when we are gone, however we ended.
+
+    It waits for the end of a pipe that only we hold: the kernel closes it with us. What a group
+    started in a session of its own is none of its business.
+
+    Args:
+        group: Leader of the group; it has to be our child.
+    """
+
+    def __init__(self, group: int) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _GUARD, str(group)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def dismiss(self) -> None:
+        """End it; the group lives on."""
+        self._process.kill()
+        self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+
 @dataclass(slots=True)
 class Service:
     """A program that runs as long as we do, in a session of its own, its output in a file.
+
+    If we are killed, its group is killed, too.
 
     Attributes:
         name: What it is called to the user.
@@ -39,6 +87,7 @@ class Service:
     process: subprocess.Popen[bytes] | None = None
     _pause_seconds: float = 1.0
     _started_at: float = 0.0
+    _guard: Guard | None = None
 
     def start(self) -> None:
         """Start it; the output of an earlier start stays in the file."""
@@ -51,6 +100,8 @@ class Service:
                 start_new_session=True,
                 env={**os.environ, **self.environment},
             )
+        self._dismiss_guard()
+        self._guard = Guard(self.process.pid)
         self._started_at = time.monotonic()
 
     @property
@@ -58,12 +109,16 @@ class Service:
         """Whether it was started and has not ended."""
         return self.process is not None and self.process.poll() is None
 
+    @property
+    def is_due(self) -> bool:
+        """Whether it has died and is to be started again by now."""
+        has_died = self.process is not None and not self.is_running
+        return has_died and time.monotonic() - self._started_at >= self._pause_seconds
+
     def revive(self, say: Callable[[str], None]) -> None:
         """Start it again if it has died, ever more slowly if it dies at once each time."""
         now = time.monotonic()
-        if self.process is None or self.is_running:
-            return
-        if now - self._started_at < self._pause_seconds:
+        if self.process is None or not self.is_due:
             return
         how = self.process.returncode
         if now - self._started_at > LONGEST_PAUSE_SECONDS:
@@ -103,6 +158,12 @@ class Service:
         for one in family:
             with contextlib.suppress(psutil.NoSuchProcess):
                 one.kill()
+        self._dismiss_guard()
+
+    def _dismiss_guard(self) -> None:
+        if self._guard is not None:
+            self._guard.dismiss()
+            self._guard = None
 
 
 @contextlib.contextmanager

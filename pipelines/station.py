@@ -1,8 +1,9 @@
 """``codedance flows serve``: Prefect's server and a worker, MLflow's pages, the deployments.
 
-All of it lasts as long as the command. What dies (kill -9, out of memory) is started again; runs
-that a dead worker left are marked by the server's automations. On Ctrl-C the runs under way are
-asked to stop, end at their next safe point as Cancelled, and can be gone on with.
+All of it lasts as long as the command, and ends with it if it is killed. What dies (kill -9, out of
+memory) is started again. Flow runs outlive their worker and this command: they go on, and what died
+with it is marked before the next worker starts. On Ctrl-C the runs under way are asked to stop,
+end at their next safe point as Cancelled, and can be gone on with.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import psutil
 
 from .client_file import client_file
+from .flow_processes import flow_run_processes, orphans
 from .flows_file import find_flows_file, load_flows_file
 from .home import Home, prepare_environment
 from .processes import Service, ServiceError, is_free, running, serving_command, wait_for
@@ -78,7 +81,10 @@ def serve_flows(station: Station, say: Say) -> None:
 
         if server is not None and (missed := asyncio.run(drop_missed())):
             say(f"dropped   {missed} scheduled runs that fell due while nothing ran")
-        workers = [_worker(station, pool) for pool in deploy_all(path)]
+        pools = deploy_all(path)
+        workers = [_worker(station, pool) for pool in pools]
+        if server is not None:
+            _close_dead(pools, say)
         with running(*workers):
             _announce(station, path, deployments, say)
             if not is_known:
@@ -86,6 +92,8 @@ def serve_flows(station: Station, say: Say) -> None:
             say("Ctrl-C ends all.")
             try:
                 while True:
+                    if server is not None and any(worker.is_due for worker in workers):
+                        _close_dead(pools, say)
                     for service in (*services, *workers):
                         service.revive(say)
                     time.sleep(LOOK_SECONDS)
@@ -98,14 +106,15 @@ def serve_flows(station: Station, say: Say) -> None:
 def stop_runs(workers: list[Service], seconds: float = STOP_SECONDS) -> None:
     """Ask the flow runs of workers to stop, and wait until they have.
 
-    The workers are held: they would take runs that wait for a slot, now that one is free.
+    The workers are held: they would take runs that wait for a slot, now that one is free. Runs
+    whose worker has died are asked, too.
     """
     for worker in workers:
         worker.hold()
     asked: set[psutil.Process] = set()
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        alive = {child for worker in workers for child in worker.children()}
+        alive = {child for worker in workers for child in worker.children()} | set(orphans())
         for child in alive - asked:
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.send_signal(signal.SIGTERM)
@@ -113,6 +122,22 @@ def stop_runs(workers: list[Service], seconds: float = STOP_SECONDS) -> None:
         if not alive:
             return
         time.sleep(LOOK_SECONDS)
+
+
+def _close_dead(pools: list[str], say: Say) -> None:
+    """Mark runs as crashed that a worker left and whose processes are gone: nobody waits for them.
+
+    Only with a server of ours: all of its runs are on this machine.
+    """
+    from .flows.watching import close_dead_runs
+
+    try:
+        closed = asyncio.run(close_dead_runs(pools, set(flow_run_processes())))
+    except (httpx.HTTPError, OSError) as error:  # the automations will do it
+        say(f"could not look for dead runs: {error}")
+        return
+    if closed:
+        say(f"{closed} flow runs died with their worker and are marked as crashed: run them again")
 
 
 def _prepare(station: Station) -> Service | None:

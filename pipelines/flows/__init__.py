@@ -25,6 +25,7 @@ from .page import on_page
 from .parameters import FromRun, Preset, Refresh, Seed, Suite, explained, name_run, preset_of
 from .publishing import publish_report
 from .work import TAG, work
+from .worker_death import outliving_worker
 
 
 @flow(name="curate", flow_run_name=name_run)
@@ -90,7 +91,7 @@ async def pipeline(
 ) -> str | State[str]:
     """Curate, cold start, reinforce, evaluate, report; gives the pipeline run's id."""
     with open_desk() as desk:
-        async with on_page(desk):
+        async with outliving_worker(desk), on_page(desk):
             run = open_pipeline(desk, _wish(preset, seed, suite, refresh, from_run))
             desk.progress.say(f"pipeline run {run.id}")
             with tags(TAG):
@@ -115,15 +116,16 @@ def _wish(
 
 async def _alone(stage: str, wish: Wish) -> str | State[str]:
     with open_desk() as desk:
-        run = open_pipeline(desk, wish, stage=stage)
-        call: Any = work(stage, run.id, return_state=True)  # typed by Prefect as if synchronous
-        done: State[str] = await call
-        if done.is_cancelled():
-            return Cancelled(message=done.message)
-        made = await done.aresult()
-        if stage == STAGES[-1]:
-            await _finish(desk, run)
-        return made
+        async with outliving_worker(desk):
+            run = open_pipeline(desk, wish, stage=stage)
+            call: Any = work(stage, run.id, return_state=True)  # typed by Prefect as synchronous
+            done: State[str] = await call
+            if done.is_cancelled():
+                return Cancelled(message=done.message)
+            made = await done.aresult()
+            if stage == STAGES[-1]:
+                await _finish(desk, run)
+            return made
 
 
 async def _finish(desk: Desk, run: StageRun) -> None:

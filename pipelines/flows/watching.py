@@ -7,11 +7,13 @@ never began. Both keep their hands off flows that are not ours: only runs tagged
 
 from __future__ import annotations
 
+from collections.abc import Sequence, Set
 from datetime import timedelta
 
 from prefect import get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
+    FlowRunFilterParentFlowRunId,
     FlowRunFilterState,
     FlowRunFilterStateType,
     FlowRunFilterTags,
@@ -36,6 +38,7 @@ its first beat, is marked at the end of the next.
 """
 BEGIN_SECONDS = 600
 """A worker may need this long from taking a run to its first line (an image to pull)."""
+DIED = "Its process died. What was done is kept: run it again to go on."
 ENDED = tuple(f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Crashed"))
 STOPPED = tuple(
     f"prefect.flow-run.{name}" for name in ("Cancelled", "Cancelling", "Paused", "Suspended")
@@ -93,6 +96,33 @@ async def watch_unfinished() -> int:
     for run in runs:
         _emit_heartbeat(run)
     return len(runs)
+
+
+async def close_dead_runs(pools: Sequence[str], living: Set[str]) -> int:
+    """Mark as crashed what workers of this machine had begun and no process runs any more.
+
+    Args:
+        pools: The work pools whose runs are processes of this machine.
+        living: Ids of the flow runs that have a process; what they started lives, too.
+
+    Returns:
+        How many runs of deployments there were; those within them are marked besides.
+    """
+    begun = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING])
+    unfinished = FlowRunFilterState(type=begun)
+    wanted = FlowRunFilter(state=unfinished)
+    closed = 0
+    async with get_client() as client:
+        for run in await client.read_flow_runs(flow_run_filter=wanted):
+            if run.work_pool_name not in pools or str(run.id) in living:
+                continue
+            parent = FlowRunFilterParentFlowRunId(any_=[run.id])
+            within = FlowRunFilter(state=unfinished, parent_flow_run_id=parent)
+            for one in (*await client.read_flow_runs(flow_run_filter=within), run):
+                await client.set_flow_run_state(one.id, Crashed(message=DIED), force=True)
+            closed += 1
+    await close_lost_tasks()
+    return closed
 
 
 async def close_lost_tasks() -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from codedance.pipelines.processes import Service, ServiceError, is_free, running, wait_for
+from codedance.pipelines.processes import Guard, Service, ServiceError, is_free, running, wait_for
 
 SERVER = """
 import subprocess, sys
@@ -75,6 +76,40 @@ def test_what_is_killed_is_started_again_and_said(toy):
     os.kill(children[0], signal.SIGKILL)  # an orphan since its parent was killed
     wait_until(lambda: not is_alive(children[1]))
     assert said == [f"the toy died (killed by SIGKILL) and is started again; see {toy.log}"]
+
+
+STARTER = """
+import sys
+from pathlib import Path
+from codedance.pipelines.processes import Service
+service = Service("the toy", [sys.executable, sys.argv[1]], Path(sys.argv[2]))
+service.start()
+print(service.process.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_servers_and_their_children_end_with_a_command_that_is_killed(toy):
+    command = [sys.executable, "-c", STARTER, toy.command[1], str(toy.log)]
+    starter = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    server = int(starter.stdout.readline())
+    wait_until(lambda: lines(toy))
+    child = int(lines(toy)[0])
+    assert is_alive(server)
+    assert is_alive(child)
+    starter.kill()
+    starter.communicate()
+    wait_until(lambda: not is_alive(server))
+    wait_until(lambda: not is_alive(child))
+
+
+def test_a_guard_that_was_dismissed_kills_nothing(toy):
+    toy.start()
+    guard = Guard(toy.process.pid)
+    guard.dismiss()
+    assert toy.is_running
+    toy.end()
+    assert not toy.is_running
 
 
 def test_waiting_for_a_server_that_died_ends_with_its_last_words(tmp_path):

@@ -1,0 +1,55 @@
+"""What lets a flow run outlive the worker that started it.
+
+It does not print through the worker's pipes (`keep_output`). And nobody but its worker would stop a
+run that a person cancels: without one, it looks for itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+import httpx
+from prefect import get_client
+from prefect.exceptions import PrefectException
+
+from ..desk import Desk
+from ..flow_processes import RUN, keep_output
+
+LOOK_SECONDS = 5.0
+
+
+@asynccontextmanager
+async def outliving_worker(desk: Desk) -> AsyncGenerator[None]:
+    """Have the flow run of this process go on, and heed its cancellation, when its worker is gone.
+
+    Where nobody started us for one flow run (a command, a test), nothing changes.
+    """
+    if RUN not in os.environ:
+        yield
+        return
+    keep_output(desk.home)
+    watch = asyncio.create_task(_heed_cancellation(desk, os.environ[RUN], os.getppid()))
+    try:
+        yield
+    finally:
+        watch.cancel()
+        await asyncio.wait({watch})
+
+
+async def _heed_cancellation(desk: Desk, run: str, parent: int) -> None:
+    """Ask the stage to stop once the run was cancelled and no worker is there to tell it."""
+    while not desk.stop.is_requested():
+        await asyncio.sleep(LOOK_SECONDS)
+        if os.getppid() == parent != 1:
+            continue
+        try:
+            async with get_client() as client:
+                found = await client.read_flow_run(UUID(run))
+        except (httpx.HTTPError, PrefectException):  # the server is away: later, then
+            continue
+        if found.state is not None and (found.state.is_cancelling() or found.state.is_cancelled()):
+            desk.stop.request()
