@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet $(PIP_OPTIONS)
 
 .PHONY: run smoke docs figures test lint tests test-slow test-environments test-container \
-  test-escapes test-soak test-anywhere viewer-times install clean
+  test-escapes test-soak test-anywhere viewer-times recovery-times install clean
 
 run: $(VENV)/.run
 	$(BIN)/codedance run --preset $(PRESET)
@@ -56,6 +56,10 @@ test-soak: $(VENV)/.dev
 # How long a run's viewer takes in Chromium: make viewer-times PAGE=.codedance/reports/RUN/viewer.html
 viewer-times: $(VENV)/.dev
 	cd tests && $(abspath $(BIN))/python -m pipelines.viewer_times $(abspath $(PAGE))
+
+# Seconds from kill -9 to the next new step, for the command and for a worker, three times each.
+recovery-times: $(VENV)/.dev
+	cd tests && $(abspath $(BIN))/python -m pipelines.recovery_times
 
 # The sandbox's tests once more where most users are: in a plain container, not as root.
 test-container: $(VENV)/.dev

@@ -102,7 +102,7 @@ def prepare_environment(home: Home) -> None:
         "PREFECT_HOME": str(home.prefect),
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        # On disk: the slot of a training outlasts a restart of the server, but not its lease.
+        # On disk: what counts for a deployment's limit outlasts a restart of the server.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASES,
         "PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_CANCELLING_TIMEOUT_SECONDS": "120",
         "PREFECT_SERVER_API_HOST": "127.0.0.1",

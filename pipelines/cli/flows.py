@@ -23,7 +23,7 @@ def serve(
 
     Schedules fire, runs can be started on Prefect's page or by `prefect deployment run`. With
     PREFECT_API_URL set, that server is used and only the worker is started. Ctrl-C ends all; what
-    ran can be gone on with.
+    ran can be gone on with. Runs outlive a worker that is killed, and this command if it is.
     """
     from ..home import find_home
     from ..station import Station, serve_flows
@@ -38,8 +38,7 @@ def deploy() -> None:
     """Register the deployments of flows.yaml with the Prefect server in PREFECT_API_URL.
 
     Does what `prefect deploy --all --prefect-file flows.yaml` does, and makes what that leaves to
-    you: the work pool, the limit of one training at a time, and the automations that mark runs as
-    crashed whose worker died.
+    you: the work pool, and the automations that mark runs as crashed that died with their worker.
     """
     from ..flows_file import find_flows_file, load_flows_file
     from ..home import find_home, prepare_environment

@@ -1,4 +1,4 @@
-"""Hands flows.yaml to a Prefect server: work pool, training limit, deployments, automations."""
+"""Hands flows.yaml to a Prefect server: work pool, deployments, automations."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ from prefect.workers.process import ProcessWorker
 from ..flows_file import SettingsError, load_flows_file
 from ..settings import Deployment
 from . import FLOWS, pipeline
-from .slot import make_limit
 from .watching import close_lost_tasks, make_automations, watch_unfinished
 from .work import TAG
 
@@ -128,7 +127,6 @@ async def _prepare(pools: set[str]) -> dict[str, str]:
                 )
                 pool = await client.create_work_pool(wanted)
             types[name] = pool.type
-    await make_limit()
     await make_automations()
     await watch_unfinished()
     await close_lost_tasks()

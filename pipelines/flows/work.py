@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import nullcontext
 from typing import Any
 
 from prefect import task
@@ -15,11 +14,10 @@ from ...policies.interface import PolicyUnavailableError
 from ...sandbox import SandboxError, SandboxUnavailableError
 from ..desk import Desk, open_desk
 from ..stages.context import StageInterrupted
-from ..stages.runner import StageBusyError, is_done, run_stage
+from ..stages.runner import StageBusyError, run_stage
 from ..store import StageRun
 from .page import on_page
 from .publishing import publish_stage
-from .slot import training_slot
 
 INFRASTRUCTURE = (SandboxError, PolicyUnavailableError, ConnectionError)
 BUSY_SECONDS = 3.0
@@ -49,19 +47,11 @@ async def work(stage: str, pipeline: str) -> str | State[str]:
         run = desk.store.lineage.get(pipeline)
         try:
             async with on_page(desk):
-                done = await _run_in_turn(desk, stage, run)
+                done = await _run_when_free(desk, stage, run)
         except StageInterrupted as stop:
             return Cancelled(message=f"{stop}; what is done is kept: run it again to go on")
         await publish_stage(desk, done)
         return done.id
-
-
-async def _run_in_turn(desk: Desk, stage: str, run: StageRun) -> StageRun:
-    """Run a stage, a training when no other is at work; what is done already waits for nobody."""
-    is_work = not await asyncio.to_thread(is_done, desk, stage, run)
-    slot = training_slot(stage, say=desk.progress.say, check=desk.stop.check)
-    async with slot if is_work else nullcontext():
-        return await _run_when_free(desk, stage, run)
 
 
 async def _run_when_free(desk: Desk, stage: str, run: StageRun) -> StageRun:

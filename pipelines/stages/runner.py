@@ -8,7 +8,7 @@ import hashlib
 import shutil
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -24,6 +24,7 @@ from ..store import StageRun, StoreError
 from ..store.lineage import SECONDS, StageRequest
 from ..system_metrics import metered
 from .context import StageContext, StageInterrupted, StageResult
+from .turns import training_turn
 
 if TYPE_CHECKING:
     from ..desk import Desk
@@ -76,27 +77,32 @@ def order_of(pipeline: StageRun) -> Order:
 def run_stage(desk: Desk, stage: str, pipeline: StageRun) -> StageRun:
     """Run a stage for a pipeline run, or give the finished run that did the same work.
 
+    A training waits until no other is at work on this host; what is finished waits for nobody.
+
     Raises:
         StageError: An input is missing, or another process is at it.
         StageInterrupted: The user asked to stop; the same call goes on from there.
     """
     request = _request_for(desk, stage, pipeline)
     try:
-        finished = run_request(desk, request, order_of(pipeline).preset, parent=pipeline.id)
+        with _in_turn(desk, request):
+            finished = run_request(desk, request, order_of(pipeline).preset, parent=pipeline.id)
         _adopt(desk, pipeline, finished)
     finally:
         leave(desk, pipeline)
     return finished
 
 
-def is_done(desk: Desk, stage: str, pipeline: StageRun) -> bool:
-    """Whether `run_stage` would only give a run that is finished already.
-
-    Raises:
-        StageError: An input is missing.
-    """
-    request = _request_for(desk, stage, pipeline)
-    return _find_finished(desk.store.lineage.find(stage=stage, key=request.key)) is not None
+def _in_turn(desk: Desk, request: StageRequest) -> AbstractContextManager[None]:
+    """Hold this host's place for trainings, unless the work is done already."""
+    if _find_finished(desk.store.lineage.find(stage=request.stage, key=request.key)):
+        return nullcontext()
+    return training_turn(
+        request.stage,
+        fallback=desk.home.root / "locks",
+        say=desk.progress.say,
+        check=desk.stop.check,
+    )
 
 
 def _request_for(desk: Desk, stage: str, pipeline: StageRun) -> StageRequest:

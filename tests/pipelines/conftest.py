@@ -27,6 +27,7 @@ OURS = (
     "CODEDANCE_IMAGES",
     "CODEDANCE_STORE_URL",
     "CODEDANCE_STORE_WAIT",
+    "CODEDANCE_TRAININGS",
     "MLFLOW_TRACKING_URI",
     "PREFECT_HOME",
 )
@@ -42,11 +43,15 @@ ON_BOTH = (
 
 
 @pytest.fixture(autouse=True)
-def _own_environment():
-    """Give every test the environment that the session began with, and take back its changes."""
+def _own_environment(tmp_path_factory):
+    """Give every test the environment that the session began with, and take back its changes.
+
+    Its trainings wait for no others of this host.
+    """
     before = dict(os.environ)
     for name in OURS:
         os.environ.pop(name, None)
+    os.environ["CODEDANCE_LOCKS"] = str(tmp_path_factory.mktemp("locks"))
     yield
     os.environ.clear()
     os.environ.update(before)
@@ -118,6 +123,7 @@ def finished_home(tmp_path_factory):
     (folder / "home").mkdir()
     home = Home(folder / "home")
     before = os.getcwd(), dict(os.environ)
+    os.environ["CODEDANCE_LOCKS"] = str(folder / "locks")
     os.chdir(write_tiny(folder))
     try:
         with open_desk(home, track=False) as desk:

@@ -154,12 +154,12 @@ def test_stage_whose_flow_is_torn_down_is_stopped_and_waited_for(finished, monke
 
 def test_what_is_done_already_waits_for_no_training(prefect, finished):
     from codedance.pipelines.flows import grpo
-    from codedance.pipelines.flows.slot import training_slot
+    from codedance.pipelines.stages.turns import training_turn
 
     run = first_run(finished)
 
     async def go():
-        async with training_slot("sft", say=print, check=lambda: None):
+        with training_turn("sft", fallback=finished.home.root, say=print, check=lambda: None):
             shown = grpo(run.preset, run.seed, from_run=run.id, return_state=True)
             return await asyncio.wait_for(shown, timeout=60)
 
@@ -195,59 +195,23 @@ def test_every_deployment_names_a_flow_that_exists_and_takes_its_parameters():
         assert flow.validate_parameters(dict(entry.parameters)).items() >= entry.parameters.items()
 
 
-def test_one_training_at_a_time_whoever_started_it(prefect):
-    from codedance.pipelines.flows.slot import training_slot
+def test_a_training_that_waits_for_its_turn_can_be_stopped(prefect, finished):
+    from codedance.pipelines.flows import grpo
+    from codedance.pipelines.stages.turns import training_turn
 
-    async def train(name, said, order):
-        async with training_slot("sft", say=said.append, check=lambda: None):
-            order.append(f"{name} begins")
-            await asyncio.sleep(0.2)
-            order.append(f"{name} ends")
-
-    async def go():
-        said, order = [], []
-        await asyncio.gather(*(train(name, said, order) for name in "ab"))
-        return order
-
-    order = asyncio.run(go())
-    first, second = order[0][0], order[2][0]
-    assert order == [f"{first} begins", f"{first} ends", f"{second} begins", f"{second} ends"]
-
-
-def test_a_free_slot_is_had_at_once(prefect, monkeypatch):
-    from codedance.pipelines.flows import slot
-
-    monkeypatch.setattr(slot, "LOOK_SECONDS", 60.0)
-
-    async def go():
-        async with slot.training_slot("sft", say=print, check=lambda: None):
-            return True
-
-    assert asyncio.run(asyncio.wait_for(go(), timeout=30))
-
-
-def test_a_training_that_waits_for_its_turn_can_be_stopped(prefect, monkeypatch):
-    from codedance.pipelines.flows import slot
-    from codedance.pipelines.stages.context import StageInterrupted, Stop
-
-    monkeypatch.setattr(slot, "LOOK_SECONDS", 0.5)
-    stop = Stop()
-    said = []
+    run, said = first_run(finished), []
 
     def say(text):
         said.append(text)
-        stop.request()
+        finished.stop.request()
 
-    async def go():
-        async with (
-            slot.training_slot("sft", say=print, check=lambda: None),
-            slot.training_slot("grpo", say=say, check=stop.check),
-        ):
-            raise AssertionError("two trainings at once")
-
-    with pytest.raises(StageInterrupted):
-        asyncio.run(go())
-    assert said == ["grpo: waiting for its turn, one training at a time (limit codedance-training)"]
+    finished.progress.say = say
+    with training_turn("sft", fallback=finished.home.root, say=print, check=lambda: None):
+        state = asyncio.run(
+            grpo(run.preset, run.seed, from_run=run.id, refresh=True, return_state=True)
+        )
+    assert state.is_cancelled()
+    assert any("grpo: waiting for its turn, one training at a time" in line for line in said)
 
 
 def test_the_server_watches_for_dead_runs_and_is_told_only_once(prefect):
@@ -292,6 +256,57 @@ def test_a_task_that_a_dead_process_left_is_marked_and_one_at_work_is_not(prefec
     assert closed == 1
     assert dead.is_crashed()
     assert at_work.is_running()
+
+
+def test_a_run_whose_process_is_gone_is_marked_with_what_it_started_and_no_other(prefect):
+    from codedance.pipelines.flows import grpo
+    from codedance.pipelines.flows.watching import close_dead_runs
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.states import Pending, Running
+
+    work = import_module("codedance.pipelines.flows.work").work
+
+    async def go():
+        async with get_client() as client:
+            await client.create_work_pool(WorkPoolCreate(name="machine", type="process"))
+            flow = await client.create_flow(grpo)
+            of = await client.create_deployment(flow, "of-dead-runs", work_pool_name="machine")
+            dead, taken, alive = [
+                await client.create_flow_run_from_deployment(of, state=state)
+                for state in (Running(), Pending(), Running())
+            ]
+            alone = await client.create_flow_run(grpo, state=Running())  # a command's
+            task = await client.create_task_run(work, dead.id, "0", state=Running())
+            within = await client.create_flow_run(grpo, parent_task_run_id=task.id, state=Running())
+            closed = await close_dead_runs(["machine"], {str(alive.id)})
+            runs = (dead, taken, within, alive, alone)
+            return closed, [(await client.read_flow_run(run.id)).state_name for run in runs]
+
+    closed, states = asyncio.run(go())
+    assert closed == 2
+    assert states == ["Crashed", "Crashed", "Crashed", "Running", "Running"]
+
+
+def test_a_run_without_its_worker_looks_for_its_cancellation_itself(prefect, finished, monkeypatch):
+    from codedance.pipelines.flows import grpo, worker_death
+    from prefect.client.orchestration import get_client
+    from prefect.states import Cancelling, Running
+
+    monkeypatch.setattr(worker_death, "LOOK_SECONDS", 0.0)
+    dead_worker = -1
+
+    async def go():
+        async with get_client() as client:
+            run = await client.create_flow_run(grpo, state=Running())
+            watch = worker_death._heed_cancellation(finished, str(run.id), dead_worker)
+            watching = asyncio.create_task(watch)
+            assert not finished.stop.is_requested()
+            await client.set_flow_run_state(run.id, Cancelling(), force=True)
+            await asyncio.wait_for(watching, timeout=240)
+
+    asyncio.run(go())
+    assert finished.stop.is_requested()
 
 
 def test_a_run_that_a_person_asked_for_is_not_dropped_with_the_missed_ones(prefect):

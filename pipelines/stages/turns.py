@@ -1,0 +1,142 @@
+"""One training at a time on a host, whoever started it: command, worker, with Prefect or without.
+
+A training holds a file lock of its host. The kernel frees it when the process ends, however that
+happens (kill -9, out of memory), so that nobody ever waits for a training that is gone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import socket
+import stat
+import tempfile
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+TRAININGS = ("sft", "grpo")
+LOOK_SECONDS = 0.2
+FOLDER = "CODEDANCE_LOCKS"
+"""Names a folder for the locks that several users, or containers of one host, share."""
+AT_ONCE = "CODEDANCE_TRAININGS"
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_KERNEL_LOCKS = Path("/proc/locks")
+
+
+@contextmanager
+def training_turn(
+    stage: str, *, fallback: Path, say: Callable[[str], None], check: Callable[[], None]
+) -> Generator[None]:
+    """Hold one of the host's places for trainings while the context lasts.
+
+    Args:
+        stage: What is to be run; only trainings take a place.
+        fallback: Where the locks lie if the host's folder for them cannot be used.
+        say: Told once that all places are taken.
+        check: Called while waiting; what it raises ends the wait.
+
+    Raises:
+        ValueError: ``CODEDANCE_TRAININGS`` is no number of trainings.
+    """
+    if stage not in TRAININGS:
+        yield
+        return
+    count, has_said = trainings_at_once(), False
+    files = [lock_folder(fallback) / f"training-{_host()}-{n}.lock" for n in range(count)]
+    while (lock := _take_any(files)) is None:
+        if not has_said:
+            say(f"{stage}: waiting for its turn, {_explain(files)}")
+            has_said = True
+        check()
+        time.sleep(LOOK_SECONDS)
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def trainings_at_once() -> int:
+    """Return how many trainings may be at work on a host: ``CODEDANCE_TRAININGS``, 1 by default.
+
+    Raises:
+        ValueError: It is no positive whole number.
+    """
+    told = os.environ.get(AT_ONCE) or "1"
+    if not re.fullmatch(r"0*[1-9][0-9]{0,3}", told):
+        raise ValueError(f"{AT_ONCE} is to be a number of trainings at once, from 1, not {told!r}")
+    return int(told)
+
+
+def lock_folder(fallback: Path) -> Path:
+    """Return the folder of this host's locks, made if missing.
+
+    Args:
+        fallback: Taken where the folder below the system's temporary one is not this user's own.
+    """
+    if named := os.environ.get(FOLDER):
+        folder = Path(named).expanduser().absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    folder = Path(tempfile.gettempdir()) / f"codedance-{os.geteuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError:
+        found = None
+    is_ours = found is not None and stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+    if is_ours and os.access(folder, os.W_OK):
+        return folder
+    fallback.mkdir(parents=True, exist_ok=True)
+    return fallback
+
+
+def _host() -> str:
+    """Name this machine as it is running now, the same in all of its containers."""
+    if _BOOT_ID.is_file():
+        return _BOOT_ID.read_text(encoding="ascii").strip()[:8]
+    return socket.gethostname()
+
+
+def _take_any(files: list[Path]) -> int | None:
+    """Return the descriptor of a lock that was free, None where every place is taken."""
+    for path in files:
+        lock = _open(path)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+        else:
+            return lock
+    return None
+
+
+def _open(path: Path) -> int:
+    """Open a lock's file, which another user may have made; writable where NFS wants it so."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except PermissionError:
+        return os.open(path, os.O_RDONLY)
+
+
+def _explain(files: list[Path]) -> str:
+    """Say what is waited for, and how to have more."""
+    at_once = "one training" if len(files) == 1 else f"{len(files)} trainings"
+    holders = [f"process {holder}" for path in files if (holder := _holder(path))]
+    who = f" ({' and '.join(holders)} trains)" if holders else ""
+    return f"{at_once} at a time on this host{who}; {AT_ONCE}={len(files) + 1} allows one more"
+
+
+def _holder(path: Path) -> int | None:
+    """Return the process that holds a lock, None where the kernel does not tell."""
+    if not _KERNEL_LOCKS.is_file():
+        return None
+    inode = str(path.stat().st_ino)
+    for line in _KERNEL_LOCKS.read_text(encoding="ascii", errors="replace").splitlines():
+        fields = line.split()
+        is_held = len(fields) == 8 and fields[1] == "FLOCK"  # one that waits has an arrow, too
+        if is_held and fields[5].rpartition(":")[2] == inode and int(fields[4]) > 0:
+            return int(fields[4])
+    return None

@@ -1,0 +1,172 @@
+"""kill -9 and Ctrl-C as users meet them: the commands' own path, embedded Prefect included."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import psutil
+import pytest
+
+from .kills import (
+    STEPS,
+    Folder,
+    flow_run_of,
+    killed_at_last,
+    prefect,
+    served,
+    wait_until,
+    worker_of,
+)
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+SAVE_EVERY = 2
+LONG = 4000
+"""Steps of a training that is not to end by itself."""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return prepared(tmp_path / "a folder", STEPS)
+
+
+@pytest.fixture
+def long(tmp_path):
+    return prepared(tmp_path / "a folder", LONG)
+
+
+def prepared(root, steps):
+    made = Folder(root, steps)
+    made.run("curate", "--preset", "smoke", "--seed", "0", "--no-prefect", log="curate.log")
+    return made
+
+
+def assert_complete(folder):
+    """No step is lost, and none was done again but those since the last save."""
+    steps = folder.steps_done()
+    assert sorted(set(steps)) == list(range(1, STEPS + 1))
+    assert len(steps) <= STEPS + SAVE_EVERY
+    assert len(folder.trainings()) == 1
+
+
+def test_a_killed_training_goes_on_at_once_and_blocks_no_other(folder):
+    process = folder.start("sft", log="first.log")
+    with killed_at_last(process):
+        folder.wait_for_step(process, 5, log="first.log")
+        family = folder.family(process)
+        assert len(family) >= 2  # with Prefect's own server
+        process.kill()
+        process.wait()
+    assert not psutil.wait_procs(family, timeout=120)[1]
+
+    said = folder.run("sft", log="again.log")
+    assert "sft: going on with sft-" in said
+    assert "waiting for its turn" not in said
+    assert_complete(folder)
+
+    said = folder.run("sft", "--refresh", log="other.log")
+    assert "waiting for its turn" not in said
+    assert "running" not in folder.statuses()
+
+
+def test_a_killed_command_leaves_none_of_its_several_processes(long):
+    process = long.start("sft", "--processes", "2", log="several.log")
+    with killed_at_last(process):
+        long.wait_for_step(process, 1, log="several.log")
+        family = long.family(process)
+        process.kill()
+        process.wait()
+    assert not psutil.wait_procs(family, timeout=120)[1]
+
+
+def test_trainings_take_turns_until_the_one_at_work_is_killed(long):
+    first = long.start("sft", log="first.log")
+    with killed_at_last(first):
+        long.wait_for_step(first, 1, log="first.log")
+        impatient = long.start("sft", "--refresh", log="impatient.log")
+        with killed_at_last(impatient):
+            wait_until(lambda: "waiting for its turn" in long.said("impatient.log"))
+            os.killpg(impatient.pid, signal.SIGINT)
+            assert impatient.wait(120) == 130
+        said = long.said("impatient.log")
+        assert f"(process {first.pid} trains)" in said
+        assert "goes on where it was" in said
+        assert "Traceback" not in said
+        assert "rror" not in said
+        assert len(long.trainings()) == 1
+
+        patient = long.start("sft", "--refresh", log="patient.log")
+        with killed_at_last(patient):
+            wait_until(lambda: "waiting for its turn" in long.said("patient.log"))
+            first.kill()
+            long.wait_for_step(patient, 1, run=1, log="patient.log")
+
+
+def run_deployment(folder, name):
+    prefect(folder, "deployment", "run", name)
+
+
+def states(folder):
+    return folder.statuses("flow_run", "state_name", "prefect/prefect.db")
+
+
+def test_a_training_outlives_its_worker_and_is_started_only_once(folder):
+    with served(folder) as server:
+        run_deployment(folder, "sft/tiny")
+        folder.wait_for_step(server, 3)
+        training, worker = flow_run_of(folder), worker_of(server)
+        worker.kill()
+        wait_until(lambda: worker_of(server) not in (None, worker))
+        wait_until(lambda: states(folder) == ["Completed"], lambda: str(states(folder)))
+        wait_until(lambda: not training.is_running())
+        assert_complete(folder)
+        assert "is started again" in folder.said("serve.log")
+        assert "died with their worker" not in folder.said("serve.log")
+    assert len(folder.steps_done()) == STEPS  # not even one step was done again
+
+
+def test_a_training_that_is_killed_under_a_worker_blocks_no_other(long):
+    with served(long) as server:
+        run_deployment(long, "sft/tiny")
+        long.wait_for_step(server, 3)
+        flow_run_of(long).kill()
+        wait_until(lambda: states(long) == ["Crashed"], lambda: str(states(long)))
+        done = len(long.steps_done())
+        run_deployment(long, "sft/tiny")
+        long.wait_for_step(server, done + 3)
+        assert len(long.trainings()) == 1
+        assert "waiting for its turn" not in long.said(".codedance/logs/flow-runs.log")
+        training, worker = flow_run_of(long), worker_of(server)
+        worker.kill()
+        wait_until(lambda: worker_of(server) not in (None, worker))
+    assert not training.is_running()  # Ctrl-C asks it to stop, though its worker is gone
+    assert states(long) == ["Crashed", "Cancelled"]
+
+
+def test_worker_and_training_killed_together_are_marked_before_the_next_worker(long):
+    with served(long) as server:
+        run_deployment(long, "sft/tiny")
+        long.wait_for_step(server, 3)
+        training, worker = flow_run_of(long), worker_of(server)
+        worker.suspend()  # it must not see the end of its run
+        training.kill()
+        worker.kill()
+        wait_until(lambda: states(long) == ["Crashed"], lambda: str(states(long)))
+        done = len(long.steps_done())
+        run_deployment(long, "sft/tiny")  # its limit of one run at a time has to be free again
+        long.wait_for_step(server, done + 3)
+
+
+def test_a_killed_flows_serve_leaves_no_server_and_its_training_goes_on(folder):
+    with served(folder) as server:
+        run_deployment(folder, "sft/tiny")
+        folder.wait_for_step(server, 3)
+        port = server.args[-1]
+        training = flow_run_of(folder)
+        others = folder.family(server) - {training}
+        server.kill()
+        server.wait()
+    assert not psutil.wait_procs(others - set(psutil.Process().children()), timeout=120)[1]
+    with served(folder, port=port):
+        wait_until(lambda: states(folder) == ["Completed"], lambda: str(states(folder)))
+        assert_complete(folder)

@@ -1,0 +1,121 @@
+"""One training at a time on a host: free at once when its holder dies, else waited for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+from codedance.pipelines.stages.context import StageInterrupted, Stop
+from codedance.pipelines.stages.turns import lock_folder, training_turn
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from codedance.pipelines.stages.turns import training_turn
+with training_turn("grpo", fallback=Path("unused"), say=print, check=lambda: None):
+    print("at work", flush=True)
+    sys.stdin.read()
+"""
+
+
+def turn(stage="sft", *, say=lambda text: None, check=lambda: None):
+    return training_turn(stage, fallback=None, say=say, check=check)
+
+
+@pytest.fixture
+def holder():
+    """Another process that trains."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+    )
+    assert process.stdout.readline() == "at work\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_killed_training_is_waited_for_by_nobody(holder):
+    holder.kill()
+    holder.wait()
+    with turn(say=pytest.fail):
+        pass
+
+
+def test_a_living_training_is_waited_for_and_named_until_it_is_killed(holder):
+    said, order = [], []
+
+    def say(text):
+        said.append(text)
+        order.append("waits")
+        holder.kill()
+
+    with turn(say=say):
+        order.append("trains")
+    assert order == ["waits", "trains"]
+    assert said == [
+        f"sft: waiting for its turn, one training at a time on this host (process {holder.pid} "
+        "trains); CODEDANCE_TRAININGS=2 allows one more"
+    ]
+
+
+def test_waiting_for_a_turn_can_be_given_up(holder):
+    stop = Stop()
+    with (
+        pytest.raises(StageInterrupted),
+        turn("grpo", say=lambda _: stop.request(), check=stop.check),
+    ):
+        pytest.fail("two trainings at once")
+    assert holder.poll() is None
+
+
+def test_two_of_one_process_take_turns(monkeypatch):
+    order, waits = [], threading.Event()
+
+    def second():
+        with turn("grpo", say=lambda _: waits.set()):
+            order.append("second")
+
+    with turn():
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert waits.wait(60)
+        order.append("first")
+    thread.join(60)
+    assert order == ["first", "second"]
+
+
+def test_more_at_once_are_had_by_asking(holder, monkeypatch):
+    monkeypatch.setenv("CODEDANCE_TRAININGS", "2")
+    with turn(say=pytest.fail):
+        pass
+
+
+@pytest.mark.parametrize("told", ["0", "-1", "two", "1.5", "99999"])
+def test_a_wrong_number_of_trainings_is_refused(monkeypatch, told):
+    monkeypatch.setenv("CODEDANCE_TRAININGS", told)
+    with pytest.raises(ValueError, match="CODEDANCE_TRAININGS is to be a number"), turn():
+        pass
+
+
+def test_stages_that_train_nothing_need_no_turn(holder):
+    for stage in ("curate", "evaluate"):
+        with turn(stage, say=pytest.fail):
+            pass
+
+
+def test_the_locks_of_a_host_are_this_users_own(tmp_path, monkeypatch):
+    monkeypatch.delenv("CODEDANCE_LOCKS")
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    own = tmp_path / f"codedance-{os.geteuid()}"
+    assert lock_folder(tmp_path / "home") == own
+    assert own.stat().st_mode & 0o777 == 0o700
+    own.rmdir()
+    own.symlink_to("/")  # another's trick
+    assert lock_folder(tmp_path / "home") == tmp_path / "home"
