@@ -1,0 +1,213 @@
+"""Numbers in English words: ``two hundred and five``, ``12 thousand``, ``two thirds``.
+
+    number    = group { magnitude ["and"] group } [magnitude]    magnitudes fall from left on
+    group     = [below 100 | "a"] "hundred" [["and"] below 100]  |  below 100
+    below 100 = tens ["-" digit]  |  zero to nineteen
+
+Digits may take the place of the first group (``1.5 million``). After a number may come ``point``
+and digits, or a part (``and a half``, ``two thirds``). Vague amounts (``hundreds``, ``a dozen``,
+``a few thousand``) are no numbers, nor is ``one`` as a pronoun (``no one``), nor an ordinal.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+_UNIT_WORDS = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+    *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen"),
+    "nineteen",
+)
+_TEN_WORDS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_UNITS = {word: value for value, word in enumerate(_UNIT_WORDS)}
+_TENS = {word: 10 * value for value, word in enumerate(_TEN_WORDS, start=2)}
+_MAGNITUDES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_SCALES = {"dozen": 12, "hundred": 100, **_MAGNITUDES}
+_PARTS = {
+    **{"half": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7},
+    **{"eighth": 8, "ninth": 9, "tenth": 10, "hundredth": 100, "thousandth": 1000},
+}
+_PLURAL_PARTS = {"halves": 2, **{f"{word}s": value for word, value in _PARTS.items()}}
+_ORDINALS = frozenset(("first", "second", *_PARTS)) - {"half", "quarter"}
+_VAGUE = frozenset(("few", "several", "many", "some", "couple"))
+_PRONOUN_AFTER = frozenset(
+    ("no", "any", "every", "each", "which", "this", "that", "other", "another", "some")
+)
+
+_NEXT_WORD = re.compile(r"(?:\s+|-)([a-z]+)(?!\w)", re.IGNORECASE)
+_PART = re.compile(r"(?:\s+|-)([a-z]+)(?!\w)", re.IGNORECASE)
+_AND_PART = re.compile(r"\s+and\s+(?:an?|one)\s+([a-z]+)(?!\w)", re.IGNORECASE)
+_DIGIT_WORDS = re.compile(rf"\s+({'|'.join(_UNIT_WORDS[:10])})(?!\w)", re.IGNORECASE)
+_POINT = re.compile(r"\s+point(?!\w)", re.IGNORECASE)
+_HALF_OF = re.compile(rf"half(?:\s+an?)?\s+({'|'.join(_SCALES)})(?!\w)", re.IGNORECASE)
+_A_PART = re.compile(r"an?\s+(half|quarter)(?!\w)", re.IGNORECASE)
+_FIRST_WORD = re.compile(r"[a-z]+(?!\w)", re.IGNORECASE)
+FIRST_WORDS = frozenset(("a", "an", "half", *_UNITS, *_TENS, *_SCALES)) - {"dozen"}
+"""Words that a number may begin with."""
+_MOST_WORDS = 32
+"""No number below 10**15 has more words; the bound keeps a text of number words linear."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A number that was read, and where it ends in the text."""
+
+    value: Fraction
+    end: int
+
+
+def read_words(text: str, start: int, *, before: str) -> Read | None:
+    """Return the number whose words begin at a place, None where none does.
+
+    Args:
+        text: Readable text.
+        start: Where a word begins.
+        before: The word before it, empty at the start of a clause.
+    """
+    if (half := _HALF_OF.match(text, start)) is not None:
+        return Read(Fraction(_SCALES[half[1].lower()], 2), half.end())
+    if (part := _A_PART.match(text, start)) is not None:
+        return Read(Fraction(1, _PARTS[part[1].lower()]), part.end())
+    words = _words(text, start)
+    number = _number(words, 0)
+    if number is None or _is_no_number(words, number[1], before):
+        return None
+    value, count = number
+    end = words[count - 1][1]
+    return _with_part(text, Read(Fraction(value), end), counts_parts=count == 1)
+
+
+def scaled(text: str, literal: Read) -> Read:
+    """Return a number in digits together with the magnitude after it: ``12 thousand``."""
+    words = _words(text, literal.end, is_after_digits=True)
+    if not words or _singular(words[0][0]) not in _SCALES:
+        return _with_part(text, literal, counts_parts=False)
+    scale = _SCALES[_singular(words[0][0])]
+    value, count = literal.value * scale, 1
+    if scale in _MAGNITUDES.values():
+        rest = _number(words, _after_and(words, 1), below=scale)
+        if rest is not None:
+            value, count = value + rest[0], rest[1]
+    elif len(words) > 1 and (further := _MAGNITUDES.get(_singular(words[1][0]))) is not None:
+        value, count = value * further, 2
+    return _with_part(text, Read(value, words[count - 1][1]), counts_parts=False)
+
+
+def _words(text: str, start: int, *, is_after_digits: bool = False) -> list[tuple[str, int]]:
+    """Return the words from a place on that may be of one number, with their ends."""
+    words: list[tuple[str, int]] = []
+    pattern = _NEXT_WORD if is_after_digits else _FIRST_WORD
+    while len(words) < _MOST_WORDS and (found := pattern.match(text, start)) is not None:
+        word = found[found.lastindex or 0].lower()
+        words.append((word, found.end()))
+        if not _may_go_on(words):
+            break
+        start, pattern = found.end(), _NEXT_WORD
+    return words
+
+
+def _may_go_on(words: Sequence[tuple[str, int]]) -> bool:
+    """Return whether a number may go on after the last of its words."""
+    before, word = words[-2][0] if len(words) > 1 else "", words[-1][0]
+    if word in _UNITS or word in _TENS:
+        return before not in _UNITS
+    if word == "hundred" and any(earlier == word for earlier, _ in words[-5:-1]):
+        return False
+    if word == "a":
+        return len(words) == 1
+    return word in _SCALES or (_singular(word) if word != "and" else _singular(before)) in _SCALES
+
+
+def _singular(word: str) -> str:
+    return word.removesuffix("s")
+
+
+def _number(
+    words: Sequence[tuple[str, int]], at: int, *, below: int = 10**15
+) -> tuple[int, int] | None:
+    """Return the value of the longest number from a word on, and the place after it."""
+    total, end = 0, at
+    while (group := _group(words, at)) is not None:
+        value, after = group
+        word = words[after][0] if after < len(words) else ""
+        magnitude = _MAGNITUDES.get(word if word in _MAGNITUDES else _singular(word))
+        if magnitude is None:
+            return (total + value, after) if value < below else ((total, end) if end else None)
+        if magnitude >= below:
+            break
+        total, end, below = total + value * magnitude, after + 1, magnitude
+        at = _after_and(words, end)
+    return (total, end) if end and total else None
+
+
+def _group(words: Sequence[tuple[str, int]], at: int) -> tuple[int, int] | None:
+    """Return a value below 1000 (or hundreds up to 9900, or dozens) and the place after it."""
+    word = words[at][0] if at < len(words) else ""
+    following = words[at + 1][0] if at + 1 < len(words) else ""
+    if word == "hundred" or (word == "a" and following == "hundred"):
+        lead, after = 1, at + (word == "a")
+    elif word in _MAGNITUDES:
+        return 1, at
+    elif word == "a" and following in _MAGNITUDES:
+        return 1, at + 1
+    elif (read := _below_hundred(words, at)) is None:
+        return None
+    else:
+        lead, after = read
+    scale = _singular(words[after][0]) if after < len(words) else ""
+    if scale == "dozen":
+        return lead * 12, after + 1
+    if scale != "hundred" or lead == 0:
+        return lead, after
+    rest = _below_hundred(words, _after_and(words, after + 1))
+    if rest is None or (rest[1] < len(words) and words[rest[1]][0] in ("hundred", "dozen")):
+        return lead * 100, after + 1
+    return lead * 100 + rest[0], rest[1]
+
+
+def _below_hundred(words: Sequence[tuple[str, int]], at: int) -> tuple[int, int] | None:
+    word = words[at][0] if at < len(words) else ""
+    if word in _UNITS:
+        return _UNITS[word], at + 1
+    if word not in _TENS:
+        return None
+    unit = _UNITS.get(words[at + 1][0], 0) if at + 1 < len(words) else 0
+    return (_TENS[word] + unit, at + 2) if 0 < unit < 10 else (_TENS[word], at + 1)
+
+
+def _after_and(words: Sequence[tuple[str, int]], at: int) -> int:
+    return at + 1 if at < len(words) and words[at][0] == "and" else at
+
+
+def _is_no_number(words: Sequence[tuple[str, int]], count: int, before: str) -> bool:
+    first = words[0][0]
+    following = words[count][0] if count < len(words) else ""
+    is_ordinal = following in _ORDINALS and words[count - 1][0] in _TENS
+    is_vague = first in _SCALES and before in _VAGUE
+    is_pronoun = count == 1 and first == "one" and before in _PRONOUN_AFTER
+    return is_ordinal or is_vague or is_pronoun
+
+
+def _with_part(text: str, number: Read, *, counts_parts: bool) -> Read:
+    """Add what may follow a number: decimals in words, ``and a half``, or ``thirds``."""
+    if (point := _POINT.match(text, number.end)) is not None:
+        return _with_decimals(text, number, point.end())
+    if (added := _AND_PART.match(text, number.end)) is not None and added[1].lower() in _PARTS:
+        return Read(number.value + Fraction(1, _PARTS[added[1].lower()]), added.end())
+    part = _PART.match(text, number.end) if counts_parts else None
+    table = _PARTS if number.value == 1 else _PLURAL_PARTS
+    if part is not None and part[1].lower() in table:
+        return Read(number.value / table[part[1].lower()], part.end())
+    return number
+
+
+def _with_decimals(text: str, number: Read, at: int) -> Read:
+    value, place, end = number.value, Fraction(1, 10), number.end
+    while place.denominator <= 10**15 and (digit := _DIGIT_WORDS.match(text, at)) is not None:
+        value += _UNITS[digit[1].lower()] * place
+        place, at = place / 10, digit.end()
+        end = at
+    return Read(value, end)
