@@ -10,32 +10,20 @@ all bad ones are named at once; pictures are decoded when a task is asked for.
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from ..grading import GradingError, check_gradable
 from ..picture import PictureError, load_picture
-from ..types import AnswerKind, Band, Task
+from ..types import Band, Task
 from .bad_rows import BadImageError, bad_rows, shortened
+from .row_answers import read_row_answer
 from .row_images import ImageSource, image_sources
 from .row_values import check_values, read_row
 from .suite import Split, SuiteError
 
-_KINDS: dict[str, AnswerKind] = {
-    **{kind.value: kind for kind in AnswerKind},
-    "int": AnswerKind.INTEGER,
-    "count": AnswerKind.INTEGER,
-    "float": AnswerKind.NUMBER,
-    "bool": AnswerKind.BOOLEAN,
-    "yes_no": AnswerKind.BOOLEAN,
-    "mcq": AnswerKind.CHOICE,
-    "multiple_choice": AnswerKind.CHOICE,
-    "string": AnswerKind.TEXT,
-}
-_INFERRED = "free_form"
 _MOST_DECODED = 500
 
 
@@ -170,8 +158,8 @@ def _rows(path: Path, faults: list[tuple[int, str]]) -> list[tuple[int, dict[str
 def _bare_task(row: dict[str, Any], line: int, *, name: str, split: Split, path: Path) -> Task:
     """Give the task of a line, its pictures left out."""
     title = path.parent.name if path.name == "data.jsonl" else path.stem
-    choices = _choices(row)
-    answer = _answer(row)
+    _required(row, "answer")
+    answer = read_row_answer(row)
     return Task(
         id=f"{title}/{row.get('id', line)}",
         suite=name,
@@ -179,10 +167,10 @@ def _bare_task(row: dict[str, Any], line: int, *, name: str, split: Split, path:
         split=split,
         question=str(_required(row, "question")),
         images=(),
-        answer=answer,
-        answer_kind=_answer_kind(row, answer, choices),
+        answer=answer.text,
+        answer_kind=answer.kind,
         tolerance=_number(row, "tolerance") or 0.0,
-        choices=choices,
+        choices=answer.choices,
         difficulty=_band(row),
         pass_rate=_number(row, "pass_rate"),
         provenance={"file": path.name, "line": str(line)},
@@ -195,48 +183,6 @@ def _required(row: dict[str, Any], key: str) -> Any:  # noqa: ANN401 - whatever 
         hint = f"; is {near[0]!r} meant for it?" if near else ""
         raise SuiteError(f"there is no {key!r}{hint}")
     return row[key]
-
-
-def _answer(row: dict[str, Any]) -> str:
-    answer = _required(row, "answer")
-    if isinstance(answer, bool):
-        return "true" if answer else "false"
-    if isinstance(answer, str | int | float):
-        return str(answer)
-    raise SuiteError(f"'answer' is a text or a number, got {answer!r}")
-
-
-def _choices(row: dict[str, Any]) -> tuple[str, ...]:
-    options = row.get("options") or ()
-    if isinstance(options, dict):
-        options = list(cast(dict[str, Any], options).values())
-    if not isinstance(options, list | tuple):
-        raise SuiteError(f"'options' is a list of texts, got {options!r}")
-    return tuple(str(option) for option in cast(list[Any], options))
-
-
-def _answer_kind(row: dict[str, Any], answer: str, choices: tuple[str, ...]) -> AnswerKind:
-    given = row.get("answer_type")
-    if given is None or given == _INFERRED:
-        return _inferred_kind(row["answer"], answer, choices)
-    kind = _KINDS.get(str(given))
-    if kind is None:
-        near = difflib.get_close_matches(str(given), _KINDS, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise SuiteError(f"unknown answer_type {given!r}{hint}; one of {', '.join(AnswerKind)}")
-    return kind
-
-
-def _inferred_kind(value: object, answer: str, choices: tuple[str, ...]) -> AnswerKind:
-    if choices:
-        return AnswerKind.CHOICE
-    if isinstance(value, bool) or answer.strip().lower() in ("yes", "no", "true", "false"):
-        return AnswerKind.BOOLEAN
-    if re.fullmatch(r"\s*[-+]?\d[\d,]*\s*", answer):
-        return AnswerKind.INTEGER
-    if re.fullmatch(r"\s*[-+]?\d*\.\d+\s*", answer):
-        return AnswerKind.NUMBER
-    return AnswerKind.TEXT
 
 
 def _number(row: dict[str, Any], key: str) -> float | None:
