@@ -20,6 +20,8 @@ _AFTER_LETTER = frozenset(
     )
 )
 
+_CLAUSE_WORDS = frozenset(("because", "since", "so", "but", "as", "and", "or", "not"))
+
 _Phrases = dict[str, list[tuple[tuple[str, ...], int, bool]]]
 
 
@@ -33,7 +35,7 @@ def text_mentions(tokens: Sequence[Token], texts: Sequence[str]) -> list[Mention
         for keys, option, is_bare in phrases.get(tokens[at].key, ()):
             if len(keys) < longest:
                 break
-            if _is_here(tokens, at, keys) and not (is_bare and is_unit(tokens, at + 1)):
+            if _is_here(tokens, at, keys) and not (is_bare and _says_of_what(tokens, at + 1)):
                 mentions.append(Mention(option, at, at + len(keys)))
                 longest = len(keys)
         at += longest or 1
@@ -54,11 +56,13 @@ def letter_mentions(tokens: Sequence[Token], options: Options) -> list[Mention]:
 def _phrases(texts: Sequence[str]) -> _Phrases:
     """Return the options' tokens by their first, longest first.
 
-    A quantity may leave its unit out, as the third value says, where no other has its number.
+    A number may leave out the unit or noun that all options share, as the third value says.
     """
     read = [_keys(text) for text in texts]
-    bare = [keys[:1] if _is_quantity(keys) else () for keys in read]
     numbers = [keys[:1] for keys in read]
+    counted = [keys for keys in read if keys and keys[0].startswith("#")]
+    is_bare = len({keys[1:] for keys in counted}) == 1 and all(map(_is_quantity, counted))
+    bare = [keys[:1] if is_bare and keys in counted else () for keys in read]
     found: _Phrases = defaultdict(list)
     for option, (keys, number) in enumerate(zip(read, bare, strict=True)):
         if len(keys) > 1 or (keys and len(keys[0]) > 1) or (keys and not keys[0].isascii()):
@@ -76,7 +80,17 @@ def _keys(text: str) -> tuple[str, ...]:
 
 
 def _is_quantity(keys: Sequence[str]) -> bool:
-    return len(keys) == 2 and keys[0].startswith("#") and unit_of(keys[1]) is not None
+    """Return whether tokens are a number and its unit or noun; in ``2 x`` the letter is none."""
+    if len(keys) < 2 or not keys[0].startswith("#"):
+        return False
+    return all(unit_of(key) or key == "/" or (key.isalpha() and len(key) > 1) for key in keys[1:])
+
+
+def _says_of_what(tokens: Sequence[Token], at: int) -> bool:
+    """Return whether a word after a number says what it counts or measures."""
+    if at >= len(tokens) or tokens[at].follows_break or tokens[at].key in _CLAUSE_WORDS:
+        return False
+    return tokens[at].is_word or is_unit(tokens, at)
 
 
 def _is_here(tokens: Sequence[Token], at: int, keys: Sequence[str]) -> bool:

@@ -162,7 +162,7 @@ def _is_part_of_quantity(tokens: Sequence[Token], start: int, end: int) -> bool:
     end += is_unit(tokens, end)
     if end >= len(tokens) or tokens[end].follows_break:
         return False
-    if tokens[end].is_number or tokens[end].key in _OPERATORS:
+    if tokens[end].is_number or tokens[end].key in _OPERATORS or tokens[end].key == "±":
         return tokens[end].is_number or end + 1 < len(tokens)
     following = tokens[end + 1] if end + 1 < len(tokens) else None
     is_open = following is not None and (following.is_number or following.key in _MORE)

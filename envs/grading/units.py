@@ -40,6 +40,7 @@ _SAME: dict[str, str] = {
     "ha": "hectare",
     "px": "pixel",
 }
+_CAPITALS = frozenset("LVWNJ")
 _UNIT_OF = {
     name: unit
     for unit, names in _SAME.items()
@@ -54,6 +55,8 @@ def unit_of(word: str) -> str | None:
     >>> unit_of("centimetres"), unit_of("cm^2"), unit_of("cats")
     ('cm', 'cm2', None)
     """
+    if len(word) == 1 and word.isupper() and word not in _CAPITALS:
+        return None  # 4G and 3D are no grams and days
     name = word.casefold().replace("^", "")
     power = name[len(name.rstrip("0123456789+-")) :]
     unit = _UNIT_OF.get(name[: len(name) - len(power)])

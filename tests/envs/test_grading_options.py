@@ -28,6 +28,7 @@ def all_of(choices, place, *texts):
         ),
         *all_of(NUMBERS, None, "4 1/2", "4^2", "4\u00b2", "4e3", "4k", "4 thousand", "twenty-four"),
         *all_of(NUMBERS, None, "A4", "4x4", "4 x 4", "4-door", "4 h 30 min", "at least 4", "<4"),
+        *all_of(NUMBERS, None, "4G", "4 \u00b1 1", "4pm", "1,4", "4 and a half", "4.8.2", "4*2"),
         *all_of(
             NUMBERS, None, "more than 4", "4 or more", "not 4", "2 or 4", "2020-04-04", "three"
         ),
@@ -38,6 +39,12 @@ def all_of(choices, place, *texts):
         *all_of(HALVES, None, "-0.5", "10.5", "0.55", "5", "50%"),
         *all_of(("$4", "$5"), 0, "$4.00", "4 dollars", "4"),
         *all_of(("50 cm\u00b2", "60 cm\u00b2"), 0, "50 cm^2", "50 cm2", "50"),
+        *all_of(("10 m/s", "20 m/s"), 0, "10 m/s", "10"),
+        *all_of(("3 apples", "5 apples"), 0, "3", "three apples", "3 because"),
+        *all_of(("3 apples", "5 apples"), None, "3 pears", "13 apples", "3.5 apples"),
+        *all_of(("2 cm", "2 m", "3 m"), None, "2", "3"),
+        *all_of(("2 cm", "3 cm", "none of these"), 0, "2"),
+        *all_of(("2x", "4x"), None, "2"),
         *all_of(("2:1", "3:1"), 0, "2:1", "The ratio is 2:1."),
         *all_of(("2:1", "3:1"), None, "2", "1"),
         *all_of(("less than 10", "10"), 0, "less than 10", "It is less than 10."),
