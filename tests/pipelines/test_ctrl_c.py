@@ -37,7 +37,7 @@ def status_of_curation(home):
     return row and row[0]
 
 
-def wait_until_running(home, process, seconds=60):
+def wait_until_running(home, process, seconds=280):
     end = time.monotonic() + seconds
     while time.monotonic() < end and process.poll() is None:
         if status_of_curation(home) == "running":
@@ -52,7 +52,7 @@ def test_interrupted_command_goes_on_when_given_again(home, tiny):
     )
     wait_until_running(home, process)
     process.send_signal(signal.SIGINT)
-    out, error = process.communicate(timeout=90)
+    out, error = process.communicate(timeout=280)
     assert process.returncode == 130, error
     assert "goes on where it was" in out
     assert "Traceback" not in error
@@ -80,7 +80,7 @@ def test_ctrl_c_of_a_terminal_leaves_prefects_server_to_hear_of_it(home, tiny):
     process = begin_through_prefect(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     wait_until_running(home, process)
     os.killpg(process.pid, signal.SIGINT)
-    out, error = process.communicate(timeout=90)
+    out, error = process.communicate(timeout=280)
     assert process.returncode == 130, error
     assert "goes on where it was" in out
     assert "Traceback" not in error
@@ -97,4 +97,4 @@ def test_server_of_a_killed_command_ends_by_itself(home, tiny):
     (server,) = servers_of(process)
     process.kill()
     process.wait()
-    server.wait(timeout=60)
+    server.wait(timeout=280)
