@@ -88,10 +88,9 @@ def worker(folder, rounds):
 
 def serving(folder, rounds):
     """Kill ``flows serve``: its training goes on; yields the seconds until it serves again."""
-    for number in range(rounds):
+    for _ in range(rounds):
         with served(folder) as server:
-            if number == 0:
-                prefect(folder, "deployment", "run", "sft/tiny")
+            prefect(folder, "deployment", "run", "sft/tiny")
             warm(folder, server, "serve.log")
             server.kill()
             server.wait()
