@@ -1,8 +1,11 @@
 """One parser for every policy's text: what it asks for, and what is wrong with its form.
 
-Fenced code is cut out first, then thoughts, then tool responses that the policy made up, so that
-nothing written inside them can act: there a tag is only text. Answers and the counts of tags are
-read in what is left. The parser never raises, and its time is linear in the text.
+Fenced code is cut out first (`fences`), then thoughts, then tool responses that the policy made up,
+so that nothing written inside them can act: there a tag is only text. Answers and the counts of
+tags are read in what is left. The parser never raises, and its time is linear in the text.
+
+A thought ends with ``</think>``. Where nothing opened it, the model's template did (in the prompt),
+and all before the tag is thought.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from .fences import Fence, Span, find_fences
 from .types import Action
 
 Interface = Literal["code", "box", "text"]
@@ -21,33 +25,48 @@ INTERFACES: tuple[Interface, ...] = ("code", "box", "text")
 TOO_LONG_ANSWER = 1000
 """From this many characters on, an answer is a format fault."""
 
-Span = tuple[int, int]
-
-_OPENING = re.compile(r"(<code>\s*)?```[ \t]*([\w+.#-]*)[ \t]*\r?\n")
-_CLOSING = re.compile(r"(?<=\n)[ \t]*```(?![\w`])|```(?=[ \t]*(?:[\r\n<]|\Z))")
-_PYTHON = frozenset({"python", "python3", "py"})
+_THINK = re.compile(r"<(/?)think>", re.IGNORECASE | re.ASCII)
+_ACTS = ("<answer>", "<box>")
 _NUMBER = r"\s*(-?\d{1,7}(?:\.\d{1,7})?)\s*"
 _FOUR_NUMBERS = re.compile(",".join([_NUMBER] * 4), re.ASCII)
+_MOST_INDENT = 32
+_BARE = 2
+_HALF_THOUGHT = "a think tag without its other half"
 
 
 @dataclass(frozen=True, slots=True)
-class _Fence:
-    """A fenced block: where it stands, what it holds, and whether ``<code>`` stands before it."""
+class Requests:
+    """What a text asks to have run.
 
-    span: Span
-    language: str
-    body: str
-    is_wrapped: bool
-    is_closed: bool = True
+    Attributes:
+        count: How many blocks of code, or boxes, there are.
+        chosen: Which of them runs, from 0 on; the others do not.
+        kind: What they are called.
+    """
 
-    @property
-    def is_python(self) -> bool:
-        return self.language.lower() in _PYTHON
+    count: int
+    chosen: int = 0
+    kind: Literal["code blocks", "boxes"] = "code blocks"
 
-    @property
-    def preference(self) -> int:
-        """Low is taken first: in a code tag, then labelled, then bare."""
-        return 0 if self.is_wrapped else 1 if self.is_python else 2
+
+ONE_REQUEST = Requests(1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """A text taken apart.
+
+    Attributes:
+        visible: The text with all that cannot act blanked out, as long as the text.
+        fences: The blocks that stand in the open.
+        thoughts: Where it thinks, tags included, in order and apart.
+        fault: What is wrong with its think tags; None when they are clean.
+    """
+
+    visible: str
+    fences: tuple[Fence, ...]
+    thoughts: tuple[Span, ...]
+    fault: str | None
 
 
 def parse_action(text: str, *, interface: Interface = "code") -> Action:
@@ -63,21 +82,51 @@ def parse_action(text: str, *, interface: Interface = "code") -> Action:
     >>> parse_action("<think>Easy.</think><answer>5</answer>")
     Action(kind='answer', content='5', format_fault=None)
     """
-    visible, fences = _cut(text)
-    fault = None
-    if "<think>" in visible or "</think>" in visible:
-        fault = "a think tag without its other half"
+    reading = _read(text)
+    visible, fault = reading.visible, reading.fault
     opened, closed = visible.count("<answer>"), visible.count("</answer>")
-    answers = list(_between(visible, "<answer>", "</answer>"))
-    if answers:
-        return _answer(visible, answers[0], fault, is_single=opened == closed == 1)
+    answer = next(_between(visible, "<answer>", "</answer>"), None)
+    if answer is not None:
+        return _answer(visible, answer, fault, is_single=opened == closed == 1)
     if opened or closed:
         fault = fault or "an answer tag without its other half"
     if interface == "box":
         return _box(visible, fault)
     if interface == "text":
         return _malformed("no answer between <answer> and </answer>")
-    return _code(fences, fault)
+    return _code(reading.fences, fault)
+
+
+def requests_in(text: str, *, interface: Interface = "code") -> Requests:
+    """Count the blocks or boxes that a text asks to have run; one a turn does.
+
+    Beside blocks that say Python, or stand in a code tag, a bare block is taken for output.
+
+    >>> requests_in("<box>1,2,3,4</box> <box>5,6,7,8</box>", interface="box")
+    Requests(count=2, chosen=0, kind='boxes')
+    """
+    reading = _read(text)
+    if interface == "box":
+        count = sum(1 for _ in _between(reading.visible, "<box>", "</box>"))
+        return Requests(count, kind="boxes")
+    if interface == "text":
+        return Requests(0)
+    blocks = [fence for fence in reading.fences if fence.is_python or not fence.language]
+    if any(_preference(fence) < _BARE for fence in blocks):
+        blocks = [fence for fence in blocks if _preference(fence) < _BARE]
+    first = min(blocks, key=_preference, default=None)
+    return Requests(len(blocks), 0 if first is None else blocks.index(first))
+
+
+def thought_in(text: str) -> str:
+    """Return what a text thinks, without the tags; empty where it does not.
+
+    >>> thought_in("Two rows.</think><answer>2</answer>")
+    'Two rows.'
+    """
+    spans = _read(text).thoughts
+    thoughts = (_THINK.sub("", text[start:end]).strip() for start, end in spans)
+    return "\n".join(thought for thought in thoughts if thought)
 
 
 def _answer(visible: str, span: Span, fault: str | None, *, is_single: bool) -> Action:
@@ -90,16 +139,21 @@ def _answer(visible: str, span: Span, fault: str | None, *, is_single: bool) -> 
     return Action("answer", answer, fault)
 
 
-def _code(fences: Sequence[_Fence], fault: str | None) -> Action:
+def _code(fences: Sequence[Fence], fault: str | None) -> Action:
     if not fences:
         return _malformed("neither code in a python fence nor an answer")
     runnable = [fence for fence in fences if fence.is_python or not fence.language]
     if not runnable:
         return _malformed(f"the fence says {fences[0].language!r}, not python")
-    first = min(runnable, key=lambda fence: fence.preference)
+    first = min(runnable, key=_preference)
     if not first.is_closed:
         return _malformed("a code fence that is not closed")
     return Action("code", first.body, fault)
+
+
+def _preference(fence: Fence) -> int:
+    """Return the rank of a block, the lowest being taken first: in a code tag, labelled, bare."""
+    return 0 if fence.is_wrapped else 1 if fence.is_python else _BARE
 
 
 def _box(visible: str, fault: str | None) -> Action:
@@ -129,59 +183,71 @@ def crop_code(x1: int, y1: int, x2: int, y2: int) -> str:
     )
 
 
-def _cut(text: str) -> tuple[str, list[_Fence]]:
-    """Blank out what only looks like tags; give the rest and the fences that stand in the open."""
-    fences = list(_fences(text))
+def _read(text: str) -> _Reading:
+    """Blank out what only looks like tags, and find the blocks that stand in the open."""
+    fences = find_fences(text)
     visible = _blank(text, [fence.span for fence in fences if fence.is_closed])
-    hidden = list(_between(visible, "<think>", "</think>"))
     last = fences[-1] if fences else None
-    if last is not None and not last.is_closed and not _is_inside(last.span, hidden):
+    unclosed = len(text) if last is None or last.is_closed else last.span[0]
+    acts = [visible.rfind(tag) for tag in _ACTS] + [fence.span[0] for fence in fences[-1:]]
+    thoughts, fault = _thoughts(visible, unclosed=unclosed, last_act=max(acts))
+    if last is not None and not last.is_closed and not _is_inside(last.span, thoughts):
         visible = _blank(visible, [last.span])
-    visible = _blank(visible, hidden)
+        thoughts, fault = _thoughts(visible, unclosed=unclosed, last_act=max(acts))
+    visible = _blank(visible, thoughts)
     forged = list(_between(visible, "<tool_response>", "</tool_response>"))
-    visible = _blank(visible, forged)
-    hidden = sorted(hidden + forged)
-    return visible, [fence for fence in fences if not _is_inside(fence.span, hidden)]
+    hidden = sorted([*thoughts, *forged])
+    outside = tuple(fence for fence in fences if not _is_inside(fence.span, hidden))
+    return _Reading(_blank(visible, forged), outside, tuple(thoughts), fault)
 
 
-def _fences(text: str) -> Iterator[_Fence]:
-    """Find the fenced blocks in order; code that never closes runs to the end and is the last.
+def _thoughts(visible: str, *, unclosed: int, last_act: int) -> tuple[list[Span], str | None]:
+    """Find the thoughts, tags included, in order and apart, and what is wrong with their tags.
 
-    A bare fence that never closes is only text: it may as well be one that never opened.
+    Within a thought ``<think>`` is text, or has its own end. Of several ends that nothing opened,
+    the last before an answer or a block counts: until then the model still thought.
+
+    Args:
+        visible: The text, blocks of code blanked out.
+        unclosed: Where code begins that never closes; there an end counts at a line's start only.
+        last_act: Where the last answer, box or block begins.
     """
-    last_wrapper = text.rfind("</code>")
-    position = 0
-    while (opening := _OPENING.search(text, position)) is not None:
-        is_wrapped = opening[1] is not None
-        start = opening.start() + len(opening[1] or "")
-        body = opening.end()
-        closing = _wrapped_end(text, body) if is_wrapped and body <= last_wrapper else None
-        closing = closing or _end(text, body)
-        if closing is None:
-            rest = _Fence((start, len(text)), opening[2], text[body:], is_wrapped, is_closed=False)
-            if is_wrapped or rest.is_python:
-                yield rest
-            return
-        yield _Fence((start, closing[1]), opening[2], text[body : closing[0]], is_wrapped)
-        position = closing[1]
+    spans: list[Span] = []
+    lone: list[int] = []
+    opened, nested, surplus = -1, 0, 0
+    for number, tag in enumerate(_think_tags(visible)):
+        if not tag[1]:
+            nested += opened >= 0
+            opened = tag.start() if opened < 0 else opened
+        elif opened >= 0:
+            spans.append((opened, tag.end()))
+            opened = -1
+        elif nested:
+            nested -= 1
+            spans[-1] = spans[-1][0], tag.end()
+        elif tag.start() < unclosed or _begins_line(visible, tag.start()):
+            lone.append(tag.end())
+            surplus += number > 0
+    before_act = [end for end in lone if end <= last_act]
+    if len(lone) > surplus:  # the first tag of all
+        before_act = before_act or lone[:1]
+    if before_act:
+        end = before_act[-1]
+        spans = [(0, end), *(span for span in spans if span[0] >= end)]
+    return spans, _HALF_THOUGHT if surplus or opened >= 0 else None
 
 
-def _end(text: str, body: int) -> Span | None:
-    """Where a fence closes: at a line's start, or else before a line's end or a tag."""
-    closing = _CLOSING.search(text, body)
-    return closing.span() if closing else None
+def _think_tags(visible: str) -> Iterator[re.Match[str]]:
+    """Find the think tags; one between backticks is spoken of, not used."""
+    for tag in _THINK.finditer(visible):
+        around = visible[tag.start() - 1 : tag.start()], visible[tag.end() : tag.end() + 1]
+        if around != ("`", "`"):
+            yield tag
 
 
-def _wrapped_end(text: str, body: int) -> Span | None:
-    """Where a fence in a code tag closes: just before ``</code>``, so code may hold fences."""
-    close = text.find("</code>", body)
-    limit = text.find("<code>", body, close) if close >= 0 else -1
-    if close < 0 or limit >= 0:
-        return None
-    fence = text.rfind("```", body, close)
-    if fence >= 0 and not text[fence + 3 : close].strip():
-        return fence, fence + 3
-    return None
+def _begins_line(text: str, place: int) -> bool:
+    before = text[max(0, place - _MOST_INDENT) : place]
+    return not before.rpartition("\n")[2].strip() and ("\n" in before or place <= _MOST_INDENT)
 
 
 def _between(text: str, opening: str, closing: str) -> Iterator[Span]:

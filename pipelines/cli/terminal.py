@@ -11,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from ...envs.parsing import thought_in
 from ...envs.types import Trajectory, Turn
 from .output import say
 
@@ -67,7 +68,7 @@ def show_picture(image: Image.Image, path: Path) -> None:
 def show_turn(number: int, turn: Turn, folder: Path) -> None:
     """Print a turn: what was thought, what was run, what came back."""
     say(f"── turn {number} " + "─" * 50)
-    thought = turn.text.partition("<think>")[2].partition("</think>")[0].strip()
+    thought = thought_in(turn.text)
     if thought:
         say(printable(thought))
     if turn.action.kind == "code":

@@ -5,19 +5,18 @@ from __future__ import annotations
 import base64
 import io
 import random
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
 from PIL import Image
 
+from ...envs.parsing import thought_in
 from ...envs.types import Band, Ending, Task, Trajectory, Turn
 from ..store import Episode, Store
 
 SHOWN_EACH = 6
 LARGEST_SIDE = 360
-THOUGHT = re.compile(r"<think>(.*?)</think>", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +89,10 @@ def _render_shelf(shelf: Shelf, found: Mapping[int, Trajectory], tasks: Mapping[
 
 
 def _render_turn(turn: Turn) -> str:
-    thought = THOUGHT.search(turn.text)
+    thought = thought_in(turn.text)
     parts: list[str] = []
-    if thought is not None and thought[1].strip():
-        parts.append(f'<p class="thought">{escape(_short(thought[1].strip(), 600))}</p>')
+    if thought:
+        parts.append(f'<p class="thought">{escape(_short(thought, 600))}</p>')
     if turn.action.kind == "code":
         parts.append(f"<pre>{escape(_short(turn.action.content.strip(), 2000))}</pre>")
     elif turn.action.kind == "malformed":

@@ -1,14 +1,19 @@
 // One trajectory: the question, then each turn's thought, code and what came back, then the reward.
 
 const SHADE_LABELS = { plain: "text", probability: "log-probability", advantage: "advantage" };
-const THOUGHT = /<think>([\s\S]*?)<\/think>/;
+// What a turn thought: to </think>, from <think> or, where the model's template opened it, from the start.
+const thoughtOf = (text) => {
+  const end = text.search(/<\/think>/i);
+  const start = end < 0 ? -1 : text.slice(0, end).search(/<think>/i);
+  return end < 0 ? "" : text.slice(start < 0 ? 0 : start + "<think>".length, end).trim();
+};
 
 const fold = (title, ...children) => make("details", {}, make("summary", { text: title }), ...children);
 
 const shortened = (text, limit = 20000) => (text.length > limit ? `${text.slice(0, limit)}\n… ${number(text.length - limit)} more characters` : text);
 
 const outputBlock = (kind, label, text) =>
-  text.trim() === "" ? null : make("div", { class: `output ${kind}` }, make("span", { class: "label", text: label }), make("pre", { text: shortened(text.replace(/\n+$/, "")), tabindex: 0, role: "group", "aria-label": label }));
+  text.trim() === "" ? null : make("div", { class: `output ${kind}` }, make("span", { class: "label", text: label }), make("pre", { text: shortened(text.trimEnd()), tabindex: 0, role: "group", "aria-label": label }));
 
 const runBlock = (run, pictures, title) => {
   const nothing = !run.stdout.trim() && !run.stderr.trim() && !run.error && run.pictures.length === 0;
@@ -37,10 +42,10 @@ const turnFacts = (content, place) => {
 };
 
 const writtenBlocks = (turn) => {
-  const thought = turn.text.match(THOUGHT);
+  const thought = turn.kind === "code" && turn.content.includes("</think>") ? "" : thoughtOf(turn.text);
   const blocks = [];
-  if (thought && thought[1].trim() !== "") blocks.push(make("p", { class: "thought", text: shortened(thought[1].trim()) }));
-  if (turn.kind === "code") blocks.push(pythonCode(shortened(turn.content.replace(/^\n+|\s+$/g, ""))));
+  if (thought !== "") blocks.push(make("p", { class: "thought", text: shortened(thought) }));
+  if (turn.kind === "code") blocks.push(pythonCode(shortened(turn.content.replace(/^\n+/, "").trimEnd())));
   if (turn.kind === "answer") blocks.push(make("p", { class: "said" }, make("span", { class: "label", text: "answer" }), make("b", { text: shortened(turn.content) })));
   if (turn.kind === "malformed") {
     blocks.push(make("p", { class: "said bad", text: `malformed: ${turn.content}` }), make("pre", { class: "raw", text: shortened(turn.text) }));

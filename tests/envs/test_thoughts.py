@@ -1,0 +1,97 @@
+"""Where a thought ends, whoever opened it: nothing in it acts, and no fault is made of it."""
+
+import pytest
+from codedance.envs.parsing import parse_action, thought_in
+
+FENCE = "`" * 3
+BLOCK = f"{FENCE}python\nprint(5)\n{FENCE}"
+TAGGED = f"<code>\n{BLOCK}\n</code>"
+
+
+def read(text, interface="code"):
+    action = parse_action(text, interface=interface)
+    return action.kind, action.content, action.format_fault
+
+
+@pytest.mark.parametrize(
+    "thought",
+    [
+        "Two rows of three.",
+        "Maybe <answer>3</answer>? No.",
+        f"Try {TAGGED} no.",
+        f"Try\n{FENCE}python\nbad()\n{FENCE}\nno.",
+        "It asks for <answer> and </answer>.",
+        "<box>1, 2, 3, 4</box>",
+        "",
+    ],
+)
+@pytest.mark.parametrize("end", ["</think>", "\n</think>\n", "</THINK>", "</Think>"])
+def test_text_before_a_lone_closing_tag_is_thought_and_no_fault(thought, end):
+    assert read(f"{thought}{end}<answer>5</answer>") == ("answer", "5", None)
+    assert read(f"{thought}{end}{TAGGED}") == ("code", "print(5)\n", None)
+    assert read(f"{thought}{end}\n{BLOCK}") == ("code", "print(5)\n", None)
+
+
+def test_a_thought_with_nothing_behind_it_is_malformed():
+    assert read("Maybe <answer>3</answer>.</think>")[0] == "malformed"
+    assert read(f"{TAGGED}\n</think>\n")[0] == "malformed"
+
+
+def test_a_lone_closing_tag_ends_a_thought_in_every_interface():
+    text = "<box>1,1,2,2</box> <answer>3</answer></think>"
+    assert "max(9, 0)" in read(f"{text}<box>9,9,20,20</box>", "box")[1]
+    assert read(f"{text}<answer>5</answer>", "text") == ("answer", "5", None)
+
+
+def test_of_several_lone_closing_tags_the_last_before_an_act_counts():
+    fault = "a think tag without its other half"
+    text = "<answer>1</answer></think><answer>2</answer></think><answer>5</answer>"
+    assert read(text) == ("answer", "5", fault)
+    assert read("Two.</think><answer>5</answer></think>") == ("answer", "5", fault)
+
+
+def test_a_thought_in_the_text_may_follow_one_that_the_template_opened():
+    text = "<answer>1</answer></think><think><answer>2</answer></think><answer>5</answer>"
+    assert read(text) == ("answer", "5", None)
+
+
+def test_a_nested_thought_ends_with_the_outer_one():
+    text = "<think>a<think>b</think><answer>3</answer></think><answer>5</answer>"
+    assert read(text) == ("answer", "5", None)
+    assert read("<think>a<think>b</think><answer>3</answer></think>")[0] == "malformed"
+
+
+def test_capital_tags_hide_as_small_ones_do():
+    assert read("<THINK><answer>3</answer></Think><answer>5</answer>") == ("answer", "5", None)
+
+
+def test_a_closing_tag_inside_code_ends_no_thought():
+    code = "print('</think>')\n"
+    assert read(f"{FENCE}python\n{code}{FENCE}") == ("code", code, None)
+    assert read(f"<code>\n{FENCE}python\n{code}{FENCE}\n</code>") == ("code", code, None)
+    lines = 's = """\n</think>\n"""\n'
+    assert read(f"{FENCE}python\n{lines}{FENCE}") == ("code", lines, None)
+
+
+def test_a_closing_tag_in_code_that_never_closes_ends_no_thought():
+    text = f"{FENCE}python\nprint('</think>')\nprint('<answer>5</answer>')"
+    assert read(text)[:2] == ("malformed", "a code fence that is not closed")
+
+
+def test_code_that_a_thought_leaves_open_ends_with_the_thought():
+    thought = f"Try\n{FENCE}python\nbad()\nno.\n</think>\n"
+    assert read(f"{thought}<answer>5</answer>") == ("answer", "5", None)
+    assert read(f"{thought}{BLOCK}") == ("code", "print(5)\n", None)
+    assert read(f"<think>{thought}{BLOCK}") == ("code", "print(5)\n", None)
+
+
+def test_a_tag_between_backticks_is_spoken_of_and_ends_nothing():
+    assert read("I end with `</think>`. <answer>5</answer>") == ("answer", "5", None)
+
+
+def test_a_thought_is_shown_without_its_tags():
+    assert thought_in("<think> a </think><answer>5</answer>") == "a"
+    assert thought_in("a\n</think><answer>5</answer>") == "a"
+    assert thought_in("a</think>b<think>c</think><answer>5</answer>") == "a\nc"
+    assert thought_in("<answer>5</answer>") == ""
+    assert thought_in(f"{FENCE}python\nprint('</think>')\n{FENCE}") == ""
