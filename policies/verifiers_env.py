@@ -19,6 +19,7 @@ from typing import Any
 from ..envs.hosting import EpisodeHost, HostSettings
 from ..envs.rewards import group_reward, group_turn_advantages, score_group
 from ..envs.types import Ending, Message, Trajectory
+from .chat_completion import CompletionError, text_of_content
 from .openai_client import openai_message
 from .seeds import derive_seed
 
@@ -74,7 +75,7 @@ def multi_turn_class(verifiers: Any) -> Any:  # noqa: ANN401 - verifiers' untype
             """Run what the model wrote; give what comes back."""
             episode = state[EPISODE]
             is_cut = bool(state["trajectory"][-1]["is_truncated"])
-            text = _text(messages[-1])
+            text = _text(verifiers, messages[-1])
             await asyncio.to_thread(episode.cut if is_cut else episode.step, text)
             if episode.ending is Ending.INFRASTRUCTURE:
                 raise verifiers.InfraError(f"the sandbox failed on {episode.task.id}")
@@ -128,13 +129,10 @@ def _message(verifiers: Any, message: Message) -> Any:  # noqa: ANN401 - verifie
     return kind(**openai_message(message))
 
 
-def _text(message: Any) -> str:  # noqa: ANN401 - a dict, or one of verifiers' message classes
+def _text(verifiers: Any, message: Any) -> str:  # noqa: ANN401 - a dict, or verifiers' own
+    """Return what the model wrote; a form that holds none of its text is the server's failure."""
     content = message["content"] if isinstance(message, dict) else message.content
-    if isinstance(content, str):
-        return content
-    parts: list[Any] = list(content or [])
-    texts = [
-        part.get("text") if isinstance(part, dict) else getattr(part, "text", None)
-        for part in parts
-    ]
-    return "".join(text for text in texts if text)
+    try:
+        return text_of_content(content)
+    except CompletionError as error:
+        raise verifiers.InfraError(str(error)) from error

@@ -9,7 +9,7 @@ import gymnasium as gym
 import pytest
 from codedance.envs.hosting import EpisodeHost, HostSettings
 from codedance.envs.suites.nano.suite import FAMILIES
-from codedance.policies.verifiers_env import multi_turn_class
+from codedance.policies.verifiers_env import TRAJECTORY, multi_turn_class
 from codedance.policies.verifiers_taskset import converse
 from codedance.policies.verl_loop import agent_loop_class, dataset_row
 
@@ -153,6 +153,17 @@ def test_verifiers_shows_the_model_question_and_crop(host, texts):
     ]
     assert shown == [["image_url", "text"], ["text", "image_url", "text"]]
     assert "ZeroDivisionError" in state["messages"][-2]["content"]
+
+
+def test_verifiers_reads_text_parts_and_no_thought(host):
+    parts = [{"type": "thinking", "thinking": "<answer>4</answer>"}]
+    _, state = roll_out(host, [([*parts, {"type": "text", "text": "<answer>5</answer>"}], False)])
+    assert state[TRAJECTORY].answer == "5"
+
+
+def test_verifiers_loses_a_rollout_whose_reply_holds_no_text(host):
+    _, state = roll_out(host, [([{"type": "refusal", "refusal": "I will not."}], False)])
+    assert "I will not." in str(state["error"])
 
 
 def test_verifiers_scores_siblings_together_and_each_turn_by_itself(host, texts):

@@ -1,0 +1,133 @@
+"""What a server's JSON says, in every form seen: text, thought, or no text of the model's."""
+
+import json
+
+import pytest
+from codedance.policies.chat_completion import CompletionError, read_completion, text_of_content
+
+ANSWER = "<answer>5</answer>"
+TEXT = {"type": "text", "text": ANSWER}
+GUESS = "perhaps <answer>4</answer>"
+
+
+def completion(content, reason="stop", **more):
+    message = {"role": "assistant", "content": content} | more
+    return {"choices": [{"message": message, "finish_reason": reason}]}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        ANSWER,
+        [TEXT],
+        [{"type": "text", "text": "<answer>5"}, {"type": "text", "text": "</answer>"}],
+        [{"type": "output_text", "text": ANSWER, "annotations": []}],
+        [ANSWER],
+        [{"text": ANSWER}],
+        [{"type": "thinking", "thinking": [{"type": "text", "text": GUESS}]}, TEXT],
+        [{"type": "thinking", "thinking": GUESS, "signature": "x"}, TEXT],
+        [{"type": "reasoning", "text": GUESS}, TEXT],
+        [{"type": "reasoning", "summary": [{"type": "summary_text", "text": GUESS}]}, TEXT],
+        [{"type": "redacted_thinking", "data": "…"}, TEXT],
+        [{"type": "text", "text": GUESS, "thought": True}, TEXT],
+    ],
+)
+def test_text_parts_are_joined_and_thoughts_left_out(content):
+    assert read_completion(completion(content)).text == ANSWER
+    assert text_of_content(content) == ANSWER
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "reasoning_details"])
+def test_a_thought_beside_the_content_is_no_part_of_the_reply(name):
+    assert read_completion(completion(ANSWER, **{name: GUESS})).text == ANSWER
+    assert read_completion(completion(None, **{name: GUESS})).text == ""
+
+
+@pytest.mark.parametrize("content", [None, "", [], [{"type": "thinking", "thinking": GUESS}]])
+def test_a_model_that_says_nothing_has_said_nothing(content):
+    assert read_completion(completion(content)).text == ""
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (completion(5), "text or a list of parts, got 5"),
+        (completion({"type": "text", "text": ANSWER}), "text or a list of parts"),
+        (completion(True), "text or a list of parts"),
+        (completion([5]), "neither text nor thought: 5"),
+        (completion([None]), "neither text nor thought"),
+        (completion([{"type": "text", "text": None}]), "neither text nor thought"),
+        (completion([{"type": "text", "text": {"value": ANSWER}}]), "neither text nor thought"),
+        (completion([{"type": ["text"], "text": ANSWER}]), "neither text nor thought"),
+        (completion([TEXT, {"type": "image_url", "image_url": {}}]), "neither text nor thought"),
+        (completion([{"type": "refusal", "refusal": "I will not."}]), "refused: I will not."),
+        (completion(None, refusal="I will not."), "refused: I will not."),
+        (completion(None, "tool_calls", tool_calls=[{"id": "a"}]), "called a tool"),
+        (completion(None, audio={"data": ""}), "sound"),
+        (completion("", "content_filter"), "kept the reply back"),
+        ({"choices": [{"message": {"role": "assistant"}}]}, "has no content"),
+        ({"choices": [{"message": None}]}, "message is no object"),
+        ({"choices": [{"text": ANSWER}]}, "message is no object"),
+        ({"choices": [None]}, r"choices\[0\] is no object"),
+        ({"choices": []}, "no choices"),
+        ({"choices": None}, "no choices"),
+        ({"choices": {"0": {}}}, "no choices"),
+        ({"choices": "stop"}, "no choices"),
+        ({}, "no choices"),
+        ([], "the answer is no object"),
+        (None, "the answer is no object"),
+        ("text", "the answer is no object"),
+        ({"error": "out of memory"}, "error: out of memory"),
+        ({"choices": [{"error": {"message": "cut", "code": 502}}]}, "error: cut"),
+    ],
+)
+def test_a_form_without_text_is_the_servers_failure_in_plain_words(data, words):
+    with pytest.raises(CompletionError, match=words):
+        read_completion(data)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        ({"message": "busy", "code": 429}, 429),
+        ({"message": "busy", "code": "503"}, 503),
+        ({"message": "busy", "status": 502}, 502),
+        ({"message": "busy", "code": "rate_limited"}, None),
+        ({"message": "busy", "code": True}, None),
+        ("busy", None),
+    ],
+)
+def test_an_error_in_a_successful_answer_names_its_status(error, status):
+    with pytest.raises(CompletionError, match="busy") as caught:
+        read_completion({"error": error})
+    assert caught.value.status == status
+
+
+@pytest.mark.parametrize(
+    ("usage", "counts"),
+    [
+        ({"completion_tokens": 7, "prompt_tokens": 9}, (7, 9)),
+        ({"completion_tokens": 7.0}, (7, 0)),
+        ({"completion_tokens": "7", "prompt_tokens": None}, (0, 0)),
+        ({"completion_tokens": -1, "prompt_tokens": float("inf")}, (0, 0)),
+        (None, (0, 0)),
+        ([1], (0, 0)),
+        ("7", (0, 0)),
+    ],
+)
+def test_a_strange_count_costs_no_reply(usage, counts):
+    found = read_completion(completion(ANSWER) | {"usage": usage})
+    assert (found.text, found.new_tokens, found.read_tokens) == (ANSWER, *counts)
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_cut"),
+    [("length", True), ("max_tokens", True), ("stop", False), (None, False), (["length"], False)],
+)
+def test_only_a_limit_of_tokens_cuts(reason, is_cut):
+    assert read_completion(completion(ANSWER, reason)).is_cut is is_cut
+
+
+def test_half_a_character_in_a_reply_is_written_as_its_escape():
+    data = json.loads(json.dumps(completion("<answer>5 \ud83d</answer>")))
+    assert read_completion(data).text == "<answer>5 \\ud83d</answer>"
