@@ -10,6 +10,7 @@ from typing import Any, Literal
 from PIL import Image
 
 from ..sandbox import Execution
+from .unicode_text import escape_surrogates
 
 Part = str | Image.Image
 """A piece of a message: text that is only text, or a picture."""
@@ -63,6 +64,9 @@ class Task:
         needs_picture: False where the true answer does not depend on the picture
             (``evidence: any``).
         provenance: Where it came from (generator version, seed, source file, licence).
+
+    Lone surrogates in any of its texts are written as escapes (`escape_surrogates`), so that no
+    tokenizer, request or file fails on a task that others are played beside.
     """
 
     id: str
@@ -79,6 +83,14 @@ class Task:
     pass_rate: float | None = None
     needs_picture: bool = True
     provenance: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def __post_init__(self) -> None:
+        """Escape lone surrogates."""
+        for name in ("id", "suite", "family", "question", "answer"):
+            object.__setattr__(self, name, _escaped(getattr(self, name)))
+        object.__setattr__(self, "choices", tuple(_escaped(choice) for choice in self.choices))
+        known = {_escaped(name): _escaped(value) for name, value in self.provenance.items()}
+        object.__setattr__(self, "provenance", known)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -244,3 +256,7 @@ class Trajectory:
     def messages(self) -> list[dict[str, Any]]:
         """Give the chat form (role, content parts) that other trainers read."""
         return [message.as_chat() for message in self.conversation()]
+
+
+def _escaped(value: Any) -> Any:  # noqa: ANN401 - a user's own suite may give numbers
+    return escape_surrogates(value) if isinstance(value, str) else value

@@ -10,6 +10,7 @@ from ..envs.types import Turn
 from ..policies.interface import Conversation, Policy, Sampling
 
 PLACEHOLDER = re.compile(r"\\\{\w+\\\}")
+FILLER = r"[\\w-]{1,40}"  # bounded: placeholders side by side would try every way to share a word
 
 
 def match_family(question: str, families: Mapping[str, Sequence[str]]) -> str | None:
@@ -23,7 +24,7 @@ def match_family(question: str, families: Mapping[str, Sequence[str]]) -> str | 
     asked = _plain(question)
     for family, phrases in families.items():
         for phrase in phrases:
-            pattern = PLACEHOLDER.sub(r"[\\w-]+", re.escape(_plain(phrase)))
+            pattern = PLACEHOLDER.sub(FILLER, re.escape(_plain(phrase)))
             if re.fullmatch(pattern, asked):
                 return family
     return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from uuid import uuid4
 from ..envs import PictureError, load_picture
 from ..envs.protocol import system_prompt
 from ..envs.types import Message, Part
+from ..envs.unicode_text import escape_surrogates, lone_surrogate
 from ..policies.interface import Conversation, Reply, Sampling
 
 MOST_CHOICES = 16
@@ -133,7 +133,7 @@ def completion(
             read = len(tokens.ids) - reply.new_tokens
         choice: dict[str, Any] = {
             "index": number,
-            "message": {"role": "assistant", "content": reply.text},
+            "message": {"role": "assistant", "content": escape_surrogates(reply.text)},
             "finish_reason": "length" if reply.is_cut else "stop",
             "logprobs": None,
         }
@@ -204,10 +204,19 @@ def _message(value: object, name: str) -> Message:
     return Message(cast(Literal["system", "user", "assistant"], role), parts)
 
 
+def _whole_text(text: str, name: str) -> str:
+    half = lone_surrogate(text)
+    if half is not None:
+        raise RequestError(
+            f"{name} holds {half}, half of a character that was cut in two", parameter=name
+        )
+    return text
+
+
 def _part(value: object, name: str) -> Part:
     fields = cast(Mapping[str, Any], value) if isinstance(value, Mapping) else {}
     if fields.get("type") == "text" and isinstance(fields.get("text"), str):
-        return str(fields["text"])
+        return _whole_text(str(fields["text"]), name)
     if fields.get("type") != "image_url":
         raise RequestError(f"{name} must be a text or an image_url part", parameter=name)
     link = fields.get("image_url")
@@ -220,5 +229,5 @@ def _part(value: object, name: str) -> Part:
         )
     try:
         return load_picture(base64.b64decode(data, validate=True))
-    except (binascii.Error, PictureError) as error:
+    except (ValueError, PictureError) as error:  # letters beyond ASCII are a plain ValueError
         raise RequestError(f"{name}: {error}", parameter=name) from error

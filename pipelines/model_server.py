@@ -256,7 +256,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise RequestError(f"nothing at POST {self.path}", status=404)
         try:
             body = json.loads(data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RequestError(f"the body is no JSON: {error}") from error
         return self.server_of.chat(body)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..envs.types import Message
+from ..envs.unicode_text import escape_surrogates
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -93,8 +94,8 @@ class ChatTokenizer:
         return self.control_ids - {self.end_id}
 
     def encode_text(self, text: str) -> list[int]:
-        """Encode text as nothing but text."""
-        return self._plain.encode(text, add_special_tokens=False).ids
+        """Encode text as nothing but text; lone surrogates as their escapes."""
+        return self._plain.encode(escape_surrogates(text), add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """Give the text of sampled ids, the end of the turn left out."""

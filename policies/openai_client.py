@@ -20,6 +20,8 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from ..envs.types import Message
+from ..envs.unicode_text import escape_surrogates
+from .chat_completion import CompletionError, read_completion
 from .endpoint import Endpoint, Meter, Usage
 from .interface import Conversation, PolicyUnavailableError, Reply, Sampling
 from .partial_replies import PartialRepliesError
@@ -34,6 +36,10 @@ _LONGEST_WISH_SECONDS = 600.0  # a server that wants longer is given up
 _CHARACTERS_A_TOKEN = 3.0  # for what is expected before a server has counted
 _TOKENS_A_PICTURE = 1000.0
 _SHOWN_CHARACTERS = 300
+
+
+class _BusyAnswerError(PolicyUnavailableError):
+    """The server says in the body of a successful answer that it is busy, or that it failed."""
 
 
 class OpenAIPolicy:
@@ -135,7 +141,12 @@ class OpenAIPolicy:
                 reason = f"{type(error).__name__}: {error}"
                 continue
             if response.is_success:
-                reply, read = _read(response)
+                try:
+                    reply, read = _read(response)
+                except _BusyAnswerError as error:
+                    self._meter.leave(entry, read=0, written=0)
+                    reason = str(error)
+                    continue
                 self._meter.leave(entry, read=read, written=reply.new_tokens)
                 return reply
             self._meter.leave(entry, read=0, written=0)
@@ -182,9 +193,9 @@ def openai_message(message: Message) -> dict[str, Any]:
     """Give a message as OpenAI's chat form has it, pictures as data URLs."""
     if not message.images:
         text = "".join(part for part in message.parts if isinstance(part, str))
-        return {"role": message.role, "content": text}
+        return {"role": message.role, "content": escape_surrogates(text)}
     content: list[dict[str, Any]] = [
-        {"type": "text", "text": part}
+        {"type": "text", "text": escape_surrogates(part)}
         if isinstance(part, str)
         else {"type": "image_url", "image_url": {"url": _data_uri(part)}}
         for part in message.parts
@@ -202,17 +213,15 @@ def _read(response: httpx.Response) -> tuple[Reply, int]:
     """Read the first choice, and how many tokens of prompt the server counted.
 
     Raises:
-        PolicyUnavailableError: The server's answer is not that of a chat completion.
+        PolicyUnavailableError: The server's answer holds no text of the model.
     """
     try:
-        data = response.json()
-        choice = data["choices"][0]
-        text = choice["message"].get("content") or ""
-        is_cut = choice.get("finish_reason") == "length"
-        usage = data.get("usage") or {}
-        new_tokens = int(usage.get("completion_tokens") or 0)
-        read = int(usage.get("prompt_tokens") or 0)
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        found = read_completion(response.json())
+    except CompletionError as error:
+        kind = _BusyAnswerError if error.status in _BUSY else PolicyUnavailableError
+        raise kind(str(error)) from error
+    except (ValueError, RecursionError) as error:
         shown = response.text[:_SHOWN_CHARACTERS]
         raise PolicyUnavailableError(f"not a chat completion: {shown!r}") from error
-    return Reply(text=str(text), is_cut=is_cut, new_tokens=new_tokens), read
+    reply = Reply(text=found.text, is_cut=found.is_cut, new_tokens=found.new_tokens)
+    return reply, found.read_tokens

@@ -20,6 +20,7 @@ from PIL import Image
 
 from ..picture import as_rgb
 from ..types import AnswerKind, Band, Task
+from ..unicode_text import lone_surrogate
 from .suite import Split
 
 BANDS = tuple(Band)
@@ -53,7 +54,8 @@ def register_family(suite_name: str, family: str) -> Callable[[Family], Family]:
     Registering the same names again replaces the function.
     """
     for kind, name in (("suite", suite_name), ("family", family)):
-        if not name or "/" in name or name.endswith((".jsonl", ".py")):
+        is_writable = lone_surrogate(name) is None
+        if not name or "/" in name or name.endswith((".jsonl", ".py")) or not is_writable:
             raise ValueError(f"{name!r} cannot name a {kind}: it would not do as part of a task id")
 
     def register(draw: Family) -> Family:

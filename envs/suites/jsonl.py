@@ -23,6 +23,7 @@ from .row_answers import read_row_answer
 from .row_images import ImageSource, image_sources
 from .row_values import check_values, read_row
 from .suite import Split, SuiteError
+from .whole_characters import require_whole_characters
 
 _MOST_DECODED = 500
 
@@ -157,6 +158,7 @@ def _rows(path: Path, faults: list[tuple[int, str]]) -> list[tuple[int, dict[str
 
 def _bare_task(row: dict[str, Any], line: int, *, name: str, split: Split, path: Path) -> Task:
     """Give the task of a line, its pictures left out."""
+    require_whole_characters(row)
     title = path.parent.name if path.name == "data.jsonl" else path.stem
     _required(row, "answer")
     answer = read_row_answer(row)

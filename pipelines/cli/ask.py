@@ -38,6 +38,7 @@ def ask(  # noqa: PLR0913 - the options of the command
     """Ask about a picture; prints each turn: thought, code, what came back."""
     from ...envs.picture import load_picture
     from ...envs.types import Task
+    from ...envs.unicode_text import escape_surrogates
     from ...policies import Sampling, load_policy
     from ...policies.taught import open_episode
     from ...sandbox import open_sandbox
@@ -47,6 +48,7 @@ def ask(  # noqa: PLR0913 - the options of the command
     from .output import say
     from .terminal import episode_document, show_turn
 
+    question = escape_surrogates(question)  # of a command line in another encoding
     if not question.strip():
         raise ValueError("the question is empty")
     picture = load_picture(image)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 def say(text: str = "") -> None:
-    """Print a line for the reader of the terminal."""
-    print(text, flush=True)  # noqa: T201
+    """Print a line for the reader of the terminal; names in another encoding as escapes."""
+    print(text.encode("utf-8", "backslashreplace").decode(), flush=True)  # noqa: T201
 
 
 def print_report(desk: Desk, report: Report) -> None:

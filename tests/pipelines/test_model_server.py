@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -130,6 +131,25 @@ def test_pictures_that_are_no_data_urls_are_refused(server, address):
     answer = post(server, messages=[{"role": "user", "content": content}])
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == "messages[0].content[0]"
+
+
+def test_half_a_character_is_refused_and_its_batch_mates_are_answered(server, echo):
+    for content in ("How \ud83d?", [{"type": "text", "text": "\ud83d"}]):
+        body = json.dumps({"messages": [{"role": "user", "content": content}]})
+        answer = httpx.post(f"{server.url}/chat/completions", content=body, timeout=30)
+        assert answer.status_code == 400
+        error = answer.json()["error"]
+        assert error["param"] == "messages[0].content[0]"
+        assert "\\ud83d" in error["message"]
+    assert echo.batches == []
+    assert post(server).status_code == 200
+
+
+def test_deep_json_and_letters_in_base64_are_answered(server):
+    deep = httpx.post(f"{server.url}/chat/completions", content="[" * 100_000, timeout=30)
+    assert deep.status_code == 400
+    content = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,\u00e9"}}]
+    assert post(server, messages=[{"role": "user", "content": content}]).status_code == 400
 
 
 def test_a_broken_body_and_an_unknown_path_are_answered(server):

@@ -26,7 +26,7 @@ from .tiny import noise
 Answer = tuple[int, dict[str, str], str]
 
 
-def completion(text: str | None, reason: str = "stop") -> Answer:
+def completion(text: object, reason: str = "stop") -> Answer:
     choice = {"message": {"content": text}, "finish_reason": reason}
     return 200, {}, json.dumps({"choices": [choice], "usage": {"completion_tokens": 7}})
 
@@ -129,6 +129,26 @@ def test_busy_server_is_asked_again_and_its_wish_kept_to(server: Server):
     assert waits == [3.0, 1.0]
 
 
+def test_server_that_is_busy_in_a_successful_answer_is_asked_again(server: Server):
+    busy = json.dumps({"error": {"message": "overloaded", "code": 503}})
+    answers = iter([(200, {}, busy), completion("at last")])
+    server.answer = lambda _: next(answers)
+    policy, waits = policy_of(server)
+    assert policy.reply([asks("q")], sampling=Sampling())[0].text == "at last"
+    assert waits == [0.5]
+    server.answer = lambda _: (200, {}, busy)
+    with pytest.raises(PartialRepliesError, match="overloaded"):
+        policy.reply([asks("q")], sampling=Sampling())
+
+
+def test_half_a_character_in_a_question_or_a_reply_is_sent_and_read_as_its_escape(server: Server):
+    server.answer = lambda _: completion("<answer>5 \ud83d</answer>")
+    policy, _ = policy_of(server)
+    (reply,) = policy.reply([asks("How \ud83d?")], sampling=Sampling())
+    assert reply.text == "<answer>5 \\ud83d</answer>"
+    assert server.requests[0][1]["messages"][0]["content"][1]["text"] == "How \\ud83d?"
+
+
 def test_server_that_stays_busy_is_given_up_within_the_bound(server: Server):
     server.answer = lambda _: (429, {}, "slow down")
     policy, waits = policy_of(server, max_retries=3)
@@ -145,6 +165,10 @@ def test_server_that_stays_busy_is_given_up_within_the_bound(server: Server):
         (200, {}, "<html>"),
         (200, {}, '{"choices": []}'),
         (200, {}, '{"choices": [{"message": null}]}'),
+        (200, {}, "[" * 100_000),
+        (200, {}, '{"error": {"message": "no such model", "code": 404}}'),
+        completion([{"type": "refusal", "refusal": "I will not."}]),
+        completion(5),
     ],
 )
 def test_answer_that_no_retry_mends_is_our_failure_at_once(server: Server, answer: Answer):
