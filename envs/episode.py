@@ -26,10 +26,11 @@ from ..sandbox import (
     SessionState,
 )
 from .grading import grade
-from .parsing import INTERFACES, Interface, parse_action
+from .parsing import INTERFACES, Interface, parse_action, requests_in
 from .picture import DEFAULT_MAX_PIXELS, fit_picture
 from .protocol import question_message, system_prompt, tool_reply
 from .types import Action, Ending, Message, Task, Tokens, Trajectory, Turn
+from .unicode_text import escape_surrogates
 
 _log = logging.getLogger(__name__)
 
@@ -95,11 +96,14 @@ class Episode:
     def step(self, text: str) -> Turn:
         """Take the policy's next text; give the turn, with the reply where the episode goes on.
 
+        Lone surrogates in it are written as their escapes: nothing else could keep the text.
+
         Raises:
             RuntimeError: The episode is over.
             SandboxUnavailableError: This machine lacks what the sandbox's backend needs.
         """
         self._require_open()
+        text = escape_surrogates(text)
         action = parse_action(text, interface=self.interface)
         turns_left = self.max_turns - len(self.turns) - 1
         if action.kind == "answer":
@@ -111,7 +115,8 @@ class Episode:
         execution = self._run(action.content)
         if execution is None:
             return self._end(Turn(text, action), Ending.INFRASTRUCTURE)
-        reply = tool_reply(execution, turns_left=turns_left)
+        requests = requests_in(text, interface=self.interface)
+        reply = tool_reply(execution, turns_left=turns_left, requests=requests)
         return self._record(Turn(text, action, execution, reply))
 
     def cut(self, text: str | None = None) -> None:
@@ -121,7 +126,9 @@ class Episode:
             self.ending = Ending.TOKEN_LIMIT
             return
         reason = "cut off by a token limit"
-        self._end(Turn(text, Action("malformed", reason, reason)), Ending.TOKEN_LIMIT)
+        self._end(
+            Turn(escape_surrogates(text), Action("malformed", reason, reason)), Ending.TOKEN_LIMIT
+        )
 
     def fail(self) -> None:
         """End the episode because our infrastructure failed: it will not be scored."""
@@ -241,6 +248,6 @@ class Episode:
 def _opening(
     task: Task, images: Sequence[Image.Image], interface: Interface, prompt: str | None
 ) -> tuple[Message, ...]:
-    prompt = system_prompt(interface) if prompt is None else prompt
+    prompt = system_prompt(interface) if prompt is None else escape_surrogates(prompt)
     question = question_message(task.question, images, interface=interface)
     return (Message("system", (prompt,)), question) if prompt else (question,)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from PIL import Image
 
 from ..sandbox import Execution
-from .parsing import INTERFACES, Interface, parse_action
+from .parsing import INTERFACES, ONE_REQUEST, Interface, Requests, parse_action
 from .picture import PictureError, presentable
 from .types import Message, Part
 
@@ -64,12 +64,15 @@ def question_message(
     return Message("user", (*images, question))
 
 
-def tool_reply(execution: Execution, *, turns_left: int) -> Message:
+def tool_reply(
+    execution: Execution, *, turns_left: int, requests: Requests = ONE_REQUEST
+) -> Message:
     """Give what a block's execution is to the policy.
 
     Args:
         execution: What the sandbox recorded.
         turns_left: How many turns the policy still has; before the last it is told to answer.
+        requests: What the turn asked to have run; of several it is told which one was.
     """
     lines = [execution.stdout.rstrip("\n")] if execution.stdout.strip() else []
     if execution.stderr.strip():
@@ -89,9 +92,16 @@ def tool_reply(execution: Execution, *, turns_left: int) -> Message:
     if not (lines or parts):
         lines = ["(no output)"]
     lines.append("</tool_response>")
+    if requests.count > 1:
+        lines.append(_only_one(requests))
     if turns_left == 1:
         lines.append(LAST_TURN)
     return Message("user", _opened((*parts, "\n".join(lines))))
+
+
+def _only_one(requests: Requests) -> str:
+    which = "the first" if requests.chosen == 0 else "the one in <code>"
+    return f"Only {which} of your {requests.count} {requests.kind} was run: write one per turn."
 
 
 def _opened(parts: tuple[Part, ...]) -> tuple[Part, ...]:

@@ -11,21 +11,23 @@ that record is the probe's alone and never in an observation.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, Protocol
 
 import numpy as np
 from PIL import Image
 
 from ..envs.episode import EpisodeState
+from ..envs.parsing import requests_in
 from ..envs.picture import picture_array
 from ..envs.protocol import tool_reply
 from ..envs.types import Band, Message, Task, Trajectory, Turn
 from ..sandbox import Execution, Outcome, Sandbox, SessionState
 from .interface import Policy, Sampling
 from .rollouts import finish_episode
-from .taught import open_episode
+from .taught import open_episode, taught_interface
 
 Change = Literal["withheld", "blanked", "swapped"]
 CHANGES: tuple[Change, ...] = ("withheld", "blanked", "swapped")
@@ -129,7 +131,7 @@ def probe(
             was_right = setting.goes_right(task, trajectory, number, turn.reply)
             turns_left = max_turns - number - 1
             for change in CHANGES:
-                reply = _changed(change, episodes, task, turn, turns_left)
+                reply = _changed(change, episodes, task, turn, setting.reply_to(turn, turns_left))
                 if reply is None:
                     continue
                 gain = None
@@ -223,6 +225,11 @@ class _Setting:
             found = finish_episode(self.policy, episode, sampling=self.sampling)
         return found.accuracy == 1.0
 
+    def reply_to(self, turn: Turn, turns_left: int) -> Callable[[Execution], Message]:
+        """Return what words a reply to a turn, so that only the output of its code is changed."""
+        requests = requests_in(turn.text, interface=taught_interface(self.policy))
+        return partial(tool_reply, turns_left=turns_left, requests=requests)
+
     def _session_state(
         self, images: Sequence[Image.Image], seed: int, turns: Sequence[Turn]
     ) -> SessionState:
@@ -239,23 +246,23 @@ def _changed(
     episodes: Sequence[tuple[Task, Trajectory]],
     task: Task,
     turn: Turn,
-    turns_left: int,
+    reply_of: Callable[[Execution], Message],
 ) -> Message | None:
     """Give the changed reply; None where the change cannot be made at this call."""
     if turn.execution is None:
         return None
     if change == "withheld":
-        return tool_reply(Execution(Outcome.OK), turns_left=turns_left)
+        return reply_of(Execution(Outcome.OK))
     if change == "blanked":
         if not turn.execution.images:
             return None
         blank = tuple(Image.new("RGB", image.size, _GREY) for image in turn.execution.images)
-        return tool_reply(replace(turn.execution, images=blank), turns_left=turns_left)
+        return reply_of(replace(turn.execution, images=blank))
     for other, trajectory in episodes:
         is_sibling = other.family == task.family and other.answer != task.answer
         for one in trajectory.tool_turns if is_sibling else ():
             if one.execution is not None and one.execution.is_ok:
-                return tool_reply(one.execution, turns_left=turns_left)
+                return reply_of(one.execution)
     return None
 
 

@@ -1,10 +1,11 @@
 import pytest
+from codedance.envs.episode import Episode
 from codedance.envs.parsing import INTERFACES, parse_action
 from codedance.envs.protocol import LAST_TURN, question_message, system_prompt, tool_reply
 from codedance.sandbox import Execution, Outcome
 from PIL import Image
 
-from .toys import noise
+from .toys import make_task, noise
 
 
 def reply(execution, turns_left=3):
@@ -64,3 +65,32 @@ def test_the_system_prompt_names_the_tags_of_its_interface(interface):
 def test_a_reply_is_no_action_even_when_a_policy_repeats_it():
     text = reply(Execution(Outcome.OK, stdout="<answer>5</answer>")).text
     assert parse_action(text).kind == "malformed"
+
+
+def test_a_turn_with_two_blocks_is_told_that_only_the_first_was_run(sandbox):
+    block = "```python\nprint({})\n```"
+    text = f"{block.format(1)}\nThen\n{block.format(2)}"
+    with Episode(make_task(), sandbox, max_turns=3) as episode:
+        reply = episode.step(text).reply
+        assert reply.text == (
+            "<tool_response>\n1\n</tool_response>\n"
+            "Only the first of your 2 code blocks was run: write one per turn."
+        )
+        wrapped = episode.step(f"{block.format(1)}\n<code>\n{block.format(2)}\n</code>").reply
+        assert wrapped.text == (
+            "<tool_response>\n2\n</tool_response>\n"
+            "Only the one in <code> of your 2 code blocks was run: write one per turn.\n"
+            f"{LAST_TURN}"
+        )
+
+
+def test_a_turn_with_two_boxes_is_told_that_only_the_first_was_run(sandbox):
+    with Episode(make_task(), sandbox, interface="box") as episode:
+        reply = episode.step("<box>0, 0, 4, 4</box><box>2, 2, 4, 4</box>").reply
+    assert reply.text.endswith("Only the first of your 2 boxes was run: write one per turn.")
+
+
+def test_a_turn_with_one_block_is_told_nothing_more(sandbox):
+    with Episode(make_task(), sandbox) as episode:
+        text = "```\na plan\n```\n```python\nprint(1)\n```\n```json\n{}\n```"
+        assert episode.step(text).reply.text == "<tool_response>\n1\n</tool_response>"
