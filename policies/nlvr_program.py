@@ -34,7 +34,7 @@ print(json.dumps(items))
 _WORDS = {
     "a": 1, "an": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7,
 }  # fmt: skip
-_NUMBER = r"(?P<n>\d+|" + "|".join(_WORDS) + ")"
+_NUMBER = r"(?P<n>\d{1,9}|" + "|".join(_WORDS) + ")"
 _ITEM = (
     r"(?P<colour>yellow|black|blue)?\s*"
     r"(?P<shape>squares?|circles?|triangles?|items?|objects?|blocks?)"

@@ -17,7 +17,8 @@ DEFAULT_LIBRARIES: tuple[str, ...] = ("numpy", "PIL", "cv2", "matplotlib.pyplot"
 
 
 _ADDRESS = re.compile(r"(?<=\bat )0x[0-9a-fA-F]+")  # of an object, as its repr shows it
-_OWN_FOLDER = re.compile(r"/session/tmp|/[^\s'\"]*/codedance-\w+/\d+")  # by tier
+_WORD = re.compile(r"[^\s'\"]+")
+_OWN_FOLDER = re.compile(r"/codedance-\w+/\d+")  # of a session without a root of its own
 
 
 class SandboxError(RuntimeError):
@@ -122,7 +123,7 @@ def output_digest(execution: Execution, folders: Sequence[str] = ()) -> str:
     """
     sha = hashlib.sha256()
     for text in (execution.outcome, execution.stdout, execution.stderr, execution.error or ""):
-        common = _OWN_FOLDER.sub("/tmp", _ADDRESS.sub("0x", text))
+        common = _WORD.sub(_without_own_folder, _ADDRESS.sub("0x", text))
         for folder in folders:
             common = common.replace(folder, "<python>")
         data = common.encode("utf-8", "backslashreplace")
@@ -131,6 +132,14 @@ def output_digest(execution: Execution, folders: Sequence[str] = ()) -> str:
         sha.update(f"{image.mode} {image.width} {image.height}".encode())
         sha.update(image.tobytes())
     return sha.hexdigest()
+
+
+def _without_own_folder(word: re.Match[str]) -> str:
+    """Write a session's own folder, of any tier, as ``/tmp``; each word is read once."""
+    text = word[0].replace("/session/tmp", "/tmp")
+    start = text.find("/")
+    own = [found.end() for found in _OWN_FOLDER.finditer(text) if found.start() > start]
+    return f"{text[:start]}/tmp{text[own[-1] :]}" if own else text
 
 
 @dataclass(frozen=True, slots=True)

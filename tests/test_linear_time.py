@@ -1,0 +1,97 @@
+"""What reads a model's or a user's text takes time linear in it, whatever the text.
+
+Work in Python is counted, line by line, at two lengths. Work inside a pattern cannot be counted, so
+patterns get texts so long that one that tries every start with every end would run for minutes.
+"""
+
+import sys
+
+import pytest
+from codedance.envs.menu_view import encode_words
+from codedance.envs.parsing import parse_action, requests_in, thought_in
+from codedance.envs.suites.nano import family_of
+from codedance.pipelines.asking import match_family
+from codedance.policies.nlvr_program import judge
+from codedance.sandbox import Execution, Outcome
+
+FENCE = "`" * 3
+LONG = 200_000
+PHRASES = {"f": ["{a}{b}{c} is {d}-{e}?", "How many {colour} dots are there?"]}
+STATEMENT = "Is this statement true or false? Statement: "
+
+PIECES = [
+    *("<think>", "</think>", "x</think>", "<answer>", "<tool_response>", "<code>", "</code>"),
+    *(FENCE, f"{FENCE}\n", f"a {FENCE}\n", f"<code>{FENCE}\n", f"<code>{FENCE}\n</code>"),
+    *(f"{FENCE}python\n", f"{FENCE}python\n</think>\n", "~~~ x\n</think>\n", f"- {FENCE}\n  x\n"),
+    *(f"{FENCE}`python\nx{FENCE}`\n", f"a {FENCE}`\n{FENCE}\n", f"a {FENCE}\n     {FENCE}\n"),
+]
+ENDS = [
+    "",
+    f"\n{FENCE}python\nx\n{FENCE}",
+    f"{FENCE}\n</code>",
+    "\n~~~\n</think><answer>5</answer>",
+]
+
+
+def lines_run(text: str) -> int:
+    """Count the lines of Python that reading a text runs."""
+    count = 0
+
+    def trace(frame, event, _):
+        nonlocal count
+        count += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        parse_action(text)
+    finally:
+        sys.settrace(before)
+    return count
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("piece", PIECES)
+def test_twice_the_text_is_no_more_than_twice_the_work(piece, end):
+    once = lines_run(piece * 200 + end)
+    twice = lines_run(piece * 400 + end)
+    assert twice <= 2.2 * once + 100
+
+
+def see(text):
+    parse_action(text)
+    requests_in(text)
+    thought_in(text)
+
+
+READERS = {
+    "parse_action": see,
+    "the box": lambda text: parse_action(f"<box>{text}</box>", interface="box"),
+    "the nano suite": family_of,
+    "ask": lambda text: match_family(text, PHRASES),
+    "words": lambda text: encode_words(text, 64),
+    "a statement": lambda text: judge(STATEMENT + text, "[]"),
+    "what code printed": lambda text: Execution(Outcome.OK, stdout=text).digest,
+}
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [" ", "\t", "`", "~", "<", "/", "-", ">", "1", "a", "\n ", "- ", "1. ", "/a", "/codedance-"],
+)
+@pytest.mark.parametrize("reader", READERS)
+def test_no_pattern_tries_every_start_with_every_end(reader, piece):
+    run = piece * (LONG // len(piece))
+    READERS[reader](run)
+    READERS[reader](f"{FENCE}{run}")
+    READERS[reader](f"/x at 0x{run}/codedance-a")
+
+
+@pytest.mark.parametrize(
+    "lead", ["there are 1 ", "box with ", "box with 1 ", "how many ", f"<code>{FENCE}python "]
+)
+@pytest.mark.parametrize("reader", READERS)
+def test_no_pattern_is_slow_behind_its_own_words(reader, lead):
+    READERS[reader](lead + " " * LONG + "x")
+    READERS[reader](lead + "1" * LONG + "x")
