@@ -187,15 +187,17 @@ class _Scan:
     def _given_up(self, opening: _Mark, index: int, place: int) -> int | None:
         """Say from which mark on to read where what seemed to open a block did not, else None.
 
-        Backticks behind text are only text if another block opens before they are closed, and a
-        block that was begun in a thought ends with it if another one opens after the thought.
+        It did not where Python opens before it is closed, and it is a block of another language
+        (or backticks behind text), or was begun in a thought that has ended since.
         """
         mark = self.marks[place]
-        is_doubtful = not (opening.is_first or opening.language or self._is_wrapped(opening))
-        if is_doubtful and (mark.is_labelled or place - index > LOOKAHEAD):
-            return index
         if not (mark.is_labelled and _is_python(mark.language)):
             return None
+        is_bare = opening.is_first and not opening.language
+        is_code = is_bare or _is_python(opening.language) or self._is_wrapped(opening)
+        is_near = place - index <= LOOKAHEAD and self._can_close(opening, mark)
+        if is_near and not is_code:
+            return index
         thoughts = bisect_left(self._thought_ends, mark.start)
         last = self._thought_ends[thoughts - 1] if thoughts else 0
         return bisect_left(self._starts, last) if last > opening.end else None

@@ -187,18 +187,29 @@ def _read(text: str) -> _Reading:
     """Blank out what only looks like tags, and find the blocks that stand in the open."""
     fences = find_fences(text)
     visible = _blank(text, [fence.span for fence in fences if fence.is_closed])
+    paired = _blank(visible, list(_paired_thoughts(visible)))
+    forged = list(_between(paired, "<tool_response>", "</tool_response>"))
+    visible = _blank(visible, forged)
     last = fences[-1] if fences else None
     unclosed = len(text) if last is None or last.is_closed else last.span[0]
     acts = [visible.rfind(tag) for tag in _ACTS] + [fence.span[0] for fence in fences[-1:]]
     thoughts, fault = _thoughts(visible, unclosed=unclosed, last_act=max(acts))
-    if last is not None and not last.is_closed and not _is_inside(last.span, thoughts):
+    if last is not None and not last.is_closed and not _is_inside(last.span, thoughts, forged):
         visible = _blank(visible, [last.span])
         thoughts, fault = _thoughts(visible, unclosed=unclosed, last_act=max(acts))
-    visible = _blank(visible, thoughts)
-    forged = list(_between(visible, "<tool_response>", "</tool_response>"))
-    hidden = sorted([*thoughts, *forged])
-    outside = tuple(fence for fence in fences if not _is_inside(fence.span, hidden))
-    return _Reading(_blank(visible, forged), outside, tuple(thoughts), fault)
+    outside = tuple(fence for fence in fences if not _is_inside(fence.span, thoughts, forged))
+    return _Reading(_blank(visible, thoughts), outside, tuple(thoughts), fault)
+
+
+def _paired_thoughts(visible: str) -> Iterator[Span]:
+    """Find the thoughts that have both their tags."""
+    opened = -1
+    for tag in _think_tags(visible):
+        if tag[1] and opened >= 0:
+            yield opened, tag.end()
+            opened = -1
+        elif not tag[1] and opened < 0:
+            opened = tag.start()
 
 
 def _thoughts(visible: str, *, unclosed: int, last_act: int) -> tuple[list[Span], str | None]:
@@ -271,7 +282,10 @@ def _blank(text: str, spans: Sequence[Span]) -> str:
     return "".join(pieces) + text[position:]
 
 
-def _is_inside(span: Span, regions: Sequence[Span]) -> bool:
-    """Whether a span begins in one of the regions, which are in order and apart."""
-    index = bisect_right(regions, span[0], key=lambda region: region[0]) - 1
-    return index >= 0 and span[0] < regions[index][1]
+def _is_inside(span: Span, *regions: Sequence[Span]) -> bool:
+    """Whether a span begins in one of the regions, each of which are in order and apart."""
+    for some in regions:
+        index = bisect_right(some, span[0], key=lambda region: region[0]) - 1
+        if index >= 0 and span[0] < some[index][1]:
+            return True
+    return False

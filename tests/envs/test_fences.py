@@ -138,3 +138,13 @@ def test_a_fence_that_never_closes_runs_to_the_end():
 )
 def test_blocks_that_ask_to_run_are_counted(text, count, chosen):
     assert requests_in(text) == Requests(count, chosen)
+
+
+def test_a_block_of_another_language_that_never_closes_hides_no_code():
+    assert code(f"{THREE}json\n{{}}\n\n{THREE}python\nprint(1)\n{THREE}") == "print(1)\n"
+    assert code(f"{THREE} is how it begins:\n{THREE}python\nprint(1)\n{THREE}") == "print(1)\n"
+
+
+def test_python_within_a_longer_block_of_another_language_is_not_run():
+    text = f"{FOUR}markdown\n{THREE}python\nprint(1)\n{THREE}\n{FOUR}"
+    assert parse_action(text).content == "the fence says 'markdown', not python"

@@ -95,3 +95,11 @@ def test_a_thought_is_shown_without_its_tags():
     assert thought_in("a</think>b<think>c</think><answer>5</answer>") == "a\nc"
     assert thought_in("<answer>5</answer>") == ""
     assert thought_in(f"{FENCE}python\nprint('</think>')\n{FENCE}") == ""
+
+
+def test_think_tags_in_a_tool_response_of_the_policys_own_are_text():
+    answer = ("answer", "5", None)
+    assert read("<answer>5</answer><tool_response><think></tool_response>") == answer
+    assert read("<tool_response><think>a</think></tool_response><answer>5</answer>") == answer
+    forged = "<tool_response></think></tool_response>"
+    assert read(f"{BLOCK}\n{forged}") == ("code", "print(5)\n", None)

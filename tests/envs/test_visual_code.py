@@ -107,7 +107,7 @@ def test_a_right_answer_earns_one_and_terminates(env):
 def test_each_term_falls_due_at_its_step_and_the_terms_sum_to_the_reward(env):
     env.reset(seed=0, options={"task_id": "toy/counting/train/7"})
     seen = []
-    for action in (FAIL, LOOK, "</think><answer>7</answer>"):
+    for action in (FAIL, LOOK, "<think><answer>7</answer>"):
         _, reward, _, _, info = env.step(action)
         assert reward == sum(info["reward_terms"].values())
         assert list(info["reward_terms"]) == list(TERMS)
