@@ -89,6 +89,7 @@ class Episode:
         self.messages: list[Message] = list(self.opening)
         self.turns: list[Turn] = []
         self.ending: Ending | None = None
+        self.failure: Exception | None = None  # why infrastructure lost it
         self._sandbox = sandbox
         self._session: Session | None = None
         self._state: SessionState | None = None
@@ -130,9 +131,10 @@ class Episode:
             Turn(escape_surrogates(text), Action("malformed", reason, reason)), Ending.TOKEN_LIMIT
         )
 
-    def fail(self) -> None:
+    def fail(self, reason: Exception | None = None) -> None:
         """End the episode because our infrastructure failed: it will not be scored."""
         self.ending = Ending.INFRASTRUCTURE
+        self.failure = reason
 
     def trajectory(self, policy_id: str, tokens: Tokens | None = None) -> Trajectory:
         """Give the finished episode, its accuracy graded.
@@ -207,6 +209,7 @@ class Episode:
         except SandboxUnavailableError:
             raise
         except SandboxError as error:
+            self.failure = error
             _log.warning("the sandbox failed twice, so %s is not scored: %s", self.task.id, error)
         self._drop_session()
         return None

@@ -7,6 +7,7 @@ model without tools is good, code is a waste (``docs/suite.md`` has the table).
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from pathlib import Path
 from ..envs.suites.nano import FAMILIES
 from ..envs.types import Message, Task, Trajectory
 from ..policies.interface import Conversation, Demonstration, Policy, Reply, Sampling
+from ..policies.losses import Losses
 from ..policies.sft import SFTConfig, train_sft
 from ..policies.teacher import direct_demonstration
 from ..sandbox import Sandbox
@@ -34,7 +36,7 @@ class BaselineRow:
         count: How many tasks.
         chance: Of guessing among the hard band's answers.
         majority: Of always giving the train split's commonest answer.
-        models: Of each trained model, by name.
+        models: Of each trained model, by name; NaN where infrastructure lost every episode.
     """
 
     family: str
@@ -47,7 +49,8 @@ class BaselineRow:
     @property
     def excess(self) -> float:
         """How far the best of them is above chance, points."""
-        return 100 * (max(self.majority, *self.models.values()) - self.chance)
+        known = [share for share in self.models.values() if not math.isnan(share)]
+        return 100 * (max(self.majority, *known) - self.chance)
 
 
 class BlindPolicy:
@@ -98,11 +101,15 @@ def train_baselines(
 def judge(
     policy: Policy, tasks: Sequence[Task], *, sandbox: Sandbox, batch_size: int = 128
 ) -> list[Trajectory]:
-    """Let a policy answer greedily, in one turn, without tools."""
+    """Let a policy answer greedily, in one turn, without tools.
+
+    Raises:
+        EpisodesLostError: Infrastructure lost all or most of the episodes.
+    """
     from ..policies import rollout
 
-    sampling = Sampling(temperature=0.0, max_new_tokens=40)
-    return rollout(
+    sampling, losses = Sampling(temperature=0.0, max_new_tokens=40), Losses()
+    found = rollout(
         policy,
         tasks,
         sandbox=sandbox,
@@ -111,7 +118,10 @@ def judge(
         max_turns=1,
         batch_size=batch_size,
         evidence=False,
+        on_lost=losses,
     )
+    losses.check(len(found), of="episodes of a baseline")
+    return found
 
 
 def tabulate(
@@ -126,7 +136,7 @@ def tabulate(
     """
     commonest = {cell: _commonest(group) for cell, group in _cells(train).items()}
     right: dict[str, dict[str, float]] = {
-        name: {t.task_id: float(t.accuracy or 0.0) for t in trajectories}
+        name: {t.task_id: t.accuracy for t in trajectories if t.accuracy is not None}
         for name, trajectories in answers.items()
     }
     return [
@@ -136,7 +146,10 @@ def tabulate(
             count=len(group),
             chance=FAMILIES[family].chance,
             majority=_mean([float(t.answer == commonest.get((family, band))) for t in group]),
-            models={name: _mean([right[name][t.id] for t in group]) for name in answers},
+            models={
+                name: _mean([right[name][t.id] for t in group if t.id in right[name]])
+                for name in answers
+            },
         )
         for (family, band), group in sorted(_cells(test).items())
     ]
@@ -151,7 +164,7 @@ def as_markdown(rows: Sequence[BaselineRow]) -> str:
     ]
     for row in rows:
         shares = [row.chance, row.majority, *row.models.values()]
-        cells = " | ".join(f"{100 * share:.0f} %" for share in shares)
+        cells = " | ".join("-" if math.isnan(one) else f"{100 * one:.0f} %" for one in shares)
         lines.append(f"| {row.family} | {row.band} | {row.count} | {cells} |")
     return "\n".join(lines) + "\n"
 
@@ -172,4 +185,4 @@ def _commonest(tasks: Sequence[Task]) -> str:
 
 
 def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
+    return sum(values) / len(values) if values else math.nan

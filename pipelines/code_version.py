@@ -1,26 +1,46 @@
-"""What code made a result: a digest of our source, and the git commit where there is one."""
+"""What code made a result: a digest of our source and its data, and the git commit if there is one.
+
+Everything under the four rooms that decides a draw, a turn, a verdict or an update counts: all of
+their Python and the data that is read with it. What only shows results (the viewer's scripts and
+styles), and flows.yaml, whose values are recorded with each run, do not. The digest is the same
+for a checkout and an installed wheel.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import subprocess
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-DECIDING = ("sandbox", "envs", "policies", "pipelines/stages")
-"""Folders whose code decides what a stage makes; a change elsewhere lets old results stand."""
-DECIDING_FILES = ("pipelines/curation.py", "pipelines/similarity.py")
+ROOMS = ("sandbox", "envs", "policies", "pipelines")
+SUFFIXES = (".py", ".npz")
+DATA = ("policies/checkpoints/nano/*", "sandbox/image/Dockerfile", "sandbox/image/*.json")
+"""Patterns of packaged files of other kinds that decide results."""
 
 
 @cache
 def code_version() -> str:
-    """Give a digest of the source that decides what stages make, 16 hex digits."""
+    """Return a digest of all that decides what stages make, 16 hex digits."""
+    return tree_digest(ROOT)[:16]
+
+
+def tree_digest(root: Path) -> str:
+    """Return the digest of the deciding files under ``root``, in hex."""
     sha = hashlib.sha256()
-    for path in sorted(_sources()):
-        sha.update(str(path.relative_to(ROOT)).encode())
-        sha.update(path.read_bytes())
-    return sha.hexdigest()[:16]
+    for name, path in sorted((one.relative_to(root).as_posix(), one) for one in deciding_files(root)):
+        sha.update(f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return sha.hexdigest()
+
+
+def deciding_files(root: Path) -> Iterator[Path]:
+    """Give the files under ``root`` whose content decides results."""
+    for room in ROOMS:
+        yield from (path for path in (root / room).rglob("*") if path.suffix in SUFFIXES)
+    for pattern in DATA:
+        yield from (path for path in root.glob(pattern) if path.suffix != ".md")
 
 
 @cache
@@ -33,11 +53,6 @@ def git_commit() -> str | None:
         return commit + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def _sources() -> list[Path]:
-    found = [path for name in DECIDING for path in (ROOT / name).rglob("*.py")]
-    return found + [ROOT / name for name in DECIDING_FILES]
 
 
 def _git(*arguments: str) -> str:

@@ -6,6 +6,7 @@ Carried over: shown in demonstrations of other families only, and used in this o
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ class Use:
         demonstrations: Share of the demonstrations.
         first: Share in the first part of training.
         last: Share in its last part.
-        right: Share of the trajectories with it that answered right.
+        right: Share of the scored trajectories with it that answered right; NaN without any.
         count: Trajectories with it.
         first_step: When it was first seen.
     """
@@ -134,13 +135,19 @@ def _uses(shown: Sequence[Read], made: Sequence[Read], names: Names) -> tuple[Us
             demonstrations=demonstrated[name] / max(1, len(shown)),
             first=shares[0][name] / max(1, len(first)),
             last=shares[1][name] / max(1, len(last)),
-            right=sum(one.is_right for one in programs) / len(programs),
+            right=_share(one.is_right for one in programs),
             count=len(programs),
             first_step=min(one.step for one in programs),
         )
         for name, programs in found.items()
     ]
     return tuple(sorted(uses, key=lambda use: (-use.count, use.name)))
+
+
+def _share(claims: Iterable[bool | None]) -> float:
+    """Return the share of true claims; those of None are left out."""
+    known = [claim for claim in claims if claim is not None]
+    return sum(known) / len(known) if known else math.nan
 
 
 def _over_steps(made: Sequence[Read]) -> dict[str, list[tuple[float, float]]]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ..envs.types import Band
 from .statistics import Difference, Rate, paired_difference, rate_of
 from .store import Episode, StageRun, Store
+from .store.lineage import LOST
 
 WHOLE = "all"
 
@@ -56,6 +57,13 @@ class Summary:
     def modes(self) -> tuple[str, ...]:
         """Greedy and sampled, as far as they were judged."""
         return tuple(dict.fromkeys(phase.split("/")[1] for phase in self.phases))
+
+    @property
+    def lost(self) -> dict[str, int]:
+        """By phase: episodes without a verdict, stored as lost or not even begun."""
+        told: Mapping[str, int] = self.run.outputs.get(LOST, {})
+        stored = {phase: self.cells[phase, WHOLE].lost for phase in self.phases}
+        return {phase: max(count, told.get(phase, 0)) for phase, count in stored.items()}
 
     @property
     def policies(self) -> tuple[str, ...]:
@@ -118,10 +126,10 @@ def table_rows(summary: Summary, mode: str) -> list[list[str]]:
 
 def lost_lines(summary: Summary) -> list[str]:
     """Say how many episodes our infrastructure lost, phase by phase, where it lost any."""
-    lost = {phase: summary.cells[phase, WHOLE].lost for phase in summary.phases}
     return [
-        f"{phase}: {count} episodes lost to our infrastructure, left out of every figure"
-        for phase, count in lost.items()
+        f"{phase}: {count} episodes lost to our infrastructure, left out of every figure; the same "
+        "command plays them again"
+        for phase, count in summary.lost.items()
         if count
     ]
 
@@ -195,7 +203,11 @@ def by_task(episodes: Sequence[Episode], phase: str) -> dict[str, float]:
 
 def _within_tenth(episodes: Sequence[Episode], phases: Sequence[str]) -> dict[str, Rate]:
     return {
-        phase: rate_of(_is_near(e) for e in episodes if e.phase == phase and e.is_valid)
+        phase: rate_of(
+            _is_near(e)
+            for e in episodes
+            if e.phase == phase and e.is_valid and e.accuracy is not None
+        )
         for phase in phases
     }
 

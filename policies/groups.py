@@ -27,6 +27,7 @@ from .curriculum import Curriculum, History
 from .grpo_config import GRPOConfig
 from .interface import Policy
 from .length_book import LengthBook
+from .losses import Losses
 from .processes import World
 from .rollouts import rollout
 from .seeds import derive_seed
@@ -133,6 +134,7 @@ class GroupSampler:
         self.drawn = drawn
         self._world = world or World()
         self._lengths = LengthBook()
+        self._losses = Losses()
         self._tasks = tasks
         self._config = config
         self._sandbox = sandbox
@@ -146,9 +148,13 @@ class GroupSampler:
 
         Returns:
             The groups to learn from, and those that were replaced.
+
+        Raises:
+            EpisodesLostError: Infrastructure lost every episode of the step.
         """
         config = self._config
         self._taken.clear()
+        self._losses = Losses()
         kept: list[Group] = []
         replaced: list[Group] = []
         for attempt in range(config.max_redraws + 1):
@@ -159,6 +165,9 @@ class GroupSampler:
                 (replaced if is_useless and not is_last else kept).append(group)
             if len(kept) == config.tasks_per_step:
                 break
+        played = [one for group in (*kept, *replaced) for one in group.trajectories]
+        if not any(is_scored(one) for one in played):
+            raise self._losses.error(f"step {step}: all {len(played)} episodes were lost")
         return kept, replaced
 
     def _groups(self, policy: Policy, count: int, seed: int) -> list[Group]:
@@ -196,6 +205,7 @@ class GroupSampler:
             batch_size=config.rollout_batch_size,
             evidence=False,
             deterministic=config.deterministic,
+            on_lost=self._losses,
         )
         cache: EvidenceCache = {}
         parts = [trajectories[start : start + size] for start in range(0, len(trajectories), size)]

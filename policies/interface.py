@@ -123,6 +123,10 @@ class PolicyUnavailableError(RuntimeError):
     """The model could not be asked (server away, quota): our infrastructure, not its answer."""
 
 
+class PolicyRefusedError(PolicyUnavailableError):
+    """Whoever holds the model refuses whatever it is asked (key, address, model's name)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Demonstration:
     """A conversation to learn from: loss on the assistant's texts only.

@@ -12,6 +12,7 @@ import base64
 import contextlib
 import io
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,8 +24,23 @@ from ..envs.types import Message
 from ..envs.unicode_text import escape_surrogates
 from .chat_completion import CompletionError, read_completion
 from .endpoint import Endpoint, Meter, Usage
-from .interface import Conversation, PolicyUnavailableError, Reply, Sampling
+from .interface import (
+    Conversation,
+    PolicyRefusedError,
+    PolicyUnavailableError,
+    Reply,
+    Sampling,
+)
 from .partial_replies import PartialRepliesError
+from .server_words import (
+    checked_key,
+    checked_url,
+    is_refusal,
+    short,
+    without_credentials,
+    without_key,
+    words_of,
+)
 
 if TYPE_CHECKING:
     import httpx
@@ -35,11 +51,16 @@ _LONGEST_BACKOFF_SECONDS = 30.0
 _LONGEST_WISH_SECONDS = 600.0  # a server that wants longer is given up
 _CHARACTERS_A_TOKEN = 3.0  # for what is expected before a server has counted
 _TOKENS_A_PICTURE = 1000.0
+_OWN_FAULTS = frozenset({400, 413, 422})  # of this request: another may be answered
 _SHOWN_CHARACTERS = 300
 
 
 class _BusyAnswerError(PolicyUnavailableError):
     """The server says in the body of a successful answer that it is busy, or that it failed."""
+
+
+class _BadRequestError(PolicyUnavailableError):
+    """The server wants none of this one conversation: too long, a picture it cannot read."""
 
 
 class OpenAIPolicy:
@@ -53,7 +74,8 @@ class OpenAIPolicy:
         sleep: How it waits.
 
     Raises:
-        ValueError: No base URL is given, nor in the environment's ``OPENAI_BASE_URL``.
+        ValueError: No base URL is given, nor in the environment's ``OPENAI_BASE_URL``; it is no
+            URL; the key can stand in no header.
     """
 
     def __init__(
@@ -74,8 +96,11 @@ class OpenAIPolicy:
             )
         key = self._endpoint.api_key if api_key is None else api_key
         self._model = model
-        self._url = url.rstrip("/") + "/chat/completions"
-        self._key = os.environ.get("OPENAI_API_KEY", "") if key is None else key
+        self._url = checked_url(url) + "/chat/completions"
+        self._key = checked_key(os.environ.get("OPENAI_API_KEY", "") if key is None else key)
+        self._has_answered = False
+        self._hopeless: PolicyUnavailableError | None = None
+        self._lock = threading.Lock()
         self._sleep = sleep
         self._meter = Meter(self._endpoint, sleep=sleep)
 
@@ -98,6 +123,7 @@ class OpenAIPolicy:
         import httpx
 
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        self._hopeless = None
         with (
             httpx.Client(timeout=self._endpoint.timeout_seconds, headers=headers) as client,
             ThreadPoolExecutor(self._endpoint.concurrency, thread_name_prefix="openai") as pool,
@@ -105,22 +131,37 @@ class OpenAIPolicy:
             asked = pool.map(lambda one: self._try_ask(client, one, sampling), conversations)
             results = list(asked)
         replies = [result if isinstance(result, Reply) else None for result in results]
-        reasons = [str(result) for result in results if isinstance(result, PolicyUnavailableError)]
-        if reasons:
-            raise PartialRepliesError(
-                f"{len(reasons)} of {len(results)} conversations got no reply: {reasons[0]}",
-                replies,
-            )
+        errors = [None if isinstance(result, Reply) else result for result in results]
+        if reasons := [str(error) for error in errors if error is not None]:
+            count = f"{len(reasons)} of {len(results)} conversations got no reply: "
+            said = (count if len(results) > 1 else "") + reasons[0]
+            raise PartialRepliesError(said, replies, errors)
         return [reply for reply in replies if reply is not None]
 
     def _try_ask(
         self, client: httpx.Client, conversation: Conversation, sampling: Sampling
     ) -> Reply | PolicyUnavailableError:
+        """Ask for one reply, with fewer tries where an earlier conversation got none.
+
+        Until the server has answered at all, the first conversation of a call that is refused for
+        good, or tried in vain, speaks for the rest: refused, they are not sent, else sent once.
+        """
+        hopeless = self._hopeless
+        if isinstance(hopeless, PolicyRefusedError):
+            self._meter.count(failures=1)
+            return hopeless
         try:
-            return self._ask(client, conversation, sampling)
+            reply = self._ask(client, conversation, sampling)
         except PolicyUnavailableError as error:
             self._meter.count(failures=1)
-            return error
+            told = type(error)(without_key(str(error), self._key))
+            with self._lock:
+                if not self._has_answered and not isinstance(error, _BadRequestError):
+                    self._hopeless = told
+            return told
+        with self._lock:
+            self._has_answered, self._hopeless = True, None
+        return reply
 
     def _ask(self, client: httpx.Client, conversation: Conversation, sampling: Sampling) -> Reply:
         import httpx
@@ -128,8 +169,10 @@ class OpenAIPolicy:
         body = self._request(conversation, sampling)
         expected = _expected_tokens(conversation, sampling)
         wait_seconds = 0.0
-        reason = "never asked"
+        reason, kind = "never asked", PolicyUnavailableError  # the class is narrowed below
         for attempt in range(self._endpoint.max_retries + 1):
+            if attempt and self._hopeless is not None:
+                break
             if attempt:
                 self._meter.count(retries=1)
                 self._sleep(wait_seconds)
@@ -137,8 +180,8 @@ class OpenAIPolicy:
             entry = self._meter.enter(expected)
             try:
                 response = client.post(self._url, json=body)
-            except httpx.HTTPError as error:
-                reason = f"{type(error).__name__}: {error}"
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                reason = f"{type(error).__name__}: {short(str(error))}"
                 continue
             if response.is_success:
                 try:
@@ -150,12 +193,14 @@ class OpenAIPolicy:
                 self._meter.leave(entry, read=read, written=reply.new_tokens)
                 return reply
             self._meter.leave(entry, read=0, written=0)
-            reason = f"HTTP {response.status_code}: {response.text[:_SHOWN_CHARACTERS]}"
+            reason = words_of(response)
             wish = _wished_seconds(response.headers.get("retry-after", ""))
             if response.status_code not in _BUSY or (wish or 0.0) > _LONGEST_WISH_SECONDS:
+                kind = PolicyRefusedError if is_refusal(response) else kind
+                kind = _BadRequestError if response.status_code in _OWN_FAULTS else kind
                 break
             wait_seconds = wait_seconds if wish is None else wish
-        raise PolicyUnavailableError(f"{self._url} gave no reply ({reason})")
+        raise kind(f"{without_credentials(self._url)} gave no reply ({reason})")
 
     def _request(self, conversation: Conversation, sampling: Sampling) -> dict[str, Any]:
         body: dict[str, Any] = {

@@ -12,8 +12,15 @@ class PartialRepliesError(PolicyUnavailableError):
 
     Attributes:
         replies: In order; None where the model could not be asked.
+        errors: In order; why it could not be asked, None where it was.
     """
 
-    def __init__(self, message: str, replies: Sequence[Reply | None]) -> None:
+    def __init__(
+        self,
+        message: str,
+        replies: Sequence[Reply | None],
+        errors: Sequence[PolicyUnavailableError | None] = (),
+    ) -> None:
         super().__init__(message)
         self.replies = list(replies)
+        self.errors = list(errors) or [None if reply is not None else self for reply in replies]

@@ -120,6 +120,9 @@ def probe(
         scorer: What says how likely an answer is; None leaves log-probabilities out.
         sampling: How it goes on; greedy by default, with the true reply too.
         max_turns: As when it acted.
+
+    Yields:
+        Each call with each change; one of which infrastructure lost either side is left out.
     """
     setting = _Setting(policy, sandbox, sampling or Sampling(temperature=0.0), max_turns)
     for task, trajectory in episodes:
@@ -140,6 +143,8 @@ def probe(
                     true, other = (_score(scorer, task, trajectory, number, r) for r in replies)
                     gain = true - other
                 is_right = setting.goes_right(task, trajectory, number, reply)
+                if was_right is None or is_right is None:
+                    continue
                 yield ProbedCall(
                     task.family, task.difficulty, number, change, was_right, is_right, gain
                 )
@@ -214,8 +219,10 @@ class _Setting:
     sampling: Sampling
     max_turns: int
 
-    def goes_right(self, task: Task, trajectory: Trajectory, number: int, reply: Message) -> bool:
-        """Let the policy go on from a reply; whether it answers right."""
+    def goes_right(
+        self, task: Task, trajectory: Trajectory, number: int, reply: Message
+    ) -> bool | None:
+        """Let the policy go on from a reply; whether it answers right, None where it was lost."""
         turns = (*trajectory.turns[:number], replace(trajectory.turns[number], reply=reply))
         with open_episode(
             task, self.sandbox, self.policy, max_turns=self.max_turns, seed=trajectory.seed
@@ -223,7 +230,7 @@ class _Setting:
             state = self._session_state(episode.images, trajectory.seed, turns)
             episode.resume(EpisodeState(trajectory.seed, turns, None, state))
             found = finish_episode(self.policy, episode, sampling=self.sampling)
-        return found.accuracy == 1.0
+        return None if found.accuracy is None else found.accuracy == 1.0
 
     def reply_to(self, turn: Turn, turns_left: int) -> Callable[[Execution], Message]:
         """Return what words a reply to a turn, so that only the output of its code is changed."""

@@ -8,8 +8,9 @@ training run can be repeated bit by bit.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -26,14 +27,19 @@ from .interface import (
     Sampling,
     StreamingPolicy,
 )
+from .losses import Losses
 from .partial_replies import PartialRepliesError
 from .running_episode import RunningEpisode
 from .seeds import derive_seed
 from .slot_play import SlotPlay
 from .taught import open_episode
 
+_log = logging.getLogger(__name__)
 _WORKERS = 32
 _UNDER_WAY = 2  # episodes open at a time, those that wait for their tools included, per slot
+
+OnLost = Callable[[Exception | None], None]
+"""Told why infrastructure lost an episode; None where nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,7 @@ class _Setting:
     interface: Interface | None
     max_turns: int
     evidence: bool
+    on_lost: OnLost
 
     def episode(self, policy: Policy, task: Task, seed: int) -> Episode:
         """Open an episode as the policy was taught to expect it."""
@@ -62,7 +69,7 @@ def rollout(  # noqa: PLR0913 - what, how often, where, and how; each by name
     tasks: Sequence[Task],
     *,
     sandbox: Sandbox,
-    samples: int = 1,
+    samples: int | Mapping[str, Sequence[int]] = 1,
     seed: int = 0,
     sampling: Sampling | None = None,
     interface: Interface | None = None,
@@ -71,6 +78,7 @@ def rollout(  # noqa: PLR0913 - what, how often, where, and how; each by name
     evidence: bool = True,
     deterministic: bool = True,
     on_trajectory: Callable[[Trajectory], None] | None = None,
+    on_lost: OnLost | None = None,
 ) -> list[Trajectory]:
     """Let a policy act on each task several times.
 
@@ -78,7 +86,8 @@ def rollout(  # noqa: PLR0913 - what, how often, where, and how; each by name
         policy: Who acts, in the setting that it was taught in (`open_episode`).
         tasks: On what.
         sandbox: Where its code runs.
-        samples: Episodes a task.
+        samples: Episodes per task; or by task id the numbers of those to play, of a rollout that
+            was played in part.
         seed: Seed of all; an episode's own depends on it, on the task's id and on the sample.
         sampling: How tokens are drawn; the default draws at temperature 1.
         interface: Which tool the policy has; None for the one that it was taught, if it says so,
@@ -90,6 +99,8 @@ def rollout(  # noqa: PLR0913 - what, how often, where, and how; each by name
         deterministic: Whether the order in which episodes get their turns is the same whatever the
             sandbox's timing; without it no slot waits for a slow tool.
         on_trajectory: Told of each episode, in order, as soon as those before it are done.
+        on_lost: Told why, for each episode that infrastructure lost, from any thread; None for one
+            warning in the log.
 
     Returns:
         ``len(tasks) * samples`` trajectories, all samples of the first task first. Where the model
@@ -98,9 +109,10 @@ def rollout(  # noqa: PLR0913 - what, how often, where, and how; each by name
     Raises:
         ValueError: ``samples`` or ``batch_size`` is below 1.
     """
-    if samples < 1 or batch_size < 1:
+    if (isinstance(samples, int) and samples < 1) or batch_size < 1:
         raise ValueError(f"samples and batch_size must be at least 1, got {samples}, {batch_size}")
-    setting = _Setting(sandbox, interface, max_turns, evidence)
+    losses = Losses()
+    setting = _Setting(sandbox, interface, max_turns, evidence, on_lost or losses)
     wanted = _seeded(tasks, samples, seed)
     with ThreadPoolExecutor(
         min(_WORKERS, _UNDER_WAY * batch_size), thread_name_prefix="rollout"
@@ -111,9 +123,12 @@ def rollout(  # noqa: PLR0913 - what, how often, where, and how; each by name
                 party.play_in_slots(policy, wanted, batch_size, deterministic=deterministic)
             else:
                 party.play_in_batches(wanted, batch_size)
-            return party.finish()
+            found = party.finish()
         finally:
             party.close()
+    if losses.count:
+        _log.warning("%d of %d episodes were lost: %s", losses.count, len(found), losses.reason)
+    return found
 
 
 def finish_episode(
@@ -122,7 +137,7 @@ def finish_episode(
     """Let a policy act in one episode until it is over; the caller closes the episode."""
     one = RunningEpisode.begin(episode)
     while not one.is_over:
-        (reply,) = _ask(policy, [one.conversation], sampling or Sampling())
+        (reply,) = ask(policy, [one.conversation], sampling or Sampling())
         one.take(reply)
     return one.trajectory(policy)
 
@@ -158,7 +173,7 @@ class _Party:
             self._opened += 1
             yield one
 
-    def take(self, one: RunningEpisode, reply: Reply | None) -> None:
+    def take(self, one: RunningEpisode, reply: Reply | PolicyUnavailableError) -> None:
         """Run what a reply says; an episode that ends by it is graded while others go on."""
         one.take(reply)
         if one.is_over:
@@ -185,7 +200,7 @@ class _Party:
         for start in range(0, len(wanted), batch_size):
             batch = list(self.open(wanted[start : start + batch_size]))
             while active := [one for one in batch if not one.is_over]:
-                replies = _ask(self._policy, [one.conversation for one in active], self.sampling)
+                replies = ask(self._policy, [one.conversation for one in active], self.sampling)
                 list(self._pool.map(self.take, active, replies))
             self._tell(wait=True)
 
@@ -204,6 +219,8 @@ class _Party:
         trajectory = one.trajectory(self._policy)
         one.episode.close()
         del self._running[id(one)]
+        if not trajectory.is_valid or trajectory.accuracy is None:
+            self._setting.on_lost(one.episode.failure)
         if not self._setting.evidence:
             return trajectory
         sandbox = self._setting.sandbox
@@ -219,24 +236,30 @@ class _Party:
                 self._on_trajectory(trajectory)
 
 
-def _seeded(tasks: Sequence[Task], samples: int, seed: int) -> list[tuple[Task, int]]:
+def _seeded(
+    tasks: Sequence[Task], samples: int | Mapping[str, Sequence[int]], seed: int
+) -> list[tuple[Task, int]]:
     """Give each episode's task and seed; a task that is named twice gets other seeds then."""
     seen: Counter[str] = Counter()
     wanted: list[tuple[Task, int]] = []
     for task in tasks:
-        for _ in range(samples):
-            wanted.append((task, derive_seed("episode", seed, task.id, seen[task.id])))
-            seen[task.id] += 1
+        numbers = range(samples) if isinstance(samples, int) else samples[task.id]
+        for number in numbers:
+            place = seen[task.id] + number
+            wanted.append((task, derive_seed("episode", seed, task.id, place)))
+        if isinstance(samples, int):
+            seen[task.id] += samples
     return wanted
 
 
-def _ask(
+def ask(
     policy: Policy, conversations: Sequence[Conversation], sampling: Sampling
-) -> list[Reply | None]:
-    """Ask for replies; None where the model could not be asked."""
+) -> list[Reply | PolicyUnavailableError]:
+    """Ask for replies; an error, which says why, where the model could not be asked."""
     try:
         return list(policy.reply(conversations, sampling=sampling))
     except PartialRepliesError as error:
-        return error.replies
-    except PolicyUnavailableError:
-        return [None] * len(conversations)
+        both = zip(error.replies, error.errors, strict=True)
+        return [reply if reply is not None else why or error for reply, why in both]
+    except PolicyUnavailableError as error:
+        return [error] * len(conversations)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..envs.episode import Episode
 from ..envs.types import Trajectory
-from .interface import Conversation, Policy, Reply
+from .interface import Conversation, Policy, PolicyUnavailableError, Reply
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,11 +27,11 @@ class RunningEpisode:
         )
         return cls(episode, conversation)
 
-    def take(self, reply: Reply | None) -> None:
-        """Run what a reply says, or end the episode; None where the model could not be asked."""
+    def take(self, reply: Reply | PolicyUnavailableError) -> None:
+        """Run what a reply says, or end the episode where the model could not be asked."""
         self.conversation.turn += 1
-        if reply is None:
-            self.episode.fail()
+        if isinstance(reply, PolicyUnavailableError):
+            self.episode.fail(reply)
         elif reply.is_cut:
             self.episode.cut(reply.text)
         else:

@@ -14,13 +14,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 from ..envs.evidence import record_evidence
 from ..envs.grading import grade
 from ..envs.types import Task, Trajectory
 from ..sandbox import Sandbox
 from .interface import Policy, Sampling
+from .losses import Losses
 from .rollouts import rollout
 from .second_look import second_look
 
@@ -78,9 +78,30 @@ def scale(
         turns: Limits to try, greedy; a second look has the largest, and so has its first.
         samples: Sizes of a majority vote to try, drawn at temperature 1.
         seed: Of all draws.
+
+    Raises:
+        EpisodesLostError: Infrastructure lost all or most episodes of a setting.
     """
-    play = partial(rollout, policy, sandbox=sandbox, seed=seed, evidence=False)
     greedy = Sampling(temperature=0.0)
+
+    def play(
+        some: Sequence[Task], *, sampling: Sampling, max_turns: int, samples: int = 1
+    ) -> list[Trajectory]:
+        losses = Losses()
+        found = rollout(
+            policy,
+            some,
+            sandbox=sandbox,
+            samples=samples,
+            seed=seed,
+            sampling=sampling,
+            max_turns=max_turns,
+            evidence=False,
+            on_lost=losses,
+        )
+        losses.check(len(found))
+        return found
+
     once = {limit: play(tasks, sampling=greedy, max_turns=limit) for limit in turns}
     points = [
         _point("turns", limit, tasks, [_Outcome.of_votes([one]) for one in played])

@@ -2,5 +2,5 @@
 
 from pathlib import Path
 
-RESULTS_PAGE = Path("docs/results.md")
-"""Where the packaged protocol's page is written."""
+RESULTS_PAGE = Path("claims/results.md")
+"""Where in ``CODEDANCE_DIR`` the page is written unless the user names another place."""

@@ -1,4 +1,4 @@
-"""``docs/results.md``: what was claimed, what the runs say of it so far, and how to run them."""
+"""The results' page: what was claimed, what the runs say of it so far, and how to run them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from ..emergence import Use
 from ..markdown_table import markdown_table
 from ..progress import format_seconds
 from ..store import StageRun
-from . import RESULTS_PAGE
 from .emergences import Emerged
 from .figures import Figures
 from .plan import judging
@@ -42,7 +41,7 @@ class Results:
         emerged: Of the claims about emergence.
         others: Digests of other protocols in the same store: left out.
         file: The user's own protocol; None for the packaged one.
-        output: Where the page is written.
+        output: Where the user wants the page; None for its usual place.
     """
 
     preset: str
@@ -54,7 +53,7 @@ class Results:
     emerged: Sequence[Emerged]
     others: Iterable[str] = ()
     file: Path | None = None
-    output: Path = RESULTS_PAGE
+    output: Path | None = None
 
 
 def write_page(results: Results) -> str:
@@ -106,7 +105,7 @@ def _commands(results: Results) -> str:
     command = f"$ codedance claims --preset {results.preset}"
     if results.file is not None:
         command += f" --protocol {results.file}"
-    if results.output != RESULTS_PAGE:
+    if results.output is not None:
         command += f" --output {results.output}"
     return (
         "<!-- not run: trains for hours -->\n```console\n"

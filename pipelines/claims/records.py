@@ -44,8 +44,8 @@ def other_digests(store: Store, *, preset: str, digest: str) -> set[str]:
 
 
 def is_done(run: StageRun | None) -> bool:
-    """Whether a run is finished and the model it made is still there."""
-    if run is None or not run.is_finished:
+    """Whether a run is finished, lacks no episode, and the model it made is still there."""
+    if run is None or not run.is_complete:
         return False
     model = run.outputs.get("model")
     return model is None or Path(model).is_dir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from ..store import Store
 from .emergences import find_emerged
@@ -39,9 +40,8 @@ def read_results(store: Store, protocol: Protocol, preset: str, seeds: Sequence[
     )
 
 
-def save_page(results: Results) -> None:
+def save_page(results: Results, path: Path) -> None:
     """Write the page, whole or not at all."""
-    path = results.output
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(f".{os.getpid()}.new")
     fresh.write_text(write_page(results), encoding="utf-8")

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ...policies.losses import EpisodesLostError
 from ..desk import Desk
 from ..progress import format_seconds
 from ..stages.context import StageInterrupted
@@ -128,7 +129,9 @@ class Experiment:
         sizes = self.protocol.sizes(self.preset)
         setting = Setting(self.preset, sizes.preset, self.digest, self.folder, records)
         try:
-            run_node(self.desk, setting, seed, node)
+            made = run_node(self.desk, setting, seed, node)
+            if made.lost:
+                raise EpisodesLostError(f"{made.lost} episodes lost; the same command plays them")
         except (StageInterrupted, StoreError):
             raise
         except Exception as error:  # noqa: BLE001 - one arm's failure must not cost the others

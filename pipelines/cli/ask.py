@@ -41,9 +41,10 @@ def ask(  # noqa: PLR0913 - the options of the command
     from ...envs.unicode_text import escape_surrogates
     from ...policies import Sampling, load_policy
     from ...policies.taught import open_episode
-    from ...sandbox import open_sandbox
     from ..asking import play_turns
     from ..home import find_home
+    from ..settings import open_configured
+    from ..used_sandbox import sandbox_for
     from .document import document
     from .output import say
     from .terminal import episode_document, show_turn
@@ -57,7 +58,7 @@ def ask(  # noqa: PLR0913 - the options of the command
     task = Task(f"ask/{image.name}", "ask", "ask", "test", question, (picture,), answer="")
     with (
         document(json) as publish,
-        open_sandbox(sandbox or "local") as opened,
+        open_configured(sandbox_for(policy, sandbox)) as opened,
         open_episode(task, opened, model, max_turns=turns) as episode,
     ):
         _say_what_it_knows(policy, question)

@@ -10,7 +10,7 @@ import typer
 
 from . import completion
 from .exit_codes import FINDINGS
-from .options import Json
+from .options import Json, SandboxName
 
 if TYPE_CHECKING:
     from ...policies.attack_reward import AttackResult
@@ -23,7 +23,7 @@ LIMIT = (
 )
 
 
-def attack_reward(
+def attack_reward(  # noqa: PLR0913 - the options of the command
     reward: Annotated[
         str,
         typer.Option(
@@ -40,6 +40,7 @@ def attack_reward(
     ] = "floor",
     per_band: Annotated[int, typer.Option(min=1, help="Tasks of each band to play.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Which tasks.")] = 0,
+    sandbox_name: SandboxName = None,
     json: Json = False,
 ) -> None:
     """Attack a reward with scripted cheats; fails where one pays.
@@ -49,13 +50,14 @@ def attack_reward(
     """
     from ...envs.reward_terms import with_terms
     from ...policies.attack_reward import attack_reward as attack
-    from ...sandbox import open_sandbox
+    from ..settings import open_configured
+    from ..used_sandbox import sandbox_for
     from .document import document
     from .output import say
 
     preset = with_terms(reward, _terms(term or ()))
     with document(json) as publish:
-        with open_sandbox("local") as sandbox:
+        with open_configured(sandbox_for("oracle", sandbox_name)) as sandbox:
             results = attack(
                 preset, sandbox=sandbox, scale_rewards=scale, tasks_per_band=per_band, seed=seed
             )

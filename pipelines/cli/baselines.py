@@ -29,16 +29,17 @@ def baselines(  # noqa: PLR0913 - the options of the command
 
     use_workers(workers)
     with document(json) as publish:
-        publish(_show(learn_from, limit, steps, seed or 0, backend=sandbox or "local"))
+        publish(_show(learn_from, limit, steps, seed or 0, backend=sandbox))
 
 
-def _show(tasks: int, limit: int, steps: int, seed: int, *, backend: str) -> object:
+def _show(tasks: int, limit: int, steps: int, seed: int, *, backend: str | None) -> object:
     """Train, judge, print and give the rows; checkpoints stay under ``baselines``."""
     from ...envs.suites.nano import NanoSuite
     from ...policies import SFTConfig, load_policy
-    from ...sandbox import open_sandbox
     from ..baselines import BlindPolicy, as_markdown, judge, tabulate, train_baselines
     from ..home import find_home
+    from ..settings import open_configured
+    from ..used_sandbox import sandbox_for
     from .output import say
 
     config = SFTConfig(
@@ -55,7 +56,7 @@ def _show(tasks: int, limit: int, steps: int, seed: int, *, backend: str) -> obj
     shown = [train[index] for index in range(tasks)]
     held_out = [test.draw(index) for index in range(limit)]
     answers = {}
-    with open_sandbox(backend) as sandbox:
+    with open_configured(sandbox_for("nano", backend)) as sandbox:
         for name, checkpoint in train_baselines(shown, config, folder):
             say(f"{name}: trained, {checkpoint}")
             policy = load_policy(str(checkpoint))

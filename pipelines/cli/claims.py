@@ -40,7 +40,10 @@ def claims(  # noqa: PLR0913 - the options of the command
     protocol: Annotated[
         Path | None, typer.Option(help="Another protocol than the packaged one.")
     ] = None,
-    output: Annotated[Path, typer.Option(help="Where the results are written.")] = RESULTS_PAGE,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Where the results are written; else claims/results.md in CODEDANCE_DIR."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Train and compare what the paper compares, seed by seed, and judge its findings.
@@ -50,12 +53,21 @@ def claims(  # noqa: PLR0913 - the options of the command
     """
     from .stages import use_workers
 
+    _refuse_what_would_be_ignored(only, jobs, report=report)
     if jobs > 1:
         use_workers(max(1, len(os.sched_getaffinity(0)) // jobs))
     wish = _Wish(preset, seeds, tuple(only or ()), protocol, output, jobs)
     with document(json) as publish:
         results = _run(wish, report=report)
-        publish({"claims": (*results.judgements, *results.emerged), "page": wish.output})
+        publish({"claims": (*results.judgements, *results.emerged), "page": wish.page})
+
+
+def _refuse_what_would_be_ignored(only: list[str] | None, jobs: int, *, report: bool) -> None:
+    if report and (only or jobs > 1):
+        raise typer.BadParameter(
+            "--report trains nothing and tells of all arms: leave it out",
+            param_hint="--only" if only else "--jobs",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +78,15 @@ class _Wish:
     seeds: int | None
     only: Sequence[str]
     protocol: Path | None
-    output: Path
+    output: Path | None
     jobs: int
+
+    @property
+    def page(self) -> Path:
+        """Where the results are written."""
+        from ..home import find_home
+
+        return self.output or find_home().root / RESULTS_PAGE
 
 
 def _run(wish: _Wish, *, report: bool) -> Results:
@@ -86,7 +105,7 @@ def _run(wish: _Wish, *, report: bool) -> Results:
         if not report:
             _train(experiment, wish)
         results = _write(experiment, wish)
-        _print(results, wish.output)
+        _print(results, wish.page)
         return results
 
 
@@ -150,7 +169,7 @@ def _write(experiment: Experiment, wish: _Wish) -> Results:
         experiment.desk.store, experiment.protocol, experiment.preset, experiment.seeds
     )
     results = replace(found, file=wish.protocol, output=wish.output)
-    save_page(results)
+    save_page(results, wish.page)
     return results
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
+
+import typer
 
 FINDINGS = 1
 USAGE = 2
@@ -11,14 +14,22 @@ INTERRUPTED = 130
 
 MEANINGS = {
     0: "done",
-    FINDINGS: "done, and something wants a person: a check is not well, a cheat pays",
+    FINDINGS: "done, and something wants a person: a check is not well, a cheat pays, a few "
+    "episodes were lost (the same command plays them again)",
     USAGE: "not to be done as asked: an option, preset, suite, run or file is wrong or missing",
-    FAILED: "failed: the sandbox, the disk, a server, or a mistake of ours",
+    FAILED: "failed: the sandbox, the disk, a server (most episodes were lost), or a mistake of "
+    "ours",
     INTERRUPTED: "interrupted (Ctrl-C, SIGTERM): the same command goes on where it was",
 }
 
 _USAGE_ERRORS = ("StageError", "StoreUsageError", "UnknownRunError")
 """Named, since importing them would import the database."""
+
+
+def leave_incomplete(made: Mapping[str, object]) -> None:
+    """End the command with `FINDINGS` where the evaluation that it made lacks episodes."""
+    if made.get("is_complete") is False:
+        raise typer.Exit(FINDINGS)
 
 
 def code_of(error: BaseException) -> int:

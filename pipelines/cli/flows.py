@@ -15,7 +15,9 @@ Port = Annotated[int, typer.Option(min=1, max=65535, help="Where its page is.")]
 @flows_app.command()
 def serve(
     prefect_port: Port = 14200,
-    mlflow_port: Port = 15000,
+    mlflow_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Where MLflow's page is; else 15000.")
+    ] = None,
     mlflow: Annotated[bool, typer.Option(help="Serve MLflow's pages too.")] = True,
     at_once: Annotated[int, typer.Option(min=1, help="Flow runs at once.")] = 2,
 ) -> None:
@@ -25,11 +27,13 @@ def serve(
     PREFECT_API_URL set, that server is used and only the worker is started. Ctrl-C ends all; what
     ran can be gone on with. Runs outlive a worker that is killed, and this command if it is.
     """
-    from ..home import find_home
+    from ..home import MLFLOW_PORT, find_home
     from ..station import Station, serve_flows
     from .output import say
 
-    pages = mlflow_port if mlflow else None
+    if mlflow_port is not None and not mlflow:
+        raise typer.BadParameter("--no-mlflow serves no page there", param_hint="--mlflow-port")
+    pages = (mlflow_port or MLFLOW_PORT) if mlflow else None
     serve_flows(Station(find_home(), prefect_port, pages, at_once), say)
 
 

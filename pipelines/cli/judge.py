@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import typer
+
+from .exit_codes import leave_incomplete
 from .options import (
     Experiment,
     From,
@@ -52,32 +56,65 @@ def evaluate(  # noqa: PLR0913 - the options of the command
     price_output: PriceOutput = None,
     prefect: Prefect = True,
 ) -> None:
-    """Judge a run's checkpoints, or any policy, on held-out tasks."""
+    """Judge a run's checkpoints, or with --policy, --suite or --limit any policy.
+
+    Exits with 1 where a few episodes were lost to infrastructure, with 3 where most were; the same
+    command plays those again and keeps the others.
+    """
     from ..stages.orders import Wish
     from .document import document
     from .stages import run_alone, use_workers
 
+    server = {
+        "base_url": base_url,
+        "requests_per_minute": requests_per_minute,
+        "tokens_per_minute": tokens_per_minute,
+        "price_input": price_input,
+        "price_output": price_output,
+    }
+    is_alone = (policy, suite, limit) != (None, None, None)
+    _refuse_what_would_be_ignored(policy, from_run, server, is_alone=is_alone)
     with document(json) as publish:
-        if policy is None and suite is None and limit is None:
-            wish = Wish(preset, seed, None, refresh, from_run, sandbox)
-            publish(run_alone("evaluate", wish, workers=workers, prefect=prefect))
-            return
-        use_workers(workers)
-        from .judging import Judging, judge
+        if is_alone:
+            use_workers(workers)
+            from .judging import Judging, judge
 
-        server = {
-            "base_url": base_url,
-            "requests_per_minute": requests_per_minute,
-            "tokens_per_minute": tokens_per_minute,
-            "price_input": price_input,
-            "price_output": price_output,
-        }
-        how = Judging(preset, refresh, sandbox, server)
-        publish(judge(policy or "nano", suite or "nano", limit, how))
+            how = Judging(preset, refresh, sandbox, server, seed or 0)
+            made = judge(policy or "nano", suite or "nano", limit, how)
+        else:
+            wish = Wish(preset, seed, None, refresh, from_run, sandbox)
+            made = run_alone("evaluate", wish, workers=workers, prefect=prefect)
+        publish(made)
+    leave_incomplete(made)
+
+
+def _refuse_what_would_be_ignored(
+    policy: str | None, from_run: str | None, server: Mapping[str, object], *, is_alone: bool
+) -> None:
+    """Refuse options that the rest of the command line leaves without a meaning."""
+    from ...policies.endpoint import OPENAI_PREFIX
+
+    if is_alone and from_run is not None:
+        raise typer.BadParameter(
+            "it judges a run's own checkpoints on its preset's held-out tasks and goes with "
+            "--preset, --seed, --refresh and --sandbox; to judge on --suite or --limit, name a "
+            "checkpoint with --policy and leave --from out",
+            param_hint="--from",
+        )
+    given = [f"--{name.replace('_', '-')}" for name, value in server.items() if value is not None]
+    if given and not (policy or "").startswith(OPENAI_PREFIX):
+        raise typer.BadParameter(
+            "it is for a model behind a server, which --policy openai:MODEL names, not for "
+            f"{policy or ('nano' if is_alone else 'the checkpoints of a run')}",
+            param_hint=", ".join(given),
+        )
 
 
 def rescore(run: RunName = "latest", json: Json = False) -> None:
-    """Grade a run's stored episodes again, with no inference."""
+    """Grade a run's stored episodes again, with no inference.
+
+    The newest verdicts count; `codedance store show NUMBER` lists all that a trajectory got.
+    """
     from ..desk import open_desk
     from ..rescoring import rescore_run
     from .document import document
@@ -91,6 +128,8 @@ def rescore(run: RunName = "latest", json: Json = False) -> None:
                 f"{change.stage_run}: {change.count} episodes graded again, "
                 f"{change.changed} with another verdict"
             )
+            if change.example is not None:
+                say(f"  earlier verdicts are kept: codedance store show {change.example}")
         made = _report(desk, found)
         print_report(desk, made)
         publish({"changes": changes, **report_document(desk, found.id, made)})

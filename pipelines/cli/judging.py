@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ...policies.endpoint import OPENAI_PREFIX
+from ...policies.server_words import without_credentials
 from ..desk import Desk, open_desk
 from ..flows_file import load_flows_file, load_preset
 from ..results import summarise
@@ -16,7 +18,10 @@ from ..server_settings import ServerSettings
 from ..settings import Preset
 from ..stages.context import StageInterrupted
 from ..stages.orders import resolve_suite
-from ..stages.runner import FRESH, Order, make_request, run_request
+from ..stages.runner import FRESH, Order, make_request, run_among
+from ..store import Lineage, StageRun
+from ..store.lineage import StageRequest
+from ..used_sandbox import sandbox_for
 from .output import print_table, say, summary_document
 from .server_options import with_server
 
@@ -27,9 +32,10 @@ class Judging:
 
     Attributes:
         preset: Whose parameters; None for those of ``quick``.
-        fresh: Whether to do it again where it was done.
-        sandbox: Backend; None for the preset's.
+        fresh: Whether to do it again where it was done; one that was stopped goes on.
+        sandbox: Backend; None for that of the run that made the policy, else the preset's.
         server: Of a policy ``openai:MODEL``, over the preset's; None leaves one as it is.
+        seed: Random seed of the sampled episodes, and of every episode's code.
     """
 
     preset: str | None = None
@@ -38,33 +44,53 @@ class Judging:
     server: Mapping[str, float | str | None] = field(
         default_factory=dict[str, "float | str | None"]
     )
+    seed: int = 0
 
 
-def judge(policy: str, suite: str, limit: int | None, how: Judging) -> object:
+def judge(policy: str, suite: str, limit: int | None, how: Judging) -> dict[str, object]:
     """Judge a policy greedy and sampled, print the table, store every episode; give a document."""
-    known = load_flows_file().presets
-    settings = load_preset(how.preset) if how.preset else known.get("quick", Preset())
-    if how.sandbox is not None:
-        settings = settings.with_backend(how.sandbox)
-    server = with_server(settings.server, **how.server)
-    changes: dict[str, Any] = {"suite": resolve_suite(suite), "server": server}
-    if limit is not None:
-        changes["evaluate"] = settings.evaluate.model_copy(update={"limit": limit})
-    order = Order("evaluate", settings.model_copy(update=changes))
+    order = _order(policy, suite, limit, how)
+    request = make_request("evaluate", order, _parameters(policy, order), {})
     with open_desk() as desk:
-        parameters = _parameters(policy, order)
+        same = _same_work(desk.store.lineage, request)
         if how.fresh:
-            parameters[FRESH] = str(len(desk.store.lineage.find(stage="evaluate")))
-        request = make_request("evaluate", order, parameters, {})
+            same = [run for run in same if FRESH in run.parameters and not run.is_complete]
+            token = same[0].parameters[FRESH] if same else secrets.token_hex(4)
+            request = replace(request, parameters={**request.parameters, FRESH: token})
         try:
-            run = run_request(desk, request, order.preset, parent=None)
+            run = run_among(desk, same, request, order.preset, parent=None)
         except (StageInterrupted, KeyboardInterrupt):
             say("stopped; the same command goes on where it was")
             raise
         return _print(desk, run.id)
 
 
-def _print(desk: Desk, run_id: str) -> object:
+def _order(policy: str, suite: str, limit: int | None, how: Judging) -> Order:
+    """Return the preset with what the command line says over it."""
+    known = load_flows_file().presets
+    settings = load_preset(how.preset) if how.preset else known.get("quick", Preset())
+    settings = settings.model_copy(update={"sandbox": sandbox_for(policy, how.sandbox, settings)})
+    changes: dict[str, Any] = {
+        "suite": resolve_suite(suite),
+        "server": with_server(settings.server, **how.server),
+    }
+    if limit is not None:
+        changes["evaluate"] = settings.evaluate.model_copy(update={"limit": limit})
+    return Order("evaluate", settings.model_copy(update=changes), how.seed)
+
+
+def _same_work(lineage: Lineage, request: StageRequest) -> list[StageRun]:
+    """Return the runs of the same work, newest first, whichever --refresh made them."""
+
+    def key(run: StageRun) -> str:
+        told = {name: value for name, value in run.parameters.items() if name != FRESH}
+        return replace(request, parameters=told, inputs=run.inputs, seed=run.seed).key
+
+    found = lineage.find(stage=request.stage, code_version=request.code_version)
+    return [run for run in found if run.parent is None and key(run) == request.key]
+
+
+def _print(desk: Desk, run_id: str) -> dict[str, object]:
     summary = summarise(desk.store, desk.store.lineage.get(run_id))
     print_table(summary)
     for phase, rate in summary.within_tenth.items():
@@ -88,7 +114,8 @@ def _where(policy: str, server: ServerSettings) -> dict[str, str | None]:
     """Name the server, which with the model's name says who is judged."""
     if not policy.startswith(OPENAI_PREFIX):
         return {}
-    return {"base_url": server.base_url or os.environ.get("OPENAI_BASE_URL")}
+    url = server.base_url or os.environ.get("OPENAI_BASE_URL")
+    return {"base_url": url and without_credentials(url)}
 
 
 def _short_name(policy: str) -> str:
@@ -97,8 +124,9 @@ def _short_name(policy: str) -> str:
 
 
 def _weights(folder: Path) -> Mapping[str, str]:
-    """Say which weights a folder holds now: another training into it is another policy."""
+    """Say what a folder holds now: another training into it is another policy."""
     return {
         path.name: f"{path.stat().st_size} {path.stat().st_mtime_ns}"
-        for path in sorted(folder.glob("*.safetensors"))
+        for path in sorted(folder.iterdir() if folder.is_dir() else ())
+        if path.is_file()
     }

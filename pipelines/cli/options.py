@@ -90,7 +90,7 @@ Stage = Annotated[
         autocompletion=completion.one_of(*STAGES),
     ),
 ]
-Most = Annotated[int, typer.Option("--limit", min=1, help="At most so many.")]
+Most = Annotated[int, typer.Option("--limit", min=0, help="At most so many; 0 for all.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Judge on this many tasks.")]
 Json = Annotated[
     bool,

@@ -56,6 +56,8 @@ def summary_document(summary: Summary) -> dict[str, object]:
             for mode in summary.modes
         },
         "within_tenth": summary.within_tenth,
+        "lost": summary.lost,
+        "is_complete": not any(summary.lost.values()),
     }
 
 

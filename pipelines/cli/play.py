@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import completion
+from .exit_codes import FAILED
 from .options import Json, SandboxName
 
 if TYPE_CHECKING:
@@ -52,8 +53,9 @@ def play(  # noqa: PLR0913 - the options of the command
     json: Json = False,
 ) -> None:
     """Play one episode and see every turn of it."""
-    from ...sandbox import open_sandbox
     from ..home import find_home
+    from ..settings import open_configured
+    from ..used_sandbox import sandbox_for
     from .document import document
     from .output import say
     from .terminal import episode_document, show_picture, show_turn
@@ -62,7 +64,7 @@ def play(  # noqa: PLR0913 - the options of the command
     folder = find_home().root / "play" / task.id.replace("/", "-")
     with (
         document(json) as publish,
-        open_sandbox(sandbox or "local") as opened,
+        open_configured(sandbox_for(policy, sandbox)) as opened,
         _begin(policy, task, opened) as (turns, episode),
     ):
         say(f"{task.id}: {task.question}")
@@ -71,10 +73,15 @@ def play(  # noqa: PLR0913 - the options of the command
         for number, turn in enumerate(turns, 1):
             show_turn(number, turn, folder)
         played = episode.trajectory(policy)
-        is_right = played.accuracy == 1.0
-        say(f"{'right' if is_right else 'wrong'}: the answer is {task.answer}")
+        is_right = None if played.accuracy is None else played.accuracy == 1.0
+        if is_right is None:
+            say(f"lost, neither right nor wrong: {episode.failure or 'it could not be graded'}")
+        else:
+            say(f"{'right' if is_right else 'wrong'}: the answer is {task.answer}")
         found = episode_document(played, task.question)
         publish({**found, "is_right": is_right, "truth": task.answer})
+    if is_right is None:
+        raise typer.Exit(FAILED)
 
 
 def find_task(suite_name: str, family: str | None, band: str | None, seed: int) -> Task:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import completion
-from .options import Json, RunName
+from .options import Json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,11 +17,21 @@ if TYPE_CHECKING:
     from ...envs.types import Task
     from ...policies.probe import ProbeFigures
     from ..desk import Desk
+    from ..settings import SandboxSettings
     from ..store import StageRun
+
+ProbedRun = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="RUN",
+        help="A run's id, or latest: its suite and its sandbox. The latest, without --policy.",
+        autocompletion=completion.runs,
+    ),
+]
 
 
 def probe(
-    run: RunName = "latest",
+    run: ProbedRun = None,
     limit: Annotated[int, typer.Option(min=1, help="Held-out tasks to play.")] = 42,
     policy: Annotated[
         str | None,
@@ -39,13 +49,16 @@ def probe(
     """
     from ..desk import open_desk
     from ..stages.draws import held_out_tasks
+    from ..used_sandbox import recorded_sandbox, sandbox_for
     from .document import document
     from .output import say
 
     with document(json) as publish, open_desk() as desk:
         pipeline, source = _source(desk, run, policy)
-        suite = "nano" if pipeline is None else str(pipeline.parameters["suite"])
-        lines, metrics = _probe(desk, source, held_out_tasks(suite, limit))
+        suite, sandbox = "nano", sandbox_for(source)
+        if pipeline is not None:
+            suite, sandbox = str(pipeline.parameters["suite"]), recorded_sandbox(pipeline)
+        lines, metrics = _probe(desk, source, held_out_tasks(suite, limit), sandbox)
         for line in lines:
             say(line)
         publish({"policy": source, "tasks": limit, "figures": metrics})
@@ -58,31 +71,36 @@ def probe(
             say(f"kept in {path}")
 
 
-def _source(desk: Desk, run: str, policy: str | None) -> tuple[StageRun | None, str]:
+def _source(desk: Desk, run: str | None, policy: str | None) -> tuple[StageRun | None, str]:
     """Give the pipeline run, if there is one, and the policy to probe."""
     from ..stages.orders import find_pipeline
     from ..stages.runner import find_input
 
-    if policy is not None and run == "latest":
+    if policy is not None and run is None:
         return None, policy
-    pipeline = find_pipeline(desk, run)
+    pipeline = find_pipeline(desk, run or "latest")
     return pipeline, policy or str(find_input(desk, pipeline, "grpo").outputs["model"])
 
 
-def _probe(desk: Desk, source: str, tasks: Sequence[Task]) -> tuple[list[str], dict[str, float]]:
+def _probe(
+    desk: Desk, source: str, tasks: Sequence[Task], settings: SandboxSettings
+) -> tuple[list[str], dict[str, float]]:
     from ...policies import load_policy, rollout
     from ...policies.answer_scorer import TokenAnswerScorer
     from ...policies.interface import Sampling
+    from ...policies.losses import Losses
     from ...policies.probe import crops_held, summarise
     from ...policies.probe import probe as probe_calls
     from ...policies.vlm import VisionLanguagePolicy
-    from ..settings import SandboxSettings
 
     acting = load_policy(source)
-    sandbox = desk.sandbox(SandboxSettings())
-    sampling = Sampling(temperature=0.0)
+    sandbox = desk.sandbox(settings)
+    sampling, losses = Sampling(temperature=0.0), Losses()
     desk.progress.say(f"playing {len(tasks)} tasks …")
-    played = rollout(acting, tasks, sandbox=sandbox, sampling=sampling, evidence=False)
+    played = rollout(
+        acting, tasks, sandbox=sandbox, sampling=sampling, evidence=False, on_lost=losses
+    )
+    losses.check(len(played))
     episodes = list(zip(tasks, played, strict=True))
     scorer = TokenAnswerScorer(acting) if isinstance(acting, VisionLanguagePolicy) else None
     calls = list(probe_calls(acting, episodes, sandbox=sandbox, scorer=scorer))
@@ -90,6 +108,7 @@ def _probe(desk: Desk, source: str, tasks: Sequence[Task]) -> tuple[list[str], d
     lines = [
         f"{Path(source).name}: {len(tasks)} tasks, {sum(bool(t.tool_turns) for t in played)} with "
         "a call",
+        *([f"{losses.count} lost and left out: {losses.reason}"] if losses.count else []),
         *probe_lines(figures, held),
     ]
     metrics = {f"probe/{one.change}/dependence": one.dependence for one in figures}

@@ -27,13 +27,14 @@ def runs(
     with document(json) as publish, open_desk(track=False) as desk:
         chosen = {} if stage is None else {"stage": stage}
         found = desk.store.lineage.find(**chosen)
-        publish([run_document(run) for run in found[:limit]])
+        shown = found[: limit or None]
+        publish([run_document(run) for run in shown])
         if not found:
             say("there is no run yet; `codedance run` makes one")
             return
-        print_columns([_HEAD, *_rows(found[:limit])])
-        if len(found) > limit:
-            say(f"… and {len(found) - limit} earlier; --limit shows more")
+        print_columns([_HEAD, *_rows(shown)])
+        if len(found) > len(shown):
+            say(f"… and {len(found) - len(shown)} earlier; --limit 0 shows all")
 
 
 def _rows(found: Sequence[StageRun]) -> list[tuple[str, ...]]:

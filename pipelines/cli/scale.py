@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import completion
-from .options import Json
+from .options import Json, SandboxName
 
 if TYPE_CHECKING:
     from ...policies.scaling import ScalingPoint
@@ -35,14 +35,15 @@ def scale(
     ] = "nano",
     limit: Annotated[int, typer.Option(min=1, help="Held-out tasks to play.")] = 42,
     samples: Annotated[int, typer.Option(min=1, help="Largest majority vote.")] = 8,
+    sandbox_name: SandboxName = None,
     json: Json = False,
 ) -> None:
     """Measure what more turns, a majority vote or a second look buy at test time."""
     from ...policies import load_policy
     from ...policies.scaling import scale as measure
     from ..desk import open_desk
-    from ..settings import SandboxSettings
     from ..stages.draws import held_out_tasks
+    from ..used_sandbox import sandbox_for
     from .document import document
     from .output import say
 
@@ -50,7 +51,7 @@ def scale(
     with document(json) as publish, open_desk(track=False) as desk:
         tasks = held_out_tasks(suite, limit, whole=True)
         desk.progress.say(f"playing {len(tasks)} tasks, {samples + 5} times each …")
-        sandbox = desk.sandbox(SandboxSettings())
+        sandbox = desk.sandbox(sandbox_for(policy, sandbox_name))
         points = measure(load_policy(policy), tasks, sandbox=sandbox, samples=counts)
         for line in scale_lines(points):
             say(line)

@@ -29,7 +29,9 @@ def use_workers(workers: int | None) -> None:
             os.environ[name] = str(workers)
 
 
-def run_pipeline(wish: Wish, *, workers: int | None, prefect: bool, processes: int = 1) -> object:
+def run_pipeline(
+    wish: Wish, *, workers: int | None, prefect: bool, processes: int = 1
+) -> dict[str, object]:
     """Run every stage, then print the table and where the report lies; give both as a document."""
     use_workers(workers)
     with open_desk() as desk, crew_of(processes):
@@ -47,7 +49,7 @@ def run_pipeline(wish: Wish, *, workers: int | None, prefect: bool, processes: i
 
 def run_alone(
     stage: str, wish: Wish, *, workers: int | None, prefect: bool, processes: int = 1
-) -> object:
+) -> dict[str, object]:
     """Run one stage, its inputs found through the lineage; give what it made as a document."""
     use_workers(workers)
     with open_desk() as desk, crew_of(processes):

@@ -47,7 +47,7 @@ def list_runs(
 
     with document(json) as publish, _opened() as opened:
         found = opened.lineage.find(**({} if stage is None else {"stage": stage}))
-        listed = listing.list_runs(opened, found[:limit])
+        listed = listing.list_runs(opened, found[: limit or None])
         held = listing.holdings(opened)
         publish({"store": held, "runs": [listed_document(one) for one in listed]})
         _tell(list_lines(held, listed, len(found)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .exit_codes import leave_incomplete
 from .options import (
     Experiment,
     From,
@@ -39,7 +40,9 @@ def run(  # noqa: PLR0913 - the options of the command
 
     wish = Wish(preset or "quick", seed or 0, suite, refresh, sandbox=sandbox)
     with document(json) as publish:
-        publish(run_pipeline(wish, workers=workers, prefect=prefect, processes=processes))
+        made = run_pipeline(wish, workers=workers, prefect=prefect, processes=processes)
+        publish(made)
+    leave_incomplete(made)
 
 
 def curate(  # noqa: PLR0913 - the options of the command

@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled
 
-from ...policies.interface import PolicyUnavailableError
+from ...policies.interface import PolicyRefusedError, PolicyUnavailableError
 from ...sandbox import SandboxError, SandboxUnavailableError
 from ..desk import Desk, open_desk
 from ..stages.context import StageInterrupted
@@ -20,6 +20,7 @@ from .page import on_page
 from .publishing import publish_stage
 
 INFRASTRUCTURE = (SandboxError, PolicyUnavailableError, ConnectionError)
+FINAL = (SandboxUnavailableError, PolicyRefusedError)
 BUSY_SECONDS = 3.0
 TAG = "codedance"
 
@@ -27,10 +28,11 @@ TAG = "codedance"
 async def is_infrastructure(_task: Any, _run: Any, state: Any) -> bool:  # noqa: ANN401 - Prefect's
     """Say whether our infrastructure broke under a task, so that a second try may find it whole.
 
-    What the machine never had (an engine, an image, walls above the floor) no try will find.
+    What the machine never had (an engine, an image, walls above the floor) no try will find, and
+    a server that refuses our key, its address or the model will refuse them again.
     """
     error = await state.aresult(raise_on_failure=False)
-    return isinstance(error, INFRASTRUCTURE) and not isinstance(error, SandboxUnavailableError)
+    return isinstance(error, INFRASTRUCTURE) and not isinstance(error, FINAL)
 
 
 @task(

@@ -133,7 +133,13 @@ def _collect(
 ) -> None:
     sampling = Sampling(temperature=1.0, max_new_tokens=context.preset.max_new_tokens)
     turns = context.preset.curate.max_turns
-    collect(context, policy, tasks, Session(phase, samples, sampling, turns))
+    found = collect(context, policy, tasks, Session(phase, samples, sampling, turns))
+    found.check()
+    if found.lost:
+        context.progress.say(
+            f"{phase}: {found.lost} of {found.wanted} episodes lost, which count for nothing: "
+            f"{found.losses.reason}"
+        )
     tell_usage(context, phase, policy)
 
 

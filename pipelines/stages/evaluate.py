@@ -15,6 +15,7 @@ from ..held_out import FILE_NAME, write_results
 from ..run_page import digest_of
 from ..statistics import rate_of
 from ..store import Episode
+from ..store.lineage import LOST
 from ..tracking import Terms
 from .asked import open_policy, tell_usage
 from .collect import Session, collect
@@ -28,26 +29,34 @@ DEFAULT_RATE = 0.5
 
 
 def run_evaluate(context: StageContext) -> StageResult:
-    """Judge the policies that the run names: the pipeline's checkpoints, or a given one."""
+    """Judge the policies that the run names: the pipeline's checkpoints, or a given one.
+
+    Raises:
+        EpisodesLostError: Infrastructure lost all or most episodes of a phase; those that have a
+            verdict are kept.
+    """
     settings = context.preset.evaluate
     is_alone = "policies" in context.run.parameters
     tasks = held_out_tasks(context.preset.suite, settings.limit, whole=is_alone)
     if not tasks:
         raise StageError(f"the test split of {context.preset.suite} is empty: nothing to judge on")
-    outputs: dict[str, object] = {"tasks": len(tasks), "accuracy": {}}
     accuracy: dict[str, float] = {}
+    lost: dict[str, int] = {}
     _tell_tasks(context, tasks)
     for name, source in policies_of(context).items():
         policy = open_policy(source, context.preset.server)
         for mode in MODES:
             phase = f"{name}/{mode}"
-            collect(context, policy, tasks, _session(context, policy, phase, mode))
-            accuracy[phase] = _report_figures(context, phase)
+            found = collect(context, policy, tasks, _session(context, policy, phase, mode))
+            found.check()
+            if found.lost:
+                lost[phase] = found.lost
+                context.progress.say(f"{phase}: {found.lost} lost: {found.losses.reason}")
+            accuracy[phase] = _report_figures(context, phase, found.lost)
         tell_usage(context, name, policy)
     _tell_verdict(context)
-    outputs["accuracy"] = accuracy
-    outputs["policies"] = policies_of(context)
-    return StageResult(outputs)
+    outputs = {"tasks": len(tasks), "accuracy": accuracy, "policies": policies_of(context)}
+    return StageResult(outputs | ({LOST: lost} if lost else {}))
 
 
 def policies_of(context: StageContext) -> Mapping[str, str]:
@@ -81,7 +90,7 @@ def _session(context: StageContext, policy: Policy, phase: str, mode: str) -> Se
     )
 
 
-def _report_figures(context: StageContext, phase: str) -> float:
+def _report_figures(context: StageContext, phase: str, lost: int) -> float:
     """Log a phase's figures and a few of its episodes; give its accuracy."""
     episodes = context.store.episodes(context.run.id, phase)
     valid = [e for e in episodes if e.is_valid and e.accuracy is not None]
@@ -93,7 +102,7 @@ def _report_figures(context: StageContext, phase: str) -> float:
         f"{phase}/accuracy_high": accuracy.high,
         f"{phase}/tool_calls": calls / max(1, len(valid)),
         f"{phase}/execution_success": sum(e.tool_successes for e in valid) / max(1, calls),
-        f"{phase}/infrastructure": float(len(episodes) - len(valid)),
+        f"{phase}/infrastructure": float(lost),
     }
     for kind, some in by_kind(valid).items():
         figures[f"{phase}/accuracy/{kind}"] = rate_of(e.accuracy == 1.0 for e in some).share

@@ -8,6 +8,7 @@ from ..report import Report, make_report
 from ..results import summarise
 from ..run_page import run_tags
 from ..store import StageRun
+from ..store.lineage import LOST
 from ..viewer import make_viewer
 from .runner import STAGES, find_input
 
@@ -31,6 +32,10 @@ def finish_pipeline(desk: Desk, pipeline: StageRun) -> Report:
     }
     desk.tracker.metrics(run.id, 0, figures)
     desk.tracker.artifact(run.id, report.folder, folder="report")
-    desk.store.lineage.mark(run.id, "finished", outputs={**run.outputs, "report": str(report.html)})
+    outputs = {name: value for name, value in run.outputs.items() if name != LOST}
+    outputs |= {"report": str(report.html)}
+    if evaluation.lost:
+        outputs[LOST] = evaluation.outputs[LOST]
+    desk.store.lineage.mark(run.id, "finished", outputs=outputs)
     desk.tracker.end(run, "finished")
     return report

@@ -13,6 +13,7 @@ from ..flows_file import load_preset
 from ..run_page import opening, run_tags
 from ..store import StageRun
 from ..store.lineage import PIPELINE
+from ..used_sandbox import recorded_sandbox
 from .runner import (
     INPUTS,
     STAGES,
@@ -82,7 +83,7 @@ def open_pipeline(desk: Desk, wish: Wish, *, stage: str | None = None) -> StageR
     if wish.fresh:
         token = wish.token or secrets.token_hex(4)
         outputs |= {fresh_mark(name): token for name in ([stage] if stage else STAGES)}
-    if run.is_finished and outputs == run.outputs:
+    if run.is_complete and outputs == run.outputs:
         return run
     desk.store.lineage.mark(run.id, "running", outputs=outputs)
     desk.tracker.begin(run, tags=run_tags(run, desk.store), description=opening(run))
@@ -96,6 +97,8 @@ def find_pipeline(desk: Desk, name: str) -> StageRun:
         StageError: It belongs to none.
     """
     run = desk.store.lineage.get(name)
+    if name == "latest" and run.stage != PIPELINE:
+        raise StageError("there is no pipeline run yet; `codedance run` makes one")
     if run.stage != PIPELINE and run.parent is not None:
         run = desk.store.lineage.get(run.parent)
     if run.stage != PIPELINE:
@@ -136,8 +139,10 @@ def _order(wish: Wish, source: StageRun | None) -> Order:
     settings = settings.model_copy(update={"suite": resolve_suite(suite)})
     if wish.sandbox is not None:
         settings = settings.with_backend(wish.sandbox)
-    elif wish.from_run is not None and source is not None and "sandbox" in source.parameters:
-        settings = settings.with_backend(source.parameters["sandbox"]["backend"])
+    elif source is not None and wish.from_run is not None:
+        settings = settings.model_copy(update={"sandbox": recorded_sandbox(source)})
+    elif source is not None:  # no run was named: what flows.yaml says now, behind no other walls
+        settings = settings.with_backend(recorded_sandbox(source).backend)
     return Order(name, settings, seed)
 
 

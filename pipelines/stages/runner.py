@@ -144,7 +144,7 @@ def run_among(
     if finished is not None:
         desk.progress.say(f"{request.stage}: done before ({finished.id})")
         return finished
-    begun = next((run for run in same if not run.is_finished), None)
+    begun = next((run for run in same if not run.is_complete), None)
     run = begun or lineage.begin(request, parent=parent)
     with _only_here(desk.home.stages / run.id):
         if begun is not None:
@@ -294,7 +294,7 @@ def _adopt(desk: Desk, pipeline: StageRun, run: StageRun) -> None:
 
 
 def _find_finished(same: Sequence[StageRun]) -> StageRun | None:
-    return next((run for run in same if run.is_finished and _is_whole(run)), None)
+    return next((run for run in same if run.is_complete and _is_whole(run)), None)
 
 
 def _is_whole(run: StageRun) -> bool:

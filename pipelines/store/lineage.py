@@ -21,6 +21,8 @@ Status = Literal["running", "finished", "interrupted", "failed"]
 PIPELINE = "pipeline"
 SECONDS = "seconds"
 """In the outputs: working time so far."""
+LOST = "lost"
+"""In the outputs of an evaluation and its pipeline run: by phase, episodes without a verdict."""
 
 
 class UnknownRunError(StoreError):
@@ -69,6 +71,16 @@ class StageRun:
     def is_finished(self) -> bool:
         """Whether its outputs can be used."""
         return self.status == "finished"
+
+    @property
+    def lost(self) -> int:
+        """How many of its episodes infrastructure lost: the same work completes it."""
+        return sum(dict(self.outputs.get(LOST, {})).values())
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it is finished and lacks nothing, so that it stands for the same work."""
+        return self.is_finished and not self.lost
 
     @property
     def seconds(self) -> float:
@@ -144,13 +156,16 @@ class Lineage:
         self._database.run(lambda session: session.execute(change))
 
     def get(self, run_id: str) -> StageRun:
-        """Give a run by its id, by an unambiguous beginning of it, or ``latest`` pipeline run.
+        """Give a run by its id, by an unambiguous beginning of it, or ``latest``.
+
+        ``latest`` is the newest pipeline run; where there is none, the newest evaluation alone.
 
         Raises:
             UnknownRunError: There is none, or more than one.
         """
         if run_id == "latest":
-            newest = self.find(stage=PIPELINE)
+            alone = (run for run in self.find(stage="evaluate") if run.parent is None)
+            newest = self.find(stage=PIPELINE) or list(alone)
             if not newest:
                 raise UnknownRunError("there is no run yet; `codedance run` makes one")
             return newest[0]

@@ -21,7 +21,7 @@ class Program:
         phase: In which phase of the stage run it was made.
         step: At which step.
         family: Of its task.
-        is_right: Whether it answered right.
+        is_right: Whether it answered right; None where infrastructure lost it.
         blocks: Its code that ran without error, in order: a slip of the pen is no discovery.
     """
 
@@ -29,7 +29,7 @@ class Program:
     phase: str
     step: int
     family: str
-    is_right: bool
+    is_right: bool | None
     blocks: tuple[str, ...]
 
 
@@ -57,6 +57,13 @@ def read_programs(session: Session, stage_run: str) -> list[Program]:
         .order_by(t.id)
     )
     return [
-        Program(number, phase, step, family, accuracy == 1.0, tuple(blocks[number]))
+        Program(
+            number,
+            phase,
+            step,
+            family,
+            None if accuracy is None else accuracy == 1.0,
+            tuple(blocks[number]),
+        )
         for number, phase, step, family, accuracy in session.execute(heads).tuples()
     ]

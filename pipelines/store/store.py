@@ -82,10 +82,13 @@ class Store:
         stage_run: str,
         phase: str,
         step: int = 0,
+        samples: Mapping[str, Sequence[int]] | None = None,
     ) -> int:
         """Store what is not stored yet, all of it or nothing; give how many were new.
 
-        A trajectory's sample number is its place among those of its task in ``trajectories``.
+        A trajectory's sample number is its place among those of its task in ``trajectories``, or
+        what ``samples`` says for that place, by task id. It takes the place of one without a
+        verdict, which infrastructure lost, never of another.
 
         Raises:
             StoreFullError: No room is left; nothing of this batch was stored.
@@ -98,6 +101,8 @@ class Store:
             rows = trajectory_rows(trajectory, self.images.put)
             sample = counts[trajectory.task_id]
             counts[trajectory.task_id] += 1
+            if samples is not None:
+                sample = samples[trajectory.task_id][sample]
             place = {"stage_run": stage_run, "phase": phase, "step": step, "sample": sample}
             head = {**rows.trajectory, **place, "task_key": keys[trajectory.task_id]}
             head["digest"] = trajectory_digest(head, rows.turns, rows.executions)
@@ -128,6 +133,18 @@ class Store:
             .group_by(TrajectoryRow.task_key)
         )
         return self.database.run(lambda session: dict(session.execute(query).tuples().all()))
+
+    def scored_samples(self, stage_run: str, phase: str) -> dict[str, set[int]]:
+        """Return the numbers of each task's samples, by its key, that have a verdict."""
+        query = select(TrajectoryRow.task_key, TrajectoryRow.sample).where(
+            TrajectoryRow.stage_run == stage_run,
+            TrajectoryRow.phase == phase,
+            TrajectoryRow.accuracy.is_not(None),
+        )
+        found: defaultdict[str, set[int]] = defaultdict(set)
+        for key, sample in self.database.run(lambda s: s.execute(query).tuples().all()):
+            found[key].add(sample)
+        return dict(found)
 
     def episodes(self, stage_run: str, phase: str | None = None) -> list[Episode]:
         """Give the figures of a stage run's trajectories, in the order they were stored."""

@@ -1,11 +1,11 @@
-"""Writes tasks and trajectories: what is stored already is not stored again."""
+"""Writes tasks and trajectories: what is stored already is not stored again, unless it was lost."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from sqlalchemy import insert, select
+from sqlalchemy import ColumnElement, delete, insert, select
 from sqlalchemy.orm import Session
 
 from .database import insert_missing
@@ -35,7 +35,11 @@ def insert_tasks(rows: Mapping[str, Row], session: Session) -> None:
 
 
 def insert_new(heads: Sequence[Row], parts: Sequence[TrajectoryRows], session: Session) -> int:
-    """Insert the trajectories, all of one phase and step, that are not stored yet."""
+    """Insert the trajectories, all of one phase and step, that are not stored yet.
+
+    A stored one without a verdict was lost to infrastructure: a new one takes its place.
+    """
+    _forget_lost(session, heads)
     known = _known(session, heads)
     new = [n for n, h in enumerate(heads) if (h["task_key"], h["sample"]) not in known]
     if new:
@@ -43,14 +47,35 @@ def insert_new(heads: Sequence[Row], parts: Sequence[TrajectoryRows], session: S
     return len(new)
 
 
+def _forget_lost(session: Session, heads: Sequence[Row]) -> None:
+    places = {(head["task_key"], head["sample"]) for head in heads}
+    lost: list[int] = []
+    for batch in batches(sorted({key for key, _ in places})):
+        query = select(TrajectoryRow.id, TrajectoryRow.task_key, TrajectoryRow.sample).where(
+            *_same_phase(heads[0]),
+            TrajectoryRow.task_key.in_(batch),
+            TrajectoryRow.accuracy.is_(None),
+        )
+        rows = session.execute(query).tuples()
+        lost += [number for number, key, sample in rows if (key, sample) in places]
+    for batch in batches(lost):
+        session.execute(delete(TrajectoryRow).where(TrajectoryRow.id.in_(batch)))
+
+
+def _same_phase(head: Row) -> tuple[ColumnElement[bool], ...]:
+    return (
+        TrajectoryRow.stage_run == head["stage_run"],
+        TrajectoryRow.phase == head["phase"],
+        TrajectoryRow.step == head["step"],
+    )
+
+
 def _known(session: Session, heads: Sequence[Row]) -> set[tuple[str, int]]:
     """Give task and sample of those rows, all of one phase and step, that are stored already."""
     found: set[tuple[str, int]] = set()
     for batch in batches(list(dict.fromkeys(head["task_key"] for head in heads))):
         query = select(TrajectoryRow.task_key, TrajectoryRow.sample).where(
-            TrajectoryRow.stage_run == heads[0]["stage_run"],
-            TrajectoryRow.phase == heads[0]["phase"],
-            TrajectoryRow.step == heads[0]["step"],
+            *_same_phase(heads[0]),
             TrajectoryRow.task_key.in_(batch),
         )
         found.update(session.execute(query).tuples().all())

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from codedance.envs import SuiteError
 from codedance.envs.types import Band
+from codedance.pipelines.code_version import code_version
 from codedance.pipelines.desk import open_desk
 from codedance.pipelines.flows_file import load_preset
 from codedance.pipelines.metrics_file import read_metrics
-from codedance.pipelines.rescoring import rescore_run
+from codedance.pipelines.rescoring import PLAYED, rescore_run
 from codedance.pipelines.stages.context import StageInterrupted, Stop
 from codedance.pipelines.stages.demonstrations import load_demonstrations
 from codedance.pipelines.stages.draws import draw_candidates, held_out_tasks
@@ -221,6 +222,22 @@ def test_rescoring_finds_a_spoilt_verdict(finished):
     }
     again = finished.store.episodes(pipeline.outputs["curate"], "strong")
     assert next(e.accuracy for e in again if e.id == wrong.id) == 1.0
+
+
+def test_rescoring_keeps_every_verdict_there_ever_was(finished):
+    pipeline = first_run(finished)
+    curation = pipeline.outputs["curate"]
+    right = next(e for e in finished.store.episodes(curation, "strong") if e.accuracy)
+    finished.store.set_accuracy({right.id: 0.0})
+    first = next(iter(rescore_run(finished, pipeline)))
+    finished.store.set_accuracy({right.id: 0.5})
+    second = next(iter(rescore_run(finished, pipeline)))
+    assert (first.example, first.changed, second.changed) == (right.id, 1, 1)
+    assert code_version()[:12] in first.scoring
+    kept = read_whole(finished.store, right.id)["scores"]
+    verdicts = {name: terms["accuracy"] for name, terms in kept.items() if "graded" in name}
+    assert verdicts == {PLAYED: 0.0, first.scoring: 1.0, second.scoring: 1.0}
+    assert sorted(verdicts)[:2] == [first.scoring, second.scoring]  # in the order of time
 
 
 def write_tasks(folder, count, **extra):

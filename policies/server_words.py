@@ -1,0 +1,105 @@
+"""What a server said instead of a reply: its status and message, short, and without our key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import quote, urlsplit
+
+if TYPE_CHECKING:
+    import httpx
+
+_SHOWN_CHARACTERS = 300
+_SHORTEST_KEY = 4
+"""Shorter texts are no secret, and blotting them out would leave no word readable."""
+_REFUSALS = frozenset({401, 402, 403, 404, 405, 407, 410, 501})
+"""Statuses that concern the key, the account, the address or the model, not this one request."""
+
+
+def is_refusal(response: httpx.Response) -> bool:
+    """Return whether a server would answer any other request of ours in the same way."""
+    return response.status_code in _REFUSALS or response.is_redirect
+
+
+def words_of(response: httpx.Response) -> str:
+    """Return status and message of a failed request: ``HTTP 401: no such key``."""
+    message = _message(response.text) or response.reason_phrase
+    if response.is_redirect:
+        message = f"moved to {response.headers.get('location', 'nowhere')}"
+    shown = short(message)
+    return f"HTTP {response.status_code}: {shown}" if shown else f"HTTP {response.status_code}"
+
+
+def short(text: str) -> str:
+    """Return text in one line without control characters, cut where it is long."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= _SHOWN_CHARACTERS else line[: _SHOWN_CHARACTERS - 1] + "…"
+
+
+def without_key(text: str, key: str) -> str:
+    """Return text in which the key, as it is or in a URL's form, is blotted out."""
+    if len(key) < _SHORTEST_KEY:
+        return text
+    for form in (key, quote(key, safe=""), json.dumps(key)[1:-1]):
+        text = text.replace(form, "***")
+    return text
+
+
+def without_credentials(url: str) -> str:
+    """Return a URL without the user and password that it may hold.
+
+    >>> without_credentials("http://me:secret@host:1/v1")
+    'http://host:1/v1'
+    """
+    scheme, mark, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    return scheme + mark + host.rpartition("@")[2] + slash + path
+
+
+def checked_key(key: str) -> str:
+    """Return a key without the white space around it.
+
+    Raises:
+        ValueError: No HTTP header can hold it.
+    """
+    key = key.strip()
+    if not (key.isascii() and key.isprintable()):
+        raise ValueError(
+            "the server's key (OPENAI_API_KEY) holds characters that no HTTP header can hold: "
+            "copy it again, plain ASCII in one line"
+        )
+    return key
+
+
+def checked_url(url: str) -> str:
+    """Return a base URL without slashes at its end.
+
+    Raises:
+        ValueError: It is no http or https URL.
+    """
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname)
+        is_address = is_address and (parts.port is None or parts.port > 0)
+    except ValueError:
+        is_address = False
+    if not is_address or not url.isprintable() or " " in url:
+        raise ValueError(
+            f"{without_credentials(url)!r} is no server's address: expected one such as "
+            "http://localhost:8000/v1"
+        )
+    return url.rstrip("/")
+
+
+def _message(text: str) -> str:
+    """Return the message in an error's body: OpenAI's form, FastAPI's, or the text itself."""
+    try:
+        found: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    for name in ("error", "message", "detail"):
+        if isinstance(found, Mapping):
+            content = cast("Mapping[str, Any]", found)
+            found = content.get(name) or content
+    return found if isinstance(found, str) else text

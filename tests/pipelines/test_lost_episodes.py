@@ -1,0 +1,265 @@
+"""What becomes of an evaluation whose server refuses, loses, or is not there at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+
+import pytest
+from codedance.pipelines.desk import open_desk
+from codedance.pipelines.home import find_home
+from codedance.pipelines.stages.context import Stop
+from codedance.pipelines.stages.orders import Wish, open_pipeline
+from codedance.pipelines.stages.runner import run_stage
+from codedance.policies.losses import EpisodesRefusedError
+
+from .model_fake import Refusing, model_fake
+
+FLOWS = """
+presets:
+  smoke:
+    max_new_tokens: 16
+    curate: {candidates: 12, known: 4, weak: "openai:m", weak_samples: 1, strong_samples: 1}
+    evaluate: {limit: 10, batch_size: 32, traces: 1}
+    sandbox: {libraries: []}
+    server: {base_url: "URL", concurrency: 1, max_retries: 1, timeout_seconds: 10}
+"""
+
+
+@pytest.fixture
+def server():
+    with model_fake() as fake:
+        yield fake
+
+
+@pytest.fixture
+def desk(home):
+    """What every command of a test shares, so that none opens MLflow."""
+    with open_desk(home, track=False) as opened:
+        yield opened
+
+
+@pytest.fixture
+def judge(codedance, desk, server, tmp_path, monkeypatch):
+    """Run ``codedance evaluate`` on ten tasks of the server's model."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENAI_API_KEY", "the-right-key")
+    (tmp_path / "flows.yaml").write_text(FLOWS.replace("URL", server.url))
+    base = ("evaluate", "--policy", "openai:m", "--preset", "smoke")
+
+    def run(*more):
+        return codedance(*base, *more)
+
+    return run
+
+
+def rows():
+    with open_desk(find_home(), track=False) as desk:
+        return desk.store.lineage.find(stage="evaluate")
+
+
+def episodes(run_id):
+    with open_desk(find_home(), track=False) as desk:
+        return desk.store.episodes(run_id)
+
+
+def wants_the_right_key(question, headers):
+    if headers.get("Authorization") == "Bearer the-right-key":
+        return None
+    told = {"error": {"message": f"Incorrect API key provided: {headers.get('Authorization')}"}}
+    return 401, json.dumps(told)
+
+
+def test_a_wrong_key_ends_with_three_and_the_servers_words_and_poisons_nothing(
+    judge, server, monkeypatch
+):
+    server.refusal = wants_the_right_key
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-a-wrong-one")
+    code, _, told = judge()
+    assert code == 3
+    assert told.count("HTTP 401: Incorrect API key provided") == 1
+    assert "10 of 10 episodes lost" in told
+    assert "sk-a-wrong-one" not in told
+    assert len(server.asked) == 1  # the first refusal speaks for all
+    (row,) = rows()
+    assert (row.status, row.is_complete) == ("failed", False)
+    assert "sk-a-wrong-one" not in str(row)
+
+    monkeypatch.setenv("OPENAI_API_KEY", "the-right-key")
+    server.asked.clear()
+    code, shown, _ = judge()
+    assert code == 0
+    assert "all     10 " in shown
+    assert len(server.asked) == 20  # greedy and sampled
+    (row,) = rows()
+    assert (row.status, row.lost) == ("finished", 0)
+    assert all(e.is_valid for e in episodes(row.id))
+
+    server.asked.clear()
+    assert judge()[0] == 0
+    assert server.asked == []
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "words"),
+    [
+        (404, '{"error": {"message": "The model `m` does not exist"}}', "The model `m` does not"),
+        (403, '{"detail": "not your project"}', "HTTP 403: not your project"),
+        (429, "slow down", "HTTP 429: slow down"),
+        (500, "", "HTTP 500: Internal Server Error"),
+        (200, "<html>a web page</html>", "a web page"),
+        (400, '{"error": "no such model"}', "HTTP 400: no such model"),
+    ],
+)
+def test_whatever_a_server_refuses_all_with_is_said_once(judge, server, status, text, words):
+    server.refusal = lambda *_: (status, text)
+    code, shown, told = judge("--limit", "3")
+    assert code == 3
+    assert told.count(words) == 1
+    assert "right (95 %)" not in shown
+    assert len(server.asked) <= 4
+    assert not rows()[0].is_finished
+
+
+def test_no_server_at_all_is_three_with_the_reason(judge):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    code, _, told = judge("--limit", "3", "--base-url", f"http://127.0.0.1:{port}/v1")
+    assert code == 3
+    assert told.count("ConnectError") == 1
+
+
+def test_three_of_ten_lost_are_shown_as_lost_and_only_they_are_played_again(judge, server):
+    server.refusal = Refusing([1, 4, 7], text="busy with other things")
+    code, shown, _ = judge()
+    assert code == 1
+    assert "all     7 " in shown
+    assert "m/greedy: 3 episodes lost" in shown
+    (row,) = rows()
+    assert (row.status, row.outputs["lost"], row.is_complete) == (
+        "finished",
+        {"m/greedy": 3},
+        False,
+    )
+    lost = {e.task_id: e.accuracy for e in episodes(row.id) if not e.is_valid}
+    assert list(lost.values()) == [None, None, None]
+    kept = {e.id for e in episodes(row.id) if e.is_valid}
+
+    asked, server.asked[:] = list(server.asked), []
+    server.refusal = lambda *_: None
+    code, shown, _ = judge()
+    assert code == 0
+    assert "lost" not in shown
+    assert sorted(server.asked) == sorted(asked[n] for n in (1, 4, 7))
+    (row,) = rows()
+    assert (row.status, row.lost) == ("finished", 0)
+    assert kept < {e.id for e in episodes(row.id)}
+
+    server.asked.clear()
+    assert judge()[0] == 0
+    assert server.asked == []
+
+
+def test_most_lost_is_three_and_what_has_a_verdict_is_kept(judge, server):
+    server.refusal = Refusing(range(6))
+    code, _, told = judge()
+    assert code == 3
+    assert "6 of 10 episodes lost" in told
+    server.refusal = lambda *_: None
+    server.asked.clear()
+    assert judge()[0] == 0
+    assert len(server.asked) == 6 + 10
+
+
+def test_of_several_samples_only_the_lost_ones_are_drawn_again(judge, server, tmp_path):
+    flows = (tmp_path / "flows.yaml").read_text().replace("limit: 10", "limit: 4, samples: 3")
+    (tmp_path / "flows.yaml").write_text(flows)
+    server.refusal = Refusing([4, 5, 8])  # 4 greedy ones are asked for first
+    assert judge()[0] == 1
+    server.asked.clear()
+    server.refusal = lambda *_: None
+    assert judge()[0] == 0
+    assert len(server.asked) == 3
+    (row,) = rows()
+    sampled = [(e.task_id, e.sample) for e in episodes(row.id) if e.phase == "m/sampled"]
+    assert len(set(sampled)) == len(sampled) == 12
+
+
+def test_an_episode_that_is_lost_again_is_no_failure_of_the_rest(judge, server):
+    """A request that the server never takes, such as one too long, stays lost."""
+    first = []
+
+    def never(question, headers):
+        first.append(question)
+        return (400, "too long") if question == first[0] else None
+
+    server.refusal = never
+    for _ in range(2):
+        code, shown, _ = judge()
+        assert code == 1
+        assert "episodes lost" in shown
+
+
+def test_a_refresh_that_was_stopped_goes_on_when_it_is_asked_for_again(judge, server, desk):
+    def interrupt(question, headers):
+        if len(server.asked) == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    assert judge()[0] == 0
+    (old,) = rows()
+    server.asked.clear()
+    server.refusal = interrupt
+    assert judge("--refresh")[0] == 130
+    assert len(server.asked) == 10  # what was under way came to its end
+    desk.stop = Stop()
+    server.asked.clear()
+    server.refusal = lambda *_: None
+    code, shown, _ = judge("--refresh")
+    assert (code, len(server.asked)) == (0, 10)
+    fresh = rows()[0]
+    assert len(rows()) == 2
+    assert fresh.id != old.id
+    assert f"stored as {fresh.id}" in shown
+
+    server.asked.clear()
+    assert f"stored as {fresh.id}" in judge()[1]  # the newest of the same work
+    assert server.asked == []
+    assert judge("--refresh")[0] == 0
+    assert len(server.asked) == 20
+    assert len(rows()) == 3
+
+
+def test_curation_by_a_server_that_refuses_is_an_error_with_its_words(judge, server, desk):
+    server.refusal = lambda *_: (401, "no such key")
+    pipeline = open_pipeline(desk, Wish("smoke"))
+    with pytest.raises(EpisodesRefusedError, match=r"^weak: .*HTTP 401: no such key"):
+        run_stage(desk, "curate", pipeline)
+    assert len(server.asked) == 1
+    server.refusal = lambda *_: None
+    done = run_stage(desk, "curate", pipeline)
+    assert done.is_finished
+    assert all(e.is_valid for e in desk.store.episodes(done.id, "weak"))
+
+
+def test_playing_with_a_server_that_refuses_ends_with_three(codedance, desk, server, monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    monkeypatch.setenv("OPENAI_API_KEY", "a-key-of-mine")
+    server.refusal = lambda *_: (401, "no such key: a-key-of-mine")
+    code, shown, told = codedance("play", "--policy", "openai:m")
+    assert code == 3
+    assert told.count("HTTP 401: no such key: ***") == 1
+    assert "wrong" not in shown
+
+
+@pytest.mark.parametrize("command", ["scale", "probe"])
+def test_other_figures_are_not_made_of_lost_episodes(codedance, desk, server, monkeypatch, command):
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    server.refusal = lambda *_: (404, "no such model")
+    code, shown, told = codedance(command, "--policy", "openai:m", "--limit", "3")
+    assert code == 3
+    assert "3 of 3 episodes were lost" in told
+    assert "HTTP 404: no such model" in told
+    assert "%" not in shown
