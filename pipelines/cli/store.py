@@ -114,31 +114,47 @@ def export(
 
 
 @store_app.command()
-def prune(
+def prune(  # noqa: PLR0913 - the options of the command
     run: Runs = None,
     older: Annotated[
         float | None, typer.Option("--older-than", min=0.0, help="Days; what others read stays.")
     ] = None,
+    keep: Annotated[
+        int, typer.Option(min=0, help="Newest intermediate checkpoints to keep of each run.")
+    ] = 1,
     yes: Annotated[bool, typer.Option("--yes", help="Do it; else it is only told.")] = False,
+    dry: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell, with sizes: as without --yes.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Remove runs, and the tasks and pictures that no run names any more.
+    """Remove runs with their checkpoints, and whatever no run needs any more.
 
-    Without --yes nothing is removed. Checkpoints and reports stay where they are.
+    That is: tasks and pictures that no run names, folders of runs that are gone, states of finished
+    runs, old intermediate checkpoints. Final models, what an unfinished run resumes from, and
+    reports stay. Without --yes nothing is removed.
     """
     from datetime import UTC, datetime, timedelta
 
-    from ..store import pruning
+    from ..home import find_home
+    from ..store import checkpoints, pruning
     from .document import document
-    from .store_pages import pruned_lines
+    from .store_pages import pruned_lines, swept_lines
 
+    if yes and dry:
+        raise typer.BadParameter("--yes does it and --dry-run does not", param_hint="--dry-run")
     now = datetime.now(UTC).replace(tzinfo=None)
     before = None if older is None else now - timedelta(days=older)
+    root = find_home().root
     with document(json) as publish, _opened() as opened:
         named = [opened.lineage.get(one) for one in run or ()]
-        chosen = pruning.choose(opened.lineage, named, begun_before=before)
+        chosen = pruning.choose(opened.lineage, named, begun_before=before, root=root)
         done = pruning.prune(opened, chosen, is_dry=not yes)
-        publish({"is_done": yes, "pruned": done})
+        swept = checkpoints.sweep(
+            opened.lineage, root, removed=done.runs, keep=keep, is_dry=not yes
+        )
+        publish({"is_done": yes, "pruned": done, "checkpoints": swept, "bytes": swept.size_bytes})
+        _tell(swept_lines(swept, root, is_done=yes))
         _tell(pruned_lines(done, is_done=yes))
 
 

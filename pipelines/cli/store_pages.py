@@ -6,9 +6,11 @@ import json
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from ..store import StageRun
+from ..store.checkpoints import Swept
 from ..store.exporting import Exported
 from ..store.images import ImageFolder
 from ..store.listing import Holdings, Listed
@@ -151,6 +153,17 @@ def pruned_lines(done: Pruned, *, is_done: bool) -> Iterator[str]:
         yield "somebody is writing: tasks and pictures that nothing names stay for another time"
     if not is_done:
         yield "nothing was removed: give --yes to do it"
+
+
+def swept_lines(swept: Swept, root: Path, *, is_done: bool) -> Iterator[str]:
+    """Say what was freed of the stages' folders, or would be, with its size."""
+    for one in swept.freed:
+        shown = one.path.relative_to(root)
+        yield f"  {shown}  {_megabytes(one.size_bytes)}  {one.reason}"
+    for text in swept.left:
+        yield textwrap.fill(text, _WIDTH, subsequent_indent="  ")
+    did = "freed" if is_done else "would free"
+    yield f"{did} {_megabytes(swept.size_bytes)} of checkpoints and states"
 
 
 def verdict_lines(verdict: Verdict) -> Iterator[str]:

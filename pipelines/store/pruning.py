@@ -15,6 +15,7 @@ from pathlib import Path
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
+from .checkpoints import users_of
 from .errors import StoreError, StoreUsageError
 from .lineage import Lineage, StageRun
 from .schema import CurationRow, ExecutionRow, LineageRow, TaskRow, TrajectoryRow, TurnRow
@@ -62,7 +63,11 @@ class _DryRun(Exception):  # noqa: N818 - no error: it takes the transaction bac
 
 
 def choose(
-    lineage: Lineage, named: Sequence[StageRun], *, begun_before: datetime | None = None
+    lineage: Lineage,
+    named: Sequence[StageRun],
+    *,
+    begun_before: datetime | None = None,
+    root: Path | None = None,
 ) -> list[StageRun]:
     """Give the runs that can go: those named with what they made, and those of old.
 
@@ -71,6 +76,8 @@ def choose(
         named: To go for certain; the stage runs that a pipeline run made go with it, unless
             others read them.
         begun_before: In UTC; older ones go too, unless others read them. None: no others.
+        root: ``CODEDANCE_DIR``: a run whose model another names by its path is read by it. None:
+            only those that are named by their ids.
 
     Raises:
         StoreUsageError: A named run is read by one that stays.
@@ -80,7 +87,7 @@ def choose(
     gone = sure | {run.id for run in everyone if run.parent in sure}
     if begun_before is not None:
         gone |= {run.id for run in everyone if run.started_at < begun_before}
-    while needed := _needed(everyone, gone):
+    while needed := _needed(everyone, gone, root):
         kept = sorted(needed.keys() & sure)
         if kept:
             raise StoreUsageError(
@@ -90,15 +97,19 @@ def choose(
     return [run for run in everyone if run.id in gone]
 
 
-def _needed(everyone: Iterable[StageRun], gone: Collection[str]) -> dict[str, str]:
+def _needed(
+    everyone: Iterable[StageRun], gone: Collection[str], root: Path | None
+) -> dict[str, str]:
     """Give the runs among ``gone`` that one outside reads, each with that one."""
-    return {
+    staying = [run for run in everyone if run.id not in gone]
+    found = {
         str(value): run.id
-        for run in everyone
-        if run.id not in gone
+        for run in staying
         for value in (*run.inputs.values(), *run.outputs.values())
         if str(value) in gone
     }
+    by_path = {} if root is None else users_of(staying, root)
+    return found | {name: user for name, user in by_path.items() if name in gone}
 
 
 def prune(store: Store, chosen: Sequence[StageRun], *, is_dry: bool) -> Pruned:

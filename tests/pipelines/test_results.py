@@ -43,7 +43,8 @@ def test_lost_episodes_are_masked_and_counted(evaluation):
     cell = evaluation.cells["sft/greedy", "all"]
     assert (cell.accuracy.hits, cell.accuracy.count, cell.lost) == (2, 3, 1)
     assert lost_lines(evaluation) == [
-        "sft/greedy: 1 episodes lost to our infrastructure, left out of every figure"
+        "sft/greedy: 1 episodes lost to our infrastructure, left out of every figure; the same "
+        "command plays them again"
     ]
 
 
