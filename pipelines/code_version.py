@@ -30,7 +30,9 @@ def code_version() -> str:
 def tree_digest(root: Path) -> str:
     """Return the digest of the deciding files under ``root``, in hex."""
     sha = hashlib.sha256()
-    for name, path in sorted((one.relative_to(root).as_posix(), one) for one in deciding_files(root)):
+    for name, path in sorted(
+        (one.relative_to(root).as_posix(), one) for one in deciding_files(root)
+    ):
         sha.update(f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return sha.hexdigest()
 

@@ -42,7 +42,9 @@ def claims(  # noqa: PLR0913 - the options of the command
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(help="Where the results are written; else claims/results.md in CODEDANCE_DIR."),
+        typer.Option(
+            help="Where the results are written; else claims/results.md in CODEDANCE_DIR."
+        ),
     ] = None,
     json: Json = False,
 ) -> None:

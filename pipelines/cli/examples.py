@@ -66,7 +66,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "store prune": (
         "codedance store prune quick-20261122-200844-3040",
-        "codedance store prune --older-than 30 --yes",
+        "codedance store prune --older-than 30 --dry-run",
     ),
     "store verify": ("codedance store verify", "codedance store verify --json"),
     "flows serve": (

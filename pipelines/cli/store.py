@@ -114,7 +114,7 @@ def export(
 
 
 @store_app.command()
-def prune(  # noqa: PLR0913 - the options of the command
+def prune(
     run: Runs = None,
     older: Annotated[
         float | None, typer.Option("--older-than", min=0.0, help="Days; what others read stays.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from ..store import StageRun
 from ..store.lineage import PIPELINE
 from ..used_sandbox import recorded_sandbox
 from .runner import (
+    FRESH,
     INPUTS,
     STAGES,
     Order,
@@ -70,24 +71,46 @@ def open_pipeline(desk: Desk, wish: Wish, *, stage: str | None = None) -> StageR
     order = _order(wish, source)
     request = make_request(PIPELINE, order, order.preset.model_dump(), {})
     same = desk.store.lineage.find(stage=PIPELINE, key=request.key)
+    names = [stage] if stage else list(STAGES)
+    token = wish.token or (_begun_token(desk, source, same, names) if wish.fresh else None)
     if source is not None and source.key == request.key:
         run = source
     elif same and source is None and not wish.fresh:
         run = same[0]
-    elif begun := [run for run in same if wish.token and wish.token in run.outputs.values()]:
+    elif begun := [run for run in same if token and token in run.outputs.values()]:
         run = begun[0]
     else:
         _check_inputs(_inherited(desk, source, stage), stage)
         run = desk.store.lineage.begin(request)
     outputs = {**_inherited(desk, source, stage), **run.outputs}
     if wish.fresh:
-        token = wish.token or secrets.token_hex(4)
-        outputs |= {fresh_mark(name): token for name in ([stage] if stage else STAGES)}
+        token = token or secrets.token_hex(4)
+        outputs |= {fresh_mark(name): token for name in names}
     if run.is_complete and outputs == run.outputs:
         return run
     desk.store.lineage.mark(run.id, "running", outputs=outputs)
     desk.tracker.begin(run, tags=run_tags(run, desk.store), description=opening(run))
     return desk.store.lineage.get(run.id)
+
+
+def _begun_token(
+    desk: Desk, source: StageRun | None, same: Sequence[StageRun], names: Sequence[str]
+) -> str | None:
+    """Return the token of the same fresh run that was begun and not finished; None for no such.
+
+    So the command with ``--refresh`` goes on with what it began when it was stopped.
+    """
+    for run in same if source is None else [one for one in same if one.id == source.id]:
+        tokens = {str(run.outputs.get(fresh_mark(name), "")) for name in names}
+        token = tokens.pop()
+        made = desk.store.lineage.find(stage=names[-1], parent=run.id)
+        if (
+            token
+            and not tokens
+            and not any(one.is_complete and one.parameters.get(FRESH) == token for one in made)
+        ):
+            return token
+    return None
 
 
 def find_pipeline(desk: Desk, name: str) -> StageRun:

@@ -137,5 +137,3 @@ def test_a_seed_draws_the_sampled_episodes(codedance, home, tiny):
 @pytest.mark.parametrize("command", [["store", "list"], ["runs"]])
 def test_a_limit_of_none_lists_all(home, command):
     assert CliRunner().invoke(app, [*command, "--limit", "0"]).exit_code == 0
-
-

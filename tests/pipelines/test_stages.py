@@ -26,6 +26,7 @@ from codedance.pipelines.stages.runner import (
     run_stage,
     stage_parameters,
 )
+from codedance.pipelines.store.exporting import read_whole
 from codedance.policies.model_folder import read_notes
 
 from .makers import make_picture
@@ -314,3 +315,33 @@ def test_the_sandbox_that_was_asked_for_goes_with_the_run(home, tiny):
     assert plain.parameters["sandbox"]["backend"] == "local"
     assert asked.parameters["sandbox"]["backend"] == "docker"
     assert again.id == asked.id != plain.id
+
+
+def test_a_refresh_that_was_stopped_goes_on_with_itself_until_it_is_done(home, tiny):
+    with open_desk(home, track=False) as desk:
+        first = open_pipeline(desk, Wish("smoke", fresh=True))
+        desk.stop = StopAt(1)
+        with pytest.raises(StageInterrupted):
+            run_stage(desk, "curate", first)
+        desk.stop = Stop()
+        again = open_pipeline(desk, Wish("smoke", fresh=True))
+        assert again.id == first.id
+        done = run_stage(desk, "curate", again)
+        assert len(desk.store.lineage.find(stage="curate")) == 1
+        alone = open_pipeline(desk, Wish("smoke", fresh=True), stage="curate")
+        assert run_stage(desk, "curate", alone).id != done.id  # that one is done: a new one
+
+
+def test_a_run_that_is_named_brings_its_whole_sandbox(home, tiny):
+    """Its limits and its least isolation, not only the backend, whatever flows.yaml says now."""
+    flows = Path("flows.yaml")
+    before = flows.read_text()
+    strict = "sandbox: {floor: full, limits: {wall_seconds: 3, memory_mb: 300}, libraries: [numpy]}"
+    flows.write_text(before.replace("suite: nano", f"suite: nano\n    {strict}"))
+    with open_desk(home, track=False) as desk:
+        asked = open_pipeline(desk, Wish("smoke"))
+        flows.write_text(before)
+        again = open_pipeline(desk, Wish("smoke", from_run=asked.id))
+    assert again.id == asked.id
+    assert again.parameters["sandbox"]["floor"] == "full"
+    assert again.parameters["sandbox"]["limits"]["memory_mb"] == 300

@@ -6,7 +6,9 @@ from codedance.envs.rewards import difficulty_factor
 from codedance.envs.types import Band
 from codedance.policies.groups import GroupSampler, score
 from codedance.policies.grpo_config import GRPOConfig
-from codedance.policies.interface import Conversation
+from codedance.policies.interface import Conversation, Reply, Sampling
+from codedance.policies.losses import EpisodesLostError
+from codedance.policies.partial_replies import PartialRepliesError
 from codedance.sandbox import Sandbox
 
 from .players import AbsentSandbox, CountingSandbox, PlannedPolicy, code, task, trajectory
@@ -183,3 +185,27 @@ def test_groups_that_teach_are_kept_and_not_redrawn(sandbox: Sandbox):
     kept, replaced = GroupSampler(tasks, config, sandbox=sandbox).sample(policy, 0)
     assert (len(kept), len(replaced)) == (4, 0)
     assert not any(group.is_flat for group in kept)
+
+
+def test_a_step_that_lost_every_episode_is_an_error_that_says_why(sandbox: Sandbox):
+    tasks = [task(index) for index in range(3)]
+    config = GRPOConfig(tasks_per_step=2, num_generations=2, max_redraws=1)
+    away = PlannedPolicy(lambda _: None)
+    with pytest.raises(EpisodesLostError, match=r"step 4: all 8 episodes .*: the server is away"):
+        GroupSampler(tasks, config, sandbox=sandbox).sample(away, 4)
+    look = PlannedPolicy(lambda _: code(LOOK))
+    with pytest.raises(EpisodesLostError, match="all 8 episodes were lost"):
+        GroupSampler(tasks, config, sandbox=AbsentSandbox()).sample(look, 4)
+
+
+def test_a_step_that_lost_some_episodes_goes_on(sandbox: Sandbox):
+    config = GRPOConfig(tasks_per_step=1, num_generations=2, max_redraws=0)
+    answers = iter(["<answer>5</answer>"])
+
+    class OneAnswer(PlannedPolicy):
+        def reply(self, conversations: Sequence[Conversation], *, sampling: Sampling) -> list:
+            replies = [Reply(text) if (text := next(answers, None)) else None for _ in "ab"]
+            raise PartialRepliesError("half", replies)
+
+    kept, _ = GroupSampler([task()], config, sandbox=sandbox).sample(OneAnswer(lambda _: ""), 0)
+    assert [one.accuracy for one in kept[0].trajectories] == [1.0, None]

@@ -14,7 +14,7 @@ import pytest
 from codedance.envs.types import Message
 from codedance.policies import load_policy, rollout
 from codedance.policies.endpoint import Endpoint, Meter
-from codedance.policies.interface import Conversation, Sampling
+from codedance.policies.interface import Conversation, PolicyRefusedError, Sampling
 from codedance.policies.openai_client import OpenAIPolicy
 from codedance.policies.partial_replies import PartialRepliesError
 from codedance.sandbox import Sandbox
@@ -316,3 +316,90 @@ def test_policy_by_prefix_needs_an_address(monkeypatch: pytest.MonkeyPatch, serv
     monkeypatch.setenv("OPENAI_BASE_URL", server.url)
     assert load_policy("openai:m").id.startswith("m@127.0.0.1:")
     assert load_policy("openai:m", endpoint=Endpoint(base_url="http://h:1/v1")).id == "m@h:1"
+
+
+def test_the_first_refusal_of_all_speaks_for_its_batch(server: Server):
+    server.answer = lambda _: (401, {}, '{"error": {"message": "no such key"}}')
+    policy, _ = policy_of(server, concurrency=1)
+    with pytest.raises(PartialRepliesError, match=r"20 of 20 .*HTTP 401: no such key") as caught:
+        policy.reply([asks(str(n)) for n in range(20)], sampling=Sampling())
+    assert len(server.requests) == 1
+    assert all(isinstance(error, PolicyRefusedError) for error in caught.value.errors)
+    with pytest.raises(PartialRepliesError):
+        policy.reply([asks("later")], sampling=Sampling())
+    assert len(server.requests) == 2  # another call asks again: the key may have been mended
+
+
+def test_a_refusal_after_an_answer_is_that_conversations_alone(server: Server):
+    answers = iter([completion("a"), (404, {}, "a flake"), completion("c")])
+    server.answer = lambda _: next(answers)
+    policy, _ = policy_of(server, concurrency=1)
+    with pytest.raises(PartialRepliesError) as caught:
+        policy.reply([asks("1"), asks("2"), asks("3")], sampling=Sampling())
+    texts = [reply and reply.text for reply in caught.value.replies]
+    assert texts == ["a", None, "c"]
+
+
+def test_one_bad_request_speaks_for_no_other(server: Server):
+    answers = iter([(400, {}, "too long"), completion("b")])
+    server.answer = lambda _: next(answers)
+    policy, _ = policy_of(server, concurrency=1)
+    with pytest.raises(PartialRepliesError) as caught:
+        policy.reply([asks("1"), asks("2")], sampling=Sampling())
+    assert [reply and reply.text for reply in caught.value.replies] == [None, "b"]
+
+
+def test_a_server_that_never_answered_is_waited_for_once_not_by_everyone(server: Server):
+    server.answer = lambda _: (503, {}, "starting")
+    policy, waits = policy_of(server, concurrency=1, max_retries=3)
+    with pytest.raises(PartialRepliesError, match="HTTP 503: starting"):
+        policy.reply([asks(str(n)) for n in range(10)], sampling=Sampling())
+    assert len(server.requests) == 4 + 9
+    assert waits == [0.5, 1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ('{"error": {"message": "bad key: sk-secret-1"}}', "bad key: ***"),
+        ('{"detail": "bad\\nkey"}', "bad key"),
+        ('{"error": "flat"}', "flat"),
+        ('{"message": "plain"}', "plain"),
+        ('{"other": 1}', '{"other": 1}'),
+        ("text with sk-secret-1 and \x1b[31m", "text with *** and [31m"),
+        ("x" * 5000, "x" * 200),
+        ("", "Unauthorized"),
+    ],
+)
+def test_a_refusal_is_told_short_and_without_the_key(server: Server, body: str, words: str):
+    server.answer = lambda _: (401, {}, body)
+    policy, _ = policy_of(server, api_key="sk-secret-1\n")
+    with pytest.raises(PartialRepliesError) as caught:
+        policy.reply([asks("q")], sampling=Sampling())
+    told = str(caught.value)
+    assert f"HTTP 401: {words}" in told
+    assert "secret" not in told
+    assert len(told) < 500
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:8000/v1", "ftp://h/v1", "http://", "http://h:port/v1", "http://h /v1", "v1"]
+)
+def test_what_is_no_address_is_refused_at_once(url: str):
+    with pytest.raises(ValueError, match="no server's address"):
+        OpenAIPolicy("m", base_url=url)
+
+
+def test_credentials_in_an_address_and_a_key_that_fits_no_header_are_not_shown():
+    with pytest.raises(ValueError, match="no HTTP header") as caught:
+        OpenAIPolicy("m", base_url="http://h/v1", api_key="schl\u00fcssel-1")
+    assert "ssel-1" not in str(caught.value)
+    policy = OpenAIPolicy(
+        "m",
+        base_url="http://me:hunter22@127.0.0.1:9/v1",
+        endpoint=Endpoint(max_retries=0),
+        sleep=lambda _: None,
+    )
+    with pytest.raises(PartialRepliesError) as gone:
+        policy.reply([asks("q")], sampling=Sampling())
+    assert "hunter22" not in str(gone.value)

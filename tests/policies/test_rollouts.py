@@ -244,3 +244,27 @@ def test_siblings_with_the_same_blocks_share_two_replays(sandbox: Sandbox):
     own = {one.seed for one in found}
     assert watched.sessions == 6 + 2
     assert sum(seed in own for seed in watched.seeds) == 6
+
+
+def test_single_samples_can_be_played_again_as_they_were(sandbox: Sandbox):
+    tasks = [task(index) for index in range(2)]
+    policy = PlannedPolicy(lambda one: f"<answer>{one.seed}</answer>")
+    whole = rollout(policy, tasks, samples=3, sandbox=sandbox, seed=4)
+    chosen = {tasks[0].id: [2], tasks[1].id: [0, 1]}
+    part = rollout(policy, tasks, samples=chosen, sandbox=sandbox, seed=4)
+    assert [one.answer for one in part] == [whole[n].answer for n in (2, 3, 4)]
+
+
+def test_every_lost_episode_is_told_with_its_reason(sandbox: Sandbox, caplog):
+    told: list[str] = []
+    away = PlannedPolicy(lambda _: None)
+    rollout(away, [task()], samples=3, sandbox=sandbox, on_lost=lambda one: told.append(str(one)))
+    assert told == ["the server is away"] * 3
+    assert "lost" not in caplog.text
+    rollout(away, [task()], samples=3, sandbox=sandbox)
+    assert "3 of 3 episodes were lost: the server is away" in caplog.text
+    look = PlannedPolicy(lambda _: code("print(1)"))
+    told.clear()
+    rollout(look, [task()], sandbox=AbsentSandbox(), on_lost=lambda one: told.append(str(one)))
+    assert len(told) == 1
+    assert told[0] != "None"
