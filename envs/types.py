@@ -147,6 +147,9 @@ class Turn:
         reply: What the environment said back; None on the last turn.
         has_evidence: Whether the block's output was new and depends on the picture; None where
             that was not asked (DESIGN section 5, evidence).
+        generation_seconds: How long the episode waited for the text, on the wall: from asking the
+            policy until it had given it, which for policies asked in batches is the batch's time.
+            None where nobody measured. It decides nothing: no digest and no reward reads it.
     """
 
     text: str
@@ -154,6 +157,7 @@ class Turn:
     execution: Execution | None = None
     reply: Message | None = None
     has_evidence: bool | None = None
+    generation_seconds: float | None = None
 
     @property
     def is_tool_turn(self) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import completion
+from .exit_codes import FINDINGS
 from .options import STAGES, Json, Most, Stage
 
 if TYPE_CHECKING:
@@ -100,17 +101,20 @@ def export(
 
     A pipeline run brings its stages; without --run it is the latest. docs/store.md tells the
     format.
+
+    A picture that is missing or was changed is left out and named, and the exit code is 1.
     """
     from ..store import exporting
     from .document import document
-    from .output import say
-    from .store_pages import export_line
+    from .store_pages import export_lines
 
     with document(json) as publish, _opened() as opened:
         runs = _with_stages(opened, run or ["latest"])
         made = exporting.export(opened, runs, folder, with_tokens=tokens)
         publish({"runs": [one.id for one in runs], "exported": made})
-        say(export_line(made, runs))
+        _tell(export_lines(made, runs))
+    if made.broken:
+        raise typer.Exit(FINDINGS)
 
 
 @store_app.command()
@@ -160,9 +164,10 @@ def prune(
 
 @store_app.command()
 def verify(json: Json = False) -> None:
-    """Check every digest: pictures, tasks, trajectories, runs, and the database itself.
+    """Check every digest: pictures, rows, checkpoints, and the database itself.
 
-    Exits with 1 if anything is wrong; changes nothing.
+    Exits with 1 if anything is wrong; changes nothing. What was stored before there were digests
+    of it is counted as unknown.
     """
     from ..store import verify as verifying
     from .document import document
@@ -173,7 +178,7 @@ def verify(json: Json = False) -> None:
         publish({"is_whole": verdict.is_whole, "verdict": verdict})
         _tell(verdict_lines(verdict))
     if not verdict.is_whole:
-        raise typer.Exit(1)
+        raise typer.Exit(FINDINGS)
 
 
 def _opened() -> Store:

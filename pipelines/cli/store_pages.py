@@ -15,7 +15,8 @@ from ..store.exporting import Exported
 from ..store.images import ImageFolder
 from ..store.listing import Holdings, Listed
 from ..store.pruning import Pruned
-from ..store.verify import Verdict
+from ..store.verify import Finding, Verdict
+from .options import STAGES
 from .output import column_lines, run_document
 
 _WIDTH = 80
@@ -30,7 +31,7 @@ def list_lines(held: Holdings, listed: Sequence[Listed], count: int) -> Iterator
     else:
         yield "no run is stored yet; `codedance run` makes one"
     if count > len(listed):
-        yield f"… and {count - len(listed)} older ones: --limit 0 shows all"
+        yield f"… and {count - len(listed)} older ones: --limit {count} shows all"
     yield ""
     yield f"database  {held.address}"
     yield f"          {_megabytes(held.database_bytes)}, schema {held.schema}"
@@ -73,7 +74,7 @@ def run_lines(one: Listed) -> Iterator[str]:
             yield from _fields(values)
     if one.phases:
         yield ""
-        head = ("PHASE", "TRAJECTORIES", "STEPS", "ACCURACY", "CALLS")
+        head = ("PHASE", "TRAJECTORIES", "STEPS", "ACCURACY", "CALLS", "NUMBERS")
         yield from column_lines(
             [
                 head,
@@ -84,11 +85,17 @@ def run_lines(one: Listed) -> Iterator[str]:
                         f"{phase.steps:,}",
                         "–" if phase.accuracy is None else f"{phase.accuracy:.1%}",
                         f"{phase.calls:,}",
+                        _span(phase.first, phase.last),
                     )
                     for phase in one.phases
                 ),
             ]
         )
+        yield f"a trajectory by its number: `codedance store show {one.phases[0].first}`"
+    elif stages := [str(run.outputs[stage]) for stage in STAGES if stage in run.outputs]:
+        yield ""
+        yield "its trajectories are those of its stages:"
+        yield from (f"  codedance store show {stage}" for stage in stages)
 
 
 def trajectory_lines(entry: Mapping[str, Any], images: ImageFolder) -> Iterator[str]:
@@ -107,8 +114,9 @@ def trajectory_lines(entry: Mapping[str, Any], images: ImageFolder) -> Iterator[
     for digest in task["images"]:
         yield f"  picture    {images.path(digest)}"
     for number, turn in enumerate(entry["turns"], 1):
+        seconds = turn["generation_seconds"]
         yield ""
-        yield f"turn {number}"
+        yield f"turn {number}" + ("" if seconds is None else f", written in {seconds:.3f} s")
         yield _visible(turn["text"])
         if turn["execution"] is not None:
             yield from _execution_lines(turn["execution"], images)
@@ -128,12 +136,16 @@ def _execution_lines(execution: Mapping[str, Any], images: ImageFolder) -> Itera
         yield f"  picture    {images.path(digest)}"
 
 
-def export_line(made: Exported, runs: Sequence[StageRun]) -> str:
-    """Say what was written where."""
-    return (
+def export_lines(made: Exported, runs: Sequence[StageRun]) -> Iterator[str]:
+    """Say what could not be copied, and what was written where."""
+    yield from _finding_lines(made.broken, len(made.broken))
+    yield (
         f"{made.trajectories:,} trajectories of {_some(len(runs), 'run')}, "
-        f"{_some(made.tasks, 'task')}, {_some(made.pictures, 'picture')}\n{made.folder}"
+        f"{_some(made.tasks, 'task')}, {_some(made.pictures, 'picture')}"
     )
+    yield str(made.folder)
+    if made.broken:
+        yield f"not whole: {len(made.broken):,} could not be copied; run.json names them"
 
 
 def pruned_lines(done: Pruned, *, is_done: bool) -> Iterator[str]:
@@ -168,18 +180,33 @@ def swept_lines(swept: Swept, root: Path, *, is_done: bool) -> Iterator[str]:
 
 def verdict_lines(verdict: Verdict) -> Iterator[str]:
     """Say what is wrong, and how much was looked at."""
-    for one in verdict.findings[:_SHOWN_FINDINGS]:
-        line = f"BAD  {one.kind} {one.name}: {one.problem}"
-        yield textwrap.fill(line, _WIDTH, subsequent_indent=" " * 5)
-    if verdict.wrong > _SHOWN_FINDINGS:
-        yield f"… {verdict.wrong - _SHOWN_FINDINGS:,} more; --json tells the first thousand"
+    yield from _finding_lines(verdict.findings, verdict.wrong)
     checked = ", ".join(f"{count:,} {kind}" for kind, count in verdict.checked.items())
     yield textwrap.fill(f"checked {checked} in {verdict.seconds:.1f} s", _WIDTH)
     if verdict.unsealed:
         yield f"{verdict.unsealed:,} trajectories were stored before digests were: not held to any"
+    if verdict.unknown:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in verdict.unknown.items())
+        line = f"unknown, stored before there were digests of them: {kinds}"
+        yield textwrap.fill(line, _WIDTH)
     if verdict.unused:
         yield f"{_some(verdict.unused, 'picture')} that no row names: codedance store prune --yes"
     yield "the store is whole" if verdict.is_whole else f"wrong: {verdict.wrong:,}"
+
+
+def _finding_lines(findings: Sequence[Finding], count: int) -> Iterator[str]:
+    """Name the first of what is wrong."""
+    for one in findings[:_SHOWN_FINDINGS]:
+        line = f"BAD  {one.kind} {one.name}: {one.problem}"
+        yield textwrap.fill(
+            line, _WIDTH, subsequent_indent=" " * 5, break_long_words=False, break_on_hyphens=False
+        )
+    if count > _SHOWN_FINDINGS:
+        yield f"… {count - _SHOWN_FINDINGS:,} more; --json tells the first thousand"
+
+
+def _span(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first} … {last}"
 
 
 def _list_row(one: Listed) -> tuple[str, ...]:

@@ -247,6 +247,7 @@ def _work(desk: Desk, run: StageRun, preset: Preset) -> None:
         desk.stop.check()
         with metered(tracker, run.id, folder):
             result = _stage_function(run.stage)(context)
+        _seal(desk, run, result)
     except (StageInterrupted, KeyboardInterrupt):
         lineage.mark(run.id, "interrupted", outputs=worked())
         tracker.end(run, "interrupted")
@@ -259,6 +260,12 @@ def _work(desk: Desk, run: StageRun, preset: Preset) -> None:
     _forget_state(folder)
     _show_result(desk, lineage.get(run.id), result)
     tracker.end(run, "finished")
+
+
+def _seal(desk: Desk, run: StageRun, result: StageResult) -> None:
+    """Take the digests by which ``store verify`` knows later what the stage left now."""
+    model = result.outputs.get("model")
+    desk.store.seal_stage(run.id, None if model is None else Path(str(model)))
 
 
 def _show_result(desk: Desk, run: StageRun, result: StageResult) -> None:

@@ -28,11 +28,19 @@ from .migrating import check_schema, schema_version, upgrade
 from .mounts import MOUNTS
 from .patience import Patience
 from .schema import Base
+from .seals import seal_changed_runs
 
 Result = TypeVar("Result")
 Row = dict[str, Any]
 CLASHES = 8
 """How often work is begun again because of other writers."""
+
+
+class _Session(Session):
+    """A session of the store's: what changes a run's row takes its digest again."""
+
+
+event.listen(_Session, "do_orm_execute", seal_changed_runs)
 
 
 class Database:
@@ -68,7 +76,7 @@ class Database:
         clashes, wait = 0, self._patience.begin()
         while True:
             try:
-                with Session(self.engine) as session, session.begin():
+                with _Session(self.engine) as session, session.begin():
                     result = work(session)
             except DBAPIError as error:
                 if is_clash(error) and clashes < CLASHES:

@@ -1,6 +1,8 @@
-"""The digest of a stored trajectory: over everything in its rows that nobody may change.
+"""Digests of stored rows: over everything in them that decides what a reader is told.
 
-What may change stays out: the accuracy (it is graded again), the scores, and the row's number.
+A trajectory has two: one over what happened, which nobody may change, and one over its verdicts
+(accuracy and scores), which is taken again when it is graded again. Times that a policy took are
+measured, not decided, and stay out; so does a row's number.
 """
 
 from __future__ import annotations
@@ -8,13 +10,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Float, Table
 
 from .schema import Base, ExecutionRow, TrajectoryRow, TurnRow
 
-_FREE = frozenset({"id", "accuracy", "digest", "trajectory"})
+_FREE = frozenset(
+    {"id", "accuracy", "digest", "verdict_digest", "trajectory", "generation_seconds"}
+)
 
 
 def _columns(table: type[Base]) -> tuple[tuple[str, bool], ...]:
@@ -43,7 +48,44 @@ def trajectory_digest(
         [_plain(_TURN, turn) for turn in turns],
         [_plain(_EXECUTION, run) for run in executions],
     ]
+    return content_digest(content)
+
+
+def row_digest(row: Mapping[str, Any]) -> str:
+    """Hash a row of any table; its own ``digest`` and what is NULL do not count.
+
+    So a column that a later migration adds changes no digest that was taken before.
+    """
+    counted = {
+        name: _same_everywhere(value)
+        for name, value in row.items()
+        if value is not None and name != "digest"
+    }
+    return content_digest(counted)
+
+
+def verdict_digest(accuracy: float | None, scores: Iterable[tuple[str, str, float | None]]) -> str:
+    """Hash what a trajectory was judged to be: its accuracy and (scoring, term, value) triples."""
+    terms = sorted(
+        (scoring, term, None if value is None else float(value)) for scoring, term, value in scores
+    )
+    return content_digest([None if accuracy is None else float(accuracy), terms])
+
+
+def content_digest(content: object) -> str:
+    """Hash plain values by their JSON form."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _same_everywhere(value: object) -> object:
+    """Give a value as it comes back from any database."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, dict | list | tuple):
+        return json.loads(json.dumps(value))
+    if isinstance(value, int) and not isinstance(value, bool):
+        return float(value) if float(value) == value else value  # a fraction's column gives 0.0
+    return value
 
 
 def _plain(columns: Iterable[tuple[str, bool]], row: Mapping[str, Any]) -> list[Any]:

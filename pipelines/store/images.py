@@ -80,7 +80,7 @@ class ImageFolder:
         try:
             with Image.open(self.path(digest)) as file:
                 image = file.copy()
-        except (OSError, SyntaxError, ValueError) as error:  # what Pillow says of a broken file
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise StoreError(f"picture {digest[:12]} is missing or broken: {error}") from error
         if pixel_digest(image) != digest:
             raise StoreError(f"picture {self.path(digest)} was changed: its digest no longer fits")

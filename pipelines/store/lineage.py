@@ -13,6 +13,7 @@ from typing import Any, Literal
 from sqlalchemy import Select, select, update
 
 from .database import Database, insert_missing
+from .digests import row_digest
 from .errors import StoreError
 from .rows import clean
 from .schema import LineageRow
@@ -135,6 +136,7 @@ class Lineage:
             ended_at=None,
         )
         row = {field.name: getattr(run, field.name) for field in fields(run)}
+        row["digest"] = row_digest(row)
         self._database.run(lambda session: insert_missing(session, LineageRow, [row]))
         return run
 

@@ -35,6 +35,8 @@ class Phase:
         scored: How many have an accuracy.
         right: The sum of their accuracies.
         calls: Tool calls of all.
+        first: The lowest number of a trajectory of the phase.
+        last: The highest; numbers between may belong to others that were stored meanwhile.
     """
 
     name: str
@@ -43,6 +45,8 @@ class Phase:
     scored: int
     right: float
     calls: int
+    first: int
+    last: int
 
     @property
     def accuracy(self) -> float | None:
@@ -128,11 +132,11 @@ def _read_phases(session: Session) -> defaultdict[str, list[Phase]]:
     query = (
         select(t.stage_run, t.phase, func.count(), func.count(func.distinct(t.step)))
         .add_columns(func.count(t.accuracy), func.coalesce(func.sum(t.accuracy), 0.0))
-        .add_columns(func.sum(t.tool_calls))
+        .add_columns(func.sum(t.tool_calls), func.min(t.id), func.max(t.id))
         .group_by(t.stage_run, t.phase)
         .order_by(func.min(t.id))
     )
     phases: defaultdict[str, list[Phase]] = defaultdict(list)
-    for run, name, count, steps, scored, right, calls in session.execute(query).tuples():
-        phases[run].append(Phase(name, count, steps, scored, float(right), int(calls)))
+    for run, name, count, steps, scored, right, calls, *ends in session.execute(query).tuples():
+        phases[run].append(Phase(name, count, steps, scored, float(right), int(calls), *ends))
     return phases

@@ -28,6 +28,7 @@ from ...envs.types import (
     Turn,
 )
 from ...sandbox import Execution, Outcome
+from .digests import row_digest
 from .schema import ExecutionRow, TaskRow, TrajectoryRow, TurnRow
 
 Row = dict[str, Any]
@@ -86,7 +87,8 @@ def task_row(task: Task, put: PutImage) -> Row:
         "needs_picture": task.needs_picture,
     }
     extra = {"difficulty": str(task.difficulty), "provenance": dict(task.provenance)}
-    return {"key": task_key(content), **content, **extra}
+    row = {"key": task_key(content), **content, **extra}
+    return {**row, "digest": row_digest(row)}
 
 
 def task_key(row: Mapping[str, Any]) -> str:
@@ -216,6 +218,7 @@ def _turn_row(number: int, turn: Turn, put: PutImage) -> Row:
         "format_fault": _clean_or_none(turn.action.format_fault),
         "reply": None if turn.reply is None else _message_row(turn.reply, put),
         "has_evidence": turn.has_evidence,
+        "generation_seconds": turn.generation_seconds,
     }
 
 
@@ -229,6 +232,7 @@ def _read_turn(row: TurnRow, execution: ExecutionRow | None, get: GetImage) -> T
         execution=None if execution is None else _read_execution(execution, get),
         reply=None if row.reply is None else _read_message(row.reply, get),
         has_evidence=row.has_evidence,
+        generation_seconds=row.generation_seconds,
     )
 
 

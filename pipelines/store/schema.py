@@ -49,6 +49,7 @@ class LineageRow(Base):
     error: Mapped[str | None]
     started_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
+    digest: Mapped[str | None] = mapped_column(String(64))
 
 
 class TaskRow(Base):
@@ -70,6 +71,7 @@ class TaskRow(Base):
     difficulty: Mapped[str] = mapped_column(String(10))
     needs_picture: Mapped[bool]
     provenance: Mapped[dict[str, Any]]
+    digest: Mapped[str | None] = mapped_column(String(64))
 
 
 class TrajectoryRow(Base):
@@ -98,6 +100,7 @@ class TrajectoryRow(Base):
     tool_successes: Mapped[int]
     tokens: Mapped[bytes | None] = mapped_column(LargeBinary)
     digest: Mapped[str | None] = mapped_column(String(64))
+    verdict_digest: Mapped[str | None] = mapped_column(String(64))
 
 
 class TurnRow(Base):
@@ -115,6 +118,7 @@ class TurnRow(Base):
     format_fault: Mapped[str | None]
     reply: Mapped[dict[str, Any] | None]
     has_evidence: Mapped[bool | None]
+    generation_seconds: Mapped[float | None]
 
 
 class ExecutionRow(Base):
@@ -162,3 +166,20 @@ class CurationRow(Base):
     weak_rate: Mapped[float | None]
     strong_rate: Mapped[float | None]
     demonstration: Mapped[str | None] = mapped_column(_NAME)
+
+
+class SealRow(Base):
+    """The digest of what a stage run left as a whole, taken when it was written.
+
+    ``kind`` is ``curation`` (its decisions), ``trajectories`` (which ones it has) or ``model`` (the
+    files of its checkpoint); ``content`` is what was hashed: counts, or files' sizes and SHA-256.
+    """
+
+    __tablename__ = "seals"
+
+    stage_run: Mapped[str] = mapped_column(
+        _NAME, ForeignKey("lineage.id", ondelete="CASCADE"), primary_key=True
+    )
+    kind: Mapped[str] = mapped_column(String(20), primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64))
+    content: Mapped[dict[str, Any]]

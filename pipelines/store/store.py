@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from ...envs.types import Task, Trajectory
 from ..home import Home
 from .database import Database, open_database
-from .digests import trajectory_digest
+from .digests import trajectory_digest, verdict_digest
 from .episodes import Episode, read_episodes
 from .errors import StoreError
 from .images import ImageFolder
@@ -29,7 +29,17 @@ from .patience import Patience
 from .programs import Program, read_programs
 from .reading import read_batch, read_tasks
 from .rows import GetImage, Row, TrajectoryRows, task_row, trajectory_rows
-from .schema import CurationRow, ScoreRow, TrajectoryRow
+from .schema import CurationRow, ScoreRow, TaskRow, TrajectoryRow
+from .seals import (
+    CURATION,
+    MODEL,
+    TRAJECTORIES,
+    curation_content,
+    model_content,
+    put_seal,
+    seal_verdicts,
+    trajectories_content,
+)
 from .writing import ORIGINAL, batches, insert_new, insert_tasks
 
 CACHED_TASKS = 4096
@@ -106,6 +116,8 @@ class Store:
             place = {"stage_run": stage_run, "phase": phase, "step": step, "sample": sample}
             head = {**rows.trajectory, **place, "task_key": keys[trajectory.task_id]}
             head["digest"] = trajectory_digest(head, rows.turns, rows.executions)
+            scores = [(ORIGINAL, term, value) for term, value in rows.scores.items()]
+            head["verdict_digest"] = verdict_digest(trajectory.accuracy, scores)
             heads.append(head)
             parts.append(rows)
         return self.database.run(partial(insert_new, heads, parts)) if heads else 0
@@ -176,6 +188,20 @@ class Store:
             )
         return found
 
+    def answers(self, ids: Sequence[int]) -> dict[int, str]:
+        """Return the right answer of each trajectory's task, by trajectory id."""
+        found: dict[int, str] = {}
+        for batch in batches(ids):
+            query = (
+                select(TrajectoryRow.id, TaskRow.answer)
+                .join(TaskRow, TaskRow.key == TrajectoryRow.task_key)
+                .where(TrajectoryRow.id.in_(batch))
+            )
+            found |= self.database.run(
+                lambda session, query=query: dict(session.execute(query).tuples().all())
+            )
+        return found
+
     def programs(self, stage_run: str) -> list[Program]:
         """Give the code of a stage run's trajectories, without their pictures."""
         return self.database.run(partial(read_programs, stage_run=stage_run))
@@ -194,6 +220,8 @@ class Store:
                 session.execute(delete(ScoreRow).where(*chosen))
             if rows:
                 session.execute(insert(ScoreRow), rows)
+            for batch in batches(list(scores)):
+                seal_verdicts(session, batch)
 
         self.database.run(work)
 
@@ -213,8 +241,14 @@ class Store:
     def set_accuracy(self, verdicts: Mapping[int, float]) -> None:
         """Replace the accuracy of trajectories, by id: they were graded again."""
         rows = [{"id": number, "accuracy": value} for number, value in verdicts.items()]
+
+        def work(session: Session) -> None:
+            session.execute(update(TrajectoryRow), rows)
+            for batch in batches(list(verdicts)):
+                seal_verdicts(session, batch)
+
         if rows:
-            self.database.run(lambda session: session.execute(update(TrajectoryRow), rows))
+            self.database.run(work)
 
     def set_curation(self, stage_run: str, rows: Sequence[Row]) -> None:
         """Store a curation's decisions, older ones of the same stage run replaced."""
@@ -224,6 +258,26 @@ class Store:
             session.execute(delete(CurationRow).where(CurationRow.stage_run == stage_run))
             if own:
                 session.execute(insert(CurationRow), own)
+            put_seal(session, stage_run, CURATION, curation_content(session, stage_run))
+
+        self.database.run(work)
+
+    def seal_stage(self, stage_run: str, model: Path | None = None) -> None:
+        """Take the digests of what a stage run leaves as it finishes, for ``store verify``.
+
+        Args:
+            stage_run: Which; all of its trajectories are stored.
+            model: The folder of the checkpoint that it made; None where it makes none.
+
+        Raises:
+            OSError: A file of the model cannot be read.
+        """
+        files = None if model is None else model_content(model)
+
+        def work(session: Session) -> None:
+            put_seal(session, stage_run, TRAJECTORIES, trajectories_content(session, stage_run))
+            if files is not None:
+                put_seal(session, stage_run, MODEL, files)
 
         self.database.run(work)
 

@@ -1,4 +1,4 @@
-"""Checks every digest of a store: pictures, tasks, trajectories, stage runs, and that rows fit.
+"""Checks every digest of a store: pictures, rows of every table, checkpoints, and that rows fit.
 
 Nothing is changed. What is wrong is told as findings, each with the thing that it is about.
 """
@@ -11,16 +11,36 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy import inspect, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from .digests import trajectory_digest
+from .digests import content_digest, row_digest, trajectory_digest
 from .errors import StoreError
 from .lineage import StageRequest
 from .rows import task_key
-from .schema import Base, ExecutionRow, LineageRow, TaskRow, TrajectoryRow, TurnRow
+from .schema import (
+    Base,
+    CurationRow,
+    ExecutionRow,
+    LineageRow,
+    SealRow,
+    TaskRow,
+    TrajectoryRow,
+    TurnRow,
+)
+from .seals import (
+    CURATION,
+    MODEL,
+    TRAJECTORIES,
+    curation_content,
+    model_problems,
+    plain_rows,
+    trajectories_content,
+    verdict_digests,
+)
 from .store import Store
 from .writing import batches
 
@@ -36,7 +56,7 @@ class Finding:
     """One thing that is wrong.
 
     Attributes:
-        kind: ``picture``, ``task``, ``trajectory``, ``run``, ``database``.
+        kind: ``picture``, ``task``, ``trajectory``, ``run``, ``model``, ``database``.
         name: Digest, key, number or id.
         problem: What is wrong with it.
     """
@@ -55,6 +75,8 @@ class Verdict:
         findings: What is wrong, the first thousand.
         wrong: How much is wrong in all.
         unsealed: Trajectories from before digests were kept: nothing to hold them against.
+        unknown: What else is from before its kind had digests, counted by kind: nothing to hold
+            it against either.
         unused: Pictures that no row names; `codedance store prune` removes them.
         seconds: How long it took.
     """
@@ -63,6 +85,7 @@ class Verdict:
     findings: list[Finding] = field(default_factory=list[Finding])
     wrong: int = 0
     unsealed: int = 0
+    unknown: dict[str, int] = field(default_factory=dict[str, int])
     unused: int = 0
     seconds: float = 0.0
 
@@ -75,6 +98,10 @@ class Verdict:
         """Note that more of a kind were looked at; give how many now."""
         self.checked[kind] = self.checked.get(kind, 0) + more
         return self.checked[kind]
+
+    def note_unknown(self, kind: str) -> None:
+        """Note that one of a kind has no digest."""
+        self.unknown[kind] = self.unknown.get(kind, 0) + 1
 
     def add(self, kind: str, name: object, problem: str) -> None:
         """Note that something is wrong."""
@@ -93,6 +120,7 @@ def verify(store: Store, told: Told = lambda *_: None) -> Verdict:
     used: defaultdict[str, str] = defaultdict(str)
     _check_database(store, verdict)
     _check_runs(store, verdict)
+    _check_seals(store, verdict, told)
     _check_tasks(store, verdict, used, told)
     _check_trajectories(store, verdict, used, told)
     _check_pictures(store, verdict, used, told)
@@ -107,13 +135,6 @@ def pictures_of(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         messages = [*(row.get("opening") or ()), *filter(None, [row.get("reply")])]
         for message in messages:
             yield from (part["image"] for part in message["parts"] if "image" in part)
-
-
-def plain_rows(session: Session, table: type[Base], *where: Any) -> list[dict[str, Any]]:  # noqa: ANN401
-    """Give rows as plain values, in the order of their keys."""
-    columns = table.__table__.columns
-    query = select(*columns).where(*where).order_by(*inspect(table).primary_key)
-    return [dict(row) for row in session.execute(query).mappings()]
 
 
 def _check_database(store: Store, verdict: Verdict) -> None:
@@ -147,6 +168,60 @@ def _check_runs(store: Store, verdict: Verdict) -> None:
         )
         if request.key != row["key"]:
             verdict.add("run", row["id"], "what it was told was changed: its key no longer fits")
+        if row["digest"] is None:
+            verdict.note_unknown("runs")
+        elif row_digest(row) != row["digest"]:
+            verdict.add("run", row["id"], "its row was changed: its digest no longer fits")
+
+
+def _check_seals(store: Store, verdict: Verdict, told: Told) -> None:
+    """Hold what stages left (decisions, trajectories, checkpoints) against their seals."""
+    rows = {row["id"]: row for row in _read(store, LineageRow)}
+    seals = {(row["stage_run"], row["kind"]): row for row in _read(store, SealRow)}
+    for (run, kind), seal in seals.items():
+        if content_digest(seal["content"]) != seal["digest"]:
+            verdict.add("run", run, f"the seal of its {kind} was changed")
+    _check_curations(store, seals, verdict)
+    for run, row in rows.items():
+        if row["status"] != "finished":
+            continue  # at work: what it holds is not its last
+        if (run, TRAJECTORIES) in seals:
+            _check_count(store, run, seals[run, TRAJECTORIES]["content"], verdict)
+        if (folder := row["outputs"].get("model")) is not None:
+            _check_model(run, Path(str(folder)), seals.get((run, MODEL)), verdict)
+            told("models", verdict.count("models"))
+
+
+def _check_curations(
+    store: Store, seals: Mapping[tuple[str, str], Mapping[str, Any]], verdict: Verdict
+) -> None:
+    curated = store.database.run(
+        lambda session: set(session.scalars(select(CurationRow.stage_run).distinct()))
+    )
+    for run in sorted(curated | {run for run, kind in seals if kind == CURATION}):
+        if (run, CURATION) not in seals:
+            verdict.note_unknown("curations")
+            continue
+        found = store.database.run(lambda session, run=run: curation_content(session, run))
+        if found != seals[run, CURATION]["content"]:
+            verdict.add("run", run, "what its curation decided was changed")
+
+
+def _check_count(store: Store, run: str, sealed: Mapping[str, Any], verdict: Verdict) -> None:
+    found = store.database.run(lambda session: trajectories_content(session, run))
+    if found["count"] != sealed["count"]:
+        problem = f"it finished with {sealed['count']} trajectories, {found['count']} are there"
+        verdict.add("run", run, problem)
+    elif found != sealed:
+        verdict.add("run", run, "its trajectories are no longer those that it finished with")
+
+
+def _check_model(run: str, folder: Path, seal: Mapping[str, Any] | None, verdict: Verdict) -> None:
+    if seal is None:
+        verdict.note_unknown("models")
+        return
+    for name, problem in model_problems(folder, seal["content"]):
+        verdict.add("model", name, f"{problem}; {run} made it")
 
 
 def _check_tasks(store: Store, verdict: Verdict, used: dict[str, str], told: Told) -> None:
@@ -156,6 +231,10 @@ def _check_tasks(store: Store, verdict: Verdict, used: dict[str, str], told: Tol
         for row in rows:
             if task_key(row) != row["key"]:
                 verdict.add("task", row["key"], "it was changed: its digest no longer fits")
+            elif row["digest"] is None:
+                verdict.note_unknown("tasks")
+            elif row_digest(row) != row["digest"]:
+                verdict.add("task", row["key"], "its row was changed: its digest no longer fits")
             used.update(dict.fromkeys(pictures_of([row]), f"task {row['task_id']}"))
         told("tasks", verdict.count("tasks", len(rows)))
 
@@ -168,12 +247,22 @@ def _check_trajectories(store: Store, verdict: Verdict, used: dict[str, str], to
         heads = _read(store, TrajectoryRow, TrajectoryRow.id.in_(batch))
         turns = _grouped(_read(store, TurnRow, TurnRow.trajectory.in_(batch)))
         runs = _grouped(_read(store, ExecutionRow, ExecutionRow.trajectory.in_(batch)))
+        judged = store.database.run(lambda session, batch=batch: verdict_digests(session, batch))
         for head in heads:
+            _check_verdict(head, judged.get(head["id"]), verdict)
             own = turns[head["id"]], runs[head["id"]]
             _check_trajectory(head, *own, verdict)
             name = f"trajectory {head['id']}"
             used.update(dict.fromkeys(pictures_of([head, *own[0], *own[1]]), name))
         told("trajectories", verdict.count("trajectories", len(heads)))
+
+
+def _check_verdict(head: Mapping[str, Any], judged: str | None, verdict: Verdict) -> None:
+    if head["verdict_digest"] is None:
+        verdict.note_unknown("verdicts")
+    elif judged != head["verdict_digest"]:
+        problem = "its accuracy or scores were changed: their digest no longer fits"
+        verdict.add("trajectory", head["id"], problem)
 
 
 def _check_trajectory(

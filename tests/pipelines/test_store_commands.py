@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from codedance.pipelines.cli.app import app
-from codedance.pipelines.cli.exit_codes import USAGE, code_of
+from codedance.pipelines.cli.exit_codes import FINDINGS, USAGE, code_of
 from codedance.pipelines.store import StoreError, open_store
 from codedance.pipelines.store.images import pixel_digest
 from codedance.pipelines.store.schema import LineageRow
 from codedance.pipelines.store.verify import verify
 from PIL import Image
-from sqlalchemy import update
+from sqlalchemy import text, update
 from typer.testing import CliRunner
 
 from .makers import make_picture, make_request, make_task, make_trajectory
@@ -96,8 +98,31 @@ def test_show_tells_a_trajectory_from_question_to_rewards(codedance, home, runs)
     for words in ("How many dots are there?", "print(0)", "→ ok", "ended: answered", "format -0.2"):
         assert words in out
     assert json.loads(codedance("show", number, "--json")[1])["task"]["answer"] == "3"
-    with pytest.raises(StoreError, match="no trajectory 99999"):
+
+
+def test_a_number_that_is_none_is_answered_with_a_command_that_tells_numbers(codedance, home, runs):
+    with pytest.raises(StoreError, match="no trajectory 99999") as caught:
         codedance("show", 99999)
+    named = re.search("`codedance store (.*)`", str(caught.value)).group(1)
+    code, out = codedance(*named.split())
+    assert code == 0
+    number = re.search("`codedance store show ([0-9]+)`", out).group(1)
+    assert codedance("show", number)[1].startswith(f"trajectory {number} of ")
+    _, out = codedance("show", runs["first"].id)
+    assert f"codedance store show {runs['curate'].id}" in out
+
+
+def test_a_number_in_an_empty_store_is_answered_with_what_fills_it(codedance, home):
+    with pytest.raises(StoreError, match="holds none yet: `codedance run` makes some"):
+        codedance("show", 1)
+
+
+def test_list_says_which_limit_shows_all(codedance, runs):
+    _, out = codedance("list", "--limit", 2)
+    limit = re.search("--limit ([0-9]+) shows all", out).group(1)
+    code, out = codedance("list", "--limit", limit)
+    assert code == 0
+    assert all(run.id in out for run in runs.values())
 
 
 def test_show_lets_no_model_steer_the_terminal(codedance, home, runs):
@@ -144,13 +169,47 @@ def test_export_leaves_tokens_out_when_asked_and_writes_over_nothing(codedance, 
     assert code_of(caught.value) == USAGE
 
 
-def test_export_of_a_changed_picture_leaves_no_folder(codedance, home, runs, tmp_path):
+def test_export_leaves_out_what_is_broken_names_it_and_says_so_by_its_exit_code(
+    codedance, home, runs, tmp_path
+):
     with open_store(home) as store:
-        make_picture(50).save(store.images.path(next(store.images.digests())))
-    with pytest.raises(StoreError, match="was changed"):
-        codedance(
-            "export", tmp_path / "copy", "--run", runs["first"].id, "--run", runs["second"].id
-        )
+        changed, missing, cut, *rest = sorted(store.images.digests())
+        make_picture(50).save(store.images.path(changed))
+        store.images.path(missing).unlink()
+        store.images.path(cut).write_bytes(store.images.path(cut).read_bytes()[:50])
+        with store.database.engine.begin() as connection:
+            connection.execute(
+                text("UPDATE trajectories SET tokens = :t WHERE id = 1"), {"t": b"x"}
+            )
+    folder = tmp_path / "copy"
+    code, out = codedance("export", folder, "--run", runs["first"].id, "--run", runs["second"].id)
+    assert code == FINDINGS
+    assert all(f"BAD  picture {digest}" in out for digest in (changed, missing, cut))
+    assert "BAD  tokens trajectory 1" in out
+    assert "5 trajectories of 5 runs, 4 tasks, 3 pictures" in out
+    assert sorted(path.stem for path in (folder / "images").iterdir()) == sorted(rest)
+    broken = json.loads((folder / "run.json").read_text())["broken"]
+    assert {one["name"] for one in broken} == {changed, missing, cut, "trajectory 1"}
+    assert all("shows it" in one["problem"] for one in broken if one["kind"] == "picture")
+    given = [json.loads(line) for line in (folder / "trajectories.jsonl").read_text().splitlines()]
+    assert [one["tokens"] is None for one in given] == [True, False, False, False, False]
+    code, out = codedance("export", tmp_path / "again", "--json")
+    assert (code, bool(json.loads(out)["exported"]["broken"])) == (FINDINGS, True)
+
+
+def test_export_of_a_whole_store_names_nothing_as_broken(codedance, runs, tmp_path):
+    code, out = codedance("export", tmp_path / "copy", "--run", runs["first"].id)
+    assert (code, "BAD" in out, "not whole" in out) == (0, False, False)
+    assert json.loads((tmp_path / "copy" / "run.json").read_text())["broken"] == []
+
+
+def test_export_that_finds_no_room_leaves_no_folder(codedance, runs, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("codedance.pipelines.store.exporting.shutil.copyfile", full)
+    with pytest.raises(StoreError, match="no room left"):
+        codedance("export", tmp_path / "copy")
     assert list(tmp_path.glob("copy*")) == []
 
 

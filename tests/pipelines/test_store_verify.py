@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 
 import pytest
 from codedance.pipelines.store import StoreError, open_store
+from codedance.pipelines.store.pruning import prune
 from codedance.pipelines.store.verify import verify
 from sqlalchemy import text
 
@@ -27,8 +29,25 @@ def run(store):
         make_trajectory(tasks[1]),
         make_lost(tasks[1]),
     ]
+    keys = store.add_tasks(tasks)
     store.add_trajectories(tasks, trajectories, stage_run=run.id, phase="weak")
-    return run
+    store.set_curation(run.id, [decision(n, key) for n, key in enumerate(keys.values())])
+    store.seal_stage(run.id)
+    store.lineage.mark(run.id, "finished", outputs={"tasks": 2, "share": 0.1})
+    return store.lineage.get(run.id)
+
+
+def decision(position, key):
+    return {
+        "task_key": key,
+        "position": position,
+        "is_kept": position == 0,
+        "reason": "kept" if position == 0 else "trivial",
+        "band": "easy",
+        "weak_rate": 1 / 3,
+        "strong_rate": 1,
+        "demonstration": "direct" if position == 0 else None,
+    }
 
 
 def change(store, statement):
@@ -51,11 +70,12 @@ def test_untouched_store_is_whole_and_all_of_it_was_looked_at(store, run):
         "trajectories": 3,
         "pictures": 5,  # of two tasks, of two calls that worked, and one that nothing shows
     }
-    assert (verdict.unused, verdict.unsealed) == (1, 0)
+    assert (verdict.unused, verdict.unsealed, verdict.unknown) == (1, 0, {})
 
 
 def test_new_grades_and_new_scores_are_no_damage(store, run):
     numbers = [episode.id for episode in store.episodes(run.id)]
+    change(store, "UPDATE turns SET generation_seconds = 0.5")  # measured: it decides nothing
     store.set_accuracy({numbers[0]: 0.0})
     store.add_scores("again", {numbers[0]: {"accuracy": 0.0}})
     store.lineage.mark(run.id, "finished", outputs={"tasks": 2})
@@ -74,6 +94,32 @@ def test_new_grades_and_new_scores_are_no_damage(store, run):
         ("UPDATE executions SET number = number + 7", "trajectory", "belongs to no turn"),
         ("UPDATE tasks SET answer = '4'", "task", "it was changed"),
         ("UPDATE lineage SET seed = 1", "run", "its key no longer fits"),
+        ("UPDATE lineage SET parameters = '{\"a\": 1}'", "run", "its key no longer fits"),
+        ("UPDATE lineage SET outputs = '{\"tasks\": 9}'", "run", "its row was changed"),
+        ("UPDATE lineage SET status = 'failed'", "run", "its row was changed"),
+        ("UPDATE lineage SET parent = 'x'", "run", "its row was changed"),
+        ("UPDATE lineage SET preset = 'full'", "run", "its row was changed"),
+        ("UPDATE lineage SET git_commit = 'abc'", "run", "its row was changed"),
+        ("UPDATE lineage SET error = 'none'", "run", "its row was changed"),
+        ("UPDATE lineage SET ended_at = NULL", "run", "its row was changed"),
+        ("UPDATE lineage SET started_at = '2026-01-01 00:00:00'", "run", "its row was changed"),
+        ("UPDATE curation SET is_kept = FALSE", "run", "what its curation decided"),
+        ("UPDATE curation SET is_kept = NOT is_kept", "run", "what its curation decided"),
+        ("UPDATE curation SET reason = 'liked'", "run", "what its curation decided"),
+        ("UPDATE curation SET band = 'hard'", "run", "what its curation decided"),
+        ("UPDATE curation SET weak_rate = 0.5", "run", "what its curation decided"),
+        ("UPDATE curation SET demonstration = NULL", "run", "what its curation decided"),
+        ("DELETE FROM curation WHERE position = 1", "run", "what its curation decided"),
+        ("DELETE FROM curation", "run", "what its curation decided"),
+        ("UPDATE trajectories SET accuracy = 0.25", "trajectory", "its accuracy or scores"),
+        ("UPDATE trajectories SET accuracy = NULL", "trajectory", "its accuracy or scores"),
+        ("UPDATE scores SET value = 0.9", "trajectory", "its accuracy or scores"),
+        ("UPDATE scores SET term = 'nice' WHERE term = 'format'", "trajectory", "or scores"),
+        ("DELETE FROM scores WHERE term = 'format'", "trajectory", "its accuracy or scores"),
+        ("DELETE FROM trajectories WHERE sample = 1", "run", "finished with 3 trajectories, 2"),
+        ("UPDATE tasks SET difficulty = 'hard'", "task", "its row was changed"),
+        ("UPDATE tasks SET provenance = '{}'", "task", "its row was changed"),
+        ("UPDATE seals SET content = '{}' WHERE kind = 'curation'", "run", "the seal of its"),
     ],
 )
 def test_changed_row_is_found(store, run, statement, kind, problem):
@@ -99,6 +145,77 @@ def test_trajectories_from_before_digests_are_counted_apart(store, run):
     verdict = verify(store)
     assert verdict.is_whole
     assert verdict.unsealed == 3
+
+
+def test_whatever_was_stored_before_there_were_digests_is_unknown_and_not_changed(store, run):
+    for table, column in (
+        ("lineage", "digest"),
+        ("tasks", "digest"),
+        ("trajectories", "digest"),
+        ("trajectories", "verdict_digest"),
+    ):
+        change(store, f"UPDATE {table} SET {column} = NULL")
+    change(store, "DELETE FROM seals")
+    verdict = verify(store)
+    assert verdict.is_whole
+    assert verdict.unsealed == 3
+    assert verdict.unknown == {"runs": 1, "curations": 1, "tasks": 2, "verdicts": 3}
+
+
+def test_every_change_that_the_store_makes_itself_takes_the_digest_of_the_run_again(store, run):
+    store.lineage.mark(run.id, "failed", error="\udc80 broke", outputs={1: (2, None), "x": 0.1})
+    assert verify(store).is_whole
+    with_parent = store.lineage.begin(make_request(seed=1), parent=run.id)
+    prune(store, [store.lineage.get(run.id)], is_dry=False)
+    assert store.lineage.get(with_parent.id).parent is None
+    assert verify(store).is_whole
+
+
+@pytest.fixture
+def model(store, run, tmp_path):
+    """A checkpoint of two files that the run made."""
+    folder = tmp_path / "model"
+    (folder / "tokenizer").mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "tokenizer" / "vocabulary.json").write_text("{}")
+    store.seal_stage(run.id, folder)
+    store.lineage.mark(run.id, "finished", outputs={"model": str(folder)})
+    assert verify(store).is_whole
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("harm", "name", "problem"),
+    [
+        (
+            lambda folder: (folder / "model.safetensors").write_bytes(b"Weights"),
+            "model.s",
+            "changed",
+        ),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b""), "model.s", "had 7 bytes"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "model.s", "is missing"),
+        (
+            lambda folder: (folder / "tokenizer/vocabulary.json").write_text("[]"),
+            "vocab",
+            "changed",
+        ),
+        (lambda folder: (folder / "extra.bin").write_bytes(b""), "extra.bin", "was not there"),
+        (lambda folder: shutil.rmtree(folder), "model", "folder is missing"),
+    ],
+)
+def test_a_checkpoint_that_was_changed_is_found(store, model, harm, name, problem):
+    harm(model)
+    (found,) = verify(store).findings
+    assert found.kind == "model"
+    assert name in found.name
+    assert problem in found.problem
+
+
+def test_a_checkpoint_without_a_digest_is_unknown(store, model):
+    change(store, "DELETE FROM seals WHERE kind = 'model'")
+    (model / "model.safetensors").write_bytes(b"other")
+    verdict = verify(store)
+    assert (verdict.is_whole, verdict.unknown) == (True, {"models": 1})
 
 
 WRITER = """

@@ -1,0 +1,130 @@
+"""Takes digests of rows that may change, whenever they do, and of what a finished stage left.
+
+Rows that never change (tasks, turns) get theirs when they are inserted. A run's row changes often:
+`seal_changed_runs` watches every UPDATE of the lineage, so none can be forgotten.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from sqlalchemy import Result, Table, delete, insert, inspect, select, update
+from sqlalchemy.orm import ORMExecuteState, Session
+
+from .digests import content_digest, row_digest, verdict_digest
+from .schema import Base, CurationRow, LineageRow, ScoreRow, SealRow, TrajectoryRow
+
+CURATION, TRAJECTORIES, MODEL = "curation", "trajectories", "model"
+
+_LINEAGE = cast("Table", LineageRow.__table__)
+"""As a plain table, whose statements `seal_changed_runs` does not heed."""
+
+
+def plain_rows(session: Session, table: type[Base], *where: Any) -> list[dict[str, Any]]:  # noqa: ANN401
+    """Return rows as plain values, in the order of their keys."""
+    columns = table.__table__.columns
+    query = select(*columns).where(*where).order_by(*inspect(table).primary_key)
+    return [dict(row) for row in session.execute(query).mappings()]
+
+
+def seal_changed_runs(state: ORMExecuteState) -> Result[Any] | None:
+    """Take the digests of runs again whose rows a statement changes; for ``do_orm_execute``."""
+    mapper = state.bind_mapper
+    if not state.is_update or mapper is None or mapper.class_ is not LineageRow:
+        return None
+    where = getattr(state.statement, "whereclause", None)
+    chosen = select(_LINEAGE.c.id) if where is None else select(_LINEAGE.c.id).where(where)
+    ids = list(state.session.execute(chosen).scalars())
+    result = state.invoke_statement()
+    seal_runs(state.session, ids)
+    return result
+
+
+def seal_runs(session: Session, ids: Sequence[str]) -> None:
+    """Take the digests of these runs' rows."""
+    for row in plain_rows(session, LineageRow, LineageRow.id.in_(ids)):
+        change = update(_LINEAGE).where(_LINEAGE.c.id == row["id"])
+        session.execute(change.values(digest=row_digest(row)))
+
+
+def seal_verdicts(session: Session, ids: Sequence[int]) -> None:
+    """Take the digests of these trajectories' verdicts: they were graded or scored."""
+    found = verdict_digests(session, ids)
+    rows = [{"id": number, "verdict_digest": digest} for number, digest in found.items()]
+    if rows:
+        session.execute(update(TrajectoryRow), rows)
+
+
+def verdict_digests(session: Session, ids: Sequence[int]) -> dict[int, str]:
+    """Return the digest of the verdicts that each of these trajectories has now."""
+    scores: defaultdict[int, list[tuple[str, str, float | None]]] = defaultdict(list)
+    s = ScoreRow
+    query = select(s.trajectory, s.scoring, s.term, s.value).where(s.trajectory.in_(ids))
+    for trajectory, scoring, term, value in session.execute(query).tuples():
+        scores[trajectory].append((scoring, term, value))
+    heads = select(TrajectoryRow.id, TrajectoryRow.accuracy).where(TrajectoryRow.id.in_(ids))
+    return {
+        number: verdict_digest(accuracy, scores[number])
+        for number, accuracy in session.execute(heads).tuples()
+    }
+
+
+def put_seal(session: Session, stage_run: str, kind: str, content: Mapping[str, Any]) -> None:
+    """Store a seal of a stage run, an older one of its kind replaced."""
+    chosen = SealRow.stage_run == stage_run, SealRow.kind == kind
+    session.execute(delete(SealRow).where(*chosen))
+    row = {"stage_run": stage_run, "kind": kind, "content": dict(content)}
+    session.execute(insert(SealRow), [{**row, "digest": content_digest(row["content"])}])
+
+
+def curation_content(session: Session, stage_run: str) -> dict[str, Any]:
+    """Return what the seal of a curation holds: how many decisions, and their digest."""
+    rows = plain_rows(session, CurationRow, CurationRow.stage_run == stage_run)
+    return {"count": len(rows), "rows": content_digest([row_digest(row) for row in rows])}
+
+
+def trajectories_content(session: Session, stage_run: str) -> dict[str, Any]:
+    """Return what the seal of a stage's trajectories holds: how many, and the digest of which."""
+    t = TrajectoryRow
+    query = select(t.phase, t.step, t.task_key, t.sample).where(t.stage_run == stage_run)
+    places = sorted(tuple(place) for place in session.execute(query))
+    return {"count": len(places), "which": content_digest(places)}
+
+
+def model_content(folder: Path) -> dict[str, Any]:
+    """Return what the seal of a checkpoint holds: the size and the SHA-256 of each of its files."""
+    return {name: [size, _sha256(path)] for name, path, size in _files(folder)}
+
+
+def model_problems(folder: Path, content: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Compare a checkpoint's folder with its seal; return file and problem of what differs."""
+    if not folder.is_dir():
+        return [(str(folder), "the model's folder is missing")]
+    there = {name: (path, size) for name, path, size in _files(folder)}
+    problems = [
+        (str(folder / name), "was not there when its stage finished")
+        for name in sorted(there.keys() - content.keys())
+    ]
+    for name, (size, digest) in sorted(content.items()):
+        if name not in there:
+            problems.append((str(folder / name), "is missing"))
+        elif there[name][1] != size:
+            problems.append((str(folder / name), f"had {size} bytes, has {there[name][1]}"))
+        elif _sha256(there[name][0]) != digest:
+            problems.append((str(folder / name), "was changed: its digest no longer fits"))
+    return problems
+
+
+def _files(folder: Path) -> Iterable[tuple[str, Path, int]]:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            yield path.relative_to(folder).as_posix(), path, path.stat().st_size
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
