@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
@@ -135,6 +135,10 @@ class Episode:
         """End the episode because our infrastructure failed: it will not be scored."""
         self.ending = Ending.INFRASTRUCTURE
         self.failure = reason
+
+    def note_generation(self, seconds: float | None) -> None:
+        """Note how long the policy took to write the last turn; None where nobody measured."""
+        self.turns[-1] = replace(self.turns[-1], generation_seconds=seconds)
 
     def trajectory(self, policy_id: str, tokens: Tokens | None = None) -> Trajectory:
         """Give the finished episode, its accuracy graded.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from ..envs.episode import Episode
 from ..envs.types import Turn
-from ..policies.interface import Conversation, Policy, Sampling
+from ..policies.interface import Policy, Sampling
+from ..policies.running_episode import RunningEpisode
 
 PLACEHOLDER = re.compile(r"\\\{\w+\\\}")
 FILLER = r"[\\w-]{1,40}"  # bounded: placeholders side by side would try every way to share a word
@@ -32,17 +34,12 @@ def match_family(question: str, families: Mapping[str, Sequence[str]]) -> str | 
 
 def play_turns(policy: Policy, episode: Episode, sampling: Sampling) -> Iterator[Turn]:
     """Let a policy act until the episode is over; give each turn as it happens."""
-    conversation = Conversation(
-        messages=episode.messages, seed=episode.seed, interface=episode.interface
-    )
-    while episode.ending is None:
-        reply = policy.reply([conversation], sampling=sampling)[0]
-        conversation.turn += 1
-        if reply.is_cut:
-            episode.cut(reply.text)
-            yield episode.turns[-1]
-        else:
-            yield episode.step(reply.text)
+    one = RunningEpisode.begin(episode)
+    while not one.is_over:
+        begun = time.monotonic()
+        (reply,) = policy.reply([one.conversation], sampling=sampling)
+        one.take(reply.timed(time.monotonic() - begun))
+        yield episode.turns[-1]
 
 
 def _plain(text: str) -> str:

@@ -1,7 +1,11 @@
 """Stored trajectories as MLflow traces: a span a turn, with code, output, pictures and rewards.
 
 A trace has the tag ``codedance.trajectory``, by which one that was sent before is known. Spans lie
-end to end, as long as the sandbox worked; how long the model wrote is not recorded, and not shown.
+end to end: a turn is as long as the policy wrote it and the sandbox worked on it. Where nobody
+measured the policy (a store of before), its share is a millisecond.
+
+The right answer stands beside the trace, as an expectation and as a tag. It is read from the store
+for MLflow alone; no message of the trajectory holds it.
 """
 
 from __future__ import annotations
@@ -22,10 +26,12 @@ from .store import Store, StoreError
 from .viewer.standing import Standing, group_standings, turn_penalty
 
 if TYPE_CHECKING:
-    from mlflow.entities import LiveSpan
+    from mlflow.entities import AssessmentSource, LiveSpan
 
 KEY_TAG = "codedance.trajectory"
 GROUP_TAG = "codedance.group"
+EXPECTATION = "expected_response"
+"""The name under which MLflow's own judges look for the right answer."""
 SHOWN_TEXT = 200
 LEAST_NANOSECONDS = 1_000_000
 MOST_TRACES = 500
@@ -43,6 +49,7 @@ class _Case:
         terms: Reward terms.
         standing: Its advantages, where it was learnt from.
         penalty: What a failed turn cost at once.
+        truth: The right answer of its task.
     """
 
     key: str
@@ -52,6 +59,7 @@ class _Case:
     terms: Mapping[str, float | None]
     standing: Standing
     penalty: float
+    truth: str
 
 
 def log_traces(store: Store, event: Event, *, run: KnownRun, uri: str) -> None:
@@ -77,6 +85,7 @@ def _cases(store: Store, event: Event) -> list[_Case]:
     stage = store.lineage.get(event["run"])
     ids, found = _kept(store, event)
     terms = event.get("terms", {})
+    truths = store.answers(ids)
     return [
         _Case(
             key=f"{event['name']}/{place}/{trajectory.task_id}",
@@ -86,6 +95,7 @@ def _cases(store: Store, event: Event) -> list[_Case]:
             terms=terms.get(str(number)) or trajectory.reward_terms,
             standing=standing,
             penalty=turn_penalty(stage),
+            truth=truths[number],
         )
         for place, (number, trajectory, standing) in enumerate(
             zip(ids, found, group_standings(stage, found), strict=True)
@@ -141,6 +151,9 @@ def _log_trace(case: _Case, run: KnownRun) -> None:
             request_preview=one.opening[-1].text[:SHOWN_TEXT],
             response_preview=str(one.answer)[:SHOWN_TEXT],
         )
+        mlflow.log_expectation(
+            trace_id=root.trace_id, name=EXPECTATION, value=case.truth, source=_source()
+        )
         _give_feedback(case, root.trace_id)
         for place in range(len(one.turns)):
             begun = _log_turn(case, place, root, begun)
@@ -164,6 +177,7 @@ def _tags(case: _Case) -> dict[str, str]:
         "accuracy": str(one.accuracy),
         "tool_calls": str(len(one.tool_turns)),
         "trajectory": str(case.number),
+        "right_answer": case.truth[:SHOWN_TEXT],
     }
 
 
@@ -180,12 +194,16 @@ def _give_feedback(case: _Case, trace_id: str) -> None:
 
 def _feedback(trace_id: str, name: str, value: float, span_id: str | None = None) -> None:
     import mlflow
+
+    mlflow.log_feedback(
+        trace_id=trace_id, name=name, value=round(value, 6), source=_source(), span_id=span_id
+    )
+
+
+def _source() -> AssessmentSource:
     from mlflow.entities import AssessmentSource
 
-    source = AssessmentSource(source_type="CODE", source_id="codedance")
-    mlflow.log_feedback(
-        trace_id=trace_id, name=name, value=round(value, 6), source=source, span_id=span_id
-    )
+    return AssessmentSource(source_type="CODE", source_id="codedance")
 
 
 def _log_turn(case: _Case, place: int, root: LiveSpan, begun: int) -> int:
@@ -200,12 +218,12 @@ def _log_turn(case: _Case, place: int, root: LiveSpan, begun: int) -> int:
         span_type=SpanType.LLM,
         parent_span=root,
         inputs={"messages": [{"role": "user", "content": _heard(one, place)}]},
-        attributes=_usage(one, place),
+        attributes={**_usage(one, place), **_times(turn)},
         start_time_ns=begun,
     )
     end = begun + _nanoseconds(turn)
     if turn.execution is not None:
-        _log_execution(turn, span, begun, end)
+        _log_execution(turn, span, begun + _generation_nanoseconds(turn), end)
     if turn.has_failed and case.penalty:
         _feedback(root.trace_id, "tool_turn", case.penalty, span.span_id)
     if case.standing.turns and turn.is_tool_turn:
@@ -259,9 +277,20 @@ def _usage(trajectory: Trajectory, place: int) -> dict[str, Any]:
     return {"mlflow.chat.tokenUsage": usage}
 
 
+def _times(turn: Turn) -> dict[str, Any]:
+    if turn.generation_seconds is None:
+        return {}
+    return {"generation_seconds": round(turn.generation_seconds, 6)}
+
+
 def _nanoseconds(turn: Turn) -> int:
+    """Return how long a turn's span is: the policy's time and the sandbox's."""
     seconds = 0.0 if turn.execution is None else turn.execution.wall_seconds
-    return int(seconds * 1e9) + LEAST_NANOSECONDS
+    return _generation_nanoseconds(turn) + int(seconds * 1e9)
+
+
+def _generation_nanoseconds(turn: Turn) -> int:
+    return max(int((turn.generation_seconds or 0.0) * 1e9), LEAST_NANOSECONDS)
 
 
 def _chat(message: Message) -> dict[str, Any]:

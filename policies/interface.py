@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 from ..envs.types import Message, Task, Tokens
@@ -69,11 +69,19 @@ class Reply:
         text: What it wrote.
         is_cut: Whether a token limit ended it.
         new_tokens: How many tokens it took; 0 for policies without tokens.
+        seconds: How long it took on the wall: of a request of its own, the request; in slots, from
+            joining to the last token; in a batch, the whole batch, for which each of its episodes
+            waits. None until somebody measured. Never compared: equal seeds give equal replies.
     """
 
     text: str
     is_cut: bool = False
     new_tokens: int = 0
+    seconds: float | None = field(default=None, compare=False)
+
+    def timed(self, seconds: float) -> Reply:
+        """Return the reply with its time, which a policy's own measurement goes before."""
+        return self if self.seconds is not None else replace(self, seconds=seconds)
 
 
 class Policy(Protocol):

@@ -178,6 +178,7 @@ class OpenAIPolicy:
                 self._sleep(wait_seconds)
             wait_seconds = min(0.5 * 2.0**attempt, _LONGEST_BACKOFF_SECONDS)
             entry = self._meter.enter(expected)
+            begun = time.monotonic()
             try:
                 response = client.post(self._url, json=body)
             except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -191,7 +192,7 @@ class OpenAIPolicy:
                     reason = str(error)
                     continue
                 self._meter.leave(entry, read=read, written=reply.new_tokens)
-                return reply
+                return reply.timed(time.monotonic() - begun)
             self._meter.leave(entry, read=0, written=0)
             reason = words_of(response)
             wish = _wished_seconds(response.headers.get("retry-after", ""))

@@ -9,6 +9,7 @@ training run can be repeated bit by bit.
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -255,11 +256,15 @@ def _seeded(
 def ask(
     policy: Policy, conversations: Sequence[Conversation], sampling: Sampling
 ) -> list[Reply | PolicyUnavailableError]:
-    """Ask for replies; an error, which says why, where the model could not be asked."""
+    """Ask for replies, each with its time; an error says why the model could not be asked."""
+    begun = time.monotonic()
+    found: list[Reply | PolicyUnavailableError]
     try:
-        return list(policy.reply(conversations, sampling=sampling))
+        found = list(policy.reply(conversations, sampling=sampling))
     except PartialRepliesError as error:
         both = zip(error.replies, error.errors, strict=True)
-        return [reply if reply is not None else why or error for reply, why in both]
+        found = [reply if reply is not None else why or error for reply, why in both]
     except PolicyUnavailableError as error:
         return [error] * len(conversations)
+    seconds = time.monotonic() - begun
+    return [one.timed(seconds) if isinstance(one, Reply) else one for one in found]

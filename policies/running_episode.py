@@ -32,10 +32,12 @@ class RunningEpisode:
         self.conversation.turn += 1
         if isinstance(reply, PolicyUnavailableError):
             self.episode.fail(reply)
-        elif reply.is_cut:
+            return
+        if reply.is_cut:
             self.episode.cut(reply.text)
         else:
             self.episode.step(reply.text)
+        self.episode.note_generation(reply.seconds)
 
     @property
     def is_over(self) -> bool:

@@ -9,6 +9,7 @@ no slot stands empty for a slow tool, and rounding may differ from run to run.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
@@ -59,6 +60,7 @@ class SlotPlay:
         self._deterministic = deterministic
         self._most = most
         self._writing: dict[int, RunningEpisode] = {}
+        self._joined: dict[int, float] = {}
         self._away: deque[_Away] = deque()
         self._back: SimpleQueue[_Away] = SimpleQueue()
         self._absent = 0
@@ -88,8 +90,10 @@ class SlotPlay:
         return joining < self._stream.free and under_way < self._most
 
     def _join(self, joining: list[RunningEpisode]) -> None:
+        now = time.monotonic()
         for one in joining:
             self._writing[id(one.conversation)] = one
+            self._joined[id(one.conversation)] = now
         self._stream.join([one.conversation for one in joining])
 
     def _write(self) -> None:
@@ -103,7 +107,8 @@ class SlotPlay:
 
     def _send(self, conversation: Conversation, reply: Reply) -> None:
         one = self._writing.pop(id(conversation))
-        away = _Away(one, self._round, self._pool.submit(self._work, one, reply))
+        timed = reply.timed(time.monotonic() - self._joined.pop(id(conversation)))
+        away = _Away(one, self._round, self._pool.submit(self._work, one, timed))
         self._absent += 1
         if self._deterministic:
             self._away.append(away)

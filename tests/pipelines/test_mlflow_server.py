@@ -152,9 +152,11 @@ def _drained(home, store):
 
 def check_feedback(traces):
     right = next(t for t in traces if t.info.tags["accuracy"] == "1.0")
-    values = {a.name: a.feedback.value for a in right.info.assessments if a.span_id is None}
+    told = [a for a in right.info.assessments if a.span_id is None]
+    values = {a.name: a.feedback.value for a in told if a.feedback is not None}
     assert values["accuracy"] == 1.0
     assert values["format"] == -0.2
+    assert [a.expectation.value for a in told if a.expectation is not None] == ["3"]
     by_turn = [a for a in right.info.assessments if a.name == "tool_turn" and a.span_id]
     failed = [span for span in right.data.spans if span.name == "turn 1"]
     assert [a.span_id for a in by_turn] == [failed[0].span_id]

@@ -268,3 +268,53 @@ def test_every_lost_episode_is_told_with_its_reason(sandbox: Sandbox, caplog):
     rollout(look, [task()], sandbox=AbsentSandbox(), on_lost=lambda one: told.append(str(one)))
     assert len(told) == 1
     assert told[0] != "None"
+
+
+class Clock:
+    """A clock that goes on by a second whenever it is looked at."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        self.now += 1.0
+        return self.now
+
+
+def test_a_batchs_episodes_all_waited_for_the_whole_batch(sandbox, monkeypatch):
+    monkeypatch.setattr("codedance.policies.rollouts.time", Clock())
+    policy = PlannedPolicy(look_then_answer)
+    played = rollout(policy, [task(n) for n in range(3)], sandbox=sandbox, evidence=False)
+    assert [[turn.generation_seconds for turn in one.turns] for one in played] == [[1.0, 1.0]] * 3
+
+
+def test_a_policys_own_measurement_goes_before_the_batchs(sandbox):
+    class Measured(PlannedPolicy):
+        def reply(self, conversations, *, sampling):
+            return [
+                Reply("<answer>5</answer>", seconds=0.25 * (one.seed % 2)) for one in conversations
+            ]
+
+    played = rollout(Measured(look_then_answer), [task()], samples=4, sandbox=sandbox)
+    for one in played:
+        assert [turn.generation_seconds for turn in one.turns] == [0.25 * (one.seed % 2)]
+
+
+def test_in_slots_a_turn_took_from_joining_to_its_last_token(tiny_model, sandbox, monkeypatch):
+    monkeypatch.setattr("codedance.policies.slot_play.time", Clock())
+    policy = VisionLanguagePolicy(tiny_model, policy_id="tiny")
+    played = rollout(
+        policy, [task()], sandbox=sandbox, sampling=Sampling(max_new_tokens=4), evidence=False
+    )
+    assert [turn.generation_seconds for one in played for turn in one.turns] == [1.0]
+
+
+def test_times_are_never_compared(sandbox):
+    assert Reply("a", seconds=1.0) == Reply("a", seconds=2.0) == Reply("a")
+    assert Reply("a").timed(3.0).timed(4.0).seconds == 3.0
+
+
+def test_an_episode_that_nobody_timed_has_no_times(sandbox):
+    with Episode(task(), sandbox) as episode:
+        episode.step("<answer>5</answer>")
+        assert episode.trajectory("me").turns[0].generation_seconds is None
