@@ -68,6 +68,9 @@ def serve_flows(station: Station, say: Say) -> None:
     path = find_flows_file()
     deployments = load_flows_file(path).deployments
     server = _prepare(station)
+    from .flows.checking import check_deployments
+
+    check_deployments(path, deployments)
     pages = _mlflow(station)
     services = [service for service in (server, pages) if service is not None]
     with running(*services), contextlib.ExitStack() as stack:

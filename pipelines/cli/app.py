@@ -16,7 +16,7 @@ from .bench import bench_app
 from .claims import claims
 from .doctor import doctor
 from .emergence import emergence
-from .examples import add_examples
+from .examples import PlainGroup, add_examples
 from .exit_codes import INTERRUPTED, MEANINGS, code_of, is_ours
 from .flows import flows_app
 from .judge import evaluate, report, rescore
@@ -53,6 +53,7 @@ GROUPS = {
 
 app = typer.Typer(
     name="codedance",
+    cls=PlainGroup,
     help="Train, run and judge vision-language models that think by writing and running code.",
     epilog=EXIT_CODES,
     no_args_is_help=True,

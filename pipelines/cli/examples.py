@@ -1,10 +1,16 @@
-"""The examples that each command's ``--help`` ends with; tests ask the parser about every one."""
+"""What each command's ``--help`` shows: flags without a value, and examples at its end.
+
+Tests ask the parser about every example.
+"""
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
+from typing import Any
 
 import typer
+import typer.core
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "run": (
@@ -62,7 +68,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "store show": ("codedance store show latest", "codedance store show 1207"),
     "store export": (
         "codedance store export my-run",
-        "codedance store export two --run quick-20261122 --run quick-20261123 --no-tokens",
+        "codedance store export two --run quick-20261122 --run sft- --no-tokens",
     ),
     "store prune": (
         "codedance store prune quick-20261122-200844-3040",
@@ -87,12 +93,43 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 }
 
 
+class PlainCommand(typer.core.TyperCommand):
+    """A command whose help says of a flag that it takes no value."""
+
+    def get_params(self, ctx: Any) -> list[Any]:  # noqa: ANN401 - typer's own click, or click
+        """Return the parameters, each as help is to show it."""
+        return _shown_plainly(super().get_params(ctx))
+
+
+class PlainGroup(typer.core.TyperGroup):
+    """A group of such commands, likewise."""
+
+    def get_params(self, ctx: Any) -> list[Any]:  # noqa: ANN401 - typer's own click, or click
+        """Return the parameters, each as help is to show it."""
+        return _shown_plainly(super().get_params(ctx))
+
+
+def _shown_plainly(parameters: Sequence[Any]) -> list[Any]:
+    """Leave out the type of flags, and the word range of numbers: their bounds stand beside it.
+
+    typer prints ``<bool>`` beside ``--json`` as if a value could be given.
+    """
+    for parameter in parameters:
+        kind = getattr(parameter, "type_descriptor", None)
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+        elif getattr(kind, "is_ranged", False) and parameter.metavar is None:
+            parameter.metavar = f"<{getattr(kind, 'ranged_type_name', 'number')}>"
+    return list(parameters)
+
+
 def add_examples(app: typer.Typer, prefix: str = "") -> None:
     """End the help of every command of ``app`` that has examples with them.
 
     What stands before them is laid out for the terminal, whatever the lines of the docstring.
     """
     for command in app.registered_commands:
+        command.cls = PlainCommand
         function = command.callback
         command.help = flowing(inspect.getdoc(function) or "")
         own = command.name or (function.__name__.replace("_", "-") if function else "")
@@ -101,6 +138,7 @@ def add_examples(app: typer.Typer, prefix: str = "") -> None:
             command.epilog = "\n\n".join(("For example", *(f"  {line}" for line in lines)))
     for group in app.registered_groups:
         if group.typer_instance is not None:
+            group.typer_instance.info.cls = PlainGroup
             add_examples(group.typer_instance, f"{prefix}{group.name} ")
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from .options import Json, Most, Stage
@@ -11,7 +14,10 @@ if TYPE_CHECKING:
 
     from ..store import StageRun
 
-_HEAD = ("run", "stage", "preset", "status", "seed", "worked")
+_HEAD = ("run", "stage", "preset", "status", "seed", "started UTC", "ended", "took")
+_LEAST_TOLD = ("stage", "preset", "seed")
+"""Left out, in this order, where a line has no room: a run's id begins with the first two."""
+_WIDTH = 80
 
 
 def runs(
@@ -19,7 +25,11 @@ def runs(
     limit: Most = 20,
     json: Json = False,
 ) -> None:
-    """List the runs and their stages, newest first."""
+    """List the runs and their stages, newest first: when each began and ended, what it took.
+
+    Times are in UTC. A stage took the time that it worked, pauses left out; a run of the whole
+    pipeline took the time from its beginning to its end.
+    """
     from ..desk import open_desk
     from .document import document
     from .output import print_columns, run_document, say
@@ -32,22 +42,44 @@ def runs(
         if not found:
             say("there is no run yet; `codedance run` makes one")
             return
-        print_columns([_HEAD, *_rows(shown)])
+        now = datetime.now(UTC).replace(tzinfo=None)
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDTH
+        print_columns(fitting([_HEAD, *(_row(run, now) for run in shown)], width))
         if len(found) > len(shown):
             say(f"… and {len(found) - len(shown)} earlier; --limit 0 shows all")
 
 
-def _rows(found: Sequence[StageRun]) -> list[tuple[str, ...]]:
+def fitting(rows: Sequence[Sequence[str]], width: int) -> list[list[str]]:
+    """Return the rows without the columns for which a line of ``width`` has no room."""
+    shown = list(range(len(rows[0])))
+    for name in _LEAST_TOLD:
+        widest = [max(len(row[column]) for row in rows) for column in shown]
+        if sum(widest) + 2 * (len(shown) - 1) <= width:
+            break
+        shown.remove(rows[0].index(name))
+    return [[row[column] for column in shown] for row in rows]
+
+
+def _row(run: StageRun, now: datetime) -> tuple[str, ...]:
     from ..progress import format_seconds
 
-    return [
-        (
-            run.id,
-            run.stage,
-            run.preset,
-            run.status,
-            str(run.seed),
-            format_seconds(run.seconds) if run.seconds else "",
-        )
-        for run in found
-    ]
+    end = run.ended_at or now
+    took = run.seconds or max((end - run.started_at).total_seconds(), 0.0)
+    return (
+        run.id,
+        run.stage,
+        run.preset,
+        run.status,
+        str(run.seed),
+        f"{run.started_at:%m-%d %H:%M}",
+        _ended(run),
+        format_seconds(took),
+    )
+
+
+def _ended(run: StageRun) -> str:
+    """Return when a run ended, with the day where that is another than it began on."""
+    if run.ended_at is None:
+        return "–"
+    is_same_day = run.ended_at.date() == run.started_at.date()
+    return f"{run.ended_at:%H:%M}" if is_same_day else f"{run.ended_at:%m-%d %H:%M}"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from prefect import Flow, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
@@ -28,10 +30,10 @@ from prefect.workers.process import ProcessWorker
 from ..flows_file import SettingsError, load_flows_file
 from ..settings import Deployment
 from . import FLOWS, pipeline
+from .checking import MODULE, check_deployments
 from .watching import close_lost_tasks, make_automations, watch_unfinished
 from .work import TAG
 
-MODULE = "codedance.pipelines.flows"
 POOL_DESCRIPTION = "Runs CodeDance's flows as processes of the worker's machine."
 
 
@@ -41,15 +43,19 @@ def deploy_all(path: Path) -> list[str]:
     Returns:
         The work pools that a worker of this machine can serve, which are those of processes.
 
+    All of them are registered, or none that was not there before.
+
     Raises:
         SettingsError: flows.yaml is wrong; nothing was registered.
         DeployError: Prefect did not take a deployment; its words are in the message.
     """
     deployments = load_flows_file(path).deployments
     check_parameters(path, deployments)
+    names = check_deployments(path, deployments)
     pools = {entry.work_pool.name for entry in deployments if entry.work_pool}
     types = asyncio.run(_prepare(pools))
     arguments = ["--no-prompt", "deploy", "--all", "--prefect-file", str(path)]
+    before = asyncio.run(_registered(names))
     environment = {**os.environ, "PWD": str(Path.cwd()), "PREFECT_LOGGING_LEVEL": "WARNING"}
     done = subprocess.run(
         [sys.executable, "-m", "prefect", *arguments],
@@ -59,6 +65,7 @@ def deploy_all(path: Path) -> list[str]:
         check=False,
     )
     if done.returncode != 0:
+        asyncio.run(_take_back(names, before))
         raise DeployError(f"prefect deploy failed:\n{done.stdout}{done.stderr}")
     return [name for name, kind in types.items() if kind == ProcessWorker.type]
 
@@ -109,6 +116,24 @@ async def drop_missed() -> int:
                 await client.delete_flow_run(run.id)
                 dropped += 1
     return dropped
+
+
+async def _registered(names: Sequence[str]) -> dict[str, UUID]:
+    """Return which of these deployments the server has, with their ids."""
+    found: dict[str, UUID] = {}
+    async with get_client() as client:
+        for name in names:
+            with contextlib.suppress(ObjectNotFound):
+                found[name] = (await client.read_deployment_by_name(name)).id
+    return found
+
+
+async def _take_back(names: Sequence[str], before: Mapping[str, UUID]) -> None:
+    """Delete those of these deployments that were not there before."""
+    after = await _registered(names)
+    async with get_client() as client:
+        for name in after.keys() - before.keys():
+            await client.delete_deployment(after[name])
 
 
 async def _prepare(pools: set[str]) -> dict[str, str]:

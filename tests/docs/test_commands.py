@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
-from codedance.pipelines.cli.examples import EXAMPLES
+import re
 
-from .parser import check, leaves
+import pytest
+from codedance.pipelines.cli.app import app
+from codedance.pipelines.cli.examples import EXAMPLES
+from typer.testing import CliRunner
+
+from .parser import check, command_tree, leaves
 
 COMMANDS = dict(leaves())
 
@@ -39,6 +43,36 @@ def test_an_option_goes_by_the_same_names_in_every_command():
             for name in (n for n in parameter.opts if n in SHARED):
                 names.setdefault(name, {}).setdefault(tuple(parameter.opts), []).append(path)
     assert {name: kinds for name, kinds in names.items() if len(kinds) > 1} == {}
+
+
+def help_pages():
+    """Give the help of every command and group, as a terminal of 80 columns shows it."""
+
+    def groups(command, path=()):
+        if hasattr(command, "commands"):
+            yield path
+            for name, member in command.commands.items():
+                yield from groups(member, (*path, name))
+
+    for path in (*groups(command_tree()), *(tuple(path.split()) for path in COMMANDS)):
+        yield CliRunner(env={"COLUMNS": "80"}).invoke(app, [*path, "--help"]).output
+
+
+def test_help_shows_flags_without_a_value_and_cuts_no_word_in_80_columns():
+    pages = list(help_pages())
+    assert len(pages) == len(COMMANDS) + 7
+    for page in pages:
+        assert "--json" in page or "--help" in page
+        assert "<bool>" not in page
+        assert " range>" not in page
+        assert max(len(line) for line in page.splitlines()) <= 80
+        cut = [line for line in page.splitlines() if re.search(r"[^\s,]…\s*│$", line)]
+        assert cut == []
+
+
+@pytest.mark.parametrize("line", [line for lines in EXAMPLES.values() for line in lines])
+def test_no_example_is_broken_over_two_lines(line):
+    assert len(line) <= 78
 
 
 SHARED = (

@@ -6,12 +6,15 @@ import json
 import os
 import subprocess
 import sys
+from datetime import datetime
 
 import pytest
 from codedance.pipelines.cli import completion
 from codedance.pipelines.cli.document import as_plain, document
 from codedance.pipelines.cli.exit_codes import code_of
-from codedance.pipelines.cli.output import say
+from codedance.pipelines.cli.output import column_lines, say
+from codedance.pipelines.cli.runs import _HEAD, _row, fitting
+from codedance.pipelines.store import StageRun
 from PIL import Image
 
 from .runs import first_run, write_tiny
@@ -146,6 +149,66 @@ def test_runs_lists_the_newest_first_and_by_stage(codedance, finished):
     assert max(len(line) for line in out.splitlines()) <= 80
     _, out, _ = codedance("runs", "--stage", "grpo", "--json")
     assert {row["stage"] for row in json.loads(out)} == {"grpo"}
+
+
+def make_run(**changes):
+    values = {
+        "id": "evaluate-20261128-235000-a0c2",
+        "stage": "evaluate",
+        "key": "k",
+        "preset": "quick",
+        "status": "finished",
+        "parent": None,
+        "inputs": {},
+        "outputs": {"seconds": 185.2},
+        "parameters": {},
+        "seed": 3,
+        "code_version": "c",
+        "git_commit": None,
+        "error": None,
+        "started_at": datetime.fromisoformat("2026-11-28 23:50"),
+        "ended_at": datetime.fromisoformat("2026-11-29 00:10"),
+    }
+    return StageRun(**{**values, **changes})
+
+
+NOW = datetime.fromisoformat("2026-11-29 01:00")
+
+
+@pytest.mark.parametrize(
+    ("changes", "ended", "took"),
+    [
+        ({}, "11-29 00:10", "3:05"),  # on another day; what it worked, pauses left out
+        ({"ended_at": datetime.fromisoformat("2026-11-28 23:59")}, "23:59", "3:05"),
+        ({"outputs": {}}, "11-29 00:10", "20:00"),  # a pipeline run: from beginning to end
+        ({"outputs": {}, "ended_at": None, "status": "running"}, "–", "1:10:00"),
+        ({"outputs": {"seconds": 59.7}}, "11-29 00:10", "1:00"),
+    ],
+)
+def test_a_run_is_told_with_when_it_began_and_ended_and_what_it_took(changes, ended, took):
+    row = _row(make_run(**changes), NOW)
+    assert row[-3:] == ("11-28 23:50", ended, took)
+
+
+def test_a_list_of_runs_leaves_out_what_their_ids_say_before_it_is_wider_than_the_terminal():
+    rows = [_HEAD, _row(make_run(status="interrupted"), NOW)]
+    assert fitting(rows, 200)[0] == list(_HEAD)
+    assert fitting(rows, 80)[0] == ["run", "status", "seed", "started UTC", "ended", "took"]
+    assert fitting(rows, 79)[0] == ["run", "status", "started UTC", "ended", "took"]
+    assert max(len(line) for line in column_lines(fitting(rows, 80))) <= 80
+    short = [_HEAD, _row(make_run(id="sft-1", stage="sft", status="failed"), NOW)]
+    assert fitting(short, 80)[0] == list(_HEAD)
+
+
+def test_runs_tells_times_in_the_terminal(codedance, finished):
+    _, out, _ = codedance("runs")
+    head, *rows = out.splitlines()
+    assert head.split("  ")[0] == "run"
+    assert all(word in head for word in ("started UTC", "ended", "took"))
+    run = first_run(finished)
+    (line,) = [row for row in rows if row.startswith(run.id)]
+    assert f"{run.started_at:%m-%d %H:%M}" in line
+    assert f"{run.ended_at:%H:%M}" in line
 
 
 def test_no_run_yet_is_no_error(codedance, home):
