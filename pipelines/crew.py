@@ -94,6 +94,7 @@ def announce(job: Job | None) -> None:
 
 def follow() -> int:
     """Train what the first process announces until there is no more; gives the exit code."""
+    _share_cores(sys.argv[1:])
     import torch.distributed as dist
 
     from ..policies.processes import join_world
@@ -118,6 +119,18 @@ def follow() -> int:
                 f"codedance: process {world.rank} of {world.size}: {error}", file=sys.stderr
             )
             return 1
+
+
+def _share_cores(arguments: Sequence[str]) -> None:
+    """Heed ``--workers`` of a command line that ``accelerate launch`` gave to every process."""
+    told = [
+        value.partition("=")[2] or following
+        for value, following in zip(arguments, [*arguments[1:], ""], strict=True)
+        if value == "--workers" or value.startswith("--workers=")
+    ]
+    if told and told[-1].isdecimal():
+        share = max(1, int(told[-1]) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        os.environ |= {"OMP_NUM_THREADS": str(share), "MKL_NUM_THREADS": str(share)}
 
 
 @contextmanager
@@ -154,7 +167,9 @@ def crew_of(processes: int) -> Generator[None]:
 
 
 def _environment(processes: int) -> dict[str, str]:
-    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // processes))
+    told = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    cores = int(told) if told.isdecimal() else os.cpu_count() or 1
+    threads = str(max(1, cores // processes))  # all of them share what one would have had
     return {
         "RANK": "0",
         "LOCAL_RANK": "0",
@@ -163,6 +178,7 @@ def _environment(processes: int) -> dict[str, str]:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(free_port()),
         "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
     }
 
 

@@ -21,8 +21,14 @@ def turns_at_once(memory_mb: int) -> int:
 
 
 def core_count(root: Path = _CGROUP) -> int:
-    """Give the cores that this process may use: its affinity, within its cgroup's quota."""
+    """Give the cores that this process may use: its affinity, within its cgroup's quota.
+
+    ``CODEDANCE_CORES`` (``codedance run --workers``) bounds them further.
+    """
     cores = len(os.sched_getaffinity(0))
+    wanted = os.environ.get("CODEDANCE_CORES", "")
+    if wanted.isdecimal() and int(wanted) > 0:
+        cores = min(cores, int(wanted))
     quota = _quota(root / "cpu.max") or _quota(
         root / "cpu/cpu.cfs_quota_us", root / "cpu/cpu.cfs_period_us"
     )

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from .cores import use_workers
 from .options import Json, SandboxName, Seed, Workers
 
 
@@ -25,7 +26,6 @@ def baselines(  # noqa: PLR0913 - the options of the command
     Trains a model that sees no picture and one that has no tools; a run that was stopped goes on.
     """
     from .document import document
-    from .stages import use_workers
 
     use_workers(workers)
     with document(json) as publish:

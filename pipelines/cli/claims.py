@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..claims import RESULTS_PAGE
+from .cores import use_workers
 from .document import document
 from .options import Json
 
@@ -53,8 +54,6 @@ def claims(  # noqa: PLR0913 - the options of the command
     Arms, metrics and stopping rule stand in a protocol that was fixed beforehand. Stop it however
     you like: the same command goes on, and no finished arm is run again.
     """
-    from .stages import use_workers
-
     _refuse_what_would_be_ignored(only, jobs, report=report)
     if jobs > 1:
         use_workers(max(1, len(os.sched_getaffinity(0)) // jobs))

@@ -62,8 +62,9 @@ def evaluate(  # noqa: PLR0913 - the options of the command
     command plays those again and keeps the others.
     """
     from ..stages.orders import Wish
+    from .cores import use_workers
     from .document import document
-    from .stages import run_alone, use_workers
+    from .stages import run_alone
 
     server = {
         "base_url": base_url,

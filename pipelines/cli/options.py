@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from . import completion
+from .cores import use_workers
 
 Preset = Annotated[
     str | None,
@@ -36,7 +37,9 @@ From = Annotated[
 Processes = Annotated[
     int, typer.Option(min=1, help="Processes that train together on this machine.")
 ]
-Workers = Annotated[int | None, typer.Option(min=1, help="Processor cores to use.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, callback=use_workers, help="Processor cores to use.")
+]
 SandboxName = Annotated[
     str | None,
     typer.Option(

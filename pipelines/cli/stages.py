@@ -16,17 +16,11 @@ from ..stages.finish import finish_pipeline
 from ..stages.orders import Wish, open_pipeline
 from ..stages.runner import STAGES, find_input, leave, load_code, run_stage
 from ..store import StageRun
+from .cores import use_workers
 from .output import print_report, print_stage, report_document, run_document, say
 
 if TYPE_CHECKING:
     from ..report import Report
-
-
-def use_workers(workers: int | None) -> None:
-    """Bound the cores that torch and numpy use; has to come before they are imported."""
-    if workers is not None:
-        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-            os.environ[name] = str(workers)
 
 
 def run_pipeline(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from codedance.pipelines.crew import CrewError, crew_of
+from codedance.pipelines.crew import CrewError, _share_cores, crew_of
 from codedance.pipelines.desk import open_desk
 from codedance.pipelines.home import Home
 from codedance.pipelines.metrics_file import read_steps
@@ -44,13 +45,87 @@ def test_processes_are_not_started_by_one_of_several(monkeypatch: pytest.MonkeyP
         pass
 
 
-def test_the_environment_is_as_before_when_a_crew_is_done(monkeypatch: pytest.MonkeyPatch):
+FOLLOWER = """
+import json, os, sys
+from pathlib import Path
+told = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS")
+path = Path(sys.argv[0]).with_name("told-" + os.environ["RANK"])
+path.write_text(json.dumps({name: os.environ.get(name) for name in told}))
+"""
+
+
+@pytest.fixture
+def followers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Have the others of a crew write down what they were told, and end."""
+    script = tmp_path / "follower.py"
+    script.write_text(FOLLOWER)
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\nexec {sys.executable} {script}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("codedance.pipelines.crew.sys.executable", str(program))
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.delenv("RANK", raising=False)
+    return tmp_path
+
+
+def test_the_environment_is_as_before_when_a_crew_is_done(
+    followers: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("codedance.pipelines.crew.dismiss", lambda: None)
+    monkeypatch.setenv("OMP_NUM_THREADS", "6")
+    monkeypatch.setenv("MASTER_PORT", "4711")
+    before = dict(os.environ)
+    with crew_of(3):
+        within = {name: os.environ[name] for name in ("RANK", "WORLD_SIZE", "OMP_NUM_THREADS")}
+        port = os.environ["MASTER_PORT"]
+    assert within == {"RANK": "0", "WORLD_SIZE": "3", "OMP_NUM_THREADS": "2"}
+    assert dict(os.environ) == before
+    for rank in ("1", "2"):
+        assert json.loads((followers / f"told-{rank}").read_text()) == {
+            "RANK": rank,
+            "LOCAL_RANK": rank,
+            "WORLD_SIZE": "3",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+            "OMP_NUM_THREADS": "2",
+        }
+
+
+def test_a_crew_that_fails_takes_its_environment_back_too(
+    followers: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("codedance.pipelines.crew.dismiss", lambda: None)
+    before = dict(os.environ)
+    with pytest.raises(KeyError), crew_of(2):
+        raise KeyError("a stage failed")
+    assert dict(os.environ) == before
+
+
+def test_one_process_starts_no_others(followers: Path):
     before = dict(os.environ)
     with crew_of(1):
         assert dict(os.environ) == before
-    assert dict(os.environ) == before
+    assert list(followers.glob("told-*")) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "world", "threads"),
+    [
+        (["run", "--workers", "6"], "2", "3"),
+        (["run", "--workers=4", "--seed", "1"], "1", "4"),
+        (["run", "--workers", "1"], "2", "1"),
+        (["run"], "2", "5"),
+        (["run", "--workers"], "2", "5"),
+    ],
+)
+def test_those_that_accelerate_started_share_the_cores(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], world: str, threads: str
+):
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    monkeypatch.setenv("MKL_NUM_THREADS", "5")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", world)
+    _share_cores(arguments)
+    assert os.environ["OMP_NUM_THREADS"] == threads
 
 
 @pytest.fixture(scope="module")

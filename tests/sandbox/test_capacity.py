@@ -44,6 +44,15 @@ def test_the_older_kind_of_cgroup_bounds_them_too(tmp_path):
     assert core_count(tmp_path) == CORES
 
 
+@pytest.mark.parametrize(
+    ("told", "cores"), [("1", 1), ("3", 3), ("8", 4), ("0", 4), ("many", 4), ("-2", 4), ("", 4)]
+)
+def test_workers_that_were_asked_for_bound_the_cores(tmp_path, monkeypatch, told, cores):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    monkeypatch.setenv("CODEDANCE_CORES", told)
+    assert core_count(tmp_path) == cores
+
+
 def test_a_cgroups_memory_bounds_the_memory(tmp_path):
     assert available_memory_mb(tmp_path) > 0
     (tmp_path / "memory.max").write_text(str(3 << 20))
