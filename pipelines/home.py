@@ -78,12 +78,43 @@ class Home:
         return self.root / "prefect"
 
 
-def find_home(root: Path | str | None = None) -> Home:
-    """Give the folder (``root``, else ``CODEDANCE_DIR``, else ``.codedance``), made if missing."""
+class HomeError(RuntimeError):
+    """The folder cannot be written; the message names it and says what to change."""
+
+
+def find_home(root: Path | str | None = None, *, make: bool = True) -> Home:
+    """Return the folder (``root``, else ``CODEDANCE_DIR``, else ``.codedance``), made if missing.
+
+    Args:
+        root: Another than the environment names.
+        make: Whether something will be written there; False only names the folder.
+
+    Raises:
+        HomeError: It is to be written and cannot be.
+    """
     named = root or os.environ.get("CODEDANCE_DIR") or ".codedance"
     home = Home(Path(named).expanduser().resolve())
-    home.root.mkdir(parents=True, exist_ok=True)
+    if make:
+        check_writable(home.root)
     return home
+
+
+def check_writable(folder: Path) -> None:
+    """Make the folder where all state lies, and make sure that files can be put into it.
+
+    Raises:
+        HomeError: They cannot be.
+    """
+    reason = ""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if reason or not os.access(folder, os.W_OK | os.X_OK):
+        raise HomeError(
+            f"nothing can be written in {folder} ({reason or 'it is read-only'}): set "
+            "CODEDANCE_DIR to a folder that can be written"
+        )
 
 
 def prepare_environment(home: Home) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import completion
+from .exit_codes import FAILED, FINDINGS
 from .options import Json, SandboxName
 
 if TYPE_CHECKING:
@@ -35,7 +36,11 @@ def ask(  # noqa: PLR0913 - the options of the command
     sandbox: SandboxName = None,
     json: Json = False,
 ) -> None:
-    """Ask about a picture; prints each turn: thought, code, what came back."""
+    """Ask about a picture; prints each turn: thought, code, what came back.
+
+    Exits with 1 where no answer came (its turns or tokens were used up, or its last turn was
+    neither code nor an answer), and with 3 where the sandbox or the model's server failed.
+    """
     from ...envs.picture import load_picture
     from ...envs.types import Task
     from ...envs.unicode_text import escape_surrogates
@@ -47,14 +52,15 @@ def ask(  # noqa: PLR0913 - the options of the command
     from ..used_sandbox import sandbox_for
     from .document import document
     from .output import say
-    from .terminal import episode_document, show_turn
+    from .terminal import episode_document, picture_folder, show_turn
 
     question = escape_surrogates(question)  # of a command line in another encoding
     if not question.strip():
         raise ValueError("the question is empty")
     picture = load_picture(image)
     model = load_policy(policy)
-    folder = save or find_home().root / "ask" / image.stem
+    kept = save or find_home(make=False).root / "ask" / image.stem
+    folder = picture_folder(kept, is_asked_for=save is not None)
     task = Task(f"ask/{image.name}", "ask", "ask", "test", question, (picture,), answer="")
     with (
         document(json) as publish,
@@ -68,6 +74,8 @@ def ask(  # noqa: PLR0913 - the options of the command
         if episode.ending != "answered":
             say(f"no answer: {_why_none(episode.ending, turns)}")
         publish(episode_document(episode.trajectory(policy), question))
+    if episode.ending != "answered":
+        raise typer.Exit(FAILED if episode.ending == "infrastructure" else FINDINGS)
 
 
 def _why_none(ending: str | None, turns: int) -> str:

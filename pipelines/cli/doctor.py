@@ -157,12 +157,16 @@ def _library(cost: LibraryCost, *, is_preloaded: bool) -> Finding:
 
 
 def check_home() -> list[Finding]:
-    """Look at CODEDANCE_DIR: whether room is left."""
+    """Look at CODEDANCE_DIR: whether it can be written, and whether room is left."""
     import shutil
 
-    from ..home import find_home
+    from ..home import HomeError, find_home
 
-    home = find_home()
+    try:
+        home = find_home()
+    except HomeError as error:
+        remedy = "only plan, play, ask and this need no disk"
+        return [Finding("disk", str(error), is_well=False, remedy=remedy)]
     free = shutil.disk_usage(home.root).free / 2**30
     room = f"{free:.0f} GiB free at {home.root}"
     remedy = "a run needs about 1 GiB: set CODEDANCE_DIR to a larger disk"
@@ -180,7 +184,7 @@ def check_store() -> list[Finding]:
     from ..store.errors import shown_url
     from ..store.mounts import file_system, is_network
 
-    address = find_home().store_url
+    address = find_home(make=False).store_url
     try:
         url = read_address(address)
         path = Path(url.database or "") if url.get_backend_name() == "sqlite" else None

@@ -14,8 +14,8 @@ INTERRUPTED = 130
 
 MEANINGS = {
     0: "done",
-    FINDINGS: "done, and something wants a person: a check is not well, a cheat pays, a few "
-    "episodes were lost (the same command plays them again)",
+    FINDINGS: "done, and something wants a person: a check is not well, a cheat pays, a model gave "
+    "no answer, a few episodes were lost (the same command plays them again)",
     USAGE: "not to be done as asked: an option, preset, suite, run or file is wrong or missing",
     FAILED: "failed: the sandbox, the disk, a server (most episodes were lost), or a mistake of "
     "ours",

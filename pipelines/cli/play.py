@@ -52,16 +52,20 @@ def play(  # noqa: PLR0913 - the options of the command
     sandbox: SandboxName = None,
     json: Json = False,
 ) -> None:
-    """Play one episode and see every turn of it."""
+    """Play one episode and see every turn of it.
+
+    Exits with 3 where the sandbox or the model's server failed: then it is neither right nor wrong.
+    """
     from ..home import find_home
     from ..settings import open_configured
     from ..used_sandbox import sandbox_for
     from .document import document
     from .output import say
-    from .terminal import episode_document, show_picture, show_turn
+    from .terminal import episode_document, picture_folder, show_picture, show_turn
 
     task = find_task(suite, family, band, seed)
-    folder = find_home().root / "play" / task.id.replace("/", "-")
+    kept = find_home(make=False).root / "play" / task.id.replace("/", "-")
+    folder = picture_folder(kept, is_asked_for=False)
     with (
         document(json) as publish,
         open_configured(sandbox_for(policy, sandbox)) as opened,
@@ -69,7 +73,7 @@ def play(  # noqa: PLR0913 - the options of the command
     ):
         say(f"{task.id}: {task.question}")
         for number, image in enumerate(task.images, 1):
-            show_picture(image, folder / f"picture-{number}.png")
+            show_picture(image, folder, f"picture-{number}.png")
         for number, turn in enumerate(turns, 1):
             show_turn(number, turn, folder)
         played = episode.trajectory(policy)

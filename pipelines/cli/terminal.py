@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import io
 import os
 import sys
@@ -55,18 +56,46 @@ def printable(text: str) -> str:
     )
 
 
-def show_picture(image: Image.Image, path: Path) -> None:
-    """Save a picture, and draw it where the terminal can."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path)
+def picture_folder(folder: Path, *, is_asked_for: bool) -> Path | None:
+    """Make the folder where an episode's pictures go; None where none can be made there.
+
+    Raises:
+        OSError: The user asked for this folder.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK | os.X_OK)
+        if not writable:
+            raise PermissionError(errno.EACCES, "nothing can be written there", str(folder))
+    except OSError as error:
+        if is_asked_for:
+            raise
+        print(f"pictures are not kept: {error}", file=sys.stderr)  # noqa: T201
+        return None
+    return folder
+
+
+def show_picture(image: Image.Image, folder: Path | None, name: str) -> None:
+    """Save a picture where there is a folder for it, and draw it where the terminal can."""
     protocol = picture_protocol() if sys.stdout.isatty() else None
     if protocol is not None:
         say(picture_sequence(image, protocol))
-    say(f"  picture {image.width} by {image.height}: {path}")
+    words = f"  picture {image.width} by {image.height}"
+    if folder is None:
+        say(words)
+        return
+    image.save(folder / name)
+    say(f"{words}: {folder / name}")
 
 
-def show_turn(number: int, turn: Turn, folder: Path) -> None:
-    """Print a turn: what was thought, what was run, what came back."""
+def show_turn(number: int, turn: Turn, folder: Path | None) -> None:
+    """Print a turn: what was thought, what was run, what came back.
+
+    Args:
+        number: From 1.
+        turn: What happened.
+        folder: Where pictures go that came back; None keeps none.
+    """
     say(f"── turn {number} " + "─" * 50)
     thought = thought_in(turn.text)
     if thought:
@@ -81,7 +110,7 @@ def show_turn(number: int, turn: Turn, folder: Path) -> None:
             if text.strip():
                 say(_indented(text.strip("\n"), "  → "))
         for index, image in enumerate(turn.execution.images, 1):
-            show_picture(image, folder / f"turn-{number}-{index}.png")
+            show_picture(image, folder, f"turn-{number}-{index}.png")
     if turn.action.kind == "answer":
         say(f"answer: {printable(turn.action.content)}")
 

@@ -145,7 +145,7 @@ def test_ask_says_what_a_model_was_taught(codedance, finished, tmp_path):
     model = finished.store.lineage.get(first_run(finished).outputs["grpo"]).outputs["model"]
     asked = ("ask", str(tmp_path / "photo.png"))
     code, out, _ = codedance(*asked, "How many red objects are there?", "--policy", model)
-    assert code == 0
+    assert code == ("no answer: " in out)  # four steps of training may teach it to answer, or not
     assert "was taught: " in out
     assert "your question is none of these, so do not trust its answer" in out
     assert "a larger model: codedance ask --policy" in out

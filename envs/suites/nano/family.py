@@ -43,6 +43,7 @@ class Family(Protocol):
     Attributes:
         name: Of the family.
         phrasings: Questions, with ``{colour}`` where one is named.
+        colours: Which are named; empty where none is.
         answer_kind: Grader.
         choices: Possible answers where they are few; empty otherwise.
         chance: Share that guessing among the answers of the hard band gets right.
@@ -52,6 +53,8 @@ class Family(Protocol):
     def name(self) -> str: ...  # noqa: D102
     @property
     def phrasings(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def colours(self) -> tuple[str, ...]: ...  # noqa: D102
     @property
     def answer_kind(self) -> AnswerKind: ...  # noqa: D102
     @property
@@ -88,10 +91,10 @@ def colour_in(question: str) -> tuple[int, int, int]:
     Raises:
         ValueError: It names none of the palette.
     """
-    found = re.search("|".join(COLOURS), question)
+    found = re.search(rf"\b(?:{'|'.join(COLOURS)})\b", question, re.IGNORECASE)
     if found is None:
         raise ValueError(f"expected a colour of {sorted(COLOURS)} in the question: {question!r}")
-    return COLOURS[found[0]]
+    return COLOURS[found[0].lower()]
 
 
 def last_line(text: str) -> str:

@@ -40,6 +40,7 @@ class Count:
 
     name = "count"
     phrasings = ("How many {colour} discs are there?", "Count the {colour} discs.")
+    colours: tuple[str, ...] = tuple(COLOURS)
     answer_kind = AnswerKind.INTEGER
     choices: tuple[str, ...] = ()
     chance = 1 / 36
@@ -97,6 +98,7 @@ class Bars:
         "The black ruler is 10 units long. How long is the {colour} bar?",
         "How many units long is the {colour} bar? The black ruler is 10 units.",
     )
+    colours: tuple[str, ...] = tuple(COLOURS)
     answer_kind = AnswerKind.INTEGER
     choices: tuple[str, ...] = ()
     chance = 1 / 90
@@ -148,6 +150,7 @@ class Area:
         "Which colour covers the largest area?",
         "Which colour takes up most of the picture?",
     )
+    colours: tuple[str, ...] = ()
     answer_kind = AnswerKind.TEXT
     choices: tuple[str, ...] = tuple(COLOURS)
     chance = 0.2

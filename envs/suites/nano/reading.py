@@ -60,6 +60,7 @@ class Digit:
         "Which digit is in the {colour} frame?",
         "Read the digit inside the {colour} frame.",
     )
+    colours: tuple[str, ...] = tuple(COLOURS)
     answer_kind = AnswerKind.INTEGER
     choices: tuple[str, ...] = tuple("0123456789")
     chance = 0.1
@@ -114,6 +115,7 @@ class Tag:
         "Which letter is on the {colour} sign?",
         "Read the letter on the {colour} sign in the photo.",
     )
+    colours: tuple[str, ...] = ("red", "green", "blue", "purple")
     answer_kind = AnswerKind.TEXT
     choices: tuple[str, ...] = tuple(LETTERS)
     chance = 0.1
@@ -121,7 +123,7 @@ class Tag:
     def draw(self, rng: Generator, band: Band, split: Split) -> Drawn:
         """Put signs on a photograph whose own pixels are not of the asked colour."""
         letter = LETTERS[int(rng.integers(len(LETTERS)))]
-        colour, *others = rng.permutation(["red", "green", "blue", "purple"]).tolist()
+        colour, *others = rng.permutation(list(self.colours)).tolist()
         decoys = {Band.EASY: 0, Band.MEDIUM: 1, Band.HARD: 2}[band]
         low, high = {Band.EASY: (190, 208), Band.MEDIUM: (40, 54), Band.HARD: (15, 18)}[band]
         picture, source = photograph(split, SIDE, rng)
@@ -168,6 +170,7 @@ class Dots:
         "Which digit do the {colour} dots form?",
         "The {colour} dots trace a digit. Which one?",
     )
+    colours: tuple[str, ...] = tuple(COLOURS)
     answer_kind = AnswerKind.INTEGER
     choices: tuple[str, ...] = tuple("0123456789")
     chance = 0.1

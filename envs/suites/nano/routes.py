@@ -58,6 +58,7 @@ class Maze:
         "How many steps is the shortest path from green to red?",
         "Find the shortest path from the green cell to the red cell. How many steps?",
     )
+    colours: tuple[str, ...] = ()
     answer_kind = AnswerKind.INTEGER
     choices: tuple[str, ...] = ()
     chance = 1 / 15

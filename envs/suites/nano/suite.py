@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from ...types import Band, Task
+from .canvas import COLOURS
 from .family import Family
 from .measuring import Area, Bars, Count
 from .reading import Digit, Dots, Tag
@@ -112,6 +113,6 @@ def _patterns() -> list[tuple[re.Pattern[str], str]]:
     patterns: list[tuple[re.Pattern[str], str]] = []
     for name, family in FAMILIES.items():
         for phrasing in family.phrasings:
-            text = re.escape(phrasing).replace(r"\{colour\}", r"(?:\w+)")
+            text = re.escape(phrasing).replace(r"\{colour\}", f"(?:{'|'.join(COLOURS)})")
             patterns.append((re.compile(text, re.IGNORECASE), name))
     return patterns
