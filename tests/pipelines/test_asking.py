@@ -8,7 +8,6 @@ import json
 import pytest
 from codedance.envs.suites.nano import FAMILIES as SUITE
 from codedance.envs.suites.nano import family_of
-from codedance.envs.suites.nano.canvas import COLOURS
 from codedance.pipelines.asking import match_family
 from codedance.policies.interface import PolicyUnavailableError, Reply
 from codedance.sandbox import SandboxError
