@@ -18,6 +18,7 @@ BACKENDS = ("local", "docker")
 BANDS = ("easy", "medium", "hard")
 REWARDS = ("outcome", "tool_bonus", "bat_sequence", "bat", "bat_paper")
 POLICIES = ("nano", "oracle", "random")
+GPUS = ("4090", "l40s", "a100", "h100", "h200", "b200")
 DATA_SETS = ("nuclei_count", "nlvr_dev")
 NEWEST = 50
 """Runs that are offered at most."""

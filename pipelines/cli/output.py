@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from ..store import StageRun
 
 
+_WIDTH = 80
+
+
 def say(text: str = "") -> None:
     """Print a line for the reader of the terminal; names in another encoding as escapes."""
     print(text.encode("utf-8", "backslashreplace").decode(), flush=True)  # noqa: T201
@@ -138,8 +141,10 @@ def table_parts(head: Sequence[str], rows: Sequence[Sequence[str]], width: int) 
 
 
 def _print_plain(title: str, head: list[str], rows: list[list[str]]) -> None:
+    """Print the table in 80 columns; in two parts where it is wider, as in a terminal."""
     say(title)
-    print_columns([head, *rows])
+    for columns in table_parts(head, rows, _WIDTH):
+        print_columns([[row[column] for column in columns] for row in (head, *rows)])
 
 
 def print_columns(rows: Sequence[Sequence[str]]) -> None:

@@ -28,8 +28,8 @@ def plan(  # noqa: PLR0913 - each an option of the command
     gpu: Annotated[
         str,
         typer.Option(
-            help="Which: 4090, l40s, a100, h100, h200, b200.",
-            autocompletion=completion.one_of("4090", "l40s", "a100", "h100", "h200", "b200"),
+            help=f"Which: {', '.join(completion.GPUS)}.",
+            autocompletion=completion.one_of(*completion.GPUS),
         ),
     ] = "h100",
     trajectories: Annotated[int, typer.Option(min=1, help="Learnt from in a step.")] = 512,

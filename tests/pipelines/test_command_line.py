@@ -70,10 +70,24 @@ def test_completion_of_a_damaged_store_and_flows_file_offers_nothing(tmp_path, m
     assert completion.presets("") == []
 
 
-def test_completion_knows_every_backend_reward_and_gpu():
+def test_completion_offers_exactly_what_the_commands_take():
     from codedance.envs.presets import PRESETS
+    from codedance.envs.suites import loading as suites
+    from codedance.envs.types import Band
+    from codedance.policies.loading import _NAMES
+    from codedance.policies.memory_plan import GPUS
+    from codedance.sandbox.opening import _BACKENDS
 
     assert set(completion.REWARDS) == set(PRESETS)
+    assert set(completion.GPUS) == set(GPUS)
+    assert set(completion.BANDS) == {str(band) for band in Band}
+    assert set(completion.POLICIES) == set(_NAMES)
+    assert set(completion.DATA_SETS) == set(suites._DATA_SETS)
+    assert {name for name in _BACKENDS if "unsafe" not in name} == set(completion.BACKENDS)
+    for offer in (completion.one_of(*completion.GPUS), completion.policies, completion.families):
+        assert len(offer("")) == len(set(offer(""))) > 0
+    assert completion.families("b") == ["bars"]
+    assert completion.one_of(*completion.GPUS)("h1") == ["h100"]
 
 
 def test_a_document_is_all_that_standard_output_holds(capsys):

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from importlib import import_module
 
 import pytest
@@ -309,21 +310,57 @@ def test_a_run_without_its_worker_looks_for_its_cancellation_itself(prefect, fin
     assert finished.stop.is_requested()
 
 
-def test_a_run_that_a_person_asked_for_is_not_dropped_with_the_missed_ones(prefect):
+async def miss_runs(client, flow, *, tags):
+    """Have the server's scheduler make runs of a deployment for a time that has passed."""
+    from prefect.client.schemas.actions import DeploymentScheduleCreate
+    from prefect.client.schemas.schedules import IntervalSchedule
+
+    every_hour = IntervalSchedule(interval=timedelta(hours=1))
+    deployment = await client.create_deployment(
+        flow_id=await client.create_flow(flow),
+        name=f"hourly-{'-'.join(tags) or 'untagged'}",
+        schedules=[DeploymentScheduleCreate(schedule=every_hour, active=True)],
+        tags=tags,
+    )
+    now = datetime.now(UTC)
+    ask = {"start_time": f"{now - timedelta(hours=3)}", "end_time": f"{now - timedelta(minutes=1)}"}
+    ask |= {"min_runs": 1, "max_runs": 2}
+    await client.request(
+        "POST", "/deployments/{id}/schedule", path_params={"id": deployment}, json=ask
+    )
+    return deployment
+
+
+def test_missed_runs_are_dropped_and_one_that_a_person_asked_for_is_not(prefect):
     from codedance.pipelines.flows import curate
     from codedance.pipelines.flows.deploying import drop_missed
     from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
     from prefect.states import Scheduled
 
     async def go():
         async with get_client() as client:
+            ours = await miss_runs(client, curate, tags=["codedance"])
+            others = await miss_runs(client, curate, tags=["somebody-else"])
             asked = await client.create_flow_run(curate, tags=["codedance"], state=Scheduled())
+            left = {}
+            for name, deployment in (("ours", ours), ("others", others)):
+                one = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment]))
+                left[name] = one
+            past = {name: await missed(client, one) for name, one in left.items()}
             dropped = await drop_missed()
-            return dropped, await client.read_flow_run(asked.id)
+            after = {name: await missed(client, one) for name, one in left.items()}
+            return past, dropped, after, await client.read_flow_run(asked.id)
 
-    dropped, asked = asyncio.run(go())
-    assert dropped == 0  # a person asked for it: it was made by no schedule
-    assert asked.state.is_scheduled()
+    async def missed(client, chosen):
+        runs = await client.read_flow_runs(flow_run_filter=chosen)
+        return sum(run.expected_start_time < datetime.now(UTC) for run in runs)
+
+    past, dropped, after, asked = asyncio.run(go())
+    assert past == {"ours": 2, "others": 2}
+    assert dropped == 2
+    assert after == {"ours": 0, "others": 2}
+    assert asked.state.is_scheduled()  # it was made by no schedule
 
 
 def test_a_deployment_that_its_flow_would_refuse_is_refused_before_any_is_made(tmp_path):

@@ -6,6 +6,7 @@ import math
 
 import pytest
 from codedance.envs.types import Band
+from codedance.pipelines.cli.output import _print_plain
 from codedance.pipelines.results import (
     difference_lines,
     lost_lines,
@@ -91,3 +92,16 @@ def test_lone_band_or_family_does_not_repeat_the_whole(store):
     task = make_task()
     store.add_trajectories([task], [make_trajectory(task)], stage_run=run.id, phase="a/greedy")
     assert summarise(store, run).groups == ("all",)
+
+
+def test_a_table_for_a_file_keeps_to_80_columns_and_loses_no_figure(capsys):
+    policies = ("sft", "grpo")
+    use = [f"{name}: {what}" for name in policies for what in ("tool calls", "code ran")]
+    head = ["tasks", "count", *(f"{name}: right (95 %)" for name in policies), *use]
+    rows = [["medium", "2,000", "99.9 (99 to 100)", "98.8 (98 to 100)", *("100.0%" for _ in use)]]
+    _print_plain("held-out tasks, greedy", head, rows)
+    printed = capsys.readouterr().out
+    assert max(len(line) for line in printed.splitlines()) <= 80
+    assert all(printed.count(name) == 1 for name in head if name != "tasks")
+    assert printed.count("tasks  ") == 2
+    assert printed.count("100.0%") == len(use)

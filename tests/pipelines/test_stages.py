@@ -187,7 +187,9 @@ def test_every_demonstration_is_a_right_episode_of_the_environment(finished):
 
 def test_tasks_to_learn_on_carry_band_and_pass_rate(finished):
     curation = finished.store.lineage.find(stage="curate")[-1]
-    for task in load_tasks(finished.store, curation):
+    tasks = load_tasks(finished.store, curation)
+    assert len({task.difficulty for task in tasks}) > 1
+    for task in tasks:
         assert task.split == "train"
         expected = {0.0: Band.HARD, 0.5: Band.MEDIUM, 1.0: Band.EASY}[task.pass_rate]
         assert task.difficulty is expected

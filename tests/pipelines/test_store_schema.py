@@ -16,8 +16,11 @@ from alembic.script import ScriptDirectory
 from codedance.pipelines.store import StoreError, open_store
 from codedance.pipelines.store.address import read_address
 from codedance.pipelines.store.database import open_database
+from codedance.pipelines.store.lineage import StageRequest
 from codedance.pipelines.store.migrating import HEAD, MIGRATIONS, schema_version, upgrade
+from codedance.pipelines.store.rows import task_key
 from codedance.pipelines.store.schema import Base
+from codedance.pipelines.store.verify import verify
 from sqlalchemy import create_engine, text
 
 from .makers import make_request, make_task, make_trajectory
@@ -82,6 +85,19 @@ ROWS = {
 """What a CodeDance of the first schema stored, as plain SQL."""
 
 
+KEY_OF_RUN = StageRequest("curate", "smoke", {}, {}, 2**62, "code").key
+PLAIN = {"images": [], "choices": [], "needs_picture": True}
+MOVED = (
+    "INSERT INTO tasks (key, task_id, suite, family, split, question, images, answer, answer_kind, "
+    "tolerance, choices, difficulty, needs_picture, provenance) SELECT :tasks, task_id, suite, "
+    "family, split, question, images, answer, answer_kind, tolerance, choices, difficulty, "
+    "needs_picture, provenance FROM tasks",
+    "UPDATE trajectories SET task_key = :tasks",
+    "DELETE FROM tasks WHERE key = 't'",
+)
+"""Gives the rows the keys that a real store would have: their own made-up ones fit nothing."""
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def address(request, tmp_path):
     """An empty database, which holds no store yet."""
@@ -131,6 +147,23 @@ def test_store_of_the_first_schema_is_brought_up_to_date_with_all_it_holds(
         run = store.lineage.begin(make_request())
         store.add_trajectories([task], [make_trajectory(task)], stage_run=run.id, phase="weak")
         assert [e.id for e in store.episodes(run.id)] != [episode.id]
+
+
+def test_what_an_older_store_holds_is_unknown_and_not_changed(address, home, monkeypatch):
+    open_first(address).dispose()
+    monkeypatch.setenv("CODEDANCE_STORE_URL", address)
+    with open_store(home) as store:
+        with store.database.engine.begin() as connection:
+            keys = {"lineage": KEY_OF_RUN, "tasks": task_key({**ROWS["tasks"], **PLAIN})}
+            connection.execute(text("UPDATE lineage SET key = :lineage"), keys)
+            for statement in MOVED:
+                connection.execute(text(statement), keys)
+        verdict = verify(store)
+        assert verdict.findings == []
+        assert verdict.unsealed == 1
+        assert verdict.unknown == {"runs": 1, "tasks": 1, "verdicts": 1}
+        store.lineage.mark(RUN, "finished", outputs={"tasks": 1})
+        assert verify(store).unknown == {"tasks": 1, "verdicts": 1}  # its row is sealed from now
 
 
 def test_migrations_can_be_undone_and_done_again(address):
