@@ -125,7 +125,7 @@ def _share_cores(arguments: Sequence[str]) -> None:
     """Heed ``--workers`` of a command line that ``accelerate launch`` gave to every process."""
     told = [
         value.partition("=")[2] or following
-        for value, following in zip(arguments, [*arguments[1:], ""], strict=True)
+        for value, following in zip(arguments, [*arguments[1:], ""], strict=False)
         if value == "--workers" or value.startswith("--workers=")
     ]
     if told and told[-1].isdecimal():

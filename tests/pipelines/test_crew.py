@@ -116,6 +116,8 @@ def test_one_process_starts_no_others(followers: Path):
         (["run", "--workers", "1"], "2", "1"),
         (["run"], "2", "5"),
         (["run", "--workers"], "2", "5"),
+        (["--workers"], "2", "5"),
+        ([], "2", "5"),  # as those are started that --processes starts
     ],
 )
 def test_those_that_accelerate_started_share_the_cores(
