@@ -85,7 +85,7 @@ def test_a_path_may_lead_elsewhere(load, tmp_path):
         ("x" + LONG, "no picture 'x.*beside the file, and it is no picture in base64"),
         ("a" * 300 + ".png", "no picture 'aaaa"),
         ("\0", "no picture"),
-        ("\ud800.png", "no picture"),
+        ("\ud800.png", "half of a character"),
         (".", "is a folder or a device"),
         ("pipe", "is a folder or a device"),
         ("empty.png", r"empty\.png: empty"),

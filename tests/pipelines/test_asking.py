@@ -161,7 +161,8 @@ def test_a_sandbox_that_fails_ends_with_three_and_is_neither_right_nor_wrong(
     asked, codedance, monkeypatch
 ):
     monkeypatch.setattr(
-        "codedance.sandbox.open_sandbox", lambda _: contextlib.nullcontext(LostSandbox())
+        "codedance.pipelines.settings.open_sandbox",
+        lambda *_, **__: contextlib.nullcontext(LostSandbox()),
     )
     code, out, _ = asked(policy=LOOK)
     assert (code, "no answer: the sandbox failed" in out) == (3, True)

@@ -99,6 +99,6 @@ def test_every_command_within_a_sentence_is_one_of_ours_with_its_options(path, w
 
 def test_the_check_refuses_what_is_no_command():
     assert "has no command 'shew'" in problem_of("codedance store shew 1")
-    assert problem_of("codedance store list --limit 0")
+    assert problem_of("codedance store list --limit -1")
     assert unknown_words(["store", "shew"]) == ["store", "shew"]
     assert unknown_words(["sandbox", "build", "--pyton", "3"]) == ["--pyton"]

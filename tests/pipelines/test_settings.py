@@ -119,7 +119,7 @@ def test_the_sandbox_of_the_settings_is_the_one_that_opens():
         backend="local", libraries=(), limits=LimitSettings(output_characters=10)
     )
     with open_configured(settings) as sandbox, sandbox.session() as session:
-        assert session.run("print('a' * 30)").stdout.startswith("a" * 10 + "\n[")
+        assert "21 characters were cut" in session.run("print('a' * 30)").stdout
 
 
 def test_another_backend_leaves_the_rest_as_it_was():

@@ -5,6 +5,7 @@ from codedance.envs.suites import load_suite
 from codedance.envs.types import AnswerKind, Message
 from codedance.policies import load_policy
 from codedance.policies.interface import Reply
+from codedance.policies.losses import EpisodesLostError
 from codedance.policies.oracle import program_for, question_of, register_program, unregister_program
 from codedance.policies.partial_replies import PartialRepliesError
 from codedance.policies.rollouts import rollout
@@ -144,16 +145,15 @@ def test_a_look_that_our_infrastructure_lost_is_neither_right_nor_wrong(sandbox,
                 raise PartialRepliesError("some are away", some)
             return [Reply(text) for text in texts]
 
-    tasks = [task(0), replace(task(1), question="Lose me.")]
+    tasks = [task(0), task(2), replace(task(1), question="Lose me.")]
     found = second_point(Loses(plan), tasks, sandbox)["second look"]
-    assert (found.accuracy, found.tasks) == (1.0, 1)
+    assert (found.accuracy, found.tasks) == (1.0, 2)
 
 
 def test_where_everything_was_lost_nothing_is_claimed():
-    found = scale(
-        PlannedPolicy(lambda _: LOOK), [task()], sandbox=AbsentSandbox(), turns=(2,), samples=(1,)
-    )
-    assert {(one.accuracy, one.tokens, one.tasks) for one in found} == {(None, None, 0)}
+    policy = PlannedPolicy(lambda _: LOOK)
+    with pytest.raises(EpisodesLostError, match="1 of 1 episodes were lost"):
+        scale(policy, [task()], sandbox=AbsentSandbox(), turns=(2,), samples=(1,))
 
 
 def test_a_replay_that_was_lost_decides_nothing(sandbox):
