@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet $(PIP_OPTIONS)
 
 .PHONY: run smoke docs figures test lint tests test-slow test-environments test-container \
-  test-escapes test-soak test-anywhere viewer-times recovery-times install clean
+  test-escapes test-soak test-anywhere fuzz viewer-times recovery-times install clean
 
 run: $(VENV)/.run
 	$(BIN)/codedance run --preset $(PRESET)
@@ -43,6 +43,10 @@ test-environments: $(VENV)/.dev
 # locale, time zone, hash seed and user.
 test-anywhere: $(VENV)/.dev
 	$(BIN)/python tests/anywhere.py
+
+# Bad input by the ten thousand, new at every run: command lines, flows.yaml, rows, replies, images.
+fuzz: $(VENV)/.dev
+	CODEDANCE_FUZZ=10 $(BIN)/python -m pytest -m slow tests/fuzz --timeout 3000
 
 # Every attempt to get out of the sandbox, on every backend and tier here, with its control; writes
 # docs/escapes.md.

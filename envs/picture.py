@@ -165,13 +165,22 @@ def fitting_size(width: int, height: int, max_pixels: int) -> tuple[int, int]:
     """
     if max_pixels < 1:
         raise ValueError(f"max_pixels must be at least 1, got {max_pixels}")
-    longest = max(1, math.isqrt(MOST_STRETCHED * max_pixels))
+    longest = _longest_side(max_pixels)
     scale = min(1.0, math.sqrt(max_pixels / (width * height)), longest / max(width, height))
     if scale == 1.0:
         return width, height
     short = max(1, math.floor(min(width, height) * scale))
     long = max(1, min(math.floor(max(width, height) * scale), max_pixels // short))
     return (long, short) if width >= height else (short, long)
+
+
+def _longest_side(max_pixels: int) -> int:
+    """Return the longest strip that is within ``max_pixels`` once `fit_picture` has widened it."""
+    side = max(1, math.isqrt(MOST_STRETCHED * max_pixels))
+    wide = math.ceil(side / MOST_STRETCHED)
+    if side * wide <= max_pixels:
+        return side
+    return max(max_pixels // wide, MOST_STRETCHED * (wide - 1))
 
 
 def presentable(image: Image.Image) -> Image.Image:

@@ -299,3 +299,10 @@ def test_a_strip_is_widened_in_black_and_its_coordinates_stand():
 def test_max_pixels_below_one_is_refused():
     with pytest.raises(ValueError, match="max_pixels"):
         fit_picture(noise(), 0)
+
+
+@pytest.mark.parametrize("max_pixels", [1, 199, 200, 201, 799, 801, 50_000, 1_000_001])
+def test_a_strip_is_within_the_bound_after_it_was_widened(max_pixels):
+    found = fit_picture(Image.new("RGB", (1, 9000)), max_pixels)
+    assert found.width * found.height <= max_pixels
+    assert found.height <= 200 * found.width

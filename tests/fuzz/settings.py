@@ -1,0 +1,24 @@
+"""How many examples a fuzz test tries, and whether they are the same each time.
+
+CI tries the same examples every time. ``CODEDANCE_FUZZ=N`` tries N times as many, new ones at
+every run: that is what ``make fuzz`` is for.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+TIMES = int(os.environ.get("CODEDANCE_FUZZ", "0"))
+
+
+def examples(count: int) -> settings:
+    """Return the settings of a test with so many examples, none of which is timed."""
+    return settings(
+        max_examples=count * max(TIMES, 1),
+        derandomize=TIMES == 0,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        database=None,
+    )
