@@ -301,7 +301,7 @@ def test_killed_claims_go_on_and_no_finished_arm_is_run_again(home, tmp_path, mo
     assert len(nodes) == len(set(nodes)) == 2 * 8  # each once; what needs the failed arm, never
     left = [run for run in after.values() if not run.is_finished]
     assert [run.parameters["claims"]["node"] for run in left] == ["train nothing"] * 2
-    page = Path("docs/results.md").read_text()
+    page = (home.root / "claims" / "results.md").read_text()
     assert "**0 of 2 seeds are complete**; 6 of 8 arms were judged" in page
     assert "holds" in page.split("## Arms")[0].split("longer steps")[1].splitlines()[0]
 
