@@ -131,6 +131,14 @@ def _works_in(process, root):
         return False
 
 
+def is_gone(process):
+    """Whether a process has ended; one that nobody has waited for yet is gone too."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def wait_until(claim, explain=lambda: "it never came to be", seconds=LIMIT_SECONDS):
     """Wait for what has to come; a machine may be as slow as it likes."""
     end = time.monotonic() + seconds

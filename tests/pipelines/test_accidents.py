@@ -12,6 +12,7 @@ from .kills import (
     STEPS,
     Folder,
     flow_run_of,
+    is_gone,
     killed_at_last,
     prefect,
     served,
@@ -118,7 +119,7 @@ def test_a_training_outlives_its_worker_and_is_started_only_once(folder):
         worker.kill()
         wait_until(lambda: worker_of(server) not in (None, worker))
         wait_until(lambda: states(folder) == ["Completed"], lambda: str(states(folder)))
-        wait_until(lambda: not training.is_running())
+        wait_until(lambda: is_gone(training))
         assert_complete(folder)
         assert "is started again" in folder.said("serve.log")
         assert "died with their worker" not in folder.said("serve.log")
@@ -139,7 +140,7 @@ def test_a_training_that_is_killed_under_a_worker_blocks_no_other(long):
         training, worker = flow_run_of(long), worker_of(server)
         worker.kill()
         wait_until(lambda: worker_of(server) not in (None, worker))
-    assert not training.is_running()  # Ctrl-C asks it to stop, though its worker is gone
+    assert is_gone(training)  # Ctrl-C asks it to stop, though its worker is gone
     assert sorted(states(long)) == ["Cancelled", "Crashed"]
 
 

@@ -1,11 +1,14 @@
 """What libraries cost: measured, and honest about those that are not there."""
 
 import sys
+from dataclasses import replace
 
 import pytest
 from codedance.sandbox import SandboxError
 from codedance.sandbox.image.build import IMAGE_LIBRARIES
 from codedance.sandbox.import_costs import measure_libraries
+
+from .conftest import SMALL, open_container, open_walls
 
 
 def test_each_library_has_its_import_and_its_fork():
@@ -19,9 +22,22 @@ def test_each_library_has_its_import_and_its_fork():
     assert again.import_ms < numpy.import_ms / 10
 
 
-def test_every_library_of_the_image_can_be_imported_behind_the_walls(walled):
+@pytest.fixture(params=["full", "confined", "docker", "docker_confined"])
+def patient(request):
+    """Every tier with isolation, with all the time that a cold disk may take."""
+    limits = replace(SMALL, wall_seconds=200.0)
+    walls = request.param.removeprefix("docker_").replace("docker", "auto")
+    if "docker" in request.param:
+        opened = open_container(request.getfixturevalue("image"), limits, walls=walls)
+    else:
+        opened = open_walls(walls, limits)
+    with opened as sandbox:
+        yield sandbox
+
+
+def test_every_library_of_the_image_can_be_imported_behind_the_walls(patient):
     names = ", ".join(IMAGE_LIBRARIES)
-    with walled.session() as session:
+    with patient.session() as session:
         execution = session.run(f"import {names}\nprint(scipy.__name__, shapely.__name__)")
     assert execution.stdout == "scipy shapely\n", execution
 
