@@ -32,13 +32,13 @@ def open_walls(walls, limits=SMALL, libraries=DEFAULT_LIBRARIES, interpreter=Non
 
 def skip_if_lacking(walls, error):
     """Skip if the machine itself cannot have these walls; a worker that is broken is no reason."""
-    if walls == "full" and not _has_namespaces():
+    if walls == "full" and not has_namespaces():
         pytest.skip(f"no user namespaces for full walls here: {error}")
     if walls == "confined" and not landlock.abi():
         pytest.skip(f"no landlock for confined walls here: {error}")
 
 
-def _has_namespaces():
+def has_namespaces():
     """Ask the kernel, in a process of its own and with none of our code."""
     calls = "import ctypes, sys; sys.exit(ctypes.CDLL(None).unshare(0x10020000) != 0)"
     return subprocess.run([sys.executable, "-c", calls], check=False).returncode == 0

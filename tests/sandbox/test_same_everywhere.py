@@ -11,6 +11,8 @@ from pathlib import Path
 import codedance.sandbox
 import pytest
 
+from .conftest import has_namespaces
+
 BLOCKS = {
     "an error": "1 / 0",
     "a syntax error": "x = (",
@@ -71,6 +73,9 @@ with LocalSandbox(plan, floor="none") as sandbox:
 print(json.dumps(found))
 """
 ROOM = Path(codedance.sandbox.__file__).parent
+PYTHON = Path(sys.executable).name
+WALLS = "full" if has_namespaces() else "confined"
+"""The strongest isolation of this machine; a plain container has no user namespaces."""
 ANOTHER_USERS = {
     "LC_ALL": "POSIX",
     "LANG": "de_DE.UTF-8",
@@ -110,7 +115,7 @@ def copied(place):
 def here():
     """What the room that is installed gives."""
     code = SCRIPT.replace("sys.path.insert(0, place)\n", "")
-    return answer([sys.executable, "-c", code, str(ROOM), sys.executable, "full"], os.environ)
+    return answer([sys.executable, "-c", code, str(ROOM), sys.executable, WALLS], os.environ)
 
 
 def answer(command, environment, cwd="/"):
@@ -122,7 +127,7 @@ def answer(command, environment, cwd="/"):
     return dict(zip(BLOCKS, json.loads(done.stdout.splitlines()[-1]), strict=True))
 
 
-def elsewhere(copy, *, python=sys.executable, walls="full", before=(), cwd="/"):
+def elsewhere(copy, *, python=sys.executable, walls=WALLS, before=(), cwd="/"):
     home = {"HOME": str(copy / "home"), "MPLCONFIGDIR": str(copy / "home" / "given")}
     environment = os.environ | ANOTHER_USERS | home
     command = [sys.executable, "-c", SCRIPT, str(copy), str(python), walls]
@@ -165,7 +170,7 @@ def test_another_tier_gives_the_same(here, copy, walls):
 
 @pytest.mark.slow
 def test_an_environment_under_another_path_gives_the_same(here, copy):
-    assert elsewhere(copy, python=copy / "venv" / "bin" / "python") == here
+    assert elsewhere(copy, python=copy / "venv" / "bin" / PYTHON) == here
 
 
 def test_a_snapshot_goes_on_under_another_path(copy):
@@ -173,7 +178,7 @@ def test_a_snapshot_goes_on_under_another_path(copy):
     from codedance.sandbox import open_sandbox
 
     prints = "import numpy as np, sys\nprint(np.__file__, sys.prefix, np.mean(np.array([])))\nv = 7"
-    python = str(copy / "venv" / "bin" / "python")
+    python = str(copy / "venv" / "bin" / PYTHON)
     with open_sandbox("local", libraries=()) as one, one.session() as session:
         printed = session.run(prints).stdout
         state = session.snapshot()
