@@ -144,11 +144,14 @@ def digests_in(scratch: Path, place: Place, wheel: Path) -> dict:
 
 
 def python_for(user: int) -> str:
-    """Return an interpreter of this version that works for another user; "" where there is none."""
+    """Return an interpreter that works for another user, who can read the dependencies; else ""."""
+    dependencies = sysconfig.get_path("purelib")
+    find = f"import ssl, sys; sys.path.append({dependencies!r}); import msgpack, torch"
     minor = f"python3.{sys.version_info.minor}"
     for path in (f"{sys.base_prefix}/bin/{minor}", f"/usr/bin/{minor}"):
-        command = (path, "-c", "import ssl, sys; print(sys.version, sys.prefix)")
-        if Path(path).is_file() and as_user(user, *command) == run(*command):
+        command = (path, "-c", f"{find}; print(sys.version, sys.prefix)")
+        theirs = as_user(user, *command) if Path(path).is_file() else None
+        if theirs is not None and theirs == run(*command):
             return path
     return ""
 
