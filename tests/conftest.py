@@ -12,10 +12,12 @@ ALLOWED = Path(__file__).with_name("allowed_skips.txt")
 
 
 @pytest.fixture(autouse=True)
-def no_experiment_left():
-    """Forget the experiment that a parsed ``--experiment`` named for its process."""
+def no_variable_left():
+    """Forget what a command set for its process: its folder, MLflow's and Prefect's addresses."""
+    kept = dict(os.environ)
     yield
-    os.environ.pop("MLFLOW_EXPERIMENT_NAME", None)
+    os.environ.clear()
+    os.environ.update(kept)
 
 
 def pytest_terminal_summary(terminalreporter, config):
