@@ -7,15 +7,14 @@ done again; one that failed is told of, and what does not need it goes on.
 
 from __future__ import annotations
 
-import fcntl
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...policies.losses import EpisodesLostError
 from ..desk import Desk
+from ..file_lock import try_lock
 from ..progress import format_seconds
 from ..stages.context import StageInterrupted
 from ..store import StoreError
@@ -113,7 +112,7 @@ class Experiment:
             is_ready = not any((seed, name) in waiting for name in node.needs)
             if not is_ready or (seed, node.name) in self._failures:
                 continue
-            with _held(self.folder / f"{seed} {node.name.replace('/', '-')}.lock") as is_ours:
+            with try_lock(self.folder / f"{seed} {node.name.replace('/', '-')}.lock") as is_ours:
                 if is_ours and not is_done(self.records().get((seed, node.name))):
                     self._do(seed, node, left)
                     return seed
@@ -143,15 +142,3 @@ class Experiment:
         seconds = remaining_seconds(sizes, left, records) / self.jobs
         worked = sum(run.seconds for run in records.values())
         return f"{format_seconds(worked)} worked so far, about {format_seconds(seconds)} left"
-
-
-@contextmanager
-def _held(path: Path) -> Generator[bool]:
-    """Hold a lock as long as the context lasts; False where another process has it."""
-    with path.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-            return
-        yield True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import shutil
 import time
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...envs.reward_terms import own_term_files
 from ..code_version import code_version, git_commit
+from ..file_lock import try_lock
 from ..progress import format_seconds
 from ..run_page import closing, data_digest, opening, run_tags, tell_curated, tell_figures
 from ..settings import Preset
@@ -314,11 +314,9 @@ def _is_whole(run: StageRun) -> bool:
 def _only_here(folder: Path) -> Generator[None]:
     """Keep a second process from working in the same stage folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise StageBusyError(f"another process is at work on {folder.name}") from error
+    with try_lock(folder / ".lock") as is_ours:
+        if not is_ours:
+            raise StageBusyError(f"another process is at work on {folder.name}")
         yield
 
 

@@ -7,7 +7,6 @@ ours, never through a link, and never outside ``CODEDANCE_DIR``.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from ..file_lock import try_lock
 from .lineage import Lineage, StageRun
 
 LOCK = ".lock"
@@ -174,13 +174,8 @@ def _alone_in(folder: Path, *, is_dry: bool) -> Generator[bool]:
     if is_dry and not lock.is_file():  # a dry run leaves nothing behind
         yield True
         return
-    with lock.open("a") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-            return
-        yield True
+    with try_lock(lock) as is_ours:
+        yield is_ours
 
 
 def _owner(text: str, stages: Path) -> str | None:
