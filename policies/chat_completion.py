@@ -20,8 +20,12 @@ _THOUGHTS = frozenset(
     {"thinking", "redacted_thinking", "reasoning", "reasoning_text", "reasoning_content", "thought"}
 )
 _BESIDE = ("reasoning_content", "reasoning", "reasoning_details", "thinking")
-_CUT = frozenset({"length", "max_tokens", "model_length"})
-_WITHHELD = frozenset({"content_filter", "error"})
+_CUT = frozenset({"length", "max_tokens", "model_length", "max_output_tokens"})
+_WITHHELD = frozenset(
+    {"content_filter", "refusal", "safety", "recitation", "error", "abort", "aborted"}
+    | {"cancelled", "timeout"}
+)
+_CALLED = frozenset({"tool_calls", "function_call"})
 _SHOWN_CHARACTERS = 300
 _STATUS = re.compile(r"[1-5][0-9]{2}")
 
@@ -63,21 +67,26 @@ def read_completion(data: object) -> Completion:
     """
     answer = _mapping(data, "the answer")
     choices = answer.get("choices")
-    if not choices and answer.get("error") is not None:
+    if answer.get("error") or (not choices and answer.get("error") is not None):
         raise _named_error(answer["error"])
+    if not choices and answer.get("object") == "error":
+        raise _named_error(answer)
     if not isinstance(choices, Sequence) or isinstance(choices, str) or not choices:
         raise CompletionError(f"not a chat completion, it has no choices: {_shown(data)}")
     choice = _mapping(choices[0], "choices[0]")
     if choice.get("error") is not None:
         raise _named_error(choice["error"])
-    reason = choice.get("finish_reason")
-    if isinstance(reason, str) and reason in _WITHHELD:
-        raise CompletionError(f"the server kept the reply back (finish_reason {reason!r})")
+    named = choice.get("finish_reason")
+    reason = named.lower() if isinstance(named, str) else ""
+    if reason in _WITHHELD:
+        raise CompletionError(f"the server kept the reply back (finish_reason {named!r})")
     usage = answer.get("usage")
     counted = cast(Mapping[str, Any], usage) if isinstance(usage, Mapping) else {}
     return Completion(
-        text=escape_surrogates(_text_of_message(_mapping(choice.get("message"), "message"))),
-        is_cut=isinstance(reason, str) and reason.lower() in _CUT,
+        text=escape_surrogates(
+            _text_of_message(_mapping(choice.get("message"), "message"), reason)
+        ),
+        is_cut=reason in _CUT,
         new_tokens=_count(counted.get("completion_tokens")),
         read_tokens=_count(counted.get("prompt_tokens")),
     )
@@ -103,22 +112,23 @@ def text_of_content(content: object) -> str:
     return "".join(_text_of_part(part) for part in cast(Sequence[object], content))
 
 
-def _text_of_message(message: Mapping[str, Any]) -> str:
-    content = message.get("content")
-    if content is not None:
-        return text_of_content(content)
+def _text_of_message(message: Mapping[str, Any], reason: str) -> str:
+    """Return the message's text; where it has none, what stands in its place has to allow that."""
+    text = text_of_content(message.get("content"))
+    if text.strip():
+        return text
     if message.get("refusal"):
         raise CompletionError(f"the model refused: {_shown(message['refusal'])}")
-    if message.get("tool_calls") or message.get("function_call"):
+    if reason in _CALLED or any(message.get(name) for name in _CALLED):
         raise CompletionError(
             "the model called a tool of the server's instead of writing text; "
             f"start the server without tools: {_shown(message)}"
         )
     if "content" not in message and not any(message.get(name) for name in _BESIDE):
         raise CompletionError(f"the message has no content: {_shown(message)}")
-    if message.get("audio") is not None:
-        raise CompletionError("the message holds sound, and no text")
-    return ""
+    if message.get("audio") or message.get("images"):
+        raise CompletionError("the message holds sound or pictures, and no text")
+    return text
 
 
 def _text_of_part(part: object) -> str:

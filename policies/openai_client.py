@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import math
 import os
 import threading
 import time
@@ -21,7 +22,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from ..envs.types import Message
-from ..envs.unicode_text import escape_surrogates
+from ..envs.unicode_text import escape_surrogates, lone_surrogate
 from .chat_completion import CompletionError, read_completion
 from .endpoint import Endpoint, Meter, Usage
 from .interface import (
@@ -33,6 +34,7 @@ from .interface import (
 )
 from .partial_replies import PartialRepliesError
 from .server_words import (
+    REFUSALS,
     checked_key,
     checked_url,
     is_refusal,
@@ -75,7 +77,7 @@ class OpenAIPolicy:
 
     Raises:
         ValueError: No base URL is given, nor in the environment's ``OPENAI_BASE_URL``; it is no
-            URL; the key can stand in no header.
+            URL; the key can stand in no header; the model's name can stand in no request.
     """
 
     def __init__(
@@ -94,6 +96,8 @@ class OpenAIPolicy:
                 f"where is the server of {model}? give --base-url (or server.base_url in "
                 "flows.yaml, or OPENAI_BASE_URL), such as http://localhost:8000/v1"
             )
+        if half := lone_surrogate(model):
+            raise ValueError(f"the model's name holds {half}, half of a character: write it again")
         key = self._endpoint.api_key if api_key is None else api_key
         self._model = model
         self._url = checked_url(url) + "/chat/completions"
@@ -186,7 +190,7 @@ class OpenAIPolicy:
                 continue
             if response.is_success:
                 try:
-                    reply, read = _read(response)
+                    reply, read = _read(response, self._key)
                 except _BusyAnswerError as error:
                     self._meter.leave(entry, read=0, written=0)
                     reason = str(error)
@@ -194,7 +198,7 @@ class OpenAIPolicy:
                 self._meter.leave(entry, read=read, written=reply.new_tokens)
                 return reply.timed(time.monotonic() - begun)
             self._meter.leave(entry, read=0, written=0)
-            reason = words_of(response)
+            reason = words_of(response, self._key)
             wish = _wished_seconds(response.headers.get("retry-after", ""))
             if response.status_code not in _BUSY or (wish or 0.0) > _LONGEST_WISH_SECONDS:
                 kind = PolicyRefusedError if is_refusal(response) else kind
@@ -226,7 +230,8 @@ def _expected_tokens(conversation: Conversation, sampling: Sampling) -> float:
 def _wished_seconds(header: str) -> float | None:
     """Read ``Retry-After``: seconds, or a date; None where there is none that can be read."""
     with contextlib.suppress(ValueError):
-        return max(float(header), 0.0)
+        seconds = float(header)
+        return None if math.isnan(seconds) else max(seconds, 0.0)
     try:
         then = parsedate_to_datetime(header)
     except (TypeError, ValueError):  # which of them depends on what is wrong
@@ -255,7 +260,7 @@ def _data_uri(image: Image.Image) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _read(response: httpx.Response) -> tuple[Reply, int]:
+def _read(response: httpx.Response, key: str) -> tuple[Reply, int]:
     """Read the first choice, and how many tokens of prompt the server counted.
 
     Raises:
@@ -264,10 +269,18 @@ def _read(response: httpx.Response) -> tuple[Reply, int]:
     try:
         found = read_completion(response.json())
     except CompletionError as error:
-        kind = _BusyAnswerError if error.status in _BUSY else PolicyUnavailableError
-        raise kind(str(error)) from error
+        raise _kind_of(error.status)(without_key(str(error), key)) from error
     except (ValueError, RecursionError) as error:
-        shown = response.text[:_SHOWN_CHARACTERS]
+        shown = without_key(response.text, key)[:_SHOWN_CHARACTERS]
         raise PolicyUnavailableError(f"not a chat completion: {shown!r}") from error
     reply = Reply(text=found.text, is_cut=found.is_cut, new_tokens=found.new_tokens)
     return reply, found.read_tokens
+
+
+def _kind_of(status: int | None) -> type[PolicyUnavailableError]:
+    """Return what an error means that a successful answer holds, as if it came with its status."""
+    if status in _BUSY:
+        return _BusyAnswerError
+    if status in REFUSALS:
+        return PolicyRefusedError
+    return _BadRequestError if status in _OWN_FAULTS else PolicyUnavailableError

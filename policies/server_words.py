@@ -13,20 +13,25 @@ if TYPE_CHECKING:
 _SHOWN_CHARACTERS = 300
 _SHORTEST_KEY = 4
 """Shorter texts are no secret, and blotting them out would leave no word readable."""
-_REFUSALS = frozenset({401, 402, 403, 404, 405, 407, 410, 501})
+REFUSALS = frozenset({401, 402, 403, 404, 405, 407, 410, 501})
 """Statuses that concern the key, the account, the address or the model, not this one request."""
 
 
 def is_refusal(response: httpx.Response) -> bool:
     """Return whether a server would answer any other request of ours in the same way."""
-    return response.status_code in _REFUSALS or response.is_redirect
+    return response.status_code in REFUSALS or response.is_redirect
 
 
-def words_of(response: httpx.Response) -> str:
-    """Return status and message of a failed request: ``HTTP 401: no such key``."""
-    message = _message(response.text) or response.reason_phrase
+def words_of(response: httpx.Response, key: str = "") -> str:
+    """Return status and message of a failed request: ``HTTP 401: no such key``.
+
+    Args:
+        response: The server's.
+        key: Blotted out, before anything is cut.
+    """
+    message = without_key(_message(response.text) or response.reason_phrase, key)
     if response.is_redirect:
-        message = f"moved to {response.headers.get('location', 'nowhere')}"
+        message = f"moved to {without_key(response.headers.get('location', 'nowhere'), key)}"
     shown = short(message)
     return f"HTTP {response.status_code}: {shown}" if shown else f"HTTP {response.status_code}"
 
@@ -38,11 +43,16 @@ def short(text: str) -> str:
 
 
 def without_key(text: str, key: str) -> str:
-    """Return text in which the key, as it is or in a URL's form, is blotted out."""
+    """Return text in which the key, as it is or in a URL's form, is blotted out.
+
+    So is what is left of a key where the text was cut within it.
+    """
     if len(key) < _SHORTEST_KEY:
         return text
     for form in (key, quote(key, safe=""), json.dumps(key)[1:-1]):
         text = text.replace(form, "***")
+    for size in range(len(key) - 1, _SHORTEST_KEY, -1):
+        text = text.replace(key[:size] + "…", "***…")
     return text
 
 

@@ -65,6 +65,20 @@ def test_a_model_that_says_nothing_has_said_nothing(content):
         (completion(None, "tool_calls", tool_calls=[{"id": "a"}]), "called a tool"),
         (completion(None, audio={"data": ""}), "sound"),
         (completion("", "content_filter"), "kept the reply back"),
+        (completion("<answer>", "CONTENT_FILTER"), "kept the reply back"),
+        (completion("<answer>", "abort"), "kept the reply back"),
+        (completion(ANSWER, "safety"), "kept the reply back"),
+        (completion("", refusal="I will not."), "refused: I will not."),
+        (completion([], refusal="I will not."), "refused: I will not."),
+        (completion("\n", "tool_calls", tool_calls=[{"id": "a"}]), "called a tool"),
+        (completion("", "tool_calls"), "called a tool"),
+        (
+            completion([{"type": "thinking", "thinking": GUESS}], function_call={"name": "f"}),
+            "tool",
+        ),
+        (completion("", images=[{"image_url": {}}]), "pictures"),
+        (completion(ANSWER) | {"error": {"message": "out of memory"}}, "out of memory"),
+        ({"object": "error", "message": "no such model", "code": 404}, "no such model"),
         ({"choices": [{"message": {"role": "assistant"}}]}, "has no content"),
         ({"choices": [{"message": None}]}, "message is no object"),
         ({"choices": [{"text": ANSWER}]}, "message is no object"),
@@ -122,7 +136,10 @@ def test_a_strange_count_costs_no_reply(usage, counts):
 
 @pytest.mark.parametrize(
     ("reason", "is_cut"),
-    [("length", True), ("max_tokens", True), ("stop", False), (None, False), (["length"], False)],
+    [
+        *[("length", True), ("max_tokens", True), ("LENGTH", True), ("max_output_tokens", True)],
+        *[("stop", False), (None, False), (["length"], False)],
+    ],
 )
 def test_only_a_limit_of_tokens_cuts(reason, is_cut):
     assert read_completion(completion(ANSWER, reason)).is_cut is is_cut

@@ -14,7 +14,12 @@ import pytest
 from codedance.envs.types import Message
 from codedance.policies import load_policy, rollout
 from codedance.policies.endpoint import Endpoint, Meter
-from codedance.policies.interface import Conversation, PolicyRefusedError, Sampling
+from codedance.policies.interface import (
+    Conversation,
+    PolicyRefusedError,
+    PolicyUnavailableError,
+    Sampling,
+)
 from codedance.policies.openai_client import OpenAIPolicy
 from codedance.policies.partial_replies import PartialRepliesError
 from codedance.sandbox import Sandbox
@@ -330,6 +335,38 @@ def test_the_first_refusal_of_all_speaks_for_its_batch(server: Server):
     assert len(server.requests) == 2  # another call asks again: the key may have been mended
 
 
+@pytest.mark.parametrize(
+    ("error", "kind", "requests"),
+    [
+        ({"error": {"message": "no such key", "code": 401}}, PolicyRefusedError, 1),
+        ({"object": "error", "message": "no such model", "code": 404}, PolicyRefusedError, 1),
+        ({"error": {"message": "too long", "code": 400}}, PolicyUnavailableError, 3),
+    ],
+)
+def test_an_error_in_a_successful_answer_counts_as_one_of_its_status(
+    server: Server, error: dict[str, Any], kind: type[Exception], requests: int
+):
+    server.answer = lambda _: (200, {}, json.dumps(error))
+    policy, _ = policy_of(server, concurrency=1)
+    with pytest.raises(PartialRepliesError) as caught:
+        policy.reply([asks(str(n)) for n in range(3)], sampling=Sampling())
+    assert len(server.requests) == requests
+    assert all(isinstance(error, kind) for error in caught.value.errors)
+
+
+def test_a_wish_that_is_no_number_is_no_wish(server: Server):
+    answers = iter([(429, {"Retry-After": "nan"}, ""), completion("at last")])
+    server.answer = lambda _: next(answers)
+    policy, waits = policy_of(server)
+    assert policy.reply([asks("q")], sampling=Sampling())[0].text == "at last"
+    assert waits == [0.5]
+
+
+def test_half_a_character_in_a_models_name_is_refused_at_once(server: Server):
+    with pytest.raises(ValueError, match=r"name holds \\ud83d, half of a character"):
+        OpenAIPolicy("m\ud83d", base_url=server.url)
+
+
 def test_a_refusal_after_an_answer_is_that_conversations_alone(server: Server):
     answers = iter([completion("a"), (404, {}, "a flake"), completion("c")])
     server.answer = lambda _: next(answers)
@@ -368,6 +405,8 @@ def test_a_server_that_never_answered_is_waited_for_once_not_by_everyone(server:
         ('{"other": 1}', '{"other": 1}'),
         ("text with sk-secret-1 and \x1b[31m", "text with *** and [31m"),
         ("x" * 5000, "x" * 200),
+        ("x" * 290 + " sk-secret-1", "x" * 200),  # cut within the key
+        (json.dumps({"detail": "x" * 289 + " sk-secret-1"}), "x" * 200),
         ("", "Unauthorized"),
     ],
 )
@@ -380,6 +419,23 @@ def test_a_refusal_is_told_short_and_without_the_key(server: Server, body: str, 
     assert f"HTTP 401: {words}" in told
     assert "secret" not in told
     assert len(told) < 500
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"message": "x" * 290 + " sk-secret-1", "code": 401}},
+        {"choices": [], "told": "x" * 270 + " sk-secret-1"},
+        "x" * 285 + " sk-secret-1",
+    ],
+)
+def test_a_key_is_not_told_where_the_words_are_cut_within_it(server: Server, body: object):
+    text = body if isinstance(body, str) else json.dumps(body)
+    server.answer = lambda _: (200, {}, text)
+    policy, _ = policy_of(server, api_key="sk-secret-1")
+    with pytest.raises(PartialRepliesError) as caught:
+        policy.reply([asks("q")], sampling=Sampling())
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
