@@ -59,9 +59,14 @@ def _phrases(texts: Sequence[str]) -> _Phrases:
     A number may leave out the unit or noun that all options share, as the third value says.
     """
     read = [_keys(text) for text in texts]
+    nouns = {
+        tuple(key.removesuffix("s") for key in keys[1:])
+        for keys in read
+        if keys and keys[0].startswith("#")
+    }
     numbers = [keys[:1] for keys in read]
     counted = [keys for keys in read if keys and keys[0].startswith("#")]
-    is_bare = len({keys[1:] for keys in counted}) == 1 and all(map(_is_quantity, counted))
+    is_bare = len(nouns) == 1 and all(map(_is_quantity, counted))
     bare = [keys[:1] if is_bare and keys in counted else () for keys in read]
     found: _Phrases = defaultdict(list)
     for option, (keys, number) in enumerate(zip(read, bare, strict=True)):

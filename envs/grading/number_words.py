@@ -38,12 +38,23 @@ _PRONOUN_AFTER = frozenset(
 )
 
 _NEXT_WORD = re.compile(r"(?:\s+|-)([a-z]+)(?!\w)", re.IGNORECASE)
+_GLUED_WORD = re.compile(r"(?:\s*|-)([a-z]+)(?!\w)", re.IGNORECASE)
+_DIGITS_AFTER = re.compile(
+    r"\s+(?:and\s+)?(?:(\d{3})(?![\d/:'_]|[.,]\d|\s?(?:thousand|million|billion))"
+    r"|(\d{1,3})\s+thousand(?!\w))",
+    re.IGNORECASE,
+)
 _PART = re.compile(r"(?:\s+|-)([a-z]+)(?!\w)", re.IGNORECASE)
 _AND_PART = re.compile(r"\s+and\s+(?:an?|one)\s+([a-z]+)(?!\w)", re.IGNORECASE)
 _DIGIT_WORDS = re.compile(rf"\s+({'|'.join(_UNIT_WORDS[:10])})(?!\w)", re.IGNORECASE)
 _POINT = re.compile(r"\s+point(?!\w)", re.IGNORECASE)
 _HALF_OF = re.compile(rf"half(?:\s+an?)?\s+({'|'.join(_SCALES)})(?!\w)", re.IGNORECASE)
 _A_PART = re.compile(r"an?\s+(half|quarter)(?!\w)", re.IGNORECASE)
+_YEAR = re.compile(
+    rf"({'|'.join(_UNIT_WORDS[13:])})(?:\s|-)({'|'.join(_TEN_WORDS)})"
+    rf"(?:(?:\s|-)({'|'.join(_UNIT_WORDS[1:10])}))?(?!\w|(?:\s|-)(?:hundred|thousand|million))",
+    re.IGNORECASE,
+)
 _FIRST_WORD = re.compile(r"[a-z]+(?!\w)", re.IGNORECASE)
 FIRST_WORDS = frozenset(("a", "an", "half", *_UNITS, *_TENS, *_SCALES)) - {"dozen"}
 """Words that a number may begin with."""
@@ -71,20 +82,46 @@ def read_words(text: str, start: int, *, before: str) -> Read | None:
         return Read(Fraction(_SCALES[half[1].lower()], 2), half.end())
     if (part := _A_PART.match(text, start)) is not None:
         return Read(Fraction(1, _PARTS[part[1].lower()]), part.end())
+    if (year := _YEAR.match(text, start)) is not None:  # nineteen eighty-four
+        century, decade, unit = (word.lower() if word else "zero" for word in year.groups())
+        return Read(Fraction(100 * _UNITS[century] + _TENS[decade] + _UNITS[unit]), year.end())
     words = _words(text, start)
     number = _number(words, 0)
     if number is None or _is_no_number(words, number[1], before):
         return None
     value, count = number
     end = words[count - 1][1]
-    return _with_part(text, Read(Fraction(value), end), counts_parts=count == 1)
+    read = _with_part(text, Read(Fraction(value), end), counts_parts=count == 1)
+    if words[count - 1][0].removesuffix("s") in _MAGNITUDES:
+        read = _with_digits(text, read)
+    return magnified(text, read) if read.end > end else read
+
+
+def magnified(text: str, number: Read) -> Read:
+    """Return a number with a fraction times the magnitude after it: ``two and a half million``."""
+    word = _NEXT_WORD.match(text, number.end)
+    scale = _MAGNITUDES.get(_singular(word[1].lower())) if word is not None else None
+    if word is None or scale is None or number.value.denominator == 1:
+        return number
+    return Read(number.value * scale, word.end())
+
+
+def _with_digits(text: str, number: Read) -> Read:
+    """Add the hundreds in digits that follow a magnitude: ``4 thousand 500``."""
+    digits = _DIGITS_AFTER.match(text, number.end)
+    if digits is None or number.value % 1000:
+        return number
+    if digits[2] and number.value % 10**6:
+        return number
+    added = int(digits[1]) if digits[1] else 1000 * int(digits[2])
+    return Read(number.value + added, digits.end())
 
 
 def scaled(text: str, literal: Read) -> Read:
     """Return a number in digits together with the magnitude after it: ``12 thousand``."""
     words = _words(text, literal.end, is_after_digits=True)
     if not words or _singular(words[0][0]) not in _SCALES:
-        return _with_part(text, literal, counts_parts=False)
+        return magnified(text, _with_part(text, literal, counts_parts=False))
     scale = _SCALES[_singular(words[0][0])]
     value, count = literal.value * scale, 1
     if scale in _MAGNITUDES.values():
@@ -93,13 +130,14 @@ def scaled(text: str, literal: Read) -> Read:
             value, count = value + rest[0], rest[1]
     elif len(words) > 1 and (further := _MAGNITUDES.get(_singular(words[1][0]))) is not None:
         value, count = value * further, 2
-    return _with_part(text, Read(value, words[count - 1][1]), counts_parts=False)
+    read = _with_part(text, Read(value, words[count - 1][1]), counts_parts=False)
+    return _with_digits(text, read) if count == 1 and scale >= 1000 else read
 
 
 def _words(text: str, start: int, *, is_after_digits: bool = False) -> list[tuple[str, int]]:
     """Return the words from a place on that may be of one number, with their ends."""
     words: list[tuple[str, int]] = []
-    pattern = _NEXT_WORD if is_after_digits else _FIRST_WORD
+    pattern = _GLUED_WORD if is_after_digits else _FIRST_WORD
     while len(words) < _MOST_WORDS and (found := pattern.match(text, start)) is not None:
         word = found[found.lastindex or 0].lower()
         words.append((word, found.end()))

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from .number_words import FIRST_WORDS, Read, read_words, scaled
+from .number_words import FIRST_WORDS, Read, magnified, read_words, scaled
 from .text_forms import readable_text
 
 CURRENCIES = "$€£¥₹₽₩¢"
@@ -28,7 +28,8 @@ _SCANNED = re.compile(
     r"(?P<run>(?:(?<![\w.])\.)?\d+(?:[.,'_:]\d+)*)"
     rf"|(?P<code>(?:{_CODES})(?=\d))"
     r"|(?P<word>[^\W\d_](?:[^\W_]|_(?=\w))*(?:(?<=\d)(?:\.\d+)+)?)"
-    r"(?P<power>(?:\^|(?:\*\*(?=\d+(?!\d|\*))))[-+]?\d+)?",
+    r"(?P<power>(?:\^|(?:\*\*(?=\d+(?!\d|\*))))[-+]?\d+)?"
+    r"|(?P<raised>\^\s?\(?[-+]?\d+)",  # of what is no number: "(cm)^2", "cm ^ 2"
     re.IGNORECASE,
 )
 _POINT_FORM = re.compile(r"(\d*)(?:\.(\d+))?")
@@ -44,16 +45,24 @@ _COMMA_FORM = re.compile(r"(\d+),(\d+)")
 _SPACED_GROUP = re.compile(r"[ \t](\d{3})(?![\d:'_])((?:[.,]\d+)?)")
 _EXPONENT = re.compile(r"[eE]([-+]?\d+)(?!\w)")
 _TIMES_POWER = re.compile(r"\s{0,3}[x×*·⋅]\s{0,3}10\s{0,3}\^\s{0,3}([-+]?\d+)")
-_RAISED = re.compile(r"(?:\^|\*\*)([-+]?\d+)")
+_RAISED = re.compile(r"(?:\s?\^\s?|\*\*)([-+]?\d+)")
 _REST = re.compile(r"(?:(?:\s?/\s?|[eE^][-+]?|\*\*|[.,:])\d+)*")
 _RATIO = re.compile(r"(\s{0,3})/(\s{0,3})(\d+(?:[.,]\d+)*)((?:/\d)?)")
 _MIXED = re.compile(r"(?: {1,2}|-)(\d{1,9})/(\d{1,9})(?![\d/]|[.,:]\d)")
 _CHAINED = re.compile(r"(?:-\d+){2,}")
-_LETTER_MAGNITUDE = re.compile(r"(k|K|M|B|bn)(?!\w)")
-_LETTERS = {"k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "bn": 10**9}
+_LETTER_MAGNITUDE = re.compile(r"(k|K|M|B)(?!\w)|\s?(bn|mn|mio|lakhs?|crores?)(?!\w)")
+_LETTERS = {
+    **{"k": 10**3, "K": 10**3, "M": 10**6, "mn": 10**6, "mio": 10**6, "B": 10**9, "bn": 10**9},
+    **{"lakh": 10**5, "lakhs": 10**5, "crore": 10**7, "crores": 10**7},
+}
+_SYMBOL = "√π"
+_AFTER_SYMBOL = re.compile(rf"[{_SYMBOL}][\s(]{{0,3}}(?:\)?\s?[/*×·+-]\s?\(?)?$")
+_BEFORE_SYMBOL = re.compile(rf"\)?\s?(?:[/*×·+-]\s?\(?)?(?:[{_SYMBOL}]|pi(?!\w))")
+_OPERATOR = re.compile(r"[\s()]*[/*×·+-]?[\s()]*")
 _SIGN = re.compile(
     rf"(?:^|[^\w.)\]}}\-%°])([-+])(?:[{CURRENCIES}]\s?)?$"
-    rf"|(?:^|[^\w])(minus|negative)\s+(?:[{CURRENCIES}]\s?)?$",
+    rf"|(?:[=(≈]\s{{0,2}}|^[\s{CURRENCIES}]*(?<=\$))([-+]) $"
+    rf"|(?:^|[^\w])(minus|negative)(?:\s+|-)(?:[{CURRENCIES}]\s?)?$",
     re.IGNORECASE,
 )
 _LONGEST_SIGN = 16
@@ -100,7 +109,22 @@ def numbers_in(text: str) -> list[Fraction]:
 
 def numbers_of(readable: str) -> list[Number]:
     """Return the numbers of a readable text with their places."""
-    return list(_signed(readable, _scan(readable)))
+    return list(_signed(readable, _without_expressions(readable, _scan(readable))))
+
+
+def _without_expressions(text: str, numbers: Iterator[Number]) -> Iterator[Number]:
+    """Leave out the numbers of an expression with a root or π, which is worth none of them."""
+    previous_end, was_part = 0, False
+    for number in numbers:
+        before = text[max(previous_end, number.start - _LONGEST_SIGN) : number.start]
+        gap = text[previous_end : number.start]
+        is_next = was_part and len(gap) <= _LONGEST_SIGN and _OPERATOR.fullmatch(gap) is not None
+        is_part = is_next and gap.strip() != ""
+        is_part = is_part or _AFTER_SYMBOL.search(before) is not None
+        is_part = is_part or _BEFORE_SYMBOL.match(text, number.end) is not None
+        if not is_part:
+            yield number
+        previous_end, was_part = number.end, is_part
 
 
 def _scan(text: str) -> Iterator[Number]:
@@ -133,10 +157,12 @@ def _signed(text: str, numbers: Iterator[Number]) -> Iterator[Number]:
 def _with_sign(
     text: str, number: Number, sign: re.Match[str], first: int, previous_end: int
 ) -> Number:
-    start = first + max(sign.start(1), sign.start(2))
-    if sign[2] and previous_end and not text[previous_end:start].strip():
+    start = first + max(sign.start(1), sign.start(2), sign.start(3))
+    if sign[3] and previous_end and not text[previous_end:start].strip():
         return number  # "5 minus 3" names no -3
-    return replace(number, start=start, value=number.value if sign[1] == "+" else -number.value)
+    return replace(
+        number, start=start, value=number.value if "+" in (sign[1], sign[2]) else -number.value
+    )
 
 
 def _read_run(text: str, found: re.Match[str]) -> tuple[list[Number], int]:
@@ -163,12 +189,14 @@ def _extended(text: str, literal: Read) -> Read | None:
             return _raised(value, power, is_base=pattern is _RAISED)
     ratio = _RATIO.match(text, end)
     if ratio is not None and len(ratio[1]) == len(ratio[2]):
-        return _divided(literal, ratio)
+        divided = _divided(literal, ratio)
+        return None if divided is None else magnified(text, divided)
     mixed = _MIXED.match(text, end)
     if mixed is not None and value.denominator == 1 and 0 < int(mixed[1]) < int(mixed[2]):
-        return Read(value + Fraction(int(mixed[1]), int(mixed[2])), mixed.end())
+        added = Fraction(int(mixed[1]), int(mixed[2]))
+        return magnified(text, Read(value + added, mixed.end()))
     if (letter := _LETTER_MAGNITUDE.match(text, end)) is not None:
-        return Read(value * _LETTERS[letter[1]], letter.end())
+        return Read(value * _LETTERS[letter[1] or letter[2]], letter.end())
     return scaled(text, literal)
 
 

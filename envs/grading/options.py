@@ -23,6 +23,7 @@ _LETTER_ALONE = re.compile(
     re.IGNORECASE,
 )
 _LEADING_LETTER = re.compile(r"[\W_]{0,8}([A-Za-z])\s{0,2}[*_]{0,3}\s{0,2}(?:[.):]|-\s)")
+_LABELLED = re.compile(r"[\W_]{0,8}([A-Za-z])[\W_]{1,6}(?=[^\W_]|[$\\(])", re.IGNORECASE)
 _COPULAS = frozenset(("is", "was", "be", "must", "should", "would"))
 _TRUTHS = frozenset(("yes", "no", "true", "false", "correct", "incorrect", "right", "wrong"))
 
@@ -38,13 +39,19 @@ def chosen(answer: str, choices: tuple[str, ...]) -> int | None:
     whole = _named_by_whole(plain_text(answer), choices, options)
     if len(whole) == 1 or (whole and options.are_labelled):
         return whole.pop() if len(whole) == 1 else None
+    if (exact := _named_by_both(readable, options)) is not None:
+        return exact
     if (truth := _named_by_truth(answer, options)) is not None:
         return truth
     if (letter := _LETTER_ALONE.fullmatch(readable)) is not None:
-        return options.place(letter[1])
+        return _single(letter[1], options)
     tokens = tokens_of(readable)
     in_text = text_mentions(tokens, options.texts)
-    by_letter = letter_mentions(tokens, options)
+    by_letter = [
+        mention
+        for mention in letter_mentions(tokens, options)
+        if not _is_of_text(tokens, mention, in_text, options)
+    ]
     both = sorted({*in_text, *by_letter}, key=lambda mention: (mention.start, mention.end))
     if announced := _announced(tokens, affirmed(tokens, both)):
         return announced.pop() if len(announced) == 1 else None
@@ -52,6 +59,40 @@ def chosen(answer: str, choices: tuple[str, ...]) -> int | None:
     if (leading := _LEADING_LETTER.match(readable)) is not None:
         return _led_by(options.place(leading[1]), texts, letters)
     return next((named.pop() for named in (texts, letters) if len(named) == 1), None)
+
+
+def _named_by_both(readable: str, options: Options) -> int | None:
+    """Return the option whose letter and whole text an answer is: ``E. either A or B``."""
+    found = _LABELLED.match(readable)
+    place = options.place(found[1]) if found is not None else None
+    if found is None or place is None:
+        return None
+    return (
+        place if plain_text(readable[found.end() :]) == plain_text(options.texts[place]) else None
+    )
+
+
+def _single(letter: str, options: Options) -> int | None:
+    """Return the option whose text is a letter, else the one that the letter stands for."""
+    texts = [plain_text(text) for text in options.texts]
+    if not options.are_labelled and texts.count(letter.casefold()) == 1:
+        return texts.index(letter.casefold())
+    return options.place(letter)
+
+
+def _is_of_text(
+    tokens: Sequence[Token], letter: Mention, in_text: Sequence[Mention], options: Options
+) -> bool:
+    """Return whether a letter is a part of an option's text: ``points A and B``, ``A hexagon``."""
+    for mention in in_text:
+        if mention.start <= letter.start < mention.end and mention.end - mention.start > 1:
+            return True
+        is_next = mention.start == letter.end and not tokens[mention.start].gap.strip()
+        if is_next and options.texts[mention.option].casefold().startswith(
+            tokens[letter.start].key + " "
+        ):
+            return True
+    return False
 
 
 def _led_by(place: int | None, texts: set[int], letters: set[int]) -> int | None:

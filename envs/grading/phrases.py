@@ -21,7 +21,7 @@ _LEXED = re.compile(
     r"|\S"
 )
 _PUNCTUATION = frozenset(".,;:!?\"'()[]{}*_~`|\\#…—" + CURRENCIES)
-_JOINING = frozenset("-/+×÷^&@_\\")
+_JOINING = frozenset("-/+×÷^&@_\\√")
 _OPERATORS = frozenset("-/+×÷^*")
 _BOUNDS = frozenset(
     ("over", "under", "above", "below", "least", "most", "than", "exceeding", "beyond", *"<>≤≥≠±")
@@ -108,7 +108,7 @@ def _without_dashes(tokens: Sequence[Token]) -> list[Token]:
 
 def _is_between_words(kept: Sequence[Token], following: Token | None) -> bool:
     if not kept or following is None or not (following.is_word and len(following.key) > 1):
-        return not kept
+        return not kept and (following is None or following.gap != "" or len(following.key) > 1)
     return kept[-1].is_number or (kept[-1].is_word and len(kept[-1].key) > 1)
 
 
@@ -141,8 +141,8 @@ def stands_whole(tokens: Sequence[Token], start: int, end: int) -> bool:
 def _are_joined(left: Token, right: Token) -> bool:
     if right.gap:
         return not _JOINING.isdisjoint(right.gap) and not any(map(str.isspace, right.gap))
-    if left.is_number and right.is_word:
-        return unit_of(right.text) is None
+    if left.text[-1:].isdigit() and right.is_word:
+        return not left.is_number or unit_of(right.text) is None
     is_mark = not (left.is_word or left.is_number or right.is_word or right.is_number)
     is_combining = unicodedata.category(right.key[0]).startswith("M")
     is_combining = is_combining or unicodedata.category(left.key[0]).startswith("M")

@@ -16,7 +16,7 @@ import unicodedata
 _SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻"
 _POWER = re.compile(f"[{_SUPERSCRIPTS}]+")
 _AS_DIGITS = str.maketrans(_SUPERSCRIPTS, "0123456789+-")
-_VULGAR_FRACTION = re.compile("[\u00bc-\u00be\u2150-\u215e\u2189]")
+_VULGAR_FRACTION = re.compile("(?<=\\w)[\u00bc-\u00be\u2150-\u215e\u2189]")
 _SAME_SIGN = str.maketrans(
     {
         **dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d", "-"),
@@ -30,9 +30,15 @@ _SAME_SIGN = str.maketrans(
     }
 )
 
+_SUPERSCRIPT_TAG = re.compile(r"<sup>\s{0,3}([-+]?\d+)\s{0,3}</sup>", re.IGNORECASE)
+_ROOT_CALL = re.compile(r"(?<![\w\\])sqrt\s?\(\s?(\w+)\s?\)", re.IGNORECASE)
 _LATEX = (
+    (re.compile(r"\\sqrt\s*(?:\{\s*(\w+)\s*\}|(\d))"), r"√\1\2"),
+    (re.compile(r"\\sqrt\s*\{([^{}]*)\}"), r"√(\1)"),
+    (re.compile(r"\\[dt]?frac\s?(\d)\s?(\d)(?!\d)"), r"\\frac{\1}{\2}"),
     (re.compile(r"(?<=\d)\s*\\[dt]?frac\s*\{(\d+)\}\s*\{(\d+)\}"), r" \1/\2"),
-    (re.compile(r"\\[dt]?frac\s*\{(\d+)\}\s*\{(\d+)\}"), r"\1/\2"),
+    (re.compile(r"\\[dt]?frac\s*\{\s*([-+]?\d+)\s*\}\s*\{\s*(\d+)\s*\}"), r"\1/\2"),
+    (re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}"), r"(\1)/(\2)"),
     (re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-z]))|\\degree(?![a-z])"), "°"),
     (re.compile(r"\\(?:text|math)(?:rm|bf|it|up)?\s*\{([^{}\\]*)\}"), r"\1"),
     (re.compile(r"\\(?:boxed|operatorname)\s*\{([^{}]*)\}"), r"\1"),
@@ -59,6 +65,8 @@ def readable_text(text: str) -> str:
     text = _POWER.sub(lambda found: "^" + found[0].translate(_AS_DIGITS), text)
     text = _VULGAR_FRACTION.sub(lambda found: " " + found[0], text)
     text = unicodedata.normalize("NFKC", text).translate(_SAME_SIGN)
+    text = _SUPERSCRIPT_TAG.sub(r"^\1", text)
+    text = _ROOT_CALL.sub(r"√\1", text)
     return _without_latex(text) if "\\" in text or "^" in text or "{,}" in text else text
 
 

@@ -9,6 +9,7 @@ from ..picture import PictureError
 from .suite import SuiteError
 
 _MOST_NAMED = 20
+_MOST_NUMBERED = 200
 _HEAD, _TAIL = 140, 80
 
 
@@ -45,7 +46,10 @@ def bad_rows(file: str | Path, faults: Sequence[tuple[int, str]]) -> SuiteError:
     lines = [f"{file}: {len(found)} rows cannot be used"]
     lines += [f"  line {line}: {reason}" for line, reason in found[:_MOST_NAMED]]
     if len(found) > _MOST_NAMED:
-        lines.append(f"  and {len(found) - _MOST_NAMED} more")
+        rest = [str(line) for line, _ in found[_MOST_NAMED : _MOST_NAMED + _MOST_NUMBERED]]
+        left = len(found) - _MOST_NAMED - len(rest)
+        also = f" and {left} more" if left else ""
+        lines.append(f"  and lines {', '.join(rest)}{also}")
     return SuiteError("\n".join(lines))
 
 

@@ -9,11 +9,14 @@ all bad ones are named at once; pictures are decoded when a task is asked for.
 
 from __future__ import annotations
 
+import codecs
 import difflib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from ..grading import GradingError, check_gradable
 from ..picture import PictureError, load_picture
@@ -94,11 +97,17 @@ class JsonlSuite:
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name} holds tasks 0 to {len(self) - 1}, got {index}")
         task, sources = self._entries[index]
-        try:
-            return replace(task, images=tuple(load_picture(source) for source in sources))
-        except PictureError as error:
-            reason = shortened(str(error))
-            raise BadImageError(str(self._path), self._lines[index], reason) from error
+        images: list[Image.Image] = []
+        faults: list[PictureError] = []
+        for source in sources:
+            try:
+                images.append(load_picture(source))
+            except PictureError as error:
+                faults.append(error)
+        if faults:
+            reason = "; ".join(shortened(str(error)) for error in faults)
+            raise BadImageError(str(self._path), self._lines[index], reason) from faults[0]
+        return replace(task, images=tuple(images))
 
     def task(self, task_id: str) -> Task:
         """Give the task of an id.
@@ -140,17 +149,22 @@ class JsonlSuite:
 def _rows(path: Path, faults: list[tuple[int, str]]) -> list[tuple[int, dict[str, Any]]]:
     """Read the file's objects with their line numbers; lines that are none go to ``faults``."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     except FileNotFoundError:
         raise SuiteError(f"{path}: there is no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise SuiteError(f"{path}: cannot be read ({error})") from error
     rows: list[tuple[int, dict[str, Any]]] = []
-    for line, content in enumerate(text.split("\n"), start=1):
-        if not content.strip("\ufeff \t\r"):
+    for line, encoded in enumerate(content.split(b"\n"), start=1):
+        try:
+            row = encoded.decode("utf-8")
+        except UnicodeDecodeError as error:
+            faults.append((line, f"not UTF-8 ({error.reason}, byte {error.start + 1})"))
+            continue
+        if not row.strip("\ufeff \t\r"):
             continue
         try:
-            rows.append((line, read_row(content)))
+            rows.append((line, read_row(row)))
         except SuiteError as error:
             faults.append((line, str(error)))
     return rows

@@ -39,7 +39,16 @@ def image_sources(value: object, folder: Path) -> tuple[ImageSource, ...]:
     given = cast(list[object], value) if isinstance(value, list) else [value]
     if not given:
         raise SuiteError(f"'images' holds {_FORMS}, got an empty list")
-    return tuple(_source(one, folder) for one in given)
+    sources: list[ImageSource] = []
+    faults: list[str] = []
+    for one in given:
+        try:
+            sources.append(_source(one, folder))
+        except SuiteError as error:
+            faults.append(str(error))
+    if faults:
+        raise SuiteError("; ".join(dict.fromkeys(faults)))
+    return tuple(sources)
 
 
 def _source(value: object, folder: Path) -> ImageSource:
@@ -47,8 +56,8 @@ def _source(value: object, folder: Path) -> ImageSource:
         return _from_fields(cast(dict[str, Any], value), folder)
     if not isinstance(value, str):
         raise SuiteError(f"'images' holds {_FORMS}, got {quoted(value)}")
-    if value[:5].lower() == "data:":
-        return _from_data_url(value)
+    if value.lstrip()[:5].lower() == "data:":
+        return _from_data_url(value.strip())
     if _URL.match(value):
         raise SuiteError(
             f"{quoted(value)} is a URL, and nothing is downloaded: save the picture beside the "

@@ -51,6 +51,13 @@ def all_of(choices, place, *texts):
         *all_of(("less than 10", "10"), None, "more than 10"),
         *all_of(("-2", "2"), 0, "-2", "The value is \u22122"),
         *all_of(("$\\frac{1}{2}$", "$\\frac{1}{4}$"), 1, "0.25", "1/4"),
+        *all_of(("1 dog", "2 dogs", "3 dogs"), 1, "2", "two", "2 dogs"),
+        *all_of(("1 dog", "2 dogs", "3 dogs"), 0, "1", "one dog"),
+        *all_of(
+            ("3", "6"), None, "\\boxed{\\sqrt{6}}", "\u221a6", "sqrt(6)", "2\\sqrt{3}", "3\u03c0"
+        ),
+        *all_of(("\u221a2", "2\u221a2", "4"), 0, "\u221a2", "\\sqrt{2}", "$\\sqrt2$"),
+        *all_of(("\u221a2", "2\u221a2", "4"), None, "3\u221a2", "-\u221a2"),
     ],
 )
 def test_a_number_names_an_option_as_a_whole_quantity(choices, text, place):
@@ -136,6 +143,25 @@ def test_a_letter_names_an_option_and_the_longest_text_wins(text, place):
 )
 def test_options_with_labels_of_their_own_are_named_by_label_or_text(choices, answers):
     assert [chosen(answer, choices) for answer in answers] == [1] * len(answers)
+
+
+@pytest.mark.parametrize(
+    ("choices", "text", "place"),
+    [
+        (("H", "T", "M"), "The answer is T.", 1),
+        (("H", "T", "M"), "Answer: T", 1),
+        (("A", "B", "D", "F", "G"), "The answer is D.", 2),
+        (("A red car", "A blue car"), "The answer is A blue car", 1),
+        (("A square", "A hexagon"), "The answer is A hexagon.", 1),
+        (("Point B", "Point A"), "B. Point A", 1),
+        (("only A", "either A or B", "only C"), "B. either A or B", 1),
+        (("only A", "either A or B", "only C"), "C. only C", 2),
+        (("red", "blue"), "The answer is A.", 0),
+        (("red", "blue"), "A. blue", None),
+    ],
+)
+def test_a_letter_within_an_options_text_is_no_label(choices, text, place):
+    assert chosen(text, choices) == place
 
 
 def test_a_label_that_is_a_number_loses_to_no_text():

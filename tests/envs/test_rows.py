@@ -171,11 +171,37 @@ def test_all_bad_rows_are_named_at_once_damaged_pictures_too(load, tmp_path):
     assert "cut.png: damaged" in lines[1]
 
 
+def test_all_bad_pictures_of_a_row_are_named_at_once(load, tmp_path):
+    (tmp_path / "cut.png").write_bytes(png()[:-30])
+    (tmp_path / "broken.png").write_bytes(png()[:-40])
+    with pytest.raises(SuiteError, match=r"line 1: .*none-1\.png.*none-2\.png"):
+        load(row(images=["none-1.png", "a.png", "none-2.png"]))
+    suite = load(row(images=["cut.png", "a.png", "broken.png"]))
+    with pytest.raises(SuiteError, match=r"line 1: .*cut\.png.*broken\.png"):
+        read_tasks(suite, [0])
+
+
+def test_a_line_that_is_not_utf_8_is_named_beside_the_others(tmp_path, load):
+    PICTURE.save(tmp_path / "a.png")
+    lines = [json.dumps(row(image="a.png")).encode(), b'{"question": "\xe9"}', b"{"]
+    (tmp_path / "latin.jsonl").write_bytes(b"\n".join(lines))
+    with pytest.raises(SuiteError, match=r"2 rows cannot be used\n.*line 2: not UTF-8.*\n.*line 3"):
+        load_suite(tmp_path / "latin.jsonl")
+
+
+def test_a_byte_order_mark_and_a_data_url_between_spaces_are_no_fault(tmp_path):
+    line = json.dumps(row(image=f" {DATA_URL}\n"))
+    (tmp_path / "marked.jsonl").write_text(line, encoding="utf-8-sig")
+    assert len(load_suite(tmp_path / "marked.jsonl")) == 1
+
+
 def test_of_many_bad_rows_the_first_are_named_and_all_counted(load):
     with pytest.raises(SuiteError) as told:
         load(*[row(image=f"{number}.png") for number in range(300)])
     lines = str(told.value).splitlines()
-    assert (len(lines), lines[-1]) == (22, "  and 280 more")
+    assert len(lines) == 22
+    assert lines[-1].startswith("  and lines 21, 22, 23, ")
+    assert lines[-1].endswith(", 219, 220 and 80 more")
     assert "300 rows" in lines[0]
 
 

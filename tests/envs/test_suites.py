@@ -217,7 +217,7 @@ def test_a_file_that_is_missing_empty_or_no_text_is_named(write, tmp_path):
     with pytest.raises(SuiteError, match="holds no task: it has to have a JSON object a line"):
         load_suite(write())
     (tmp_path / "bad.jsonl").write_bytes(b"\xff\xfe{")
-    with pytest.raises(SuiteError, match=r"bad\.jsonl: cannot be read"):
+    with pytest.raises(SuiteError, match=r"bad\.jsonl, line 1: not UTF-8"):
         load_suite(str(tmp_path / "bad.jsonl"))
 
 
