@@ -10,8 +10,13 @@ _DEEPEST = 4  # quotations within quotations
 
 
 def without_quotes(body: str, prefix: str) -> str:
-    """Take the marks of a quotation off the content of a fence that stands in one."""
-    depth = min(prefix.count(">"), _DEEPEST) if not prefix.strip(" \t>") else 0
+    """Take the marks of a quotation off the content of a fence that stands in one.
+
+    Args:
+        body: Of the fence.
+        prefix: What stands before it in its line: indent, marks of lists and quotations.
+    """
+    depth = min(prefix.count(">"), _DEEPEST)
     if not depth or _QUOTE.match(body) is None:
         return body
     lines = body.split("\n")

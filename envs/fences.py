@@ -29,7 +29,7 @@ _SPACE = re.compile(r"[ \t\r]*")
 _WRAPPER = re.compile(r"<code>\s*")
 _LANGUAGE = re.compile(r"\{?[ \t]*\.?([\w+.#-]*)")
 _PYTHON = re.compile(r"(?:python|py)(?:3(?:\.\d{1,2})?)?", re.IGNORECASE)
-_THOUGHT_END = re.compile(r"^[ \t]*</think>", re.IGNORECASE | re.MULTILINE)
+_THOUGHT_END = re.compile(r"^[ \t]*</think>|</think>(?=[ \t\r]*$)", re.IGNORECASE | re.MULTILINE)
 _TAGS = ("<code>", "</code>", "<think>", "</think>", "</answer>", "</tool_response>")
 _LONGEST_TAG = 24  # with some spaces behind it
 _MOST_INDENT = 3  # of a closing fence, beyond that of the opening one
@@ -149,12 +149,14 @@ class _Scan:
         self._thought_ends = [found.end() for found in _THOUGHT_END.finditer(text)]
         # The longest closing run from each mark on, so that a block without an end costs nothing.
         self._longest = {one: _longest_from(self.marks, one) for one in "`~"}
+        python = (n for n, mark in enumerate(self.marks) if _opens_python(mark))
+        self._last_python = max(python, default=-1)
 
     def fence(self, opening: _Mark, closing: _Mark | None) -> Fence:
         """Make the block of a pair of marks; without a closing one it runs to the end."""
         stop = len(self._text) if closing is None else closing.closing_start
         body = self._text[opening.next_line : stop]
-        prefix = self._text[opening.line : opening.start]
+        prefix = self._text[opening.line : opening.start] if opening.is_first else ""
         return Fence(
             span=(opening.start, len(self._text) if closing is None else closing.end),
             language=opening.language or "",
@@ -168,7 +170,7 @@ class _Scan:
         if self._is_wrapped(opening) and (end := self._wrapped_end(opening, index)) is not None:
             return end
         if self._longest[opening.character][index] < opening.length:
-            return None
+            return self._begun_in_a_thought(opening)
         doubtful: int | None = None
         for place in range(index, len(self.marks)):
             mark = self.marks[place]
@@ -191,7 +193,7 @@ class _Scan:
         (or backticks behind text), or was begun in a thought that has ended since.
         """
         mark = self.marks[place]
-        if not (mark.is_labelled and _is_python(mark.language)):
+        if not _opens_python(mark):
             return None
         is_bare = opening.is_first and not opening.language
         is_code = is_bare or _is_python(opening.language) or self._is_wrapped(opening)
@@ -201,6 +203,14 @@ class _Scan:
         thoughts = bisect_left(self._thought_ends, mark.start)
         last = self._thought_ends[thoughts - 1] if thoughts else 0
         return bisect_left(self._starts, last) if last > opening.end else None
+
+    def _begun_in_a_thought(self, opening: _Mark) -> _End | None:
+        """Say from where to read on behind the thought in which a block without an end began."""
+        place = bisect_left(self._thought_ends, opening.end)
+        if place == len(self._thought_ends):
+            return None
+        following = bisect_left(self._starts, self._thought_ends[place])
+        return _End(None, following) if following <= self._last_python else None
 
     def _is_wrapped(self, opening: _Mark) -> bool:
         return opening.start in self._after_wrapper
@@ -219,7 +229,7 @@ class _Scan:
         for place in range(index, last):  # a second block in the same tag
             mark, following = self.marks[place], self.marks[place + 1]
             is_end = mark.closes == "alone" and self._can_close(opening, mark)
-            if is_end and following.is_labelled and _is_python(following.language):
+            if is_end and _opens_python(following):
                 return _End(mark, place + 1)
         return _End(self.marks[last], last + 1)
 
@@ -310,6 +320,10 @@ def _longest_from(marks: Sequence[_Mark], character: str) -> list[int]:
         for mark in marks
     ]
     return [*accumulate(reversed(lengths), max, initial=0)][::-1]
+
+
+def _opens_python(mark: _Mark) -> bool:
+    return mark.is_labelled and _is_python(mark.language)
 
 
 def _is_python(language: str | None) -> bool:

@@ -26,6 +26,7 @@ TOO_LONG_ANSWER = 1000
 """From this many characters on, an answer is a format fault."""
 
 _THINK = re.compile(r"<(/?)think>", re.IGNORECASE | re.ASCII)
+_LINE_END = re.compile(r"[ \t\r]*(?:\n|\Z)")
 _ACTS = ("<answer>", "<box>")
 _NUMBER = r"\s*(-?\d{1,7}(?:\.\d{1,7})?)\s*"
 _FOUR_NUMBERS = re.compile(",".join([_NUMBER] * 4), re.ASCII)
@@ -220,7 +221,8 @@ def _thoughts(visible: str, *, unclosed: int, last_act: int) -> tuple[list[Span]
 
     Args:
         visible: The text, blocks of code blanked out.
-        unclosed: Where code begins that never closes; there an end counts at a line's start only.
+        unclosed: Where code begins that never closes; there an end counts at the start or the
+            end of a line only.
         last_act: Where the last answer, box or block begins.
     """
     spans: list[Span] = []
@@ -236,7 +238,11 @@ def _thoughts(visible: str, *, unclosed: int, last_act: int) -> tuple[list[Span]
         elif nested:
             nested -= 1
             spans[-1] = spans[-1][0], tag.end()
-        elif tag.start() < unclosed or _begins_line(visible, tag.start()):
+        elif (
+            tag.start() < unclosed
+            or _begins_line(visible, tag.start())
+            or _LINE_END.match(visible, tag.end()) is not None
+        ):
             lone.append(tag.end())
             surplus += number > 0
     before_act = [end for end in lone if end <= last_act]

@@ -52,6 +52,8 @@ def test_an_indent_of_up_to_three_comes_off_the_content(indent):
         ("* a\n\n    * b\n\n      ", "      "),
         ("-\tDo:\n\n\t", "\t"),
         ("> ", "> "),
+        ("> - ", ">   "),
+        ("- > ", "  > "),
         ("1. Do: ", "   "),
     ],
 )

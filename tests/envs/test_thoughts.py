@@ -85,6 +85,25 @@ def test_code_that_a_thought_leaves_open_ends_with_the_thought():
     assert read(f"<think>{thought}{BLOCK}") == ("code", "print(5)\n", None)
 
 
+@pytest.mark.parametrize("opened", ["", "<think>"])
+@pytest.mark.parametrize(
+    "left_open",
+    [
+        "~~~python\nbad()\n</think>",
+        "~~~python\nbad()\nno.</think>",
+        f"{FENCE}`python\nbad()\n</think>",
+        f"{FENCE}python\nbad()\nno.</think>",
+    ],
+)
+def test_code_of_any_fence_that_a_thought_leaves_open_hides_no_block(opened, left_open):
+    assert read(f"{opened}Try\n{left_open}\n{BLOCK}")[:2] == ("code", "print(5)\n")
+
+
+def test_code_that_a_thought_leaves_open_hides_no_answer():
+    text = f"Try\n{FENCE}python\nbad()\nno.</think>\n<answer>5</answer>"
+    assert read(text)[:2] == ("answer", "5")
+
+
 def test_a_tag_between_backticks_is_spoken_of_and_ends_nothing():
     assert read("I end with `</think>`. <answer>5</answer>") == ("answer", "5", None)
 
