@@ -26,7 +26,7 @@ from ..envs.protocol import tool_reply
 from ..envs.types import Band, Message, Task, Trajectory, Turn
 from ..sandbox import Execution, Outcome, Sandbox, SessionState
 from .interface import Policy, Sampling
-from .rollouts import finish_episode
+from .rollouts import OnLost, finish_episode
 from .taught import open_episode, taught_interface
 
 Change = Literal["withheld", "blanked", "swapped"]
@@ -102,7 +102,7 @@ class ProbeFigures:
         return 1.0 - self.changed_accuracy / self.accuracy if self.accuracy else math.nan
 
 
-def probe(
+def probe(  # noqa: PLR0913 - keyword-only settings of one measurement
     policy: Policy,
     episodes: Sequence[tuple[Task, Trajectory]],
     *,
@@ -110,6 +110,7 @@ def probe(
     scorer: AnswerScorer | None = None,
     sampling: Sampling | None = None,
     max_turns: int = 6,
+    on_lost: OnLost | None = None,
 ) -> Iterator[ProbedCall]:
     """Change each tool reply in turn, and let the policy go on from there.
 
@@ -120,11 +121,13 @@ def probe(
         scorer: What says how likely an answer is; None leaves log-probabilities out.
         sampling: How it goes on; greedy by default, with the true reply too.
         max_turns: As when it acted.
+        on_lost: Told why, for each continuation that infrastructure lost.
 
     Yields:
         Each call with each change; one of which infrastructure lost either side is left out.
     """
-    setting = _Setting(policy, sandbox, sampling or Sampling(temperature=0.0), max_turns)
+    sampling = sampling or Sampling(temperature=0.0)
+    setting = _Setting(policy, sandbox, sampling, max_turns, on_lost or (lambda _: None))
     for task, trajectory in episodes:
         if not trajectory.is_valid:
             continue
@@ -218,6 +221,7 @@ class _Setting:
     sandbox: Sandbox
     sampling: Sampling
     max_turns: int
+    on_lost: OnLost
 
     def goes_right(
         self, task: Task, trajectory: Trajectory, number: int, reply: Message
@@ -230,6 +234,8 @@ class _Setting:
             state = self._session_state(episode.images, trajectory.seed, turns)
             episode.resume(EpisodeState(trajectory.seed, turns, None, state))
             found = finish_episode(self.policy, episode, sampling=self.sampling)
+            if found.accuracy is None:
+                self.on_lost(episode.failure)
         return None if found.accuracy is None else found.accuracy == 1.0
 
     def reply_to(self, turn: Turn, turns_left: int) -> Callable[[Execution], Message]:

@@ -21,7 +21,7 @@ from ..envs.types import Task, Trajectory
 from ..sandbox import Sandbox
 from .interface import Policy, Sampling
 from .losses import Losses
-from .rollouts import rollout
+from .rollouts import OnLost, rollout
 from .second_look import second_look
 
 _SAYS_NOTHING = frozenset(
@@ -60,7 +60,7 @@ class ScalingPoint:
     tasks: int
 
 
-def scale(
+def scale(  # noqa: PLR0913 - keyword-only settings of one measurement
     policy: Policy,
     tasks: Sequence[Task],
     *,
@@ -68,6 +68,7 @@ def scale(
     turns: Sequence[int] = (1, 2, 4, 6),
     samples: Sequence[int] = (1, 2, 4, 8),
     seed: int = 0,
+    on_lost: OnLost | None = None,
 ) -> list[ScalingPoint]:
     """Measure each setting on the same tasks.
 
@@ -78,6 +79,7 @@ def scale(
         turns: Limits to try, greedy; a second look has the largest, and so has its first.
         samples: Sizes of a majority vote to try, drawn at temperature 1.
         seed: Of all draws.
+        on_lost: Told of each episode that infrastructure lost, with the reason.
 
     Raises:
         EpisodesLostError: Infrastructure lost all or most episodes of a setting.
@@ -88,6 +90,12 @@ def scale(
         some: Sequence[Task], *, sampling: Sampling, max_turns: int, samples: int = 1
     ) -> list[Trajectory]:
         losses = Losses()
+
+        def lose(error: Exception | None) -> None:
+            losses(error)
+            if on_lost is not None:
+                on_lost(error)
+
         found = rollout(
             policy,
             some,
@@ -97,7 +105,7 @@ def scale(
             sampling=sampling,
             max_turns=max_turns,
             evidence=False,
-            on_lost=losses,
+            on_lost=lose,
         )
         losses.check(len(found))
         return found

@@ -27,7 +27,7 @@ _USAGE_ERRORS = ("StageError", "StoreUsageError", "UnknownRunError")
 
 
 def leave_incomplete(made: Mapping[str, object]) -> None:
-    """End the command with `FINDINGS` where the evaluation that it made lacks episodes."""
+    """End the command with `FINDINGS` where what it made lacks episodes."""
     if made.get("is_complete") is False:
         raise typer.Exit(FINDINGS)
 

@@ -43,6 +43,7 @@ def report_document(desk: Desk, run_id: str, report: Report) -> dict[str, object
         "viewer": viewer if viewer.is_file() else None,
         "store": desk.home.root,
         **summary_document(report.summary),
+        "is_complete": desk.store.lineage.get(run_id).is_complete,
     }
 
 
@@ -75,6 +76,7 @@ def run_document(run: StageRun) -> dict[str, object]:
         "pipeline": run.parent,
         "inputs": run.inputs,
         "outputs": run.outputs,
+        "is_complete": run.is_complete,
         "seconds": run.seconds,
         "error": run.error,
         "started_at": run.started_at,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import completion
+from .exit_codes import leave_incomplete
 from .options import Json
 
 if TYPE_CHECKING:
@@ -58,10 +59,10 @@ def probe(
         suite, sandbox = "nano", sandbox_for(source)
         if pipeline is not None:
             suite, sandbox = str(pipeline.parameters["suite"]), recorded_sandbox(pipeline)
-        lines, metrics = _probe(desk, source, held_out_tasks(suite, limit), sandbox)
+        lines, metrics, lost = _probe(desk, source, held_out_tasks(suite, limit), sandbox)
         for line in lines:
             say(line)
-        publish({"policy": source, "tasks": limit, "figures": metrics})
+        publish({"policy": source, "tasks": limit, "figures": metrics, "lost": lost})
         if pipeline is not None:
             desk.tracker.metrics(pipeline.id, 0, metrics)
             path = desk.home.reports / pipeline.id / "probe.txt"
@@ -69,6 +70,7 @@ def probe(
             path.write_text("\n".join(lines) + "\n", encoding="utf-8")
             desk.tracker.artifact(pipeline.id, path, folder="report")
             say(f"kept in {path}")
+    leave_incomplete({"is_complete": not lost})
 
 
 def _source(desk: Desk, run: str | None, policy: str | None) -> tuple[StageRun | None, str]:
@@ -84,7 +86,8 @@ def _source(desk: Desk, run: str | None, policy: str | None) -> tuple[StageRun |
 
 def _probe(
     desk: Desk, source: str, tasks: Sequence[Task], settings: SandboxSettings
-) -> tuple[list[str], dict[str, float]]:
+) -> tuple[list[str], dict[str, float], int]:
+    """Play and probe; return the lines of the table, the figures, and how much was lost."""
     from ...policies import load_policy, rollout
     from ...policies.answer_scorer import TokenAnswerScorer
     from ...policies.interface import Sampling
@@ -95,7 +98,7 @@ def _probe(
 
     acting = load_policy(source)
     sandbox = desk.sandbox(settings)
-    sampling, losses = Sampling(temperature=0.0), Losses()
+    sampling, losses, cut_off = Sampling(temperature=0.0), Losses(), Losses()
     desk.progress.say(f"playing {len(tasks)} tasks …")
     played = rollout(
         acting, tasks, sandbox=sandbox, sampling=sampling, evidence=False, on_lost=losses
@@ -103,19 +106,21 @@ def _probe(
     losses.check(len(played))
     episodes = list(zip(tasks, played, strict=True))
     scorer = TokenAnswerScorer(acting) if isinstance(acting, VisionLanguagePolicy) else None
-    calls = list(probe_calls(acting, episodes, sandbox=sandbox, scorer=scorer))
+    calls = list(probe_calls(acting, episodes, sandbox=sandbox, scorer=scorer, on_lost=cut_off))
+    cut_off.check(len(calls) + cut_off.count, of="continuations")
     figures, held = summarise(calls), crops_held(episodes)
     lines = [
         f"{Path(source).name}: {len(tasks)} tasks, {sum(bool(t.tool_turns) for t in played)} with "
         "a call",
         *([f"{losses.count} lost and left out: {losses.reason}"] if losses.count else []),
+        *([f"{cut_off.count} continuations lost: {cut_off.reason}"] if cut_off.count else []),
         *probe_lines(figures, held),
     ]
     metrics = {f"probe/{one.change}/dependence": one.dependence for one in figures}
     metrics |= {f"probe/{one.change}/logp_gain": one.gain for one in figures}
     if held:
         metrics["probe/crops_held"] = sum(held) / len(held)
-    return lines, metrics
+    return lines, metrics, losses.count + cut_off.count
 
 
 def probe_lines(figures: Sequence[ProbeFigures], held: Sequence[bool]) -> list[str]:

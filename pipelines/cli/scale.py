@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import completion
+from .exit_codes import leave_incomplete
 from .options import Json, SandboxName
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def scale(
 ) -> None:
     """Measure what more turns, a majority vote or a second look buy at test time."""
     from ...policies import load_policy
+    from ...policies.losses import Losses
     from ...policies.scaling import scale as measure
     from ..desk import open_desk
     from ..stages.draws import held_out_tasks
@@ -47,19 +49,24 @@ def scale(
     from .document import document
     from .output import say
 
+    losses = Losses()
     counts = [count for count in (1, 2, 4, 8, 16, 32, 64) if count < samples] + [samples]
     with document(json) as publish, open_desk(track=False) as desk:
         tasks = held_out_tasks(suite, limit, whole=True)
         desk.progress.say(f"playing {len(tasks)} tasks, {samples + 5} times each …")
         sandbox = desk.sandbox(sandbox_for(policy, sandbox_name))
-        points = measure(load_policy(policy), tasks, sandbox=sandbox, samples=counts)
+        acting = load_policy(policy)
+        points = measure(acting, tasks, sandbox=sandbox, samples=counts, on_lost=losses)
         for line in scale_lines(points):
             say(line)
+        if losses.count:
+            say(f"{losses.count} episodes lost and left out: {losses.reason}")
         path = desk.home.reports / f"scale-{policy.rstrip('/').split('/')[-1]}.html"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(scale_figure(points), encoding="utf-8")
         say(f"figure in {path}")
         publish(points)
+    leave_incomplete({"is_complete": not losses.count})
 
 
 def scale_lines(points: Sequence[ScalingPoint]) -> list[str]:

@@ -64,7 +64,9 @@ def curate(  # noqa: PLR0913 - the options of the command
 
     wish = Wish(preset, seed, suite, refresh, from_run, sandbox)
     with document(json) as publish:
-        publish(run_alone("curate", wish, workers=workers, prefect=prefect))
+        made = run_alone("curate", wish, workers=workers, prefect=prefect)
+        publish(made)
+    leave_incomplete(made)
 
 
 def sft(  # noqa: PLR0913 - the options of the command

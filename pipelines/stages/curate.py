@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from ...envs.episode import Episode
 from ...envs.types import Band, Task, Trajectory
@@ -18,6 +19,7 @@ from ..run_page import digest_of
 from ..settings import CurateSettings, Preset
 from ..similarity import Fingerprint, Twins, find_twins, fingerprint
 from ..store import Episode as StoredEpisode
+from ..store.lineage import LOST
 from .asked import open_policy, tell_usage
 from .cards import write_data_card
 from .collect import Session, collect
@@ -33,8 +35,11 @@ def run_curate(context: StageContext) -> StageResult:
     leaks, duplicates = find_copies(candidates, held_out, settings.near_duplicate_bits)
     sound = [t for t in candidates if t.id not in leaks and t.id not in duplicates]
     taught = [task for task in sound if _has_teacher(settings, task)]
-    _collect(context, "weak", _weak_policy(context.preset, known), sound, settings.weak_samples)
-    _collect(context, "strong", _strong_policy(context.preset), taught, settings.strong_samples)
+    weak, strong = _weak_policy(context.preset, known), _strong_policy(context.preset)
+    lost = {
+        "weak": _collect(context, "weak", weak, sound, settings.weak_samples),
+        "strong": _collect(context, "strong", strong, taught, settings.strong_samples),
+    }
     keys = context.store.add_tasks(candidates)
     rates = {name: pass_rates(context.store.episodes(context.run.id, name)) for name in _PHASES}
     judged = [
@@ -51,7 +56,8 @@ def run_curate(context: StageContext) -> StageResult:
     ]
     decisions = decide(judged, _rules(settings), seed=context.seed)
     _show_directly(context, candidates, decisions)
-    return _finish(context, candidates, judged, decisions)
+    made = _finish(context, candidates, judged, decisions)
+    return replace(made, outputs={**made.outputs, LOST: lost}) if any(lost.values()) else made
 
 
 def _draw(context: StageContext) -> tuple[list[Task], list[Task]]:
@@ -130,7 +136,8 @@ def _note_duplicate(item: Fingerprint, seen: Twins, duplicates: dict[str, str]) 
 
 def _collect(
     context: StageContext, phase: str, policy: Policy, tasks: Sequence[Task], samples: int
-) -> None:
+) -> int:
+    """Have a policy act on the tasks; return how many of its episodes are lost."""
     sampling = Sampling(temperature=1.0, max_new_tokens=context.preset.max_new_tokens)
     turns = context.preset.curate.max_turns
     found = collect(context, policy, tasks, Session(phase, samples, sampling, turns))
@@ -141,6 +148,7 @@ def _collect(
             f"{found.losses.reason}"
         )
     tell_usage(context, phase, policy)
+    return found.lost
 
 
 def _rules(settings: CurateSettings) -> Rules:

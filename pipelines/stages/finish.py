@@ -34,8 +34,10 @@ def finish_pipeline(desk: Desk, pipeline: StageRun) -> Report:
     desk.tracker.artifact(run.id, report.folder, folder="report")
     outputs = {name: value for name, value in run.outputs.items() if name != LOST}
     outputs |= {"report": str(report.html)}
-    if evaluation.lost:
-        outputs[LOST] = evaluation.outputs[LOST]
+    curated = run.outputs.get("curate")
+    curation = desk.store.lineage.get(str(curated)).outputs if curated else {}
+    if lost := {**curation.get(LOST, {}), **evaluation.outputs.get(LOST, {})}:
+        outputs[LOST] = lost
     desk.store.lineage.mark(run.id, "finished", outputs=outputs)
     desk.tracker.end(run, "finished")
     return report

@@ -106,10 +106,16 @@ def _in_turn(desk: Desk, request: StageRequest) -> AbstractContextManager[None]:
 
 
 def _request_for(desk: Desk, stage: str, pipeline: StageRun) -> StageRequest:
-    """Give what a pipeline run asks of a stage, its inputs found."""
-    inputs = {name: find_input(desk, pipeline, name).id for name in INPUTS[stage]}
+    """Give what a pipeline run asks of a stage, its inputs found.
+
+    What is made from an input that lacks episodes is made again once that input is complete.
+    """
+    found = {name: find_input(desk, pipeline, name) for name in INPUTS[stage]}
+    inputs = {name: run.id for name, run in found.items()}
     order = order_of(pipeline)
     parameters = stage_parameters(stage, order.preset)
+    if lost := {name: run.lost for name, run in found.items() if run.lost}:
+        parameters["lost_inputs"] = lost
     if fresh_mark(stage) in pipeline.outputs:
         parameters[FRESH] = pipeline.outputs[fresh_mark(stage)]
     return make_request(stage, order, parameters, inputs)

@@ -12,7 +12,7 @@ from codedance.pipelines.desk import open_desk
 from codedance.pipelines.home import find_home
 from codedance.pipelines.stages.context import Stop
 from codedance.pipelines.stages.orders import Wish, open_pipeline
-from codedance.pipelines.stages.runner import run_stage
+from codedance.pipelines.stages.runner import _request_for, run_stage
 from codedance.policies.losses import EpisodesRefusedError
 
 from .model_fake import Refusing, model_fake
@@ -242,6 +242,58 @@ def test_curation_by_a_server_that_refuses_is_an_error_with_its_words(judge, ser
     done = run_stage(desk, "curate", pipeline)
     assert done.is_finished
     assert all(e.is_valid for e in desk.store.episodes(done.id, "weak"))
+
+
+def test_a_curation_that_lost_some_is_completed_and_what_was_made_from_it_made_again(
+    codedance, judge, server, desk
+):
+    server.refusal = Refusing([1, 3])
+    assert codedance("curate", "--preset", "smoke", "--no-prefect")[0] == 1
+    pipeline = open_pipeline(desk, Wish("smoke"))
+    (row,) = desk.store.lineage.find(stage="curate")
+    assert (row.is_finished, row.is_complete, row.lost) == (True, False, 2)
+    unscored = row.outputs["reasons"]["unscored"]
+    before = _request_for(desk, "sft", pipeline).key
+
+    server.refusal = lambda *_: None
+    server.asked.clear()
+    assert codedance("curate", "--preset", "smoke", "--no-prefect")[0] == 0
+    assert len(server.asked) == 2  # the lost ones alone
+    (row,) = desk.store.lineage.find(stage="curate")
+    assert (row.is_complete, row.lost) == (True, 0)
+    assert row.outputs["reasons"].get("unscored", 0) == unscored - 2
+    after = _request_for(desk, "sft", pipeline).key
+    assert after != before
+    server.asked.clear()
+    assert codedance("curate", "--preset", "smoke", "--no-prefect")[0] == 0
+    assert server.asked == []
+
+
+def test_a_few_lost_are_told_by_scale(codedance, desk, server, monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    server.refusal = Refusing([0, 9])
+    options = ("--limit", "8", "--samples", "1")
+    code, shown, _ = codedance("scale", "--policy", "openai:m", *options)
+    assert code == 1
+    assert "2 episodes lost and left out: " in shown
+    assert "HTTP 400: no" in shown
+
+
+def test_a_key_that_expires_while_calls_are_probed_is_told(codedance, desk, server, monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    calls = "<code>\n```python\nprint(input_image.size)\n```\n</code>"
+    choice = {"message": {"content": calls}, "finish_reason": "stop"}
+
+    def call_answer_expire(question, headers):
+        if len(server.asked) <= 3:
+            return 200, json.dumps({"choices": [choice]})
+        return None if len(server.asked) <= 6 else (401, "key expired")
+
+    server.refusal = call_answer_expire
+    code, shown, told = codedance("probe", "--policy", "openai:m", "--limit", "3")
+    assert code == 3
+    assert "HTTP 401: key expired" in told
+    assert "no call was made" not in shown
 
 
 def test_playing_with_a_server_that_refuses_ends_with_three(codedance, desk, server, monkeypatch):
