@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, features
+from PIL import Image, ImageFile, features
 
 from ..sandbox.worker.rgb import array_to_rgb, image_to_rgb
 from .deep_colours import deep_colours
@@ -104,7 +104,7 @@ def load_picture(source: Picture, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Im
             not shaped like a picture, or holds no real numbers.
     """
     if isinstance(source, Image.Image):
-        return fit_picture(source, max_pixels)
+        return _from_pil(source, max_pixels)
     if isinstance(source, bytes | bytearray | str | os.PathLike):
         return _from_file(source, max_pixels)
     return fit_picture(_from_array(source), max_pixels)
@@ -230,6 +230,24 @@ def _from_array(source: ArrayLike) -> Image.Image:
         raise PictureError(str(error)) from error
 
 
+def _from_pil(source: Image.Image, max_pixels: int) -> Image.Image:
+    """Fit a picture; one that was opened from a file and never read is read as the file is."""
+    if not all(source.size):
+        raise PictureError(f"a picture of {source.width} x {source.height} pixels shows nothing")
+    if not isinstance(source, ImageFile.ImageFile):
+        return fit_picture(source, max_pixels)
+    with _named_errors(getattr(source, "filename", "") or b""):
+        file: Any = source.fp
+        if source.tile and file is not None and source.tell() == 0:
+            place = file.tell()
+            try:
+                return _decode(file, max_pixels)
+            finally:
+                file.seek(place)
+        source.load()
+        return _upright(fit_picture(source, max_pixels), source)
+
+
 def _from_file(source: bytes | bytearray | str | os.PathLike[str], max_pixels: int) -> Image.Image:
     with _named_errors(source):
         if isinstance(source, bytes | bytearray):
@@ -263,10 +281,13 @@ def _decode(file: BinaryIO, max_pixels: int) -> Image.Image:
         image.draft("RGB", fitting_size(image.width, image.height, max_pixels))
     deep = deep_colours(image, lambda: _open(file))
     image.load()
-    turned = _TURNED.get(image.getexif().get(_ORIENTATION, 1))
-    if deep is not None:
-        image = _from_deep_colours(deep, image.info.get("transparency"))
-    image = fit_picture(image, max_pixels)
+    whole = image if deep is None else _from_deep_colours(deep, image.info.get("transparency"))
+    return _upright(fit_picture(whole, max_pixels), image)
+
+
+def _upright(image: Image.Image, source: Image.Image) -> Image.Image:
+    """Turn a picture as the EXIF data of the file says that it comes from."""
+    turned = _TURNED.get(source.getexif().get(_ORIENTATION, 1))
     return image if turned is None else image.transpose(turned)
 
 

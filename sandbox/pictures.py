@@ -33,8 +33,9 @@ def read_pictures(images: Sequence[Image.Image]) -> tuple[InputPicture, ...]:
 
 def _read(image: Image.Image) -> InputPicture:
     pixels = image_to_rgb(image).tobytes()
-    size = f"RGB {image.width} {image.height}".encode()
-    return InputPicture(image.size, pixels, hashlib.sha256(size + pixels).hexdigest())
+    digest = hashlib.sha256(f"RGB {image.width} {image.height}".encode())
+    digest.update(pixels)
+    return InputPicture(image.size, pixels, digest.hexdigest())
 
 
 class PicturePool:

@@ -13,6 +13,7 @@ from .errors import line_of, message_of, sentence, short_traceback
 from .places import Places
 from .showing import Gallery
 from .stopwatch import Stopwatch, TimeLimitReached
+from .threads import join
 
 _reserve = [bytearray(4 << 20)]  # never touched; given up when a block fails, to say so
 _OPENCV_OUT_OF_MEMORY = -4  # cv2.error.code
@@ -109,7 +110,7 @@ def _execute(block: Block, gallery: Gallery) -> None:
     gallery.show_figures()
     for thread in threading.enumerate():
         if thread is not threading.main_thread() and not thread.daemon:
-            thread.join()
+            join(thread)
 
 
 def _leave(stop: SystemExit) -> Verdict:

@@ -14,7 +14,7 @@ from typing import Any
 
 _CHUNK = 65_536
 _NULL = os.makedev(1, 3)
-_OPENS = re.compile(r"\b(?:open|fdopen|FileIO)\(\s*([12])\s*[,)]")
+_OPENS = re.compile(r"\b(?:open|fdopen|FileIO|dup|writev)\(\s*(?:(?:fd|file)\s*=\s*)?([12])\s*[,)]")
 
 
 class DescriptorFile:
@@ -35,9 +35,9 @@ class DescriptorFile:
         self._is_led = False
 
     @property
-    def descriptors(self) -> tuple[int, ...]:
-        """The descriptors that lead to the file now."""
-        return ((self._number,) if self._is_led else ()) + ((self._own,) if self._identity else ())
+    def is_open(self) -> bool:
+        """Whether anything has asked for it."""
+        return self._identity is not None
 
     def fileno(self) -> int:
         """Return a descriptor that leads to the file."""
@@ -50,15 +50,15 @@ class DescriptorFile:
 
     def lead(self) -> None:
         """Let ``number`` lead to the file from now on."""
-        if self._identity is None or not self._is_ours(self._own):
+        if self._identity is None or not self.is_ours(self._own):
             self._open()
-        if not self._is_ours(self._number):
+        if not self.is_ours(self._number):
             os.dup2(self._own, self._number)
         self._is_led = True
 
     def restore(self) -> None:
         """Put right, before a block, what the last one closed or replaced."""
-        if self._identity is not None and not self._is_ours(self._own):
+        if self._identity is not None and not self.is_ours(self._own):
             self._open()
         if self._is_led:
             self.lead()
@@ -90,7 +90,10 @@ class DescriptorFile:
         found = os.fstat(self._own)
         self._identity = found.st_dev, found.st_ino
 
-    def _is_ours(self, descriptor: int) -> bool:
+    def is_ours(self, descriptor: int) -> bool:
+        """Whether a descriptor, which may be a duplicate, leads to the file."""
+        if self._identity is None:
+            return False
         try:
             found = os.fstat(descriptor)
         except OSError:

@@ -43,7 +43,7 @@ def short_traceback(error: BaseException, filename: str, places: Places) -> str:
     """Give the model's own frames, the newest last; nothing where the one line says it all."""
     chain = list(_chain(error))
     parts = [_frames(each, filename, places) for each in chain]
-    if len(chain) == 1 and len(parts[0]) < 2:
+    if (len(chain) == 1 and len(parts[0]) < 2) or not any(parts):
         return ""
     lines = ["Traceback (your own code):"]
     for position, (each, frames) in enumerate(zip(chain, parts, strict=True)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 _PARTS = 256  # pieces held before they are joined
+_LONGEST_LINE = 4096  # characters of a line that are held until its end has arrived
 
 
 def cut_note(count: int) -> str:
@@ -30,9 +31,9 @@ class KeptText:
 
     Args:
         limit: Characters to keep: the first half and the last half of a longer text.
-        clean: Rewrites the text before it is counted.
-        overlap: Longest pattern that ``clean`` looks for: so much is held back, so that a pattern
-            which arrives in two pieces is found.
+        clean: Rewrites the text before it is counted, line by line however it arrives.
+        overlap: Longest pattern that ``clean`` looks for: so much is held back of a line that is
+            too long to be held.
     """
 
     def __init__(
@@ -49,14 +50,17 @@ class KeptText:
         if self._clean is None:
             self._keep(text)
             return
-        text = self._clean(self._held + text)
-        ready = max(0, len(text) - self._overlap)
-        self._held = text[ready:]
-        self._keep(text[:ready])
+        self._held += text
+        ready = self._held.rfind("\n") + 1
+        if len(self._held) - ready > _LONGEST_LINE:
+            ready = len(self._held) - self._overlap
+        if ready:
+            self._keep(self._clean(self._held[:ready]))
+            self._held = self._held[ready:]
 
     def take(self) -> str:
         """Return the text so far, a note where it was cut, and start afresh."""
-        self._keep(self._held)
+        self._keep(self._held if self._clean is None else self._clean(self._held))
         tail = "".join(self._tail)
         cut = max(0, len(tail) - self._tail_limit)
         head, tail, cut = "".join(self._head), tail[cut:], self._cut + cut

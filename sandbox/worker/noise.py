@@ -10,6 +10,7 @@ import linecache
 import logging
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Any, TextIO
 
 from .kept_text import printable, shortened
@@ -26,10 +27,12 @@ class Noise:
 
     Args:
         places: Whose code it comes from.
+        is_printed: Whether what is written to a stream is printed.
     """
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: Places, is_printed: Callable[[object], bool]) -> None:
         self._places = places
+        self._is_printed = is_printed
         self._seen: dict[object, set[str]] = {}
         self._repeated = self._left_out = 0
 
@@ -94,8 +97,7 @@ class Noise:
 
         def emit(self: Any, record: logging.LogRecord) -> None:  # noqa: ANN401
             """Print a record, unless a library logged it and enough was printed."""
-            is_printed = self.stream is sys.stderr or self.stream is sys.stdout
-            if not is_printed or noise._admits_record(record):
+            if not noise._is_printed(self.stream) or noise._admits_record(record):
                 original(self, record)
 
         noise = self

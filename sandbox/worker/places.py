@@ -21,9 +21,18 @@ BLOCK_PREFIX = "<block "
 STRING = "<string>"
 """What eval and exec call the code that they are given."""
 
+DRAWING = "<figure>"
+"""What the worker's own call is named that draws a figure: what a library warns of names it."""
+
 _PRIVATE_FOLDER = "/session/tmp"  # what every tier calls a session's own folder
 _PYTHON = "<python>"
 _WORKER = os.path.dirname(os.path.abspath(__file__))
+_WORKER_IN_ASCII = _WORKER.encode("ascii", "backslashreplace").decode("ascii")
+_OWN_FRAMES = re.compile(
+    rf'^  File "{re.escape(_WORKER_IN_ASCII)}/[^"\n]*", line \d+ in .*\n', re.MULTILINE
+)
+"""The worker's own frames as ``faulthandler`` writes them."""
+_MOST_UP = 16  # steps up in a relative path
 _SHARED_FOLDERS = {"/", "/usr", "/usr/local"}  # much lies there that is no part of Python
 
 
@@ -64,12 +73,13 @@ class Places:
 
     def is_worker(self, filename: str) -> bool:
         """Whether it is a file of the worker's, which no observation mentions."""
-        return filename.startswith(f"{_WORKER}/")
+        return filename == DRAWING or filename.startswith(f"{_WORKER}/")
 
     def without_folders(self, text: str) -> str:
         """Return ``text`` with each file of a library named by its module."""
         if "/" not in text:
             return text
+        text = _OWN_FRAMES.sub("", text)
         return _pattern().sub(_name, text).replace(self._folder, _PRIVATE_FOLDER)
 
     def name_in_tracebacks(self) -> None:
@@ -90,7 +100,7 @@ class Places:
 @functools.cache
 def _pattern() -> re.Pattern[str]:
     names = "|".join(map(re.escape, installed_folders()))
-    return re.compile(rf"(?<![\w.-])(?:{names})(/|(?![\w.-]))")
+    return re.compile(rf"(?<![\w.-])(?:(?:\.\./){{0,{_MOST_UP}}}\.\.)?(?:{names})(/|(?![\w.-]))")
 
 
 def _name(match: re.Match[str]) -> str:
@@ -98,11 +108,12 @@ def _name(match: re.Match[str]) -> str:
 
 
 def _every_name(folders: Iterable[str]) -> list[str]:
-    """Return folders as given, resolved, and as text shows bytes that are no UTF-8."""
+    """Return folders as given, resolved, and as text shows what is no UTF-8, or no ASCII."""
     names: set[str] = set()
     for folder in folders:
         for name in (os.path.normpath(folder), os.path.realpath(folder)):
             names |= {name, name.encode("utf-8", "backslashreplace").decode("utf-8")}
+            names.add(name.encode("ascii", "backslashreplace").decode("ascii"))
     return sorted(names - _SHARED_FOLDERS, key=lambda name: (-len(name), name))
 
 

@@ -29,9 +29,13 @@ class Printed:
             1: DescriptorFile(folder, 1, tells_number=True),
             2: DescriptorFile(folder, 2, tells_number=False),
         }
-        self.stdout = Output("stdout", KeptText(limit), self._files[1])
+        self.stdout = Output("stdout", KeptText(limit, clean, longest), self._files[1])
         self.stderr = Output("stderr", KeptText(limit, clean, longest), self._files[2])
-        self._noise = Noise(self.places)
+        self._noise = Noise(self.places, self._is_printed)
+
+    def _is_printed(self, stream: object) -> bool:
+        is_current = stream is sys.stdout or stream is sys.stderr
+        return is_current or self.stdout.owns(stream) or self.stderr.owns(stream)
 
     @classmethod
     def of_session(cls, limit: int) -> Printed:

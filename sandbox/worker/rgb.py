@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 _NEARLY_BLACK = 32  # deeper values that stay below this of 255 are mapped by their range
+_MOST_OF_ONE = 2.0  # a share of up to this is one of 1 that overshoots, not one of 255
 _BLOCK_VALUES = 1 << 20  # converted at a time, so that no copy of a large image is made in float64
 _LARGEST = 8e307  # half of a float64's range, so that no difference of two is infinite
 
@@ -139,7 +140,10 @@ def _alpha_levels(alpha: Any) -> Any:  # noqa: ANN401 - numpy may be absent
     if alpha.dtype in (numpy.uint8, numpy.bool_):
         return _levels(alpha)
     high = _finite_range(alpha)[1]
-    return _mapped(alpha, 0.0, 255.0 if _fits(0, high * 255) else 255 / max(high, 255.0))
+    if _fits(0, high * 255):
+        return _mapped(alpha, 0.0, 255.0)
+    is_share = alpha.dtype.kind == "f" and high <= _MOST_OF_ONE
+    return _mapped(alpha, 0.0, 255 / (high if is_share else max(high, 255.0)))
 
 
 def _finite_range(values: Any) -> tuple[float, float]:  # noqa: ANN401 - numpy may be absent

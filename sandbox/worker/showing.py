@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from .framing import PIXEL_BYTES
+from .places import DRAWING
 from .rgb import array_to_rgb, image_to_rgb
 from .streams import Output
 
+_draw: Any = eval(compile("lambda canvas: canvas.draw()", DRAWING, "eval"))
+"""Draws a figure; what matplotlib warns of meanwhile has no file of the worker's as its place."""
 _PART_BYTES = 65_536
 _SMALLEST_MATRIX_SHOWN = 8  # a number matrix narrower than this is printed, not drawn
 
@@ -136,7 +139,7 @@ class Gallery:
             canvas = agg.FigureCanvasAgg(figure)
         width, height = canvas.get_width_height()
         if self._has_room(width, height):
-            canvas.draw()
+            _draw(canvas)
             self._add((width, height), _figure_pixels(canvas.buffer_rgba(), (width, height)))
         if pyplot is not None:
             pyplot.close(figure)
@@ -164,7 +167,7 @@ def install_hooks(gallery: Gallery) -> None:
         image.Image.show = lambda picture, *_, **__: gallery.display(picture)
     pyplot: Any = sys.modules.get("matplotlib.pyplot")
     if pyplot is not None:
-        pyplot.show = gallery.show_figures
+        pyplot.show = lambda *_, **__: gallery.show_figures()  # matplotlib gives it a signature
 
 
 def _is_picture(value: object, smallest: int) -> bool:

@@ -25,6 +25,7 @@ from .stopwatch import TimeLimitReached
 
 _CHUNK = 65_536
 _WRAPPERS = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
+_MARKED = {"utf-16": "utf-16-le", "utf-32": "utf-32-le"}
 _DEEPEST = 3  # a text stream over a buffered one over ours
 
 
@@ -65,7 +66,10 @@ class Output:
 
     def settle(self, namespace: Mapping[str, Any]) -> None:
         """Flush every stream that leads here: current, original, held by a variable, wrapped."""
-        held = [value for value in list(namespace.values()) if self._leads_here(value)]
+        held = [value for value in list(namespace.values()) if self.leads_here(value)]
+        if self._file.is_open:  # what opened it may be in a list, or in a function
+            streams = [one for one in gc.get_objects() if issubclass(type(one), _WRAPPERS)]
+            held += [one for one in streams if self.leads_here(one)]
         current = [getattr(sys, self._name, None), *held]
         self.flush([*current, *(self._wrappers() if self._is_handed_out else ())])
 
@@ -79,6 +83,10 @@ class Output:
             except BaseException:  # noqa: BLE001 - a model's stream may raise anything
                 continue
         self._drain()
+
+    def owns(self, stream: object) -> bool:
+        """Whether a stream is the one that the program was given."""
+        return stream is self._stream
 
     def take(self) -> str:
         """Return the text so far, with a note of what was cut, and start afresh."""
@@ -119,21 +127,23 @@ class Output:
             self._decoder = _decoder(encoding)
             self._encoding = encoding
         for start in range(0, len(data), _CHUNK):
-            self._kept.add(printable(self._decoder.decode(data[start : start + _CHUNK])))
+            text = self._decoder.decode(data[start : start + _CHUNK])
+            self._kept.add(printable(text.replace("\ufeff", "") if encoding in _MARKED else text))
 
     def _encoding_in_use(self) -> str:
         """Return the encoding of the stream that is in use, where a block chose another."""
         stream: Any = getattr(sys, self._name, None)
-        if stream is not self._stream and not self._leads_here(stream):
+        if stream is not self._stream and not self.leads_here(stream):
             return "utf-8"
         try:
             return codecs.lookup(stream.encoding).name
         except Exception:  # noqa: BLE001 - a binary stream, or one that is detached
             return "utf-8"
 
-    def _leads_here(self, value: object) -> bool:
+    def leads_here(self, value: object) -> bool:
+        """Whether a value is a stream that writes to this stream's descriptor."""
         try:
-            return isinstance(value, _WRAPPERS) and value.fileno() in self._file.descriptors
+            return isinstance(value, _WRAPPERS) and self._file.is_ours(value.fileno())
         except Exception:  # noqa: BLE001 - closed, detached, or a lie
             return False
 
@@ -155,8 +165,9 @@ class Output:
 
 
 def _decoder(encoding: str) -> codecs.IncrementalDecoder:
+    """Return what reads an encoding; one that wants a mark at a text's beginning may get none."""
     try:
-        return codecs.getincrementaldecoder(encoding)("backslashreplace")
+        return codecs.getincrementaldecoder(_MARKED.get(encoding, encoding))("backslashreplace")
     except LookupError:  # one that is no encoding of text
         return codecs.getincrementaldecoder("utf-8")("backslashreplace")
 
@@ -187,9 +198,9 @@ class _Stream(io.TextIOWrapper):
         self._hand_out()
         return super().detach()
 
-    def write(self, text: str) -> int:
+    def write(self, text: Any) -> int:  # noqa: ANN401 - what is no text, the library refuses
         """Write ``text``; a long one in pieces, so that no second copy of it is made."""
-        if len(text) <= _CHUNK:
+        if not isinstance(text, str) or len(text) <= _CHUNK:
             return super().write(text)
         for start in range(0, len(text), _CHUNK):
             super().write(text[start : start + _CHUNK])

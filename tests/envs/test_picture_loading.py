@@ -306,3 +306,27 @@ def test_a_strip_is_within_the_bound_after_it_was_widened(max_pixels):
     found = fit_picture(Image.new("RGB", (1, 9000)), max_pixels)
     assert found.width * found.height <= max_pixels
     assert found.height <= 200 * found.width
+
+
+def test_a_picture_that_pillow_opened_is_read_by_the_rules_of_its_file(tmp_path):
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.new("RGB", (30, 20), "red").save(tmp_path / "turned.jpg", exif=turned)
+    with Image.open(tmp_path / "turned.jpg") as opened:
+        assert load_picture(opened).size == (20, 30)
+        opened.load()
+        assert load_picture(opened).size == load_picture(tmp_path / "turned.jpg").size == (20, 30)
+        assert load_picture(opened.crop((0, 0, 30, 10))).size == (30, 10)
+
+
+def test_a_picture_of_pillows_that_cannot_be_used_is_named_as_a_file_is(tmp_path):
+    with pytest.raises(PictureError, match="0 x 5 pixels"):
+        load_picture(Image.new("RGB", (0, 5)))
+    buffer = io.BytesIO()
+    Image.new("RGB", (300, 200), "red").save(buffer, "PNG")
+    (tmp_path / "cut.png").write_bytes(buffer.getvalue()[:-60])
+    with (
+        Image.open(tmp_path / "cut.png") as opened,
+        pytest.raises(PictureError, match=r"cut\.png: damaged"),
+    ):
+        load_picture(opened)

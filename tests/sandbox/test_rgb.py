@@ -180,3 +180,13 @@ def test_a_large_array_is_mapped_like_a_small_one():
 def test_what_is_no_picture_is_refused_with_what_to_do(array, words):
     with pytest.raises(ValueError, match=words):
         array_to_rgb(array)
+
+
+def test_a_share_of_opacity_that_overshoots_one_is_still_one_of_one():
+    grey = np.linspace(0.0, 1.0, 64, dtype=np.float32).reshape(8, 8)
+    values = np.dstack([grey, grey, grey, np.ones_like(grey)])
+    for overshoot in (1.001, 1.003, 1.05, 1.2, 2.0):
+        values[0, 0, 3] = overshoot
+        low, high = array_to_rgb(values).getextrema()[0]
+        assert low <= 255 - round(255 / overshoot) + 1
+        assert high == 255

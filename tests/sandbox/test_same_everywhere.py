@@ -49,6 +49,17 @@ BLOCKS = {
     "warnings.warn('old', DeprecationWarning)",
     "a module of the model's own": "import os, sys\nsys.path.append(os.getcwd())\n"
     "open('mine.py', 'w').write('def f():\\n    return 1 / 0\\n')\nimport mine\nmine.f()",
+    "a library's file, printed": "import numpy as np, sys\nprint(np.__file__, np, sys.prefix)",
+    "an error, printed": "try: from numpy import nonsense\nexcept ImportError as e: print(e)",
+    "the stack, printed": "import traceback\nprint(traceback.extract_stack()[-1])",
+    "paths, one character at a time": "import numpy, sys\nfor c in numpy.__file__:\n"
+    "    sys.stderr.write(c), sys.stderr.flush()",
+    "a path that arrives in two pieces": "import numpy, sys\n"
+    "sys.stderr.write('y' * 4076 + ' ' + numpy.__file__ + ' end\\n')",
+    "a figure's warning, logged": "import logging\nlogging.basicConfig()\n"
+    "logging.captureWarnings(True)\nimport matplotlib.pyplot as plt\nplt.title('数')\n"
+    "_ = plt.plot([1])",
+    "frames of every thread": "import faulthandler\nfaulthandler.dump_traceback(all_threads=False)",
     "a file that is run": "import runpy\nopen('mine.py', 'w').write('1 / 0')\n"
     "runpy.run_path('mine.py')",
 }
@@ -137,12 +148,16 @@ def elsewhere(copy, *, python=sys.executable, walls=WALLS, before=(), cwd="/"):
 def test_what_comes_back_names_no_folder_of_this_machine(here):
     for name, (_, stdout, stderr, error, _) in here.items():
         text = f"{stdout} {stderr} {error}"
-        for folder in (sys.prefix, sys.base_prefix, str(ROOM), "site-packages", "showing.py"):
+        own = ("showing.py", "block.py", "start.py")
+        for folder in (sys.prefix, sys.base_prefix, str(ROOM), "site-packages", *own):
             assert folder not in text, name
     assert here["an error"][2] == here["a syntax error"][2] == ""
     assert here["a figure's warning"][2].startswith("UserWarning: Glyph 25968 ")
     assert here["a warning beyond the stack"][2] == "UserWarning: far\n"
     assert here["a warning of numpy"][2].startswith("numpy/_core/fromnumeric.py:")
+    assert here["a library's file, printed"][1].startswith("numpy/__init__.py <module 'numpy' ")
+    assert here["paths, one character at a time"][2] == "numpy/__init__.py"
+    assert here["a path that arrives in two pieces"][2].endswith("y numpy/__init__.py end\n")
     assert here["a file that is run"][2].endswith("  mine.py, line 1: 1 / 0\n")
     assert here["a name that a library lacks"][3] == (
         "ImportError: cannot import name 'nonsense' from 'numpy' (numpy/__init__.py), line 1"
@@ -187,4 +202,5 @@ def test_a_snapshot_goes_on_under_another_path(copy):
         other.restore(state) as session,
     ):
         assert session.run("print(v)").stdout == "7\n"
-        assert session.run("print(np.__file__)").stdout not in printed
+        assert session.run("print(np.__file__)").stdout == "numpy/__init__.py\n"
+        assert printed.startswith("numpy/__init__.py ")

@@ -240,3 +240,14 @@ def test_a_picture_that_lies_about_its_size_kills_its_session_only(full):
     with full.session() as session:
         assert session.run(code).outcome == "killed"
         assert session.run("print(1)").stdout == "1\n"
+
+
+@pytest.mark.parametrize("choice", ["matplotlib.use('agg')", "plt.switch_backend('Agg')"])
+def test_code_may_choose_a_backend_that_draws(sandbox, choice):
+    code = (
+        f"import matplotlib\nimport matplotlib.pyplot as plt\n{choice}\nplt.plot([1])\nplt.show()"
+    )
+    with sandbox.session() as session:
+        execution = session.run(code)
+    assert execution.error is None
+    assert len(execution.images) == 1

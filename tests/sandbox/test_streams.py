@@ -20,6 +20,29 @@ IN_A_BLOCK = {
         "import io, sys\nprint(5, file=io.TextIOWrapper(sys.stdout.buffer))\nprint(6)",
         "5\n6\n",
     ),
+    "a duplicate of the descriptor": (
+        "import os, sys\no = os.fdopen(os.dup(sys.stdout.fileno()), 'w')\n_ = o.write('5\\n')",
+        "5\n",
+    ),
+    "a stream over the descriptor in a list": (
+        "import os, sys\nheld = [os.fdopen(sys.stdout.fileno(), 'w', closefd=False)]\n"
+        "_ = held[0].write('5\\n')",
+        "5\n",
+    ),
+    "a duplicate of descriptor 1": (
+        "import os, sys\nsys.stdout = os.fdopen(os.dup(1), 'w')\nprint(5)",
+        "5\n",
+    ),
+    "descriptor 1, opened by name": (
+        "w = open(file=1, mode='w', closefd=False)\n_ = w.write('5')",
+        "5",
+    ),
+    "descriptor 1, written from parts": ("import os\n_ = os.writev(1, [b'5\\n'])", "5\n"),
+    "an encoding with a mark": (
+        "import sys\nsys.stdout.reconfigure(encoding='utf-16')\nprint('é')\nsys.stdout.flush()\n"
+        "print(5)",
+        "é\n5\n",
+    ),
     "a wrapper over the raw stream": (
         "import io, sys\nw = io.TextIOWrapper(io.BufferedWriter(sys.stdout.buffer.raw))\n"
         "print(5, file=w)",
@@ -92,6 +115,21 @@ IN_A_BLOCK = {
         "A\n",
     ),
 }
+
+
+POOL = "from concurrent.futures import ThreadPoolExecutor\np = ThreadPoolExecutor(2)\n"
+
+
+def test_a_pool_that_nobody_shuts_down_is_not_waited_for(full):
+    with full.session() as session:
+        assert session.run(POOL + "print(list(p.map(abs, [-1, 2])))").stdout == "[1, 2]\n"
+        assert session.run("print(list(p.map(abs, [-3])))").stdout == "[3]\n"
+
+
+def test_a_pool_that_is_at_work_is_waited_for(full):
+    work = "import time\n_ = p.submit(lambda: (time.sleep(0.3), print(5)))"
+    with full.session() as session:
+        assert session.run(POOL + work).stdout == "5\n"
 
 
 @pytest.mark.parametrize(("code", "printed"), IN_A_BLOCK.values(), ids=IN_A_BLOCK)

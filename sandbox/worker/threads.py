@@ -1,0 +1,34 @@
+"""Threads that a block has started: waited for, unless all they do is wait for work themselves."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+_LOOK_SECONDS = 0.005
+_LOOKS = 2
+
+
+def join(thread: threading.Thread) -> None:
+    """Wait until a thread ends, or has nothing to do: a pool's, with no task left.
+
+    Python ends the idle threads of a pool that nobody shut down when the program ends; a session
+    goes on, and so does its pool.
+    """
+    idle = 0
+    while thread.is_alive() and idle < _LOOKS:
+        thread.join(_LOOK_SECONDS)
+        idle = idle + 1 if _waits_for_work(thread) else 0
+
+
+def _waits_for_work(thread: threading.Thread) -> bool:
+    """Return whether a thread is one of a `ThreadPoolExecutor` that waits for a task."""
+    pools: Any = sys.modules.get("concurrent.futures.thread")
+    interpreter: Any = sys
+    try:
+        queue = pools._threads_queues.get(thread)
+        frame = interpreter._current_frames().get(thread.ident)
+        return queue.empty() and frame is not None and frame.f_code is pools._worker.__code__
+    except AttributeError:  # no pool's thread, or another version of the library
+        return False
