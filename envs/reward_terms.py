@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import cast
 
 from .presets import RewardPreset, reward_preset
+from .traced import line_in
 from .types import Trajectory
 
 RewardTerm = Callable[[Trajectory], float]
@@ -180,7 +181,11 @@ def _file_module(path: Path) -> ModuleType:
     if not path.is_file() or specification is None or specification.loader is None:
         raise ValueError(f"there is no file {path} to read a reward term from")
     module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
+    try:
+        specification.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # a file may end the program, too
+        place = f"{path}{line_in(path, error)}"
+        raise ValueError(f"{place}: {type(error).__name__}: {error}") from error
     return module
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import reprlib
 from collections.abc import Sequence
 from functools import cache
@@ -18,12 +19,16 @@ from .yaml_file import SettingsError, line_of, read_yaml
 
 FILE_NAME = "flows.yaml"
 Location = tuple[int | str, ...]
+_WAY = re.compile("constrained-(?:int|float|str)|ConcurrencyLimit")
+"""How pydantic names the members of a union within the place of an error."""
+_WRONG_WAY = ("int_type", "float_type", "string_type", "model_type", "dict_type")
 
 
 def find_flows_file(folder: Path | None = None) -> Path:
     """Give the current folder's flows.yaml, else the packaged one."""
     own = (folder or Path.cwd()) / FILE_NAME
-    return own if own.is_file() else Path(__file__).with_name(FILE_NAME)
+    is_there = own.exists() or own.is_symlink()  # a folder or a dangling link is told of
+    return own if is_there else Path(__file__).with_name(FILE_NAME)
 
 
 def load_flows_file(path: Path | None = None) -> FlowsFile:
@@ -38,7 +43,7 @@ def load_flows_file(path: Path | None = None) -> FlowsFile:
     try:
         return FlowsFile.model_validate(content)
     except ValidationError as error:
-        lines = [_explain(path, tree, item) for item in error.errors()]
+        lines = [_explain(path, tree, item) for item in _plain(error.errors())]
         raise SettingsError("\n".join(lines)) from error
 
 
@@ -56,6 +61,22 @@ def load_preset(name: str, path: Path | None = None) -> Preset:
     near = difflib.get_close_matches(name, list(presets), n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise SettingsError(f"there is no preset {name!r} in {path}, only {', '.join(presets)}{hint}")
+
+
+def _plain(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+    """Return the errors without pydantic's names for the ways in which a value may be written.
+
+    Of a value that may be a number or a mapping, only the way counts in which it is written.
+    """
+    found: list[ErrorDetails] = []
+    for item in errors:
+        ways = [part for part in item["loc"] if _WAY.fullmatch(str(part))]
+        is_number = any(str(way).islower() for way in ways)
+        if ways and is_number == isinstance(item["input"], dict) and item["type"] in _WRONG_WAY:
+            continue
+        item["loc"] = tuple(part for part in item["loc"] if part not in ways)
+        found.append(item)
+    return found
 
 
 def _explain(path: Path, tree: yaml.Node | None, item: ErrorDetails) -> str:

@@ -163,7 +163,13 @@ class ModelServer:
         class Handler(_Handler):
             server_of = outer
 
-        self._http = ThreadingHTTPServer((host, port), Handler)
+        try:
+            self._http = ThreadingHTTPServer((host, port), Handler)
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise OSError(
+                f"cannot listen at {host}:{port} ({reason}): choose another with --host or --port"
+            ) from error
         self._http.daemon_threads = True
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True)
         shown = f"[{host}]" if ":" in host else host

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import zoneinfo
-from datetime import date, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
@@ -36,9 +36,11 @@ _SPECIAL = {"day": re.compile("l"), "day of the week": re.compile(r"l[0-7]|[0-7]
 _EXAMPLE = 'such as "0 3 * * *" (minute, hour, day, month, day of the week)'
 
 _ANCHOR = datetime(2020, 1, 1)  # noqa: DTZ001 - what Prefect begins at without a DTSTART
-_CYCLE_BEGINS = date(9600, 1, 1)
-"""From here to the last year that Python has is one cycle of the calendar, 400 years."""
+_CYCLE_BEGINS = 9600
+"""From this year to the last year that Python has is one cycle of the calendar, 400 years."""
 _SLOWEST_TO_WALK = 3  # dateutil's DAILY: what comes more often has too many dates to walk through
+_MOST_WALKED = 200_000
+_RULE_ERRORS = (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError)
 
 
 class Schedule(StrictModel):
@@ -56,9 +58,10 @@ class Schedule(StrictModel):
     @field_validator("cron")
     @classmethod
     def _cron_fires(cls, text: str | None) -> str | None:
-        if text is not None:
-            check_cron(text)
-        return text
+        if text is None:
+            return None
+        check_cron(text)
+        return text.strip()
 
     @field_validator("rrule")
     @classmethod
@@ -121,18 +124,17 @@ def _cron_values(part: str, name: str, lowest: int, highest: int) -> set[int] | 
         part = "*"
     values: set[int] = set()
     is_special = False
-    for item in part.split(","):
+    for text in part.split(","):
+        item = _in_numbers(text, name)
         if name in _SPECIAL and _SPECIAL[name].fullmatch(item):
             is_special = True
         else:
-            values |= _cron_range(item, name, lowest, highest)
+            values |= _cron_range(text, name, lowest, highest)
     return None if is_special else values
 
 
 def _cron_range(item: str, name: str, lowest: int, highest: int) -> set[int]:
-    names = _NAMES.get(name, {})
-    numbers = re.sub("[a-z]{3}", lambda found: names.get(found.group(), found.group()), item)
-    found = _RANGE.fullmatch(numbers)
+    found = _RANGE.fullmatch(_in_numbers(item, name))
     if found is None:
         raise ValueError(f"{name} {item!r} is no value, range or list; write cron {_EXAMPLE}")
     first, last, step = found.groups()
@@ -145,35 +147,70 @@ def _cron_range(item: str, name: str, lowest: int, highest: int) -> set[int]:
     return set(range(begin, end + 1, int(step or 1)))
 
 
+def _in_numbers(item: str, name: str) -> str:
+    """Return part of a field with the names of months and days as numbers."""
+    names = _NAMES.get(name, {})
+    return re.sub("[a-z]{3}", lambda found: names.get(found.group(), found.group()), item)
+
+
 def check_rrule(text: str) -> None:
     """Refuse what is no recurrence rule (RFC 5545), and one that has no date any more.
 
     Raises:
         ValueError: It would never fire.
     """
-    from dateutil.rrule import rrule, rrulestr
+    from dateutil.rrule import rruleset, rrulestr
 
+    if "EXRULE" in text.upper():
+        raise ValueError("EXRULE is no part of RFC 5545 any more: leave dates out with EXDATE")
+    for zone in re.findall(r"TZID=([^:;]+)", text):
+        check_timezone(zone)
     try:
         rule: Any = rrulestr(text, dtstart=None if "DTSTART" in text.upper() else _ANCHOR)
-        if not isinstance(rule, rrule):
-            return  # a set of several, with exceptions: Prefect's own to judge
-        parsed: Any = rule  # dateutil has no types
-        if parsed._interval < 1:
+        is_set = isinstance(rule, rruleset)
+        parts, dates = _parts_of(rule, is_set=is_set)
+        if any(part._interval < 1 for part in parts):
             raise ValueError("INTERVAL has to be at least 1")
-        begun = datetime.combine(_CYCLE_BEGINS, parsed._dtstart.time())
-        in_a_cycle = parsed.replace(dtstart=begun, until=None, count=None)
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        fires = any(map(_fires, parts)) or any(map(_is_to_come, dates))
+        fires = fires and (not is_set or _comes(rule))
+    except _RULE_ERRORS as error:
         example = "write one such as FREQ=MONTHLY;BYDAY=1MO"
         raise ValueError(f"no recurrence rule ({error}): {example}") from None
-    if next(iter(in_a_cycle), None) is None:
-        raise ValueError("it never fires: no date fits it; change or drop one of its BY… parts")
-    has_end = parsed._until is not None or parsed._count is not None
-    if has_end and parsed._freq <= _SLOWEST_TO_WALK:
-        now = datetime.now(parsed._dtstart.tzinfo)
-        if parsed.after(now) is None:
-            raise ValueError(
-                "it never fires again: its UNTIL or COUNT (from DTSTART, else from 2020) has passed"
-            )
+    if not fires:
+        raise ValueError(
+            "it never fires: no date to come fits its BY… parts, INTERVAL, UNTIL and COUNT (which "
+            "count from DTSTART, else from 2020)"
+        )
+
+
+def _parts_of(rule: Any, *, is_set: bool) -> tuple[list[Any], list[datetime]]:  # noqa: ANN401
+    """Return the rules and the single dates of a rule, or set of rules, of dateutil."""
+    return (rule._rrule, rule._rdate) if is_set else ([rule], [])
+
+
+def _fires(rule: Any) -> bool:  # noqa: ANN401 - dateutil has no types
+    """Return whether a rule has a date to come; one of many years is looked for in a cycle."""
+    if rule._until is not None and not _is_to_come(rule._until):
+        return False
+    now = datetime.now(rule._dtstart.tzinfo)
+    is_slow = rule._freq <= _SLOWEST_TO_WALK
+    if rule._interval > 1 and is_slow:  # which years, months, weeks or days counts from DTSTART
+        return rule.after(now) is not None
+    begun = rule._dtstart.replace(year=_CYCLE_BEGINS, tzinfo=None)
+    if next(iter(rule.replace(dtstart=begun, until=None, count=None)), None) is None:
+        return False
+    if is_slow and (rule._until is not None or rule._count is not None):
+        return rule.after(now) is not None
+    return rule._count is None or _comes(rule)
+
+
+def _comes(rule: Any) -> bool:  # noqa: ANN401 - dateutil has no types
+    """Return whether a date of a rule, or set of rules, is to come; of very many, some is."""
+    return any(_is_to_come(when) or number > _MOST_WALKED for number, when in enumerate(rule))
+
+
+def _is_to_come(when: datetime) -> bool:
+    return when > datetime.now(when.tzinfo)
 
 
 def check_timezone(name: str) -> None:
@@ -182,11 +219,10 @@ def check_timezone(name: str) -> None:
     Raises:
         ValueError: With the nearest names.
     """
-    try:
-        zoneinfo.ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        known = {zone.lower(): zone for zone in zoneinfo.available_timezones()}
-        near = difflib.get_close_matches(name.lower(), known, n=2, cutoff=0.7)
-        hint = f"did you mean {' or '.join(known[one] for one in near)}?" if near else ""
-        example = "name a place, such as Europe/Berlin or America/Los_Angeles"
-        raise ValueError(f"no time zone of the IANA database; {hint or example}") from None
+    known = {zone.lower(): zone for zone in zoneinfo.available_timezones()}
+    if name in known.values():
+        return
+    near = difflib.get_close_matches(name.lower(), known, n=2, cutoff=0.7)
+    hint = f"did you mean {' or '.join(known[one] for one in near)}?" if near else ""
+    example = "name a place, such as Europe/Berlin or America/Los_Angeles"
+    raise ValueError(f"no time zone of the IANA database; {hint or example}")

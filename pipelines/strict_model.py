@@ -2,10 +2,42 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from collections.abc import Iterable, Mapping
+from typing import Any, cast, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 
 class StrictModel(BaseModel):
-    """Refuses keys that it does not know, and infinity and NaN, so that no slip goes unseen."""
+    """Refuses unknown keys, infinity, NaN, and truth values for numbers: no slip goes unseen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_value(cls, value: object, info: ValidationInfo) -> object:
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        if _holds_truth_value(value) and not _takes_truth_value(annotation):
+            raise ValueError(
+                "it is a truth value (YAML reads yes, no, on and off so): write a number, or a "
+                "text in quotes"
+            )
+        return value
+
+
+def _holds_truth_value(value: object) -> bool:
+    """Whether a value is true or false, or a list or mapping with such a value in it."""
+    if isinstance(value, Mapping):
+        return any(map(_holds_truth_value, cast("Mapping[Any, object]", value).values()))
+    if isinstance(value, list | tuple):
+        return any(map(_holds_truth_value, cast("Iterable[object]", value)))
+    return isinstance(value, bool)
+
+
+def _takes_truth_value(annotation: object) -> bool:
+    """Whether true or false may stand somewhere in a field: its own part of the file decides."""
+    if annotation is bool or annotation is cast("object", Any):
+        return True
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return True  # it checks its own fields
+    return any(map(_takes_truth_value, get_args(annotation)))

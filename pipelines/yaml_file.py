@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import yaml
 
+_VALUE_ERRORS = (ValueError, OverflowError, TypeError, KeyError, AttributeError, IndexError)
 MERGE = "tag:yaml.org,2002:merge"
 Location = tuple[int | str, ...]
 
@@ -28,6 +29,7 @@ def read_yaml(path: Path) -> tuple[yaml.Node | None, Any]:
         SettingsError: It cannot be read, or is not YAML as we take it.
     """
     text = _read_text(path)
+    loader: Any = None
     try:
         loader = _Loader(text)
         tree = loader.get_single_node()
@@ -39,6 +41,11 @@ def read_yaml(path: Path) -> tuple[yaml.Node | None, Any]:
         return tree, _Loader(text).get_single_data()  # what merges does so in nodes of its own
     except yaml.YAMLError as error:
         raise SettingsError(_explain(path, text, error)) from error
+    except SettingsError:
+        raise
+    except (ValueError, OverflowError) as error:  # an escape that names no character
+        place = f"{path}:{loader.line + 1}"
+        raise SettingsError(f"{place}: not valid YAML: {error}: write the character") from error
     except RecursionError as error:
         raise SettingsError(f"{path}: too deep: hundreds of parts within each other") from error
 
@@ -94,7 +101,7 @@ class _Loader(yaml.SafeLoader):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: ANN401 - PyYAML's
         try:
             return super().construct_object(node, deep=deep)
-        except (ValueError, OverflowError, TypeError, KeyError, AttributeError) as error:
+        except _VALUE_ERRORS as error:
             problem = f"{str(node.value)[:40]!r} is no value of its kind ({error}); quote a text"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
 

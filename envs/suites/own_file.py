@@ -11,6 +11,7 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
+from ..traced import line_in
 from .families import families_of, suites_with_families
 from .suite import SuiteError
 
@@ -44,8 +45,8 @@ def _run(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(specification)
     try:
         specification.loader.exec_module(module)
-    except Exception as error:
-        line = _line_of(error, path)
+    except (Exception, SystemExit) as error:  # a file may end the program, too
+        line = line_in(path, error)
         raise SuiteError(f"{path}{line}: {type(error).__name__}: {error}") from error
     return module
 
@@ -63,13 +64,3 @@ def _only_suite(module: ModuleType, path: Path) -> str:
             f"{path} has to register families of one suite with @register_family, found: {named}"
         )
     return found[0]
-
-
-def _line_of(error: BaseException, path: Path) -> str:
-    """Give the file's own line that an error went through, as ``, line 3``."""
-    line, frame = "", error.__traceback__
-    while frame is not None:
-        if Path(frame.tb_frame.f_code.co_filename) == path:
-            line = f", line {frame.tb_lineno}"
-        frame = frame.tb_next
-    return line

@@ -9,6 +9,8 @@ from typing import Any, cast
 from .bad_rows import quoted
 from .suite import SPLITS, SuiteError
 
+_CONSTANTS = {"NaN": None, "Infinity": math.inf, "-Infinity": -math.inf}
+
 
 def read_row(content: str) -> dict[str, Any]:
     """Read a line of a file; keys that are null or NaN, as tables write missing values, are absent.
@@ -17,7 +19,7 @@ def read_row(content: str) -> dict[str, Any]:
         SuiteError: It is no JSON, no object, or of a split that there is not.
     """
     try:
-        found = json.loads(content.strip("\ufeff"), parse_constant=lambda _: None)
+        found = json.loads(content.strip("\ufeff"), parse_constant=_CONSTANTS.get)
     except (ValueError, RecursionError) as error:
         raise SuiteError(f"no JSON ({error})") from error
     if not isinstance(found, dict):

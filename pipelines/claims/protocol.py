@@ -174,7 +174,7 @@ def load_protocol(path: Path | None = None) -> Protocol:
     path = path or PACKAGED
     try:
         return Protocol.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ProtocolError(f"{path} cannot be read: {error}") from error
     except ValidationError as error:
         # a key that is not known explains the one that is missing

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import traceback
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import typer
@@ -17,7 +21,7 @@ from .claims import claims
 from .doctor import doctor
 from .emergence import emergence
 from .examples import PlainGroup, add_examples
-from .exit_codes import INTERRUPTED, MEANINGS, code_of, is_ours
+from .exit_codes import INTERRUPTED, MEANINGS, UNREAD, USAGE, code_of, is_ours
 from .flows import flows_app
 from .judge import evaluate, report, rescore
 from .mlflow import mlflow_app
@@ -79,14 +83,34 @@ class _UsageProblem(Protocol):
 
 def run_app() -> None:
     """Run the command; the one place where any error may end."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+    if empty := _empty_word(sys.argv[1:]):
+        print(f"codedance: {empty} is empty: give a value, or leave it out", file=sys.stderr)  # noqa: T201
+        sys.exit(USAGE)
     try:
         code = app(standalone_mode=False)
     except Exception as error:  # noqa: BLE001 - the edge of the program
         code = _explain(error)
     except KeyboardInterrupt:
         code = INTERRUPTED
-    sys.stdout.flush()
+    except SystemExit as leaving:  # how click leaves a pipe whose reader is gone
+        code = UNREAD if type(sys.stdout).__name__ == "PacifyFlushWrapper" else leaving.code
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.flush()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _empty_word(words: Sequence[str]) -> str | None:
+    """Return the name of what is given and empty: mostly a variable of the shell, never set."""
+    for before, word in pairwise(["", *words]):
+        if not word.strip():
+            return before if before.startswith("-") else "an argument"
+        name, mark, value = word.partition("=")
+        if name.startswith("--") and mark and not value.strip():
+            return name
+    return None
 
 
 def _explain(error: Exception) -> int:

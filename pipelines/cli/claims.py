@@ -44,7 +44,8 @@ def claims(  # noqa: PLR0913 - the options of the command
     output: Annotated[
         Path | None,
         typer.Option(
-            help="Where the results are written; else claims/results.md in CODEDANCE_DIR."
+            dir_okay=False,
+            help="Where the results are written; else claims/results.md in CODEDANCE_DIR.",
         ),
     ] = None,
     json: Json = False,

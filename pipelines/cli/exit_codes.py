@@ -11,6 +11,7 @@ FINDINGS = 1
 USAGE = 2
 FAILED = 3
 INTERRUPTED = 130
+UNREAD = 141
 
 MEANINGS = {
     0: "done",
@@ -20,6 +21,7 @@ MEANINGS = {
     FAILED: "failed: the sandbox, the disk, a server (most episodes were lost), or a mistake of "
     "ours",
     INTERRUPTED: "interrupted (Ctrl-C, SIGTERM): the same command goes on where it was",
+    UNREAD: "whoever read the output closed it (`| head`)",
 }
 
 _USAGE_ERRORS = ("StageError", "StoreUsageError", "UnknownRunError")

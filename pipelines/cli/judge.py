@@ -81,7 +81,12 @@ def evaluate(  # noqa: PLR0913 - the options of the command
             from .judging import Judging, judge
 
             how = Judging(preset, refresh, sandbox, server, seed or 0)
-            made = judge(policy or "nano", suite or "nano", limit, how)
+            made = judge(
+                "nano" if policy is None else policy,
+                "nano" if suite is None else suite,
+                limit,
+                how,
+            )
         else:
             wish = Wish(preset, seed, None, refresh, from_run, sandbox)
             made = run_alone("evaluate", wish, workers=workers, prefect=prefect)

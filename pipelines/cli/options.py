@@ -12,9 +12,12 @@ from .cores import use_workers
 
 Preset = Annotated[
     str | None,
-    typer.Option(help="smoke, quick or full, from flows.yaml.", autocompletion=completion.presets),
+    typer.Option(
+        help="smoke, quick or full, from flows.yaml.",
+        autocompletion=completion.presets,
+    ),
 ]
-Seed = Annotated[int | None, typer.Option(help="Of every draw.")]
+Seed = Annotated[int | None, typer.Option(min=-(2**63), max=2**63 - 1, help="Of every draw.")]
 Suite = Annotated[
     str | None,
     typer.Option(

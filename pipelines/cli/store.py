@@ -148,7 +148,12 @@ def prune(
     if yes and dry:
         raise typer.BadParameter("--yes does it and --dry-run does not", param_hint="--dry-run")
     now = datetime.now(UTC).replace(tzinfo=None)
-    before = None if older is None else now - timedelta(days=older)
+    try:
+        before = None if older is None else now - timedelta(days=older)
+    except (OverflowError, ValueError):
+        raise typer.BadParameter(
+            f"a number of days, such as 30, got {older}", param_hint="--older-than"
+        ) from None
     root = find_home().root
     with document(json) as publish, _opened() as opened:
         named = [opened.lineage.get(one) for one in run or ()]

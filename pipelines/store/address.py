@@ -35,7 +35,7 @@ def read_address(text: str) -> URL:
     if kind in ("postgres", "postgresql"):
         return url.set(drivername=DRIVER)
     if kind == "sqlite":
-        return url
+        return url.set(drivername="sqlite")
     raise StoreUsageError(
         f"{VARIABLE} names a database of kind {kind!r}; the store works on SQLite "
         f"(sqlite:////folder/file) and PostgreSQL ({EXAMPLE})"

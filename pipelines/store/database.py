@@ -22,7 +22,17 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from .address import connect_options, read_address
-from .errors import FULL, StoreError, StoreFullError, is_away, is_clash, shown_url, translate
+from .errors import (
+    FULL,
+    VARIABLE,
+    StoreError,
+    StoreFullError,
+    StoreUsageError,
+    is_away,
+    is_clash,
+    shown_url,
+    translate,
+)
 from .journal import Journal, choose_journal
 from .migrating import check_schema, schema_version, upgrade
 from .mounts import MOUNTS
@@ -145,6 +155,10 @@ def _connected(address: str) -> Generator[Engine]:
     url = read_address(address)
     try:
         engine = create_engine(url, connect_args=connect_options(url))
+    except (ValueError, TypeError) as error:
+        raise StoreUsageError(
+            f"{VARIABLE}: a parameter has a value that is none: {error}"
+        ) from error
     except ImportError as error:
         raise StoreError(
             f"the store at {shown_url(url)} needs a driver that is not here ({error}): "

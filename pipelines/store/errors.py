@@ -44,7 +44,7 @@ _REMEDIES = {
     "failed to resolve|could not translate host name|Name or service not known": (
         f"The host's name is not known: mend {VARIABLE}"
     ),
-    "Connection refused|No such file|timeout|unreachable|No route": (
+    "Connection refused|No such file|timed out|timeout expired|unreachable|No route": (
         f"Nothing answers there: start the server, or mend host and port in {VARIABLE}"
     ),
     "too many clients|remaining connection slots": (

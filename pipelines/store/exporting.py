@@ -31,6 +31,8 @@ from .store import Store
 from .verify import Finding, pictures_of
 from .writing import batches
 
+_LARGEST_NUMBER = 2**63 - 1  # of a row in any database
+
 FORMAT = 1
 
 
@@ -96,7 +98,8 @@ def read_whole(store: Store, number: int) -> dict[str, Any]:
     Raises:
         StoreUsageError: There is none of this number.
     """
-    found = store.database.run(lambda session: _trajectories(session, [number]))
+    numbers = [number] if number <= _LARGEST_NUMBER else []
+    found = store.database.run(lambda session: _trajectories(session, numbers))
     if not found:
         raise StoreUsageError(f"there is no trajectory {number}; {_where_numbers_are(store)}")
     (entry,) = found

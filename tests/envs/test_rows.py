@@ -231,3 +231,11 @@ def test_a_damaged_picture_is_an_error_of_the_suite_and_of_the_picture(load, tmp
     assert isinstance(told.value, SuiteError)
     assert isinstance(told.value, PictureError)
     assert told.value.line == 1
+
+
+@pytest.mark.parametrize("key", ["tolerance", "pass_rate"])
+def test_infinity_is_no_missing_value_and_nan_is_one(load, key):
+    whole = json.dumps(row(image="a.png"))[:-1]
+    with pytest.raises(SuiteError, match=f"line 1: '{key}' is a number from 0 to 1, got inf"):
+        load(f'{whole}, "{key}": Infinity}}')
+    assert len(load(f'{whole}, "{key}": NaN}}')) == 1

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
+import sys
+
 import pytest
 import typer
 from codedance.pipelines.cli.app import app
@@ -137,3 +141,105 @@ def test_a_seed_draws_the_sampled_episodes(codedance, home, tiny):
 @pytest.mark.parametrize("command", [["store", "list"], ["runs"]])
 def test_a_limit_of_none_lists_all(home, command):
     assert CliRunner().invoke(app, [*command, "--limit", "0"]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (("run", "--preset", ""), "--preset"),
+        (("run", "--tasks="), "--tasks"),
+        (("evaluate", "--policy", " ", "--limit", "1"), "--policy"),
+        (("view", ""), "an argument"),
+    ],
+)
+def test_an_empty_value_is_refused_and_nothing_is_started(codedance, home, words, name):
+    code, out, told = codedance(*words)
+    assert (code, out) == (2, "")
+    assert told == f"codedance: {name} is empty: give a value, or leave it out\n"
+    assert list(home.root.iterdir()) == []
+
+
+@pytest.mark.parametrize("seed", ["99999999999999999999999", "-9223372036854775809"])
+def test_a_seed_that_no_database_holds_is_refused(codedance, home, seed):
+    for words in (("run", "--preset", "smoke"), ("evaluate", "--policy", "random", "--limit", "1")):
+        code, _, told = codedance(*words, "--seed", seed)
+        assert code == 2
+        assert "--seed" in told
+
+
+def test_a_number_that_no_trajectory_has_is_refused_however_large(codedance, home):
+    code, _, told = codedance("store", "show", "9" * 23)
+    assert code == 2
+    assert "there is no trajectory 9999" in told
+
+
+@pytest.mark.parametrize("days", ["inf", "1e300"])
+def test_an_age_that_is_no_date_is_refused(codedance, home, days):
+    code, _, told = codedance("store", "prune", "--older-than", days)
+    assert code == 2
+    assert "--older-than" in told
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"x = (", "terms.py, line 1: SyntaxError"),
+        (b"\n1 / 0", "terms.py, line 2: ZeroDivisionError"),
+        (b"\x00\xff", "terms.py"),
+        (b"import sys\nsys.exit(7)", "terms.py, line 2: SystemExit"),
+    ],
+)
+def test_a_file_of_reward_terms_that_fails_is_named_with_its_line(
+    codedance, home, tmp_path, content, said
+):
+    (tmp_path / "terms.py").write_bytes(content)
+    code, _, told = codedance("attack-reward", "--term", f"{tmp_path / 'terms.py'}:f=1")
+    assert code == 2
+    assert said in told
+    assert "Traceback" not in told
+
+
+@pytest.mark.parametrize(
+    ("address", "code", "said"),
+    [
+        ("sqlite:///x.db?timeout=abc", 2, "a parameter has a value that is none"),
+        ("postgresql://h/d?connect_timeout=abc", 3, "connect_timeout"),
+    ],
+)
+def test_an_address_with_a_wrong_parameter_is_told_of(
+    codedance, tmp_path, monkeypatch, address, code, said
+):
+    monkeypatch.setenv("CODEDANCE_DIR", str(tmp_path / "home"))
+    monkeypatch.setenv("CODEDANCE_STORE_URL", address)
+    found, _, told = codedance("runs")
+    assert found == code
+    assert said in told
+    assert "Nothing answers there" not in told
+
+
+def test_an_address_with_a_driver_that_cannot_work_here_is_opened_by_ours(
+    codedance, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("CODEDANCE_DIR", str(tmp_path / "home"))
+    monkeypatch.setenv("CODEDANCE_STORE_URL", f"sqlite+aiosqlite:///{tmp_path}/x.db")
+    assert codedance("runs")[0] == 0
+
+
+def test_a_place_where_nothing_can_listen_is_named(codedance, home):
+    code, _, told = codedance("serve", "model", "random", "--host", "8.8.8.8", "--port", "1")
+    assert code == 3
+    assert "cannot listen at 8.8.8.8:1 (" in told
+
+
+def test_a_reader_that_left_is_no_finding(tmp_path):
+    command = shlex.join([sys.executable, "-m", "codedance.pipelines.cli", "runs"])
+    script = f"set -o pipefail; (sleep 1; {command}) | true"
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_program_whose_output_was_closed_says_nothing_of_it(tmp_path):
+    command = [sys.executable, "-m", "codedance.pipelines.cli", "--help"]
+    script = f"{' '.join(map(shlex.quote, command))} >&-"
+    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -166,10 +166,24 @@ deployments:
         ("{rrule: FREQ=SOMETIMES}", "rrule: no recurrence rule (invalid 'FREQ': SOMETIMES)"),
         ("{rrule: every night}", "rrule: no recurrence rule"),
         ("{rrule: BYDAY=MO}", "rrule: no recurrence rule"),
-        ("{rrule: FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30}", "rrule: it never fires: no date fits"),
-        ("{rrule: FREQ=DAILY;UNTIL=20200101T000000}", "rrule: it never fires again"),
-        ("{rrule: FREQ=DAILY;COUNT=3}", "rrule: it never fires again"),
+        ("{rrule: FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30}", "rrule: it never fires: no date to come"),
+        ("{rrule: FREQ=DAILY;UNTIL=20200101T000000}", "rrule: it never fires"),
+        ("{rrule: FREQ=DAILY;COUNT=3}", "rrule: it never fires"),
         ("{rrule: FREQ=DAILY;INTERVAL=0}", "rrule: no recurrence rule"),
+        ("{rrule: FREQ=HOURLY;BYHOUR=25}", "rrule: no recurrence rule"),
+        ("{rrule: FREQ=DAILY;BYEASTER=400}", "rrule: no recurrence rule"),
+        ("{rrule: FREQ=DAILY;INTERVAL=7;BYDAY=SA}", "rrule: it never fires"),
+        ("{rrule: FREQ=YEARLY;INTERVAL=10000}", "rrule: it never fires"),
+        ("{rrule: FREQ=HOURLY;COUNT=5}", "rrule: it never fires"),
+        ("{rrule: FREQ=MINUTELY;UNTIL=20210101T000000}", "rrule: it never fires"),
+        (r'{rrule: "DTSTART:20240131T000000\nRRULE:FREQ=MONTHLY;BYMONTH=2"}', "it never fires"),
+        ('{rrule: "RDATE:20200101T000000"}', "rrule: it never fires"),
+        (r'{rrule: "RRULE:FREQ=DAILY;COUNT=1\nEXDATE:20200101T000000"}', "it never fires"),
+        (r'{rrule: "RRULE:FREQ=DAILY;INTERVAL=0\nEXDATE:20200101T000000"}', "no recurrence rule"),
+        (r'{rrule: "RRULE:FREQ=DAILY\nEXRULE:FREQ=DAILY"}', "EXRULE is no part of RFC 5545"),
+        (r'{rrule: "DTSTART;TZID=PST:20200101T000000\nRRULE:FREQ=DAILY"}', "no time zone of"),
+        ('{cron: "0 3 * * *", timezone: posix/Europe/Berlin}', "no time zone of"),
+        ("{interval: yes}", "interval: it is a truth value"),
         ("{interval: 0}", "interval: Input should be greater than or equal to 1"),
         ("{interval: 1.0e+20}", "interval: Input should be less than or equal to"),
         ("{interval: .inf}", " .inf: write a finite number"),
@@ -193,6 +207,15 @@ def test_a_schedule_that_can_never_fire_is_refused_with_its_line(tmp_path, entry
         '{cron: "@weekly"}',
         "{rrule: FREQ=MONTHLY;BYDAY=1MO, timezone: UTC}",
         "{rrule: FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=29}",
+        r'{rrule: "DTSTART:20260301T060000\nRRULE:FREQ=MONTHLY;INTERVAL=3;BYMONTH=3;BYMONTHDAY=1"}',
+        r'{rrule: "DTSTART:20260105T090000\nRRULE:FREQ=DAILY;INTERVAL=14;BYDAY=MO"}',
+        "{rrule: FREQ=DAILY;INTERVAL=7;BYDAY=WE}",
+        r'{rrule: "DTSTART:20240201T000000\nRRULE:FREQ=MONTHLY;INTERVAL=12;BYMONTH=2"}',
+        r'{rrule: "RRULE:FREQ=DAILY\nEXDATE:20200101T000000"}',
+        '{rrule: "RDATE:99980101T000000"}',
+        "{rrule: FREQ=SECONDLY}",
+        '{cron: "@weekly "}',
+        '{cron: "0 0 * * MON#2"}',
         "{rrule: FREQ=DAILY;UNTIL=99980101T000000}",
         '{interval: 21600, anchor_date: "2026-01-01T03:00:00Z"}',
     ],
@@ -223,6 +246,10 @@ def test_schedules_that_fire_are_taken(tmp_path, entry):
         ("quick:", "2: presets.quick: expected keys and their values, got nothing"),
         ("\tquick: {}", "2: not valid YAML: found character '\\t'"),
         ("quick: {suite: 2026-13-45}", "2: not valid YAML: '2026-13-45' is no value of its kind"),
+        ("quick:\n    sft: {steps: !!int ''}", "3: not valid YAML: '' is no value of its kind"),
+        ("quick:\n    sft: {steps: yes}", "3: presets.quick.sft.steps: it is a truth value"),
+        (r'quick: {suite: "\U00110000"}', "2: not valid YAML: chr() arg not in range"),
+        (r'quick: {suite: "\UFFFFFFFF"}', "2: not valid YAML: "),
         ("quick: {suite: *there}", "2: not valid YAML: found undefined alias 'there'"),
         ('quick: {suite: "\x00"}', "2: not valid YAML: the character '\\x00': remove it"),
         ("quick: !!python/object:os.system {}", "2: not valid YAML: could not determine"),
@@ -262,6 +289,25 @@ def test_a_file_that_is_not_utf8_or_no_file_is_one_error_of_ours(tmp_path):
         load_flows_file(path)
     with pytest.raises(SettingsError, match="cannot be read"):
         load_flows_file(tmp_path)
+
+
+def test_a_limit_of_a_deployment_is_told_of_as_it_is_written(tmp_path):
+    text = scheduled("{cron: 0 3 * * *}") + "    concurrency_limit: "
+    said = refusal(tmp_path, text + "{limt: 1}\n")
+    assert "unknown key 'deployments.0.concurrency_limit.limt'; did you mean 'limit'?" in said
+    assert "constrained" not in said
+    (only,) = refusal(tmp_path, text + "none\n").splitlines()
+    assert "deployments.0.concurrency_limit: Input should be a valid integer" in only
+
+
+def test_a_folder_or_a_dangling_link_of_its_name_is_told_of(tmp_path):
+    (tmp_path / "one" / "flows.yaml").mkdir(parents=True)
+    with pytest.raises(SettingsError, match=r"one/flows\.yaml cannot be read: Is a directory"):
+        load_flows_file(find_flows_file(tmp_path / "one"))
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "flows.yaml").symlink_to(tmp_path / "gone")
+    with pytest.raises(SettingsError, match=r"two/flows\.yaml cannot be read: No such file"):
+        load_flows_file(find_flows_file(tmp_path / "two"))
 
 
 def test_a_file_nested_without_end_is_one_error_of_ours(tmp_path):
