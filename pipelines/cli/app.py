@@ -103,10 +103,10 @@ def run_app() -> None:
 
 
 def _empty_word(words: Sequence[str]) -> str | None:
-    """Return the name of what is given and empty: mostly a variable of the shell, never set."""
+    """Return the name of an option that is given and empty: mostly an unset shell variable."""
     for before, word in pairwise(["", *words]):
-        if not word.strip():
-            return before if before.startswith("-") else "an argument"
+        if not word.strip() and before.startswith("-"):
+            return before
         name, mark, value = word.partition("=")
         if name.startswith("--") and mark and not value.strip():
             return name

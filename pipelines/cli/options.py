@@ -17,7 +17,17 @@ Preset = Annotated[
         autocompletion=completion.presets,
     ),
 ]
-Seed = Annotated[int | None, typer.Option(min=-(2**63), max=2**63 - 1, help="Of every draw.")]
+_LARGEST_SEED = 2**63 - 1
+
+
+def fitting_seed(seed: int | None) -> int | None:
+    """Refuse a seed that no database holds."""
+    if seed is not None and not -_LARGEST_SEED - 1 <= seed <= _LARGEST_SEED:
+        raise typer.BadParameter(f"at most {_LARGEST_SEED}, got {seed}", param_hint="--seed")
+    return seed
+
+
+Seed = Annotated[int | None, typer.Option(callback=fitting_seed, help="Of every draw.")]
 Suite = Annotated[
     str | None,
     typer.Option(

@@ -149,7 +149,6 @@ def test_a_limit_of_none_lists_all(home, command):
         (("run", "--preset", ""), "--preset"),
         (("run", "--tasks="), "--tasks"),
         (("evaluate", "--policy", " ", "--limit", "1"), "--policy"),
-        (("view", ""), "an argument"),
     ],
 )
 def test_an_empty_value_is_refused_and_nothing_is_started(codedance, home, words, name):

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from codedance.sandbox import Outcome
 
+from .folders import folder_of
+
 
 @pytest.fixture(params=["confined", "docker_confined"])
 def nameless(request):
@@ -37,7 +39,7 @@ def test_a_loop_meets_its_own_bound_while_the_watchdog_waits_for_a_core(confined
     code += "        f = open(str(n), 'wb', 0); f.write(bytes(1 << 20))" + hidden + "\n"
     code += "except OSError as error: print(error.strerror)\nn"
     with confined.session() as session:
-        watchdog = _watchdog_of(session.run("import os; print(os.getcwd())").stdout.strip())
+        watchdog = _watchdog_of(folder_of(session))
         os.kill(watchdog, signal.SIGSTOP)
         try:
             said, files = session.run(code).stdout.split("\n")[:2]
@@ -110,7 +112,7 @@ def test_a_closed_folder_hides_nothing(confined):
 
 def test_a_closed_sessions_folder_goes_however_it_is_made(confined):
     with confined.session() as session:
-        folder = session.run("import os; print(os.getcwd())").stdout.strip()
+        folder = folder_of(session)
         session.run("for _ in range(20): os.mkdir('d' * 40); os.chdir('d' * 40)")
         session.run("os.mkdir('closed', 0)")
         assert os.path.isdir(folder)
@@ -145,9 +147,8 @@ def test_its_own_root_through_proc_leads_nowhere(nameless):
 
 def test_a_sibling_is_reached_neither_by_name_nor_by_link(nameless):
     with nameless.session() as one, nameless.session() as two:
-        folder = one.run(
-            "import os; open('mine', 'w').write('x')\nprint(os.getcwd())"
-        ).stdout.strip()
+        one.run("open('mine', 'w').write('x')")
+        folder = folder_of(one)
         direct = f"open({folder + '/mine'!r}).read()"
         linked = f"import os\nos.symlink({folder + '/mine'!r}, 'l')\nopen('l').read()"
         for code in (direct, linked, f"import os; os.listdir({folder!r})"):

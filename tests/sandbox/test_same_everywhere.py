@@ -49,7 +49,7 @@ BLOCKS = {
     "warnings.warn('old', DeprecationWarning)",
     "a module of the model's own": "import os, sys\nsys.path.append(os.getcwd())\n"
     "open('mine.py', 'w').write('def f():\\n    return 1 / 0\\n')\nimport mine\nmine.f()",
-    "a library's file, printed": "import numpy as np, sys\nprint(np.__file__, np, sys.prefix)",
+    "a library's file, printed": "import numpy as np\nprint(np.__file__, np)",
     "an error, printed": "try: from numpy import nonsense\nexcept ImportError as e: print(e)",
     "the stack, printed": "import traceback\nprint(traceback.extract_stack()[-1])",
     "paths, one character at a time": "import numpy, sys\nfor c in numpy.__file__:\n"

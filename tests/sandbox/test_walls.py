@@ -13,6 +13,7 @@ from codedance.sandbox.interpreter import ask_interpreter
 
 from .attempts import FILES, NETWORK, ONLY_X86, PROCESSES, SYSTEM_CALLS
 from .conftest import open_walls
+from .folders import folder_of
 
 PRELUDE = """
 import ctypes, errno, os
@@ -188,9 +189,8 @@ def test_a_session_that_stops_itself_is_killed_in_time(full):
 
 def test_sessions_do_not_see_each_others_files(walled):
     with walled.session() as one, walled.session() as other:
-        folder = one.run(
-            "import os\nopen('mine', 'w').write('x')\nprint(os.getcwd())"
-        ).stdout.strip()
+        one.run("open('mine', 'w').write('x')")
+        folder = folder_of(one)
         assert one.run("print(open('mine').read())").stdout == "x\n"
         assert other.run(f"open({folder + '/mine'!r}).read()").outcome is Outcome.ERROR
 

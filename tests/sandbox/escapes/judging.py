@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from codedance.sandbox import Execution, Limits, Outcome, Sandbox, SandboxError, Session
 from PIL import Image
 
+from ..folders import folder_of
 from .attempt import ESCAPED, Attempt, prelude
 from .bait import Bait
 
@@ -67,7 +68,8 @@ class Arena:
         self._pixels = hashlib.sha256(self._picture.tobytes()).hexdigest()
         self._tier = sandbox.tier.partition(":")[0]
         self._sibling = sandbox.session([self._picture])
-        where = self._sibling.run("import os\nx = 41\nprint(os.getcwd())").stdout.strip()
+        self._sibling.run("import os\nx = 41")
+        where = folder_of(self._sibling)
         self._facts = bait.facts() | {
             "tier": self._tier,
             "zygote_pid": worker_id(),
