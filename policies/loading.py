@@ -12,7 +12,7 @@ from .model_folder import ModelFolderError
 NANO_FOLDER = Path(__file__).parent / "checkpoints" / "nano"
 """The trained checkpoint that the package ships."""
 
-_NAMES = ("nano", "oracle", "random")
+NAMES = ("nano", "oracle", "random")
 
 
 def load_policy(
@@ -83,9 +83,9 @@ def _check_hub_id(name: str) -> None:
         return
     if len(parts) > 1 or name.startswith((".", "~")):
         raise ModelFolderError(f"no model folder at {name}")
-    near = difflib.get_close_matches(name, _NAMES, n=1)
+    near = difflib.get_close_matches(name, NAMES, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ValueError(
-        f"unknown policy {name!r}: one of {', '.join(_NAMES)}, a model folder, a hub id "
+        f"unknown policy {name!r}: one of {', '.join(NAMES)}, a model folder, a hub id "
         f"(OWNER/NAME), or openai:MODEL of a server{hint}"
     )

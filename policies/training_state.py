@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from .model_files import hub_commit
 from .model_folder import ADAPTER_FILE, read_notes
 from .processes import World
 
@@ -108,7 +109,7 @@ def folder_digest(source: str | Path) -> bytes:
     """
     root = Path(source)
     if not root.is_dir():
-        return hashlib.sha256(f"{source} {_hub_commit(str(source))}".encode()).digest()
+        return hashlib.sha256(f"{source} {hub_commit(str(source))}".encode()).digest()
     sha = hashlib.sha256()
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
@@ -134,17 +135,6 @@ def _file_digest(path: Path) -> bytes:
     if path.name == ADAPTER_FILE and base:
         sha.update(folder_digest(base))
     return sha.digest()
-
-
-def _hub_commit(name: str) -> str:
-    """Return the commit of a hub id that this machine would load; empty where it holds none."""
-    from huggingface_hub import try_to_load_from_cache
-
-    try:
-        found = try_to_load_from_cache(name, "config.json")
-    except ValueError:  # no hub id at all
-        return ""
-    return Path(found).parent.name if isinstance(found, str) else ""
 
 
 def fresh_folder(folder: Path) -> Path:

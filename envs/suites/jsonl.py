@@ -146,6 +146,18 @@ class JsonlSuite:
         return []
 
 
+def picture_files(path: Path) -> list[Path]:
+    """Return the files of images that a file of tasks names, each once, in order."""
+    found: dict[Path, None] = {}
+    for _, row in _rows(path, []):
+        try:
+            sources = image_sources(row.get("images", row.get("image")), path.parent)
+        except SuiteError:  # told of when the suite is loaded
+            continue
+        found |= dict.fromkeys(source for source in sources if isinstance(source, Path))
+    return list(found)
+
+
 def _rows(path: Path, faults: list[tuple[int, str]]) -> list[tuple[int, dict[str, Any]]]:
     """Read the file's objects with their line numbers; lines that are none go to ``faults``."""
     try:

@@ -59,6 +59,13 @@ def load_suite(name: str | os.PathLike[str], *, split: Split = "train") -> Suite
     raise SuiteError(_unknown(name))
 
 
+def file_of(name: str) -> Path | None:
+    """Return the file that a suite's tasks or families are read from; None for any other suite."""
+    if name.endswith((ENDING, _JSONL)):
+        return Path(name)
+    return _data_set(name.partition(":")[0])
+
+
 def known_suites() -> tuple[str, ...]:
     """Give every name that `load_suite` knows, data sets that are not here included."""
     return tuple(dict.fromkeys(("nano", *_DATA_SETS, *suites_with_families())))

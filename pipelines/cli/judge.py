@@ -123,6 +123,7 @@ def rescore(run: RunName = "latest", json: Json = False) -> None:
     """
     from ..desk import open_desk
     from ..rescoring import rescore_run
+    from ..stages.runner import StageError
     from .document import document
     from .output import print_report, report_document, say
 
@@ -136,7 +137,12 @@ def rescore(run: RunName = "latest", json: Json = False) -> None:
             )
             if change.example is not None:
                 say(f"  earlier verdicts are kept: codedance store show {change.example}")
-        made = _report(desk, found)
+        try:
+            made = _report(desk, found)
+        except StageError as error:  # a run that is not judged yet has no table
+            say(f"no report: {error}")
+            publish({"run": found.id, "changes": changes})
+            return
         print_report(desk, made)
         publish({"changes": changes, **report_document(desk, found.id, made)})
 

@@ -6,10 +6,11 @@ import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
+from ...envs.suites.content import suite_content
 from ...policies.endpoint import OPENAI_PREFIX
+from ...policies.model_files import model_state
 from ...policies.server_words import without_credentials
 from ..desk import Desk, open_desk
 from ..flows_file import load_flows_file, load_preset
@@ -100,12 +101,14 @@ def _print(desk: Desk, run_id: str) -> dict[str, object]:
 
 
 def _parameters(policy: str, order: Order) -> dict[str, Any]:
+    content = suite_content(order.preset.suite)
     return {
         "suite": order.preset.suite,
         "evaluate": order.preset.evaluate.model_dump(),
         "max_new_tokens": order.preset.max_new_tokens,
         "policies": {_short_name(policy): policy},
-        "weights": _weights(Path(policy)),
+        "weights": model_state(policy),
+        **({} if content is None else {"suite_digest": content}),
         **_where(policy, order.preset.server),
     }
 
@@ -121,12 +124,3 @@ def _where(policy: str, server: ServerSettings) -> dict[str, str | None]:
 def _short_name(policy: str) -> str:
     """Give a name for tables; a slash would be read as the mode's."""
     return policy.removeprefix(OPENAI_PREFIX).rstrip("/").split("/")[-1]
-
-
-def _weights(folder: Path) -> Mapping[str, str]:
-    """Say what a folder holds now: another training into it is another policy."""
-    return {
-        path.name: f"{path.stat().st_size} {path.stat().st_mtime_ns}"
-        for path in sorted(folder.iterdir() if folder.is_dir() else ())
-        if path.is_file()
-    }

@@ -75,10 +75,10 @@ def open_pipeline(desk: Desk, wish: Wish, *, stage: str | None = None) -> StageR
     token = wish.token or (_begun_token(desk, source, same, names) if wish.fresh else None)
     if source is not None and source.key == request.key:
         run = source
-    elif same and source is None and not wish.fresh:
-        run = same[0]
     elif begun := [run for run in same if token and token in run.outputs.values()]:
         run = begun[0]
+    elif same and source is None and (stage is not None or not wish.fresh):
+        run = same[0]
     else:
         _check_inputs(_inherited(desk, source, stage), stage)
         run = desk.store.lineage.begin(request)

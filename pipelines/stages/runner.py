@@ -14,7 +14,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...envs.reward_terms import own_term_files
+from ...envs.reward_terms import own_term_files, own_term_programs, with_terms
+from ...envs.suites.content import suite_content
+from ...policies.model_files import model_state
 from ..code_version import code_version, git_commit
 from ..file_lock import try_lock
 from ..progress import format_seconds
@@ -195,17 +197,38 @@ def stage_parameters(stage: str, preset: Preset) -> dict[str, Any]:
         parameters["max_new_tokens"] = preset.max_new_tokens
     if stage != "curate":
         parameters["interface"] = preset.interface
-    path = Path(preset.suite)
-    if path.suffix in (".jsonl", ".py") and path.is_file():
-        parameters["suite_digest"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    if (content := suite_content(preset.suite)) is not None:
+        parameters["suite_digest"] = content
+    if stage == "sft":
+        parameters |= _models([preset.sft.base])
     if stage == "grpo":
         parameters |= _digests(own_term_files(preset.grpo.reward_terms))
+        parameters |= _programs(preset)
     if stage == "curate":
+        parameters |= _models([preset.sft.base, preset.curate.weak, preset.curate.strong])
         parameters["held_out"] = preset.evaluate.limit
         parameters["base"] = preset.sft.base
         if any(one.startswith("openai:") for one in (preset.curate.weak, preset.curate.strong)):
             parameters["base_url"] = preset.server.base_url
     return parameters
+
+
+def _models(sources: Iterable[str]) -> dict[str, Any]:
+    """Name the state of models that a result depends on, beside their names."""
+    states = {source: model_state(source) for source in sources}
+    return {f"state of {source}": state for source, state in states.items() if state}
+
+
+def _programs(preset: Preset) -> dict[str, Any]:
+    """Name the text of the reward terms that stand in modules, which have no file of their own."""
+    references = preset.grpo.reward_terms
+    if all(reference.rpartition(":")[0].endswith(".py") for reference in references):
+        return {}
+    programs = own_term_programs(with_terms(preset.grpo.reward, references))
+    digests = {
+        name: hashlib.sha256(text.encode()).hexdigest() for name, (_, text) in programs.items()
+    }
+    return {"own_terms": digests}
 
 
 def _digests(files: Iterable[Path]) -> dict[str, str]:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from codedance.envs.suites.nano import FAMILIES
 from codedance.pipelines.desk import open_desk
+from codedance.pipelines.stages.orders import Wish, open_pipeline
+from codedance.pipelines.stages.runner import run_stage
 from PIL import Image
 
 from .makers import make_picture
@@ -214,3 +216,12 @@ def test_environment_of_embedded_servers_is_set_once(home, monkeypatch):
     assert os.environ["DO_NOT_TRACK"] == "true"
     assert os.environ["PREFECT_HOME"] == str(home.root / "prefect")
     assert os.environ["PREFECT_SERVER_API_PORT"] == "4711"
+
+
+def test_rescoring_a_run_that_is_not_judged_yet_tells_its_changes(codedance, home, tiny):
+    with open_desk(home, track=False) as desk:
+        pipeline = open_pipeline(desk, Wish("smoke"))
+        run_stage(desk, "curate", pipeline)
+    code, out, _ = codedance("rescore", pipeline.id, "--json")
+    assert code == 0
+    assert json.loads(out)["changes"]

@@ -15,6 +15,7 @@ from codedance.pipelines.stages.orders import Wish, open_pipeline
 from codedance.pipelines.stages.runner import _request_for, run_stage
 from codedance.policies.losses import EpisodesRefusedError
 
+from .makers import make_picture
 from .model_fake import Refusing, model_fake
 
 FLOWS = """
@@ -315,3 +316,16 @@ def test_other_figures_are_not_made_of_lost_episodes(codedance, desk, server, mo
     assert "3 of 3 episodes were lost" in told
     assert "HTTP 404: no such model" in told
     assert "%" not in shown
+
+
+def test_an_edited_task_file_is_judged_anew(codedance, desk, server, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    make_picture().save(tmp_path / "a.png")
+    row = {"question": "Is it red?", "answer": "5", "image": "a.png"}
+    for edit in ({}, {"answer": "7"}):
+        (tmp_path / "mine.jsonl").write_text(json.dumps(row | edit))
+        server.asked.clear()
+        words = ("--suite", str(tmp_path / "mine.jsonl"), "--limit", "1")
+        assert codedance("evaluate", "--policy", "openai:m", *words)[0] == 0
+        assert server.asked  # not the verdict of another file
+    assert len(rows()) == 2

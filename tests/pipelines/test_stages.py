@@ -291,6 +291,46 @@ def test_changed_task_file_is_another_input(tmp_path):
     assert stage_parameters("curate", preset) != before
 
 
+def test_another_picture_under_the_same_name_is_another_input(tmp_path):
+    row = {"question": "How many?", "answer": "5", "image": "a.png"}
+    (tmp_path / "mine.jsonl").write_text(json.dumps(row))
+    make_picture(0).save(tmp_path / "a.png")
+    preset = load_preset("smoke").model_copy(update={"suite": str(tmp_path / "mine.jsonl")})
+    before = [stage_parameters(stage, preset) for stage in STAGES]
+    assert [stage_parameters(stage, preset) for stage in STAGES] == before
+    make_picture(1).save(tmp_path / "a.png")
+    after = [stage_parameters(stage, preset) for stage in STAGES]
+    assert all(one != other for one, other in zip(before, after, strict=True))
+
+
+def test_another_model_under_the_same_name_is_another_input(tmp_path):
+    (tmp_path / "base" / "text").mkdir(parents=True)
+    weights = tmp_path / "base" / "text" / "model.safetensors"
+    weights.write_bytes(b"1234")
+    preset = load_preset("smoke")
+    curate = preset.curate.model_copy(update={"weak": str(tmp_path / "base")})
+    sft = preset.sft.model_copy(update={"base": str(tmp_path / "base")})
+    named = preset.model_copy(update={"curate": curate, "sft": sft})
+    before = {stage: stage_parameters(stage, named) for stage in ("curate", "sft")}
+    weights.write_bytes(b"12345")
+    for stage, parameters in before.items():
+        assert stage_parameters(stage, named) != parameters
+        assert not any("state of" in key for key in stage_parameters(stage, preset))
+
+
+def test_another_text_of_a_reward_term_in_a_module_is_another_input(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    grpo = load_preset("smoke").grpo
+    found = []
+    for number in (1, 2):
+        name = f"terms_of_mine_{number}"  # a module is imported once per process
+        (tmp_path / f"{name}.py").write_text(f"def mine(trajectory):\n    return {number}.0\n")
+        changed = grpo.model_copy(update={"reward_terms": {f"{name}:mine": 1.0}})
+        preset = load_preset("smoke").model_copy(update={"grpo": changed})
+        found.append(stage_parameters("grpo", preset)["own_terms"])
+    assert found[0] != found[1]
+
+
 def test_two_processes_do_not_work_on_the_same_stage_run(home, tiny, capsys):
     import fcntl
 
@@ -332,6 +372,16 @@ def test_a_refresh_that_was_stopped_goes_on_with_itself_until_it_is_done(home, t
         assert len(desk.store.lineage.find(stage="curate")) == 1
         alone = open_pipeline(desk, Wish("smoke", fresh=True), stage="curate")
         assert run_stage(desk, "curate", alone).id != done.id  # that one is done: a new one
+
+
+def test_a_stage_alone_is_made_afresh_from_the_newest_run_of_the_same_settings(home, tiny):
+    with open_desk(home, track=False) as desk:
+        whole = open_pipeline(desk, Wish("smoke"))
+        done = run_stage(desk, "curate", whole)
+        for wish in (Wish("smoke"), Wish("smoke", fresh=True)):
+            assert open_pipeline(desk, wish, stage="sft").id == whole.id
+        again = open_pipeline(desk, Wish("smoke", fresh=True), stage="curate")
+        assert run_stage(desk, "curate", again).id != done.id
 
 
 def test_a_run_that_is_named_brings_its_whole_sandbox(home, tiny):

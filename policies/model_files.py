@@ -1,0 +1,40 @@
+"""Which files a model's name stands for now, without reading them: cheap, and without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .endpoint import OPENAI_PREFIX
+from .loading import NAMES
+
+_NOT_LOADED = frozenset({*NAMES, "thumbnail", "teacher"})
+
+
+def model_state(source: str) -> dict[str, str]:
+    """Return what tells a model from another of the same name.
+
+    Of a folder the size and time of change of every file; of a hub id the commit that this machine
+    holds; nothing of the names that stand for a model of ours, or one behind a server.
+    """
+    folder = Path(source)
+    if folder.is_dir():
+        return {
+            path.relative_to(folder).as_posix(): f"{found.st_size} {found.st_mtime_ns}"
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and (found := path.stat())
+        }
+    if source in _NOT_LOADED or source.startswith(OPENAI_PREFIX):
+        return {}
+    commit = hub_commit(source)
+    return {"commit": commit} if commit else {}
+
+
+def hub_commit(name: str) -> str:
+    """Return the commit of a hub id that this machine would load; empty where it holds none."""
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        found = try_to_load_from_cache(name, "config.json")
+    except ValueError:  # no hub id at all
+        return ""
+    return Path(found).parent.name if isinstance(found, str) else ""
