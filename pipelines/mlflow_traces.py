@@ -35,6 +35,7 @@ EXPECTATION = "expected_response"
 SHOWN_TEXT = 200
 LEAST_NANOSECONDS = 1_000_000
 MOST_TRACES = 500
+"""Traces per page of a search; MLflow's servers give no more at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +74,11 @@ def log_traces(store: Store, event: Event, *, run: KnownRun, uri: str) -> None:
 
     mlflow.set_tracking_uri(uri)
     cases = _cases(store, event)
-    missing = _missing(cases, run, event["name"])
+    missing = _missing(cases, run)
     for case in missing:
         _log_trace(case, run)
     mlflow.flush_trace_async_logging()
-    if missing and (left := _missing(missing, run, event["name"])):
+    if missing and (left := _missing(missing, run)):
         raise ConnectionError(f"{len(left)} of {len(missing)} traces did not arrive")
 
 
@@ -114,18 +115,31 @@ def _kept(store: Store, event: Event) -> tuple[list[int], list[Trajectory]]:
         return ids, store.trajectories(ids)
 
 
-def _missing(cases: Sequence[_Case], run: KnownRun, group: str) -> list[_Case]:
+def _missing(cases: Sequence[_Case], run: KnownRun) -> list[_Case]:
+    """Return the cases whose traces the run does not hold.
+
+    All traces of the run are paged through, newest first, until none is missing: a filter by the
+    group would have to quote its name, and MLflow's filters cannot quote every name.
+    """
     import mlflow
 
-    traces = mlflow.MlflowClient().search_traces(
-        locations=[run.experiment],
-        run_id=run.id,
-        filter_string=f"tags.`{GROUP_TAG}` = '{group}'",
-        max_results=MOST_TRACES,
-        include_spans=False,
-    )
-    there = {trace.info.tags.get(KEY_TAG) for trace in traces}
-    return [case for case in cases if case.key not in there]
+    client = mlflow.MlflowClient()
+    missing = {case.key: case for case in cases}
+    token: str | None = None
+    while missing:
+        traces = client.search_traces(
+            locations=[run.experiment],
+            run_id=run.id,
+            max_results=MOST_TRACES,
+            page_token=token,
+            include_spans=False,
+        )
+        for trace in traces:
+            missing.pop(trace.info.tags.get(KEY_TAG, ""), None)
+        token = traces.token
+        if not token:
+            break
+    return list(missing.values())
 
 
 def _log_trace(case: _Case, run: KnownRun) -> None:

@@ -56,8 +56,9 @@ def probe(
 
     with document(json) as publish, open_desk() as desk:
         pipeline, source = _source(desk, run, policy)
-        suite, sandbox = "nano", sandbox_for(source)
-        if pipeline is not None:
+        if pipeline is None:
+            suite, sandbox = "nano", sandbox_for(source)
+        else:
             suite, sandbox = str(pipeline.parameters["suite"]), recorded_sandbox(pipeline)
         lines, metrics, lost = _probe(desk, source, held_out_tasks(suite, limit), sandbox)
         for line in lines:

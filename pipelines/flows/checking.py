@@ -9,16 +9,22 @@ from collections.abc import Generator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
+from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule
 from prefect.flows import load_flow_from_entrypoint
+from prefect.settings import get_current_settings
+from prefect.types.names import BANNED_CHARACTERS
 from pydantic import ValidationError
 
+from ...envs.suites import SuiteError, known_suites, load_suite
 from ..flows_file import SettingsError
 from ..settings import Deployment, Schedule
 from . import FLOWS, pipeline
 
 MODULE = "codedance.pipelines.flows"
 OURS = {**FLOWS, "pipeline": pipeline}
+RESERVED = "prefect"
+"""How the names of work pools begin that Prefect's server keeps to itself, in any case."""
 
 
 def check_deployments(path: Path, deployments: Sequence[Deployment]) -> list[str]:
@@ -32,12 +38,78 @@ def check_deployments(path: Path, deployments: Sequence[Deployment]) -> list[str
     """
     names = [f"{_flow_name(path, entry)}/{entry.name}" for entry in deployments]
     for name, entry in zip(names, deployments, strict=True):
+        place = f"{path}: deployment {name}"
+        _check_name(place, entry.name)
+        _check_work_pool(place, entry)
+        _check_suites(place, entry)
         for schedule in entry.schedules:
-            _check_schedule(f"{path}: deployment {name}", schedule)
+            _check_schedule(place, schedule)
         slugs = [schedule.slug for schedule in entry.schedules if schedule.slug]
-        _refuse_twice(f"{path}: deployment {name} has two schedules with the slug", slugs)
+        _refuse_twice(f"{place} has two schedules with the slug", slugs)
     _refuse_twice(f"{path}: two deployments are called", names)
     return names
+
+
+def _check_name(place: str, name: str) -> None:
+    """Refuse a name that is blank, or that Prefect's addresses cannot hold."""
+    if not name.replace("'", "").replace('"', "").strip():
+        raise SettingsError(f"{place}: the name {name!r} is empty: write one")
+    if found := [character for character in BANNED_CHARACTERS if character in name]:
+        raise SettingsError(
+            f"{place}: the name {name!r} holds {found[0]!r}: "
+            f"Prefect accepts none of {' '.join(BANNED_CHARACTERS)}, rename it"
+        )
+
+
+def _check_work_pool(place: str, entry: Deployment) -> None:
+    """Refuse a deployment whose work pool is missing, or has a name that no pool may have.
+
+    ``prefect deploy``, which ``codedance flows serve`` calls too, needs a pool for each deployment;
+    `Flow.serve`, which does not, is called by neither.
+    """
+    if entry.work_pool is None:
+        if not get_current_settings().deployments.default_work_pool_name:
+            raise SettingsError(
+                f"{place}: key 'work_pool' is missing: add work_pool: {{name: codedance-process}}"
+            )
+        return
+    name = entry.work_pool.name
+    place = f"{place}: work_pool.name"
+    _check_name(place, name)
+    if name.lower().startswith(RESERVED):
+        raise SettingsError(
+            f"{place}: {name!r} begins with {RESERVED!r}, which Prefect keeps to itself: rename it"
+        )
+    try:
+        WorkPoolCreate(name=name)
+    except ValidationError as error:
+        raise SettingsError(f"{place}: {name!r}: {_problems(error)}: rename it") from error
+
+
+def _check_suites(place: str, entry: Deployment) -> None:
+    """Refuse a suite that no worker could know; files are looked for where the flow runs."""
+    if entry.entrypoint.rpartition(".")[0] != MODULE:
+        return  # the user's own flow, whose parameters mean what it likes
+    for given in (entry.parameters, *(schedule.parameters for schedule in entry.schedules)):
+        suite = given.get("suite")
+        if not isinstance(suite, str) or suite.endswith((".jsonl", ".py")) or "{{" in suite:
+            continue
+        try:
+            load_suite(suite, split="test")
+        except SuiteError as error:
+            if not _is_elsewhere(suite.partition(":")[0]):
+                raise SettingsError(f"{place}: parameter suite: {error}") from error
+
+
+def _is_elsewhere(suite: str) -> bool:
+    """Whether a suite is a data set that is not here, but may be where the flow runs."""
+    if suite not in known_suites():
+        return False
+    try:
+        load_suite(suite, split="test")
+    except SuiteError:
+        return True
+    return False
 
 
 def _check_schedule(place: str, schedule: Schedule) -> None:
@@ -50,10 +122,13 @@ def _check_schedule(place: str, schedule: Schedule) -> None:
             interval = timedelta(seconds=schedule.interval)
             IntervalSchedule(interval=interval, timezone=schedule.timezone)
     except ValidationError as error:
-        problems = "; ".join(item["msg"].removeprefix("Value error, ") for item in error.errors())
-        raise SettingsError(f"{place}: {problems}") from error
+        raise SettingsError(f"{place}: {_problems(error)}") from error
     except (OverflowError, ValueError) as error:
         raise SettingsError(f"{place}: interval {schedule.interval}: {error}") from error
+
+
+def _problems(error: ValidationError) -> str:
+    return "; ".join(item["msg"].removeprefix("Value error, ") for item in error.errors())
 
 
 def _flow_name(path: Path, entry: Deployment) -> str:

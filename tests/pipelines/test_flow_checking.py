@@ -9,15 +9,20 @@ import sys
 import pytest
 from codedance.pipelines.flows.checking import check_deployments
 from codedance.pipelines.flows_file import SettingsError, find_flows_file, load_flows_file
-from codedance.pipelines.settings import Deployment, Schedule
+from codedance.pipelines.settings import Deployment, Schedule, WorkPool
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.settings import PREFECT_DEPLOYMENTS_DEFAULT_WORK_POOL_NAME, temporary_settings
+from pydantic import ValidationError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Prefect's own, many and none of ours
 PROGRAM = "from codedance.pipelines.cli import main; main()"
 FLOW = "codedance.pipelines.flows.sft"
 
 
-def deployment(name="mine", *, entrypoint=FLOW, schedules=()):
-    return Deployment(name=name, entrypoint=entrypoint, schedules=list(schedules))
+def deployment(name="mine", *, pool="codedance-process", entrypoint=FLOW, schedules=(), **others):
+    work_pool = None if pool is None else WorkPool(name=pool)
+    given = {"entrypoint": entrypoint, "schedules": list(schedules), "work_pool": work_pool}
+    return Deployment(name=name, **given, **others)
 
 
 def schedule(**when):
@@ -76,6 +81,76 @@ def test_names_that_would_replace_each_other_are_refused(path):
         check_deployments(path, [deployment(schedules=twice)])
 
 
+@pytest.mark.parametrize("character", ["/", "%", "&", ">", "<"])
+def test_a_name_that_prefect_cannot_hold_is_refused_with_what_to_leave_out(path, character):
+    entries = [deployment("good"), deployment(f"a{character}b")]
+    with pytest.raises(SettingsError) as refused:
+        check_deployments(path, entries)
+    assert str(refused.value) == (
+        f"{path}: deployment sft/a{character}b: the name 'a{character}b' holds '{character}': "
+        "Prefect accepts none of / % & > <, rename it"
+    )
+
+
+@pytest.mark.parametrize("name", ["", " ", "\t", "''"])
+def test_a_blank_name_is_refused(path, name):
+    with pytest.raises(SettingsError, match=r"deployment sft/.* is empty: write one"):
+        check_deployments(path, [deployment("good"), deployment(name)])
+
+
+@pytest.mark.parametrize("pool", ["a/b", "a%b", "a&b", "a<b", "a>b", "", " ", "'"])
+def test_a_work_pool_that_prefect_would_refuse_is_refused_with_its_deployment(path, pool):
+    with pytest.raises(ValidationError):
+        WorkPoolCreate(name=pool)
+    with pytest.raises(SettingsError, match=r"deployment sft/bad: work_pool.name: "):
+        check_deployments(path, [deployment("good"), deployment("bad", pool=pool)])
+
+
+@pytest.mark.parametrize("pool", ["prefect", "Prefect pool", "PREFECT-machine"])
+def test_a_work_pool_whose_name_the_server_reserves_is_refused(path, pool):
+    with pytest.raises(SettingsError, match=f"sft/bad: work_pool.name: '{pool}' begins with 'pre"):
+        check_deployments(path, [deployment("good"), deployment("bad", pool=pool)])
+
+
+def test_a_deployment_needs_a_work_pool_unless_prefect_has_a_default_one(path):
+    entries = [deployment("good"), deployment("bad", pool=None)]
+    with pytest.raises(SettingsError, match=r"deployment sft/bad: key 'work_pool' is missing: add"):
+        check_deployments(path, entries)
+    with temporary_settings({PREFECT_DEPLOYMENTS_DEFAULT_WORK_POOL_NAME: "mine"}):
+        assert check_deployments(path, entries) == ["sft/good", "sft/bad"]
+
+
+@pytest.mark.parametrize(
+    ("suite", "words"),
+    [("nanoo", r"did you mean 'nano'\?"), ("nano:cuont", "count"), ("", "there are nano")],
+)
+def test_a_suite_that_nobody_knows_is_refused_with_the_nearest_name(path, suite, words):
+    bad = deployment("bad", parameters={"suite": suite})
+    late = deployment("bad", schedules=[Schedule(interval=60.0, parameters={"suite": suite})])
+    for entry in (bad, late):
+        with pytest.raises(SettingsError, match=f"deployment sft/bad: parameter suite: .*{words}"):
+            check_deployments(path, [deployment("good"), entry])
+
+
+@pytest.mark.parametrize(
+    "suite",
+    [
+        "nano",
+        "nano:count,bars",
+        "/on/the/worker/tasks.jsonl",
+        "families.py",
+        "nuclei_count",
+        "nuclei_count:cells",
+        "{{ prefect.variables.suite }}",
+        None,
+    ],
+)
+def test_a_suite_that_a_worker_may_know_is_let_pass(path, suite, monkeypatch):
+    monkeypatch.delenv("CODEDANCE_DATA", raising=False)
+    entry = deployment(parameters={"suite": suite})
+    assert check_deployments(path, [entry]) == ["sft/mine"]
+
+
 BAD = """
 presets: {smoke: {}}
 deployments:
@@ -87,8 +162,15 @@ deployments:
 """
 
 
-def test_flows_deploy_refuses_a_bad_schedule_with_two_and_makes_nothing(home, path):
-    path.write_text(BAD, encoding="utf-8")
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (BAD, "0 25 * * *"),
+        (BAD.replace("0 25", "0 2").replace("name: second", "name: a&b"), "grpo/a&b: the name"),
+    ],
+)
+def test_flows_deploy_refuses_a_bad_entry_with_two_and_makes_nothing(home, path, text, words):
+    path.write_text(text, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, "flows", "deploy"],
         env={name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"},
@@ -97,7 +179,7 @@ def test_flows_deploy_refuses_a_bad_schedule_with_two_and_makes_nothing(home, pa
         check=False,
     )
     assert done.returncode == 2, done.stderr
-    assert "0 25 * * *" in done.stderr
+    assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert not (home.prefect / "prefect.db").exists()
 

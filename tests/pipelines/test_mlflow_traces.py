@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import mlflow
 import pytest
+from codedance.pipelines import mlflow_traces
 from codedance.pipelines.home import Home, prepare_environment
 from codedance.pipelines.mlflow_database import make_database
 from codedance.pipelines.mlflow_sender import SpoolSending
@@ -22,37 +23,54 @@ TRUTH = "seventeen-blue"
 
 
 @pytest.fixture(scope="module")
-def trace(tmp_path_factory):
-    """The trace of a trajectory of two turns, the first of which was timed."""
+def traced(tmp_path_factory):
+    """A home whose MLflow has a database."""
     before = dict(os.environ)
     os.environ.pop("MLFLOW_TRACKING_URI", None)
+    home = Home(tmp_path_factory.mktemp("traced"))
+    prepare_environment(home)
+    make_database(home.mlflow_uri)
     try:
-        yield send(Home(tmp_path_factory.mktemp("traced")))
+        yield home
     finally:
         os.environ.clear()
         os.environ.update(before)
 
 
-def send(home):
-    prepare_environment(home)
-    make_database(home.mlflow_uri)
+@pytest.fixture(scope="module")
+def trace(traced):
+    """The trace of a trajectory of two turns, the first of which was timed."""
     task = make_task(answer=TRUTH, question="How many?")
     one = make_trajectory(task, answer="3", accuracy=0.0)
     timed = (replace(one.turns[0], generation_seconds=2.0), *one.turns[1:])
-    with open_store(home) as store:
+    with open_store(traced) as store:
+        run, said = send(traced, store, [task], [replace(one, turns=timed)], name="grpo step 0")
+    assert said == []
+    (found,) = traces_of(traced, run)
+    return found
+
+
+def send(home, store, tasks, trajectories, *, name, run=None, groups=1):
+    """Send a group of trajectories of a run; give the run and what the sender said."""
+    if run is None:
         run = store.lineage.begin(make_request("grpo"))
-        store.add_trajectories([task], [replace(one, turns=timed)], stage_run=run.id, phase="train")
-        address = Address.of_environment(home.mlflow_uri)
-        tracker = Tracker(home.spool, address=address)
-        tracker.begin(run, tags={}, description="")
-        tracker.traces(run.id, [store.episodes(run.id)[0].id], name="grpo step 0")
-        tracker.end(run, "finished")
-        tracker.close()
-        SpoolSending(home, store, print).drain(at_once=True)
+        store.add_trajectories(tasks, trajectories, stage_run=run.id, phase="train")
+    tracker = Tracker(home.spool, address=Address.of_environment(home.mlflow_uri))
+    tracker.begin(run, tags={}, description="")
+    for _ in range(groups):
+        tracker.traces(run.id, [one.id for one in store.episodes(run.id)], name=name)
+    tracker.end(run, "finished")
+    tracker.close()
+    said = []
+    SpoolSending(home, store, said.append).drain(at_once=True)
+    return run, said
+
+
+def traces_of(home, run):
     client = mlflow.MlflowClient(home.mlflow_uri)
     experiments = [one.experiment_id for one in client.search_experiments()]
-    (found,) = client.search_traces(locations=experiments)
-    return found
+    (known,) = client.search_runs(experiments, f"tags.`codedance.run` = '{run.id}'")
+    return client.search_traces(locations=experiments, run_id=known.info.run_id)
 
 
 def test_the_right_answer_stands_beside_the_trace_and_in_none_of_its_messages(trace):
@@ -72,3 +90,27 @@ def test_a_turn_lasts_as_long_as_policy_and_sandbox_took(trace):
     assert second.end_time_ns - second.start_time_ns == 1_000_000  # nobody measured it
     assert "generation_seconds" not in second.attributes
     assert second.start_time_ns == first.end_time_ns
+
+
+@pytest.mark.parametrize("name", ["a large group", "it's", 'it\'s "quoted" `so`/greedy'])
+def test_a_group_of_more_than_a_page_is_sent_once_whatever_its_name(traced, monkeypatch, name):
+    monkeypatch.setattr(mlflow_traces, "MOST_TRACES", 3)
+    tasks = [make_task(number) for number in range(5)]
+    with open_store(traced) as store:
+        made = [make_trajectory(task) for task in tasks]
+        run, said = send(traced, store, tasks, made, name=name, groups=2)
+        assert said == []  # "2 of 5 traces did not arrive"
+        assert send(traced, store, tasks, made, name=name, run=run) == (run, [])
+    keys = sorted(found.info.tags["codedance.trajectory"] for found in traces_of(traced, run))
+    assert keys == [f"{name}/{place}/{task.id}" for place, task in enumerate(tasks)]
+
+
+def test_groups_of_a_run_are_told_apart_though_their_trajectories_are_the_same(traced):
+    tasks = [make_task()]
+    with open_store(traced) as store:
+        made = [make_trajectory(tasks[0])]
+        run, _ = send(traced, store, tasks, made, name="sft's/greedy")
+        _, said = send(traced, store, tasks, made, name="sft's/sampled", run=run)
+    assert said == []
+    keys = sorted(found.info.tags["codedance.trajectory"] for found in traces_of(traced, run))
+    assert keys == [f"sft's/{name}/0/{tasks[0].id}" for name in ("greedy", "sampled")]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from codedance.pipelines.flows_file import SettingsError
 from codedance.pipelines.settings import SandboxSettings
+from codedance.pipelines.store.lineage import PIPELINE, StageRequest
+from codedance.pipelines.store.pruning import choose, prune
 from codedance.pipelines.store.schema import LineageRow
 from codedance.pipelines.used_sandbox import sandbox_for
 from codedance.sandbox import DEFAULT_LIBRARIES, SandboxError
-from sqlalchemy import update
+from sqlalchemy import delete, update
 
 from .makers import make_picture
 from .runs import first_run
@@ -24,11 +27,28 @@ STRICT = {
 @pytest.fixture
 def checkpoint(finished):
     """The last checkpoint of a run that was begun with a sandbox of its own."""
-    run = first_run(finished)
-    changed = {**run.parameters, "sandbox": STRICT}
+    return checkpoint_made_in(finished, STRICT)
+
+
+def checkpoint_made_in(desk, sandbox):
+    run = first_run(desk)
+    changed = {**run.parameters, "sandbox": sandbox}
     change = update(LineageRow).where(LineageRow.id == run.id).values(parameters=changed)
-    finished.store.database.run(lambda session: session.execute(change))
-    return str(finished.home.stages / run.outputs["grpo"] / "final")
+    desk.store.database.run(lambda session: session.execute(change))
+    return str(desk.home.stages / run.outputs["grpo"] / "final")
+
+
+def read_by(desk, sandbox):
+    """Begin a pipeline run that reads the first one's stages, in a sandbox of its own."""
+    first, lineage = first_run(desk), desk.store.lineage
+    parameters = {**first.parameters, "sandbox": sandbox}
+    reader = lineage.begin(StageRequest(PIPELINE, "smoke", parameters, {}, first.seed, "later"))
+    lineage.mark(reader.id, "finished", outputs=first.outputs)
+
+
+def prune_first(desk):
+    """Remove the pipeline run that made the checkpoint, and what no other run reads."""
+    prune(desk.store, choose(desk.store.lineage, [first_run(desk)]), is_dry=False)
 
 
 @pytest.fixture
@@ -91,6 +111,55 @@ def test_a_backend_that_is_asked_for_leaves_the_other_settings(finished, checkpo
 
 
 def test_a_folder_that_no_run_made_is_nobodys(finished, tmp_path):
-    (finished.home.stages / "left-behind" / "final").mkdir(parents=True)
-    for folder in (tmp_path, finished.home.stages, finished.home.stages / "left-behind" / "final"):
+    for folder in (tmp_path, finished.home.stages):
         assert sandbox_for(str(folder)) == SandboxSettings(libraries=DEFAULT_LIBRARIES)
+
+
+def test_a_checkpoint_of_a_pruned_run_keeps_the_sandbox_of_the_run_that_reads_it(finished):
+    checkpoint = checkpoint_made_in(finished, {"backend": "docker", "floor": "full"})
+    read_by(finished, {"backend": "docker", "floor": "full", "image": "mine"})
+    assert sandbox_for(checkpoint).image is None
+    prune_first(finished)
+    found = sandbox_for(checkpoint)
+    assert (found.backend, found.floor, found.image) == ("docker", "full", "mine")
+    assert sandbox_for(checkpoint, "local").backend == "local"
+
+
+@pytest.mark.parametrize("backends", [("docker", "local"), ("local", "docker")])
+def test_of_several_readers_the_one_with_the_strongest_backend_counts(finished, backends):
+    checkpoint = checkpoint_made_in(finished, {"backend": "docker"})
+    for backend in (*backends, "unsafe-subprocess"):
+        read_by(finished, {"backend": backend})
+    prune_first(finished)
+    assert sandbox_for(checkpoint).backend == "docker"
+
+
+def test_a_parent_that_is_no_longer_there_counts_as_none(finished):
+    checkpoint = checkpoint_made_in(finished, {"backend": "local"})
+    read_by(finished, {"backend": "docker"})
+    gone = delete(LineageRow).where(LineageRow.id == first_run(finished).id)
+    finished.store.database.run(lambda session: session.execute(gone))
+    assert sandbox_for(checkpoint).backend == "docker"
+
+
+def test_a_checkpoint_that_no_pipeline_run_vouches_for_needs_a_backend_by_name(
+    codedance, finished, opened
+):
+    checkpoint = checkpoint_made_in(finished, {"backend": "docker"})
+    stage_run = first_run(finished).outputs["grpo"]
+    lost = finished.home.stages / "left-behind" / "final"
+    lost.mkdir(parents=True)
+    for change in (
+        update(LineageRow).where(LineageRow.parent.is_not(None)).values(parent=None),
+        delete(LineageRow).where(LineageRow.stage == PIPELINE),
+    ):
+        finished.store.database.run(lambda session, change=change: session.execute(change))
+    for policy, name in ((checkpoint, stage_run), (str(lost), "left-behind")):
+        with pytest.raises(SettingsError, match=f"made or reads {name} .*--sandbox docker"):
+            sandbox_for(policy)
+        assert sandbox_for(policy, "docker").backend == "docker"
+    code, _, said = codedance("play", "--policy", checkpoint)
+    assert (code, opened) == (2, {})
+    assert "the sandbox of" in said
+    assert codedance("play", "--policy", checkpoint, "--sandbox", "docker")[0] == 3
+    assert opened["backend"] == "docker"
