@@ -10,12 +10,12 @@ import typer
 
 from . import completion
 from .exit_codes import FINDINGS
-from .options import STAGES, Json, Most, Stage
+from .options import Json, Most, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ..store import StageRun, Store
+    from ..store import Store
 
 store_app = typer.Typer(
     name="store", help="Look into the trajectory store, check, copy, prune.", no_args_is_help=True
@@ -102,15 +102,16 @@ def export(
     A pipeline run brings its stages; without --run it is the latest. docs/store.md tells the
     format.
 
-    A picture that is missing or was changed is left out and named, and the exit code is 1.
+    A picture that is missing or was changed, and a row that cannot be read, are left out and named,
+    and the exit code is 1.
     """
     from ..store import exporting
     from .document import document
     from .store_pages import export_lines
 
     with document(json) as publish, _opened() as opened:
-        runs = _with_stages(opened, run or ["latest"])
-        made = exporting.export(opened, runs, folder, with_tokens=tokens)
+        runs, broken = exporting.with_stages(opened, run or ["latest"])
+        made = exporting.export(opened, runs, folder, broken=broken, with_tokens=tokens)
         publish({"runs": [one.id for one in runs], "exported": made})
         _tell(export_lines(made, runs))
     if made.broken:
@@ -158,7 +159,7 @@ def prune(
     with document(json) as publish, _opened() as opened:
         named = [opened.lineage.get(one) for one in run or ()]
         chosen = pruning.choose(opened.lineage, named, begun_before=before, root=root)
-        done = pruning.prune(opened, chosen, is_dry=not yes)
+        done = pruning.prune(opened, chosen, is_dry=not yes, root=root)
         swept = checkpoints.sweep(
             opened.lineage, root, removed=done.runs, keep=keep, is_dry=not yes
         )
@@ -193,19 +194,6 @@ def _opened() -> Store:
 
     home = find_home()
     return open_store(home, Patience(min(home.store_wait_seconds, 30.0), _warn))
-
-
-def _with_stages(opened: Store, names: list[str]) -> list[StageRun]:
-    """Give runs by name, pipeline runs with the stage runs that are theirs."""
-    found: dict[str, StageRun] = {}
-    for name in names:
-        run = opened.lineage.get(name)
-        theirs = opened.lineage.find(parent=run.id)
-        adopted = [
-            opened.lineage.get(str(run.outputs[stage])) for stage in STAGES if stage in run.outputs
-        ]
-        found |= {one.id: one for one in (run, *reversed(theirs), *adopted)}
-    return list(found.values())
 
 
 def _tell(lines: Iterable[str]) -> None:

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -91,13 +91,18 @@ def sweep(
             "is it the right one (CODEDANCE_STORE_URL)? They stay"
         )
         orphans = []
+    needed = _needed(runs.values(), root, removed)
     freed: list[Freed] = []
     for folder in folders:
-        with _alone_in(folder, is_dry=is_dry) as is_alone:
+        with alone_in(folder, is_dry=is_dry) as is_alone:
             if not is_alone:
                 left.append(f"{folder.name} is at work: it stays as it is")
                 continue
-            chosen = _waste(folder, runs, removed, orphans, keep)
+            chosen = [
+                (path, reason)
+                for path, reason in _waste(folder, runs, removed, orphans, keep)
+                if path.resolve() not in needed
+            ]
             freed += [Freed(path, folder_bytes(path), reason) for path, reason in chosen]
             if not is_dry:
                 for path, _ in chosen:
@@ -114,8 +119,8 @@ def users_of(runs: Iterable[StageRun], root: Path) -> dict[str, str]:
     return {
         name: run.id
         for run in runs
-        for text in _texts((run.parameters, run.outputs, run.inputs))
-        if (name := _owner(text, stages)) is not None and name != run.id
+        for path in _named_by(run, root)
+        if stages in path.parents and (name := path.relative_to(stages).parts[0]) != run.id
     }
 
 
@@ -168,25 +173,44 @@ def _is_folder(path: Path) -> bool:
 
 
 @contextmanager
-def _alone_in(folder: Path, *, is_dry: bool) -> Generator[bool]:
-    """Hold a stage's lock; False where another process is at work in its folder."""
+def alone_in(folder: Path, *, is_dry: bool) -> Generator[bool]:
+    """Hold a stage's lock; False where another process is at work, or its lock cannot be had."""
     lock = folder / LOCK
-    if is_dry and not lock.is_file():  # a dry run leaves nothing behind
+    if is_dry and not os.path.lexists(lock):  # a dry run leaves nothing behind
         yield True
         return
-    with try_lock(lock) as is_ours:
+    with ExitStack() as held:
+        is_ours = False
+        if not lock.is_symlink():  # a link may lead anywhere
+            try:
+                is_ours = held.enter_context(try_lock(lock))
+            except OSError:
+                is_ours = False
         yield is_ours
 
 
-def _owner(text: str, stages: Path) -> str | None:
-    """Return in which stage run's folder a path lies."""
-    if not text.startswith("/"):
-        return None
-    try:
-        path = Path(text).resolve()
-    except (OSError, ValueError):
-        return None
-    return path.relative_to(stages).parts[0] if stages in path.parents else None
+def _needed(runs: Iterable[StageRun], root: Path, removed: Collection[str]) -> set[Path]:
+    """Return every path that a run which stays names, with the folders around it."""
+    named = {path for run in runs if run.id not in removed for path in _named_by(run, root)}
+    return {part for path in named for part in (path, *path.parents)}
+
+
+def _named_by(run: StageRun, root: Path) -> Iterator[Path]:
+    """Return the paths that a run names, resolved.
+
+    A relative one counts if something is there, seen from here, from ``CODEDANCE_DIR`` or from the
+    folder around it: what the current folder was then is not known.
+    """
+    for text in _texts((run.parameters, run.outputs, run.inputs)):
+        try:
+            path = Path(text).expanduser()
+            if path.is_absolute():
+                yield path.resolve()
+            elif text:
+                places = (Path.cwd(), root, root.parent)
+                yield from ((one / path).resolve() for one in places if (one / path).exists())
+        except (OSError, ValueError, RuntimeError):  # no path at all, such as a long text
+            continue
 
 
 def _texts(value: object) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -15,6 +15,8 @@ from sqlalchemy import Select, select, update
 from .database import Database, insert_missing
 from .digests import row_digest
 from .errors import StoreError
+from .findings import Finding
+from .readable import read_rows
 from .rows import clean
 from .schema import LineageRow
 
@@ -28,6 +30,22 @@ LOST = "lost"
 
 class UnknownRunError(StoreError):
     """No single run is meant by what the user named."""
+
+
+class UnreadableRunError(StoreError):
+    """Rows of runs are damaged.
+
+    Args:
+        findings: Which, and what is wrong with them.
+    """
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        self.findings = tuple(findings)
+        first = findings[0]
+        super().__init__(
+            f"the row of run {first.name} is damaged ({first.problem}): `codedance store verify` "
+            "names all damage; put a copy of the database in its place, or correct the row"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +185,7 @@ class Lineage:
         """
         if run_id == "latest":
             alone = (run for run in self.find(stage="evaluate") if run.parent is None)
-            newest = self.find(stage=PIPELINE) or list(alone)
+            newest = self._read(self._query(stage=PIPELINE).limit(1)) or list(alone)
             if not newest:
                 raise UnknownRunError("there is no run yet; `codedance run` makes one")
             return newest[0]
@@ -182,14 +200,41 @@ class Lineage:
         return (exact or rows)[0]
 
     def find(self, **columns: str) -> list[StageRun]:
-        """Give the runs whose columns have these values, newest first."""
+        """Give the runs whose columns have these values, newest first.
+
+        Raises:
+            UnreadableRunError: The row of one of them is damaged.
+        """
+        return self._read(self._query(**columns))
+
+    def find_readable(self, **columns: str) -> tuple[list[StageRun], list[Finding]]:
+        """Return the runs whose columns have these values, newest first, and the damaged rows."""
+        try:
+            return self.find(**columns), []
+        except UnreadableRunError as error:
+            damaged = [finding.name for finding in error.findings]
+            return self._read(self._query(**columns).where(LineageRow.id.not_in(damaged))), list(
+                error.findings
+            )
+
+    def _query(self, **columns: str) -> Select[tuple[LineageRow]]:
         query = select(LineageRow).order_by(LineageRow.started_at.desc(), LineageRow.id.desc())
         for name, value in columns.items():
             query = query.where(getattr(LineageRow, name) == value)
-        return self._read(query)
+        return query
 
     def _read(self, query: Select[tuple[LineageRow]]) -> list[StageRun]:
-        return self._database.run(lambda session: [_read(row) for row in session.scalars(query)])
+        try:
+            return self._database.run(
+                lambda session: [_read(row) for row in session.scalars(query)]
+            )
+        except (ValueError, TypeError):
+            chosen = query.with_only_columns(LineageRow.id)
+            ids = self._database.run(lambda session: list(session.scalars(chosen)))
+            _, unread = read_rows(self._database, LineageRow, LineageRow.id.in_(ids))
+            if not unread:
+                raise
+            raise UnreadableRunError([one.finding for one in unread]) from None
 
 
 def _read(row: LineageRow) -> StageRun:

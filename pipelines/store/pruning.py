@@ -1,6 +1,7 @@
 """Removes runs that nobody needs, and then tasks and pictures that no row names.
 
-A run that another one reads stays unless that one goes too. Tasks and pictures are removed only
+A run that another one reads stays unless that one goes too, and none is removed while a process is
+at work on it. Tasks and pictures are removed only
 while nobody writes: a writer's new ones are named by no row yet.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,12 +17,12 @@ from pathlib import Path
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from .checkpoints import users_of
+from .checkpoints import alone_in, users_of
 from .errors import StoreError, StoreUsageError
-from .lineage import Lineage, StageRun
+from .lineage import PIPELINE, Lineage, StageRun
+from .readable import pictures_of
 from .schema import CurationRow, ExecutionRow, LineageRow, TaskRow, TrajectoryRow, TurnRow
 from .store import Store
-from .verify import pictures_of
 
 _STALE_SECONDS = 3600.0
 """After which a picture that was not written to its end is nobody's any more."""
@@ -112,19 +114,26 @@ def _needed(
     return found | {name: user for name, user in by_path.items() if name in gone}
 
 
-def prune(store: Store, chosen: Sequence[StageRun], *, is_dry: bool) -> Pruned:
+def prune(
+    store: Store, chosen: Sequence[StageRun], *, is_dry: bool, root: Path | None = None
+) -> Pruned:
     """Remove these runs with their trajectories, and what nothing names any more.
 
     Args:
         store: From where.
         chosen: What `choose` gave; none sweeps out tasks and pictures alone.
         is_dry: Only tell what would be removed.
+        root: ``CODEDANCE_DIR``, whose stages' locks tell what is at work. None: not asked.
 
     Raises:
-        StoreError: One of them may be at work.
+        StoreError: One of them may be at work, or a row that stays cannot be read; nothing is
+            removed.
     """
     ids = [run.id for run in chosen]
-    with store.images.exclusive() as is_alone:
+    with ExitStack() as held, store.images.exclusive() as is_alone:
+        if root is not None:
+            for run in _to_hold(store.lineage, chosen):
+                _hold(held, run, root / "stages" / run.id, is_dry=is_dry)
         busy = [run.id for run in chosen if run.status == "running"]
         if busy and not is_alone:
             raise StoreError(
@@ -142,13 +151,45 @@ def prune(store: Store, chosen: Sequence[StageRun], *, is_dry: bool) -> Pruned:
     return Pruned(tuple(ids), left.trajectories, left.tasks, len(waste), size)
 
 
+def _to_hold(lineage: Lineage, chosen: Sequence[StageRun]) -> list[StageRun]:
+    """Return the stage runs that nobody may be at work on while others are removed.
+
+    Those are the chosen ones and the stages of chosen pipeline runs: also a stage that a pipeline
+    run which is marked as running may have taken up from another one.
+    """
+    everyone = lineage.find()
+    ids = {run.id for run in chosen}
+    running = {run.id for run in everyone if run.stage == PIPELINE and run.status == "running"}
+    return [
+        run
+        for run in everyone
+        if run.id in ids
+        or run.parent in ids
+        or (running & ids and run.status == "running" and run.parent not in running)
+    ]
+
+
+def _hold(held: ExitStack, run: StageRun, folder: Path, *, is_dry: bool) -> None:
+    """Hold a stage's lock until ``held`` ends; nobody takes up a complete one, so it is let go.
+
+    Raises:
+        StoreError: A process is at work on it.
+    """
+    if not folder.is_dir():
+        return
+    with ExitStack() as once:
+        is_ours = (once if run.is_complete else held).enter_context(alone_in(folder, is_dry=is_dry))
+    if not is_ours:
+        raise StoreError(f"{run.id} is at work: try again when it has ended")
+
+
 def _remove(store: Store, runs: Sequence[str], *, with_tasks: bool, is_dry: bool) -> _Left:
     """Remove rows, or find out in a transaction that is taken back what that would do."""
 
     def work(session: Session) -> _Left:
         count = _remove_runs(session, runs)
         tasks = _remove_tasks(session) if with_tasks else 0
-        left = _Left(count, tasks, set(pictures_of(_naming(session))) if with_tasks else set())
+        left = _Left(count, tasks, _used(session) if with_tasks else set())
         if is_dry:
             raise _DryRun(left)
         return left
@@ -177,6 +218,21 @@ def _remove_tasks(session: Session) -> int:
     count = session.scalar(select(func.count()).select_from(TaskRow).where(*unnamed)) or 0
     session.execute(delete(TaskRow).where(*unnamed).execution_options(synchronize_session=False))
     return count
+
+
+def _used(session: Session) -> set[str]:
+    """Return the digests of all pictures that rows name.
+
+    Raises:
+        StoreError: A row cannot be read, so nobody knows which pictures it names.
+    """
+    try:
+        return set(pictures_of(_naming(session)))
+    except (ValueError, TypeError) as error:
+        raise StoreError(
+            f"a row that names pictures cannot be read ({error}), so nothing is removed: "
+            "`codedance store verify` names its trajectory or task; prune the run it belongs to"
+        ) from error
 
 
 def _naming(session: Session) -> Iterable[dict[str, object]]:

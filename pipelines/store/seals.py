@@ -100,6 +100,23 @@ def model_content(folder: Path) -> dict[str, Any]:
     return {name: [size, _sha256(path)] for name, path, size in _files(folder)}
 
 
+def is_formed(kind: str, content: Mapping[str, Any]) -> bool:
+    """Whether a seal's content has the form of its kind, so that anything can be held against it.
+
+    >>> is_formed(MODEL, {"config.json": [2, "44136f"]}), is_formed(MODEL, {"a": 1})
+    (True, False)
+    """
+    if kind != MODEL:
+        return isinstance(content.get("count"), int)
+    return all(_is_file(value) for value in content.values())
+
+
+def _is_file(value: object) -> bool:
+    if not isinstance(value, list | tuple):
+        return False
+    return [type(one) for one in cast("Sequence[Any]", value)] == [int, str]
+
+
 def model_problems(folder: Path, content: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Compare a checkpoint's folder with its seal; return file and problem of what differs."""
     if not folder.is_dir():

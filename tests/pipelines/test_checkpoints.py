@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+from contextlib import ExitStack
 
 import pytest
 from codedance.pipelines.home import find_home
@@ -22,11 +23,9 @@ def fill(folder, size=1000):
     return folder
 
 
-def begin(store, home, stage, status="finished", *, seed=0, parameters=None, inputs=None):
+def begin(store, home, stage, status="finished", *, parent=None, **request):
     """Store a run with a final model, a state and three intermediate checkpoints."""
-    run = store.lineage.begin(
-        make_request(stage, seed=seed, parameters=parameters, inputs=inputs or {})
-    )
+    run = store.lineage.begin(make_request(stage, **request), parent=parent)
     folder = home.stages / run.id
     (folder / "cards").mkdir(parents=True)
     (folder / ".lock").touch()
@@ -162,3 +161,139 @@ def test_what_is_read_is_refused_by_name(home):
         begin(store, home, "sft", seed=1, inputs={"curate": first.id})
         with pytest.raises(StoreUsageError, match=f"reads {first.id}"):
             choose(store.lineage, [first], root=home.root)
+
+
+@pytest.fixture
+def at_work():
+    """Hold a stage's lock as the process at work in it does."""
+    with ExitStack() as held:
+
+        def hold(home, run):
+            handle = held.enter_context((home.stages / run.id / ".lock").open("a"))
+            fcntl.flock(handle, fcntl.LOCK_EX)
+
+        yield hold
+
+
+def held_by(home):
+    with open_store(home) as store:
+        return {run.id for run in store.lineage.find()}
+
+
+@pytest.mark.parametrize("status", ["running", "interrupted", "finished"])
+@pytest.mark.parametrize("how", ["named", "by its pipeline", "by age"])
+def test_a_training_at_work_is_not_removed(home, codedance, at_work, how, status):
+    with open_store(home) as store:
+        other = begin(store, home, "curate", seed=1)
+        pipeline = store.lineage.begin(make_request("pipeline"))
+        store.lineage.mark(pipeline.id, "interrupted")
+        run = begin(store, home, "sft", status, parent=pipeline.id)
+    at_work(home, run)
+    chosen = {
+        "named": [run.id],
+        "by its pipeline": [pipeline.id],
+        "by age": ["--older-than", "0"],
+    }
+    for last in ("--yes", "--dry-run"):
+        code, _, told = codedance("store", "prune", *chosen[how], last)
+        assert code == 3
+        assert f"{run.id} is at work: try again when it has ended" in " ".join(told.split())
+    assert held_by(home) == {other.id, pipeline.id, run.id}
+    assert len(left_in(home.stages / run.id)) == len(left_in(home.stages / other.id)) == 6
+
+
+def test_a_pipeline_is_not_removed_while_it_goes_on_with_a_stage_of_another(
+    home, codedance, at_work
+):
+    with open_store(home) as store:
+        old = store.lineage.begin(make_request("pipeline"))
+        store.lineage.mark(old.id, "interrupted")
+        run = begin(store, home, "sft", "running", parent=old.id)
+        pipeline = store.lineage.begin(make_request("pipeline", seed=1))
+    at_work(home, run)
+    code, _, told = codedance("store", "prune", pipeline.id, "--yes")
+    assert (code, f"{run.id} is at work" in told) == (3, True)
+    assert held_by(home) == {old.id, run.id, pipeline.id}
+
+
+def test_locks_are_held_while_rows_are_removed_and_let_go_after(home, prune, monkeypatch):
+    from codedance.pipelines.file_lock import try_lock
+    from codedance.pipelines.store import pruning
+
+    with open_store(home) as store:
+        run = begin(store, home, "sft", "interrupted")
+    seen, remove = [], pruning._remove
+
+    def watched(*arguments, **options):
+        with try_lock(home.stages / run.id / ".lock") as is_ours:
+            seen.append(is_ours)
+        return remove(*arguments, **options)
+
+    monkeypatch.setattr(pruning, "_remove", watched)
+    prune(run.id, "--yes")
+    assert seen == [False]
+    assert not (home.stages / run.id).exists()
+
+
+@pytest.mark.parametrize("place", ["of the home", "around the home", "here", "of the user"])
+def test_a_model_that_another_run_names_by_a_relative_path_stays(
+    home, codedance, monkeypatch, tmp_path, place
+):
+    with open_store(home) as store:
+        first = begin(store, home, "grpo")
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        monkeypatch.setenv("HOME", str(tmp_path))
+        model = {
+            "of the home": f"stages/{first.id}/final",
+            "around the home": f"home/stages/{first.id}/final",
+            "here": f"../home/stages/{first.id}/final",
+            "of the user": f"~/home/stages/{first.id}/final",
+        }[place]
+        parameters = {"policies": {"final": model}, "text": "x" * 5000}
+        second = begin(store, home, "evaluate", "interrupted", seed=1, parameters=parameters)
+    code, _, told = codedance("store", "prune", first.id, "--yes")
+    assert (code, f"{second.id} reads {first.id}" in told) == (2, True)
+    assert (home.stages / first.id / "final").is_dir()
+
+
+@pytest.mark.parametrize("is_relative", [False, True])
+@pytest.mark.parametrize("inside", ["", "/model.safetensors"])
+def test_a_checkpoint_that_another_run_names_by_its_path_stays(home, prune, is_relative, inside):
+    with open_store(home) as store:
+        first = begin(store, home, "grpo")
+        named = f"{home.stages / first.id}/checkpoint-2{inside}"
+        named = named.removeprefix(f"{home.root}/") if is_relative else named
+        parameters = {"sft": {"base": named}}
+        second = begin(store, home, "sft", "interrupted", seed=1, parameters=parameters)
+    prune("--yes", "--keep", "0")
+    assert left_in(home.stages / first.id) == ["cards", "checkpoint-2", "final"]
+    prune(second.id, "--yes", "--keep", "0")  # with who names it, it goes
+    assert left_in(home.stages / first.id) == ["cards", "final"]
+
+
+def test_a_lock_that_cannot_be_opened_counts_as_held(home, prune, tmp_path):
+    with open_store(home) as store:
+        run, gone = begin(store, home, "grpo"), begin(store, home, "sft", seed=1)
+    for name, target in (("weird", tmp_path / "no" / "where"), ("wide", tmp_path / "made")):
+        fill(home.stages / name / "final")
+        (home.stages / name / ".lock").symlink_to(target)
+    for last in ("--dry-run", "--yes"):
+        told = prune(gone.id, last)
+        assert [line.split()[0] for line in told["checkpoints"]["left"]] == ["weird", "wide"]
+    assert left_in(home.stages) == sorted([run.id, "weird", "wide"])
+    assert left_in(home.stages / run.id) == ["cards", "checkpoint-10", "final"]
+    assert not (tmp_path / "made").exists()
+
+
+def test_an_error_while_a_lock_is_held_is_told(home, monkeypatch):
+    from codedance.pipelines.store import checkpoints
+
+    def fail(_):
+        raise PermissionError("no rights to remove it")
+
+    with open_store(home) as store:
+        begin(store, home, "grpo")
+        monkeypatch.setattr(checkpoints.shutil, "rmtree", fail)
+        with pytest.raises(PermissionError, match="no rights"):
+            sweep(store.lineage, home.root, is_dry=False)

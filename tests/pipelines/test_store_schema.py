@@ -161,9 +161,10 @@ def test_what_an_older_store_holds_is_unknown_and_not_changed(address, home, mon
         verdict = verify(store)
         assert verdict.findings == []
         assert verdict.unsealed == 1
-        assert verdict.unknown == {"runs": 1, "tasks": 1, "verdicts": 1}
+        assert verdict.unknown == {"runs": 1, "stages": 1, "tasks": 1, "verdicts": 1}
         store.lineage.mark(RUN, "finished", outputs={"tasks": 1})
-        assert verify(store).unknown == {"tasks": 1, "verdicts": 1}  # its row is sealed from now
+        sealed = verify(store).unknown  # the row of its run is sealed from now
+        assert sealed == {"stages": 1, "tasks": 1, "verdicts": 1}
 
 
 def test_migrations_can_be_undone_and_done_again(address):

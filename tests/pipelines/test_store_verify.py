@@ -120,6 +120,18 @@ def test_new_grades_and_new_scores_are_no_damage(store, run):
         ("UPDATE tasks SET difficulty = 'hard'", "task", "its row was changed"),
         ("UPDATE tasks SET provenance = '{}'", "task", "its row was changed"),
         ("UPDATE seals SET content = '{}' WHERE kind = 'curation'", "run", "the seal of its"),
+        ("UPDATE seals SET content = '{}' WHERE kind = 'trajectories'", "run", "the seal of its"),
+        ("UPDATE seals SET content = '[]'", "run", "seal of its curation: its content cannot"),
+        ("UPDATE lineage SET outputs = '[]'", "run", "its outputs cannot be read: no mapping"),
+        ("UPDATE trajectories SET opening = '7'", "trajectory", "its opening cannot be read"),
+        (
+            'UPDATE trajectories SET opening = \'[{"role": "user"}]\'',
+            "trajectory",
+            "its opening cannot be read",
+        ),
+        ("UPDATE executions SET images = '[1]'", "trajectory", "execution of turn 0: its images"),
+        ("UPDATE executions SET images = 'null'", "trajectory", "execution of turn 0: its images"),
+        ("UPDATE turns SET reply = '[]'", "trajectory", "turn 0: its reply cannot be read"),
     ],
 )
 def test_changed_row_is_found(store, run, statement, kind, problem):
@@ -159,7 +171,13 @@ def test_whatever_was_stored_before_there_were_digests_is_unknown_and_not_change
     verdict = verify(store)
     assert verdict.is_whole
     assert verdict.unsealed == 3
-    assert verdict.unknown == {"runs": 1, "curations": 1, "tasks": 2, "verdicts": 3}
+    assert verdict.unknown == {
+        "runs": 1,
+        "curations": 1,
+        "stages": 1,
+        "tasks": 2,
+        "verdicts": 3,
+    }
 
 
 def test_every_change_that_the_store_makes_itself_takes_the_digest_of_the_run_again(store, run):
@@ -169,6 +187,35 @@ def test_every_change_that_the_store_makes_itself_takes_the_digest_of_the_run_ag
     prune(store, [store.lineage.get(run.id)], is_dry=False)
     assert store.lineage.get(with_parent.id).parent is None
     assert verify(store).is_whole
+
+
+def test_a_run_that_others_name_and_that_is_lost_is_found(store):
+    pipeline = store.lineage.begin(make_request("pipeline"))
+    curate = store.lineage.begin(make_request("curate"), parent=pipeline.id)
+    sft = store.lineage.begin(make_request("sft", inputs={"curate": curate.id}))
+    store.lineage.mark(pipeline.id, "finished", outputs={"sft": sft.id, "report": "x.html"})
+    assert verify(store).is_whole
+    for lost, user, place in (
+        (pipeline, curate, "parent"),
+        (curate, sft, "input curate"),
+        (sft, pipeline, "output sft"),
+    ):
+        with store.database.engine.begin() as connection:
+            connection.execute(text("CREATE TABLE kept AS SELECT * FROM lineage"))
+            connection.execute(text("DELETE FROM lineage WHERE id = :id"), {"id": lost.id})
+        problem = f"its {place} names {lost.id}, which is not there"
+        (found,) = verify(store).findings
+        assert (found.kind, found.name, found.problem) == ("run", user.id, problem)
+        change(store, "DELETE FROM lineage")
+        change(store, "INSERT INTO lineage SELECT * FROM kept")
+        change(store, "DROP TABLE kept")
+
+
+def test_a_stage_whose_trajectories_were_never_sealed_is_unknown(store, run):
+    change(store, "DELETE FROM seals WHERE kind = 'trajectories'")
+    change(store, "DELETE FROM trajectories WHERE sample = 1")
+    verdict = verify(store)
+    assert (verdict.is_whole, verdict.unknown) == (True, {"stages": 1})
 
 
 @pytest.fixture
@@ -209,6 +256,16 @@ def test_a_checkpoint_that_was_changed_is_found(store, model, harm, name, proble
     assert found.kind == "model"
     assert name in found.name
     assert problem in found.problem
+
+
+@pytest.mark.parametrize("content", ["[]", '{"a": 1}', '{"model.safetensors": [7]}'])
+def test_a_model_whose_seal_has_another_form_is_named(store, model, content):
+    change(
+        store, f"UPDATE seals SET content = '{content}' WHERE kind = 'model'".replace(":", "\\:")
+    )
+    (found,) = verify(store).findings
+    assert found.kind == "run"
+    assert "seal of its model" in found.problem
 
 
 def test_a_checkpoint_without_a_digest_is_unknown(store, model):
