@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from .endpoint import OPENAI_PREFIX
-from .loading import NAMES
 
-_NOT_LOADED = frozenset({*NAMES, "thumbnail", "teacher"})
+OWN_NAMES = frozenset({"nano", "oracle", "random", "thumbnail", "teacher"})
+"""Policies that come with the package: its code version tells them apart."""
 
 
 def model_state(source: str) -> dict[str, str]:
@@ -23,7 +23,7 @@ def model_state(source: str) -> dict[str, str]:
             for path in sorted(folder.rglob("*"))
             if path.is_file() and (found := path.stat())
         }
-    if source in _NOT_LOADED or source.startswith(OPENAI_PREFIX):
+    if source in OWN_NAMES or source.startswith(OPENAI_PREFIX):
         return {}
     commit = hub_commit(source)
     return {"commit": commit} if commit else {}

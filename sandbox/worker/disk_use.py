@@ -24,7 +24,8 @@ from .places import BLOCK_PREFIX
 _LONGEST_PATH = 1024  # below a session's folder; looking into deeper ones takes too long
 _BLOCK_BYTES = 512
 _OWN_FOLDERS = 32  # a session looks into so many; the janitor, whom no block waits for, into all
-_REST_FACTOR = 20  # an own look takes at most a twentieth of the block's time
+_REST_FACTOR = 20  # an own look takes a twentieth of the block's time,
+_LONGEST_REST = 0.015  # unless this many processor seconds have passed since the last one
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ class OwnDisk:
         try:
             is_over = self._is_over()
         finally:
-            self._next = now + _REST_FACTOR * (process_time() - now)
+            ended = process_time()
+            self._next = ended + min(_REST_FACTOR * (ended - now), _LONGEST_REST)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if is_over:
             _refuse_more(signal.SIGXFSZ, frame)

@@ -76,12 +76,14 @@ def test_completion_offers_exactly_what_the_commands_take():
     from codedance.envs.types import Band
     from codedance.policies.loading import NAMES
     from codedance.policies.memory_plan import GPUS
+    from codedance.policies.model_files import OWN_NAMES
     from codedance.sandbox import BACKENDS
 
     assert set(completion.REWARDS) == set(PRESETS)
     assert set(completion.GPUS) == set(GPUS)
     assert set(completion.BANDS) == {str(band) for band in Band}
     assert set(completion.POLICIES) == set(NAMES)
+    assert set(NAMES) < OWN_NAMES
     assert set(completion.DATA_SETS) == set(suites._DATA_SETS)
     assert {name for name in BACKENDS if "unsafe" not in name} == set(completion.BACKENDS)
     for offer in (completion.one_of(*completion.GPUS), completion.policies, completion.families):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -60,7 +61,9 @@ def followers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     script = tmp_path / "follower.py"
     script.write_text(FOLLOWER)
     program = tmp_path / "python"
-    program.write_text(f"#!/bin/sh\nexec {sys.executable} {script}\n")
+    program.write_text(
+        f"#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(str(script))}\n"
+    )
     program.chmod(0o755)
     monkeypatch.setattr("codedance.pipelines.crew.sys.executable", str(program))
     monkeypatch.delenv("WORLD_SIZE", raising=False)

@@ -9,8 +9,8 @@ import pytest
 from codedance.envs.presets import PRESETS
 from codedance.envs.reward_terms import register_reward_term, unregister_reward_term
 from codedance.envs.types import AnswerKind, Band, Task
-from codedance.policies import training_state
 from codedance.policies.grpo_config import GRPOConfig
+from codedance.policies.model_files import hub_commit
 from codedance.policies.run_fingerprint import LAYOUT, run_fingerprint, task_digest
 from codedance.policies.sft import SFTConfig
 from codedance.policies.training_state import folder_digest
@@ -303,6 +303,6 @@ def test_a_hub_id_counts_with_the_commit_that_is_held_of_it(monkeypatch, tmp_pat
         (repository / "snapshots" / commit).mkdir(parents=True)
         (repository / "snapshots" / commit / "config.json").write_text("{}")
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-        assert training_state._hub_commit(name) == commit
+        assert hub_commit(name) == commit
         digests.add(folder_digest(name))
     assert len(digests) == 3
