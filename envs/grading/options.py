@@ -65,7 +65,7 @@ def _named_by_both(readable: str, options: Options) -> int | None:
     """Return the option whose letter and whole text an answer is: ``E. either A or B``."""
     found = _LABELLED.match(readable)
     place = options.place(found[1]) if found is not None else None
-    if found is None or place is None:
+    if found is None or place is None or place >= len(options.texts):
         return None
     return (
         place if plain_text(readable[found.end() :]) == plain_text(options.texts[place]) else None

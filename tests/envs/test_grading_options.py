@@ -187,3 +187,8 @@ def test_two_options_with_one_text_are_told_apart_by_letter_alone():
 def test_the_true_option_may_be_a_number_in_another_spelling():
     task = make_task(answer="4.0", answer_kind=AnswerKind.CHOICE, choices=NUMBERS)
     assert [grade(task, text) for text in ("B", "four", "4.5")] == [1.0, 1.0, 0.0]
+
+
+def test_a_label_is_enough_where_the_options_have_no_text():
+    """They stand in the picture, perhaps."""
+    assert chosen("A:0", ()) == chosen("A", ()) == 0

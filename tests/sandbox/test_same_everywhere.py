@@ -55,7 +55,7 @@ BLOCKS = {
     "paths, one character at a time": "import numpy, sys\nfor c in numpy.__file__:\n"
     "    sys.stderr.write(c), sys.stderr.flush()",
     "a path that arrives in two pieces": "import numpy, sys\n"
-    "sys.stderr.write('y' * 4076 + ' ' + numpy.__file__ + ' end\\n')",
+    "_ = sys.stderr.write('y' * 4076 + ' ' + numpy.__file__ + ' end\\n')",
     "a figure's warning, logged": "import logging\nlogging.basicConfig()\n"
     "logging.captureWarnings(True)\nimport matplotlib.pyplot as plt\nplt.title('数')\n"
     "_ = plt.plot([1])",
