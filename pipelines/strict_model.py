@@ -27,11 +27,19 @@ class StrictModel(BaseModel):
 
 def _holds_truth_value(value: object) -> bool:
     """Whether a value is true or false, or a list or mapping with such a value in it."""
-    if isinstance(value, Mapping):
-        return any(map(_holds_truth_value, cast("Mapping[Any, object]", value).values()))
-    if isinstance(value, list | tuple):
-        return any(map(_holds_truth_value, cast("Iterable[object]", value)))
-    return isinstance(value, bool)
+    pending, seen = [value], set[int]()
+    while pending:
+        one = pending.pop()
+        if isinstance(one, bool):
+            return True
+        if id(one) in seen:  # an anchor may hold itself
+            continue
+        seen.add(id(one))
+        if isinstance(one, Mapping):
+            pending += cast("Mapping[Any, object]", one).values()
+        elif isinstance(one, list | tuple):
+            pending += cast("Iterable[object]", one)
+    return False
 
 
 def _takes_truth_value(annotation: object) -> bool:

@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 _LOOK_SECONDS = 0.005
-_LOOKS = 2
+_LOOKS = 10  # one that has just been given a task looks idle for an instant
 
 
 def join(thread: threading.Thread) -> None:

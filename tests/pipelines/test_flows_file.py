@@ -250,6 +250,8 @@ def test_schedules_that_fire_are_taken(tmp_path, entry):
         ("quick:\n    sft: {steps: yes}", "3: presets.quick.sft.steps: it is a truth value"),
         (r'quick: {suite: "\U00110000"}', "2: not valid YAML: chr() arg not in range"),
         (r'quick: {suite: "\UFFFFFFFF"}', "2: not valid YAML: "),
+        ("quick:\n    sft: {steps: &a [*a]}", "3: presets.quick.sft.steps: Input should be"),
+        ("quick:\n    sft: {steps: &a {b: *a}}", "3: presets.quick.sft.steps: Input should be"),
         ("quick: {suite: *there}", "2: not valid YAML: found undefined alias 'there'"),
         ('quick: {suite: "\x00"}', "2: not valid YAML: the character '\\x00': remove it"),
         ("quick: !!python/object:os.system {}", "2: not valid YAML: could not determine"),
