@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Callable
 
 from .interface import PolicyRefusedError, PolicyUnavailableError
 
@@ -19,15 +20,22 @@ class EpisodesRefusedError(EpisodesLostError, PolicyRefusedError):
 
 
 class Losses:
-    """Why episodes were lost, counted by reason; safe in threads."""
+    """Why episodes were lost, counted by reason; safe in threads.
 
-    def __init__(self) -> None:
+    Args:
+        also: Told the same.
+    """
+
+    def __init__(self, also: Callable[[Exception | None], None] | None = None) -> None:
+        self._also = also
         self._reasons: Counter[str] = Counter()
         self._has_refusal = False
         self._lock = threading.Lock()
 
     def __call__(self, error: Exception | None) -> None:
         """Count one lost episode; None where nobody said why."""
+        if self._also is not None:
+            self._also(error)
         with self._lock:
             self._reasons[_one_line(str(error or "")) or "no reason was given"] += 1
             self._has_refusal = self._has_refusal or isinstance(error, PolicyRefusedError)

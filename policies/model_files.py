@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from .endpoint import OPENAI_PREFIX
@@ -27,6 +28,12 @@ def model_state(source: str) -> dict[str, str]:
         return {}
     commit = hub_commit(source)
     return {"commit": commit} if commit else {}
+
+
+def model_states(sources: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return the state of each model that has one, by what it is called among parameters."""
+    states = {source: model_state(source) for source in sources}
+    return {f"state of {source}": state for source, state in states.items() if state}
 
 
 def hub_commit(name: str) -> str:

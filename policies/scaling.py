@@ -89,13 +89,7 @@ def scale(  # noqa: PLR0913 - keyword-only settings of one measurement
     def play(
         some: Sequence[Task], *, sampling: Sampling, max_turns: int, samples: int = 1
     ) -> list[Trajectory]:
-        losses = Losses()
-
-        def lose(error: Exception | None) -> None:
-            losses(error)
-            if on_lost is not None:
-                on_lost(error)
-
+        losses = Losses(on_lost)
         found = rollout(
             policy,
             some,
@@ -105,7 +99,7 @@ def scale(  # noqa: PLR0913 - keyword-only settings of one measurement
             sampling=sampling,
             max_turns=max_turns,
             evidence=False,
-            on_lost=lose,
+            on_lost=losses,
         )
         losses.check(len(found))
         return found
@@ -123,10 +117,8 @@ def scale(  # noqa: PLR0913 - keyword-only settings of one measurement
     firsts = once[max(turns)]
     again = [_asked_again(task, one) for task, one in zip(tasks, firsts, strict=True)]
     seconds = play(again, sampling=greedy, max_turns=max(turns))
-    looks = [
-        _Outcome.of_looks(first, second, sandbox)
-        for first, second in zip(firsts, seconds, strict=True)
-    ]
+    pairs = zip(firsts, seconds, strict=True)
+    looks = [_Outcome.of_looks(first, second, sandbox) for first, second in pairs]
     return [*points, _point("second look", 2, tasks, looks)]
 
 

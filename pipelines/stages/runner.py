@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...envs.reward_terms import own_term_files, own_term_programs, with_terms
 from ...envs.suites.content import suite_content
-from ...policies.model_files import model_state
+from ...policies.model_files import model_states
 from ..code_version import code_version, git_commit
 from ..file_lock import try_lock
 from ..progress import format_seconds
@@ -200,23 +200,17 @@ def stage_parameters(stage: str, preset: Preset) -> dict[str, Any]:
     if (content := suite_content(preset.suite)) is not None:
         parameters["suite_digest"] = content
     if stage == "sft":
-        parameters |= _models([preset.sft.base])
+        parameters |= model_states([preset.sft.base])
     if stage == "grpo":
         parameters |= _digests(own_term_files(preset.grpo.reward_terms))
         parameters |= _programs(preset)
     if stage == "curate":
-        parameters |= _models([preset.sft.base, preset.curate.weak, preset.curate.strong])
+        parameters |= model_states([preset.sft.base, preset.curate.weak, preset.curate.strong])
         parameters["held_out"] = preset.evaluate.limit
         parameters["base"] = preset.sft.base
         if any(one.startswith("openai:") for one in (preset.curate.weak, preset.curate.strong)):
             parameters["base_url"] = preset.server.base_url
     return parameters
-
-
-def _models(sources: Iterable[str]) -> dict[str, Any]:
-    """Name the state of models that a result depends on, beside their names."""
-    states = {source: model_state(source) for source in sources}
-    return {f"state of {source}": state for source, state in states.items() if state}
 
 
 def _programs(preset: Preset) -> dict[str, Any]:
