@@ -62,6 +62,7 @@ class OwnDisk:
             return
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGXFSZ,))
         try:
+            self._next = math.inf  # the timer goes on: no look may begin within another
             is_over = self._is_over()
         finally:
             ended = process_time()

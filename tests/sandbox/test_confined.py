@@ -1,13 +1,16 @@
 """What the tier without namespaces must hold by other means: own folder, disk, parents, modes."""
 
 import os
+import resource
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from codedance.sandbox import Outcome
 
+from .conftest import SMALL, open_walls
 from .folders import folder_of
 
 
@@ -49,6 +52,24 @@ def test_a_loop_meets_its_own_bound_while_the_watchdog_waits_for_a_core(confined
     bounds += ["Too many open files"] if hidden else []  # bounds what has no name, too
     assert said in bounds
     assert 8 <= int(files) < 600
+
+
+@pytest.mark.parametrize(("small_files", "open_files"), [(8_000, 64), (1, 4_000)])
+def test_a_look_that_takes_longer_than_its_timer_begins_no_other(small_files, open_files):
+    """Each look inside another is a call deeper, until the block meets a RecursionError."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limits = replace(SMALL, wall_seconds=60.0, open_files=min(open_files, hard), disk_mb=128)
+    code = f"""
+import sys, time
+for n in range({small_files}): open(str(n), "w").close()
+sys.setrecursionlimit(100)
+end = time.process_time() + 0.7
+while time.process_time() < end: pass
+print("whole")
+"""
+    with open_walls("confined", limits) as sandbox:
+        execution = run(sandbox, code)
+    assert (execution.stdout, execution.error) == ("whole\n", None)
 
 
 def _watchdog_of(folder):
