@@ -69,20 +69,26 @@ def test_an_image_of_any_mode_becomes_rgb(image):
     assert load(image)
 
 
-@given(images(), st.sampled_from(FORMATS), st.data())
+DAMAGE = st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=4)
+"""Places in a file and the bytes that stand there then.
+
+They do not depend on the file's length: Pillow gives a LAB image, saved as an icon, other bytes at
+times, and a case has to be the same whenever it is run.
+"""
+
+
+@given(images(), st.sampled_from(FORMATS), DAMAGE, st.one_of(st.just(1.0), st.floats(0.0, 1.0)))
 @examples(2000)
-def test_a_damaged_file_is_an_image_or_refused(image, kind, data):
+def test_a_damaged_file_is_an_image_or_refused(image, kind, damage, kept):
     buffer = io.BytesIO()
     try:
         image.save(buffer, kind)
     except (OSError, ValueError, KeyError):
         as_rgb(image).save(buffer, kind)
     content = bytearray(buffer.getvalue())
-    for _ in range(data.draw(st.integers(0, 4))):
-        at = data.draw(st.integers(0, len(content) - 1))
-        content[at] = data.draw(st.integers(0, 255))
-    end = data.draw(st.one_of(st.just(len(content)), st.integers(0, len(content))))
-    load(bytes(content[:end]))
+    for place, value in damage:
+        content[place % len(content)] = value
+    load(bytes(content[: round(kept * len(content))]))
 
 
 @given(
