@@ -17,7 +17,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("sandbox", "envs", "policies", "pipelines")
 SUFFIXES = (".py", ".npz")
-DATA = ("policies/checkpoints/nano/*", "sandbox/image/Dockerfile", "sandbox/image/*.json")
+DATA = (
+    "policies/checkpoints/nano/*",
+    "sandbox/docker/image/Dockerfile",
+    "sandbox/docker/image/*.json",
+)
 """Patterns of packaged files of other kinds that decide results."""
 
 

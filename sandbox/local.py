@@ -12,13 +12,13 @@ from typing import Self
 from PIL import Image
 
 from .capacity import allow_descriptors, turns_at_once
-from .machine import describe_lacks, find_lacks
-from .pictures import InputPicture, PicturePool, read_pictures
-from .process import SessionProcess
+from .host.machine import describe_lacks, find_lacks
+from .host.pictures import InputPicture, PicturePool, read_pictures
+from .host.process import SessionProcess
+from .host.turn_gate import TurnGate
+from .host.zygote import Zygote, ZygoteDied, ZygotePlan, start_beside
 from .session import ReplayingSession, SessionHome
-from .turn_gate import TurnGate
 from .types import SandboxError, SandboxUnavailableError, Session, SessionState
-from .zygote import Zygote, ZygoteDied, ZygotePlan, start_beside
 
 _MOST_PICTURES = 64
 _DYING_SECONDS = 0.05  # from a session's death until it is sure that it died alone

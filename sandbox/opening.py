@@ -51,9 +51,9 @@ def open_sandbox(
     _check(backend, limits, floor)
     if backend == "docker":
         return _open_container(limits, python, libraries, floor, image)
-    from .interpreter import ask_interpreter
+    from .host.interpreter import ask_interpreter
+    from .host.zygote import ZygotePlan
     from .local import LocalSandbox
-    from .zygote import ZygotePlan
 
     is_unsafe = backend == "unsafe-subprocess"
     plan = ZygotePlan(
@@ -82,7 +82,7 @@ def _open_container(
             f"the docker backend shares memory and process handles with its container, which "
             f"{sys.platform} cannot; run codedance itself in a Linux container or in WSL 2"
         )
-    from .docker_backend import container_plan, starter
+    from .docker.backend import container_plan, starter
     from .local import LocalSandbox
 
     plan = container_plan(libraries, limits)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from .process import DiedAtBirth, ProcessDied, SessionProcess
-from .turn_gate import Place, TurnGate
+from .host.process import DiedAtBirth, ProcessDied, SessionProcess
+from .host.turn_gate import Place, TurnGate
+from .host.zygote import ZygoteDied
 from .types import Execution, Outcome, SandboxError, SessionState, output_digest
-from .zygote import ZygoteDied
 
 _ATTEMPTS = 3  # how often a block starts again because what it ran in died under it
 _REPLAY_SLACK = 2.0  # a replay meets other loads than the first run did

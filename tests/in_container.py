@@ -9,8 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from codedance.sandbox.docker_engine import Engine
-from codedance.sandbox.image.build import IMAGE_LIBRARIES, build_image
+from codedance.sandbox.docker.engine import Engine
+from codedance.sandbox.docker.image.build import IMAGE_LIBRARIES, build_image
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "codedance-tests"

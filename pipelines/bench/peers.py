@@ -13,8 +13,8 @@ from typing import Any
 from PIL import Image
 
 from ...sandbox import SandboxError
-from ...sandbox.docker_engine import Engine
-from ...sandbox.worker_process import ENVIRONMENT
+from ...sandbox.docker.engine import Engine
+from ...sandbox.host.worker_process import ENVIRONMENT
 from .contestants import Stateful, check_bytes, one_shot
 from .programs import PROGRAMS, Program, explicit
 

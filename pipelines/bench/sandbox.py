@@ -14,12 +14,12 @@ from PIL import Image
 
 from ...sandbox import DEFAULT_LIBRARIES, Limits, SandboxError
 from ...sandbox.capacity import core_count
-from ...sandbox.docker_backend import container_plan, starter
-from ...sandbox.docker_engine import DEFAULT_IMAGE
-from ...sandbox.interpreter import ask_interpreter
+from ...sandbox.docker.backend import container_plan, starter
+from ...sandbox.docker.engine import DEFAULT_IMAGE
+from ...sandbox.host.interpreter import ask_interpreter
+from ...sandbox.host.zygote import ZygotePlan
 from ...sandbox.local import LocalSandbox
 from ...sandbox.worker.layers import LAYERS
-from ...sandbox.zygote import ZygotePlan
 from .contestants import FreshPython, Stateful, bare_exec, our_sandbox
 from .machine import Machine, describe_machine, load
 from .peers import DockerExec, Missing, jupyter

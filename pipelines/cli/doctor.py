@@ -17,7 +17,7 @@ from .options import Json
 from .server_checks import check_servers
 
 if TYPE_CHECKING:
-    from ...sandbox.import_costs import LibraryCost
+    from ...sandbox.host.import_costs import LibraryCost
 
 BROKEN_FROM = {
     "fastapi": ((0, 151), "prefect 3.8 fails with it: pip install 'fastapi<0.151'"),
@@ -115,7 +115,7 @@ def _installed(name: str) -> str:
 def check_sandbox() -> list[Finding]:
     """Open the sandbox, run a block, and say which walls stand and what the others would need."""
     from ...sandbox import SandboxError, open_sandbox
-    from ...sandbox.machine import find_lacks
+    from ...sandbox.host.machine import find_lacks
 
     try:
         with open_sandbox("local") as sandbox, sandbox.session() as session:
@@ -136,8 +136,8 @@ def check_sandbox() -> list[Finding]:
 def check_libraries() -> list[Finding]:
     """Measure what each library costs the sandbox: its import once, and every session's fork."""
     from ...sandbox import DEFAULT_LIBRARIES, SandboxError
-    from ...sandbox.image.build import IMAGE_LIBRARIES
-    from ...sandbox.import_costs import measure_libraries
+    from ...sandbox.docker.image.build import IMAGE_LIBRARIES
+    from ...sandbox.host.import_costs import measure_libraries
 
     try:
         costs = measure_libraries(IMAGE_LIBRARIES, python=sys.executable)
@@ -226,7 +226,7 @@ def _gpu_in_words() -> str | None:
 def check_docker() -> list[Finding]:
     """Ask the Docker engine for the sandbox's image; the local sandbox needs neither."""
     from ...sandbox import SandboxError
-    from ...sandbox.docker_engine import DEFAULT_IMAGE, Engine
+    from ...sandbox.docker.engine import DEFAULT_IMAGE, Engine
 
     try:
         with contextlib.closing(Engine()) as engine:

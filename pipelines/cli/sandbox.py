@@ -10,7 +10,7 @@ import typer
 from .options import Json
 
 if TYPE_CHECKING:
-    from ...sandbox.image.build import BuiltImage, Progress
+    from ...sandbox.docker.image.build import BuiltImage, Progress
 
 sandbox_app = typer.Typer(
     name="sandbox", help="What model code runs in, where it is a container.", no_args_is_help=True
@@ -34,7 +34,7 @@ def build(
     json: Json = False,
 ) -> None:
     """Build the docker backend's image from this machine's own files; no registry is asked."""
-    from ...sandbox.image.build import IMAGE_LIBRARIES, build_image
+    from ...sandbox.docker.image.build import IMAGE_LIBRARIES, build_image
     from .document import document
     from .output import say
 
@@ -88,7 +88,7 @@ class _Bar:
 @sandbox_app.command()
 def digest() -> None:
     """Print what an image's label org.codedance.worker must be: for the Dockerfile."""
-    from ...sandbox.docker_engine import worker_digest
+    from ...sandbox.docker.engine import worker_digest
     from .output import say
 
     say(worker_digest())

@@ -15,7 +15,7 @@ from codedance.pipelines.home import Home
 from codedance.pipelines.store import open_store
 from codedance.pipelines.store.verify import verify
 from codedance.sandbox import SandboxError, open_sandbox
-from codedance.sandbox.docker_engine import Engine
+from codedance.sandbox.docker.engine import Engine
 
 from .runs import write_tiny
 

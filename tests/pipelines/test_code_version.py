@@ -18,7 +18,7 @@ DECIDING = (
     "pipelines/seeding.py",
     "pipelines/settings.py",
     "pipelines/stages/draws.py",
-    "sandbox/image/seccomp.json",
+    "sandbox/docker/image/seccomp.json",
 )
 OTHER = (
     "docs/index.md",

@@ -5,13 +5,13 @@ import sys
 
 import pytest
 from codedance.sandbox import DEFAULT_LIBRARIES, Limits, SandboxError
-from codedance.sandbox.docker_backend import starter
-from codedance.sandbox.docker_engine import Engine, worker_digest
-from codedance.sandbox.image.build import build_image
-from codedance.sandbox.interpreter import ask_interpreter
+from codedance.sandbox.docker.backend import starter
+from codedance.sandbox.docker.engine import Engine, worker_digest
+from codedance.sandbox.docker.image.build import build_image
+from codedance.sandbox.host.interpreter import ask_interpreter
+from codedance.sandbox.host.zygote import ZygotePlan
 from codedance.sandbox.local import LocalSandbox
 from codedance.sandbox.worker import landlock
-from codedance.sandbox.zygote import ZygotePlan
 from PIL import Image
 
 SMALL = Limits(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from codedance.sandbox import Outcome, SandboxError, SandboxUnavailableError, open_sandbox
-from codedance.sandbox.docker_engine import (
+from codedance.sandbox.docker.engine import (
     OWNER_LABEL,
     WORKER_LABEL,
     Engine,
@@ -233,7 +233,7 @@ def test_a_lack_of_permission_is_told_with_what_to_do(tmp_path):
     code = (
         "import os, sys\nsys.path[:] = eval(sys.argv[2])\n"
         "from codedance.sandbox import SandboxError\n"
-        "from codedance.sandbox.docker_engine import Engine\nimport docker, requests\n"
+        "from codedance.sandbox.docker.engine import Engine\nimport docker, requests\n"
         "os.environ['DOCKER_HOST'] = sys.argv[1]\nos.getuid() or os.setuid(65534)\n"
         "try: Engine()\nexcept SandboxError as error: print(error)\n"
     )

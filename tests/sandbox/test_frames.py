@@ -5,12 +5,7 @@ import struct
 import msgpack
 import pytest
 from codedance.sandbox import Limits, Outcome
-from codedance.sandbox.frames import (
-    FrameError,
-    decode_lengths,
-    decode_reply,
-    encode_block,
-)
+from codedance.sandbox.host.frames import FrameError, decode_lengths, decode_reply, encode_block
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 

@@ -8,9 +8,10 @@ from collections import Counter
 from types import CodeType
 
 import pytest
-from codedance.sandbox import Outcome, frames
-from codedance.sandbox.frames import FrameError, decode_lengths, decode_message, decode_reply
-from codedance.sandbox.shown_pictures import as_picture, picture_memory
+from codedance.sandbox import Outcome
+from codedance.sandbox.host import frames
+from codedance.sandbox.host.frames import FrameError, decode_lengths, decode_message, decode_reply
+from codedance.sandbox.host.shown_pictures import as_picture, picture_memory
 from codedance.sandbox.worker.framing import LENGTHS, PIXEL_BYTES
 
 from .frame_mutations import LIMITS, frame, valid

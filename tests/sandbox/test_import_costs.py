@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 from codedance.sandbox import SandboxError
-from codedance.sandbox.image.build import IMAGE_LIBRARIES
-from codedance.sandbox.import_costs import measure_libraries
+from codedance.sandbox.docker.image.build import IMAGE_LIBRARIES
+from codedance.sandbox.host.import_costs import measure_libraries
 
 from .conftest import SMALL, open_container, open_walls
 

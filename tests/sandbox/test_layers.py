@@ -4,10 +4,10 @@ import sys
 
 import pytest
 from codedance.sandbox import SandboxUnavailableError
-from codedance.sandbox.interpreter import ask_interpreter
+from codedance.sandbox.host.interpreter import ask_interpreter
+from codedance.sandbox.host.zygote import ZygotePlan
 from codedance.sandbox.local import LocalSandbox
 from codedance.sandbox.worker.layers import LAYERS
-from codedance.sandbox.zygote import ZygotePlan
 
 from .conftest import SMALL, open_walls
 

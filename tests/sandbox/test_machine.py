@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from codedance.sandbox import SandboxError
+from codedance.sandbox.host.machine import app_armor_profile, describe_lacks, find_lacks
+from codedance.sandbox.host.zygote import ZygotePlan
 from codedance.sandbox.local import LocalSandbox
-from codedance.sandbox.machine import app_armor_profile, describe_lacks, find_lacks
-from codedance.sandbox.zygote import ZygotePlan
 
 from .conftest import SMALL
 

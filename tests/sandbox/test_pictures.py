@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from codedance.sandbox.pictures import PicturePool, read_pictures
+from codedance.sandbox.host.pictures import PicturePool, read_pictures
 from PIL import Image
 
 

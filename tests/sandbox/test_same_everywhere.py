@@ -70,9 +70,9 @@ sys.path.insert(0, place)
 import codedance.sandbox
 assert codedance.sandbox.__file__.startswith(place), codedance.sandbox.__file__
 from codedance.sandbox import Limits
-from codedance.sandbox.interpreter import ask_interpreter
+from codedance.sandbox.host.interpreter import ask_interpreter
 from codedance.sandbox.local import LocalSandbox
-from codedance.sandbox.zygote import ZygotePlan
+from codedance.sandbox.host.zygote import ZygotePlan
 libraries = ("numpy", "PIL", "matplotlib.pyplot")
 plan = ZygotePlan(ask_interpreter(python), libraries, Limits(), walls)
 found = []

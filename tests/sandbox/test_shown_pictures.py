@@ -4,7 +4,7 @@ import pickle
 
 import numpy as np
 from codedance.sandbox import Outcome
-from codedance.sandbox.shown_pictures import as_picture, picture_memory
+from codedance.sandbox.host.shown_pictures import as_picture, picture_memory
 from PIL import Image
 
 RED_TO_BLUE = "from PIL import Image\nx = Image.new('RGB', (300, 400), (255, 0, 0))\ndisplay(x)\n"

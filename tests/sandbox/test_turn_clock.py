@@ -4,9 +4,10 @@ import threading
 import time
 
 import pytest
-from codedance.sandbox import Limits, SandboxError, turn_clock
-from codedance.sandbox.kernel_view import KernelView, Usage
-from codedance.sandbox.turn_clock import Step, TurnClock
+from codedance.sandbox import Limits, SandboxError
+from codedance.sandbox.host import turn_clock
+from codedance.sandbox.host.kernel_view import KernelView, Usage
+from codedance.sandbox.host.turn_clock import Step, TurnClock
 
 LIMITS = Limits(wall_seconds=0.2, cpu_seconds=5.0)
 

@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from codedance.sandbox.turn_gate import TurnGate
+from codedance.sandbox.host.turn_gate import TurnGate
 
 
 def test_no_more_than_its_places_are_inside():

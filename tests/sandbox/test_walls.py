@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from codedance.sandbox import Outcome
-from codedance.sandbox.interpreter import ask_interpreter
+from codedance.sandbox.host.interpreter import ask_interpreter
 
 from .attempts import FILES, NETWORK, ONLY_X86, PROCESSES, SYSTEM_CALLS
 from .conftest import open_walls

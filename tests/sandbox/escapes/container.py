@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from codedance.sandbox.interpreter import ask_interpreter
+from codedance.sandbox.host.interpreter import ask_interpreter
 from codedance.sandbox.worker.rootfs import folders_of_libraries
 
 from .judging import Verdict

@@ -14,12 +14,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from codedance.sandbox import DEFAULT_LIBRARIES
-from codedance.sandbox.docker_backend import starter
-from codedance.sandbox.image.build import build_image
-from codedance.sandbox.interpreter import ask_interpreter
+from codedance.sandbox.docker.backend import starter
+from codedance.sandbox.docker.image.build import build_image
+from codedance.sandbox.host.interpreter import ask_interpreter
+from codedance.sandbox.host.zygote import ZygotePlan, start_beside
 from codedance.sandbox.local import LocalSandbox
 from codedance.sandbox.worker import kernel
-from codedance.sandbox.zygote import ZygotePlan, start_beside
 
 from .attempt import Attempt
 from .bait import Bait

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import msgpack
-from codedance.sandbox import Outcome, frames, process, worker_process
+from codedance.sandbox import Outcome
+from codedance.sandbox.host import frames, process, worker_process
 from PIL import Image
 
 from .attempt import ESCAPED, Attempt, prelude

@@ -16,10 +16,10 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 
-from .docker_engine import DEFAULT_IMAGE, Engine, StartedContainer
-from .types import Limits, SandboxError
-from .worker_process import Log
-from .zygote import Zygote, ZygotePlan
+from ..host.worker_process import Log
+from ..host.zygote import Zygote, ZygotePlan
+from ..types import Limits, SandboxError
+from .engine import DEFAULT_IMAGE, Engine, StartedContainer
 
 _MEET_SECONDS = 30.0
 _LOOK_SECONDS = 0.5

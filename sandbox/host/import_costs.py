@@ -7,8 +7,8 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..types import SandboxError
 from .interpreter import ask_interpreter
-from .types import SandboxError
 from .worker_process import ENVIRONMENT
 
 _SCRIPT = """

@@ -10,14 +10,14 @@ from collections.abc import Callable
 
 from PIL import Image
 
+from ..types import Execution, Limits, Outcome
+from ..worker.framing import LENGTHS
 from .connection import Connection, Watch
 from .frames import FrameError, Reply, decode_lengths, decode_message, decode_reply, encode_block
 from .kernel_view import KernelView
 from .shown_pictures import as_picture, picture_memory
 from .turn_clock import Step, TurnClock
 from .turn_gate import Place
-from .types import Execution, Limits, Outcome
-from .worker.framing import LENGTHS
 from .zygote import SessionHandles, ZygoteDied
 
 _START_SECONDS = 60.0

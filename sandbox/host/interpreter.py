@@ -8,7 +8,7 @@ import os
 import subprocess
 from dataclasses import dataclass
 
-from .types import SandboxUnavailableError
+from ..types import SandboxUnavailableError
 
 _QUESTION = """
 import json, sys

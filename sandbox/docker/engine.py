@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from .types import Limits, SandboxError, SandboxUnavailableError
-from .worker_process import ENVIRONMENT
+from ..host.worker_process import ENVIRONMENT
+from ..types import Limits, SandboxError, SandboxUnavailableError
 
 DEFAULT_IMAGE = "codedance-sandbox"
 WORKER_LABEL = "org.codedance.worker"
@@ -38,7 +38,7 @@ _BUILD = "build it from this machine's files: codedance sandbox build"
 def worker_digest() -> str:
     """Hash the worker's sources: an image with others is of another version of CodeDance."""
     sha = hashlib.sha256()
-    for path in sorted(Path(__file__).with_name("worker").glob("*.py")):
+    for path in sorted((Path(__file__).parents[1] / "worker").glob("*.py")):
         data = path.read_bytes()
         sha.update(f"{path.name} {len(data)}\n".encode() + data)
     return sha.hexdigest()[:16]

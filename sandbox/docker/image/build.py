@@ -16,9 +16,9 @@ from typing import Any
 
 import msgpack
 
-from ..docker_engine import DEFAULT_IMAGE, NOBODY, WORKER_LABEL, Engine, worker_digest
-from ..types import SandboxError
-from ..worker_process import FLAGS
+from ...host.worker_process import FLAGS
+from ...types import SandboxError
+from ..engine import DEFAULT_IMAGE, NOBODY, WORKER_LABEL, Engine, worker_digest
 
 IMAGE_LIBRARIES: tuple[str, ...] = (
     "numpy",
@@ -35,7 +35,7 @@ IMAGE_LIBRARIES: tuple[str, ...] = (
 """What an image holds unless it is told otherwise."""
 
 START_SCRIPT = "/opt/codedance/worker/start.py"
-_SANDBOX = Path(__file__).parent.parent
+_SANDBOX = Path(__file__).parents[2]
 _PACK = Path(__file__).with_name("pack.py")
 
 Progress = Callable[[int, int], None]

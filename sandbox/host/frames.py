@@ -11,8 +11,8 @@ from typing import Any, cast
 
 import msgpack
 
-from .types import Limits, Outcome
-from .worker.framing import LENGTHS, PIXEL_BYTES
+from ..types import Limits, Outcome
+from ..worker.framing import LENGTHS, PIXEL_BYTES
 
 _NOTE_CHARACTERS = 400  # room for "[… more characters were cut]"
 _ERROR_CHARACTERS = 1_000

@@ -15,10 +15,10 @@ from typing import Any
 
 import msgpack
 
+from ..types import DEFAULT_LIBRARIES, Limits, SandboxError
+from ..worker.framing import MESSAGE_BYTES
 from .interpreter import Interpreter, as_utf8
 from .machine import describe_lacks, find_lacks
-from .types import DEFAULT_LIBRARIES, Limits, SandboxError
-from .worker.framing import MESSAGE_BYTES
 from .worker_process import Home, WorkerProcess
 
 _START_SECONDS = 120.0

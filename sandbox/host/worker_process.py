@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 from typing import IO, Protocol
 
-from .types import SandboxError
+from ..types import SandboxError
 
 FLAGS = ("-s", "-S", "-B", "-X", "utf8")  # a machine may lack the locale C.UTF-8
 """As isolated as ``-I``, which would ignore PYTHONHASHSEED as well."""
@@ -31,7 +31,7 @@ ENVIRONMENT = {
 }
 """All that the worker's environment holds."""
 
-_SCRIPT = Path(__file__).with_name("worker") / "start.py"
+_SCRIPT = Path(__file__).parents[1] / "worker" / "start.py"
 
 
 class Home(Protocol):

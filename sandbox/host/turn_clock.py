@@ -10,8 +10,8 @@ from __future__ import annotations
 import time
 from enum import Enum
 
+from ..types import Limits, SandboxError
 from .kernel_view import KernelView
-from .types import Limits, SandboxError
 
 GRACE_SECONDS = 1.0
 """From the strike that code may catch to the kill that it cannot."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from .worker.framing import PIXEL_BYTES
+from ..worker.framing import PIXEL_BYTES
 
 
 def picture_memory(size: tuple[int, int]) -> bytearray:
