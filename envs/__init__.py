@@ -9,8 +9,8 @@ import gymnasium
 from .episode import Episode
 from .grading import grade
 from .picture import PictureError, load_picture
-from .reward_terms import register_reward_term, unregister_reward_term, with_terms
-from .rewards import score_group
+from .rewards.registry import register_reward_term, unregister_reward_term, with_terms
+from .rewards.terms import score_group
 from .running_accuracy import RunningAccuracy
 from .suites import Item, Suite, SuiteError, load_suite, register_family
 from .types import (
@@ -64,7 +64,7 @@ gymnasium.register(
 )
 gymnasium.register(
     id="codedance/VisualCodeMenu-v0",
-    entry_point="codedance.envs.menu:VisualCodeMenuEnv",
+    entry_point="codedance.envs.menu.env:VisualCodeMenuEnv",
     order_enforce=False,
     disable_env_checker=True,
 )

@@ -29,8 +29,8 @@ from .grading import grade
 from .parsing import INTERFACES, Interface, parse_action, requests_in
 from .picture import DEFAULT_MAX_PIXELS, fit_picture
 from .protocol import question_message, system_prompt, tool_reply
+from .text.unicode_text import escape_surrogates
 from .types import Action, Ending, Message, Task, Tokens, Trajectory, Turn
-from .unicode_text import escape_surrogates
 
 _log = logging.getLogger(__name__)
 

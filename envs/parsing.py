@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from .fences import Fence, Span, find_fences
+from .text.fences import Fence, Span, find_fences
 from .types import Action
 
 Interface = Literal["code", "box", "text"]

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, features
 
 from ..sandbox.worker.rgb import array_to_rgb, image_to_rgb
-from .deep_colours import deep_colours
-from .picture_memory import once_per_picture
+from .images.deep_colours import deep_colours
+from .images.picture_memory import once_per_picture
 
 DEFAULT_MAX_PIXELS = 16_384 * 28 * 28
 """The paper's largest picture (12.8 megapixels)."""

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from PIL import Image
 
 from ..sandbox import Execution
-from .unicode_text import escape_surrogates
+from .text.unicode_text import escape_surrogates
 
 Part = str | Image.Image
 """A piece of a message: text that is only text, or a picture."""

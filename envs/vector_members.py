@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..sandbox import SandboxError, SandboxUnavailableError
-from .presets import RewardPreset
-from .reward_terms import own_term_names
-from .rewards import TERMS
+from .rewards.presets import RewardPreset
+from .rewards.registry import own_term_names
+from .rewards.terms import TERMS
 from .types import Ending
 from .visual_code import Observation, VisualCodeEnv
 

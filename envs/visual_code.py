@@ -21,18 +21,18 @@ from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
 from ..sandbox import Limits, Sandbox
+from ..sandbox.shared import SharedSandbox
 from .episode import Episode, EpisodeState
-from .evidence import record_evidence
 from .parsing import INTERFACES, Interface
 from .picture import DEFAULT_MAX_PIXELS, picture_array
-from .presets import RewardPreset
 from .rendering import turn_picture, turn_text
-from .reward_terms import own_term_names, with_terms
-from .rewards import TERMS, needs_evidence, score_trajectory
-from .shared_sandbox import SharedSandbox
+from .rewards.evidence import record_evidence
+from .rewards.presets import RewardPreset
+from .rewards.registry import own_term_names, with_terms
+from .rewards.terms import TERMS, needs_evidence, score_trajectory
 from .spaces import AnyText, observation_space
 from .suites import Split, Suite, load_suite
-from .suites.chosen import ChosenFamilies
+from .suites.filtered import ChosenFamilies
 from .types import Ending, Task, Trajectory
 
 Observation = dict[str, Any]

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 from codedance.envs import load_suite
-from codedance.envs.rewards import is_scored, score_trajectory
-from codedance.envs.suites.chosen import ChosenFamilies
+from codedance.envs.rewards.terms import is_scored, score_trajectory
+from codedance.envs.suites.filtered import ChosenFamilies
 from codedance.pipelines.statistics import paired_difference
 from codedance.policies import SFTConfig, load_policy, rollout, train_sft
 from codedance.policies.loading import NANO_FOLDER

@@ -2,7 +2,7 @@
 
 import gymnasium as gym
 from codedance.envs import register_family, register_reward_term
-from codedance.envs.suites.families import Item
+from codedance.envs.suites.generated import Item
 from PIL import Image
 
 

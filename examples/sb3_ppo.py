@@ -13,7 +13,7 @@ import time
 import gymnasium as gym
 import numpy as np
 import torch
-from codedance.envs.menu_programs import MENU
+from codedance.envs.menu.programs import MENU
 from codedance.pipelines.sb3_curve import MLflowCurve
 from codedance.pipelines.statistics import paired_difference, wilson
 from codedance.policies.sb3_features import MenuFeatures

@@ -12,7 +12,7 @@ import sys
 import tempfile
 
 import torch
-from codedance.envs.rewards import group_reward, group_turn_advantages, score_group
+from codedance.envs.rewards.terms import group_reward, group_turn_advantages, score_group
 from codedance.policies import load_policy, rollout
 from codedance.policies.advantages import token_advantages
 from codedance.sandbox import open_sandbox

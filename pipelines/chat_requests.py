@@ -11,8 +11,8 @@ from uuid import uuid4
 
 from ..envs import PictureError, load_picture
 from ..envs.protocol import system_prompt
+from ..envs.text.unicode_text import escape_surrogates, lone_surrogate
 from ..envs.types import Message, Part
-from ..envs.unicode_text import escape_surrogates, lone_surrogate
 from ..policies.interface import Conversation, Reply, Sampling
 
 MOST_CHOICES = 16

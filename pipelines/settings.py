@@ -161,7 +161,7 @@ class GRPOSettings(HoldingSettings):
     @classmethod
     def _terms_are_known(cls, terms: dict[str, float]) -> dict[str, float]:
         """Refuse an unknown term now, not after the stages before GRPO."""
-        from ..envs.reward_terms import with_terms
+        from ..envs.rewards.registry import with_terms
 
         with_terms("outcome", terms)
         return terms

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from ..envs.rewards import is_scored
+from ..envs.rewards.terms import is_scored
 from ..envs.types import Task, Trajectory
 
 QUANTILES = {"p50": 0.5, "p95": 0.95, "max": 1.0}

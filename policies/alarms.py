@@ -12,7 +12,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 
-from ..envs.presets import RewardPreset
+from ..envs.rewards.presets import RewardPreset
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import torch
 
 from ..envs.episode import Episode
-from ..envs.evidence import EvidenceCache, record_evidence
-from ..envs.presets import RewardPreset
-from ..envs.rewards import group_reward, group_turn_advantages, score_group
+from ..envs.rewards.evidence import EvidenceCache, record_evidence
+from ..envs.rewards.presets import RewardPreset
+from ..envs.rewards.terms import group_reward, group_turn_advantages, score_group
 from ..envs.suites.nano import make_task
 from ..envs.types import Band, Task, Trajectory
 from ..sandbox import Sandbox

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from ..envs.unicode_text import escape_surrogates
+from ..envs.text.unicode_text import escape_surrogates
 
 _THOUGHTS = frozenset(
     {"thinking", "redacted_thinking", "reasoning", "reasoning_text", "reasoning_content", "thought"}

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..envs.text.unicode_text import escape_surrogates
 from ..envs.types import Message
-from ..envs.unicode_text import escape_surrogates
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..envs.evidence import EvidenceCache, record_evidence
-from ..envs.rewards import (
+from ..envs.rewards.evidence import EvidenceCache, record_evidence
+from ..envs.rewards.terms import (
     group_accuracy,
     group_reward,
     group_turn_advantages,

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from ..envs.presets import RewardPreset
-from ..envs.reward_terms import with_terms
+from ..envs.rewards.presets import RewardPreset
+from ..envs.rewards.registry import with_terms
 from .interface import Sampling
 from .training_setup import TrainingSetup
 

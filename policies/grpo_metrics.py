@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from ..envs.rewards import is_scored
+from ..envs.rewards.terms import is_scored
 from ..envs.types import Ending, Trajectory
 from .groups import Group
 

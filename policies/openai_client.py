@@ -21,8 +21,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
+from ..envs.text.unicode_text import escape_surrogates, lone_surrogate
 from ..envs.types import Message
-from ..envs.unicode_text import escape_surrogates, lone_surrogate
 from .chat_completion import CompletionError, read_completion
 from .endpoint import Endpoint, Meter, Usage
 from .interface import (

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ..envs.images.picture_memory import once_per_picture
 from ..envs.picture import as_rgb
-from ..envs.picture_memory import once_per_picture
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..envs.rewards import is_scored
+from ..envs.rewards.terms import is_scored
 from ..envs.types import Tokens, Trajectory
 from .advantages import token_advantages
 from .batches import micro_shares, pad_flags

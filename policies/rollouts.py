@@ -16,8 +16,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from ..envs.episode import Episode
-from ..envs.evidence import EvidenceCache, record_evidence
 from ..envs.parsing import Interface
+from ..envs.rewards.evidence import EvidenceCache, record_evidence
 from ..envs.types import Task, Trajectory
 from ..sandbox import Sandbox
 from .interface import (

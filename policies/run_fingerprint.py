@@ -14,8 +14,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from ..envs.presets import RewardPreset
-from ..envs.reward_terms import own_term_programs
+from ..envs.rewards.presets import RewardPreset
+from ..envs.rewards.registry import own_term_programs
 from ..envs.types import Task
 from .pictures import picture_digest
 from .training_setup import TrainingSetup

@@ -15,8 +15,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ..envs.evidence import record_evidence
 from ..envs.grading import grade
+from ..envs.rewards.evidence import record_evidence
 from ..envs.types import Task, Trajectory
 from ..sandbox import Sandbox
 from .interface import Policy, Sampling

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-from ..envs.hosting import EpisodeHost, HostSettings
-from ..envs.rewards import group_reward, group_turn_advantages, score_group
+from ..envs.episode_factory import EpisodeHost, HostSettings
+from ..envs.rewards.terms import group_reward, group_turn_advantages, score_group
 from ..envs.types import Ending, Message, Trajectory
 from .chat_completion import CompletionError, text_of_content
 from .openai_client import openai_message

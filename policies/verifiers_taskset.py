@@ -20,7 +20,7 @@ from importlib import import_module
 from typing import Any
 
 from ..envs.episode import Episode
-from ..envs.hosting import EpisodeHost, HostSettings
+from ..envs.episode_factory import EpisodeHost, HostSettings
 from ..envs.protocol import system_prompt
 from .openai_client import openai_message
 from .seeds import derive_seed

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from ..envs.episode import Episode
-from ..envs.hosting import EpisodeHost, HostSettings
+from ..envs.episode_factory import EpisodeHost, HostSettings
 from ..envs.types import Task, Tokens, Trajectory
 from .seeds import derive_seed
 

@@ -17,7 +17,7 @@ from importlib import metadata
 
 import gymnasium as gym
 from codedance.envs import load_suite, score_group
-from codedance.envs.evidence import record_evidence
+from codedance.envs.rewards.evidence import record_evidence
 from codedance.envs.types import Message
 from codedance.policies.oracle import KNOWN, LOOK, program_for, read_answer
 from PIL import Image

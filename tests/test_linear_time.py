@@ -7,7 +7,7 @@ patterns get texts so long that one that tries every start with every end would 
 import sys
 
 import pytest
-from codedance.envs.menu_view import encode_words
+from codedance.envs.menu.view import encode_words
 from codedance.envs.parsing import parse_action, requests_in, thought_in
 from codedance.envs.suites.nano import family_of
 from codedance.pipelines.asking import match_family

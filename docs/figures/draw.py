@@ -12,7 +12,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import torch
-from codedance.envs.rewards import difficulty_factor, score_trajectory, turn_returns
+from codedance.envs.rewards.terms import difficulty_factor, score_trajectory, turn_returns
 from codedance.envs.types import Action, Ending, Trajectory, Turn
 from codedance.policies.advantages import group_advantages
 from codedance.sandbox import Execution, Outcome

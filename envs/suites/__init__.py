@@ -1,9 +1,9 @@
 """Where tasks come from: the embedded suite, a user's own families, files of tasks, data sets."""
 
-from .families import Item, register_family
+from .base import SPLITS, Split, Suite, SuiteError
+from .generated import Item, register_family
 from .loading import known_suites, load_suite
 from .reading import read_tasks
-from .suite import SPLITS, Split, Suite, SuiteError
 
 __all__ = [
     "SPLITS",

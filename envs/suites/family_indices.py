@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from .suite import IndexedSuite, Suite
+from .base import IndexedSuite, Suite
 
 
 def family_indices(suite: Suite, families: Iterable[str]) -> dict[str, Sequence[int]]:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from ..types import Task
+from .base import Split, Suite
 from .family_indices import family_indices
-from .suite import Split, Suite
 
 
 class JoinedSuite:

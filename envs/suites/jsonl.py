@@ -21,12 +21,12 @@ from PIL import Image
 from ..grading import GradingError, check_gradable
 from ..picture import PictureError, load_picture
 from ..types import Band, Task
-from .bad_rows import BadImageError, bad_rows, shortened
-from .row_answers import read_row_answer
-from .row_images import ImageSource, image_sources
-from .row_values import check_values, read_row
-from .suite import Split, SuiteError
-from .whole_characters import require_whole_characters
+from .base import Split, SuiteError
+from .formats.bad_rows import BadImageError, bad_rows, shortened
+from .formats.row_answers import read_row_answer
+from .formats.row_images import ImageSource, image_sources
+from .formats.row_values import check_values, read_row
+from .formats.whole_characters import require_whole_characters
 
 _MOST_DECODED = 500
 

@@ -11,12 +11,12 @@ import difflib
 import os
 from pathlib import Path
 
-from .chosen import ChosenFamilies
-from .families import GeneratedSuite, families_of, suites_with_families
+from .base import SPLITS, Split, Suite, SuiteError
+from .filtered import ChosenFamilies
+from .generated import GeneratedSuite, families_of, suites_with_families
 from .joined import JoinedSuite
 from .jsonl import JsonlSuite
-from .own_file import ENDING, suite_of_file
-from .suite import SPLITS, Split, Suite, SuiteError
+from .python_file import ENDING, suite_of_file
 
 DATA_VARIABLE = "CODEDANCE_DATA"
 """Environment variable: the folder that holds the data sets."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from ..types import Task
-from .bad_rows import BadImageError, bad_rows
-from .suite import Suite
+from .base import Suite
+from .formats.bad_rows import BadImageError, bad_rows
 
 
 def read_tasks(

@@ -42,8 +42,8 @@ def ask(  # noqa: PLR0913 - the options of the command
     neither code nor an answer), and with 3 where the sandbox or the model's server failed.
     """
     from ...envs.picture import load_picture
+    from ...envs.text.unicode_text import escape_surrogates
     from ...envs.types import Task
-    from ...envs.unicode_text import escape_surrogates
     from ...policies import Sampling, load_policy
     from ...policies.taught import open_episode
     from ..asking import play_turns

@@ -48,7 +48,7 @@ def attack_reward(  # noqa: PLR0913 - the options of the command
     Each cheat acts beside an honest policy that gives the same answer, in groups from all wrong to
     all right, in the real environment and sandbox.
     """
-    from ...envs.reward_terms import with_terms
+    from ...envs.rewards.registry import with_terms
     from ...policies.attack_reward import attack_reward as attack
     from ..settings import open_configured
     from ..used_sandbox import sandbox_for

@@ -97,7 +97,7 @@ def find_task(suite_name: str, family: str | None, band: str | None, seed: int) 
     import difflib
 
     from ...envs.suites import load_suite
-    from ...envs.suites.chosen import ChosenFamilies
+    from ...envs.suites.filtered import ChosenFamilies
 
     suite = load_suite(suite_name, split="test")
     if family is not None and family not in suite.families:

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
-from ...envs.evidence import record_evidence
-from ...envs.rewards import needs_evidence, score_trajectory, with_terms
+from ...envs.rewards.evidence import record_evidence
+from ...envs.rewards.terms import needs_evidence, score_trajectory, with_terms
 from ...envs.types import Task
 from ...policies.interface import Policy, Sampling
 from ...policies.taught import taught_interface

@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...envs.reward_terms import own_term_files, own_term_programs, with_terms
+from ...envs.rewards.registry import own_term_files, own_term_programs, with_terms
 from ...envs.suites.content import suite_content
 from ...policies.model_files import model_states
 from ..code_version import code_version, git_commit

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from ...envs.rewards import is_scored
+from ...envs.rewards.terms import is_scored
 from ...envs.types import Task, Trajectory
 from ..store import StageRun
 from .plan import Contrast, Shown

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...envs.rewards import group_reward, group_turn_advantages, is_scored
+from ...envs.rewards.terms import group_reward, group_turn_advantages, is_scored
 from ...envs.types import Trajectory
 from ..store import StageRun
 
@@ -53,7 +53,7 @@ def group_standings(stage: StageRun, group: Sequence[Trajectory]) -> list[Standi
 
 def turn_penalty(stage: StageRun) -> float:
     """Give what a failed turn costs at once (a negative number); 0.0 where nothing is scored."""
-    from ...envs.rewards import reward_preset
+    from ...envs.rewards.terms import reward_preset
 
     if stage.stage != "grpo":
         return 0.0

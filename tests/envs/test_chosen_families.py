@@ -5,8 +5,8 @@ from collections import Counter
 
 import pytest
 from codedance.envs import Item, SuiteError, VisualCodeEnv, load_suite, register_family
-from codedance.envs.suites import families as families_module
-from codedance.envs.suites.chosen import ChosenFamilies
+from codedance.envs.suites import generated as families_module
+from codedance.envs.suites.filtered import ChosenFamilies
 from codedance.envs.suites.nano import suite as nano_module
 from codedance.pipelines.cli.play import find_task
 from hypothesis import given

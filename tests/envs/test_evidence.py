@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from codedance.envs import picture
 from codedance.envs.episode import Episode
-from codedance.envs.evidence import record_evidence, shuffled_picture
+from codedance.envs.images.picture_memory import once_per_picture
 from codedance.envs.picture import picture_array
-from codedance.envs.picture_memory import once_per_picture
-from codedance.envs.rewards import score_trajectory
+from codedance.envs.rewards.evidence import record_evidence, shuffled_picture
+from codedance.envs.rewards.terms import score_trajectory
 from codedance.envs.types import Ending
 from codedance.sandbox import Outcome, SandboxError, open_sandbox
 from PIL import Image

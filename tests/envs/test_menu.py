@@ -5,11 +5,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from codedance.envs import VisualCodeEnv, load_suite
-from codedance.envs.menu import VisualCodeMenuEnv
-from codedance.envs.menu_programs import MENU, NUMBERS, WORDS, menu_text
-from codedance.envs.menu_view import encode_picture, encode_words, printed_number
-from codedance.envs.rewards import TERMS
-from codedance.envs.suites.chosen import ChosenFamilies
+from codedance.envs.menu.env import VisualCodeMenuEnv
+from codedance.envs.menu.programs import MENU, NUMBERS, WORDS, menu_text
+from codedance.envs.menu.view import encode_picture, encode_words, printed_number
+from codedance.envs.rewards.terms import TERMS
+from codedance.envs.suites.filtered import ChosenFamilies
 from codedance.envs.suites.nano.canvas import COLOURS
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env

@@ -8,8 +8,8 @@ import math
 import pytest
 import torch
 from codedance.envs.episode import Episode
-from codedance.envs.evidence import record_evidence
-from codedance.envs.rewards import (
+from codedance.envs.rewards.evidence import record_evidence
+from codedance.envs.rewards.terms import (
     difficulty_factor,
     group_accuracy,
     group_reward,

@@ -3,8 +3,8 @@
 import gymnasium as gym
 import pytest
 from codedance.envs import SuiteError, load_suite
-from codedance.envs.suites import families as families_module
-from codedance.envs.suites import own_file
+from codedance.envs.suites import generated as families_module
+from codedance.envs.suites import python_file as own_file
 
 FILE = '''
 from codedance.envs import Item, register_family

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from codedance.envs.presets import PRESETS
-from codedance.envs.rewards import (
+from codedance.envs.rewards.presets import PRESETS
+from codedance.envs.rewards.terms import (
     group_accuracy,
     group_reward,
     group_turn_advantages,

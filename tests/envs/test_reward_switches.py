@@ -5,8 +5,8 @@ import math
 from dataclasses import replace
 
 import pytest
-from codedance.envs.presets import RewardPreset
-from codedance.envs.rewards import (
+from codedance.envs.rewards.presets import RewardPreset
+from codedance.envs.rewards.terms import (
     group_accuracy,
     group_reward,
     group_turn_advantages,

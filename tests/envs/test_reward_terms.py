@@ -3,8 +3,8 @@ import math
 import gymnasium
 import pytest
 from codedance.envs import register_reward_term, unregister_reward_term, with_terms
-from codedance.envs.reward_terms import own_term_files
-from codedance.envs.rewards import group_reward, score_group
+from codedance.envs.rewards.registry import own_term_files
+from codedance.envs.rewards.terms import group_reward, score_group
 from codedance.policies.grpo_config import GRPOConfig
 
 from .toys import InProcessSandbox, ToySuite, call, trajectory

@@ -2,8 +2,8 @@ import math
 from dataclasses import replace
 
 import pytest
-from codedance.envs.presets import PRESETS, reward_preset
-from codedance.envs.rewards import (
+from codedance.envs.rewards.presets import PRESETS, reward_preset
+from codedance.envs.rewards.terms import (
     TERMS,
     difficulty_factor,
     group_accuracy,

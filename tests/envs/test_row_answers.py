@@ -2,8 +2,8 @@
 
 import pytest
 from codedance.envs.grading import grade
-from codedance.envs.suites.row_answers import read_row_answer
-from codedance.envs.suites.suite import SuiteError
+from codedance.envs.suites.base import SuiteError
+from codedance.envs.suites.formats.row_answers import read_row_answer
 from codedance.envs.types import AnswerKind
 
 from .toys import make_task

@@ -9,7 +9,7 @@ import pytest
 from codedance.envs import SuiteError, load_suite
 from codedance.envs.picture import PictureError, picture_digest
 from codedance.envs.suites import read_tasks
-from codedance.envs.suites.bad_rows import BadImageError
+from codedance.envs.suites.formats.bad_rows import BadImageError
 
 from .toys import noise
 

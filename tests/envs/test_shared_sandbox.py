@@ -1,9 +1,7 @@
 import os
 
 import pytest
-from codedance.envs import shared_sandbox
-from codedance.envs.hosting import EpisodeHost, HostSettings
-from codedance.envs.shared_sandbox import SharedSandbox
+from codedance.envs.episode_factory import EpisodeHost, HostSettings
 from codedance.envs.visual_code import VisualCodeEnv
 from codedance.sandbox import (
     BACKENDS,
@@ -12,6 +10,8 @@ from codedance.sandbox import (
     SandboxUnavailableError,
     open_sandbox,
 )
+from codedance.sandbox import shared as shared_sandbox
+from codedance.sandbox.shared import SharedSandbox
 
 from .toys import InProcessSandbox, ToySuite
 

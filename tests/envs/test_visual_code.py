@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from codedance.envs import EnvState, VisualCodeEnv, register_reward_term, unregister_reward_term
 from codedance.envs.protocol import system_prompt
-from codedance.envs.rewards import TERMS, score_trajectory
+from codedance.envs.rewards.terms import TERMS, score_trajectory
 from codedance.envs.types import Ending
 from codedance.sandbox import SandboxError
 from gymnasium.error import ResetNeeded
@@ -178,7 +178,7 @@ def test_a_sandbox_that_cannot_be_opened_truncates(monkeypatch):
     def refuse(*_, **__):
         raise SandboxError("no walls here")
 
-    monkeypatch.setattr("codedance.envs.shared_sandbox.open_sandbox", refuse)
+    monkeypatch.setattr("codedance.sandbox.shared.open_sandbox", refuse)
     env = VisualCodeEnv(ToySuite())
     _, (_, reward, _, truncated, info) = play(env, LOOK)
     assert (reward, truncated, info["is_valid"]) == (0.0, True, False)

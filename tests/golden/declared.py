@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import codedance.envs
-import codedance.envs.rewards
+import codedance.envs.rewards.terms
 import codedance.envs.suites
 import codedance.envs.types
 import codedance.pipelines.settings

@@ -71,7 +71,7 @@ def test_completion_of_a_damaged_store_and_flows_file_offers_nothing(tmp_path, m
 
 
 def test_completion_offers_exactly_what_the_commands_take():
-    from codedance.envs.presets import PRESETS
+    from codedance.envs.rewards.presets import PRESETS
     from codedance.envs.suites import loading as suites
     from codedance.envs.types import Band
     from codedance.policies.loading import NAMES

@@ -9,7 +9,7 @@ import re
 
 import pytest
 import torch
-from codedance.envs.rewards import group_reward, group_turn_advantages
+from codedance.envs.rewards.terms import group_reward, group_turn_advantages
 from codedance.envs.types import Tokens
 from codedance.pipelines.stages.runner import STAGES
 from codedance.pipelines.store.images import pixel_digest

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import torch
-from codedance.envs.rewards import register_reward_term
+from codedance.envs.rewards.terms import register_reward_term
 from codedance.envs.types import Trajectory
 from codedance.policies.grpo import train_grpo
 from codedance.policies.grpo_config import GRPOConfig

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from codedance.envs.presets import PRESETS
-from codedance.envs.reward_terms import register_reward_term, unregister_reward_term, with_terms
+from codedance.envs.rewards.presets import PRESETS
+from codedance.envs.rewards.registry import register_reward_term, unregister_reward_term, with_terms
 from codedance.policies.alarms import AlarmBoard, AlarmConfig, idle_terms
 from codedance.policies.groups import GroupSampler, score
 from codedance.policies.grpo import GRPORun, train_grpo

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from codedance.envs.reward_terms import register_reward_term, unregister_reward_term, with_terms
-from codedance.envs.rewards import PRESETS
+from codedance.envs.rewards.registry import register_reward_term, unregister_reward_term, with_terms
+from codedance.envs.rewards.terms import PRESETS
 from codedance.envs.suites.nano import FAMILIES, make_task
 from codedance.envs.types import Band, Ending
 from codedance.policies.attack_reward import GROUPS, AttackStage
@@ -113,7 +113,7 @@ def test_what_cannot_be_told_from_honest_work_is_shown_and_not_counted(stage):
 @pytest.mark.parametrize("cheat", CHEATS, ids=lambda one: one.name)
 def test_no_cheat_is_masked_as_our_infrastructure(cheat, sandbox):
     from codedance.envs.episode import Episode
-    from codedance.envs.evidence import record_evidence
+    from codedance.envs.rewards.evidence import record_evidence
 
     scene = Scene(make_task("count", Band.EASY, "train", 0), is_right=False)
     with Episode(scene.task, sandbox) as episode:

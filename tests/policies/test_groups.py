@@ -2,7 +2,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from codedance.envs.rewards import difficulty_factor
+from codedance.envs.rewards.terms import difficulty_factor
 from codedance.envs.types import Band
 from codedance.policies.groups import GroupSampler, score
 from codedance.policies.grpo_config import GRPOConfig

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from codedance.envs.rewards import register_reward_term, unregister_reward_term
+from codedance.envs.rewards.terms import register_reward_term, unregister_reward_term
 from codedance.envs.types import Trajectory
 from codedance.policies.grpo import train_grpo
 from codedance.policies.grpo_config import GRPOConfig

@@ -6,9 +6,9 @@ import pytest
 from codedance.envs import load_suite
 from codedance.envs.episode import Episode
 from codedance.envs.suites import SuiteError
-from codedance.envs.suites.families import GeneratedSuite, Item
+from codedance.envs.suites.generated import GeneratedSuite, Item
+from codedance.envs.text.unicode_text import escape_surrogates, lone_surrogate
 from codedance.envs.types import Message, Task
-from codedance.envs.unicode_text import escape_surrogates, lone_surrogate
 from codedance.pipelines.cli.output import say
 from codedance.pipelines.store.rows import clean
 from codedance.policies import rollout

@@ -5,7 +5,7 @@ from typing import cast
 import pytest
 from codedance.envs.episode import Episode
 from codedance.envs.grading import GradingError
-from codedance.envs.rewards import score_group
+from codedance.envs.rewards.terms import score_group
 from codedance.envs.types import AnswerKind, Ending, Trajectory
 from codedance.policies import rollout
 from codedance.policies.interface import Conversation, Reply, Sampling

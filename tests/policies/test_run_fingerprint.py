@@ -6,8 +6,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
-from codedance.envs.presets import PRESETS
-from codedance.envs.reward_terms import register_reward_term, unregister_reward_term
+from codedance.envs.rewards.presets import PRESETS
+from codedance.envs.rewards.registry import register_reward_term, unregister_reward_term
 from codedance.envs.types import AnswerKind, Band, Task
 from codedance.policies.grpo_config import GRPOConfig
 from codedance.policies.model_files import hub_commit

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import gymnasium as gym
 import pytest
-from codedance.envs.hosting import EpisodeHost, HostSettings
+from codedance.envs.episode_factory import EpisodeHost, HostSettings
 from codedance.envs.suites.nano.suite import FAMILIES
 from codedance.policies.verifiers_env import TRAJECTORY, multi_turn_class
 from codedance.policies.verifiers_taskset import converse

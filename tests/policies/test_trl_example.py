@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from codedance.envs.rewards import group_turn_advantages
+from codedance.envs.rewards.terms import group_turn_advantages
 from codedance.envs.types import Tokens
 
 from .players import trajectory

@@ -9,14 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..sandbox import Sandbox
+from ..sandbox.shared import SharedSandbox
 from .episode import Episode
-from .evidence import record_evidence
 from .parsing import Interface
 from .picture import DEFAULT_MAX_PIXELS
-from .rewards import score_trajectory
-from .shared_sandbox import SharedSandbox
+from .rewards.evidence import record_evidence
+from .rewards.terms import score_trajectory
 from .suites import Split, Suite, load_suite, read_tasks
-from .suites.chosen import ChosenFamilies
+from .suites.filtered import ChosenFamilies
 from .types import Task, Tokens, Trajectory
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import unquote
 
-from ..picture import PictureError, check_format
+from ...picture import PictureError, check_format
+from ..base import SuiteError
 from .bad_rows import quoted
-from .suite import SuiteError
 
 ImageSource = Path | bytes
 """A file that begins like a picture, or the content of one."""

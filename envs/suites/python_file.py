@@ -12,8 +12,8 @@ from pathlib import Path
 from types import ModuleType
 
 from ..traced import line_in
-from .families import families_of, suites_with_families
-from .suite import SuiteError
+from .base import SuiteError
+from .generated import families_of, suites_with_families
 
 ENDING = ".py"
 _LOADED: dict[tuple[Path, str], str] = {}

@@ -19,9 +19,9 @@ import numpy as np
 from PIL import Image
 
 from ..picture import as_rgb
+from ..text.unicode_text import lone_surrogate
 from ..types import AnswerKind, Band, Task
-from ..unicode_text import lone_surrogate
-from .suite import Split
+from .base import Split
 
 BANDS = tuple(Band)
 SIZES: dict[Split, int] = {"train": 1_000_000, "test": 2_000}

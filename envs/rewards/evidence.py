@@ -28,9 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..sandbox import Execution, Sandbox, SandboxError, SandboxUnavailableError
-from .picture import picture_array, picture_digest
-from .types import Ending, Trajectory, Turn
+from ...sandbox import Execution, Sandbox, SandboxError, SandboxUnavailableError
+from ..picture import picture_array, picture_digest
+from ..types import Ending, Trajectory, Turn
 
 Parts = frozenset[str]
 """Digests of the pieces of an output."""

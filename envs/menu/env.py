@@ -14,11 +14,11 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from .episode import Episode
-from .menu_programs import chosen_entries, menu_sizes, menu_text
-from .menu_view import View, view_of, view_space
-from .types import Trajectory
-from .visual_code import EnvState, VisualCodeEnv
+from ..episode import Episode
+from ..types import Trajectory
+from ..visual_code import EnvState, VisualCodeEnv
+from .programs import chosen_entries, menu_sizes, menu_text
+from .view import View, view_of, view_space
 
 
 class VisualCodeMenuEnv(gymnasium.Env[View, NDArray[np.int64]]):

@@ -19,7 +19,7 @@ from typing import Self
 
 from PIL import Image
 
-from ..sandbox import (
+from . import (
     BACKENDS,
     Limits,
     Sandbox,

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from ..grading import chosen, kind_of, last_number
-from ..grading.option_labels import read_options
-from ..types import AnswerKind
-from .suite import SuiteError
+from ...grading import chosen, kind_of, last_number
+from ...grading.option_labels import read_options
+from ...types import AnswerKind
+from ..base import SuiteError
 
 _KINDS: dict[str, AnswerKind] = {
     **{kind.value: kind for kind in AnswerKind},

@@ -21,15 +21,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..types import Ending, Trajectory, Turn
 from .evidence import new_parts
 from .presets import PRESETS, RewardPreset, reward_preset
-from .reward_terms import (
-    added_terms,
-    register_reward_term,
-    unregister_reward_term,
-    with_terms,
-)
-from .types import Ending, Trajectory, Turn
+from .registry import added_terms, register_reward_term, unregister_reward_term, with_terms
 
 __all__ = [
     "PRESETS",

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from .suites.nano.canvas import COLOURS
-from .suites.nano.measuring import COUNT, LARGEST, WHOLE, WIDTH
-from .suites.nano.reading import CROP, DRAW
-from .suites.nano.routes import SEARCH
+from ..suites.nano.canvas import COLOURS
+from ..suites.nano.measuring import COUNT, LARGEST, WHOLE, WIDTH
+from ..suites.nano.reading import CROP, DRAW
+from ..suites.nano.routes import SEARCH
 
 CROP_CELL = """\
 w, h = input_image.size

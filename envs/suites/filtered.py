@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 from ..types import Task
+from .base import Split, Suite, SuiteError
 from .family_indices import family_indices
-from .suite import Split, Suite, SuiteError
 
 
 class ChosenFamilies:

@@ -18,8 +18,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from PIL import Image
 
-from .episode import Episode
-from .types import Turn
+from ..episode import Episode
+from ..types import Turn
 
 View = dict[str, NDArray[np.uint8] | NDArray[np.float32]]
 """Of `view_space`."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..picture import PictureError
-from .suite import SuiteError
+from ...picture import PictureError
+from ..base import SuiteError
 
 _MOST_NAMED = 20
 _MOST_NUMBERED = 200

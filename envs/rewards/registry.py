@@ -18,9 +18,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import cast
 
+from ..traced import line_in
+from ..types import Trajectory
 from .presets import RewardPreset, reward_preset
-from .traced import line_in
-from .types import Trajectory
 
 RewardTerm = Callable[[Trajectory], float]
 """A pure function of what a scored trajectory recorded."""

@@ -6,8 +6,8 @@ import json
 import math
 from typing import Any, cast
 
+from ..base import SPLITS, SuiteError
 from .bad_rows import quoted
-from .suite import SPLITS, SuiteError
 
 _CONSTANTS = {"NaN": None, "Infinity": math.inf, "-Infinity": -math.inf}
 

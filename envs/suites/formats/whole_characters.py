@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
-from ..unicode_text import lone_surrogate
-from .suite import SuiteError
+from ...text.unicode_text import lone_surrogate
+from ..base import SuiteError
 
 
 def require_whole_characters(row: Mapping[str, Any]) -> None:

@@ -1,0 +1,1 @@
+"""Code fences in a reply, and text that is not valid Unicode."""
