@@ -17,7 +17,7 @@ from codedance.envs.suites.filtered import ChosenFamilies
 from codedance.pipelines.statistics import paired_difference
 from codedance.policies import SFTConfig, load_policy, rollout, train_sft
 from codedance.policies.loading import NANO_FOLDER
-from codedance.policies.teacher import direct_demonstration
+from codedance.policies.scripted.teacher import direct_demonstration
 from codedance.sandbox import open_sandbox
 
 FAMILIES = ("bars", "digit")

@@ -16,8 +16,8 @@ import torch
 from codedance.envs.menu.programs import MENU
 from codedance.pipelines.sb3_curve import MLflowCurve
 from codedance.pipelines.statistics import paired_difference, wilson
-from codedance.policies.sb3_features import MenuFeatures
-from codedance.policies.sb3_vec_env import ThreadVecEnv
+from codedance.policies.adapters.sb3_features import MenuFeatures
+from codedance.policies.adapters.sb3_vec_env import ThreadVecEnv
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 

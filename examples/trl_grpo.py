@@ -14,7 +14,7 @@ import tempfile
 import torch
 from codedance.envs.rewards.terms import group_reward, group_turn_advantages, score_group
 from codedance.policies import load_policy, rollout
-from codedance.policies.advantages import token_advantages
+from codedance.policies.training.grpo.advantages import token_advantages
 from codedance.sandbox import open_sandbox
 from datasets import Dataset
 from guesser import MAX_TURNS, judge, make_guesser, read_options, report, tasks

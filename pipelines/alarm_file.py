@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from ..policies.alarms import Alarm
+from ..policies.training.grpo.alarms import Alarm
 
 FILE_NAME = "alarms.jsonl"
 

@@ -10,7 +10,7 @@ from ..envs.episode import Episode
 from ..envs.suites.nano import FAMILIES
 from ..envs.types import Turn
 from ..policies.interface import Policy, Sampling
-from ..policies.running_episode import RunningEpisode
+from ..policies.rollouts.running_episode import RunningEpisode
 
 PLACEHOLDER = re.compile(r"\\\{(\w+)\\\}")
 NO_WORD = r"(?!)"

@@ -16,9 +16,9 @@ from pathlib import Path
 from ..envs.suites.nano import FAMILIES
 from ..envs.types import Message, Task, Trajectory
 from ..policies.interface import Conversation, Demonstration, Policy, Reply, Sampling
-from ..policies.losses import Losses
-from ..policies.sft import SFTConfig, train_sft
-from ..policies.teacher import direct_demonstration
+from ..policies.rollouts.losses import Losses
+from ..policies.scripted.teacher import direct_demonstration
+from ..policies.training.sft import SFTConfig, train_sft
 from ..sandbox import Sandbox
 
 MODELS = ("blind", "no tools")
@@ -85,7 +85,7 @@ def train_baselines(
 
     A run that was stopped goes on where it was.
     """
-    from ..policies.nano import NanoConfig, build_nano
+    from ..policies.models.nano import NanoConfig, build_nano
 
     seen = [direct_demonstration(task) for task in tasks]
     corpus = [message.text for one in seen for message in one.messages]

@@ -23,10 +23,10 @@ from .settings import SandboxSettings, open_configured
 
 if TYPE_CHECKING:
     from ..envs.types import Task
-    from ..policies.curriculum import History
-    from ..policies.grpo_config import GRPOConfig
     from ..policies.interface import Demonstration
-    from ..policies.sft import SFTConfig
+    from ..policies.training.grpo.config import GRPOConfig
+    from ..policies.training.grpo.curriculum import History
+    from ..policies.training.sft import SFTConfig
 
 _GRACE_SECONDS = 30.0
 
@@ -84,7 +84,7 @@ def announce(job: Job | None) -> None:
     """Hand the others their next work, or None: there is no more; alone, nothing happens."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
         return
-    from ..policies.processes import join_world
+    from ..policies.training.distributed.processes import join_world
 
     join_world()
     import torch.distributed as dist
@@ -97,8 +97,8 @@ def follow() -> int:
     _share_cores(sys.argv[1:])
     import torch.distributed as dist
 
-    from ..policies.processes import join_world
-    from ..policies.training_state import TrainingInterrupted
+    from ..policies.training.distributed.processes import join_world
+    from ..policies.training.training_state import TrainingInterrupted
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process decides when to stop
     world = join_world()
@@ -196,7 +196,7 @@ def dismiss() -> None:
     with suppress(RuntimeError):  # they are gone already
         announce(None)
     if "torch" in sys.modules:
-        from ..policies.processes import leave_world
+        from ..policies.training.distributed.processes import leave_world
 
         leave_world()
 

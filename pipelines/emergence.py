@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ..policies.idioms import Usage, usage_of
+from ..policies.analysis.code_usage import Usage, usage_of
 from .store import StageRun, Store
 from .store.programs import Program
 

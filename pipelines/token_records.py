@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 
 from ..envs.types import Message, Tokens
 from ..policies.interface import Conversation, Reply
-from ..policies.pictures import picture_digest
+from ..policies.models.pictures import picture_digest
 
 _MOST = 4096  # conversations remembered
 

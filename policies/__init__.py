@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from .interface import Conversation, Demonstration, Policy, PolicyUnavailableError, Reply, Sampling
 
 if TYPE_CHECKING:
-    from .grpo import train_grpo
-    from .grpo_config import GRPOConfig
     from .loading import load_policy
-    from .oracle import register_program
-    from .rollouts import rollout
-    from .sft import SFTConfig, train_sft
-    from .training_state import TrainingInterrupted
+    from .rollouts.runner import rollout
+    from .scripted.oracle import register_program
+    from .training.grpo.config import GRPOConfig
+    from .training.grpo.loop import train_grpo
+    from .training.sft import SFTConfig, train_sft
+    from .training.training_state import TrainingInterrupted
 
 __all__ = [
     "Conversation",
@@ -37,14 +37,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "GRPOConfig": ".grpo_config",
-    "SFTConfig": ".sft",
-    "TrainingInterrupted": ".training_state",
+    "GRPOConfig": ".training.grpo.config",
+    "SFTConfig": ".training.sft",
+    "TrainingInterrupted": ".training.training_state",
     "load_policy": ".loading",
-    "register_program": ".oracle",
-    "rollout": ".rollouts",
-    "train_grpo": ".grpo",
-    "train_sft": ".sft",
+    "register_program": ".scripted.oracle",
+    "rollout": ".rollouts.runner",
+    "train_grpo": ".training.grpo.loop",
+    "train_sft": ".training.sft",
 }
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from .endpoint import OPENAI_PREFIX, Endpoint
+from .inference.endpoint import OPENAI_PREFIX, Endpoint
 from .interface import Policy
-from .model_folder import ModelFolderError
+from .models.model_folder import ModelFolderError
 
 NANO_FOLDER = Path(__file__).parent / "checkpoints" / "nano"
 """The trained checkpoint that the package ships."""
@@ -40,16 +40,16 @@ def load_policy(
     """
     name = str(source)
     if base_url is not None or name.startswith(OPENAI_PREFIX):
-        from .openai_client import OpenAIPolicy
+        from .inference.openai_client import OpenAIPolicy
 
         served = name.removeprefix(OPENAI_PREFIX)
         return OpenAIPolicy(served, base_url=base_url, api_key=api_key, endpoint=endpoint)
     if name == "oracle":
-        from .oracle import OraclePolicy
+        from .scripted.oracle import OraclePolicy
 
         return OraclePolicy()
     if name == "random":
-        from .scripted import RandomPolicy
+        from .scripted.random import RandomPolicy
 
         return RandomPolicy()
     if name == "nano":
@@ -60,8 +60,8 @@ def load_policy(
 
 
 def _load_model(source: str | Path, *, policy_id: str, device: str | None) -> Policy:
-    from .model_folder import load_token_model, read_notes
-    from .vlm import VisionLanguagePolicy
+    from .inference.vlm import VisionLanguagePolicy
+    from .models.model_folder import load_token_model, read_notes
 
     model = load_token_model(source, device=device)
     return VisionLanguagePolicy(model, policy_id=policy_id, notes=read_notes(source))

@@ -19,7 +19,7 @@ import gymnasium as gym
 from codedance.envs import load_suite, score_group
 from codedance.envs.rewards.evidence import record_evidence
 from codedance.envs.types import Message
-from codedance.policies.oracle import KNOWN, LOOK, program_for, read_answer
+from codedance.policies.scripted.oracle import KNOWN, LOOK, program_for, read_answer
 from PIL import Image
 
 ID = "codedance.envs:codedance/VisualCode-v0"

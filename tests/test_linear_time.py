@@ -11,7 +11,7 @@ from codedance.envs.menu.view import encode_words
 from codedance.envs.parsing import parse_action, requests_in, thought_in
 from codedance.envs.suites.nano import family_of
 from codedance.pipelines.asking import match_family
-from codedance.policies.nlvr_program import judge
+from codedance.policies.scripted.nlvr_program import judge
 from codedance.sandbox import Execution, Outcome
 
 FENCE = "`" * 3

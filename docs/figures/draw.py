@@ -1,7 +1,7 @@
 """Draws the figures of the reward's explanation from the functions that training calls.
 
 Run: python docs/figures/draw.py [FOLDER]. Every point is a value of codedance.envs.rewards or of
-codedance.policies.advantages; nothing is drawn by hand.
+codedance.policies.training.grpo.advantages; nothing is drawn by hand.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from codedance.envs.rewards.terms import difficulty_factor, score_trajectory, turn_returns
 from codedance.envs.types import Action, Ending, Trajectory, Turn
-from codedance.policies.advantages import group_advantages
+from codedance.policies.training.grpo.advantages import group_advantages
 from codedance.sandbox import Execution, Outcome
 
 mpl.use("svg")

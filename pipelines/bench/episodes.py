@@ -13,14 +13,14 @@ from ...envs.episode import Episode
 from ...envs.suites import load_suite
 from ...envs.types import Message, Task
 from ...policies.interface import Conversation, Reply
-from ...policies.running_episode import RunningEpisode
+from ...policies.rollouts.running_episode import RunningEpisode
 from ...policies.seeds import derive_seed
 from ...sandbox import Execution, Outcome, Session, SessionState
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ...policies.chat_tokens import ChatTokenizer
+    from ...policies.models.chat_tokens import ChatTokenizer
 
 MAX_NEW_TOKENS = 160
 MAX_TURNS = 6

@@ -23,8 +23,8 @@ from .tiny_families import TINY_FAMILIES, TinyFamily, build_tiny
 if TYPE_CHECKING:
     from PIL import Image
 
+    from ...policies.inference.vlm import VisionLanguagePolicy
     from ...policies.interface import Conversation
-    from ...policies.vlm import VisionLanguagePolicy
 
 TOLERANCE = 1e-4
 """Of a log-probability, in float32."""
@@ -70,8 +70,8 @@ def try_families() -> Iterator[Trial]:
 
 def try_family(name: str, family: TinyFamily, folder: Path) -> Trial:
     """Build, load, let write, compare, train."""
-    from ...policies.model_folder import load_token_model
-    from ...policies.vlm import VisionLanguagePolicy
+    from ...policies.inference.vlm import VisionLanguagePolicy
+    from ...policies.models.model_folder import load_token_model
 
     build_tiny(family, folder / "model")
     model = load_token_model(folder / "model", device="cpu")
@@ -101,7 +101,7 @@ def library_scores(
     import torch
     from transformers import AutoModelForImageTextToText
 
-    from ...policies.model_folder import load_image_processor, quiet
+    from ...policies.models.model_folder import load_image_processor, quiet
 
     with quiet():
         model: Any = AutoModelForImageTextToText.from_pretrained(folder).eval()
@@ -182,7 +182,7 @@ def _train(folder: Path) -> tuple[float, float]:
     from safetensors.torch import load_file
 
     from ...policies.interface import Demonstration
-    from ...policies.sft import SFTConfig, train_sft
+    from ...policies.training.sft import SFTConfig, train_sft
 
     picture, returned = noise(5, 60, 60), noise(6, 30, 40)
     task = Task("tiny/0", "tiny", "tiny", "train", "How many?", (picture,), answer="2")

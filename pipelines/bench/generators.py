@@ -11,9 +11,9 @@ import torch
 
 from ...envs.types import Task
 from ...policies import rollout
+from ...policies.inference.vlm import VisionLanguagePolicy
 from ...policies.interface import Sampling
-from ...policies.model_folder import load_token_model, read_notes
-from ...policies.vlm import VisionLanguagePolicy
+from ...policies.models.model_folder import load_token_model, read_notes
 from .episodes import (
     MAX_NEW_TOKENS,
     MAX_TURNS,
@@ -26,7 +26,7 @@ from .episodes import (
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ...policies.token_model import TokenModel
+    from ...policies.models.token_model import TokenModel
 
 
 class OurEngine:

@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 
 from ...envs.types import Task, Trajectory
-from ...policies.grpo import GRPORun
-from ...policies.grpo_config import GRPOConfig
+from ...policies.training.grpo.config import GRPOConfig
+from ...policies.training.grpo.loop import GRPORun
 from .episodes import MAX_NEW_TOKENS, MAX_TURNS, PausingSandbox, Played
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...policies.model_folder import quiet
+from ...policies.models.model_folder import quiet
 from .tiny_templates import CHATML, GEMMA, IDEFICS, INTERN, ONEVISION
 
 _TEXT = {

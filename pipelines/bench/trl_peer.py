@@ -18,7 +18,7 @@ import torch
 
 from ...envs.grading import grade
 from ...envs.types import Ending, Task
-from ...policies.model_folder import load_token_model, read_notes
+from ...policies.models.model_folder import load_token_model, read_notes
 from .episodes import (
     MAX_NEW_TOKENS,
     PausingSandbox,
@@ -33,7 +33,7 @@ from .peers import Missing
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ...policies.running_episode import RunningEpisode
+    from ...policies.rollouts.running_episode import RunningEpisode
 
 
 class TRLTrainer:

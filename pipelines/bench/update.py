@@ -13,16 +13,16 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ...policies import rollout
-from ...policies.batches import micro_batches
-from ...policies.groups import Group
-from ...policies.grpo_config import GRPOConfig
+from ...policies.inference.vlm import VisionLanguagePolicy
 from ...policies.interface import Sampling
-from ...policies.loss import clipped_loss
-from ...policies.model_folder import load_token_model, read_notes
-from ...policies.policy_update import Row as TrainingRow
-from ...policies.policy_update import backward, make_rows
-from ...policies.token_model import TokenModel
-from ...policies.vlm import VisionLanguagePolicy
+from ...policies.models.model_folder import load_token_model, read_notes
+from ...policies.models.token_model import TokenModel
+from ...policies.training.batches import micro_batches
+from ...policies.training.grpo.config import GRPOConfig
+from ...policies.training.grpo.groups import Group
+from ...policies.training.grpo.loss import clipped_loss
+from ...policies.training.grpo.update import Row as TrainingRow
+from ...policies.training.grpo.update import backward, make_rows
 from .episodes import MAX_NEW_TOKENS, MAX_TURNS, PausingSandbox, bench_tasks
 from .generators import picture_inputs, without_bars
 from .machine import Machine, describe_machine, load

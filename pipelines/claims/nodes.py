@@ -121,7 +121,7 @@ def _untrained(desk: Desk, setting: Setting, seed: int) -> Path:
 def _build(desk: Desk, setting: Setting, seed: int, folder: Path) -> None:
     from transformers.utils import logging as transformers_logging
 
-    from ...policies.nano import NanoConfig, build_nano
+    from ...policies.models.nano import NanoConfig, build_nano
     from ..stages.sft import taught_families
 
     transformers_logging.disable_progress_bar()  # its bars would tear ours
@@ -133,7 +133,7 @@ def _build(desk: Desk, setting: Setting, seed: int, folder: Path) -> None:
 
 
 def _texts(desk: Desk, curation: StageRun) -> Iterable[str]:
-    from ...policies.box_teacher import box_texts
+    from ...policies.scripted.box_teacher import box_texts
     from ..stages.demonstrations import load_demonstrations
 
     for one in load_demonstrations(desk.store, curation):

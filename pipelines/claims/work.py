@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...policies.losses import EpisodesLostError
+from ...policies.rollouts.losses import EpisodesLostError
 from ..desk import Desk
 from ..file_lock import try_lock
 from ..progress import format_seconds

@@ -45,7 +45,7 @@ def ask(  # noqa: PLR0913 - the options of the command
     from ...envs.text.unicode_text import escape_surrogates
     from ...envs.types import Task
     from ...policies import Sampling, load_policy
-    from ...policies.taught import open_episode
+    from ...policies.rollouts.taught import open_episode
     from ..asking import play_turns
     from ..home import find_home
     from ..settings import open_configured
@@ -111,6 +111,6 @@ def _say_what_it_knows(policy: str, question: str) -> None:
 def taught_families(policy: str) -> Mapping[str, Sequence[str]]:
     """Give the families named in a model folder's codedance.json."""
     from ...policies.loading import NANO_FOLDER
-    from ...policies.model_folder import read_notes
+    from ...policies.models.model_folder import read_notes
 
     return read_notes(NANO_FOLDER if policy == "nano" else Path(policy)).families

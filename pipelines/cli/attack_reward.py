@@ -13,7 +13,7 @@ from .exit_codes import FINDINGS
 from .options import Json, SandboxName
 
 if TYPE_CHECKING:
-    from ...policies.attack_reward import AttackResult
+    from ...policies.analysis.attack_reward import AttackResult
 
 COLUMNS = 80
 LIMIT = (
@@ -49,7 +49,7 @@ def attack_reward(  # noqa: PLR0913 - the options of the command
     all right, in the real environment and sandbox.
     """
     from ...envs.rewards.registry import with_terms
-    from ...policies.attack_reward import attack_reward as attack
+    from ...policies.analysis.attack_reward import attack_reward as attack
     from ..settings import open_configured
     from ..used_sandbox import sandbox_for
     from .document import document

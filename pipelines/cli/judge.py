@@ -98,7 +98,7 @@ def _refuse_what_would_be_ignored(
     policy: str | None, from_run: str | None, server: Mapping[str, object], *, is_alone: bool
 ) -> None:
     """Refuse options that the rest of the command line leaves without a meaning."""
-    from ...policies.endpoint import OPENAI_PREFIX
+    from ...policies.inference.endpoint import OPENAI_PREFIX
 
     if is_alone and from_run is not None:
         raise typer.BadParameter(

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...envs.suites.content import suite_content
-from ...policies.endpoint import OPENAI_PREFIX
-from ...policies.model_files import model_state
-from ...policies.server_words import without_credentials
+from ...policies.inference.endpoint import OPENAI_PREFIX
+from ...policies.inference.model_files import model_state
+from ...policies.inference.server_words import without_credentials
 from ..desk import Desk, open_desk
 from ..flows_file import load_flows_file, load_preset
 from ..results import summarise

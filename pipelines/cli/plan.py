@@ -11,8 +11,8 @@ from . import completion
 from .options import Json
 
 if TYPE_CHECKING:
-    from ...policies.memory_plan import Gpu, Holding, Stage, Workload
-    from ...policies.model_shape import ModelShape
+    from ...policies.models.model_shape import ModelShape
+    from ...policies.training.memory_plan import Gpu, Holding, Stage, Workload
 
 _HEAD = ("stage", "trains", "weights", "grads", "optim", "activ.", "cache", "peak", "s/step")
 _WIDTH = 80
@@ -44,8 +44,8 @@ def plan(  # noqa: PLR0913 - each an option of the command
 
     Computed from the configuration alone. No network is asked.
     """
-    from ...policies.memory_plan import GPUS, Workload
-    from ...policies.model_shape import read_shape
+    from ...policies.models.model_shape import read_shape
+    from ...policies.training.memory_plan import GPUS, Workload
     from .document import document
 
     if gpu not in GPUS:
@@ -68,7 +68,7 @@ def plan(  # noqa: PLR0913 - each an option of the command
 def _show(
     shape: ModelShape, work: Workload, gpu: str, counts: list[int], rank: int, *, model: str
 ) -> None:
-    from ...policies.memory_plan import GPUS
+    from ...policies.training.memory_plan import GPUS
     from .output import say
 
     size, unit = (1e9, "GB") if shape.parameters > _LARGE else (1e6, "MB")
@@ -88,7 +88,7 @@ def _entry(
     shape: ModelShape, work: Workload, gpu: Gpu, how: tuple[Stage, Holding]
 ) -> dict[str, object]:
     """Give bytes and seconds of one way to train."""
-    from ...policies.memory_plan import plan_memory, plan_seconds
+    from ...policies.training.memory_plan import plan_memory, plan_seconds
 
     stage, holding = how
     memory = plan_memory(shape, work, holding, stage)
@@ -116,7 +116,7 @@ def _counts(gpus: str) -> list[int]:
 
 def _holdings(count: int, rank: int) -> list[tuple[Stage, Holding]]:
     """Give every way to train that the tables compare."""
-    from ...policies.memory_plan import Holding
+    from ...policies.training.memory_plan import Holding
 
     stages: tuple[Stage, ...] = ("sft", "grpo")
     return [
@@ -130,7 +130,7 @@ def _holdings(count: int, rank: int) -> list[tuple[Stage, Holding]]:
 def _row(
     shape: ModelShape, work: Workload, how: tuple[Stage, Holding], gpu: Gpu, size: float
 ) -> tuple[str, ...]:
-    from ...policies.memory_plan import plan_memory, plan_seconds
+    from ...policies.training.memory_plan import plan_memory, plan_seconds
 
     stage, holding = how
     memory = plan_memory(shape, work, holding, stage)
@@ -155,7 +155,7 @@ def _row(
 
 
 def _notes(work: Workload, rank: int) -> list[str]:
-    from ...policies.memory_plan import READ_SHARE, TRAIN_SHARE
+    from ...policies.training.memory_plan import READ_SHARE, TRAIN_SHARE
 
     return [
         f"A step learns from {work.trajectories} trajectories of {work.tokens:,} tokens, "

@@ -128,7 +128,7 @@ def _begin(player: str, task: Task, sandbox: Sandbox) -> Generator[tuple[Iterato
     """Open an episode as its player knows it; gives its turns as they will be played."""
     from ...envs.episode import Episode
     from ...policies import Sampling, load_policy
-    from ...policies.taught import open_episode
+    from ...policies.rollouts.taught import open_episode
     from ..asking import play_turns
 
     if player == "hand":

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ...envs.types import Task
-    from ...policies.probe import ProbeFigures
+    from ...policies.analysis.probe import ProbeFigures
     from ..desk import Desk
     from ..settings import SandboxSettings
     from ..store import StageRun
@@ -90,12 +90,12 @@ def _probe(
 ) -> tuple[list[str], dict[str, float], int]:
     """Play and probe; return the lines of the table, the figures, and how much was lost."""
     from ...policies import load_policy, rollout
-    from ...policies.answer_scorer import TokenAnswerScorer
+    from ...policies.analysis.probe import crops_held, summarise
+    from ...policies.analysis.probe import probe as probe_calls
+    from ...policies.inference.answer_scorer import TokenAnswerScorer
+    from ...policies.inference.vlm import VisionLanguagePolicy
     from ...policies.interface import Sampling
-    from ...policies.losses import Losses
-    from ...policies.probe import crops_held, summarise
-    from ...policies.probe import probe as probe_calls
-    from ...policies.vlm import VisionLanguagePolicy
+    from ...policies.rollouts.losses import Losses
 
     acting = load_policy(source)
     sandbox = desk.sandbox(settings)

@@ -12,7 +12,7 @@ from .exit_codes import leave_incomplete
 from .options import Json, SandboxName
 
 if TYPE_CHECKING:
-    from ...policies.scaling import ScalingPoint
+    from ...policies.analysis.scaling import ScalingPoint
 
 WIDTH = 30
 
@@ -41,8 +41,8 @@ def scale(
 ) -> None:
     """Measure what more turns, a majority vote or a second look buy at test time."""
     from ...policies import load_policy
-    from ...policies.losses import Losses
-    from ...policies.scaling import scale as measure
+    from ...policies.analysis.scaling import scale as measure
+    from ...policies.rollouts.losses import Losses
     from ..desk import open_desk
     from ..stages.draws import held_out_tasks
     from ..used_sandbox import sandbox_for

@@ -15,7 +15,7 @@ from prefect import get_run_logger
 from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifact
 from prefect.runtime import deployment
 
-from ...policies.alarms import Alarm
+from ...policies.training.grpo.alarms import Alarm
 from ..desk import Desk
 from ..progress import Bar, PlainProgress, Progress
 from ..store import StageRun

@@ -16,7 +16,7 @@ from prefect.artifacts import (
     acreate_table_artifact,
 )
 
-from ...policies.alarms import Alarm
+from ...policies.training.grpo.alarms import Alarm
 from ..desk import Desk
 from ..metrics_file import read_metrics
 from ..report.chart import line_picture

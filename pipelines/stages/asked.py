@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...policies.endpoint import Endpoint, Usage
+from ...policies.inference.endpoint import Endpoint, Usage
 from ...policies.interface import Policy
 from ..server_settings import ServerSettings
 from .context import StageContext

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ...envs.parsing import Interface
 from ...envs.types import Task, Trajectory
 from ...policies.interface import Policy, Sampling
-from ...policies.losses import Losses, is_too_many
+from ...policies.rollouts.losses import Losses, is_too_many
 from .context import StageContext
 
 CHUNK_TRAJECTORIES = 64

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...policies.alarms import Alarm
+from ...policies.training.grpo.alarms import Alarm
 from ...sandbox import Sandbox
 from ..progress import Progress
 from ..settings import Preset

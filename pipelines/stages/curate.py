@@ -77,14 +77,14 @@ def _draw(context: StageContext) -> tuple[list[Task], list[Task]]:
 
 
 def _weak_policy(preset: Preset, known: Sequence[Task]) -> Policy:
-    from ...policies.teacher import WeakPolicy
+    from ...policies.scripted.teacher import WeakPolicy
 
     weak = preset.curate.weak
     return WeakPolicy(known) if weak == "thumbnail" else open_policy(weak, preset.server)
 
 
 def _strong_policy(preset: Preset) -> Policy:
-    from ...policies.teacher import TeacherPolicy, TeacherStyle
+    from ...policies.scripted.teacher import TeacherPolicy, TeacherStyle
 
     settings = preset.curate
     if settings.strong != "teacher":
@@ -93,7 +93,7 @@ def _strong_policy(preset: Preset) -> Policy:
 
 
 def _has_teacher(settings: CurateSettings, task: Task) -> bool:
-    from ...policies.oracle import program_for
+    from ...policies.scripted.oracle import program_for
 
     return settings.strong != "teacher" or program_for(task.question) is not None
 
@@ -168,7 +168,7 @@ def _show_directly(
     context: StageContext, candidates: Sequence[Task], decisions: Sequence[Decision]
 ) -> None:
     """Store the demonstrations that use no tool, made in the environment like all others."""
-    from ...policies.teacher import direct_demonstration
+    from ...policies.scripted.teacher import direct_demonstration
 
     trajectories: list[Trajectory] = []
     tasks: list[Task] = []

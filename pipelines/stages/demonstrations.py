@@ -13,9 +13,9 @@ from dataclasses import replace
 
 from ...envs.episode import Episode
 from ...envs.types import Band, Task, Trajectory
-from ...policies.box_teacher import box_texts
 from ...policies.interface import Demonstration
-from ...policies.teacher import direct_demonstration
+from ...policies.scripted.box_teacher import box_texts
+from ...policies.scripted.teacher import direct_demonstration
 from ..store import StageRun, Store
 from .context import StageContext
 from .runner import StageError

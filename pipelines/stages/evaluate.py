@@ -10,7 +10,7 @@ from ...envs.rewards.evidence import record_evidence
 from ...envs.rewards.terms import needs_evidence, score_trajectory, with_terms
 from ...envs.types import Task
 from ...policies.interface import Policy, Sampling
-from ...policies.taught import taught_interface
+from ...policies.rollouts.taught import taught_interface
 from ..held_out import FILE_NAME, write_results
 from ..run_page import digest_of
 from ..statistics import rate_of

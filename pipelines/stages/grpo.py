@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from ...envs.types import Band, Task, Trajectory
-from ...policies.alarms import AlarmBoard, AlarmConfig, idle_terms
+from ...policies.training.grpo.alarms import AlarmBoard, AlarmConfig, idle_terms
 from ..crew import GRPOJob, announce
 from ..emergence import training_emergence
 from ..step_figures import StepFigures

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection
 from pathlib import Path
 
-from ...policies.curriculum import History, PassRecord
+from ...policies.training.grpo.curriculum import History, PassRecord
 from ..store import Store
 from .context import StageContext
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...envs.rewards.registry import own_term_files, own_term_programs, with_terms
 from ...envs.suites.content import suite_content
-from ...policies.model_files import model_states
+from ...policies.inference.model_files import model_states
 from ..code_version import code_version, git_commit
 from ..file_lock import try_lock
 from ..progress import format_seconds
@@ -32,6 +32,15 @@ if TYPE_CHECKING:
     from ..desk import Desk
 
 STAGES = ("curate", "sft", "grpo", "evaluate")
+_LOADED_POLICIES = (
+    "scripted.teacher",
+    "models.nano",
+    "loading",
+    "rollouts.runner",
+    "inference.vlm",
+    "training.sft",
+    "training.grpo.loop",
+)
 INPUTS: dict[str, tuple[str, ...]] = {
     "curate": (),
     "sft": ("curate",),
@@ -168,7 +177,7 @@ def load_code() -> None:
     """Import all that stages import when they begin, so that no edit can change a run half-way."""
     for stage in STAGES:
         import_module(f".{stage}", __package__)
-    for name in ("teacher", "nano", "loading", "rollouts", "vlm", "sft", "grpo"):
+    for name in _LOADED_POLICIES:
         import_module(f"...policies.{name}", __package__)
 
 

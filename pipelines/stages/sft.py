@@ -20,7 +20,7 @@ NANO = "nano"
 def run_sft(context: StageContext) -> StageResult:
     """Train the base model on the demonstrations of the curation that this run names."""
     from ...policies import SFTConfig, TrainingInterrupted, train_sft
-    from ...policies.model_folder import note_interface, read_notes
+    from ...policies.models.model_folder import note_interface, read_notes
 
     settings = context.preset.sft
     demonstrations = shown_demonstrations(context)
@@ -54,7 +54,7 @@ def _base_model(context: StageContext, demonstrations: Sequence[Demonstration]) 
     """Give the model to start from; the nano model is built once, from random weights."""
     from transformers.utils import logging as transformers_logging
 
-    from ...policies.nano import NanoConfig, build_nano
+    from ...policies.models.nano import NanoConfig, build_nano
 
     if context.preset.sft.base != NANO:
         return context.preset.sft.base

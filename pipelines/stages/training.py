@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from ...policies.alarms import AlarmBoard
+from ...policies.training.grpo.alarms import AlarmBoard
 from ..alarm_file import append_alarm
 from ..metrics_file import MetricsFile, append_time, read_steps
 from ..progress import Bar, format_figures

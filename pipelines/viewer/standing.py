@@ -36,7 +36,7 @@ def group_standings(stage: StageRun, group: Sequence[Trajectory]) -> list[Standi
         return [Standing() for _ in group]
     import torch
 
-    from ...policies.advantages import group_advantages
+    from ...policies.training.grpo.advantages import group_advantages
 
     rewards = [_reward(one) for one in group]
     advantages = group_advantages(

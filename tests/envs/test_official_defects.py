@@ -18,7 +18,7 @@ from codedance.envs.rewards.terms import (
     score_trajectory,
 )
 from codedance.envs.types import Ending
-from codedance.policies.advantages import group_advantages
+from codedance.policies.training.grpo.advantages import group_advantages
 from codedance.sandbox import Outcome
 
 from .toys import answered, call, failed, trajectory

@@ -16,7 +16,7 @@ from codedance.envs.rewards.terms import (
     turn_returns,
 )
 from codedance.envs.types import Ending
-from codedance.policies.advantages import group_advantages
+from codedance.policies.training.grpo.advantages import group_advantages
 from codedance.sandbox import Outcome
 from hypothesis import given
 from hypothesis import strategies as st

@@ -16,8 +16,8 @@ from codedance.envs.rewards.terms import (
 )
 from codedance.envs.types import Ending
 from codedance.envs.visual_code import VisualCodeEnv
-from codedance.policies.groups import score
-from codedance.policies.grpo_config import GRPOConfig
+from codedance.policies.training.grpo.config import GRPOConfig
+from codedance.policies.training.grpo.groups import score
 
 from .toys import InProcessSandbox, ToySuite, call, failed, trajectory
 

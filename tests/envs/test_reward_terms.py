@@ -5,7 +5,7 @@ import pytest
 from codedance.envs import register_reward_term, unregister_reward_term, with_terms
 from codedance.envs.rewards.registry import own_term_files
 from codedance.envs.rewards.terms import group_reward, score_group
-from codedance.policies.grpo_config import GRPOConfig
+from codedance.policies.training.grpo.config import GRPOConfig
 
 from .toys import InProcessSandbox, ToySuite, call, trajectory
 

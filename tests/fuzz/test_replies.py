@@ -10,9 +10,9 @@ import pytest
 from codedance.envs.grading import check_gradable, grade
 from codedance.envs.parsing import parse_action
 from codedance.envs.types import AnswerKind, Message, Task
-from codedance.policies.endpoint import Endpoint
+from codedance.policies.inference.endpoint import Endpoint
+from codedance.policies.inference.openai_client import OpenAIPolicy
 from codedance.policies.interface import Conversation, PolicyUnavailableError, Sampling
-from codedance.policies.openai_client import OpenAIPolicy
 from hypothesis import given
 from hypothesis import strategies as st
 

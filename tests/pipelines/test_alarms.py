@@ -15,7 +15,7 @@ from codedance.pipelines.stages.context import StageContext, Stop
 from codedance.pipelines.stages.runner import find_input
 from codedance.pipelines.stages.training import follow
 from codedance.pipelines.tracking import Tracker
-from codedance.policies.alarms import Alarm, AlarmBoard, AlarmConfig
+from codedance.policies.training.grpo.alarms import Alarm, AlarmBoard, AlarmConfig
 
 from .makers import make_request
 from .runs import first_run

@@ -16,7 +16,7 @@ from codedance.pipelines.bench.model_tables import (
 )
 from codedance.pipelines.bench.rollout import RolloutBench, model_folder
 from codedance.pipelines.bench.update import OURS, PLAIN, SDPA, UpdateBench
-from codedance.policies.nano import NanoConfig, build_nano
+from codedance.policies.models.nano import NanoConfig, build_nano
 
 
 @pytest.fixture(scope="module")

@@ -74,9 +74,9 @@ def test_completion_offers_exactly_what_the_commands_take():
     from codedance.envs.rewards.presets import PRESETS
     from codedance.envs.suites import loading as suites
     from codedance.envs.types import Band
+    from codedance.policies.inference.model_files import OWN_NAMES
     from codedance.policies.loading import NAMES
-    from codedance.policies.memory_plan import GPUS
-    from codedance.policies.model_files import OWN_NAMES
+    from codedance.policies.training.memory_plan import GPUS
     from codedance.sandbox import BACKENDS
 
     assert set(completion.REWARDS) == set(PRESETS)

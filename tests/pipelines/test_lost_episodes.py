@@ -13,7 +13,7 @@ from codedance.pipelines.home import find_home
 from codedance.pipelines.stages.context import Stop
 from codedance.pipelines.stages.orders import Wish, open_pipeline
 from codedance.pipelines.stages.runner import _request_for, run_stage
-from codedance.policies.losses import EpisodesRefusedError
+from codedance.policies.rollouts.losses import EpisodesRefusedError
 
 from .makers import make_picture
 from .model_fake import Refusing, model_fake

@@ -16,9 +16,9 @@ from codedance.envs.types import Message, Tokens
 from codedance.pipelines.model_server import Batcher, ModelServer
 from codedance.pipelines.token_records import TokenRecords
 from codedance.policies import PolicyUnavailableError, load_policy, rollout
-from codedance.policies.endpoint import Endpoint
+from codedance.policies.inference.endpoint import Endpoint
+from codedance.policies.inference.openai_client import OpenAIPolicy
 from codedance.policies.interface import Conversation, Reply, Sampling
-from codedance.policies.openai_client import OpenAIPolicy
 from codedance.sandbox import open_sandbox
 from PIL import Image
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
-from codedance.policies.nano import NanoConfig, build_nano
+from codedance.policies.models.nano import NanoConfig, build_nano
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

@@ -6,8 +6,8 @@ import math
 
 from codedance.pipelines.cli.probe import probe_lines
 from codedance.pipelines.cli.scale import scale_figure, scale_lines
-from codedance.policies.probe import ProbeFigures
-from codedance.policies.scaling import ScalingPoint
+from codedance.policies.analysis.probe import ProbeFigures
+from codedance.policies.analysis.scaling import ScalingPoint
 
 POINTS = [ScalingPoint("turns", 6, 0.5, 58.0, 42), ScalingPoint("majority", 8, 1.0, 464.0, 42)]
 

@@ -17,7 +17,7 @@ from codedance.pipelines.settings import (
     open_configured,
 )
 from codedance.policies import GRPOConfig, SFTConfig
-from codedance.policies.nano import NanoConfig
+from codedance.policies.models.nano import NanoConfig
 from codedance.sandbox import Limits
 from pydantic import ValidationError
 

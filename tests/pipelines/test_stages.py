@@ -27,7 +27,7 @@ from codedance.pipelines.stages.runner import (
     stage_parameters,
 )
 from codedance.pipelines.store.exporting import read_whole
-from codedance.policies.model_folder import read_notes
+from codedance.policies.models.model_folder import read_notes
 
 from .makers import make_picture
 from .runs import StopAt, first_run, story

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from codedance.policies.model_folder import load_token_model
-from codedance.policies.token_model import TokenModel
+from codedance.policies.models.model_folder import load_token_model
+from codedance.policies.models.token_model import TokenModel
 from codedance.sandbox import Sandbox, open_sandbox
 
 from .tiny import build_tiny

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from codedance.envs.rewards.terms import register_reward_term
 from codedance.envs.types import Trajectory
-from codedance.policies.grpo import train_grpo
-from codedance.policies.grpo_config import GRPOConfig
-from codedance.policies.sft import SFTConfig, train_sft
+from codedance.policies.training.grpo.config import GRPOConfig
+from codedance.policies.training.grpo.loop import train_grpo
+from codedance.policies.training.sft import SFTConfig, train_sft
 from codedance.sandbox import open_sandbox
 
 from policies.players import task

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from codedance.policies.advantages import group_advantages, token_advantages
+from codedance.policies.training.grpo.advantages import group_advantages, token_advantages
 
 NAN = math.nan
 

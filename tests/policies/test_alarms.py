@@ -8,11 +8,11 @@ import pytest
 import torch
 from codedance.envs.rewards.presets import PRESETS
 from codedance.envs.rewards.registry import register_reward_term, unregister_reward_term, with_terms
-from codedance.policies.alarms import AlarmBoard, AlarmConfig, idle_terms
-from codedance.policies.groups import GroupSampler, score
-from codedance.policies.grpo import GRPORun, train_grpo
-from codedance.policies.grpo_config import GRPOConfig
-from codedance.policies.grpo_metrics import step_metrics
+from codedance.policies.training.grpo.alarms import AlarmBoard, AlarmConfig, idle_terms
+from codedance.policies.training.grpo.config import GRPOConfig
+from codedance.policies.training.grpo.groups import GroupSampler, score
+from codedance.policies.training.grpo.loop import GRPORun, train_grpo
+from codedance.policies.training.grpo.metrics import step_metrics
 
 from .players import AbsentSandbox, PlannedPolicy, code, task
 

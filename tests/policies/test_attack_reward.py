@@ -7,8 +7,8 @@ from codedance.envs.rewards.registry import register_reward_term, unregister_rew
 from codedance.envs.rewards.terms import PRESETS
 from codedance.envs.suites.nano import FAMILIES, make_task
 from codedance.envs.types import Band, Ending
-from codedance.policies.attack_reward import GROUPS, AttackStage
-from codedance.policies.attack_scripts import (
+from codedance.policies.analysis.attack_reward import GROUPS, AttackStage
+from codedance.policies.analysis.attack_scripts import (
     CHEATS,
     HONEST,
     Cheat,

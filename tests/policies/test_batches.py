@@ -1,5 +1,5 @@
 import torch
-from codedance.policies.batches import (
+from codedance.policies.training.batches import (
     batch_at,
     bucket_batches,
     epoch_batches,

@@ -4,8 +4,8 @@ import pytest
 from codedance.envs.parsing import parse_action
 from codedance.envs.suites.nano import make_task
 from codedance.envs.types import Band
-from codedance.policies.box_teacher import GRID, box_texts, useful_box
-from codedance.policies.nano import train_tokenizer
+from codedance.policies.models.nano import train_tokenizer
+from codedance.policies.scripted.box_teacher import GRID, box_texts, useful_box
 
 PLACED = [(family, band, seed) for family in ("digit", "tag") for band in Band for seed in range(4)]
 

@@ -3,7 +3,11 @@
 import json
 
 import pytest
-from codedance.policies.chat_completion import CompletionError, read_completion, text_of_content
+from codedance.policies.inference.chat_completion import (
+    CompletionError,
+    read_completion,
+    text_of_content,
+)
 
 ANSWER = "<answer>5</answer>"
 TEXT = {"type": "text", "text": ANSWER}

@@ -1,7 +1,7 @@
 import pytest
 from codedance.envs.types import Message
-from codedance.policies.chat_tokens import ChatTokenizer
-from codedance.policies.nano import CHAT_TEMPLATE
+from codedance.policies.models.chat_tokens import ChatTokenizer
+from codedance.policies.models.nano import CHAT_TEMPLATE
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 

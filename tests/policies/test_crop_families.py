@@ -12,13 +12,13 @@ from codedance.envs.types import Message
 from codedance.pipelines.bench.families import noise, try_family
 from codedance.pipelines.bench.tiny_families import TINY_FAMILIES, build_tiny
 from codedance.policies import load_policy
-from codedance.policies.crop_model import CropTokenModel
-from codedance.policies.crops import CROP_FAMILIES
+from codedance.policies.inference.vlm import VisionLanguagePolicy
 from codedance.policies.interface import Conversation, Sampling
-from codedance.policies.model_folder import FAMILIES, ModelFolderError, load_token_model
-from codedance.policies.sft import SFTConfig
-from codedance.policies.trainee import Trainee
-from codedance.policies.vlm import VisionLanguagePolicy
+from codedance.policies.models.crop_model import CropTokenModel
+from codedance.policies.models.crops import CROP_FAMILIES
+from codedance.policies.models.model_folder import FAMILIES, ModelFolderError, load_token_model
+from codedance.policies.training.sft import SFTConfig
+from codedance.policies.training.trained_model import Trainee
 from transformers import Gemma3Processor, Idefics3Processor
 
 CROPPED = [name for name, one in TINY_FAMILIES.items() if one.model_type in CROP_FAMILIES]

@@ -4,11 +4,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from codedance.envs.types import Band
-from codedance.policies.curriculum import Curriculum, PassRecord, learnability
-from codedance.policies.groups import GroupSampler
-from codedance.policies.grpo import train_grpo
-from codedance.policies.grpo_config import GRPOConfig
-from codedance.policies.training_state import TrainingInterrupted
+from codedance.policies.training.grpo.config import GRPOConfig
+from codedance.policies.training.grpo.curriculum import Curriculum, PassRecord, learnability
+from codedance.policies.training.grpo.groups import GroupSampler
+from codedance.policies.training.grpo.loop import train_grpo
+from codedance.policies.training.training_state import TrainingInterrupted
 from hypothesis import given
 from hypothesis import strategies as st
 

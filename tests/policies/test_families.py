@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import torch
 from codedance.envs.types import Message
+from codedance.policies.inference.vlm import VisionLanguagePolicy
 from codedance.policies.interface import Conversation, Sampling
-from codedance.policies.model_folder import QWEN_FAMILIES
-from codedance.policies.token_model import TokenModel
-from codedance.policies.vlm import VisionLanguagePolicy
+from codedance.policies.models.model_folder import QWEN_FAMILIES
+from codedance.policies.models.token_model import TokenModel
 from transformers import (
     PreTrainedConfig,
     PreTrainedModel,

@@ -4,11 +4,11 @@ from dataclasses import replace
 import pytest
 from codedance.envs.rewards.terms import difficulty_factor
 from codedance.envs.types import Band
-from codedance.policies.groups import GroupSampler, score
-from codedance.policies.grpo_config import GRPOConfig
+from codedance.policies.inference.partial_replies import PartialRepliesError
 from codedance.policies.interface import Conversation, Reply, Sampling
-from codedance.policies.losses import EpisodesLostError
-from codedance.policies.partial_replies import PartialRepliesError
+from codedance.policies.rollouts.losses import EpisodesLostError
+from codedance.policies.training.grpo.config import GRPOConfig
+from codedance.policies.training.grpo.groups import GroupSampler, score
 from codedance.sandbox import Sandbox
 
 from .players import AbsentSandbox, CountingSandbox, PlannedPolicy, code, task, trajectory

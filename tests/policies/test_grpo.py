@@ -7,9 +7,9 @@ import pytest
 import torch
 from codedance.envs.rewards.terms import register_reward_term, unregister_reward_term
 from codedance.envs.types import Trajectory
-from codedance.policies.grpo import train_grpo
-from codedance.policies.grpo_config import GRPOConfig
-from codedance.policies.training_state import TrainingInterrupted
+from codedance.policies.training.grpo.config import GRPOConfig
+from codedance.policies.training.grpo.loop import train_grpo
+from codedance.policies.training.training_state import TrainingInterrupted
 from codedance.sandbox import Sandbox
 from transformers import AutoModelForImageTextToText
 

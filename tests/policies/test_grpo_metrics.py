@@ -1,7 +1,7 @@
 import pytest
-from codedance.policies.groups import Group, score
-from codedance.policies.grpo_config import GRPOConfig
-from codedance.policies.grpo_metrics import step_metrics
+from codedance.policies.training.grpo.config import GRPOConfig
+from codedance.policies.training.grpo.groups import Group, score
+from codedance.policies.training.grpo.metrics import step_metrics
 
 from .players import AbsentSandbox, trajectory
 

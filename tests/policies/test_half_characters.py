@@ -12,8 +12,8 @@ from codedance.envs.types import Message, Task
 from codedance.pipelines.cli.output import say
 from codedance.pipelines.store.rows import clean
 from codedance.policies import rollout
+from codedance.policies.inference.openai_client import openai_message
 from codedance.policies.interface import Reply, Sampling
-from codedance.policies.openai_client import openai_message
 from codedance.sandbox import Sandbox
 from PIL import Image
 

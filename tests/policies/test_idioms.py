@@ -1,7 +1,7 @@
 import pytest
 from codedance.envs.suites.nano import FAMILIES, make_task
 from codedance.envs.types import Band
-from codedance.policies.idioms import usage_of
+from codedance.policies.analysis.code_usage import usage_of
 
 
 @pytest.mark.parametrize(

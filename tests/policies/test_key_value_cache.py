@@ -1,6 +1,6 @@
 import pytest
 import torch
-from codedance.policies.key_value_cache import RowStates, SlotCache, past_cache
+from codedance.policies.inference.key_value_cache import RowStates, SlotCache, past_cache
 from transformers import DynamicCache
 
 HEADS, WIDTH, LAYERS = 2, 4, 2

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 from codedance.envs.types import Message
 from codedance.policies import load_policy
+from codedance.policies.inference.vlm import VisionLanguagePolicy
 from codedance.policies.interface import Conversation, Sampling
-from codedance.policies.model_folder import (
+from codedance.policies.models.model_folder import (
     ModelFolderError,
     load_image_processor,
     load_token_model,
     read_notes,
     save_token_model,
 )
-from codedance.policies.vlm import VisionLanguagePolicy
 
 from .tiny import noise
 

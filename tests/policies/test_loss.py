@@ -2,7 +2,12 @@ import math
 
 import pytest
 import torch
-from codedance.policies.loss import clipped_loss, is_clipped, kl_estimate, token_weights
+from codedance.policies.training.grpo.loss import (
+    clipped_loss,
+    is_clipped,
+    kl_estimate,
+    token_weights,
+)
 
 BOUNDS = {"epsilon": 0.2, "epsilon_high": 0.28}
 

@@ -8,9 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from codedance.envs.types import Message
-from codedance.policies.generation import Prompt, Slots
+from codedance.policies.inference.engine import Prompt, Slots
 from codedance.policies.interface import Sampling
-from codedance.policies.memory_plan import (
+from codedance.policies.models.model_folder import ModelFolderError
+from codedance.policies.models.model_shape import PUBLISHED, read_shape
+from codedance.policies.models.nano import NanoConfig, build_nano
+from codedance.policies.models.token_model import PicturedIds
+from codedance.policies.training.memory_plan import (
     GPUS,
     Holding,
     Workload,
@@ -23,13 +27,9 @@ from codedance.policies.memory_plan import (
     plan_seconds,
     trained_parameters,
 )
-from codedance.policies.model_folder import ModelFolderError
-from codedance.policies.model_shape import PUBLISHED, read_shape
-from codedance.policies.nano import NanoConfig, build_nano
-from codedance.policies.optimiser import Optimiser, Schedule
-from codedance.policies.token_model import PicturedIds
-from codedance.policies.trainee import Trainee
-from codedance.policies.training_setup import TrainingSetup
+from codedance.policies.training.optimiser import Optimiser, Schedule
+from codedance.policies.training.trained_model import Trainee
+from codedance.policies.training.training_setup import TrainingSetup
 from torch.utils.flop_counter import FlopCounterMode
 
 from .tiny import noise

@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 from codedance.envs.types import Message
 from codedance.policies import load_policy, rollout
-from codedance.policies.endpoint import Endpoint, Meter
+from codedance.policies.inference.endpoint import Endpoint, Meter
+from codedance.policies.inference.openai_client import OpenAIPolicy
+from codedance.policies.inference.partial_replies import PartialRepliesError
 from codedance.policies.interface import (
     Conversation,
     PolicyRefusedError,
     PolicyUnavailableError,
     Sampling,
 )
-from codedance.policies.openai_client import OpenAIPolicy
-from codedance.policies.partial_replies import PartialRepliesError
 from codedance.sandbox import Sandbox
 from PIL import Image
 

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from codedance.policies.optimiser import Optimiser, Schedule
+from codedance.policies.training.optimiser import Optimiser, Schedule
 from torch import nn
 
 

@@ -9,9 +9,9 @@ from codedance.envs.episode import Episode
 from codedance.envs.suites.nano import FAMILIES, NanoSuite, make_task
 from codedance.envs.types import AnswerKind, Band, Ending, Message, Task
 from codedance.policies.interface import Conversation, Sampling
-from codedance.policies.nlvr_program import judge
-from codedance.policies.oracle import OraclePolicy, next_text, tool_output
-from codedance.policies.teacher import (
+from codedance.policies.scripted.nlvr_program import judge
+from codedance.policies.scripted.oracle import OraclePolicy, next_text, tool_output
+from codedance.policies.scripted.teacher import (
     TeacherPolicy,
     TeacherStyle,
     WeakPolicy,
@@ -183,7 +183,7 @@ def test_the_statement_rules_beat_always_true_on_human_statements(sandbox):
 
 
 def test_a_program_of_ones_own_is_run_and_its_last_word_is_the_answer(sandbox):
-    from codedance.policies.oracle import register_program, unregister_program
+    from codedance.policies.scripted.oracle import register_program, unregister_program
 
     @register_program
     def grey(question):

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from codedance.envs.types import Message
+from codedance.policies.inference.vlm import VisionLanguagePolicy
 from codedance.policies.interface import Conversation, Sampling
-from codedance.policies.own_tokens import score_own_tokens
-from codedance.policies.vlm import VisionLanguagePolicy
+from codedance.policies.training.own_tokens import score_own_tokens
 
 from .tiny import noise
 

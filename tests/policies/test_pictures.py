@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from codedance.policies.pictures import PictureCache, picture_digest
+from codedance.policies.models.pictures import PictureCache, picture_digest
 from PIL import Image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 

@@ -3,12 +3,12 @@ from dataclasses import replace
 import pytest
 import torch
 from codedance.envs.types import Tokens, Trajectory
-from codedance.policies.groups import Group
-from codedance.policies.grpo_config import GRPOConfig
-from codedance.policies.model_folder import load_token_model
-from codedance.policies.policy_update import backward, make_rows
-from codedance.policies.token_model import PicturedIds, TokenModel
-from codedance.policies.vlm import VisionLanguagePolicy
+from codedance.policies.inference.vlm import VisionLanguagePolicy
+from codedance.policies.models.model_folder import load_token_model
+from codedance.policies.models.token_model import PicturedIds, TokenModel
+from codedance.policies.training.grpo.config import GRPOConfig
+from codedance.policies.training.grpo.groups import Group
+from codedance.policies.training.grpo.update import backward, make_rows
 
 from .players import trajectory
 

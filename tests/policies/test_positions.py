@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import torch
-from codedance.policies.positions import mrope_positions
-from codedance.policies.token_model import TokenModel
+from codedance.policies.models.positions import mrope_positions
+from codedance.policies.models.token_model import TokenModel
 
 IMAGE = 9
 

@@ -13,9 +13,14 @@ from typing import Any
 import pytest
 import torch
 from codedance.envs.types import Task
-from codedance.policies.batches import micro_shares
-from codedance.policies.length_book import LengthBook
-from codedance.policies.processes import World, balance, join_world, leave_world
+from codedance.policies.training.batches import micro_shares
+from codedance.policies.training.distributed.processes import (
+    World,
+    balance,
+    join_world,
+    leave_world,
+)
+from codedance.policies.training.grpo.length_estimator import LengthBook
 from safetensors.torch import load_file
 
 from .players import task

@@ -8,12 +8,12 @@ from codedance.envs.grading import GradingError
 from codedance.envs.rewards.terms import score_group
 from codedance.envs.types import AnswerKind, Ending, Trajectory
 from codedance.policies import rollout
+from codedance.policies.inference.partial_replies import PartialRepliesError
+from codedance.policies.inference.vlm import VisionLanguagePolicy
 from codedance.policies.interface import Conversation, Reply, Sampling
-from codedance.policies.model_folder import ModelNotes
-from codedance.policies.partial_replies import PartialRepliesError
-from codedance.policies.rollouts import finish_episode
-from codedance.policies.token_model import TokenModel
-from codedance.policies.vlm import VisionLanguagePolicy
+from codedance.policies.models.model_folder import ModelNotes
+from codedance.policies.models.token_model import TokenModel
+from codedance.policies.rollouts.runner import finish_episode
 from codedance.sandbox import (
     Execution,
     Sandbox,
@@ -282,7 +282,7 @@ class Clock:
 
 
 def test_a_batchs_episodes_all_waited_for_the_whole_batch(sandbox, monkeypatch):
-    monkeypatch.setattr("codedance.policies.rollouts.time", Clock())
+    monkeypatch.setattr("codedance.policies.rollouts.runner.time", Clock())
     policy = PlannedPolicy(look_then_answer)
     played = rollout(policy, [task(n) for n in range(3)], sandbox=sandbox, evidence=False)
     assert [[turn.generation_seconds for turn in one.turns] for one in played] == [[1.0, 1.0]] * 3
@@ -301,7 +301,7 @@ def test_a_policys_own_measurement_goes_before_the_batchs(sandbox):
 
 
 def test_in_slots_a_turn_took_from_joining_to_its_last_token(tiny_model, sandbox, monkeypatch):
-    monkeypatch.setattr("codedance.policies.slot_play.time", Clock())
+    monkeypatch.setattr("codedance.policies.rollouts.scheduler.time", Clock())
     policy = VisionLanguagePolicy(tiny_model, policy_id="tiny")
     played = rollout(
         policy, [task()], sandbox=sandbox, sampling=Sampling(max_new_tokens=4), evidence=False

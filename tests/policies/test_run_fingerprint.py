@@ -9,11 +9,11 @@ import pytest
 from codedance.envs.rewards.presets import PRESETS
 from codedance.envs.rewards.registry import register_reward_term, unregister_reward_term
 from codedance.envs.types import AnswerKind, Band, Task
-from codedance.policies.grpo_config import GRPOConfig
-from codedance.policies.model_files import hub_commit
-from codedance.policies.run_fingerprint import LAYOUT, run_fingerprint, task_digest
-from codedance.policies.sft import SFTConfig
-from codedance.policies.training_state import folder_digest
+from codedance.policies.inference.model_files import hub_commit
+from codedance.policies.training.grpo.config import GRPOConfig
+from codedance.policies.training.run_fingerprint import LAYOUT, run_fingerprint, task_digest
+from codedance.policies.training.sft import SFTConfig
+from codedance.policies.training.training_state import folder_digest
 
 from .tiny import noise
 

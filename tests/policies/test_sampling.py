@@ -1,7 +1,7 @@
 import pytest
 import torch
+from codedance.policies.inference.sampling import choose, draw_uniform
 from codedance.policies.interface import Sampling
-from codedance.policies.sampling import choose, draw_uniform
 from codedance.policies.seeds import derive_seed
 
 ALL = torch.ones(4, dtype=torch.bool)

@@ -8,7 +8,7 @@ import threading
 import gymnasium as gym
 import numpy as np
 import pytest
-from codedance.policies.sb3_vec_env import ThreadVecEnv
+from codedance.policies.adapters.sb3_vec_env import ThreadVecEnv
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv
 

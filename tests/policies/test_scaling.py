@@ -4,12 +4,17 @@ import pytest
 from codedance.envs.suites import load_suite
 from codedance.envs.types import AnswerKind, Message
 from codedance.policies import load_policy
+from codedance.policies.analysis.scaling import majority, scale, self_checked
+from codedance.policies.inference.partial_replies import PartialRepliesError
 from codedance.policies.interface import Reply
-from codedance.policies.losses import EpisodesLostError
-from codedance.policies.oracle import program_for, question_of, register_program, unregister_program
-from codedance.policies.partial_replies import PartialRepliesError
-from codedance.policies.rollouts import rollout
-from codedance.policies.scaling import majority, scale, self_checked
+from codedance.policies.rollouts.losses import EpisodesLostError
+from codedance.policies.rollouts.runner import rollout
+from codedance.policies.scripted.oracle import (
+    program_for,
+    question_of,
+    register_program,
+    unregister_program,
+)
 from codedance.policies.second_look import plain_question, second_look
 
 from .players import AbsentSandbox, PlannedPolicy, code, task

@@ -5,10 +5,10 @@ import pytest
 import torch
 from codedance.envs.types import Message, Task
 from codedance.policies.interface import Demonstration
-from codedance.policies.model_folder import load_token_model
-from codedance.policies.sft import SFTConfig, token_weights, train_sft
-from codedance.policies.token_model import PicturedIds
-from codedance.policies.training_state import TrainingInterrupted
+from codedance.policies.models.model_folder import load_token_model
+from codedance.policies.models.token_model import PicturedIds
+from codedance.policies.training.sft import SFTConfig, token_weights, train_sft
+from codedance.policies.training.training_state import TrainingInterrupted
 from transformers import AutoModelForImageTextToText
 
 from .tiny import noise

@@ -11,10 +11,10 @@ import pytest
 import torch
 from codedance.envs.types import Tokens, Trajectory
 from codedance.policies import rollout
+from codedance.policies.inference.vlm import VisionLanguagePolicy
 from codedance.policies.interface import Conversation, Reply, Sampling
-from codedance.policies.model_folder import ModelNotes
-from codedance.policies.token_model import TokenModel
-from codedance.policies.vlm import VisionLanguagePolicy
+from codedance.policies.models.model_folder import ModelNotes
+from codedance.policies.models.token_model import TokenModel
 from codedance.sandbox import (
     Execution,
     Outcome,

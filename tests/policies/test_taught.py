@@ -5,10 +5,10 @@ import json
 import pytest
 from codedance.envs.protocol import system_prompt
 from codedance.policies import load_policy, rollout
-from codedance.policies.model_folder import ModelFolderError, note_interface, read_notes
-from codedance.policies.probe import crops_held, probe
-from codedance.policies.scaling import scale
-from codedance.policies.taught import open_episode, taught_interface
+from codedance.policies.analysis.probe import crops_held, probe
+from codedance.policies.analysis.scaling import scale
+from codedance.policies.models.model_folder import ModelFolderError, note_interface, read_notes
+from codedance.policies.rollouts.taught import open_episode, taught_interface
 
 from .players import PlannedPolicy, task
 

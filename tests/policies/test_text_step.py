@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from codedance.policies.generation import Prompt, Slots
+from codedance.policies.inference.engine import Prompt, Slots
+from codedance.policies.inference.text_step import QuickTextStep, TextStep
 from codedance.policies.interface import Sampling
-from codedance.policies.text_step import QuickTextStep, TextStep
-from codedance.policies.token_model import TokenModel
+from codedance.policies.models.token_model import TokenModel
 from transformers import Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 

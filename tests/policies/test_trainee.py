@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from codedance.policies import load_policy
-from codedance.policies.model_folder import ModelFolderError, load_token_model
-from codedance.policies.optimiser import Optimiser, Schedule
-from codedance.policies.sft import SFTConfig, train_sft
-from codedance.policies.trainee import Trainee
-from codedance.policies.training_setup import TrainingSetup
-from codedance.policies.training_state import TrainingInterrupted
+from codedance.policies.models.model_folder import ModelFolderError, load_token_model
+from codedance.policies.training.optimiser import Optimiser, Schedule
+from codedance.policies.training.sft import SFTConfig, train_sft
+from codedance.policies.training.trained_model import Trainee
+from codedance.policies.training.training_setup import TrainingSetup
+from codedance.policies.training.training_state import TrainingInterrupted
 from torch import nn
 
 from .test_sft import DEMONSTRATIONS, run, same, weights
@@ -41,7 +41,7 @@ def test_checkpointing_keeps_fewer_activations(tiny_folder):
         trainee.begin_step(0)
         saved: set[int] = set()
         item = trainee.model.chat.encode(DEMONSTRATIONS[0].messages)
-        from codedance.policies.token_model import PicturedIds
+        from codedance.policies.models.token_model import PicturedIds
 
         batch = trainee.model.pad([PicturedIds(item.ids, item.images)])
         with torch.autograd.graph.saved_tensors_hooks(

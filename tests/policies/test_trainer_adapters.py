@@ -9,9 +9,9 @@ import gymnasium as gym
 import pytest
 from codedance.envs.episode_factory import EpisodeHost, HostSettings
 from codedance.envs.suites.nano.suite import FAMILIES
-from codedance.policies.verifiers_env import TRAJECTORY, multi_turn_class
-from codedance.policies.verifiers_taskset import converse
-from codedance.policies.verl_loop import agent_loop_class, dataset_row
+from codedance.policies.adapters.verifiers_env import TRAJECTORY, multi_turn_class
+from codedance.policies.adapters.verifiers_taskset import converse
+from codedance.policies.adapters.verl_loop import agent_loop_class, dataset_row
 
 from .players import AbsentSandbox, code
 from .recorded_interfaces import (

@@ -2,7 +2,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from codedance.policies.training_state import folder_digest, load_state, publish, save_state
+from codedance.policies.training.training_state import (
+    folder_digest,
+    load_state,
+    publish,
+    save_state,
+)
 
 
 def test_state_comes_back_as_it_was(tmp_path: Path):

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 from codedance.envs.types import Message, Tokens, Trajectory
-from codedance.policies.groups import Group
-from codedance.policies.grpo_config import GRPOConfig
-from codedance.policies.model_folder import load_token_model
-from codedance.policies.policy_update import backward, make_rows
-from codedance.policies.token_model import TokenModel
-from codedance.policies.vlm import VisionLanguagePolicy
+from codedance.policies.inference.vlm import VisionLanguagePolicy
+from codedance.policies.models.model_folder import load_token_model
+from codedance.policies.models.token_model import TokenModel
+from codedance.policies.training.grpo.config import GRPOConfig
+from codedance.policies.training.grpo.groups import Group
+from codedance.policies.training.grpo.update import backward, make_rows
 
 from .players import code, trajectory
 from .tiny import build_tiny, noise

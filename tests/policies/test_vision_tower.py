@@ -1,7 +1,7 @@
 import copy
 
 import torch
-from codedance.policies.vision_tower import quicken_tower
+from codedance.policies.models.vision_tower import quicken_tower
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from .tiny import byte_tokenizer, tiny_config

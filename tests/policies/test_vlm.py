@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 import torch
 from codedance.envs.types import Message, Tokens
+from codedance.policies.inference.vlm import VisionLanguagePolicy
 from codedance.policies.interface import Conversation, Sampling
-from codedance.policies.token_model import TokenModel
-from codedance.policies.vlm import VisionLanguagePolicy
+from codedance.policies.models.token_model import TokenModel
 from transformers import AutoModelForImageTextToText
 
 from .tiny import noise
@@ -246,7 +246,7 @@ def test_greedy_reply_takes_the_likeliest_allowed_token(policy):
     tokens = recorded(one)
     batch_ids = torch.tensor([tokens.ids])
     with torch.inference_mode():
-        from codedance.policies.token_model import PicturedIds
+        from codedance.policies.models.token_model import PicturedIds
 
         batch = policy.model.pad([PicturedIds(tokens.ids, pictures(one))])
         logits = policy.model.logits(policy.model.hidden(batch))

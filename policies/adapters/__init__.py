@@ -1,0 +1,1 @@
+"""The environment and its sandbox for other trainers: verifiers, verl, stable-baselines3."""

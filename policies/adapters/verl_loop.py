@@ -1,0 +1,271 @@
+"""verl's agent loop over our episodes: exact ids, pictures from tools, the sandbox, our reward.
+
+verl (held against 0.9.1) asks an agent loop for one trajectory at a time and is told of it what
+`AgentLoopOutput` has room for. So the reward is that of the trajectory alone: what needs siblings
+(`score_group`, the advantages of turns) has to be done in an advantage estimator of verl's, for
+which ``extra_fields`` holds the terms and the turn of every token.
+
+In verl's ``agent_loop_config_path``, with rows as `dataset_row` gives them::
+
+    - name: codedance
+      _target_: codedance.policies.adapters.verl_loop.VisualCodeAgentLoop
+      suite: nano
+      split: train
+      system_prompt: ""
+
+Importing this module loads neither verl nor torch; the class is made when it is first asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cache, lru_cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from ...envs.episode import Episode
+from ...envs.episode_factory import EpisodeHost, HostSettings
+from ...envs.types import Task, Tokens, Trajectory
+from ..seeds import derive_seed
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ..models.chat_tokens import ChatTokenizer
+
+NAME = "codedance"
+_LOOP = "verl.experimental.agent_loop.agent_loop"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What an inference server wrote.
+
+    Attributes:
+        ids: Its tokens, the end of the turn included where it came to one.
+        log_probabilities: Of each; None where the server gives none.
+        is_lost: Whether the server gave up (aborted) instead of writing.
+    """
+
+    ids: Sequence[int]
+    log_probabilities: Sequence[float] | None = None
+    is_lost: bool = False
+
+
+Write = Callable[[list[int], "list[Image.Image]"], Awaitable[Written]]
+"""Continues exact ids, given the pictures that they stand for, to the end of the turn."""
+
+
+@dataclass(slots=True, eq=False)
+class Script:
+    """The exact ids of one episode, and where its time went.
+
+    Attributes:
+        ids: So far.
+        scores: Log-probability of each, 0.0 for what the policy did not write.
+        turn_of: Turn in which each was written; -1 for what the policy did not write.
+        has_scores: Whether the server gave log-probabilities for every turn.
+        writing_seconds: Spent waiting for the server.
+        tool_seconds: Spent in the sandbox.
+    """
+
+    ids: list[int]
+    scores: list[float] = field(default_factory=list[float])
+    turn_of: list[int] = field(default_factory=list[int])
+    has_scores: bool = True
+    writing_seconds: float = 0.0
+    tool_seconds: float = 0.0
+
+    def ask(self, ids: Sequence[int]) -> None:
+        """Append what the policy is to read."""
+        self.ids += ids
+        self.scores += [0.0] * (len(self.ids) - len(self.scores))
+        self.turn_of += [-1] * (len(self.ids) - len(self.turn_of))
+
+    def answer(self, written: Written, turn: int) -> None:
+        """Append what the policy wrote."""
+        self.ids += written.ids
+        self.has_scores &= written.log_probabilities is not None
+        self.scores += written.log_probabilities or [0.0] * len(written.ids)
+        self.turn_of += [turn] * len(written.ids)
+
+    def tokens(self, images: int) -> Tokens:
+        """Give the record that our own trainers read."""
+        return Tokens(tuple(self.ids), tuple(self.scores), tuple(self.turn_of), images)
+
+
+async def play(episode: Episode, chat: ChatTokenizer, write: Write, *, limit: int) -> Script:
+    """Play an episode to its ending; blocks run in threads, so that others go on meanwhile.
+
+    Args:
+        episode: Just begun.
+        chat: Encodes what the policy reads; what it wrote is never encoded again.
+        write: Asks the model.
+        limit: The most ids after the prompt; an episode that reaches it is cut.
+    """
+    script = Script([])
+    script.ask(chat.open_prompt(episode.messages))
+    begin = len(script.ids)
+    while episode.ending is None:
+        begun = time.perf_counter()
+        written = await write(script.ids, _pictures(episode))
+        script.writing_seconds += time.perf_counter() - begun
+        if written.is_lost:
+            episode.fail()
+            break
+        script.answer(written, len(episode.turns))
+        text = chat.decode(written.ids)
+        is_cut = not written.ids or written.ids[-1] != chat.end_id
+        begun = time.perf_counter()
+        await asyncio.to_thread(episode.cut if is_cut else episode.step, text)
+        script.tool_seconds += time.perf_counter() - begun
+        if episode.ending is None:
+            reply = chat.after_reply([episode.messages[-1]])
+            if len(script.ids) - begin + len(reply) >= limit:
+                episode.cut()
+            else:
+                script.ask(reply)
+    return script
+
+
+def dataset_row(task: Task) -> dict[str, Any]:
+    """Give the row of verl's data set for a task; the loop finds pictures and answer by its id."""
+    return {
+        "data_source": f"{NAME}/{task.suite}",
+        "agent_name": NAME,
+        "prompt": [{"role": "user", "content": task.question}],
+        "ability": task.family,
+        "reward_model": {"style": "rule", "ground_truth": ""},
+        "extra_info": {"task_id": task.id},
+    }
+
+
+def agent_loop_class(base: Any, output: Any) -> Any:  # noqa: ANN401 - verl's untyped classes
+    """Give our agent loop as a subclass of verl's.
+
+    Args:
+        base: ``AgentLoopBase``.
+        output: ``AgentLoopOutput``.
+    """
+
+    class VisualCodeAgentLoop(base):
+        """Plays one of our episodes a trajectory; settings are those of `HostSettings`."""
+
+        def __init__(self, *arguments: Any, **settings: Any) -> None:  # noqa: ANN401 - verl's own
+            own = {one.name: settings.pop(one.name) for one in _own_fields(settings)}
+            settings.pop("tools", None)
+            super().__init__(*arguments, **settings)
+            if own.get("families") is not None:
+                own["families"] = tuple(own["families"])
+            self.host = _host(HostSettings(**own))
+            self.chat = _chat(self.tokenizer, self.processor)
+
+        async def run(self, sampling_params: dict[str, Any], **row: Any) -> Any:  # noqa: ANN401 - verl's own
+            """Play the episode of a row and tell verl of it."""
+            task_id = dict(row["extra_info"])["task_id"]
+            request = uuid4().hex
+            seed = derive_seed(NAME, task_id, request)
+            episode = await asyncio.to_thread(self.host.open, task_id, seed=seed)
+
+            async def write(ids: list[int], images: list[Image.Image]) -> Written:
+                given = await self.server_manager.generate(
+                    request_id=request,
+                    prompt_ids=list(ids),
+                    sampling_params=dict(sampling_params),
+                    image_data=images or None,
+                )
+                is_lost = given.stop_reason == "aborted"
+                return Written(list(given.token_ids), given.log_probs or None, is_lost)
+
+            limit = self.rollout_config.response_length
+            try:
+                script = await play(episode, self.chat, write, limit=limit)
+                images = _pictures(episode)
+                tokens = script.tokens(len(images))
+                finish = asyncio.to_thread(self.host.finish, episode, NAME, tokens)
+                trajectory = await finish
+            finally:
+                episode.close()
+            return output(**output_fields(self.host, script, trajectory, images, limit=limit))
+
+    VisualCodeAgentLoop.__module__ = __name__
+    VisualCodeAgentLoop.__qualname__ = "VisualCodeAgentLoop"
+    return VisualCodeAgentLoop
+
+
+def output_fields(
+    host: EpisodeHost,
+    script: Script,
+    trajectory: Trajectory,
+    images: Sequence[Image.Image],
+    *,
+    limit: int,
+) -> dict[str, Any]:
+    """Give what ``AgentLoopOutput`` is made of.
+
+    verl has no third outcome: a trajectory that our infrastructure lost has no token of its own in
+    the mask, so it is not learnt from, but its reward of 0 counts in its group's mean.
+    """
+    terms = host.score(trajectory)
+    begin = next((i for i, turn in enumerate(script.turn_of) if turn >= 0), len(script.ids))
+    end = begin + limit
+    is_own = [int(turn >= 0 and terms is not None) for turn in script.turn_of[begin:end]]
+    return {
+        "prompt_ids": script.ids[:begin],
+        "response_ids": script.ids[begin:end],
+        "response_mask": is_own,
+        "response_logprobs": script.scores[begin:end] if script.has_scores else None,
+        "multi_modal_data": {"images": list(images)} if images else {},
+        "reward_score": sum((terms or {}).values()),
+        "num_turns": 2 * len(trajectory.turns),
+        "metrics": {
+            "generate_sequences": script.writing_seconds,
+            "tool_calls": script.tool_seconds,
+        },
+        "extra_fields": {
+            "task_id": trajectory.task_id,
+            "ending": trajectory.ending.value,
+            "is_valid": terms is not None,
+            "reward_terms": terms or {},
+            "turn_of": script.turn_of[begin:end],
+            "failed_turns": [turn.has_failed for turn in trajectory.turns],
+        },
+    }
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - the class, made when asked for
+    if name != "VisualCodeAgentLoop":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _made()
+
+
+@cache
+def _made() -> Any:  # noqa: ANN401 - a subclass of verl's class
+    verl: Any = import_module(_LOOP)
+    return agent_loop_class(verl.AgentLoopBase, verl.AgentLoopOutput)
+
+
+def _own_fields(settings: Mapping[str, Any]) -> list[Any]:
+    return [one for one in fields(HostSettings) if one.name in settings]
+
+
+@cache
+def _host(settings: HostSettings) -> EpisodeHost:
+    """Give the one host of these settings: verl makes an agent loop for every trajectory."""
+    return EpisodeHost(settings)
+
+
+@lru_cache(maxsize=4)
+def _chat(tokenizer: Any, processor: Any) -> ChatTokenizer:  # noqa: ANN401 - untyped library objects
+    from ..models.chat_tokens import ChatTokenizer
+    from ..models.pictures import PictureCache
+
+    return ChatTokenizer(tokenizer, PictureCache(processor.image_processor).token_count)
+
+
+def _pictures(episode: Episode) -> list[Image.Image]:
+    return [image for message in episode.messages for image in message.images]

@@ -1,0 +1,209 @@
+"""Attacks a reward with scripted cheats, each against an honest policy that answers the same.
+
+Everyone acts in the real environment and sandbox, on tasks of each band. A cheat and its honest
+counterpart then stand in one group with six honest siblings, in groups from all wrong to all
+right; what each earns is A_group plus A_turn of each of its turns. A cheat that earns more than
+its counterpart in any group pays.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+
+from ...envs.episode import Episode
+from ...envs.rewards.evidence import EvidenceCache, record_evidence
+from ...envs.rewards.presets import RewardPreset
+from ...envs.rewards.terms import group_reward, group_turn_advantages, score_group
+from ...envs.suites.nano import make_task
+from ...envs.types import Band, Task, Trajectory
+from ...sandbox import Sandbox
+from ..training.grpo.advantages import ScaleRewards, group_advantages
+from .attack_scripts import CHEATS, HONEST, Cheat, Honest, Scene, Script
+
+PAYS_ABOVE = 1e-3
+"""Advantages that differ by less are equal."""
+
+FAMILIES = ("count", "area", "digit")
+"""Whose tasks are played, one after the other: a number, a word, a picture to look at."""
+
+_WORKERS = 4
+
+Siblings = tuple[tuple[Honest, bool], ...]
+"""Who they are and whether each answers right."""
+
+
+def _siblings(*some: tuple[Honest, bool, int]) -> Siblings:
+    return tuple((name, is_right) for name, is_right, count in some for _ in range(count))
+
+
+GROUPS: dict[Band, tuple[Siblings, ...]] = {
+    Band.EASY: (
+        _siblings(("direct", True, 4), ("tool", True, 1), ("sloppy", True, 1)),
+        _siblings(("direct", True, 3), ("adaptive", True, 2), ("sloppy", False, 1)),
+    ),
+    Band.MEDIUM: (
+        _siblings(
+            ("direct", True, 1), ("direct", False, 2), ("tool", True, 2), ("sloppy", True, 1)
+        ),
+        _siblings(("direct", False, 2), ("adaptive", True, 3), ("sloppy", False, 1)),
+    ),
+    Band.HARD: (
+        _siblings(("direct", False, 3), ("tool", True, 2), ("sloppy", False, 1)),
+        _siblings(("direct", False, 4), ("adaptive", True, 1), ("sloppy", False, 1)),
+        _siblings(("direct", False, 4), ("tool", False, 1), ("sloppy", False, 1)),
+    ),
+}
+
+Part = tuple[str, str, bool]
+"""Who plays, on the task of which id, and whether it answers right."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttackResult:
+    """What a cheat earned.
+
+    Attributes:
+        cheat: Which one.
+        gains: By band: the most that it earned above its counterpart in any group.
+    """
+
+    cheat: Cheat
+    gains: dict[Band, float]
+
+    @property
+    def gain(self) -> float:
+        """The most in any band."""
+        return max(self.gains.values())
+
+    @property
+    def pays(self) -> bool:
+        """Whether the reward has this hole."""
+        return self.gain > PAYS_ABOVE and not self.cheat.is_limit
+
+
+def attack_reward(
+    reward: str | RewardPreset,
+    *,
+    sandbox: Sandbox,
+    scale_rewards: ScaleRewards = "floor",
+    tasks_per_band: int = 1,
+    seed: int = 0,
+) -> list[AttackResult]:
+    """Say of each cheat what it earns above its honest counterpart.
+
+    Args:
+        reward: A preset or its name, with own terms or without (`with_terms`).
+        sandbox: Where their code runs.
+        scale_rewards: As in training.
+        tasks_per_band: How many tasks of the nano suite's train split are played.
+        seed: Which ones.
+    """
+    stage = AttackStage(sandbox, tasks_per_band=tasks_per_band, seed=seed)
+    return stage.judge(reward, scale_rewards=scale_rewards)
+
+
+class AttackStage:
+    """Plays every part once; any number of rewards can then judge what happened.
+
+    Args:
+        sandbox: Where their code runs.
+        cheats: Who attacks.
+        tasks_per_band: How many tasks of the nano suite's train split are played.
+        seed: Which ones.
+    """
+
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        *,
+        cheats: Sequence[Cheat] = CHEATS,
+        tasks_per_band: int = 1,
+        seed: int = 0,
+    ) -> None:
+        self._sandbox = sandbox
+        self._cheats = tuple(cheats)
+        self._tasks = {
+            band: [
+                make_task(FAMILIES[(place + n) % len(FAMILIES)], band, "train", seed + n)
+                for n in range(tasks_per_band)
+            ]
+            for place, band in enumerate(Band)
+        }
+        self._replays: EvidenceCache = {}
+        self._played = self._play()
+
+    def judge(
+        self, reward: str | RewardPreset, *, scale_rewards: ScaleRewards = "floor"
+    ) -> list[AttackResult]:
+        """Say of each cheat what it earns above its honest counterpart under a reward."""
+
+        def gain(cheat: Cheat, task: Task) -> float:
+            """Give the most in any group of one task."""
+            return max(
+                sum(self._gain(cheat, task, siblings, right, scoring) for right in trial)
+                / len(trial)
+                for siblings in GROUPS[task.difficulty]
+                for trial in cheat.trials
+            )
+
+        scoring = _Scoring(reward, scale_rewards)
+        return [
+            AttackResult(
+                cheat, {band: max(gain(cheat, one) for one in self._tasks[band]) for band in Band}
+            )
+            for cheat in self._cheats
+        ]
+
+    def _play(self) -> dict[Part, Trajectory]:
+        """Let everyone act on every task, answering right and answering wrong."""
+        players = {**HONEST, **{cheat.name: cheat.texts for cheat in self._cheats}}
+        parts = [
+            ((name, task.id, is_right), task, texts(Scene(task, is_right)))
+            for tasks in self._tasks.values()
+            for task in tasks
+            for name, texts in players.items()
+            for is_right in (True, False)
+        ]
+        with ThreadPoolExecutor(_WORKERS, thread_name_prefix="attack") as pool:
+            acted = pool.map(lambda part: self._act(part[1], part[2]), parts)
+            return {part[0]: found for part, found in zip(parts, acted, strict=True)}
+
+    def _act(self, task: Task, script: Script) -> Trajectory:
+        with Episode(task, self._sandbox) as episode:
+            for text in script:
+                if not isinstance(text, str):
+                    time.sleep(text)
+                elif episode.ending is None:
+                    episode.step(text)
+            trajectory = episode.trajectory("attack")
+        return record_evidence(trajectory, episode.images, self._sandbox, self._replays)
+
+    def _gain(
+        self, cheat: Cheat, task: Task, siblings: Siblings, is_right: bool, scoring: _Scoring
+    ) -> float:
+        """Give what a cheat earns above its counterpart in one group."""
+        parts: list[tuple[str, bool]] = [*siblings, (cheat.against, is_right)]
+        parts.append((cheat.name, is_right))
+        earned = scoring.earned([self._played[name, task.id, right] for name, right in parts])
+        return earned[-1] - earned[-2]
+
+
+@dataclass(frozen=True, slots=True)
+class _Scoring:
+    """By what a group is judged."""
+
+    reward: str | RewardPreset
+    scale_rewards: ScaleRewards
+
+    def earned(self, group: Sequence[Trajectory]) -> list[float]:
+        """Give A_group plus the A_turn of each turn, member by member."""
+        terms = score_group(group, reward=self.reward)
+        rewards = torch.tensor([[group_reward(one) for one in terms]], dtype=torch.float64)
+        compared = group_advantages(rewards, scale_rewards=self.scale_rewards)[0].tolist()
+        turns = group_turn_advantages(group, reward=self.reward)
+        return [one + sum(values) for one, values in zip(compared, turns, strict=True)]

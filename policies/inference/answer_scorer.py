@@ -1,0 +1,26 @@
+"""How likely a vision-language policy finds an answer, by one forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...envs.types import Message
+from .vlm import VisionLanguagePolicy
+
+
+class TokenAnswerScorer:
+    """Scores answers with the weights of a policy; see `probe.AnswerScorer`."""
+
+    def __init__(self, policy: VisionLanguagePolicy) -> None:
+        self._policy = policy
+
+    def answer_log_probability(
+        self, messages: Sequence[Message], before: str, answer: str
+    ) -> float:
+        """Give the sum over the answer's tokens, its closing tag included."""
+        chat = self._policy.model.chat
+        prompt = [*chat.open_prompt(messages), *chat.encode_text(before)]
+        own = chat.encode_text(f"{answer}</answer>")
+        images = [image for message in messages for image in message.images]
+        scores = self._policy.full_logprobs([*prompt, *own], images)
+        return sum(scores[len(prompt) :])

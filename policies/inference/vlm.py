@@ -1,0 +1,101 @@
+"""A vision-language model as a policy: conversations in, replies out, every token id kept."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+
+from ...envs.parsing import Interface
+from ..interface import Conversation, Reply, Sampling
+from ..models.model_folder import ModelNotes
+from ..models.token_model import PicturedIds, TokenModel
+from .reply_stream import Kept, VisionLanguageStream
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+class VisionLanguagePolicy:
+    """Samples replies from a `TokenModel`.
+
+    Args:
+        model: What gives the next token.
+        policy_id: A name for model and weights.
+        notes: How it was taught: its system prompt, its largest picture, its families.
+        batch_size: The most conversations in one forward pass.
+        keeps_cache: Whether keys and values of a turn are kept until the next call, which then
+            reads only what is new; costs memory.
+    """
+
+    def __init__(
+        self,
+        model: TokenModel,
+        *,
+        policy_id: str,
+        notes: ModelNotes | None = None,
+        batch_size: int = 128,
+        keeps_cache: bool = True,
+    ) -> None:
+        self.model = model
+        self.notes = notes or ModelNotes()
+        self._id = policy_id
+        self._batch_size = batch_size
+        self._keeps_cache = keeps_cache
+        # By the identity of the very record that the keys and values belong to.
+        self._kept: dict[int, Kept] = {}
+
+    @property
+    def id(self) -> str:
+        """The name of model and weights."""
+        return self._id
+
+    @property
+    def system_prompt(self) -> str | None:
+        """What it is told first: None for the interface's own, empty for no system message."""
+        return self.notes.system_prompt
+
+    @property
+    def max_pixels(self) -> int | None:
+        """The largest picture it was taught on; None for the environment's own limit."""
+        return self.notes.max_pixels
+
+    @property
+    def interface(self) -> Interface | None:
+        """Which tool it was taught to use; None where that is not known."""
+        return self.notes.interface
+
+    def reply(self, conversations: Sequence[Conversation], *, sampling: Sampling) -> list[Reply]:
+        """Write the next turn of each conversation and append its ids to `Conversation.tokens`."""
+        place = {id(one): index for index, one in enumerate(conversations)}
+        replies: list[tuple[int, Reply]] = []
+        left = list(conversations)
+        slots = min(self._batch_size, max(len(left), 1))
+        with self.stream(sampling=sampling, slots=slots) as stream:
+            while left or stream.is_busy:
+                joining = left[: stream.free]
+                del left[: len(joining)]
+                stream.join(joining)
+                replies += [(place[id(one)], reply) for one, reply in stream.advance()]
+        self._kept = stream.kept if self._keeps_cache else {}
+        return [reply for _, reply in sorted(replies, key=lambda pair: pair[0])]
+
+    @contextmanager
+    def stream(self, *, sampling: Sampling, slots: int) -> Generator[VisionLanguageStream]:
+        """Open ``slots`` places in which replies are written; the model keeps its mode after."""
+        was_training = self.model.model.training
+        self.model.model.eval()
+        try:
+            yield VisionLanguageStream(self.model, sampling, slots=slots, kept=self._kept)
+        finally:
+            self.model.model.train(was_training)
+
+    def full_logprobs(self, ids: Sequence[int], images: Sequence[Image.Image]) -> tuple[float, ...]:
+        """Give each id's log-probability by one forward pass; 0.0 for the first, ``(length,)``."""
+        with torch.inference_mode():
+            batch = self.model.pad([PicturedIds(ids, images)])
+            chosen = torch.ones_like(batch.ids, dtype=torch.bool)
+            scores = self.model.log_probabilities(batch, chosen)
+        return (0.0, *scores.tolist())

@@ -1,0 +1,1 @@
+"""Vision-language models: tokens, chat and image layouts, checkpoint folders, embedded models."""

@@ -1,0 +1,172 @@
+"""Messages become token ids: ChatML as Qwen2.5-VL writes it, and no text can forge a control token.
+
+What this departs from the published chat template in: no default system message is put in, and
+text from outside (questions, tool replies, errors) is encoded by a tokenizer that knows no control
+tokens, so that a printed ``<|im_end|>`` is eight characters and never the end of a message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ...envs.text.unicode_text import escape_surrogates
+from ...envs.types import Message
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from transformers import PreTrainedTokenizerBase
+
+_START = "<|im_start|>"
+_END = "<|im_end|>"
+_VISION_START = "<|vision_start|>"
+_VISION_END = "<|vision_end|>"
+_IMAGE = "<|image_pad|>"
+_OTHER_CONTROLS = ("<|video_pad|>", "<|vision_pad|>", "<|endoftext|>")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """A conversation as token ids.
+
+    Attributes:
+        ids: The whole conversation, ``(length,)``.
+        is_own: Which ids an assistant wrote, its ``<|im_end|>`` included, ``(length,)``.
+        images: The pictures that the image tokens stand for, in order.
+    """
+
+    ids: tuple[int, ...]
+    is_own: tuple[bool, ...]
+    images: tuple[Image.Image, ...]
+
+
+class ChatTokenizer:
+    """Turns messages into ids piece by piece; ids that a model sampled are never made again.
+
+    Args:
+        tokenizer: A fast Hugging Face tokenizer with ChatML's control tokens.
+        image_tokens: How many image tokens a picture takes in the model.
+
+    Attributes:
+        lead: What a reply begins with that is not part of its text.
+
+    Raises:
+        ValueError: The tokenizer lacks a control token, or cannot write one as plain text.
+    """
+
+    lead: str = ""
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, image_tokens: Callable[[Image.Image], int]
+    ) -> None:
+        self._adopt(tokenizer)
+        self._image_tokens = image_tokens
+        self._start = self._control(_START)
+        self.end_id = self._control(_END)
+        self._vision_start = self._control(_VISION_START)
+        self._vision_end = self._control(_VISION_END)
+        self.image_id = self._control(_IMAGE)
+        self._line_end = self.encode_text("\n")
+        self.control_ids = self._find_controls()
+        self._check_plain_text()
+
+    def _adopt(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Keep the tokenizer, and a copy of it that knows no control tokens."""
+        from tokenizers import Tokenizer
+
+        if not tokenizer.is_fast:
+            raise ValueError(
+                f"ChatTokenizer needs a fast tokenizer (a tokenizer.json), got "
+                f"{type(tokenizer).__name__}"
+            )
+        self.tokenizer = tokenizer
+        # A copy of its own: the switch below is state, and the original may be used elsewhere.
+        backend: Any = tokenizer.backend_tokenizer
+        self._plain = Tokenizer.from_str(backend.to_str())
+        self._plain.encode_special_tokens = True
+        self._plain.no_truncation()
+        self._plain.no_padding()
+
+    @property
+    def forbidden_ids(self) -> frozenset[int]:
+        """Ids that a policy may not sample: every control token except the end of its turn."""
+        return self.control_ids - {self.end_id}
+
+    def encode_text(self, text: str) -> list[int]:
+        """Encode text as nothing but text; lone surrogates as their escapes."""
+        return self._plain.encode(escape_surrogates(text), add_special_tokens=False).ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Give the text of sampled ids, the end of the turn left out."""
+        own = [token for token in ids if token != self.end_id]
+        return str(
+            self.tokenizer.decode(
+                own, skip_special_tokens=False, clean_up_tokenization_spaces=False
+            )
+        )
+
+    def open_prompt(self, messages: Sequence[Message]) -> list[int]:
+        """Encode a conversation so far and open the assistant's turn."""
+        return list(self.encode(messages).ids) + self._open_assistant()
+
+    def after_reply(self, messages: Sequence[Message]) -> list[int]:
+        """Encode what follows a sampled ``<|im_end|>``: the messages since, and the next turn."""
+        ids = list(self._line_end)
+        for message in messages:
+            ids += self._message(message)
+        return ids + self._open_assistant()
+
+    def encode(self, messages: Sequence[Message]) -> Encoded:
+        """Encode a whole conversation, with which ids are the assistant's own."""
+        ids: list[int] = []
+        is_own: list[bool] = []
+        for message in messages:
+            if message.role == "assistant":
+                own = [*self.encode_text(message.text), self.end_id]
+                pieces = [(self._open_assistant(), False), (own, True), (self._line_end, False)]
+            else:
+                pieces = [(self._message(message), False)]
+            for piece, own_piece in pieces:
+                ids += piece
+                is_own += [own_piece] * len(piece)
+        images = tuple(image for message in messages for image in message.images)
+        return Encoded(tuple(ids), tuple(is_own), images)
+
+    def _open_assistant(self) -> list[int]:
+        return [self._start, *self.encode_text("assistant\n")]
+
+    def _message(self, message: Message) -> list[int]:
+        """Encode a message that is not the assistant's; neighbouring texts are one text."""
+        ids = [self._start]
+        text = f"{message.role}\n"
+        for part in message.parts:
+            if isinstance(part, str):
+                text += part
+                continue
+            ids += self.encode_text(text)
+            text = ""
+            ids += [self._vision_start, *[self.image_id] * self._image_tokens(part)]
+            ids.append(self._vision_end)
+        return [*ids, *self.encode_text(text), self.end_id, *self._line_end]
+
+    def _control(self, token: str) -> int:
+        index = self._plain.token_to_id(token)
+        if index is None:
+            raise ValueError(f"the tokenizer has no {token}, which this model family needs")
+        return index
+
+    def _find_controls(self) -> frozenset[int]:
+        named = (self._plain.token_to_id(token) for token in _OTHER_CONTROLS)
+        ids = {index for index in named if index is not None} | set(self.tokenizer.all_special_ids)
+        vision = {self._vision_start, self._vision_end, self.image_id}
+        return frozenset(ids | vision | {self._start, self.end_id})
+
+    def _check_plain_text(self) -> None:
+        for index in sorted(self.control_ids):
+            token = self._plain.id_to_token(index)
+            if token and self.control_ids & set(self.encode_text(f"a{token}b")):
+                raise ValueError(
+                    f"the tokenizer writes the text {token} as a control token; mark it as "
+                    "special in tokenizer.json so that printed text cannot forge it"
+                )

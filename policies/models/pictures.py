@@ -1,0 +1,138 @@
+"""Pictures become patches once: a bounded cache before the image processor, keyed by pixels."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ...envs.images.picture_memory import once_per_picture
+from ...envs.picture import as_rgb
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+@once_per_picture
+def picture_digest(image: Image.Image) -> bytes:
+    """Hash mode, size and pixels, once per picture; where equal, a model sees the same picture."""
+    image = as_rgb(image)
+    sha = hashlib.sha256(f"{image.mode} {image.width} {image.height} ".encode())
+    sha.update(image.tobytes())
+    return sha.digest()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Patches:
+    """What the vision tower reads of one picture.
+
+    Attributes:
+        digest: `picture_digest` of the picture.
+        grid: Rows and columns of patches before merging.
+        values: Levels 0 to 255 of one frame where the processor's output is a function of them,
+            ``(patches, channels, side * side)`` uint8; else its output, ``(patches, width)``.
+    """
+
+    digest: bytes
+    grid: tuple[int, int]
+    values: np.ndarray[Any, Any]
+
+
+class PictureCache:
+    """Gives the patches of pictures, each distinct picture processed once while it is remembered.
+
+    A still picture's frames are all equal and its values take 256 levels a channel, so levels of
+    one frame are kept (an eighth of the memory); the levels' values are the processor's own,
+    looked up, so what comes out equals its output bit for bit.
+
+    Args:
+        processor: A Qwen2-VL image processor.
+        max_bytes: How much to remember; the longest unused goes first.
+    """
+
+    def __init__(self, processor: Any, *, max_bytes: int = 512 * 2**20) -> None:  # noqa: ANN401 - untyped library class
+        self.processor = processor
+        self.merge = int(processor.merge_size)
+        self._frames = int(processor.temporal_patch_size)
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._known: OrderedDict[bytes, Patches] = OrderedDict()
+        self._lock = Lock()
+        self._levels = self._measure_levels()
+
+    def token_count(self, image: Image.Image) -> int:
+        """How many image tokens a picture takes."""
+        rows, columns = self.patches(image).grid
+        return rows * columns // self.merge**2
+
+    def patches(self, image: Image.Image) -> Patches:
+        """Give a picture's patches, from memory if it was seen lately."""
+        digest = picture_digest(image)
+        with self._lock:
+            found = self._known.get(digest)
+            if found is not None:
+                self._known.move_to_end(digest)
+                return found
+        made = self._process(image, digest)
+        with self._lock:
+            if digest not in self._known:
+                self._known[digest] = made
+                self._bytes += made.values.nbytes
+            while self._bytes > self._max_bytes and len(self._known) > 1:
+                self._bytes -= self._known.popitem(last=False)[1].values.nbytes
+        return made
+
+    def pixel_values(self, pictures: Sequence[Patches]) -> torch.Tensor:
+        """Give the vision tower's input, ``(patches of all, width)``, float32."""
+        return torch.from_numpy(np.concatenate([self._expand(p) for p in pictures]))
+
+    def _process(self, image: Image.Image, digest: bytes) -> Patches:
+        out = self.processor(images=[as_rgb(image)], return_tensors="np")
+        _, rows, columns = (int(n) for n in out["image_grid_thw"][0])
+        values = np.ascontiguousarray(out["pixel_values"], dtype=np.float32)
+        levels = self._to_levels(values)
+        return Patches(digest, (rows, columns), values if levels is None else levels)
+
+    def _measure_levels(self) -> np.ndarray[Any, Any]:
+        """Ask the processor for the value of each level, ``(channels, 256)``."""
+        from PIL import Image
+
+        side = int(self.processor.patch_size) * self.merge
+        ramp = np.resize(np.arange(256, dtype=np.uint8), (side, side))
+        image = Image.fromarray(np.stack([ramp] * 3, axis=-1))
+        out = self.processor(images=[image], do_resize=False, return_tensors="np")["pixel_values"]
+        # Undo the patch order: (rows, columns, channels, frames, side, side) of one merged block.
+        p = int(self.processor.patch_size)
+        blocks = np.asarray(out, np.float32).reshape(self.merge, self.merge, 3, self._frames, p, p)
+        plane = blocks[:, :, :, 0].transpose(2, 0, 3, 1, 4).reshape(3, side * side)
+        return np.ascontiguousarray(plane[:, :256])
+
+    def _to_levels(self, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
+        table = self._levels
+        frames = values.reshape(len(values), 3, self._frames, -1)
+        step = (table[:, 255] - table[:, 0]) / 255.0
+        if not np.all(step > 0):
+            return None
+        exact = np.rint((frames[:, :, 0] - table[None, :, :1]) / step[None, :, None])
+        levels = np.clip(exact, 0, 255).astype(np.uint8)
+        kept = np.stack([table[c][levels[:, c]] for c in range(3)], axis=1)
+        return (
+            levels
+            if np.array_equal(np.broadcast_to(kept[:, :, None], frames.shape), frames)
+            else None
+        )
+
+    def _expand(self, picture: Patches) -> np.ndarray[Any, Any]:
+        values = picture.values
+        if values.dtype != np.uint8:
+            return values
+        out = np.empty((len(values), 3, self._frames, values.shape[2]), np.float32)
+        for channel in range(3):
+            out[:, channel] = self._levels[channel][values[:, channel]][:, None]
+        return out.reshape(len(values), -1)

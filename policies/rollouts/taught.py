@@ -1,0 +1,48 @@
+"""The setting that a policy was taught in: its tool, its system prompt, its largest picture."""
+
+from __future__ import annotations
+
+from ...envs.episode import Episode
+from ...envs.parsing import Interface
+from ...envs.picture import DEFAULT_MAX_PIXELS
+from ...envs.types import Task
+from ...sandbox import Sandbox
+from ..interface import Policy
+
+
+def taught_interface(policy: Policy) -> Interface:
+    """Give the tool that a policy was taught to use, ``code`` where it does not say."""
+    interface: Interface | None = getattr(policy, "interface", None)
+    return interface or "code"
+
+
+def open_episode(
+    task: Task,
+    sandbox: Sandbox,
+    policy: Policy,
+    *,
+    interface: Interface | None = None,
+    max_turns: int = 6,
+    seed: int = 0,
+) -> Episode:
+    """Open an episode in the setting that the policy was taught in, where it names one.
+
+    Args:
+        task: What is asked.
+        sandbox: Where code runs.
+        policy: Who will act; its ``interface``, ``system_prompt`` and ``max_pixels``, if it has
+            them, are kept to.
+        interface: Another tool than the taught one.
+        max_turns: Turns of the episode.
+        seed: Of the session and of the sampling.
+    """
+    max_pixels: int | None = getattr(policy, "max_pixels", None)
+    return Episode(
+        task,
+        sandbox,
+        interface=interface or taught_interface(policy),
+        max_turns=max_turns,
+        system_prompt=getattr(policy, "system_prompt", None),
+        seed=seed,
+        max_pixels=DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels,
+    )

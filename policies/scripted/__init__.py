@@ -1,0 +1,1 @@
+"""Policies without a model: the oracle, the teachers, and random replies."""

@@ -1,0 +1,63 @@
+"""Demonstrations for the interface ``box``: where a crop helps, which crop, from the picture alone.
+
+The box is what the teacher's programs would look at: the pixels of the colour that the question
+names, with the ruler for a bar, or start and goal of a maze. Its sides stand on a grid, so that a
+model which sees a picture coarsely can still learn to name them. The answer after the crop is the
+task's own: how it is read from the crop is left to the model.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ...envs.suites.nano import family_of
+from ...envs.suites.nano.canvas import COLOURS, INK, near_colour
+from ...envs.suites.nano.family import colour_in
+from ...envs.types import Task
+from .oracle import KNOWN, SEEN
+
+GRID = 8
+"""Sides of a box are multiples of this, pixels, but at the picture's own edges."""
+LOOK_AT = (
+    "<think>I look closer.</think>\n<box>{box[0]}\n,\n{box[1]}\n,\n{box[2]}\n,\n{box[3]}</box>"
+)
+"""Each number on its line: there the nano model's tokenizer keeps digits apart. Within a line it
+would merge them with their neighbours' in ever other ways, and boxes would be hard to learn."""
+
+Box = tuple[int, int, int, int]
+
+
+def useful_box(picture: Image.Image, question: str) -> Box | None:
+    """Give the box to look at, left, top, right and bottom; None where no crop helps."""
+    family = family_of(question)
+    if family is None or family.name == "area":
+        return None
+    pixels = np.asarray(picture.convert("RGB"))
+    if family.name == "maze":
+        mask = near_colour(pixels, COLOURS["green"]) | near_colour(pixels, COLOURS["red"])
+    else:
+        mask = near_colour(pixels, colour_in(question))
+    if family.name == "bars":
+        mask |= near_colour(pixels, INK)
+    return _around(mask)
+
+
+def box_texts(task: Task) -> list[str]:
+    """Give the policy's texts for a task: the crop where one helps, then the answer."""
+    box = useful_box(task.images[0], task.question)
+    if box is None:
+        return [SEEN.format(answer=task.answer)]
+    return [LOOK_AT.format(box=box), KNOWN.format(answer=task.answer)]
+
+
+def _around(mask: NDArray[np.bool_]) -> Box | None:
+    """Give the smallest box on the grid that holds all of a mask; None where it is empty."""
+    if not mask.any():
+        return None
+    rows, columns = np.nonzero(mask)
+    left, top = columns.min() // GRID * GRID, rows.min() // GRID * GRID
+    right = min(-(-(columns.max() + 1) // GRID) * GRID, mask.shape[1])
+    bottom = min(-(-(rows.max() + 1) // GRID) * GRID, mask.shape[0])
+    return int(left), int(top), int(right), int(bottom)

@@ -1,0 +1,168 @@
+"""The two scripted policies of curation: a strong one that programs, a weak one that glances.
+
+`TeacherPolicy` acts in the environment like any policy, so every tool reply in its trajectories is
+a true one. It is imperfect on purpose: some programs are the loose kind that fail on fine detail,
+some turns crop a place that does not help. `WeakPolicy` answers without code from a thumbnail, by
+its nearest neighbours among tasks whose answers it knows.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ...envs.suites.nano import family_of
+from ...envs.suites.nano.canvas import COLOURS
+from ...envs.suites.nano.reading import CENTRE
+from ...envs.types import Message, Task
+from ..interface import Conversation, Demonstration, Reply, Sampling
+from .oracle import KNOWN, LOOK, SEEN, UNKNOWN, program_for, question_of, read_answer
+
+THUMBNAIL = 28
+"""Side of what the weak policy sees, pixels."""
+NEAR = 100
+"""Summed difference of RGB levels under which a thumbnail's pixel counts as of a colour."""
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherStyle:
+    """How often the teacher is imperfect.
+
+    Attributes:
+        loose_share: Episodes with the loose program, where the family has one.
+        wander_share: Episodes that begin with a crop of the picture's middle.
+    """
+
+    loose_share: float = 0.2
+    wander_share: float = 0.1
+
+
+class TeacherPolicy:
+    """Acts by the suite's programs, in a style that the episode's seed decides."""
+
+    id = "teacher"
+
+    def __init__(self, style: TeacherStyle | None = None) -> None:
+        self._style = style or TeacherStyle()
+
+    def reply(self, conversations: Sequence[Conversation], *, sampling: Sampling) -> list[Reply]:
+        """Write the next text of each conversation."""
+        del sampling
+        return [Reply(self._next(c.messages, c.seed)) for c in conversations]
+
+    def _next(self, messages: Sequence[Message], seed: int) -> str:
+        question = question_of(messages)
+        plan = self._plan(question, seed)
+        done = sum(message.role == "assistant" for message in messages)
+        if not plan:
+            return UNKNOWN
+        if done < len(plan):
+            return LOOK.format(code=plan[done])
+        return KNOWN.format(answer=read_answer(question, messages[-1]))
+
+    def _plan(self, question: str, seed: int) -> list[str]:
+        """Give the blocks to run, in order."""
+        exact = program_for(question)
+        if exact is None:
+            return []
+        draw = random.Random(seed)
+        is_loose = draw.random() < self._style.loose_share
+        is_wandering = draw.random() < self._style.wander_share
+        family = family_of(question)
+        loose = family.programs(question)["loose"] if family is not None else CENTRE
+        if loose == CENTRE:
+            return [CENTRE, exact] if is_loose else [exact]
+        program = loose if is_loose else exact
+        return [CENTRE, program] if is_wandering else [program]
+
+
+def direct_demonstration(task: Task) -> Demonstration:
+    """Give a task's answer at a glance, as any set of labelled pictures would show it."""
+    question = Message("user", (*task.images, task.question))
+    answer = Message("assistant", (SEEN.format(answer=task.answer),))
+    return Demonstration(task, (question, answer), source="labels", tags=("direct",))
+
+
+class WeakPolicy:
+    """Answers at a glance: what known tasks that look alike on a thumbnail were answered.
+
+    It looks at the colour that the question names, as far as 28 by 28 pixels show it, so it is
+    good where the answer is plain and near chance where it hides in the detail.
+
+    Args:
+        known: Tasks with their answers; none may be among those that are judged.
+        neighbours: From how many nearest ones an answer is drawn.
+    """
+
+    def __init__(self, known: Iterable[Task], *, neighbours: int = 3) -> None:
+        self._neighbours = neighbours
+        glances: dict[str, list[NDArray[np.float32]]] = defaultdict(list)
+        self._answers: dict[str, list[str]] = defaultdict(list)
+        for task in known:
+            kind = _kind(task.question)
+            glances[kind].append(glance(task.images[0], task.question))
+            self._answers[kind].append(task.answer)
+        self._glances = {kind: np.stack(rows) for kind, rows in glances.items()}
+
+    @property
+    def id(self) -> str:
+        """Name of the policy."""
+        return f"thumbnail-{THUMBNAIL}"
+
+    def reply(self, conversations: Sequence[Conversation], *, sampling: Sampling) -> list[Reply]:
+        """Answer each conversation's question."""
+        del sampling
+        return [Reply(self._answer(c.messages, c.seed)) for c in conversations]
+
+    def _answer(self, messages: Sequence[Message], seed: int) -> str:
+        question = question_of(messages)
+        rows = self._glances.get(_kind(question))
+        images = [image for message in messages for image in message.images]
+        if rows is None or not images:
+            return UNKNOWN
+        distance = ((rows - glance(images[0], question)) ** 2).sum(1)
+        nearest = np.argsort(distance, kind="stable")[: self._neighbours]
+        chosen = int(random.Random(seed).choice(nearest.tolist()))
+        return SEEN.format(answer=self._answers[_kind(question)][chosen])
+
+
+def _kind(question: str) -> str:
+    """Tell which questions are alike: those of one family, else those of the same words."""
+    family = family_of(question)
+    return question if family is None else family.name
+
+
+def glance(image: Image.Image, question: str) -> NDArray[np.float32]:
+    """Give what the weak policy sees of a picture, ``(152,)``.
+
+    The thumbnail's brightness where the named colours stand, 12 by 12; the shares of the palette's
+    colours; width, height and share of that place.
+    """
+    small = image.convert("RGB").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+    pixels = np.asarray(small, dtype=np.float32)
+    palette = np.array(list(COLOURS.values()), dtype=np.float32)
+    apart = np.abs(pixels[:, :, None] - palette).sum(3)
+    owner = np.where(apart.min(2) < NEAR, apart.argmin(2), len(palette))
+    shares = np.bincount(owner.reshape(-1), minlength=len(palette) + 1)[:-1] / owner.size
+    named = [index for index, name in enumerate(COLOURS) if name in question.casefold()]
+    if named:
+        shares = np.sort(shares)[::-1]
+        mask = (apart[:, :, named] < NEAR).any(2)
+    else:
+        mask = np.zeros(owner.shape, bool)
+    box, extent = (0, 0, THUMBNAIL, THUMBNAIL), np.zeros(3)
+    if mask.any():
+        rows, columns = np.nonzero(mask)
+        box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+        sides = ((box[2] - box[0]) / THUMBNAIL, (box[3] - box[1]) / THUMBNAIL)
+        extent = np.array([*sides, mask.mean()])
+    part = small.convert("L").crop(box).resize((12, 12), Image.Resampling.BILINEAR)
+    brightness = np.asarray(part, dtype=np.float32).reshape(-1) / 255.0
+    features = [brightness - brightness.mean(), 12 * shares, 12 * extent]
+    return np.concatenate(features).astype(np.float32)

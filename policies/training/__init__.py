@@ -1,0 +1,1 @@
+"""Training: SFT, the optimizer, checkpoints of a training, and what a step costs."""

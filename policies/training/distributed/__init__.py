@@ -1,0 +1,1 @@
+"""Training over several processes: shares of the batch, and sharded weights."""

@@ -1,0 +1,84 @@
+"""Weights, gradients and optimiser state spread over the processes (FSDP, arXiv 2304.11277).
+
+torch's `fully_shard` holds a part of each weight in every process and puts a layer together just
+before it is used. What is saved is whole, so that a run goes on with any number of processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...models.token_model import Padded, TokenModel
+from .processes import whole
+
+
+class Scorer(nn.Module):
+    """The log-probabilities of a model's tokens as one module, which is what gets sharded.
+
+    Args:
+        model: Whose; its network is sharded in place, layer by layer of the text model.
+    """
+
+    def __init__(self, model: TokenModel) -> None:
+        from torch.distributed.fsdp import fully_shard
+
+        super().__init__()
+        self.network: nn.Module = model.model
+        self._model = model
+        for layer in _text_layers(model.model):
+            fully_shard(layer)
+        fully_shard(self)
+
+    def forward(self, batch: Padded, chosen: Tensor, *, mask: Tensor | None = None) -> Tensor:
+        """Give the log-probabilities of the chosen tokens; see `TokenModel.log_probabilities`."""
+        scores = self._model.log_probabilities(batch, chosen, mask=mask)
+        if batch.order:
+            return scores
+        # All processes have to have a gradient for the same weights, pictures or none.
+        named = self.network.named_parameters()
+        seeing = [p for n, p in named if p.requires_grad and _is_of_pictures(n)]
+        return scores + sum((p.sum() * 0.0 for p in seeing), torch.zeros((), device=scores.device))
+
+
+def whole_values(value: Any) -> Any:  # noqa: ANN401 - any nesting of plain values and tensors
+    """Put together every sharded tensor in a nesting of dicts and lists; all processes must."""
+    if isinstance(value, Tensor):
+        return whole(value)
+    if isinstance(value, Mapping):
+        return {name: whole_values(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [whole_values(one) for one in value]
+    return value
+
+
+def like(given: Tensor, pattern: Tensor) -> Tensor:
+    """Spread a whole tensor as ``pattern`` is spread; it stays as it is where that is whole."""
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    if not isinstance(pattern, DTensor) or given.shape != pattern.shape:
+        return given
+    return distribute_tensor(given, pattern.device_mesh, pattern.placements)
+
+
+def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Take up whole weights by name, spread as the network's own are."""
+    own: dict[str, Tensor] = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    with torch.no_grad():
+        for name, value in weights.items():
+            if name in own:  # tied weights are saved under both names and held under one
+                own[name].copy_(like(value.to(own[name].device), own[name]))
+
+
+def _text_layers(network: Any) -> list[nn.Module]:  # noqa: ANN401 - any transformers model
+    inner = network.model
+    text = getattr(inner, "language_model", None) or inner.text_model
+    return list(text.layers)
+
+
+def _is_of_pictures(name: str) -> bool:
+    parts = ("visual", "vision", "connector", "multi_modal_projector", "image_newline")
+    return any(part in name for part in parts)

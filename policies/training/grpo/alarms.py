@@ -1,0 +1,213 @@
+"""Alarms: what a person should know at once while a training goes on.
+
+A pure reader of the stream of step metrics: no clock, no store, no torch. An alarm is raised when
+its condition begins, once, and can be raised again after it has ended. Means are over the last
+``window`` steps; what they are compared with is the mean of the first ``window`` steps, or the
+best so far where a figure may only rise.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+
+from ....envs.rewards.presets import RewardPreset
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmConfig:
+    """When to raise an alarm; a limit of 0 switches its alarm off (``_drop``, ``_share``, …).
+
+    Attributes:
+        window: Steps that a mean is over.
+        tool_calls_share: Tool calls an episode have fallen to this share of what they were.
+        constant_steps: A reward term was the same for every trajectory for so many steps.
+        success_drop: The share of calls that ran without error is this far below its best.
+        accuracy_drop: Accuracy while sampling is this far below its best.
+        entropy_share: Entropy has fallen to this share of what it was.
+        infrastructure_share: So many episodes were lost to our infrastructure.
+        logp_drift: The largest difference between a log-probability when the token was drawn and
+            at the first update is above this.
+    """
+
+    window: int = 10
+    tool_calls_share: float = 0.25
+    constant_steps: int = 10
+    success_drop: float = 0.1
+    accuracy_drop: float = 0.25
+    entropy_share: float = 0.1
+    infrastructure_share: float = 0.05
+    logp_drift: float = 0.05
+
+    def __post_init__(self) -> None:
+        """Refuse windows and limits that make no sense."""
+        if self.window < 1:
+            raise ValueError(f"alarms.window must be at least 1, got {self.window}")
+        for one in fields(self):
+            if getattr(self, one.name) < 0:
+                raise ValueError(
+                    f"alarms.{one.name} must be at least 0, got {getattr(self, one.name)}"
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """One alarm.
+
+    Attributes:
+        name: Which kind, as ``tool_calls`` or ``constant_term.format``.
+        step: At which step.
+        message: What happened, in figures, and what to look at.
+    """
+
+    name: str
+    step: int
+    message: str
+
+
+LEAST_CALLS = 0.1
+"""Tool calls an episode below which there is nothing to collapse."""
+SAME = 1e-9
+"""A spread below this is none."""
+_TERM, _MEAN, _STD = "rewards/", "/mean", "/std"
+_PENALTIES = frozenset({"format", "tool_turn"})
+
+Found = Iterable[tuple[str, str]]
+"""Names and messages of the conditions that hold."""
+
+
+@dataclass(slots=True)
+class AlarmBoard:
+    """Watches one training.
+
+    Attributes:
+        config: Limits.
+        idle_terms: Terms that are constant by the reward's own rule (`idle_terms`).
+    """
+
+    config: AlarmConfig = field(default_factory=AlarmConfig)
+    idle_terms: frozenset[str] = frozenset()
+    _recent: dict[str, deque[float]] = field(default_factory=dict[str, deque[float]])
+    _first: dict[str, float] = field(default_factory=dict[str, float])
+    _best: dict[str, float] = field(default_factory=dict[str, float])
+    _same: defaultdict[str, int] = field(default_factory=lambda: defaultdict[str, int](int))
+    _ringing: frozenset[str] = frozenset()
+
+    def observe(self, step: int, metrics: Mapping[str, float]) -> list[Alarm]:
+        """Take in a step's metrics; give the alarms that begin with it."""
+        for name, value in metrics.items():
+            self._take_in(name, value)
+        checks: tuple[Callable[[Mapping[str, float]], Found], ...] = (
+            self._calls,
+            self._constant,
+            self._success,
+            self._entropy,
+            self._infrastructure,
+            self._drift,
+        )
+        found = {name: text for check in checks for name, text in check(metrics)}
+        begun = [
+            Alarm(name, step, text) for name, text in found.items() if name not in self._ringing
+        ]
+        self._ringing = frozenset(found)
+        return begun
+
+    def _take_in(self, name: str, value: float) -> None:
+        window = self.config.window
+        recent = self._recent.setdefault(name, deque(maxlen=window))
+        recent.append(value)
+        if len(recent) == window:
+            mean = sum(recent) / window
+            self._first.setdefault(name, mean)
+            self._best[name] = max(mean, self._best.get(name, mean))
+
+    def _mean(self, name: str, metrics: Mapping[str, float]) -> float | None:
+        """Give the mean of the last window; None before it is full, or without a new value."""
+        recent = self._recent.get(name, ())
+        if name not in metrics or len(recent) < self.config.window:
+            return None
+        return sum(recent) / len(recent)
+
+    def _calls(self, metrics: Mapping[str, float]) -> Found:
+        name, share = "tool_calls/mean", self.config.tool_calls_share
+        mean = self._mean(name, metrics) if share else None
+        if mean is None or self._first[name] < LEAST_CALLS or mean > share * self._first[name]:
+            return
+        yield (
+            "tool_calls",
+            f"tool calls collapse: {mean:.2f} an episode over the last {self.config.window} steps, "
+            f"{self._first[name]:.2f} over the first; look at rewards/tool_sequence/mean and at "
+            "the share of easy tasks",
+        )
+
+    def _constant(self, metrics: Mapping[str, float]) -> Found:
+        steps = self.config.constant_steps
+        for name, spread in metrics.items():
+            if not (name.startswith(_TERM) and name.endswith(_STD)):
+                continue
+            term = name.removeprefix(_TERM).removesuffix(_STD)
+            mean = metrics.get(f"{_TERM}{term}{_MEAN}", 0.0)
+            is_idle = term in self.idle_terms or (term in _PENALTIES and mean == 0.0)
+            self._same[term] = 0 if spread > SAME or is_idle else self._same[term] + 1
+            if steps and self._same[term] >= steps:
+                yield (
+                    f"constant_term.{term}",
+                    f"reward term {term} is constant: {mean:.3g} for every trajectory of the last "
+                    f"{self._same[term]} steps; nothing can be learnt from it",
+                )
+
+    def _success(self, metrics: Mapping[str, float]) -> Found:
+        watched = (
+            ("execution_success", "execution success", self.config.success_drop),
+            ("accuracy", "accuracy", self.config.accuracy_drop),
+        )
+        for name, words, drop in watched:
+            mean = self._mean(name, metrics)
+            if drop and mean is not None and mean < self._best[name] - drop:
+                yield (
+                    name,
+                    f"{words} drops: {mean:.3f} over the last {self.config.window} steps, "
+                    f"{self._best[name]:.3f} at its best; a lower learning rate may help",
+                )
+
+    def _entropy(self, metrics: Mapping[str, float]) -> Found:
+        name, share = "entropy", self.config.entropy_share
+        mean = self._mean(name, metrics) if share else None
+        if mean is None or self._first[name] <= 0.0 or mean > share * self._first[name]:
+            return
+        yield (
+            name,
+            f"entropy collapses: {mean:.2g} a token over the last {self.config.window} steps, "
+            f"{self._first[name]:.2g} over the first; siblings become alike and teach nothing: "
+            "raise epsilon_high, or lower the learning rate",
+        )
+
+    def _infrastructure(self, metrics: Mapping[str, float]) -> Found:
+        """Judge from the first step on: what is lost now is lost."""
+        name, limit = "infrastructure_share", self.config.infrastructure_share
+        recent = self._recent.get(name, ())
+        share = sum(recent) / len(recent) if recent else 0.0
+        if limit and name in metrics and share > limit:
+            yield (
+                "infrastructure",
+                f"{share:.1%} of the episodes of the last {len(recent)} steps were lost to our "
+                f"infrastructure (limit {limit:.1%}); `codedance doctor` says how the sandbox is",
+            )
+
+    def _drift(self, metrics: Mapping[str, float]) -> Found:
+        value = metrics.get("sampling_logp_difference/max", 0.0)
+        if self.config.logp_drift and value > self.config.logp_drift:
+            yield (
+                "logp_drift",
+                f"log-probabilities at generation differ by up to {value:.2g} from training's "
+                f"(limit {self.config.logp_drift:.2g}): the ratios of the loss are not exact",
+            )
+
+
+def idle_terms(reward: RewardPreset) -> frozenset[str]:
+    """Give the terms that a reward holds at 0 whatever happens."""
+    terms = {"tool_sequence"} if reward.sequence == "none" else set[str]()
+    if reward.turn_weight == 0.0:
+        terms.add("tool_turn")
+    return frozenset(terms | {name for name, weight in reward.own_terms if weight == 0.0})

@@ -1,0 +1,61 @@
+"""How long the trajectories of each kind of task have been, so that processes get equal shares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ....envs.types import Task, Trajectory
+from ..distributed.processes import balance
+
+_FADES = 0.8
+"""Weight of what was known of a kind beside a new group."""
+
+
+class LengthBook:
+    """A running mean of tokens a trajectory, by suite and family."""
+
+    def __init__(self) -> None:
+        self._means: dict[str, float] = {}
+
+    def note(self, task: Task, trajectories: Sequence[Trajectory]) -> None:
+        """Take in how long a task's trajectories were; those without tokens count by turns."""
+        lengths = [
+            float(len(one.turns) if one.tokens is None else len(one.tokens.ids))
+            for one in trajectories
+        ]
+        if not lengths:
+            return
+        mean = sum(lengths) / len(lengths)
+        kind = _kind(task)
+        known = self._means.get(kind, mean)
+        self._means[kind] = _FADES * known + (1.0 - _FADES) * mean
+
+    def shares(self, tasks: Sequence[Task], *, parts: int) -> list[list[int]]:
+        """Share out tasks by what they are likely to take; a task that occurs twice stays whole.
+
+        Its episodes' seeds count its occurrences, so that they are the same in any sharing.
+        """
+        places: dict[str, list[int]] = {}
+        for index, task in enumerate(tasks):
+            places.setdefault(task.id, []).append(index)
+        usual = sum(self._means.values()) / len(self._means) if self._means else 1.0
+        expected = [
+            len(own) * self._means.get(_kind(tasks[own[0]]), usual) for own in places.values()
+        ]
+        owned = list(places.values())
+        return [
+            sorted(place for index in share for place in owned[index])
+            for share in balance(expected, parts=parts)
+        ]
+
+    def state(self) -> dict[str, float]:
+        """Give the means, for a snapshot."""
+        return dict(self._means)
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        """Take over what `state` gave."""
+        self._means = dict(state)
+
+
+def _kind(task: Task) -> str:
+    return f"{task.suite}/{task.family}"

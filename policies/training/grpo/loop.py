@@ -1,0 +1,190 @@
+"""Group relative policy optimisation with advantages for trajectories and for their turns.
+
+Where it departs from GRPO (arXiv 2402.03300) and from the CodeDance paper (arXiv 2512.17312):
+
+* a group's spread is divided by at least ½ (`group_advantages`);
+* A_turn is standardised within the group, not over the batch, and applies where A_group is 0 too;
+* log-probabilities are those recorded when the tokens were drawn, on the exact ids;
+* what our infrastructure lost is outside every statistic and the loss;
+* groups that teach nothing are replaced by other tasks, within a bound.
+
+A step is a function of weights, optimiser, step number and tasks drawn so far; all of that is
+saved, so a run that was stopped ends with the same weights as one that was not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ....envs.types import Task
+from ....sandbox import Sandbox
+from ...inference.vlm import VisionLanguagePolicy
+from ...models.model_folder import load_token_model, read_notes
+from ...models.token_model import TokenModel
+from ..distributed.processes import join_world
+from ..optimiser import Optimiser, Schedule
+from ..run_fingerprint import run_fingerprint, task_digest
+from ..trained_model import Trainee
+from ..training_state import TrainingInterrupted, keep_state, load_state, save_final
+from .config import GRPOConfig
+from .curriculum import History
+from .groups import GroupSampler, OnTrajectories
+from .metrics import step_metrics
+from .update import Row, backward, make_rows
+
+OnStep = Callable[[int, Mapping[str, float]], None]
+
+
+def train_grpo(  # noqa: PLR0913 - what to train on, where, and who is told; each by name
+    model_folder: str | Path,
+    tasks: Sequence[Task],
+    config: GRPOConfig,
+    *,
+    sandbox: Sandbox,
+    folder: Path,
+    on_step: OnStep | None = None,
+    on_trajectories: OnTrajectories | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    history: History | None = None,
+) -> Path:
+    """Train a model on tasks by reinforcement; the same call continues a run that was stopped.
+
+    Where several processes were started together (`join_world`), all of them have to call this
+    with the same arguments, each with a sandbox of its own; the first one writes and tells.
+
+    Args:
+        model_folder: What to start from.
+        tasks: What to learn on; drawn in an order given by the seed, epoch after epoch.
+        config: How.
+        sandbox: Where the policy's code runs.
+        folder: Gets ``final`` (the checkpoint) and ``state`` (to continue from).
+        on_step: Told the number of steps done and the step's metrics.
+        on_trajectories: Told the step's number, from 1, and all its trajectories with reward
+            terms, before the update.
+        should_stop: Asked after every step.
+        history: What earlier runs showed of the tasks, for ``curriculum: learnability``. A run
+            that goes on has to be given the same.
+
+    Returns:
+        The folder of the trained model.
+
+    Raises:
+        ValueError: No tasks, or ``folder`` holds another run's state.
+        TrainingInterrupted: ``should_stop`` said so; the state is saved.
+    """
+    if not tasks:
+        raise ValueError("train_grpo needs at least one task, got none")
+    trainer = GRPORun(model_folder, tasks, config, sandbox=sandbox, history=history)
+    recipe = _recipe(model_folder, tasks, config)  # once a hub id's files are on this machine
+    done = trainer.restore(folder / "state", recipe)
+    world = trainer.trainee.world
+    for step in range(done, config.steps):
+        metrics = trainer.step(step, on_trajectories if world.is_first else None)
+        if on_step is not None and world.is_first:
+            on_step(step + 1, metrics)
+        is_stopping = world.is_any(should_stop is not None and should_stop())
+        if is_stopping or (step + 1) % config.save_every == 0 or step + 1 == config.steps:
+            keep_state(folder / "state", step + 1, trainer.state(), recipe=recipe, world=world)
+        if is_stopping and step + 1 < config.steps:
+            raise TrainingInterrupted(step + 1, folder / "state")
+    save_final(folder, trainer.trainee.save, world)
+    return folder / "final"
+
+
+class GRPORun:
+    """One run: the model that acts and learns, its sampler of groups, its optimiser."""
+
+    def __init__(
+        self,
+        model_folder: str | Path,
+        tasks: Sequence[Task],
+        config: GRPOConfig,
+        *,
+        sandbox: Sandbox,
+        history: History | None = None,
+    ) -> None:
+        world = join_world()
+        self.trainee = Trainee(model_folder, config, seed=config.seed, world=world)
+        # Sharded weights cannot write a reply: a whole copy of them does.
+        is_sharded = self.trainee.is_sharded
+        self._actor = (
+            Trainee(model_folder, config, seed=config.seed) if is_sharded else self.trainee
+        )
+        self.model: TokenModel = self._actor.model
+        self._reference = load_token_model(model_folder) if config.beta > 0 else None
+        self._config = config
+        self._sampler = GroupSampler(tasks, config, sandbox=sandbox, history=history, world=world)
+        self._notes = read_notes(model_folder)
+        self._optimiser = Optimiser(
+            self.trainee.model.model,
+            Schedule(
+                config.learning_rate,
+                config.steps,
+                config.warmup_steps,
+                kind=config.lr_scheduler_type,
+            ),
+            weight_decay=config.weight_decay,
+            max_grad_norm=config.max_grad_norm,
+        )
+
+    def step(self, step: int, on_trajectories: OnTrajectories | None) -> dict[str, float]:
+        """Sample groups with the present weights and learn from them."""
+        if self.trainee.is_sharded:
+            self._actor.restore(self.trainee.weights())
+        policy = VisionLanguagePolicy(self.model, policy_id=f"grpo/step-{step}", notes=self._notes)
+        kept, replaced = self._sampler.sample(policy, step)
+        if on_trajectories is not None:
+            groups = [*kept, *replaced]
+            on_trajectories(step + 1, [one for group in groups for one in group.trajectories])
+        metrics = step_metrics(kept, replaced)
+        rows = make_rows(kept, self._config)
+        metrics["rows"] = float(len(rows))
+        if rows:
+            metrics |= self._update(step, rows)
+        return metrics
+
+    def state(self) -> dict[str, Any]:
+        """Give what a resumed run needs."""
+        return {
+            "weights": self.trainee.weights(),
+            "optimiser": self._optimiser.state(),
+            "sampler": self._sampler.state(),
+        }
+
+    def restore(self, folder: Path, recipe: str) -> int:
+        """Take up a saved state, if there is one; gives the steps done."""
+        snapshot = load_state(folder, recipe=recipe)
+        if snapshot is None:
+            return 0
+        self.trainee.restore(snapshot.values["weights"])
+        self._optimiser.restore(snapshot.values["optimiser"])
+        self._sampler.restore(snapshot.values["sampler"])
+        return snapshot.step
+
+    def _update(self, step: int, rows: Sequence[Row]) -> dict[str, float]:
+        """Apply a step's updates; gives the last one's figures, and the first one's drift."""
+        metrics: dict[str, float] = {}
+        self.trainee.begin_step(step)
+        for iteration in range(self._config.num_iterations):
+            figures = backward(
+                self.model, rows, self._config, reference=self._reference, trainee=self.trainee
+            )
+            world = None if self.trainee.is_sharded else self.trainee.world
+            metrics |= self._optimiser.step(step, world=world)
+            metrics |= {
+                "loss": figures.loss,
+                "clip_ratio": figures.clipped / figures.tokens,
+                "approx_kl": figures.moved / figures.tokens,
+            }
+            if iteration == 0:
+                metrics["sampling_logp_difference/max"] = figures.drift
+            if self._reference is not None:
+                metrics["kl"] = figures.kl / figures.tokens
+        return metrics
+
+
+def _recipe(model_folder: str | Path, tasks: Sequence[Task], config: GRPOConfig) -> str:
+    """Return what the run is recognised by (`run_fingerprint`)."""
+    return run_fingerprint(model_folder, config, map(task_digest, tasks), scoring=config.scoring)

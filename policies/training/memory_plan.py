@@ -1,0 +1,256 @@
+"""What training a model takes on each GPU: bytes by what they hold, seconds by what is done.
+
+Weights, gradients and the optimiser are counted; activations are summed up operation by operation
+for one micro-batch of one trajectory, as our trainer computes it (scaled-dot-product attention,
+logits of the policy's own tokens only). On several GPUs what belongs to weights is sharded evenly
+and trajectories are divided; each GPU holds one more layer gathered. Seconds follow from products
+and memory reads at assumed shares of what the GPU could do at best, so they are rough.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ..models.model_shape import ModelShape, Tower
+
+Stage = Literal["sft", "grpo"]
+
+TRAIN_SHARE = 0.4
+"""Of a GPU's peak in training, assumed."""
+_PATCH_VALUES = 3 * 2 * 14 * 14  # colours, frames, pixels
+READ_SHARE = 0.6
+"""Of a GPU's memory bandwidth in generation, assumed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A kind of GPU.
+
+    Attributes:
+        memory: Bytes.
+        flops: Operations a second in bfloat16, dense.
+        bandwidth: Bytes a second.
+    """
+
+    memory: float
+    flops: float
+    bandwidth: float
+
+
+GPUS = {
+    "4090": Gpu(24e9, 165e12, 1.0e12),
+    "l40s": Gpu(48e9, 362e12, 0.86e12),
+    "a100": Gpu(80e9, 312e12, 2.0e12),
+    "h100": Gpu(80e9, 989e12, 3.35e12),
+    "h200": Gpu(141e9, 989e12, 4.8e12),
+    "b200": Gpu(180e9, 2250e12, 8.0e12),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What is learnt from in one step.
+
+    Attributes:
+        trajectories: A step, over all GPUs.
+        tokens: A trajectory, pictures and tool replies included.
+        own_tokens: Of those, the policy's.
+        picture_tokens: Of those, of pictures.
+        slots: Trajectories written side by side on a GPU.
+    """
+
+    trajectories: int = 512
+    tokens: int = 8192
+    own_tokens: int = 1024
+    picture_tokens: int = 4096
+    slots: int = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """How the model is held.
+
+    Attributes:
+        bf16: Weights in bfloat16, with exact copies in the optimiser; else float32.
+        lora_r: Rank of adapters; 0 trains all weights.
+        gradient_checkpointing: Whether layers keep their input alone.
+        gpus: How many share.
+        keeps_reference: Whether a second set of weights is held for a KL term.
+    """
+
+    bf16: bool = True
+    lora_r: int = 0
+    gradient_checkpointing: bool = True
+    gpus: int = 1
+    keeps_reference: bool = False
+
+    @property
+    def width(self) -> int:
+        """Bytes of a number."""
+        return 2 if self.bf16 else 4
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes on each GPU.
+
+    Attributes:
+        weights: Of the model, and of the reference.
+        gradients: Sums over the micro-batches of a step.
+        optimiser: Moments, and exact copies of weights in half precision.
+        working: Layers gathered from other GPUs.
+        activations: Of one micro-batch, at their height.
+        cache: Keys and values of the trajectories being written; 0 in SFT.
+        gathered: Weights of the other GPUs' shards, which writing needs here; 0 in SFT.
+    """
+
+    weights: float
+    gradients: float
+    optimiser: float
+    working: float
+    activations: float
+    cache: float
+    gathered: float
+
+    @property
+    def peak(self) -> float:
+        """The height: generation and update do not happen at once."""
+        standing = self.weights + self.gradients + self.optimiser + self.working
+        return standing + max(self.activations, self.cache + self.gathered)
+
+
+def trained_parameters(shape: ModelShape, holding: Holding) -> int:
+    """Give how many parameters are trained."""
+    if holding.lora_r:
+        return shape.text.layers * shape.text.adapted * holding.lora_r
+    return shape.parameters
+
+
+def plan_memory(shape: ModelShape, work: Workload, holding: Holding, stage: Stage) -> Memory:
+    """Give what each GPU holds in a stage."""
+    trained, width = trained_parameters(shape, holding), holding.width
+    held = shape.parameters * width + (4.0 * trained if holding.lora_r else 0.0)
+    copies = 2 if holding.keeps_reference and stage == "grpo" else 1
+    layer = max(shape.text.largest_layer, shape.vocabulary * shape.text.width)
+    exact_copy = 4 if holding.bf16 and not holding.lora_r else 0  # adapters are exact
+    slots = min(work.slots, -(-work.trajectories // holding.gpus))
+    cache = 0.0 if stage == "sft" else slots * work.tokens * cache_bytes(shape, holding)
+    return Memory(
+        weights=held * copies / holding.gpus,
+        gradients=4.0 * trained / holding.gpus,
+        optimiser=(8.0 + exact_copy) * trained / holding.gpus,
+        working=0.0 if holding.gpus == 1 else 2.0 * layer * width,
+        activations=activation_bytes(shape, work, holding),
+        cache=cache,
+        gathered=0.0 if stage == "sft" else held * (1.0 - 1.0 / holding.gpus),
+    )
+
+
+def cache_bytes(shape: ModelShape, holding: Holding) -> int:
+    """Give the bytes of one token's keys and values."""
+    text = shape.text
+    return 2 * text.layers * text.kv_heads * text.head_width * holding.width
+
+
+def activation_bytes(shape: ModelShape, work: Workload, holding: Holding) -> float:
+    """Give the height of activations of one trajectory, between forward and backward passes."""
+    own = work.own_tokens * shape.vocabulary
+    kept = kept_bytes(shape, work, holding)
+    passing = own * (4.0 + (holding.width if holding.bf16 else 0))  # logits, before their loss
+    if not holding.gradient_checkpointing:
+        return kept + passing
+    # One layer at a time is computed again, when the logits are gone.
+    again = max(n * _layer_bytes(tower, holding) for tower, n in _parts(shape, work))
+    return max(kept + passing, kept - 4.0 * own + again)
+
+
+def kept_bytes(shape: ModelShape, work: Workload, holding: Holding) -> float:
+    """Give what one trajectory's forward pass keeps for its backward pass."""
+    frugal = holding.gradient_checkpointing
+    layers = sum(
+        tower.layers
+        * count
+        * (tower.width * holding.width if frugal else _layer_bytes(tower, holding))
+        for tower, count in _parts(shape, work)
+    )
+    logits = 4.0 * work.own_tokens * shape.vocabulary
+    return layers + logits + _end_bytes(shape, work, holding)
+
+
+def _parts(shape: ModelShape, work: Workload) -> tuple[tuple[Tower, int], tuple[Tower, int]]:
+    """Give each tower with the places that go through it; four patches make a picture token."""
+    return (shape.text, work.tokens), (shape.vision, 4 * work.picture_tokens)
+
+
+def _end_bytes(shape: ModelShape, work: Workload, holding: Holding) -> float:
+    """Give what lies before and behind the layers: patches, merger, embeddings, last norms."""
+    width, text, vision = holding.width, shape.text.width, shape.vision.width
+    patches = 4 * work.picture_tokens
+    pixels = patches * _PATCH_VALUES * width
+    merger = patches * vision * (4 + 2 * width) + work.picture_tokens * 3 * 4 * vision * width
+    ends = work.tokens * text * (4 + 3 * width)
+    return pixels + merger + ends
+
+
+def _layer_bytes(tower: Tower, holding: Holding) -> float:
+    """Give what one layer keeps of one token, bytes.
+
+    Two norms keep their input (in float32), the normed input and their output; attention keeps
+    query, key and value (with a head each), its output and that output's copy; the gated
+    feed-forward part keeps four inner vectors.
+    """
+    width = holding.width
+    norms = 2 * tower.width * (4 + 2 * width)
+    heads = tower.heads * tower.head_width
+    attention = 5 * heads * width
+    return norms + attention + 4 * tower.inner * width
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """Wall time of a step.
+
+    Attributes:
+        generation: Writing the trajectories; 0 in SFT.
+        update: Learning from them.
+    """
+
+    generation: float
+    update: float
+
+
+def plan_seconds(
+    shape: ModelShape, work: Workload, holding: Holding, stage: Stage, gpu: Gpu
+) -> Seconds:
+    """Estimate how long a step takes, the sandbox left out."""
+    each = -(-work.trajectories // holding.gpus)
+    passes = 2.0 if holding.lora_r else 3.0  # of a forward pass's products
+    passes += 1.0 if holding.gradient_checkpointing else 0.0
+    passes += 1.0 if holding.keeps_reference and stage == "grpo" else 0.0
+    forward = forward_flops(shape, work)
+    update = each * passes * forward / (gpu.flops * TRAIN_SHARE)
+    if stage == "sft":
+        return Seconds(0.0, update)
+    slots = min(work.slots, each)
+    read = shape.parameters * holding.width + slots * work.tokens * cache_bytes(shape, holding) / 2
+    drawing = -(-each // slots) * work.own_tokens * read / (gpu.bandwidth * READ_SHARE)
+    reading = each * forward / (gpu.flops * TRAIN_SHARE)
+    return Seconds(drawing + reading, update)
+
+
+def forward_flops(shape: ModelShape, work: Workload) -> float:
+    """Give the operations of one trajectory's forward pass, in products."""
+    text, vision, patches = shape.text, shape.vision, 4 * work.picture_tokens
+    return (
+        2.0 * text.parameters * work.tokens
+        + attention_flops(shape, work)
+        + 2.0 * vision.parameters * patches
+        + 2.0 * shape.vocabulary * text.width * work.own_tokens
+    )
+
+
+def attention_flops(shape: ModelShape, work: Workload) -> float:
+    """Give the operations of causal attention over one trajectory: half of a square, twice."""
+    text = shape.text
+    return 2.0 * text.layers * text.heads * text.head_width * work.tokens**2

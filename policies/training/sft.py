@@ -1,0 +1,279 @@
+"""Supervised fine-tuning: next-token loss on the assistant's own texts, pictures and all.
+
+A step's loss is the mean over all own tokens of its batch, those of an answer weighted by
+`SFTConfig.answer_weight`; it is the same however the batch is cut into micro-batches. The batch of
+a step is a function of seed and step, so a run that is stopped and started again ends with the same
+weights, bit for bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..interface import Demonstration
+from ..models.chat_tokens import ChatTokenizer, Encoded
+from ..models.pictures import picture_digest
+from ..models.token_model import PicturedIds, TokenModel
+from .batches import batch_at, micro_shares, pad_flags
+from .distributed.processes import join_world
+from .optimiser import Optimiser, Schedule
+from .run_fingerprint import run_fingerprint
+from .trained_model import Trainee
+from .training_setup import TrainingSetup
+from .training_state import (
+    TrainingInterrupted,
+    keep_state,
+    load_state,
+    save_final,
+)
+
+OnStep = Callable[[int, Mapping[str, float]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class SFTConfig(TrainingSetup):
+    """How to train on demonstrations; how the model is held says `TrainingSetup`.
+
+    Attributes:
+        steps: Updates.
+        batch_size: Demonstrations an update.
+        learning_rate: At its highest; falls as a cosine.
+        warmup_steps: Linear rise at the start.
+        weight_decay: Of matrices.
+        max_grad_norm: Gradients are clipped to this norm.
+        muon_factor: Hidden matrices get Muon at this multiple of the rate; 0.0 for AdamW alone.
+        answer_weight: How much more a token between answer tags counts in the loss than others.
+        group_by_length: Whether a batch holds demonstrations of like length: less padding, which
+            pays for large models; a nano model learns slower from such batches.
+        packing: Whether a micro-batch is one row of whole demonstrations end to end, none of which
+            sees another: no padding at all, for batches of any lengths.
+        seed: Of the order of demonstrations.
+        save_every: Steps between saved states.
+        max_tokens_per_micro_batch: Memory bound: padded tokens in one forward pass.
+        max_length: Longer demonstrations are refused.
+    """
+
+    steps: int = 800
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    warmup_steps: int = 20
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+    muon_factor: float = 0.0
+    answer_weight: float = 1.0
+    group_by_length: bool = False
+    packing: bool = False
+    seed: int = 0
+    save_every: int = 100
+    max_tokens_per_micro_batch: int = 4096
+    max_length: int = 16_384
+
+    def __post_init__(self) -> None:
+        """Refuse settings under which nothing could be learnt."""
+        TrainingSetup.__post_init__(self)
+        if self.answer_weight <= 0.0:
+            raise ValueError(f"sft.answer_weight must be above 0, got {self.answer_weight}")
+        for name in ("steps", "batch_size", "save_every", "max_tokens_per_micro_batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"sft.{name} must be at least 1, got {getattr(self, name)}")
+
+
+def train_sft(
+    model_folder: str | Path,
+    demonstrations: Sequence[Demonstration],
+    config: SFTConfig,
+    *,
+    folder: Path,
+    on_step: OnStep | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Path:
+    """Train a model on demonstrations; the same call continues a run that was stopped.
+
+    Where several processes were started together (`join_world`), all of them have to call this
+    with the same arguments; the first one writes and tells, with however many the run began.
+
+    Args:
+        model_folder: What to start from.
+        demonstrations: What to learn.
+        config: How.
+        folder: Gets ``final`` (the checkpoint) and ``state`` (to continue from).
+        on_step: Told the number of steps done and ``loss``, ``tokens``, ``lr`` and
+            ``grad_norm``.
+        should_stop: Asked after every step.
+
+    Returns:
+        The folder of the trained model.
+
+    Raises:
+        ValueError: No demonstrations, one is too long, or ``folder`` holds another run's state.
+        TrainingInterrupted: ``should_stop`` said so; the state is saved.
+    """
+    if not demonstrations:
+        raise ValueError("train_sft needs at least one demonstration, got none")
+    world = join_world()
+    trainee = Trainee(model_folder, config, seed=config.seed, world=world)
+    model = trainee.model
+    encoded = _encode(model, demonstrations, max_length=config.max_length)
+    weights = [
+        token_weights(model.chat, demonstration, item, answer_weight=config.answer_weight)
+        for demonstration, item in zip(demonstrations, encoded, strict=True)
+    ]
+    recipe = _recipe(model_folder, encoded, config)
+    trainer = _Trainer(trainee, encoded, weights, config)
+    done = trainer.restore(folder / "state", recipe)
+    for step in range(done, config.steps):
+        metrics = trainer.step(step)
+        if on_step is not None and world.is_first:
+            on_step(step + 1, metrics)
+        is_stopping = world.is_any(should_stop is not None and should_stop())
+        if is_stopping or (step + 1) % config.save_every == 0 or step + 1 == config.steps:
+            keep_state(folder / "state", step + 1, trainer.state(), recipe=recipe, world=world)
+        if is_stopping and step + 1 < config.steps:
+            raise TrainingInterrupted(step + 1, folder / "state")
+    save_final(folder, trainee.save, world)
+    return folder / "final"
+
+
+class _Trainer:
+    """One run: model, encoded demonstrations, optimiser."""
+
+    def __init__(
+        self,
+        trainee: Trainee,
+        encoded: Sequence[Encoded],
+        weights: Sequence[Sequence[float]],
+        config: SFTConfig,
+    ) -> None:
+        self._trainee = trainee
+        self._model = trainee.model
+        self._encoded = encoded
+        self._lengths = [len(item.ids) for item in encoded]
+        self._weights = weights
+        self._config = config
+        if config.muon_factor and trainee.is_sharded:
+            raise ValueError("sft.muon_factor needs whole matrices: set it to 0, or fsdp to false")
+        schedule = Schedule(config.learning_rate, config.steps, config.warmup_steps)
+        self._optimiser = Optimiser(
+            trainee.model.model,
+            schedule,
+            weight_decay=config.weight_decay,
+            max_grad_norm=config.max_grad_norm,
+            muon_factor=config.muon_factor,
+        )
+
+    def step(self, step: int) -> dict[str, float]:
+        """Learn from the batch of one step."""
+        config = self._config
+        self._trainee.begin_step(step)
+        chosen = batch_at(
+            len(self._encoded),
+            batch_size=config.batch_size,
+            seed=config.seed,
+            step=step,
+            lengths=self._lengths if config.group_by_length else None,
+        )
+        items = [self._encoded[index] for index in chosen]
+        weights = [self._weights[index] for index in chosen]
+        total = sum(map(sum, weights))
+        loss = 0.0
+        trainee = self._trainee
+        shares = micro_shares(
+            [len(item.ids) for item in items],
+            max_tokens=config.max_tokens_per_micro_batch,
+            world=trainee.world,
+            is_even=trainee.is_sharded,
+            is_packed=config.packing,
+        )
+        for micro, counts in shares:
+            weight = torch.tensor([w for index in micro for w in weights[index] if w > 0.0])
+            scores = self._scores([items[index] for index in micro])
+            share = -(scores * weight.to(scores.device)).sum() * (counts / total)
+            (share * trainee.gradient_scale).backward()
+            loss += float(share.detach())
+        return {
+            "loss": sum(trainee.world.gather(lambda: loss)),
+            "tokens": float(sum(sum(item.is_own) for item in items)),
+            **self._optimiser.step(step, world=None if trainee.is_sharded else trainee.world),
+        }
+
+    def _scores(self, part: Sequence[Encoded]) -> Tensor:
+        """Give the log-probabilities of the own tokens of demonstrations, one after another."""
+        sequences = [PicturedIds(item.ids, item.images) for item in part]
+        if not self._config.packing:
+            batch = self._model.pad(sequences)
+            own = pad_flags([item.is_own for item in part], length=batch.ids.shape[1])
+            return self._trainee.score(batch, own)
+        row, mask = self._model.pack(sequences)
+        own = torch.tensor([[flag for item in part for flag in item.is_own]])
+        return self._trainee.score(row, own, mask=mask)
+
+    def state(self) -> dict[str, Any]:
+        """Give what a resumed run needs."""
+        return {"weights": self._trainee.weights(), "optimiser": self._optimiser.state()}
+
+    def restore(self, folder: Path, recipe: str) -> int:
+        """Take up a saved state, if there is one; gives the steps done."""
+        snapshot = load_state(folder, recipe=recipe)
+        if snapshot is None:
+            return 0
+        self._trainee.restore(snapshot.values["weights"])
+        self._optimiser.restore(snapshot.values["optimiser"])
+        return snapshot.step
+
+
+def _encode(
+    model: TokenModel, demonstrations: Sequence[Demonstration], *, max_length: int
+) -> list[Encoded]:
+    encoded = [model.chat.encode(demonstration.messages) for demonstration in demonstrations]
+    for item, demonstration in zip(encoded, demonstrations, strict=True):
+        if len(item.ids) > max_length:
+            raise ValueError(
+                f"the demonstration of {demonstration.task.id} has {len(item.ids)} tokens, more "
+                f"than sft.max_length {max_length}"
+            )
+        if not any(item.is_own):
+            raise ValueError(
+                f"the demonstration of {demonstration.task.id} has no assistant message"
+            )
+    return encoded
+
+
+def token_weights(
+    chat: ChatTokenizer, demonstration: Demonstration, item: Encoded, *, answer_weight: float
+) -> list[float]:
+    """Give each token's weight in the loss: 0 for what the policy did not write, ``(length,)``.
+
+    Tokens from the answer's first to its turn's end weigh ``answer_weight``, other own tokens 1:
+    among a program's dozens of easy tokens the few that look at the picture would be lost.
+    """
+    weights = [float(own) for own in item.is_own]
+    starts = [i for i, own in enumerate(item.is_own) if own and not item.is_own[i - 1]]
+    texts = [message.text for message in demonstration.messages if message.role == "assistant"]
+    for start, text in zip(starts, texts, strict=True):
+        head, tag, _ = text.rpartition("<answer>")
+        if not tag:
+            continue
+        for place in range(start + len(chat.encode_text(chat.lead + head + tag)), len(weights)):
+            if not item.is_own[place]:
+                break
+            weights[place] = answer_weight
+    return weights
+
+
+def _recipe(model_folder: str | Path, encoded: Sequence[Encoded], config: SFTConfig) -> str:
+    """Return what the run is recognised by (`run_fingerprint`)."""
+    return run_fingerprint(model_folder, config, map(_digest, encoded))
+
+
+def _digest(item: Encoded) -> bytes:
+    sha = hashlib.sha256(repr((item.ids, item.is_own)).encode())
+    for image in item.images:
+        sha.update(picture_digest(image))
+    return sha.digest()

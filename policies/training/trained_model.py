@@ -1,0 +1,146 @@
+"""A model made ready for training: its precision, checkpointing and adapters, and how it is saved.
+
+In bfloat16 weights, gradients and activations are half as large; the optimiser keeps weights and
+gradient sums in float32, or small updates would be lost to rounding. With adapters (LoRA, arXiv
+2106.09685) only they are trained and saved; at the end they are merged, unless asked otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..models.model_folder import load_token_model, save_adapter, save_token_model
+from ..models.token_model import Padded, TokenModel
+from ..seeds import derive_seed
+from .distributed.processes import World, is_sharding_asked, whole
+from .distributed.sharding import Scorer, load_weights, whole_values
+from .training_setup import TEXT_PROJECTIONS, TrainingSetup
+
+
+class Trainee:
+    """A model in training.
+
+    Args:
+        source: Folder or hub id that it starts from.
+        setup: How it is held.
+        seed: Of the adapters' first weights and of dropout.
+        world: The processes that train together.
+    """
+
+    def __init__(
+        self,
+        source: str | Path,
+        setup: TrainingSetup,
+        *,
+        seed: int,
+        world: World | None = None,
+    ) -> None:
+        self.world = world or World()
+        self.model: TokenModel = load_token_model(source)
+        self._source = source
+        self._setup = setup
+        self._seed = seed
+        self._adapters: Any = None
+        network = self.model.model
+        if setup.bf16:
+            network.to(torch.bfloat16)
+        if setup.lora_r:
+            self._adapters = self._add_adapters(network)
+        if setup.gradient_checkpointing:
+            network.config.get_text_config().use_cache = False
+            _checkpoint_activations(network)
+        wants_shards = (setup.fsdp or is_sharding_asked()) and self.world.size > 1
+        self._scorer: Scorer | None = None
+        if wants_shards:
+            if setup.bf16:
+                network.to(torch.bfloat16)  # adapters too: a layer is held in one type
+            self._scorer = Scorer(self.model)
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each process holds only a part of the weights."""
+        return self._scorer is not None
+
+    @property
+    def gradient_scale(self) -> float:
+        """What a loss has to be multiplied with: gradients of sharded weights are averaged."""
+        return float(self.world.size) if self.is_sharded else 1.0
+
+    def score(self, batch: Padded, chosen: Tensor, *, mask: Tensor | None = None) -> Tensor:
+        """Give the log-probabilities of the chosen tokens, with gradients."""
+        scorer = self.model.log_probabilities if self._scorer is None else self._scorer
+        return scorer(batch, chosen, mask=mask)
+
+    def begin_step(self, step: int) -> None:
+        """Get ready to learn; dropout is a function of seed and step, so a resumed run has it."""
+        self.model.model.train()
+        if self._setup.lora_dropout:
+            rank = (self.world.rank,) if self.world.rank else ()
+            torch.manual_seed(derive_seed("dropout", self._seed, step, *rank))
+
+    def weights(self) -> dict[str, Tensor]:
+        """Give what training changes, whole: all weights, or the adapters alone.
+
+        Where they are sharded, all processes must ask.
+        """
+        network = self.model.model
+        if self._adapters is None:
+            return whole_values(dict(network.state_dict()))
+        return {n: whole(p.detach()) for n, p in network.named_parameters() if p.requires_grad}
+
+    def restore(self, weights: Mapping[str, Tensor]) -> None:
+        """Take up the weights of an earlier run."""
+        if self.is_sharded:
+            load_weights(self.model.model, weights)
+        else:
+            self.model.model.load_state_dict(weights, strict=self._adapters is None)
+
+    def save(self, folder: Path) -> None:
+        """Write the trained model as a folder that can be loaded; adapters merged if so set.
+
+        Where weights are sharded, all processes must; the first one writes.
+        """
+        if self.is_sharded:
+            weights = self.weights()
+            if self.world.is_first:
+                copy = Trainee(self._source, self._setup, seed=self._seed)
+                copy.restore(weights)
+                copy.save(folder)
+            return
+        if not self.world.is_first:
+            return
+        if self._adapters is not None and not self._setup.merge_lora:
+            save_adapter(self._adapters, self.model, folder, like=self._source)
+            return
+        if self._adapters is not None:
+            self._adapters.merge_and_unload()
+            self._adapters = None
+        save_token_model(self.model, folder, like=self._source)
+
+    def _add_adapters(self, network: Any) -> Any:  # noqa: ANN401 - untyped library objects
+        from peft import LoraConfig, get_peft_model
+
+        setup = self._setup
+        config = LoraConfig(
+            r=setup.lora_r,
+            lora_alpha=setup.lora_alpha,
+            lora_dropout=setup.lora_dropout,
+            target_modules=setup.lora_target_modules or TEXT_PROJECTIONS,
+            base_model_name_or_path=str(Path(self._source).resolve())
+            if Path(self._source).exists()
+            else str(self._source),
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(derive_seed("adapters", self._seed))
+            return get_peft_model(network, config)
+
+
+def _checkpoint_activations(network: Any) -> None:  # noqa: ANN401 - any transformers model
+    newer = getattr(network, "activation_checkpointing_enable", None)  # transformers before 5.23
+    enable = network.gradient_checkpointing_enable if newer is None else newer
+    enable({"use_reentrant": False})

@@ -1,0 +1,154 @@
+"""A training run's state on disk: written whole or not at all, and enough to go on bit by bit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..inference.model_files import hub_commit
+from ..models.model_folder import ADAPTER_FILE, read_notes
+from .distributed.processes import World
+
+_FILE = "state.pt"
+_IGNORED = re.compile(
+    r"(^|/)(\.|LICEN[CS]E|NOTICE|training_args\.bin$|trainer_state\.json$|codedance\.json$"
+    r"|(optimizer|scheduler|rng_state\w*)\.(pt|pth|bin)$)|\.md$"
+)
+"""Files of a model folder that decide nothing, by their path in it; of the notes see below."""
+
+
+class TrainingInterrupted(RuntimeError):  # noqa: N818 - not an error: the state is saved
+    """Training was asked to stop and has saved its state; the same call goes on from there.
+
+    Attributes:
+        step: How many steps are done.
+        folder: Where the state lies.
+    """
+
+    def __init__(self, step: int, folder: Path) -> None:
+        super().__init__(f"stopped after step {step}; the state is in {folder}")
+        self.step = step
+        self.folder = folder
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What was saved: how many steps are done and the tensors and numbers of the run."""
+
+    step: int
+    values: Mapping[str, Any]
+
+
+def save_state(folder: Path, step: int, values: Mapping[str, Any], *, recipe: str) -> None:
+    """Write a run's state; whenever the process dies, the folder holds the old or the new one.
+
+    Args:
+        folder: Where it lies.
+        step: How many steps are done.
+        values: State dicts and plain values.
+        recipe: What the run depends on; another run's state is refused by `load_state`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    fresh = folder / f"{_FILE}.new"
+    with fresh.open("wb") as file:
+        torch.save({"step": step, "recipe": recipe, "values": dict(values)}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(folder / _FILE)
+
+
+def keep_state(
+    folder: Path, step: int, values: Mapping[str, Any], *, recipe: str, world: World
+) -> None:
+    """Save what all processes hold alike, once; the others go on when it is on disk."""
+    world.gather(lambda: world.is_first and save_state(folder, step, values, recipe=recipe))
+
+
+def save_final(folder: Path, save: Callable[[Path], None], world: World) -> None:
+    """Write the trained model as ``folder/final``, once; ``save`` is called by all processes."""
+    build = folder / "final.new"
+    world.gather(lambda: world.is_first and fresh_folder(build))
+    world.gather(lambda: save(build))
+    world.gather(lambda: world.is_first and publish(build, folder / "final"))
+
+
+def load_state(folder: Path, *, recipe: str) -> Snapshot | None:
+    """Read a run's state; None where there is none.
+
+    Raises:
+        ValueError: The state belongs to a run with other settings or data.
+    """
+    path = folder / _FILE
+    if not path.is_file():
+        return None
+    data = torch.load(path, map_location="cpu", weights_only=True)
+    if data["recipe"] != recipe:
+        raise ValueError(
+            f"{folder} holds the state of another run (settings, data or starting weights differ);"
+            " remove that folder or choose another"
+        )
+    return Snapshot(int(data["step"]), data["values"])
+
+
+def folder_digest(source: str | Path) -> bytes:
+    """Hash all that a model brings into a run; a folder's own path is no part of it.
+
+    Of a folder every file counts, whole, whatever form its weights have: tokenizer, chat template
+    and image processor too, and of adapters the model that they belong to. Left out are texts for
+    people, hidden files and what a trainer kept beside the weights. A hub id counts with the commit
+    that this machine holds of it.
+    """
+    root = Path(source)
+    if not root.is_dir():
+        return hashlib.sha256(f"{source} {hub_commit(str(source))}".encode()).digest()
+    sha = hashlib.sha256()
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root).as_posix()
+        if path.is_file() and not _IGNORED.search(name):
+            sha.update(len(name.encode()).to_bytes(8, "big") + name.encode() + _file_digest(path))
+    notes = read_notes(root)
+    sha.update(repr((notes.system_prompt, notes.max_pixels)).encode("utf-8", "backslashreplace"))
+    return sha.digest()
+
+
+def _file_digest(path: Path) -> bytes:
+    """Hash a file; of a configuration what it says, but not from where its model came."""
+    if path.name not in ("config.json", ADAPTER_FILE):
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    try:
+        settings = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        return hashlib.sha256(path.read_bytes()).digest()
+    base = settings.pop("base_model_name_or_path", None)
+    settings.pop("_name_or_path", None)
+    sha = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    if path.name == ADAPTER_FILE and base:
+        sha.update(folder_digest(base))
+    return sha.digest()
+
+
+def fresh_folder(folder: Path) -> Path:
+    """Make a folder to build in; what a killed process left there goes."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def publish(build: Path, final: Path) -> None:
+    """Move a finished folder to its name; an older one of that name goes.
+
+    A kill between the two leaves no folder of that name: the state is still there to make it anew.
+    """
+    if final.exists():
+        shutil.rmtree(final)
+    build.replace(final)
