@@ -16,10 +16,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from codedance.pipelines.desk import open_desk
-from codedance.pipelines.home import Home, prepare_environment
-from codedance.pipelines.stages.orders import Wish, open_pipeline
-from codedance.pipelines.stages.runner import run_stage
+from codedance.pipelines.config.home import Home, prepare_environment
+from codedance.pipelines.runs.requests import Wish, open_pipeline
+from codedance.pipelines.runs.runner import run_stage
+from codedance.pipelines.runs.session import open_desk
 
 
 def time_function(desk, run) -> float:

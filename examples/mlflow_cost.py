@@ -16,11 +16,11 @@ import time
 from pathlib import Path
 
 import yaml
-from codedance.pipelines.desk import open_desk
-from codedance.pipelines.flows_file import find_flows_file
-from codedance.pipelines.home import Home, find_home, prepare_environment
-from codedance.pipelines.stages.orders import Wish, find_pipeline, open_pipeline
-from codedance.pipelines.stages.runner import run_stage
+from codedance.pipelines.config.flows_file import find_flows_file
+from codedance.pipelines.config.home import Home, find_home, prepare_environment
+from codedance.pipelines.runs.requests import Wish, find_pipeline, open_pipeline
+from codedance.pipelines.runs.runner import run_stage
+from codedance.pipelines.runs.session import open_desk
 
 
 def shorten(preset: str, steps: int, folder: Path) -> None:

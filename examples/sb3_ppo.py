@@ -14,8 +14,8 @@ import gymnasium as gym
 import numpy as np
 import torch
 from codedance.envs.menu.programs import MENU
-from codedance.pipelines.sb3_curve import MLflowCurve
-from codedance.pipelines.statistics import paired_difference, wilson
+from codedance.pipelines.analysis.statistics import paired_difference, wilson
+from codedance.pipelines.tracking.mlflow.sb3_curve import MLflowCurve
 from codedance.policies.adapters.sb3_features import MenuFeatures
 from codedance.policies.adapters.sb3_vec_env import ThreadVecEnv
 from stable_baselines3 import PPO

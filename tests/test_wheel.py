@@ -66,5 +66,6 @@ def test_the_installed_wheel_runs_its_commands(installed: Path, tmp_path: Path):
 
 
 PRESETS = (
-    "from codedance.pipelines.flows_file import load_flows_file as load; print(load().presets)"
+    "from codedance.pipelines.config.flows_file import load_flows_file; "
+    "print(load_flows_file().presets)"
 )

@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ..runs.machine import Machine, describe_machine, load
 from .env_trial import ASYNC, KINDS, OURS, TURNS, Trial
-from .machine import Machine, describe_machine, load
 from .processes import available_mb
 
 COUNTS = (1, 8, 64, 256)

@@ -21,7 +21,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import NullPool
 
-from ..store.address import DRIVER
+from ..store.connection.address import DRIVER
 
 USER = "codedance"
 CARELESS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}

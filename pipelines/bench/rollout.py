@@ -14,9 +14,9 @@ import torch
 
 from ...envs.types import Task
 from ...policies.loading import NANO_FOLDER
+from ..runs.machine import Machine, describe_machine, load
 from .episodes import MAX_NEW_TOKENS, PausingSandbox, Played, bench_tasks
 from .generators import OurEngine, PlainGenerate
-from .machine import Machine, describe_machine, load
 from .our_step import OurStep
 from .peers import Missing
 from .trl_peer import TRLTrainer

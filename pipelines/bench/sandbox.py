@@ -20,8 +20,8 @@ from ...sandbox.host.interpreter import ask_interpreter
 from ...sandbox.host.zygote import ZygotePlan
 from ...sandbox.local import LocalSandbox
 from ...sandbox.worker.layers import LAYERS
+from ..runs.machine import Machine, describe_machine, load
 from .contestants import FreshPython, Stateful, bare_exec, our_sandbox
-from .machine import Machine, describe_machine, load
 from .peers import DockerExec, Missing, jupyter
 from .programs import EPISODES, input_picture
 from .resources import KILLS, Crowd, IdleMemory, crowd, idle_memory, kill_seconds

@@ -23,9 +23,9 @@ from ...policies.training.grpo.groups import Group
 from ...policies.training.grpo.loss import clipped_loss
 from ...policies.training.grpo.update import Row as TrainingRow
 from ...policies.training.grpo.update import backward, make_rows
+from ..runs.machine import Machine, describe_machine, load
 from .episodes import MAX_NEW_TOKENS, MAX_TURNS, PausingSandbox, bench_tasks
 from .generators import picture_inputs, without_bars
-from .machine import Machine, describe_machine, load
 from .rollout import model_folder
 from .rounds import Result, Row, run_rounds
 

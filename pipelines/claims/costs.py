@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..metrics_file import read_seconds
+from ..tracking.metrics_file import read_seconds
 from .plan import Node
 from .protocol import Sizes
 from .records import Records, is_done

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from ..emergence import PERIODS, Use, training_emergence
+from ..analysis.emergence import PERIODS, Use, training_emergence
 from ..store import Store
 from ..store.programs import Program
 from .plan import training

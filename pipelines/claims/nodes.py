@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..desk import Desk
-from ..settings import Preset
-from ..stages.runner import Order, make_request, run_among, stage_parameters
+from ..config.settings import Preset
+from ..runs.runner import Order, make_request, run_among, stage_parameters
+from ..runs.session import Desk
 from ..store import StageRun
 from .costs import steps_within, training_seconds
 from .plan import CURATE, Node, training

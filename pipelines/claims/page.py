@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..emergence import Use
-from ..markdown_table import markdown_table
-from ..progress import format_seconds
+from ..analysis.emergence import Use
+from ..charts.markdown_table import markdown_table
+from ..runs.progress import format_seconds
 from ..store import StageRun
 from .emergences import Emerged
 from .figures import Figures

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...policies.rollouts.losses import EpisodesLostError
-from ..desk import Desk
-from ..file_lock import try_lock
-from ..progress import format_seconds
-from ..stages.context import StageInterrupted
+from ..config.file_lock import try_lock
+from ..runs.context import StageInterrupted
+from ..runs.progress import format_seconds
+from ..runs.session import Desk
 from ..store import StoreError
 from .costs import remaining_seconds
 from .nodes import Setting, run_node

@@ -10,7 +10,7 @@ def main() -> None:
     """Run ``codedance``; one of several processes that is not the first follows that one."""
     is_one_of_several = os.environ.get("WORLD_SIZE", "1") != "1"
     if is_one_of_several and os.environ.get("RANK", "0") != "0":
-        from ..crew import follow
+        from ..runs.distributed_launch import follow
 
         sys.exit(follow())
     from .app import run_app
@@ -19,6 +19,6 @@ def main() -> None:
         run_app()
     finally:
         if is_one_of_several:
-            from ..crew import dismiss
+            from ..runs.distributed_launch import dismiss
 
             dismiss()

@@ -13,29 +13,29 @@ from typing import Protocol, runtime_checkable
 
 import typer
 
-from .ask import ask
-from .attack_reward import attack_reward
+from .analysis.attack_reward import attack_reward
+from .analysis.emergence import emergence
+from .analysis.judge import evaluate, report, rescore
+from .analysis.probe import probe
+from .analysis.scale import scale
+from .analysis.view import view
 from .baselines import baselines
 from .bench import bench_app
 from .claims import claims
-from .doctor import doctor
-from .emergence import emergence
+from .episodes.ask import ask
+from .episodes.play import play
 from .examples import PlainGroup, add_examples
 from .exit_codes import INTERRUPTED, MEANINGS, UNREAD, USAGE, code_of, is_ours
-from .flows import flows_app
-from .judge import evaluate, report, rescore
-from .mlflow import mlflow_app
-from .plan import plan
-from .play import play
-from .probe import probe
 from .runs import runs
-from .sandbox import sandbox_app
-from .scale import scale
-from .serving import serve_app
+from .services.doctor import doctor
+from .services.flows import flows_app
+from .services.mlflow import mlflow_app
+from .services.sandbox import sandbox_app
+from .services.serving import serve_app
+from .services.ui import ui
 from .store import store_app
-from .train import curate, grpo, run, sft
-from .ui import ui
-from .view import view
+from .training.plan import plan
+from .training.train import curate, grpo, run, sft
 
 EXIT_CODES = "Exit codes\n\n" + "\n\n".join(f"{code}  {words}" for code, words in MEANINGS.items())
 PANELS = {

@@ -37,9 +37,9 @@ def _show(tasks: int, limit: int, steps: int, seed: int, *, backend: str | None)
     from ...envs.suites.nano import NanoSuite
     from ...policies import SFTConfig, load_policy
     from ..baselines import BlindPolicy, as_markdown, judge, tabulate, train_baselines
-    from ..home import find_home
-    from ..settings import open_configured
-    from ..used_sandbox import sandbox_for
+    from ..config.home import find_home
+    from ..config.settings import open_configured
+    from ..runs.used_sandbox import sandbox_for
     from .output import say
 
     config = SFTConfig(

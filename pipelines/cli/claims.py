@@ -86,7 +86,7 @@ class _Wish:
     @property
     def page(self) -> Path:
         """Where the results are written."""
-        from ..home import find_home
+        from ..config.home import find_home
 
         return self.output or find_home().root / RESULTS_PAGE
 
@@ -95,7 +95,7 @@ def _run(wish: _Wish, *, report: bool) -> Results:
     from ..claims.plan import make_plan
     from ..claims.protocol import load_protocol
     from ..claims.work import Experiment
-    from ..desk import open_desk
+    from ..runs.session import open_desk
 
     protocol = load_protocol(wish.protocol)
     nodes = make_plan(protocol, wish.only)
@@ -113,8 +113,8 @@ def _run(wish: _Wish, *, report: bool) -> Results:
 
 def _train(experiment: Experiment, wish: _Wish) -> None:
     from ..claims.work import ClaimsError
-    from ..stages.context import StageInterrupted
-    from ..stages.runner import load_code
+    from ..runs.context import StageInterrupted
+    from ..runs.runner import load_code
     from .output import say
 
     load_code()

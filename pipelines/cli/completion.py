@@ -29,7 +29,7 @@ def presets(incomplete: str) -> list[str]:
     import yaml
 
     own = Path("flows.yaml")
-    path = own if own.is_file() else Path(__file__).parents[1] / "flows.yaml"
+    path = own if own.is_file() else Path(__file__).parents[1] / "config" / "flows.yaml"
     with contextlib.suppress(OSError, yaml.YAMLError, AttributeError):
         found = yaml.safe_load(path.read_text(encoding="utf-8"))["presets"]
         return _beginning(found, incomplete)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..desk import Desk
+    from ..analysis.results import Summary
     from ..report import Report
-    from ..results import Summary
+    from ..runs.session import Desk
     from ..store import StageRun
 
 
@@ -93,7 +93,7 @@ def print_stage(run: StageRun) -> None:
 
 def print_table(summary: Summary) -> None:
     """Print a table a mode: with rich in a terminal, as plain columns elsewhere."""
-    from ..results import difference_lines, lost_lines, table_head, table_rows
+    from ..analysis.results import difference_lines, lost_lines, table_head, table_rows
 
     head = table_head(summary)
     for mode in summary.modes:

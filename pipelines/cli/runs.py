@@ -30,7 +30,7 @@ def runs(
     Times are in UTC. A stage took the time that it worked, pauses left out; a run of the whole
     pipeline took the time from its beginning to its end.
     """
-    from ..desk import open_desk
+    from ..runs.session import open_desk
     from .document import document
     from .output import print_columns, run_document, say
 
@@ -61,7 +61,7 @@ def fitting(rows: Sequence[Sequence[str]], width: int) -> list[list[str]]:
 
 
 def _row(run: StageRun, now: datetime) -> tuple[str, ...]:
-    from ..progress import format_seconds
+    from ..runs.progress import format_seconds
 
     end = run.ended_at or now
     took = run.seconds or max((end - run.started_at).total_seconds(), 0.0)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from ..server_settings import ServerSettings
+    from ..config.server_settings import ServerSettings
 
 BaseUrl = Annotated[
     str | None,

@@ -42,7 +42,7 @@ def list_runs(
     json: Json = False,
 ) -> None:
     """List runs with their trajectories, newest first, and what the store holds."""
-    from ..store import listing
+    from ..store.maintenance import listing
     from .document import document
     from .store_pages import list_lines, listed_document
 
@@ -67,8 +67,8 @@ def show(
     json: Json = False,
 ) -> None:
     """Show a run with its phases, or one trajectory from its question to its rewards."""
-    from ..store import listing
-    from ..store.exporting import read_whole
+    from ..data.exporting import read_whole
+    from ..store.maintenance import listing
     from .document import document
     from .store_pages import listed_document, run_lines, trajectory_lines
 
@@ -105,7 +105,7 @@ def export(
     A picture that is missing or was changed, and a row that cannot be read, are left out and named,
     and the exit code is 1.
     """
-    from ..store import exporting
+    from ..data import exporting
     from .document import document
     from .store_pages import export_lines
 
@@ -141,8 +141,8 @@ def prune(
     """
     from datetime import UTC, datetime, timedelta
 
-    from ..home import find_home
-    from ..store import checkpoints, pruning
+    from ..config.home import find_home
+    from ..store.maintenance import checkpoints, pruning
     from .document import document
     from .store_pages import pruned_lines, swept_lines
 
@@ -175,7 +175,7 @@ def verify(json: Json = False) -> None:
     Exits with 1 if anything is wrong; changes nothing. What was stored before there were digests
     of it is counted as unknown.
     """
-    from ..store import verify as verifying
+    from ..store.maintenance import verify as verifying
     from .document import document
     from .store_pages import verdict_lines
 
@@ -189,7 +189,7 @@ def verify(json: Json = False) -> None:
 
 def _opened() -> Store:
     """Open the store alone: nothing else is needed to look into it."""
-    from ..home import find_home
+    from ..config.home import find_home
     from ..store import Patience, open_store
 
     home = find_home()

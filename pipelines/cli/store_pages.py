@@ -9,13 +9,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..data.exporting import Exported
 from ..store import StageRun
-from ..store.checkpoints import Swept
-from ..store.exporting import Exported
 from ..store.images import ImageFolder
-from ..store.listing import Holdings, Listed
-from ..store.pruning import Pruned
-from ..store.verify import Finding, Verdict
+from ..store.maintenance.checkpoints import Swept
+from ..store.maintenance.listing import Holdings, Listed
+from ..store.maintenance.pruning import Pruned
+from ..store.maintenance.verify import Finding, Verdict
 from .options import STAGES
 from .output import column_lines, run_document
 

@@ -16,10 +16,10 @@ from prefect.exceptions import CancelledRun
 from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
-from ..desk import Desk, open_desk
+from ..runs.requests import Wish, open_pipeline
+from ..runs.runner import STAGES
+from ..runs.session import Desk, open_desk
 from ..stages.finish import finish_pipeline
-from ..stages.orders import Wish, open_pipeline
-from ..stages.runner import STAGES
 from ..store import StageRun
 from .page import on_page
 from .parameters import FromRun, Preset, Refresh, Seed, Suite, explained, name_run, preset_of

@@ -17,8 +17,8 @@ from prefect.types.names import BANNED_CHARACTERS
 from pydantic import ValidationError
 
 from ...envs.suites import SuiteError, known_suites, load_suite
-from ..flows_file import SettingsError
-from ..settings import Deployment, Schedule
+from ..config.flows_file import SettingsError
+from ..config.settings import Deployment, Schedule
 from . import FLOWS, pipeline
 
 MODULE = "codedance.pipelines.flows"

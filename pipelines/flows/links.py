@@ -7,9 +7,9 @@ from typing import Any
 
 import httpx
 
-from ..home import Home
-from ..mlflow_runs import EXPERIMENT, RUN_TAG
-from ..spool import Address
+from ..config.home import Home
+from ..tracking.mlflow.runs import EXPERIMENT, RUN_TAG
+from ..tracking.spool import Address
 
 PAGES = "CODEDANCE_MLFLOW_PAGES"
 """Where MLflow's pages are, if the tracking address is a database: `flows serve` sets it."""

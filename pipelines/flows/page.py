@@ -16,8 +16,8 @@ from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifa
 from prefect.runtime import deployment
 
 from ...policies.training.grpo.alarms import Alarm
-from ..desk import Desk
-from ..progress import Bar, PlainProgress, Progress
+from ..runs.progress import Bar, PlainProgress, Progress
+from ..runs.session import Desk
 from ..store import StageRun
 from .publishing import artifact_key, publish_alarm
 

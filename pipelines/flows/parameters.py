@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar, cast
 from prefect.runtime import flow_run
 from pydantic import Field
 
-from ..settings import PresetName
+from ..config.settings import PresetName
 from ..store import StageRun
 
 Preset = PresetName | None

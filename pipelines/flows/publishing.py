@@ -17,11 +17,11 @@ from prefect.artifacts import (
 )
 
 from ...policies.training.grpo.alarms import Alarm
-from ..desk import Desk
-from ..metrics_file import read_metrics
-from ..report.chart import line_picture
-from ..results import summarise, table_head, table_rows
+from ..analysis.results import summarise, table_head, table_rows
+from ..charts.chart import line_picture
+from ..runs.session import Desk
 from ..store import StageRun
+from ..tracking.metrics_file import read_metrics
 from .links import run_address
 
 FIGURES: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {

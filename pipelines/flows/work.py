@@ -12,9 +12,9 @@ from prefect.states import Cancelled
 
 from ...policies.interface import PolicyRefusedError, PolicyUnavailableError
 from ...sandbox import SandboxError, SandboxUnavailableError
-from ..desk import Desk, open_desk
-from ..stages.context import StageInterrupted
-from ..stages.runner import StageBusyError, run_stage
+from ..runs.context import StageInterrupted
+from ..runs.runner import StageBusyError, run_stage
+from ..runs.session import Desk, open_desk
 from ..store import StageRun
 from .page import on_page
 from .publishing import publish_stage

@@ -16,8 +16,8 @@ import httpx
 from prefect import get_client
 from prefect.exceptions import PrefectException
 
-from ..desk import Desk
-from ..flow_processes import RUN, keep_output
+from ..runs.session import Desk
+from ..serving.flow_processes import RUN, keep_output
 
 LOOK_SECONDS = 5.0
 

@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..alarm_file import read_alarms
-from ..emergence import training_emergence
-from ..metrics_file import read_metrics
-from ..results import Summary, summarise
+from ..analysis.emergence import training_emergence
+from ..analysis.results import Summary, summarise
 from ..store import StageRun
+from ..tracking.alarm_file import read_alarms
+from ..tracking.metrics_file import read_metrics
 from .emergence import emergence_markdown, emergence_section
 from .gallery import choose_shelves, render_shelves
 from .markdown import render_markdown
 from .page import alarm_list, render_charts, render_page
 
 if TYPE_CHECKING:
-    from ..desk import Desk
+    from ..runs.session import Desk
 
 __all__ = ["Report", "make_report"]
 

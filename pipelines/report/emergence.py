@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from ..emergence import Emergence, Use
-from .chart import line_chart
+from ..analysis.emergence import Emergence, Use
+from ..charts.chart import line_chart
 
 MOST_ROWS = 12
 MOST_LINES = 5

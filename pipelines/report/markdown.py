@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..markdown_table import markdown_table
-from ..progress import format_seconds
-from ..results import Summary, difference_lines, lost_lines, table_head, table_rows
+from ..analysis.results import Summary, difference_lines, lost_lines, table_head, table_rows
+from ..charts.markdown_table import markdown_table
+from ..runs.progress import format_seconds
 from ..store import StageRun
 
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from ...envs.types import Band
-from ..progress import format_seconds
-from ..results import WHOLE, Summary, difference_lines, lost_lines, table_head, table_rows
+from ..analysis.results import WHOLE, Summary, difference_lines, lost_lines, table_head, table_rows
+from ..charts.chart import Series, line_chart
+from ..charts.style import STYLE
+from ..runs.progress import format_seconds
 from ..store import Episode, StageRun
-from .chart import Series, line_chart
-from .style import STYLE
 
 POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; "

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ...policies.inference.endpoint import Endpoint, Usage
 from ...policies.interface import Policy
-from ..server_settings import ServerSettings
-from .context import StageContext
+from ..config.server_settings import ServerSettings
+from ..runs.context import StageContext
 
 
 def open_policy(source: str, server: ServerSettings | None = None) -> Policy:

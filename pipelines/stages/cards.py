@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...envs.types import Band, Task
-from ..curation import Candidate, Decision, count_reasons
-from ..markdown_table import markdown_table
-from .context import StageContext
+from ..charts.markdown_table import markdown_table
+from ..runs.context import StageContext
+from .curation import Candidate, Decision, count_reasons
 
 
 def write_data_card(

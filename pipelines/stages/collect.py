@@ -12,7 +12,7 @@ from ...envs.parsing import Interface
 from ...envs.types import Task, Trajectory
 from ...policies.interface import Policy, Sampling
 from ...policies.rollouts.losses import Losses, is_too_many
-from .context import StageContext
+from ..runs.context import StageContext
 
 CHUNK_TRAJECTORIES = 64
 """At least as many trajectories between two visits to the store: what a Ctrl-C can cost."""

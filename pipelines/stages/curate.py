@@ -14,16 +14,16 @@ from dataclasses import replace
 from ...envs.episode import Episode
 from ...envs.types import Band, Task, Trajectory
 from ...policies.interface import Policy, Sampling
-from ..curation import Candidate, Decision, Rules, count_reasons, decide
-from ..run_page import digest_of
-from ..settings import CurateSettings, Preset
-from ..similarity import Fingerprint, Twins, find_twins, fingerprint
+from ..analysis.similarity import Fingerprint, Twins, find_twins, fingerprint
+from ..config.settings import CurateSettings, Preset
+from ..runs.context import StageContext, StageResult
+from ..runs.run_page import digest_of
 from ..store import Episode as StoredEpisode
 from ..store.lineage import LOST
 from .asked import open_policy, tell_usage
 from .cards import write_data_card
 from .collect import Session, collect
-from .context import StageContext, StageResult
+from .curation import Candidate, Decision, Rules, count_reasons, decide
 from .draws import draw_candidates, held_out_tasks
 
 

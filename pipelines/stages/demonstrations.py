@@ -16,9 +16,9 @@ from ...envs.types import Band, Task, Trajectory
 from ...policies.interface import Demonstration
 from ...policies.scripted.box_teacher import box_texts
 from ...policies.scripted.teacher import direct_demonstration
+from ..runs.context import StageContext
+from ..runs.runner import StageError
 from ..store import StageRun, Store
-from .context import StageContext
-from .runner import StageError
 
 BOX_PHASE = "box"
 CHUNK = 128

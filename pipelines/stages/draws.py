@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from ...envs.suites import Suite, load_suite, read_tasks
 from ...envs.suites.jsonl import JsonlSuite
 from ...envs.types import Task
-from ..seeding import draw_indices, spread_indices
+from .seeding import draw_indices, spread_indices
 
 SET_ASIDE = 5
 """Of a file that names no splits, one task in this many is kept for judging."""

@@ -11,17 +11,17 @@ from ...envs.rewards.terms import needs_evidence, score_trajectory, with_terms
 from ...envs.types import Task
 from ...policies.interface import Policy, Sampling
 from ...policies.rollouts.taught import taught_interface
-from ..held_out import FILE_NAME, write_results
-from ..run_page import digest_of
-from ..statistics import rate_of
+from ..analysis.model_comparison import FILE_NAME, write_results
+from ..analysis.statistics import rate_of
+from ..runs.context import StageContext, StageResult
+from ..runs.run_page import digest_of
+from ..runs.runner import StageError
 from ..store import Episode
 from ..store.lineage import LOST
-from ..tracking import Terms
+from ..tracking.tracker import Terms
 from .asked import open_policy, tell_usage
 from .collect import Session, collect
-from .context import StageContext, StageResult
 from .draws import held_out_tasks
-from .runner import StageError
 
 MODES = ("greedy", "sampled")
 DEFAULT_RATE = 0.5

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..analysis.results import summarise
 from ..report import Report, make_report
-from ..results import summarise
-from ..run_page import run_tags
+from ..runs.run_page import run_tags
+from ..runs.runner import STAGES, find_input
 from ..store import StageRun
 from ..store.lineage import LOST
 from ..viewer import make_viewer
-from .runner import STAGES, find_input
 
 if TYPE_CHECKING:
-    from ..desk import Desk
+    from ..runs.session import Desk
 
 
 def finish_pipeline(desk: Desk, pipeline: StageRun) -> Report:

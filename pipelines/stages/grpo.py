@@ -7,13 +7,13 @@ from dataclasses import replace
 
 from ...envs.types import Band, Task, Trajectory
 from ...policies.training.grpo.alarms import AlarmBoard, AlarmConfig, idle_terms
-from ..crew import GRPOJob, announce
-from ..emergence import training_emergence
-from ..step_figures import StepFigures
+from ..analysis.emergence import training_emergence
+from ..runs.context import StageContext, StageInterrupted, StageResult
+from ..runs.distributed_launch import GRPOJob, announce
+from ..runs.runner import StageError
 from ..store import StageRun, Store
-from .context import StageContext, StageInterrupted, StageResult
 from .history import load_history
-from .runner import StageError
+from .step_figures import StepFigures
 from .training import follow
 
 PHASE = "train"

@@ -8,8 +8,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from ...policies.training.grpo.curriculum import History, PassRecord
+from ..runs.context import StageContext
 from ..store import Store
-from .context import StageContext
 
 FILE_NAME = "history.json"
 MOST_RUNS = 5

@@ -9,8 +9,8 @@ from ...envs.protocol import system_prompt
 from ...envs.suites.nano import FAMILIES
 from ...envs.types import Message
 from ...policies.interface import Demonstration
-from ..crew import SFTJob, announce
-from .context import StageContext, StageInterrupted, StageResult
+from ..runs.context import StageContext, StageInterrupted, StageResult
+from ..runs.distributed_launch import SFTJob, announce
 from .demonstrations import shown_demonstrations
 from .training import follow
 

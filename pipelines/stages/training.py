@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from ...policies.training.grpo.alarms import AlarmBoard
-from ..alarm_file import append_alarm
-from ..metrics_file import MetricsFile, append_time, read_steps
-from ..progress import Bar, format_figures
-from ..step_figures import StepFigures
-from .context import StageContext
+from ..runs.context import StageContext
+from ..runs.progress import Bar, format_figures
+from ..tracking.alarm_file import append_alarm
+from ..tracking.metrics_file import MetricsFile, append_time, read_steps
+from .step_figures import StepFigures
 
 
 def follow(

@@ -1,9 +1,9 @@
 """The trajectory store: tasks, trajectories, turns, executions, scores, lineage, pictures."""
 
+from .connection.errors import StoreAwayError, StoreError, StoreFullError
+from .connection.patience import Patience
 from .episodes import Episode
-from .errors import StoreAwayError, StoreError, StoreFullError
 from .lineage import Lineage, StageRun
-from .patience import Patience
 from .store import Store, open_store
 
 __all__ = [

@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary, finalize
 
 from PIL import Image
 
-from .errors import FULL, StoreError, StoreFullError
+from .connection.errors import FULL, StoreError, StoreFullError
 
 
 def pixel_digest(image: Image.Image) -> str:

@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 from sqlalchemy import Select, select, update
 
-from .database import Database, insert_missing
+from .connection.database import Database, insert_missing
+from .connection.errors import StoreError
 from .digests import row_digest
-from .errors import StoreError
 from .findings import Finding
 from .readable import read_rows
 from .rows import clean

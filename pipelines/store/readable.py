@@ -24,8 +24,8 @@ from sqlalchemy import (
     select,
 )
 
-from .database import Database
-from .errors import StoreAwayError, StoreError, StoreFullError
+from .connection.database import Database
+from .connection.errors import StoreAwayError, StoreError, StoreFullError
 from .findings import Finding
 from .schema import Base, CurationRow, ExecutionRow, LineageRow, ScoreRow, SealRow, TaskRow, TurnRow
 from .seals import plain_rows

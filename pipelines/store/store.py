@@ -17,15 +17,15 @@ from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from ...envs.types import Task, Trajectory
-from ..home import Home
-from .database import Database, open_database
+from ..config.home import Home
+from .connection.database import Database, open_database
+from .connection.errors import StoreError
+from .connection.mounts import MOUNTS
+from .connection.patience import Patience
 from .digests import trajectory_digest, verdict_digest
 from .episodes import Episode, read_episodes
-from .errors import StoreError
 from .images import ImageFolder
 from .lineage import Lineage
-from .mounts import MOUNTS
-from .patience import Patience
 from .programs import Program, read_programs
 from .reading import read_batch, read_tasks
 from .rows import GetImage, Row, TrajectoryRows, task_row, trajectory_rows

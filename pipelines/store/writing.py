@@ -8,7 +8,7 @@ from typing import TypeVar
 from sqlalchemy import ColumnElement, delete, insert, select
 from sqlalchemy.orm import Session
 
-from .database import insert_missing
+from .connection.database import insert_missing
 from .rows import Row, TrajectoryRows
 from .schema import ExecutionRow, ScoreRow, TaskRow, TrajectoryRow, TurnRow
 

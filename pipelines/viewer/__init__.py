@@ -24,7 +24,7 @@ from .shards import Entry, ShardWriter, check_whole, entry
 from .standing import group_standings, turn_penalty
 
 if TYPE_CHECKING:
-    from ..desk import Desk
+    from ..runs.session import Desk
 
 __all__ = ["SHOWN_STAGES", "Viewer", "make_viewer"]
 

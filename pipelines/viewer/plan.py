@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from ..stages.runner import STAGES
+from ..runs.runner import STAGES
 from ..store import Episode, StageRun, Store
 from ..store.lineage import PIPELINE
 

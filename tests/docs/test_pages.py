@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from codedance.pipelines.flows_file import load_flows_file
+from codedance.pipelines.config.flows_file import load_flows_file
 
 from .blocks import read_blocks
 from .parser import check

@@ -8,7 +8,7 @@ from codedance.envs import Item, SuiteError, VisualCodeEnv, load_suite, register
 from codedance.envs.suites import generated as families_module
 from codedance.envs.suites.filtered import ChosenFamilies
 from codedance.envs.suites.nano import suite as nano_module
-from codedance.pipelines.cli.play import find_task
+from codedance.pipelines.cli.episodes.play import find_task
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image

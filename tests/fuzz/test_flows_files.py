@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from codedance.pipelines import flows_file
-from codedance.pipelines.flows_file import SettingsError, load_flows_file
-from codedance.pipelines.settings import FlowsFile
+from codedance.pipelines.config import flows_file
+from codedance.pipelines.config.flows_file import SettingsError, load_flows_file
+from codedance.pipelines.config.settings import FlowsFile
 from hypothesis import given
 from hypothesis import strategies as st
 

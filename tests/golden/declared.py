@@ -14,13 +14,13 @@ import codedance.envs
 import codedance.envs.rewards.terms
 import codedance.envs.suites
 import codedance.envs.types
-import codedance.pipelines.settings
+import codedance.pipelines.config.settings
 import codedance.pipelines.store
 import codedance.policies
 import codedance.sandbox
 import codedance.sandbox.types
 import gymnasium as gym
-from codedance.pipelines.settings import FlowsFile, Preset
+from codedance.pipelines.config.settings import FlowsFile, Preset
 from codedance.pipelines.store.schema import Base
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateTable

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from codedance.pipelines.home import Home
-from codedance.pipelines.metrics_file import FILE_NAME
-from codedance.pipelines.processes import free_port
+from codedance.pipelines.config.home import Home
+from codedance.pipelines.runs.processes import free_port
+from codedance.pipelines.tracking.metrics_file import FILE_NAME
 
 CODEDANCE = "from codedance.pipelines.cli import main; main()"
 STEPS = 24

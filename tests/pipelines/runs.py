@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from codedance.pipelines.stages.context import Stop
-from codedance.pipelines.stages.orders import Wish, open_pipeline
-from codedance.pipelines.stages.runner import STAGES, run_stage
+from codedance.pipelines.runs.context import Stop
+from codedance.pipelines.runs.requests import Wish, open_pipeline
+from codedance.pipelines.runs.runner import STAGES, run_stage
 
 TINY = """
 presets:

@@ -7,14 +7,14 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from codedance.pipelines.alarm_file import append_alarm, read_alarms
-from codedance.pipelines.metrics_file import append_metrics
-from codedance.pipelines.progress import PlainProgress
 from codedance.pipelines.report import make_report
-from codedance.pipelines.stages.context import StageContext, Stop
-from codedance.pipelines.stages.runner import find_input
+from codedance.pipelines.runs.context import StageContext, Stop
+from codedance.pipelines.runs.progress import PlainProgress
+from codedance.pipelines.runs.runner import find_input
 from codedance.pipelines.stages.training import follow
-from codedance.pipelines.tracking import Tracker
+from codedance.pipelines.tracking.alarm_file import append_alarm, read_alarms
+from codedance.pipelines.tracking.metrics_file import append_metrics
+from codedance.pipelines.tracking.tracker import Tracker
 from codedance.policies.training.grpo.alarms import Alarm, AlarmBoard, AlarmConfig
 
 from .makers import make_request

@@ -11,9 +11,9 @@ import sys
 
 import httpx
 import pytest
-from codedance.pipelines.home import Home
+from codedance.pipelines.config.home import Home
 from codedance.pipelines.store import open_store
-from codedance.pipelines.store.verify import verify
+from codedance.pipelines.store.maintenance.verify import verify
 from codedance.sandbox import SandboxError, open_sandbox
 from codedance.sandbox.docker.engine import Engine
 

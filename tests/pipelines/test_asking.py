@@ -8,7 +8,7 @@ import json
 import pytest
 from codedance.envs.suites.nano import FAMILIES as SUITE
 from codedance.envs.suites.nano import family_of
-from codedance.pipelines.asking import match_family
+from codedance.pipelines.cli.episodes.asking import match_family
 from codedance.policies.interface import PolicyUnavailableError, Reply
 from codedance.sandbox import SandboxError
 
@@ -161,7 +161,7 @@ def test_a_sandbox_that_fails_ends_with_three_and_is_neither_right_nor_wrong(
     asked, codedance, monkeypatch
 ):
     monkeypatch.setattr(
-        "codedance.pipelines.settings.open_sandbox",
+        "codedance.pipelines.config.settings.open_sandbox",
         lambda *_, **__: contextlib.nullcontext(LostSandbox()),
     )
     code, out, _ = asked(policy=LOOK)

@@ -7,7 +7,7 @@ from codedance.pipelines.bench import env_trial, envs
 from codedance.pipelines.bench.env_tables import env_json, env_lines, env_tables
 from codedance.pipelines.bench.env_trial import ASYNC, KINDS, OURS, SYNC, Trial
 from codedance.pipelines.bench.envs import EnvsBench, TrialError, steps_of
-from codedance.pipelines.bench.machine import describe_machine
+from codedance.pipelines.runs.machine import describe_machine
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from codedance.pipelines.bench.store import (
 )
 from codedance.pipelines.bench.store_tables import as_json, store_lines, store_tables
 from codedance.pipelines.store import Store, StoreError
-from codedance.pipelines.store.database import open_database
+from codedance.pipelines.store.connection.database import open_database
 from codedance.pipelines.store.images import ImageFolder
 
 from .makers import make_request

@@ -7,10 +7,10 @@ import json
 from contextlib import ExitStack
 
 import pytest
-from codedance.pipelines.home import find_home
+from codedance.pipelines.config.home import find_home
 from codedance.pipelines.store import open_store
-from codedance.pipelines.store.checkpoints import sweep
-from codedance.pipelines.store.errors import StoreUsageError
+from codedance.pipelines.store.connection.errors import StoreUsageError
+from codedance.pipelines.store.maintenance.checkpoints import sweep
 
 from .makers import make_request
 from .runs import first_run
@@ -154,7 +154,7 @@ def test_a_real_run_works_on_after_pruning(finished):
 
 
 def test_what_is_read_is_refused_by_name(home):
-    from codedance.pipelines.store.pruning import choose
+    from codedance.pipelines.store.maintenance.pruning import choose
 
     with open_store(home) as store:
         first = begin(store, home, "curate")
@@ -217,8 +217,8 @@ def test_a_pipeline_is_not_removed_while_it_goes_on_with_a_stage_of_another(
 
 
 def test_locks_are_held_while_rows_are_removed_and_let_go_after(home, prune, monkeypatch):
-    from codedance.pipelines.file_lock import try_lock
-    from codedance.pipelines.store import pruning
+    from codedance.pipelines.config.file_lock import try_lock
+    from codedance.pipelines.store.maintenance import pruning
 
     with open_store(home) as store:
         run = begin(store, home, "sft", "interrupted")
@@ -287,7 +287,7 @@ def test_a_lock_that_cannot_be_opened_counts_as_held(home, prune, tmp_path):
 
 
 def test_an_error_while_a_lock_is_held_is_told(home, monkeypatch):
-    from codedance.pipelines.store import checkpoints
+    from codedance.pipelines.store.maintenance import checkpoints
 
     def fail(_):
         raise PermissionError("no rights to remove it")

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from codedance.pipelines.analysis.emergence import Use
 from codedance.pipelines.claims.costs import remaining_seconds, steps_within
 from codedance.pipelines.claims.emergences import coded_share, find_emerged, is_frequent
 from codedance.pipelines.claims.page import write_page
@@ -16,10 +17,9 @@ from codedance.pipelines.claims.verdicts import judge_claim
 from codedance.pipelines.cli.app import app
 from codedance.pipelines.cli.claims import COMMAND
 from codedance.pipelines.cli.exit_codes import FAILED
-from codedance.pipelines.emergence import Use
-from codedance.pipelines.metrics_file import append_time
 from codedance.pipelines.store import open_store
 from codedance.pipelines.store.lineage import StageRequest
+from codedance.pipelines.tracking.metrics_file import append_time
 from typer.testing import CliRunner
 
 from .judgements import figures_of, judged

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from codedance.envs.suites.nano import FAMILIES
-from codedance.pipelines.desk import open_desk
-from codedance.pipelines.stages.orders import Wish, open_pipeline
-from codedance.pipelines.stages.runner import run_stage
+from codedance.pipelines.runs.requests import Wish, open_pipeline
+from codedance.pipelines.runs.runner import run_stage
+from codedance.pipelines.runs.session import open_desk
 from PIL import Image
 
 from .makers import make_picture
@@ -74,7 +74,7 @@ def test_stages_import_without_torch():
     code = (
         "import sys; import codedance.pipelines.stages.curate, codedance.pipelines.stages.sft, "
         "codedance.pipelines.stages.grpo, codedance.pipelines.stages.evaluate, "
-        "codedance.pipelines.desk; print('torch' in sys.modules, 'mlflow' in sys.modules)"
+        "codedance.pipelines.runs.session; print('torch' in sys.modules, 'mlflow' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False False"
@@ -200,7 +200,7 @@ def test_doctor_finds_the_sandbox_well(codedance, home):
 
 
 def test_doctor_knows_versions_that_break():
-    from codedance.pipelines.cli.doctor import BROKEN_FROM, _numbers
+    from codedance.pipelines.cli.services.doctor import BROKEN_FROM, _numbers
 
     assert _numbers("0.151.0") >= BROKEN_FROM["fastapi"][0]
     assert _numbers("0.150.3") < BROKEN_FROM["fastapi"][0]
@@ -208,7 +208,7 @@ def test_doctor_knows_versions_that_break():
 
 
 def test_environment_of_embedded_servers_is_set_once(home, monkeypatch):
-    from codedance.pipelines.home import prepare_environment
+    from codedance.pipelines.config.home import prepare_environment
 
     monkeypatch.setenv("PREFECT_SERVER_API_PORT", "4711")
     prepare_environment(home)

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from codedance.pipelines.code_version import ROOMS, ROOT, deciding_files, tree_digest
+from codedance.pipelines.config.code_version import ROOMS, ROOT, deciding_files, tree_digest
 
 DECIDING = (
     "sandbox/worker/limits.py",
@@ -15,8 +15,8 @@ DECIDING = (
     "policies/seeds.py",
     "policies/checkpoints/nano/model.safetensors",
     "policies/checkpoints/nano/chat_template.jinja",
-    "pipelines/seeding.py",
-    "pipelines/settings.py",
+    "pipelines/stages/seeding.py",
+    "pipelines/config/settings.py",
     "pipelines/stages/draws.py",
     "sandbox/docker/image/seccomp.json",
 )

@@ -9,7 +9,7 @@ import sys
 import pytest
 import typer
 from codedance.pipelines.cli.app import app
-from codedance.pipelines.desk import open_desk
+from codedance.pipelines.runs.session import open_desk
 from typer.testing import CliRunner
 
 GIVEN = {
@@ -39,10 +39,11 @@ def evaluate(home, tiny, monkeypatch):
     """Run ``codedance evaluate`` up to where the work would begin; gives what is then known."""
     begun = []
     monkeypatch.setattr(
-        "codedance.pipelines.cli.judging.judge", lambda *given: begun.append(("alone", given)) or {}
+        "codedance.pipelines.cli.analysis.judging.judge",
+        lambda *given: begun.append(("alone", given)) or {},
     )
     monkeypatch.setattr(
-        "codedance.pipelines.cli.stages.run_alone",
+        "codedance.pipelines.cli.training.stages.run_alone",
         lambda *given, **_: begun.append(("run", given)) or {},
     )
 

@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from codedance.pipelines.crew import CrewError, _share_cores, crew_of
-from codedance.pipelines.desk import open_desk
-from codedance.pipelines.home import Home
-from codedance.pipelines.metrics_file import read_steps
-from codedance.pipelines.stages.runner import STAGES
+from codedance.pipelines.config.home import Home
+from codedance.pipelines.runs.distributed_launch import CrewError, _share_cores, crew_of
+from codedance.pipelines.runs.runner import STAGES
+from codedance.pipelines.runs.session import open_desk
+from codedance.pipelines.tracking.metrics_file import read_steps
 
 from .runs import first_run, story, write_tiny
 
@@ -65,7 +65,7 @@ def followers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         f"#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(str(script))}\n"
     )
     program.chmod(0o755)
-    monkeypatch.setattr("codedance.pipelines.crew.sys.executable", str(program))
+    monkeypatch.setattr("codedance.pipelines.runs.distributed_launch.sys.executable", str(program))
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     monkeypatch.delenv("RANK", raising=False)
     return tmp_path
@@ -74,7 +74,7 @@ def followers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def test_the_environment_is_as_before_when_a_crew_is_done(
     followers: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("codedance.pipelines.crew.dismiss", lambda: None)
+    monkeypatch.setattr("codedance.pipelines.runs.distributed_launch.dismiss", lambda: None)
     monkeypatch.setenv("OMP_NUM_THREADS", "6")
     monkeypatch.setenv("MASTER_PORT", "4711")
     before = dict(os.environ)
@@ -97,7 +97,7 @@ def test_the_environment_is_as_before_when_a_crew_is_done(
 def test_a_crew_that_fails_takes_its_environment_back_too(
     followers: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("codedance.pipelines.crew.dismiss", lambda: None)
+    monkeypatch.setattr("codedance.pipelines.runs.distributed_launch.dismiss", lambda: None)
     before = dict(os.environ)
     with pytest.raises(KeyError), crew_of(2):
         raise KeyError("a stage failed")

@@ -71,7 +71,11 @@ def begin_through_prefect(**files):
 def servers_of(process):
     """Give the servers that a command started."""
     children = psutil.Process(process.pid).children()
-    return [child for child in children if "codedance.pipelines.own_server:app" in child.cmdline()]
+    return [
+        child
+        for child in children
+        if "codedance.pipelines.serving.own_server:app" in child.cmdline()
+    ]
 
 
 @pytest.mark.slow

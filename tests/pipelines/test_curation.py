@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from codedance.envs.types import Band
-from codedance.pipelines.curation import Candidate, Rules, band_of, count_reasons, decide
+from codedance.pipelines.stages.curation import Candidate, Rules, band_of, count_reasons, decide
 
 
 def candidate(key, weak=0.5, strong=1.0, **changes):

@@ -4,17 +4,17 @@ from dataclasses import replace
 
 import pytest
 from codedance.envs.parsing import parse_action
-from codedance.pipelines.emergence import training_emergence
-from codedance.pipelines.progress import PlainProgress
-from codedance.pipelines.settings import Preset, SFTSettings
-from codedance.pipelines.stages.context import StageContext
+from codedance.pipelines.analysis.emergence import training_emergence
+from codedance.pipelines.config.settings import Preset, SFTSettings
+from codedance.pipelines.runs.context import StageContext
+from codedance.pipelines.runs.progress import PlainProgress
+from codedance.pipelines.runs.runner import StageError
 from codedance.pipelines.stages.demonstrations import (
     BOX_PHASE,
     load_demonstrations,
     shown_demonstrations,
 )
 from codedance.pipelines.stages.grpo import load_tasks
-from codedance.pipelines.stages.runner import StageError
 
 from .makers import make_request
 from .runs import first_run

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from codedance.pipelines.cli.emergence import emergence_lines
-from codedance.pipelines.emergence import find_emergence, training_emergence
+from codedance.pipelines.analysis.emergence import find_emergence, training_emergence
+from codedance.pipelines.cli.analysis.emergence import emergence_lines
 from codedance.pipelines.report.emergence import emergence_markdown, emergence_section
-from codedance.pipelines.stages.runner import find_input
+from codedance.pipelines.runs.runner import find_input
 from codedance.pipelines.store.programs import Program
 
 from .runs import first_run

@@ -7,9 +7,9 @@ import subprocess
 import sys
 
 import pytest
+from codedance.pipelines.config.flows_file import SettingsError, find_flows_file, load_flows_file
+from codedance.pipelines.config.settings import Deployment, Schedule, WorkPool
 from codedance.pipelines.flows.checking import check_deployments
-from codedance.pipelines.flows_file import SettingsError, find_flows_file, load_flows_file
-from codedance.pipelines.settings import Deployment, Schedule, WorkPool
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.settings import PREFECT_DEPLOYMENTS_DEFAULT_WORK_POOL_NAME, temporary_settings
 from pydantic import ValidationError
@@ -189,8 +189,8 @@ def test_flows_deploy_refuses_a_bad_entry_with_two_and_makes_nothing(home, path,
 def test_what_prefect_refuses_all_the_same_leaves_no_deployment_behind(home, path, monkeypatch):
     import asyncio
 
+    from codedance.pipelines.config.home import prepare_environment
     from codedance.pipelines.flows import deploying
-    from codedance.pipelines.home import prepare_environment
     from prefect import get_client
     from prefect.testing.utilities import prefect_test_harness
 

@@ -9,16 +9,16 @@ import sys
 
 import psutil
 import pytest
-from codedance.pipelines.flow_processes import LOG, flow_run_processes, keep_output, orphans
-from codedance.pipelines.home import Home
+from codedance.pipelines.config.home import Home
+from codedance.pipelines.serving.flow_processes import LOG, flow_run_processes, keep_output, orphans
 
 from .kills import wait_until
 
 RUN = """
 import os, sys, time
 from pathlib import Path
-from codedance.pipelines.flow_processes import keep_output
-from codedance.pipelines.home import Home
+from codedance.pipelines.serving.flow_processes import keep_output
+from codedance.pipelines.config.home import Home
 folder = Path(sys.argv[1])
 keep_output(Home(folder))
 print("begun", flush=True)
@@ -55,8 +55,10 @@ def test_a_run_goes_on_when_the_worker_that_reads_its_output_is_killed(tmp_path)
 
 @pytest.mark.parametrize("place", ["a file", "nowhere", "a pipe that another reads"])
 def test_output_that_no_parent_reads_stays_where_it_goes(tmp_path, place):
-    code = "import sys; from pathlib import Path; from codedance.pipelines.home import Home; "
-    code += "from codedance.pipelines.flow_processes import keep_output; "
+    code = (
+        "import sys; from pathlib import Path; from codedance.pipelines.config.home import Home; "
+    )
+    code += "from codedance.pipelines.serving.flow_processes import keep_output; "
     code += "keep_output(Home(Path(sys.argv[1]))); print('said')"
     command = [sys.executable, "-c", code, str(tmp_path)]
     if place == "a file":

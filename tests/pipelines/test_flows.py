@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 from importlib import import_module
 
 import pytest
-from codedance.pipelines.flows_file import load_flows_file
-from codedance.pipelines.home import prepare_environment
+from codedance.pipelines.config.flows_file import load_flows_file
+from codedance.pipelines.config.home import prepare_environment
 
 from .runs import first_run
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # Prefect's own, many and non
 
 @pytest.fixture(scope="module")
 def prefect(tmp_path_factory):
-    from codedance.pipelines.home import Home
+    from codedance.pipelines.config.home import Home
 
     prepare_environment(Home(tmp_path_factory.mktemp("prefect")))
     from prefect.testing.utilities import prefect_test_harness
@@ -155,7 +155,7 @@ def test_stage_whose_flow_is_torn_down_is_stopped_and_waited_for(finished, monke
 
 def test_what_is_done_already_waits_for_no_training(prefect, finished):
     from codedance.pipelines.flows import grpo
-    from codedance.pipelines.stages.turns import training_turn
+    from codedance.pipelines.runs.turns import training_turn
 
     run = first_run(finished)
 
@@ -198,7 +198,7 @@ def test_every_deployment_names_a_flow_that_exists_and_takes_its_parameters():
 
 def test_a_training_that_waits_for_its_turn_can_be_stopped(prefect, finished):
     from codedance.pipelines.flows import grpo
-    from codedance.pipelines.stages.turns import training_turn
+    from codedance.pipelines.runs.turns import training_turn
 
     run, said = first_run(finished), []
 
@@ -364,9 +364,9 @@ def test_missed_runs_are_dropped_and_one_that_a_person_asked_for_is_not(prefect)
 
 
 def test_a_deployment_that_its_flow_would_refuse_is_refused_before_any_is_made(tmp_path):
+    from codedance.pipelines.config.flows_file import SettingsError
+    from codedance.pipelines.config.settings import Deployment, Schedule
     from codedance.pipelines.flows.deploying import check_parameters
-    from codedance.pipelines.flows_file import SettingsError
-    from codedance.pipelines.settings import Deployment, Schedule
 
     entry = Deployment(
         name="nightly",

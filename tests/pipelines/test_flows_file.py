@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from codedance.pipelines.flows_file import (
+from codedance.pipelines.config.flows_file import (
     SettingsError,
     find_flows_file,
     load_flows_file,

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 
 import psutil
 import pytest
-from codedance.pipelines.home import Home
-from codedance.pipelines.processes import free_port
+from codedance.pipelines.config.home import Home
+from codedance.pipelines.runs.processes import free_port
 from codedance.pipelines.store import open_store
 
 from .runs import TINY, story

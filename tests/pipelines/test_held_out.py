@@ -5,7 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from codedance.pipelines.held_out import compare, read_results, sign_test, write_results
+from codedance.pipelines.analysis.model_comparison import (
+    compare,
+    read_results,
+    sign_test,
+    write_results,
+)
 
 from .makers import make_request, make_task, make_trajectory
 

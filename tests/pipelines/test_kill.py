@@ -10,8 +10,8 @@ import sys
 import time
 
 import pytest
-from codedance.pipelines.home import Home
-from codedance.pipelines.metrics_file import FILE_NAME, append_metrics, read_metrics
+from codedance.pipelines.config.home import Home
+from codedance.pipelines.tracking.metrics_file import FILE_NAME, append_metrics, read_metrics
 
 COMMAND = [
     sys.executable,

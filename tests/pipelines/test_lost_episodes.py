@@ -8,11 +8,11 @@ import signal
 import socket
 
 import pytest
-from codedance.pipelines.desk import open_desk
-from codedance.pipelines.home import find_home
-from codedance.pipelines.stages.context import Stop
-from codedance.pipelines.stages.orders import Wish, open_pipeline
-from codedance.pipelines.stages.runner import _request_for, run_stage
+from codedance.pipelines.config.home import find_home
+from codedance.pipelines.runs.context import Stop
+from codedance.pipelines.runs.requests import Wish, open_pipeline
+from codedance.pipelines.runs.runner import _request_for, run_stage
+from codedance.pipelines.runs.session import open_desk
 from codedance.policies.rollouts.losses import EpisodesRefusedError
 
 from .makers import make_picture

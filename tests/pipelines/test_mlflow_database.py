@@ -8,10 +8,11 @@ import time
 
 import mlflow
 import pytest
-from codedance.pipelines.mlflow_database import make_database
+from codedance.pipelines.tracking.mlflow.database import make_database
 
 MAKE = (
-    "import sys; from codedance.pipelines.mlflow_database import make_database as m; m(sys.argv[1])"
+    "import sys; from codedance.pipelines.tracking.mlflow.database import make_database; "
+    "make_database(sys.argv[1])"
 )
 
 

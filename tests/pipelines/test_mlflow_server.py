@@ -8,12 +8,12 @@ import time
 
 import mlflow
 import pytest
-from codedance.pipelines.home import prepare_environment
-from codedance.pipelines.mlflow_models import registered_name
-from codedance.pipelines.mlflow_sender import Sender, SpoolSending
-from codedance.pipelines.spool import Address, count_unsent
+from codedance.pipelines.config.home import prepare_environment
 from codedance.pipelines.store import open_store
-from codedance.pipelines.tracking import Tracker
+from codedance.pipelines.tracking.mlflow.models import registered_name
+from codedance.pipelines.tracking.mlflow.sender import Sender, SpoolSending
+from codedance.pipelines.tracking.spool import Address, count_unsent
+from codedance.pipelines.tracking.tracker import Tracker
 
 from .makers import make_request, make_task, make_trajectory
 from .mlflow_server import MlflowServer
@@ -45,8 +45,8 @@ def client(server, home, monkeypatch):
 @pytest.fixture
 def impatient(monkeypatch):
     """Senders that do not wait long between two tries."""
-    monkeypatch.setattr("codedance.pipelines.mlflow_sender.PERIOD_SECONDS", 0.2)
-    monkeypatch.setattr("codedance.pipelines.mlflow_sender.RETRY_SECONDS", 0.5)
+    monkeypatch.setattr("codedance.pipelines.tracking.mlflow.sender.PERIOD_SECONDS", 0.2)
+    monkeypatch.setattr("codedance.pipelines.tracking.mlflow.sender.RETRY_SECONDS", 0.5)
 
 
 def address_of(server, experiment, run_id=None):

@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import mlflow
 import pytest
-from codedance.pipelines import mlflow_traces
-from codedance.pipelines.home import Home, prepare_environment
-from codedance.pipelines.mlflow_database import make_database
-from codedance.pipelines.mlflow_sender import SpoolSending
-from codedance.pipelines.spool import Address
+from codedance.pipelines.config.home import Home, prepare_environment
 from codedance.pipelines.store import open_store
-from codedance.pipelines.tracking import Tracker
+from codedance.pipelines.tracking.mlflow import traces as mlflow_traces
+from codedance.pipelines.tracking.mlflow.database import make_database
+from codedance.pipelines.tracking.mlflow.sender import SpoolSending
+from codedance.pipelines.tracking.spool import Address
+from codedance.pipelines.tracking.tracker import Tracker
 
 from .makers import make_request, make_task, make_trajectory
 

@@ -6,11 +6,11 @@ import json
 
 import mlflow
 import pytest
-from codedance.pipelines.desk import open_desk
-from codedance.pipelines.home import prepare_environment
-from codedance.pipelines.mlflow_sender import SpoolSending
-from codedance.pipelines.spool import Address
-from codedance.pipelines.tracking import Tracker
+from codedance.pipelines.config.home import prepare_environment
+from codedance.pipelines.runs.session import open_desk
+from codedance.pipelines.tracking.mlflow.sender import SpoolSending
+from codedance.pipelines.tracking.spool import Address
+from codedance.pipelines.tracking.tracker import Tracker
 from codedance.pipelines.viewer import make_viewer
 from codedance.pipelines.viewer.page import place_viewer
 

@@ -13,8 +13,8 @@ import httpx
 import pytest
 from codedance.envs.suites.nano import NanoSuite
 from codedance.envs.types import Message, Tokens
-from codedance.pipelines.model_server import Batcher, ModelServer
-from codedance.pipelines.token_records import TokenRecords
+from codedance.pipelines.serving.model_server import Batcher, ModelServer
+from codedance.pipelines.serving.token_records import TokenRecords
 from codedance.policies import PolicyUnavailableError, load_policy, rollout
 from codedance.policies.inference.endpoint import Endpoint
 from codedance.policies.inference.openai_client import OpenAIPolicy

@@ -6,7 +6,7 @@ import logging
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-from codedance.pipelines.report.chart import line_picture
+from codedance.pipelines.charts.chart import line_picture
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Prefect's own, many and none of ours
 

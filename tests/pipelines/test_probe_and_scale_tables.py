@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from codedance.pipelines.cli.probe import probe_lines
-from codedance.pipelines.cli.scale import scale_figure, scale_lines
+from codedance.pipelines.cli.analysis.probe import probe_lines
+from codedance.pipelines.cli.analysis.scale import scale_figure, scale_lines
 from codedance.policies.analysis.probe import ProbeFigures
 from codedance.policies.analysis.scaling import ScalingPoint
 

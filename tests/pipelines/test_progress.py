@@ -7,16 +7,16 @@ import re
 import time
 
 import pytest
-from codedance.pipelines import progress
-from codedance.pipelines.metrics_file import append_metrics, read_metrics
-from codedance.pipelines.progress import (
+from codedance.pipelines.runs import progress
+from codedance.pipelines.runs.progress import (
     PlainProgress,
     RichProgress,
     format_figures,
     format_seconds,
     open_progress,
 )
-from codedance.pipelines.seeding import draw_indices, spread_indices
+from codedance.pipelines.stages.seeding import draw_indices, spread_indices
+from codedance.pipelines.tracking.metrics_file import append_metrics, read_metrics
 from rich.console import Console
 
 

@@ -6,8 +6,8 @@ import json
 import os
 
 import pytest
-from codedance.pipelines.cli.terminal import picture_folder, show_picture
-from codedance.pipelines.home import HomeError, check_writable, find_home
+from codedance.pipelines.cli.episodes.terminal import picture_folder, show_picture
+from codedance.pipelines.config.home import HomeError, check_writable, find_home
 
 from .makers import make_picture
 

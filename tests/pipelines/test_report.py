@@ -6,10 +6,10 @@ import re
 
 import pytest
 from codedance.envs.types import Action, Ending, Turn
-from codedance.pipelines.report.chart import line_chart, moving_average
+from codedance.pipelines.analysis.results import summarise
+from codedance.pipelines.charts.chart import line_chart, moving_average
 from codedance.pipelines.report.gallery import choose_shelves, render_episode, render_shelves
 from codedance.pipelines.report.page import POLICY, render_charts, render_page
-from codedance.pipelines.results import summarise
 
 from .makers import make_request, make_task, make_trajectory
 

@@ -6,14 +6,14 @@ import math
 
 import pytest
 from codedance.envs.types import Band
-from codedance.pipelines.cli.output import _print_plain
-from codedance.pipelines.results import (
+from codedance.pipelines.analysis.results import (
     difference_lines,
     lost_lines,
     summarise,
     table_head,
     table_rows,
 )
+from codedance.pipelines.cli.output import _print_plain
 
 from .makers import make_lost, make_request, make_task, make_trajectory
 

@@ -7,7 +7,7 @@ import mlflow
 import numpy as np
 import pytest
 import torch
-from codedance.pipelines.sb3_curve import MLflowCurve
+from codedance.pipelines.tracking.mlflow.sb3_curve import MLflowCurve
 from codedance.policies.adapters.sb3_features import MenuFeatures
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.metadata import version
 
 import pytest
-from codedance.pipelines.cli.server_checks import check_servers
+from codedance.pipelines.cli.services.server_checks import check_servers
 
 PREFECT, MLFLOW = version("prefect"), version("mlflow")
 

@@ -11,7 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
-from codedance.pipelines.processes import Guard, Service, ServiceError, is_free, running, wait_for
+from codedance.pipelines.runs.processes import (
+    Guard,
+    Service,
+    ServiceError,
+    is_free,
+    running,
+    wait_for,
+)
 
 SERVER = """
 import subprocess, sys
@@ -81,7 +88,7 @@ def test_what_is_killed_is_started_again_and_said(toy):
 STARTER = """
 import sys
 from pathlib import Path
-from codedance.pipelines.processes import Service
+from codedance.pipelines.runs.processes import Service
 service = Service("the toy", [sys.executable, sys.argv[1]], Path(sys.argv[2]))
 service.start()
 print(service.process.pid, flush=True)

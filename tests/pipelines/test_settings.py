@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 import pytest
-from codedance.pipelines.settings import (
+from codedance.pipelines.config.settings import (
     CurateSettings,
     EvaluateSettings,
     GRPOSettings,

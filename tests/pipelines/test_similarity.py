@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from codedance.pipelines.similarity import Twins, find_twins, fingerprint
+from codedance.pipelines.analysis.similarity import Twins, find_twins, fingerprint
 from codedance.pipelines.stages.curate import find_copies
 from PIL import Image, ImageDraw
 

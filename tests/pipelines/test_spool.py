@@ -8,17 +8,17 @@ import signal
 from contextlib import contextmanager
 
 import pytest
-from codedance.pipelines.line_file import LineFile
-from codedance.pipelines.metrics_file import MetricsFile, read_metrics
-from codedance.pipelines.mlflow_desk import is_refusal, readable, shortened
-from codedance.pipelines.spool import (
+from codedance.pipelines.tracking.line_file import LineFile
+from codedance.pipelines.tracking.metrics_file import MetricsFile, read_metrics
+from codedance.pipelines.tracking.mlflow.desk import is_refusal, readable, shortened
+from codedance.pipelines.tracking.spool import (
     Address,
     SpoolReader,
     count_unsent,
     keep_refused,
     offer_again,
 )
-from codedance.pipelines.tracking import Tracker
+from codedance.pipelines.tracking.tracker import Tracker
 
 
 @contextmanager

@@ -9,24 +9,24 @@ from pathlib import Path
 import pytest
 from codedance.envs import SuiteError
 from codedance.envs.types import Band
-from codedance.pipelines.code_version import code_version
-from codedance.pipelines.desk import open_desk
-from codedance.pipelines.flows_file import load_preset
-from codedance.pipelines.metrics_file import read_metrics
-from codedance.pipelines.rescoring import PLAYED, rescore_run
-from codedance.pipelines.stages.context import StageInterrupted, Stop
-from codedance.pipelines.stages.demonstrations import load_demonstrations
-from codedance.pipelines.stages.draws import draw_candidates, held_out_tasks
-from codedance.pipelines.stages.grpo import load_tasks
-from codedance.pipelines.stages.orders import Wish, open_pipeline
-from codedance.pipelines.stages.runner import (
+from codedance.pipelines.config.code_version import code_version
+from codedance.pipelines.config.flows_file import load_preset
+from codedance.pipelines.data.exporting import read_whole
+from codedance.pipelines.runs.context import StageInterrupted, Stop
+from codedance.pipelines.runs.requests import Wish, open_pipeline
+from codedance.pipelines.runs.rescoring import PLAYED, rescore_run
+from codedance.pipelines.runs.runner import (
     STAGES,
     StageError,
     find_input,
     run_stage,
     stage_parameters,
 )
-from codedance.pipelines.store.exporting import read_whole
+from codedance.pipelines.runs.session import open_desk
+from codedance.pipelines.stages.demonstrations import load_demonstrations
+from codedance.pipelines.stages.draws import draw_candidates, held_out_tasks
+from codedance.pipelines.stages.grpo import load_tasks
+from codedance.pipelines.tracking.metrics_file import read_metrics
 from codedance.policies.models.model_folder import read_notes
 
 from .makers import make_picture

@@ -9,10 +9,15 @@ import sys
 import time
 
 import pytest
-from codedance.pipelines import client_file
-from codedance.pipelines.processes import Service, ServiceError, running
-from codedance.pipelines.settings import Deployment, Schedule
-from codedance.pipelines.station import Station, describe_schedules, serve_flows, stop_runs
+from codedance.pipelines.cli.services.dev_server import (
+    Station,
+    describe_schedules,
+    serve_flows,
+    stop_runs,
+)
+from codedance.pipelines.config.settings import Deployment, Schedule
+from codedance.pipelines.runs.processes import Service, ServiceError, running
+from codedance.pipelines.serving import client_file
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from codedance.pipelines.statistics import paired_difference, rate_of, wilson
+from codedance.pipelines.analysis.statistics import paired_difference, rate_of, wilson
 
 
 def test_wilson_interval_of_eight_in_ten():

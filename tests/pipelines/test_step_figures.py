@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from codedance.envs.types import Band
-from codedance.pipelines.report.figures import standalone_chart, write_figures
-from codedance.pipelines.step_figures import StepFigures, latency_figures
-from codedance.pipelines.system_metrics import PERIOD_SECONDS, Meter, metered, read_gpus
-from codedance.pipelines.tracking import Tracker
+from codedance.pipelines.charts.figures import standalone_chart, write_figures
+from codedance.pipelines.stages.step_figures import StepFigures, latency_figures
+from codedance.pipelines.tracking.system_metrics import PERIOD_SECONDS, Meter, metered, read_gpus
+from codedance.pipelines.tracking.tracker import Tracker
 
 from .makers import make_lost, make_task, make_trajectory
 

@@ -9,9 +9,9 @@ import time
 
 import pytest
 from codedance.pipelines.bench.postgres import PostgresServer
-from codedance.pipelines.home import Home
+from codedance.pipelines.config.home import Home
 from codedance.pipelines.store import Patience, StoreAwayError, open_store
-from codedance.pipelines.store.verify import verify
+from codedance.pipelines.store.maintenance.verify import verify
 
 from .makers import make_request, make_task, make_trajectory
 from .runs import story

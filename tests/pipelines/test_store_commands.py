@@ -12,8 +12,8 @@ from codedance.pipelines.cli.app import app
 from codedance.pipelines.cli.exit_codes import FINDINGS, USAGE, code_of
 from codedance.pipelines.store import StoreError, open_store
 from codedance.pipelines.store.images import pixel_digest
+from codedance.pipelines.store.maintenance.verify import verify
 from codedance.pipelines.store.schema import LineageRow
-from codedance.pipelines.store.verify import verify
 from PIL import Image
 from sqlalchemy import text, update
 from typer.testing import CliRunner
@@ -207,7 +207,7 @@ def test_export_that_finds_no_room_leaves_no_folder(codedance, runs, tmp_path, m
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("codedance.pipelines.store.exporting.shutil.copyfile", full)
+    monkeypatch.setattr("codedance.pipelines.data.exporting.shutil.copyfile", full)
     with pytest.raises(StoreError, match="no room left"):
         codedance("export", tmp_path / "copy")
     assert list(tmp_path.glob("copy*")) == []

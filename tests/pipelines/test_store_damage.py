@@ -9,8 +9,8 @@ import sqlite3
 import pytest
 from codedance.pipelines.cli.exit_codes import FAILED, FINDINGS
 from codedance.pipelines.store import StoreError, open_store
-from codedance.pipelines.store.pruning import prune
-from codedance.pipelines.store.verify import verify
+from codedance.pipelines.store.maintenance.pruning import prune
+from codedance.pipelines.store.maintenance.verify import verify
 
 from .makers import make_request, make_task, make_trajectory
 

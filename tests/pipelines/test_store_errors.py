@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from codedance.pipelines.cli.doctor import check_store
+from codedance.pipelines.cli.services.doctor import check_store
 from codedance.pipelines.store import StoreAwayError, StoreError, open_store
-from codedance.pipelines.store.address import read_address
-from codedance.pipelines.store.database import open_database
-from codedance.pipelines.store.errors import shown_url
+from codedance.pipelines.store.connection.address import read_address
+from codedance.pipelines.store.connection.database import open_database
+from codedance.pipelines.store.connection.errors import shown_url
 from sqlalchemy import text
 
 
@@ -88,7 +88,7 @@ def test_any_spelling_of_postgresql_means_our_driver(scheme):
 def test_missing_driver_is_told_with_how_to_install_it(tmp_path):
     code = (
         "import sys; sys.modules['psycopg'] = None\n"
-        "from codedance.pipelines.store.database import open_database\n"
+        "from codedance.pipelines.store.connection.database import open_database\n"
         "open_database('postgresql://me:secret@host/db')"
     )
     done = subprocess.run(

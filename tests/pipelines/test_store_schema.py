@@ -14,13 +14,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from codedance.pipelines.store import StoreError, open_store
-from codedance.pipelines.store.address import read_address
-from codedance.pipelines.store.database import open_database
+from codedance.pipelines.store.connection.address import read_address
+from codedance.pipelines.store.connection.database import open_database
+from codedance.pipelines.store.connection.migrating import HEAD, MIGRATIONS, schema_version, upgrade
 from codedance.pipelines.store.lineage import StageRequest
-from codedance.pipelines.store.migrating import HEAD, MIGRATIONS, schema_version, upgrade
+from codedance.pipelines.store.maintenance.verify import verify
 from codedance.pipelines.store.rows import task_key
 from codedance.pipelines.store.schema import Base
-from codedance.pipelines.store.verify import verify
 from sqlalchemy import create_engine, text
 
 from .makers import make_request, make_task, make_trajectory
@@ -218,8 +218,8 @@ def test_many_that_open_a_new_store_at_once_all_find_it_whole(address):
 KILLED_IN_MIGRATION = """
 import os, signal, sys
 from sqlalchemy import create_engine, event
-from codedance.pipelines.store.address import read_address
-from codedance.pipelines.store.migrating import upgrade
+from codedance.pipelines.store.connection.address import read_address
+from codedance.pipelines.store.connection.migrating import upgrade
 
 engine = create_engine(read_address(sys.argv[1]))
 

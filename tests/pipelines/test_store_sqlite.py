@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from codedance.pipelines.store import Patience, StoreError, StoreFullError, open_store
-from codedance.pipelines.store.mounts import file_system, is_network
+from codedance.pipelines.store.connection.mounts import file_system, is_network
 
 from .makers import make_request, make_task, make_trajectory
 

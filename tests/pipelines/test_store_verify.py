@@ -12,8 +12,8 @@ import time
 
 import pytest
 from codedance.pipelines.store import StoreError, open_store
-from codedance.pipelines.store.pruning import prune
-from codedance.pipelines.store.verify import verify
+from codedance.pipelines.store.maintenance.pruning import prune
+from codedance.pipelines.store.maintenance.verify import verify
 from sqlalchemy import text
 
 from .makers import make_lost, make_picture, make_request, make_task, make_trajectory
@@ -277,7 +277,7 @@ def test_a_checkpoint_without_a_digest_is_unknown(store, model):
 
 WRITER = """
 import sys
-from codedance.pipelines.home import Home
+from codedance.pipelines.config.home import Home
 from codedance.pipelines.store import open_store
 from pathlib import Path
 
@@ -322,7 +322,7 @@ KILLED_INSIDE = """
 import os, signal, sys
 from pathlib import Path
 from sqlalchemy import event
-from codedance.pipelines.home import Home
+from codedance.pipelines.config.home import Home
 from codedance.pipelines.store import open_store
 
 sys.path.insert(0, sys.argv[1])

@@ -6,7 +6,7 @@ import base64
 
 import pytest
 from codedance.envs.types import Action, Turn
-from codedance.pipelines.cli.terminal import (
+from codedance.pipelines.cli.episodes.terminal import (
     picture_protocol,
     picture_sequence,
     printable,

@@ -6,11 +6,11 @@ import json
 import math
 
 import pytest
-from codedance.pipelines.home import prepare_environment
-from codedance.pipelines.mlflow_sender import Sender, SpoolSending
-from codedance.pipelines.spool import SpoolReader, claim
+from codedance.pipelines.config.home import prepare_environment
 from codedance.pipelines.store.lineage import StageRun
-from codedance.pipelines.tracking import Tracker
+from codedance.pipelines.tracking.mlflow.sender import Sender, SpoolSending
+from codedance.pipelines.tracking.spool import SpoolReader, claim
+from codedance.pipelines.tracking.tracker import Tracker
 
 from .makers import make_request, make_task, make_trajectory
 

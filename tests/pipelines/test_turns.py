@@ -8,13 +8,13 @@ import sys
 import threading
 
 import pytest
-from codedance.pipelines.stages.context import StageInterrupted, Stop
-from codedance.pipelines.stages.turns import lock_folder, training_turn
+from codedance.pipelines.runs.context import StageInterrupted, Stop
+from codedance.pipelines.runs.turns import lock_folder, training_turn
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from codedance.pipelines.stages.turns import training_turn
+from codedance.pipelines.runs.turns import training_turn
 with training_turn("grpo", fallback=Path("unused"), say=print, check=lambda: None):
     print("at work", flush=True)
     sys.stdin.read()

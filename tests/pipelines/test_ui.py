@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from codedance.pipelines import processes
-from codedance.pipelines.cli.ui import find_mlflow, find_prefect, newest_pages
+from codedance.pipelines.cli.services.ui import find_mlflow, find_prefect, newest_pages
+from codedance.pipelines.runs import processes
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

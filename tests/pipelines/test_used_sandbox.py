@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from codedance.pipelines.flows_file import SettingsError
-from codedance.pipelines.settings import SandboxSettings
+from codedance.pipelines.config.flows_file import SettingsError
+from codedance.pipelines.config.settings import SandboxSettings
+from codedance.pipelines.runs.used_sandbox import sandbox_for
 from codedance.pipelines.store.lineage import PIPELINE, StageRequest
-from codedance.pipelines.store.pruning import choose, prune
+from codedance.pipelines.store.maintenance.pruning import choose, prune
 from codedance.pipelines.store.schema import LineageRow
-from codedance.pipelines.used_sandbox import sandbox_for
 from codedance.sandbox import DEFAULT_LIBRARIES, SandboxError
 from sqlalchemy import delete, update
 
@@ -60,7 +60,7 @@ def opened(monkeypatch):
         found.update(given, backend=backend)
         raise SandboxError("not in this test")
 
-    monkeypatch.setattr("codedance.pipelines.settings.open_sandbox", open_none)
+    monkeypatch.setattr("codedance.pipelines.config.settings.open_sandbox", open_none)
     return found
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from codedance.envs.rewards.terms import group_reward, group_turn_advantages
 from codedance.envs.types import Tokens
-from codedance.pipelines.stages.runner import STAGES
+from codedance.pipelines.runs.runner import STAGES
 from codedance.pipelines.store.images import pixel_digest
 from codedance.pipelines.viewer import make_viewer
 from codedance.pipelines.viewer.pieces import TokenReader

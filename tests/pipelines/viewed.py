@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from codedance.envs.rewards.terms import score_group
 from codedance.envs.types import Action, Band, Ending, Tokens, Turn
-from codedance.pipelines.desk import open_desk
+from codedance.pipelines.runs.session import open_desk
 
 from .makers import make_lost, make_request, make_task, make_trajectory
 

@@ -1,0 +1,1 @@
+"""Results: summaries, significance, comparison of models, and emergent code."""

@@ -1,0 +1,174 @@
+"""What code a policy came to write that its demonstrations never showed.
+
+Calls and idioms are read from syntax trees (`policies.idioms`). Novel: in no demonstration at all.
+Carried over: shown in demonstrations of other families only, and used in this one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from ...policies.analysis.code_usage import Usage, usage_of
+from ..store import StageRun, Store
+from ..store.programs import Program
+
+PERIODS = 5
+"""A training's steps are cut into so many parts; the first and the last are compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """How often something is used, in shares of the trajectories that ran code.
+
+    Attributes:
+        name: A call, or a composition.
+        demonstrations: Share of the demonstrations.
+        first: Share in the first part of training.
+        last: Share in its last part.
+        right: Share of the scored trajectories with it that answered right; NaN without any.
+        count: Trajectories with it.
+        first_step: When it was first seen.
+    """
+
+    name: str
+    demonstrations: float
+    first: float
+    last: float
+    right: float
+    count: int
+    first_step: int
+
+    @property
+    def is_novel(self) -> bool:
+        """Whether no demonstration showed it."""
+        return self.demonstrations == 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Emergence:
+    """What training made of the demonstrations' code.
+
+    Attributes:
+        demonstrations: How many ran code.
+        trajectories: How many ran code while training.
+        calls: Every call, the most used first.
+        compositions: Every composition of idioms, the most used first.
+        idioms: By idiom: share of a step's trajectories with code, by step.
+        transfer: By home family and family: share of the latter's trajectories with code that
+            use a call which demonstrations showed in the home family and never in this one.
+        families: In order.
+    """
+
+    demonstrations: int
+    trajectories: int
+    calls: tuple[Use, ...]
+    compositions: tuple[Use, ...]
+    idioms: Mapping[str, Sequence[tuple[float, float]]]
+    transfer: Mapping[tuple[str, str], float]
+    families: tuple[str, ...]
+
+
+def find_emergence(demonstrations: Iterable[Program], trajectories: Iterable[Program]) -> Emergence:
+    """Compare the code of a training's trajectories with that of its demonstrations."""
+    shown = [(one, _usage(one.blocks)) for one in demonstrations if one.blocks]
+    made = [(one, _usage(one.blocks)) for one in trajectories if one.blocks]
+    return Emergence(
+        demonstrations=len(shown),
+        trajectories=len(made),
+        calls=_uses(shown, made, lambda usage: usage.calls),
+        compositions=_uses(shown, made, lambda usage: usage.compositions),
+        idioms=_over_steps(made),
+        transfer=_transfer(shown, made),
+        families=tuple(sorted({one.family for one, _ in (*shown, *made)})),
+    )
+
+
+def training_emergence(store: Store, grpo: StageRun, *, family: str | None = None) -> Emergence:
+    """Read a GRPO stage run's emergence from the store, of one family alone where it is named."""
+    from ..stages.demonstrations import chosen_demonstrations
+
+    curation = store.lineage.get(grpo.inputs["curate"])
+    cold_start = store.lineage.get(grpo.inputs["sft"])
+    settings = cold_start.parameters.get("sft", {})
+    toolless = {*settings.get("shown_directly", ()), *settings.get("easy_alone", ())}
+    chosen = set(chosen_demonstrations(store, curation).values())
+    shown = [
+        one
+        for one in store.programs(curation.id)
+        if one.trajectory in chosen and one.family not in toolless
+    ]
+    made = store.programs(grpo.id)
+    return find_emergence(_of(shown, family), _of(made, family))
+
+
+def _of(programs: Sequence[Program], family: str | None) -> list[Program]:
+    return [one for one in programs if family in (None, one.family)]
+
+
+Read = tuple[Program, Usage]
+Names = Callable[[Usage], frozenset[str]]
+
+
+@lru_cache(maxsize=65_536)
+def _usage(blocks: tuple[str, ...]) -> Usage:
+    return usage_of(blocks)
+
+
+def _uses(shown: Sequence[Read], made: Sequence[Read], names: Names) -> tuple[Use, ...]:
+    demonstrated = Counter(name for _, usage in shown for name in names(usage))
+    steps = sorted({one.step for one, _ in made})
+    part = max(1, len(steps) // PERIODS)
+    early, late = set(steps[:part]), set(steps[-part:])
+    first, last = ([r for r in made if r[0].step in some] for some in (early, late))
+    found: defaultdict[str, list[Program]] = defaultdict(list)
+    for one, usage in made:
+        for name in names(usage):
+            found[name].append(one)
+    shares = [Counter(name for _, usage in some for name in names(usage)) for some in (first, last)]
+    uses = [
+        Use(
+            name=name,
+            demonstrations=demonstrated[name] / max(1, len(shown)),
+            first=shares[0][name] / max(1, len(first)),
+            last=shares[1][name] / max(1, len(last)),
+            right=_share(one.is_right for one in programs),
+            count=len(programs),
+            first_step=min(one.step for one in programs),
+        )
+        for name, programs in found.items()
+    ]
+    return tuple(sorted(uses, key=lambda use: (-use.count, use.name)))
+
+
+def _share(claims: Iterable[bool | None]) -> float:
+    """Return the share of true claims; those of None are left out."""
+    known = [claim for claim in claims if claim is not None]
+    return sum(known) / len(known) if known else math.nan
+
+
+def _over_steps(made: Sequence[Read]) -> dict[str, list[tuple[float, float]]]:
+    totals = Counter(one.step for one, _ in made)
+    counts = Counter((idiom, one.step) for one, usage in made for idiom in usage.all_idioms)
+    order = Counter(idiom for _, usage in made for idiom in usage.all_idioms)
+    return {
+        idiom: [(float(step), counts[idiom, step] / totals[step]) for step in sorted(totals)]
+        for idiom, _ in sorted(order.items(), key=lambda item: (-item[1], item[0]))
+    }
+
+
+def _transfer(shown: Sequence[Read], made: Sequence[Read]) -> dict[tuple[str, str], float]:
+    known: defaultdict[str, set[str]] = defaultdict(set)
+    for one, usage in shown:
+        known[one.family] |= usage.calls
+    totals = Counter(one.family for one, _ in made)
+    counts: Counter[tuple[str, str]] = Counter()
+    for one, usage in made:
+        foreign = usage.calls - known[one.family]
+        for home, calls in known.items():
+            if home != one.family and foreign & calls:
+                counts[home, one.family] += 1
+    return {(home, family): count / totals[family] for (home, family), count in counts.items()}

@@ -1,0 +1,1 @@
+"""Commands that judge and show: evaluate, report, view, probe, scale, attack-reward."""

@@ -1,0 +1,135 @@
+"""``codedance attack-reward``: which scripted cheats a reward would pay."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from .. import completion
+from ..exit_codes import FINDINGS
+from ..options import Json, SandboxName
+
+if TYPE_CHECKING:
+    from ....policies.analysis.attack_reward import AttackResult
+
+COLUMNS = 80
+LIMIT = (
+    "Known limit, not counted: {cheat} earns up to {gain:+.2f} above no call at all, as much as an "
+    "honest call with the same answer. What was recorded shows that a call read the picture, not "
+    "that it helped; `codedance probe` measures that."
+)
+
+
+def attack_reward(  # noqa: PLR0913 - the options of the command
+    reward: Annotated[
+        str,
+        typer.Option(
+            help="outcome, tool_bonus, bat_sequence, bat or bat_paper.",
+            autocompletion=completion.one_of(*completion.REWARDS),
+        ),
+    ] = "bat",
+    term: Annotated[
+        list[str] | None,
+        typer.Option(help="Your own term besides: terms.py:function=WEIGHT; may be repeated."),
+    ] = None,
+    scale: Annotated[
+        Literal["floor", "group", "none"], typer.Option(help="scale_rewards, as in training.")
+    ] = "floor",
+    per_band: Annotated[int, typer.Option(min=1, help="Tasks of each band to play.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Which tasks.")] = 0,
+    sandbox_name: SandboxName = None,
+    json: Json = False,
+) -> None:
+    """Attack a reward with scripted cheats; fails where one pays.
+
+    Each cheat acts beside an honest policy that gives the same answer, in groups from all wrong to
+    all right, in the real environment and sandbox.
+    """
+    from ....envs.rewards.registry import with_terms
+    from ....policies.analysis.attack_reward import attack_reward as attack
+    from ...config.settings import open_configured
+    from ...runs.used_sandbox import sandbox_for
+    from ..document import document
+    from ..output import say
+
+    preset = with_terms(reward, _terms(term or ()))
+    with document(json) as publish:
+        with open_configured(sandbox_for("oracle", sandbox_name)) as sandbox:
+            results = attack(
+                preset, sandbox=sandbox, scale_rewards=scale, tasks_per_band=per_band, seed=seed
+            )
+        names = ", ".join((reward, *(term or ())))
+        say(f"reward {names}; scale_rewards {scale}; {3 * per_band} tasks of nano, seed {seed}")
+        for line in attack_lines(results):
+            say(line)
+        pays = any(result.pays for result in results)
+        publish({"reward": names, "pays": pays, "cheats": [_entry(one) for one in results]})
+    if pays:
+        raise typer.Exit(FINDINGS)
+
+
+def _entry(result: AttackResult) -> dict[str, object]:
+    return {
+        "cheat": result.cheat.name,
+        "against": result.cheat.against,
+        "is_limit": result.cheat.is_limit,
+        "gains": result.gains,
+        "pays": result.pays,
+    }
+
+
+def attack_lines(results: Sequence[AttackResult]) -> list[str]:
+    """Give the table, the known limit, and the verdict, 80 columns wide."""
+    counted = [result for result in results if not result.cheat.is_limit]
+    bands = list(counted[0].gains)
+    intro = (
+        "Advantage of a cheat less that of the honest policy that answers the same (direct: no "
+        "call; tool: one honest call), in the group where the cheat does best:"
+    )
+    head = f"{'cheat':<31}{'against':<9}{''.join(f'{band:>9}' for band in bands)}   verdict"
+    lines = [*textwrap.wrap(intro, COLUMNS), "", head]
+    lines += [
+        f"{one.cheat.name:<31}{one.cheat.against:<9}"
+        f"{''.join(f'{_figure(gain):>9}' for gain in one.gains.values())}"
+        f"   {'PAYS' if one.pays else 'no'}"
+        for one in counted
+    ]
+    for one in results:
+        if one.cheat.is_limit and one.gain > 0.0:
+            limit = LIMIT.format(cheat=f"'{one.cheat.name}'", gain=one.gain)
+            lines += ["", *textwrap.wrap(limit, COLUMNS)]
+    return [*lines, "", *textwrap.wrap(_verdict(counted), COLUMNS)]
+
+
+def _verdict(results: Sequence[AttackResult]) -> str:
+    paying = sorted((one for one in results if one.pays), key=lambda one: -one.gain)
+    if not paying:
+        return f"None of {len(results)} cheats pays."
+    worst = "; ".join(f"{one.cheat.name} ({one.gain:+.2f})" for one in paying[:5])
+    more = f"; and {len(paying) - 5} more" if len(paying) > 5 else ""
+    return f"{len(paying)} of {len(results)} cheats pay: {worst}{more}."
+
+
+def _figure(value: float) -> str:
+    return "0.00" if abs(value) < 0.005 else f"{value:+.2f}"
+
+
+def _terms(texts: Sequence[str]) -> dict[str, float]:
+    """Read ``terms.py:function=0.5``.
+
+    Raises:
+        ValueError: There is no number behind an equals sign.
+    """
+    weights: dict[str, float] = {}
+    for text in texts:
+        name, _, weight = text.rpartition("=")
+        try:
+            weights[name] = float(weight)
+        except ValueError:
+            name = ""
+        if not name:
+            raise ValueError(f"--term {text}: expected NAME=WEIGHT, as terms.py:brevity=-0.01")
+    return weights

@@ -1,0 +1,72 @@
+"""``codedance emergence``: what code a training came to write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..options import Json, RunName
+
+if TYPE_CHECKING:
+    from ...analysis.emergence import Emergence, Use
+
+
+def emergence(
+    run: RunName = "latest",
+    rows: Annotated[int, typer.Option(min=1, help="Rows of each table.")] = 10,
+    json: Json = False,
+) -> None:
+    """Show the calls and compositions that training found, against the demonstrations."""
+    from ...analysis.emergence import training_emergence
+    from ...runs.requests import find_pipeline
+    from ...runs.runner import find_input
+    from ...runs.session import open_desk
+    from ..document import document
+    from ..output import say
+
+    with document(json) as publish, open_desk(track=False) as desk:
+        found = desk.store.lineage.get(run)
+        if found.stage != "grpo":
+            found = find_input(desk, find_pipeline(desk, run), "grpo")
+        made = training_emergence(desk.store, found)
+        for line in emergence_lines(made, rows):
+            say(line)
+        publish(made)
+
+
+def emergence_lines(found: Emergence, rows: int) -> list[str]:
+    """Give the tables, 80 columns wide."""
+    if not found.trajectories:
+        return ["no trajectory of this training ran code"]
+    novel = [use for use in found.calls if use.is_novel]
+    unseen = [use for use in found.compositions if use.is_novel]
+    lines = [
+        f"{found.trajectories} trajectories with code, {found.demonstrations} demonstrations",
+        *_table(f"novel calls ({len(novel)})", novel[:rows]),
+        *_table(f"unseen compositions ({len(unseen)})", unseen[:rows]),
+        *_table("calls", found.calls[:rows]),
+        *_table("compositions", found.compositions[:rows]),
+    ]
+    return lines + _carried_over(found, rows)
+
+
+def _table(title: str, uses: Sequence[Use]) -> list[str]:
+    head = f"{title:<36}{'demos':>8}{'first':>8}{'last':>8}{'right':>8}{'count':>7}"
+    body = [
+        f"{use.name[:35]:<36}{use.demonstrations:>8.1%}{use.first:>8.1%}{use.last:>8.1%}"
+        f"{use.right:>8.0%}{use.count:>7}"
+        for use in uses
+    ]
+    return ["", head, *(body or ["(none)"])]
+
+
+def _carried_over(found: Emergence, rows: int) -> list[str]:
+    """List the largest entries of the transfer matrix."""
+    entries = sorted(found.transfer.items(), key=lambda item: (-item[1], item[0]))[:rows]
+    lines = [
+        f"{home} -> {family}: {share:.1%} of {family} use a call shown for {home}, not for {family}"
+        for (home, family), share in entries
+    ]
+    return ["", "carried over between families", *(lines or ["(nothing)"])]

@@ -1,0 +1,174 @@
+"""``codedance evaluate``, ``rescore`` and ``report``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import typer
+
+from ..exit_codes import leave_incomplete
+from ..options import (
+    Experiment,
+    From,
+    Json,
+    Limit,
+    Policy,
+    Prefect,
+    Preset,
+    Refresh,
+    RunName,
+    SandboxName,
+    Seed,
+    Suite,
+    Workers,
+)
+from ..server_options import BaseUrl, PriceInput, PriceOutput, RequestsPerMinute, TokensPerMinute
+
+if TYPE_CHECKING:
+    from ...report import Report
+    from ...runs.session import Desk
+    from ...store import StageRun
+
+
+def evaluate(  # noqa: PLR0913 - the options of the command
+    policy: Policy = None,
+    suite: Suite = None,
+    limit: Limit = None,
+    preset: Preset = None,
+    seed: Seed = None,
+    refresh: Refresh = False,
+    from_run: From = None,
+    workers: Workers = None,
+    sandbox: SandboxName = None,
+    experiment: Experiment = None,
+    json: Json = False,
+    base_url: BaseUrl = None,
+    requests_per_minute: RequestsPerMinute = None,
+    tokens_per_minute: TokensPerMinute = None,
+    price_input: PriceInput = None,
+    price_output: PriceOutput = None,
+    prefect: Prefect = True,
+) -> None:
+    """Judge a run's checkpoints, or with --policy, --suite or --limit any policy.
+
+    Exits with 1 where a few episodes were lost to infrastructure, with 3 where most were; the same
+    command plays those again and keeps the others.
+    """
+    from ...runs.requests import Wish
+    from ..cores import use_workers
+    from ..document import document
+    from ..training.stages import run_alone
+
+    server = {
+        "base_url": base_url,
+        "requests_per_minute": requests_per_minute,
+        "tokens_per_minute": tokens_per_minute,
+        "price_input": price_input,
+        "price_output": price_output,
+    }
+    is_alone = (policy, suite, limit) != (None, None, None)
+    _refuse_what_would_be_ignored(policy, from_run, server, is_alone=is_alone)
+    with document(json) as publish:
+        if is_alone:
+            use_workers(workers)
+            from .judging import Judging, judge
+
+            how = Judging(preset, refresh, sandbox, server, seed or 0)
+            made = judge(
+                "nano" if policy is None else policy,
+                "nano" if suite is None else suite,
+                limit,
+                how,
+            )
+        else:
+            wish = Wish(preset, seed, None, refresh, from_run, sandbox)
+            made = run_alone("evaluate", wish, workers=workers, prefect=prefect)
+        publish(made)
+    leave_incomplete(made)
+
+
+def _refuse_what_would_be_ignored(
+    policy: str | None, from_run: str | None, server: Mapping[str, object], *, is_alone: bool
+) -> None:
+    """Refuse options that the rest of the command line leaves without a meaning."""
+    from ....policies.inference.endpoint import OPENAI_PREFIX
+
+    if is_alone and from_run is not None:
+        raise typer.BadParameter(
+            "it judges a run's own checkpoints on its preset's held-out tasks and goes with "
+            "--preset, --seed, --refresh and --sandbox; to judge on --suite or --limit, name a "
+            "checkpoint with --policy and leave --from out",
+            param_hint="--from",
+        )
+    given = [f"--{name.replace('_', '-')}" for name, value in server.items() if value is not None]
+    if given and not (policy or "").startswith(OPENAI_PREFIX):
+        raise typer.BadParameter(
+            "it is for a model behind a server, which --policy openai:MODEL names, not for "
+            f"{policy or ('nano' if is_alone else 'the checkpoints of a run')}",
+            param_hint=", ".join(given),
+        )
+
+
+def rescore(run: RunName = "latest", json: Json = False) -> None:
+    """Grade a run's stored episodes again, with no inference.
+
+    The newest verdicts count; `codedance store show NUMBER` lists all that a trajectory got.
+    """
+    from ...runs.rescoring import rescore_run
+    from ...runs.runner import StageError
+    from ...runs.session import open_desk
+    from ..document import document
+    from ..output import print_report, report_document, say
+
+    with document(json) as publish, open_desk(track=False) as desk:
+        found = find_judged(desk, run)
+        changes = list(rescore_run(desk, found))
+        for change in changes:
+            say(
+                f"{change.stage_run}: {change.count} episodes graded again, "
+                f"{change.changed} with another verdict"
+            )
+            if change.example is not None:
+                say(f"  earlier verdicts are kept: codedance store show {change.example}")
+        try:
+            made = _report(desk, found)
+        except StageError as error:  # a run that is not judged yet has no table
+            say(f"no report: {error}")
+            publish({"run": found.id, "changes": changes})
+            return
+        print_report(desk, made)
+        publish({"changes": changes, **report_document(desk, found.id, made)})
+
+
+def report(run: RunName = "latest", json: Json = False) -> None:
+    """Make a run's report and viewer again from the store."""
+    from ...runs.session import open_desk
+    from ...viewer import make_viewer
+    from ..document import document
+    from ..output import print_report, report_document
+
+    with document(json) as publish, open_desk(track=False) as desk:
+        found = find_judged(desk, run)
+        made = _report(desk, found)
+        make_viewer(desk, [found], made.folder)
+        print_report(desk, made)
+        publish(report_document(desk, found.id, made))
+
+
+def find_judged(desk: Desk, name: str) -> StageRun:
+    """Give a pipeline run, or an evaluation that belongs to none."""
+    from ...runs.requests import find_pipeline
+
+    run = desk.store.lineage.get(name)
+    if run.stage == "evaluate" and run.parent is None:
+        return run
+    return find_pipeline(desk, name)
+
+
+def _report(desk: Desk, run: StageRun) -> Report:
+    from ...report import make_report
+    from ...runs.runner import find_input
+
+    evaluation = run if run.stage == "evaluate" else find_input(desk, run, "evaluate")
+    return make_report(desk, run, evaluation)

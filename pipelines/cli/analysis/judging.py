@@ -1,0 +1,126 @@
+"""Judges one policy on a suite, outside any pipeline run; interrupted, it goes on where it was."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ....envs.suites.content import suite_content
+from ....policies.inference.endpoint import OPENAI_PREFIX
+from ....policies.inference.model_files import model_state
+from ....policies.inference.server_words import without_credentials
+from ...analysis.results import summarise
+from ...config.flows_file import load_flows_file, load_preset
+from ...config.server_settings import ServerSettings
+from ...config.settings import Preset
+from ...runs.context import StageInterrupted
+from ...runs.requests import resolve_suite
+from ...runs.runner import FRESH, Order, make_request, run_among
+from ...runs.session import Desk, open_desk
+from ...runs.used_sandbox import sandbox_for
+from ...store import Lineage, StageRun
+from ...store.lineage import StageRequest
+from ..output import print_table, say, summary_document
+from ..server_options import with_server
+
+
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """How a policy is judged.
+
+    Attributes:
+        preset: Whose parameters; None for those of ``quick``.
+        fresh: Whether to do it again where it was done; one that was stopped goes on.
+        sandbox: Backend; None for that of the run that made the policy, else the preset's.
+        server: Of a policy ``openai:MODEL``, over the preset's; None leaves one as it is.
+        seed: Random seed of the sampled episodes, and of every episode's code.
+    """
+
+    preset: str | None = None
+    fresh: bool = False
+    sandbox: str | None = None
+    server: Mapping[str, float | str | None] = field(
+        default_factory=dict[str, "float | str | None"]
+    )
+    seed: int = 0
+
+
+def judge(policy: str, suite: str, limit: int | None, how: Judging) -> dict[str, object]:
+    """Judge a policy greedy and sampled, print the table, store every episode; give a document."""
+    order = _order(policy, suite, limit, how)
+    request = make_request("evaluate", order, _parameters(policy, order), {})
+    with open_desk() as desk:
+        same = _same_work(desk.store.lineage, request)
+        if how.fresh:
+            same = [run for run in same if FRESH in run.parameters and not run.is_complete]
+            token = same[0].parameters[FRESH] if same else secrets.token_hex(4)
+            request = replace(request, parameters={**request.parameters, FRESH: token})
+        try:
+            run = run_among(desk, same, request, order.preset, parent=None)
+        except (StageInterrupted, KeyboardInterrupt):
+            say("stopped; the same command goes on where it was")
+            raise
+        return _print(desk, run.id)
+
+
+def _order(policy: str, suite: str, limit: int | None, how: Judging) -> Order:
+    """Return the preset with what the command line says over it."""
+    known = load_flows_file().presets
+    settings = load_preset(how.preset) if how.preset else known.get("quick", Preset())
+    settings = settings.model_copy(update={"sandbox": sandbox_for(policy, how.sandbox, settings)})
+    changes: dict[str, Any] = {
+        "suite": resolve_suite(suite),
+        "server": with_server(settings.server, **how.server),
+    }
+    if limit is not None:
+        changes["evaluate"] = settings.evaluate.model_copy(update={"limit": limit})
+    return Order("evaluate", settings.model_copy(update=changes), how.seed)
+
+
+def _same_work(lineage: Lineage, request: StageRequest) -> list[StageRun]:
+    """Return the runs of the same work, newest first, whichever --refresh made them."""
+
+    def key(run: StageRun) -> str:
+        told = {name: value for name, value in run.parameters.items() if name != FRESH}
+        return replace(request, parameters=told, inputs=run.inputs, seed=run.seed).key
+
+    found = lineage.find(stage=request.stage, code_version=request.code_version)
+    return [run for run in found if run.parent is None and key(run) == request.key]
+
+
+def _print(desk: Desk, run_id: str) -> dict[str, object]:
+    summary = summarise(desk.store, desk.store.lineage.get(run_id))
+    print_table(summary)
+    for phase, rate in summary.within_tenth.items():
+        say(f"{phase}: {rate.share:.1%} within 10 % of the true count")
+    say(f"stored as {run_id}")
+    return {"run": run_id, **summary_document(summary)}
+
+
+def _parameters(policy: str, order: Order) -> dict[str, Any]:
+    content = suite_content(order.preset.suite)
+    return {
+        "suite": order.preset.suite,
+        "evaluate": order.preset.evaluate.model_dump(),
+        "max_new_tokens": order.preset.max_new_tokens,
+        "policies": {_short_name(policy): policy},
+        "weights": model_state(policy),
+        **({} if content is None else {"suite_digest": content}),
+        **_where(policy, order.preset.server),
+    }
+
+
+def _where(policy: str, server: ServerSettings) -> dict[str, str | None]:
+    """Name the server, which with the model's name says who is judged."""
+    if not policy.startswith(OPENAI_PREFIX):
+        return {}
+    url = server.base_url or os.environ.get("OPENAI_BASE_URL")
+    return {"base_url": url and without_credentials(url)}
+
+
+def _short_name(policy: str) -> str:
+    """Give a name for tables; a slash would be read as the mode's."""
+    return policy.removeprefix(OPENAI_PREFIX).rstrip("/").split("/")[-1]

@@ -1,0 +1,145 @@
+"""``codedance probe``: whether the tool's replies mattered to the answers."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .. import completion
+from ..exit_codes import leave_incomplete
+from ..options import Json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ....envs.types import Task
+    from ....policies.analysis.probe import ProbeFigures
+    from ...config.settings import SandboxSettings
+    from ...runs.session import Desk
+    from ...store import StageRun
+
+ProbedRun = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="RUN",
+        help="A run's id, or latest: its suite and its sandbox. The latest, without --policy.",
+        autocompletion=completion.runs,
+    ),
+]
+
+
+def probe(
+    run: ProbedRun = None,
+    limit: Annotated[int, typer.Option(min=1, help="Held-out tasks to play.")] = 42,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            help="Another policy than the run's last checkpoint.",
+            autocompletion=completion.policies,
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Take each tool reply away and see what becomes of the answer.
+
+    At every call the reply is withheld, its pictures are blanked, or it is swapped with a
+    sibling's: one that another task of the same family got.
+    """
+    from ...runs.session import open_desk
+    from ...runs.used_sandbox import recorded_sandbox, sandbox_for
+    from ...stages.draws import held_out_tasks
+    from ..document import document
+    from ..output import say
+
+    with document(json) as publish, open_desk() as desk:
+        pipeline, source = _source(desk, run, policy)
+        if pipeline is None:
+            suite, sandbox = "nano", sandbox_for(source)
+        else:
+            suite, sandbox = str(pipeline.parameters["suite"]), recorded_sandbox(pipeline)
+        lines, metrics, lost = _probe(desk, source, held_out_tasks(suite, limit), sandbox)
+        for line in lines:
+            say(line)
+        publish({"policy": source, "tasks": limit, "figures": metrics, "lost": lost})
+        if pipeline is not None:
+            desk.tracker.metrics(pipeline.id, 0, metrics)
+            path = desk.home.reports / pipeline.id / "probe.txt"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            desk.tracker.artifact(pipeline.id, path, folder="report")
+            say(f"kept in {path}")
+    leave_incomplete({"is_complete": not lost})
+
+
+def _source(desk: Desk, run: str | None, policy: str | None) -> tuple[StageRun | None, str]:
+    """Give the pipeline run, if there is one, and the policy to probe."""
+    from ...runs.requests import find_pipeline
+    from ...runs.runner import find_input
+
+    if policy is not None and run is None:
+        return None, policy
+    pipeline = find_pipeline(desk, run or "latest")
+    return pipeline, policy or str(find_input(desk, pipeline, "grpo").outputs["model"])
+
+
+def _probe(
+    desk: Desk, source: str, tasks: Sequence[Task], settings: SandboxSettings
+) -> tuple[list[str], dict[str, float], int]:
+    """Play and probe; return the lines of the table, the figures, and how much was lost."""
+    from ....policies import load_policy, rollout
+    from ....policies.analysis.probe import crops_held, summarise
+    from ....policies.analysis.probe import probe as probe_calls
+    from ....policies.inference.answer_scorer import TokenAnswerScorer
+    from ....policies.inference.vlm import VisionLanguagePolicy
+    from ....policies.interface import Sampling
+    from ....policies.rollouts.losses import Losses
+
+    acting = load_policy(source)
+    sandbox = desk.sandbox(settings)
+    sampling, losses, cut_off = Sampling(temperature=0.0), Losses(), Losses()
+    desk.progress.say(f"playing {len(tasks)} tasks …")
+    played = rollout(
+        acting, tasks, sandbox=sandbox, sampling=sampling, evidence=False, on_lost=losses
+    )
+    losses.check(len(played))
+    episodes = list(zip(tasks, played, strict=True))
+    scorer = TokenAnswerScorer(acting) if isinstance(acting, VisionLanguagePolicy) else None
+    calls = list(probe_calls(acting, episodes, sandbox=sandbox, scorer=scorer, on_lost=cut_off))
+    cut_off.check(len(calls) + cut_off.count, of="continuations")
+    figures, held = summarise(calls), crops_held(episodes)
+    lines = [
+        f"{Path(source).name}: {len(tasks)} tasks, {sum(bool(t.tool_turns) for t in played)} with "
+        "a call",
+        *([f"{losses.count} lost and left out: {losses.reason}"] if losses.count else []),
+        *([f"{cut_off.count} continuations lost: {cut_off.reason}"] if cut_off.count else []),
+        *probe_lines(figures, held),
+    ]
+    metrics = {f"probe/{one.change}/dependence": one.dependence for one in figures}
+    metrics |= {f"probe/{one.change}/logp_gain": one.gain for one in figures}
+    if held:
+        metrics["probe/crops_held"] = sum(held) / len(held)
+    return lines, metrics, losses.count + cut_off.count
+
+
+def probe_lines(figures: Sequence[ProbeFigures], held: Sequence[bool]) -> list[str]:
+    """Give the table, 80 columns wide."""
+    if not figures:
+        return ["no call was made: there is nothing to take away"]
+    head = f"{'reply':<12}{'calls':>7}{'right':>9}{'then':>9}{'dependence':>13}{'log p gained':>15}"
+    lines = ["", head]
+    lines += [
+        f"{one.change:<12}{one.calls:>7}{one.accuracy:>9.1%}{one.changed_accuracy:>9.1%}"
+        f"{_figure(one.dependence):>13}{_figure(one.gain):>15}"
+        for one in figures
+    ]
+    lines += ["", "dependence: 0 where the tool is ignored, 1 where every right answer rests on it"]
+    if held:
+        lines.append(f"{sum(held)} of {len(held)} crops held the region of the truth")
+    return lines
+
+
+def _figure(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"

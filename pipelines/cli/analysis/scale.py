@@ -1,0 +1,99 @@
+"""``codedance scale``: accuracy against tokens, for more turns, more samples, a second look."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .. import completion
+from ..exit_codes import leave_incomplete
+from ..options import Json, SandboxName
+
+if TYPE_CHECKING:
+    from ....policies.analysis.scaling import ScalingPoint
+
+WIDTH = 30
+
+
+def scale(
+    policy: Annotated[
+        str,
+        typer.Option(
+            help="nano, oracle, random, a checkpoint folder or a hub id.",
+            autocompletion=completion.policies,
+        ),
+    ] = "nano",
+    suite: Annotated[
+        str,
+        typer.Option(
+            "--suite",
+            "--tasks",
+            help="A suite, or your own tasks.",
+            autocompletion=completion.suites,
+        ),
+    ] = "nano",
+    limit: Annotated[int, typer.Option(min=1, help="Held-out tasks to play.")] = 42,
+    samples: Annotated[int, typer.Option(min=1, help="Largest majority vote.")] = 8,
+    sandbox_name: SandboxName = None,
+    json: Json = False,
+) -> None:
+    """Measure what more turns, a majority vote or a second look buy at test time."""
+    from ....policies import load_policy
+    from ....policies.analysis.scaling import scale as measure
+    from ....policies.rollouts.losses import Losses
+    from ...runs.session import open_desk
+    from ...runs.used_sandbox import sandbox_for
+    from ...stages.draws import held_out_tasks
+    from ..document import document
+    from ..output import say
+
+    losses = Losses()
+    counts = [count for count in (1, 2, 4, 8, 16, 32, 64) if count < samples] + [samples]
+    with document(json) as publish, open_desk(track=False) as desk:
+        tasks = held_out_tasks(suite, limit, whole=True)
+        desk.progress.say(f"playing {len(tasks)} tasks, {samples + 5} times each …")
+        sandbox = desk.sandbox(sandbox_for(policy, sandbox_name))
+        acting = load_policy(policy)
+        points = measure(acting, tasks, sandbox=sandbox, samples=counts, on_lost=losses)
+        for line in scale_lines(points):
+            say(line)
+        if losses.count:
+            say(f"{losses.count} episodes lost and left out: {losses.reason}")
+        path = desk.home.reports / f"scale-{policy.rstrip('/').split('/')[-1]}.html"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(scale_figure(points), encoding="utf-8")
+        say(f"figure in {path}")
+        publish(points)
+    leave_incomplete({"is_complete": not losses.count})
+
+
+def scale_lines(points: Sequence[ScalingPoint]) -> list[str]:
+    """Give the table, with bars, 80 columns wide."""
+    lines = [f"{'method':<13}{'amount':>7}{'right':>9}{'tokens':>9}{'tasks':>7}"]
+    return lines + [_line(one) for one in points]
+
+
+def _line(point: ScalingPoint) -> str:
+    """Return the row of a setting; dashes where our infrastructure lost all its tasks."""
+    head = f"{point.method:<13}{point.amount:>7}"
+    if point.accuracy is None or point.tokens is None:
+        return f"{head}{'-':>9}{'-':>9}{point.tasks:>7}"
+    bar = "#" * round(WIDTH * point.accuracy)
+    row = f"{head}{point.accuracy:>9.1%}{point.tokens:>9.0f}{point.tasks:>7}"
+    return f"{row}  {bar}".rstrip()
+
+
+def scale_figure(points: Sequence[ScalingPoint]) -> str:
+    """Draw accuracy over tokens, a line a method."""
+    from ...charts.chart import line_chart
+    from ...charts.style import STYLE as PAGE
+
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for one in points:
+        if one.tokens is not None and one.accuracy is not None:
+            lines.setdefault(one.method, []).append((one.tokens, one.accuracy))
+    lines = {method: sorted(line) for method, line in lines.items()}
+    chart = line_chart("Right, over own tokens a task", lines)
+    return f"<!doctype html><meta charset='utf-8'><style>{PAGE}</style><main>{chart}</main>"

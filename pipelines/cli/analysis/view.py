@@ -1,0 +1,54 @@
+"""``codedance view``: a page on which one looks at what a model did."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .. import completion
+from ..options import Json, RunName
+
+Other = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="OTHER",
+        help="A second run, to compare on the same tasks.",
+        autocompletion=completion.runs,
+    ),
+]
+Stages = Annotated[
+    list[str] | None,
+    typer.Option("--stage", help="Show only these: evaluate, grpo, curate. May be repeated."),
+]
+Inline = Annotated[
+    int, typer.Option(min=0, help="Megabytes in the page itself; the rest lies beside it.")
+]
+
+
+def view(
+    run: RunName = "latest",
+    other: Other = None,
+    stage: Stages = None,
+    inline: Inline = 20,
+    json: Json = False,
+) -> None:
+    """Make a page of a run's trajectories, or of two runs, to look at in a browser."""
+    from ...runs.session import open_desk
+    from ...viewer import SHOWN_STAGES, make_viewer
+    from ..document import document
+    from ..output import say
+    from .judge import find_judged
+
+    with document(json) as publish, open_desk(track=False) as desk:
+        runs = [find_judged(desk, name) for name in (run, other) if name is not None]
+        folder = desk.home.reports / runs[0].id
+        made = make_viewer(
+            desk, runs, folder, stages=stage or SHOWN_STAGES, inline=inline * 1_000_000
+        )
+        publish(made)
+        where = "" if made.inline == made.count else f", {made.inline:,} of them in the page itself"
+        say(f"{made.count:,} trajectories{where}; {made.megabytes:,.0f} MB")
+        if made.missing:
+            say(f"{made.missing} pictures are missing from the store; the page says where")
+        say(f"open {made.html}")

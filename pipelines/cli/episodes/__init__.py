@@ -1,0 +1,1 @@
+"""Commands that play an episode: ask and play."""

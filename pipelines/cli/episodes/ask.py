@@ -1,0 +1,116 @@
+"""``codedance ask``: a question about any picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .. import completion
+from ..exit_codes import FAILED, FINDINGS
+from ..options import Json, SandboxName
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+LARGER = "a larger model: codedance ask --policy Qwen/Qwen2.5-VL-7B-Instruct …"
+
+
+def ask(  # noqa: PLR0913 - the options of the command
+    image: Annotated[
+        Path, typer.Argument(metavar="IMAGE", help="Any picture: PNG, JPEG, WebP, AVIF, …")
+    ],
+    question: Annotated[
+        str, typer.Argument(metavar="QUESTION", help="What you want to know about it.")
+    ],
+    policy: Annotated[
+        str,
+        typer.Option(
+            help="nano, oracle, a checkpoint folder or a hub id.",
+            autocompletion=completion.policies,
+        ),
+    ] = "nano",
+    turns: Annotated[int, typer.Option(min=1, help="Turns that the policy gets.")] = 6,
+    save: Annotated[Path | None, typer.Option(help="Where returned pictures go.")] = None,
+    sandbox: SandboxName = None,
+    json: Json = False,
+) -> None:
+    """Ask about a picture; prints each turn: thought, code, what came back.
+
+    Exits with 1 where no answer came (its turns or tokens were used up, or its last turn was
+    neither code nor an answer), and with 3 where the sandbox or the model's server failed.
+    """
+    from ....envs.picture import load_picture
+    from ....envs.text.unicode_text import escape_surrogates
+    from ....envs.types import Task
+    from ....policies import Sampling, load_policy
+    from ....policies.rollouts.taught import open_episode
+    from ...config.home import find_home
+    from ...config.settings import open_configured
+    from ...runs.used_sandbox import sandbox_for
+    from ..document import document
+    from ..output import say
+    from .asking import play_turns
+    from .terminal import episode_document, picture_folder, show_turn
+
+    question = escape_surrogates(question)  # of a command line in another encoding
+    if not question.strip():
+        raise ValueError("the question is empty")
+    picture = load_picture(image)
+    model = load_policy(policy)
+    kept = save or find_home(make=False).root / "ask" / image.stem
+    folder = picture_folder(kept, is_asked_for=save is not None)
+    task = Task(f"ask/{image.name}", "ask", "ask", "test", question, (picture,), answer="")
+    with (
+        document(json) as publish,
+        open_configured(sandbox_for(policy, sandbox)) as opened,
+        open_episode(task, opened, model, max_turns=turns) as episode,
+    ):
+        _say_what_it_knows(policy, question)
+        sampling = Sampling(temperature=0.0, max_new_tokens=512)
+        for number, turn in enumerate(play_turns(model, episode, sampling), 1):
+            show_turn(number, turn, folder)
+        if episode.ending != "answered":
+            say(f"no answer: {_why_none(episode.ending, turns)}")
+        publish(episode_document(episode.trajectory(policy), question))
+    if episode.ending != "answered":
+        raise typer.Exit(FAILED if episode.ending == "infrastructure" else FINDINGS)
+
+
+def _why_none(ending: str | None, turns: int) -> str:
+    """Say in words why an episode ended without an answer."""
+    known = {
+        "turn_limit": f"its turns were used up (--turns {turns})",
+        "token_limit": "its last turn was too long and was cut",
+        "malformed": "its last turn was neither code nor an answer",
+        "infrastructure": "the sandbox failed, which is not the model's fault",
+    }
+    return known.get(ending or "", "the episode did not end")
+
+
+def _say_what_it_knows(policy: str, question: str) -> None:
+    """Say which families a model was taught, and plainly if the question is none of them."""
+    from ..output import say
+    from .asking import match_family
+
+    families = taught_families(policy)
+    if not families:
+        return
+    say(f"{policy} was taught: {', '.join(families)}")
+    family = match_family(question, families)
+    if family is not None:
+        say(f"your question is of its family {family!r}")
+        return
+    examples = "\n".join(f"  {phrases[0]}" for phrases in families.values() if phrases)
+    say("your question is none of these, so do not trust its answer; it was taught such as:")
+    say(examples)
+    say(LARGER)
+
+
+def taught_families(policy: str) -> Mapping[str, Sequence[str]]:
+    """Give the families named in a model folder's codedance.json."""
+    from ....policies.loading import NANO_FOLDER
+    from ....policies.models.model_folder import read_notes
+
+    return read_notes(NANO_FOLDER if policy == "nano" else Path(policy)).families

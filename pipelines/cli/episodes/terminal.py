@@ -1,0 +1,154 @@
+"""Shows episodes in a terminal: turns as text, pictures inline where the terminal can draw them."""
+
+from __future__ import annotations
+
+import base64
+import errno
+import io
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from PIL import Image
+
+from ....envs.parsing import thought_in
+from ....envs.types import Trajectory, Turn
+from ..output import say
+
+CHUNK = 4096
+
+
+def picture_protocol(environment: Mapping[str, str] | None = None) -> str | None:
+    """Say how this terminal draws pictures: ``kitty``, ``iterm``, or None for not at all."""
+    environment = os.environ if environment is None else environment
+    if environment.get("TMUX") or environment.get("STY"):  # they swallow the sequences
+        return None
+    if environment.get("KITTY_WINDOW_ID") or "kitty" in environment.get("TERM", ""):
+        return "kitty"
+    program = environment.get("TERM_PROGRAM", "")
+    if program in ("iTerm.app", "WezTerm") or environment.get("LC_TERMINAL") == "iTerm2":
+        return "iterm"
+    return "kitty" if program == "ghostty" else None
+
+
+def picture_sequence(image: Image.Image, protocol: str) -> str:
+    """Give the characters that draw a picture."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    data = base64.b64encode(buffer.getvalue()).decode()
+    if protocol == "iterm":
+        return f"\x1b]1337;File=inline=1;size={len(buffer.getvalue())}:{data}\a"
+    chunks = [data[start : start + CHUNK] for start in range(0, len(data), CHUNK)]
+    parts: list[str] = []
+    for number, chunk in enumerate(chunks):
+        head = "a=T,f=100," if number == 0 else ""
+        more = int(number < len(chunks) - 1)
+        parts.append(f"\x1b_G{head}m={more};{chunk}\x1b\\")
+    return "".join(parts)
+
+
+def printable(text: str) -> str:
+    """Make a model's text harmless to a terminal: control characters become visible escapes."""
+    return "".join(
+        c if c in "\n\t" or (c.isprintable() and not 0x7F <= ord(c) < 0xA0) else _escape(c)
+        for c in text
+    )
+
+
+def picture_folder(folder: Path, *, is_asked_for: bool) -> Path | None:
+    """Make the folder where an episode's pictures go; None where none can be made there.
+
+    Raises:
+        OSError: The user asked for this folder.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK | os.X_OK)
+        if not writable:
+            raise PermissionError(errno.EACCES, "nothing can be written there", str(folder))
+    except OSError as error:
+        if is_asked_for:
+            raise
+        print(f"pictures are not kept: {error}", file=sys.stderr)  # noqa: T201
+        return None
+    return folder
+
+
+def show_picture(image: Image.Image, folder: Path | None, name: str) -> None:
+    """Save a picture where there is a folder for it, and draw it where the terminal can."""
+    protocol = picture_protocol() if sys.stdout.isatty() else None
+    if protocol is not None:
+        say(picture_sequence(image, protocol))
+    words = f"  picture {image.width} by {image.height}"
+    if folder is None:
+        say(words)
+        return
+    image.save(folder / name)
+    say(f"{words}: {folder / name}")
+
+
+def show_turn(number: int, turn: Turn, folder: Path | None) -> None:
+    """Print a turn: what was thought, what was run, what came back.
+
+    Args:
+        number: From 1.
+        turn: What happened.
+        folder: Where pictures go that came back; None keeps none.
+    """
+    say(f"── turn {number} " + "─" * 50)
+    thought = thought_in(turn.text)
+    if thought:
+        say(printable(thought))
+    if turn.action.kind == "code":
+        say(_indented(turn.action.content.strip("\n"), "  │ "))
+    elif turn.action.kind == "malformed":
+        say(f"  (malformed: {printable(turn.action.content)})")
+        say(_indented(turn.text, "  ? "))
+    if turn.execution is not None:
+        for text in (turn.execution.stdout, turn.execution.stderr, turn.execution.error or ""):
+            if text.strip():
+                say(_indented(text.strip("\n"), "  → "))
+        for index, image in enumerate(turn.execution.images, 1):
+            show_picture(image, folder, f"turn-{number}-{index}.png")
+    if turn.action.kind == "answer":
+        say(f"answer: {printable(turn.action.content)}")
+
+
+def episode_document(episode: Trajectory, question: str) -> dict[str, object]:
+    """Give an episode for a program to read; pictures that came back by their sizes."""
+    return {
+        "task": episode.task_id,
+        "policy": episode.policy_id,
+        "question": question,
+        "answer": episode.answer,
+        "ending": episode.ending,
+        "turns": [_turn_document(turn) for turn in episode.turns],
+    }
+
+
+def _turn_document(turn: Turn) -> dict[str, object]:
+    execution = turn.execution
+    ran = None
+    if execution is not None:
+        ran = {
+            "outcome": execution.outcome,
+            "stdout": execution.stdout,
+            "stderr": execution.stderr,
+            "error": execution.error,
+            "images": [list(image.size) for image in execution.images],
+        }
+    return {
+        "text": turn.text,
+        "action": turn.action.kind,
+        "content": turn.action.content,
+        "execution": ran,
+    }
+
+
+def _indented(text: str, margin: str) -> str:
+    return "\n".join(margin + line for line in printable(text).splitlines())
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode()

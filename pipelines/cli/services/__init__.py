@@ -1,0 +1,1 @@
+"""Commands around services: flows, ui, mlflow, serve, sandbox, doctor."""

@@ -1,0 +1,223 @@
+"""``codedance flows serve``: Prefect's server and a worker, MLflow's pages, the deployments.
+
+All of it lasts as long as the command, and ends with it if it is killed. What dies (kill -9, out of
+memory) is started again. Flow runs outlive their worker and this command: they go on, and what died
+with it is marked before the next worker starts. On Ctrl-C the runs under way are asked to stop,
+end at their next safe point as Cancelled, and can be gone on with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+
+from ...config.flows_file import find_flows_file, load_flows_file
+from ...config.home import Home, prepare_environment
+from ...config.settings import Deployment
+from ...runs.processes import Service, ServiceError, is_free, running, serving_command, wait_for
+from ...serving.client_file import client_file
+from ...serving.flow_processes import flow_run_processes, orphans
+
+LOOK_SECONDS = 0.5
+STOP_SECONDS = 40.0
+"""So long runs may take to their next safe point before they are killed; what is saved stays."""
+PAGES = "CODEDANCE_MLFLOW_PAGES"
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """What is to be run.
+
+    Attributes:
+        home: Where all state lies.
+        prefect_port: Of Prefect's server, if none is given by PREFECT_API_URL.
+        mlflow_port: Of MLflow's pages; None for none.
+        at_once: Flow runs that the worker runs at once.
+    """
+
+    home: Home
+    prefect_port: int
+    mlflow_port: int | None
+    at_once: int
+
+    @property
+    def logs(self) -> Path:
+        """Where the output of servers and worker goes."""
+        return self.home.root / "logs"
+
+
+def serve_flows(station: Station, say: Say) -> None:
+    """Serve the deployments of flows.yaml until Ctrl-C.
+
+    Raises:
+        SettingsError: flows.yaml is wrong.
+        ServiceError: A port is taken, or the server does not start.
+        DeployError: Prefect did not take a deployment.
+    """
+    path = find_flows_file()
+    deployments = load_flows_file(path).deployments
+    server = _prepare(station)
+    from ...flows.checking import check_deployments
+
+    check_deployments(path, deployments)
+    pages = _mlflow(station)
+    services = [service for service in (server, pages) if service is not None]
+    with running(*services), contextlib.ExitStack() as stack:
+        url = os.environ["PREFECT_API_URL"]
+        say(f"Prefect   {url.removesuffix('/api')}" + (" (starting)" if server else ""))
+        is_known = False
+        if server is not None:
+            wait_for(f"{url}/health", server)
+            is_known = stack.enter_context(client_file(url))
+        from ...flows.deploying import deploy_all, drop_missed
+
+        if server is not None and (missed := asyncio.run(drop_missed())):
+            say(f"dropped   {missed} scheduled runs that fell due while nothing ran")
+        pools = deploy_all(path)
+        workers = [_worker(station, pool) for pool in pools]
+        if server is not None:
+            _close_dead(pools, say)
+        with running(*workers):
+            _announce(station, path, deployments, say)
+            if not is_known:
+                say(f"  (first: export PREFECT_API_URL={url})")
+            say("Ctrl-C ends all.")
+            try:
+                while True:
+                    if server is not None and any(worker.is_due for worker in workers):
+                        _close_dead(pools, say)
+                    for service in (*services, *workers):
+                        service.revive(say)
+                    time.sleep(LOOK_SECONDS)
+            except KeyboardInterrupt:
+                say("stopping: runs under way end at their next safe point; Ctrl-C again kills")
+                with contextlib.suppress(KeyboardInterrupt):
+                    stop_runs(workers)
+
+
+def stop_runs(workers: list[Service], seconds: float = STOP_SECONDS) -> None:
+    """Ask the flow runs of workers to stop, and wait until they have.
+
+    The workers are held: they would take runs that wait for a slot, now that one is free. Runs
+    whose worker has died are asked, too.
+    """
+    for worker in workers:
+        worker.hold()
+    asked: set[psutil.Process] = set()
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        alive = {child for worker in workers for child in worker.children()} | set(orphans())
+        for child in alive - asked:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.send_signal(signal.SIGTERM)
+        asked |= alive
+        if not alive:
+            return
+        time.sleep(LOOK_SECONDS)
+
+
+def _close_dead(pools: list[str], say: Say) -> None:
+    """Mark runs as crashed that a worker left and whose processes are gone: nobody waits for them.
+
+    Only with a server of ours: all of its runs are on this machine.
+    """
+    from ...flows.watching import close_dead_runs
+
+    try:
+        closed = asyncio.run(close_dead_runs(pools, set(flow_run_processes())))
+    except (httpx.HTTPError, OSError) as error:  # the automations will do it
+        say(f"could not look for dead runs: {error}")
+        return
+    if closed:
+        say(f"{closed} flow runs died with their worker and are marked as crashed: run them again")
+
+
+def _prepare(station: Station) -> Service | None:
+    """Set what server, worker and flows read; give the server, None where the user has one."""
+    port = station.prefect_port
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO")  # the runs' own lines, on their pages
+    os.environ.setdefault("PREFECT_WORKER_QUERY_SECONDS", "5")
+    os.environ.setdefault("PREFECT_WORKER_HEARTBEAT_SECONDS", "15")
+    os.environ.setdefault("PREFECT_SERVER_UI_API_URL", f"http://127.0.0.1:{port}/api")
+    prepare_environment(station.home)
+    if os.environ.get("PREFECT_API_URL"):
+        return None
+    _demand_free(port, "--prefect-port", "a Prefect server that you have: set PREFECT_API_URL")
+    os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
+    command = serving_command("prefect", "server", "start", "--port", str(port))
+    return Service(
+        "Prefect's server",
+        [*command, "--host", "127.0.0.1"],
+        station.logs / "prefect.log",
+        {"PREFECT_LOGGING_LEVEL": "WARNING"},
+    )
+
+
+def _mlflow(station: Station) -> Service | None:
+    port = station.mlflow_port
+    uri = station.home.mlflow_uri
+    if port is None or uri.startswith("http"):
+        return None
+    _demand_free(port, "--mlflow-port", "none at all: --no-mlflow")
+    os.environ[PAGES] = f"http://127.0.0.1:{port}"
+    command = serving_command("mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1")
+    log = station.logs / "mlflow.log"
+    return Service("MLflow", [*command, "--port", str(port), "--workers", "1"], log)
+
+
+def _demand_free(port: int, option: str, otherwise: str) -> None:
+    if not is_free(port):
+        raise ServiceError(
+            f"port {port} is taken (by another `codedance flows serve` or `ui`?): choose one "
+            f"with {option}, or {otherwise}"
+        )
+
+
+def _worker(station: Station, pool: str) -> Service:
+    command = serving_command("prefect", "worker", "start", "--pool", pool, "--type", "process")
+    name = f"codedance on {socket.gethostname()}"
+    return Service(
+        f"the worker of {pool}",
+        [*command, "--name", name, "--limit", str(station.at_once)],
+        station.logs / f"worker-{pool}.log",
+    )
+
+
+def _announce(station: Station, path: Path, deployments: list[Deployment], say: Say) -> None:
+    pages = os.environ.get(PAGES)
+    if pages is not None:
+        say(f"MLflow    {pages}")
+    say(f"worker    up to {station.at_once} runs at once, one training at a time")
+    say(f"logs      {station.logs}")
+    say(f"flows     {path}")
+    for entry in deployments:
+        name = f"{entry.entrypoint.rpartition('.')[2]}/{entry.name}"
+        say(f"          {name:<22} {describe_schedules(entry)}")
+    say("Start one in another terminal, in this folder, or on Prefect's page:")
+    say("  prefect deployment run pipeline/quick-demo --watch")
+
+
+def describe_schedules(entry: Deployment) -> str:
+    """Say when a deployment runs by itself.
+
+    >>> from codedance.pipelines.config.settings import Schedule
+    >>> describe_schedules(Deployment(name="a", entrypoint="b", schedules=[Schedule(interval=300)]))
+    'every 300 s'
+    """
+    words: list[str] = []
+    for schedule in entry.schedules:
+        when = f"every {schedule.interval:g} s" if schedule.interval else ""
+        when = when or f"{schedule.cron or schedule.rrule} {schedule.timezone or ''}".strip()
+        words.append(when if schedule.active else f"({when}: paused)")
+    return ", ".join(words)

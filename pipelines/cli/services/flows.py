@@ -1,0 +1,66 @@
+"""``codedance flows``: serve the deployments of flows.yaml, or hand them to a Prefect server."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+flows_app = typer.Typer(
+    help="Run the flows by schedule or from Prefect's pages.", no_args_is_help=True
+)
+Port = Annotated[int, typer.Option(min=1, max=65535, help="Where its page is.")]
+
+
+@flows_app.command()
+def serve(
+    prefect_port: Port = 14200,
+    mlflow_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Where MLflow's page is; else 15000.")
+    ] = None,
+    mlflow: Annotated[bool, typer.Option(help="Serve MLflow's pages too.")] = True,
+    at_once: Annotated[int, typer.Option(min=1, help="Flow runs at once.")] = 2,
+) -> None:
+    """Start Prefect's server and a worker, and deploy flows.yaml: for those who have neither.
+
+    Schedules fire, runs can be started on Prefect's page or by `prefect deployment run`. With
+    PREFECT_API_URL set, that server is used and only the worker is started. Ctrl-C ends all; what
+    ran can be gone on with. Runs outlive a worker that is killed, and this command if it is.
+    """
+    from ...config.home import MLFLOW_PORT, find_home
+    from ..output import say
+    from .dev_server import Station, serve_flows
+
+    if mlflow_port is not None and not mlflow:
+        raise typer.BadParameter("--no-mlflow serves no page there", param_hint="--mlflow-port")
+    pages = (mlflow_port or MLFLOW_PORT) if mlflow else None
+    serve_flows(Station(find_home(), prefect_port, pages, at_once), say)
+
+
+@flows_app.command()
+def deploy() -> None:
+    """Register the deployments of flows.yaml with the Prefect server in PREFECT_API_URL.
+
+    Does what `prefect deploy --all --prefect-file flows.yaml` does, and makes what that leaves to
+    you: the work pool, and the automations that mark runs as crashed that died with their worker.
+    """
+    from ...config.flows_file import find_flows_file, load_flows_file
+    from ...config.home import find_home, prepare_environment
+    from ..output import say
+
+    home = find_home()
+    prepare_environment(home)
+    path = find_flows_file()
+    load_flows_file(path)
+    from prefect.settings import PREFECT_API_URL
+
+    from ...flows.deploying import deploy_all
+
+    pools = deploy_all(path)
+    if address := PREFECT_API_URL.value():
+        say(f"deployed {path} with {address}")
+    else:
+        say(f"deployed {path} into {home.prefect}, since PREFECT_API_URL names no server;")
+        say("`codedance flows serve` is a server and a worker for it")
+    for pool in pools:
+        say(f"a worker: prefect worker start --pool {pool}")

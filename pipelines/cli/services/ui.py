@@ -1,0 +1,143 @@
+"""``codedance ui``: MLflow's and Prefect's pages, those that run already and those it starts."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ...config.home import MLFLOW_PORT, PREFECT_PORT
+
+if TYPE_CHECKING:
+    from ...config.home import Home
+    from ...runs.processes import Service
+
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """The pages of one program.
+
+    Attributes:
+        name: Of the program.
+        address: Where they are.
+        health: What answers there when they are ready.
+        start: The service to start; None where they run already, or are another's.
+        note: Why nothing is started.
+    """
+
+    name: str
+    address: str
+    health: str
+    start: Service | None = None
+    note: str = ""
+
+    @property
+    def line(self) -> str:
+        """What the user is told."""
+        return f"{self.name:<8} {self.address}{self.note and f'  ({self.note})'}"
+
+
+def ui(
+    mlflow_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Where MLflow's pages are.")
+    ] = MLFLOW_PORT,
+    prefect_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Where Prefect's pages are.")
+    ] = PREFECT_PORT,
+) -> None:
+    """Start MLflow's and Prefect's pages on this machine, where they do not run yet.
+
+    Servers that MLFLOW_TRACKING_URI and PREFECT_API_URL name are shown as they are. Ctrl-C ends
+    what was started.
+    """
+    from ...config.home import find_home, prepare_environment
+    from ...runs.processes import running, wait_for
+    from ...tracking.mlflow.database import make_database
+    from ..output import say
+
+    home = find_home()
+    mlflow, prefect = find_mlflow(home, mlflow_port), find_prefect(home, prefect_port)
+    if prefect.start is not None:
+        os.environ["PREFECT_SERVER_UI_API_URL"] = f"{prefect.address}/api"
+    prepare_environment(home)
+    if mlflow.start is not None:
+        make_database(home.mlflow_uri)
+    started = [pages.start for pages in (mlflow, prefect) if pages.start is not None]
+    with running(*started):
+        for pages in (mlflow, prefect):
+            if pages.start is not None:
+                wait_for(pages.health, pages.start)
+            say(pages.line)
+        for name, path in newest_pages(home):
+            say(f"{name:<8} {path}")
+        if started:
+            say("Ctrl-C ends what was started")
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.pause()
+
+
+def find_mlflow(home: Home, port: int) -> Pages:
+    """Give the server that the user named, ours that runs already, or one to start."""
+    from ...runs.processes import Service, serving_command
+
+    uri = home.mlflow_uri.rstrip("/")
+    if uri.startswith(("http://", "https://")):
+        return Pages("MLflow", uri, f"{uri}/health", note="MLFLOW_TRACKING_URI")
+    address = f"http://{HOST}:{port}"
+    if _is_ours(f"{address}/health", port, "OK", "--mlflow-port"):
+        return Pages("MLflow", address, f"{address}/health", note="runs already")
+    command = serving_command("mlflow", "ui", "--backend-store-uri", uri, "--workers", "1")
+    command += ["--host", HOST, "--port", str(port)]
+    service = Service("MLflow", command, home.root / "logs" / "mlflow.log")
+    return Pages("MLflow", address, f"{address}/health", service)
+
+
+def find_prefect(home: Home, port: int) -> Pages:
+    """Give the server that the user named, ours that runs already, or one to start."""
+    from ...runs.processes import Service, serving_command
+
+    url = os.environ.get("PREFECT_API_URL", "").rstrip("/")
+    if url:
+        return Pages("Prefect", url.removesuffix("/api"), f"{url}/health", note="PREFECT_API_URL")
+    address = f"http://{HOST}:{port}"
+    health = f"{address}/api/health"
+    if _is_ours(health, port, "true", "--prefect-port"):
+        return Pages("Prefect", address, health, note="runs already")
+    command = serving_command("prefect", "server", "start")
+    command += ["--host", HOST, "--port", str(port)]
+    service = Service("Prefect", command, home.root / "logs" / "prefect.log")
+    return Pages("Prefect", address, health, service)
+
+
+def newest_pages(home: Home) -> Sequence[tuple[str, str]]:
+    """Give the report and the viewer that were written last; they need no server."""
+    found: list[tuple[str, str]] = []
+    for name, file in (("report", "report.html"), ("viewer", "viewer.html")):
+        pages = sorted(home.reports.glob(f"*/{file}"), key=lambda path: path.stat().st_mtime)
+        found += [(name, str(path)) for path in pages[-1:]]
+    return found
+
+
+def _is_ours(health: str, port: int, answer: str, option: str) -> bool:
+    """Say whether the pages run at a port already.
+
+    Raises:
+        ValueError: Something else has the port.
+    """
+    import httpx
+
+    from ...runs.processes import is_free
+
+    if is_free(port):
+        return False
+    with contextlib.suppress(httpx.HTTPError):
+        if httpx.get(health, timeout=5.0).text.strip() == answer:
+            return True
+    raise ValueError(f"another program has port {port}: choose one with {option}")

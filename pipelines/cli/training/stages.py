@@ -1,0 +1,155 @@
+"""Starts pipeline runs and stages for the command line, through Prefect or plainly."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from ...runs.context import StageInterrupted
+from ...runs.distributed_launch import crew_of
+from ...runs.requests import Wish, open_pipeline
+from ...runs.runner import STAGES, find_input, leave, load_code, run_stage
+from ...runs.session import Desk, open_desk
+from ...stages.finish import finish_pipeline
+from ...store import StageRun
+from ..cores import use_workers
+from ..output import print_report, print_stage, report_document, run_document, say
+
+if TYPE_CHECKING:
+    from ...report import Report
+
+
+def run_pipeline(
+    wish: Wish, *, workers: int | None, prefect: bool, processes: int = 1
+) -> dict[str, object]:
+    """Run every stage, then print the table and where the report lies; give both as a document."""
+    use_workers(workers)
+    with open_desk() as desk, crew_of(processes):
+        pipeline = open_pipeline(desk, wish)
+        if pipeline.is_finished:
+            desk.progress.say(f"{pipeline.id} did this before; --refresh does it again")
+        else:
+            load_code()
+            work = _all_through_prefect if prefect else _all_plain
+            _guarded(desk, pipeline, lambda: work(desk, pipeline))
+        made = _report(desk, pipeline)
+        print_report(desk, made)
+        return report_document(desk, pipeline.id, made)
+
+
+def run_alone(
+    stage: str, wish: Wish, *, workers: int | None, prefect: bool, processes: int = 1
+) -> dict[str, object]:
+    """Run one stage, its inputs found through the lineage; give what it made as a document."""
+    use_workers(workers)
+    with open_desk() as desk, crew_of(processes):
+        pipeline = open_pipeline(desk, wish, stage=stage)
+        work = _one_through_prefect if prefect else _one_plain
+        _guarded(desk, pipeline, lambda: work(desk, stage, pipeline))
+        done = find_input(desk, pipeline, stage)
+        if stage == "evaluate":
+            made = finish_pipeline(desk, pipeline)
+            print_report(desk, made)
+            return report_document(desk, pipeline.id, made)
+        _leave_open(desk, pipeline)
+        print_stage(done)
+        return run_document(done)
+
+
+def _all_plain(desk: Desk, pipeline: StageRun) -> None:
+    for stage in STAGES:
+        run_stage(desk, stage, pipeline)
+    finish_pipeline(desk, pipeline)
+
+
+def _one_plain(desk: Desk, stage: str, pipeline: StageRun) -> None:
+    run_stage(desk, stage, pipeline)
+
+
+def _all_through_prefect(desk: Desk, pipeline: StageRun) -> None:
+    def begin() -> Coroutine[Any, Any, object]:
+        from ...flows import pipeline as flow
+        from ...flows.parameters import preset_of
+
+        return flow(preset_of(pipeline), pipeline.seed, from_run=pipeline.id)
+
+    _through_prefect(desk, pipeline, begin, otherwise=lambda: _all_plain(desk, pipeline))
+
+
+def _one_through_prefect(desk: Desk, stage: str, pipeline: StageRun) -> None:
+    def begin() -> Coroutine[Any, Any, object]:
+        from ...flows import FLOWS
+        from ...flows.parameters import preset_of
+
+        return FLOWS[stage](preset_of(pipeline), pipeline.seed, from_run=pipeline.id)
+
+    _through_prefect(desk, pipeline, begin, otherwise=lambda: _one_plain(desk, stage, pipeline))
+
+
+def _through_prefect(
+    desk: Desk,
+    pipeline: StageRun,
+    begin: Callable[[], Coroutine[Any, Any, object]],
+    *,
+    otherwise: Callable[[], None],
+) -> None:
+    """Run a flow; where Prefect's own server does not come up, do the same work without it."""
+    from ...runs.processes import ServiceError
+    from ...serving.own_server import own_server
+
+    desk.progress.say(f"{pipeline.id}: starting Prefect …")
+    _prepare_prefect()
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(own_server(desk.home, desk.stop.check))
+        except ServiceError as error:
+            desk.progress.say(f"{error}\n{pipeline.id}: going on without Prefect")
+            otherwise()
+        else:
+            asyncio.run(begin())
+
+
+def _prepare_prefect() -> None:
+    """Have Prefect keep the run's lines for its page, and print nothing: we say what happens."""
+    from ...serving.client_file import forget_dead_server
+
+    os.environ["PREFECT_LOGGING_LEVEL"] = "INFO"
+    os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
+    forget_dead_server()
+
+
+def _guarded(desk: Desk, pipeline: StageRun, work: Callable[[], None]) -> None:
+    """Note in the lineage how it ended, and tell the user how to go on."""
+    try:
+        work()
+    except BaseException as error:
+        if not desk.stop.is_requested() and not isinstance(error, KeyboardInterrupt):
+            desk.store.lineage.mark(pipeline.id, "failed", error=str(error))
+            desk.tracker.end(pipeline, "failed")
+            raise
+        _leave_open(desk, pipeline)
+        say(f"stopped; `{_same_command()}` goes on where it was")
+        raise StageInterrupted(pipeline.id) from error
+
+
+def _leave_open(desk: Desk, pipeline: StageRun) -> None:
+    """Note that nothing is at work on a pipeline run that is not finished."""
+    leave(desk, pipeline)
+    if not desk.store.lineage.get(pipeline.id).is_finished:
+        desk.tracker.end(pipeline, "interrupted")
+
+
+def _same_command() -> str:
+    arguments = [argument for argument in sys.argv[1:] if argument not in ("--refresh", "--fresh")]
+    return " ".join(["codedance", *arguments])
+
+
+def _report(desk: Desk, pipeline: StageRun) -> Report:
+    from ...report import make_report
+
+    run = desk.store.lineage.get(pipeline.id)
+    return make_report(desk, run, find_input(desk, run, "evaluate"))

@@ -1,0 +1,112 @@
+"""``codedance run`` and the training stages alone."""
+
+from __future__ import annotations
+
+from ..exit_codes import leave_incomplete
+from ..options import (
+    Experiment,
+    From,
+    Json,
+    Prefect,
+    Preset,
+    Processes,
+    Refresh,
+    SandboxName,
+    Seed,
+    Suite,
+    Workers,
+)
+
+
+def run(  # noqa: PLR0913 - the options of the command
+    preset: Preset = "quick",
+    seed: Seed = 0,
+    suite: Suite = None,
+    refresh: Refresh = False,
+    workers: Workers = None,
+    processes: Processes = 1,
+    sandbox: SandboxName = None,
+    experiment: Experiment = None,
+    json: Json = False,
+    prefect: Prefect = True,
+) -> None:
+    """Curate, cold start, reinforce, evaluate, report: the whole story in one command.
+
+    Interrupt it whenever you like: the same command goes on where it was.
+    """
+    from ...runs.requests import Wish
+    from ..document import document
+    from .stages import run_pipeline
+
+    wish = Wish(preset or "quick", seed or 0, suite, refresh, sandbox=sandbox)
+    with document(json) as publish:
+        made = run_pipeline(wish, workers=workers, prefect=prefect, processes=processes)
+        publish(made)
+    leave_incomplete(made)
+
+
+def curate(  # noqa: PLR0913 - the options of the command
+    preset: Preset = None,
+    seed: Seed = None,
+    suite: Suite = None,
+    refresh: Refresh = False,
+    from_run: From = None,
+    workers: Workers = None,
+    sandbox: SandboxName = None,
+    experiment: Experiment = None,
+    json: Json = False,
+    prefect: Prefect = True,
+) -> None:
+    """Choose the train tasks worth learning from, and demonstrate them."""
+    from ...runs.requests import Wish
+    from ..document import document
+    from .stages import run_alone
+
+    wish = Wish(preset, seed, suite, refresh, from_run, sandbox)
+    with document(json) as publish:
+        made = run_alone("curate", wish, workers=workers, prefect=prefect)
+        publish(made)
+    leave_incomplete(made)
+
+
+def sft(  # noqa: PLR0913 - the options of the command
+    preset: Preset = None,
+    seed: Seed = None,
+    refresh: Refresh = False,
+    from_run: From = None,
+    workers: Workers = None,
+    processes: Processes = 1,
+    experiment: Experiment = None,
+    json: Json = False,
+    prefect: Prefect = True,
+) -> None:
+    """Train on the demonstrations (cold start)."""
+    from ...runs.requests import Wish
+    from ..document import document
+    from .stages import run_alone
+
+    wish = Wish(preset, seed, None, refresh, from_run)
+    with document(json) as publish:
+        publish(run_alone("sft", wish, workers=workers, prefect=prefect, processes=processes))
+
+
+def grpo(  # noqa: PLR0913 - the options of the command
+    preset: Preset = None,
+    seed: Seed = None,
+    refresh: Refresh = False,
+    from_run: From = None,
+    workers: Workers = None,
+    processes: Processes = 1,
+    sandbox: SandboxName = None,
+    experiment: Experiment = None,
+    json: Json = False,
+    prefect: Prefect = True,
+) -> None:
+    """Reinforce the cold start's model (GRPO)."""
+    from ...runs.requests import Wish
+    from ..document import document
+    from .stages import run_alone
+
+    wish = Wish(preset, seed, None, refresh, from_run, sandbox)
+    with document(json) as publish:
+        publish(run_alone("grpo", wish, workers=workers, prefect=prefect, processes=processes))

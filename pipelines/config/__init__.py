@@ -1,0 +1,1 @@
+"""Configuration: settings, presets, flows.yaml, and the folder where all state lives."""

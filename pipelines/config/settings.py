@@ -1,0 +1,322 @@
+"""The stages' parameters: what stands under ``presets`` in flows.yaml, checked field by field."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import Field, field_validator
+
+from ...envs.parsing import Interface
+from ...sandbox import DEFAULT_LIBRARIES, Limits, Sandbox, open_sandbox
+from .schedules import Schedule
+from .server_settings import ServerSettings
+from .strict_model import StrictModel
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Count = Annotated[int, Field(ge=1)]
+Above = Annotated[float, Field(gt=0.0)]
+Backend = Literal["local", "docker", "unsafe-subprocess"]
+PresetName = Literal["smoke", "quick", "full"]
+
+
+class CurateSettings(StrictModel):
+    """Which train tasks are looked at, and what makes one worth keeping.
+
+    Attributes:
+        candidates: Train tasks to look at.
+        known: Further train tasks whose answers the weak policy is told, judged by none.
+        weak: The weak policy: ``thumbnail``, or anything that `load_policy` takes.
+        strong: The strong policy: ``teacher``, or anything that `load_policy` takes.
+        weak_samples: Samples of the weak policy a task; its pass rate is the difficulty.
+        strong_samples: Samples of the strong policy a task; none right means unsolvable.
+        easy_above: Pass rate from which a task is easy.
+        hard_below: Pass rate up to which a task is hard.
+        trivial_share: Largest share of the kept tasks that the weak policy always gets right.
+        easy_tool_share: Share of the easy tasks that are shown with tools all the same: imperfect
+            on purpose, so that reinforcement learning has something to learn.
+        medium_tool_share: Share of the medium tasks that are shown with tools.
+        hard_tool_share: Share of the hard tasks that are shown with tools.
+        near_duplicate_bits: Perceptual hashes this close (of 256 bits), with the same question
+            and answer, are duplicates.
+        loose_share: Share of the teacher's episodes with a program that fails on fine detail.
+        wander_share: Share of the teacher's episodes that begin with a crop that does not help.
+        max_turns: Turns that the policies get.
+    """
+
+    candidates: Count = 2000
+    known: Count = 2000
+    weak: str = "thumbnail"
+    strong: str = "teacher"
+    weak_samples: Count = 4
+    strong_samples: Count = 1
+    easy_above: Share = 0.75
+    hard_below: Share = 0.25
+    trivial_share: Share = 0.25
+    easy_tool_share: Share = 0.5
+    medium_tool_share: Share = 0.7
+    hard_tool_share: Share = 0.8
+    near_duplicate_bits: Annotated[int, Field(ge=0, le=256)] = 6
+    loose_share: Share = 0.2
+    wander_share: Share = 0.1
+    max_turns: Count = 6
+
+
+class NanoSettings(StrictModel):
+    """Sizes of the embedded model, where ``sft.base`` is ``nano``."""
+
+    width: Count = 128
+    text_layers: Count = 4
+    vision_width: Count = 128
+    vision_layers: Count = 2
+    heads: Count = 4
+    picture_side: Count = 112
+    vocabulary: Count = 1024
+
+
+class HoldingSettings(StrictModel):
+    """How a model is held while it is trained; `TrainingSetup` says what each name means."""
+
+    bf16: bool = False
+    gradient_checkpointing: bool = False
+    lora_r: Annotated[int, Field(ge=0)] = 0
+    lora_alpha: Count = 32
+    lora_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    lora_target_modules: str = ""
+    merge_lora: bool = True
+    fsdp: bool = False
+
+
+class SFTSettings(HoldingSettings):
+    """Cold start: supervised learning on the curated demonstrations; the rest as `SFTConfig`.
+
+    Attributes:
+        base: What training starts from: ``nano`` builds the embedded model from random weights;
+            a folder or hub id is loaded.
+        nano: Sizes of the embedded model.
+        shown_directly: Families whose demonstrations use no tool: what a policy then writes for
+            them it found by itself.
+        easy_alone: Families of which only easy tasks are shown, and without a tool: that others
+            want code it has to find by itself.
+    """
+
+    base: str = "nano"
+    nano: NanoSettings = NanoSettings()
+    shown_directly: tuple[str, ...] = ()
+    easy_alone: tuple[str, ...] = ()
+    steps: Count = 800
+    batch_size: Count = 32
+    learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
+    warmup_steps: Annotated[int, Field(ge=0)] = 20
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
+    max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
+    muon_factor: Annotated[float, Field(ge=0.0)] = 0.0
+    answer_weight: Annotated[float, Field(gt=0.0)] = 1.0
+    group_by_length: bool = False
+    packing: bool = False
+    max_tokens_per_micro_batch: Count = 4096
+    save_every: Count = 50
+
+
+class GRPOSettings(HoldingSettings):
+    """Reinforcement learning on the curated tasks; `GRPOConfig` says what each name means.
+
+    ``without_families`` are left out of the tasks, to see whether what is learnt carries over.
+    """
+
+    without_families: tuple[str, ...] = ()
+    steps: Count = 60
+    tasks_per_step: Count = 10
+    num_generations: Annotated[int, Field(ge=2)] = 8
+    num_iterations: Count = 1
+    learning_rate: Annotated[float, Field(gt=0.0)] = 5e-5
+    epsilon: Annotated[float, Field(gt=0.0)] = 0.2
+    epsilon_high: Annotated[float, Field(gt=0.0)] = 0.28
+    beta: Annotated[float, Field(ge=0.0)] = 0.0
+    use_bias_correction_kl: bool = True
+    loss_type: Literal["dapo", "bnpo", "grpo", "dr_grpo"] = "dapo"
+    max_completion_length: Annotated[int, Field(ge=0)] = 0
+    scale_rewards: Literal["floor", "group", "none"] = "floor"
+    std_floor: Annotated[float, Field(gt=0.0)] = 0.5
+    lr_scheduler_type: Literal["constant", "cosine"] = "constant"
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
+    max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
+    max_redraws: Annotated[int, Field(ge=0)] = 1
+    easy_share: Share | None = None
+    curriculum: Literal["none", "learnability"] = "none"
+    max_tokens_per_micro_batch: Count = 4096
+    reward: Literal["outcome", "tool_bonus", "bat_sequence", "bat", "bat_paper"] = "bat"
+    reward_terms: dict[str, float] = Field(default_factory=dict[str, float])
+    temperature: Annotated[float, Field(gt=0.0)] = 1.0
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    top_k: Annotated[int, Field(ge=0)] = 0
+    stop: tuple[str, ...] = ()
+    max_tokens: Count = 16_384
+    max_turns: Count = 6
+    save_every: Count = 10
+    rollout_batch_size: Count = 128
+    deterministic: bool = True
+
+    @field_validator("reward_terms")
+    @classmethod
+    def _terms_are_known(cls, terms: dict[str, float]) -> dict[str, float]:
+        """Refuse an unknown term now, not after the stages before GRPO."""
+        from ...envs.rewards.registry import with_terms
+
+        with_terms("outcome", terms)
+        return terms
+
+
+class EvaluateSettings(StrictModel):
+    """Judging on the held-out split, greedy and sampled.
+
+    ``limit`` tasks are spread evenly over the split. ``traces`` trajectories a policy go to MLflow.
+    """
+
+    limit: Count = 500
+    samples: Count = 1
+    temperature: Annotated[float, Field(gt=0.0)] = 1.0
+    max_turns: Count = 6
+    batch_size: Count = 64
+    traces: Annotated[int, Field(ge=0)] = 12
+
+
+_LIMITS = Limits()
+
+
+class LimitSettings(StrictModel):
+    """What a session may use; `Limits` says what each name means."""
+
+    wall_seconds: Above = _LIMITS.wall_seconds
+    cpu_seconds: Above = _LIMITS.cpu_seconds
+    memory_mb: Count = _LIMITS.memory_mb
+    processes: Count = _LIMITS.processes
+    threads: Count = _LIMITS.threads
+    open_files: Count = _LIMITS.open_files
+    disk_mb: Count = _LIMITS.disk_mb
+    output_characters: Count = _LIMITS.output_characters
+    images: Count = _LIMITS.images
+    image_pixels: Count = _LIMITS.image_pixels
+
+
+class SandboxSettings(StrictModel):
+    """Where model code runs; `open_sandbox` says what each name means.
+
+    Attributes:
+        backend: ``local``, ``docker``, or ``unsafe-subprocess`` (no walls).
+        floor: Weakest tier to accept; None for the default.
+        limits: Of every session.
+        libraries: Modules that are loaded before the first session.
+        python: The worker's interpreter; None for the trainer's.
+        image: The docker backend's image; None for the default one.
+    """
+
+    backend: Backend = "local"
+    floor: Literal["confined", "full"] | None = None
+    limits: LimitSettings = LimitSettings()
+    libraries: tuple[str, ...] = DEFAULT_LIBRARIES
+    python: str | None = None
+    image: str | None = None
+
+
+def open_configured(settings: SandboxSettings) -> Sandbox:
+    """Open the sandbox that the settings name.
+
+    Raises:
+        ValueError: The backend cannot keep them.
+        SandboxError: This machine cannot run it.
+    """
+    return open_sandbox(
+        settings.backend,
+        limits=Limits(**settings.limits.model_dump()),
+        python=settings.python,
+        libraries=settings.libraries,
+        floor=settings.floor,
+        image=settings.image,
+    )
+
+
+class AlarmSettings(StrictModel):
+    """When a training calls for a person; `AlarmConfig` says what each limit means, 0 is never."""
+
+    window: Count = 10
+    tool_calls_share: Share = 0.25
+    constant_steps: Annotated[int, Field(ge=0)] = 10
+    success_drop: Share = 0.1
+    accuracy_drop: Share = 0.25
+    entropy_share: Share = 0.1
+    infrastructure_share: Share = 0.05
+    logp_drift: Annotated[float, Field(ge=0.0)] = 0.05
+
+
+class Preset(StrictModel):
+    """Everything that a run of the pipeline depends on, but for its seed.
+
+    ``interface`` is the policy's tool: ``code``, ``box`` (a crop of the picture) or ``text``
+    (none); a model whose folder says that it was taught another is judged with that where this is
+    ``code``. ``alarms`` and ``server`` decide no result: a stage run with others is not run again.
+    """
+
+    suite: str = "nano"
+    interface: Interface = "code"
+    max_new_tokens: Count = 160
+    curate: CurateSettings = CurateSettings()
+    sft: SFTSettings = SFTSettings()
+    grpo: GRPOSettings = GRPOSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    sandbox: SandboxSettings = SandboxSettings()
+    alarms: AlarmSettings = AlarmSettings()
+    server: ServerSettings = ServerSettings()
+
+    def with_backend(self, backend: str) -> Preset:
+        """Give the same parameters with another backend of the sandbox.
+
+        Raises:
+            ValueError: There is no such backend.
+        """
+        known = get_args(Backend)
+        if backend not in known:
+            raise ValueError(f"no sandbox {backend!r}: one of {', '.join(known)}")
+        sandbox = self.sandbox.model_copy(update={"backend": backend})
+        return self.model_copy(update={"sandbox": sandbox})
+
+
+class WorkPool(StrictModel):
+    """Where a deployment's runs are queued."""
+
+    name: str
+    work_queue_name: str | None = None
+    job_variables: dict[str, Any] = Field(default_factory=dict[str, Any])
+
+
+class ConcurrencyLimit(StrictModel):
+    """How many runs of a deployment may be under way, and what happens to one too many."""
+
+    limit: Count
+    collision_strategy: Literal["ENQUEUE", "CANCEL_NEW"] = "ENQUEUE"
+
+
+class Deployment(StrictModel):
+    """One entry of Prefect's deployments list."""
+
+    name: str
+    entrypoint: str
+    description: str | None = None
+    version: str | None = None
+    tags: list[str] = Field(default_factory=list[str])
+    parameters: dict[str, Any] = Field(default_factory=dict[str, Any])
+    schedules: list[Schedule] = Field(default_factory=list[Schedule])
+    work_pool: WorkPool | None = None
+    concurrency_limit: Count | ConcurrencyLimit | None = None
+    pull: list[dict[str, Any]] | None = None
+    enforce_parameter_schema: bool = True
+
+
+class FlowsFile(StrictModel):
+    """The whole of flows.yaml."""
+
+    name: str | None = None
+    prefect_version: str | None = Field(default=None, alias="prefect-version")
+    pull: list[dict[str, Any]] | None = None
+    deployments: list[Deployment] = Field(default_factory=list[Deployment])
+    presets: dict[PresetName, Preset]

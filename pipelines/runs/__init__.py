@@ -1,0 +1,1 @@
+"""Runs of stages: the session, run requests, the runner, launches and progress."""

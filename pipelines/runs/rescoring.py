@@ -1,0 +1,79 @@
+"""Grades stored episodes again with the present graders: no policy, no sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from ...envs.grading import grade
+from ...envs.types import Task
+from ..config.code_version import code_version
+from ..store import Episode, StageRun
+from ..store.lineage import PIPELINE
+from .runner import STAGES
+
+if TYPE_CHECKING:
+    from .session import Desk
+
+PLAYED = "graded when played"
+"""The scoring that holds the verdicts from before the first rescoring."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What grading again changed in one stage run.
+
+    Attributes:
+        stage_run: Its id.
+        count: Episodes graded.
+        changed: Those with another verdict than before.
+        scoring: The name under which the new verdicts are stored, beside all earlier ones.
+        example: Number of the first changed trajectory; None where none changed.
+    """
+
+    stage_run: str
+    count: int
+    changed: int
+    scoring: str
+    example: int | None = None
+
+
+def rescore_run(desk: Desk, run: StageRun) -> Iterator[Change]:
+    """Grade every episode of a run again: of a pipeline's stages, or of an evaluation alone.
+
+    The new verdicts are stored beside all earlier ones, under a name that says when and by which
+    code, and are those that reports count from then on. `PLAYED` are those from the beginning.
+    """
+    scoring = f"graded {datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f} UTC, code {code_version()[:12]}"
+    names = [run.outputs.get(stage) for stage in STAGES] if run.stage == PIPELINE else [run.id]
+    for name in names:
+        if name is not None and desk.store.episodes(name):
+            yield _rescore_stage(desk, name, scoring)
+
+
+def _rescore_stage(desk: Desk, run_id: str, scoring: str) -> Change:
+    store = desk.store
+    episodes = [e for e in store.episodes(run_id) if e.accuracy is not None]
+    tasks = store.tasks(list({e.task_key for e in episodes}), with_images=False)
+    verdicts: dict[int, float] = {}
+    with desk.progress.bar("rescore", len(episodes)) as bar:
+        for number, episode in enumerate(episodes, 1):
+            desk.stop.check()
+            verdicts[episode.id] = _verdict(episode, tasks)
+            if number % 200 == 0 or number == len(episodes):
+                bar.reach(number)
+    changed = [e for e in episodes if verdicts[e.id] != e.accuracy]
+    known = store.scores(run_id, scoring=PLAYED)
+    first = {e.id: {"accuracy": e.accuracy} for e in episodes if e.id not in known}
+    store.add_scores(PLAYED, first)
+    store.add_scores(scoring, {n: {"accuracy": value} for n, value in verdicts.items()})
+    store.set_accuracy({e.id: verdicts[e.id] for e in changed})
+    example = changed[0].id if changed else None
+    return Change(run_id, len(episodes), len(changed), scoring, example)
+
+
+def _verdict(episode: Episode, tasks: Mapping[str, Task]) -> float:
+    task = tasks[episode.task_key]
+    return grade(task, episode.answer) if episode.answer is not None else 0.0

@@ -1,0 +1,196 @@
+"""What stands on a stage run's page in MLflow: its description, its tags, which data it read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+from ..analysis.results import difference_lines, lost_lines, summarise, table_head, table_rows
+from ..charts.figures import write_figures
+from ..config.code_version import git_commit
+from ..store import StageRun, Store
+from ..store.lineage import PIPELINE
+from ..tracking.alarm_file import read_alarms
+from ..tracking.metrics_file import Series, read_metrics
+from ..tracking.tracker import Tracker
+from .machine import describe_machine
+from .progress import format_seconds
+
+PURPOSE = {
+    PIPELINE: "The whole road: curate, cold start, reinforcement, evaluation. "
+    "Each stage is a run of its own below this one.",
+    "curate": "Looks at candidate tasks through a weak and a strong policy; keeps what teaches.",
+    "sft": "Cold start: supervised learning on the curated demonstrations.",
+    "grpo": "Reinforcement learning on the curated tasks, from the cold start's model.",
+    "evaluate": "Judges checkpoints on the same held-out tasks, greedily and sampled.",
+}
+PACKAGES = ("torch", "transformers", "mlflow", "numpy")
+COMPARED = 10
+"""Steps at either end of a training whose means are compared."""
+SHOWN = {
+    "sft": ("loss", "grad_norm", "tokens_per_second"),
+    "grpo": ("reward", "accuracy", "tool_calls/mean", "execution_success", "entropy"),
+}
+
+
+def machine_tags() -> dict[str, str]:
+    """Say on which machine and with which libraries this process works."""
+    machine = describe_machine()
+    text = f"{machine.processor}, {machine.cores} cores, {machine.memory_gb:.0f} GiB"
+    gpus = _gpus()
+    tags = {"codedance.machine": text + (f", {gpus}" if gpus else "")}
+    tags["codedance.host"] = platform.node()
+    tags["codedance.system"] = machine.system
+    for name in PACKAGES:
+        try:
+            tags[f"codedance.version.{name}"] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return tags
+
+
+def run_tags(run: StageRun, store: Store) -> dict[str, str]:
+    """Give the tags of a run as it begins."""
+    commit = run.git_commit or git_commit() or ""
+    digest = data_digest(store, run)
+    return {
+        "codedance.preset": run.preset,
+        "codedance.seed": str(run.seed),
+        "codedance.suite": str(run.parameters.get("suite", "")),
+        "codedance.code_version": run.code_version,
+        "codedance.git_commit": commit,
+        **({"mlflow.source.git.commit": commit.rstrip("+")} if commit else {}),
+        **({"codedance.data_digest": digest} if digest else {}),
+        **machine_tags(),
+        **{f"codedance.input.{name}": str(value) for name, value in run.inputs.items()},
+    }
+
+
+def data_digest(store: Store, run: StageRun) -> str:
+    """Name the curated tasks that a run learns from by their content; empty without."""
+    curation = run.id if run.stage == "curate" else {**run.outputs, **run.inputs}.get("curate")
+    if curation is None:
+        return ""
+    rows = store.curation(str(curation))
+    return digest_of(f"{row.task_key} {row.demonstration}" for row in rows if row.is_kept)
+
+
+def digest_of(parts: Iterable[str]) -> str:
+    """Give 16 hex digits of what the parts say, whatever their order; empty where there is none.
+
+    >>> digest_of(["b", "a"]) == digest_of(["a", "b"])
+    True
+    """
+    ordered = sorted(parts)
+    return hashlib.sha256(json.dumps(ordered).encode()).hexdigest()[:16] if ordered else ""
+
+
+def opening(run: StageRun) -> str:
+    """Describe a run as it begins, Markdown."""
+    lines = [
+        PURPOSE.get(run.stage, ""),
+        "",
+        f"Preset **{run.preset}**, seed {run.seed}, suite {run.parameters.get('suite', '')}, "
+        f"code {run.code_version}, begun {run.started_at:%Y-%m-%d %H:%M} UTC.",
+    ]
+    if run.inputs:
+        made = ", ".join(f"{name} `{value}`" for name, value in run.inputs.items())
+        lines += ["", f"Made from: {made}."]
+    return "\n".join(lines).strip()
+
+
+def closing(store: Store, run: StageRun, folder: Path) -> str:
+    """Describe a finished stage run: what it was, and what came of it."""
+    told = _RESULTS.get(run.stage)
+    lines = [opening(run), "", f"Finished after {format_seconds(run.seconds)} of work."]
+    if told is not None:
+        lines += ["", *told(store, run, folder)]
+    alarms = read_alarms(folder)
+    if alarms:
+        lines += ["", "**Alarms**", ""]
+        lines += [f"- step {alarm.step}: {alarm.message}" for alarm in alarms]
+    return "\n".join(lines)
+
+
+def tell_figures(tracker: Tracker, run: StageRun, folder: Path) -> None:
+    """Give a finished training its curves as pictures, beside MLflow's own charts."""
+    if run.stage in SHOWN:
+        for path in write_figures(folder / "figures", read_metrics(folder)):
+            tracker.artifact(run.id, path, folder="figures")
+
+
+def tell_curated(tracker: Tracker, store: Store, run: StageRun) -> None:
+    """Say which curated tasks a training learns from."""
+    if run.stage not in SHOWN or "curate" not in run.inputs:
+        return
+    rows = [row for row in store.curation(str(run.inputs["curate"])) if row.is_kept]
+    bands = Counter(f"band/{row.band}" for row in rows)
+    shown = Counter(f"shown/{row.demonstration}" for row in rows)
+    tracker.dataset(
+        run.id,
+        f"{run.parameters.get('suite', '')} curated",
+        digest=data_digest(store, run),
+        profile={"tasks": len(rows), **bands, **shown},
+        use="training",
+    )
+
+
+def _curated(_store: Store, run: StageRun, _folder: Path) -> list[str]:
+    reasons: Mapping[str, int] = run.outputs.get("reasons", {})
+    rows = [[reason, str(count)] for reason, count in sorted(reasons.items())]
+    head = f"{run.outputs.get('candidates', 0)} candidates; `data_card.md` says it all."
+    return [head, "", *_table(["what became of them", "tasks"], rows)]
+
+
+def _trained(_store: Store, run: StageRun, folder: Path) -> list[str]:
+    series = read_metrics(folder)
+    rows = [
+        [name, _mean(series[name][:COMPARED]), _mean(series[name][-COMPARED:])]
+        for name in SHOWN[run.stage]
+        if series.get(name)
+    ]
+    steps = max((points[-1][0] for points in series.values() if points), default=0)
+    head = ["figure", f"first {COMPARED} steps", f"last {COMPARED} steps"]
+    return [f"{steps} steps. Checkpoint: `{run.outputs.get('model')}`.", "", *_table(head, rows)]
+
+
+def _judged(store: Store, run: StageRun, _folder: Path) -> list[str]:
+    summary = summarise(store, run)
+    lines = [f"- {line}" for line in (*difference_lines(summary), *lost_lines(summary))]
+    for mode in summary.modes:
+        lines += ["", f"**{mode}**", "", *_table(table_head(summary), table_rows(summary, mode))]
+    return lines
+
+
+_RESULTS: Mapping[str, Callable[[Store, StageRun, Path], list[str]]] = {
+    "curate": _curated,
+    "sft": _trained,
+    "grpo": _trained,
+    "evaluate": _judged,
+}
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [head, ["---"] * len(head), *rows]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+
+
+def _mean(points: Series) -> str:
+    return f"{sum(value for _, value in points) / len(points):.4g}" if points else "-"
+
+
+@cache
+def _gpus() -> str:
+    """Name the GPUs that the driver knows, without loading torch."""
+    found = Path("/proc/driver/nvidia/gpus")
+    names: list[str] = []
+    for path in sorted(found.glob("*/information")) if found.is_dir() else []:
+        model = next((line for line in path.read_text().splitlines() if "Model" in line), "")
+        names.append(model.partition(":")[2].strip())
+    return ", ".join(f"{names.count(name)} × {name}" for name in dict.fromkeys(names))

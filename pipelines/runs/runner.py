@@ -1,0 +1,357 @@
+"""Runs a stage once: finds its inputs, reuses what is finished, goes on with what is not."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...envs.rewards.registry import own_term_files, own_term_programs, with_terms
+from ...envs.suites.content import suite_content
+from ...policies.inference.model_files import model_states
+from ..config.code_version import code_version, git_commit
+from ..config.file_lock import try_lock
+from ..config.settings import Preset
+from ..store import StageRun, StoreError
+from ..store.lineage import SECONDS, StageRequest
+from ..tracking.system_metrics import metered
+from .context import StageContext, StageInterrupted, StageResult
+from .progress import format_seconds
+from .run_page import closing, data_digest, opening, run_tags, tell_curated, tell_figures
+from .turns import training_turn
+
+if TYPE_CHECKING:
+    from .session import Desk
+
+STAGES = ("curate", "sft", "grpo", "evaluate")
+_LOADED_POLICIES = (
+    "scripted.teacher",
+    "models.nano",
+    "loading",
+    "rollouts.runner",
+    "inference.vlm",
+    "training.sft",
+    "training.grpo.loop",
+)
+INPUTS: dict[str, tuple[str, ...]] = {
+    "curate": (),
+    "sft": ("curate",),
+    "grpo": ("curate", "sft"),
+    "evaluate": ("sft", "grpo"),
+}
+FRESH = "fresh"
+"""In a pipeline run's outputs: a token that keeps its stages from reusing older ones."""
+StageFunction = Callable[[StageContext], StageResult]
+
+
+class StageError(RuntimeError):
+    """A stage cannot run as asked; the message says what to do."""
+
+
+class StageBusyError(StageError):
+    """Another process does the same work at this moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be run.
+
+    Attributes:
+        name: The preset's name, which runs are called after.
+        preset: Its parameters, the user's changes included.
+        seed: Of every draw.
+    """
+
+    name: str
+    preset: Preset
+    seed: int = 0
+
+
+def fresh_mark(stage: str) -> str:
+    """Name the output of a pipeline run that makes a stage another one than those before."""
+    return f"{FRESH} {stage}"
+
+
+def order_of(pipeline: StageRun) -> Order:
+    """Give the order that a pipeline run was made by."""
+    return Order(pipeline.preset, Preset.model_validate(pipeline.parameters), pipeline.seed)
+
+
+def run_stage(desk: Desk, stage: str, pipeline: StageRun) -> StageRun:
+    """Run a stage for a pipeline run, or give the finished run that did the same work.
+
+    A training waits until no other is at work on this host; what is finished waits for nobody.
+
+    Raises:
+        StageError: An input is missing, or another process is at it.
+        StageInterrupted: The user asked to stop; the same call goes on from there.
+    """
+    request = _request_for(desk, stage, pipeline)
+    try:
+        with _in_turn(desk, request):
+            finished = run_request(desk, request, order_of(pipeline).preset, parent=pipeline.id)
+        _adopt(desk, pipeline, finished)
+    finally:
+        leave(desk, pipeline)
+    return finished
+
+
+def _in_turn(desk: Desk, request: StageRequest) -> AbstractContextManager[None]:
+    """Hold this host's place for trainings, unless the work is done already."""
+    if _find_finished(desk.store.lineage.find(stage=request.stage, key=request.key)):
+        return nullcontext()
+    return training_turn(
+        request.stage,
+        fallback=desk.home.root / "locks",
+        say=desk.progress.say,
+        check=desk.stop.check,
+    )
+
+
+def _request_for(desk: Desk, stage: str, pipeline: StageRun) -> StageRequest:
+    """Give what a pipeline run asks of a stage, its inputs found.
+
+    What is made from an input that lacks episodes is made again once that input is complete.
+    """
+    found = {name: find_input(desk, pipeline, name) for name in INPUTS[stage]}
+    inputs = {name: run.id for name, run in found.items()}
+    order = order_of(pipeline)
+    parameters = stage_parameters(stage, order.preset)
+    if lost := {name: run.lost for name, run in found.items() if run.lost}:
+        parameters["lost_inputs"] = lost
+    if fresh_mark(stage) in pipeline.outputs:
+        parameters[FRESH] = pipeline.outputs[fresh_mark(stage)]
+    return make_request(stage, order, parameters, inputs)
+
+
+def leave(desk: Desk, pipeline: StageRun) -> None:
+    """Note that nothing is at work on a pipeline run, unless it is finished."""
+    with contextlib.suppress(StoreError):  # a full store was told of already
+        if not desk.store.lineage.get(pipeline.id).is_finished:
+            desk.store.lineage.mark(pipeline.id, "interrupted")
+
+
+def run_request(
+    desk: Desk, request: StageRequest, preset: Preset, *, parent: str | None
+) -> StageRun:
+    """Run what ``request`` asks for, unless a finished run has the same key."""
+    same = desk.store.lineage.find(stage=request.stage, key=request.key)
+    return run_among(desk, same, request, preset, parent=parent)
+
+
+def run_among(
+    desk: Desk,
+    same: Sequence[StageRun],
+    request: StageRequest,
+    preset: Preset,
+    *,
+    parent: str | None,
+) -> StageRun:
+    """Give a finished one of ``same``, go on with an unfinished one, or begin a run."""
+    lineage = desk.store.lineage
+    finished = _find_finished(same)
+    if finished is not None:
+        desk.progress.say(f"{request.stage}: done before ({finished.id})")
+        return finished
+    begun = next((run for run in same if not run.is_complete), None)
+    run = begun or lineage.begin(request, parent=parent)
+    with _only_here(desk.home.stages / run.id):
+        if begun is not None:
+            desk.progress.say(f"{request.stage}: going on with {run.id}")
+        _work(desk, run, preset)
+    finished = lineage.get(run.id)
+    took = format_seconds(finished.seconds)
+    desk.progress.say(f"{request.stage}: finished in {took} ({finished.id})")
+    return finished
+
+
+def load_code() -> None:
+    """Import all that stages import when they begin, so that no edit can change a run half-way."""
+    for stage in STAGES:
+        import_module(f"..stages.{stage}", __package__)
+    for name in _LOADED_POLICIES:
+        import_module(f"...policies.{name}", __package__)
+
+
+def find_input(desk: Desk, pipeline: StageRun, stage: str) -> StageRun:
+    """Give the newest finished run of ``stage`` that belongs to a pipeline run.
+
+    Raises:
+        StageError: There is none yet.
+    """
+    lineage = desk.store.lineage
+    pipeline = lineage.get(pipeline.id)
+    found = [run for run in lineage.find(stage=stage, parent=pipeline.id) if run.is_finished]
+    adopted = pipeline.outputs.get(stage)
+    if adopted is not None and all(run.id != adopted for run in found):
+        found.append(lineage.get(adopted))
+    if not found:
+        raise StageError(f"{pipeline.id} has no finished {stage} yet: `codedance {stage}` first")
+    return max(found, key=lambda run: run.ended_at or run.started_at)
+
+
+def stage_parameters(stage: str, preset: Preset) -> dict[str, Any]:
+    """Give the parameters that decide a stage's result, a user's task file by its content."""
+    whole = preset.model_dump()
+    parameters = {"suite": preset.suite, stage: whole[stage]}
+    if stage != "sft":
+        parameters["max_new_tokens"] = preset.max_new_tokens
+    if stage != "curate":
+        parameters["interface"] = preset.interface
+    if (content := suite_content(preset.suite)) is not None:
+        parameters["suite_digest"] = content
+    if stage == "sft":
+        parameters |= model_states([preset.sft.base])
+    if stage == "grpo":
+        parameters |= _digests(own_term_files(preset.grpo.reward_terms))
+        parameters |= _programs(preset)
+    if stage == "curate":
+        parameters |= model_states([preset.sft.base, preset.curate.weak, preset.curate.strong])
+        parameters["held_out"] = preset.evaluate.limit
+        parameters["base"] = preset.sft.base
+        if any(one.startswith("openai:") for one in (preset.curate.weak, preset.curate.strong)):
+            parameters["base_url"] = preset.server.base_url
+    return parameters
+
+
+def _programs(preset: Preset) -> dict[str, Any]:
+    """Name the text of the reward terms that stand in modules, which have no file of their own."""
+    references = preset.grpo.reward_terms
+    if all(reference.rpartition(":")[0].endswith(".py") for reference in references):
+        return {}
+    programs = own_term_programs(with_terms(preset.grpo.reward, references))
+    digests = {
+        name: hashlib.sha256(text.encode()).hexdigest() for name, (_, text) in programs.items()
+    }
+    return {"own_terms": digests}
+
+
+def _digests(files: Iterable[Path]) -> dict[str, str]:
+    """Name the content of files that a result depends on."""
+    return {
+        f"digest of {path}": hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+        if path.is_file()
+    }
+
+
+def make_request(
+    stage: str, order: Order, parameters: Mapping[str, Any], inputs: Mapping[str, Any]
+) -> StageRequest:
+    """Give the request for a stage run with the code as it stands."""
+    return StageRequest(
+        stage, order.name, parameters, inputs, order.seed, code_version(), git_commit()
+    )
+
+
+def _work(desk: Desk, run: StageRun, preset: Preset) -> None:
+    lineage, tracker = desk.store.lineage, desk.tracker
+    folder = desk.home.stages / run.id
+    sandbox = partial(desk.sandbox, preset.sandbox)
+    context = StageContext(
+        run=run,
+        preset=preset,
+        folder=folder,
+        store=desk.store,
+        tracker=tracker,
+        progress=desk.progress,
+        sandbox=sandbox,
+        stop=desk.stop,
+        on_alarm=desk.on_alarm,
+    )
+    lineage.mark(run.id, "running")
+    tracker.begin(run, tags=run_tags(run, desk.store), description=opening(run))
+    tell_curated(tracker, desk.store, run)
+    begun = time.monotonic()
+
+    def worked() -> dict[str, float]:
+        return {SECONDS: round(run.seconds + time.monotonic() - begun, 1)}
+
+    try:
+        desk.stop.check()
+        with metered(tracker, run.id, folder):
+            result = _stage_function(run.stage)(context)
+        _seal(desk, run, result)
+    except (StageInterrupted, KeyboardInterrupt):
+        lineage.mark(run.id, "interrupted", outputs=worked())
+        tracker.end(run, "interrupted")
+        raise
+    except BaseException as error:
+        tracker.end(run, "failed")
+        _mark_failed(desk, run, error)
+        raise
+    lineage.mark(run.id, "finished", outputs={**result.outputs, **worked()})
+    _forget_state(folder)
+    _show_result(desk, lineage.get(run.id), result)
+    tracker.end(run, "finished")
+
+
+def _seal(desk: Desk, run: StageRun, result: StageResult) -> None:
+    """Take the digests by which ``store verify`` knows later what the stage left now."""
+    model = result.outputs.get("model")
+    desk.store.seal_stage(run.id, None if model is None else Path(str(model)))
+
+
+def _show_result(desk: Desk, run: StageRun, result: StageResult) -> None:
+    """Complete a finished run's page in MLflow."""
+    folder = desk.home.stages / run.id
+    for path in result.artifacts:
+        desk.tracker.artifact(run.id, path)
+    tell_figures(desk.tracker, run, folder)
+    if digest := data_digest(desk.store, run):
+        desk.tracker.tag(run.id, "codedance.data_digest", digest)
+    desk.tracker.describe(run.id, closing(desk.store, run, folder))
+
+
+def _mark_failed(desk: Desk, run: StageRun, error: BaseException) -> None:
+    """Note the failure; a store that is full cannot, and that must not hide the error."""
+    try:
+        desk.store.lineage.mark(run.id, "failed", error=f"{type(error).__name__}: {error}")
+    except StoreError as second:
+        desk.progress.say(f"{run.id} failed, and the store could not note it: {second}")
+
+
+def _stage_function(stage: str) -> StageFunction:
+    module = import_module(f"..stages.{stage}", __package__)
+    return getattr(module, f"run_{stage}")
+
+
+def _adopt(desk: Desk, pipeline: StageRun, run: StageRun) -> None:
+    """Note in the pipeline's row which stage run is its own."""
+    current = desk.store.lineage.get(pipeline.id)
+    outputs = {**current.outputs, run.stage: run.id}
+    status = "finished" if current.is_finished else "running"
+    desk.store.lineage.mark(pipeline.id, status, outputs=outputs)
+
+
+def _find_finished(same: Sequence[StageRun]) -> StageRun | None:
+    return next((run for run in same if run.is_complete and _is_whole(run)), None)
+
+
+def _is_whole(run: StageRun) -> bool:
+    """Whether the files that a finished run made are still there."""
+    model = run.outputs.get("model")
+    return model is None or Path(model).is_dir()
+
+
+@contextmanager
+def _only_here(folder: Path) -> Generator[None]:
+    """Keep a second process from working in the same stage folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with try_lock(folder / ".lock") as is_ours:
+        if not is_ours:
+            raise StageBusyError(f"another process is at work on {folder.name}")
+        yield
+
+
+def _forget_state(folder: Path) -> None:
+    """Remove a stage's resumable state once it is marked as finished: only the result stays."""
+    shutil.rmtree(folder / "state", ignore_errors=True)

@@ -1,0 +1,1 @@
+"""Servers that we start: a model behind the OpenAI protocol, and Prefect for one command."""

@@ -1,0 +1,50 @@
+"""``prefect.toml`` beside ``codedance flows serve``, by which ``prefect`` finds our server.
+
+Prefect reads the file of the current folder. Ours says so in its first line, is removed when the
+server ends, and again by the next command where the server was killed; another's is left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tomllib
+from collections.abc import Generator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ..runs.processes import is_free
+
+FILE = Path("prefect.toml")
+HEAD = "# Written by `codedance flows serve`, removed when it ends.\n"
+
+
+@contextlib.contextmanager
+def client_file(url: str) -> Generator[bool]:
+    """Point this folder's ``prefect`` commands at ``url`` while the context lasts.
+
+    Yields:
+        Whether they are: not where the folder has a file of somebody else's.
+    """
+    is_written = not FILE.exists() or is_ours()
+    if is_written:
+        FILE.write_text(f'{HEAD}[api]\nurl = "{url}"\n', encoding="utf-8")
+    try:
+        yield is_written
+    finally:
+        if is_written and is_ours():
+            FILE.unlink()
+
+
+def forget_dead_server() -> None:
+    """Remove our file if its server is gone; has to come before Prefect is imported."""
+    if "PREFECT_API_URL" in os.environ or not is_ours():
+        return
+    url = tomllib.loads(FILE.read_text(encoding="utf-8"))["api"]["url"]
+    if is_free(urlsplit(url).port or 80):
+        FILE.unlink()
+
+
+def is_ours() -> bool:
+    """Whether the file was written by us."""
+    return FILE.is_file() and FILE.read_text(encoding="utf-8").startswith(HEAD)

@@ -1,0 +1,65 @@
+"""The exact ids of conversations that a server answered, so that the next turn goes on from them.
+
+A request brings texts only, and a text may have several encodings: without the ids that were drawn
+a conversation over HTTP could go on otherwise than the same one in process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+
+from ...envs.types import Message, Tokens
+from ...policies.interface import Conversation, Reply
+from ...policies.models.pictures import picture_digest
+
+_MOST = 4096  # conversations remembered
+
+
+class TokenRecords:
+    """Remembers ids by what was said and by the seed; the longest unused go first."""
+
+    def __init__(self, most: int = _MOST) -> None:
+        self._most = most
+        self._known: OrderedDict[bytes, Tokens] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def find(self, conversations: Iterable[Conversation]) -> None:
+        """Give each conversation the ids of its turns so far, where they are known."""
+        for one in conversations:
+            last = _last_reply(one.messages)
+            if last is None:
+                continue
+            key = _digest(one.messages[: last + 1], one.seed)
+            with self._lock:
+                one.tokens = self._known.pop(key, None)
+
+    def keep(self, answered: Iterable[tuple[Conversation, Reply]]) -> None:
+        """Remember what was written."""
+        for one, reply in answered:
+            if one.tokens is None:
+                continue
+            said = [*one.messages, Message("assistant", (reply.text,))]
+            with self._lock:
+                self._known[_digest(said, one.seed)] = one.tokens
+                while len(self._known) > self._most:
+                    self._known.popitem(last=False)
+
+
+def _last_reply(messages: Sequence[Message]) -> int | None:
+    places = [index for index, message in enumerate(messages) if message.role == "assistant"]
+    return places[-1] if places else None
+
+
+def _digest(messages: Sequence[Message], seed: int) -> bytes:
+    sha = hashlib.sha256(f"{seed}".encode())
+    for message in messages:
+        sha.update(f"\x00{message.role}".encode())
+        for part in message.parts:
+            kind, data = (
+                (b"text", part.encode()) if isinstance(part, str) else (b"", picture_digest(part))
+            )
+            sha.update(b"\x01%b %d " % (kind, len(data)) + data)
+    return sha.digest()

@@ -1,0 +1,141 @@
+"""Decides which candidate tasks are worth learning from, and how each is shown.
+
+Weak-to-strong filtering (arXiv 2512.17312, data section): what the weak policy always gets right
+teaches little, what the strong one never does cannot be shown; the weak policy's pass rate is the
+difficulty. Where this departs from the paper: a quota of trivial tasks stays, so that the policy
+sees when no tool is needed; demonstrations are imperfect on purpose, by shares.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ...envs.types import Band
+
+Demonstration = Literal["direct", "tools"]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What is known of a task when it is judged.
+
+    Attributes:
+        key: The store's name for it.
+        family: Its family.
+        weak_rate: Share of the weak policy's scored samples that were right; None: none scored.
+        strong_rate: The same of the strong policy.
+        leak: The held-out task that it equals or nearly equals; None for none.
+        duplicate: The earlier candidate that it equals or nearly equals; None for none.
+        has_teacher: False where the strong policy has no way to try (a user's own question): such
+            a task is kept, and shown directly.
+    """
+
+    key: str
+    family: str
+    weak_rate: float | None
+    strong_rate: float | None
+    leak: str | None = None
+    duplicate: str | None = None
+    has_teacher: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What makes a task easy, hard, trivial, and how often each kind is shown with tools."""
+
+    easy_above: float = 0.75
+    hard_below: float = 0.25
+    trivial_share: float = 0.25
+    tool_shares: Mapping[Band, float] | None = None
+
+    def tool_share(self, band: Band) -> float:
+        """Give the share of a band's demonstrations that use tools."""
+        if self.tool_shares is None:
+            return 0.0 if band is Band.EASY else 1.0
+        return self.tool_shares[band]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What became of a candidate, and why.
+
+    Attributes:
+        key: The candidate's.
+        is_kept: Whether it is learnt from.
+        reason: In words.
+        band: By the weak policy's pass rate.
+        demonstration: How it is shown; None when it is dropped.
+    """
+
+    key: str
+    is_kept: bool
+    reason: str
+    band: Band
+    demonstration: Demonstration | None = None
+
+
+def band_of(weak_rate: float | None, rules: Rules) -> Band:
+    """Give the band of a pass rate; unknown counts as medium."""
+    if weak_rate is None:
+        return Band.MEDIUM
+    if weak_rate >= rules.easy_above:
+        return Band.EASY
+    return Band.HARD if weak_rate <= rules.hard_below else Band.MEDIUM
+
+
+def decide(candidates: Sequence[Candidate], rules: Rules, *, seed: int) -> list[Decision]:
+    """Judge every candidate, in order; the same seed gives the same decisions."""
+    faults = [_fault(candidate) for candidate in candidates]
+    sound = [c for c, fault in zip(candidates, faults, strict=True) if fault is None]
+    surplus = _surplus(sound, rules, seed)
+    decisions: list[Decision] = []
+    for candidate, fault in zip(candidates, faults, strict=True):
+        band = band_of(candidate.weak_rate, rules)
+        if fault is None and candidate.key in surplus:
+            fault = "trivial: the weak policy is always right, and its quota is full"
+        if fault is not None:
+            decisions.append(Decision(candidate.key, False, fault, band))
+            continue
+        demonstration = _demonstration(candidate, band, rules, seed)
+        reason = f"kept: {band}, shown {'with tools' if demonstration == 'tools' else 'directly'}"
+        decisions.append(Decision(candidate.key, True, reason, band, demonstration))
+    return decisions
+
+
+def count_reasons(decisions: Sequence[Decision]) -> dict[str, int]:
+    """Count decisions by the word before their reason's colon (kept, leak, trivial, …)."""
+    return dict(Counter(decision.reason.split(":")[0] for decision in decisions))
+
+
+def _fault(candidate: Candidate) -> str | None:
+    if candidate.leak is not None:
+        return f"leak: equals or nearly equals the held-out {candidate.leak}"
+    if candidate.duplicate is not None:
+        return f"duplicate: equals or nearly equals {candidate.duplicate}"
+    if candidate.weak_rate is None or (candidate.has_teacher and candidate.strong_rate is None):
+        return "unscored: infrastructure lost every sample"
+    if candidate.has_teacher and candidate.strong_rate == 0.0:
+        return "unsolvable: the strong policy is never right"
+    return None
+
+
+def _surplus(sound: Sequence[Candidate], rules: Rules, seed: int) -> set[str]:
+    """Give the trivial tasks that exceed their share of all that is kept."""
+    trivial = [c.key for c in sound if c.weak_rate == 1.0]
+    others = len(sound) - len(trivial)
+    if rules.trivial_share >= 1.0:
+        return set()
+    allowed = int(rules.trivial_share / (1.0 - rules.trivial_share) * others)
+    random.Random(seed).shuffle(trivial)
+    return set(trivial[allowed:])
+
+
+def _demonstration(candidate: Candidate, band: Band, rules: Rules, seed: int) -> Demonstration:
+    if not candidate.has_teacher:
+        return "direct"
+    draw = random.Random(f"{seed} {candidate.key}").random()
+    return "tools" if draw < rules.tool_share(band) else "direct"

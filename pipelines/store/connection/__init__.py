@@ -1,0 +1,1 @@
+"""The database behind the store: addresses, schema versions, errors and retries."""

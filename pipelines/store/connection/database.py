@@ -1,0 +1,203 @@
+"""The database under the store: opened with its schema up to date, and waited for when it is away.
+
+All work goes through `Database.run`: one transaction, begun again from the start when another
+writer came in between or the server was lost. Work may therefore run more than once, and must
+store the same rows however often it does.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from ..schema import Base
+from ..seals import seal_changed_runs
+from .address import connect_options, read_address
+from .errors import (
+    FULL,
+    VARIABLE,
+    StoreError,
+    StoreFullError,
+    StoreUsageError,
+    is_away,
+    is_clash,
+    shown_url,
+    translate,
+)
+from .journal import Journal, choose_journal
+from .migrating import check_schema, schema_version, upgrade
+from .mounts import MOUNTS
+from .patience import Patience
+
+Result = TypeVar("Result")
+Row = dict[str, Any]
+CLASHES = 8
+"""How often work is begun again because of other writers."""
+
+
+class _Session(Session):
+    """A session of the store's: what changes a run's row takes its digest again."""
+
+
+event.listen(_Session, "do_orm_execute", seal_changed_runs)
+
+
+class Database:
+    """A store's database; safe to share between threads.
+
+    Args:
+        engine: Connected, its schema up to date.
+        patience: For how long a server that went away is waited for.
+    """
+
+    def __init__(self, engine: Engine, patience: Patience) -> None:
+        self.engine = engine
+        self._patience = patience
+
+    @property
+    def address(self) -> str:
+        """Where it is, without a password."""
+        return shown_url(self.engine.url)
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether it is a file."""
+        return self.engine.dialect.name == "sqlite"
+
+    def run(self, work: Callable[[Session], Result]) -> Result:
+        """Do ``work`` in one transaction: all of its writes hold, or none.
+
+        Raises:
+            StoreAwayError: The server stayed away for longer than our patience.
+            StoreFullError: No room is left.
+            StoreError: Anything else that a database refuses.
+        """
+        clashes, wait = 0, self._patience.begin()
+        while True:
+            try:
+                with _Session(self.engine) as session, session.begin():
+                    result = work(session)
+            except DBAPIError as error:
+                if is_clash(error) and clashes < CLASHES:
+                    clashes += 1
+                    time.sleep(random.uniform(0.0, 0.02 * clashes))
+                elif not is_away(error) or not wait.again(self._told(error)):
+                    raise self._told(error) from error
+            except SQLAlchemyError as error:
+                raise self._told(error) from error
+            except OSError as error:
+                if error.errno in FULL:
+                    raise StoreFullError(self.address) from error
+                raise
+            else:
+                wait.end()
+                return result
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.engine.dispose()
+
+    def _told(self, error: SQLAlchemyError) -> StoreError:
+        return translate(error, self.engine.url)
+
+
+def open_database(
+    address: str, patience: Patience | None = None, *, mounts: Path = MOUNTS
+) -> Database:
+    """Connect, and bring the schema up to date; a server that does not answer now is an error.
+
+    Args:
+        address: As the user wrote it.
+        patience: For later, when it has answered once; None gives up at once.
+        mounts: The kernel's list of mounts.
+
+    Raises:
+        StoreError: The database cannot be opened, or was written by a newer CodeDance.
+    """
+    patience = patience or Patience()
+    with _connected(address) as engine:
+        if engine.dialect.name == "sqlite":
+            journal = choose_journal(engine.url, patience.say, mounts)
+            event.listen(engine, "connect", partial(_prepare_sqlite, journal))
+        else:
+            _check_encoding(engine)
+        upgrade(engine)
+    return Database(engine, patience)
+
+
+def find_schema(address: str) -> str | None:
+    """Give the schema of the store at an address, None where there is none yet; changes nothing.
+
+    Raises:
+        StoreError: The database cannot be reached, or holds a store of a newer CodeDance.
+    """
+    with _connected(address) as engine:
+        found = schema_version(engine)
+        check_schema(engine, found)
+    engine.dispose()
+    return found
+
+
+@contextmanager
+def _connected(address: str) -> Generator[Engine]:
+    """Give an engine whose first errors are told in our words, and which they close."""
+    url = read_address(address)
+    try:
+        engine = create_engine(url, connect_args=connect_options(url))
+    except (ValueError, TypeError) as error:
+        raise StoreUsageError(
+            f"{VARIABLE}: a parameter has a value that is none: {error}"
+        ) from error
+    except ImportError as error:
+        raise StoreError(
+            f"the store at {shown_url(url)} needs a driver that is not here ({error}): "
+            "pip install 'codedance[postgres]'"
+        ) from error
+    try:
+        yield engine
+    except SQLAlchemyError as error:
+        engine.dispose()
+        raise translate(error, url) from error
+    except BaseException:
+        engine.dispose()
+        raise
+
+
+def insert_missing(session: Session, table: type[Base], rows: Sequence[Row]) -> None:
+    """Insert the rows whose key is not there yet, whoever put it there."""
+    is_sqlite = session.get_bind().dialect.name == "sqlite"
+    insert = sqlite.insert if is_sqlite else postgresql.insert
+    session.execute(insert(table).on_conflict_do_nothing(), list(rows))
+
+
+def _prepare_sqlite(journal: Journal, connection: DBAPIConnection, _record: object) -> None:
+    cursor = connection.cursor()
+    for pragma in (
+        "busy_timeout=30000",
+        f"journal_mode={journal.mode}",
+        f"synchronous={journal.synchronous}",
+        "foreign_keys=ON",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _check_encoding(engine: Engine) -> None:
+    with engine.connect() as connection:
+        found = connection.execute(text("SHOW server_encoding")).scalar()
+    if found != "UTF8":
+        raise StoreError(
+            f"the database at {shown_url(engine.url)} has the encoding {found}, and models write "
+            "any text: make one with `createdb --encoding UTF8 --template template0 NAME`"
+        )

@@ -1,0 +1,90 @@
+"""Brings a database's schema up to date, from the first one on: by Alembic, whole or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, inspect, text
+
+from ..schema import Base
+from .errors import StoreError, shown_url
+
+HEAD = "0003"
+"""The newest migration; `tests/pipelines/test_store_schema.py` checks it against the folder."""
+
+MIGRATIONS = Path(__file__).parents[1] / "migrations"
+_LOCK = 0x0C0DEDA9CE
+"""Of PostgreSQL's advisory locks, the one that a process holds while it migrates."""
+
+
+def upgrade(engine: Engine, target: str = HEAD) -> None:
+    """Apply the migrations that the database lacks; one process at a time.
+
+    Raises:
+        StoreError: It was written by a newer CodeDance.
+    """
+    if schema_version(engine) == target:
+        return
+    with _only_one(engine), engine.begin() as connection:
+        if engine.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")  # else each statement holds by itself
+        else:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        found = _version(connection)
+        check_schema(engine, found)
+        if found is None or found < target:
+            _migrate(connection, target)
+
+
+def check_schema(engine: Engine, found: str | None) -> None:
+    """Refuse what we do not know.
+
+    Raises:
+        StoreError: The schema that was found is newer than ours.
+    """
+    if found is not None and found > HEAD:
+        raise StoreError(
+            f"the store at {shown_url(engine.url)} is at schema {found}, this CodeDance knows "
+            f"{HEAD}: install a newer one, or name another store"
+        )
+
+
+def schema_version(engine: Engine) -> str | None:
+    """Give the newest migration that a database has; None where there is no store in it."""
+    with engine.connect() as connection:
+        return _version(connection)
+
+
+def _version(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+@contextmanager
+def _only_one(engine: Engine) -> Generator[None]:
+    """Hold a file lock beside an SQLite database; a server's lock is taken in the transaction."""
+    path = engine.url.database
+    if engine.dialect.name != "sqlite" or not path or path == ":memory:":
+        yield
+        return
+    with Path(f"{path}.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _migrate(connection: Connection, target: str) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    config.attributes["metadata"] = Base.metadata
+    command.upgrade(config, target)

@@ -1,0 +1,1 @@
+"""Upkeep of a store: listing, verifying, pruning, and sweeping checkpoints."""

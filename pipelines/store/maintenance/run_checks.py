@@ -1,0 +1,154 @@
+"""Checks the rows of runs, that runs which others name are there, and what stages left.
+
+What a stage left (decisions, trajectories, checkpoints) is held against its seals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from ..digests import content_digest, row_digest
+from ..findings import Verdict
+from ..lineage import PIPELINE, StageRequest
+from ..readable import read_rows
+from ..schema import CurationRow, LineageRow, SealRow
+from ..seals import (
+    CURATION,
+    MODEL,
+    TRAJECTORIES,
+    curation_content,
+    is_formed,
+    model_problems,
+    trajectories_content,
+)
+from ..store import Store
+
+STAGES = ("curate", "sft", "grpo", "evaluate")
+"""The outputs of a pipeline run that name its stage runs."""
+
+Seals = dict[tuple[str, str], "dict[str, Any] | None"]
+"""By run and kind; None for one that nothing can be held against."""
+
+
+def check_runs(store: Store, verdict: Verdict, told: Callable[[str, int], None]) -> None:
+    """Check the rows of all runs, and what the finished ones left, against their digests."""
+    rows, unread = read_rows(store.database, LineageRow)
+    verdict.count("runs", len(rows) + len(unread))
+    verdict.extend(one.finding for one in unread)
+    known = {row["id"] for row in rows} | {one.key[0] for one in unread}
+    for row in rows:
+        _check_row(row, verdict)
+        for place, name in _named_by(row):
+            if name not in known:
+                verdict.add("run", row["id"], f"its {place} names {name}, which is not there")
+    seals = _read_seals(store, verdict)
+    _check_curations(store, seals, verdict)
+    for row in rows:
+        if row["status"] == "finished":  # else at work: what it holds is not its last
+            _check_stage(store, row, seals, verdict, told)
+
+
+def _check_row(row: Mapping[str, Any], verdict: Verdict) -> None:
+    names = ("stage", "preset", "parameters", "inputs", "seed", "code_version")
+    if StageRequest(*(row[name] for name in names)).key != row["key"]:
+        verdict.add("run", row["id"], "what it was told was changed: its key no longer fits")
+    if row["digest"] is None:
+        verdict.note_unknown("runs")
+    elif row_digest(row) != row["digest"]:
+        verdict.add("run", row["id"], "its row was changed: its digest no longer fits")
+
+
+def _named_by(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Return the runs that a run names, each with the place; `prune` keeps all of them."""
+    if row["parent"] is not None:
+        yield "parent", row["parent"]
+    for name, value in row["inputs"].items():
+        yield f"input {name}", str(value)
+    if row["stage"] == PIPELINE:
+        for name in STAGES:
+            if name in row["outputs"]:
+                yield f"output {name}", str(row["outputs"][name])
+
+
+def _read_seals(store: Store, verdict: Verdict) -> Seals:
+    """Return the seals, and note those that were changed or cannot be read."""
+    rows, unread = read_rows(store.database, SealRow)
+    seals: Seals = {(one.key[0], one.key[1]): None for one in unread}
+    verdict.extend(one.finding for one in unread)
+    for row in rows:
+        run, kind, content = row["stage_run"], row["kind"], row["content"]
+        is_fit = is_formed(kind, content)
+        if content_digest(content) != row["digest"]:
+            verdict.add("run", run, f"the seal of its {kind} was changed")
+        elif not is_fit:
+            verdict.add("run", run, f"the seal of its {kind} has not the form of one")
+        seals[run, kind] = content if is_fit else None
+    return seals
+
+
+def _check_curations(store: Store, seals: Seals, verdict: Verdict) -> None:
+    curated = store.database.run(
+        lambda session: set(session.scalars(select(CurationRow.stage_run).distinct()))
+    )
+    for run in sorted(curated | {run for run, kind in seals if kind == CURATION}):
+        if (run, CURATION) not in seals:
+            verdict.note_unknown("curations")
+            continue
+        _, unread = read_rows(store.database, CurationRow, CurationRow.stage_run == run)
+        verdict.extend(one.finding for one in unread)
+        sealed = seals[run, CURATION]
+        if unread or sealed is None:
+            continue
+        found = store.database.run(lambda session, run=run: curation_content(session, run))
+        if found != sealed:
+            verdict.add("run", run, "what its curation decided was changed")
+
+
+def _check_stage(
+    store: Store,
+    row: Mapping[str, Any],
+    seals: Seals,
+    verdict: Verdict,
+    told: Callable[[str, int], None],
+) -> None:
+    """Check which trajectories a finished run has, and its checkpoint."""
+    run = row["id"]
+    sealed = seals.get((run, TRAJECTORIES))
+    if sealed is not None:
+        _check_count(store, run, sealed, verdict)
+    elif row["stage"] != PIPELINE and (run, TRAJECTORIES) not in seals:
+        verdict.note_unknown("stages")
+    folder = row["outputs"].get("model")
+    if folder is None:
+        return
+    if (run, MODEL) not in seals:
+        verdict.note_unknown("models")
+    elif (files := seals[run, MODEL]) is not None:
+        _check_model(run, str(folder), files, verdict)
+    told("models", verdict.count("models"))
+
+
+def _check_count(store: Store, run: str, sealed: Mapping[str, Any], verdict: Verdict) -> None:
+    try:
+        found = store.database.run(lambda session: trajectories_content(session, run))
+    except TypeError as error:  # what cannot be put in order; the rows are named on their own
+        verdict.add("run", run, f"its trajectories cannot be counted: {error}")
+        return
+    if found["count"] != sealed["count"]:
+        problem = f"it finished with {sealed['count']} trajectories, {found['count']} are there"
+        verdict.add("run", run, problem)
+    elif found != sealed:
+        verdict.add("run", run, "its trajectories are no longer those that it finished with")
+
+
+def _check_model(run: str, folder: str, files: Mapping[str, Any], verdict: Verdict) -> None:
+    try:
+        problems: Iterable[tuple[str, str]] = model_problems(Path(folder), files)
+    except (OSError, ValueError) as error:  # no rights to read it, or no path at all
+        problems = [(folder, f"cannot be read: {error}")]
+    for name, problem in problems:
+        verdict.add("model", name, f"{problem}; {run} made it")

@@ -1,0 +1,1 @@
+"""How MLflow is told: its runs, metrics, models, traces and artifacts."""

@@ -1,0 +1,67 @@
+"""Puts files beside an MLflow run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlparse
+
+from ...viewer.page import VIEWER_NAMES, place_viewer
+from ...viewer.shards import SHARD_SUFFIX
+from ..spool import Address
+from .runs import KnownRun, RunBook, is_embedded
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+class ArtifactShelf:
+    """Copies files to where a run's artifacts lie.
+
+    The viewer's shards are the bulk of a run, and are never changed in place: where MLflow keeps
+    its files on the same disk they get a second name instead of a copy.
+    """
+
+    def __init__(self, client: MlflowClient, runs: RunBook, address: Address) -> None:
+        self._client = client
+        self._runs = runs
+        self._address = address
+
+    def add(self, ours: str, path: Path, folder: str) -> None:
+        """Give a run a file, an older one of that name replaced.
+
+        Raises:
+            LookupError: The file is gone.
+        """
+        if not path.is_file():
+            raise LookupError(f"{path} is gone")
+        run = self._runs.find(ours)
+        if path.name.startswith(VIEWER_NAMES) and path.suffix == ".html":
+            self._add_viewer(run, path, folder)
+        elif path.suffix != SHARD_SUFFIX or not self._link(run, path, folder):
+            self._client.log_artifact(run.id, str(path), folder or None)
+
+    def _add_viewer(self, run: KnownRun, path: Path, folder: str) -> None:
+        """Give the page, told where its shards are to be had from MLflow's server."""
+        prefix = urlparse(self._address.uri).path if self._address.uri.startswith("http") else ""
+        with tempfile.TemporaryDirectory() as place:
+            copy = Path(place) / path.name
+            shutil.copyfile(path, copy)
+            place_viewer(copy, run_id=run.id, folder=folder, prefix=prefix.rstrip("/"))
+            self._client.log_artifact(run.id, str(copy), folder or None)
+
+    def _link(self, run: KnownRun, path: Path, folder: str) -> bool:
+        """Give the file a second name; False where that cannot be."""
+        if not (is_embedded(self._address) and run.artifacts.startswith(("file:", "/"))):
+            return False
+        place = Path(unquote(urlparse(run.artifacts).path)) / folder / path.name
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.unlink(missing_ok=True)
+            os.link(path, place)
+        except OSError:
+            return False
+        return True

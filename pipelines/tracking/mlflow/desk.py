@@ -1,0 +1,191 @@
+"""The MLflow side: what each event of the spool does there.
+
+Every event can be sent twice and stands once, since a sender may die between MLflow's taking it
+and the note that it was sent: runs, models and traces carry a tag that is looked for first, and a
+step's figure is not sent where an earlier process has sent it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...config.home import Home
+from ...store import Store, StoreError
+from ..spool import Address, Event
+from .artifacts import ArtifactShelf
+from .database import make_database
+from .models import ModelShelf
+from .runs import RunBook
+from .traces import log_traces
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+BATCH = 900
+STATUS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
+LONGEST_TAG = 5000
+NOTE = "mlflow.note.content"
+REFUSALS = frozenset(
+    {
+        "BAD_REQUEST",
+        "FEATURE_DISABLED",
+        "INVALID_PARAMETER_VALUE",
+        "INVALID_STATE",
+        "NOT_IMPLEMENTED",
+        "RESOURCE_ALREADY_EXISTS",
+        "RESOURCE_DOES_NOT_EXIST",
+    }
+)
+
+
+class MlflowDesk:
+    """Takes events for one MLflow.
+
+    Args:
+        home: Where embedded MLflow keeps its files.
+        store: Where trajectories are read.
+        address: Which MLflow, experiment and run.
+    """
+
+    def __init__(self, home: Home, store: Store, address: Address) -> None:
+        import mlflow
+
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # we say it in a line
+        self._store = store
+        self.address = address
+        make_database(address.uri)
+        self.client: MlflowClient = mlflow.MlflowClient(address.uri)
+        self.runs = RunBook(self.client, home, address)
+        self._models = ModelShelf(self.client, self.runs)
+        self._artifacts = ArtifactShelf(self.client, self.runs, address)
+
+    def send(self, events: Sequence[Event]) -> int:
+        """Send the first event, and with it all metrics of its run that follow directly.
+
+        Returns:
+            How many events were sent.
+        """
+        import mlflow
+
+        mlflow.set_tracking_uri(self.address.uri)  # the registry looks up models by it
+        first = events[0]
+        if first["kind"] == "metrics":
+            return self._send_metrics(events)
+        handler = getattr(self, f"_send_{first['kind']}", None)
+        if handler is not None:
+            handler(first)
+        return 1
+
+    def _send_metrics(self, events: Sequence[Event]) -> int:
+        from mlflow.entities import Metric
+
+        run = self.runs.find(events[0]["run"])
+        metrics: list[Metric] = []
+        count = 0
+        for event in events:
+            is_same = event["kind"] == "metrics" and event["run"] == events[0]["run"]
+            if not is_same or (metrics and len(metrics) + len(event["values"]) > BATCH):
+                break
+            metrics += [
+                Metric(name, value, event["time"], event["step"])
+                for name, value in readable(event["values"]).items()
+                if not run.has_figure(name, event["step"], value)
+            ]
+            count += 1
+        for start in range(0, len(metrics), BATCH):
+            self.client.log_batch(run.id, metrics=metrics[start : start + BATCH])
+        run.note_figures(metrics)
+        return count
+
+    def _send_begin(self, event: Event) -> None:
+        run = self.runs.begin(event)
+        self.runs.add_parameters(run, readable(event["parameters"]))
+        tags = dict(event["tags"])
+        self._describe(run.id, tags.pop(NOTE, ""), is_given=run.is_given)
+        self._set_tags(run.id, tags)
+
+    def _send_describe(self, event: Event) -> None:
+        run = self.runs.find(event["run"])
+        self._describe(run.id, event["description"], is_given=run.is_given)
+
+    def _describe(self, run_id: str, text: str, *, is_given: bool) -> None:
+        """Set the description; the one that a user gave to their own run stays."""
+        if not text or (is_given and self.runs.has_own_note(run_id)):
+            return
+        self.client.set_tag(run_id, NOTE, shortened(text))
+
+    def _set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        found = [RunTag(name, value[:LONGEST_TAG]) for name, value in readable(tags).items()]
+        for start in range(0, len(found), 90):
+            self.client.log_batch(run_id, tags=found[start : start + 90])
+
+    def _send_tag(self, event: Event) -> None:
+        self._set_tags(self.runs.find(event["run"]).id, {event["name"]: event["value"]})
+
+    def _send_dataset(self, event: Event) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        dataset = Dataset(
+            name=event["name"],
+            digest=event["digest"],
+            source_type="codedance",
+            source=json.dumps({"store": "CODEDANCE_DIR", "run": event["run"]}),
+            profile=json.dumps(event["profile"]),
+        )
+        tags = [InputTag("mlflow.data.context", event.get("use", "training"))]
+        run = self.runs.find(event["run"])
+        self.client.log_inputs(run.id, datasets=[DatasetInput(dataset, tags)])
+
+    def _send_artifact(self, event: Event) -> None:
+        self._artifacts.add(event["run"], Path(event["path"]), event["folder"])
+
+    def _send_model(self, event: Event) -> None:
+        self._models.add(event)
+
+    def _send_judged(self, event: Event) -> None:
+        self._models.judge(event)
+
+    def _send_traces(self, event: Event) -> None:
+        log_traces(self._store, event, run=self.runs.find(event["run"]), uri=self.address.uri)
+
+    def _send_end(self, event: Event) -> None:
+        run = self.runs.find(event["run"])
+        self.client.set_terminated(run.id, STATUS[event["status"]], event.get("time"))
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether an event will never be taken, however often it is sent."""
+    from mlflow.exceptions import RestException
+
+    if isinstance(error, (StoreError, ValueError, TypeError, LookupError, AttributeError)):
+        return True
+    code = getattr(error, "error_code", None)
+    is_answer = isinstance(error, RestException) or code == "INVALID_PARAMETER_VALUE"
+    return is_answer and code in REFUSALS
+
+
+def readable(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the same values under names that MLflow takes."""
+    return {_name(key): value for key, value in values.items()}
+
+
+def shortened(text: str) -> str:
+    """Cut a description to what MLflow takes, at the end of a line."""
+    if len(text) <= LONGEST_TAG:
+        return text
+    ending = "\n\n… the rest is in the run's artifacts, report/report.md"
+    return text[: LONGEST_TAG - len(ending)].rpartition("\n")[0] + ending
+
+
+def _name(key: str) -> str:
+    """Make a name one that MLflow takes: no strange sign, no path that leads elsewhere."""
+    clean = "".join(c if c.isalnum() or c in "_-./ :" else "_" for c in key)
+    parts = [part for part in clean.split("/") if part not in ("", ".", "..")]
+    return "/".join(parts)[:250] or "unnamed"

@@ -1,0 +1,187 @@
+"""Sends the spool to MLflow from a thread of its own; what cannot be sent waits on disk.
+
+Each spool file goes to the MLflow that it was written for. One that does not answer is asked again
+after a while and holds up no other. An event that MLflow looks at and refuses is put aside, with
+the reason, so that it holds up none behind it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...config.home import Home
+from ...store import Store
+from ..spool import (
+    ADDRESS,
+    Address,
+    Event,
+    SpoolReader,
+    claim,
+    count_unsent,
+    keep_refused,
+    remove_sent,
+    spool_files,
+)
+from ..tracker import Tracker
+
+if TYPE_CHECKING:
+    from .desk import MlflowDesk
+
+PERIOD_SECONDS = 5.0
+RETRY_SECONDS = 30.0
+LAST_CHANCE_SECONDS = 60.0
+GRACE_SECONDS = 5.0
+
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class _Server:
+    """What is known of one MLflow: the way in, and since when it does not answer."""
+
+    address: Address
+    desk: MlflowDesk | None = None
+    ask_again_at: float = 0.0
+    is_away: bool = False
+
+
+@dataclass(slots=True)
+class SpoolSending:
+    """One pass over the spool after another, in the caller's thread.
+
+    Attributes:
+        home: Where the spool and embedded MLflow lie.
+        store: Where traces' trajectories are read.
+        say: Told once when MLflow is away, or refuses something.
+        own: This process's own spool file, which it still writes to.
+        is_over: Set to stop behind the event under way.
+    """
+
+    home: Home
+    store: Store
+    say: Say
+    own: Path | None = None
+    is_over: bool = False
+    _servers: dict[Address, _Server] = field(default_factory=dict["Address", "_Server"])
+    _offsets: dict[Path, int] = field(default_factory=dict["Path", "int"])
+
+    def drain(self, *, at_once: bool = False) -> None:
+        """Send what can be sent now.
+
+        Args:
+            at_once: Ask even those that were away a moment ago.
+        """
+        for path in spool_files(self.home.spool):
+            if self.is_over:
+                return
+            if path == self.own:
+                self._drain_known(path, at_once=at_once)
+                continue
+            with claim(path) as is_mine:
+                if is_mine:
+                    self._drain_known(path, at_once=at_once)
+
+    def _drain_known(self, path: Path, *, at_once: bool) -> None:
+        reader = SpoolReader(path)
+        reader.offset = max(reader.offset, self._offsets.get(path, 0))
+        address = reader.address or Address.of_environment(self.home.mlflow_uri)
+        server = self._servers.setdefault(address, _Server(address))
+        if server.is_away and not at_once and time.monotonic() < server.ask_again_at:
+            return
+        try:
+            self._drain_to(server, reader)
+            server.is_away = False
+        except Exception as error:  # noqa: BLE001 - whatever MLflow raises, training goes on
+            if not server.is_away:
+                where, why = server.address.shown, brief(error)
+                self.say(f"MLflow ({where}) cannot be told now ({why}); figures wait on disk")
+            server.is_away = True
+            server.ask_again_at = time.monotonic() + RETRY_SECONDS
+        finally:
+            self._offsets[path] = reader.offset
+
+    def _drain_to(self, server: _Server, reader: SpoolReader) -> None:
+        while events := reader.read():
+            place = 0
+            while place < len(events):
+                if self.is_over:
+                    return
+                place += self._send(server, reader, [event for event, _ in events[place:]])
+                reader.mark(events[place - 1][1])
+        if reader.is_done and reader.path != self.own:
+            reader.remove()
+
+    def _send(self, server: _Server, reader: SpoolReader, events: list[Event]) -> int:
+        """Send the first event, and those that can go with it; give how many were done with."""
+        from .desk import MlflowDesk, is_refusal
+
+        if events[0]["kind"] == ADDRESS:
+            return 1
+        if server.desk is None:
+            server.desk = MlflowDesk(self.home, self.store, server.address)
+        try:
+            return server.desk.send(events)
+        except Exception as error:
+            if not is_refusal(error):
+                raise
+            event, reason = events[0], brief(error)
+            keep_refused(reader.path, event, reason)
+            self.say(f"MLflow did not take a {event['kind']} of {event['run']} ({reason})")
+            return 1
+
+
+class Sender:
+    """Drains the spool files of dead processes and of this one, until closed.
+
+    Args:
+        home: Where the spool and embedded MLflow lie.
+        store: Where traces' trajectories are read.
+        tracker: This process's writing side, whose file no other sender may touch meanwhile.
+        say: Told once when MLflow is away.
+    """
+
+    def __init__(self, home: Home, store: Store, tracker: Tracker, *, say: Say) -> None:
+        self._home = home
+        self._say = say
+        self._tracker = tracker
+        self._sending = SpoolSending(home, store, say, tracker.path)
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="mlflow-sender", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Close the tracker and send what is left, for a minute; say so if some has to wait.
+
+        The tracker's file is let go of only when no event of it is under way any more.
+        """
+        self._tracker.flush()
+        self._closing.set()
+        self._thread.join(LAST_CHANCE_SECONDS)
+        self._sending.is_over = True
+        self._thread.join(GRACE_SECONDS)
+        left = count_unsent(self._home.spool)
+        if left:
+            self._say(
+                f"{left} events for MLflow wait in {self._home.spool}; the next command sends "
+                "them, or `codedance mlflow send`"
+            )
+
+    def _work(self) -> None:
+        while not self._closing.is_set():
+            self._closing.wait(PERIOD_SECONDS)
+            if not self._closing.is_set():
+                self._sending.drain()
+        self._sending.drain(at_once=True)
+        self._tracker.close()
+        remove_sent(self._home.spool)
+
+
+def brief(error: BaseException) -> str:
+    """Say in one line what went wrong."""
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no reason given'}"[:160]
