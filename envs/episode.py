@@ -17,14 +17,8 @@ from typing import Self
 
 from PIL import Image
 
-from ..sandbox import (
-    Execution,
-    Sandbox,
-    SandboxError,
-    SandboxUnavailableError,
-    Session,
-    SessionState,
-)
+from ..sandbox import Execution, SandboxError
+from ..sandbox.types import Sandbox, SandboxUnavailableError, Session, SessionState
 from .grading import grade
 from .parsing import INTERFACES, Interface, parse_action, requests_in
 from .picture import DEFAULT_MAX_PIXELS, fit_picture

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..sandbox import Sandbox
 from ..sandbox.shared import SharedSandbox
+from ..sandbox.types import Sandbox
 from .episode import Episode
 from .parsing import Interface
 from .picture import DEFAULT_MAX_PIXELS
 from .rewards.evidence import record_evidence
 from .rewards.terms import score_trajectory
-from .suites import Split, Suite, load_suite, read_tasks
+from .suites.base import Split, Suite
 from .suites.filtered import ChosenFamilies
+from .suites.loading import load_suite
+from .suites.reading import read_tasks
 from .types import Task, Tokens, Trajectory
 
 

@@ -12,19 +12,9 @@ from collections.abc import Sequence
 from PIL import Image
 
 from ..sandbox import Execution
-from .parsing import INTERFACES, ONE_REQUEST, Interface, Requests, parse_action
+from .parsing import ONE_REQUEST, Interface, Requests
 from .picture import PictureError, presentable
 from .types import Message, Part
-
-__all__ = [
-    "INTERFACES",
-    "LAST_TURN",
-    "Interface",
-    "parse_action",
-    "question_message",
-    "system_prompt",
-    "tool_reply",
-]
 
 LAST_TURN = "This is your last turn: answer now, without tools."
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ..sandbox.capacity import core_count
 from .freed_memory import give_back
-from .suites import load_suite
+from .suites.loading import load_suite
 from .vector_members import Member, lost_member, named_error, places_over, unless_lost
 from .visual_code import VisualCodeEnv, wrong_action
 

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..sandbox import SandboxError, SandboxUnavailableError
+from ..sandbox import SandboxError
+from ..sandbox.types import SandboxUnavailableError
 from .rewards.presets import RewardPreset
 from .rewards.registry import own_term_names
 from .rewards.terms import TERMS

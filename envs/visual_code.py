@@ -20,8 +20,9 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
-from ..sandbox import Limits, Sandbox
+from ..sandbox import Limits
 from ..sandbox.shared import SharedSandbox
+from ..sandbox.types import Sandbox
 from .episode import Episode, EpisodeState
 from .parsing import INTERFACES, Interface
 from .picture import DEFAULT_MAX_PIXELS, picture_array
@@ -31,8 +32,9 @@ from .rewards.presets import RewardPreset
 from .rewards.registry import own_term_names, with_terms
 from .rewards.terms import TERMS, needs_evidence, score_trajectory
 from .spaces import AnyText, observation_space
-from .suites import Split, Suite, load_suite
+from .suites.base import Split, Suite
 from .suites.filtered import ChosenFamilies
+from .suites.loading import load_suite
 from .types import Ending, Task, Trajectory
 
 Observation = dict[str, Any]

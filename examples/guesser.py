@@ -15,9 +15,10 @@ from codedance.envs import load_suite
 from codedance.envs.rewards.terms import is_scored, score_trajectory
 from codedance.envs.suites.filtered import ChosenFamilies
 from codedance.pipelines.analysis.statistics import paired_difference
-from codedance.policies import SFTConfig, load_policy, rollout, train_sft
+from codedance.policies import load_policy, rollout
 from codedance.policies.loading import NANO_FOLDER
 from codedance.policies.scripted.teacher import direct_demonstration
+from codedance.policies.training.sft import SFTConfig, train_sft
 from codedance.sandbox import open_sandbox
 
 FAMILIES = ("bars", "digit")

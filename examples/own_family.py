@@ -1,8 +1,7 @@
 """A task family and a reward term of one's own. Run: python examples/own_family.py"""
 
 import gymnasium as gym
-from codedance.envs import register_family, register_reward_term
-from codedance.envs.suites.generated import Item
+from codedance.envs import Item, register_family, register_reward_term
 from PIL import Image
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 import gymnasium as gym
 import torch
-from codedance.policies import Conversation, Sampling, load_policy
+from codedance.policies import load_policy
+from codedance.policies.interface import Conversation, Sampling
 from codedance.policies.training.own_tokens import score_own_tokens
 from guesser import FAMILIES, MAX_TURNS, judge, make_guesser, read_options, report
 from torch import nn

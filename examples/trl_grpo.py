@@ -12,7 +12,8 @@ import sys
 import tempfile
 
 import torch
-from codedance.envs.rewards.terms import group_reward, group_turn_advantages, score_group
+from codedance.envs.rewards import score_group
+from codedance.envs.rewards.terms import group_reward, group_turn_advantages
 from codedance.policies import load_policy, rollout
 from codedance.policies.training.grpo.advantages import token_advantages
 from codedance.sandbox import open_sandbox

@@ -13,13 +13,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..envs.suites.nano import FAMILIES
+from ..envs.suites.nano.suite import FAMILIES
 from ..envs.types import Message, Task, Trajectory
 from ..policies.interface import Conversation, Demonstration, Policy, Reply, Sampling
 from ..policies.rollouts.losses import Losses
 from ..policies.scripted.teacher import direct_demonstration
 from ..policies.training.sft import SFTConfig, train_sft
-from ..sandbox import Sandbox
+from ..sandbox.types import Sandbox
 
 MODELS = ("blind", "no tools")
 Cell = tuple[str, str]

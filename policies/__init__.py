@@ -8,43 +8,17 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .interface import Conversation, Demonstration, Policy, PolicyUnavailableError, Reply, Sampling
-
 if TYPE_CHECKING:
     from .loading import load_policy
     from .rollouts.runner import rollout
-    from .scripted.oracle import register_program
-    from .training.grpo.config import GRPOConfig
-    from .training.grpo.loop import train_grpo
-    from .training.sft import SFTConfig, train_sft
-    from .training.training_state import TrainingInterrupted
+    from .training.grpo.advantages import group_advantages
 
-__all__ = [
-    "Conversation",
-    "Demonstration",
-    "GRPOConfig",
-    "Policy",
-    "PolicyUnavailableError",
-    "Reply",
-    "SFTConfig",
-    "Sampling",
-    "TrainingInterrupted",
-    "load_policy",
-    "register_program",
-    "rollout",
-    "train_grpo",
-    "train_sft",
-]
+__all__ = ["group_advantages", "load_policy", "rollout"]
 
 _HOMES = {
-    "GRPOConfig": ".training.grpo.config",
-    "SFTConfig": ".training.sft",
-    "TrainingInterrupted": ".training.training_state",
+    "group_advantages": ".training.grpo.advantages",
     "load_policy": ".loading",
-    "register_program": ".scripted.oracle",
     "rollout": ".rollouts.runner",
-    "train_grpo": ".training.grpo.loop",
-    "train_sft": ".training.sft",
 }
 
 

@@ -14,29 +14,7 @@ blocks that print the time or an unseeded draw lose the state when a later one f
 ``numpy.random`` and unseeded ``default_rng()`` are seeded by the session.
 """
 
-from .opening import BACKENDS, open_sandbox
-from .types import (
-    DEFAULT_LIBRARIES,
-    Execution,
-    Limits,
-    Outcome,
-    Sandbox,
-    SandboxError,
-    SandboxUnavailableError,
-    Session,
-    SessionState,
-)
+from .opening import open_sandbox
+from .types import Execution, Limits, Outcome, SandboxError
 
-__all__ = [
-    "BACKENDS",
-    "DEFAULT_LIBRARIES",
-    "Execution",
-    "Limits",
-    "Outcome",
-    "Sandbox",
-    "SandboxError",
-    "SandboxUnavailableError",
-    "Session",
-    "SessionState",
-    "open_sandbox",
-]
+__all__ = ["Execution", "Limits", "Outcome", "SandboxError", "open_sandbox"]

@@ -19,16 +19,8 @@ from typing import Self
 
 from PIL import Image
 
-from . import (
-    BACKENDS,
-    Limits,
-    Sandbox,
-    SandboxError,
-    SandboxUnavailableError,
-    Session,
-    SessionState,
-    open_sandbox,
-)
+from .opening import BACKENDS, open_sandbox
+from .types import Limits, Sandbox, SandboxError, SandboxUnavailableError, Session, SessionState
 
 _log = logging.getLogger(__name__)
 

@@ -16,7 +16,8 @@ import time
 from importlib import metadata
 
 import gymnasium as gym
-from codedance.envs import load_suite, score_group
+from codedance.envs import load_suite
+from codedance.envs.rewards import score_group
 from codedance.envs.rewards.evidence import record_evidence
 from codedance.envs.types import Message
 from codedance.policies.scripted.oracle import KNOWN, LOOK, program_for, read_answer

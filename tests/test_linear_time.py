@@ -9,7 +9,7 @@ import sys
 import pytest
 from codedance.envs.menu.view import encode_words
 from codedance.envs.parsing import parse_action, requests_in, thought_in
-from codedance.envs.suites.nano import family_of
+from codedance.envs.suites.nano.suite import family_of
 from codedance.pipelines.cli.episodes.asking import match_family
 from codedance.policies.scripted.nlvr_program import judge
 from codedance.sandbox import Execution, Outcome

@@ -12,9 +12,10 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import torch
-from codedance.envs.rewards.terms import difficulty_factor, score_trajectory, turn_returns
+from codedance.envs.rewards import difficulty_factor, turn_returns
+from codedance.envs.rewards.terms import score_trajectory
 from codedance.envs.types import Action, Ending, Trajectory, Turn
-from codedance.policies.training.grpo.advantages import group_advantages
+from codedance.policies import group_advantages
 from codedance.sandbox import Execution, Outcome
 
 mpl.use("svg")

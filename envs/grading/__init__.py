@@ -13,24 +13,10 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from ..types import AnswerKind, Task
-from .kinds import kind_of
 from .numerals import numbers_in
 from .options import chosen
 from .text_forms import plain_text
 from .verdicts import truth_of
-
-__all__ = [
-    "Grader",
-    "GradingError",
-    "check_gradable",
-    "chosen",
-    "grade",
-    "kind_of",
-    "last_integer",
-    "last_number",
-    "register_grader",
-    "truth_of",
-]
 
 Grader = Callable[[Task, str], bool]
 """Says whether an answer to a task is right."""

@@ -28,7 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ...sandbox import Execution, Sandbox, SandboxError, SandboxUnavailableError
+from ...sandbox import Execution, SandboxError
+from ...sandbox.types import Sandbox, SandboxUnavailableError
 from ..picture import picture_array, picture_digest
 from ..types import Ending, Trajectory, Turn
 

@@ -23,27 +23,8 @@ import numpy as np
 
 from ..types import Ending, Trajectory, Turn
 from .evidence import new_parts
-from .presets import PRESETS, RewardPreset, reward_preset
-from .registry import added_terms, register_reward_term, unregister_reward_term, with_terms
-
-__all__ = [
-    "PRESETS",
-    "TERMS",
-    "RewardPreset",
-    "difficulty_factor",
-    "group_accuracy",
-    "group_reward",
-    "group_turn_advantages",
-    "is_scored",
-    "needs_evidence",
-    "register_reward_term",
-    "reward_preset",
-    "score_group",
-    "score_trajectory",
-    "turn_returns",
-    "unregister_reward_term",
-    "with_terms",
-]
+from .presets import RewardPreset, reward_preset
+from .registry import added_terms
 
 TERMS = ("accuracy", "format", "tool_sequence", "tool_turn")
 """The terms of every preset; a user's own follow by name."""

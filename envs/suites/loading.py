@@ -43,7 +43,7 @@ def load_suite(name: str | os.PathLike[str], *, split: Split = "train") -> Suite
     if name.endswith(ENDING):
         name = suite_of_file(Path(name))
     if name == "nano":
-        from .nano import NanoSuite
+        from .nano.suite import NanoSuite
 
         return _with_own_families(NanoSuite(split), split)
     if name.endswith(_JSONL):

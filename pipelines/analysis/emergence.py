@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from ...policies.analysis.code_usage import Usage, usage_of
-from ..store import StageRun, Store
+from ..store.lineage import StageRun
 from ..store.programs import Program
+from ..store.store import Store
 
 PERIODS = 5
 """A training's steps are cut into so many parts; the first and the last are compared."""

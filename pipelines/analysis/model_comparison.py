@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..store import StageRun, Store
+from ..store.lineage import StageRun
+from ..store.store import Store
 from .results import by_task
 from .statistics import paired_difference
 

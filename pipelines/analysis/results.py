@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...envs.types import Band
-from ..store import Episode, StageRun, Store
-from ..store.lineage import LOST
+from ..store.episodes import Episode
+from ..store.lineage import LOST, StageRun
+from ..store.store import Store
 from .statistics import Difference, Rate, paired_difference, rate_of
 
 WHOLE = "all"

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-from ...sandbox import Sandbox, Session
+from ...sandbox.types import Sandbox, Session
 from .programs import EPISODES, PROGRAMS, SIDE, Program, explicit
 
 READ_PICTURE = (

@@ -17,7 +17,7 @@ from typing import Any
 
 import gymnasium
 
-from ...envs import VisualCodeEnv
+from ...envs.visual_code import VisualCodeEnv
 from .processes import descendants, tree_memory
 
 ID = "codedance.envs:codedance/VisualCode-v0"

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from ...envs import load_suite
 from ...envs.episode import Episode
-from ...envs.suites import load_suite
 from ...envs.types import Message, Task
 from ...policies.interface import Conversation, Reply
 from ...policies.rollouts.running_episode import RunningEpisode
 from ...policies.seeds import derive_seed
-from ...sandbox import Execution, Outcome, Session, SessionState
+from ...sandbox import Execution, Outcome
+from ...sandbox.types import Session, SessionState
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -12,8 +12,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from ...sandbox import SandboxError, Session
+from ...sandbox import SandboxError
 from ...sandbox.local import LocalSandbox
+from ...sandbox.types import Session
 from .processes import available_mb, descendants, memory_of
 
 KILLS = {

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
-from ...sandbox import DEFAULT_LIBRARIES, Limits, SandboxError
+from ...sandbox import Limits, SandboxError
 from ...sandbox.capacity import core_count
 from ...sandbox.docker.backend import container_plan, starter
 from ...sandbox.docker.engine import DEFAULT_IMAGE
 from ...sandbox.host.interpreter import ask_interpreter
 from ...sandbox.host.zygote import ZygotePlan
 from ...sandbox.local import LocalSandbox
+from ...sandbox.types import DEFAULT_LIBRARIES
 from ...sandbox.worker.layers import LAYERS
 from ..runs.machine import Machine, describe_machine, load
 from .contestants import FreshPython, Stateful, bare_exec, our_sandbox

@@ -15,14 +15,16 @@ from PIL import Image
 from ...envs.types import Action, Ending, Message, Task, Tokens, Trajectory, Turn
 from ...sandbox import Execution, Outcome
 from ..runs.machine import Machine, describe_machine, load
-from ..store import Patience, Store, StoreError
 from ..store.connection.database import open_database
+from ..store.connection.errors import StoreError
 from ..store.connection.mounts import MOUNTS
+from ..store.connection.patience import Patience
 from ..store.images import ImageFolder
 from ..store.lineage import StageRequest
 from ..store.maintenance.listing import holdings
 from ..store.maintenance.pruning import prune
 from ..store.maintenance.verify import verify
+from ..store.store import Store
 from .episodes import bench_tasks
 from .postgres import PostgresMissing, PostgresServer
 from .rounds import Result, Row, run_rounds

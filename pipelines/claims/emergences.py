@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ..analysis.emergence import PERIODS, Use, training_emergence
-from ..store import Store
 from ..store.programs import Program
+from ..store.store import Store
 from .plan import training
 from .protocol import Claim, Protocol
 from .records import Records, is_done

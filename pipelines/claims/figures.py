@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..store import Episode, Store
+from ..store.episodes import Episode
+from ..store.store import Store
 from .nodes import JUDGED
 from .plan import judging
 from .protocol import Metric, Protocol

@@ -11,7 +11,7 @@ from typing import Any
 from ..config.settings import Preset
 from ..runs.runner import Order, make_request, run_among, stage_parameters
 from ..runs.session import Desk
-from ..store import StageRun
+from ..store.lineage import StageRun
 from .costs import steps_within, training_seconds
 from .plan import CURATE, Node, training
 from .protocol import Arm

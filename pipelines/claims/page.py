@@ -10,7 +10,7 @@ from pathlib import Path
 from ..analysis.emergence import Use
 from ..charts.markdown_table import markdown_table
 from ..runs.progress import format_seconds
-from ..store import StageRun
+from ..store.lineage import StageRun
 from .emergences import Emerged
 from .figures import Figures
 from .plan import judging

@@ -11,7 +11,8 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from ...envs.parsing import Interface
-from ..config.settings import Above, Count, Preset, Share, StrictModel
+from ..config.settings import Above, Count, Preset, Share
+from ..config.strict_model import StrictModel
 
 PACKAGED = Path(__file__).with_name("protocol.yaml")
 Metric = Literal["accuracy", "tool_calls", "execution_success"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..store import StageRun, Store
-from ..store.lineage import Lineage
+from ..store.lineage import Lineage, StageRun
+from ..store.store import Store
 
 MARK = "claims"
 """Among a stage run's parameters: the protocol's digest, and which node of the plan it is."""

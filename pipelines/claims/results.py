@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..store import Store
+from ..store.store import Store
 from .emergences import find_emerged
 from .figures import read_figures
 from .page import Results, write_page

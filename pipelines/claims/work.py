@@ -17,7 +17,7 @@ from ..config.file_lock import try_lock
 from ..runs.context import StageInterrupted
 from ..runs.progress import format_seconds
 from ..runs.session import Desk
-from ..store import StoreError
+from ..store.connection.errors import StoreError
 from .costs import remaining_seconds
 from .nodes import Setting, run_node
 from .plan import Node

@@ -34,8 +34,9 @@ def baselines(  # noqa: PLR0913 - the options of the command
 
 def _show(tasks: int, limit: int, steps: int, seed: int, *, backend: str | None) -> object:
     """Train, judge, print and give the rows; checkpoints stay under ``baselines``."""
-    from ...envs.suites.nano import NanoSuite
-    from ...policies import SFTConfig, load_policy
+    from ...envs.suites.nano.suite import NanoSuite
+    from ...policies import load_policy
+    from ...policies.training.sft import SFTConfig
     from ..baselines import BlindPolicy, as_markdown, judge, tabulate, train_baselines
     from ..config.home import find_home
     from ..config.settings import open_configured

@@ -58,7 +58,7 @@ def players(incomplete: str) -> list[str]:
 
 def families(incomplete: str) -> list[str]:
     """Offer the families of the nano suite."""
-    from ...envs.suites.nano import FAMILIES
+    from ...envs.suites.nano.suite import FAMILIES
 
     return _beginning(FAMILIES, incomplete)
 

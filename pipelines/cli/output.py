@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ..analysis.results import Summary
     from ..report import Report
     from ..runs.session import Desk
-    from ..store import StageRun
+    from ..store.lineage import StageRun
 
 
 _WIDTH = 80

@@ -12,7 +12,7 @@ from .options import Json, Most, Stage
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..store import StageRun
+    from ..store.lineage import StageRun
 
 _HEAD = ("run", "stage", "preset", "status", "seed", "started UTC", "ended", "took")
 _LEAST_TOLD = ("stage", "preset", "seed")

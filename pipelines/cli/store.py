@@ -15,7 +15,7 @@ from .options import Json, Most, Stage
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ..store import Store
+    from ..store.store import Store
 
 store_app = typer.Typer(
     name="store", help="Look into the trajectory store, check, copy, prune.", no_args_is_help=True
@@ -190,7 +190,8 @@ def verify(json: Json = False) -> None:
 def _opened() -> Store:
     """Open the store alone: nothing else is needed to look into it."""
     from ..config.home import find_home
-    from ..store import Patience, open_store
+    from ..store.connection.patience import Patience
+    from ..store.store import open_store
 
     home = find_home()
     return open_store(home, Patience(min(home.store_wait_seconds, 30.0), _warn))

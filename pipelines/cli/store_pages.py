@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ..data.exporting import Exported
-from ..store import StageRun
+from ..store.findings import Finding, Verdict
 from ..store.images import ImageFolder
+from ..store.lineage import StageRun
 from ..store.maintenance.checkpoints import Swept
 from ..store.maintenance.listing import Holdings, Listed
 from ..store.maintenance.pruning import Pruned
-from ..store.maintenance.verify import Finding, Verdict
 from .options import STAGES
 from .output import column_lines, run_document
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, field_validator
 
 from ...envs.parsing import Interface
-from ...sandbox import DEFAULT_LIBRARIES, Limits, Sandbox, open_sandbox
+from ...sandbox import Limits, open_sandbox
+from ...sandbox.types import DEFAULT_LIBRARIES, Sandbox
 from .schedules import Schedule
 from .server_settings import ServerSettings
 from .strict_model import StrictModel

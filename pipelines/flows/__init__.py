@@ -20,7 +20,7 @@ from ..runs.requests import Wish, open_pipeline
 from ..runs.runner import STAGES
 from ..runs.session import Desk, open_desk
 from ..stages.finish import finish_pipeline
-from ..store import StageRun
+from ..store.lineage import StageRun
 from .page import on_page
 from .parameters import FromRun, Preset, Refresh, Seed, Suite, explained, name_run, preset_of
 from .publishing import publish_report

@@ -16,9 +16,12 @@ from prefect.settings import get_current_settings
 from prefect.types.names import BANNED_CHARACTERS
 from pydantic import ValidationError
 
-from ...envs.suites import SuiteError, known_suites, load_suite
-from ..config.flows_file import SettingsError
-from ..config.settings import Deployment, Schedule
+from ...envs import load_suite
+from ...envs.suites import SuiteError
+from ...envs.suites.loading import known_suites
+from ..config.schedules import Schedule
+from ..config.settings import Deployment
+from ..config.yaml_file import SettingsError
 from . import FLOWS, pipeline
 
 MODULE = "codedance.pipelines.flows"

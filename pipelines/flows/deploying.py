@@ -27,8 +27,9 @@ from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectNotFound, ParameterTypeError
 from prefect.workers.process import ProcessWorker
 
-from ..config.flows_file import SettingsError, load_flows_file
+from ..config.flows_file import load_flows_file
 from ..config.settings import Deployment
+from ..config.yaml_file import SettingsError
 from . import FLOWS, pipeline
 from .checking import MODULE, check_deployments
 from .watching import close_lost_tasks, make_automations, watch_unfinished

@@ -18,7 +18,7 @@ from prefect.runtime import deployment
 from ...policies.training.grpo.alarms import Alarm
 from ..runs.progress import Bar, PlainProgress, Progress
 from ..runs.session import Desk
-from ..store import StageRun
+from ..store.lineage import StageRun
 from .publishing import artifact_key, publish_alarm
 
 UPDATE_SECONDS = 3.0

@@ -13,7 +13,7 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from ..config.settings import PresetName
-from ..store import StageRun
+from ..store.lineage import StageRun
 
 Preset = PresetName | None
 Seed = Annotated[int, Field(ge=0)] | None

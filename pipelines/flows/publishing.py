@@ -20,7 +20,7 @@ from ...policies.training.grpo.alarms import Alarm
 from ..analysis.results import summarise, table_head, table_rows
 from ..charts.chart import line_picture
 from ..runs.session import Desk
-from ..store import StageRun
+from ..store.lineage import StageRun
 from ..tracking.metrics_file import read_metrics
 from .links import run_address
 

@@ -11,11 +11,12 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelled
 
 from ...policies.interface import PolicyRefusedError, PolicyUnavailableError
-from ...sandbox import SandboxError, SandboxUnavailableError
+from ...sandbox import SandboxError
+from ...sandbox.types import SandboxUnavailableError
 from ..runs.context import StageInterrupted
 from ..runs.runner import StageBusyError, run_stage
 from ..runs.session import Desk, open_desk
-from ..store import StageRun
+from ..store.lineage import StageRun
 from .page import on_page
 from .publishing import publish_stage
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..analysis.emergence import training_emergence
 from ..analysis.results import Summary, summarise
-from ..store import StageRun
+from ..store.lineage import StageRun
 from ..tracking.alarm_file import read_alarms
 from ..tracking.metrics_file import read_metrics
 from .emergence import emergence_markdown, emergence_section
@@ -18,8 +18,6 @@ from .page import alarm_list, render_charts, render_page
 
 if TYPE_CHECKING:
     from ..runs.session import Desk
-
-__all__ = ["Report", "make_report"]
 
 
 @dataclass(frozen=True, slots=True)

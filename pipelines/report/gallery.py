@@ -13,7 +13,8 @@ from PIL import Image
 
 from ...envs.parsing import thought_in
 from ...envs.types import Band, Ending, Task, Trajectory, Turn
-from ..store import Episode, Store
+from ..store.episodes import Episode
+from ..store.store import Store
 
 SHOWN_EACH = 6
 LARGEST_SIDE = 360

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..analysis.results import Summary, difference_lines, lost_lines, table_head, table_rows
 from ..charts.markdown_table import markdown_table
 from ..runs.progress import format_seconds
-from ..store import StageRun
+from ..store.lineage import StageRun
 
 
 def render_markdown(

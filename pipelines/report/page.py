@@ -11,7 +11,8 @@ from ..analysis.results import WHOLE, Summary, difference_lines, lost_lines, tab
 from ..charts.chart import Series, line_chart
 from ..charts.style import STYLE
 from ..runs.progress import format_seconds
-from ..store import Episode, StageRun
+from ..store.episodes import Episode
+from ..store.lineage import StageRun
 
 POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; "

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ...policies.training.grpo.alarms import Alarm
-from ...sandbox import Sandbox
+from ...sandbox.types import Sandbox
 from ..config.settings import Preset
-from ..store import StageRun, Store
+from ..store.lineage import StageRun
+from ..store.store import Store
 from ..tracking.tracker import Tracker
 from .progress import Progress
 

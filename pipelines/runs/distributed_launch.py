@@ -46,7 +46,7 @@ class SFTJob:
 
     def follow(self) -> None:
         """Train this process's share."""
-        from ...policies import train_sft
+        from ...policies.training.sft import train_sft
 
         train_sft(self.model, self.demonstrations, self.config, folder=self.folder)
 
@@ -64,7 +64,7 @@ class GRPOJob:
 
     def follow(self) -> None:
         """Train this process's share, in a sandbox of its own."""
-        from ...policies import train_grpo
+        from ...policies.training.grpo.loop import train_grpo
 
         with open_configured(self.sandbox) as sandbox:
             train_grpo(

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...envs.suites import load_suite
+from ...envs import load_suite
 from ..config.flows_file import load_preset
-from ..store import StageRun
-from ..store.lineage import PIPELINE
+from ..store.lineage import PIPELINE, StageRun
 from .run_page import opening, run_tags
 from .runner import (
     FRESH,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from ...envs.grading import grade
 from ...envs.types import Task
 from ..config.code_version import code_version
-from ..store import Episode, StageRun
-from ..store.lineage import PIPELINE
+from ..store.episodes import Episode
+from ..store.lineage import PIPELINE, StageRun
 from .runner import STAGES
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from pathlib import Path
 from ..analysis.results import difference_lines, lost_lines, summarise, table_head, table_rows
 from ..charts.figures import write_figures
 from ..config.code_version import git_commit
-from ..store import StageRun, Store
-from ..store.lineage import PIPELINE
+from ..store.lineage import PIPELINE, StageRun
+from ..store.store import Store
 from ..tracking.alarm_file import read_alarms
 from ..tracking.metrics_file import Series, read_metrics
 from ..tracking.tracker import Tracker

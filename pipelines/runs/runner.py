@@ -20,8 +20,8 @@ from ...policies.inference.model_files import model_states
 from ..config.code_version import code_version, git_commit
 from ..config.file_lock import try_lock
 from ..config.settings import Preset
-from ..store import StageRun, StoreError
-from ..store.lineage import SECONDS, StageRequest
+from ..store.connection.errors import StoreError
+from ..store.lineage import SECONDS, StageRequest, StageRun
 from ..tracking.system_metrics import metered
 from .context import StageContext, StageInterrupted, StageResult
 from .progress import format_seconds

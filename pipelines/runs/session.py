@@ -10,10 +10,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import FrameType
 
-from ...sandbox import Sandbox
+from ...sandbox.types import Sandbox
 from ..config.home import Home, find_home, prepare_environment
 from ..config.settings import SandboxSettings, open_configured
-from ..store import Patience, Store, open_store
+from ..store.connection.patience import Patience
+from ..store.store import Store, open_store
 from ..tracking.mlflow.sender import Sender
 from ..tracking.spool import Address
 from ..tracking.tracker import Tracker

@@ -9,8 +9,7 @@ from ..config.home import find_home
 from ..config.settings import Preset, SandboxSettings
 
 if TYPE_CHECKING:
-    from ..store import StageRun
-    from ..store.lineage import Lineage
+    from ..store.lineage import Lineage, StageRun
 
 _WEAKEST_FIRST = ("unsafe-subprocess", "local", "docker")
 
@@ -36,7 +35,8 @@ def sandbox_for(
             more, and no backend is asked for: a default may be weaker than the recorded one was.
         StoreError: The store, which knows a checkpoint's run, cannot be read.
     """
-    from ..config.flows_file import SettingsError, load_flows_file
+    from ..config.flows_file import load_flows_file
+    from ..config.yaml_file import SettingsError
 
     stage_run = _stage_run_of(policy)
     maker = None if stage_run is None else _maker(stage_run)
@@ -59,8 +59,8 @@ def _maker(stage_run: str) -> StageRun | None:
     This is the one that made the stage. Where it was pruned, it is one that reads the stage: of
     several, the one with the strongest backend. None where no run is left that says.
     """
-    from ..store import open_store
     from ..store.lineage import PIPELINE
+    from ..store.store import open_store
 
     with open_store(find_home()) as store:
         for found in store.lineage.find(id=stage_run):

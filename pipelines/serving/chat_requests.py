@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 from uuid import uuid4
 
-from ...envs import PictureError, load_picture
+from ...envs.picture import PictureError, load_picture
 from ...envs.protocol import system_prompt
 from ...envs.text.unicode_text import escape_surrogates, lone_surrogate
 from ...envs.types import Message, Part

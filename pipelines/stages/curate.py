@@ -18,7 +18,7 @@ from ..analysis.similarity import Fingerprint, Twins, find_twins, fingerprint
 from ..config.settings import CurateSettings, Preset
 from ..runs.context import StageContext, StageResult
 from ..runs.run_page import digest_of
-from ..store import Episode as StoredEpisode
+from ..store.episodes import Episode as StoredEpisode
 from ..store.lineage import LOST
 from .asked import open_policy, tell_usage
 from .cards import write_data_card

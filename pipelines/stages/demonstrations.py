@@ -18,7 +18,8 @@ from ...policies.scripted.box_teacher import box_texts
 from ...policies.scripted.teacher import direct_demonstration
 from ..runs.context import StageContext
 from ..runs.runner import StageError
-from ..store import StageRun, Store
+from ..store.lineage import StageRun
+from ..store.store import Store
 
 BOX_PHASE = "box"
 CHUNK = 128

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ...envs.suites import Suite, load_suite, read_tasks
+from ...envs import load_suite
+from ...envs.suites.base import Suite
 from ...envs.suites.jsonl import JsonlSuite
+from ...envs.suites.reading import read_tasks
 from ...envs.types import Task
 from .seeding import draw_indices, spread_indices
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
 from ...envs.rewards.evidence import record_evidence
-from ...envs.rewards.terms import needs_evidence, score_trajectory, with_terms
+from ...envs.rewards.registry import with_terms
+from ...envs.rewards.terms import needs_evidence, score_trajectory
 from ...envs.types import Task
 from ...policies.interface import Policy, Sampling
 from ...policies.rollouts.taught import taught_interface
@@ -16,7 +17,7 @@ from ..analysis.statistics import rate_of
 from ..runs.context import StageContext, StageResult
 from ..runs.run_page import digest_of
 from ..runs.runner import StageError
-from ..store import Episode
+from ..store.episodes import Episode
 from ..store.lineage import LOST
 from ..tracking.tracker import Terms
 from .asked import open_policy, tell_usage

@@ -8,8 +8,7 @@ from ..analysis.results import summarise
 from ..report import Report, make_report
 from ..runs.run_page import run_tags
 from ..runs.runner import STAGES, find_input
-from ..store import StageRun
-from ..store.lineage import LOST
+from ..store.lineage import LOST, StageRun
 from ..viewer import make_viewer
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from ..analysis.emergence import training_emergence
 from ..runs.context import StageContext, StageInterrupted, StageResult
 from ..runs.distributed_launch import GRPOJob, announce
 from ..runs.runner import StageError
-from ..store import StageRun, Store
+from ..store.lineage import StageRun
+from ..store.store import Store
 from .history import load_history
 from .step_figures import StepFigures
 from .training import follow
@@ -24,7 +25,9 @@ TRACE_EVERY = 10
 
 def run_grpo(context: StageContext) -> StageResult:
     """Train the cold start's model on the tasks that curation kept."""
-    from ...policies import GRPOConfig, TrainingInterrupted, train_grpo
+    from ...policies.training.grpo.config import GRPOConfig
+    from ...policies.training.grpo.loop import train_grpo
+    from ...policies.training.training_state import TrainingInterrupted
 
     settings = context.preset.grpo
     tasks = load_tasks(context.store, context.input("curate"), without=settings.without_families)

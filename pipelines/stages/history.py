@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...policies.training.grpo.curriculum import History, PassRecord
 from ..runs.context import StageContext
-from ..store import Store
+from ..store.store import Store
 
 FILE_NAME = "history.json"
 MOST_RUNS = 5

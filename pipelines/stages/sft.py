@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ...envs.protocol import system_prompt
-from ...envs.suites.nano import FAMILIES
+from ...envs.suites.nano.suite import FAMILIES
 from ...envs.types import Message
 from ...policies.interface import Demonstration
 from ..runs.context import StageContext, StageInterrupted, StageResult
@@ -19,8 +19,9 @@ NANO = "nano"
 
 def run_sft(context: StageContext) -> StageResult:
     """Train the base model on the demonstrations of the curation that this run names."""
-    from ...policies import SFTConfig, TrainingInterrupted, train_sft
     from ...policies.models.model_folder import note_interface, read_notes
+    from ...policies.training.sft import SFTConfig, train_sft
+    from ...policies.training.training_state import TrainingInterrupted
 
     settings = context.preset.sft
     demonstrations = shown_demonstrations(context)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from ..store import StageRun
+from ..store.lineage import StageRun
 from .line_file import LineFile
 from .spool import Address
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...envs.types import Trajectory
-from ..store import StageRun
+from ..store.lineage import StageRun
 from .index import Index
 from .page import render_viewer
 from .pieces import PieceTable, TokenReader
@@ -25,8 +25,6 @@ from .standing import group_standings, turn_penalty
 
 if TYPE_CHECKING:
     from ..runs.session import Desk
-
-__all__ = ["SHOWN_STAGES", "Viewer", "make_viewer"]
 
 INLINE = 20_000_000
 """Characters of trajectories that stand in the page itself."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...envs.rewards.terms import is_scored
 from ...envs.types import Task, Trajectory
-from ..store import StageRun
+from ..store.lineage import StageRun
 from .plan import Contrast, Shown
 from .records import mean_log_probability
 from .standing import Standing

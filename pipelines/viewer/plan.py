@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from ..runs.runner import STAGES
-from ..store import Episode, StageRun, Store
-from ..store.lineage import PIPELINE
+from ..store.episodes import Episode
+from ..store.lineage import PIPELINE, StageRun
+from ..store.store import Store
 
 SHOWN_STAGES = ("evaluate", "grpo")
 """Where a model that is trained acts; curation's weak and strong policies only when asked for."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..store import StoreError
+from ..store.connection.errors import StoreError
 from ..store.images import ImageFolder
 
 LARGEST = 1_500_000

@@ -13,7 +13,7 @@ from typing import Any
 
 from ...envs.rewards.terms import group_reward, group_turn_advantages, is_scored
 from ...envs.types import Trajectory
-from ..store import StageRun
+from ..store.lineage import StageRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ def group_standings(stage: StageRun, group: Sequence[Trajectory]) -> list[Standi
         return [Standing() for _ in group]
     import torch
 
-    from ...policies.training.grpo.advantages import group_advantages
+    from ...policies import group_advantages
 
     rewards = [_reward(one) for one in group]
     advantages = group_advantages(
@@ -53,7 +53,7 @@ def group_standings(stage: StageRun, group: Sequence[Trajectory]) -> list[Standi
 
 def turn_penalty(stage: StageRun) -> float:
     """Give what a failed turn costs at once (a negative number); 0.0 where nothing is scored."""
-    from ...envs.rewards.terms import reward_preset
+    from ...envs.rewards.presets import reward_preset
 
     if stage.stage != "grpo":
         return 0.0

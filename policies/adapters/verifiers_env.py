@@ -19,7 +19,8 @@ from importlib import import_module
 from typing import Any
 
 from ...envs.episode_factory import EpisodeHost, HostSettings
-from ...envs.rewards.terms import group_reward, group_turn_advantages, score_group
+from ...envs.rewards import score_group
+from ...envs.rewards.terms import group_reward, group_turn_advantages
 from ...envs.types import Ending, Message, Trajectory
 from ..inference.chat_completion import CompletionError, text_of_content
 from ..inference.openai_client import openai_message

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 import torch
 
 from ...envs.episode import Episode
+from ...envs.rewards import score_group
 from ...envs.rewards.evidence import EvidenceCache, record_evidence
 from ...envs.rewards.presets import RewardPreset
-from ...envs.rewards.terms import group_reward, group_turn_advantages, score_group
-from ...envs.suites.nano import make_task
+from ...envs.rewards.terms import group_reward, group_turn_advantages
+from ...envs.suites.nano.suite import make_task
 from ...envs.types import Band, Task, Trajectory
-from ...sandbox import Sandbox
+from ...sandbox.types import Sandbox
 from ..training.grpo.advantages import ScaleRewards, group_advantages
 from .attack_scripts import CHEATS, HONEST, Cheat, Honest, Scene, Script
 

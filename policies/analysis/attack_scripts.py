@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from ...envs.suites.nano import family_of
+from ...envs.suites.nano.suite import family_of
 from ...envs.types import AnswerKind, Band, Task
 
 Script = list[str | float]

@@ -24,7 +24,8 @@ from ...envs.parsing import requests_in
 from ...envs.picture import picture_array
 from ...envs.protocol import tool_reply
 from ...envs.types import Band, Message, Task, Trajectory, Turn
-from ...sandbox import Execution, Outcome, Sandbox, SessionState
+from ...sandbox import Execution, Outcome
+from ...sandbox.types import Sandbox, SessionState
 from ..interface import Policy, Sampling
 from ..rollouts.runner import OnLost, finish_episode
 from ..rollouts.taught import open_episode, taught_interface

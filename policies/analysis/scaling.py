@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from ...envs.grading import grade
 from ...envs.rewards.evidence import record_evidence
 from ...envs.types import Task, Trajectory
-from ...sandbox import Sandbox
+from ...sandbox.types import Sandbox
 from ..interface import Policy, Sampling
 from ..rollouts.losses import Losses
 from ..rollouts.runner import OnLost, rollout

@@ -19,7 +19,7 @@ from ...envs.episode import Episode
 from ...envs.parsing import Interface
 from ...envs.rewards.evidence import EvidenceCache, record_evidence
 from ...envs.types import Task, Trajectory
-from ...sandbox import Sandbox
+from ...sandbox.types import Sandbox
 from ..inference.partial_replies import PartialRepliesError
 from ..interface import (
     Conversation,

@@ -6,7 +6,7 @@ from ...envs.episode import Episode
 from ...envs.parsing import Interface
 from ...envs.picture import DEFAULT_MAX_PIXELS
 from ...envs.types import Task
-from ...sandbox import Sandbox
+from ...sandbox.types import Sandbox
 from ..interface import Policy
 
 

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ...envs.suites.nano import family_of
 from ...envs.suites.nano.canvas import COLOURS, INK, near_colour
 from ...envs.suites.nano.family import colour_in
+from ...envs.suites.nano.suite import family_of
 from ...envs.types import Task
 from .oracle import KNOWN, SEEN
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ...envs.suites.nano import family_of
+from ...envs.suites.nano.suite import family_of
 from ...envs.types import Message
 from ..interface import Conversation, Reply, Sampling
 from ..second_look import plain_question

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ...envs.suites.nano import family_of
 from ...envs.suites.nano.canvas import COLOURS
 from ...envs.suites.nano.reading import CENTRE
+from ...envs.suites.nano.suite import family_of
 from ...envs.types import Message, Task
 from ..interface import Conversation, Demonstration, Reply, Sampling
 from .oracle import KNOWN, LOOK, SEEN, UNKNOWN, program_for, question_of, read_answer

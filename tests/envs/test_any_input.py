@@ -4,7 +4,7 @@ import math
 
 import gymnasium as gym
 import pytest
-from codedance.envs import VisualCodeEnv
+from codedance.envs.visual_code import VisualCodeEnv
 from hypothesis import given
 from hypothesis import strategies as st
 

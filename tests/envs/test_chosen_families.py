@@ -4,10 +4,12 @@ import json
 from collections import Counter
 
 import pytest
-from codedance.envs import Item, SuiteError, VisualCodeEnv, load_suite, register_family
+from codedance.envs import Item, load_suite, register_family
+from codedance.envs.suites import SuiteError
 from codedance.envs.suites import generated as families_module
 from codedance.envs.suites.filtered import ChosenFamilies
 from codedance.envs.suites.nano import suite as nano_module
+from codedance.envs.visual_code import VisualCodeEnv
 from codedance.pipelines.cli.episodes.play import find_task
 from hypothesis import given
 from hypothesis import strategies as st

@@ -2,13 +2,13 @@ import pytest
 from codedance.envs.grading import (
     GradingError,
     check_gradable,
-    chosen,
     grade,
     last_integer,
     last_number,
     register_grader,
-    truth_of,
 )
+from codedance.envs.grading.options import chosen
+from codedance.envs.grading.verdicts import truth_of
 from codedance.envs.types import AnswerKind
 from hypothesis import given
 from hypothesis import strategies as st

@@ -3,7 +3,8 @@
 from fractions import Fraction
 
 import pytest
-from codedance.envs.grading import grade, kind_of, last_integer, last_number
+from codedance.envs.grading import grade, last_integer, last_number
+from codedance.envs.grading.kinds import kind_of
 from codedance.envs.grading.numerals import numbers_in
 from codedance.envs.types import AnswerKind
 from hypothesis import given

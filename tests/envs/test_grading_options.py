@@ -1,7 +1,8 @@
 """Which option an answer names: 2, 4, 8 within numbers, red within sentences, letters anywhere."""
 
 import pytest
-from codedance.envs.grading import chosen, grade
+from codedance.envs.grading import grade
+from codedance.envs.grading.options import chosen
 from codedance.envs.types import AnswerKind
 
 from .toys import make_task

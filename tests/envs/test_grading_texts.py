@@ -1,7 +1,10 @@
 """Yes and no, plain texts, and the time that any text takes to read."""
 
 import pytest
-from codedance.envs.grading import chosen, grade, kind_of, last_number, truth_of
+from codedance.envs.grading import grade, last_number
+from codedance.envs.grading.kinds import kind_of
+from codedance.envs.grading.options import chosen
+from codedance.envs.grading.verdicts import truth_of
 from codedance.envs.types import AnswerKind
 
 from .toys import make_task

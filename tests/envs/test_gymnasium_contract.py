@@ -9,7 +9,8 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
-from codedance.envs import Item, RunningAccuracy, register_family
+from codedance.envs import Item, register_family
+from codedance.envs.running_accuracy import RunningAccuracy
 from codedance.sandbox import Limits
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env

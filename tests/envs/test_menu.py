@@ -4,13 +4,14 @@ import warnings
 import gymnasium as gym
 import numpy as np
 import pytest
-from codedance.envs import VisualCodeEnv, load_suite
+from codedance.envs import load_suite
 from codedance.envs.menu.env import VisualCodeMenuEnv
 from codedance.envs.menu.programs import MENU, NUMBERS, WORDS, menu_text
 from codedance.envs.menu.view import encode_picture, encode_words, printed_number
 from codedance.envs.rewards.terms import TERMS
 from codedance.envs.suites.filtered import ChosenFamilies
 from codedance.envs.suites.nano.canvas import COLOURS
+from codedance.envs.visual_code import VisualCodeEnv
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
 from PIL import Image

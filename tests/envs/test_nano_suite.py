@@ -4,8 +4,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from codedance.envs.suites.nano import FAMILIES, NanoSuite, build_sources, family_of, make_task
+from codedance.envs.suites.nano import build_sources
 from codedance.envs.suites.nano.sources import _packed, nearest_digit
+from codedance.envs.suites.nano.suite import FAMILIES, NanoSuite, family_of, make_task
 from codedance.envs.types import Band
 from codedance.sandbox import open_sandbox
 

@@ -8,17 +8,16 @@ import math
 import pytest
 import torch
 from codedance.envs.episode import Episode
+from codedance.envs.rewards import difficulty_factor, score_group
 from codedance.envs.rewards.evidence import record_evidence
 from codedance.envs.rewards.terms import (
-    difficulty_factor,
     group_accuracy,
     group_reward,
     group_turn_advantages,
-    score_group,
     score_trajectory,
 )
 from codedance.envs.types import Ending
-from codedance.policies.training.grpo.advantages import group_advantages
+from codedance.policies import group_advantages
 from codedance.sandbox import Outcome
 
 from .toys import answered, call, failed, trajectory

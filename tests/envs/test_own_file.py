@@ -2,7 +2,8 @@
 
 import gymnasium as gym
 import pytest
-from codedance.envs import SuiteError, load_suite
+from codedance.envs import load_suite
+from codedance.envs.suites import SuiteError
 from codedance.envs.suites import generated as families_module
 from codedance.envs.suites import python_file as own_file
 

@@ -6,17 +6,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from codedance.envs.rewards import score_group, turn_returns
 from codedance.envs.rewards.presets import PRESETS
 from codedance.envs.rewards.terms import (
     group_accuracy,
     group_reward,
     group_turn_advantages,
-    score_group,
     score_trajectory,
-    turn_returns,
 )
 from codedance.envs.types import Ending
-from codedance.policies.training.grpo.advantages import group_advantages
+from codedance.policies import group_advantages
 from codedance.sandbox import Outcome
 from hypothesis import given
 from hypothesis import strategies as st

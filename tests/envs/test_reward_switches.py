@@ -5,13 +5,13 @@ import math
 from dataclasses import replace
 
 import pytest
+from codedance.envs.rewards import score_group
 from codedance.envs.rewards.presets import RewardPreset
 from codedance.envs.rewards.terms import (
     group_accuracy,
     group_reward,
     group_turn_advantages,
     needs_evidence,
-    score_group,
     score_trajectory,
 )
 from codedance.envs.types import Ending

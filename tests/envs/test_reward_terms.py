@@ -2,9 +2,10 @@ import math
 
 import gymnasium
 import pytest
-from codedance.envs import register_reward_term, unregister_reward_term, with_terms
-from codedance.envs.rewards.registry import own_term_files
-from codedance.envs.rewards.terms import group_reward, score_group
+from codedance.envs import register_reward_term
+from codedance.envs.rewards import score_group
+from codedance.envs.rewards.registry import own_term_files, unregister_reward_term, with_terms
+from codedance.envs.rewards.terms import group_reward
 from codedance.policies.training.grpo.config import GRPOConfig
 
 from .toys import InProcessSandbox, ToySuite, call, trajectory

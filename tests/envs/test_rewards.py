@@ -2,19 +2,17 @@ import math
 from dataclasses import replace
 
 import pytest
+from codedance.envs import register_reward_term
+from codedance.envs.rewards import difficulty_factor, score_group, turn_returns
 from codedance.envs.rewards.presets import PRESETS, reward_preset
+from codedance.envs.rewards.registry import unregister_reward_term
 from codedance.envs.rewards.terms import (
     TERMS,
-    difficulty_factor,
     group_accuracy,
     group_reward,
     group_turn_advantages,
     needs_evidence,
-    register_reward_term,
-    score_group,
     score_trajectory,
-    turn_returns,
-    unregister_reward_term,
 )
 from codedance.envs.types import Ending
 from codedance.sandbox import Outcome

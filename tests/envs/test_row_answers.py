@@ -2,7 +2,7 @@
 
 import pytest
 from codedance.envs.grading import grade
-from codedance.envs.suites.base import SuiteError
+from codedance.envs.suites import SuiteError
 from codedance.envs.suites.formats.row_answers import read_row_answer
 from codedance.envs.types import AnswerKind
 

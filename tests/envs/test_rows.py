@@ -6,10 +6,11 @@ import json
 import os
 
 import pytest
-from codedance.envs import SuiteError, load_suite
+from codedance.envs import load_suite
 from codedance.envs.picture import PictureError, picture_digest
-from codedance.envs.suites import read_tasks
+from codedance.envs.suites import SuiteError
 from codedance.envs.suites.formats.bad_rows import BadImageError
+from codedance.envs.suites.reading import read_tasks
 
 from .toys import noise
 

@@ -2,7 +2,8 @@ import json
 
 import gymnasium as gym
 import pytest
-from codedance.envs import RunningAccuracy, VisualCodeEnv
+from codedance.envs.running_accuracy import RunningAccuracy
+from codedance.envs.visual_code import VisualCodeEnv
 
 from .toys import InProcessSandbox, ToySuite, make_task
 

@@ -3,15 +3,11 @@ import os
 import pytest
 from codedance.envs.episode_factory import EpisodeHost, HostSettings
 from codedance.envs.visual_code import VisualCodeEnv
-from codedance.sandbox import (
-    BACKENDS,
-    Limits,
-    SandboxError,
-    SandboxUnavailableError,
-    open_sandbox,
-)
+from codedance.sandbox import Limits, SandboxError, open_sandbox
 from codedance.sandbox import shared as shared_sandbox
+from codedance.sandbox.opening import BACKENDS
 from codedance.sandbox.shared import SharedSandbox
+from codedance.sandbox.types import SandboxUnavailableError
 
 from .toys import InProcessSandbox, ToySuite
 

@@ -2,10 +2,11 @@ import json
 from pathlib import Path
 
 import pytest
-from codedance.envs import Item, SuiteError, load_suite, register_family
+from codedance.envs import Item, load_suite, register_family
 from codedance.envs.picture import PictureError
+from codedance.envs.suites import SuiteError
 from codedance.envs.suites import generated as families_module
-from codedance.envs.suites import known_suites
+from codedance.envs.suites.loading import known_suites
 from codedance.envs.types import AnswerKind, Band
 from PIL import Image
 

@@ -4,11 +4,13 @@ import threading
 import gymnasium as gym
 import numpy as np
 import pytest
-from codedance.envs.rewards.terms import register_reward_term, unregister_reward_term
+from codedance.envs import register_reward_term
+from codedance.envs.rewards.registry import unregister_reward_term
 from codedance.envs.vector import VisualCodeVectorEnv
 from codedance.envs.visual_code import VisualCodeEnv
-from codedance.sandbox import SandboxError, SandboxUnavailableError
+from codedance.sandbox import SandboxError
 from codedance.sandbox import shared as shared_sandbox
+from codedance.sandbox.types import SandboxUnavailableError
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 

@@ -3,10 +3,12 @@ import warnings
 import gymnasium as gym
 import numpy as np
 import pytest
-from codedance.envs import EnvState, VisualCodeEnv, register_reward_term, unregister_reward_term
+from codedance.envs import register_reward_term
 from codedance.envs.protocol import system_prompt
+from codedance.envs.rewards.registry import unregister_reward_term
 from codedance.envs.rewards.terms import TERMS, score_trajectory
 from codedance.envs.types import Ending
+from codedance.envs.visual_code import EnvState, VisualCodeEnv
 from codedance.sandbox import SandboxError
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env

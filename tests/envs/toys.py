@@ -20,7 +20,8 @@ from codedance.envs.types import (
     Trajectory,
     Turn,
 )
-from codedance.sandbox import Execution, Outcome, SandboxError, SessionState
+from codedance.sandbox import Execution, Outcome, SandboxError
+from codedance.sandbox.types import SessionState
 from PIL import Image
 
 

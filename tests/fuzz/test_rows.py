@@ -8,8 +8,10 @@ import json
 import re
 
 import pytest
-from codedance.envs import SuiteError, grade, load_suite
+from codedance.envs import load_suite
+from codedance.envs.grading import grade
 from codedance.envs.picture import PictureError
+from codedance.envs.suites import SuiteError
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image

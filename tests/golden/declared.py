@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import codedance.envs
-import codedance.envs.rewards.terms
+import codedance.envs.rewards
 import codedance.envs.suites
 import codedance.envs.types
 import codedance.pipelines.config.settings
@@ -25,7 +25,13 @@ from codedance.pipelines.store.schema import Base
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateTable
 
-ROOMS = (codedance.sandbox, codedance.envs, codedance.envs.suites, codedance.policies)
+ROOMS = (
+    codedance.sandbox,
+    codedance.envs,
+    codedance.envs.rewards,
+    codedance.envs.suites,
+    codedance.policies,
+)
 DATA = (codedance.sandbox.types, codedance.envs.types)
 IDS = ("VisualCode", "VisualCodeMenu")
 

@@ -38,13 +38,14 @@ def main() -> None:
 def trained(scratch: Path) -> dict[str, str]:
     """Return the digests of both trainings."""
     from codedance.envs import load_suite
-    from codedance.policies import rollout, train_grpo, train_sft
+    from codedance.policies import rollout
     from codedance.policies.interface import Demonstration
     from codedance.policies.loading import NANO_FOLDER
     from codedance.policies.models.nano import NanoConfig, build_nano
     from codedance.policies.scripted.teacher import TeacherPolicy
     from codedance.policies.training.grpo.config import GRPOConfig
-    from codedance.policies.training.sft import SFTConfig
+    from codedance.policies.training.grpo.loop import train_grpo
+    from codedance.policies.training.sft import SFTConfig, train_sft
     from codedance.sandbox import open_sandbox
 
     suite = load_suite("nano", split="train")

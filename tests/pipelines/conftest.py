@@ -17,8 +17,8 @@ from codedance.pipelines.bench.postgres import (
 from codedance.pipelines.config.home import Home
 from codedance.pipelines.runs.session import open_desk
 from codedance.pipelines.stages.finish import finish_pipeline
-from codedance.pipelines.store import open_store
 from codedance.pipelines.store.connection.database import open_database
+from codedance.pipelines.store.store import open_store
 
 from .runs import run_all, write_tiny
 

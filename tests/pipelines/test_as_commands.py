@@ -12,8 +12,8 @@ import sys
 import httpx
 import pytest
 from codedance.pipelines.config.home import Home
-from codedance.pipelines.store import open_store
 from codedance.pipelines.store.maintenance.verify import verify
+from codedance.pipelines.store.store import open_store
 from codedance.sandbox import SandboxError, open_sandbox
 from codedance.sandbox.docker.engine import Engine
 

@@ -6,8 +6,8 @@ import contextlib
 import json
 
 import pytest
-from codedance.envs.suites.nano import FAMILIES as SUITE
-from codedance.envs.suites.nano import family_of
+from codedance.envs.suites.nano.suite import FAMILIES as SUITE
+from codedance.envs.suites.nano.suite import family_of
 from codedance.pipelines.cli.episodes.asking import match_family
 from codedance.policies.interface import PolicyUnavailableError, Reply
 from codedance.sandbox import SandboxError

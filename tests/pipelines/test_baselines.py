@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from codedance.envs.suites.nano import FAMILIES, make_task
+from codedance.envs.suites.nano.suite import FAMILIES, make_task
 from codedance.envs.types import Band, Ending, Message, Trajectory
 from codedance.pipelines.baselines import (
     BlindPolicy,
@@ -13,8 +13,9 @@ from codedance.pipelines.baselines import (
     train_baselines,
     without_pictures,
 )
-from codedance.policies import SFTConfig, load_policy
+from codedance.policies import load_policy
 from codedance.policies.interface import Conversation, Reply, Sampling
+from codedance.policies.training.sft import SFTConfig
 from codedance.sandbox import open_sandbox
 
 

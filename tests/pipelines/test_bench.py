@@ -4,9 +4,10 @@ import json
 import time
 
 import pytest
-from codedance.pipelines.bench import Result, Row, SandboxBench, run_rounds
 from codedance.pipelines.bench.contestants import FreshPython, bare_exec, check_bytes
 from codedance.pipelines.bench.programs import PROGRAMS, input_picture
+from codedance.pipelines.bench.rounds import Result, Row, run_rounds
+from codedance.pipelines.bench.sandbox import SandboxBench
 from codedance.pipelines.bench.tables import as_json, closing_lines, tables
 
 

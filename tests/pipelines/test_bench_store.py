@@ -15,9 +15,10 @@ from codedance.pipelines.bench.store import (
     make_steps,
 )
 from codedance.pipelines.bench.store_tables import as_json, store_lines, store_tables
-from codedance.pipelines.store import Store, StoreError
 from codedance.pipelines.store.connection.database import open_database
+from codedance.pipelines.store.connection.errors import StoreError
 from codedance.pipelines.store.images import ImageFolder
+from codedance.pipelines.store.store import Store
 
 from .makers import make_request
 

@@ -8,9 +8,9 @@ from contextlib import ExitStack
 
 import pytest
 from codedance.pipelines.config.home import find_home
-from codedance.pipelines.store import open_store
 from codedance.pipelines.store.connection.errors import StoreUsageError
 from codedance.pipelines.store.maintenance.checkpoints import sweep
+from codedance.pipelines.store.store import open_store
 
 from .makers import make_request
 from .runs import first_run

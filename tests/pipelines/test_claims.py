@@ -17,8 +17,8 @@ from codedance.pipelines.claims.verdicts import judge_claim
 from codedance.pipelines.cli.app import app
 from codedance.pipelines.cli.claims import COMMAND
 from codedance.pipelines.cli.exit_codes import FAILED
-from codedance.pipelines.store import open_store
 from codedance.pipelines.store.lineage import StageRequest
+from codedance.pipelines.store.store import open_store
 from codedance.pipelines.tracking.metrics_file import append_time
 from typer.testing import CliRunner
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from codedance.envs.suites.nano import FAMILIES
+from codedance.envs.suites.nano.suite import FAMILIES
 from codedance.pipelines.runs.requests import Wish, open_pipeline
 from codedance.pipelines.runs.runner import run_stage
 from codedance.pipelines.runs.session import open_desk

@@ -14,7 +14,7 @@ from codedance.pipelines.cli.document import as_plain, document
 from codedance.pipelines.cli.exit_codes import code_of
 from codedance.pipelines.cli.output import column_lines, say
 from codedance.pipelines.cli.runs import _HEAD, _row, fitting
-from codedance.pipelines.store import StageRun
+from codedance.pipelines.store.lineage import StageRun
 from PIL import Image
 
 from .runs import first_run, write_tiny
@@ -77,7 +77,7 @@ def test_completion_offers_exactly_what_the_commands_take():
     from codedance.policies.inference.model_files import OWN_NAMES
     from codedance.policies.loading import NAMES
     from codedance.policies.training.memory_plan import GPUS
-    from codedance.sandbox import BACKENDS
+    from codedance.sandbox.opening import BACKENDS
 
     assert set(completion.REWARDS) == set(PRESETS)
     assert set(completion.GPUS) == set(GPUS)

@@ -177,7 +177,8 @@ def test_failed_stage_is_a_failed_flow_run_with_its_reason(prefect, finished):
 
 def test_stage_that_our_infrastructure_broke_is_tried_again():
     from codedance.pipelines.flows.work import is_infrastructure
-    from codedance.sandbox import SandboxError, SandboxUnavailableError
+    from codedance.sandbox import SandboxError
+    from codedance.sandbox.types import SandboxUnavailableError
     from prefect.states import Failed
 
     def verdict(error):
@@ -364,8 +365,9 @@ def test_missed_runs_are_dropped_and_one_that_a_person_asked_for_is_not(prefect)
 
 
 def test_a_deployment_that_its_flow_would_refuse_is_refused_before_any_is_made(tmp_path):
-    from codedance.pipelines.config.flows_file import SettingsError
-    from codedance.pipelines.config.settings import Deployment, Schedule
+    from codedance.pipelines.config.schedules import Schedule
+    from codedance.pipelines.config.settings import Deployment
+    from codedance.pipelines.config.yaml_file import SettingsError
     from codedance.pipelines.flows.deploying import check_parameters
 
     entry = Deployment(

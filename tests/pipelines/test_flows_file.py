@@ -6,12 +6,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from codedance.pipelines.config.flows_file import (
-    SettingsError,
-    find_flows_file,
-    load_flows_file,
-    load_preset,
-)
+from codedance.pipelines.config.flows_file import find_flows_file, load_flows_file, load_preset
+from codedance.pipelines.config.yaml_file import SettingsError
 
 PACKAGED = Path(__file__).parents[2] / "flows.yaml"
 TEXT = PACKAGED.read_text(encoding="utf-8")

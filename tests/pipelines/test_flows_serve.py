@@ -14,7 +14,7 @@ import psutil
 import pytest
 from codedance.pipelines.config.home import Home
 from codedance.pipelines.runs.processes import free_port
-from codedance.pipelines.store import open_store
+from codedance.pipelines.store.store import open_store
 
 from .runs import TINY, story
 

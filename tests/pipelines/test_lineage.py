@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from codedance.pipelines.store import StoreError
+from codedance.pipelines.store.connection.errors import StoreError
 
 from .makers import make_request
 

@@ -9,7 +9,7 @@ import time
 import mlflow
 import pytest
 from codedance.pipelines.config.home import prepare_environment
-from codedance.pipelines.store import open_store
+from codedance.pipelines.store.store import open_store
 from codedance.pipelines.tracking.mlflow.models import registered_name
 from codedance.pipelines.tracking.mlflow.sender import Sender, SpoolSending
 from codedance.pipelines.tracking.spool import Address, count_unsent

@@ -9,7 +9,7 @@ from dataclasses import replace
 import mlflow
 import pytest
 from codedance.pipelines.config.home import Home, prepare_environment
-from codedance.pipelines.store import open_store
+from codedance.pipelines.store.store import open_store
 from codedance.pipelines.tracking.mlflow import traces as mlflow_traces
 from codedance.pipelines.tracking.mlflow.database import make_database
 from codedance.pipelines.tracking.mlflow.sender import SpoolSending

@@ -11,14 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from codedance.envs.suites.nano import NanoSuite
+from codedance.envs.suites.nano.suite import NanoSuite
 from codedance.envs.types import Message, Tokens
 from codedance.pipelines.serving.model_server import Batcher, ModelServer
 from codedance.pipelines.serving.token_records import TokenRecords
-from codedance.policies import PolicyUnavailableError, load_policy, rollout
+from codedance.policies import load_policy, rollout
 from codedance.policies.inference.endpoint import Endpoint
 from codedance.policies.inference.openai_client import OpenAIPolicy
-from codedance.policies.interface import Conversation, Reply, Sampling
+from codedance.policies.interface import Conversation, PolicyUnavailableError, Reply, Sampling
 from codedance.sandbox import open_sandbox
 from PIL import Image
 

@@ -16,8 +16,9 @@ from codedance.pipelines.config.settings import (
     SFTSettings,
     open_configured,
 )
-from codedance.policies import GRPOConfig, SFTConfig
 from codedance.policies.models.nano import NanoConfig
+from codedance.policies.training.grpo.config import GRPOConfig
+from codedance.policies.training.sft import SFTConfig
 from codedance.sandbox import Limits
 from pydantic import ValidationError
 

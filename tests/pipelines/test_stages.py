@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from codedance.envs import SuiteError
+from codedance.envs.suites import SuiteError
 from codedance.envs.types import Band
 from codedance.pipelines.config.code_version import code_version
 from codedance.pipelines.config.flows_file import load_preset

@@ -6,9 +6,10 @@ import threading
 
 import pytest
 from codedance.envs.types import Action, Ending, Turn
-from codedance.pipelines.store import StoreError, StoreFullError, open_store
+from codedance.pipelines.store.connection.errors import StoreError, StoreFullError
 from codedance.pipelines.store.images import ImageFolder, pixel_digest
 from codedance.pipelines.store.schema import TurnRow
+from codedance.pipelines.store.store import open_store
 from sqlalchemy import func, select
 
 from .makers import make_lost, make_picture, make_request, make_task, make_trajectory

@@ -10,10 +10,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from codedance.pipelines.cli.app import app
 from codedance.pipelines.cli.exit_codes import FINDINGS, USAGE, code_of
-from codedance.pipelines.store import StoreError, open_store
+from codedance.pipelines.store.connection.errors import StoreError
 from codedance.pipelines.store.images import pixel_digest
 from codedance.pipelines.store.maintenance.verify import verify
 from codedance.pipelines.store.schema import LineageRow
+from codedance.pipelines.store.store import open_store
 from PIL import Image
 from sqlalchemy import text, update
 from typer.testing import CliRunner

@@ -8,9 +8,10 @@ import sqlite3
 
 import pytest
 from codedance.pipelines.cli.exit_codes import FAILED, FINDINGS
-from codedance.pipelines.store import StoreError, open_store
+from codedance.pipelines.store.connection.errors import StoreError
 from codedance.pipelines.store.maintenance.pruning import prune
 from codedance.pipelines.store.maintenance.verify import verify
+from codedance.pipelines.store.store import open_store
 
 from .makers import make_request, make_task, make_trajectory
 

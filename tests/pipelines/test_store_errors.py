@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from codedance.pipelines.cli.services.doctor import check_store
-from codedance.pipelines.store import StoreAwayError, StoreError, open_store
 from codedance.pipelines.store.connection.address import read_address
 from codedance.pipelines.store.connection.database import open_database
-from codedance.pipelines.store.connection.errors import shown_url
+from codedance.pipelines.store.connection.errors import StoreAwayError, StoreError, shown_url
+from codedance.pipelines.store.store import open_store
 from sqlalchemy import text
 
 

@@ -13,14 +13,15 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from codedance.pipelines.store import StoreError, open_store
 from codedance.pipelines.store.connection.address import read_address
 from codedance.pipelines.store.connection.database import open_database
+from codedance.pipelines.store.connection.errors import StoreError
 from codedance.pipelines.store.connection.migrating import HEAD, MIGRATIONS, schema_version, upgrade
 from codedance.pipelines.store.lineage import StageRequest
 from codedance.pipelines.store.maintenance.verify import verify
 from codedance.pipelines.store.rows import task_key
 from codedance.pipelines.store.schema import Base
+from codedance.pipelines.store.store import open_store
 from sqlalchemy import create_engine, text
 
 from .makers import make_request, make_task, make_trajectory

@@ -7,8 +7,10 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from codedance.pipelines.store import Patience, StoreError, StoreFullError, open_store
+from codedance.pipelines.store.connection.errors import StoreError, StoreFullError
 from codedance.pipelines.store.connection.mounts import file_system, is_network
+from codedance.pipelines.store.connection.patience import Patience
+from codedance.pipelines.store.store import open_store
 
 from .makers import make_request, make_task, make_trajectory
 

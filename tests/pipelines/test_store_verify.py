@@ -11,9 +11,10 @@ import sys
 import time
 
 import pytest
-from codedance.pipelines.store import StoreError, open_store
+from codedance.pipelines.store.connection.errors import StoreError
 from codedance.pipelines.store.maintenance.pruning import prune
 from codedance.pipelines.store.maintenance.verify import verify
+from codedance.pipelines.store.store import open_store
 from sqlalchemy import text
 
 from .makers import make_lost, make_picture, make_request, make_task, make_trajectory
@@ -278,7 +279,7 @@ def test_a_checkpoint_without_a_digest_is_unknown(store, model):
 WRITER = """
 import sys
 from codedance.pipelines.config.home import Home
-from codedance.pipelines.store import open_store
+from codedance.pipelines.store.store import open_store
 from pathlib import Path
 
 sys.path.insert(0, sys.argv[1])
@@ -323,7 +324,7 @@ import os, signal, sys
 from pathlib import Path
 from sqlalchemy import event
 from codedance.pipelines.config.home import Home
-from codedance.pipelines.store import open_store
+from codedance.pipelines.store.store import open_store
 
 sys.path.insert(0, sys.argv[1])
 from pipelines.makers import make_task, make_trajectory

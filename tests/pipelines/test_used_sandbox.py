@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from codedance.pipelines.config.flows_file import SettingsError
 from codedance.pipelines.config.settings import SandboxSettings
+from codedance.pipelines.config.yaml_file import SettingsError
 from codedance.pipelines.runs.used_sandbox import sandbox_for
 from codedance.pipelines.store.lineage import PIPELINE, StageRequest
 from codedance.pipelines.store.maintenance.pruning import choose, prune
 from codedance.pipelines.store.schema import LineageRow
-from codedance.sandbox import DEFAULT_LIBRARIES, SandboxError
+from codedance.sandbox import SandboxError
+from codedance.sandbox.types import DEFAULT_LIBRARIES
 from sqlalchemy import delete, update
 
 from .makers import make_picture

@@ -17,7 +17,7 @@ from codedance.pipelines.viewer import make_viewer
 from codedance.pipelines.viewer.pieces import TokenReader
 from codedance.pipelines.viewer.shards import safe_json
 from codedance.pipelines.viewer.tools import tools_used
-from codedance.policies.training.grpo.advantages import group_advantages
+from codedance.policies import group_advantages
 from PIL import Image
 
 from .makers import make_task, make_trajectory

@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import replace
 
-from codedance.envs.rewards.terms import score_group
+from codedance.envs.rewards import score_group
 from codedance.envs.types import Action, Band, Ending, Tokens, Turn
 from codedance.pipelines.runs.session import open_desk
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from codedance.policies.models.model_folder import load_token_model
 from codedance.policies.models.token_model import TokenModel
-from codedance.sandbox import Sandbox, open_sandbox
+from codedance.sandbox import open_sandbox
+from codedance.sandbox.types import Sandbox
 
 from .tiny import build_tiny
 

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 
 from codedance.envs.types import Action, Ending, Message, Task, Tokens, Trajectory, Turn
 from codedance.policies.interface import Conversation, PolicyUnavailableError, Reply, Sampling
-from codedance.sandbox import Execution, Outcome, Sandbox, SandboxError, Session, SessionState
+from codedance.sandbox import Execution, Outcome, SandboxError
+from codedance.sandbox.types import Sandbox, Session, SessionState
 from PIL import Image
 
 from .tiny import noise

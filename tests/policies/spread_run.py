@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from codedance.envs.rewards.terms import register_reward_term
+from codedance.envs import register_reward_term
 from codedance.envs.types import Trajectory
 from codedance.policies.training.grpo.config import GRPOConfig
 from codedance.policies.training.grpo.loop import train_grpo

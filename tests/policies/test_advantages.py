@@ -2,7 +2,8 @@ import math
 
 import pytest
 import torch
-from codedance.policies.training.grpo.advantages import group_advantages, token_advantages
+from codedance.policies import group_advantages
+from codedance.policies.training.grpo.advantages import token_advantages
 
 NAN = math.nan
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from codedance.envs import register_reward_term
 from codedance.envs.rewards.presets import PRESETS
-from codedance.envs.rewards.registry import register_reward_term, unregister_reward_term, with_terms
+from codedance.envs.rewards.registry import unregister_reward_term, with_terms
 from codedance.policies.training.grpo.alarms import AlarmBoard, AlarmConfig, idle_terms
 from codedance.policies.training.grpo.config import GRPOConfig
 from codedance.policies.training.grpo.groups import GroupSampler, score

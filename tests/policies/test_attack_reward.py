@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 import pytest
-from codedance.envs.rewards.registry import register_reward_term, unregister_reward_term, with_terms
-from codedance.envs.rewards.terms import PRESETS
-from codedance.envs.suites.nano import FAMILIES, make_task
+from codedance.envs import register_reward_term
+from codedance.envs.rewards.presets import PRESETS
+from codedance.envs.rewards.registry import unregister_reward_term, with_terms
+from codedance.envs.suites.nano.suite import FAMILIES, make_task
 from codedance.envs.types import Band, Ending
 from codedance.policies.analysis.attack_reward import GROUPS, AttackStage
 from codedance.policies.analysis.attack_scripts import (

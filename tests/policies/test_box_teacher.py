@@ -2,7 +2,7 @@
 
 import pytest
 from codedance.envs.parsing import parse_action
-from codedance.envs.suites.nano import make_task
+from codedance.envs.suites.nano.suite import make_task
 from codedance.envs.types import Band
 from codedance.policies.models.nano import train_tokenizer
 from codedance.policies.scripted.box_teacher import GRID, box_texts, useful_box

@@ -2,14 +2,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from codedance.envs.rewards.terms import difficulty_factor
+from codedance.envs.rewards import difficulty_factor
 from codedance.envs.types import Band
 from codedance.policies.inference.partial_replies import PartialRepliesError
 from codedance.policies.interface import Conversation, Reply, Sampling
 from codedance.policies.rollouts.losses import EpisodesLostError
 from codedance.policies.training.grpo.config import GRPOConfig
 from codedance.policies.training.grpo.groups import GroupSampler, score
-from codedance.sandbox import Sandbox
+from codedance.sandbox.types import Sandbox
 
 from .players import AbsentSandbox, CountingSandbox, PlannedPolicy, code, task, trajectory
 

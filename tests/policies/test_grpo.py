@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from codedance.envs.rewards.terms import register_reward_term, unregister_reward_term
+from codedance.envs import register_reward_term
+from codedance.envs.rewards.registry import unregister_reward_term
 from codedance.envs.types import Trajectory
 from codedance.policies.training.grpo.config import GRPOConfig
 from codedance.policies.training.grpo.loop import train_grpo
 from codedance.policies.training.training_state import TrainingInterrupted
-from codedance.sandbox import Sandbox
+from codedance.sandbox.types import Sandbox
 from transformers import AutoModelForImageTextToText
 
 from .players import AbsentSandbox, task

@@ -3,10 +3,10 @@ r"""Half a character (a lone surrogate, ``\ud83d`` in JSON) ends no rollout, whe
 import json
 
 import pytest
-from codedance.envs import load_suite
+from codedance.envs import Item, load_suite
 from codedance.envs.episode import Episode
 from codedance.envs.suites import SuiteError
-from codedance.envs.suites.generated import GeneratedSuite, Item
+from codedance.envs.suites.generated import GeneratedSuite
 from codedance.envs.text.unicode_text import escape_surrogates, lone_surrogate
 from codedance.envs.types import Message, Task
 from codedance.pipelines.cli.output import say
@@ -14,7 +14,7 @@ from codedance.pipelines.store.rows import clean
 from codedance.policies import rollout
 from codedance.policies.inference.openai_client import openai_message
 from codedance.policies.interface import Reply, Sampling
-from codedance.sandbox import Sandbox
+from codedance.sandbox.types import Sandbox
 from PIL import Image
 
 from .players import task

@@ -1,5 +1,5 @@
 import pytest
-from codedance.envs.suites.nano import FAMILIES, make_task
+from codedance.envs.suites.nano.suite import FAMILIES, make_task
 from codedance.envs.types import Band
 from codedance.policies.analysis.code_usage import usage_of
 

@@ -22,7 +22,7 @@ from codedance.policies.interface import (
     PolicyUnavailableError,
     Sampling,
 )
-from codedance.sandbox import Sandbox
+from codedance.sandbox.types import Sandbox
 from PIL import Image
 
 from .players import task

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from codedance.envs.episode import Episode
-from codedance.envs.suites.nano import FAMILIES, NanoSuite, make_task
+from codedance.envs.suites.nano.suite import FAMILIES, NanoSuite, make_task
 from codedance.envs.types import AnswerKind, Band, Ending, Message, Task
 from codedance.policies.interface import Conversation, Sampling
 from codedance.policies.scripted.nlvr_program import judge

@@ -7,7 +7,7 @@ import pytest
 from codedance.envs.types import Message
 from codedance.policies import load_policy, rollout
 from codedance.policies.interface import Conversation, Policy, Sampling
-from codedance.sandbox import Sandbox
+from codedance.sandbox.types import Sandbox
 
 from .players import task
 from .tiny import noise

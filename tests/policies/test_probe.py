@@ -3,13 +3,12 @@
 import re
 
 import pytest
-from codedance.envs.suites.nano import NanoSuite, make_task
+from codedance.envs.suites.nano.suite import NanoSuite, make_task
 from codedance.envs.types import Band
-from codedance.policies import rollout
+from codedance.policies import load_policy, rollout
 from codedance.policies.analysis.probe import crops_held, locate, probe, region_of, summarise
 from codedance.policies.inference.answer_scorer import TokenAnswerScorer
 from codedance.policies.interface import Reply
-from codedance.policies.loading import load_policy
 from codedance.policies.scripted.oracle import OraclePolicy
 from PIL import Image
 

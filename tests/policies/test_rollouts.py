@@ -5,7 +5,7 @@ from typing import cast
 import pytest
 from codedance.envs.episode import Episode
 from codedance.envs.grading import GradingError
-from codedance.envs.rewards.terms import score_group
+from codedance.envs.rewards import score_group
 from codedance.envs.types import AnswerKind, Ending, Trajectory
 from codedance.policies import rollout
 from codedance.policies.inference.partial_replies import PartialRepliesError
@@ -14,14 +14,8 @@ from codedance.policies.interface import Conversation, Reply, Sampling
 from codedance.policies.models.model_folder import ModelNotes
 from codedance.policies.models.token_model import TokenModel
 from codedance.policies.rollouts.runner import finish_episode
-from codedance.sandbox import (
-    Execution,
-    Sandbox,
-    SandboxError,
-    SandboxUnavailableError,
-    Session,
-    SessionState,
-)
+from codedance.sandbox import Execution, SandboxError
+from codedance.sandbox.types import Sandbox, SandboxUnavailableError, Session, SessionState
 from PIL import Image
 
 from .players import AbsentSandbox, CountingSandbox, PlannedPolicy, code, task

@@ -6,8 +6,9 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
+from codedance.envs import register_reward_term
 from codedance.envs.rewards.presets import PRESETS
-from codedance.envs.rewards.registry import register_reward_term, unregister_reward_term
+from codedance.envs.rewards.registry import unregister_reward_term
 from codedance.envs.types import AnswerKind, Band, Task
 from codedance.policies.inference.model_files import hub_commit
 from codedance.policies.training.grpo.config import GRPOConfig

@@ -1,14 +1,13 @@
 from dataclasses import replace
 
 import pytest
-from codedance.envs.suites import load_suite
+from codedance.envs import load_suite
 from codedance.envs.types import AnswerKind, Message
-from codedance.policies import load_policy
+from codedance.policies import load_policy, rollout
 from codedance.policies.analysis.scaling import majority, scale, self_checked
 from codedance.policies.inference.partial_replies import PartialRepliesError
 from codedance.policies.interface import Reply
 from codedance.policies.rollouts.losses import EpisodesLostError
-from codedance.policies.rollouts.runner import rollout
 from codedance.policies.scripted.oracle import (
     program_for,
     question_of,

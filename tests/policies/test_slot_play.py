@@ -15,13 +15,8 @@ from codedance.policies.inference.vlm import VisionLanguagePolicy
 from codedance.policies.interface import Conversation, Reply, Sampling
 from codedance.policies.models.model_folder import ModelNotes
 from codedance.policies.models.token_model import TokenModel
-from codedance.sandbox import (
-    Execution,
-    Outcome,
-    SandboxUnavailableError,
-    Session,
-    SessionState,
-)
+from codedance.sandbox import Execution, Outcome
+from codedance.sandbox.types import SandboxUnavailableError, Session, SessionState
 from PIL import Image
 
 from .players import code, task

@@ -4,13 +4,14 @@ import subprocess
 import sys
 
 import pytest
-from codedance.sandbox import DEFAULT_LIBRARIES, Limits, SandboxError
+from codedance.sandbox import Limits, SandboxError
 from codedance.sandbox.docker.backend import starter
 from codedance.sandbox.docker.engine import Engine, worker_digest
 from codedance.sandbox.docker.image.build import build_image
 from codedance.sandbox.host.interpreter import ask_interpreter
 from codedance.sandbox.host.zygote import ZygotePlan
 from codedance.sandbox.local import LocalSandbox
+from codedance.sandbox.types import DEFAULT_LIBRARIES
 from codedance.sandbox.worker import landlock
 from PIL import Image
 

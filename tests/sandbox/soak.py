@@ -20,10 +20,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from codedance.sandbox import Limits, Outcome, Session
+from codedance.sandbox import Limits, Outcome
 from codedance.sandbox.host.interpreter import ask_interpreter
 from codedance.sandbox.host.zygote import ZygotePlan
 from codedance.sandbox.local import LocalSandbox
+from codedance.sandbox.types import Session
 from PIL import Image
 
 LIMITS = Limits(wall_seconds=20.0, memory_mb=128, disk_mb=4, output_characters=500, images=2)

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from codedance.envs.suites.nano import FAMILIES, NanoSuite
-from codedance.sandbox import DEFAULT_LIBRARIES, Limits, Outcome
+from codedance.envs.suites.nano.suite import FAMILIES, NanoSuite
+from codedance.sandbox import Limits, Outcome
+from codedance.sandbox.types import DEFAULT_LIBRARIES
 
 from .conftest import open_walls
 from .corpus.templates import programs

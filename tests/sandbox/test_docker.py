@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from codedance.sandbox import Outcome, SandboxError, SandboxUnavailableError, open_sandbox
+from codedance.sandbox import Outcome, SandboxError, open_sandbox
 from codedance.sandbox.docker.engine import (
     OWNER_LABEL,
     WORKER_LABEL,
@@ -18,6 +18,7 @@ from codedance.sandbox.docker.engine import (
     seccomp_profile,
     worker_digest,
 )
+from codedance.sandbox.types import SandboxUnavailableError
 from codedance.sandbox.worker import syscalls
 
 from .conftest import open_container

@@ -3,10 +3,10 @@
 import sys
 
 import pytest
-from codedance.sandbox import SandboxUnavailableError
 from codedance.sandbox.host.interpreter import ask_interpreter
 from codedance.sandbox.host.zygote import ZygotePlan
 from codedance.sandbox.local import LocalSandbox
+from codedance.sandbox.types import SandboxUnavailableError
 from codedance.sandbox.worker.layers import LAYERS
 
 from .conftest import SMALL, open_walls

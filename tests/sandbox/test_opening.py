@@ -4,7 +4,8 @@ import subprocess
 import sys
 
 import pytest
-from codedance.sandbox import Limits, SandboxError, SandboxUnavailableError, open_sandbox
+from codedance.sandbox import Limits, SandboxError, open_sandbox
+from codedance.sandbox.types import SandboxUnavailableError
 from PIL import Image
 
 

@@ -1,7 +1,8 @@
 """A failed block leaves no trace; a state can be gone on from, any number of times."""
 
 import pytest
-from codedance.sandbox import Limits, Outcome, SessionState
+from codedance.sandbox import Limits, Outcome
+from codedance.sandbox.types import SessionState
 from PIL import Image
 
 from .conftest import open_walls

@@ -13,8 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from ...grading import chosen, kind_of, last_number
+from ...grading import last_number
+from ...grading.kinds import kind_of
 from ...grading.option_labels import read_options
+from ...grading.options import chosen
 from ...types import AnswerKind
 from ..base import SuiteError
 

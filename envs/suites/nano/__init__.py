@@ -4,7 +4,3 @@ Whether a task needs code can be seen in its picture only: the questions are the
 band. On the easy band the answer is plain to a model that sees 112 by 112 pixels; on the hard band
 the detail is lost when the picture is shrunk to that.
 """
-
-from .suite import FAMILIES, NanoSuite, family_of, make_task
-
-__all__ = ["FAMILIES", "NanoSuite", "family_of", "make_task"]

@@ -28,7 +28,7 @@ from ..server_options import BaseUrl, PriceInput, PriceOutput, RequestsPerMinute
 if TYPE_CHECKING:
     from ...report import Report
     from ...runs.session import Desk
-    from ...store import StageRun
+    from ...store.lineage import StageRun
 
 
 def evaluate(  # noqa: PLR0913 - the options of the command

@@ -21,8 +21,7 @@ from ...runs.requests import resolve_suite
 from ...runs.runner import FRESH, Order, make_request, run_among
 from ...runs.session import Desk, open_desk
 from ...runs.used_sandbox import sandbox_for
-from ...store import Lineage, StageRun
-from ...store.lineage import StageRequest
+from ...store.lineage import Lineage, StageRequest, StageRun
 from ..output import print_table, say, summary_document
 from ..server_options import with_server
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ....policies.analysis.probe import ProbeFigures
     from ...config.settings import SandboxSettings
     from ...runs.session import Desk
-    from ...store import StageRun
+    from ...store.lineage import StageRun
 
 ProbedRun = Annotated[
     str | None,

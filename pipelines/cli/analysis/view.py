@@ -35,7 +35,8 @@ def view(
 ) -> None:
     """Make a page of a run's trajectories, or of two runs, to look at in a browser."""
     from ...runs.session import open_desk
-    from ...viewer import SHOWN_STAGES, make_viewer
+    from ...viewer import make_viewer
+    from ...viewer.plan import SHOWN_STAGES
     from ..document import document
     from ..output import say
     from .judge import find_judged

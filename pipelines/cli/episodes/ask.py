@@ -44,7 +44,8 @@ def ask(  # noqa: PLR0913 - the options of the command
     from ....envs.picture import load_picture
     from ....envs.text.unicode_text import escape_surrogates
     from ....envs.types import Task
-    from ....policies import Sampling, load_policy
+    from ....policies import load_policy
+    from ....policies.interface import Sampling
     from ....policies.rollouts.taught import open_episode
     from ...config.home import find_home
     from ...config.settings import open_configured

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from ....envs.episode import Episode
-from ....envs.suites.nano import FAMILIES
+from ....envs.suites.nano.suite import FAMILIES
 from ....envs.types import Turn
 from ....policies.interface import Policy, Sampling
 from ....policies.rollouts.running_episode import RunningEpisode

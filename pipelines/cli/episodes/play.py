@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ....envs.episode import Episode
     from ....envs.types import Task, Turn
-    from ....sandbox import Sandbox
+    from ....sandbox.types import Sandbox
 
 
 def play(  # noqa: PLR0913 - the options of the command
@@ -96,7 +96,7 @@ def find_task(suite_name: str, family: str | None, band: str | None, seed: int) 
     """
     import difflib
 
-    from ....envs.suites import load_suite
+    from ....envs import load_suite
     from ....envs.suites.filtered import ChosenFamilies
 
     suite = load_suite(suite_name, split="test")
@@ -127,7 +127,8 @@ def find_task(suite_name: str, family: str | None, band: str | None, seed: int) 
 def _begin(player: str, task: Task, sandbox: Sandbox) -> Generator[tuple[Iterator[Turn], Episode]]:
     """Open an episode as its player knows it; gives its turns as they will be played."""
     from ....envs.episode import Episode
-    from ....policies import Sampling, load_policy
+    from ....policies import load_policy
+    from ....policies.interface import Sampling
     from ....policies.rollouts.taught import open_episode
     from .asking import play_turns
 

@@ -211,7 +211,7 @@ def _announce(station: Station, path: Path, deployments: list[Deployment], say: 
 def describe_schedules(entry: Deployment) -> str:
     """Say when a deployment runs by itself.
 
-    >>> from codedance.pipelines.config.settings import Schedule
+    >>> from codedance.pipelines.config.schedules import Schedule
     >>> describe_schedules(Deployment(name="a", entrypoint="b", schedules=[Schedule(interval=300)]))
     'every 300 s'
     """

@@ -135,9 +135,10 @@ def check_sandbox() -> list[Finding]:
 
 def check_libraries() -> list[Finding]:
     """Measure what each library costs the sandbox: its import once, and every session's fork."""
-    from ....sandbox import DEFAULT_LIBRARIES, SandboxError
+    from ....sandbox import SandboxError
     from ....sandbox.docker.image.build import IMAGE_LIBRARIES
     from ....sandbox.host.import_costs import measure_libraries
+    from ....sandbox.types import DEFAULT_LIBRARIES
 
     try:
         costs = measure_libraries(IMAGE_LIBRARIES, python=sys.executable)
@@ -178,10 +179,9 @@ def check_store() -> list[Finding]:
     from pathlib import Path
 
     from ...config.home import find_home
-    from ...store import StoreError
     from ...store.connection.address import read_address
     from ...store.connection.database import find_schema
-    from ...store.connection.errors import shown_url
+    from ...store.connection.errors import StoreError, shown_url
     from ...store.connection.mounts import file_system, is_network
 
     address = find_home(make=False).store_url
@@ -239,7 +239,8 @@ def check_docker() -> list[Finding]:
 
 def check_flows() -> list[Finding]:
     """Read flows.yaml."""
-    from ...config.flows_file import SettingsError, find_flows_file, load_flows_file
+    from ...config.flows_file import find_flows_file, load_flows_file
+    from ...config.yaml_file import SettingsError
 
     path = find_flows_file()
     try:

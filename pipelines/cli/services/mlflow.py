@@ -27,7 +27,7 @@ def send(refused: Refused = False) -> None:
     way sends what it has itself. Sending twice doubles nothing.
     """
     from ...config.home import find_home, prepare_environment
-    from ...store import open_store
+    from ...store.store import open_store
     from ...tracking.mlflow.sender import SpoolSending
     from ...tracking.spool import count_unsent, offer_again
     from ..output import say

@@ -15,7 +15,7 @@ from ...runs.requests import Wish, open_pipeline
 from ...runs.runner import STAGES, find_input, leave, load_code, run_stage
 from ...runs.session import Desk, open_desk
 from ...stages.finish import finish_pipeline
-from ...store import StageRun
+from ...store.lineage import StageRun
 from ..cores import use_workers
 from ..output import print_report, print_stage, report_document, run_document, say
 

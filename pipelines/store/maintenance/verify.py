@@ -17,15 +17,13 @@ from sqlalchemy.orm import Session
 
 from ..connection.errors import StoreError
 from ..digests import row_digest, trajectory_digest, verdict_digest
-from ..findings import Finding, Verdict
+from ..findings import Verdict
 from ..readable import pictures_of, read_rows
 from ..rows import task_key
 from ..schema import ExecutionRow, ScoreRow, TaskRow, TrajectoryRow, TurnRow
 from ..store import Store
 from ..writing import batches
 from .run_checks import check_runs
-
-__all__ = ["Finding", "Verdict", "verify"]
 
 Told = Callable[[str, int], None]
 """Told what is being checked, and how many of it are done."""

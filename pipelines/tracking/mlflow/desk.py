@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...config.home import Home
-from ...store import Store, StoreError
+from ...store.connection.errors import StoreError
+from ...store.store import Store
 from ..spool import Address, Event
 from .artifacts import ArtifactShelf
 from .database import make_database

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...config.home import Home
-from ...store import Store
+from ...store.store import Store
 from ..spool import (
     ADDRESS,
     Address,

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from ....envs.types import Message, Trajectory, Turn
-from ...store import Store, StoreError
+from ...store.connection.errors import StoreError
+from ...store.store import Store
 from ...viewer.standing import Standing, group_standings, turn_penalty
 from ..spool import Event
 from .runs import KnownRun

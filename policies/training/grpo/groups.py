@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ....envs.rewards import score_group
 from ....envs.rewards.evidence import EvidenceCache, record_evidence
 from ....envs.rewards.terms import (
     group_accuracy,
@@ -18,10 +19,9 @@ from ....envs.rewards.terms import (
     group_turn_advantages,
     is_scored,
     needs_evidence,
-    score_group,
 )
 from ....envs.types import Band, Task, Trajectory
-from ....sandbox import Sandbox
+from ....sandbox.types import Sandbox
 from ...interface import Policy
 from ...rollouts.losses import Losses
 from ...rollouts.runner import rollout

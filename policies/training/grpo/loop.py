@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ....envs.types import Task
-from ....sandbox import Sandbox
+from ....sandbox.types import Sandbox
 from ...inference.vlm import VisionLanguagePolicy
 from ...models.model_folder import load_token_model, read_notes
 from ...models.token_model import TokenModel

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from codedance.sandbox import Execution, Limits, Outcome, Sandbox, SandboxError, Session
+from codedance.sandbox import Execution, Limits, Outcome, SandboxError
+from codedance.sandbox.types import Sandbox, Session
 from PIL import Image
 
 from ..folders import folder_of

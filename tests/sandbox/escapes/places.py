@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from codedance.sandbox import DEFAULT_LIBRARIES
 from codedance.sandbox.docker.backend import starter
 from codedance.sandbox.docker.image.build import build_image
 from codedance.sandbox.host.interpreter import ask_interpreter
 from codedance.sandbox.host.zygote import ZygotePlan, start_beside
 from codedance.sandbox.local import LocalSandbox
+from codedance.sandbox.types import DEFAULT_LIBRARIES
 from codedance.sandbox.worker import kernel
 
 from .attempt import Attempt
