@@ -11,7 +11,7 @@ TORCH ?= 2.13.0
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet $(PIP_OPTIONS)
 
-.PHONY: run smoke docs figures test lint tests test-slow test-environments test-container \
+.PHONY: run smoke docs figures bench test lint tests test-slow test-environments test-container \
   test-escapes test-soak test-anywhere fuzz viewer-times recovery-times install clean
 
 run: $(VENV)/.run
@@ -56,6 +56,13 @@ test-escapes: $(VENV)/.dev
 # 100,000 turns over 2,000 sessions while sessions and the zygote are killed.
 test-soak: $(VENV)/.dev
 	cd tests && $(abspath $(BIN))/python -m sandbox.soak
+
+# What things cost, beside what others use; each writes all it measured into build/bench. Hours, and a quiet machine.
+bench: $(VENV)/.dev
+	mkdir -p build/bench
+	for name in sandbox rollout update envs store; do \
+	  $(BIN)/python -m benchmarks.$$name --output build/bench/$$name.json || exit 1; done
+	$(BIN)/python -m benchmarks.families
 
 # How long a run's viewer takes in Chromium: make viewer-times PAGE=.codedance/reports/RUN/viewer.html
 viewer-times: $(VENV)/.dev

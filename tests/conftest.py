@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 IS_STRICT = os.environ.get("CODEDANCE_STRICT_SKIPS") == "1"
+ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT))  # benchmarks and experiments are in the repository, not in the wheel
 ALLOWED = Path(__file__).with_name("allowed_skips.txt")
 
 

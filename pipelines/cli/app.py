@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import typer
 
@@ -19,12 +20,9 @@ from .analysis.judge import evaluate, report, rescore
 from .analysis.probe import probe
 from .analysis.scale import scale
 from .analysis.view import view
-from .baselines import baselines
-from .bench import bench_app
-from .claims import claims
 from .episodes.ask import ask
 from .episodes.play import play
-from .examples import PlainGroup, add_examples
+from .examples import PlainCommand, PlainGroup, add_examples, flowing
 from .exit_codes import INTERRUPTED, MEANINGS, UNREAD, USAGE, code_of, is_ours
 from .runs import runs
 from .services.doctor import doctor
@@ -41,7 +39,7 @@ EXIT_CODES = "Exit codes\n\n" + "\n\n".join(f"{code}  {words}" for code, words i
 PANELS = {
     "Train": (run, curate, sft, grpo, plan),
     "Judge": (
-        *(evaluate, rescore, report, claims, baselines),
+        *(evaluate, rescore, report),
         *(probe, scale, emergence, attack_reward),
     ),
     "Look": (runs, view, ask, play, ui, doctor),
@@ -52,7 +50,6 @@ GROUPS = {
     "mlflow": mlflow_app,
     "sandbox": sandbox_app,
     "serve": serve_app,
-    "bench": bench_app,
 }
 
 app = typer.Typer(
@@ -82,17 +79,38 @@ class _UsageProblem(Protocol):
 
 
 def run_app() -> None:
-    """Run the command; the one place where any error may end."""
+    """Run the command line."""
+    _run(app, app.info.name or "")
+
+
+def run_single(command: Callable[..., Any], program: str) -> None:
+    """Run one function as a program of its own, with the same options, errors and exit codes."""
+    _run(single_app(command), program)
+
+
+def single_app(command: Callable[..., Any]) -> typer.Typer:
+    """Return the command line of a program that is one function."""
+    single = typer.Typer(
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    single.command(cls=PlainCommand, help=flowing(inspect.getdoc(command) or ""))(command)
+    return single
+
+
+def _run(application: typer.Typer, program: str) -> None:
+    """Run a program; the one place where any error may end."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started us
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
     if empty := _empty_word(sys.argv[1:]):
-        print(f"codedance: {empty} is empty: give a value, or leave it out", file=sys.stderr)  # noqa: T201
+        print(f"{program}: {empty} is empty: give a value, or leave it out", file=sys.stderr)  # noqa: T201
         sys.exit(USAGE)
     try:
-        code = app(standalone_mode=False)
+        code = application(standalone_mode=False, prog_name=program)
     except Exception as error:  # noqa: BLE001 - the edge of the program
-        code = _explain(error)
+        code = _explain(error, program)
     except KeyboardInterrupt:
         code = INTERRUPTED
     except SystemExit as leaving:  # how click leaves a pipe whose reader is gone
@@ -113,7 +131,7 @@ def _empty_word(words: Sequence[str]) -> str | None:
     return None
 
 
-def _explain(error: Exception) -> int:
+def _explain(error: Exception, program: str) -> int:
     """Print what went wrong; a traceback only where the error is not one we know."""
     if isinstance(error, _UsageProblem):  # typer's own click, or the click beside it
         error.show()
@@ -124,5 +142,5 @@ def _explain(error: Exception) -> int:
         if os.environ.get("CODEDANCE_DEBUG") or not is_worded:
             traceback.print_exception(error)
         else:
-            print(f"codedance: {error}", file=sys.stderr)  # noqa: T201
+            print(f"{program}: {error}", file=sys.stderr)  # noqa: T201
     return code

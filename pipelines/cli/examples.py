@@ -43,12 +43,6 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "codedance play --policy hand",
     ),
     "plan": ("codedance plan Qwen/Qwen2.5-VL-7B-Instruct --gpus 1,8 --gpu h100",),
-    "claims": (
-        "codedance claims --jobs 2",
-        "codedance claims --only 'sft/*' --seeds 1",
-        "codedance claims --report --json",
-    ),
-    "baselines": ("codedance baselines --limit 210 --steps 300",),
     "attack-reward": (
         "codedance attack-reward --reward bat",
         "codedance attack-reward --reward outcome --term terms.py:brevity=-0.01",
@@ -58,12 +52,6 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "scale": ("codedance scale --policy nano --samples 8",),
     "ui": ("codedance ui", "codedance ui --mlflow-port 5000 --prefect-port 4200"),
     "doctor": ("codedance doctor", "codedance doctor --json"),
-    "bench sandbox": ("codedance bench sandbox --rounds 12 --output sandbox.json",),
-    "bench rollout": ("codedance bench rollout --rounds 5 --json",),
-    "bench families": ("codedance bench families",),
-    "bench envs": ("codedance bench envs", "codedance bench envs --count 8 --count 64"),
-    "bench update": ("codedance bench update --trajectories 64",),
-    "bench store": ("codedance bench store --trajectories 2000 --rounds 5",),
     "store list": ("codedance store list", "codedance store list --stage grpo --limit 5 --json"),
     "store show": ("codedance store show latest", "codedance store show 1207"),
     "store export": (

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from importlib import import_module
 
 import typer
-from codedance.pipelines.cli.app import app
+from codedance.pipelines.cli.app import app, single_app
+
+PROGRAMS = ("python -m benchmarks.", "python -m experiments.")
+"""How a line begins that runs a module of the repository."""
+OURS = ("codedance ", *PROGRAMS)
 
 
 def command_tree():
@@ -26,6 +31,9 @@ def leaves(command=None, path=()):
 def check(line):
     """Raise what the user would be told, where a command line is not one of ours."""
     program, *words = shlex.split(line, comments=True)
+    if line.startswith(PROGRAMS):
+        _check_module(*words[1:])
+        return
     assert program == "codedance", line
     command = command_tree()
     path = [program]
@@ -39,3 +47,10 @@ def check(line):
         path.append(name)
     if "--help" not in words and "-h" not in words:
         command.make_context(" ".join(path), words)
+
+
+def _check_module(name, *words):
+    """Ask the parser of a module that runs one command, which goes by the module's own name."""
+    application = single_app(getattr(import_module(name), name.rpartition(".")[2]))
+    if "--help" not in words and "-h" not in words:
+        typer.main.get_command(application).make_context(name, list(words))

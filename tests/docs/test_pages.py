@@ -18,12 +18,16 @@ import yaml
 from codedance.pipelines.config.flows_file import load_flows_file
 
 from .blocks import read_blocks
-from .parser import check
+from .parser import OURS, check
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     str(path.relative_to(ROOT))
-    for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"))
+    for path in (
+        ROOT / "README.md",
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "experiments").glob("*.md"),
+    )
     if read_blocks(path.read_text(encoding="utf-8"))
 )
 SMALL = {
@@ -105,7 +109,7 @@ def run_commands(block, place):
         is_last = number == len(block.commands)
         if line.startswith(INSTALLS):
             continue
-        if line.startswith("codedance "):
+        if line.startswith(OURS):
             check(line)
         run(["bash", "-c", line], place, expected=block.exit_code if is_last else 0)
 
@@ -135,7 +139,7 @@ def test_every_block_is_well_formed_and_every_command_one_of_ours(page):
         elif block.language == "json":
             assert [json.loads(line) for line in block.text.splitlines()], where
         for line in block.commands if block.language in ("console", "bash") else ():
-            if line.startswith("codedance "):
+            if line.startswith(OURS):
                 check(line)
 
 

@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
-LASTING = {"ui", "doctor", "serve model", "flows serve", "flows deploy", "mlflow sync", "claims"}
+LASTING = {"ui", "doctor", "serve model", "flows serve", "flows deploy", "mlflow sync"}
 """Start servers or ask for them: tried with what they must refuse alone."""
 POISON = (
     *("--no-such-option", "--preset=nosuch", "--suite=no/such.jsonl", "--from=nosuch-1-2"),

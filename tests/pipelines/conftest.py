@@ -8,17 +8,13 @@ import sys
 from uuid import uuid4
 
 import pytest
-from codedance.pipelines.bench.postgres import (
-    CARELESS,
-    PostgresMissing,
-    PostgresServer,
-    find_programs,
-)
 from codedance.pipelines.config.home import Home
 from codedance.pipelines.runs.session import open_desk
 from codedance.pipelines.stages.finish import finish_pipeline
 from codedance.pipelines.store.connection.database import open_database
 from codedance.pipelines.store.store import open_store
+
+from benchmarks.measuring.postgres import CARELESS, PostgresMissing, PostgresServer, find_programs
 
 from .runs import run_all, write_tiny
 

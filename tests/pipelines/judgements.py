@@ -1,7 +1,8 @@
 """What arms of an experiment got right, made up."""
 
 import numpy as np
-from codedance.pipelines.claims.figures import Judged
+
+from experiments.paper.figures import Judged
 
 
 def judged(right, *, calls=None, ran=None, bands=None, families=None):

@@ -5,7 +5,12 @@ from dataclasses import replace
 import pytest
 from codedance.envs.suites.nano.suite import FAMILIES, make_task
 from codedance.envs.types import Band, Ending, Message, Trajectory
-from codedance.pipelines.baselines import (
+from codedance.policies import load_policy
+from codedance.policies.interface import Conversation, Reply, Sampling
+from codedance.policies.training.sft import SFTConfig
+from codedance.sandbox import open_sandbox
+
+from experiments.no_code import (
     BlindPolicy,
     as_markdown,
     judge,
@@ -13,10 +18,6 @@ from codedance.pipelines.baselines import (
     train_baselines,
     without_pictures,
 )
-from codedance.policies import load_policy
-from codedance.policies.interface import Conversation, Reply, Sampling
-from codedance.policies.training.sft import SFTConfig
-from codedance.sandbox import open_sandbox
 
 
 class Recorder:

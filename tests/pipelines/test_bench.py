@@ -4,11 +4,12 @@ import json
 import time
 
 import pytest
-from codedance.pipelines.bench.contestants import FreshPython, bare_exec, check_bytes
-from codedance.pipelines.bench.programs import PROGRAMS, input_picture
-from codedance.pipelines.bench.rounds import Result, Row, run_rounds
-from codedance.pipelines.bench.sandbox import SandboxBench
-from codedance.pipelines.bench.tables import as_json, closing_lines, tables
+
+from benchmarks.measuring.contestants import FreshPython, bare_exec, check_bytes
+from benchmarks.measuring.programs import PROGRAMS, input_picture
+from benchmarks.measuring.rounds import Result, Row, run_rounds
+from benchmarks.measuring.sandbox import SandboxBench
+from benchmarks.measuring.tables import as_json, closing_lines, tables
 
 
 class Sleeper:

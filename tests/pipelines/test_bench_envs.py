@@ -3,11 +3,12 @@
 import json
 
 import pytest
-from codedance.pipelines.bench import env_trial, envs
-from codedance.pipelines.bench.env_tables import env_json, env_lines, env_tables
-from codedance.pipelines.bench.env_trial import ASYNC, KINDS, OURS, SYNC, Trial
-from codedance.pipelines.bench.envs import EnvsBench, TrialError, steps_of
 from codedance.pipelines.runs.machine import describe_machine
+
+from benchmarks.measuring import env_trial, envs
+from benchmarks.measuring.env_tables import env_json, env_lines, env_tables
+from benchmarks.measuring.env_trial import ASYNC, KINDS, OURS, SYNC, Trial
+from benchmarks.measuring.envs import EnvsBench, TrialError, steps_of
 
 
 @pytest.fixture(scope="module")

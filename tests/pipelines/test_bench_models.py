@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 
 import pytest
-from codedance.pipelines.bench.episodes import PausingSandbox, bench_tasks, open_episodes
-from codedance.pipelines.bench.generators import PlainGenerate
-from codedance.pipelines.bench.model_tables import (
+from codedance.policies.models.nano import NanoConfig, build_nano
+
+from benchmarks.measuring.episodes import PausingSandbox, bench_tasks, open_episodes
+from benchmarks.measuring.generators import PlainGenerate
+from benchmarks.measuring.model_tables import (
     as_json,
     rollout_lines,
     rollout_tables,
     update_lines,
     update_table,
 )
-from codedance.pipelines.bench.rollout import RolloutBench, model_folder
-from codedance.pipelines.bench.update import OURS, PLAIN, SDPA, UpdateBench
-from codedance.policies.models.nano import NanoConfig, build_nano
+from benchmarks.measuring.rollout import RolloutBench, model_folder
+from benchmarks.measuring.update import OURS, PLAIN, SDPA, UpdateBench
 
 
 @pytest.fixture(scope="module")

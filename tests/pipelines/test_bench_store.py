@@ -5,20 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
-from codedance.pipelines.bench.postgres import PostgresServer
-from codedance.pipelines.bench.store import (
-    POSTGRES,
-    ROLLBACK,
-    SQLITE,
-    WRITE,
-    StoreBench,
-    make_steps,
-)
-from codedance.pipelines.bench.store_tables import as_json, store_lines, store_tables
 from codedance.pipelines.store.connection.database import open_database
 from codedance.pipelines.store.connection.errors import StoreError
 from codedance.pipelines.store.images import ImageFolder
 from codedance.pipelines.store.store import Store
+
+from benchmarks.measuring.postgres import PostgresServer
+from benchmarks.measuring.store import POSTGRES, ROLLBACK, SQLITE, WRITE, StoreBench, make_steps
+from benchmarks.measuring.store_tables import as_json, store_lines, store_tables
 
 from .makers import make_request
 

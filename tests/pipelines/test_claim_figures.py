@@ -3,8 +3,9 @@
 import math
 
 import pytest
-from codedance.pipelines.claims.figures import Judged, gap
-from codedance.pipelines.claims.verdicts import Interval, decide, student
+
+from experiments.paper.figures import Judged, gap
+from experiments.paper.verdicts import Interval, decide, student
 
 from .judgements import judged
 

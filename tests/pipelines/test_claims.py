@@ -6,25 +6,28 @@ from pathlib import Path
 
 import pytest
 from codedance.pipelines.analysis.emergence import Use
-from codedance.pipelines.claims.costs import remaining_seconds, steps_within
-from codedance.pipelines.claims.emergences import coded_share, find_emerged, is_frequent
-from codedance.pipelines.claims.page import write_page
-from codedance.pipelines.claims.plan import make_plan
-from codedance.pipelines.claims.protocol import PACKAGED, Claim, ProtocolError, load_protocol
-from codedance.pipelines.claims.records import mark, order_name, other_digests, read_records
-from codedance.pipelines.claims.results import read_results
-from codedance.pipelines.claims.verdicts import judge_claim
-from codedance.pipelines.cli.app import app
-from codedance.pipelines.cli.claims import COMMAND
+from codedance.pipelines.cli.app import single_app
 from codedance.pipelines.cli.exit_codes import FAILED
 from codedance.pipelines.store.lineage import StageRequest
 from codedance.pipelines.store.store import open_store
 from codedance.pipelines.tracking.metrics_file import append_time
 from typer.testing import CliRunner
 
+from experiments.claims import COMMAND, claims
+from experiments.paper.costs import remaining_seconds, steps_within
+from experiments.paper.emergences import coded_share, find_emerged, is_frequent
+from experiments.paper.page import write_page
+from experiments.paper.plan import make_plan
+from experiments.paper.protocol import PACKAGED, Claim, ProtocolError, load_protocol
+from experiments.paper.records import mark, order_name, other_digests, read_records
+from experiments.paper.results import read_results
+from experiments.paper.verdicts import judge_claim
+
 from .judgements import figures_of, judged
 from .runs import first_run
 from .tiny_claims import SHORT_CLAIMS, TINY_CLAIMS
+
+PROGRAM = single_app(claims)
 
 
 @pytest.fixture
@@ -229,13 +232,13 @@ def test_a_composition_is_frequent_by_share_and_by_count(tiny_protocol):
 def test_report_trains_nothing_and_writes_where_it_is_told(home, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.yaml").write_text(TINY_CLAIMS)
-    shown = CliRunner().invoke(app, ["claims", "--report", "--protocol", "tiny.yaml"])
+    shown = CliRunner().invoke(PROGRAM, ["--report", "--protocol", "tiny.yaml"])
     assert shown.exit_code == 0, shown.output
     assert "not yet decided  code over box" in shown.output
     assert not (tmp_path / "docs").exists()  # the user's folder is not ours to write into
     page = (home.root / "claims" / "results.md").read_text()
     assert page.startswith("# Results: A trial\n")
-    assert "$ codedance claims --preset quick --protocol tiny.yaml --report " in page
+    assert "$ python -m experiments.claims --preset quick --protocol tiny.yaml --report " in page
     assert not home.stages.exists()
 
 
@@ -249,8 +252,8 @@ def test_every_protocol_of_ours_is_sound_and_says_how_its_page_is_written(home, 
     same = sizes.grpo.model_copy(update={"steps": settled.grpo.steps})
     assert sizes.model_copy(update={"grpo": same}) == settled
     out = tmp_path / "longer.md"
-    command = ["claims", "--report", "--protocol", str(longer), "--output", str(out)]
-    assert CliRunner().invoke(app, command).exit_code == 0
+    command = ["--report", "--protocol", str(longer), "--output", str(out)]
+    assert CliRunner().invoke(PROGRAM, command).exit_code == 0
     assert f"--protocol {longer} --output {out} --jobs 2" in out.read_text()
     assert "0 of 3 seeds" in out.read_text()
     assert "no demonstration shows" not in out.read_text()
@@ -270,10 +273,15 @@ def test_every_protocol_of_ours_is_sound_and_says_how_its_page_is_written(home, 
     ],
 )
 def test_a_wrong_option_is_refused_before_anything_is_done(home, tmp_path, options, message):
-    shown = CliRunner().invoke(app, ["claims", *options])
+    shown = CliRunner().invoke(PROGRAM, [*options])
     assert isinstance(shown.exception, ProtocolError)
     assert message in str(shown.exception)
     assert not home.stages.exists()
+
+
+@pytest.mark.parametrize("option", [("--jobs", "2"), ("--only", "sft/*")])
+def test_a_report_that_would_ignore_an_option_is_refused(home, option):
+    assert CliRunner().invoke(PROGRAM, ["--report", *option]).exit_code == 2
 
 
 @pytest.mark.slow
@@ -281,7 +289,7 @@ def test_a_wrong_option_is_refused_before_anything_is_done(home, tmp_path, optio
 def test_killed_claims_go_on_and_no_finished_arm_is_run_again(home, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("tiny.yaml").write_text(SHORT_CLAIMS)
-    command = [*COMMAND, "claims", "--protocol", "tiny.yaml", "--seeds", "2"]
+    command = [*COMMAND, "--protocol", "tiny.yaml", "--seeds", "2"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as killed:
         for line in killed.stderr:  # kill it in the middle of reinforcement
             if line.startswith("grpo "):

@@ -246,9 +246,9 @@ def two_tasks(tmp_path, monkeypatch):
 
 def test_help_breaks_its_paragraphs_where_the_terminal_is_full(codedance, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    _, out, _ = codedance("claims", "--help")
+    _, out, _ = codedance("flows", "serve", "--help")
     starts = [line.strip()[:32] for line in out.splitlines()]
-    assert "Stop it however you like: the sa" in starts
+    assert "deployment run`. With PREFECT_API_URL set"[:32] in starts
 
 
 def test_help_shows_what_may_be_left_out_in_single_brackets(codedance):

@@ -119,8 +119,6 @@ def test_a_run_goes_with_no_other_suite_or_policy(evaluate, option):
 @pytest.mark.parametrize(
     "words",
     [
-        ["claims", "--report", "--jobs", "2"],
-        ["claims", "--report", "--only", "sft/*"],
         ["flows", "serve", "--no-mlflow", "--mlflow-port", "15001"],
         ["store", "prune", "--yes", "--dry-run"],
     ],

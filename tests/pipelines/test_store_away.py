@@ -8,12 +8,13 @@ import threading
 import time
 
 import pytest
-from codedance.pipelines.bench.postgres import PostgresServer
 from codedance.pipelines.config.home import Home
 from codedance.pipelines.store.connection.errors import StoreAwayError
 from codedance.pipelines.store.connection.patience import Patience
 from codedance.pipelines.store.maintenance.verify import verify
 from codedance.pipelines.store.store import open_store
+
+from benchmarks.measuring.postgres import PostgresServer
 
 from .makers import make_request, make_task, make_trajectory
 from .runs import story

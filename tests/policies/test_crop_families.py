@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 import torch
 from codedance.envs.types import Message
-from codedance.pipelines.bench.families import noise, try_family
-from codedance.pipelines.bench.tiny_families import TINY_FAMILIES, build_tiny
 from codedance.policies import load_policy
 from codedance.policies.inference.vlm import VisionLanguagePolicy
 from codedance.policies.interface import Conversation, Sampling
@@ -20,6 +18,9 @@ from codedance.policies.models.model_folder import FAMILIES, ModelFolderError, l
 from codedance.policies.training.sft import SFTConfig
 from codedance.policies.training.trained_model import Trainee
 from transformers import Gemma3Processor, Idefics3Processor
+
+from benchmarks.measuring.families import noise, try_family
+from benchmarks.measuring.tiny_families import TINY_FAMILIES, build_tiny
 
 CROPPED = [name for name, one in TINY_FAMILIES.items() if one.model_type in CROP_FAMILIES]
 

@@ -1,0 +1,157 @@
+"""Contestants that may be absent: docker exec and a Jupyter kernel; each says how to get it."""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import io
+import subprocess
+from collections.abc import Callable
+from pathlib import PurePosixPath
+from typing import Any
+
+from codedance.sandbox import SandboxError
+from codedance.sandbox.docker.engine import Engine
+from codedance.sandbox.host.worker_process import ENVIRONMENT
+from PIL import Image
+
+from .contestants import Stateful, check_bytes, one_shot
+from .programs import PROGRAMS, Program, explicit
+
+_KERNEL_SECONDS = 120
+
+
+class Missing(Exception):  # noqa: N818 - a peer's absence, told in a line of the report
+    """A contestant cannot take part; the message says how to get it."""
+
+
+class DockerExec:
+    """``docker exec`` into a container that waits: a new interpreter for every turn.
+
+    Args:
+        picture: What its programs see; put into the container once.
+        image: An image with Python and the libraries.
+
+    Raises:
+        Missing: No SDK, no engine, or no image.
+    """
+
+    name = "docker exec"
+    stride = 4
+
+    def __init__(self, picture: Image.Image, image: str = "codedance-sandbox") -> None:
+        self._picture = base64.b64encode(picture.tobytes()).decode()
+        try:
+            Engine().close()  # it says in words why there is none
+            docker: Any = importlib.import_module("docker")
+            self._client = docker.from_env(timeout=60)
+            config = self._client.images.get(image).attrs["Config"]
+        except SandboxError as error:
+            raise Missing(str(error)) from error
+        except Exception as error:
+            raise Missing(f"no image {image!r}; codedance sandbox build") from error
+        command: list[str] = config["Entrypoint"] or config["Cmd"]
+        self._python = command[0]
+        libraries = PurePosixPath(command[-1]).parents[1] / "site"
+        self._container: Any = self._client.containers.run(
+            image,
+            entrypoint=[self._python, "-c", "import time\nwhile True: time.sleep(60)"],
+            command=[],
+            detach=True,
+            network_mode="none",
+            auto_remove=True,
+            environment={**ENVIRONMENT, "PYTHONPATH": str(libraries)},
+            tmpfs={"/tmp": "rw,mode=1777"},
+        )
+        self._put_picture(picture.tobytes())
+
+    def work(self, row: str) -> Callable[[], None] | None:
+        """Give what does a row's work once; it has no sessions."""
+        if row not in PROGRAMS:
+            return None
+        code, expected = one_shot(row)
+        code = code.replace("open(0, 'rb')", "open('/tmp/picture', 'rb')")
+
+        def turn() -> None:
+            done = self._container.exec_run([self._python, "-c", code], demux=True)
+            check_bytes(done.output[0] or b"", expected)
+
+        return turn
+
+    def close(self) -> None:
+        """Remove the container."""
+        self._container.remove(force=True)
+        self._client.close()
+
+    def _put_picture(self, pixels: bytes) -> None:
+        """Write the picture through a turn's input: archives do not reach a tmpfs."""
+        code = "import sys; open('/tmp/picture', 'wb').write(open(0, 'rb').read())"
+        started = self._client.api.exec_create(
+            self._container.id, [self._python, "-c", code], stdin=True
+        )
+        stream = self._client.api.exec_start(started["Id"], socket=True)
+        raw = getattr(stream, "_sock", stream)
+        raw.sendall(pixels)
+        raw.shutdown(1)
+        while raw.recv(4096):
+            pass
+        stream.close()
+
+
+class _Kernel:
+    """A Jupyter kernel with the picture loaded."""
+
+    def __init__(self, picture: str) -> None:
+        start: Any = importlib.import_module("jupyter_client.manager").start_new_kernel
+        self._manager, self._client = start(
+            kernel_name="python3",
+            startup_timeout=_KERNEL_SECONDS,
+            stderr=subprocess.DEVNULL,  # newer kernels warn there, in the midst of our tables
+        )
+        self._execute(
+            "import base64\nfrom PIL import Image\n%matplotlib agg\n"
+            f"input_image = Image.frombytes('RGB', (768, 768), base64.b64decode('{picture}'))"
+        )
+
+    def run(self, program: Program) -> None:
+        """Execute a cell; its picture comes back as PNG, which a trainer must decode."""
+        shown = self._execute(explicit(program) + ("\nout" if program.shows else ""))
+        if len(shown) != bool(program.shows):
+            raise RuntimeError("a benchmark's cell gave no picture")
+        for png in shown:
+            Image.open(io.BytesIO(png)).load()
+
+    def close(self) -> None:
+        """End the kernel."""
+        self._client.stop_channels()
+        self._manager.shutdown_kernel(now=True)
+
+    def _execute(self, code: str) -> list[bytes]:
+        shown: list[bytes] = []
+
+        def hear(message: Any) -> None:  # noqa: ANN401 - jupyter_client has no types
+            data = message["content"].get("data", {})
+            if "image/png" in data:
+                shown.append(base64.b64decode(data["image/png"]))
+
+        reply: Any = self._client.execute_interactive(
+            code, timeout=_KERNEL_SECONDS, output_hook=hear
+        )
+        if reply["content"]["status"] != "ok":
+            raise RuntimeError(f"a benchmark's cell failed: {reply['content'].get('evalue')}")
+        return shown
+
+
+def jupyter(picture: Image.Image) -> Stateful:
+    """Give a Jupyter kernel as a contestant.
+
+    Raises:
+        Missing: jupyter_client or ipykernel is not installed.
+    """
+    try:
+        importlib.import_module("jupyter_client")
+        importlib.import_module("ipykernel")
+    except ImportError as error:
+        raise Missing("pip install jupyter_client ipykernel") from error
+    text = base64.b64encode(picture.tobytes()).decode()
+    return Stateful("Jupyter kernel", lambda: _Kernel(text), stride=4)

@@ -1,0 +1,236 @@
+"""The sandbox's benchmark: ours in each tier beside what others use, in one run."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from codedance.pipelines.runs.machine import Machine, describe_machine, load
+from codedance.sandbox import Limits, SandboxError
+from codedance.sandbox.capacity import core_count
+from codedance.sandbox.docker.backend import container_plan, starter
+from codedance.sandbox.docker.engine import DEFAULT_IMAGE
+from codedance.sandbox.host.interpreter import ask_interpreter
+from codedance.sandbox.host.zygote import ZygotePlan
+from codedance.sandbox.local import LocalSandbox
+from codedance.sandbox.types import DEFAULT_LIBRARIES
+from codedance.sandbox.worker.layers import LAYERS
+from PIL import Image
+
+from .contestants import FreshPython, Stateful, bare_exec, our_sandbox
+from .peers import DockerExec, Missing, jupyter
+from .programs import EPISODES, input_picture
+from .resources import KILLS, Crowd, IdleMemory, crowd, idle_memory, kill_seconds
+from .rounds import Contestant, Result, Row, run_rounds
+
+BARE = "bare exec"
+NO_WALLS = "no walls"
+CONFINED = "confined"
+FULL = "full"
+DOCKER = "docker"
+FORK = "fork only"
+OURS = (NO_WALLS, CONFINED, FULL, DOCKER)
+
+ROWS = (
+    Row("start", NO_WALLS),
+    Row("print", BARE, repeats=20),
+    Row("crop", BARE),
+    Row("figure", BARE),
+    Row("cycle", NO_WALLS),
+)
+EPISODE_ROWS = (Row("light", BARE), Row("heavy", BARE))
+LAYERED_WALLS = {
+    FORK: "none",
+    **{f"+ {layer}": f"layers:{layer}" for layer in LAYERS},
+    "+ namespaces": FULL,
+}
+"""Walls by the layer that they add to those before; the last are the full ones."""
+
+LAYER_ROWS = (Row("start", FORK, repeats=4), Row("cycle", FORK, repeats=4))
+_LIMITS = Limits(wall_seconds=60.0, cpu_seconds=60.0)
+_MOST_KILLS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxReport:
+    """What one run measured.
+
+    Attributes:
+        machine: Where.
+        load_before: Of the machine at the start.
+        load_after: At the end.
+        rounds: How often everything was measured.
+        seed: Of the order within rounds and of the picture.
+        tiers: Our tiers that took part, with their walls.
+        missing: What did not take part, and how to get it.
+        turns: Seconds by contestant and row.
+        episodes: Seconds an episode, one at a time.
+        parallel: Episodes a second with a thread a core, by tier and kind.
+        memory: Of an idle session, by tier.
+        kills: Seconds from the signal to the end, by tier and what the session did.
+        crowd: Many sessions at once.
+        layers: Seconds by wall, each with those before it, and row.
+    """
+
+    machine: Machine
+    load_before: float
+    load_after: float
+    rounds: int
+    seed: int
+    tiers: dict[str, str]
+    missing: dict[str, str]
+    turns: Result
+    episodes: Result
+    parallel: dict[str, dict[str, float]]
+    memory: dict[str, IdleMemory]
+    kills: dict[str, dict[str, float]]
+    crowd: Crowd | None
+    layers: Result
+
+
+@dataclass
+class SandboxBench:
+    """The benchmark, ready to run.
+
+    Args:
+        rounds: How often everything is measured.
+        sessions: How many live at once in the crowd; 0 leaves it out.
+        seed: Of the order within rounds and of the picture.
+        image: The docker backend's image; None for the default one.
+        told: Called with what is being done.
+    """
+
+    rounds: int = 20
+    sessions: int = 1000
+    seed: int = 0
+    image: str | None = None
+    told: Callable[[str], None] = lambda _: None
+    _ours: dict[str, LocalSandbox] = field(default_factory=dict[str, LocalSandbox], init=False)
+    _missing: dict[str, str] = field(default_factory=dict[str, str], init=False)
+
+    def run(self) -> SandboxReport:
+        """Measure everything, one thing after the other."""
+        picture = input_picture(self.seed)
+        load_before = load()
+        with contextlib.ExitStack() as stack:
+            stateful = [bare_exec(picture)]
+            for name, sandbox in self._open_ours():
+                self._ours[name] = sandbox
+                stateful.append(our_sandbox(name, sandbox, picture))
+                stack.callback(stateful[-1].close)
+            everyone: list[Contestant] = [*stateful, FreshPython(picture)]
+            for peer in self._open_peers(picture):
+                everyone.append(peer)
+                stack.callback(peer.close)
+            return SandboxReport(
+                machine=describe_machine(),
+                load_before=load_before,
+                rounds=self.rounds,
+                seed=self.seed,
+                tiers={name: sandbox.tier for name, sandbox in self._ours.items()},
+                missing=self._missing,
+                turns=self._rounds("turns", everyone, ROWS),
+                episodes=self._rounds("episodes", stateful, EPISODE_ROWS),
+                parallel={each.name: self._parallel(each) for each in stateful[1:]},
+                memory=self._memory(),
+                kills={name: self._kills(name) for name in self._ours},
+                crowd=self._crowd(),
+                layers=self._layers(picture),
+                load_after=load(),
+            )
+
+    def _open_ours(self) -> Iterator[tuple[str, LocalSandbox]]:
+        for name in OURS:
+            self.told(f"opening {name}")
+            try:
+                yield name, _open_tier(name, self.image)
+            except SandboxError as error:
+                self._missing[name] = str(error)
+
+    def _open_peers(self, picture: Image.Image) -> Iterator[Contestant]:
+        openers: dict[str, Callable[[], Contestant]] = {
+            "docker exec": lambda: DockerExec(picture, self.image or DEFAULT_IMAGE),
+            "Jupyter kernel": lambda: jupyter(picture),
+        }
+        for name, open_peer in openers.items():
+            self.told(f"opening {name}")
+            try:
+                yield open_peer()
+            except Missing as missing:
+                self._missing[name] = str(missing)
+
+    def _rounds(self, what: str, those: Sequence[Contestant], rows: Sequence[Row]) -> Result:
+        def told(done: int) -> None:
+            self.told(f"{what}: round {done} of {self.rounds}")
+
+        return run_rounds(those, rows, rounds=self.rounds, seed=self.seed, told=told)
+
+    def _layers(self, picture: Image.Image) -> Result:
+        """Measure a session's cycle with ever more of the walls."""
+        with contextlib.ExitStack() as stack:
+            layered: list[Contestant] = []
+            for layer, walls in LAYERED_WALLS.items():
+                self.told(f"layers: {layer}")
+                with contextlib.suppress(SandboxError):  # told as a tier that is missing
+                    sandbox = _open_walls(walls)
+                    layered.append(our_sandbox(layer, sandbox, picture))
+                    stack.callback(layered[-1].close)
+            return self._rounds("layers", layered, LAYER_ROWS)
+
+    def _parallel(self, contestant: Stateful) -> dict[str, float]:
+        """Give episodes a second with a thread a core."""
+        self.told(f"episodes in parallel: {contestant.name}")
+        rates: dict[str, float] = {}
+        threads = core_count()
+        for kind, turns in EPISODES.items():
+            count = self.rounds * threads
+            with ThreadPoolExecutor(threads) as pool:
+                started = time.perf_counter()
+                list(pool.map(lambda _, turns=turns: contestant.episode(turns), range(count)))
+                rates[kind] = count / (time.perf_counter() - started)
+        return rates
+
+    def _memory(self) -> dict[str, IdleMemory]:
+        self.told("memory of idle sessions")
+        seen = {name: idle_memory(sandbox) for name, sandbox in self._ours.items()}
+        return {name: memory for name, memory in seen.items() if memory is not None}
+
+    def _kills(self, name: str) -> dict[str, float]:
+        """Give the median seconds to die, by what the session did."""
+        self.told(f"kills: {name}")
+        found: dict[str, float] = {}
+        for kind, code in KILLS.items():
+            with contextlib.suppress(PermissionError):  # a container's user is not ours
+                times = [
+                    kill_seconds(self._ours[name], code)
+                    for _ in range(min(self.rounds, _MOST_KILLS))
+                ]
+                known = [seconds for seconds in times if seconds is not None]
+                if known:
+                    found[kind] = statistics.median(known)
+        return found
+
+    def _crowd(self) -> Crowd | None:
+        name = next((name for name in (FULL, CONFINED) if name in self._ours), None)
+        if name is None or not self.sessions:
+            return None
+        self.told(f"{self.sessions} sessions at once")
+        return crowd(self._ours[name], self.sessions)
+
+
+def _open_tier(name: str, image: str | None) -> LocalSandbox:
+    """Open a sandbox with exactly these walls."""
+    if name == DOCKER:
+        plan = container_plan(DEFAULT_LIBRARIES, _LIMITS)
+        return LocalSandbox(plan, floor="confined", start=starter(image))
+    return _open_walls("none" if name == NO_WALLS else name)
+
+
+def _open_walls(walls: str) -> LocalSandbox:
+    plan = ZygotePlan(ask_interpreter(sys.executable), DEFAULT_LIBRARIES, _LIMITS, walls)
+    return LocalSandbox(plan, floor="none")

@@ -1,0 +1,313 @@
+"""The store's benchmark: SQLite with either journal and PostgreSQL, the same steps in one run."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from codedance.envs.types import Action, Ending, Message, Task, Tokens, Trajectory, Turn
+from codedance.pipelines.runs.machine import Machine, describe_machine, load
+from codedance.pipelines.store.connection.database import open_database
+from codedance.pipelines.store.connection.errors import StoreError
+from codedance.pipelines.store.connection.mounts import MOUNTS
+from codedance.pipelines.store.connection.patience import Patience
+from codedance.pipelines.store.images import ImageFolder
+from codedance.pipelines.store.lineage import StageRequest
+from codedance.pipelines.store.maintenance.listing import holdings
+from codedance.pipelines.store.maintenance.pruning import prune
+from codedance.pipelines.store.maintenance.verify import verify
+from codedance.pipelines.store.store import Store
+from codedance.sandbox import Execution, Outcome
+from PIL import Image
+
+from .episodes import bench_tasks
+from .postgres import PostgresMissing, PostgresServer
+from .rounds import Result, Row, run_rounds
+
+SQLITE = "SQLite"
+ROLLBACK = "SQLite, rollback journal"
+POSTGRES = "PostgreSQL"
+WRITE, READ, FIGURES = "write", "read", "figures"
+ROWS = (Row(WRITE, SQLITE, repeats=3), Row(READ, SQLITE), Row(FIGURES, SQLITE))
+TASKS, SAMPLES = 8, 8
+"""Of a step: what the preset ``quick`` draws, or a little less."""
+
+_CODE = "part = input_image.crop(({0}, {1}, {0} + 24, {1} + 24)).resize((96, 96))\npart"
+_TOKENS = 320
+_NETWORK = "server:/export / nfs4 rw 0 0\n"
+"""A list of mounts by which every file lies on a network file system."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What a thousand trajectories take, and how long a check of all of them.
+
+    Attributes:
+        database_bytes: Of the database, a thousand trajectories.
+        picture_bytes: Of their pictures, each stored once.
+        pictures: How many, a thousand trajectories.
+        verify_seconds: To check everything that the store then held.
+    """
+
+    database_bytes: float
+    picture_bytes: float
+    pictures: float
+    verify_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class StoreReport:
+    """What one run measured.
+
+    Attributes:
+        machine: Where.
+        load_before: Of the machine at the start.
+        load_after: At the end.
+        rounds: How often everything was measured.
+        seed: Of the order within rounds and of what is stored.
+        step_rows: Database rows in a step.
+        trajectories: In each store when it was checked and measured.
+        result: Seconds by contestant and row.
+        sizes: By contestant.
+        missing: What did not take part, and how to get it.
+    """
+
+    machine: Machine
+    load_before: float
+    load_after: float
+    rounds: int
+    seed: int
+    step_rows: int
+    trajectories: int
+    result: Result
+    sizes: dict[str, Sizes]
+    missing: dict[str, str]
+
+    def rows_a_second(self, name: str) -> float:
+        """Give how many rows a contestant stores in a second."""
+        seconds = self.result.median(name, WRITE)
+        return self.step_rows / seconds if seconds else 0.0
+
+
+@dataclass
+class StoreBench:
+    """The benchmark, ready to run.
+
+    Args:
+        trajectories: In each store at the end, when it is checked and measured.
+        rounds: How often writing and reading are measured.
+        seed: Of the order within rounds and of what is stored.
+        postgres: Address of an empty database; None starts a server for the while.
+        told: Called with what is being done.
+    """
+
+    trajectories: int = 2000
+    rounds: int = 5
+    seed: int = 0
+    postgres: str | None = None
+    told: Callable[[str], None] = lambda _: None
+
+    def run(self) -> StoreReport:
+        """Measure everything, contestants taking turns.
+
+        Raises:
+            StoreError: The database at ``postgres`` is not empty, or cannot be reached.
+        """
+        load_before, missing = load(), dict[str, str]()
+        steps = make_steps(self.trajectories, self.seed)
+        with contextlib.ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="codedance-")))
+            contestants = [
+                stack.enter_context(contextlib.closing(contestant))
+                for contestant in self._open(folder, steps, stack, missing)
+            ]
+            result = run_rounds(
+                contestants,
+                ROWS,
+                rounds=self.rounds,
+                seed=self.seed,
+                told=lambda done: self.told(f"round {done} of {self.rounds}"),
+            )
+            sizes: dict[str, Sizes] = {}
+            for each in contestants:
+                self.told(f"{each.name}: filling and checking")
+                sizes[each.name] = each.measure(self.trajectories)
+        return StoreReport(
+            machine=describe_machine(),
+            load_before=load_before,
+            load_after=load(),
+            rounds=self.rounds,
+            seed=self.seed,
+            step_rows=sum(map(_row_count, steps[0])),
+            trajectories=self.trajectories,
+            result=result,
+            sizes=sizes,
+            missing=missing,
+        )
+
+    def _open(
+        self,
+        folder: Path,
+        steps: Sequence[Sequence[Trajectory]],
+        stack: contextlib.ExitStack,
+        missing: dict[str, str],
+    ) -> Iterator[StoreContestant]:
+        tasks = bench_tasks(_task_count(self.trajectories))
+        pretended = folder / "mounts"
+        pretended.write_text(_NETWORK, encoding="utf-8")
+        for name, file, mounts in ((SQLITE, "log", None), (ROLLBACK, "rollback", pretended)):
+            store = _open_store(f"sqlite:///{folder / file}.db", folder / file, mounts)
+            yield StoreContestant(name, store, tasks, steps)
+        try:
+            address = self.postgres or stack.enter_context(PostgresServer()).make_database("store")
+        except PostgresMissing as error:
+            missing[POSTGRES] = str(error)
+            return
+        store = _open_store(address, folder / "postgres", None)
+        if store.lineage.find():
+            store.close()
+            raise StoreError(f"{store.database.address} holds runs: name an empty database")
+        yield StoreContestant(POSTGRES, store, tasks, steps)
+
+
+class StoreContestant:
+    """A store that is written and read; what it has stored, it removes at the end.
+
+    Args:
+        name: As the table shows it.
+        store: Empty.
+        tasks: Of all trajectories.
+        steps: What is stored, again and again.
+    """
+
+    stride = 1
+
+    def __init__(
+        self,
+        name: str,
+        store: Store,
+        tasks: Sequence[Task],
+        steps: Sequence[Sequence[Trajectory]],
+    ) -> None:
+        self.name, self._store = name, store
+        self._tasks = {task.id: task for task in tasks}
+        self._steps, self._step = steps, 0
+        request = StageRequest("grpo", "bench", {}, {}, 0, "bench")
+        self._run = store.lineage.begin(request).id
+
+    def work(self, row: str) -> Callable[[], None] | None:
+        """Give what does a row's work once."""
+        return {WRITE: self.write, READ: self.read, FIGURES: self.figures}.get(row)
+
+    def write(self) -> None:
+        """Store one more step."""
+        given = self._steps[self._step % len(self._steps)]
+        self._step += 1
+        tasks = [self._tasks[task_id] for task_id in dict.fromkeys(t.task_id for t in given)]
+        self._store.add_trajectories(
+            tasks, given, stage_run=self._run, phase="train", step=self._step
+        )
+
+    def read(self) -> None:
+        """Read the newest step back, whole, as another process would."""
+        newest = [e.id for e in self._store.episodes(self._run, "train")][-TASKS * SAMPLES :]
+        self._store.trajectories(newest)
+
+    def figures(self) -> None:
+        """Read the figures of all steps."""
+        self._store.episodes(self._run)
+
+    def measure(self, trajectories: int) -> Sizes:
+        """Fill the store up to so many trajectories, check it, and weigh it."""
+        while len(self._store.episodes(self._run)) < trajectories:
+            self.write()
+        begun = time.perf_counter()
+        verdict = verify(self._store)
+        seconds = time.perf_counter() - begun
+        if not verdict.is_whole:
+            raise RuntimeError(f"{self.name} did not keep what it was given: {verdict.findings[0]}")
+        held = holdings(self._store)
+        thousands = held.rows["trajectories"] / 1000
+        return Sizes(
+            held.database_bytes / thousands,
+            held.picture_bytes / thousands,
+            held.pictures / thousands,
+            seconds,
+        )
+
+    def close(self) -> None:
+        """Remove what was stored."""
+        runs = self._store.lineage.find()
+        self._store.images.close()
+        prune(self._store, runs, is_dry=False)
+        self._store.close()
+
+
+def make_steps(trajectories: int, seed: int) -> list[list[Trajectory]]:
+    """Give steps of 64 trajectories: two crops and an answer each, as the nano model writes."""
+    draw = random.Random(seed)
+    tasks = bench_tasks(_task_count(trajectories))
+    return [
+        [_trajectory(task, draw) for task in tasks[start : start + TASKS] for _ in range(SAMPLES)]
+        for start in range(0, len(tasks), TASKS)
+    ]
+
+
+def _task_count(trajectories: int) -> int:
+    """Give a whole number of steps' tasks, enough that no step need be stored twice."""
+    return TASKS * max(2, -(-trajectories // (TASKS * SAMPLES)))
+
+
+def _open_store(address: str, folder: Path, mounts: Path | None) -> Store:
+    folder.mkdir()
+    silent = Patience(say=lambda _: None)  # of the journal: the table names it
+    database = open_database(address, silent, mounts=mounts or MOUNTS)
+    return Store(database, ImageFolder(folder))
+
+
+def _trajectory(task: Task, draw: random.Random) -> Trajectory:
+    turns = [_turn(task.images[0], draw) for _ in range(2)]
+    text = f"<think>\nThe crop shows it.\n</think>\n<answer>{task.answer}</answer>"
+    turns.append(Turn(text, Action("answer", task.answer)))
+    tokens = Tokens(
+        ids=tuple(draw.randrange(441) for _ in range(_TOKENS)),
+        log_probabilities=tuple(-draw.random() for _ in range(_TOKENS)),
+        turn_of=tuple(position * 3 // _TOKENS for position in range(_TOKENS)),
+        images=3,
+    )
+    return Trajectory(
+        task_id=task.id,
+        policy_id="bench",
+        seed=draw.randrange(2**62),
+        opening=(Message("user", (*task.images, task.question)),),
+        turns=tuple(turns),
+        ending=Ending.ANSWERED,
+        accuracy=1.0,
+        answer=task.answer,
+        reward_terms={"accuracy": 1.0, "format": 0.0, "tool_sequence": 0.2, "tool_turn": 0.0},
+        tokens=tokens,
+        pass_rate=0.5,
+    )
+
+
+def _turn(picture: Image.Image, draw: random.Random) -> Turn:
+    left, top = draw.randrange(picture.width - 24), draw.randrange(picture.height - 24)
+    code = _CODE.format(left, top)
+    part = picture.crop((left, top, left + 24, top + 24)).resize((96, 96))
+    execution = Execution(Outcome.OK, images=(part,), wall_seconds=0.01, cpu_seconds=0.01)
+    reply = Message("user", ("<tool_response>\n", part, "\n</tool_response>"))
+    text = (
+        f"<think>\nA closer look at the corner.\n</think>\n<code>\n```python\n{code}\n```\n</code>"
+    )
+    return Turn(text, Action("code", code), execution, reply, has_evidence=True)
+
+
+def _row_count(trajectory: Trajectory) -> int:
+    """Give how many rows a trajectory is: itself, its turns, executions and scores."""
+    runs = sum(turn.execution is not None for turn in trajectory.turns)
+    return 1 + len(trajectory.turns) + runs + len(trajectory.reward_terms)

@@ -1,0 +1,286 @@
+"""The update benchmark: ours beside plain transformers on the same packed batch, equal losses."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from codedance.pipelines.runs.machine import Machine, describe_machine, load
+from codedance.policies import rollout
+from codedance.policies.inference.vlm import VisionLanguagePolicy
+from codedance.policies.interface import Sampling
+from codedance.policies.models.model_folder import load_token_model, read_notes
+from codedance.policies.models.token_model import TokenModel
+from codedance.policies.training.batches import micro_batches
+from codedance.policies.training.grpo.config import GRPOConfig
+from codedance.policies.training.grpo.groups import Group
+from codedance.policies.training.grpo.loss import clipped_loss
+from codedance.policies.training.grpo.update import Row as TrainingRow
+from codedance.policies.training.grpo.update import backward, make_rows
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from .episodes import MAX_NEW_TOKENS, MAX_TURNS, PausingSandbox, bench_tasks
+from .generators import picture_inputs, without_bars
+from .rollout import model_folder
+from .rounds import Result, Row, run_rounds
+
+OURS = "ours"
+PLAIN = "plain transformers, eager"
+SDPA = "plain transformers, sdpa"
+UPDATE = "update"
+_SIDE = 2048  # of the square matrices whose product tells what the machine can do
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateReport:
+    """What one run measured.
+
+    Attributes:
+        machine: Where.
+        threads: Of torch.
+        load_before: Of the machine at the start.
+        load_after: At the end.
+        model: Folder of the model.
+        tokens: In the batch, padding left out.
+        pictures: In the batch, each occurrence counted.
+        losses: Of each contestant, which must be equal.
+        result: Seconds of an update.
+        flops: Of our update: products, forward and backward.
+        product_flops: What a plain matrix product does a second here.
+    """
+
+    machine: Machine
+    threads: int
+    load_before: float
+    load_after: float
+    model: str
+    tokens: int
+    pictures: int
+    losses: dict[str, float]
+    result: Result
+    flops: int
+    product_flops: float
+
+    @property
+    def share(self) -> float | None:
+        """Our update's share of a plain matrix product's speed."""
+        seconds = self.result.median(OURS, UPDATE)
+        return self.flops / seconds / self.product_flops if seconds else None
+
+
+@dataclass
+class UpdateBench:
+    """The benchmark, ready to run.
+
+    Args:
+        model: Folder of a trained nano model; None for the one that the package ships.
+        rounds: How often everything is measured.
+        trajectories: In the batch.
+        seed: Of the order within rounds and of all sampling.
+        told: Called with what is being done.
+    """
+
+    model: str | None = None
+    rounds: int = 10
+    trajectories: int = 64
+    seed: int = 0
+    told: Callable[[str], None] = lambda _: None
+
+    def run(self) -> UpdateReport:
+        """Draw one batch, then learn from it again and again, contestants taking turns."""
+        load_before, source = load(), model_folder(self.model)
+        self.told("drawing the batch")
+        config = GRPOConfig(max_new_tokens=MAX_NEW_TOKENS)
+        model = load_token_model(source)
+        rows = _rows(model, source, config, self.trajectories, self.seed)
+        contestants = [
+            OurUpdate(model, rows, config),
+            PlainUpdate(PLAIN, source, model, rows, config),
+            PlainUpdate(SDPA, source, model, rows, config),
+        ]
+        result = run_rounds(
+            contestants,
+            [Row(UPDATE, PLAIN)],
+            rounds=self.rounds,
+            seed=self.seed,
+            told=lambda done: self.told(f"round {done} of {self.rounds}"),
+        )
+        with FlopCounterMode(display=False) as counter:
+            contestants[0].update()
+        return UpdateReport(
+            machine=describe_machine(),
+            threads=torch.get_num_threads(),
+            load_before=load_before,
+            load_after=load(),
+            model=source,
+            tokens=sum(len(row.is_own) for row in rows),
+            pictures=sum(len(row.source.images) for row in rows),
+            losses={each.name: each.loss for each in contestants},
+            result=result,
+            flops=counter.get_total_flops(),
+            product_flops=product_flops(model.device),
+        )
+
+
+class OurUpdate:
+    """Forward and backward passes of our trainer.
+
+    Args:
+        model: What learns.
+        rows: From what.
+        config: How.
+    """
+
+    name = OURS
+    stride = 1
+
+    def __init__(self, model: TokenModel, rows: Sequence[TrainingRow], config: GRPOConfig) -> None:
+        self._model, self._rows, self._config = model, rows, config
+        self.loss = 0.0
+
+    def work(self, row: str) -> Callable[[], None] | None:
+        """Give the update."""
+        return self.update if row == UPDATE else None
+
+    def update(self) -> None:
+        """Compute loss and gradients."""
+        self.loss = backward(self._model, self._rows, self._config, reference=None).loss
+        _finish(self._model.model)
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+
+class PlainUpdate:
+    """The same loss by transformers as it is loaded, on the same micro-batches.
+
+    Args:
+        name: `PLAIN` or `SDPA`.
+        source: Folder of the model.
+        ours: Whose tokens and pictures are read, already processed.
+        rows: From what to learn.
+        config: How.
+    """
+
+    stride = 1
+
+    def __init__(
+        self,
+        name: str,
+        source: str,
+        ours: TokenModel,
+        rows: Sequence[TrainingRow],
+        config: GRPOConfig,
+    ) -> None:
+        from transformers import AutoModelForImageTextToText
+
+        self.name, self.loss = name, 0.0
+        self._config = config
+        attention = "eager" if name == PLAIN else "sdpa"
+        with without_bars():
+            self._model: Any = AutoModelForImageTextToText.from_pretrained(
+                source, dtype="auto", attn_implementation=attention
+            )
+        self._model = self._model.to(ours.device)
+        lengths = [len(row.is_own) for row in rows]
+        self._parts = [
+            _plain_inputs(ours, [rows[index] for index in part])
+            for part in micro_batches(lengths, max_tokens=config.max_tokens_per_micro_batch)
+        ]
+
+    def work(self, row: str) -> Callable[[], None] | None:
+        """Give the update."""
+        return self.update if row == UPDATE else None
+
+    def update(self) -> None:
+        """Compute loss and gradients."""
+        self.loss = 0.0
+        for inputs, own, (old, advantages, weights) in self._parts:
+            logits = self._model(**inputs).logits[:, :-1]
+            scores = logits.float().log_softmax(dim=-1)
+            new = scores.gather(2, inputs["input_ids"][:, 1:, None])[:, :, 0][own[:, 1:]]
+            losses = clipped_loss(
+                new,
+                old,
+                advantages,
+                epsilon=self._config.epsilon,
+                epsilon_high=self._config.epsilon_high,
+            )
+            loss = (weights * losses).sum()
+            loss.backward()
+            self.loss += float(loss.detach())
+        _finish(self._model)
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+
+def product_flops(device: torch.device) -> float:
+    """Give the floating-point operations a second of a plain float32 matrix product."""
+    one = torch.randn(_SIDE, _SIDE, device=device)
+    times: list[float] = []
+    for _ in range(5):
+        begun = time.perf_counter()
+        product = one @ one
+        float(product[0, 0])  # waits for an accelerator too
+        times.append(time.perf_counter() - begun)
+    return 2 * _SIDE**3 / statistics.median(times)
+
+
+def _rows(
+    model: TokenModel, source: str, config: GRPOConfig, count: int, seed: int
+) -> list[TrainingRow]:
+    """Draw trajectories and give each an advantage, so that all of them are learnt from."""
+    policy = VisionLanguagePolicy(model, policy_id="bench", notes=read_notes(source))
+    found = rollout(
+        policy,
+        bench_tasks(max(count // 8, 1)),
+        samples=min(count, 8),
+        seed=seed,
+        sandbox=PausingSandbox(0.0),
+        sampling=Sampling(max_new_tokens=MAX_NEW_TOKENS),
+        max_turns=MAX_TURNS,
+        evidence=False,
+    )
+    advantages = tuple(1.0 if index % 2 else -1.0 for index in range(len(found)))
+    turns = tuple(tuple(0.0 for _ in one.turns) for one in found)
+    return make_rows([Group(tuple(found), advantages, turns)], config)
+
+
+def _plain_inputs(
+    ours: TokenModel, rows: Sequence[TrainingRow]
+) -> tuple[dict[str, Tensor], Tensor, tuple[Tensor, Tensor, Tensor]]:
+    """Give what a transformers model wants of rows, padded on the right."""
+    longest = max(len(row.is_own) for row in rows)
+    ids = torch.full((len(rows), longest), ours.chat.end_id)
+    mask, own = torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
+    for index, row in enumerate(rows):
+        length = len(row.is_own)
+        ids[index, :length] = torch.tensor(row.source.ids)
+        mask[index, :length] = 1
+        own[index, :length] = torch.tensor(row.is_own)
+    inputs = {
+        "input_ids": ids.to(ours.device),
+        "attention_mask": mask.to(ours.device),
+        "mm_token_type_ids": (ids == ours.chat.image_id).int().to(ours.device),
+        **picture_inputs(ours, [image for row in rows for image in row.source.images]),
+    }
+    numbers = (
+        torch.cat([row.old for row in rows]),
+        torch.cat([row.advantages for row in rows]),
+        torch.cat([torch.full_like(row.old, row.weight) for row in rows]),
+    )
+    old, advantages, weights = (one.to(ours.device) for one in numbers)
+    return inputs, own.to(ours.device), (old, advantages, weights)
+
+
+def _finish(model: Any) -> None:  # noqa: ANN401 - any torch module
+    """Drop the gradients; an accelerator's work is waited for."""
+    model.zero_grad(set_to_none=True)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

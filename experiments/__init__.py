@@ -1,0 +1,1 @@
+"""Experiments on the paper's claims: protocols, their runs, and what came of them (README.md)."""

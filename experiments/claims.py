@@ -1,0 +1,206 @@
+"""The paper's findings, trained, judged and written down; README.md has what came of it.
+
+Run from the repository's root:
+
+    $ python -m experiments.claims --jobs 2
+    $ python -m experiments.claims --only 'sft/*' --seeds 1
+    $ python -m experiments.claims --report --json
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from codedance.pipelines.cli.app import run_single
+from codedance.pipelines.cli.cores import use_workers
+from codedance.pipelines.cli.document import document
+from codedance.pipelines.cli.options import Json
+
+from .paper import RESULTS_PAGE
+
+if TYPE_CHECKING:
+    from .paper.page import Results
+    from .paper.work import Experiment
+
+PRESET = "quick"
+ROOT = Path(__file__).parents[1]
+_PROGRAM = (
+    f"import sys; sys.path.append({str(ROOT)!r}); from experiments.claims import main; main()"
+)
+COMMAND = (sys.executable, "-c", _PROGRAM)
+
+
+def claims(  # noqa: PLR0913 - the options of the command
+    preset: Annotated[str, typer.Option(help="quick (2 cores) or full (a GPU).")] = PRESET,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Seeds 0 to SEEDS - 1; else the protocol's number.")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Arms by pattern, such as 'rl/code/*'; repeatable.")
+    ] = None,
+    report: Annotated[
+        bool, typer.Option("--report", help="Train nothing; only write the results.")
+    ] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes side by side.")] = 1,
+    protocol: Annotated[
+        Path | None, typer.Option(help="Another protocol than the packaged one.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            dir_okay=False,
+            help="Where the results are written; else claims/results.md in CODEDANCE_DIR.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Train and compare what the paper compares, seed by seed, and judge its findings.
+
+    Arms, metrics and stopping rule stand in a protocol that was fixed beforehand. Stop it however
+    you like: the same command goes on, and no finished arm is run again.
+    """
+    _refuse_what_would_be_ignored(only, jobs, report=report)
+    if jobs > 1:
+        use_workers(max(1, len(os.sched_getaffinity(0)) // jobs))
+    wish = _Wish(preset, seeds, tuple(only or ()), protocol, output, jobs)
+    with document(json) as publish:
+        results = _run(wish, report=report)
+        publish({"claims": (*results.judgements, *results.emerged), "page": wish.page})
+
+
+def _refuse_what_would_be_ignored(only: list[str] | None, jobs: int, *, report: bool) -> None:
+    if report and (only or jobs > 1):
+        raise typer.BadParameter(
+            "--report trains nothing and tells of all arms: leave it out",
+            param_hint="--only" if only else "--jobs",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What the user asked for; `claims` says what each name means."""
+
+    preset: str
+    seeds: int | None
+    only: Sequence[str]
+    protocol: Path | None
+    output: Path | None
+    jobs: int
+
+    @property
+    def page(self) -> Path:
+        """Where the results are written."""
+        from codedance.pipelines.config.home import find_home
+
+        return self.output or find_home().root / RESULTS_PAGE
+
+
+def _run(wish: _Wish, *, report: bool) -> Results:
+    from codedance.pipelines.runs.session import open_desk
+
+    from .paper.plan import make_plan
+    from .paper.protocol import load_protocol
+    from .paper.work import Experiment
+
+    protocol = load_protocol(wish.protocol)
+    nodes = make_plan(protocol, wish.only)
+    protocol.sizes(wish.preset)
+    with open_desk(track=False) as desk:
+        experiment = Experiment(
+            desk, protocol, wish.preset, range(wish.seeds or protocol.seeds), nodes, jobs=wish.jobs
+        )
+        if not report:
+            _train(experiment, wish)
+        results = _write(experiment, wish)
+        _print(results, wish.page)
+        return results
+
+
+def _train(experiment: Experiment, wish: _Wish) -> None:
+    from codedance.pipelines.cli.output import say
+    from codedance.pipelines.runs.context import StageInterrupted
+    from codedance.pipelines.runs.runner import load_code
+
+    from .paper.work import ClaimsError
+
+    load_code()
+    with _helpers(experiment, wish.jobs - 1):
+        try:
+            experiment.work(after_seed=lambda: _write(experiment, wish))
+        except (StageInterrupted, KeyboardInterrupt):
+            say("stopped; the same command goes on where it was")
+            raise
+        except ClaimsError:
+            _write(experiment, wish)
+            raise
+
+
+@contextmanager
+def _helpers(experiment: Experiment, count: int) -> Generator[None]:
+    """Have further processes share the work; what they say goes to files beside the locks."""
+    from codedance.pipelines.cli.output import say
+
+    experiment.folder.mkdir(parents=True, exist_ok=True)
+    arguments = [*_without_jobs(sys.argv[1:]), "--jobs", "1"]
+    started: list[subprocess.Popen[bytes]] = []
+    for number in range(count):
+        path = experiment.folder / f"process-{number + 2}.log"
+        with path.open("ab") as log:
+            started.append(subprocess.Popen([*COMMAND, *arguments], stdout=log, stderr=log))
+        say(f"process {number + 2} of {count + 1} says what it does in {path}")
+    try:
+        yield
+    except BaseException:
+        for process in started:
+            process.terminate()  # each stops after its step
+        raise
+    finally:
+        for process in started:
+            process.wait()
+
+
+def _without_jobs(arguments: Sequence[str]) -> list[str]:
+    kept: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == "--jobs":
+            next(rest, None)
+        elif not argument.startswith("--jobs="):
+            kept.append(argument)
+    return kept
+
+
+def _write(experiment: Experiment, wish: _Wish) -> Results:
+    from .paper.results import read_results, save_page
+
+    found = read_results(
+        experiment.desk.store, experiment.protocol, experiment.preset, experiment.seeds
+    )
+    results = replace(found, file=wish.protocol, output=wish.output)
+    save_page(results, wish.page)
+    return results
+
+
+def _print(results: Results, out: Path) -> None:
+    from codedance.pipelines.cli.output import say
+
+    for one in (*results.judgements, *results.emerged):
+        say(f"{one.verdict:<16} {one.claim.name}")
+    say(f"results  {out}")
+
+
+def main() -> None:
+    """Run the experiment as a program."""
+    run_single(claims, "python -m experiments.claims")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""What a suite gives away without code: the commonest answer, a blind model, a model without tools.
+
+Both models are nano models trained from random weights on the suite's own questions and answers;
+the blind one is never shown a picture. Where they stay near chance, a task needs code; where the
+model without tools is good, code is a waste (``docs/suite.md`` has the table).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from codedance.envs.suites.nano.suite import FAMILIES
+from codedance.envs.types import Message, Task, Trajectory
+from codedance.policies.interface import Conversation, Demonstration, Policy, Reply, Sampling
+from codedance.policies.rollouts.losses import Losses
+from codedance.policies.scripted.teacher import direct_demonstration
+from codedance.policies.training.sft import SFTConfig, train_sft
+from codedance.sandbox.types import Sandbox
+
+MODELS = ("blind", "no tools")
+Cell = tuple[str, str]
+"""A family and a band."""
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineRow:
+    """Shares of right answers on the held-out tasks of one family and band.
+
+    Attributes:
+        family: Of the tasks.
+        band: By construction.
+        count: How many tasks.
+        chance: Of guessing among the hard band's answers.
+        majority: Of always giving the train split's commonest answer.
+        models: Of each trained model, by name; NaN where infrastructure lost every episode.
+    """
+
+    family: str
+    band: str
+    count: int
+    chance: float
+    majority: float
+    models: dict[str, float]
+
+    @property
+    def excess(self) -> float:
+        """How far the best of them is above chance, points."""
+        known = [share for share in self.models.values() if not math.isnan(share)]
+        return 100 * (max(self.majority, *known) - self.chance)
+
+
+class BlindPolicy:
+    """A policy whose pictures are taken away before it is asked."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+
+    @property
+    def id(self) -> str:
+        """The policy's, marked."""
+        return f"blind {self._policy.id}"
+
+    def reply(self, conversations: Sequence[Conversation], *, sampling: Sampling) -> list[Reply]:
+        """Ask the policy with the texts alone."""
+        hidden = [
+            replace(talk, messages=[without_pictures(message) for message in talk.messages])
+            for talk in conversations
+        ]
+        return self._policy.reply(hidden, sampling=sampling)
+
+
+def without_pictures(message: Message) -> Message:
+    """Give a message's texts alone."""
+    return Message(message.role, tuple(part for part in message.parts if isinstance(part, str)))
+
+
+def train_baselines(
+    tasks: Sequence[Task], config: SFTConfig, folder: Path
+) -> Iterator[tuple[str, Path]]:
+    """Train each model on the tasks' answers; gives its name and checkpoint, one after the other.
+
+    A run that was stopped goes on where it was.
+    """
+    from codedance.policies.models.nano import NanoConfig, build_nano
+
+    seen = [direct_demonstration(task) for task in tasks]
+    corpus = [message.text for one in seen for message in one.messages]
+    for name in MODELS:
+        home = folder / name.replace(" ", "-")
+        base = home / "base"
+        if not (base / "codedance.json").is_file():
+            build_nano(base, corpus, NanoConfig(seed=config.seed))
+        shown = [_blinded(one) for one in seen] if name == "blind" else seen
+        yield name, train_sft(base, shown, config, folder=home)
+
+
+def judge(
+    policy: Policy, tasks: Sequence[Task], *, sandbox: Sandbox, batch_size: int = 128
+) -> list[Trajectory]:
+    """Let a policy answer greedily, in one turn, without tools.
+
+    Raises:
+        EpisodesLostError: Infrastructure lost all or most of the episodes.
+    """
+    from codedance.policies import rollout
+
+    sampling, losses = Sampling(temperature=0.0, max_new_tokens=40), Losses()
+    found = rollout(
+        policy,
+        tasks,
+        sandbox=sandbox,
+        sampling=sampling,
+        interface="text",
+        max_turns=1,
+        batch_size=batch_size,
+        evidence=False,
+        on_lost=losses,
+    )
+    losses.check(len(found), of="episodes of a baseline")
+    return found
+
+
+def tabulate(
+    train: Sequence[Task], test: Sequence[Task], answers: dict[str, Sequence[Trajectory]]
+) -> list[BaselineRow]:
+    """Give a row for each family and band of the held-out tasks.
+
+    Args:
+        train: Tasks from which the commonest answers are taken.
+        test: Held-out tasks.
+        answers: Each model's trajectories, in the order of ``test``.
+    """
+    commonest = {cell: _commonest(group) for cell, group in _cells(train).items()}
+    right: dict[str, dict[str, float]] = {
+        name: {t.task_id: t.accuracy for t in trajectories if t.accuracy is not None}
+        for name, trajectories in answers.items()
+    }
+    return [
+        BaselineRow(
+            family=family,
+            band=band,
+            count=len(group),
+            chance=FAMILIES[family].chance,
+            majority=_mean([float(t.answer == commonest.get((family, band))) for t in group]),
+            models={
+                name: _mean([right[name][t.id] for t in group if t.id in right[name]])
+                for name in answers
+            },
+        )
+        for (family, band), group in sorted(_cells(test).items())
+    ]
+
+
+def as_markdown(rows: Sequence[BaselineRow]) -> str:
+    """Give the table as Markdown, shares in per cent."""
+    names = list(rows[0].models) if rows else []
+    lines = [
+        f"| family | band | tasks | chance | majority | {' | '.join(names)} |",
+        f"|---|---|---|---|---|{'---|' * len(names)}",
+    ]
+    for row in rows:
+        shares = [row.chance, row.majority, *row.models.values()]
+        cells = " | ".join("-" if math.isnan(one) else f"{100 * one:.0f} %" for one in shares)
+        lines.append(f"| {row.family} | {row.band} | {row.count} | {cells} |")
+    return "\n".join(lines) + "\n"
+
+
+def _blinded(one: Demonstration) -> Demonstration:
+    return replace(one, messages=tuple(without_pictures(message) for message in one.messages))
+
+
+def _cells(tasks: Sequence[Task]) -> dict[Cell, list[Task]]:
+    cells: defaultdict[Cell, list[Task]] = defaultdict(list)
+    for task in tasks:
+        cells[task.family, str(task.difficulty)].append(task)
+    return dict(cells)
+
+
+def _commonest(tasks: Sequence[Task]) -> str:
+    return Counter(task.answer for task in tasks).most_common(1)[0][0]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan

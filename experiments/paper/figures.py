@@ -1,0 +1,133 @@
+"""What each arm did on each held-out task, seed by seed, read from the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from codedance.pipelines.store.episodes import Episode
+from codedance.pipelines.store.store import Store
+from numpy.typing import NDArray
+
+from .nodes import JUDGED
+from .plan import judging
+from .protocol import Metric, Protocol
+from .records import Records, is_done
+
+Floats = NDArray[np.float64]
+MODES = ("greedy", "sampled")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """One arm of one seed in one mode, task by task in a fixed order; lost episodes are NaN.
+
+    Attributes:
+        tasks: Keys.
+        bands: Of the tasks.
+        families: Of the tasks.
+        values: By metric, ``(tasks,)``; ``execution_success`` holds calls that ran.
+        lost: Episodes that our infrastructure lost.
+    """
+
+    tasks: tuple[str, ...]
+    bands: tuple[str, ...]
+    families: tuple[str, ...]
+    values: Mapping[Metric, Floats]
+    lost: int
+
+    def mask(self, wanted: Sequence[str], band: str | None = None) -> NDArray[np.bool_]:
+        """Tell which tasks are of the wanted bands or families; all where none is named.
+
+        With ``band``, those of that band alone.
+        """
+        return np.array(
+            [
+                (not wanted or b in wanted or f in wanted) and band in (None, b)
+                for b, f in zip(self.bands, self.families, strict=True)
+            ]
+        )
+
+    def level(
+        self, metric: Metric, wanted: Sequence[str] = (), *, band: str | None = None
+    ) -> float:
+        """Give a figure over the wanted tasks (`mask`); NaN where nothing was counted."""
+        mask = self.mask(wanted, band)
+        chosen = self.values[metric][mask]
+        chosen = chosen[np.isfinite(chosen)]
+        if metric == "execution_success":
+            calls = float(np.nansum(self.values["tool_calls"][mask]))
+            return float(chosen.sum()) / calls if calls else float("nan")
+        return float(chosen.mean()) if len(chosen) else float("nan")
+
+
+Figures = Mapping[tuple[str, int, str], Judged]
+"""By arm, seed and mode."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """How far one arm lies above another in one seed, over the tasks that both were scored on.
+
+    Attributes:
+        mean: Of the tasks' differences.
+        better: Tasks on which it is above.
+        worse: Tasks on which it is below.
+    """
+
+    mean: float
+    better: int
+    worse: int
+
+
+def read_figures(
+    store: Store, protocol: Protocol, records: Records, seeds: Iterable[int]
+) -> dict[tuple[str, int, str], Judged]:
+    """Read every evaluation that is finished."""
+    found: dict[tuple[str, int, str], Judged] = {}
+    for seed in seeds:
+        for arm in protocol.arms:
+            run = records.get((seed, judging(arm.name)))
+            if run is None or not is_done(run):
+                continue
+            for mode in MODES:
+                episodes = store.episodes(run.id, f"{JUDGED}/{mode}")
+                found[arm.name, seed, mode] = _judged(episodes)
+    return found
+
+
+def gap(first: Judged, second: Judged, metric: Metric, wanted: Sequence[str] = ()) -> Gap:
+    """Set one arm against another, task by task.
+
+    Raises:
+        ValueError: They were not judged on the same tasks.
+    """
+    if first.tasks != second.tasks:
+        raise ValueError("arms of one experiment are judged on the same tasks; these are not")
+    if metric == "execution_success":
+        return Gap(first.level(metric, wanted) - second.level(metric, wanted), 0, 0)
+    apart = (first.values[metric] - second.values[metric])[first.mask(wanted)]
+    apart = apart[np.isfinite(apart)]
+    mean = float(apart.mean()) if len(apart) else float("nan")
+    return Gap(mean, int((apart > 0).sum()), int((apart < 0).sum()))
+
+
+def _judged(episodes: Sequence[Episode]) -> Judged:
+    ordered = sorted(episodes, key=lambda e: (e.task_key, e.sample))
+    valid = [e.is_valid and e.accuracy is not None for e in ordered]
+
+    def column(values: Iterable[float]) -> Floats:
+        return np.array([v if ok else np.nan for v, ok in zip(values, valid, strict=True)])
+
+    return Judged(
+        tasks=tuple(e.task_key for e in ordered),
+        bands=tuple(str(e.difficulty) for e in ordered),
+        families=tuple(e.family for e in ordered),
+        values={
+            "accuracy": column(e.accuracy or 0.0 for e in ordered),
+            "tool_calls": column(e.tool_calls for e in ordered),
+            "execution_success": column(e.tool_successes for e in ordered),
+        },
+        lost=valid.count(False),
+    )

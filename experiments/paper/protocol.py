@@ -1,0 +1,183 @@
+"""The protocol: arms, claims and sizes, read from a file that was fixed before the first run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from codedance.envs.parsing import Interface
+from codedance.pipelines.config.settings import Above, Count, Preset, Share
+from codedance.pipelines.config.strict_model import StrictModel
+from pydantic import Field, ValidationError, model_validator
+
+PACKAGED = Path(__file__).with_name("protocol.yaml")
+Metric = Literal["accuracy", "tool_calls", "execution_success"]
+Mode = Literal["greedy", "sampled"]
+
+
+class ProtocolError(ValueError):
+    """The protocol cannot be used; the message says where and why."""
+
+
+class Arm(StrictModel):
+    """One model that is trained and judged.
+
+    Attributes:
+        name: How claims call it.
+        stage: ``sft`` or ``grpo``.
+        start: Arm whose model it starts from; None for the untrained one.
+        interface: The policy's tool.
+        reward: Preset of the reward.
+        scale_rewards: How a group's rewards are scaled.
+        without_families: Left out of reinforcement learning.
+        shown_directly: Families whose demonstrations use no tool.
+        easy_alone: Families of which only easy tasks are shown, without a tool.
+        as_long_as: Arm whose training time it gets, in steps by the time that its start's took.
+    """
+
+    name: str
+    stage: Literal["sft", "grpo"]
+    start: str | None = None
+    interface: Interface = "code"
+    reward: Literal["outcome", "tool_bonus", "bat_sequence", "bat", "bat_paper"] = "bat"
+    scale_rewards: Literal["floor", "group", "none"] = "floor"
+    without_families: tuple[str, ...] = ()
+    shown_directly: tuple[str, ...] = ()
+    easy_alone: tuple[str, ...] = ()
+    as_long_as: str | None = None
+
+
+class Claim(StrictModel):
+    """What the figures are asked.
+
+    Attributes:
+        name: In a word or two.
+        says: In a sentence.
+        kind: ``compare``: first - second; ``level``: first alone; ``any_family``: compare, for
+            one of ``tasks`` at least; ``emergence``: a composition that demonstrations lack.
+        metric: Which figure.
+        mode: At which temperature.
+        tasks: Bands or families that count; all when empty.
+        first: An arm.
+        second: Arms that it is set against, one by one.
+        above: What the figure has to exceed.
+        family: Where an emergence is looked for; None for everywhere.
+        share: From which share of all trajectories a composition is frequent.
+    """
+
+    name: str
+    says: str
+    kind: Literal["compare", "level", "any_family", "emergence"]
+    metric: Metric = "accuracy"
+    mode: Mode = "greedy"
+    tasks: tuple[str, ...] = ()
+    first: str
+    second: tuple[str, ...] = ()
+    above: float = 0.0
+    family: str | None = None
+    share: Share = 0.05
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """All arms that it looks at."""
+        return self.first, *self.second
+
+
+class Costs(StrictModel):
+    """Guesses for the time left, seconds, until the runs have shown better ones.
+
+    Attributes:
+        curate: A curation.
+        sft: A step.
+        grpo: A step.
+        episode: An episode of an evaluation.
+    """
+
+    curate: Above
+    sft: Above
+    grpo: Above
+    episode: Above
+
+
+class Sizes(StrictModel):
+    """How large the experiment is: parameters of all stages, and what they are thought to cost."""
+
+    seconds: Costs
+    preset: Preset
+
+
+class Protocol(StrictModel):
+    """The whole file."""
+
+    title: str
+    stopping_rule: str
+    metrics: str
+    seeds: Count
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)]
+    arms: tuple[Arm, ...]
+    claims: tuple[Claim, ...]
+    presets: dict[str, Sizes]
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Self:
+        known: list[str] = []
+        for arm in self.arms:
+            for other in (arm.start, arm.as_long_as):
+                if other is not None and other not in known:
+                    raise ValueError(f"arm {arm.name!r} builds on {other!r}: not before it")
+            if arm.name in known:
+                raise ValueError(f"two arms are called {arm.name!r}")
+            if arm.stage == "grpo" and arm.start is None:
+                raise ValueError(f"arm {arm.name!r} has no model to start from")
+            known.append(arm.name)
+        for claim in self.claims:
+            unknown = [name for name in claim.arms if name not in known]
+            if unknown:
+                raise ValueError(f"claim {claim.name!r} is about unknown arms: {unknown}")
+        return self
+
+    def arm(self, name: str) -> Arm:
+        """Give the arm of a name."""
+        return next(arm for arm in self.arms if arm.name == name)
+
+    def sizes(self, preset: str) -> Sizes:
+        """Give the sizes of a preset.
+
+        Raises:
+            ProtocolError: There is none of this name.
+        """
+        if preset not in self.presets:
+            raise ProtocolError(f"no preset {preset!r} in the protocol: {', '.join(self.presets)}")
+        return self.presets[preset]
+
+    def digest(self, preset: str) -> str:
+        """Give what the runs of a preset are recorded with: of all but the other presets.
+
+        Only what the file says counts, so that a new setting elsewhere changes nothing.
+        """
+        content: dict[str, Any] = self.model_dump(
+            mode="json", exclude={"presets"}, exclude_unset=True
+        )
+        content["sizes"] = self.sizes(preset).preset.model_dump(mode="json", exclude_unset=True)
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def load_protocol(path: Path | None = None) -> Protocol:
+    """Read a protocol; the packaged one where none is named.
+
+    Raises:
+        ProtocolError: It is missing, no YAML, or has a field that is wrong.
+    """
+    path = path or PACKAGED
+    try:
+        return Protocol.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ProtocolError(f"{path} cannot be read: {error}") from error
+    except ValidationError as error:
+        # a key that is not known explains the one that is missing
+        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+        place = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise ProtocolError(f"{path}: {place}: {first['msg']}") from error

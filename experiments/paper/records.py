@@ -1,0 +1,55 @@
+"""Which pieces of the experiment are done: the lineage's rows that bear the protocol's digest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from codedance.pipelines.store.lineage import Lineage, StageRun
+from codedance.pipelines.store.store import Store
+
+MARK = "claims"
+"""Among a stage run's parameters: the protocol's digest, and which node of the plan it is."""
+Records = Mapping[tuple[int, str], StageRun]
+"""By seed and node: the finished run, or else the one to go on with."""
+
+
+def mark(digest: str, node: str) -> dict[str, dict[str, str]]:
+    """Give the parameter that a node's run is recorded with."""
+    return {MARK: {"protocol": digest, "node": node}}
+
+
+def order_name(preset: str) -> str:
+    """Name what the lineage's rows of a preset's experiment are called after."""
+    return f"claims-{preset}"
+
+
+def read_records(store: Store, *, preset: str, digest: str) -> Records:
+    """Give what was begun of an experiment, whichever version of the code began it."""
+    found: dict[tuple[int, str], StageRun] = {}
+    for run in _runs(store.lineage, preset):
+        about = run.parameters.get(MARK, {})
+        if about.get("protocol") != digest:
+            continue
+        place = (run.seed, str(about["node"]))
+        if place not in found or (is_done(run) and not is_done(found[place])):
+            found[place] = run
+    return found
+
+
+def other_digests(store: Store, *, preset: str, digest: str) -> set[str]:
+    """Give the digests of other protocols that runs of the same preset were made by."""
+    digests = {run.parameters.get(MARK, {}).get("protocol") for run in _runs(store.lineage, preset)}
+    return {str(one) for one in digests - {None, digest}}
+
+
+def is_done(run: StageRun | None) -> bool:
+    """Whether a run is finished, lacks no episode, and the model it made is still there."""
+    if run is None or not run.is_complete:
+        return False
+    model = run.outputs.get("model")
+    return model is None or Path(model).is_dir()
+
+
+def _runs(lineage: Lineage, preset: str) -> list[StageRun]:
+    return lineage.find(preset=order_name(preset))

@@ -1,0 +1,145 @@
+"""Does what is left of an experiment: any number of processes share it, a kill costs some steps.
+
+Each takes the first piece that is ready and that no other holds (a file lock, which dies with its
+process), so ``python -m experiments.claims`` may be started beside a running one. A finished piece
+is never done again; one that failed is told of, and what does not need it goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from codedance.pipelines.config.file_lock import try_lock
+from codedance.pipelines.runs.context import StageInterrupted
+from codedance.pipelines.runs.progress import format_seconds
+from codedance.pipelines.runs.session import Desk
+from codedance.pipelines.store.connection.errors import StoreError
+from codedance.policies.rollouts.losses import EpisodesLostError
+
+from .costs import remaining_seconds
+from .nodes import Setting, run_node
+from .plan import Node
+from .protocol import Protocol
+from .records import Records, is_done, read_records
+
+WAIT_SECONDS = 2.0
+Place = tuple[int, Node]
+
+
+class ClaimsError(RuntimeError):
+    """Parts of the experiment could not be done; the message says which and why."""
+
+
+@dataclass(slots=True)
+class Experiment:
+    """What is to be done, and where.
+
+    Attributes:
+        desk: Where everything lies.
+        protocol: What there is to do.
+        preset: How large.
+        seeds: Which seeds, in order.
+        nodes: Of each seed, in order.
+        jobs: Processes at work, for the time left.
+    """
+
+    desk: Desk
+    protocol: Protocol
+    preset: str
+    seeds: Sequence[int]
+    nodes: Sequence[Node]
+    jobs: int = 1
+    _failures: dict[tuple[int, str], str] = field(default_factory=dict[tuple[int, str], str])
+
+    @property
+    def digest(self) -> str:
+        """What its runs are recorded with."""
+        return self.protocol.digest(self.preset)
+
+    @property
+    def folder(self) -> Path:
+        """Locks, untrained models and logs."""
+        return self.desk.home.root / "claims" / self.digest[:12]
+
+    def records(self) -> Records:
+        """Give what was begun so far, by any process."""
+        return read_records(self.desk.store, preset=self.preset, digest=self.digest)
+
+    def places(self) -> Iterator[Place]:
+        """Give all pieces in order: a complete first seed before the second."""
+        return ((seed, node) for seed in self.seeds for node in self.nodes)
+
+    def work(self, *, after_seed: Callable[[], object]) -> None:
+        """Do everything that is left.
+
+        Args:
+            after_seed: Called when this process did the last piece of a seed.
+
+        Raises:
+            ClaimsError: Something failed; the rest was done.
+            StageInterrupted: The user asked to stop.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        while (left := self._left()) and not self._is_stuck(left):
+            self.desk.stop.check()
+            seed = self._do_one(left)
+            if seed is None:
+                time.sleep(WAIT_SECONDS)
+            elif all(other != seed for other, _ in self._left()):
+                after_seed()
+        if self._failures:
+            lines = (f"seed {s}, {name}: {why}" for (s, name), why in self._failures.items())
+            raise ClaimsError("not everything could be done; " + "; ".join(lines))
+
+    def _left(self) -> list[Place]:
+        records = self.records()
+        return [(s, node) for s, node in self.places() if not is_done(records.get((s, node.name)))]
+
+    def _is_stuck(self, left: Sequence[Place]) -> bool:
+        """Whether all that is left failed, or needs what failed."""
+        lost = set(self._failures)
+        for seed, node in left:  # in order, so what a node needs was looked at before it
+            if any((seed, name) in lost for name in node.needs):
+                lost.add((seed, node.name))
+        return all((seed, node.name) in lost for seed, node in left)
+
+    def _do_one(self, left: Sequence[Place]) -> int | None:
+        """Do the first piece that is ready and free; gives its seed, None where there is none."""
+        waiting = {(seed, node.name) for seed, node in left}
+        for seed, node in left:
+            is_ready = not any((seed, name) in waiting for name in node.needs)
+            if not is_ready or (seed, node.name) in self._failures:
+                continue
+            with try_lock(self.folder / f"{seed} {node.name.replace('/', '-')}.lock") as is_ours:
+                if is_ours and not is_done(self.records().get((seed, node.name))):
+                    self._do(seed, node, left)
+                    return seed
+        return None
+
+    def _do(self, seed: int, node: Node, left: Sequence[Place]) -> None:
+        records = self.records()
+        done = sum(1 for _ in self.places()) - len(left)
+        self.desk.progress.say(
+            f"== {done + 1}/{done + len(left)}, seed {seed}: {node.name} "
+            f"({self._times(records, left)})"
+        )
+        sizes = self.protocol.sizes(self.preset)
+        setting = Setting(self.preset, sizes.preset, self.digest, self.folder, records)
+        try:
+            made = run_node(self.desk, setting, seed, node)
+            if made.lost:
+                raise EpisodesLostError(f"{made.lost} episodes lost; the same command plays them")
+        except (StageInterrupted, StoreError):
+            raise
+        except Exception as error:  # noqa: BLE001 - one arm's failure must not cost the others
+            self._failures[seed, node.name] = f"{type(error).__name__}: {error}"
+            self.desk.progress.say(f"seed {seed}: {node.name} failed: {error}")
+
+    def _times(self, records: Records, left: Sequence[Place]) -> str:
+        sizes = self.protocol.sizes(self.preset)
+        seconds = remaining_seconds(sizes, left, records) / self.jobs
+        worked = sum(run.seconds for run in records.values())
+        return f"{format_seconds(worked)} worked so far, about {format_seconds(seconds)} left"
