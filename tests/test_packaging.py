@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("sandbox", "envs", "policies", "pipelines")
+MOST_FILES = 15
 HEAVY = {"torch", "transformers", "prefect", "mlflow", "sklearn", "skimage", "cv2", "matplotlib"}
 
 
@@ -21,6 +22,18 @@ def test_every_folder_with_code_is_listed_as_a_package():
     }
     listed = set(project["tool"]["setuptools"]["packages"])
     assert listed == {"codedance." + folder.replace("/", ".") for folder in folders}
+
+
+def test_no_folder_has_more_files_than_one_can_take_in():
+    counts = {
+        folder.relative_to(ROOT).as_posix(): len([*folder.glob("*.py")])
+        - len([*folder.glob("__init__.py")])
+        for room in ROOMS
+        for folder in (ROOT / room, *(ROOT / room).rglob("*"))
+        if folder.is_dir()
+    }
+    del counts["sandbox/worker"]  # goes into the sandbox as one flat folder
+    assert {folder: count for folder, count in counts.items() if count > MOST_FILES} == {}
 
 
 @pytest.mark.parametrize("room", ["sandbox", "envs", "policies", "pipelines", "pipelines.cli"])

@@ -16,6 +16,7 @@ from ...policies.analysis.code_usage import Usage, usage_of
 from ..store.lineage import StageRun
 from ..store.programs import Program
 from ..store.store import Store
+from .demonstrations import chosen_demonstrations
 
 PERIODS = 5
 """A training's steps are cut into so many parts; the first and the last are compared."""
@@ -90,8 +91,6 @@ def find_emergence(demonstrations: Iterable[Program], trajectories: Iterable[Pro
 
 def training_emergence(store: Store, grpo: StageRun, *, family: str | None = None) -> Emergence:
     """Read a GRPO stage run's emergence from the store, of one family alone where it is named."""
-    from ..stages.demonstrations import chosen_demonstrations
-
     curation = store.lineage.get(grpo.inputs["curate"])
     cold_start = store.lineage.get(grpo.inputs["sft"])
     settings = cold_start.parameters.get("sft", {})

@@ -23,8 +23,7 @@ from sqlalchemy import select
 
 from ..store.connection.errors import FULL, StoreError, StoreFullError, StoreUsageError
 from ..store.findings import Finding
-from ..store.lineage import StageRun, UnreadableRunError
-from ..store.maintenance.run_checks import STAGES
+from ..store.lineage import STAGES, StageRun, UnreadableRunError
 from ..store.readable import pictures_of, read_rows
 from ..store.rows import unpack_tokens
 from ..store.schema import ExecutionRow, ScoreRow, TaskRow, TrajectoryRow, TurnRow

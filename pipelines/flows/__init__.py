@@ -17,10 +17,9 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
 from ..runs.requests import Wish, open_pipeline
-from ..runs.runner import STAGES
 from ..runs.session import Desk, open_desk
 from ..stages.finish import finish_pipeline
-from ..store.lineage import StageRun
+from ..store.lineage import STAGES, StageRun
 from .page import on_page
 from .parameters import FromRun, Preset, Refresh, Seed, Suite, explained, name_run, preset_of
 from .publishing import publish_report

@@ -10,18 +10,9 @@ from typing import TYPE_CHECKING
 
 from ...envs import load_suite
 from ..config.flows_file import load_preset
-from ..store.lineage import PIPELINE, StageRun
+from ..store.lineage import PIPELINE, STAGES, StageRun
 from .run_page import opening, run_tags
-from .runner import (
-    FRESH,
-    INPUTS,
-    STAGES,
-    Order,
-    StageError,
-    find_input,
-    fresh_mark,
-    make_request,
-)
+from .runner import FRESH, INPUTS, Order, StageError, find_input, fresh_mark, make_request
 from .used_sandbox import recorded_sandbox
 
 if TYPE_CHECKING:

@@ -11,8 +11,7 @@ from ...envs.grading import grade
 from ...envs.types import Task
 from ..config.code_version import code_version
 from ..store.episodes import Episode
-from ..store.lineage import PIPELINE, StageRun
-from .runner import STAGES
+from ..store.lineage import PIPELINE, STAGES, StageRun
 
 if TYPE_CHECKING:
     from .session import Desk

@@ -21,7 +21,7 @@ from ..config.code_version import code_version, git_commit
 from ..config.file_lock import try_lock
 from ..config.settings import Preset
 from ..store.connection.errors import StoreError
-from ..store.lineage import SECONDS, StageRequest, StageRun
+from ..store.lineage import SECONDS, STAGES, StageRequest, StageRun
 from ..tracking.system_metrics import metered
 from .context import StageContext, StageInterrupted, StageResult
 from .progress import format_seconds
@@ -31,7 +31,6 @@ from .turns import training_turn
 if TYPE_CHECKING:
     from .session import Desk
 
-STAGES = ("curate", "sft", "grpo", "evaluate")
 _LOADED_POLICIES = (
     "scripted.teacher",
     "models.nano",

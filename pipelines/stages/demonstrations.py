@@ -16,6 +16,7 @@ from ...envs.types import Band, Task, Trajectory
 from ...policies.interface import Demonstration
 from ...policies.scripted.box_teacher import box_texts
 from ...policies.scripted.teacher import direct_demonstration
+from ..analysis.demonstrations import chosen_demonstrations
 from ..runs.context import StageContext
 from ..runs.runner import StageError
 from ..store.lineage import StageRun
@@ -50,18 +51,6 @@ def load_demonstrations(store: Store, curation: StageRun) -> list[Demonstration]
         )
         for key, trajectory in zip(chosen, trajectories, strict=True)
     ]
-
-
-def chosen_demonstrations(store: Store, curation: StageRun) -> dict[str, int]:
-    """Give the trajectory's id that shows each kept task, by the task's key."""
-    kept = {row.task_key: row for row in store.curation(curation.id) if row.is_kept}
-    chosen: dict[str, int] = {}
-    for episode in store.episodes(curation.id):
-        row = kept.get(episode.task_key)
-        wanted = "strong" if row is not None and row.demonstration == "tools" else "direct"
-        if row is not None and episode.phase == wanted and episode.accuracy == 1.0:
-            chosen.setdefault(episode.task_key, episode.id)
-    return chosen
 
 
 def shown_demonstrations(context: StageContext) -> list[Demonstration]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from ..analysis.results import summarise
 from ..report import Report, make_report
 from ..runs.run_page import run_tags
-from ..runs.runner import STAGES, find_input
-from ..store.lineage import LOST, StageRun
+from ..runs.runner import find_input
+from ..store.lineage import LOST, STAGES, StageRun
 from ..viewer import make_viewer
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def finish_pipeline(desk: Desk, pipeline: StageRun) -> Report:
     run = desk.store.lineage.get(pipeline.id)
     evaluation = find_input(desk, run, "evaluate")
     report = make_report(desk, run, evaluation)
-    make_viewer(desk, [run], report.folder)
+    make_viewer(desk.store, desk.home, [run], report.folder)
     summary = summarise(desk.store, evaluation)
     desk.tracker.begin(run, tags=run_tags(run, desk.store), description=report.text)
     for name in STAGES:

@@ -22,6 +22,8 @@ from .schema import LineageRow
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 PIPELINE = "pipeline"
+STAGES = ("curate", "sft", "grpo", "evaluate")
+"""The stages of a pipeline run, in order."""
 SECONDS = "seconds"
 """In the outputs: working time so far."""
 LOST = "lost"

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ...envs.types import Trajectory
+from ..config.home import Home
 from ..store.lineage import StageRun
+from ..store.store import Store
 from .index import Index
 from .page import render_viewer
 from .pieces import PieceTable, TokenReader
@@ -22,9 +23,6 @@ from .plan import SHOWN_STAGES, Shown, bundles, find_contrast, list_episodes, sa
 from .records import Recorder, pictures_of, stand_in
 from .shards import Entry, ShardWriter, check_whole, entry
 from .standing import group_standings, turn_penalty
-
-if TYPE_CHECKING:
-    from ..runs.session import Desk
 
 INLINE = 20_000_000
 """Characters of trajectories that stand in the page itself."""
@@ -52,7 +50,8 @@ class Viewer:
 
 
 def make_viewer(
-    desk: Desk,
+    store: Store,
+    home: Home,
     runs: Sequence[StageRun],
     folder: Path,
     *,
@@ -62,7 +61,8 @@ def make_viewer(
     """Write the page of a run, or of two that are compared, into ``folder``.
 
     Args:
-        desk: Whose store is read.
+        store: Read for all that is shown.
+        home: Where checkpoints lie, whose tokenizers split the replies into tokens.
         runs: Pipeline runs, or evaluations that belong to none; the first is the page's own.
         folder: Where ``viewer.html`` goes (``compare-OTHER.html`` where there are two runs).
         stages: Whose trajectories are shown.
@@ -74,11 +74,11 @@ def make_viewer(
     """
     name = "viewer" if len(runs) == 1 else f"compare-{runs[1].id}"
     folder.mkdir(parents=True, exist_ok=True)
-    shown = list_episodes(desk.store, runs, stages)
+    shown = list_episodes(store, runs, stages)
     keys = list(dict.fromkeys(one.episode.task_key for one in shown))
-    index = Index(desk.store.tasks(keys, with_images=False))
-    writer = ShardWriter(desk.store.images, folder / name, budget=inline)
-    gatherer = _Gatherer(desk, index)
+    index = Index(store.tasks(keys, with_images=False))
+    writer = ShardWriter(store.images, folder / name, budget=inline)
+    gatherer = _Gatherer(store, home, index)
     found = bundles(shown)
     sample = iter(sampled_first(found))
     while writer.is_inline and (part := list(islice(sample, AT_ONCE))):
@@ -114,17 +114,18 @@ def _write(gatherer: _Gatherer, writer: ShardWriter, part: Sequence[list[Shown]]
 class _Gatherer:
     """Reads whole trajectories and puts them into the index and into entries."""
 
-    def __init__(self, desk: Desk, index: Index) -> None:
+    def __init__(self, store: Store, home: Home, index: Index) -> None:
         self.pieces = PieceTable()
         self.recorder = Recorder(self.pieces)
-        self._desk = desk
+        self._store = store
+        self._home = home
         self._index = index
         self._readers: dict[tuple[str, str], TokenReader] = {}
 
     def read(self, part: Sequence[list[Shown]]) -> Iterable[list[Entry]]:
         """Give the entries of each bundle."""
         ids = [one.episode.id for one in chain.from_iterable(part)]
-        found = dict(zip(ids, self._desk.store.trajectories(ids, get=stand_in), strict=True))
+        found = dict(zip(ids, self._store.trajectories(ids, get=stand_in), strict=True))
         for bundle in part:
             groups: defaultdict[tuple[object, ...], list[Shown]] = defaultdict(list)
             for one in bundle:
@@ -160,9 +161,9 @@ class _Gatherer:
         named = {**stage.parameters.get("policies", {}), **stage.outputs.get("policies", {})}
         places = [named.get(policy), stage.outputs.get("model")]
         if stage.stage == "grpo" and "sft" in stage.inputs:
-            places.append(self._desk.store.lineage.get(stage.inputs["sft"]).outputs.get("model"))
+            places.append(self._store.lineage.get(stage.inputs["sft"]).outputs.get("model"))
         for place in (Path(str(place)) for place in places if place):
-            moved = self._desk.home.stages / place.parent.name / place.name
+            moved = self._home.stages / place.parent.name / place.name
             for folder in (place, moved):
                 if (folder / "tokenizer.json").is_file():
                     return folder

@@ -21,7 +21,7 @@ from .shards import safe_json
 VIEWER_NAMES = ("viewer", "compare-")
 """What the pages' file names begin with."""
 _UNPLACED = '<meta name="codedance-mlflow" content="">'
-_FOLDER = files(__name__.rpartition(".")[0])
+_FOLDER = files(__name__.rpartition(".")[0]) / "assets"
 SCRIPTS = (
     "dom.js",
     "data.js",

@@ -8,9 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from ..runs.runner import STAGES
 from ..store.episodes import Episode
-from ..store.lineage import PIPELINE, StageRun
+from ..store.lineage import PIPELINE, STAGES, StageRun
 from ..store.store import Store
 
 SHOWN_STAGES = ("evaluate", "grpo")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from codedance.pipelines.runs.context import Stop
 from codedance.pipelines.runs.requests import Wish, open_pipeline
-from codedance.pipelines.runs.runner import STAGES, run_stage
+from codedance.pipelines.runs.runner import run_stage
+from codedance.pipelines.store.lineage import STAGES
 
 TINY = """
 presets:

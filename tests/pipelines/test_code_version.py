@@ -26,7 +26,7 @@ OTHER = (
     "examples/one.py",
     "flows.yaml",
     "pipelines/flows.yaml",
-    "pipelines/viewer/main.js",
+    "pipelines/viewer/assets/main.js",
     "policies/checkpoints/nano/README.md",
     "policies/checkpoints/mine/model.safetensors",
     "envs/__pycache__/grading.cpython-311.pyc",

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from codedance.pipelines.config.home import Home
 from codedance.pipelines.runs.distributed_launch import CrewError, _share_cores, crew_of
-from codedance.pipelines.runs.runner import STAGES
 from codedance.pipelines.runs.session import open_desk
+from codedance.pipelines.store.lineage import STAGES
 from codedance.pipelines.tracking.metrics_file import read_steps
 
 from .runs import first_run, story, write_tiny

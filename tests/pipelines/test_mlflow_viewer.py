@@ -31,7 +31,9 @@ def write_page(desk, folder, *, inline):
     desk.store.add_trajectories(tasks, made, stage_run=run.id, phase="grpo/greedy")
     outputs = {"evaluate": run.id}
     desk.store.lineage.mark(pipeline.id, "finished", outputs=outputs)
-    viewer = make_viewer(desk, [desk.store.lineage.get(pipeline.id)], folder, inline=inline)
+    viewer = make_viewer(
+        desk.store, desk.home, [desk.store.lineage.get(pipeline.id)], folder, inline=inline
+    )
     return pipeline, viewer
 
 

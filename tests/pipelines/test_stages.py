@@ -15,17 +15,12 @@ from codedance.pipelines.data.exporting import read_whole
 from codedance.pipelines.runs.context import StageInterrupted, Stop
 from codedance.pipelines.runs.requests import Wish, open_pipeline
 from codedance.pipelines.runs.rescoring import PLAYED, rescore_run
-from codedance.pipelines.runs.runner import (
-    STAGES,
-    StageError,
-    find_input,
-    run_stage,
-    stage_parameters,
-)
+from codedance.pipelines.runs.runner import StageError, find_input, run_stage, stage_parameters
 from codedance.pipelines.runs.session import open_desk
 from codedance.pipelines.stages.demonstrations import load_demonstrations
 from codedance.pipelines.stages.draws import draw_candidates, held_out_tasks
 from codedance.pipelines.stages.grpo import load_tasks
+from codedance.pipelines.store.lineage import STAGES
 from codedance.pipelines.tracking.metrics_file import read_metrics
 from codedance.policies.models.model_folder import read_notes
 

@@ -49,7 +49,7 @@ def run(desk):
 
 @pytest.fixture
 def address(desk, run, tmp_path):
-    return make_viewer(desk, [run], tmp_path).html.as_uri()
+    return make_viewer(desk.store, desk.home, [run], tmp_path).html.as_uri()
 
 
 def chip(name):
@@ -123,7 +123,7 @@ def test_nothing_found_says_so_and_offers_the_way_back(page, address):
 
 def test_a_run_without_trajectories_says_so(page, desk, tmp_path):
     pipeline, _, _ = begin_pipeline(desk.store)
-    page.open(make_viewer(desk, [pipeline], tmp_path).html.as_uri())
+    page.open(make_viewer(desk.store, desk.home, [pipeline], tmp_path).html.as_uri())
     assert "No trajectories yet" in page.text(".listing .empty")
 
 
@@ -221,13 +221,13 @@ def test_an_address_brings_back_what_was_seen(page, address):
 
 
 def test_files_beside_the_page_are_loaded_when_looked_at(page, desk, run, tmp_path):
-    page.open(make_viewer(desk, [run], tmp_path, inline=0).html.as_uri())
+    page.open(make_viewer(desk.store, desk.home, [run], tmp_path, inline=0).html.as_uri())
     wait_for(page, "Turn 1")
     assert any(address.endswith(".mjs") for address in page.requests)
 
 
 def test_a_page_alone_says_where_the_rest_lies(browser, desk, run, tmp_path):
-    made = make_viewer(desk, [run], tmp_path, inline=9000)
+    made = make_viewer(desk.store, desk.home, [run], tmp_path, inline=9000)
     alone = tmp_path / "alone"
     alone.mkdir()
     (alone / "viewer.html").write_bytes(made.html.read_bytes())
@@ -241,7 +241,10 @@ def test_a_page_alone_says_where_the_rest_lies(browser, desk, run, tmp_path):
 def test_two_runs_are_told_apart_on_the_same_task(page, desk, run, tmp_path):
     other, grpo, evaluate = begin_pipeline(desk.store)
     fill(desk.store, grpo, evaluate, better="sft")
-    page.open(make_viewer(desk, [run, other], tmp_path).html.as_uri() + "#f.change=gained")
+    page.open(
+        make_viewer(desk.store, desk.home, [run, other], tmp_path).html.as_uri()
+        + "#f.change=gained"
+    )
     page.press("t")
     wait_for(page, "of both runs")
     detail = page.text(".detail")
@@ -254,7 +257,7 @@ def test_two_runs_are_told_apart_on_the_same_task(page, desk, run, tmp_path):
 def test_nothing_that_a_model_wrote_runs(page, desk, tmp_path, inline):
     pipeline, _, evaluate = begin_pipeline(desk.store, HOSTILE)
     hostile_run(desk.store, evaluate)
-    page.open(make_viewer(desk, [pipeline], tmp_path, inline=inline).html.as_uri())
+    page.open(make_viewer(desk.store, desk.home, [pipeline], tmp_path, inline=inline).html.as_uri())
     wait_for(page, "onerror=")
     page.press("s")
     for key in ("g", "t", "e", "?"):
@@ -312,7 +315,7 @@ def test_two_thousand_trajectories_stay_fluid(page, desk, tmp_path, record_prope
     given = [make_trajectory(t, calls=n % 3, accuracy=float(n % 2)) for n, t in enumerate(tasks)]
     given = [replace(one, reward_terms={}) for one in given]
     desk.store.add_trajectories(tasks, given, stage_run=evaluate.id, phase="toy/greedy")
-    page.open(make_viewer(desk, [pipeline], tmp_path).html.as_uri())
+    page.open(make_viewer(desk.store, desk.home, [pipeline], tmp_path).html.as_uri())
     assert shown(page) == "2,000 trajectories"
     page.click(chip("family f3"))
     page.press("/")

@@ -151,7 +151,7 @@ def report(run: RunName = "latest", json: Json = False) -> None:
     with document(json) as publish, open_desk(track=False) as desk:
         found = find_judged(desk, run)
         made = _report(desk, found)
-        make_viewer(desk, [found], made.folder)
+        make_viewer(desk.store, desk.home, [found], made.folder)
         print_report(desk, made)
         publish(report_document(desk, found.id, made))
 

@@ -45,7 +45,12 @@ def view(
         runs = [find_judged(desk, name) for name in (run, other) if name is not None]
         folder = desk.home.reports / runs[0].id
         made = make_viewer(
-            desk, runs, folder, stages=stage or SHOWN_STAGES, inline=inline * 1_000_000
+            desk.store,
+            desk.home,
+            runs,
+            folder,
+            stages=stage or SHOWN_STAGES,
+            inline=inline * 1_000_000,
         )
         publish(made)
         where = "" if made.inline == made.count else f", {made.inline:,} of them in the page itself"

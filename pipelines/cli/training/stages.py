@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from ...runs.context import StageInterrupted
 from ...runs.distributed_launch import crew_of
 from ...runs.requests import Wish, open_pipeline
-from ...runs.runner import STAGES, find_input, leave, load_code, run_stage
+from ...runs.runner import find_input, leave, load_code, run_stage
 from ...runs.session import Desk, open_desk
 from ...stages.finish import finish_pipeline
-from ...store.lineage import StageRun
+from ...store.lineage import STAGES, StageRun
 from ..cores import use_workers
 from ..output import print_report, print_stage, report_document, run_document, say
 

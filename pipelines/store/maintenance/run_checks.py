@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from ..digests import content_digest, row_digest
 from ..findings import Verdict
-from ..lineage import PIPELINE, StageRequest
+from ..lineage import PIPELINE, STAGES, StageRequest
 from ..readable import read_rows
 from ..schema import CurationRow, LineageRow, SealRow
 from ..seals import (
@@ -27,7 +27,6 @@ from ..seals import (
 )
 from ..store import Store
 
-STAGES = ("curate", "sft", "grpo", "evaluate")
 """The outputs of a pipeline run that name its stage runs."""
 
 Seals = dict[tuple[str, str], "dict[str, Any] | None"]
