@@ -19,7 +19,6 @@ WRITERS = (
     ("evaluate", "--policy", "oracle", "--limit", "1"),
     ("rescore",),
     ("report",),
-    ("claims", "--report"),
     ("probe",),
     ("scale", "--policy", "oracle", "--limit", "1"),
     ("emergence",),

@@ -213,6 +213,6 @@ def test_an_agent_that_stops_without_an_answer_is_cut(host, texts):
 @pytest.mark.parametrize("name", ["verl_loop", "verifiers_env", "verifiers_taskset"])
 def test_importing_an_adapter_imports_neither_trainer_nor_torch(name):
     heavy = {"torch", "transformers", "verl", "verifiers", "datasets"}
-    program = f"import sys, codedance.policies.{name}; print(set(sys.modules) & {heavy!r})"
+    program = f"import sys, codedance.policies.adapters.{name}; print(set(sys.modules) & {heavy!r})"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "set()", done.stderr
