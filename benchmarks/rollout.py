@@ -36,7 +36,13 @@ def rollout(  # noqa: PLR0913 - each an option of the command
     with document(json) as publish:
         with Status() as status:
             report = RolloutBench(
-                model, rounds, tasks, samples, pause_seconds=pause, seed=seed, told=status.tell
+                model,
+                rounds,
+                tasks,
+                samples,
+                pause_seconds=pause,
+                seed=seed,
+                on_progress=status.tell,
             ).run()
         show(rollout_tables(report), rollout_lines(report))
         publish(write_out(as_json(report), output))

@@ -38,7 +38,7 @@ def sandbox(
     with document(json) as publish:
         with Status() as status:
             report = SandboxBench(
-                rounds=rounds, sessions=sessions, seed=seed, image=image, told=status.tell
+                rounds=rounds, sessions=sessions, seed=seed, image=image, on_progress=status.tell
             ).run()
         show(tables(report), closing_lines(report))
         publish(write_out(as_json(report), output))

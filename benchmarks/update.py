@@ -30,7 +30,9 @@ def update(
 
     with document(json) as publish:
         with Status() as status:
-            report = UpdateBench(model, rounds, trajectories, seed=seed, told=status.tell).run()
+            report = UpdateBench(
+                model, rounds, trajectories, seed=seed, on_progress=status.tell
+            ).run()
         show([update_table(report)], update_lines(report))
         publish(write_out(as_json(report), output))
 

@@ -135,7 +135,7 @@ class Episode:
         self.turns[-1] = replace(self.turns[-1], generation_seconds=seconds)
 
     def trajectory(self, policy_id: str, tokens: Tokens | None = None) -> Trajectory:
-        """Give the finished episode, its accuracy graded.
+        """Return the finished episode, its accuracy graded.
 
         Raises:
             RuntimeError: The episode is not over.
@@ -159,7 +159,7 @@ class Episode:
         )
 
     def snapshot(self) -> EpisodeState:
-        """Give where the episode stands, as a value.
+        """Return where the episode stands, as a value.
 
         Raises:
             SandboxError: The session's state could not be had.

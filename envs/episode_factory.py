@@ -69,7 +69,7 @@ class EpisodeHost:
         self.sandbox: Sandbox = SharedSandbox(settings.sandbox) if sandbox is None else sandbox
 
     def tasks(self, count: int, *, start: int = 0) -> list[Task]:
-        """Give some tasks in the suite's order, for the rows of a trainer's data set."""
+        """Return some tasks in the suite's order, for the rows of a trainer's data set."""
         return read_tasks(self.suite, range(start, start + count))
 
     def open(self, task_id: str, *, seed: int) -> Episode:
@@ -93,13 +93,13 @@ class EpisodeHost:
         )
 
     def finish(self, episode: Episode, policy_id: str, tokens: Tokens | None = None) -> Trajectory:
-        """Give a finished episode's trajectory, evidence recorded, and close the episode."""
+        """Return a finished episode's trajectory, evidence recorded, and close the episode."""
         episode.close()
         trajectory = episode.trajectory(policy_id, tokens)
         return record_evidence(trajectory, episode.images, self.sandbox)
 
     def score(self, trajectory: Trajectory) -> dict[str, float] | None:
-        """Give the reward terms of a trajectory without its siblings; None where it was lost.
+        """Return the reward terms of a trajectory without its siblings; None where it was lost.
 
         μ is the task's own pass rate, one half where unknown, as in the Gymnasium environment.
         """

@@ -12,7 +12,7 @@ from functools import cache
 
 
 def give_back() -> None:
-    """Give freed memory back, in about 4 ms; does nothing where the C library cannot."""
+    """Return freed memory back, in about 4 ms; does nothing where the C library cannot."""
     trim = _trim()
     if trim is not None:
         trim(0)

@@ -174,7 +174,7 @@ def _malformed(reason: str) -> Action:
 
 
 def crop_code(x1: int, y1: int, x2: int, y2: int) -> str:
-    """Give the block that shows a crop of the question's picture, cut to its edges."""
+    """Return the block that shows a crop of the question's picture, cut to its edges."""
     return (
         f"box = (max({x1}, 0), max({y1}, 0), "
         f"min({x2}, input_image.width), min({y2}, input_image.height))\n"

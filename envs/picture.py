@@ -92,7 +92,7 @@ class PictureError(ValueError):
 
 
 def load_picture(source: Picture, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
-    """Give an RGB picture of at most ``max_pixels``, upright as its EXIF data says.
+    """Return an RGB picture of at most ``max_pixels``, upright as its EXIF data says.
 
     Args:
         source: A file's path, its bytes, PIL, or an array ``(H, W)`` or ``(H, W, 1 | 3 | 4)`` of
@@ -136,7 +136,7 @@ def readable_formats() -> tuple[str, ...]:
 
 
 def fit_picture(image: Image.Image, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
-    """Give the picture as RGB within ``max_pixels``, its proportions kept; itself where it fits.
+    """Return the picture as RGB within ``max_pixels``, its proportions kept; itself where it fits.
 
     A strip whose sides differ by more than `MOST_STRETCHED` times is widened in black at its right
     or lower edge, which moves no coordinate.
@@ -158,7 +158,7 @@ def fit_picture(image: Image.Image, max_pixels: int = DEFAULT_MAX_PIXELS) -> Ima
 
 
 def fitting_size(width: int, height: int, max_pixels: int) -> tuple[int, int]:
-    """Give the largest size of the same proportions with at most ``max_pixels``.
+    """Return the largest size of the same proportions with at most ``max_pixels``.
 
     >>> fitting_size(10_000, 10_000, 1_000_000)
     (1000, 1000)
@@ -184,7 +184,7 @@ def _longest_side(max_pixels: int) -> int:
 
 
 def presentable(image: Image.Image) -> Image.Image:
-    """Give a tool's picture as a vision model can read it: tiny ones enlarged, huge ones shrunk.
+    """Return a tool's picture as a vision model can read it: tiny ones enlarged, huge ones shrunk.
 
     Raises:
         PictureError: Its sides differ by more than `MOST_STRETCHED` times.
@@ -200,7 +200,7 @@ def presentable(image: Image.Image) -> Image.Image:
 
 
 def picture_array(image: Image.Image) -> NDArray[np.uint8]:
-    """Give a fresh ``(H, W, 3)`` array of a picture."""
+    """Return a fresh ``(H, W, 3)`` array of a picture."""
     return np.array(as_rgb(image), dtype=np.uint8)
 
 
@@ -213,7 +213,7 @@ def picture_digest(image: Image.Image) -> str:
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """Give the picture in RGB, by the rule that holds for what code shows too.
+    """Return the picture in RGB, by the rule that holds for what code shows too.
 
     Transparency is put over white; values deeper than 8 bits are mapped by their finite range.
     """

@@ -39,14 +39,14 @@ _TOOLS: dict[Interface, str] = {
 
 
 def system_prompt(interface: Interface = "code") -> str:
-    """Give the rules of the conversation for a policy that was not trained on them."""
+    """Return the rules of the conversation for a policy that was not trained on them."""
     return f"You answer questions about pictures. {_ANSWER} {_TOOLS[interface]}"
 
 
 def question_message(
     question: str, images: Sequence[Image.Image], *, interface: Interface = "code"
 ) -> Message:
-    """Give the opening question: the pictures, then the question, nothing else.
+    """Return the opening question: the pictures, then the question, nothing else.
 
     The interface changes nothing here yet: its rules are the system message's.
     """
@@ -57,7 +57,7 @@ def question_message(
 def tool_reply(
     execution: Execution, *, turns_left: int, requests: Requests = ONE_REQUEST
 ) -> Message:
-    """Give what a block's execution is to the policy.
+    """Return what a block's execution is to the policy.
 
     Args:
         execution: What the sandbox recorded.

@@ -22,7 +22,7 @@ _LONGEST = 4_000
 
 
 def turn_text(episode: Episode) -> str:
-    """Give the question (before the first turn) or the newest turn: text, code, what came back."""
+    """Return the question (before the first turn) or the newest turn: text, code, what came back."""
     if not episode.turns:
         pictures = ", ".join(f"{image.width} x {image.height}" for image in episode.images)
         return f"{episode.task.id}\n[picture {pictures}]\n{episode.task.question}"
@@ -49,7 +49,7 @@ def turn_picture(episode: Episode) -> NDArray[np.uint8]:
     canvas = Image.new("RGB", SIZE, "white")
     half = SIZE[0] - _COLUMN - 3 * _MARGIN
     _paste(canvas, episode.images[:1], (_MARGIN, _MARGIN, _COLUMN, SIZE[1] // 2))
-    question = f"{episode.task.question}\n\n{_standing(episode)}"
+    question = f"{episode.task.question}\n\n{_advantages(episode)}"
     _write(canvas, question, (_MARGIN, SIZE[1] // 2 + 2 * _MARGIN), _COLUMN)
     if episode.turns:
         turn = episode.turns[-1]
@@ -62,7 +62,7 @@ def turn_picture(episode: Episode) -> NDArray[np.uint8]:
     return np.array(canvas, dtype=np.uint8)
 
 
-def _standing(episode: Episode) -> str:
+def _advantages(episode: Episode) -> str:
     ending = "" if episode.ending is None else f", {episode.ending}"
     return f"turn {len(episode.turns)} of {episode.max_turns}{ending}"
 

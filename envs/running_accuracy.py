@@ -53,7 +53,7 @@ class RunningAccuracy(
         self._scored: dict[str, float] = {}
 
     def estimate(self, task: Task) -> float:
-        """Give mu of a task as it stands now."""
+        """Return mu of a task as it stands now."""
         key = self._key(task)
         right = self._prior_weight * known_accuracy(task) + self._right.get(key, 0.0)
         return right / (self._prior_weight + self._scored.get(key, 0.0))
@@ -68,7 +68,7 @@ class RunningAccuracy(
         return observation, float(reward), terminated, truncated, info
 
     def state_dict(self) -> dict[str, dict[str, float]]:
-        """Give the estimates as plain values, for a checkpoint."""
+        """Return the estimates as plain values, for a checkpoint."""
         return {"right": dict(self._right), "scored": dict(self._scored)}
 
     def load_state_dict(self, state: dict[str, dict[str, float]]) -> None:

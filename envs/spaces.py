@@ -80,7 +80,7 @@ class Picture(gymnasium.Space[NDArray[np.uint8]]):
 
 
 def observation_space() -> gymnasium.spaces.Dict:
-    """Give the space of ``{"text": str, "images": tuple of (H, W, 3) uint8 arrays}``."""
+    """Return the space of ``{"text": str, "images": tuple of (H, W, 3) uint8 arrays}``."""
     return gymnasium.spaces.Dict(
         {"text": AnyText(), "images": gymnasium.spaces.Sequence(Picture())}
     )

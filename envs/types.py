@@ -16,7 +16,7 @@ Part = str | Image.Image
 """A piece of a message: text that is only text, or a picture."""
 
 
-class Band(StrEnum):
+class Difficulty(StrEnum):
     """How hard a task is; by construction in a suite, by pass rate once curated."""
 
     EASY = "easy"
@@ -79,7 +79,7 @@ class Task:
     answer_kind: AnswerKind = AnswerKind.TEXT
     tolerance: float = 0.0
     choices: tuple[str, ...] = ()
-    difficulty: Band = Band.MEDIUM
+    difficulty: Difficulty = Difficulty.MEDIUM
     pass_rate: float | None = None
     needs_picture: bool = True
     provenance: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -111,7 +111,7 @@ class Message:
         return tuple(part for part in self.parts if not isinstance(part, str))
 
     def as_chat(self) -> dict[str, Any]:
-        """Give the chat form that trainers read: role and a list of typed content parts."""
+        """Return the chat form that trainers read: role and a list of typed content parts."""
         content: list[dict[str, Any]] = [
             {"type": "text", "text": part}
             if isinstance(part, str)
@@ -249,7 +249,7 @@ class Trajectory:
         return None if any(v is None for v in values) else sum(v for v in values if v is not None)
 
     def conversation(self) -> list[Message]:
-        """Give every message in order, the policy's own texts as assistant messages."""
+        """Return every message in order, the policy's own texts as assistant messages."""
         messages = list(self.opening)
         for turn in self.turns:
             messages.append(Message("assistant", (turn.text,)))
@@ -258,7 +258,7 @@ class Trajectory:
         return messages
 
     def messages(self) -> list[dict[str, Any]]:
-        """Give the chat form (role, content parts) that other trainers read."""
+        """Return the chat form (role, content parts) that other trainers read."""
         return [message.as_chat() for message in self.conversation()]
 
 

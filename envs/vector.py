@@ -163,7 +163,7 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
         return self._observations(), rewards, terminations, truncations, infos
 
     def render(self) -> tuple[Any, ...]:
-        """Give each member's rendering."""
+        """Return each member's rendering."""
         return tuple(env.render() for env in self.envs)
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:  # noqa: ANN401
@@ -179,7 +179,7 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
         return tuple(values)
 
     def get_attr(self, name: str) -> tuple[Any, ...]:
-        """Give an attribute of each member."""
+        """Return an attribute of each member."""
         return self.call(name)
 
     def set_attr(self, name: str, values: Any) -> None:  # noqa: ANN401 - whatever the attribute is
@@ -204,7 +204,7 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
         give_back()
 
     def _give_back(self) -> None:
-        """Give freed memory back once for every episode of all members."""
+        """Return freed memory back once for every episode of all members."""
         self._episodes += self._steps.count(0)  # those that have just begun
         if self._episodes >= self.num_envs:
             self._episodes = 0
@@ -291,7 +291,7 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
         return {key: tuple(one[key] for one in observations) for key in ("images", "text")}
 
     def _chosen(self, mask: object) -> list[int]:
-        """Give the members that a reset mask picks; all without one."""
+        """Return the members that a reset mask picks; all without one."""
         if mask is None:
             return list(range(self.num_envs))
         if not (isinstance(mask, np.ndarray) and mask.dtype == np.bool_):

@@ -195,7 +195,7 @@ class VisualCodeEnv(gymnasium.Env[Observation, str]):
         return self._observation(), sum(terms.values()), is_over, is_lost, info
 
     def trajectory(self, policy_id: str = "unknown") -> Trajectory:
-        """Give the finished episode as a trajectory, for stores and group rewards.
+        """Return the finished episode as a trajectory, for stores and group rewards.
 
         Raises:
             RuntimeError: The episode goes on.
@@ -203,7 +203,7 @@ class VisualCodeEnv(gymnasium.Env[Observation, str]):
         return self.episode.trajectory(policy_id)
 
     def clone_state(self) -> EnvState:
-        """Give where the environment stands; the sessions of later episodes replay from it."""
+        """Return where the environment stands; the sessions of later episodes replay from it."""
         state = deepcopy(self.np_random.bit_generator.state)
         return EnvState(self.episode.task, self.episode.snapshot(), cast(dict[str, Any], state))
 
@@ -246,7 +246,7 @@ class VisualCodeEnv(gymnasium.Env[Observation, str]):
             raise ValueError(f"reset cannot pick the task: {error.args[0]}") from None
 
     def _final_terms(self) -> dict[str, float]:
-        """Give the terms that fall due with the ending; none where the episode was lost."""
+        """Return the terms that fall due with the ending; none where the episode was lost."""
         episode = self.episode
         trajectory = episode.trajectory("environment")
         accuracy = self.accuracy_of(episode.task)
@@ -262,7 +262,7 @@ class VisualCodeEnv(gymnasium.Env[Observation, str]):
         return dict.fromkeys((*TERMS, *own_term_names(self.preset)), 0.0)
 
     def _info(self, terms: dict[str, float]) -> dict[str, Any]:
-        """Give what is known besides; no times, so that equal episodes have equal infos."""
+        """Return what is known besides; no times, so that equal episodes have equal infos."""
         episode = self.episode
         execution = episode.turns[-1].execution if episode.turns else None
         return {
@@ -304,7 +304,7 @@ def wrong_action(action: object) -> TypeError:
 
 
 def known_accuracy(task: Task) -> float:
-    """Give mu outside a group: the pass rate that curation recorded, one half where unknown."""
+    """Return mu outside a group: the pass rate that curation recorded, one half where unknown."""
     return 0.5 if task.pass_rate is None else task.pass_rate
 
 

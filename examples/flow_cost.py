@@ -17,15 +17,15 @@ import time
 from pathlib import Path
 
 from codedance.pipelines.config.home import Home, prepare_environment
-from codedance.pipelines.runs.requests import Wish, open_pipeline
+from codedance.pipelines.runs.requests import RunRequest, open_pipeline
 from codedance.pipelines.runs.runner import run_stage
-from codedance.pipelines.runs.session import open_desk
+from codedance.pipelines.runs.session import open_session
 
 
-def time_function(desk, run) -> float:
+def time_function(session, run) -> float:
     """Time the stage as a function."""
     begun = time.perf_counter()
-    run_stage(desk, "curate", run)
+    run_stage(session, "curate", run)
     return time.perf_counter() - begun
 
 
@@ -40,13 +40,13 @@ async def time_flow(run) -> float:
 
 async def measure(repetitions: int) -> None:
     """Print the medians of both and what lies between."""
-    with open_desk(track=False) as desk:
-        run = open_pipeline(desk, Wish("smoke"))
-        run_stage(desk, "curate", run)
+    with open_session(track=False) as session:
+        run = open_pipeline(session, RunRequest("smoke"))
+        run_stage(session, "curate", run)
         await time_flow(run)  # the first one starts the server and makes the tables
         plain, flows = [], []
         for _ in range(repetitions):  # in turns, so that the machine's load meets both
-            plain.append(time_function(desk, run))
+            plain.append(time_function(session, run))
             flows.append(await time_flow(run))
     costs = sorted(b - a for a, b in zip(plain, flows, strict=True))
     load = os.getloadavg()[0]

@@ -27,7 +27,7 @@ MAX_TURNS = 3
 
 
 def tasks(split, *, count, start=0):
-    """Give tasks of the families, which take turns."""
+    """Return tasks of the families, which take turns."""
     suite = ChosenFamilies(load_suite("nano", split=split), FAMILIES)
     return [suite[start + number] for number in range(count)]
 

@@ -18,9 +18,9 @@ from pathlib import Path
 import yaml
 from codedance.pipelines.config.flows_file import find_flows_file
 from codedance.pipelines.config.home import Home, find_home, prepare_environment
-from codedance.pipelines.runs.requests import Wish, find_pipeline, open_pipeline
+from codedance.pipelines.runs.requests import RunRequest, find_pipeline, open_pipeline
 from codedance.pipelines.runs.runner import run_stage
-from codedance.pipelines.runs.session import open_desk
+from codedance.pipelines.runs.session import open_session
 
 
 def shorten(preset: str, steps: int, folder: Path) -> None:
@@ -33,9 +33,9 @@ def shorten(preset: str, steps: int, folder: Path) -> None:
 def train(home: Home, source: str, preset: str, *, track: bool) -> tuple[float, float]:
     """Train; give seconds by the clock and of processor time, until all is told."""
     clock, processor = time.perf_counter(), time.process_time()
-    with open_desk(home, track=track) as desk:
-        wish = Wish(preset, fresh=True, from_run=source)
-        run_stage(desk, "grpo", open_pipeline(desk, wish, stage="grpo"))
+    with open_session(home, track=track) as session:
+        run_request = RunRequest(preset, fresh=True, from_run=source)
+        run_stage(session, "grpo", open_pipeline(session, run_request, stage="grpo"))
     return time.perf_counter() - clock, time.process_time() - processor
 
 
@@ -46,8 +46,8 @@ def measure(source: str, steps: int, repetitions: int, folder: Path) -> None:
         kept.root, folder / "home", ignore=shutil.ignore_patterns("ml*", "reports", "prefect")
     )
     home = Home(folder / "home")
-    with open_desk(home, track=False) as desk:
-        run = find_pipeline(desk, source)
+    with open_session(home, track=False) as session:
+        run = find_pipeline(session, source)
     shorten(run.preset, 2, folder)
     os.chdir(folder)
     os.environ["CODEDANCE_DIR"] = str(home.root)

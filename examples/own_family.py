@@ -6,7 +6,7 @@ from PIL import Image
 
 
 @register_family("shades", "grey")
-def grey(rng, band):
+def grey(rng, difficulty):
     """How bright is a grey picture, from 0 to 255?"""
     level = int(rng.integers(256))
     picture = Image.new("RGB", (64, 64), (level, level, level))

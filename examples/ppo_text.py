@@ -72,13 +72,13 @@ def play(policy, envs, seed):
 
 
 def values_of(head, own):
-    """Give the value of the state before each turn, ``(turns,)``."""
+    """Return the value of the state before each turn, ``(turns,)``."""
     firsts = [int((own.turns == turn).nonzero()[0]) for turn in own.turns.unique()]
     return head(own.states[firsts]).squeeze(-1)
 
 
 def estimate(rewards, values, args):
-    """Give advantages and returns of an episode's turns; after the last there is nothing."""
+    """Return advantages and returns of an episode's turns; after the last there is nothing."""
     advantages = torch.zeros(len(rewards))
     following, later = 0.0, 0.0
     for turn in reversed(range(len(rewards))):
@@ -104,7 +104,7 @@ def look_back(policy, head, episodes, args):
 
 
 def loss_of(policy, head, episodes, args):
-    """Give the clipped policy loss a token plus the squared error of the values a turn."""
+    """Return the clipped policy loss a token plus the squared error of the values a turn."""
     policy_losses, value_losses = [], []
     for one, own in zip(
         episodes,

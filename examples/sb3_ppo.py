@@ -69,7 +69,7 @@ def judge(name, act, *, episodes, is_blind=False):
 
 
 def make_model(chosen):
-    """Give PPO with our features extractor over environments that step in threads."""
+    """Return PPO with our features extractor over environments that step in threads."""
     envs = make_vec_env(
         ID, n_envs=16, seed=chosen.seed, vec_env_cls=ThreadVecEnv, env_kwargs=SETTINGS
     )

@@ -73,7 +73,7 @@ class TurnwiseTrainer(GRPOTrainer):
         return batch | self._pictures(batch, played) | {"advantages": turnwise(batch, played)}
 
     def _pictures(self, batch, played):
-        """Give every picture: the question's, and those that code returned."""
+        """Return every picture: the question's, and those that code returned."""
         model = self.rollout_func.policy.model
         seen = [
             [image for message in one.conversation() for image in message.images] for one in played

@@ -70,10 +70,10 @@ def claims(  # noqa: PLR0913 - the options of the command
     _refuse_what_would_be_ignored(only, jobs, report=report)
     if jobs > 1:
         use_workers(max(1, len(os.sched_getaffinity(0)) // jobs))
-    wish = _Wish(preset, seeds, tuple(only or ()), protocol, output, jobs)
+    run_request = _Request(preset, seeds, tuple(only or ()), protocol, output, jobs)
     with document(json) as publish:
-        results = _run(wish, report=report)
-        publish({"claims": (*results.judgements, *results.emerged), "page": wish.page})
+        results = _run(run_request, report=report)
+        publish({"claims": (*results.judgements, *results.emerged), "page": run_request.page})
 
 
 def _refuse_what_would_be_ignored(only: list[str] | None, jobs: int, *, report: bool) -> None:
@@ -85,7 +85,7 @@ def _refuse_what_would_be_ignored(only: list[str] | None, jobs: int, *, report: 
 
 
 @dataclass(frozen=True, slots=True)
-class _Wish:
+class _Request:
     """What the user asked for; `claims` says what each name means."""
 
     preset: str
@@ -103,28 +103,33 @@ class _Wish:
         return self.output or find_home().root / RESULTS_PAGE
 
 
-def _run(wish: _Wish, *, report: bool) -> Results:
-    from codedance.pipelines.runs.session import open_desk
+def _run(run_request: _Request, *, report: bool) -> Results:
+    from codedance.pipelines.runs.session import open_session
 
     from .paper.plan import make_plan
     from .paper.protocol import load_protocol
     from .paper.work import Experiment
 
-    protocol = load_protocol(wish.protocol)
-    nodes = make_plan(protocol, wish.only)
-    protocol.sizes(wish.preset)
-    with open_desk(track=False) as desk:
+    protocol = load_protocol(run_request.protocol)
+    nodes = make_plan(protocol, run_request.only)
+    protocol.sizes(run_request.preset)
+    with open_session(track=False) as session:
         experiment = Experiment(
-            desk, protocol, wish.preset, range(wish.seeds or protocol.seeds), nodes, jobs=wish.jobs
+            session,
+            protocol,
+            run_request.preset,
+            range(run_request.seeds or protocol.seeds),
+            nodes,
+            jobs=run_request.jobs,
         )
         if not report:
-            _train(experiment, wish)
-        results = _write(experiment, wish)
-        _print(results, wish.page)
+            _train(experiment, run_request)
+        results = _write(experiment, run_request)
+        _print(results, run_request.page)
         return results
 
 
-def _train(experiment: Experiment, wish: _Wish) -> None:
+def _train(experiment: Experiment, run_request: _Request) -> None:
     from codedance.pipelines.cli.output import say
     from codedance.pipelines.runs.context import StageInterrupted
     from codedance.pipelines.runs.runner import load_code
@@ -132,14 +137,14 @@ def _train(experiment: Experiment, wish: _Wish) -> None:
     from .paper.work import ClaimsError
 
     load_code()
-    with _helpers(experiment, wish.jobs - 1):
+    with _helpers(experiment, run_request.jobs - 1):
         try:
-            experiment.work(after_seed=lambda: _write(experiment, wish))
+            experiment.work(after_seed=lambda: _write(experiment, run_request))
         except (StageInterrupted, KeyboardInterrupt):
             say("stopped; the same command goes on where it was")
             raise
         except ClaimsError:
-            _write(experiment, wish)
+            _write(experiment, run_request)
             raise
 
 
@@ -178,14 +183,14 @@ def _without_jobs(arguments: Sequence[str]) -> list[str]:
     return kept
 
 
-def _write(experiment: Experiment, wish: _Wish) -> Results:
+def _write(experiment: Experiment, run_request: _Request) -> Results:
     from .paper.results import read_results, save_page
 
     found = read_results(
-        experiment.desk.store, experiment.protocol, experiment.preset, experiment.seeds
+        experiment.session.store, experiment.protocol, experiment.preset, experiment.seeds
     )
-    results = replace(found, file=wish.protocol, output=wish.output)
-    save_page(results, wish.page)
+    results = replace(found, file=run_request.protocol, output=run_request.output)
+    save_page(results, run_request.page)
     return results
 
 

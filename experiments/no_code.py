@@ -32,7 +32,7 @@ class BaselineRow:
 
     Attributes:
         family: Of the tasks.
-        band: By construction.
+        difficulty: By construction.
         count: How many tasks.
         chance: Of guessing among the hard band's answers.
         majority: Of always giving the train split's commonest answer.
@@ -40,7 +40,7 @@ class BaselineRow:
     """
 
     family: str
-    band: str
+    difficulty: str
     count: int
     chance: float
     majority: float
@@ -74,7 +74,7 @@ class BlindPolicy:
 
 
 def without_pictures(message: Message) -> Message:
-    """Give a message's texts alone."""
+    """Return a message's texts alone."""
     return Message(message.role, tuple(part for part in message.parts if isinstance(part, str)))
 
 
@@ -127,7 +127,7 @@ def judge(
 def tabulate(
     train: Sequence[Task], test: Sequence[Task], answers: dict[str, Sequence[Trajectory]]
 ) -> list[BaselineRow]:
-    """Give a row for each family and band of the held-out tasks.
+    """Return a row for each family and band of the held-out tasks.
 
     Args:
         train: Tasks from which the commonest answers are taken.
@@ -142,21 +142,21 @@ def tabulate(
     return [
         BaselineRow(
             family=family,
-            band=band,
+            difficulty=difficulty,
             count=len(group),
             chance=FAMILIES[family].chance,
-            majority=_mean([float(t.answer == commonest.get((family, band))) for t in group]),
+            majority=_mean([float(t.answer == commonest.get((family, difficulty))) for t in group]),
             models={
                 name: _mean([right[name][t.id] for t in group if t.id in right[name]])
                 for name in answers
             },
         )
-        for (family, band), group in sorted(_cells(test).items())
+        for (family, difficulty), group in sorted(_cells(test).items())
     ]
 
 
 def as_markdown(rows: Sequence[BaselineRow]) -> str:
-    """Give the table as Markdown, shares in per cent."""
+    """Return the table as Markdown, shares in per cent."""
     names = list(rows[0].models) if rows else []
     lines = [
         f"| family | band | tasks | chance | majority | {' | '.join(names)} |",
@@ -165,7 +165,7 @@ def as_markdown(rows: Sequence[BaselineRow]) -> str:
     for row in rows:
         shares = [row.chance, row.majority, *row.models.values()]
         cells = " | ".join("-" if math.isnan(one) else f"{100 * one:.0f} %" for one in shares)
-        lines.append(f"| {row.family} | {row.band} | {row.count} | {cells} |")
+        lines.append(f"| {row.family} | {row.difficulty} | {row.count} | {cells} |")
     return "\n".join(lines) + "\n"
 
 

@@ -93,7 +93,7 @@ class Policy(Protocol):
         ...
 
     def reply(self, conversations: Sequence[Conversation], *, sampling: Sampling) -> list[Reply]:
-        """Give the next text of each conversation, in order."""
+        """Return the next text of each conversation, in order."""
         ...
 
 

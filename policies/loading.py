@@ -23,7 +23,7 @@ def load_policy(
     device: str | None = None,
     endpoint: Endpoint | None = None,
 ) -> Policy:
-    """Give the policy that a name stands for.
+    """Return the policy that a name stands for.
 
     Args:
         source: ``nano`` (the shipped checkpoint), ``oracle``, ``random``, a model folder, a hub

@@ -16,12 +16,12 @@ _DESCRIPTORS_OF_OTHERS = 256
 
 
 def turns_at_once(memory_mb: int) -> int:
-    """Give how many turns may run at once: one a core, as far as each finds its memory."""
+    """Return how many turns may run at once: one a core, as far as each finds its memory."""
     return max(1, min(core_count(), available_memory_mb() // memory_mb))
 
 
 def core_count(root: Path = _CGROUP) -> int:
-    """Give the cores that this process may use: its affinity, within its cgroup's quota.
+    """Return the cores that this process may use: its affinity, within its cgroup's quota.
 
     ``CODEDANCE_CORES`` (``codedance run --workers``) bounds them further.
     """
@@ -36,7 +36,7 @@ def core_count(root: Path = _CGROUP) -> int:
 
 
 def available_memory_mb(root: Path = _CGROUP) -> int:
-    """Give the memory that is left to this process, on its machine and in its cgroup."""
+    """Return the memory that is left to this process, on its machine and in its cgroup."""
     found = [_available_on_machine()]
     for most, used in (
         ("memory.max", "memory.current"),
@@ -70,7 +70,7 @@ def allow_descriptors(sessions: int) -> None:
 
 
 def _quota(*files: Path) -> float | None:
-    """Give how many cores a quota allows; None where there is none."""
+    """Return how many cores a quota allows; None where there is none."""
     with contextlib.suppress(OSError, ValueError):
         words = [word for file in files for word in file.read_text().split()]
         quota, period = int(words[0]), int(words[1])

@@ -57,7 +57,7 @@ class LocalSandbox:
         if _TIERS.index(self._zygote.tier) < _TIERS.index(floor):
             self._zygote.close()
             raise SandboxUnavailableError(
-                f"this machine offers the tier {self._zygote.tier!r} ({self._zygote.walls}), below "
+                f"this machine offers the tier {self._zygote.tier!r} ({self._zygote.isolation}), below "
                 f"the floor {floor!r}; lower the floor, or give it what it lacks:\n"
                 f"{describe_lacks(find_lacks())}"
             )
@@ -65,7 +65,7 @@ class LocalSandbox:
     @property
     def tier(self) -> str:
         """Which walls stand, in words."""
-        return f"{self._zygote.tier}: {self._zygote.walls}"
+        return f"{self._zygote.tier}: {self._zygote.isolation}"
 
     @property
     def process_id(self) -> int:
@@ -139,7 +139,7 @@ class LocalSandbox:
         return SessionProcess(handles, self._plan.limits, lambda: zygote.outlives(_DYING_SECONDS))
 
     def _living_zygote(self) -> Zygote:
-        """Give the zygote, or a new one if it died."""
+        """Return the zygote, or a new one if it died."""
         with self._lock:
             if self._is_closed:
                 raise SandboxError("this sandbox is closed")

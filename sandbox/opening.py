@@ -60,7 +60,7 @@ def open_sandbox(
         interpreter=ask_interpreter(python or sys.executable),
         libraries=tuple(libraries),
         limits=limits,
-        walls="none" if is_unsafe else "auto",
+        isolation="none" if is_unsafe else "auto",
     )
     return LocalSandbox(plan, floor="none" if is_unsafe else floor or "confined")
 

@@ -126,7 +126,7 @@ class ReplayingSession:
             raise SandboxError(f"{_DIED_AGAIN} The last time: {why}")
 
     def snapshot(self) -> SessionState:
-        """Give the state after the last successful block."""
+        """Return the state after the last successful block."""
         with self._lock:
             return SessionState(
                 seed=self._seed,
@@ -165,7 +165,7 @@ class ReplayingSession:
         return execution
 
     def _live_process(self, place: Place) -> SessionProcess:
-        """Give the process, or a fresh one brought to the same state."""
+        """Return the process, or a fresh one brought to the same state."""
         if self._process is None:
             self._process = self._home.open_process()
             self._is_at_state = not self._blocks

@@ -167,7 +167,7 @@ class Session(Protocol):
         ...
 
     def snapshot(self) -> SessionState:
-        """Give the state after the last successful block."""
+        """Return the state after the last successful block."""
         ...
 
     def close(self) -> None:

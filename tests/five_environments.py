@@ -79,7 +79,7 @@ def build_wheel(folder: Path) -> Path:
 
 
 def make_environment(place: Path, base: str, wheel: Path, pins: tuple[str, ...]) -> str:
-    """Give the interpreter of a venv with the wheel's base package, its sandbox extra and pins."""
+    """Return the interpreter of a venv with the wheel's base package, its sandbox extra and pins."""
     python = str(place / "bin" / "python")
     if not Path(python).exists():
         run(base, "-m", "venv", str(place))
@@ -106,7 +106,7 @@ def run(*command: str) -> str:
 
 
 def row(name: str, pins: tuple[str, ...], report: dict) -> str:
-    """Give an environment's line of the table."""
+    """Return an environment's line of the table."""
     versions = [report["versions"][one] for one in SHOWN]
     beside = {pin.split("==")[0] for pin in pins} - set(SHOWN)
     others = [f"{one} {version}" for one, version in report["versions"].items() if one in beside]

@@ -48,7 +48,7 @@ CROP = "input_image.crop((20, 30, 120, 110)).resize((50, 40))\n"
 
 
 def first_texts(question: str, number: int) -> tuple[str, ...]:
-    """Give what the script writes before it answers: one of six ways, by the task's number."""
+    """Return what the script writes before it answers: one of six ways, by the task's number."""
     code = program_for(question) or CROP
     coarse = code.replace("input_image)", "input_image.resize((56, 56)))")
     ways = (
@@ -138,7 +138,7 @@ def main() -> None:
 
 
 def version(name: str) -> str | None:
-    """Give the installed version of a distribution; None where it is not installed."""
+    """Return the installed version of a distribution; None where it is not installed."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

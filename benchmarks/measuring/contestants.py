@@ -63,7 +63,7 @@ class Stateful:
         self._left: list[Runner] = []
 
     def work(self, row: str) -> Callable[[], None] | None:
-        """Give what does a row's work once; what it leaves open is closed by the next call."""
+        """Return what does a row's work once; what it leaves open is closed by the next call."""
         while self._left:
             self._left.pop().close()
         if row in ("start", "cycle"):
@@ -139,12 +139,12 @@ class OurSession:
 
 
 def bare_exec(picture: Image.Image) -> Stateful:
-    """Give the baseline."""
+    """Return the baseline."""
     return Stateful("bare exec", lambda: BareExec(picture), has_sessions=False)
 
 
 def our_sandbox(name: str, sandbox: Sandbox, picture: Image.Image) -> Stateful:
-    """Give a sandbox of ours as a contestant, which closes it."""
+    """Return a sandbox of ours as a contestant, which closes it."""
 
     def open_runner() -> OurSession:
         return OurSession(sandbox.session([picture]))
@@ -163,7 +163,7 @@ class FreshPython:
         self._command = command or (sys.executable, "-c")
 
     def work(self, row: str) -> Callable[[], None] | None:
-        """Give what does a row's work once; it has no sessions."""
+        """Return what does a row's work once; it has no sessions."""
         if row not in PROGRAMS:
             return None
         code, expected = one_shot(row)
@@ -181,7 +181,7 @@ class FreshPython:
 
 
 def one_shot(name: str) -> tuple[str, int]:
-    """Give a whole program with the picture on its input, and how many bytes it prints."""
+    """Return a whole program with the picture on its input, and how many bytes it prints."""
     program = PROGRAMS[name]
     if not program.shows:
         return program.code, 2

@@ -20,7 +20,7 @@ _AIMS: tuple[tuple[Figure, str], ...] = (
 
 
 def env_tables(report: EnvsReport) -> Iterator[Table]:
-    """Give a table a number of members: each kind's figures."""
+    """Yield a table a number of members: each kind's figures."""
     for count in report.counts:
         yield Table(
             f"{count} environment{'s' if count > 1 else ''}",
@@ -30,7 +30,7 @@ def env_tables(report: EnvsReport) -> Iterator[Table]:
 
 
 def env_lines(report: EnvsReport) -> Iterator[str]:
-    """Give what stands below the tables."""
+    """Yield what stands below the tables."""
     for count in report.counts:
         ratios = [(name, report.ratio(count, figure)) for figure, name in _AIMS]
         known = [f"{name} ×{_number(ratio)}" for name, ratio in ratios if ratio is not None]
@@ -50,7 +50,7 @@ def env_lines(report: EnvsReport) -> Iterator[str]:
 
 
 def env_json(report: EnvsReport) -> str:
-    """Give everything that was measured, each round's trial included."""
+    """Return everything that was measured, each round's trial included."""
     data: dict[str, Any] = asdict(report)
     data["trials"] = [
         {"kind": kind, "count": count, "rounds": [asdict(one) for one in trials]}

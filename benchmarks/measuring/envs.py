@@ -60,13 +60,13 @@ class EnvsReport:
     missing: dict[str, str]
 
     def median(self, kind: str, count: int, figure: Figure) -> float | None:
-        """Give the median over rounds; None where it was not measured."""
+        """Return the median over rounds; None where it was not measured."""
         values = [getattr(trial, figure) for trial in self.trials.get((kind, count), ())]
         known = [value for value in values if value is not None]
         return statistics.median(known) if known else None
 
     def ratio(self, count: int, figure: Figure, *, to: str = ASYNC) -> float | None:
-        """Give the median over rounds of ours divided by another's; None where one is missing."""
+        """Return the median over rounds of ours divided by another's; None where one is missing."""
         ours, theirs = (self.trials.get((kind, count), []) for kind in (OURS, to))
         pairs = zip(ours, theirs, strict=False)  # a kind that had no room has none
         found = [(getattr(mine, figure), getattr(other, figure)) for mine, other in pairs]
@@ -82,13 +82,13 @@ class EnvsBench:
         rounds: How often everything is measured.
         counts: Members of each vector environment.
         seed: Of the tasks, and of the order within rounds.
-        told: Called with what is being done.
+        on_progress: Called with what is being done.
     """
 
     rounds: int = 3
     counts: Sequence[int] = COUNTS
     seed: int = 0
-    told: Callable[[str], None] = lambda _: None
+    on_progress: Callable[[str], None] = lambda _: None
     _missing: dict[str, str] = field(default_factory=dict[str, str], init=False)
 
     def run(self) -> EnvsReport:
@@ -104,7 +104,7 @@ class EnvsBench:
                 digests: dict[str, str] = {}
                 for kind in order.sample(list(KINDS), len(KINDS)):
                     if self._has_room(kind, count):
-                        self.told(f"round {number + 1} of {self.rounds}: {count} of {kind}")
+                        self.on_progress(f"round {number + 1} of {self.rounds}: {count} of {kind}")
                         trial = _trial(kind, count, self.seed + number)
                         trials.setdefault((kind, count), []).append(trial)
                         digests[kind] = trial.digest
@@ -133,7 +133,7 @@ class EnvsBench:
 
 
 def steps_of(count: int) -> int:
-    """Give how many steps all members take together: whole episodes, at least two."""
+    """Return how many steps all members take together: whole episodes, at least two."""
     episodes = max(2, _STEPS_OF_MEMBERS // count // len(TURNS))
     return episodes * len(TURNS)
 

@@ -50,11 +50,11 @@ class PausingSandbox:
         self._pause_seconds = pause_seconds
 
     def session(self, images: Sequence[Image.Image] = (), *, seed: int = 0) -> Session:
-        """Give a session that runs nothing."""
+        """Return a session that runs nothing."""
         return _PausingSession(self._pause_seconds, images, SessionState(seed))
 
     def restore(self, state: SessionState, images: Sequence[Image.Image] = ()) -> Session:
-        """Give a session that runs nothing: there is no state to come back to."""
+        """Return a session that runs nothing: there is no state to come back to."""
         return _PausingSession(self._pause_seconds, images, state)
 
     def close(self) -> None:
@@ -106,7 +106,7 @@ class _PausingSession:
 
 
 def bench_tasks(count: int) -> list[Task]:
-    """Give held-out tasks of the nano suite, spread over it."""
+    """Return held-out tasks of the nano suite, spread over it."""
     suite = load_suite("nano", split="test")
     return [suite[index * len(suite) // count] for index in range(count)]
 
@@ -147,7 +147,7 @@ class Transcript:
     begin: int
 
     def images(self, conversation: Conversation) -> list[Image.Image]:
-        """Give the pictures that the ids stand for."""
+        """Return the pictures that the ids stand for."""
         return [image for message in conversation.messages for image in message.images]
 
 

@@ -86,7 +86,9 @@ def try_family(name: str, family: TinyFamily, folder: Path) -> Trial:
         parameters=sum(weight.numel() for weight in model.model.parameters()),
         generated=sum(tokens.mask),
         tool_images=tokens.images - 1,
-        difference=max(abs(one - other) for one, other, is_own in pairs if is_own),
+        difference=max(
+            abs(one - other) for one, other, completion_mask in pairs if completion_mask
+        ),
         loss=loss,
         moved=moved,
         done=family.done,
@@ -96,7 +98,7 @@ def try_family(name: str, family: TinyFamily, folder: Path) -> Trial:
 def library_scores(
     folder: Path, ids: Sequence[int], images: Sequence[Image.Image]
 ) -> tuple[float, ...]:
-    """Give each id's log-probability as transformers' own model gives it; 0.0 for the first."""
+    """Return each id's log-probability as transformers' own model gives it; 0.0 for the first."""
     import torch
     from codedance.policies.models.model_folder import load_image_processor, quiet
     from transformers import AutoModelForImageTextToText
@@ -144,7 +146,7 @@ def trial_table(trials: Sequence[Trial]) -> Table:
 
 
 def trial_lines(trials: Sequence[Trial]) -> Iterator[str]:
-    """Give what stands below the table."""
+    """Yield what stands below the table."""
     yield "wrote: tokens, in three turns; images back: pictures that a tool returned"
     yield "off by: recorded log-probabilities against one pass of transformers' own model"
     yield "loss: of one step of supervised training, which changed the weights"
@@ -154,7 +156,7 @@ def trial_lines(trials: Sequence[Trial]) -> Iterator[str]:
 
 
 def noise(seed: int, width: int, height: int) -> Image.Image:
-    """Give a picture of random pixels."""
+    """Return a picture of random pixels."""
     from PIL import Image
 
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)

@@ -137,7 +137,7 @@ def without_bars() -> Generator[None]:
 
 
 def picture_inputs(model: TokenModel, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
-    """Give what transformers wants to know of pictures, each processed once."""
+    """Return what transformers wants to know of pictures, each processed once."""
     patches = [model.pictures.patches(image) for image in images]
     grids = torch.tensor([[1, *one.grid] for one in patches], device=model.device)
     values = model.pictures.pixel_values(patches).to(model.device)
@@ -145,5 +145,5 @@ def picture_inputs(model: TokenModel, images: Sequence[Image.Image]) -> dict[str
 
 
 def cut_after(ids: list[int], end: int) -> list[int]:
-    """Give ids up to their first end, that included."""
+    """Return ids up to their first end, that included."""
     return ids[: ids.index(end) + 1] if end in ids else ids

@@ -13,7 +13,7 @@ from .update import OURS, PLAIN, UPDATE, UpdateReport
 
 
 def rollout_tables(report: RolloutReport) -> Iterator[Table]:
-    """Give a table a group: speed, and how many times as fast ours is."""
+    """Yield a table a group: speed, and how many times as fast ours is."""
     for group in report.groups:
         yield Table(
             f"{group.title}, {group.rate} a second",
@@ -26,7 +26,7 @@ def rollout_tables(report: RolloutReport) -> Iterator[Table]:
 
 
 def rollout_lines(report: RolloutReport) -> Iterator[str]:
-    """Give what stands below the tables."""
+    """Yield what stands below the tables."""
     yield work_line(report)
     yield "a step of ours leaves out trajectories whose advantage is 0; TRL computes them too"
     for name, how in report.missing.items():
@@ -35,7 +35,7 @@ def rollout_lines(report: RolloutReport) -> Iterator[str]:
 
 
 def update_table(report: UpdateReport) -> Table:
-    """Give seconds, ratios and losses."""
+    """Return seconds, ratios and losses."""
     result = report.result
     return Table(
         "forward and backward of one batch",
@@ -53,7 +53,7 @@ def update_table(report: UpdateReport) -> Table:
 
 
 def update_lines(report: UpdateReport) -> Iterator[str]:
-    """Give what stands below the table."""
+    """Yield what stands below the table."""
     ratio = report.result.ratio(PLAIN, UPDATE, OURS)
     if ratio is not None:
         yield f"ours is ×{ratio:.2f} as fast as {PLAIN}"
@@ -67,7 +67,7 @@ def update_lines(report: UpdateReport) -> Iterator[str]:
 
 
 def as_json(report: RolloutReport | UpdateReport) -> str:
-    """Give everything that was measured."""
+    """Return everything that was measured."""
     data: dict[str, Any] = asdict(report)
     if isinstance(report, UpdateReport):
         result = report.result

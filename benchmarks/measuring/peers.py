@@ -66,7 +66,7 @@ class DockerExec:
         self._put_picture(picture.tobytes())
 
     def work(self, row: str) -> Callable[[], None] | None:
-        """Give what does a row's work once; it has no sessions."""
+        """Return what does a row's work once; it has no sessions."""
         if row not in PROGRAMS:
             return None
         code, expected = one_shot(row)
@@ -143,7 +143,7 @@ class _Kernel:
 
 
 def jupyter(picture: Image.Image) -> Stateful:
-    """Give a Jupyter kernel as a contestant.
+    """Return a Jupyter kernel as a contestant.
 
     Raises:
         Missing: jupyter_client or ipykernel is not installed.

@@ -34,7 +34,7 @@ class PostgresMissing(RuntimeError):  # noqa: N818 - what is missing is no error
 
 
 def find_programs() -> Path:
-    """Give the folder that holds initdb and pg_ctl.
+    """Return the folder that holds initdb and pg_ctl.
 
     Raises:
         PostgresMissing: There is none.
@@ -101,7 +101,7 @@ class PostgresServer:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def url(self, database: str = "postgres", **changes: str) -> str:
-        """Give the address of one of its databases; ``changes`` are parts of it."""
+        """Return the address of one of its databases; ``changes`` are parts of it."""
         url = URL.create(
             DRIVER,
             username=changes.get("username", USER),
@@ -157,7 +157,7 @@ class PostgresServer:
 
 
 def _server_user() -> pwd.struct_passwd | None:
-    """Give whom the server runs as; None where we may run it ourselves."""
+    """Return whom the server runs as; None where we may run it ourselves."""
     if os.geteuid() != 0:
         return None
     for name in ("postgres", "nobody"):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def descendants(process_id: int) -> Iterator[int]:
-    """Give the processes below one, grandchildren included."""
+    """Yield the processes below one, grandchildren included."""
     for children in Path(f"/proc/{process_id}/task").glob("*/children"):
         with contextlib.suppress(OSError):
             for child in children.read_text().split():
@@ -17,7 +17,7 @@ def descendants(process_id: int) -> Iterator[int]:
 
 
 def memory_of(process_id: int) -> tuple[float, float, float]:
-    """Give private, page table and proportional memory in MB.
+    """Return private, page table and proportional memory in MB.
 
     Raises:
         OSError: The process is gone, or not ours to look into.
@@ -30,7 +30,7 @@ def memory_of(process_id: int) -> tuple[float, float, float]:
 
 
 def tree_memory(process_id: int) -> float | None:
-    """Give what a process and all below it take, in MB: PSS, and the kernel's page tables.
+    """Return what a process and all below it take, in MB: PSS, and the kernel's page tables.
 
     Pages that several share are counted once. None where one of them may not be looked into.
     """
@@ -47,7 +47,7 @@ def tree_memory(process_id: int) -> float | None:
 
 
 def available_mb() -> float:
-    """Give the machine's memory that is to be had."""
+    """Return the machine's memory that is to be had."""
     return _kilobytes(Path("/proc/meminfo"))["MemAvailable"] / 1024
 
 

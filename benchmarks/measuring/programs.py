@@ -62,5 +62,5 @@ def input_picture(seed: int) -> Image.Image:
 
 
 def explicit(program: Program) -> str:
-    """Give the code with its figure, if it shows one, drawn into ``out``."""
+    """Return the code with its figure, if it shows one, drawn into ``out``."""
     return program.code + (FIGURE_TO_OUT if program.shows == "figure" else "")

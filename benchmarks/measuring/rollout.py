@@ -50,11 +50,11 @@ class Group:
     rounds: dict[str, list[Played]] = field(default_factory=dict[str, list[Played]])
 
     def speed(self, name: str) -> float:
-        """Give the median rate of a player."""
+        """Return the median rate of a player."""
         return statistics.median(map(self._rate, self.rounds[name]))
 
     def ratio(self, name: str) -> float:
-        """Give the median over rounds of how many times as fast as ``name`` ours is."""
+        """Return the median over rounds of how many times as fast as ``name`` ours is."""
         ours = next(iter(self.rounds.values()))
         pairs = zip(ours, self.rounds[name], strict=True)
         return statistics.median(self._rate(mine) / self._rate(other) for mine, other in pairs)
@@ -101,7 +101,7 @@ class RolloutBench:
         samples: Trajectories a task.
         pause_seconds: What a tool call takes.
         seed: Of the order within rounds and of all sampling.
-        told: Called with what is being done.
+        on_progress: Called with what is being done.
     """
 
     model: str | None = None
@@ -110,7 +110,7 @@ class RolloutBench:
     samples: int = 8
     pause_seconds: float = 0.05
     seed: int = 0
-    told: Callable[[str], None] = lambda _: None
+    on_progress: Callable[[str], None] = lambda _: None
     _missing: dict[str, str] = field(default_factory=dict[str, str], init=False)
 
     def run(self) -> RolloutReport:
@@ -154,7 +154,7 @@ class RolloutBench:
         group.rounds.update({player.name: [] for player in players})
         for number in range(self.rounds + 1):
             for player in order.sample(players, len(players)):
-                self.told(f"{group.title}, round {number} of {self.rounds}: {player.name}")
+                self.on_progress(f"{group.title}, round {number} of {self.rounds}: {player.name}")
                 played = player.play(tasks, self.samples, self.seed + number)
                 if number:
                     group.rounds[player.name].append(played)
@@ -162,7 +162,7 @@ class RolloutBench:
 
 
 def model_folder(name: str | None) -> str:
-    """Give the folder of the model that a benchmark uses.
+    """Return the folder of the model that a benchmark uses.
 
     Raises:
         ValueError: There is none: a random model writes no programs and would measure nothing.

@@ -39,7 +39,7 @@ class Contestant(Protocol):
         ...
 
     def work(self, row: str) -> Callable[[], None] | None:
-        """Give what does a row's work once; None where it has no such thing."""
+        """Return what does a row's work once; None where it has no such thing."""
         ...
 
     def close(self) -> None:
@@ -67,12 +67,12 @@ class Result:
         return list(dict.fromkeys(name for name, _ in self.seconds))
 
     def median(self, name: str, row: str) -> float | None:
-        """Give the median seconds; None where nothing was measured."""
+        """Return the median seconds; None where nothing was measured."""
         values = [value for value in self.seconds.get((name, row), ()) if value is not None]
         return statistics.median(values) if values else None
 
     def ratio(self, name: str, row: str, baseline: str) -> float | None:
-        """Give the median over rounds of the ratio to ``baseline`` in the same round."""
+        """Return the median over rounds of the ratio to ``baseline`` in the same round."""
         ours, theirs = self.seconds.get((name, row), ()), self.seconds.get((baseline, row), ())
         pairs = [
             mine / other
@@ -88,7 +88,7 @@ def run_rounds(
     *,
     rounds: int,
     seed: int,
-    told: Callable[[int], None] = lambda _: None,
+    on_progress: Callable[[int], None] = lambda _: None,
 ) -> Result:
     """Measure all contestants on all rows; a first, unmeasured round warms them up.
 
@@ -97,7 +97,7 @@ def run_rounds(
         rows: What each does.
         rounds: How often.
         seed: Of the order within a round.
-        told: Called with the number of rounds done.
+        on_progress: Called with the number of rounds done.
     """
     order = random.Random(seed)
     seconds: dict[tuple[str, str], list[float | None]] = {
@@ -114,7 +114,7 @@ def run_rounds(
         if number >= 0:
             for key, values in seconds.items():
                 values.append(measured.get(key))
-            told(number + 1)
+            on_progress(number + 1)
     return Result(tuple(rows), seconds)
 
 

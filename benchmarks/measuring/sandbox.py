@@ -29,22 +29,22 @@ from .resources import KILLS, Crowd, IdleMemory, crowd, idle_memory, kill_second
 from .rounds import Contestant, Result, Row, run_rounds
 
 BARE = "bare exec"
-NO_WALLS = "no walls"
+NO_ISOLATION = "no walls"
 CONFINED = "confined"
 FULL = "full"
 DOCKER = "docker"
 FORK = "fork only"
-OURS = (NO_WALLS, CONFINED, FULL, DOCKER)
+OURS = (NO_ISOLATION, CONFINED, FULL, DOCKER)
 
 ROWS = (
-    Row("start", NO_WALLS),
+    Row("start", NO_ISOLATION),
     Row("print", BARE, repeats=20),
     Row("crop", BARE),
     Row("figure", BARE),
-    Row("cycle", NO_WALLS),
+    Row("cycle", NO_ISOLATION),
 )
 EPISODE_ROWS = (Row("light", BARE), Row("heavy", BARE))
-LAYERED_WALLS = {
+LAYERED_ISOLATION = {
     FORK: "none",
     **{f"+ {layer}": f"layers:{layer}" for layer in LAYERS},
     "+ namespaces": FULL,
@@ -102,14 +102,14 @@ class SandboxBench:
         sessions: How many live at once in the crowd; 0 leaves it out.
         seed: Of the order within rounds and of the picture.
         image: The docker backend's image; None for the default one.
-        told: Called with what is being done.
+        on_progress: Called with what is being done.
     """
 
     rounds: int = 20
     sessions: int = 1000
     seed: int = 0
     image: str | None = None
-    told: Callable[[str], None] = lambda _: None
+    on_progress: Callable[[str], None] = lambda _: None
     _ours: dict[str, LocalSandbox] = field(default_factory=dict[str, LocalSandbox], init=False)
     _missing: dict[str, str] = field(default_factory=dict[str, str], init=False)
 
@@ -146,7 +146,7 @@ class SandboxBench:
 
     def _open_ours(self) -> Iterator[tuple[str, LocalSandbox]]:
         for name in OURS:
-            self.told(f"opening {name}")
+            self.on_progress(f"opening {name}")
             try:
                 yield name, _open_tier(name, self.image)
             except SandboxError as error:
@@ -158,33 +158,33 @@ class SandboxBench:
             "Jupyter kernel": lambda: jupyter(picture),
         }
         for name, open_peer in openers.items():
-            self.told(f"opening {name}")
+            self.on_progress(f"opening {name}")
             try:
                 yield open_peer()
             except Missing as missing:
                 self._missing[name] = str(missing)
 
     def _rounds(self, what: str, those: Sequence[Contestant], rows: Sequence[Row]) -> Result:
-        def told(done: int) -> None:
-            self.told(f"{what}: round {done} of {self.rounds}")
+        def on_progress(done: int) -> None:
+            self.on_progress(f"{what}: round {done} of {self.rounds}")
 
-        return run_rounds(those, rows, rounds=self.rounds, seed=self.seed, told=told)
+        return run_rounds(those, rows, rounds=self.rounds, seed=self.seed, on_progress=on_progress)
 
     def _layers(self, picture: Image.Image) -> Result:
         """Measure a session's cycle with ever more of the walls."""
         with contextlib.ExitStack() as stack:
             layered: list[Contestant] = []
-            for layer, walls in LAYERED_WALLS.items():
-                self.told(f"layers: {layer}")
+            for layer, isolation in LAYERED_ISOLATION.items():
+                self.on_progress(f"layers: {layer}")
                 with contextlib.suppress(SandboxError):  # told as a tier that is missing
-                    sandbox = _open_walls(walls)
+                    sandbox = _open_isolation(isolation)
                     layered.append(our_sandbox(layer, sandbox, picture))
                     stack.callback(layered[-1].close)
             return self._rounds("layers", layered, LAYER_ROWS)
 
     def _parallel(self, contestant: Stateful) -> dict[str, float]:
-        """Give episodes a second with a thread a core."""
-        self.told(f"episodes in parallel: {contestant.name}")
+        """Return episodes a second with a thread a core."""
+        self.on_progress(f"episodes in parallel: {contestant.name}")
         rates: dict[str, float] = {}
         threads = core_count()
         for kind, turns in EPISODES.items():
@@ -196,13 +196,13 @@ class SandboxBench:
         return rates
 
     def _memory(self) -> dict[str, IdleMemory]:
-        self.told("memory of idle sessions")
+        self.on_progress("memory of idle sessions")
         seen = {name: idle_memory(sandbox) for name, sandbox in self._ours.items()}
         return {name: memory for name, memory in seen.items() if memory is not None}
 
     def _kills(self, name: str) -> dict[str, float]:
-        """Give the median seconds to die, by what the session did."""
-        self.told(f"kills: {name}")
+        """Return the median seconds to die, by what the session did."""
+        self.on_progress(f"kills: {name}")
         found: dict[str, float] = {}
         for kind, code in KILLS.items():
             with contextlib.suppress(PermissionError):  # a container's user is not ours
@@ -219,7 +219,7 @@ class SandboxBench:
         name = next((name for name in (FULL, CONFINED) if name in self._ours), None)
         if name is None or not self.sessions:
             return None
-        self.told(f"{self.sessions} sessions at once")
+        self.on_progress(f"{self.sessions} sessions at once")
         return crowd(self._ours[name], self.sessions)
 
 
@@ -228,9 +228,9 @@ def _open_tier(name: str, image: str | None) -> LocalSandbox:
     if name == DOCKER:
         plan = container_plan(DEFAULT_LIBRARIES, _LIMITS)
         return LocalSandbox(plan, floor="confined", start=starter(image))
-    return _open_walls("none" if name == NO_WALLS else name)
+    return _open_isolation("none" if name == NO_ISOLATION else name)
 
 
-def _open_walls(walls: str) -> LocalSandbox:
-    plan = ZygotePlan(ask_interpreter(sys.executable), DEFAULT_LIBRARIES, _LIMITS, walls)
+def _open_isolation(isolation: str) -> LocalSandbox:
+    plan = ZygotePlan(ask_interpreter(sys.executable), DEFAULT_LIBRARIES, _LIMITS, isolation)
     return LocalSandbox(plan, floor="none")

@@ -89,7 +89,7 @@ class StoreReport:
     missing: dict[str, str]
 
     def rows_a_second(self, name: str) -> float:
-        """Give how many rows a contestant stores in a second."""
+        """Return how many rows a contestant stores in a second."""
         seconds = self.result.median(name, WRITE)
         return self.step_rows / seconds if seconds else 0.0
 
@@ -103,14 +103,14 @@ class StoreBench:
         rounds: How often writing and reading are measured.
         seed: Of the order within rounds and of what is stored.
         postgres: Address of an empty database; None starts a server for the while.
-        told: Called with what is being done.
+        on_progress: Called with what is being done.
     """
 
     trajectories: int = 2000
     rounds: int = 5
     seed: int = 0
     postgres: str | None = None
-    told: Callable[[str], None] = lambda _: None
+    on_progress: Callable[[str], None] = lambda _: None
 
     def run(self) -> StoreReport:
         """Measure everything, contestants taking turns.
@@ -131,11 +131,11 @@ class StoreBench:
                 ROWS,
                 rounds=self.rounds,
                 seed=self.seed,
-                told=lambda done: self.told(f"round {done} of {self.rounds}"),
+                on_progress=lambda done: self.on_progress(f"round {done} of {self.rounds}"),
             )
             sizes: dict[str, Sizes] = {}
             for each in contestants:
-                self.told(f"{each.name}: filling and checking")
+                self.on_progress(f"{each.name}: filling and checking")
                 sizes[each.name] = each.measure(self.trajectories)
         return StoreReport(
             machine=describe_machine(),
@@ -201,7 +201,7 @@ class StoreContestant:
         self._run = store.lineage.begin(request).id
 
     def work(self, row: str) -> Callable[[], None] | None:
-        """Give what does a row's work once."""
+        """Return what does a row's work once."""
         return {WRITE: self.write, READ: self.read, FIGURES: self.figures}.get(row)
 
     def write(self) -> None:
@@ -249,7 +249,7 @@ class StoreContestant:
 
 
 def make_steps(trajectories: int, seed: int) -> list[list[Trajectory]]:
-    """Give steps of 64 trajectories: two crops and an answer each, as the nano model writes."""
+    """Return steps of 64 trajectories: two crops and an answer each, as the nano model writes."""
     draw = random.Random(seed)
     tasks = bench_tasks(_task_count(trajectories))
     return [
@@ -259,7 +259,7 @@ def make_steps(trajectories: int, seed: int) -> list[list[Trajectory]]:
 
 
 def _task_count(trajectories: int) -> int:
-    """Give a whole number of steps' tasks, enough that no step need be stored twice."""
+    """Return a whole number of steps' tasks, enough that no step need be stored twice."""
     return TASKS * max(2, -(-trajectories // (TASKS * SAMPLES)))
 
 
@@ -308,6 +308,6 @@ def _turn(picture: Image.Image, draw: random.Random) -> Turn:
 
 
 def _row_count(trajectory: Trajectory) -> int:
-    """Give how many rows a trajectory is: itself, its turns, executions and scores."""
+    """Return how many rows a trajectory is: itself, its turns, executions and scores."""
     runs = sum(turn.execution is not None for turn in trajectory.turns)
     return 1 + len(trajectory.turns) + runs + len(trajectory.reward_terms)

@@ -12,7 +12,7 @@ from .tables import Table
 
 
 def store_tables(report: StoreReport) -> Iterator[Table]:
-    """Give speeds, then sizes."""
+    """Yield speeds, then sizes."""
     yield Table(
         f"a step of {TASKS * SAMPLES} trajectories ({report.step_rows} rows), milliseconds",
         ("", "write", "rows/s", "× SQLite", "read", "figures of all"),
@@ -35,7 +35,7 @@ def store_tables(report: StoreReport) -> Iterator[Table]:
 
 
 def store_lines(report: StoreReport) -> Iterator[str]:
-    """Give what stands below the tables."""
+    """Yield what stands below the tables."""
     yield (
         "a trajectory: 2 calls with a picture each, 3 turns, 320 tokens; pictures are files "
         "beside the database, written once; a write includes hashing and the pictures"
@@ -56,7 +56,7 @@ def store_lines(report: StoreReport) -> Iterator[str]:
 
 
 def as_json(report: StoreReport) -> str:
-    """Give everything that was measured."""
+    """Return everything that was measured."""
     data: dict[str, Any] = asdict(report)
     data["result"] = {
         name: {row: list(report.result.seconds[name, row]) for row in (WRITE, READ, FIGURES)}

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .rounds import Result, Row
-from .sandbox import BARE, DOCKER, FULL, NO_WALLS, SandboxReport
+from .sandbox import BARE, DOCKER, FULL, NO_ISOLATION, SandboxReport
 
 _NOT_MEASURED = "–"
 
@@ -23,7 +23,7 @@ class Table:
 
 
 def tables(report: SandboxReport) -> Iterator[Table]:
-    """Give the report's tables."""
+    """Yield the report's tables."""
     yield _timed("milliseconds a turn, × the baseline", report.turns)
     yield _timed("milliseconds an episode, one at a time, × bare exec", report.episodes)
     yield Table(
@@ -61,7 +61,7 @@ def tables(report: SandboxReport) -> Iterator[Table]:
 
 
 def closing_lines(report: SandboxReport) -> Iterator[str]:
-    """Give what stands below the tables: the crowd, what is missing, the machine."""
+    """Yield what stands below the tables: the crowd, what is missing, the machine."""
     if report.crowd is not None:
         crowd = report.crowd
         yield (
@@ -86,7 +86,7 @@ def closing_lines(report: SandboxReport) -> Iterator[str]:
 
 
 def as_json(report: SandboxReport) -> str:
-    """Give everything that was measured, each round's seconds included."""
+    """Return everything that was measured, each round's seconds included."""
     data: dict[str, Any] = asdict(report)
     for part in ("turns", "episodes", "layers"):
         result: Result = getattr(report, part)
@@ -122,7 +122,7 @@ def _milliseconds(seconds: float | None) -> str:
 
 
 def _comparisons(report: SandboxReport) -> Iterator[str]:
-    """Give the ratios between contestants that are no baselines."""
+    """Yield the ratios between contestants that are no baselines."""
     turns = report.turns
     times = turns.ratio("docker exec", "print", FULL)
     if times is not None:
@@ -131,7 +131,7 @@ def _comparisons(report: SandboxReport) -> Iterator[str]:
     known = [f"{name} {ratio:.2f}" for name, ratio in pairs if ratio is not None]
     if known:
         yield f"{DOCKER} × {FULL}: {', '.join(known)}"
-    yield f"baselines: {BARE} for print, crop and figure, {NO_WALLS} for start and cycle"
+    yield f"baselines: {BARE} for print, crop and figure, {NO_ISOLATION} for start and cycle"
 
 
 def _entry(result: Result, name: str, row: Row) -> dict[str, Any]:

@@ -250,7 +250,7 @@ def build_tiny(family: TinyFamily, folder: Path, *, seed: int = 0, spread: float
 
 
 def byte_tokenizer(controls: tuple[str, ...]) -> Any:  # noqa: ANN401 - an untyped library class
-    """Give a tokenizer of the 256 bytes and control tokens; the first two end and pad."""
+    """Return a tokenizer of the 256 bytes and control tokens; the first two end and pad."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

@@ -177,7 +177,7 @@ def _subclass(base: Any) -> Any:  # noqa: ANN401 - TRL's class, known once it is
 def _as_generated(
     scripts: Sequence[Transcript], episodes: Sequence[RunningEpisode]
 ) -> tuple[Any, ...]:
-    """Give what TRL's own loop of tools returns: prompts, completions, mask, pictures."""
+    """Return what TRL's own loop of tools returns: prompts, completions, mask, pictures."""
     pairs = zip(scripts, episodes, strict=True)
     images = [script.images(one.conversation) for script, one in pairs]
     return (

@@ -82,19 +82,19 @@ class UpdateBench:
         rounds: How often everything is measured.
         trajectories: In the batch.
         seed: Of the order within rounds and of all sampling.
-        told: Called with what is being done.
+        on_progress: Called with what is being done.
     """
 
     model: str | None = None
     rounds: int = 10
     trajectories: int = 64
     seed: int = 0
-    told: Callable[[str], None] = lambda _: None
+    on_progress: Callable[[str], None] = lambda _: None
 
     def run(self) -> UpdateReport:
         """Draw one batch, then learn from it again and again, contestants taking turns."""
         load_before, source = load(), model_folder(self.model)
-        self.told("drawing the batch")
+        self.on_progress("drawing the batch")
         config = GRPOConfig(max_new_tokens=MAX_NEW_TOKENS)
         model = load_token_model(source)
         rows = _rows(model, source, config, self.trajectories, self.seed)
@@ -108,7 +108,7 @@ class UpdateBench:
             [Row(UPDATE, PLAIN)],
             rounds=self.rounds,
             seed=self.seed,
-            told=lambda done: self.told(f"round {done} of {self.rounds}"),
+            on_progress=lambda done: self.on_progress(f"round {done} of {self.rounds}"),
         )
         with FlopCounterMode(display=False) as counter:
             contestants[0].update()
@@ -118,7 +118,7 @@ class UpdateBench:
             load_before=load_before,
             load_after=load(),
             model=source,
-            tokens=sum(len(row.is_own) for row in rows),
+            tokens=sum(len(row.completion_mask) for row in rows),
             pictures=sum(len(row.source.images) for row in rows),
             losses={each.name: each.loss for each in contestants},
             result=result,
@@ -144,7 +144,7 @@ class OurUpdate:
         self.loss = 0.0
 
     def work(self, row: str) -> Callable[[], None] | None:
-        """Give the update."""
+        """Return the update."""
         return self.update if row == UPDATE else None
 
     def update(self) -> None:
@@ -187,14 +187,14 @@ class PlainUpdate:
                 source, dtype="auto", attn_implementation=attention
             )
         self._model = self._model.to(ours.device)
-        lengths = [len(row.is_own) for row in rows]
+        lengths = [len(row.completion_mask) for row in rows]
         self._parts = [
             _plain_inputs(ours, [rows[index] for index in part])
             for part in micro_batches(lengths, max_tokens=config.max_tokens_per_micro_batch)
         ]
 
     def work(self, row: str) -> Callable[[], None] | None:
-        """Give the update."""
+        """Return the update."""
         return self.update if row == UPDATE else None
 
     def update(self) -> None:
@@ -221,7 +221,7 @@ class PlainUpdate:
 
 
 def product_flops(device: torch.device) -> float:
-    """Give the floating-point operations a second of a plain float32 matrix product."""
+    """Return the floating-point operations a second of a plain float32 matrix product."""
     one = torch.randn(_SIDE, _SIDE, device=device)
     times: list[float] = []
     for _ in range(5):
@@ -255,15 +255,15 @@ def _rows(
 def _plain_inputs(
     ours: TokenModel, rows: Sequence[TrainingRow]
 ) -> tuple[dict[str, Tensor], Tensor, tuple[Tensor, Tensor, Tensor]]:
-    """Give what a transformers model wants of rows, padded on the right."""
-    longest = max(len(row.is_own) for row in rows)
+    """Return what a transformers model wants of rows, padded on the right."""
+    longest = max(len(row.completion_mask) for row in rows)
     ids = torch.full((len(rows), longest), ours.chat.end_id)
     mask, own = torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
     for index, row in enumerate(rows):
-        length = len(row.is_own)
+        length = len(row.completion_mask)
         ids[index, :length] = torch.tensor(row.source.ids)
         mask[index, :length] = 1
-        own[index, :length] = torch.tensor(row.is_own)
+        own[index, :length] = torch.tensor(row.completion_mask)
     inputs = {
         "input_ids": ids.to(ours.device),
         "attention_mask": mask.to(ours.device),

@@ -43,7 +43,7 @@ LONGEST = 6
 
 
 def episode(*, is_right, succeeded):
-    """Give a trajectory with a call for each entry: True ran with evidence, False failed."""
+    """Return a trajectory with a call for each entry: True ran with evidence, False failed."""
     turns = tuple(
         Turn(
             text="",
@@ -59,7 +59,7 @@ def episode(*, is_right, succeeded):
 
 
 def sequence_term(reward, accuracy, *, is_right, succeeded):
-    """Give the tool_sequence term of such a trajectory in a group of this accuracy."""
+    """Return the tool_sequence term of such a trajectory in a group of this accuracy."""
     one = episode(is_right=is_right, succeeded=succeeded)
     return score_trajectory(one, group_accuracy=accuracy, reward=reward)["tool_sequence"]
 

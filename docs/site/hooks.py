@@ -76,7 +76,7 @@ def _list_the_rest(config: MkDocsConfig) -> None:
 
 
 def _named(entry: object) -> Iterator[str]:
-    """Give every page that a navigation names."""
+    """Yield every page that a navigation names."""
     if isinstance(entry, str):
         yield entry
     parts = entry.values() if isinstance(entry, dict) else entry

@@ -113,7 +113,7 @@ def _is_between_words(kept: Sequence[Token], following: Token | None) -> bool:
 
 
 def _with_units(tokens: Sequence[Token]) -> list[Token]:
-    """Give the word after a number the short name of its unit."""
+    """Return the word after a number the short name of its unit."""
     named = list(tokens)
     for index in range(1, len(named)):
         unit = unit_of(named[index].text) if named[index - 1].is_number else None

@@ -89,7 +89,7 @@ class VisualCodeMenuEnv(gymnasium.Env[View, NDArray[np.int64]]):
         return self._view(), reward, terminated, truncated, info
 
     def text_of(self, action: NDArray[np.int64]) -> str:
-        """Give the text that an action stands for in the episode as it is.
+        """Return the text that an action stands for in the episode as it is.
 
         Raises:
             ValueError: The action is not of the action space.
@@ -106,11 +106,11 @@ class VisualCodeMenuEnv(gymnasium.Env[View, NDArray[np.int64]]):
         )
 
     def trajectory(self, policy_id: str = "unknown") -> Trajectory:
-        """Give the finished episode as a trajectory."""
+        """Return the finished episode as a trajectory."""
         return self.visual_code.trajectory(policy_id)
 
     def clone_state(self) -> EnvState:
-        """Give where the environment stands."""
+        """Return where the environment stands."""
         return self.visual_code.clone_state()
 
     def restore_state(self, state: EnvState) -> None:

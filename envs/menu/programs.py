@@ -72,7 +72,7 @@ MENU: tuple[Entry, ...] = (
 
 
 def chosen_entries(names: Sequence[str] | None) -> tuple[Entry, ...]:
-    """Give the lines of the menu with these names, in this order; the whole menu for None.
+    """Return the lines of the menu with these names, in this order; the whole menu for None.
 
     Raises:
         ValueError: A name that is no entry's, or none at all.
@@ -86,7 +86,7 @@ def chosen_entries(names: Sequence[str] | None) -> tuple[Entry, ...]:
 
 
 def menu_sizes(grid: int, entries: Sequence[Entry] = MENU) -> tuple[int, int, int, int]:
-    """Give how many values each argument of an action has, in the order of `MENU_ARGUMENTS`.
+    """Return how many values each argument of an action has, in the order of `MENU_ARGUMENTS`.
 
     An argument that none of the entries reads has one.
     """
@@ -104,7 +104,7 @@ def menu_text(
     choices: Sequence[str] = (),
     entries: Sequence[Entry] = MENU,
 ) -> str:
-    """Give the text that an action stands for.
+    """Return the text that an action stands for.
 
     Args:
         action: One number an argument, `MENU_ARGUMENTS`.

@@ -37,7 +37,7 @@ FIGURES = (
 
 
 def view_space(side: int, words: int) -> spaces.Dict:
-    """Give the space of `view_of`."""
+    """Return the space of `view_of`."""
     picture = spaces.Box(0, 255, (side, side, 3), np.uint8)
     bag = spaces.Box(0.0, 1.0, (words,), np.float32)
     return spaces.Dict(
@@ -52,7 +52,7 @@ def view_space(side: int, words: int) -> spaces.Dict:
 
 
 def view_of(episode: Episode, *, side: int, words: int) -> View:
-    """Give an episode as it stands.
+    """Return an episode as it stands.
 
     Returns:
         ``image`` and ``tool_image`` (the newest; black before there is one), ``(side, side, 3)``;
@@ -70,7 +70,7 @@ def view_of(episode: Episode, *, side: int, words: int) -> View:
 
 
 def encode_picture(image: Image.Image | None, side: int) -> NDArray[np.uint8]:
-    """Give a picture as ``(side, side, 3)``; black for none."""
+    """Return a picture as ``(side, side, 3)``; black for none."""
     canvas = Image.new("RGB", (side, side))
     if image is not None:
         scale = side / max(image.size)
@@ -81,7 +81,7 @@ def encode_picture(image: Image.Image | None, side: int) -> NDArray[np.uint8]:
 
 
 def encode_words(text: str, count: int) -> NDArray[np.float32]:
-    """Give which words occur, ``(count,)``.
+    """Return which words occur, ``(count,)``.
 
     >>> encode_words("Red, red!", 64).sum()
     np.float32(2.0)
@@ -94,7 +94,7 @@ def encode_words(text: str, count: int) -> NDArray[np.float32]:
 
 
 def printed_number(text: str) -> float | None:
-    """Give the last word of a text as a number; None where it is none."""
+    """Return the last word of a text as a number; None where it is none."""
     last = text.split()[-1:]
     try:
         number = float(last[0]) if last else math.nan

@@ -130,7 +130,7 @@ def record_evidence(
     sandbox: Sandbox,
     cache: EvidenceCache | None = None,
 ) -> Trajectory:
-    """Give the trajectory with `Turn.has_evidence` filled in for every tool turn.
+    """Return the trajectory with `Turn.has_evidence` filled in for every tool turn.
 
     Replays only where something can be found. A replay that overruns or ends otherwise than the
     first run did is no evidence; a sandbox that fails twice makes the trajectory one that our
@@ -187,7 +187,7 @@ def _given(turn: Turn) -> Parts:
 
 
 def output_parts(execution: Execution) -> Parts:
-    """Give the digests of what a block gave back: its text, its warnings, each picture."""
+    """Return the digests of what a block gave back: its text, its warnings, each picture."""
     parts = {f"picture {picture_digest(image)}" for image in execution.images}
     for name, text in (("stdout", execution.stdout), ("stderr", execution.stderr)):
         if text.strip():
@@ -208,7 +208,7 @@ def new_parts(trajectory: Trajectory) -> list[Parts]:
 
 
 def shuffled_picture(image: Image.Image) -> Image.Image:
-    """Give the picture with its values in another order; inverted where that changes nothing."""
+    """Return the picture with its values in another order; inverted where that changes nothing."""
     pixels = picture_array(image)
     values = pixels.reshape(-1)
     if values.min() == values.max():
@@ -218,7 +218,7 @@ def shuffled_picture(image: Image.Image) -> Image.Image:
 
 
 def _order(count: int) -> NDArray[np.intp]:
-    """Give the order of so many values; that of usual sizes is kept, since drawing it is slow."""
+    """Return the order of so many values; that of usual sizes is kept, since drawing it is slow."""
     return _kept_order(count) if count <= _MOST_KEPT else _drawn_order(count)
 
 

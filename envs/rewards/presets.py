@@ -71,7 +71,7 @@ PRESETS: dict[str, RewardPreset] = {
 
 
 def reward_preset(reward: str | RewardPreset) -> RewardPreset:
-    """Give the preset of a name; a preset is given back as it is.
+    """Return the preset of a name; a preset is given back as it is.
 
     Raises:
         ValueError: The name is unknown.

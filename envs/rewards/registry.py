@@ -68,7 +68,7 @@ def unregister_reward_term(name: str) -> None:
 
 
 def with_terms(reward: str | RewardPreset, terms: Mapping[str, float] | None) -> RewardPreset:
-    """Give a preset with own terms besides: name or place of each function, and its weight.
+    """Return a preset with own terms besides: name or place of each function, and its weight.
 
     Args:
         reward: A preset or its name.
@@ -86,7 +86,7 @@ def with_terms(reward: str | RewardPreset, terms: Mapping[str, float] | None) ->
 
 
 def added_terms(preset: RewardPreset | None = None) -> dict[str, RewardTerm]:
-    """Give the own terms by name, weights included: the registered ones, then the preset's.
+    """Return the own terms by name, weights included: the registered ones, then the preset's.
 
     A weight in the preset goes before the one that the term was registered with.
     """
@@ -107,7 +107,7 @@ def _weights(preset: RewardPreset | None) -> dict[str, float]:
 
 
 def own_term_names(preset: RewardPreset | None = None) -> tuple[str, ...]:
-    """Give the names of the own terms, in order."""
+    """Return the names of the own terms, in order."""
     return tuple(added_terms(preset))
 
 
@@ -133,13 +133,13 @@ def _program(term: RewardTerm) -> str:
 
 
 def own_term_files(terms: Iterable[str]) -> tuple[Path, ...]:
-    """Give the files that terms named by place stand in: what they depend on."""
+    """Return the files that terms named by place stand in: what they depend on."""
     places = (reference.rpartition(":")[0] for reference in terms)
     return tuple(Path(place) for place in places if place.endswith(".py"))
 
 
 def _name_of(reference: str) -> str:
-    """Give the name of a term, its function loaded where it was asked for by place."""
+    """Return the name of a term, its function loaded where it was asked for by place."""
     if reference in _FUNCTIONS:
         return reference
     if _FOUND.get(reference) in _FUNCTIONS:

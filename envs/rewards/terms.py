@@ -36,7 +36,7 @@ Terms = dict[str, float | None]
 
 
 def difficulty_factor(accuracy: float, *, steepness: float = 4.0, offset: float = 0.2) -> float:
-    """Give d(mu) = (1 + tanh(gamma(0.5 - mu)))/2 - delta: above 0 where tools are to be encouraged.
+    """Return d(mu) = (1 + tanh(gamma(0.5 - mu)))/2 - delta: above 0 where tools are to be encouraged.
 
     Args:
         accuracy: mu, the group's accuracy, 0 to 1.
@@ -54,7 +54,7 @@ def difficulty_factor(accuracy: float, *, steepness: float = 4.0, offset: float 
 def turn_returns(
     failed: Sequence[bool], *, discount: float = 0.2, penalty: float = 0.5
 ) -> list[float]:
-    """Give R_t = r_t + beta R_{t+1} of each tool turn in order; r_t = -penalty where it failed.
+    """Return R_t = r_t + beta R_{t+1} of each tool turn in order; r_t = -penalty where it failed.
 
     >>> turn_returns([True, True])
     [-0.6, -0.5]
@@ -74,7 +74,7 @@ def is_scored(trajectory: Trajectory) -> bool:
 
 
 def group_accuracy(trajectories: Sequence[Trajectory]) -> float | None:
-    """Give mu, the mean accuracy of the scored trajectories; None where none was scored."""
+    """Return mu, the mean accuracy of the scored trajectories; None where none was scored."""
     accuracies = [_accuracy(one) for one in trajectories if is_scored(one)]
     return sum(accuracies) / len(accuracies) if accuracies else None
 
@@ -82,7 +82,7 @@ def group_accuracy(trajectories: Sequence[Trajectory]) -> float | None:
 def score_group(
     trajectories: Sequence[Trajectory], *, reward: str | RewardPreset = "bat"
 ) -> list[Terms]:
-    """Give the reward terms of each sibling, the group's accuracy known.
+    """Return the reward terms of each sibling, the group's accuracy known.
 
     The keys are `TERMS` and the user's own. What a trajectory learns from its siblings by is
     `group_reward` (all but ``tool_turn``) and `group_turn_advantages`.
@@ -105,7 +105,7 @@ def score_group(
 def score_trajectory(
     trajectory: Trajectory, *, group_accuracy: float, reward: str | RewardPreset = "bat"
 ) -> Terms:
-    """Give the reward terms of one trajectory; all None where it was not scored.
+    """Return the reward terms of one trajectory; all None where it was not scored.
 
     Args:
         trajectory: With evidence recorded where `needs_evidence` says so.
@@ -127,7 +127,7 @@ def score_trajectory(
 
 
 def group_reward(terms: Terms) -> float:
-    """Give the scalar that siblings are compared by: every term but ``tool_turn``; NaN unscored."""
+    """Return the scalar that siblings are compared by: every term but ``tool_turn``; NaN unscored."""
     values = [value for name, value in terms.items() if name != "tool_turn"]
     return math.nan if None in values else math.fsum(v for v in values if v is not None)
 
@@ -135,7 +135,7 @@ def group_reward(terms: Terms) -> float:
 def group_turn_advantages(
     trajectories: Sequence[Trajectory], *, reward: str | RewardPreset = "bat"
 ) -> list[list[float]]:
-    """Give A_turn = lambda z for every turn of every sibling; 0 for turns without a tool.
+    """Return A_turn = lambda z for every turn of every sibling; 0 for turns without a tool.
 
     z is R_t standardised over the tool turns of the group's scored trajectories (population std;
     0 where they are equal), clipped by `bat` to [-3, 0]. With fewer than two scored there is
@@ -196,7 +196,7 @@ def _counts_successes(accuracy: float, preset: RewardPreset) -> bool:
 
 
 def _share_of_success(trajectory: Trajectory, preset: RewardPreset, factor: float) -> float:
-    """Give S/N: the share of calls that succeeded, or that brought evidence."""
+    """Return S/N: the share of calls that succeeded, or that brought evidence."""
     calls = trajectory.tool_turns
     if not preset.counts_evidence:
         return sum(not turn.has_failed for turn in calls) / len(calls)

@@ -38,7 +38,7 @@ class Suite(Protocol):
     def __getitem__(self, index: int, /) -> Task: ...
 
     def task(self, task_id: str) -> Task:
-        """Give the task of an id; a `KeyError` if it is none of this split."""
+        """Return the task of an id; a `KeyError` if it is none of this split."""
         ...
 
 

@@ -56,7 +56,7 @@ class ChosenFamilies:
         return self._suite[self._indices[family][place]]
 
     def task(self, task_id: str) -> Task:
-        """Give the task of an id.
+        """Return the task of an id.
 
         Raises:
             KeyError: It is none of the suite's, or of another family.

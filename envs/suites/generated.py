@@ -20,10 +20,10 @@ from PIL import Image
 
 from ..picture import as_rgb
 from ..text.unicode_text import lone_surrogate
-from ..types import AnswerKind, Band, Task
+from ..types import AnswerKind, Difficulty, Task
 from .base import Split
 
-BANDS = tuple(Band)
+DIFFICULTIES = tuple(Difficulty)
 SIZES: dict[Split, int] = {"train": 1_000_000, "test": 2_000}
 
 
@@ -41,7 +41,7 @@ class Item:
     provenance: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
-Family = Callable[[np.random.Generator, Band], Item]
+Family = Callable[[np.random.Generator, Difficulty], Item]
 """Draws one item: the generator and the band decide everything."""
 
 _FAMILIES: dict[str, dict[str, Family]] = {}
@@ -66,12 +66,12 @@ def register_family(suite_name: str, family: str) -> Callable[[Family], Family]:
 
 
 def families_of(suite_name: str) -> dict[str, Family]:
-    """Give the registered families of a suite by name; empty where there are none."""
+    """Return the registered families of a suite by name; empty where there are none."""
     return dict(_FAMILIES.get(suite_name, {}))
 
 
 def suites_with_families() -> tuple[str, ...]:
-    """Give the names of the suites that families were registered for."""
+    """Return the names of the suites that families were registered for."""
     return tuple(_FAMILIES)
 
 
@@ -112,7 +112,11 @@ class GeneratedSuite:
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name}/{self.split} holds tasks 0 to {len(self) - 1}: {index}")
         place, family = divmod(index, len(self._families))
-        return self._draw(self.families[family], BANDS[place % len(BANDS)], place // len(BANDS))
+        return self._draw(
+            self.families[family],
+            DIFFICULTIES[place % len(DIFFICULTIES)],
+            place // len(DIFFICULTIES),
+        )
 
     def task(self, task_id: str) -> Task:
         """Draw the task of an id such as ``shades/red/train/easy/0``.
@@ -120,18 +124,23 @@ class GeneratedSuite:
         Raises:
             KeyError: The id is not one of this split.
         """
-        suite, family, split, band, seed = [*task_id.split("/"), *[""] * 5][:5]
+        suite, family, split, difficulty, seed = [*task_id.split("/"), *[""] * 5][:5]
         is_ours = (suite, split) == (self.name, self.split) and family in self._families
-        if not is_ours or band not in set(BANDS) or not seed.isdecimal():
+        if not is_ours or difficulty not in set(DIFFICULTIES) or not seed.isdecimal():
             raise KeyError(f"no task {task_id!r} in {self.name}/{self.split}")
-        return self._draw(family, Band(band), int(seed))
+        return self._draw(family, Difficulty(difficulty), int(seed))
 
-    def _draw(self, family: str, band: Band, seed: int) -> Task:
-        stream = [zlib.crc32(family.encode()), BANDS.index(band), self.split == "test", seed]
-        item = self._families[family](np.random.default_rng(stream), band)
+    def _draw(self, family: str, difficulty: Difficulty, seed: int) -> Task:
+        stream = [
+            zlib.crc32(family.encode()),
+            DIFFICULTIES.index(difficulty),
+            self.split == "test",
+            seed,
+        ]
+        item = self._families[family](np.random.default_rng(stream), difficulty)
         images = item.images if isinstance(item.images, tuple) else (item.images,)
         return Task(
-            id=f"{self.name}/{family}/{self.split}/{band}/{seed}",
+            id=f"{self.name}/{family}/{self.split}/{difficulty}/{seed}",
             suite=self.name,
             family=family,
             split=self.split,
@@ -141,7 +150,7 @@ class GeneratedSuite:
             answer_kind=item.answer_kind,
             tolerance=item.tolerance,
             choices=item.choices,
-            difficulty=band,
+            difficulty=difficulty,
             needs_picture=item.needs_picture,
             provenance={"seed": str(seed), **item.provenance},
         )

@@ -46,7 +46,7 @@ class JoinedSuite:
         return self._suites[place][index - (self._ends[place - 1] if place else 0)]
 
     def task(self, task_id: str) -> Task:
-        """Give the task of an id, from the first suite that knows it.
+        """Return the task of an id, from the first suite that knows it.
 
         Raises:
             KeyError: None does.

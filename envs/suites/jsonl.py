@@ -20,7 +20,7 @@ from PIL import Image
 
 from ..grading import GradingError, check_gradable
 from ..picture import PictureError, load_picture
-from ..types import Band, Task
+from ..types import Difficulty, Task
 from .base import Split, SuiteError
 from .formats.bad_rows import BadImageError, bad_rows, shortened
 from .formats.row_answers import read_row_answer
@@ -110,7 +110,7 @@ class JsonlSuite:
         return replace(task, images=tuple(images))
 
     def task(self, task_id: str) -> Task:
-        """Give the task of an id.
+        """Return the task of an id.
 
         Raises:
             KeyError: It is none of this file and split.
@@ -183,7 +183,7 @@ def _rows(path: Path, faults: list[tuple[int, str]]) -> list[tuple[int, dict[str
 
 
 def _bare_task(row: dict[str, Any], line: int, *, name: str, split: Split, path: Path) -> Task:
-    """Give the task of a line, its pictures left out."""
+    """Return the task of a line, its pictures left out."""
     require_whole_characters(row)
     title = path.parent.name if path.name == "data.jsonl" else path.stem
     _required(row, "answer")
@@ -199,7 +199,7 @@ def _bare_task(row: dict[str, Any], line: int, *, name: str, split: Split, path:
         answer_kind=answer.kind,
         tolerance=_number(row, "tolerance") or 0.0,
         choices=answer.choices,
-        difficulty=_band(row),
+        difficulty=_difficulty(row),
         pass_rate=_number(row, "pass_rate"),
         provenance={"file": path.name, "line": str(line)},
     )
@@ -222,10 +222,10 @@ def _number(row: dict[str, Any], key: str) -> float | None:
     return float(value)
 
 
-def _band(row: dict[str, Any]) -> Band:
+def _difficulty(row: dict[str, Any]) -> Difficulty:
     value = row.get("difficulty")
     if value is None:
-        return Band.MEDIUM
-    if str(value) not in set(Band):
-        raise SuiteError(f"'difficulty' is one of {', '.join(Band)}, got {value!r}")
-    return Band(value)
+        return Difficulty.MEDIUM
+    if str(value) not in set(Difficulty):
+        raise SuiteError(f"'difficulty' is one of {', '.join(Difficulty)}, got {value!r}")
+    return Difficulty(value)

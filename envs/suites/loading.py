@@ -26,7 +26,7 @@ _DATA_SETS = ("nlvr_dev", "nuclei_count")
 
 
 def load_suite(name: str | os.PathLike[str], *, split: Split = "train") -> Suite:
-    """Give a suite by its name.
+    """Return a suite by its name.
 
     Args:
         name: ``nano``, ``my_tasks.jsonl``, ``my_families.py``, ``nuclei_count``, or a name of
@@ -67,7 +67,7 @@ def file_of(name: str) -> Path | None:
 
 
 def known_suites() -> tuple[str, ...]:
-    """Give every name that `load_suite` knows, data sets that are not here included."""
+    """Return every name that `load_suite` knows, data sets that are not here included."""
     return tuple(dict.fromkeys(("nano", *_DATA_SETS, *suites_with_families())))
 
 

@@ -52,7 +52,7 @@ def _run(path: Path) -> ModuleType:
 
 
 def _only_suite(module: ModuleType, path: Path) -> str:
-    """Give the one suite that functions of the module were registered for."""
+    """Return the one suite that functions of the module were registered for."""
     found = [
         name
         for name in suites_with_families()

@@ -17,7 +17,7 @@ MODES = 2
 
 
 def remaining_seconds(sizes: Sizes, left: Sequence[tuple[int, Node]], records: Records) -> float:
-    """Give how long the nodes that are left will take, one after the other."""
+    """Return how long the nodes that are left will take, one after the other."""
     seen: defaultdict[str, list[float]] = defaultdict(list)
     for (_, name), run in records.items():
         if is_done(run):
@@ -27,7 +27,7 @@ def remaining_seconds(sizes: Sizes, left: Sequence[tuple[int, Node]], records: R
 
 
 def _expected(sizes: Sizes, node: Node, seen: dict[str, list[float]]) -> float:
-    """Give a node's time: its own with other seeds, else its stage's, else the guess."""
+    """Return a node's time: its own with other seeds, else its stage's, else the guess."""
     known = seen.get(node.name) or seen.get(node.stage)
     if known:
         return sum(known) / len(known)
@@ -41,11 +41,11 @@ def _expected(sizes: Sizes, node: Node, seen: dict[str, list[float]]) -> float:
 
 
 def steps_within(seconds: float, *, like: Path) -> int:
-    """Give how many steps take so long, by the mean step of the training in the folder ``like``."""
+    """Return how many steps take so long, by the mean step of the training in the folder ``like``."""
     times = read_seconds(like)
     return max(1, round(seconds / (sum(times) / len(times))))
 
 
 def training_seconds(folder: Path) -> float:
-    """Give how long all steps of a training took, pauses left out."""
+    """Return how long all steps of a training took, pauses left out."""
     return sum(read_seconds(folder))

@@ -60,7 +60,7 @@ def is_frequent(use: Use, claim: Claim) -> bool:
 
 
 def coded_share(programs: Sequence[Program], family: str | None) -> tuple[float, float]:
-    """Give the share of trajectories that ran code, in the first and the last part of training."""
+    """Return the share of trajectories that ran code, in the first and the last part of training."""
     chosen = [one for one in programs if family in (None, one.family)]
     steps = sorted({one.step for one in chosen})
     part = max(1, len(steps) // PERIODS)
@@ -74,7 +74,7 @@ def _coded(programs: Sequence[Program], steps: set[int]) -> float:
 
 
 def _of_all(use: Use, coded: tuple[float, float]) -> Use:
-    """Give shares of all trajectories instead of those with code: silence counts, too."""
+    """Return shares of all trajectories instead of those with code: silence counts, too."""
     return replace(use, first=use.first * coded[0], last=use.last * coded[1])
 
 

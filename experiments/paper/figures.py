@@ -25,35 +25,35 @@ class Judged:
 
     Attributes:
         tasks: Keys.
-        bands: Of the tasks.
+        difficulties: Of the tasks.
         families: Of the tasks.
         values: By metric, ``(tasks,)``; ``execution_success`` holds calls that ran.
         lost: Episodes that our infrastructure lost.
     """
 
     tasks: tuple[str, ...]
-    bands: tuple[str, ...]
+    difficulties: tuple[str, ...]
     families: tuple[str, ...]
     values: Mapping[Metric, Floats]
     lost: int
 
-    def mask(self, wanted: Sequence[str], band: str | None = None) -> NDArray[np.bool_]:
+    def mask(self, wanted: Sequence[str], difficulty: str | None = None) -> NDArray[np.bool_]:
         """Tell which tasks are of the wanted bands or families; all where none is named.
 
-        With ``band``, those of that band alone.
+        With ``difficulty``, those of that band alone.
         """
         return np.array(
             [
-                (not wanted or b in wanted or f in wanted) and band in (None, b)
-                for b, f in zip(self.bands, self.families, strict=True)
+                (not wanted or b in wanted or f in wanted) and difficulty in (None, b)
+                for b, f in zip(self.difficulties, self.families, strict=True)
             ]
         )
 
     def level(
-        self, metric: Metric, wanted: Sequence[str] = (), *, band: str | None = None
+        self, metric: Metric, wanted: Sequence[str] = (), *, difficulty: str | None = None
     ) -> float:
-        """Give a figure over the wanted tasks (`mask`); NaN where nothing was counted."""
-        mask = self.mask(wanted, band)
+        """Return a figure over the wanted tasks (`mask`); NaN where nothing was counted."""
+        mask = self.mask(wanted, difficulty)
         chosen = self.values[metric][mask]
         chosen = chosen[np.isfinite(chosen)]
         if metric == "execution_success":
@@ -122,7 +122,7 @@ def _judged(episodes: Sequence[Episode]) -> Judged:
 
     return Judged(
         tasks=tuple(e.task_key for e in ordered),
-        bands=tuple(str(e.difficulty) for e in ordered),
+        difficulties=tuple(str(e.difficulty) for e in ordered),
         families=tuple(e.family for e in ordered),
         values={
             "accuracy": column(e.accuracy or 0.0 for e in ordered),

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from codedance.pipelines.config.settings import Preset
-from codedance.pipelines.runs.runner import Order, make_request, run_among, stage_parameters
-from codedance.pipelines.runs.session import Desk
+from codedance.pipelines.runs.runner import ResolvedRun, make_request, run_among, stage_parameters
+from codedance.pipelines.runs.session import RunSession
 from codedance.pipelines.store.lineage import StageRun
 
 from .costs import steps_within, training_seconds
 from .plan import CURATE, Node, training
 from .protocol import Arm
-from .records import Records, mark, order_name
+from .records import Records, mark, preset_name_of
 
 JUDGED = "arm"
 """What an evaluation calls its policy; phases are ``arm/greedy`` and ``arm/sampled``."""
@@ -42,21 +42,21 @@ class Setting:
     records: Records
 
 
-def run_node(desk: Desk, setting: Setting, seed: int, node: Node) -> StageRun:
+def run_node(session: RunSession, setting: Setting, seed: int, node: Node) -> StageRun:
     """Do a node, or go on with it.
 
     Raises:
         StageInterrupted: The user asked to stop.
     """
-    preset = _preset(desk, setting, seed, node)
+    preset = _preset(session, setting, seed, node)
     parameters = stage_parameters(node.stage, preset) | mark(setting.digest, node.name)
     if node.stage == "evaluate":
         model = setting.records[seed, node.needs[0]].outputs["model"]
         parameters["policies"] = {JUDGED: model}
-    order = Order(order_name(setting.preset), preset, seed)
-    request = make_request(node.stage, order, parameters, _inputs(setting.records, seed, node))
+    resolved = ResolvedRun(preset_name_of(setting.preset), preset, seed)
+    request = make_request(node.stage, resolved, parameters, _inputs(setting.records, seed, node))
     begun = setting.records.get((seed, node.name))
-    return run_among(desk, [begun] if begun else [], request, preset, parent=None)
+    return run_among(session, [begun] if begun else [], request, preset, parent=None)
 
 
 def _inputs(records: Records, seed: int, node: Node) -> dict[str, str]:
@@ -71,14 +71,14 @@ def _inputs(records: Records, seed: int, node: Node) -> dict[str, str]:
     return inputs
 
 
-def _preset(desk: Desk, setting: Setting, seed: int, node: Node) -> Preset:
-    """Give the parameters as the node's arm wants them."""
+def _preset(session: RunSession, setting: Setting, seed: int, node: Node) -> Preset:
+    """Return the parameters as the node's arm wants them."""
     base, arm = setting.base, node.arm
     if arm is None:
         return base
     changes: dict[str, Any] = {"interface": arm.interface}
     if node.stage == "sft":
-        changes["sft"] = base.sft.model_copy(update=_sft_changes(desk, setting, seed, arm))
+        changes["sft"] = base.sft.model_copy(update=_sft_changes(session, setting, seed, arm))
     if node.stage == "grpo":
         wanted = {
             "reward": arm.reward,
@@ -89,25 +89,25 @@ def _preset(desk: Desk, setting: Setting, seed: int, node: Node) -> Preset:
     return base.model_copy(update=changes)
 
 
-def _sft_changes(desk: Desk, setting: Setting, seed: int, arm: Arm) -> dict[str, Any]:
-    """Give what an arm's supervised learning starts from, and for how long it lasts."""
+def _sft_changes(session: RunSession, setting: Setting, seed: int, arm: Arm) -> dict[str, Any]:
+    """Return what an arm's supervised learning starts from, and for how long it lasts."""
     changes: dict[str, Any] = {"shown_directly": arm.shown_directly, "easy_alone": arm.easy_alone}
     records, settings = setting.records, setting.base.sft
     if arm.start is not None:
         changes["base"] = records[seed, training(arm.start)].outputs["model"]
     elif settings.base == NANO:
-        changes["base"] = str(_untrained(desk, setting, seed))
+        changes["base"] = str(_untrained(session, setting, seed))
     if arm.start is not None and arm.as_long_as is not None:
         other = records[seed, training(arm.as_long_as)]
         like = records[seed, training(arm.start)]
-        seconds = training_seconds(desk.home.stages / other.id)
-        changes["steps"] = steps_within(seconds, like=desk.home.stages / like.id)
+        seconds = training_seconds(session.home.stages / other.id)
+        changes["steps"] = steps_within(seconds, like=session.home.stages / like.id)
         changes["warmup_steps"] = min(settings.warmup_steps, changes["steps"])
     return changes
 
 
-def _untrained(desk: Desk, setting: Setting, seed: int) -> Path:
-    """Give the untrained model that all interfaces share, its tokenizer made from all their texts.
+def _untrained(session: RunSession, setting: Setting, seed: int) -> Path:
+    """Return the untrained model that all interfaces share, its tokenizer made from all their texts.
 
     It is built once a seed; a process that needs it meanwhile waits.
     """
@@ -115,27 +115,27 @@ def _untrained(desk: Desk, setting: Setting, seed: int) -> Path:
     with (setting.folder / f"untrained-{seed}.lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         if not folder.is_dir():
-            _build(desk, setting, seed, folder)
+            _build(session, setting, seed, folder)
     return folder
 
 
-def _build(desk: Desk, setting: Setting, seed: int, folder: Path) -> None:
-    from codedance.pipelines.stages.sft import taught_families
+def _build(session: RunSession, setting: Setting, seed: int, folder: Path) -> None:
+    from codedance.pipelines.stages.sft import trained_families
     from codedance.policies.models.nano import NanoConfig, build_nano
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()  # its bars would tear ours
-    corpus = _texts(desk, setting.records[seed, CURATE])
+    corpus = _texts(session, setting.records[seed, CURATE])
     config = NanoConfig(**setting.base.sft.nano.model_dump(), seed=seed)
     fresh = folder.with_suffix(".new")
-    build_nano(fresh, corpus, config, families=taught_families())
+    build_nano(fresh, corpus, config, families=trained_families())
     fresh.replace(folder)
 
 
-def _texts(desk: Desk, curation: StageRun) -> Iterable[str]:
+def _texts(session: RunSession, curation: StageRun) -> Iterable[str]:
     from codedance.pipelines.stages.demonstrations import load_demonstrations
     from codedance.policies.scripted.box_teacher import box_texts
 
-    for one in load_demonstrations(desk.store, curation):
+    for one in load_demonstrations(session.store, curation):
         yield from (message.text for message in one.messages)
         yield from box_texts(one.task)

@@ -19,7 +19,7 @@ from .protocol import Metric, Protocol
 from .records import Records, is_done
 from .verdicts import Finding, Interval, Judgement
 
-BANDS = ("easy", "medium", "hard")
+DIFFICULTIES = ("easy", "medium", "hard")
 PACKAGED_PLACE = "experiments/paper/protocol.yaml"
 UNITS = {
     "accuracy": (100, " points"),
@@ -58,7 +58,7 @@ class Results:
 
 
 def write_page(results: Results) -> str:
-    """Give the page as Markdown."""
+    """Return the page as Markdown."""
     parts = [
         _head(results),
         "## Claims\n\n" + _claims(results),
@@ -135,7 +135,7 @@ def _claims(results: Results) -> str:
 
 
 def _figure(judged: Judgement) -> str:
-    """Give the line that decides: the worst, or the best where one is enough."""
+    """Return the line that decides: the worst, or the best where one is enough."""
     known = [one for one in judged.findings if math.isfinite(one.interval.mean)]
     if not known:
         return "-"
@@ -146,8 +146,14 @@ def _figure(judged: Judgement) -> str:
 
 
 def _arms(results: Results) -> str:
-    head = ["arm", "seeds", "greedy", "sampled", *(f"{band}, greedy" for band in BANDS)]
-    head += [*(f"calls, {band}" for band in BANDS), "code ran", "training"]
+    head = [
+        "arm",
+        "seeds",
+        "greedy",
+        "sampled",
+        *(f"{difficulty}, greedy" for difficulty in DIFFICULTIES),
+    ]
+    head += [*(f"calls, {difficulty}" for difficulty in DIFFICULTIES), "code ran", "training"]
     rows = [_arm_row(results, arm.name) for arm in results.protocol.arms]
     note = (
         "Means over the seeds that are done: right answers in per cent (greedy, and at temperature "
@@ -168,8 +174,8 @@ def _arm_row(results: Results, arm: str) -> list[str]:
         str(len(seeds)),
         _percent(mean("accuracy", "greedy")),
         _percent(mean("accuracy", "sampled")),
-        *(_percent(mean("accuracy", "greedy", [band])) for band in BANDS),
-        *(_number(mean("tool_calls", "sampled", [band])) for band in BANDS),
+        *(_percent(mean("accuracy", "greedy", [difficulty])) for difficulty in DIFFICULTIES),
+        *(_number(mean("tool_calls", "sampled", [difficulty])) for difficulty in DIFFICULTIES),
         _percent(mean("execution_success", "sampled")),
         _training_time(results.records, arm),
     ]
@@ -208,7 +214,7 @@ def _line(first: str, finding: Finding, judged: Judgement) -> list[str]:
 
 
 def _compositions(emerged: Sequence[Emerged]) -> list[str]:
-    """Give the part about emergence, where something is asked of it."""
+    """Return the part about emergence, where something is asked of it."""
     if not emerged:
         return []
     tables = "\n\n".join(_emergence(one) for one in emerged)
@@ -245,8 +251,8 @@ def _easy(results: Results) -> str:
     """Tell where a call on an easy task is of use: what an answer without it would cost."""
 
     def cell(arm: str, family: str) -> str:
-        right = _mean(results, arm, "accuracy", family, band="easy")
-        calls = _mean(results, arm, "tool_calls", family, band="easy")
+        right = _mean(results, arm, "accuracy", family, difficulty="easy")
+        calls = _mean(results, arm, "tool_calls", family, difficulty="easy")
         return f"{_percent(right)} ({_number(calls)})"
 
     note = "Right answers and, in brackets, calls an episode; greedy, means over seeds."
@@ -263,11 +269,11 @@ def _by_family(results: Results, cell: Callable[[str, str], str]) -> str:
 
 
 def _mean(
-    results: Results, arm: str, metric: Metric, family: str, *, band: str | None = None
+    results: Results, arm: str, metric: Metric, family: str, *, difficulty: str | None = None
 ) -> float:
-    """Give an arm's mean over its seeds, greedy, for a family; NaN where there is none."""
+    """Return an arm's mean over its seeds, greedy, for a family; NaN where there is none."""
     found = [
-        judged.level(metric, [family], band=band)
+        judged.level(metric, [family], difficulty=difficulty)
         for (name, _, mode), judged in results.figures.items()
         if name == arm and mode == "greedy"
     ]

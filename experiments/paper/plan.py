@@ -41,7 +41,7 @@ def judging(arm: str) -> str:
 
 
 def make_plan(protocol: Protocol, only: Sequence[str] = ()) -> list[Node]:
-    """Give a seed's nodes in order.
+    """Return a seed's nodes in order.
 
     Args:
         protocol: What there is to do.
@@ -76,7 +76,7 @@ def _chosen(protocol: Protocol, only: Sequence[str]) -> set[str]:
 
 
 def _with_sources(protocol: Protocol, chosen: set[str]) -> set[str]:
-    """Give the arms and all that they build on; an arm only builds on earlier ones."""
+    """Return the arms and all that they build on; an arm only builds on earlier ones."""
     found = set(chosen)
     for arm in reversed(protocol.arms):
         if arm.name in found:

@@ -140,11 +140,11 @@ class Protocol(StrictModel):
         return self
 
     def arm(self, name: str) -> Arm:
-        """Give the arm of a name."""
+        """Return the arm of a name."""
         return next(arm for arm in self.arms if arm.name == name)
 
     def sizes(self, preset: str) -> Sizes:
-        """Give the sizes of a preset.
+        """Return the sizes of a preset.
 
         Raises:
             ProtocolError: There is none of this name.
@@ -154,7 +154,7 @@ class Protocol(StrictModel):
         return self.presets[preset]
 
     def digest(self, preset: str) -> str:
-        """Give what the runs of a preset are recorded with: of all but the other presets.
+        """Return what the runs of a preset are recorded with: of all but the other presets.
 
         Only what the file says counts, so that a new setting elsewhere changes nothing.
         """

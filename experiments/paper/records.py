@@ -15,17 +15,17 @@ Records = Mapping[tuple[int, str], StageRun]
 
 
 def mark(digest: str, node: str) -> dict[str, dict[str, str]]:
-    """Give the parameter that a node's run is recorded with."""
+    """Return the parameter that a node's run is recorded with."""
     return {MARK: {"protocol": digest, "node": node}}
 
 
-def order_name(preset: str) -> str:
+def preset_name_of(preset: str) -> str:
     """Name what the lineage's rows of a preset's experiment are called after."""
     return f"claims-{preset}"
 
 
 def read_records(store: Store, *, preset: str, digest: str) -> Records:
-    """Give what was begun of an experiment, whichever version of the code began it."""
+    """Return what was begun of an experiment, whichever version of the code began it."""
     found: dict[tuple[int, str], StageRun] = {}
     for run in _runs(store.lineage, preset):
         about = run.parameters.get(MARK, {})
@@ -38,7 +38,7 @@ def read_records(store: Store, *, preset: str, digest: str) -> Records:
 
 
 def other_digests(store: Store, *, preset: str, digest: str) -> set[str]:
-    """Give the digests of other protocols that runs of the same preset were made by."""
+    """Return the digests of other protocols that runs of the same preset were made by."""
     digests = {run.parameters.get(MARK, {}).get("protocol") for run in _runs(store.lineage, preset)}
     return {str(one) for one in digests - {None, digest}}
 
@@ -52,4 +52,4 @@ def is_done(run: StageRun | None) -> bool:
 
 
 def _runs(lineage: Lineage, preset: str) -> list[StageRun]:
-    return lineage.find(preset=order_name(preset))
+    return lineage.find(preset=preset_name_of(preset))

@@ -66,7 +66,7 @@ class Judgement:
 
 
 def student(values: Sequence[float], *, confidence: float, above: float = 0.0) -> Interval:
-    """Give the mean of the seeds' values with Student's two-sided interval.
+    """Return the mean of the seeds' values with Student's two-sided interval.
 
     >>> found = student([1.0, 2.0, 3.0], confidence=0.95)
     >>> round(found.low, 3), round(found.high, 3)

@@ -15,7 +15,7 @@ from pathlib import Path
 from codedance.pipelines.config.file_lock import try_lock
 from codedance.pipelines.runs.context import StageInterrupted
 from codedance.pipelines.runs.progress import format_seconds
-from codedance.pipelines.runs.session import Desk
+from codedance.pipelines.runs.session import RunSession
 from codedance.pipelines.store.connection.errors import StoreError
 from codedance.policies.rollouts.losses import EpisodesLostError
 
@@ -38,7 +38,7 @@ class Experiment:
     """What is to be done, and where.
 
     Attributes:
-        desk: Where everything lies.
+        session: Where everything lies.
         protocol: What there is to do.
         preset: How large.
         seeds: Which seeds, in order.
@@ -46,7 +46,7 @@ class Experiment:
         jobs: Processes at work, for the time left.
     """
 
-    desk: Desk
+    session: RunSession
     protocol: Protocol
     preset: str
     seeds: Sequence[int]
@@ -62,14 +62,14 @@ class Experiment:
     @property
     def folder(self) -> Path:
         """Locks, untrained models and logs."""
-        return self.desk.home.root / "claims" / self.digest[:12]
+        return self.session.home.root / "claims" / self.digest[:12]
 
     def records(self) -> Records:
-        """Give what was begun so far, by any process."""
-        return read_records(self.desk.store, preset=self.preset, digest=self.digest)
+        """Return what was begun so far, by any process."""
+        return read_records(self.session.store, preset=self.preset, digest=self.digest)
 
     def places(self) -> Iterator[Place]:
-        """Give all pieces in order: a complete first seed before the second."""
+        """Return all pieces in order: a complete first seed before the second."""
         return ((seed, node) for seed in self.seeds for node in self.nodes)
 
     def work(self, *, after_seed: Callable[[], object]) -> None:
@@ -84,7 +84,7 @@ class Experiment:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         while (left := self._left()) and not self._is_stuck(left):
-            self.desk.stop.check()
+            self.session.stop.check()
             seed = self._do_one(left)
             if seed is None:
                 time.sleep(WAIT_SECONDS)
@@ -122,21 +122,21 @@ class Experiment:
     def _do(self, seed: int, node: Node, left: Sequence[Place]) -> None:
         records = self.records()
         done = sum(1 for _ in self.places()) - len(left)
-        self.desk.progress.say(
+        self.session.progress.say(
             f"== {done + 1}/{done + len(left)}, seed {seed}: {node.name} "
             f"({self._times(records, left)})"
         )
         sizes = self.protocol.sizes(self.preset)
         setting = Setting(self.preset, sizes.preset, self.digest, self.folder, records)
         try:
-            made = run_node(self.desk, setting, seed, node)
+            made = run_node(self.session, setting, seed, node)
             if made.lost:
                 raise EpisodesLostError(f"{made.lost} episodes lost; the same command plays them")
         except (StageInterrupted, StoreError):
             raise
         except Exception as error:  # noqa: BLE001 - one arm's failure must not cost the others
             self._failures[seed, node.name] = f"{type(error).__name__}: {error}"
-            self.desk.progress.say(f"seed {seed}: {node.name} failed: {error}")
+            self.session.progress.say(f"seed {seed}: {node.name} failed: {error}")
 
     def _times(self, records: Records, left: Sequence[Place]) -> str:
         sizes = self.protocol.sizes(self.preset)

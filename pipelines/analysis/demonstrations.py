@@ -7,7 +7,7 @@ from ..store.store import Store
 
 
 def chosen_demonstrations(store: Store, curation: StageRun) -> dict[str, int]:
-    """Give the trajectory's id that shows each kept task, by the task's key."""
+    """Return the trajectory's id that shows each kept task, by the task's key."""
     kept = {row.task_key: row for row in store.curation(curation.id) if row.is_kept}
     chosen: dict[str, int] = {}
     for episode in store.episodes(curation.id):

@@ -54,7 +54,7 @@ def write_results(store: Store, run: StageRun, path: Path) -> None:
 
 
 def read_results(path: Path) -> dict[str, Results]:
-    """Give each policy's results."""
+    """Return each policy's results."""
     return json.loads(path.read_text(encoding="utf-8"))["policies"]
 
 
@@ -84,7 +84,7 @@ def compare(champion: Results, challenger: Results) -> Verdict:
 
 
 def sign_test(better: int, worse: int) -> float:
-    """Give the two-sided probability of so uneven a split, were both sides as likely.
+    """Return the two-sided probability of so uneven a split, were both sides as likely.
 
     >>> round(sign_test(9, 1), 4)
     0.0215
@@ -97,6 +97,6 @@ def sign_test(better: int, worse: int) -> float:
 
 
 def _binomial(count: int, hits: int) -> float:
-    """Give the chance of ``hits`` heads in ``count`` tosses."""
+    """Return the chance of ``hits`` heads in ``count`` tosses."""
     logarithm = math.lgamma(count + 1) - math.lgamma(hits + 1) - math.lgamma(count - hits + 1)
     return math.exp(logarithm - count * math.log(2.0))

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ...envs.types import Band
+from ...envs.types import Difficulty
 from ..store.episodes import Episode
 from ..store.lineage import LOST, StageRun
 from ..store.store import Store
@@ -93,7 +93,7 @@ def summarise(store: Store, run: StageRun) -> Summary:
 
 
 def table_head(summary: Summary) -> list[str]:
-    """Give the head of the table that ends a run; its rows are those of `table_rows`."""
+    """Return the head of the table that ends a run; its rows are those of `table_rows`."""
     names = summary.policies
     gain = ["difference (95 %)"] if len(names) > 1 else []
     return [
@@ -107,7 +107,7 @@ def table_head(summary: Summary) -> list[str]:
 
 
 def table_rows(summary: Summary, mode: str) -> list[list[str]]:
-    """Give a row a group: the policies side by side, in one mode (greedy or sampled)."""
+    """Return a row a group: the policies side by side, in one mode (greedy or sampled)."""
     rows: list[list[str]] = []
     for group in summary.groups:
         cells = [summary.cells[f"{name}/{mode}", group] for name in summary.policies]
@@ -150,12 +150,14 @@ def difference_lines(summary: Summary) -> list[str]:
 
 
 def _groups(episodes: Sequence[Episode]) -> dict[str, Callable[[Episode], bool]]:
-    """Give all, each band, each family; a lone band or family would only repeat all."""
+    """Return all, each band, each family; a lone band or family would only repeat all."""
     groups: dict[str, Callable[[Episode], bool]] = {WHOLE: lambda _: True}
-    bands = [band for band in Band if any(e.difficulty is band for e in episodes)]
+    difficulties = [
+        difficulty for difficulty in Difficulty if any(e.difficulty is difficulty for e in episodes)
+    ]
     families = sorted({e.family for e in episodes})
-    for band in bands if len(bands) > 1 else ():
-        groups[str(band)] = lambda e, band=band: e.difficulty is band
+    for difficulty in difficulties if len(difficulties) > 1 else ():
+        groups[str(difficulty)] = lambda e, difficulty=difficulty: e.difficulty is difficulty
     for family in families if len(families) > 1 else ():
         groups[family] = lambda e, family=family: e.family == family
     return groups
@@ -194,7 +196,7 @@ def _differences(
 
 
 def by_task(episodes: Sequence[Episode], phase: str) -> dict[str, float]:
-    """Give each task's mean accuracy over its valid samples."""
+    """Return each task's mean accuracy over its valid samples."""
     values: defaultdict[str, list[float]] = defaultdict(list)
     for e in episodes:
         if e.phase == phase and e.is_valid and e.accuracy is not None:

@@ -44,7 +44,7 @@ class Fingerprint:
 
 
 def fingerprint(task: Task) -> Fingerprint:
-    """Give what a task is compared by."""
+    """Return what a task is compared by."""
     pixels = " ".join(pixel_digest(image) for image in task.images)
     question = " ".join(task.question.casefold().split())
     return Fingerprint(
@@ -74,7 +74,7 @@ class Twins:
         self._topics[item.topic].append(item)
 
     def find(self, item: Fingerprint) -> tuple[str, bool] | None:
-        """Give the id of a twin and whether it is exact; None when there is none."""
+        """Return the id of a twin and whether it is exact; None when there is none."""
         same = self._exact.get(item.exact)
         if same is not None:
             return same, True

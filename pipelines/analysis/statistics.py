@@ -46,7 +46,7 @@ class Difference:
 
 
 def wilson(hits: int, count: int) -> Rate:
-    """Give a share with Wilson's score interval (1927), which stays within 0 and 1.
+    """Return a share with Wilson's score interval (1927), which stays within 0 and 1.
 
     >>> rate = wilson(8, 10)
     >>> round(rate.low, 3), round(rate.high, 3)
@@ -62,7 +62,7 @@ def wilson(hits: int, count: int) -> Rate:
 
 
 def rate_of(outcomes: Iterable[bool]) -> Rate:
-    """Give the share of true outcomes."""
+    """Return the share of true outcomes."""
     values = list(outcomes)
     return wilson(sum(values), len(values))
 

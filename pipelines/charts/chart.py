@@ -83,7 +83,7 @@ def line_picture(title: str, lines: Mapping[str, Series], *, smooth: int = 1) ->
 
 
 def _drawing(drawn: Mapping[str, Series], smooth: int) -> str:
-    """Give axes and lines."""
+    """Return axes and lines."""
     frame = _frame([point for points in drawn.values() for point in points])
     parts = [_axes(frame)]
     first = 1 if len(drawn) == 1 else 0  # a lone line in the accent colour, not in grey
@@ -136,7 +136,7 @@ def _axes(frame: _Frame) -> str:
 
 
 def _ticks(low: float, high: float, wanted: int = 5) -> list[float]:
-    """Give round values (1, 2 or 5 times a power of ten apart) within the bounds."""
+    """Return round values (1, 2 or 5 times a power of ten apart) within the bounds."""
     rough = (high - low) / wanted
     power = 10.0 ** _floor_log10(rough)
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)

@@ -19,9 +19,9 @@ SMOOTH = 5
 TRAINING = {
     "reward": ("reward",),
     "reward-terms": ("rewards/*/mean",),
-    "accuracy-by-band": ("accuracy/band/*",),
+    "accuracy-by-difficulty": ("accuracy/difficulty/*",),
     "accuracy-by-family": ("accuracy/family/*",),
-    "tool-calls-by-band": ("tool_calls/band/*",),
+    "tool-calls-by-difficulty": ("tool_calls/difficulty/*",),
     "execution-success": ("execution_success",),
     "lengths": ("completion_length/mean", "completion_length/max"),
     "entropy": ("entropy",),
@@ -46,7 +46,7 @@ def write_figures(folder: Path, figures: Mapping[str, Series]) -> list[Path]:
 
 
 def standalone_chart(title: str, lines: Mapping[str, Series]) -> str:
-    """Give a line chart as an SVG file, its legend above it; empty text without points."""
+    """Return a line chart as an SVG file, its legend above it; empty text without points."""
     lines = {label: points for label, points in lines.items() if points}
     figure = line_chart(title, lines, smooth=SMOOTH)
     if not figure:
@@ -76,7 +76,7 @@ def standalone_chart(title: str, lines: Mapping[str, Series]) -> str:
 
 
 def _chosen(figures: Mapping[str, Series], patterns: tuple[str, ...]) -> dict[str, Series]:
-    """Give the figures that the patterns name, under what tells them apart."""
+    """Return the figures that the patterns name, under what tells them apart."""
     found: dict[str, Series] = {}
     for pattern in patterns:
         head, star, tail = pattern.partition("*")

@@ -15,7 +15,7 @@ from pathlib import Path
 Offer = Callable[[str], list[str]]
 
 BACKENDS = ("local", "docker")
-BANDS = ("easy", "medium", "hard")
+DIFFICULTIES = ("easy", "medium", "hard")
 REWARDS = ("outcome", "tool_bonus", "bat_sequence", "bat", "bat_paper")
 POLICIES = ("nano", "oracle", "random")
 GPUS = ("4090", "l40s", "a100", "h100", "h200", "b200")
@@ -64,7 +64,7 @@ def families(incomplete: str) -> list[str]:
 
 
 def one_of(*words: str) -> Offer:
-    """Give the function that offers these words."""
+    """Return the function that offers these words."""
     return lambda incomplete: _beginning(words, incomplete)
 
 
@@ -101,7 +101,7 @@ def _folders(incomplete: str) -> list[str]:
 
 
 def _entries(incomplete: str) -> Iterator[Path]:
-    """Give what begins as the user wrote; hidden names only where a dot was written."""
+    """Yield what begins as the user wrote; hidden names only where a dot was written."""
     folder = Path(incomplete) if incomplete.endswith("/") else Path(incomplete).parent
     beginning = "" if incomplete.endswith("/") else Path(incomplete).name
     with contextlib.suppress(OSError):

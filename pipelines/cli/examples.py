@@ -38,7 +38,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         'codedance ask photo.jpg "What is this?" --policy Qwen/Qwen2.5-VL-7B-Instruct',
     ),
     "play": (
-        "codedance play --family bars --band hard",
+        "codedance play --family bars --difficulty hard",
         "codedance play --policy nano --family count --seed 5",
         "codedance play --policy hand",
     ),
@@ -131,5 +131,5 @@ def add_examples(app: typer.Typer, prefix: str = "") -> None:
 
 
 def flowing(text: str) -> str:
-    """Give each paragraph as one line, for the terminal to break where it is full."""
+    """Return each paragraph as one line, for the terminal to break where it is full."""
     return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))

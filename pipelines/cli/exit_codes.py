@@ -35,7 +35,7 @@ def leave_incomplete(made: Mapping[str, object]) -> None:
 
 
 def code_of(error: BaseException) -> int:
-    """Give the exit code for an error that no command caught."""
+    """Return the exit code for an error that no command caught."""
     if type(error).__name__ in ("Abort", "StageInterrupted", "KeyboardInterrupt"):
         return INTERRUPTED
     if type(error).__name__ in _USAGE_ERRORS or (is_ours(error) and isinstance(error, ValueError)):

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from ..analysis.results import Summary
     from ..report import Report
-    from ..runs.session import Desk
+    from ..runs.session import RunSession
     from ..store.lineage import StageRun
 
 
@@ -22,7 +22,7 @@ def say(text: str = "") -> None:
     print(text.encode("utf-8", "backslashreplace").decode(), flush=True)  # noqa: T201
 
 
-def print_report(desk: Desk, report: Report) -> None:
+def print_report(session: RunSession, report: Report) -> None:
     """Print the closing table, the paired differences, and where to look further."""
     print_table(report.summary)
     say()
@@ -30,25 +30,25 @@ def print_report(desk: Desk, report: Report) -> None:
     viewer = report.folder / "viewer.html"
     if viewer.is_file():
         say(f"viewer   {viewer}")
-    say(f"store    {desk.home.root}")
+    say(f"store    {session.home.root}")
     say("browse   codedance ui")
 
 
-def report_document(desk: Desk, run_id: str, report: Report) -> dict[str, object]:
-    """Give what `print_report` prints for a program to read."""
+def report_document(session: RunSession, run_id: str, report: Report) -> dict[str, object]:
+    """Return what `print_report` prints for a program to read."""
     viewer = report.folder / "viewer.html"
     return {
         "run": run_id,
         "report": report.html,
         "viewer": viewer if viewer.is_file() else None,
-        "store": desk.home.root,
+        "store": session.home.root,
         **summary_document(report.summary),
-        "is_complete": desk.store.lineage.get(run_id).is_complete,
+        "is_complete": session.store.lineage.get(run_id).is_complete,
     }
 
 
 def summary_document(summary: Summary) -> dict[str, object]:
-    """Give an evaluation's figures by ``policy/mode`` and group of tasks."""
+    """Return an evaluation's figures by ``policy/mode`` and group of tasks."""
     return {
         "evaluation": summary.run.id,
         "cells": {
@@ -66,7 +66,7 @@ def summary_document(summary: Summary) -> dict[str, object]:
 
 
 def run_document(run: StageRun) -> dict[str, object]:
-    """Give a run as the lineage has it, without its parameters."""
+    """Return a run as the lineage has it, without its parameters."""
     return {
         "run": run.id,
         "stage": run.stage,
@@ -128,7 +128,7 @@ def _print_rich(title: str, head: list[str], rows: list[list[str]]) -> None:
 
 
 def table_parts(head: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[list[int]]:
-    """Give the columns of each part of a table that is to fit into a terminal's width.
+    """Return the columns of each part of a table that is to fit into a terminal's width.
 
     Accuracies stand before tool use; each part begins with the names of the rows.
 
@@ -156,7 +156,7 @@ def print_columns(rows: Sequence[Sequence[str]]) -> None:
 
 
 def column_lines(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Give rows of cells as lines, in columns as wide as their widest cell."""
+    """Return rows of cells as lines, in columns as wide as their widest cell."""
     widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

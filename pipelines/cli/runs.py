@@ -30,13 +30,13 @@ def runs(
     Times are in UTC. A stage took the time that it worked, pauses left out; a run of the whole
     pipeline took the time from its beginning to its end.
     """
-    from ..runs.session import open_desk
+    from ..runs.session import open_session
     from .document import document
     from .output import print_columns, run_document, say
 
-    with document(json) as publish, open_desk(track=False) as desk:
+    with document(json) as publish, open_session(track=False) as session:
         chosen = {} if stage is None else {"stage": stage}
-        found = desk.store.lineage.find(**chosen)
+        found = session.store.lineage.find(**chosen)
         shown = found[: limit or None]
         publish([run_document(run) for run in shown])
         if not found:

@@ -25,7 +25,7 @@ _HEAD = ("RUN", "STATUS", "BEGUN (UTC)", "TRAJECTORIES")
 
 
 def list_lines(held: Holdings, listed: Sequence[Listed], count: int) -> Iterator[str]:
-    """Give a line a run, and what the store holds."""
+    """Yield a line a run, and what the store holds."""
     if listed:
         yield from column_lines([_HEAD, *map(_list_row, listed)])
     else:
@@ -42,14 +42,14 @@ def list_lines(held: Holdings, listed: Sequence[Listed], count: int) -> Iterator
 
 
 def listed_document(one: Listed) -> dict[str, Any]:
-    """Give a run with its parameters and phases for a program to read."""
+    """Return a run with its parameters and phases for a program to read."""
     phases = [{**asdict(phase), "accuracy": phase.accuracy} for phase in one.phases]
     told = {"parameters": one.run.parameters, "key": one.run.key}
     return {**run_document(one.run), **told, "trajectories": one.trajectories, "phases": phases}
 
 
 def run_lines(one: Listed) -> Iterator[str]:
-    """Give a run: what it was told, what it read and made, its phases."""
+    """Yield a run: what it was told, what it read and made, its phases."""
     run = one.run
     yield run.id
     yield from _fields(
@@ -99,7 +99,7 @@ def run_lines(one: Listed) -> Iterator[str]:
 
 
 def trajectory_lines(entry: Mapping[str, Any], images: ImageFolder) -> Iterator[str]:
-    """Give a trajectory from its question to its rewards; pictures by their files."""
+    """Yield a trajectory from its question to its rewards; pictures by their files."""
     task = entry["task"]
     yield f"trajectory {entry['id']} of {entry['stage_run']}"
     yield from _fields(
@@ -223,7 +223,7 @@ def _fields(values: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _visible(text: str) -> str:
-    """Give text that a model wrote without what would steer a terminal."""
+    """Return text that a model wrote without what would steer a terminal."""
     return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
 
 

@@ -42,7 +42,7 @@ def tree_digest(root: Path) -> str:
 
 
 def deciding_files(root: Path) -> Iterator[Path]:
-    """Give the files under ``root`` whose content decides results."""
+    """Yield the files under ``root`` whose content decides results."""
     for room in ROOMS:
         yield from (path for path in (root / room).rglob("*") if path.suffix in SUFFIXES)
     for pattern in DATA:
@@ -51,7 +51,7 @@ def deciding_files(root: Path) -> Iterator[Path]:
 
 @cache
 def git_commit() -> str | None:
-    """Give the commit of the checkout that this code lies in, with ``+`` if it was changed."""
+    """Return the commit of the checkout that this code lies in, with ``+`` if it was changed."""
     if not (ROOT / ".git").exists():
         return None
     try:

@@ -25,7 +25,7 @@ _WRONG_WAY = ("int_type", "float_type", "string_type", "model_type", "dict_type"
 
 
 def find_flows_file(folder: Path | None = None) -> Path:
-    """Give the current folder's flows.yaml, else the packaged one."""
+    """Return the current folder's flows.yaml, else the packaged one."""
     own = (folder or Path.cwd()) / FILE_NAME
     is_there = own.exists() or own.is_symlink()  # a folder or a dangling link is told of
     return own if is_there else Path(__file__).with_name(FILE_NAME)
@@ -48,7 +48,7 @@ def load_flows_file(path: Path | None = None) -> FlowsFile:
 
 
 def load_preset(name: str, path: Path | None = None) -> Preset:
-    """Give a preset's parameters.
+    """Return a preset's parameters.
 
     Raises:
         SettingsError: There is no such preset, or flows.yaml is wrong.
@@ -114,7 +114,7 @@ def _nearest(key: str, valid: Sequence[str]) -> str:
 
 @cache
 def _valid_keys(location: Location) -> tuple[str, ...]:
-    """Give the keys that the model at ``location`` knows."""
+    """Return the keys that the model at ``location`` knows."""
     model: type[BaseModel] | None = FlowsFile
     for part in location:
         if isinstance(part, int) or part in get_args(PresetName) or model is None:
@@ -126,7 +126,7 @@ def _valid_keys(location: Location) -> tuple[str, ...]:
 
 
 def _model_of(model: type[BaseModel], name: str) -> type[BaseModel] | None:
-    """Give the model that field ``name`` holds, alone, in a list or as a mapping's values."""
+    """Return the model that field ``name`` holds, alone, in a list or as a mapping's values."""
     field = model.model_fields.get(name)
     pending: list[Any] = [field.annotation] if field is not None else []
     while pending:

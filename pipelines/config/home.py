@@ -58,7 +58,7 @@ class Home:
         return self.root / "reports"
 
     @property
-    def spool(self) -> Path:
+    def outbox(self) -> Path:
         """What MLflow has not been told yet."""
         return self.root / "spool"
 

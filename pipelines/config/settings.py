@@ -270,7 +270,7 @@ class Preset(StrictModel):
     server: ServerSettings = ServerSettings()
 
     def with_backend(self, backend: str) -> Preset:
-        """Give the same parameters with another backend of the sandbox.
+        """Return the same parameters with another backend of the sandbox.
 
         Raises:
             ValueError: There is no such backend.

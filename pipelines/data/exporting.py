@@ -87,7 +87,7 @@ def export(
     *,
     broken: Sequence[Finding] = (),
     with_tokens: bool = True,
-    told: Callable[[int], None] = lambda _: None,
+    on_progress: Callable[[int], None] = lambda _: None,
 ) -> Exported:
     """Write runs with all their trajectories; the folder appears when it is whole.
 
@@ -97,7 +97,7 @@ def export(
         folder: That must not exist yet.
         broken: Runs that were to go with them and cannot be read.
         with_tokens: Whether token ids and log-probabilities go with them.
-        told: Called with how many more trajectories are written.
+        on_progress: Called with how many more trajectories are written.
 
     Raises:
         StoreUsageError: The folder is there already.
@@ -109,7 +109,7 @@ def export(
     shutil.rmtree(part, ignore_errors=True)
     (part / "images").mkdir(parents=True)
     try:
-        work = _Export(store, part, with_tokens=with_tokens, told=told)
+        work = _Export(store, part, with_tokens=with_tokens, on_progress=on_progress)
         work.note(broken)
         exported = work.write(runs)
         part.rename(folder)
@@ -122,7 +122,7 @@ def export(
 
 
 def read_whole(store: Store, number: int) -> dict[str, Any]:
-    """Give a trajectory as an export has it, its task under ``task``.
+    """Return a trajectory as an export has it, its task under ``task``.
 
     Raises:
         StoreUsageError: There is none of this number.
@@ -157,10 +157,10 @@ class _Export:
     """Writes into a folder, and knows which pictures it needs."""
 
     def __init__(
-        self, store: Store, folder: Path, *, with_tokens: bool, told: Callable[[int], None]
+        self, store: Store, folder: Path, *, with_tokens: bool, on_progress: Callable[[int], None]
     ) -> None:
         self._store, self._folder = store, folder
-        self._with_tokens, self._told = with_tokens, told
+        self._with_tokens, self._on_progress = with_tokens, on_progress
         self._pictures: set[str] = set()
         self._broken: dict[str, Finding] = {}
 
@@ -182,7 +182,7 @@ class _Export:
                     self._write_line(file, self._with_plain_tokens(entry))
                     users.setdefault(entry["task_key"], entry["id"])
                 trajectories += len(entries)
-                self._told(len(some))
+                self._on_progress(len(some))
         with (self._folder / "tasks.jsonl").open("w", encoding="utf-8") as file:
             for some in batches(list(users)):
                 entries, broken = _tasks(self._store, {key: users[key] for key in some})

@@ -16,8 +16,8 @@ from prefect.exceptions import CancelledRun
 from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
-from ..runs.requests import Wish, open_pipeline
-from ..runs.session import Desk, open_desk
+from ..runs.requests import RunRequest, open_pipeline
+from ..runs.session import RunSession, open_session
 from ..stages.finish import finish_pipeline
 from ..store.lineage import STAGES, StageRun
 from .page import on_page
@@ -37,7 +37,7 @@ async def curate(
     from_run: FromRun = None,
 ) -> str | State[str]:
     """Choose and demonstrate the train tasks; gives the stage run's id."""
-    return await _alone("curate", _wish(preset, seed, suite, refresh, from_run))
+    return await _alone("curate", _run_request(preset, seed, suite, refresh, from_run))
 
 
 @flow(name="sft", flow_run_name=name_run)
@@ -50,7 +50,7 @@ async def sft(
     from_run: FromRun = None,
 ) -> str | State[str]:
     """Train on the curated demonstrations; gives the stage run's id."""
-    return await _alone("sft", _wish(preset, seed, suite, refresh, from_run))
+    return await _alone("sft", _run_request(preset, seed, suite, refresh, from_run))
 
 
 @flow(name="grpo", flow_run_name=name_run)
@@ -63,7 +63,7 @@ async def grpo(
     from_run: FromRun = None,
 ) -> str | State[str]:
     """Reinforce the cold start's model; gives the stage run's id."""
-    return await _alone("grpo", _wish(preset, seed, suite, refresh, from_run))
+    return await _alone("grpo", _run_request(preset, seed, suite, refresh, from_run))
 
 
 @flow(name="evaluate", flow_run_name=name_run)
@@ -76,7 +76,7 @@ async def evaluate(
     from_run: FromRun = None,
 ) -> str | State[str]:
     """Judge both checkpoints on the held-out tasks; gives the stage run's id."""
-    return await _alone("evaluate", _wish(preset, seed, suite, refresh, from_run))
+    return await _alone("evaluate", _run_request(preset, seed, suite, refresh, from_run))
 
 
 @flow(name="pipeline", flow_run_name=name_run)
@@ -89,48 +89,48 @@ async def pipeline(
     from_run: FromRun = None,
 ) -> str | State[str]:
     """Curate, cold start, reinforce, evaluate, report; gives the pipeline run's id."""
-    with open_desk() as desk:
-        async with outliving_worker(desk), on_page(desk):
-            run = open_pipeline(desk, _wish(preset, seed, suite, refresh, from_run))
-            desk.progress.say(f"pipeline run {run.id}")
+    with open_session() as session:
+        async with outliving_worker(session), on_page(session):
+            run = open_pipeline(session, _run_request(preset, seed, suite, refresh, from_run))
+            session.progress.say(f"pipeline run {run.id}")
             with tags(TAG):
                 for stage in STAGES:
                     try:
                         await FLOWS[stage](preset_of(run), run.seed, from_run=run.id)
                     except CancelledRun:
                         return Cancelled(message=f"stopped in {stage}: run it again to go on")
-            await _finish(desk, run)
+            await _finish(session, run)
             return run.id
 
 
 FLOWS = {"curate": curate, "sft": sft, "grpo": grpo, "evaluate": evaluate}
 
 
-def _wish(
+def _run_request(
     preset: str | None, seed: int | None, suite: str | None, refresh: bool, from_run: str | None
-) -> Wish:
+) -> RunRequest:
     token = str(flow_run.id) if refresh else None
-    return Wish(preset, seed, suite, refresh, from_run, token=token)
+    return RunRequest(preset, seed, suite, refresh, from_run, token=token)
 
 
-async def _alone(stage: str, wish: Wish) -> str | State[str]:
-    with open_desk() as desk:
-        async with outliving_worker(desk):
-            run = open_pipeline(desk, wish, stage=stage)
+async def _alone(stage: str, run_request: RunRequest) -> str | State[str]:
+    with open_session() as session:
+        async with outliving_worker(session):
+            run = open_pipeline(session, run_request, stage=stage)
             call: Any = work(stage, run.id, return_state=True)  # typed by Prefect as synchronous
             done: State[str] = await call
             if done.is_cancelled():
                 return Cancelled(message=done.message)
             made = await done.aresult()
             if stage == STAGES[-1]:
-                await _finish(desk, run)
+                await _finish(session, run)
             return made
 
 
-async def _finish(desk: Desk, run: StageRun) -> None:
+async def _finish(session: RunSession, run: StageRun) -> None:
     """Write a pipeline run's report and mark it finished, unless nothing has changed; show it."""
-    now = desk.store.lineage.get(run.id)
+    now = session.store.lineage.get(run.id)
     path = Path(str(now.outputs.get("report", "")))
     if not (now.is_finished and now.outputs == run.outputs and path.is_file()):
-        path = (await asyncio.to_thread(finish_pipeline, desk, run)).html
-    await publish_report(desk, run, path)
+        path = (await asyncio.to_thread(finish_pipeline, session, run)).html
+    await publish_report(session, run, path)

@@ -9,7 +9,7 @@ import httpx
 
 from ..config.home import Home
 from ..tracking.mlflow.runs import EXPERIMENT, RUN_TAG
-from ..tracking.spool import Address
+from ..tracking.outbox import Address
 
 PAGES = "CODEDANCE_MLFLOW_PAGES"
 """Where MLflow's pages are, if the tracking address is a database: `flows serve` sets it."""
@@ -17,7 +17,7 @@ PATIENCE_SECONDS = 2.0
 
 
 async def run_address(home: Home, run_id: str) -> str | None:
-    """Give the page of one of our runs, or of all where MLflow has not been told of it yet.
+    """Return the page of one of our runs, or of all where MLflow has not been told of it yet.
 
     Returns:
         None where nobody serves MLflow's pages.
@@ -56,7 +56,7 @@ async def _run(client: httpx.AsyncClient, experiment: str, run_id: str) -> str |
 
 
 def _login() -> tuple[str, str] | None:
-    """Give the name and password that MLflow's own client would use."""
+    """Return the name and password that MLflow's own client would use."""
     name = os.environ.get("MLFLOW_TRACKING_USERNAME")
     return (name, os.environ.get("MLFLOW_TRACKING_PASSWORD", "")) if name else None
 

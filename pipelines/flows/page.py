@@ -17,7 +17,7 @@ from prefect.runtime import deployment
 
 from ...policies.training.grpo.alarms import Alarm
 from ..runs.progress import Bar, PlainProgress, Progress
-from ..runs.session import Desk
+from ..runs.session import RunSession
 from ..store.lineage import StageRun
 from .publishing import artifact_key, publish_alarm
 
@@ -27,26 +27,26 @@ Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 
 @asynccontextmanager
-async def on_page(desk: Desk) -> AsyncGenerator[None]:
+async def on_page(session: RunSession) -> AsyncGenerator[None]:
     """Have all that is said at the desk appear on the page of the flow run under way.
 
     What Prefect does not take (a server that is away) is lost to the page only: the stage goes on,
     and its folder and MLflow have the same.
     """
     post = _Post(asyncio.get_running_loop())
-    before = desk.progress, desk.on_alarm
+    before = session.progress, session.on_alarm
     # What a worker runs has no terminal: Prefect prints the log lines there itself.
-    outer = None if deployment.id and _is_terminal(desk.progress) else desk.progress
-    desk.progress = PageProgress(get_run_logger(), outer, post)
+    outer = None if deployment.id and _is_terminal(session.progress) else session.progress
+    session.progress = PageProgress(get_run_logger(), outer, post)
 
     def show_alarm(run: StageRun, alarm: Alarm) -> None:
         post.send(publish_alarm(run, alarm))
 
-    desk.on_alarm = show_alarm
+    session.on_alarm = show_alarm
     try:
         yield
     finally:
-        desk.progress, desk.on_alarm = before
+        session.progress, session.on_alarm = before
         await post.empty()
 
 
@@ -116,7 +116,7 @@ class PageProgress:
 
     @contextmanager
     def _line_bars(self, name: str, total: int, done: int) -> Generator[list[Bar]]:
-        """Give bars without an artifact: of them one is enough, whatever flow encloses this one."""
+        """Provide bars without an artifact: of them one is enough, whatever flow encloses this one."""
         with ExitStack() as stack:
             bars = [stack.enter_context(self._lines.bar(name, total, done=done))]
             if isinstance(self._outer, PageProgress):

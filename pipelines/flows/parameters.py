@@ -40,12 +40,12 @@ def explained(function: _Function) -> _Function:
 
 
 def name_run() -> str:
-    """Give a flow run the name that it is listed by: ``grpo-quick-seed-0``, ``sft-newest``."""
+    """Return a flow run the name that it is listed by: ``grpo-quick-seed-0``, ``sft-newest``."""
     given = flow_run.parameters
     name = f"{flow_run.flow_name}-{given.get('preset') or 'newest'}"
     return name if given.get("seed") is None else f"{name}-seed-{given['seed']}"
 
 
 def preset_of(run: StageRun) -> Preset:
-    """Give the preset of a run that was made here, where names are checked."""
+    """Return the preset of a run that was made here, where names are checked."""
     return cast("Preset", run.preset)

@@ -19,7 +19,7 @@ from prefect.artifacts import (
 from ...policies.training.grpo.alarms import Alarm
 from ..analysis.results import summarise, table_head, table_rows
 from ..charts.chart import line_picture
-from ..runs.session import Desk
+from ..runs.session import RunSession
 from ..store.lineage import StageRun
 from ..tracking.metrics_file import read_metrics
 from .links import run_address
@@ -36,20 +36,20 @@ SMOOTH = 5
 Call = Coroutine[Any, Any, Any]
 
 
-async def publish_stage(desk: Desk, run: StageRun) -> None:
+async def publish_stage(session: RunSession, run: StageRun) -> None:
     """Show a finished stage run: its outputs, its card, its figures, its MLflow page."""
     rows = [{"output": name, "value": value} for name, value in output_rows(run.outputs)]
     calls: list[Call] = [
         acreate_table_artifact(rows, key=f"{run.stage}-outputs", description=run.id),
-        _publish_mlflow(desk, run),
-        *_figures(desk.home.stages / run.id, run),
+        _publish_mlflow(session, run),
+        *_figures(session.home.stages / run.id, run),
     ]
     card = run.outputs.get("card")
     if card is not None and Path(card).is_file():
         text = Path(card).read_text(encoding="utf-8")
         calls.append(acreate_markdown_artifact(text, key="data-card", description=run.id))
     if run.stage == "evaluate":
-        calls += _evaluation_tables(desk, run)
+        calls += _evaluation_tables(session, run)
     await asyncio.gather(*calls)  # at once: the flow waits for them
 
 
@@ -60,11 +60,11 @@ async def publish_alarm(run: StageRun, alarm: Alarm) -> None:
     await acreate_markdown_artifact(text, key=key, description=f"alarm of {run.id}")
 
 
-async def publish_report(desk: Desk, run: StageRun, path: Path) -> None:
+async def publish_report(session: RunSession, run: StageRun, path: Path) -> None:
     """Show the report of a pipeline run as text, and say where its pages are.
 
     Args:
-        desk: Where MLflow is.
+        session: Where MLflow is.
         run: The pipeline run.
         path: The report's page on disk; its Markdown lies beside it.
     """
@@ -73,11 +73,11 @@ async def publish_report(desk: Desk, run: StageRun, path: Path) -> None:
     places = "".join(f"- `{place}`\n" for place in (path, viewer) if place.is_file())
     whole = f"{text}\n\nOn the machine that ran it:\n\n{places}"
     await acreate_markdown_artifact(whole, key="report", description=f"report of {run.id}")
-    await _publish_mlflow(desk, run)
+    await _publish_mlflow(session, run)
 
 
 def output_rows(outputs: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Give a row for each output, and for each entry of one that has several.
+    """Return a row for each output, and for each entry of one that has several.
 
     >>> output_rows({"tasks": 24, "accuracy": {"sft/greedy": 0.25, "grpo/greedy": 0.5}})
     [('tasks', '24'), ('accuracy: sft/greedy', '0.25'), ('accuracy: grpo/greedy', '0.5')]
@@ -92,8 +92,8 @@ def output_rows(outputs: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def _evaluation_tables(desk: Desk, run: StageRun) -> list[Call]:
-    summary = summarise(desk.store, run)
+def _evaluation_tables(session: RunSession, run: StageRun) -> list[Call]:
+    summary = summarise(session.store, run)
     head = table_head(summary)
     return [
         acreate_table_artifact(
@@ -125,8 +125,8 @@ def _last_values(names: Iterable[str], lines: Iterable[list[tuple[int, float]]])
     return ", ".join(f"{name} {value:.3g} at the end" for name, value in found)
 
 
-async def _publish_mlflow(desk: Desk, run: StageRun) -> None:
-    address = await run_address(desk.home, run.id)
+async def _publish_mlflow(session: RunSession, run: StageRun) -> None:
+    address = await run_address(session.home, run.id)
     if address is not None:
         key = f"mlflow-{artifact_key(run.stage)}"
         await acreate_link_artifact(
@@ -135,7 +135,7 @@ async def _publish_mlflow(desk: Desk, run: StageRun) -> None:
 
 
 def artifact_key(name: str) -> str:
-    """Give a name the form that Prefect asks of a key.
+    """Return a name the form that Prefect asks of a key.
 
     >>> artifact_key("grpo/greedy_2")
     'grpo-greedy-2'

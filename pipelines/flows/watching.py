@@ -47,7 +47,7 @@ AGAIN = tuple(f"prefect.flow-run.{name}" for name in ("Scheduled", "AwaitingRetr
 
 
 def automations() -> list[AutomationCore]:
-    """Give the automations that the server is to have."""
+    """Return the automations that the server is to have."""
     return [
         _crash(
             "codedance: heartbeat stopped",

@@ -15,7 +15,7 @@ from ...sandbox import SandboxError
 from ...sandbox.types import SandboxUnavailableError
 from ..runs.context import StageInterrupted
 from ..runs.runner import StageBusyError, run_stage
-from ..runs.session import Desk, open_desk
+from ..runs.session import RunSession, open_session
 from ..store.lineage import StageRun
 from .page import on_page
 from .publishing import publish_stage
@@ -46,41 +46,41 @@ async def is_infrastructure(_task: Any, _run: Any, state: Any) -> bool:  # noqa:
 )
 async def work(stage: str, pipeline: str) -> str | State[str]:
     """Run a stage for a pipeline run, resumed where it was stopped; gives the stage run's id."""
-    with open_desk() as desk:
-        run = desk.store.lineage.get(pipeline)
+    with open_session() as session:
+        run = session.store.lineage.get(pipeline)
         try:
-            async with on_page(desk):
-                done = await _run_when_free(desk, stage, run)
+            async with on_page(session):
+                done = await _run_when_free(session, stage, run)
         except StageInterrupted as stop:
             return Cancelled(message=f"{stop}; what is done is kept: run it again to go on")
-        await publish_stage(desk, done)
+        await publish_stage(session, done)
         return done.id
 
 
-async def _run_when_free(desk: Desk, stage: str, run: StageRun) -> StageRun:
+async def _run_when_free(session: RunSession, stage: str, run: StageRun) -> StageRun:
     """Run a stage, once whoever does the same work at this moment has done it."""
     has_said = False
     while True:
         try:
-            return await _run_to_its_end(desk, stage, run)
+            return await _run_to_its_end(session, stage, run)
         except StageBusyError as busy:
             if not has_said:
-                desk.progress.say(f"{stage}: waiting, {busy}")
+                session.progress.say(f"{stage}: waiting, {busy}")
             has_said = True
         await asyncio.sleep(BUSY_SECONDS)
-        desk.stop.check()
+        session.stop.check()
 
 
-async def _run_to_its_end(desk: Desk, stage: str, run: StageRun) -> StageRun:
+async def _run_to_its_end(session: RunSession, stage: str, run: StageRun) -> StageRun:
     """Run a stage in a thread; a flow that is torn down under it stops it and waits for it.
 
     A thread cannot be ended from outside: left alone it would go on training while the desk, and
     the sandboxes with it, are closed.
     """
-    work = asyncio.ensure_future(asyncio.to_thread(run_stage, desk, stage, run))
+    work = asyncio.ensure_future(asyncio.to_thread(run_stage, session, stage, run))
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
-        desk.stop.request()
+        session.stop.request()
         await asyncio.wait({work})
         raise

@@ -16,14 +16,14 @@ import httpx
 from prefect import get_client
 from prefect.exceptions import PrefectException
 
-from ..runs.session import Desk
+from ..runs.session import RunSession
 from ..serving.flow_processes import RUN, keep_output
 
 LOOK_SECONDS = 5.0
 
 
 @asynccontextmanager
-async def outliving_worker(desk: Desk) -> AsyncGenerator[None]:
+async def outliving_worker(session: RunSession) -> AsyncGenerator[None]:
     """Have the flow run of this process go on, and heed its cancellation, when its worker is gone.
 
     Where nobody started us for one flow run (a command, a test), nothing changes.
@@ -31,8 +31,8 @@ async def outliving_worker(desk: Desk) -> AsyncGenerator[None]:
     if RUN not in os.environ:
         yield
         return
-    keep_output(desk.home)
-    watch = asyncio.create_task(_heed_cancellation(desk, os.environ[RUN], os.getppid()))
+    keep_output(session.home)
+    watch = asyncio.create_task(_heed_cancellation(session, os.environ[RUN], os.getppid()))
     try:
         yield
     finally:
@@ -40,9 +40,9 @@ async def outliving_worker(desk: Desk) -> AsyncGenerator[None]:
         await asyncio.wait({watch})
 
 
-async def _heed_cancellation(desk: Desk, run: str, parent: int) -> None:
+async def _heed_cancellation(session: RunSession, run: str, parent: int) -> None:
     """Ask the stage to stop once the run was cancelled and no worker is there to tell it."""
-    while not desk.stop.is_requested():
+    while not session.stop.is_requested():
         await asyncio.sleep(LOOK_SECONDS)
         if os.getppid() == parent != 1:
             continue
@@ -52,4 +52,4 @@ async def _heed_cancellation(desk: Desk, run: str, parent: int) -> None:
         except (httpx.HTTPError, PrefectException):  # the server is away: later, then
             continue
         if found.state is not None and (found.state.is_cancelling() or found.state.is_cancelled()):
-            desk.stop.request()
+            session.stop.request()

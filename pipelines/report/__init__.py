@@ -12,12 +12,12 @@ from ..store.lineage import StageRun
 from ..tracking.alarm_file import read_alarms
 from ..tracking.metrics_file import read_metrics
 from .emergence import emergence_markdown, emergence_section
-from .gallery import choose_shelves, render_shelves
+from .gallery import choose_sections, render_sections
 from .markdown import render_markdown
 from .page import alarm_list, render_charts, render_page
 
 if TYPE_CHECKING:
-    from ..runs.session import Desk
+    from ..runs.session import RunSession
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +37,12 @@ class Report:
     summary: Summary
 
 
-def make_report(desk: Desk, run: StageRun, evaluation: StageRun) -> Report:
+def make_report(session: RunSession, run: StageRun, evaluation: StageRun) -> Report:
     """Write the report of an evaluation, with the curves of the stages that it judged."""
-    store = desk.store
+    store = session.store
     summary = summarise(store, evaluation)
-    stages = _ancestry(desk, evaluation)
-    folders = {stage.stage: desk.home.stages / stage.id for stage in stages}
+    stages = _ancestry(session, evaluation)
+    folders = {stage.stage: session.home.stages / stage.id for stage in stages}
     figures = {name: read_metrics(path) for name, path in folders.items()}
     grpo = next((stage for stage in stages if stage.stage == "grpo"), None)
     charts = render_charts(
@@ -52,8 +52,8 @@ def make_report(desk: Desk, run: StageRun, evaluation: StageRun) -> Report:
     )
     last = summary.phases[-1].split("/")[0] if summary.phases else ""
     shown = [e for e in store.episodes(evaluation.id) if e.phase == f"{last}/greedy"]
-    gallery = render_shelves(store, choose_shelves(shown, seed=run.seed))
-    folder = desk.home.reports / run.id
+    gallery = render_sections(store, choose_sections(shown, seed=run.seed))
+    folder = session.home.reports / run.id
     folder.mkdir(parents=True, exist_ok=True)
     alarms = [
         f"{name}, step {alarm.step}: {alarm.message}"
@@ -77,12 +77,12 @@ def make_report(desk: Desk, run: StageRun, evaluation: StageRun) -> Report:
     return Report(folder, folder / "report.html", text, summary)
 
 
-def _ancestry(desk: Desk, run: StageRun) -> list[StageRun]:
-    """Give the stage runs that an evaluation rests on, in order, itself last."""
+def _ancestry(session: RunSession, run: StageRun) -> list[StageRun]:
+    """Return the stage runs that an evaluation rests on, in order, itself last."""
     found: dict[str, StageRun] = {}
     pending = [run.id]
     while pending:
-        stage = desk.store.lineage.get(pending.pop())
+        stage = session.store.lineage.get(pending.pop())
         if stage.id not in found:
             found[stage.id] = stage
             pending.extend(str(value) for value in stage.inputs.values())

@@ -14,7 +14,7 @@ HEAD = ("what", "demonstrations", "first steps", "last steps", "right", "traject
 
 
 def emergence_section(found: Emergence) -> str:
-    """Give the section of the page; empty text where nothing ran code."""
+    """Return the section of the page; empty text where nothing ran code."""
     if not found.trajectories:
         return ""
     idioms = dict(list(found.idioms.items())[:MOST_LINES])
@@ -31,7 +31,7 @@ def emergence_section(found: Emergence) -> str:
 
 
 def emergence_markdown(found: Emergence) -> str:
-    """Give the same as Markdown."""
+    """Return the same as Markdown."""
     lines = ["# What code it came to write", "", _summary(found), ""]
     for title, rows in _tables(found):
         lines += [f"## {title}", "", *_markdown(HEAD, rows), ""] if rows else []
@@ -79,7 +79,7 @@ def _rows(uses: Sequence[Use]) -> list[tuple[str, ...]]:
 
 
 def _matrix(found: Emergence) -> list[tuple[str, ...]]:
-    """Give head and rows; nothing where nothing was carried over."""
+    """Return head and rows; nothing where nothing was carried over."""
     if not found.transfer:
         return []
     rows = [

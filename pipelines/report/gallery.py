@@ -12,7 +12,7 @@ from html import escape
 from PIL import Image
 
 from ...envs.parsing import thought_in
-from ...envs.types import Band, Ending, Task, Trajectory, Turn
+from ...envs.types import Difficulty, Ending, Task, Trajectory, Turn
 from ..store.episodes import Episode
 from ..store.store import Store
 
@@ -21,7 +21,7 @@ LARGEST_SIDE = 360
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
+class GallerySection:
     """A kind of episode: its heading, what it means, and which ones are shown."""
 
     title: str
@@ -29,12 +29,12 @@ class Shelf:
     episodes: tuple[Episode, ...]
 
 
-def choose_shelves(episodes: Sequence[Episode], *, seed: int = 0) -> list[Shelf]:
+def choose_sections(episodes: Sequence[Episode], *, seed: int = 0) -> list[GallerySection]:
     """Pick right ones, wrong ones and needless tool use, spread over families."""
     valid = [e for e in episodes if e.is_valid and e.accuracy is not None]
     right = [e for e in valid if e.accuracy == 1.0]
     wrong = [e for e in valid if e.accuracy == 0.0]
-    needless = [e for e in valid if e.difficulty is Band.EASY and e.tool_calls > 0]
+    needless = [e for e in valid if e.difficulty is Difficulty.EASY and e.tool_calls > 0]
     kinds = (
         ("Right, with tools", "Code was run, and the answer is right.", _with_tools(right)),
         ("Right at a glance", "The answer is right, and no code was run.", _without(right)),
@@ -45,16 +45,21 @@ def choose_shelves(episodes: Sequence[Episode], *, seed: int = 0) -> list[Shelf]
             needless,
         ),
     )
-    return [Shelf(title, meaning, tuple(_spread(chosen, seed))) for title, meaning, chosen in kinds]
+    return [
+        GallerySection(title, meaning, tuple(_spread(chosen, seed)))
+        for title, meaning, chosen in kinds
+    ]
 
 
-def render_shelves(store: Store, shelves: Sequence[Shelf]) -> str:
+def render_sections(store: Store, sections: Sequence[GallerySection]) -> str:
     """Write the gallery."""
-    ids = list(dict.fromkeys(e.id for shelf in shelves for e in shelf.episodes))
+    ids = list(dict.fromkeys(e.id for section in sections for e in section.episodes))
     found = dict(zip(ids, store.trajectories(ids), strict=True))
-    keys = list(dict.fromkeys(e.task_key for shelf in shelves for e in shelf.episodes))
+    keys = list(dict.fromkeys(e.task_key for section in sections for e in section.episodes))
     tasks = store.tasks(keys, with_images=False)
-    return "".join(_render_shelf(shelf, found, tasks) for shelf in shelves if shelf.episodes)
+    return "".join(
+        _render_section(section, found, tasks) for section in sections if section.episodes
+    )
 
 
 def render_episode(trajectory: Trajectory, task: Task, phase: str) -> str:
@@ -81,10 +86,14 @@ def _ending(trajectory: Trajectory) -> str:
     return f", ended by {escape(trajectory.ending.replace('_', ' '))}"
 
 
-def _render_shelf(shelf: Shelf, found: Mapping[int, Trajectory], tasks: Mapping[str, Task]) -> str:
-    cards = "".join(render_episode(found[e.id], tasks[e.task_key], e.phase) for e in shelf.episodes)
+def _render_section(
+    section: GallerySection, found: Mapping[int, Trajectory], tasks: Mapping[str, Task]
+) -> str:
+    cards = "".join(
+        render_episode(found[e.id], tasks[e.task_key], e.phase) for e in section.episodes
+    )
     return (
-        f"<h3>{escape(shelf.title)}</h3><p class='note'>{escape(shelf.meaning)}</p>"
+        f"<h3>{escape(section.title)}</h3><p class='note'>{escape(section.meaning)}</p>"
         f'<div class="gallery">{cards}</div>'
     )
 

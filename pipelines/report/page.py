@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from ...envs.types import Band
+from ...envs.types import Difficulty
 from ..analysis.results import WHOLE, Summary, difference_lines, lost_lines, table_head, table_rows
 from ..charts.chart import Series, line_chart
 from ..charts.style import STYLE
@@ -62,7 +62,9 @@ def render_charts(
     for title, names in CURVES:
         lines = {name: grpo.get(name, ()) for name in names}
         charts.append(line_chart(title, lines, smooth=SMOOTH))
-    charts.append(line_chart("GRPO: tool calls by band", _calls_by_band(episodes), smooth=SMOOTH))
+    charts.append(
+        line_chart("GRPO: tool calls by band", _calls_by_difficulty(episodes), smooth=SMOOTH)
+    )
     return "".join(charts)
 
 
@@ -72,18 +74,18 @@ def alarm_list(alarms: Sequence[str]) -> str:
     return f"<section class='alarms'><h3>Alarms</h3><ul>{items}</ul></section>" if items else ""
 
 
-def _calls_by_band(episodes: Sequence[Episode]) -> dict[str, Series]:
-    counts: dict[tuple[Band, int], list[int]] = {}
+def _calls_by_difficulty(episodes: Sequence[Episode]) -> dict[str, Series]:
+    counts: dict[tuple[Difficulty, int], list[int]] = {}
     for e in episodes:
         if e.is_valid:
             counts.setdefault((e.difficulty, e.step), []).append(e.tool_calls)
     return {
-        str(band): [
+        str(difficulty): [
             (step, sum(calls) / len(calls))
             for (found, step), calls in sorted(counts.items(), key=lambda item: item[0][1])
-            if found is band
+            if found is difficulty
         ]
-        for band in Band
+        for difficulty in Difficulty
     }
 
 

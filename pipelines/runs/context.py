@@ -84,7 +84,7 @@ class StageContext:
         return self.run.seed
 
     def input(self, stage: str) -> StageRun:
-        """Give the finished stage run whose outputs this one reads."""
+        """Return the finished stage run whose outputs this one reads."""
         return self.store.lineage.get(self.run.inputs[stage])
 
 

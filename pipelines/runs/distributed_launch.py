@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _GRACE_SECONDS = 30.0
 
 
-class CrewError(RuntimeError):
+class LaunchError(RuntimeError):
     """The processes cannot be started together; the message says what to do."""
 
 
@@ -134,17 +134,17 @@ def _share_cores(arguments: Sequence[str]) -> None:
 
 
 @contextmanager
-def crew_of(processes: int) -> Generator[None]:
+def launched_processes(processes: int) -> Generator[None]:
     """Have so many processes for the training stages within; 1 starts none.
 
     Raises:
-        CrewError: This command is one of several already.
+        LaunchError: This command is one of several already.
     """
     if processes == 1:
         yield
         return
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise CrewError(
+        raise LaunchError(
             "--processes starts processes by itself: leave it out under accelerate launch"
         )
     shared = _environment(processes)

@@ -33,7 +33,7 @@ class Machine:
 
 
 def describe_machine() -> Machine:
-    """Give this machine's description."""
+    """Return this machine's description."""
     return Machine(
         processor=_field("/proc/cpuinfo", "model name") or platform.machine(),
         cores=len(os.sched_getaffinity(0)),
@@ -45,7 +45,7 @@ def describe_machine() -> Machine:
 
 
 def load() -> float:
-    """Give the machine's load over the last minute."""
+    """Return the machine's load over the last minute."""
     return os.getloadavg()[0]
 
 

@@ -128,7 +128,7 @@ class Service:
         self.start()
 
     def children(self) -> list[psutil.Process]:
-        """Give the processes that it started itself."""
+        """Return the processes that it started itself."""
         if self.process is None:
             return []
         try:
@@ -179,7 +179,7 @@ def running(*services: Service) -> Generator[None]:
 
 
 def serving_command(name: str, *arguments: str) -> list[str]:
-    """Give the command that runs a module of this interpreter's."""
+    """Return the command that runs a module of this interpreter's."""
     return [sys.executable, "-m", name, *arguments]
 
 
@@ -219,7 +219,7 @@ def is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """Give a port of this machine on which nobody listens at this moment."""
+    """Return a port of this machine on which nobody listens at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

@@ -182,7 +182,7 @@ def _rich_pace(pace: Pace, total: int) -> str:
 
 
 def _rich_notes(note: str, alarms: Counter[str]) -> list[Text]:
-    """Give the lines under a bar: figures, alarms; none that would be empty."""
+    """Return the lines under a bar: figures, alarms; none that would be empty."""
     from rich.text import Text
 
     lines = [Text(f"  {note}", style="dim")] if note else []
@@ -192,7 +192,7 @@ def _rich_notes(note: str, alarms: Counter[str]) -> list[Text]:
 
 
 def open_progress() -> PlainProgress | RichProgress:
-    """Give bars in a terminal, plain lines elsewhere."""
+    """Return bars in a terminal, plain lines elsewhere."""
     can_draw = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
     return RichProgress() if can_draw else PlainProgress()
 

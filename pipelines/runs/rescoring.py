@@ -14,7 +14,7 @@ from ..store.episodes import Episode
 from ..store.lineage import PIPELINE, STAGES, StageRun
 
 if TYPE_CHECKING:
-    from .session import Desk
+    from .session import RunSession
 
 PLAYED = "graded when played"
 """The scoring that holds the verdicts from before the first rescoring."""
@@ -39,7 +39,7 @@ class Change:
     example: int | None = None
 
 
-def rescore_run(desk: Desk, run: StageRun) -> Iterator[Change]:
+def rescore_run(session: RunSession, run: StageRun) -> Iterator[Change]:
     """Grade every episode of a run again: of a pipeline's stages, or of an evaluation alone.
 
     The new verdicts are stored beside all earlier ones, under a name that says when and by which
@@ -48,18 +48,18 @@ def rescore_run(desk: Desk, run: StageRun) -> Iterator[Change]:
     scoring = f"graded {datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f} UTC, code {code_version()[:12]}"
     names = [run.outputs.get(stage) for stage in STAGES] if run.stage == PIPELINE else [run.id]
     for name in names:
-        if name is not None and desk.store.episodes(name):
-            yield _rescore_stage(desk, name, scoring)
+        if name is not None and session.store.episodes(name):
+            yield _rescore_stage(session, name, scoring)
 
 
-def _rescore_stage(desk: Desk, run_id: str, scoring: str) -> Change:
-    store = desk.store
+def _rescore_stage(session: RunSession, run_id: str, scoring: str) -> Change:
+    store = session.store
     episodes = [e for e in store.episodes(run_id) if e.accuracy is not None]
     tasks = store.tasks(list({e.task_key for e in episodes}), with_images=False)
     verdicts: dict[int, float] = {}
-    with desk.progress.bar("rescore", len(episodes)) as bar:
+    with session.progress.bar("rescore", len(episodes)) as bar:
         for number, episode in enumerate(episodes, 1):
-            desk.stop.check()
+            session.stop.check()
             verdicts[episode.id] = _verdict(episode, tasks)
             if number % 200 == 0 or number == len(episodes):
                 bar.reach(number)

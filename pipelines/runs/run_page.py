@@ -56,7 +56,7 @@ def machine_tags() -> dict[str, str]:
 
 
 def run_tags(run: StageRun, store: Store) -> dict[str, str]:
-    """Give the tags of a run as it begins."""
+    """Return the tags of a run as it begins."""
     commit = run.git_commit or git_commit() or ""
     digest = data_digest(store, run)
     return {
@@ -82,7 +82,7 @@ def data_digest(store: Store, run: StageRun) -> str:
 
 
 def digest_of(parts: Iterable[str]) -> str:
-    """Give 16 hex digits of what the parts say, whatever their order; empty where there is none.
+    """Return 16 hex digits of what the parts say, whatever their order; empty where there is none.
 
     >>> digest_of(["b", "a"]) == digest_of(["a", "b"])
     True
@@ -119,7 +119,7 @@ def closing(store: Store, run: StageRun, folder: Path) -> str:
 
 
 def tell_figures(tracker: Tracker, run: StageRun, folder: Path) -> None:
-    """Give a finished training its curves as pictures, beside MLflow's own charts."""
+    """Return a finished training its curves as pictures, beside MLflow's own charts."""
     if run.stage in SHOWN:
         for path in write_figures(folder / "figures", read_metrics(folder)):
             tracker.artifact(run.id, path, folder="figures")
@@ -130,13 +130,13 @@ def tell_curated(tracker: Tracker, store: Store, run: StageRun) -> None:
     if run.stage not in SHOWN or "curate" not in run.inputs:
         return
     rows = [row for row in store.curation(str(run.inputs["curate"])) if row.is_kept]
-    bands = Counter(f"band/{row.band}" for row in rows)
+    difficulties = Counter(f"difficulty/{row.band}" for row in rows)
     shown = Counter(f"shown/{row.demonstration}" for row in rows)
     tracker.dataset(
         run.id,
         f"{run.parameters.get('suite', '')} curated",
         digest=data_digest(store, run),
-        profile={"tasks": len(rows), **bands, **shown},
+        profile={"tasks": len(rows), **difficulties, **shown},
         use="training",
     )
 

@@ -29,7 +29,7 @@ from .run_page import closing, data_digest, opening, run_tags, tell_curated, tel
 from .turns import training_turn
 
 if TYPE_CHECKING:
-    from .session import Desk
+    from .session import RunSession
 
 _LOADED_POLICIES = (
     "scripted.teacher",
@@ -60,7 +60,7 @@ class StageBusyError(StageError):
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class ResolvedRun:
     """What is to be run.
 
     Attributes:
@@ -79,12 +79,12 @@ def fresh_mark(stage: str) -> str:
     return f"{FRESH} {stage}"
 
 
-def order_of(pipeline: StageRun) -> Order:
-    """Give the order that a pipeline run was made by."""
-    return Order(pipeline.preset, Preset.model_validate(pipeline.parameters), pipeline.seed)
+def resolved_run(pipeline: StageRun) -> ResolvedRun:
+    """Return the order that a pipeline run was made by."""
+    return ResolvedRun(pipeline.preset, Preset.model_validate(pipeline.parameters), pipeline.seed)
 
 
-def run_stage(desk: Desk, stage: str, pipeline: StageRun) -> StageRun:
+def run_stage(session: RunSession, stage: str, pipeline: StageRun) -> StageRun:
     """Run a stage for a pipeline run, or give the finished run that did the same work.
 
     A training waits until no other is at work on this host; what is finished waits for nobody.
@@ -93,82 +93,84 @@ def run_stage(desk: Desk, stage: str, pipeline: StageRun) -> StageRun:
         StageError: An input is missing, or another process is at it.
         StageInterrupted: The user asked to stop; the same call goes on from there.
     """
-    request = _request_for(desk, stage, pipeline)
+    request = _request_for(session, stage, pipeline)
     try:
-        with _in_turn(desk, request):
-            finished = run_request(desk, request, order_of(pipeline).preset, parent=pipeline.id)
-        _adopt(desk, pipeline, finished)
+        with _in_turn(session, request):
+            finished = run_request(
+                session, request, resolved_run(pipeline).preset, parent=pipeline.id
+            )
+        _adopt(session, pipeline, finished)
     finally:
-        leave(desk, pipeline)
+        leave(session, pipeline)
     return finished
 
 
-def _in_turn(desk: Desk, request: StageRequest) -> AbstractContextManager[None]:
+def _in_turn(session: RunSession, request: StageRequest) -> AbstractContextManager[None]:
     """Hold this host's place for trainings, unless the work is done already."""
-    if _find_finished(desk.store.lineage.find(stage=request.stage, key=request.key)):
+    if _find_finished(session.store.lineage.find(stage=request.stage, key=request.key)):
         return nullcontext()
     return training_turn(
         request.stage,
-        fallback=desk.home.root / "locks",
-        say=desk.progress.say,
-        check=desk.stop.check,
+        fallback=session.home.root / "locks",
+        say=session.progress.say,
+        check=session.stop.check,
     )
 
 
-def _request_for(desk: Desk, stage: str, pipeline: StageRun) -> StageRequest:
-    """Give what a pipeline run asks of a stage, its inputs found.
+def _request_for(session: RunSession, stage: str, pipeline: StageRun) -> StageRequest:
+    """Return what a pipeline run asks of a stage, its inputs found.
 
     What is made from an input that lacks episodes is made again once that input is complete.
     """
-    found = {name: find_input(desk, pipeline, name) for name in INPUTS[stage]}
+    found = {name: find_input(session, pipeline, name) for name in INPUTS[stage]}
     inputs = {name: run.id for name, run in found.items()}
-    order = order_of(pipeline)
-    parameters = stage_parameters(stage, order.preset)
+    resolved = resolved_run(pipeline)
+    parameters = stage_parameters(stage, resolved.preset)
     if lost := {name: run.lost for name, run in found.items() if run.lost}:
         parameters["lost_inputs"] = lost
     if fresh_mark(stage) in pipeline.outputs:
         parameters[FRESH] = pipeline.outputs[fresh_mark(stage)]
-    return make_request(stage, order, parameters, inputs)
+    return make_request(stage, resolved, parameters, inputs)
 
 
-def leave(desk: Desk, pipeline: StageRun) -> None:
+def leave(session: RunSession, pipeline: StageRun) -> None:
     """Note that nothing is at work on a pipeline run, unless it is finished."""
     with contextlib.suppress(StoreError):  # a full store was told of already
-        if not desk.store.lineage.get(pipeline.id).is_finished:
-            desk.store.lineage.mark(pipeline.id, "interrupted")
+        if not session.store.lineage.get(pipeline.id).is_finished:
+            session.store.lineage.mark(pipeline.id, "interrupted")
 
 
 def run_request(
-    desk: Desk, request: StageRequest, preset: Preset, *, parent: str | None
+    session: RunSession, request: StageRequest, preset: Preset, *, parent: str | None
 ) -> StageRun:
     """Run what ``request`` asks for, unless a finished run has the same key."""
-    same = desk.store.lineage.find(stage=request.stage, key=request.key)
-    return run_among(desk, same, request, preset, parent=parent)
+    same = session.store.lineage.find(stage=request.stage, key=request.key)
+    return run_among(session, same, request, preset, parent=parent)
 
 
 def run_among(
-    desk: Desk,
+    session: RunSession,
     same: Sequence[StageRun],
     request: StageRequest,
     preset: Preset,
     *,
     parent: str | None,
 ) -> StageRun:
-    """Give a finished one of ``same``, go on with an unfinished one, or begin a run."""
-    lineage = desk.store.lineage
+    """Return a finished one of ``same``, go on with an unfinished one, or begin a run."""
+    lineage = session.store.lineage
     finished = _find_finished(same)
     if finished is not None:
-        desk.progress.say(f"{request.stage}: done before ({finished.id})")
+        session.progress.say(f"{request.stage}: done before ({finished.id})")
         return finished
     begun = next((run for run in same if not run.is_complete), None)
     run = begun or lineage.begin(request, parent=parent)
-    with _only_here(desk.home.stages / run.id):
+    with _only_here(session.home.stages / run.id):
         if begun is not None:
-            desk.progress.say(f"{request.stage}: going on with {run.id}")
-        _work(desk, run, preset)
+            session.progress.say(f"{request.stage}: going on with {run.id}")
+        _work(session, run, preset)
     finished = lineage.get(run.id)
     took = format_seconds(finished.seconds)
-    desk.progress.say(f"{request.stage}: finished in {took} ({finished.id})")
+    session.progress.say(f"{request.stage}: finished in {took} ({finished.id})")
     return finished
 
 
@@ -180,13 +182,13 @@ def load_code() -> None:
         import_module(f"...policies.{name}", __package__)
 
 
-def find_input(desk: Desk, pipeline: StageRun, stage: str) -> StageRun:
-    """Give the newest finished run of ``stage`` that belongs to a pipeline run.
+def find_input(session: RunSession, pipeline: StageRun, stage: str) -> StageRun:
+    """Return the newest finished run of ``stage`` that belongs to a pipeline run.
 
     Raises:
         StageError: There is none yet.
     """
-    lineage = desk.store.lineage
+    lineage = session.store.lineage
     pipeline = lineage.get(pipeline.id)
     found = [run for run in lineage.find(stage=stage, parent=pipeline.id) if run.is_finished]
     adopted = pipeline.outputs.get(stage)
@@ -198,7 +200,7 @@ def find_input(desk: Desk, pipeline: StageRun, stage: str) -> StageRun:
 
 
 def stage_parameters(stage: str, preset: Preset) -> dict[str, Any]:
-    """Give the parameters that decide a stage's result, a user's task file by its content."""
+    """Return the parameters that decide a stage's result, a user's task file by its content."""
     whole = preset.model_dump()
     parameters = {"suite": preset.suite, stage: whole[stage]}
     if stage != "sft":
@@ -243,79 +245,79 @@ def _digests(files: Iterable[Path]) -> dict[str, str]:
 
 
 def make_request(
-    stage: str, order: Order, parameters: Mapping[str, Any], inputs: Mapping[str, Any]
+    stage: str, resolved: ResolvedRun, parameters: Mapping[str, Any], inputs: Mapping[str, Any]
 ) -> StageRequest:
-    """Give the request for a stage run with the code as it stands."""
+    """Return the request for a stage run with the code as it stands."""
     return StageRequest(
-        stage, order.name, parameters, inputs, order.seed, code_version(), git_commit()
+        stage, resolved.name, parameters, inputs, resolved.seed, code_version(), git_commit()
     )
 
 
-def _work(desk: Desk, run: StageRun, preset: Preset) -> None:
-    lineage, tracker = desk.store.lineage, desk.tracker
-    folder = desk.home.stages / run.id
-    sandbox = partial(desk.sandbox, preset.sandbox)
+def _work(session: RunSession, run: StageRun, preset: Preset) -> None:
+    lineage, tracker = session.store.lineage, session.tracker
+    folder = session.home.stages / run.id
+    sandbox = partial(session.sandbox, preset.sandbox)
     context = StageContext(
         run=run,
         preset=preset,
         folder=folder,
-        store=desk.store,
+        store=session.store,
         tracker=tracker,
-        progress=desk.progress,
+        progress=session.progress,
         sandbox=sandbox,
-        stop=desk.stop,
-        on_alarm=desk.on_alarm,
+        stop=session.stop,
+        on_alarm=session.on_alarm,
     )
     lineage.mark(run.id, "running")
-    tracker.begin(run, tags=run_tags(run, desk.store), description=opening(run))
-    tell_curated(tracker, desk.store, run)
+    tracker.begin(run, tags=run_tags(run, session.store), description=opening(run))
+    tell_curated(tracker, session.store, run)
     begun = time.monotonic()
 
     def worked() -> dict[str, float]:
         return {SECONDS: round(run.seconds + time.monotonic() - begun, 1)}
 
     try:
-        desk.stop.check()
+        session.stop.check()
         with metered(tracker, run.id, folder):
             result = _stage_function(run.stage)(context)
-        _seal(desk, run, result)
+        _seal(session, run, result)
     except (StageInterrupted, KeyboardInterrupt):
         lineage.mark(run.id, "interrupted", outputs=worked())
         tracker.end(run, "interrupted")
         raise
     except BaseException as error:
         tracker.end(run, "failed")
-        _mark_failed(desk, run, error)
+        _mark_failed(session, run, error)
         raise
     lineage.mark(run.id, "finished", outputs={**result.outputs, **worked()})
     _forget_state(folder)
-    _show_result(desk, lineage.get(run.id), result)
+    _show_result(session, lineage.get(run.id), result)
     tracker.end(run, "finished")
 
 
-def _seal(desk: Desk, run: StageRun, result: StageResult) -> None:
+def _seal(session: RunSession, run: StageRun, result: StageResult) -> None:
     """Take the digests by which ``store verify`` knows later what the stage left now."""
     model = result.outputs.get("model")
-    desk.store.seal_stage(run.id, None if model is None else Path(str(model)))
+    session.store.seal_stage(run.id, None if model is None else Path(str(model)))
 
 
-def _show_result(desk: Desk, run: StageRun, result: StageResult) -> None:
+def _show_result(session: RunSession, run: StageRun, result: StageResult) -> None:
     """Complete a finished run's page in MLflow."""
-    folder = desk.home.stages / run.id
+    folder = session.home.stages / run.id
     for path in result.artifacts:
-        desk.tracker.artifact(run.id, path)
-    tell_figures(desk.tracker, run, folder)
-    if digest := data_digest(desk.store, run):
-        desk.tracker.tag(run.id, "codedance.data_digest", digest)
-    desk.tracker.describe(run.id, closing(desk.store, run, folder))
+        session.tracker.artifact(run.id, path)
+    tell_figures(session.tracker, run, folder)
+    if digest := data_digest(session.store, run):
+        session.tracker.tag(run.id, "codedance.data_digest", digest)
+    session.tracker.describe(run.id, closing(session.store, run, folder))
 
 
-def _mark_failed(desk: Desk, run: StageRun, error: BaseException) -> None:
+def _mark_failed(session: RunSession, run: StageRun, error: BaseException) -> None:
     """Note the failure; a store that is full cannot, and that must not hide the error."""
     try:
-        desk.store.lineage.mark(run.id, "failed", error=f"{type(error).__name__}: {error}")
+        session.store.lineage.mark(run.id, "failed", error=f"{type(error).__name__}: {error}")
     except StoreError as second:
-        desk.progress.say(f"{run.id} failed, and the store could not note it: {second}")
+        session.progress.say(f"{run.id} failed, and the store could not note it: {second}")
 
 
 def _stage_function(stage: str) -> StageFunction:
@@ -323,12 +325,12 @@ def _stage_function(stage: str) -> StageFunction:
     return getattr(module, f"run_{stage}")
 
 
-def _adopt(desk: Desk, pipeline: StageRun, run: StageRun) -> None:
+def _adopt(session: RunSession, pipeline: StageRun, run: StageRun) -> None:
     """Note in the pipeline's row which stage run is its own."""
-    current = desk.store.lineage.get(pipeline.id)
+    current = session.store.lineage.get(pipeline.id)
     outputs = {**current.outputs, run.stage: run.id}
     status = "finished" if current.is_finished else "running"
-    desk.store.lineage.mark(pipeline.id, status, outputs=outputs)
+    session.store.lineage.mark(pipeline.id, status, outputs=outputs)
 
 
 def _find_finished(same: Sequence[StageRun]) -> StageRun | None:

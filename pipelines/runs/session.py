@@ -16,16 +16,16 @@ from ..config.settings import SandboxSettings, open_configured
 from ..store.connection.patience import Patience
 from ..store.store import Store, open_store
 from ..tracking.mlflow.sender import Sender
-from ..tracking.spool import Address
+from ..tracking.outbox import Address
 from ..tracking.tracker import Tracker
 from .context import OnAlarm, Stop, ignore_alarm
 from .progress import Progress, open_progress
 
-_current: ContextVar[Desk | None] = ContextVar("desk", default=None)
+_current: ContextVar[RunSession | None] = ContextVar("desk", default=None)
 
 
 @dataclass(slots=True)
-class Desk:
+class RunSession:
     """What stays open from the first stage of a command to the last.
 
     Attributes:
@@ -49,7 +49,7 @@ class Desk:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def sandbox(self, settings: SandboxSettings) -> Sandbox:
-        """Give the sandbox of these settings, opened on the first call.
+        """Return the sandbox of these settings, opened on the first call.
 
         Raises:
             SandboxError: This machine cannot run it.
@@ -68,8 +68,8 @@ class Desk:
 
 
 @contextmanager
-def open_desk(home: Home | None = None, *, track: bool = True) -> Generator[Desk]:
-    """Give the desk of this command or flow; one that is open already is shared.
+def open_session(home: Home | None = None, *, track: bool = True) -> Generator[RunSession]:
+    """Provide the desk of this command or flow; one that is open already is shared.
 
     Args:
         home: The folder; found by ``CODEDANCE_DIR`` when None.
@@ -86,23 +86,23 @@ def open_desk(home: Home | None = None, *, track: bool = True) -> Generator[Desk
     patience = Patience(home.store_wait_seconds, progress.say, stop.is_requested)
     store = open_store(home, patience)
     address = Address.of_environment(home.mlflow_uri)
-    tracker = Tracker(home.spool if track else None, address=address)
+    tracker = Tracker(home.outbox if track else None, address=address)
     sender = Sender(home, store, tracker, say=progress.say) if track else None
-    desk = Desk(home, store, tracker, progress, stop)
-    token = _current.set(desk)
+    session = RunSession(home, store, tracker, progress, stop)
+    token = _current.set(session)
     try:
-        with _heeded_signals(desk):
-            yield desk
+        with _heeded_signals(session):
+            yield session
     finally:
         _current.reset(token)
         tracker.close() if sender is None else sender.close()
         if tracker.lost:
-            progress.say(f"{home.spool} is full: {tracker.lost} events for MLflow are lost")
-        desk.close()
+            progress.say(f"{home.outbox} is full: {tracker.lost} events for MLflow are lost")
+        session.close()
 
 
 @contextmanager
-def _heeded_signals(desk: Desk) -> Generator[None]:
+def _heeded_signals(session: RunSession) -> Generator[None]:
     """Make Ctrl-C and SIGTERM ask to stop; a second one is raised as KeyboardInterrupt.
 
     Every file of ours is written so that stopping at any instruction loses at most the step that
@@ -113,11 +113,11 @@ def _heeded_signals(desk: Desk) -> Generator[None]:
         return
 
     def heed(number: int, _frame: FrameType | None) -> None:
-        if desk.stop.is_requested():
+        if session.stop.is_requested():
             raise KeyboardInterrupt
-        desk.stop.request()
+        session.stop.request()
         if number == signal.SIGINT:
-            desk.progress.say("stopping after the step under way …")
+            session.progress.say("stopping after the step under way …")
 
     before = {number: signal.signal(number, heed) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

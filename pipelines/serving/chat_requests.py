@@ -45,7 +45,7 @@ class RequestError(ValueError):
         self.retry_seconds = retry_seconds
 
     def body(self) -> dict[str, Any]:
-        """Give the error in OpenAI's form."""
+        """Return the error in OpenAI's form."""
         error = {"message": str(self), "type": self.kind, "param": self.parameter, "code": None}
         return {"error": error}
 
@@ -69,7 +69,7 @@ class ChatRequest:
     wants_logprobs: bool
 
     def conversations(self, own_prompt: str | None = None) -> list[Conversation]:
-        """Give a conversation a choice.
+        """Return a conversation a choice.
 
         Args:
             own_prompt: What the policy was taught to be told first (None: anything, ``""``:
@@ -123,7 +123,7 @@ def completion(
     answered: Sequence[tuple[Conversation, Reply]],
     token_text: Any = None,  # noqa: ANN401 - a function from an id to its text
 ) -> dict[str, Any]:
-    """Give the answer's body; tokens are counted as the policy wrote them."""
+    """Return the answer's body; tokens are counted as the policy wrote them."""
     choices: list[dict[str, Any]] = []
     written = read = 0
     for number, (conversation, reply) in enumerate(answered):

@@ -60,7 +60,7 @@ class Batcher:
         self._thread.start()
 
     def answer(self, conversations: list[Conversation], sampling: Sampling) -> Answered:
-        """Give the reply of each conversation; waits for it.
+        """Return the reply of each conversation; waits for it.
 
         Raises:
             RequestError: Too many wait already (429), or the policy failed (500, 503).
@@ -96,7 +96,7 @@ class Batcher:
                 return
 
     def _gather(self, first: _Job) -> tuple[list[_Job], _Job | None, bool]:
-        """Give the jobs to answer with the first, one that has to wait, and whether all is over."""
+        """Return the jobs to answer with the first, one that has to wait, and whether all is over."""
         batch, end = [first], time.monotonic() + _GATHER_SECONDS
         while sum(len(job.conversations) for job in batch) < self._batch_size:
             try:
@@ -212,7 +212,7 @@ class ModelServer:
         return completion(self.name, request, answered, self._token_text)
 
     def models(self) -> dict[str, Any]:
-        """Give the list of models: the one."""
+        """Return the list of models: the one."""
         one = {"id": self.name, "object": "model", "created": 0, "owned_by": "codedance"}
         return {"object": "list", "data": [one]}
 

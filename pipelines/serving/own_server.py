@@ -62,7 +62,7 @@ def own_server(home: Home, check: Callable[[], None]) -> Generator[None]:
 
 
 def app() -> FastAPI:
-    """Give Prefect's app for uvicorn, without pages and schedules."""
+    """Return Prefect's app for uvicorn, without pages and schedules."""
     from prefect.server.api.server import create_app
 
     return create_app(ephemeral=True, final=True)

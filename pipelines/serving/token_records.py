@@ -27,7 +27,7 @@ class TokenRecords:
         self._lock = threading.Lock()
 
     def find(self, conversations: Iterable[Conversation]) -> None:
-        """Give each conversation the ids of its turns so far, where they are known."""
+        """Return each conversation the ids of its turns so far, where they are known."""
         for one in conversations:
             last = _last_reply(one.messages)
             if last is None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...envs.types import Band, Task
+from ...envs.types import Difficulty, Task
 from ..charts.markdown_table import markdown_table
 from ..runs.context import StageContext
 from .curation import Candidate, Decision, count_reasons
@@ -42,7 +42,7 @@ def write_data_card(
         "",
         "## How the kept ones are shown",
         "",
-        *markdown_table(("demonstration", *Band), _demonstrations(decisions)),
+        *markdown_table(("demonstration", *Difficulty), _demonstrations(decisions)),
         "",
         "## Pass rates of the weak policy",
         "",
@@ -58,22 +58,25 @@ def write_data_card(
 
 
 def _by_family(tasks: Sequence[Task], decisions: Sequence[Decision]) -> list[str]:
-    counts: Counter[tuple[str, Band]] = Counter()
+    counts: Counter[tuple[str, Difficulty]] = Counter()
     looked_at: Counter[str] = Counter()
     for task, decision in zip(tasks, decisions, strict=True):
         looked_at[task.family] += 1
         if decision.is_kept:
-            counts[task.family, decision.band] += 1
+            counts[task.family, decision.difficulty] += 1
     rows = [
-        (family, count, *(counts[family, band] for band in Band))
+        (family, count, *(counts[family, difficulty] for difficulty in Difficulty))
         for family, count in sorted(looked_at.items())
     ]
-    return markdown_table(("family", "candidates", *Band), rows)
+    return markdown_table(("family", "candidates", *Difficulty), rows)
 
 
 def _demonstrations(decisions: Sequence[Decision]) -> list[tuple[object, ...]]:
-    counts = Counter((decision.demonstration, decision.band) for decision in decisions)
-    return [(kind, *(counts[kind, band] for band in Band)) for kind in ("direct", "tools")]
+    counts = Counter((decision.demonstration, decision.difficulty) for decision in decisions)
+    return [
+        (kind, *(counts[kind, difficulty] for difficulty in Difficulty))
+        for kind in ("direct", "tools")
+    ]
 
 
 def _rates(candidates: Sequence[Candidate]) -> list[tuple[str, int]]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ...envs.episode import Episode
-from ...envs.types import Band, Task, Trajectory
+from ...envs.types import Difficulty, Task, Trajectory
 from ...policies.interface import Policy, Sampling
 from ..analysis.similarity import Fingerprint, Twins, find_twins, fingerprint
 from ..config.settings import CurateSettings, Preset
@@ -34,11 +34,11 @@ def run_curate(context: StageContext) -> StageResult:
     held_out = held_out_tasks(context.preset.suite, context.preset.evaluate.limit)
     leaks, duplicates = find_copies(candidates, held_out, settings.near_duplicate_bits)
     sound = [t for t in candidates if t.id not in leaks and t.id not in duplicates]
-    taught = [task for task in sound if _has_teacher(settings, task)]
+    trained_with = [task for task in sound if _has_teacher(settings, task)]
     weak, strong = _weak_policy(context.preset, known), _strong_policy(context.preset)
     lost = {
         "weak": _collect(context, "weak", weak, sound, settings.weak_samples),
-        "strong": _collect(context, "strong", strong, taught, settings.strong_samples),
+        "strong": _collect(context, "strong", strong, trained_with, settings.strong_samples),
     }
     keys = context.store.add_tasks(candidates)
     rates = {name: pass_rates(context.store.episodes(context.run.id, name)) for name in _PHASES}
@@ -106,7 +106,7 @@ _PHASES = ("weak", "strong")
 def find_copies(
     candidates: Sequence[Task], held_out: Sequence[Task], near_bits: int
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Give the candidates that copy a held-out task, and those that copy an earlier candidate."""
+    """Return the candidates that copy a held-out task, and those that copy an earlier candidate."""
     prints = [fingerprint(task) for task in candidates]
     against = (fingerprint(task) for task in held_out)
     leaks = find_twins(prints, against=against, near_bits=near_bits)
@@ -118,7 +118,7 @@ def find_copies(
 
 
 def pass_rates(episodes: Sequence[StoredEpisode]) -> dict[str, float]:
-    """Give the share of scored episodes that were right, by task key."""
+    """Return the share of scored episodes that were right, by task key."""
     scored: defaultdict[str, list[float]] = defaultdict(list)
     for episode in episodes:
         if episode.is_valid and episode.accuracy is not None:
@@ -157,9 +157,9 @@ def _rules(settings: CurateSettings) -> Rules:
         hard_below=settings.hard_below,
         trivial_share=settings.trivial_share,
         tool_shares={
-            Band.EASY: settings.easy_tool_share,
-            Band.MEDIUM: settings.medium_tool_share,
-            Band.HARD: settings.hard_tool_share,
+            Difficulty.EASY: settings.easy_tool_share,
+            Difficulty.MEDIUM: settings.medium_tool_share,
+            Difficulty.HARD: settings.hard_tool_share,
         },
     )
 
@@ -195,7 +195,7 @@ def _finish(
             "position": position,
             "is_kept": decision.is_kept,
             "reason": decision.reason,
-            "band": str(decision.band),
+            "band": str(decision.difficulty),
             "weak_rate": candidate.weak_rate,
             "strong_rate": candidate.strong_rate,
             "demonstration": decision.demonstration,
@@ -221,7 +221,9 @@ def _finish(
 def _figures(reasons: Mapping[str, int], decisions: Sequence[Decision]) -> dict[str, float]:
     kept = [decision for decision in decisions if decision.is_kept]
     figures = {f"candidates/{reason}": float(count) for reason, count in reasons.items()}
-    for band in Band:
-        figures[f"kept/{band}"] = float(sum(decision.band is band for decision in kept))
+    for difficulty in Difficulty:
+        figures[f"kept/{difficulty}"] = float(
+            sum(decision.difficulty is difficulty for decision in kept)
+        )
     figures["kept/tools"] = float(sum(d.demonstration == "tools" for d in kept))
     return figures

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ...envs.types import Band
+from ...envs.types import Difficulty
 
 Demonstration = Literal["direct", "tools"]
 
@@ -50,13 +50,13 @@ class Rules:
     easy_above: float = 0.75
     hard_below: float = 0.25
     trivial_share: float = 0.25
-    tool_shares: Mapping[Band, float] | None = None
+    tool_shares: Mapping[Difficulty, float] | None = None
 
-    def tool_share(self, band: Band) -> float:
-        """Give the share of a band's demonstrations that use tools."""
+    def tool_share(self, difficulty: Difficulty) -> float:
+        """Return the share of a band's demonstrations that use tools."""
         if self.tool_shares is None:
-            return 0.0 if band is Band.EASY else 1.0
-        return self.tool_shares[band]
+            return 0.0 if difficulty is Difficulty.EASY else 1.0
+        return self.tool_shares[difficulty]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,24 +67,24 @@ class Decision:
         key: The candidate's.
         is_kept: Whether it is learnt from.
         reason: In words.
-        band: By the weak policy's pass rate.
+        difficulty: By the weak policy's pass rate.
         demonstration: How it is shown; None when it is dropped.
     """
 
     key: str
     is_kept: bool
     reason: str
-    band: Band
+    difficulty: Difficulty
     demonstration: Demonstration | None = None
 
 
-def band_of(weak_rate: float | None, rules: Rules) -> Band:
-    """Give the band of a pass rate; unknown counts as medium."""
+def difficulty_of(weak_rate: float | None, rules: Rules) -> Difficulty:
+    """Return the band of a pass rate; unknown counts as medium."""
     if weak_rate is None:
-        return Band.MEDIUM
+        return Difficulty.MEDIUM
     if weak_rate >= rules.easy_above:
-        return Band.EASY
-    return Band.HARD if weak_rate <= rules.hard_below else Band.MEDIUM
+        return Difficulty.EASY
+    return Difficulty.HARD if weak_rate <= rules.hard_below else Difficulty.MEDIUM
 
 
 def decide(candidates: Sequence[Candidate], rules: Rules, *, seed: int) -> list[Decision]:
@@ -94,15 +94,17 @@ def decide(candidates: Sequence[Candidate], rules: Rules, *, seed: int) -> list[
     surplus = _surplus(sound, rules, seed)
     decisions: list[Decision] = []
     for candidate, fault in zip(candidates, faults, strict=True):
-        band = band_of(candidate.weak_rate, rules)
+        difficulty = difficulty_of(candidate.weak_rate, rules)
         if fault is None and candidate.key in surplus:
             fault = "trivial: the weak policy is always right, and its quota is full"
         if fault is not None:
-            decisions.append(Decision(candidate.key, False, fault, band))
+            decisions.append(Decision(candidate.key, False, fault, difficulty))
             continue
-        demonstration = _demonstration(candidate, band, rules, seed)
-        reason = f"kept: {band}, shown {'with tools' if demonstration == 'tools' else 'directly'}"
-        decisions.append(Decision(candidate.key, True, reason, band, demonstration))
+        demonstration = _demonstration(candidate, difficulty, rules, seed)
+        reason = (
+            f"kept: {difficulty}, shown {'with tools' if demonstration == 'tools' else 'directly'}"
+        )
+        decisions.append(Decision(candidate.key, True, reason, difficulty, demonstration))
     return decisions
 
 
@@ -124,7 +126,7 @@ def _fault(candidate: Candidate) -> str | None:
 
 
 def _surplus(sound: Sequence[Candidate], rules: Rules, seed: int) -> set[str]:
-    """Give the trivial tasks that exceed their share of all that is kept."""
+    """Return the trivial tasks that exceed their share of all that is kept."""
     trivial = [c.key for c in sound if c.weak_rate == 1.0]
     others = len(sound) - len(trivial)
     if rules.trivial_share >= 1.0:
@@ -134,8 +136,10 @@ def _surplus(sound: Sequence[Candidate], rules: Rules, seed: int) -> set[str]:
     return set(trivial[allowed:])
 
 
-def _demonstration(candidate: Candidate, band: Band, rules: Rules, seed: int) -> Demonstration:
+def _demonstration(
+    candidate: Candidate, difficulty: Difficulty, rules: Rules, seed: int
+) -> Demonstration:
     if not candidate.has_teacher:
         return "direct"
     draw = random.Random(f"{seed} {candidate.key}").random()
-    return "tools" if draw < rules.tool_share(band) else "direct"
+    return "tools" if draw < rules.tool_share(difficulty) else "direct"

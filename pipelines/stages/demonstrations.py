@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ...envs.episode import Episode
-from ...envs.types import Band, Task, Trajectory
+from ...envs.types import Difficulty, Task, Trajectory
 from ...policies.interface import Demonstration
 from ...policies.scripted.box_teacher import box_texts
 from ...policies.scripted.teacher import direct_demonstration
@@ -28,7 +28,7 @@ CHUNK = 128
 
 
 def load_demonstrations(store: Store, curation: StageRun) -> list[Demonstration]:
-    """Give what the policy is to learn: a right trajectory of each kept task.
+    """Return what the policy is to learn: a right trajectory of each kept task.
 
     Raises:
         StageError: Nothing was kept.
@@ -54,12 +54,12 @@ def load_demonstrations(store: Store, curation: StageRun) -> list[Demonstration]
 
 
 def shown_demonstrations(context: StageContext) -> list[Demonstration]:
-    """Give the curated demonstrations as this run's interface and settings want them."""
+    """Return the curated demonstrations as this run's interface and settings want them."""
     settings, interface = context.preset.sft, context.preset.interface
     curated = [
         one
         for one in load_demonstrations(context.store, context.input("curate"))
-        if one.task.family not in settings.easy_alone or one.task.difficulty == Band.EASY
+        if one.task.family not in settings.easy_alone or one.task.difficulty == Difficulty.EASY
     ]
     toolless = {*settings.shown_directly, *settings.easy_alone}
     with_tools = [

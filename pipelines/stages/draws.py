@@ -18,7 +18,7 @@ SET_ASIDE = 5
 def draw_candidates(
     suite_name: str, count: int, *, seed: int, on_task: Callable[[int], None] | None = None
 ) -> list[Task]:
-    """Give ``count`` train tasks (all, if there are no more), drawn by ``seed``.
+    """Return ``count`` train tasks (all, if there are no more), drawn by ``seed``.
 
     ``on_task`` is told how many there are so far.
     """
@@ -31,7 +31,7 @@ def draw_candidates(
 
 
 def held_out_tasks(suite_name: str, count: int, *, whole: bool = False) -> list[Task]:
-    """Give ``count`` test tasks, evenly apart: the same for every run, so that runs compare.
+    """Return ``count`` test tasks, evenly apart: the same for every run, so that runs compare.
 
     Args:
         suite_name: Of a suite, or a file of tasks.

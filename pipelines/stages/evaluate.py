@@ -11,7 +11,7 @@ from ...envs.rewards.registry import with_terms
 from ...envs.rewards.terms import needs_evidence, score_trajectory
 from ...envs.types import Task
 from ...policies.interface import Policy, Sampling
-from ...policies.rollouts.taught import taught_interface
+from ...policies.rollouts.trained_with import trained_interface
 from ..analysis.model_comparison import FILE_NAME, write_results
 from ..analysis.statistics import rate_of
 from ..runs.context import StageContext, StageResult
@@ -61,7 +61,7 @@ def run_evaluate(context: StageContext) -> StageResult:
 
 
 def policies_of(context: StageContext) -> Mapping[str, str]:
-    """Give name and source of each policy to judge, in order."""
+    """Return name and source of each policy to judge, in order."""
     given = context.run.parameters.get("policies")
     if given:
         return dict(given)
@@ -87,7 +87,7 @@ def _session(context: StageContext, policy: Policy, phase: str, mode: str) -> Se
         ),
         max_turns=settings.max_turns,
         batch_size=settings.batch_size,
-        interface=taught_interface(policy) if interface == "code" else interface,
+        interface=trained_interface(policy) if interface == "code" else interface,
     )
 
 
@@ -117,7 +117,7 @@ def by_kind(episodes: Sequence[Episode]) -> dict[str, list[Episode]]:
     kinds: defaultdict[str, list[Episode]] = defaultdict(list)
     for episode in episodes:
         kinds[f"family/{episode.family}"].append(episode)
-        kinds[f"band/{episode.difficulty}"].append(episode)
+        kinds[f"difficulty/{episode.difficulty}"].append(episode)
     return dict(kinds)
 
 
@@ -138,7 +138,7 @@ def _show_some(context: StageContext, phase: str, episodes: Sequence[Episode]) -
 
 
 def choose_shown(episodes: Sequence[Episode], count: int) -> list[int]:
-    """Give the numbers of ``count`` episodes, in turns of each family and outcome."""
+    """Return the numbers of ``count`` episodes, in turns of each family and outcome."""
     kinds: defaultdict[tuple[str, float | None], list[int]] = defaultdict(list)
     for episode in episodes:
         kinds[episode.family, episode.accuracy].append(episode.id)

@@ -12,31 +12,31 @@ from ..store.lineage import LOST, STAGES, StageRun
 from ..viewer import make_viewer
 
 if TYPE_CHECKING:
-    from ..runs.session import Desk
+    from ..runs.session import RunSession
 
 
-def finish_pipeline(desk: Desk, pipeline: StageRun) -> Report:
+def finish_pipeline(session: RunSession, pipeline: StageRun) -> Report:
     """Write the report and the viewer, and mark the pipeline run as finished."""
-    run = desk.store.lineage.get(pipeline.id)
-    evaluation = find_input(desk, run, "evaluate")
-    report = make_report(desk, run, evaluation)
-    make_viewer(desk.store, desk.home, [run], report.folder)
-    summary = summarise(desk.store, evaluation)
-    desk.tracker.begin(run, tags=run_tags(run, desk.store), description=report.text)
+    run = session.store.lineage.get(pipeline.id)
+    evaluation = find_input(session, run, "evaluate")
+    report = make_report(session, run, evaluation)
+    make_viewer(session.store, session.home, [run], report.folder)
+    summary = summarise(session.store, evaluation)
+    session.tracker.begin(run, tags=run_tags(run, session.store), description=report.text)
     for name in STAGES:
         if name in run.outputs:
-            desk.tracker.tag(run.id, f"codedance.stage.{name}", str(run.outputs[name]))
+            session.tracker.tag(run.id, f"codedance.stage.{name}", str(run.outputs[name]))
     figures = {
         f"{phase}/accuracy": summary.cells[phase, "all"].accuracy.share for phase in summary.phases
     }
-    desk.tracker.metrics(run.id, 0, figures)
-    desk.tracker.artifact(run.id, report.folder, folder="report")
+    session.tracker.metrics(run.id, 0, figures)
+    session.tracker.artifact(run.id, report.folder, folder="report")
     outputs = {name: value for name, value in run.outputs.items() if name != LOST}
     outputs |= {"report": str(report.html)}
     curated = run.outputs.get("curate")
-    curation = desk.store.lineage.get(str(curated)).outputs if curated else {}
+    curation = session.store.lineage.get(str(curated)).outputs if curated else {}
     if lost := {**curation.get(LOST, {}), **evaluation.outputs.get(LOST, {})}:
         outputs[LOST] = lost
-    desk.store.lineage.mark(run.id, "finished", outputs=outputs)
-    desk.tracker.end(run, "finished")
+    session.store.lineage.mark(run.id, "finished", outputs=outputs)
+    session.tracker.end(run, "finished")
     return report

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from ...envs.types import Band, Task, Trajectory
+from ...envs.types import Difficulty, Task, Trajectory
 from ...policies.training.grpo.alarms import AlarmBoard, AlarmConfig, idle_terms
 from ..analysis.emergence import training_emergence
 from ..runs.context import StageContext, StageInterrupted, StageResult
@@ -67,7 +67,7 @@ def run_grpo(context: StageContext) -> StageResult:
 
 
 def load_tasks(store: Store, curation: StageRun, *, without: Collection[str] = ()) -> list[Task]:
-    """Give the kept tasks with the band and the pass rate that curation found.
+    """Return the kept tasks with the band and the pass rate that curation found.
 
     Args:
         store: Where they are.
@@ -81,7 +81,7 @@ def load_tasks(store: Store, curation: StageRun, *, without: Collection[str] = (
     if not kept:
         raise StageError(f"{curation.id} kept no task: raise curate.candidates in flows.yaml")
     tasks = [
-        replace(task, difficulty=Band(kept[key].band), pass_rate=kept[key].weak_rate)
+        replace(task, difficulty=Difficulty(kept[key].band), pass_rate=kept[key].weak_rate)
         for key, task in store.tasks(list(kept)).items()
         if task.family not in without
     ]

@@ -17,7 +17,7 @@ MOST_RUNS = 5
 
 
 def load_history(context: StageContext, task_ids: Collection[str], *, phase: str) -> History:
-    """Give each task's record in other GRPO runs of the store, fixed when the stage began.
+    """Return each task's record in other GRPO runs of the store, fixed when the stage began.
 
     A run that goes on reads what it began with, whatever was trained meanwhile.
     """

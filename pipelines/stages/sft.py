@@ -52,7 +52,7 @@ def run_sft(context: StageContext) -> StageResult:
 
 
 def _base_model(context: StageContext, demonstrations: Sequence[Demonstration]) -> str:
-    """Give the model to start from; the nano model is built once, from random weights."""
+    """Return the model to start from; the nano model is built once, from random weights."""
     from transformers.utils import logging as transformers_logging
 
     from ...policies.models.nano import NanoConfig, build_nano
@@ -65,13 +65,13 @@ def _base_model(context: StageContext, demonstrations: Sequence[Demonstration]) 
         fresh = context.folder / "base.new"
         config = NanoConfig(**context.preset.sft.nano.model_dump(), seed=context.seed)
         corpus = (m.text for d in demonstrations for m in d.messages)
-        build_nano(fresh, corpus, config, families=taught_families())
+        build_nano(fresh, corpus, config, families=trained_families())
         fresh.replace(folder)
     return str(folder)
 
 
-def taught_families() -> Mapping[str, Sequence[str]]:
-    """Give the questions of the embedded suite, by family, which ``codedance ask`` shows."""
+def trained_families() -> Mapping[str, Sequence[str]]:
+    """Return the questions of the embedded suite, by family, which ``codedance ask`` shows."""
     return {name: family.phrasings for name, family in FAMILIES.items()}
 
 

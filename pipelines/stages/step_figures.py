@@ -39,11 +39,11 @@ class StepFigures:
         self._written = sum(sum(one.tokens.mask) for one in trajectories if one.tokens)
 
     def results(self) -> dict[str, float]:
-        """Give what depends on the trajectories alone."""
+        """Return what depends on the trajectories alone."""
         return self._results
 
     def rates(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        """Give what depends on the machine, and begin the next step.
+        """Return what depends on the machine, and begin the next step.
 
         Args:
             metrics: The step's own; ``tokens`` are those that supervised learning learnt from.
@@ -64,13 +64,13 @@ class StepFigures:
 
 
 def by_kind(tasks: Mapping[str, Task], trajectories: Sequence[Trajectory]) -> dict[str, float]:
-    """Give accuracy and tool calls an episode, by family and by band, of what was scored."""
+    """Return accuracy and tool calls an episode, by family and by band, of what was scored."""
     kinds: defaultdict[str, list[Trajectory]] = defaultdict(list)
     for one in trajectories:
         if is_scored(one):
             task = tasks[one.task_id]
             kinds[f"family/{task.family}"].append(one)
-            kinds[f"band/{task.difficulty}"].append(one)
+            kinds[f"difficulty/{task.difficulty}"].append(one)
     figures: dict[str, float] = {}
     for kind, some in sorted(kinds.items()):
         figures[f"accuracy/{kind}"] = sum(one.accuracy or 0.0 for one in some) / len(some)
@@ -79,7 +79,7 @@ def by_kind(tasks: Mapping[str, Task], trajectories: Sequence[Trajectory]) -> di
 
 
 def latency_figures(seconds: Sequence[float]) -> dict[str, float]:
-    """Give how long the sandbox took for a block, in milliseconds; nothing where none ran."""
+    """Return how long the sandbox took for a block, in milliseconds; nothing where none ran."""
     if not seconds:
         return {}
     values = np.quantile(np.asarray(seconds), list(QUANTILES.values())) * 1000.0

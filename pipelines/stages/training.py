@@ -21,7 +21,7 @@ def follow(
     board: AlarmBoard | None = None,
     extra: StepFigures | None = None,
 ) -> Callable[[int, Mapping[str, float]], None]:
-    """Give the function that a trainer calls after each step.
+    """Return the function that a trainer calls after each step.
 
     Args:
         context: Of the stage.

@@ -23,7 +23,7 @@ _FREE = frozenset(
 
 
 def _columns(table: type[Base]) -> tuple[tuple[str, bool], ...]:
-    """Give the columns that count, and whether each holds a fraction."""
+    """Return the columns that count, and whether each holds a fraction."""
     found: Table = table.__table__  # pyright: ignore[reportAssignmentType]
     return tuple((c.name, isinstance(c.type, Float)) for c in found.columns if c.name not in _FREE)
 
@@ -78,7 +78,7 @@ def content_digest(content: object) -> str:
 
 
 def _same_everywhere(value: object) -> object:
-    """Give a value as it comes back from any database."""
+    """Return a value as it comes back from any database."""
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, dict | list | tuple):
@@ -89,7 +89,7 @@ def _same_everywhere(value: object) -> object:
 
 
 def _plain(columns: Iterable[tuple[str, bool]], row: Mapping[str, Any]) -> list[Any]:
-    """Give a row's values in the columns' order, as they come back from any database."""
+    """Return a row's values in the columns' order, as they come back from any database."""
     values: list[Any] = []
     for name, is_fraction in columns:
         value = row[name]

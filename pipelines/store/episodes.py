@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from ...envs.types import Band, Ending
+from ...envs.types import Difficulty, Ending
 from .schema import TaskRow, TrajectoryRow
 
 
@@ -23,7 +23,7 @@ class Episode:
     task_key: str
     task_id: str
     family: str
-    difficulty: Band
+    difficulty: Difficulty
     accuracy: float | None
     ending: Ending
     answer: str | None
@@ -38,7 +38,7 @@ class Episode:
 
 
 def read_episodes(session: Session, stage_run: str, phase: str | None) -> list[Episode]:
-    """Give the figures of a stage run's trajectories, in the order they were stored."""
+    """Return the figures of a stage run's trajectories, in the order they were stored."""
     t = TrajectoryRow
     query = (
         select(t.id, t.phase, t.step, t.sample, t.task_key, TaskRow.task_id, TaskRow.family)
@@ -62,7 +62,7 @@ def _read_episode(row: tuple[Any, ...]) -> Episode:
         task_key=row[4],
         task_id=row[5],
         family=row[6],
-        difficulty=Band(row[7]),
+        difficulty=Difficulty(row[7]),
         accuracy=row[8],
         ending=Ending(row[9]),
         answer=row[10],

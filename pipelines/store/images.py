@@ -39,7 +39,7 @@ class ImageFolder:
         self._holding = threading.Lock()
 
     def path(self, digest: str) -> Path:
-        """Give where the picture with this digest lies."""
+        """Return where the picture with this digest lies."""
         return self.root / digest[:2] / f"{digest}.png"
 
     def put(self, image: Image.Image) -> str:
@@ -87,7 +87,7 @@ class ImageFolder:
         return image
 
     def digests(self) -> Iterator[str]:
-        """Give the digests of all pictures that are there."""
+        """Yield the digests of all pictures that are there."""
         for folder in sorted(self.root.glob("??")):
             yield from (path.stem for path in sorted(folder.glob("*.png")))
 

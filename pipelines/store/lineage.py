@@ -178,7 +178,7 @@ class Lineage:
         self._database.run(lambda session: session.execute(change))
 
     def get(self, run_id: str) -> StageRun:
-        """Give a run by its id, by an unambiguous beginning of it, or ``latest``.
+        """Return a run by its id, by an unambiguous beginning of it, or ``latest``.
 
         ``latest`` is the newest pipeline run; where there is none, the newest evaluation alone.
 
@@ -202,7 +202,7 @@ class Lineage:
         return (exact or rows)[0]
 
     def find(self, **columns: str) -> list[StageRun]:
-        """Give the runs whose columns have these values, newest first.
+        """Return the runs whose columns have these values, newest first.
 
         Raises:
             UnreadableRunError: The row of one of them is damaged.

@@ -34,7 +34,7 @@ class Program:
 
 
 def read_programs(session: Session, stage_run: str) -> list[Program]:
-    """Give the programs of a stage run, in the order in which they were stored."""
+    """Return the programs of a stage run, in the order in which they were stored."""
     blocks: defaultdict[int, list[str]] = defaultdict(list)
     code = (
         select(TurnRow.trajectory, TurnRow.content)

@@ -16,7 +16,7 @@ from .schema import ExecutionRow, ScoreRow, TaskRow, TrajectoryRow, TurnRow
 def read_batch(
     session: Session, ids: Sequence[int], scoring: str, get: GetImage
 ) -> dict[int, Trajectory]:
-    """Give trajectories by id, with the reward terms of one scoring."""
+    """Return trajectories by id, with the reward terms of one scoring."""
     turns: defaultdict[int, list[TurnRow]] = defaultdict(list)
     query = select(TurnRow).where(TurnRow.trajectory.in_(ids)).order_by(TurnRow.number)
     for turn in session.scalars(query):
@@ -42,6 +42,6 @@ def read_batch(
 def read_tasks(
     session: Session, keys: Sequence[str], get: GetImage, *, with_images: bool
 ) -> dict[str, Task]:
-    """Give tasks by key, without their pictures if they are not needed."""
+    """Return tasks by key, without their pictures if they are not needed."""
     rows = session.scalars(select(TaskRow).where(TaskRow.key.in_(keys)))
     return {row.key: read_task(row, get, with_images=with_images) for row in rows}

@@ -19,7 +19,7 @@ from PIL import Image
 from ...envs.types import (
     Action,
     AnswerKind,
-    Band,
+    Difficulty,
     Ending,
     Message,
     Task,
@@ -72,7 +72,7 @@ def _clean_or_none(text: str | None) -> str | None:
 
 
 def task_row(task: Task, put: PutImage) -> Row:
-    """Give a task's row; its key is the digest of what the policy sees and how it is graded."""
+    """Return a task's row; its key is the digest of what the policy sees and how it is graded."""
     content: Row = {
         "task_id": clean(task.id),
         "suite": clean(task.suite),
@@ -92,7 +92,7 @@ def task_row(task: Task, put: PutImage) -> Row:
 
 
 def task_key(row: Mapping[str, Any]) -> str:
-    """Give the key that belongs to a task's row."""
+    """Return the key that belongs to a task's row."""
     content = {name: row[name] for name in _DECIDING}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -111,7 +111,7 @@ def read_task(row: TaskRow, get: GetImage, *, with_images: bool = True) -> Task:
         answer_kind=AnswerKind(row.answer_kind),
         tolerance=row.tolerance,
         choices=tuple(row.choices),
-        difficulty=Band(row.difficulty),
+        difficulty=Difficulty(row.difficulty),
         needs_picture=row.needs_picture,
         provenance=row.provenance,
     )

@@ -138,7 +138,7 @@ class Store:
         return self.database.run(work)
 
     def stored_samples(self, stage_run: str, phase: str) -> dict[str, int]:
-        """Give how many trajectories each task (by key) has in a phase."""
+        """Return how many trajectories each task (by key) has in a phase."""
         query = (
             select(TrajectoryRow.task_key, func.count())
             .where(TrajectoryRow.stage_run == stage_run, TrajectoryRow.phase == phase)
@@ -159,13 +159,13 @@ class Store:
         return dict(found)
 
     def episodes(self, stage_run: str, phase: str | None = None) -> list[Episode]:
-        """Give the figures of a stage run's trajectories, in the order they were stored."""
+        """Return the figures of a stage run's trajectories, in the order they were stored."""
         return self.database.run(partial(read_episodes, stage_run=stage_run, phase=phase))
 
     def trajectories(
         self, ids: Sequence[int], *, scoring: str = ORIGINAL, get: GetImage | None = None
     ) -> list[Trajectory]:
-        """Give whole trajectories, in the order of ``ids``, with the reward terms of a scoring.
+        """Return whole trajectories, in the order of ``ids``, with the reward terms of a scoring.
 
         ``get`` makes a picture of its digest; None loads and checks the stored one.
         """
@@ -180,7 +180,7 @@ class Store:
         return [found[n] for n in ids]
 
     def tasks(self, keys: Sequence[str], *, with_images: bool = True) -> dict[str, Task]:
-        """Give tasks by key."""
+        """Return tasks by key."""
         found: dict[str, Task] = {}
         for batch in batches(keys):
             found |= self.database.run(
@@ -203,7 +203,7 @@ class Store:
         return found
 
     def programs(self, stage_run: str) -> list[Program]:
-        """Give the code of a stage run's trajectories, without their pictures."""
+        """Return the code of a stage run's trajectories, without their pictures."""
         return self.database.run(partial(read_programs, stage_run=stage_run))
 
     def add_scores(self, scoring: str, scores: Mapping[int, Mapping[str, float | None]]) -> None:
@@ -226,7 +226,7 @@ class Store:
         self.database.run(work)
 
     def scores(self, stage_run: str, *, scoring: str = ORIGINAL) -> dict[int, dict[str, Any]]:
-        """Give the reward terms of a stage run's trajectories, by trajectory id."""
+        """Return the reward terms of a stage run's trajectories, by trajectory id."""
         query = (
             select(ScoreRow.trajectory, ScoreRow.term, ScoreRow.value)
             .join(TrajectoryRow, TrajectoryRow.id == ScoreRow.trajectory)
@@ -282,7 +282,7 @@ class Store:
         self.database.run(work)
 
     def curation(self, stage_run: str) -> list[CurationRow]:
-        """Give a curation's decisions, in the order in which the tasks were looked at."""
+        """Return a curation's decisions, in the order in which the tasks were looked at."""
         query = select(CurationRow).where(CurationRow.stage_run == stage_run)
 
         def work(session: Session) -> list[CurationRow]:

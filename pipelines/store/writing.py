@@ -71,7 +71,7 @@ def _same_phase(head: Row) -> tuple[ColumnElement[bool], ...]:
 
 
 def _known(session: Session, heads: Sequence[Row]) -> set[tuple[str, int]]:
-    """Give task and sample of those rows, all of one phase and step, that are stored already."""
+    """Return task and sample of those rows, all of one phase and step, that are stored already."""
     found: set[tuple[str, int]] = set()
     for batch in batches(list(dict.fromkeys(head["task_key"] for head in heads))):
         query = select(TrajectoryRow.task_key, TrajectoryRow.sample).where(

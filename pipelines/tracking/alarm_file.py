@@ -19,7 +19,7 @@ def append_alarm(folder: Path, alarm: Alarm) -> None:
 
 
 def read_alarms(folder: Path) -> list[Alarm]:
-    """Give the alarms by step; one that a resumed run raised again stands once."""
+    """Return the alarms by step; one that a resumed run raised again stands once."""
     path = folder / FILE_NAME
     if not path.is_file():
         return []

@@ -29,7 +29,7 @@ class LineFile:
         return len(self._waiting)
 
     def fileno(self) -> int:
-        """Give the descriptor, for a lock."""
+        """Return the descriptor, for a lock."""
         return self._descriptor
 
     def append(self, line: bytes) -> bool:

@@ -49,12 +49,12 @@ def append_time(folder: Path, step: int, seconds: float) -> None:
 
 
 def read_seconds(folder: Path) -> list[float]:
-    """Give how long each step took, in order, pauses between two runs left out."""
+    """Return how long each step took, in order, pauses between two runs left out."""
     return [values["seconds"] for values in _read(folder / TIMES_NAME).values()]
 
 
 def read_steps(folder: Path) -> dict[int, dict[str, float]]:
-    """Give the figures of each step, in order; of a step done twice (resumed) the later counts."""
+    """Return the figures of each step, in order; of a step done twice (resumed) the later counts."""
     return _read(folder / FILE_NAME)
 
 
@@ -79,7 +79,7 @@ def _read(path: Path) -> dict[int, dict[str, float]]:
 
 
 def read_metrics(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """Give each figure's steps and values; of a step done twice (resumed) the later counts."""
+    """Return each figure's steps and values; of a step done twice (resumed) the later counts."""
     series: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
     for step, values in read_steps(folder).items():
         for name, value in values.items():

@@ -63,7 +63,7 @@ class Meter:
         self._process.cpu_percent()
 
     def sample(self) -> dict[str, float]:
-        """Give the figures since the last call."""
+        """Return the figures since the last call."""
         memory = self._psutil.virtual_memory()
         disk = shutil.disk_usage(self._folder)
         figures = {

@@ -1,6 +1,6 @@
 """Tells MLflow what happens, by way of a spool on disk, so that training never waits for it.
 
-Every event is one line appended to a file under ``CODEDANCE_DIR/spool``. A thread sends the lines
+Every event is one line appended to a file under ``CODEDANCE_DIR/outbox``. A thread sends the lines
 on; where MLflow is away they stay, and the next run (or ``codedance mlflow send``) sends them.
 `Tracker` is the writing side, `mlflow_sender.Sender` the sending one.
 """
@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from ..store.lineage import StageRun
 from .line_file import LineFile
-from .spool import Address
+from .outbox import Address
 
 Terms = Mapping[str, float | None]
 
@@ -85,7 +85,7 @@ class Tracker:
         self._append("describe", run_id, description=description)
 
     def artifact(self, run_id: str, path: Path, *, folder: str = "") -> None:
-        """Give a run a copy of a file, or of every file in a folder, each an event of its own."""
+        """Return a run a copy of a file, or of every file in a folder, each an event of its own."""
         paths = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
         for one in paths:
             below = one.parent.relative_to(path).as_posix() if path.is_dir() else "."
@@ -165,7 +165,7 @@ def _line(event: Mapping[str, Any]) -> bytes:
 
 
 def _now() -> int:
-    """Give the time in milliseconds, as MLflow counts it."""
+    """Return the time in milliseconds, as MLflow counts it."""
     return time.time_ns() // 10**6
 
 

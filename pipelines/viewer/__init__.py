@@ -16,13 +16,13 @@ from ...envs.types import Trajectory
 from ..config.home import Home
 from ..store.lineage import StageRun
 from ..store.store import Store
+from .advantages import sibling_advantages, turn_penalty
 from .index import Index
 from .page import render_viewer
 from .pieces import PieceTable, TokenReader
 from .plan import SHOWN_STAGES, Shown, bundles, find_contrast, list_episodes, sampled_first
 from .records import Recorder, pictures_of, stand_in
 from .shards import Entry, ShardWriter, check_whole, entry
-from .standing import group_standings, turn_penalty
 
 INLINE = 20_000_000
 """Characters of trajectories that stand in the page itself."""
@@ -123,7 +123,7 @@ class _Gatherer:
         self._readers: dict[tuple[str, str], TokenReader] = {}
 
     def read(self, part: Sequence[list[Shown]]) -> Iterable[list[Entry]]:
-        """Give the entries of each bundle."""
+        """Yield the entries of each bundle."""
         ids = [one.episode.id for one in chain.from_iterable(part)]
         found = dict(zip(ids, self._store.trajectories(ids, get=stand_in), strict=True))
         for bundle in part:
@@ -141,11 +141,11 @@ class _Gatherer:
         stage = group[0].stage
         penalty = turn_penalty(stage)
         entries: list[Entry] = []
-        for one, trajectory, standing in zip(
-            group, found, group_standings(stage, found), strict=True
+        for one, trajectory, advantages in zip(
+            group, found, sibling_advantages(stage, found), strict=True
         ):
-            self._index.add(one, trajectory, standing)
-            content = self.recorder.record(trajectory, standing, self._reader(one), penalty)
+            self._index.add(one, trajectory, advantages)
+            content = self.recorder.record(trajectory, advantages, self._reader(one), penalty)
             entries.append(entry(one.row, content, pictures_of(trajectory)))
         return entries
 

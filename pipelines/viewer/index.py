@@ -10,9 +10,9 @@ from typing import Any
 from ...envs.rewards.terms import is_scored
 from ...envs.types import Task, Trajectory
 from ..store.lineage import StageRun
+from .advantages import Advantages
 from .plan import Contrast, Shown
 from .records import mean_log_probability
-from .standing import Standing
 from .tools import tools_used
 
 MOST_TOOLS = 40
@@ -40,7 +40,7 @@ class Index:
         self._tools: dict[int, frozenset[str]] = {}
         self._uses: Counter[str] = Counter()
 
-    def add(self, shown: Shown, trajectory: Trajectory, standing: Standing) -> None:
+    def add(self, shown: Shown, trajectory: Trajectory, advantages: Advantages) -> None:
         """Add a row."""
         e = shown.episode
         certainty = mean_log_probability(trajectory.tokens)
@@ -57,7 +57,7 @@ class Index:
             "accuracy": e.accuracy if e.is_valid else None,
             "answer": e.answer,
             "reward": _rounded(trajectory.reward if is_scored(trajectory) else None),
-            "advantage": _rounded(standing.group),
+            "advantage": _rounded(advantages.group),
             "certainty": _rounded(certainty),
             "calls": e.tool_calls,
             "failed": e.tool_calls - e.tool_successes,
@@ -71,7 +71,7 @@ class Index:
     def table(
         self, runs: Sequence[StageRun], contrast: Contrast | None, shard_of: dict[int, int]
     ) -> dict[str, Any]:
-        """Give columns and names, as the page reads them."""
+        """Return columns and names, as the page reads them."""
         rows = [self._rows[row] for row in sorted(self._rows)]
         columns = {name: [row[name] for row in rows] for name in (rows[0] if rows else {})}
         tools = [name for name, _ in self._uses.most_common(MOST_TOOLS)]
@@ -109,7 +109,7 @@ def _task(task: Task) -> dict[str, Any]:
     return {
         "id": task.id,
         "family": task.family,
-        "band": str(task.difficulty),
+        "difficulty": str(task.difficulty),
         "split": task.split,
         "question": task.question,
         "answer": task.answer,

@@ -22,7 +22,7 @@ class PieceTable:
         self._places: dict[str, int] = {}
 
     def place(self, piece: str) -> int:
-        """Give where a piece stands, added if it is new."""
+        """Return where a piece stands, added if it is new."""
         if piece not in self._places:
             self._places[piece] = len(self.pieces)
             self.pieces.append(piece)
@@ -37,7 +37,7 @@ class TokenReader:
         self._alone: dict[int, str] = {}
 
     def read(self, ids: Sequence[int]) -> list[str]:
-        """Give a piece a token; a character spread over several stands at its last one."""
+        """Return a piece a token; a character spread over several stands at its last one."""
         if self._tokenizer is None:
             return [f"[{number}]" for number in ids]
         pieces: list[str] = []

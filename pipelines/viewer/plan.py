@@ -47,7 +47,7 @@ class Shown:
 
 
 def stage_runs(store: Store, run: StageRun, stages: Sequence[str]) -> list[StageRun]:
-    """Give a run's stage runs of these stages, one that is still at work included."""
+    """Return a run's stage runs of these stages, one that is still at work included."""
     if run.stage != PIPELINE:
         own = [run, *_inputs(store, run)]
         return [one for name in stages for one in own if one.stage == name]
@@ -63,7 +63,7 @@ def stage_runs(store: Store, run: StageRun, stages: Sequence[str]) -> list[Stage
 def list_episodes(
     store: Store, runs: Sequence[StageRun], stages: Sequence[str] = SHOWN_STAGES
 ) -> list[Shown]:
-    """Give every episode to show, siblings next to each other.
+    """Return every episode to show, siblings next to each other.
 
     Raises:
         ValueError: There is no such stage.
@@ -100,7 +100,7 @@ def bundles(shown: Iterable[Shown]) -> list[list[Shown]]:
 
 
 def sampled_first(found: Sequence[list[Shown]], *, seed: int = 0) -> Iterator[list[Shown]]:
-    """Give all bundles in an order whose every beginning is a fair sample of the stages."""
+    """Yield all bundles in an order whose every beginning is a fair sample of the stages."""
     by_stage: defaultdict[tuple[int, str], list[list[Shown]]] = defaultdict(list)
     for bundle in found:
         by_stage[bundle[0].run, bundle[0].stage.stage].append(bundle)

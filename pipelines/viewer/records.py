@@ -9,8 +9,8 @@ from typing import Any
 from PIL import Image
 
 from ...envs.types import Message, Tokens, Trajectory, Turn
+from .advantages import Advantages
 from .pieces import PieceTable, TokenReader
-from .standing import Standing
 
 DIGEST = "digest"
 LEAST = -99.0
@@ -18,7 +18,7 @@ LEAST = -99.0
 
 
 def stand_in(digest: str) -> Image.Image:
-    """Give a tiny picture that stands for a stored one and knows its digest."""
+    """Return a tiny picture that stands for a stored one and knows its digest."""
     picture = Image.new("L", (1, 1))
     picture.info[DIGEST] = digest
     return picture
@@ -32,13 +32,13 @@ class Recorder:
         self._pieces = pieces
 
     def record(
-        self, trajectory: Trajectory, standing: Standing, reader: TokenReader, penalty: float
+        self, trajectory: Trajectory, advantages: Advantages, reader: TokenReader, penalty: float
     ) -> dict[str, Any]:
-        """Give all that the page shows of a trajectory.
+        """Return all that the page shows of a trajectory.
 
         Args:
             trajectory: As it was stored.
-            standing: What it earned among its siblings.
+            advantages: What it earned among its siblings.
             reader: Of its policy's tokens.
             penalty: What a failed turn costs at once.
         """
@@ -48,11 +48,11 @@ class Recorder:
             "pass_rate": trajectory.pass_rate,
             "opening": [self._message(message) for message in trajectory.opening],
             "turns": [
-                self._turn(turn, number, standing, penalty)
+                self._turn(turn, number, advantages, penalty)
                 for number, turn in enumerate(trajectory.turns)
             ],
             "terms": dict(trajectory.reward_terms),
-            "advantage": standing.group,
+            "advantage": advantages.group,
             "tokens": None if tokens is None else self._tokens(tokens, reader),
             "count": 0 if tokens is None else len(tokens.ids),
         }
@@ -62,7 +62,9 @@ class Recorder:
             return {"role": "system", "text": self.systems.place(message.text)}
         return {"role": message.role, "parts": _parts(message)}
 
-    def _turn(self, turn: Turn, number: int, standing: Standing, penalty: float) -> dict[str, Any]:
+    def _turn(
+        self, turn: Turn, number: int, advantages: Advantages, penalty: float
+    ) -> dict[str, Any]:
         run = turn.execution
         found: dict[str, Any] = {
             "text": turn.text,
@@ -72,8 +74,8 @@ class Recorder:
             "evidence": turn.has_evidence,
             "reply": None if turn.reply is None else _parts(turn.reply),
         }
-        if standing.turns:
-            found["advantage"] = standing.turns[number]
+        if advantages.turns:
+            found["advantage"] = advantages.turns[number]
         if turn.has_failed and penalty:
             found["tool_turn"] = penalty
         if run is not None:
@@ -89,7 +91,7 @@ class Recorder:
         return found
 
     def _tokens(self, tokens: Tokens, reader: TokenReader) -> list[list[list[int]]]:
-        """Give the pieces and the log-probabilities (in thousandths) of each turn's own tokens."""
+        """Return the pieces and the log-probabilities (in thousandths) of each turn's own tokens."""
         turns: list[list[list[int]]] = []
         for turn in range(max(tokens.turn_of, default=-1) + 1):
             places = [n for n, of_turn in enumerate(tokens.turn_of) if of_turn == turn]
@@ -100,7 +102,7 @@ class Recorder:
 
 
 def pictures_of(trajectory: Trajectory) -> list[str]:
-    """Give the digests of every picture in a trajectory, in order."""
+    """Return the digests of every picture in a trajectory, in order."""
     found = [picture.info[DIGEST] for picture in trajectory.images]
     for turn in trajectory.turns:
         if turn.execution is not None:
@@ -111,7 +113,7 @@ def pictures_of(trajectory: Trajectory) -> list[str]:
 
 
 def mean_log_probability(tokens: Tokens | None) -> float | None:
-    """Give the mean over the policy's own tokens: how sure it was; None where none is known."""
+    """Return the mean over the policy's own tokens: how sure it was; None where none is known."""
     own: Sequence[float] = (
         []
         if tokens is None
@@ -125,7 +127,7 @@ def mean_log_probability(tokens: Tokens | None) -> float | None:
 
 
 def _thousandths(log_probability: float) -> int:
-    """Give a whole number; what was recorded as impossible stands as the least."""
+    """Return a whole number; what was recorded as impossible stands as the least."""
     known = LEAST if math.isnan(log_probability) else max(log_probability, LEAST)
     return round(1000 * known)
 

@@ -104,7 +104,7 @@ class ShardWriter:
                 self._pictures[digest] = self._read(digest)
 
     def _measure(self, bundle: list[Entry]) -> int:
-        """Give the characters that a bundle adds to the shard under way."""
+        """Return the characters that a bundle adds to the shard under way."""
         new = {digest for item in bundle for digest in item.pictures} - set(self._pictures)
         text = sum(len(item.text) + AROUND for item in bundle)
         return text + sum(len(self._read(digest)) + AROUND for digest in new)
@@ -130,7 +130,7 @@ class ShardWriter:
         (self._folder / f"{self._count:04}{SHARD_SUFFIX}").write_text(script, encoding="ascii")
 
     def _read(self, digest: str) -> str:
-        """Give a picture's PNG file as base64; empty where the store has lost it."""
+        """Return a picture's PNG file as base64; empty where the store has lost it."""
         known = self._pictures.get(digest, self._lately.get(digest))
         if known is None:
             known = self._load(digest)
@@ -161,5 +161,5 @@ def check_whole(shard_of: Mapping[int, int], rows: int) -> None:
 
 
 def entry(row: int, content: Mapping[str, Any], pictures: Iterable[str]) -> Entry:
-    """Give a trajectory's entry."""
+    """Return a trajectory's entry."""
     return Entry(row, safe_json(content), tuple(dict.fromkeys(pictures)))

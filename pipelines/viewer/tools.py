@@ -33,7 +33,7 @@ _PLUMBING = (
 
 @lru_cache(maxsize=8192)
 def tools_used(code: str) -> frozenset[str]:
-    """Give names such as ``numpy`` and ``crop()``; none for code that cannot be parsed.
+    """Return names such as ``numpy`` and ``crop()``; none for code that cannot be parsed.
 
     Python's own functions, plumbing such as ``append``, and what the block defines are left out.
 

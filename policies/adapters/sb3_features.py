@@ -53,7 +53,7 @@ class MenuFeatures(BaseFeaturesExtractor):
         self._both = nn.Sequential(nn.Linear(3 * width, width), nn.ReLU())
 
     def forward(self, observations: dict[str, Tensor]) -> Tensor:
-        """Give features of a batch, ``(batch, width)``."""
+        """Return features of a batch, ``(batch, width)``."""
         parts = [observations["output"], observations["figures"]]
         if self._sees:
             parts += [self._look(observations[name]) for name in _PICTURES]

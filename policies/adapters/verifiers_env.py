@@ -31,7 +31,7 @@ EPISODE, TRAJECTORY = "codedance_episode", "codedance_trajectory"
 
 
 def load_environment(*, count: int = 1000, start: int = 0, **settings: Any) -> Any:  # noqa: ANN401 - verifiers' class
-    """Give an environment for verifiers' trainers and evaluations.
+    """Return an environment for verifiers' trainers and evaluations.
 
     Args:
         count: How many tasks of the suite, in its order.
@@ -52,7 +52,7 @@ def load_environment(*, count: int = 1000, start: int = 0, **settings: Any) -> A
 
 
 def multi_turn_class(verifiers: Any) -> Any:  # noqa: ANN401 - verifiers' untyped classes
-    """Give our subclass of ``MultiTurnEnv``."""
+    """Return our subclass of ``MultiTurnEnv``."""
 
     class VisualCodeMultiTurnEnv(verifiers.MultiTurnEnv):
         """Opens an episode a rollout and passes what is said from one side to the other."""
@@ -127,7 +127,7 @@ def score_states(states: Sequence[Any], *, reward: str) -> list[float]:
 
 
 def _message(verifiers: Any, message: Message) -> Any:  # noqa: ANN401 - verifiers' own
-    """Give a message as the installed release has it: of its classes, or a dict before those."""
+    """Return a message as the installed release has it: of its classes, or a dict before those."""
     kind = getattr(verifiers, f"{message.role.capitalize()}Message", dict)
     return kind(**openai_message(message))
 

@@ -57,7 +57,7 @@ def _host(settings: HostSettings) -> EpisodeHost:
 
 
 def _host_of(config: Any) -> EpisodeHost:  # noqa: ANN401 - verifiers' TasksetConfig
-    """Give the one host of a taskset's settings."""
+    """Return the one host of a taskset's settings."""
     families = None if config.families is None else tuple(config.families)
     names = ("suite", "split", "reward", "max_turns", "sandbox")
     chosen = {name: getattr(config, name) for name in names}

@@ -94,7 +94,7 @@ class Script:
         self.turn_of += [turn] * len(written.ids)
 
     def tokens(self, images: int) -> Tokens:
-        """Give the record that our own trainers read."""
+        """Return the record that our own trainers read."""
         return Tokens(tuple(self.ids), tuple(self.scores), tuple(self.turn_of), images)
 
 
@@ -133,7 +133,7 @@ async def play(episode: Episode, chat: ChatTokenizer, write: Write, *, limit: in
 
 
 def dataset_row(task: Task) -> dict[str, Any]:
-    """Give the row of verl's data set for a task; the loop finds pictures and answer by its id."""
+    """Return the row of verl's data set for a task; the loop finds pictures and answer by its id."""
     return {
         "data_source": f"{NAME}/{task.suite}",
         "agent_name": NAME,
@@ -145,7 +145,7 @@ def dataset_row(task: Task) -> dict[str, Any]:
 
 
 def agent_loop_class(base: Any, output: Any) -> Any:  # noqa: ANN401 - verl's untyped classes
-    """Give our agent loop as a subclass of verl's.
+    """Return our agent loop as a subclass of verl's.
 
     Args:
         base: ``AgentLoopBase``.
@@ -205,7 +205,7 @@ def output_fields(
     *,
     limit: int,
 ) -> dict[str, Any]:
-    """Give what ``AgentLoopOutput`` is made of.
+    """Return what ``AgentLoopOutput`` is made of.
 
     verl has no third outcome: a trajectory that our infrastructure lost has no token of its own in
     the mask, so it is not learnt from, but its reward of 0 counts in its group's mean.
@@ -213,11 +213,11 @@ def output_fields(
     terms = host.score(trajectory)
     begin = next((i for i, turn in enumerate(script.turn_of) if turn >= 0), len(script.ids))
     end = begin + limit
-    is_own = [int(turn >= 0 and terms is not None) for turn in script.turn_of[begin:end]]
+    completion_mask = [int(turn >= 0 and terms is not None) for turn in script.turn_of[begin:end]]
     return {
         "prompt_ids": script.ids[:begin],
         "response_ids": script.ids[begin:end],
-        "response_mask": is_own,
+        "response_mask": completion_mask,
         "response_logprobs": script.scores[begin:end] if script.has_scores else None,
         "multi_modal_data": {"images": list(images)} if images else {},
         "reward_score": sum((terms or {}).values()),
@@ -255,7 +255,7 @@ def _own_fields(settings: Mapping[str, Any]) -> list[Any]:
 
 @cache
 def _host(settings: HostSettings) -> EpisodeHost:
-    """Give the one host of these settings: verl makes an agent loop for every trajectory."""
+    """Return the one host of these settings: verl makes an agent loop for every trajectory."""
     return EpisodeHost(settings)
 
 

@@ -21,10 +21,10 @@ from ...envs.rewards.evidence import EvidenceCache, record_evidence
 from ...envs.rewards.presets import RewardPreset
 from ...envs.rewards.terms import group_reward, group_turn_advantages
 from ...envs.suites.nano.suite import make_task
-from ...envs.types import Band, Task, Trajectory
+from ...envs.types import Difficulty, Task, Trajectory
 from ...sandbox.types import Sandbox
 from ..training.grpo.advantages import ScaleRewards, group_advantages
-from .attack_scripts import CHEATS, HONEST, Cheat, Honest, Scene, Script
+from .attack_scripts import HONEST, REWARD_HACKS, AttackContext, Honest, RewardHack, Script
 
 PAYS_ABOVE = 1e-3
 """Advantages that differ by less are equal."""
@@ -42,18 +42,18 @@ def _siblings(*some: tuple[Honest, bool, int]) -> Siblings:
     return tuple((name, is_right) for name, is_right, count in some for _ in range(count))
 
 
-GROUPS: dict[Band, tuple[Siblings, ...]] = {
-    Band.EASY: (
+GROUPS: dict[Difficulty, tuple[Siblings, ...]] = {
+    Difficulty.EASY: (
         _siblings(("direct", True, 4), ("tool", True, 1), ("sloppy", True, 1)),
         _siblings(("direct", True, 3), ("adaptive", True, 2), ("sloppy", False, 1)),
     ),
-    Band.MEDIUM: (
+    Difficulty.MEDIUM: (
         _siblings(
             ("direct", True, 1), ("direct", False, 2), ("tool", True, 2), ("sloppy", True, 1)
         ),
         _siblings(("direct", False, 2), ("adaptive", True, 3), ("sloppy", False, 1)),
     ),
-    Band.HARD: (
+    Difficulty.HARD: (
         _siblings(("direct", False, 3), ("tool", True, 2), ("sloppy", False, 1)),
         _siblings(("direct", False, 4), ("adaptive", True, 1), ("sloppy", False, 1)),
         _siblings(("direct", False, 4), ("tool", False, 1), ("sloppy", False, 1)),
@@ -69,12 +69,12 @@ class AttackResult:
     """What a cheat earned.
 
     Attributes:
-        cheat: Which one.
+        hack: Which one.
         gains: By band: the most that it earned above its counterpart in any group.
     """
 
-    cheat: Cheat
-    gains: dict[Band, float]
+    hack: RewardHack
+    gains: dict[Difficulty, float]
 
     @property
     def gain(self) -> float:
@@ -84,7 +84,7 @@ class AttackResult:
     @property
     def pays(self) -> bool:
         """Whether the reward has this hole."""
-        return self.gain > PAYS_ABOVE and not self.cheat.is_limit
+        return self.gain > PAYS_ABOVE and not self.hack.is_limit
 
 
 def attack_reward(
@@ -92,7 +92,7 @@ def attack_reward(
     *,
     sandbox: Sandbox,
     scale_rewards: ScaleRewards = "floor",
-    tasks_per_band: int = 1,
+    tasks_per_difficulty: int = 1,
     seed: int = 0,
 ) -> list[AttackResult]:
     """Say of each cheat what it earns above its honest counterpart.
@@ -101,10 +101,10 @@ def attack_reward(
         reward: A preset or its name, with own terms or without (`with_terms`).
         sandbox: Where their code runs.
         scale_rewards: As in training.
-        tasks_per_band: How many tasks of the nano suite's train split are played.
+        tasks_per_difficulty: How many tasks of the nano suite's train split are played.
         seed: Which ones.
     """
-    stage = AttackStage(sandbox, tasks_per_band=tasks_per_band, seed=seed)
+    stage = AttackStage(sandbox, tasks_per_difficulty=tasks_per_difficulty, seed=seed)
     return stage.judge(reward, scale_rewards=scale_rewards)
 
 
@@ -113,8 +113,8 @@ class AttackStage:
 
     Args:
         sandbox: Where their code runs.
-        cheats: Who attacks.
-        tasks_per_band: How many tasks of the nano suite's train split are played.
+        hacks: Who attacks.
+        tasks_per_difficulty: How many tasks of the nano suite's train split are played.
         seed: Which ones.
     """
 
@@ -122,18 +122,18 @@ class AttackStage:
         self,
         sandbox: Sandbox,
         *,
-        cheats: Sequence[Cheat] = CHEATS,
-        tasks_per_band: int = 1,
+        hacks: Sequence[RewardHack] = REWARD_HACKS,
+        tasks_per_difficulty: int = 1,
         seed: int = 0,
     ) -> None:
         self._sandbox = sandbox
-        self._cheats = tuple(cheats)
+        self._hacks = tuple(hacks)
         self._tasks = {
-            band: [
-                make_task(FAMILIES[(place + n) % len(FAMILIES)], band, "train", seed + n)
-                for n in range(tasks_per_band)
+            difficulty: [
+                make_task(FAMILIES[(place + n) % len(FAMILIES)], difficulty, "train", seed + n)
+                for n in range(tasks_per_difficulty)
             ]
-            for place, band in enumerate(Band)
+            for place, difficulty in enumerate(Difficulty)
         }
         self._replays: EvidenceCache = {}
         self._played = self._play()
@@ -143,28 +143,32 @@ class AttackStage:
     ) -> list[AttackResult]:
         """Say of each cheat what it earns above its honest counterpart under a reward."""
 
-        def gain(cheat: Cheat, task: Task) -> float:
-            """Give the most in any group of one task."""
+        def gain(hack: RewardHack, task: Task) -> float:
+            """Return the most in any group of one task."""
             return max(
-                sum(self._gain(cheat, task, siblings, right, scoring) for right in trial)
+                sum(self._gain(hack, task, siblings, right, scoring) for right in trial)
                 / len(trial)
                 for siblings in GROUPS[task.difficulty]
-                for trial in cheat.trials
+                for trial in hack.trials
             )
 
         scoring = _Scoring(reward, scale_rewards)
         return [
             AttackResult(
-                cheat, {band: max(gain(cheat, one) for one in self._tasks[band]) for band in Band}
+                hack,
+                {
+                    difficulty: max(gain(hack, one) for one in self._tasks[difficulty])
+                    for difficulty in Difficulty
+                },
             )
-            for cheat in self._cheats
+            for hack in self._hacks
         ]
 
     def _play(self) -> dict[Part, Trajectory]:
         """Let everyone act on every task, answering right and answering wrong."""
-        players = {**HONEST, **{cheat.name: cheat.texts for cheat in self._cheats}}
+        players = {**HONEST, **{hack.name: hack.texts for hack in self._hacks}}
         parts = [
-            ((name, task.id, is_right), task, texts(Scene(task, is_right)))
+            ((name, task.id, is_right), task, texts(AttackContext(task, is_right)))
             for tasks in self._tasks.values()
             for task in tasks
             for name, texts in players.items()
@@ -185,11 +189,11 @@ class AttackStage:
         return record_evidence(trajectory, episode.images, self._sandbox, self._replays)
 
     def _gain(
-        self, cheat: Cheat, task: Task, siblings: Siblings, is_right: bool, scoring: _Scoring
+        self, hack: RewardHack, task: Task, siblings: Siblings, is_right: bool, scoring: _Scoring
     ) -> float:
-        """Give what a cheat earns above its counterpart in one group."""
-        parts: list[tuple[str, bool]] = [*siblings, (cheat.against, is_right)]
-        parts.append((cheat.name, is_right))
+        """Return what a cheat earns above its counterpart in one group."""
+        parts: list[tuple[str, bool]] = [*siblings, (hack.against, is_right)]
+        parts.append((hack.name, is_right))
         earned = scoring.earned([self._played[name, task.id, right] for name, right in parts])
         return earned[-1] - earned[-2]
 
@@ -202,7 +206,7 @@ class _Scoring:
     scale_rewards: ScaleRewards
 
     def earned(self, group: Sequence[Trajectory]) -> list[float]:
-        """Give A_group plus the A_turn of each turn, member by member."""
+        """Return A_group plus the A_turn of each turn, member by member."""
         terms = score_group(group, reward=self.reward)
         rewards = torch.tensor([[group_reward(one) for one in terms]], dtype=torch.float64)
         compared = group_advantages(rewards, scale_rewards=self.scale_rewards)[0].tolist()

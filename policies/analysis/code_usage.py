@@ -178,7 +178,7 @@ class _Reader(ast.NodeVisitor):
         self.generic_visit(node)
 
     def name_of(self, node: ast.expr) -> str | None:
-        """Give the dotted name of what is called."""
+        """Return the dotted name of what is called."""
         if isinstance(node, ast.Name):
             return self.names.get(node.id, node.id)
         if isinstance(node, ast.Attribute):
@@ -187,7 +187,7 @@ class _Reader(ast.NodeVisitor):
         return None
 
     def kind_of(self, node: ast.expr) -> str | None:
-        """Give the module, class or kind that an expression is; None where that is unknown."""
+        """Return the module, class or kind that an expression is; None where that is unknown."""
         if isinstance(node, ast.Name):
             return self.names.get(node.id)
         if isinstance(node, ast.Attribute):
@@ -205,7 +205,7 @@ class _Reader(ast.NodeVisitor):
 
 
 def _result(name: str | None, arguments: Sequence[str | None]) -> str | None:
-    """Give the kind of what a call gives back."""
+    """Return the kind of what a call gives back."""
     if name is None:
         return None
     if name in _IMAGE_MAKERS:
@@ -218,7 +218,7 @@ def _result(name: str | None, arguments: Sequence[str | None]) -> str | None:
 
 
 def _short(name: str) -> str:
-    """Give a name as people say it: ``PIL.Image.Image.crop`` is ``Image.crop``."""
+    """Return a name as people say it: ``PIL.Image.Image.crop`` is ``Image.crop``."""
     for long, short in sorted(_SHORT.items(), key=lambda item: -len(item[0])):
         if name == long or name.startswith(f"{long}."):
             return short + name.removeprefix(long)

@@ -23,12 +23,12 @@ from ...envs.episode import EpisodeState
 from ...envs.parsing import requests_in
 from ...envs.picture import picture_array
 from ...envs.protocol import tool_reply
-from ...envs.types import Band, Message, Task, Trajectory, Turn
+from ...envs.types import Difficulty, Message, Task, Trajectory, Turn
 from ...sandbox import Execution, Outcome
 from ...sandbox.types import Sandbox, SessionState
 from ..interface import Policy, Sampling
 from ..rollouts.runner import OnLost, finish_episode
-from ..rollouts.taught import open_episode, taught_interface
+from ..rollouts.trained_with import open_episode, trained_interface
 
 Change = Literal["withheld", "blanked", "swapped"]
 CHANGES: tuple[Change, ...] = ("withheld", "blanked", "swapped")
@@ -45,7 +45,7 @@ class AnswerScorer(Protocol):
     def answer_log_probability(
         self, messages: Sequence[Message], before: str, answer: str
     ) -> float:
-        """Give log p of ``answer`` as the final answer.
+        """Return log p of ``answer`` as the final answer.
 
         Args:
             messages: The conversation, the tool's reply last.
@@ -61,7 +61,7 @@ class ProbedCall:
 
     Attributes:
         family: Of the task.
-        band: Of the task.
+        difficulty: Of the task.
         turn: In which turn the call was made.
         change: What was done to its reply.
         was_right: Whether the answer was right with the true reply.
@@ -71,7 +71,7 @@ class ProbedCall:
     """
 
     family: str
-    band: Band
+    difficulty: Difficulty
     turn: int
     change: Change
     was_right: bool
@@ -155,7 +155,7 @@ def probe(  # noqa: PLR0913 - keyword-only settings of one measurement
 
 
 def summarise(calls: Sequence[ProbedCall]) -> list[ProbeFigures]:
-    """Give the figures of each change that was made, in a fixed order."""
+    """Return the figures of each change that was made, in a fixed order."""
     figures: list[ProbeFigures] = []
     for change in CHANGES:
         some = [call for call in calls if call.change == change]
@@ -192,7 +192,7 @@ def crops_held(episodes: Sequence[tuple[Task, Trajectory]]) -> list[bool]:
 
 
 def region_of(task: Task) -> Box | None:
-    """Give the region that holds the truth; None where the task records none."""
+    """Return the region that holds the truth; None where the task records none."""
     text = task.provenance.get(REGION)
     if text is None:
         return None
@@ -201,7 +201,7 @@ def region_of(task: Task) -> Box | None:
 
 
 def locate(part: Image.Image, whole: Image.Image) -> Box | None:
-    """Give where a cut-out stands in a picture, pixel by pixel alike; None where it does not."""
+    """Return where a cut-out stands in a picture, pixel by pixel alike; None where it does not."""
     if part.width > whole.width or part.height > whole.height:
         return None
     needle, stack = picture_array(part), picture_array(whole)
@@ -241,7 +241,7 @@ class _Setting:
 
     def reply_to(self, turn: Turn, turns_left: int) -> Callable[[Execution], Message]:
         """Return what words a reply to a turn, so that only the output of its code is changed."""
-        requests = requests_in(turn.text, interface=taught_interface(self.policy))
+        requests = requests_in(turn.text, interface=trained_interface(self.policy))
         return partial(tool_reply, turns_left=turns_left, requests=requests)
 
     def _session_state(
@@ -262,7 +262,7 @@ def _changed(
     turn: Turn,
     reply_of: Callable[[Execution], Message],
 ) -> Message | None:
-    """Give the changed reply; None where the change cannot be made at this call."""
+    """Return the changed reply; None where the change cannot be made at this call."""
     if turn.execution is None:
         return None
     if change == "withheld":

@@ -139,7 +139,7 @@ def self_checked(first: Trajectory, second: Trajectory, sandbox: Sandbox) -> Tra
 
 
 def majority(answers: Sequence[str | None]) -> str | None:
-    """Give the commonest answer, the earlier one of equals; None where nothing was answered.
+    """Return the commonest answer, the earlier one of equals; None where nothing was answered.
 
     >>> majority(["4", None, "5", " 5"])
     '5'
@@ -152,7 +152,7 @@ def majority(answers: Sequence[str | None]) -> str | None:
 
 
 def own_tokens(trajectory: Trajectory) -> int:
-    """Give how many tokens the policy wrote; words, where it has no tokens."""
+    """Return how many tokens the policy wrote; words, where it has no tokens."""
     if trajectory.tokens is not None:
         return sum(trajectory.tokens.mask)
     return sum(len(turn.text.split()) for turn in trajectory.turns)

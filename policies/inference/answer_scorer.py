@@ -17,7 +17,7 @@ class TokenAnswerScorer:
     def answer_log_probability(
         self, messages: Sequence[Message], before: str, answer: str
     ) -> float:
-        """Give the sum over the answer's tokens, its closing tag included."""
+        """Return the sum over the answer's tokens, its closing tag included."""
         chat = self._policy.model.chat
         prompt = [*chat.open_prompt(messages), *chat.encode_text(before)]
         own = chat.encode_text(f"{answer}</answer>")

@@ -72,7 +72,7 @@ class Usage:
         )
 
     def figures(self) -> dict[str, float]:
-        """Give all of it by name."""
+        """Return all of it by name."""
         return {name: float(value) for name, value in asdict(self).items()}
 
 
@@ -127,7 +127,7 @@ class Meter:
             self.usage.failures += failures
 
     def _wait(self, tokens: float) -> float:
-        """Give the seconds until a request with so many tokens may go, 0.0 for now.
+        """Return the seconds until a request with so many tokens may go, 0.0 for now.
 
         One that is larger than the limit by itself goes when no other is within the minute.
         """

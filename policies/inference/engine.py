@@ -195,7 +195,7 @@ class Slots:
         return chosen[index]
 
     def _feed(self, chosen: Tensor) -> None:
-        """Give the drawn tokens to the model; what comes next stands in ``logits`` then."""
+        """Return the drawn tokens to the model; what comes next stands in ``logits`` then."""
         if self._next_position is None:
             raise RuntimeError("rows without positions")
         is_seen = self._cache.open_step()

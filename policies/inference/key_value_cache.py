@@ -140,12 +140,12 @@ class SlotCache(Cache):
         return self.write(layer_idx, key_states[:, :, 0], value_states[:, :, 0])
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Give how many columns were filled before this step."""
+        """Return how many columns were filled before this step."""
         del layer_idx
         return max(self.columns - 1, 0)
 
     def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
-        """Give the columns that a mask covers, and the first of them."""
+        """Return the columns that a mask covers, and the first of them."""
         del query_length, layer_idx
         return self.columns, 0
 

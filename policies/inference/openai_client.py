@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 _BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 _LONGEST_BACKOFF_SECONDS = 30.0
-_LONGEST_WISH_SECONDS = 600.0  # a server that wants longer is given up
+_LONGEST_RETRY_SECONDS = 600.0  # a server that wants longer is given up
 _CHARACTERS_A_TOKEN = 3.0  # for what is expected before a server has counted
 _TOKENS_A_PICTURE = 1000.0
 _OWN_FAULTS = frozenset({400, 413, 422})  # of this request: another may be answered
@@ -193,12 +193,12 @@ class OpenAIPolicy:
                 return reply.timed(time.monotonic() - begun)
             self._meter.leave(entry, read=0, written=0)
             reason = words_of(response, self._key)
-            wish = _wished_seconds(response.headers.get("retry-after", ""))
-            if response.status_code not in _BUSY or (wish or 0.0) > _LONGEST_WISH_SECONDS:
+            run_request = _retry_seconds(response.headers.get("retry-after", ""))
+            if response.status_code not in _BUSY or (run_request or 0.0) > _LONGEST_RETRY_SECONDS:
                 kind = PolicyRefusedError if is_refusal(response) else kind
                 kind = _BadRequestError if response.status_code in _OWN_FAULTS else kind
                 break
-            wait_seconds = wait_seconds if wish is None else wish
+            wait_seconds = wait_seconds if run_request is None else run_request
         raise kind(f"{without_credentials(self._url)} gave no reply ({reason})")
 
     def _request(self, conversation: Conversation, sampling: Sampling) -> dict[str, Any]:
@@ -221,7 +221,7 @@ def _expected_tokens(conversation: Conversation, sampling: Sampling) -> float:
     return texts / _CHARACTERS_A_TOKEN + pictures * _TOKENS_A_PICTURE + sampling.max_new_tokens
 
 
-def _wished_seconds(header: str) -> float | None:
+def _retry_seconds(header: str) -> float | None:
     """Read ``Retry-After``: seconds, or a date; None where there is none that can be read."""
     with contextlib.suppress(ValueError):
         seconds = float(header)
@@ -235,7 +235,7 @@ def _wished_seconds(header: str) -> float | None:
 
 
 def openai_message(message: Message) -> dict[str, Any]:
-    """Give a message as OpenAI's chat form has it, pictures as data URLs."""
+    """Return a message as OpenAI's chat form has it, pictures as data URLs."""
     if not message.images:
         text = "".join(part for part in message.parts if isinstance(part, str))
         return {"role": message.role, "content": escape_surrogates(text)}

@@ -99,13 +99,13 @@ class VisionLanguageStream:
         return Prompt(ids, images, conversation.seed, conversation.turn, max(limit, 0), past)
 
     def _take_past(self, tokens: Tokens | None) -> RowStates | None:
-        """Give the keys and values of this very record, once."""
+        """Return the keys and values of this very record, once."""
         past = self.kept.pop(id(tokens), None) or self._known.pop(id(tokens), None)
         return past[1] if past is not None and past[0] is tokens else None
 
 
 def _since_last_reply(messages: Sequence[Message]) -> Sequence[Message]:
-    """Give the messages after the assistant's last one."""
+    """Return the messages after the assistant's last one."""
     last = max(i for i, message in enumerate(messages) if message.role == "assistant")
     return messages[last + 1 :]
 

@@ -10,7 +10,7 @@ from ..seeds import derive_seed
 
 
 def draw_uniform(seed: int, turn: int, count: int) -> Tensor:
-    """Give the uniform numbers of one turn of one episode, ``(count,)`` float64 in [0, 1)."""
+    """Return the uniform numbers of one turn of one episode, ``(count,)`` float64 in [0, 1)."""
     generator = torch.Generator().manual_seed(derive_seed("tokens", seed, turn))
     return torch.rand(count, generator=generator, dtype=torch.float64)
 

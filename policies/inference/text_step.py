@@ -22,7 +22,7 @@ _TABLE_ROOM = 1024
 
 
 class TextStep:
-    """Gives the logits of the next token of each row, the way transformers does it.
+    """Provide the logits of the next token of each row, the way transformers does it.
 
     Args:
         model: Whose text model is asked.
@@ -33,8 +33,8 @@ class TextStep:
 
     @staticmethod
     def of(model: TokenModel) -> TextStep:
-        """Give the quick step where it applies, else the library's."""
-        return QuickTextStep(model) if _is_known(model) else TextStep(model)
+        """Return the quick step where it applies, else the library's."""
+        return FastTextStep(model) if _is_known(model) else TextStep(model)
 
     def __call__(
         self, ids: Tensor, positions: Tensor, is_seen: Tensor, *, cache: SlotCache
@@ -50,7 +50,7 @@ class TextStep:
         return self._model.step(ids, positions, is_seen, cache=cache)
 
 
-class QuickTextStep(TextStep):
+class FastTextStep(TextStep):
     """The same without the library's detours."""
 
     def __init__(self, model: TokenModel) -> None:

@@ -93,7 +93,7 @@ class VisionLanguagePolicy:
             self.model.model.train(was_training)
 
     def full_logprobs(self, ids: Sequence[int], images: Sequence[Image.Image]) -> tuple[float, ...]:
-        """Give each id's log-probability by one forward pass; 0.0 for the first, ``(length,)``."""
+        """Return each id's log-probability by one forward pass; 0.0 for the first, ``(length,)``."""
         with torch.inference_mode():
             batch = self.model.pad([PicturedIds(ids, images)])
             chosen = torch.ones_like(batch.ids, dtype=torch.bool)

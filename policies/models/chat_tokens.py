@@ -32,12 +32,12 @@ class Encoded:
 
     Attributes:
         ids: The whole conversation, ``(length,)``.
-        is_own: Which ids an assistant wrote, its ``<|im_end|>`` included, ``(length,)``.
+        completion_mask: Which ids an assistant wrote, its ``<|im_end|>`` included, ``(length,)``.
         images: The pictures that the image tokens stand for, in order.
     """
 
     ids: tuple[int, ...]
-    is_own: tuple[bool, ...]
+    completion_mask: tuple[bool, ...]
     images: tuple[Image.Image, ...]
 
 
@@ -98,7 +98,7 @@ class ChatTokenizer:
         return self._plain.encode(escape_surrogates(text), add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Give the text of sampled ids, the end of the turn left out."""
+        """Return the text of sampled ids, the end of the turn left out."""
         own = [token for token in ids if token != self.end_id]
         return str(
             self.tokenizer.decode(
@@ -120,7 +120,7 @@ class ChatTokenizer:
     def encode(self, messages: Sequence[Message]) -> Encoded:
         """Encode a whole conversation, with which ids are the assistant's own."""
         ids: list[int] = []
-        is_own: list[bool] = []
+        completion_mask: list[bool] = []
         for message in messages:
             if message.role == "assistant":
                 own = [*self.encode_text(message.text), self.end_id]
@@ -129,9 +129,9 @@ class ChatTokenizer:
                 pieces = [(self._message(message), False)]
             for piece, own_piece in pieces:
                 ids += piece
-                is_own += [own_piece] * len(piece)
+                completion_mask += [own_piece] * len(piece)
         images = tuple(image for message in messages for image in message.images)
-        return Encoded(tuple(ids), tuple(is_own), images)
+        return Encoded(tuple(ids), tuple(completion_mask), images)
 
     def _open_assistant(self) -> list[int]:
         return [self._start, *self.encode_text("assistant\n")]

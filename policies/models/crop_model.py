@@ -64,7 +64,7 @@ class CropTokenModel(TokenModel):
         cache: Any = None,  # noqa: ANN401 - a transformers Cache
         mask: Tensor | None = None,
     ) -> Tensor:
-        """Give the last hidden states of all tokens; see `TokenModel.hidden`."""
+        """Return the last hidden states of all tokens; see `TokenModel.hidden`."""
         device = self.device
         ids, positions = batch.ids.to(device), batch.positions[0].to(device)
         return self.model.model(
@@ -138,7 +138,7 @@ class CropTokenModel(TokenModel):
         )
 
     def _features_of(self, picture: Patches) -> Tensor:
-        """Give a picture's pieces as the text model reads them, ``(tokens, width)``."""
+        """Return a picture's pieces as the text model reads them, ``(tokens, width)``."""
         if not isinstance(picture, Crops):
             raise TypeError(f"expected crops, got {type(picture).__name__}")
         inputs = {
@@ -170,7 +170,7 @@ class CropTokenModel(TokenModel):
 
 
 def _image_token(config: Any, tokenizer: Any, needs: Sequence[str]) -> str:  # noqa: ANN401 - untyped library objects
-    """Give the image token's name, once all that the family needs is there."""
+    """Return the image token's name, once all that the family needs is there."""
     vocabulary: Mapping[str, int] = tokenizer.get_vocab()
     missing = [token for token in needs if token not in vocabulary]
     if missing:
@@ -184,7 +184,7 @@ def _image_token(config: Any, tokenizer: Any, needs: Sequence[str]) -> str:  # n
 
 
 def _window(text: Any, family: str) -> int | None:  # noqa: ANN401 - a transformers configuration
-    """Give the window of sliding layers; None where every layer sees everything."""
+    """Return the window of sliding layers; None where every layer sees everything."""
     kinds = set(getattr(text, "layer_types", None) or [_FULL])
     if family == "gemma3":
         return int(text.sliding_window)

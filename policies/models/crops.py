@@ -128,7 +128,7 @@ CROP_FAMILIES: Mapping[str, CropFamily] = {
 
 
 class CropCache(PictureCache):
-    """Gives the crops of pictures, each distinct picture processed once while it is remembered.
+    """Provide the crops of pictures, each distinct picture processed once while it is remembered.
 
     Args:
         processor: The family's image processor.
@@ -158,14 +158,14 @@ class CropCache(PictureCache):
         self._lock = Lock()
 
     def crops(self, image: Image.Image) -> Crops:
-        """Give a picture's crops, from memory if it was seen lately."""
+        """Return a picture's crops, from memory if it was seen lately."""
         found = self.patches(image)
         if not isinstance(found, Crops):
             raise TypeError(f"expected crops, got {type(found).__name__}")
         return found
 
     def text(self, image: Image.Image) -> str:
-        """Give what stands for a picture in a prompt."""
+        """Return what stands for a picture in a prompt."""
         return self.crops(image).text
 
     def _process(self, image: Image.Image, digest: bytes) -> Crops:

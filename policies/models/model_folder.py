@@ -158,7 +158,7 @@ def _load_whole(source: str | Path, device: str | None) -> TokenModel:
 
 
 def _assemble(model: Any, tokenizer: Any, processor: Any, source: str) -> TokenModel:  # noqa: ANN401 - untyped library objects
-    """Give what feeds a model in its family's way."""
+    """Return what feeds a model in its family's way."""
     if model.config.model_type in QWEN_FAMILIES:
         return TokenModel(model, tokenizer, processor)
     from .crop_model import CropTokenModel
@@ -171,7 +171,7 @@ def _assemble(model: Any, tokenizer: Any, processor: Any, source: str) -> TokenM
 
 
 def _chat_template(source: str) -> str | None:
-    """Give the template that goes with the processor, which knows of pictures."""
+    """Return the template that goes with the processor, which knows of pictures."""
     from transformers.utils.hub import cached_file
 
     missing_is_fine = {

@@ -45,7 +45,7 @@ class Patches:
 
 
 class PictureCache:
-    """Gives the patches of pictures, each distinct picture processed once while it is remembered.
+    """Provide the patches of pictures, each distinct picture processed once while it is remembered.
 
     A still picture's frames are all equal and its values take 256 levels a channel, so levels of
     one frame are kept (an eighth of the memory); the levels' values are the processor's own,
@@ -72,7 +72,7 @@ class PictureCache:
         return rows * columns // self.merge**2
 
     def patches(self, image: Image.Image) -> Patches:
-        """Give a picture's patches, from memory if it was seen lately."""
+        """Return a picture's patches, from memory if it was seen lately."""
         digest = picture_digest(image)
         with self._lock:
             found = self._known.get(digest)
@@ -89,7 +89,7 @@ class PictureCache:
         return made
 
     def pixel_values(self, pictures: Sequence[Patches]) -> torch.Tensor:
-        """Give the vision tower's input, ``(patches of all, width)``, float32."""
+        """Return the vision tower's input, ``(patches of all, width)``, float32."""
         return torch.from_numpy(np.concatenate([self._expand(p) for p in pictures]))
 
     def _process(self, image: Image.Image, digest: bytes) -> Patches:

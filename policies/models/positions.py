@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 def mrope_positions(
     ids: Sequence[int], grids: Sequence[tuple[int, int]], *, image_id: int
 ) -> NDArray[np.int64]:
-    """Give time, row and column position of each token, ``(3, length)``.
+    """Return time, row and column position of each token, ``(3, length)``.
 
     Args:
         ids: Token ids; a picture is a run of ``image_id``.

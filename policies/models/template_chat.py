@@ -71,7 +71,7 @@ class TemplateTokenizer(ChatTokenizer):
         self._check_plain_text()
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Give the text of sampled ids, the end of the turn and the lead left out."""
+        """Return the text of sampled ids, the end of the turn and the lead left out."""
         return super().decode(ids).removeprefix(self.lead)
 
     def open_prompt(self, messages: Sequence[Message]) -> list[int]:
@@ -85,7 +85,7 @@ class TemplateTokenizer(ChatTokenizer):
     def encode(self, messages: Sequence[Message]) -> Encoded:
         """Encode a whole conversation just as a rollout would have built it."""
         ids: list[int] = []
-        is_own: list[bool] = []
+        completion_mask: list[bool] = []
         since: list[Message] = []
         for message in messages:
             if message.role != "assistant":
@@ -94,14 +94,14 @@ class TemplateTokenizer(ChatTokenizer):
             asked = self.after_reply(since) if ids else self.open_prompt(since)
             own = [*self.encode_text(self.lead + message.text), self.end_id]
             ids += asked + own
-            is_own += [False] * len(asked) + [True] * len(own)
+            completion_mask += [False] * len(asked) + [True] * len(own)
             since = []
         if since or ids:
             rest = self._since((*_BEGUN, *since), is_open=False) if ids else self._whole(since)
             ids += rest
-            is_own += [False] * len(rest)
+            completion_mask += [False] * len(rest)
         images = tuple(image for message in messages for image in message.images)
-        return Encoded(tuple(ids), tuple(is_own), images)
+        return Encoded(tuple(ids), tuple(completion_mask), images)
 
     def _whole(self, messages: Sequence[Message]) -> list[int]:
         return self._ids(messages, self._render(self._as_taken(messages), is_open=False))
@@ -121,7 +121,7 @@ class TemplateTokenizer(ChatTokenizer):
         return [Message(first.role, (messages[0].text + _SYSTEM_GAP, *first.parts)), *rest]
 
     def _render(self, messages: Sequence[Message], *, is_open: bool) -> str:
-        """Give what the template makes of messages, marks for texts, placeholders for pictures."""
+        """Return what the template makes of messages, marks for texts, placeholders for pictures."""
         shape = (is_open, *((m.role, *(isinstance(p, str) for p in _parts(m))) for m in messages))
         if shape not in self._layouts:
             self._layouts[shape] = self._lay_out(messages, is_open=is_open)
@@ -202,7 +202,7 @@ class TemplateTokenizer(ChatTokenizer):
         return _MARK.findall(rendered) == ["0", "1"]
 
     def _turn_edges(self) -> tuple[str, int]:
-        """Give what stands between an opened turn and its text, and what ends a turn."""
+        """Return what stands between an opened turn and its text, and what ends a turn."""
         opened = self._render(_BEGUN[:1], is_open=True)
         told = self._render(_BEGUN, is_open=False)
         head, _, tail = told.partition(_mark(1))
@@ -223,7 +223,7 @@ def _mark(number: int) -> str:
 
 
 def _parts(message: Message) -> list[Part]:
-    """Give a message's parts, neighbouring texts as one."""
+    """Return a message's parts, neighbouring texts as one."""
     merged: list[Part] = []
     for part in message.parts:
         last = merged[-1] if merged else None

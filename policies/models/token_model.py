@@ -19,7 +19,7 @@ from torch import Tensor
 from .chat_tokens import ChatTokenizer
 from .pictures import Patches, PictureCache
 from .positions import mrope_positions
-from .vision_tower import quicken_tower
+from .vision_tower import patch_vision_attention
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -66,7 +66,7 @@ class TokenModel:
         self.pictures = PictureCache(image_processor)
         self.chat = ChatTokenizer(tokenizer, self.pictures.token_count)
         self.vocabulary = int(model.config.get_text_config().vocab_size)
-        quicken_tower(model)
+        patch_vision_attention(model)
 
     @property
     def device(self) -> torch.device:
@@ -152,7 +152,7 @@ class TokenModel:
         cache: Any = None,  # noqa: ANN401 - a transformers Cache
         mask: Tensor | None = None,
     ) -> Tensor:
-        """Give the last hidden states of all tokens, ``(batch, length, width)``.
+        """Return the last hidden states of all tokens, ``(batch, length, width)``.
 
         Args:
             batch: The sequences.
@@ -189,13 +189,13 @@ class TokenModel:
         return self.logits(states[:, 0])
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Give float32 logits of hidden states, ``(…, vocabulary)``."""
+        """Return float32 logits of hidden states, ``(…, vocabulary)``."""
         return self.model.lm_head(hidden).float()
 
     def log_probabilities(
         self, batch: Padded, chosen: Tensor, *, mask: Tensor | None = None
     ) -> Tensor:
-        """Give the log-probability of each chosen token given all before it.
+        """Return the log-probability of each chosen token given all before it.
 
         Args:
             batch: The sequences.
@@ -211,7 +211,7 @@ class TokenModel:
         return -torch.nn.functional.cross_entropy(self.logits(states), targets, reduction="none")
 
     def _positions(self, ids: Sequence[int], own: Sequence[Patches]) -> NDArray[np.int64]:
-        """Give the positions of a sequence's tokens, ``(3, length)``."""
+        """Return the positions of a sequence's tokens, ``(3, length)``."""
         return mrope_positions(
             ids, [self._merged(picture) for picture in own], image_id=self.chat.image_id
         )

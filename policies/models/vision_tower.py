@@ -70,7 +70,7 @@ class PatchProjection(nn.Conv3d):
         return out[:, :, None, None, None]
 
 
-def quicken_tower(model: Any) -> None:  # noqa: ANN401 - any Qwen-VL model
+def patch_vision_attention(model: Any) -> None:  # noqa: ANN401 - any Qwen-VL model
     """Let a model's vision tower attend to all pictures at once and project patches as a product.
 
     A flash kernel that was asked for is left alone.

@@ -1,6 +1,6 @@
 """Rollouts: a policy acts on tasks, many episodes side by side, each in its own session.
 
-A policy that can stream writes replies in slots that episodes join and leave (`SlotPlay`); others
+A policy that can stream writes replies in slots that episodes join and leave (`Scheduler`); others
 are asked for the replies of a whole batch at a time. Code runs in threads. By default what comes
 out depends on policy, tasks, seed and batch size only, never on which session was quick, so that a
 training run can be repeated bit by bit.
@@ -32,8 +32,8 @@ from ..interface import (
 from ..seeds import derive_seed
 from .losses import Losses
 from .running_episode import RunningEpisode
-from .scheduler import SlotPlay
-from .taught import open_episode
+from .scheduler import Scheduler
+from .trained_with import open_episode
 
 _log = logging.getLogger(__name__)
 _WORKERS = 32
@@ -118,15 +118,15 @@ def rollout(  # noqa: PLR0913 - what, how often, where, and how; each by name
     with ThreadPoolExecutor(
         min(_WORKERS, _UNDER_WAY * batch_size), thread_name_prefix="rollout"
     ) as pool:
-        party = _Party(policy, setting, sampling or Sampling(), pool, on_trajectory)
+        runner = _RolloutRunner(policy, setting, sampling or Sampling(), pool, on_trajectory)
         try:
             if isinstance(policy, StreamingPolicy):
-                party.play_in_slots(policy, wanted, batch_size, deterministic=deterministic)
+                runner.play_continuously(policy, wanted, batch_size, deterministic=deterministic)
             else:
-                party.play_in_batches(wanted, batch_size)
-            found = party.finish()
+                runner.play_in_batches(wanted, batch_size)
+            found = runner.finish()
         finally:
-            party.close()
+            runner.close()
     if losses.count:
         _log.warning("%d of %d episodes were lost: %s", losses.count, len(found), losses.reason)
     return found
@@ -143,7 +143,7 @@ def finish_episode(
     return one.trajectory(policy)
 
 
-class _Party:
+class _RolloutRunner:
     """The episodes of one rollout: opened in order, wound up in threads, told in order."""
 
     def __init__(
@@ -161,7 +161,7 @@ class _Party:
         self._on_trajectory = on_trajectory
         self._replays: EvidenceCache = {}
         self._running: dict[int, tuple[int, RunningEpisode]] = {}
-        self._winding: dict[int, Future[Trajectory]] = {}
+        self._finalizing: dict[int, Future[Trajectory]] = {}
         self._told: list[Trajectory] = []
         self._opened = 0
 
@@ -179,9 +179,9 @@ class _Party:
         one.take(reply)
         if one.is_over:
             index, _ = self._running[id(one)]
-            self._winding[index] = self._pool.submit(self._wind_up, one)
+            self._finalizing[index] = self._pool.submit(self._finalize, one)
 
-    def play_in_slots(
+    def play_continuously(
         self,
         policy: StreamingPolicy,
         wanted: Sequence[tuple[Task, int]],
@@ -193,7 +193,7 @@ class _Party:
         slots = max(1, min(batch_size, len(wanted)))
         most = _UNDER_WAY * batch_size
         with policy.stream(sampling=self.sampling, slots=slots) as stream:
-            play = SlotPlay(stream, self._pool, self.take, deterministic=deterministic, most=most)
+            play = Scheduler(stream, self._pool, self.take, deterministic=deterministic, most=most)
             play.play(self.open(wanted))
 
     def play_in_batches(self, wanted: Sequence[tuple[Task, int]], batch_size: int) -> None:
@@ -216,7 +216,7 @@ class _Party:
         for _, one in self._running.values():
             one.episode.close()
 
-    def _wind_up(self, one: RunningEpisode) -> Trajectory:
+    def _finalize(self, one: RunningEpisode) -> Trajectory:
         trajectory = one.trajectory(self._policy)
         one.episode.close()
         del self._running[id(one)]
@@ -229,9 +229,9 @@ class _Party:
 
     def _tell(self, *, wait: bool) -> None:
         """Tell of the trajectories whose turn it is, in order."""
-        while (work := self._winding.get(len(self._told))) is not None and (wait or work.done()):
+        while (work := self._finalizing.get(len(self._told))) is not None and (wait or work.done()):
             trajectory = work.result()
-            del self._winding[len(self._told)]
+            del self._finalizing[len(self._told)]
             self._told.append(trajectory)
             if self._on_trajectory is not None:
                 self._on_trajectory(trajectory)
@@ -240,7 +240,7 @@ class _Party:
 def _seeded(
     tasks: Sequence[Task], samples: int | Mapping[str, Sequence[int]], seed: int
 ) -> list[tuple[Task, int]]:
-    """Give each episode's task and seed; a task that is named twice gets other seeds then."""
+    """Return each episode's task and seed; a task that is named twice gets other seeds then."""
     seen: Counter[str] = Counter()
     wanted: list[tuple[Task, int]] = []
     for task in tasks:

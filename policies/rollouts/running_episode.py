@@ -18,7 +18,7 @@ class RunningEpisode:
 
     @classmethod
     def begin(cls, episode: Episode) -> RunningEpisode:
-        """Give the policy's side of an episode, wherever it stands."""
+        """Return the policy's side of an episode, wherever it stands."""
         conversation = Conversation(
             messages=episode.messages,  # the same list: what the episode says, the policy reads
             seed=episode.seed,
@@ -45,5 +45,5 @@ class RunningEpisode:
         return self.episode.ending is not None
 
     def trajectory(self, policy: Policy) -> Trajectory:
-        """Give the finished episode with the policy's exact tokens."""
+        """Return the finished episode with the policy's exact tokens."""
         return self.episode.trajectory(policy.id, self.conversation.tokens)

@@ -34,7 +34,7 @@ class _Away:
     work: Future[None]
 
 
-class SlotPlay:
+class Scheduler:
     """Plays episodes to their ends.
 
     Args:
@@ -116,7 +116,7 @@ class SlotPlay:
             away.work.add_done_callback(lambda _: self._back.put(away))
 
     def _returning(self) -> list[RunningEpisode]:
-        """Give the episodes that go on, as many as there are slots; those that ended are let go."""
+        """Return the episodes that go on, as many as there are slots; those that ended are let go."""
         returning: list[RunningEpisode] = []
         while len(returning) < self._stream.free:
             away = self._due()
@@ -131,7 +131,7 @@ class SlotPlay:
         return returning
 
     def _due(self) -> _Away | None:
-        """Give the next episode that is to go on; None where none is, yet."""
+        """Return the next episode that is to go on; None where none is, yet."""
         while not self._back.empty():
             self._away.append(self._back.get())
         is_due = bool(self._away)

@@ -30,7 +30,7 @@ Box = tuple[int, int, int, int]
 
 
 def useful_box(picture: Image.Image, question: str) -> Box | None:
-    """Give the box to look at, left, top, right and bottom; None where no crop helps."""
+    """Return the box to look at, left, top, right and bottom; None where no crop helps."""
     family = family_of(question)
     if family is None or family.name == "area":
         return None
@@ -45,7 +45,7 @@ def useful_box(picture: Image.Image, question: str) -> Box | None:
 
 
 def box_texts(task: Task) -> list[str]:
-    """Give the policy's texts for a task: the crop where one helps, then the answer."""
+    """Return the policy's texts for a task: the crop where one helps, then the answer."""
     box = useful_box(task.images[0], task.question)
     if box is None:
         return [SEEN.format(answer=task.answer)]
@@ -53,7 +53,7 @@ def box_texts(task: Task) -> list[str]:
 
 
 def _around(mask: NDArray[np.bool_]) -> Box | None:
-    """Give the smallest box on the grid that holds all of a mask; None where it is empty."""
+    """Return the smallest box on the grid that holds all of a mask; None where it is empty."""
     if not mask.any():
         return None
     rows, columns = np.nonzero(mask)

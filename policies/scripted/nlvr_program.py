@@ -57,7 +57,7 @@ def is_statement(question: str) -> bool:
 
 
 def judge(question: str, output: str) -> str:
-    """Give ``true`` or ``false`` for the statement in a question, from the program's output."""
+    """Return ``true`` or ``false`` for the statement in a question, from the program's output."""
     try:
         rows = json.loads(output.strip() or "[]")
         items = [Item(int(r[0]), str(r[1]), str(r[2]), float(r[4])) for r in rows]

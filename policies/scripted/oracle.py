@@ -61,7 +61,7 @@ class OraclePolicy:
 
 
 def next_text(messages: Sequence[Message]) -> str:
-    """Give the oracle's next text for a conversation that started with a question."""
+    """Return the oracle's next text for a conversation that started with a question."""
     question = question_of(messages)
     code = program_for(question)
     if code is None:
@@ -84,7 +84,7 @@ def question_of(messages: Sequence[Message]) -> str:
 
 
 def program_for(question: str) -> str | None:
-    """Give the program that answers a question; None where none is known."""
+    """Return the program that answers a question; None where none is known."""
     family = family_of(question)
     if family is not None:
         return family.programs(question)["exact"]
@@ -112,6 +112,6 @@ def read_answer(question: str, reply: Message) -> str:
 
 
 def tool_output(reply: Message) -> str:
-    """Give the text between the tags of a tool's reply, without them."""
+    """Return the text between the tags of a tool's reply, without them."""
     text = reply.text.removeprefix("<tool_response>\n")
     return text.rpartition("</tool_response>")[0]

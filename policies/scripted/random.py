@@ -39,7 +39,7 @@ def _next_text(conversation: Conversation) -> str:
 
 
 def _box(draw: random.Random, conversation: Conversation) -> str:
-    """Give a box that lies within the first picture."""
+    """Return a box that lies within the first picture."""
     images = [image for message in conversation.messages for image in message.images]
     width, height = images[0].size if images else (2, 2)
     left, top = draw.randrange(width), draw.randrange(height)

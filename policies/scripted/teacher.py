@@ -67,7 +67,7 @@ class TeacherPolicy:
         return KNOWN.format(answer=read_answer(question, messages[-1]))
 
     def _plan(self, question: str, seed: int) -> list[str]:
-        """Give the blocks to run, in order."""
+        """Return the blocks to run, in order."""
         exact = program_for(question)
         if exact is None:
             return []
@@ -83,7 +83,7 @@ class TeacherPolicy:
 
 
 def direct_demonstration(task: Task) -> Demonstration:
-    """Give a task's answer at a glance, as any set of labelled pictures would show it."""
+    """Return a task's answer at a glance, as any set of labelled pictures would show it."""
     question = Message("user", (*task.images, task.question))
     answer = Message("assistant", (SEEN.format(answer=task.answer),))
     return Demonstration(task, (question, answer), source="labels", tags=("direct",))
@@ -139,7 +139,7 @@ def _kind(question: str) -> str:
 
 
 def glance(image: Image.Image, question: str) -> NDArray[np.float32]:
-    """Give what the weak policy sees of a picture, ``(152,)``.
+    """Return what the weak policy sees of a picture, ``(152,)``.
 
     The thumbnail's brightness where the named colours stand, 12 by 12; the shares of the palette's
     colours; width, height and share of that place.

@@ -57,7 +57,7 @@ def batch_at(
     step: int,
     lengths: Sequence[int] | None = None,
 ) -> list[int]:
-    """Give the indices of the batch of one step, counted over epochs; needs no other state.
+    """Return the indices of the batch of one step, counted over epochs; needs no other state.
 
     Args:
         count: How many items there are.
@@ -117,7 +117,7 @@ def micro_shares(
     is_even: bool = False,
     is_packed: bool = False,
 ) -> list[tuple[list[int], float]]:
-    """Give the micro-batches of this process's share, each with the weight of its loss.
+    """Return the micro-batches of this process's share, each with the weight of its loss.
 
     Args:
         lengths: Of all items, over which the shares are balanced.

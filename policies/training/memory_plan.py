@@ -116,19 +116,19 @@ class Memory:
     @property
     def peak(self) -> float:
         """The height: generation and update do not happen at once."""
-        standing = self.weights + self.gradients + self.optimiser + self.working
-        return standing + max(self.activations, self.cache + self.gathered)
+        advantages = self.weights + self.gradients + self.optimiser + self.working
+        return advantages + max(self.activations, self.cache + self.gathered)
 
 
 def trained_parameters(shape: ModelShape, holding: Holding) -> int:
-    """Give how many parameters are trained."""
+    """Return how many parameters are trained."""
     if holding.lora_r:
         return shape.text.layers * shape.text.adapted * holding.lora_r
     return shape.parameters
 
 
 def plan_memory(shape: ModelShape, work: Workload, holding: Holding, stage: Stage) -> Memory:
-    """Give what each GPU holds in a stage."""
+    """Return what each GPU holds in a stage."""
     trained, width = trained_parameters(shape, holding), holding.width
     held = shape.parameters * width + (4.0 * trained if holding.lora_r else 0.0)
     copies = 2 if holding.keeps_reference and stage == "grpo" else 1
@@ -148,13 +148,13 @@ def plan_memory(shape: ModelShape, work: Workload, holding: Holding, stage: Stag
 
 
 def cache_bytes(shape: ModelShape, holding: Holding) -> int:
-    """Give the bytes of one token's keys and values."""
+    """Return the bytes of one token's keys and values."""
     text = shape.text
     return 2 * text.layers * text.kv_heads * text.head_width * holding.width
 
 
 def activation_bytes(shape: ModelShape, work: Workload, holding: Holding) -> float:
-    """Give the height of activations of one trajectory, between forward and backward passes."""
+    """Return the height of activations of one trajectory, between forward and backward passes."""
     own = work.own_tokens * shape.vocabulary
     kept = kept_bytes(shape, work, holding)
     passing = own * (4.0 + (holding.width if holding.bf16 else 0))  # logits, before their loss
@@ -166,7 +166,7 @@ def activation_bytes(shape: ModelShape, work: Workload, holding: Holding) -> flo
 
 
 def kept_bytes(shape: ModelShape, work: Workload, holding: Holding) -> float:
-    """Give what one trajectory's forward pass keeps for its backward pass."""
+    """Return what one trajectory's forward pass keeps for its backward pass."""
     frugal = holding.gradient_checkpointing
     layers = sum(
         tower.layers
@@ -179,12 +179,12 @@ def kept_bytes(shape: ModelShape, work: Workload, holding: Holding) -> float:
 
 
 def _parts(shape: ModelShape, work: Workload) -> tuple[tuple[Tower, int], tuple[Tower, int]]:
-    """Give each tower with the places that go through it; four patches make a picture token."""
+    """Return each tower with the places that go through it; four patches make a picture token."""
     return (shape.text, work.tokens), (shape.vision, 4 * work.picture_tokens)
 
 
 def _end_bytes(shape: ModelShape, work: Workload, holding: Holding) -> float:
-    """Give what lies before and behind the layers: patches, merger, embeddings, last norms."""
+    """Return what lies before and behind the layers: patches, merger, embeddings, last norms."""
     width, text, vision = holding.width, shape.text.width, shape.vision.width
     patches = 4 * work.picture_tokens
     pixels = patches * _PATCH_VALUES * width
@@ -194,7 +194,7 @@ def _end_bytes(shape: ModelShape, work: Workload, holding: Holding) -> float:
 
 
 def _layer_bytes(tower: Tower, holding: Holding) -> float:
-    """Give what one layer keeps of one token, bytes.
+    """Return what one layer keeps of one token, bytes.
 
     Two norms keep their input (in float32), the normed input and their output; attention keeps
     query, key and value (with a head each), its output and that output's copy; the gated
@@ -240,7 +240,7 @@ def plan_seconds(
 
 
 def forward_flops(shape: ModelShape, work: Workload) -> float:
-    """Give the operations of one trajectory's forward pass, in products."""
+    """Return the operations of one trajectory's forward pass, in products."""
     text, vision, patches = shape.text, shape.vision, 4 * work.picture_tokens
     return (
         2.0 * text.parameters * work.tokens
@@ -251,6 +251,6 @@ def forward_flops(shape: ModelShape, work: Workload) -> float:
 
 
 def attention_flops(shape: ModelShape, work: Workload) -> float:
-    """Give the operations of causal attention over one trajectory: half of a square, twice."""
+    """Return the operations of causal attention over one trajectory: half of a square, twice."""
     text = shape.text
     return 2.0 * text.layers * text.heads * text.head_width * work.tokens**2

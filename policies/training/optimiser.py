@@ -41,7 +41,7 @@ class Schedule:
     floor: float = 0.0
 
     def at(self, step: int) -> float:
-        """Give the rate of a step, counted from 0."""
+        """Return the rate of a step, counted from 0."""
         if step < self.warmup_steps:
             return self.learning_rate * (step + 1) / self.warmup_steps
         if self.kind == "constant":
@@ -127,7 +127,7 @@ class Optimiser:
         return {"grad_norm": norm, "lr": rate}
 
     def state(self) -> dict[str, Any]:
-        """Give what a resumed run needs, whole; where weights are sharded, all processes must."""
+        """Return what a resumed run needs, whole; where weights are sharded, all processes must."""
         muon = None if self._muon is None else self._muon.state_dict()
         copies = [copy.detach() for _, copy in self._copies]
         return whole_values({"adam": self._adam.state_dict(), "muon": muon, "copies": copies})
@@ -153,7 +153,7 @@ class Optimiser:
 
 
 def _exact_copy(weight: nn.Parameter) -> nn.Parameter:
-    """Give a float32 copy, into which the weight's gradient is added as soon as there is one."""
+    """Return a float32 copy, into which the weight's gradient is added as soon as there is one."""
     copy = nn.Parameter(weight.detach().float())
 
     def add_up(given: Tensor) -> None:

@@ -33,7 +33,7 @@ class OwnTokens:
 
 
 def score_own_tokens(model: TokenModel, conversations: Sequence[Conversation]) -> list[OwnTokens]:
-    """Give what a model says of its own tokens, all conversations in one forward pass.
+    """Return what a model says of its own tokens, all conversations in one forward pass.
 
     Raises:
         ValueError: A conversation has no tokens: its policy keeps none, or has not replied.
@@ -41,8 +41,8 @@ def score_own_tokens(model: TokenModel, conversations: Sequence[Conversation]) -
     sources = [_source(one) for one in conversations]
     written = [one.tokens for one in conversations if one.tokens is not None]
     batch = model.pad(sources)
-    is_own = pad_flags([tokens.mask for tokens in written], length=batch.ids.shape[1])
-    chosen = is_own[:, 1:].to(model.device)
+    completion_mask = pad_flags([tokens.mask for tokens in written], length=batch.ids.shape[1])
+    chosen = completion_mask[:, 1:].to(model.device)
     states = model.hidden(batch)[:, :-1][chosen]
     targets = batch.ids[:, 1:].to(model.device)[chosen]
     scores = -torch.nn.functional.cross_entropy(model.logits(states), targets, reduction="none")

@@ -25,7 +25,7 @@ from .batches import batch_at, micro_shares, pad_flags
 from .distributed.processes import join_world
 from .optimiser import Optimiser, Schedule
 from .run_fingerprint import run_fingerprint
-from .trained_model import Trainee
+from .trained_model import TrainedModel
 from .training_setup import TrainingSetup
 from .training_state import (
     TrainingInterrupted,
@@ -118,26 +118,28 @@ def train_sft(
     if not demonstrations:
         raise ValueError("train_sft needs at least one demonstration, got none")
     world = join_world()
-    trainee = Trainee(model_folder, config, seed=config.seed, world=world)
-    model = trainee.model
+    trained = TrainedModel(model_folder, config, seed=config.seed, world=world)
+    model = trained.model
     encoded = _encode(model, demonstrations, max_length=config.max_length)
     weights = [
         token_weights(model.chat, demonstration, item, answer_weight=config.answer_weight)
         for demonstration, item in zip(demonstrations, encoded, strict=True)
     ]
-    recipe = _recipe(model_folder, encoded, config)
-    trainer = _Trainer(trainee, encoded, weights, config)
-    done = trainer.restore(folder / "state", recipe)
+    fingerprint = _fingerprint(model_folder, encoded, config)
+    trainer = _Trainer(trained, encoded, weights, config)
+    done = trainer.restore(folder / "state", fingerprint)
     for step in range(done, config.steps):
         metrics = trainer.step(step)
         if on_step is not None and world.is_first:
             on_step(step + 1, metrics)
         is_stopping = world.is_any(should_stop is not None and should_stop())
         if is_stopping or (step + 1) % config.save_every == 0 or step + 1 == config.steps:
-            keep_state(folder / "state", step + 1, trainer.state(), recipe=recipe, world=world)
+            keep_state(
+                folder / "state", step + 1, trainer.state(), fingerprint=fingerprint, world=world
+            )
         if is_stopping and step + 1 < config.steps:
             raise TrainingInterrupted(step + 1, folder / "state")
-    save_final(folder, trainee.save, world)
+    save_final(folder, trained.save, world)
     return folder / "final"
 
 
@@ -146,22 +148,22 @@ class _Trainer:
 
     def __init__(
         self,
-        trainee: Trainee,
+        trained: TrainedModel,
         encoded: Sequence[Encoded],
         weights: Sequence[Sequence[float]],
         config: SFTConfig,
     ) -> None:
-        self._trainee = trainee
-        self._model = trainee.model
+        self._trained = trained
+        self._model = trained.model
         self._encoded = encoded
         self._lengths = [len(item.ids) for item in encoded]
         self._weights = weights
         self._config = config
-        if config.muon_factor and trainee.is_sharded:
+        if config.muon_factor and trained.is_sharded:
             raise ValueError("sft.muon_factor needs whole matrices: set it to 0, or fsdp to false")
         schedule = Schedule(config.learning_rate, config.steps, config.warmup_steps)
         self._optimiser = Optimiser(
-            trainee.model.model,
+            trained.model.model,
             schedule,
             weight_decay=config.weight_decay,
             max_grad_norm=config.max_grad_norm,
@@ -171,7 +173,7 @@ class _Trainer:
     def step(self, step: int) -> dict[str, float]:
         """Learn from the batch of one step."""
         config = self._config
-        self._trainee.begin_step(step)
+        self._trained.begin_step(step)
         chosen = batch_at(
             len(self._encoded),
             batch_size=config.batch_size,
@@ -183,47 +185,47 @@ class _Trainer:
         weights = [self._weights[index] for index in chosen]
         total = sum(map(sum, weights))
         loss = 0.0
-        trainee = self._trainee
+        trained = self._trained
         shares = micro_shares(
             [len(item.ids) for item in items],
             max_tokens=config.max_tokens_per_micro_batch,
-            world=trainee.world,
-            is_even=trainee.is_sharded,
+            world=trained.world,
+            is_even=trained.is_sharded,
             is_packed=config.packing,
         )
         for micro, counts in shares:
             weight = torch.tensor([w for index in micro for w in weights[index] if w > 0.0])
             scores = self._scores([items[index] for index in micro])
             share = -(scores * weight.to(scores.device)).sum() * (counts / total)
-            (share * trainee.gradient_scale).backward()
+            (share * trained.gradient_scale).backward()
             loss += float(share.detach())
         return {
-            "loss": sum(trainee.world.gather(lambda: loss)),
-            "tokens": float(sum(sum(item.is_own) for item in items)),
-            **self._optimiser.step(step, world=None if trainee.is_sharded else trainee.world),
+            "loss": sum(trained.world.gather(lambda: loss)),
+            "tokens": float(sum(sum(item.completion_mask) for item in items)),
+            **self._optimiser.step(step, world=None if trained.is_sharded else trained.world),
         }
 
     def _scores(self, part: Sequence[Encoded]) -> Tensor:
-        """Give the log-probabilities of the own tokens of demonstrations, one after another."""
+        """Return the log-probabilities of the own tokens of demonstrations, one after another."""
         sequences = [PicturedIds(item.ids, item.images) for item in part]
         if not self._config.packing:
             batch = self._model.pad(sequences)
-            own = pad_flags([item.is_own for item in part], length=batch.ids.shape[1])
-            return self._trainee.score(batch, own)
+            own = pad_flags([item.completion_mask for item in part], length=batch.ids.shape[1])
+            return self._trained.score(batch, own)
         row, mask = self._model.pack(sequences)
-        own = torch.tensor([[flag for item in part for flag in item.is_own]])
-        return self._trainee.score(row, own, mask=mask)
+        own = torch.tensor([[flag for item in part for flag in item.completion_mask]])
+        return self._trained.score(row, own, mask=mask)
 
     def state(self) -> dict[str, Any]:
-        """Give what a resumed run needs."""
-        return {"weights": self._trainee.weights(), "optimiser": self._optimiser.state()}
+        """Return what a resumed run needs."""
+        return {"weights": self._trained.weights(), "optimiser": self._optimiser.state()}
 
-    def restore(self, folder: Path, recipe: str) -> int:
+    def restore(self, folder: Path, fingerprint: str) -> int:
         """Take up a saved state, if there is one; gives the steps done."""
-        snapshot = load_state(folder, recipe=recipe)
+        snapshot = load_state(folder, fingerprint=fingerprint)
         if snapshot is None:
             return 0
-        self._trainee.restore(snapshot.values["weights"])
+        self._trained.restore(snapshot.values["weights"])
         self._optimiser.restore(snapshot.values["optimiser"])
         return snapshot.step
 
@@ -238,7 +240,7 @@ def _encode(
                 f"the demonstration of {demonstration.task.id} has {len(item.ids)} tokens, more "
                 f"than sft.max_length {max_length}"
             )
-        if not any(item.is_own):
+        if not any(item.completion_mask):
             raise ValueError(
                 f"the demonstration of {demonstration.task.id} has no assistant message"
             )
@@ -248,32 +250,34 @@ def _encode(
 def token_weights(
     chat: ChatTokenizer, demonstration: Demonstration, item: Encoded, *, answer_weight: float
 ) -> list[float]:
-    """Give each token's weight in the loss: 0 for what the policy did not write, ``(length,)``.
+    """Return each token's weight in the loss: 0 for what the policy did not write, ``(length,)``.
 
     Tokens from the answer's first to its turn's end weigh ``answer_weight``, other own tokens 1:
     among a program's dozens of easy tokens the few that look at the picture would be lost.
     """
-    weights = [float(own) for own in item.is_own]
-    starts = [i for i, own in enumerate(item.is_own) if own and not item.is_own[i - 1]]
+    weights = [float(own) for own in item.completion_mask]
+    starts = [
+        i for i, own in enumerate(item.completion_mask) if own and not item.completion_mask[i - 1]
+    ]
     texts = [message.text for message in demonstration.messages if message.role == "assistant"]
     for start, text in zip(starts, texts, strict=True):
         head, tag, _ = text.rpartition("<answer>")
         if not tag:
             continue
         for place in range(start + len(chat.encode_text(chat.lead + head + tag)), len(weights)):
-            if not item.is_own[place]:
+            if not item.completion_mask[place]:
                 break
             weights[place] = answer_weight
     return weights
 
 
-def _recipe(model_folder: str | Path, encoded: Sequence[Encoded], config: SFTConfig) -> str:
+def _fingerprint(model_folder: str | Path, encoded: Sequence[Encoded], config: SFTConfig) -> str:
     """Return what the run is recognised by (`run_fingerprint`)."""
     return run_fingerprint(model_folder, config, map(_digest, encoded))
 
 
 def _digest(item: Encoded) -> bytes:
-    sha = hashlib.sha256(repr((item.ids, item.is_own)).encode())
+    sha = hashlib.sha256(repr((item.ids, item.completion_mask)).encode())
     for image in item.images:
         sha.update(picture_digest(image))
     return sha.digest()

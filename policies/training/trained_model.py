@@ -22,7 +22,7 @@ from .distributed.sharding import Scorer, load_weights, whole_values
 from .training_setup import TEXT_PROJECTIONS, TrainingSetup
 
 
-class Trainee:
+class TrainedModel:
     """A model in training.
 
     Args:
@@ -72,7 +72,7 @@ class Trainee:
         return float(self.world.size) if self.is_sharded else 1.0
 
     def score(self, batch: Padded, chosen: Tensor, *, mask: Tensor | None = None) -> Tensor:
-        """Give the log-probabilities of the chosen tokens, with gradients."""
+        """Return the log-probabilities of the chosen tokens, with gradients."""
         scorer = self.model.log_probabilities if self._scorer is None else self._scorer
         return scorer(batch, chosen, mask=mask)
 
@@ -84,7 +84,7 @@ class Trainee:
             torch.manual_seed(derive_seed("dropout", self._seed, step, *rank))
 
     def weights(self) -> dict[str, Tensor]:
-        """Give what training changes, whole: all weights, or the adapters alone.
+        """Return what training changes, whole: all weights, or the adapters alone.
 
         Where they are sharded, all processes must ask.
         """
@@ -108,7 +108,7 @@ class Trainee:
         if self.is_sharded:
             weights = self.weights()
             if self.world.is_first:
-                copy = Trainee(self._source, self._setup, seed=self._seed)
+                copy = TrainedModel(self._source, self._setup, seed=self._seed)
                 copy.restore(weights)
                 copy.save(folder)
             return

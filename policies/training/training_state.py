@@ -48,29 +48,31 @@ class Snapshot:
     values: Mapping[str, Any]
 
 
-def save_state(folder: Path, step: int, values: Mapping[str, Any], *, recipe: str) -> None:
+def save_state(folder: Path, step: int, values: Mapping[str, Any], *, fingerprint: str) -> None:
     """Write a run's state; whenever the process dies, the folder holds the old or the new one.
 
     Args:
         folder: Where it lies.
         step: How many steps are done.
         values: State dicts and plain values.
-        recipe: What the run depends on; another run's state is refused by `load_state`.
+        fingerprint: What the run depends on; another run's state is refused by `load_state`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     fresh = folder / f"{_FILE}.new"
     with fresh.open("wb") as file:
-        torch.save({"step": step, "recipe": recipe, "values": dict(values)}, file)
+        torch.save({"step": step, "fingerprint": fingerprint, "values": dict(values)}, file)
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(folder / _FILE)
 
 
 def keep_state(
-    folder: Path, step: int, values: Mapping[str, Any], *, recipe: str, world: World
+    folder: Path, step: int, values: Mapping[str, Any], *, fingerprint: str, world: World
 ) -> None:
     """Save what all processes hold alike, once; the others go on when it is on disk."""
-    world.gather(lambda: world.is_first and save_state(folder, step, values, recipe=recipe))
+    world.gather(
+        lambda: world.is_first and save_state(folder, step, values, fingerprint=fingerprint)
+    )
 
 
 def save_final(folder: Path, save: Callable[[Path], None], world: World) -> None:
@@ -81,7 +83,7 @@ def save_final(folder: Path, save: Callable[[Path], None], world: World) -> None
     world.gather(lambda: world.is_first and publish(build, folder / "final"))
 
 
-def load_state(folder: Path, *, recipe: str) -> Snapshot | None:
+def load_state(folder: Path, *, fingerprint: str) -> Snapshot | None:
     """Read a run's state; None where there is none.
 
     Raises:
@@ -91,7 +93,7 @@ def load_state(folder: Path, *, recipe: str) -> Snapshot | None:
     if not path.is_file():
         return None
     data = torch.load(path, map_location="cpu", weights_only=True)
-    if data["recipe"] != recipe:
+    if data["fingerprint"] != fingerprint:
         raise ValueError(
             f"{folder} holds the state of another run (settings, data or starting weights differ);"
             " remove that folder or choose another"

@@ -25,7 +25,7 @@ _MEET_SECONDS = 30.0
 _LOOK_SECONDS = 0.5
 _END_SECONDS = 10.0
 _CREDENTIALS = struct.Struct("3i")
-_CONTAINER_WALLS = (
+_CONTAINER_ISOLATION = (
     "in a Docker container (no network, read-only, no capabilities, no new privileges, "
     "bounded memory and processes)"
 )
@@ -67,7 +67,7 @@ class Container:
             shutil.rmtree(folder, ignore_errors=True)
 
     def words(self) -> str:
-        """Give the last of what the zygote wrote to standard error."""
+        """Return the last of what the zygote wrote to standard error."""
         return self._log.words()
 
     def end(self) -> None:
@@ -98,11 +98,11 @@ class Container:
 
 
 def starter(image: str | None) -> Callable[[ZygotePlan], Zygote]:
-    """Give what starts a zygote in a container of ``image``."""
+    """Return what starts a zygote in a container of ``image``."""
 
     def start(plan: ZygotePlan) -> Zygote:
         zygote = Zygote(plan, Container(image or DEFAULT_IMAGE, plan.limits))
-        zygote.walls = f"{_CONTAINER_WALLS}: {zygote.walls}"
+        zygote.isolation = f"{_CONTAINER_ISOLATION}: {zygote.isolation}"
         return zygote
 
     return start
@@ -110,7 +110,7 @@ def starter(image: str | None) -> Callable[[ZygotePlan], Zygote]:
 
 def container_plan(libraries: Sequence[str], limits: Limits) -> ZygotePlan:
     """Plan a zygote under the image's own interpreter."""
-    return ZygotePlan(interpreter=None, libraries=tuple(libraries), limits=limits, walls="auto")
+    return ZygotePlan(interpreter=None, libraries=tuple(libraries), limits=limits, isolation="auto")
 
 
 def _peer_process_id(connection: socket.socket) -> int:

@@ -171,7 +171,7 @@ class Engine:
 
 
 def hardening(limits: Limits) -> dict[str, Any]:
-    """Give the options under which every container runs."""
+    """Return the options under which every container runs."""
     from docker.types import LogConfig, Ulimit
 
     memory = _container_memory(limits)
@@ -195,7 +195,7 @@ def hardening(limits: Limits) -> dict[str, Any]:
 
 
 def seccomp_profile() -> str:
-    """Give the profile: Docker's own forbids the namespaces that the walls inside are made of."""
+    """Return the profile: Docker's own forbids the namespaces that the walls inside are made of."""
     return Path(__file__).with_name("image").joinpath("seccomp.json").read_text("utf-8")
 
 
@@ -226,7 +226,7 @@ def _pid_namespace() -> str:
 
 
 def _start_time(process_id: str) -> str:
-    """Give the clock ticks from boot to the start of a process; empty where there is none."""
+    """Return the clock ticks from boot to the start of a process; empty where there is none."""
     try:
         words = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -235,7 +235,7 @@ def _start_time(process_id: str) -> str:
 
 
 def _container_memory(limits: Limits) -> int:
-    """Give what all sessions together may use: turns as many as cores at once, the rest idle."""
+    """Return what all sessions together may use: turns as many as cores at once, the rest idle."""
     places = len(os.sched_getaffinity(0))
     wanted = max(_LEAST_MEMORY, _SPARE_MEMORY + 2 * places * (limits.memory_mb << 20))
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

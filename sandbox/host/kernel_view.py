@@ -50,7 +50,7 @@ class KernelView:
                 )
 
     def cpu_seconds(self) -> float:
-        """Give the processor time of all its threads; 0.0 when it is unknown or has ended."""
+        """Return the processor time of all its threads; 0.0 when it is unknown or has ended."""
         if self._clock is None:
             return 0.0
         try:
@@ -59,7 +59,7 @@ class KernelView:
             return 0.0
 
     def thread_count(self) -> int:
-        """Give the number of its threads; 0 when it is unknown or has ended."""
+        """Return the number of its threads; 0 when it is unknown or has ended."""
         if self._tasks < 0:
             return 0
         try:
@@ -68,7 +68,7 @@ class KernelView:
             return 0
 
     def usage(self) -> Usage:
-        """Give what it has used so far; a few microseconds while it has one thread."""
+        """Return what it has used so far; a few microseconds while it has one thread."""
         cpu_seconds = self.cpu_seconds()
         if self.thread_count() > 1:
             return Usage(cpu_seconds, self._thread_times())
@@ -78,7 +78,7 @@ class KernelView:
         return Usage(cpu_seconds)
 
     def starved_seconds(self, before: Usage) -> float:
-        """Give how long it has waited for a core since ``before``, and others had it.
+        """Return how long it has waited for a core since ``before``, and others had it.
 
         That is the longest wait of any thread, less what the process's other threads ran: while a
         thread waits, its siblings may be what it waits for.

@@ -22,7 +22,7 @@ class Lack:
 
 
 def find_lacks(root: Path = Path("/"), *, python: str | None = None) -> tuple[Lack, ...]:
-    """Give what keeps the full walls from standing here, as far as the system says so.
+    """Return what keeps the full walls from standing here, as far as the system says so.
 
     Args:
         root: Where ``proc`` and ``sys`` are found.
@@ -51,7 +51,7 @@ def describe_lacks(lacks: tuple[Lack, ...]) -> str:
 
 
 def app_armor_profile(executable: str) -> str:
-    """Give an AppArmor profile that allows ``executable`` user namespaces, and changes no more."""
+    """Return an AppArmor profile that allows ``executable`` user namespaces, and changes no more."""
     return (
         "abi <abi/4.0>,\n"
         "include <tunables/global>\n"

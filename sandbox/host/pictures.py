@@ -51,7 +51,7 @@ class PicturePool:
         self._files: OrderedDict[str, tuple[int, int]] = OrderedDict()
 
     def descriptor(self, picture: InputPicture) -> int:
-        """Give a descriptor of the picture's raw RGB; the caller closes it."""
+        """Return a descriptor of the picture's raw RGB; the caller closes it."""
         with self._lock:
             if picture.digest not in self._files:
                 self._files[picture.digest] = (_sealed(picture.pixels), len(picture.pixels))

@@ -117,7 +117,7 @@ class SessionProcess:
         """End the process at once, whatever another thread waits for; harmless when repeated."""
         self._signal(signal.SIGKILL)
 
-    def strike(self) -> None:
+    def interrupt(self) -> None:
         """Tell the code inside that its time is up; it may catch that, if not for long."""
         self._signal(signal.SIGALRM)
 
@@ -202,8 +202,8 @@ class _TurnWatch:
         step = self._clock.look()
         if step is Step.KILL:
             raise _Overrun
-        if step is Step.STRIKE:
-            self._process.strike()
+        if step is Step.INTERRUPT:
+            self._process.interrupt()
         wall = self._clock.wall_seconds
         if wall >= _PATIENCE_SECONDS:
             is_busy = self._clock.is_busy

@@ -15,12 +15,12 @@ from ..worker.framing import PIXEL_BYTES
 
 
 def picture_memory(size: tuple[int, int]) -> bytearray:
-    """Give memory for a picture's pixels."""
+    """Return memory for a picture's pixels."""
     return bytearray(size[0] * size[1] * PIXEL_BYTES)
 
 
 def as_picture(memory: bytearray, size: tuple[int, int]) -> Image.Image:
-    """Give the RGB picture whose pixels lie in ``memory``, which becomes the picture's own."""
+    """Return the RGB picture whose pixels lie in ``memory``, which becomes the picture's own."""
     # what Image.frombuffer does, which offers it for every mode of four bytes a pixel but RGB
     core: Any = Image.core
     raw = core.map_buffer(memory, size, "raw", 0, ("RGB", 0, 1))

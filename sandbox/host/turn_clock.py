@@ -31,7 +31,7 @@ class Step(Enum):
     """What is to be done with a block that still runs."""
 
     GO_ON = 0
-    STRIKE = 1
+    INTERRUPT = 1
     KILL = 2
 
 
@@ -60,7 +60,7 @@ class TurnClock:
         self._view = view
         self._before = view.usage()
         self._started = time.monotonic()
-        self._strike_at = self._started + self.wall_limit
+        self._interrupt_at = self._started + self.wall_limit
         self._kill_at: float | None = None
         self._next_look = self._started + min(_FIRST_LOOK_SECONDS, self.wall_limit / 4)
 
@@ -88,7 +88,7 @@ class TurnClock:
     @property
     def seconds_to_look(self) -> float:
         """How long to wait for the block before the next `look`."""
-        due = self._kill_at if self._kill_at is not None else self._strike_at
+        due = self._kill_at if self._kill_at is not None else self._interrupt_at
         return max(0.0, min(due, self._next_look) - time.monotonic())
 
     def look(self) -> Step:
@@ -104,10 +104,10 @@ class TurnClock:
             return Step.KILL
         if self._kill_at is not None:
             return Step.KILL if now >= self._kill_at else Step.GO_ON
-        if now < self._strike_at or self._is_excused(now):
+        if now < self._interrupt_at or self._is_excused(now):
             return Step.GO_ON
         self._kill_at = now + GRACE_SECONDS
-        return Step.STRIKE
+        return Step.INTERRUPT
 
     def verdict(self) -> str:
         """Say which limit a killed block passed."""
@@ -119,7 +119,7 @@ class TurnClock:
         return self.cpu_limit + GRACE_SECONDS - self.cpu_seconds
 
     def _is_excused(self, now: float) -> bool:
-        """Give a block that mostly waited for a core the time that it missed."""
+        """Return a block that mostly waited for a core the time that it missed."""
         wall = now - self._started
         starved = min(wall, self._view.starved_seconds(self._before))
         left = self.wall_limit - (wall - starved)
@@ -130,5 +130,5 @@ class TurnClock:
                 f"a block waited {starved:.1f} of {wall:.1f} s for a core; this machine runs more "
                 "than it can: start fewer processes beside the sandbox"
             )
-        self._strike_at = now + left
+        self._interrupt_at = now + left
         return True

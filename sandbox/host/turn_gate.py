@@ -27,7 +27,7 @@ class TurnGate:
         self._waiting: deque[threading.Event] = deque()
 
     def place(self) -> Place:
-        """Give a place to wait for, to hold and to leave as a context."""
+        """Return a place to wait for, to hold and to leave as a context."""
         return Place(self)
 
     def take(self) -> None:
@@ -49,12 +49,12 @@ class TurnGate:
             raise
 
     def give(self) -> None:
-        """Give a place back."""
+        """Return a place back."""
         with self._lock:
             self._pass_on()
 
     def lend(self) -> bool:
-        """Give a computing turn's place to the next in line, unless too many have lent theirs."""
+        """Return a computing turn's place to the next in line, unless too many have lent theirs."""
         with self._lock:
             if self._lent_by_busy >= self._places:
                 return False

@@ -46,7 +46,7 @@ class Home(Protocol):
     process_id: int
 
     def words(self) -> str:
-        """Give the last of what it wrote to standard error."""
+        """Return the last of what it wrote to standard error."""
         ...
 
     def end(self) -> None:
@@ -61,7 +61,7 @@ class Log:
         self.descriptor = os.memfd_create("zygote-log", os.MFD_CLOEXEC)
 
     def words(self) -> str:
-        """Give the last of it."""
+        """Return the last of it."""
         size = os.lseek(self.descriptor, 0, os.SEEK_END)
         data = os.pread(self.descriptor, 2000, max(0, size - 2000))
         return data.decode("utf-8", "replace").strip()
@@ -102,7 +102,7 @@ class WorkerProcess:
             raise SandboxError(f"cannot execute {executable!r}: {self._error}")
 
     def words(self) -> str:
-        """Give the last of what it wrote to standard error."""
+        """Return the last of what it wrote to standard error."""
         return self._log.words()
 
     def end(self) -> None:
@@ -136,5 +136,5 @@ class WorkerProcess:
 
 
 def _library_path() -> dict[str, str]:
-    """Give the one variable of the trainer's without which some interpreters do not start."""
+    """Return the one variable of the trainer's without which some interpreters do not start."""
     return {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}

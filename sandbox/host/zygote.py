@@ -34,14 +34,14 @@ class ZygotePlan:
         interpreter: Which Python it runs under; None where its container has its own.
         libraries: What it imports before the first session.
         limits: Limits of every session.
-        walls: ``full``, ``confined``, ``auto`` (the strongest there is) or ``none``; for the
+        isolation: ``full``, ``confined``, ``auto`` (the strongest there is) or ``none``; for the
             benchmark alone ``layers:`` and the last layer (`worker.layers`), of the tier ``none``.
     """
 
     interpreter: Interpreter | None
     libraries: tuple[str, ...]
     limits: Limits
-    walls: str
+    isolation: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Zygote:
             self.close()
             raise
         self.tier: str = answer["tier"]
-        self.walls: str = answer["walls"]
+        self.isolation: str = answer["isolation"]
         self.folders: tuple[str, ...] = tuple(answer["folders"])
 
     @property
@@ -154,7 +154,7 @@ class Zygote:
             "libraries": plan.libraries,
             "optional": DEFAULT_LIBRARIES,
             "limits": asdict(plan.limits),
-            "walls": plan.walls,
+            "isolation": plan.isolation,
         }
         if plan.interpreter is not None:
             config |= {

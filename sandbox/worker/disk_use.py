@@ -37,7 +37,7 @@ class Bounds:
 
     @classmethod
     def of_disk(cls, disk_mb: int) -> Bounds:
-        """Give the bounds of ``Limits.disk_mb``, the number of files as a tmpfs of that size."""
+        """Return the bounds of ``Limits.disk_mb``, the number of files as a tmpfs of that size."""
         return cls(disk_mb << 20, 1024 + 64 * disk_mb)
 
 
@@ -78,7 +78,7 @@ class OwnDisk:
         return size > self._bounds.bytes
 
 
-def heed_janitor() -> None:
+def heed_disk_watchdog() -> None:
     """In a session: let the janitor's signal be an exception of the block that runs."""
     signal.signal(signal.SIGXFSZ, _refuse_more)
 
@@ -136,7 +136,7 @@ def _hidden_bytes(folder: str, process_id: int, bounds: Bounds) -> int:
 
 
 def _nameless_files(found: Iterator[os.stat_result | None]) -> dict[int, int]:
-    """Give the bytes of each regular file without a name, by its number."""
+    """Return the bytes of each regular file without a name, by its number."""
     return {
         file.st_ino: file.st_blocks * _BLOCK_BYTES
         for file in found

@@ -17,14 +17,14 @@ _MOST_ERRORS = 3  # of a chain
 
 
 def sentence(kind: str, message: str, line: int | None) -> str:
-    """Give the one bounded line that names an error and where it happened."""
+    """Return the one bounded line that names an error and where it happened."""
     words = " ".join(f"{kind}: {message}".split()).removesuffix(":")
     text = shortened(printable(words), _MESSAGE_CHARACTERS)
     return text if line is None else f"{text}, line {line}"
 
 
 def message_of(error: BaseException) -> str:
-    """Give the error's own words; a syntax error's without its place, which goes elsewhere."""
+    """Return the error's own words; a syntax error's without its place, which goes elsewhere."""
     return error.msg if isinstance(error, SyntaxError) else str(error)
 
 
@@ -40,7 +40,7 @@ def line_of(error: BaseException, filename: str) -> int | None:
 
 
 def short_traceback(error: BaseException, filename: str, places: Places) -> str:
-    """Give the model's own frames, the newest last; nothing where the one line says it all."""
+    """Return the model's own frames, the newest last; nothing where the one line says it all."""
     chain = list(_chain(error))
     parts = [_frames(each, filename, places) for each in chain]
     if (len(chain) == 1 and len(parts[0]) < 2) or not any(parts):
@@ -54,7 +54,7 @@ def short_traceback(error: BaseException, filename: str, places: Places) -> str:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Give the errors that led to this one, the first cause first."""
+    """Return the errors that led to this one, the first cause first."""
     chain = [error]
     while len(chain) < _MOST_ERRORS:
         last = chain[-1]
@@ -72,7 +72,7 @@ def _frames(error: BaseException, filename: str, places: Places) -> list[str]:
     for name, number, function in _steps(error.__traceback__):
         is_inner_part = function.startswith("<") and place == (name, number)  # of a comprehension
         if name not in own:
-            own[name] = places.is_own(name)
+            own[name] = places.completion_mask(name)
         if own[name] and not is_inner_part:
             frames.append(_frame(name, number, function, filename))
             place = name, number
@@ -105,7 +105,7 @@ def _shortened(frames: list[str]) -> list[str]:
 
 
 def _steps(trace: TracebackType | None) -> Iterator[tuple[str, int, str]]:
-    """Give file, line and function of each frame, the outermost first."""
+    """Yield file, line and function of each frame, the outermost first."""
     while trace is not None:
         code = trace.tb_frame.f_code
         yield code.co_filename, trace.tb_lineno, code.co_name

@@ -35,14 +35,14 @@ def is_root() -> bool:
 
 
 def read_as_nobody(paths: Iterable[str]) -> None:
-    """Give root up and look at files, as the code will."""
+    """Return root up and look at files, as the code will."""
     become_nobody()
     for path in paths:
         os.stat(path)
 
 
 def become_nobody() -> None:
-    """Give root up for good."""
+    """Return root up for good."""
     os.setgroups([])
     os.setresgid(NOBODY, NOBODY, NOBODY)
     os.setresuid(NOBODY, NOBODY, NOBODY)

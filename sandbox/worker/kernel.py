@@ -100,7 +100,7 @@ def set_dumpable(is_dumpable: bool) -> None:
 
 
 def set_no_new_privileges() -> None:
-    """Give up gaining rights by executing anything, for good."""
+    """Return up gaining rights by executing anything, for good."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 

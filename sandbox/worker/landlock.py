@@ -31,7 +31,7 @@ _ON_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEVICE
 
 
 def abi() -> int:
-    """Give the kernel's landlock version; 0 where there is none."""
+    """Return the kernel's landlock version; 0 where there is none."""
     try:
         return call(_CREATE, None, 0, _VERSION_FLAG)
     except OSError:

@@ -9,24 +9,24 @@ import os
 from typing import Any
 
 from . import kernel, landlock, seccomp
+from .isolation import Isolation
 from .limits import data_bytes_in_use, limit_resources
 from .session import SessionPlan
-from .walls import Walls
 
 LAYERS = ("rlimits", "seccomp", "landlock")
 """In the order in which they are added; ``full`` walls add the namespaces."""
 
 
-class LayeredWalls(Walls):
+class LayeredIsolation(Isolation):
     """The first few of `LAYERS`.
 
     Args:
-        config: What the host told the zygote; ``walls`` is ``layers:`` and the last layer's name.
+        config: What the host told the zygote; ``isolation`` is ``layers:`` and the last layer's name.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__(config)
-        last: str = config["walls"].partition(":")[2]
+        last: str = config["isolation"].partition(":")[2]
         self._layers = LAYERS[: LAYERS.index(last) + 1]
         self._data_bytes = 0
         self.description = f"a measurement of {', '.join(self._layers)}: no walls to rely on"

@@ -10,7 +10,7 @@ _MAPPED_EXTRA = 1 << 30  # libraries that blocks import later map files beside t
 
 
 def data_bytes_in_use(proc: int | None = None) -> int:
-    """Give how much private writable memory this process has mapped (``VmData``).
+    """Return how much private writable memory this process has mapped (``VmData``).
 
     Args:
         proc: Descriptor of ``/proc`` where the path no longer leads there.

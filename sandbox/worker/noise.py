@@ -84,7 +84,7 @@ class Noise:
         target.write(self._places.without_folders(formatted))
 
     def _admits_record(self, record: logging.LogRecord) -> bool:
-        if self._places.is_own(record.pathname):
+        if self._places.completion_mask(record.pathname):
             return True
         try:
             text = printable(record.getMessage())

@@ -61,7 +61,7 @@ class Places:
         self._foreign = tuple(f"{folder}/" for folder in installed_folders())
         self.longest = max(map(len, (*self._foreign, own_folder)))
 
-    def is_own(self, filename: str) -> bool:
+    def completion_mask(self, filename: str) -> bool:
         """Whether the model wrote the code that is called so."""
         if filename.startswith(BLOCK_PREFIX) or filename == STRING:
             return True

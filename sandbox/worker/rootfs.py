@@ -26,7 +26,7 @@ _STAGES = ("/mnt", "/srv", "/opt", "/home", "/tmp", "/usr/local")
 
 
 def folders_of_libraries(base_prefix: str, paths: Iterable[str]) -> list[str]:
-    """Give the folders that the interpreter needs, none inside another."""
+    """Return the folders that the interpreter needs, none inside another."""
     wanted = [*_SYSTEM, *_EXTRAS, f"{base_prefix}/lib", f"{base_prefix}/lib64", *paths]
     kept: list[str] = []
     for path in sorted({os.path.normpath(path) for path in wanted}, key=len):
@@ -36,7 +36,7 @@ def folders_of_libraries(base_prefix: str, paths: Iterable[str]) -> list[str]:
 
 
 def reading_rules(base_prefix: str, paths: Sequence[str]) -> list[tuple[str, int]]:
-    """Give landlock rules for the same files, where no root of our own can be built."""
+    """Return landlock rules for the same files, where no root of our own can be built."""
     hidden = [os.path.join(path, name) for path in paths for name in HIDDEN]
     holes = [path for path in hidden if os.path.exists(path)]
     rules = [(device, landlock.USE_DEVICE) for device in DEVICES]
@@ -99,7 +99,7 @@ def _leads_into(source: str, sources: Sequence[str]) -> bool:
 
 
 def _place(source: str) -> str:
-    """Give a source's place in the root: its own, but that a session's ``/tmp`` is its own."""
+    """Return a source's place in the root: its own, but that a session's ``/tmp`` is its own."""
     return _MOVED + source.removeprefix("/tmp") if is_within(source, "/tmp") else source
 
 

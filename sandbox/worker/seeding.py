@@ -32,7 +32,7 @@ def seed_random_sources(seed: int) -> None:
 
 def _replace_system_entropy(draw: Callable[[int], bytes]) -> None:
     def urandom(size: int) -> bytes:
-        """Give ``size`` bytes that follow from the session's seed."""
+        """Return ``size`` bytes that follow from the session's seed."""
         return draw(size)
 
     os.urandom = urandom

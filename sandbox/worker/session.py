@@ -52,7 +52,7 @@ class Codec:
 
 
 def live(
-    plan: SessionPlan, codec: Codec, raise_walls: Callable[[SessionPlan], Look | None]
+    plan: SessionPlan, codec: Codec, isolate: Callable[[SessionPlan], Look | None]
 ) -> NoReturn:
     """Be the session: never returns to the zygote's loop."""
     try:
@@ -64,7 +64,7 @@ def live(
                 _load_picture(fd, size)
                 for fd, size in zip(plan.picture_fds, plan.picture_sizes, strict=True)
             ]
-            look = raise_walls(plan)
+            look = isolate(plan)
             seed_random_sources(plan.seed)
             tempfile.tempdir = os.environ.get("TMPDIR", "/tmp")  # unasked, it would try names out
         except Exception as error:

@@ -41,7 +41,7 @@ class RawPicture:
         return self.width * self.height * PIXEL_BYTES
 
     def parts(self) -> Iterator[bytes]:
-        """Give the bytes, in parts that fit a processor's cache."""
+        """Yield the bytes, in parts that fit a processor's cache."""
         if isinstance(self.pixels, bytes):
             yield self.pixels
             return
@@ -77,7 +77,7 @@ class Gallery:
         self._left_out: list[str] = []
 
     def take(self) -> tuple[list[RawPicture], str]:
-        """Give the block's pictures and a note of what was left out, and start afresh."""
+        """Return the block's pictures and a note of what was left out, and start afresh."""
         pictures, left_out = self._pictures, self._left_out
         self._pictures, self._left_out, self._room = [], [], self._pixels
         if not left_out:
@@ -197,7 +197,7 @@ def _is_figure(value: object) -> bool:
 
 
 def _figure_pixels(buffer: Any, size: tuple[int, int]) -> bytes:  # noqa: ANN401 - of matplotlib
-    """Give a canvas's bytes, over white where it is transparent."""
+    """Return a canvas's bytes, over white where it is transparent."""
     import numpy
     from PIL import Image
 

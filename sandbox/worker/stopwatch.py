@@ -63,7 +63,7 @@ class Stopwatch:
     def _on_wall(self, _: int, frame: FrameType | None) -> None:
         if self._is_running:
             signal.setitimer(signal.ITIMER_REAL, _REPEAT_SECONDS, _REPEAT_SECONDS)
-        self._strike(f"the block ran longer than {self._wall:g} s", frame)
+        self._interrupt(f"the block ran longer than {self._wall:g} s", frame)
 
     def _on_cpu(self, _: int, frame: FrameType | None) -> None:
         if not self._is_running:
@@ -72,9 +72,9 @@ class Stopwatch:
             self._look(frame)
             return
         signal.setitimer(signal.ITIMER_PROF, _REPEAT_SECONDS, _REPEAT_SECONDS)
-        self._strike(f"the block used more than {self._cpu:g} s of processor time", frame)
+        self._interrupt(f"the block used more than {self._cpu:g} s of processor time", frame)
 
-    def _strike(self, verdict: str, frame: FrameType | None) -> None:
+    def _interrupt(self, verdict: str, frame: FrameType | None) -> None:
         # Where both limits are met at once, the second signal hits `stop`; the first one holds.
         is_stopping = frame is not None and frame.f_code is Stopwatch.stop.__code__
         if self._is_running and not is_stopping:

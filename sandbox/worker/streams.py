@@ -194,7 +194,7 @@ class _Stream(io.TextIOWrapper):
         return io.TextIOWrapper.buffer.__get__(self)
 
     def detach(self) -> Any:  # noqa: ANN401
-        """Give up the binary side."""
+        """Return up the binary side."""
         self._hand_out()
         return super().detach()
 

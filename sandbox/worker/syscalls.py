@@ -231,7 +231,7 @@ _COLUMN = {"x86_64": 0, "aarch64": 1}
 
 
 def numbers(calls: Calls) -> list[int]:
-    """Give the numbers of a group on this machine.
+    """Return the numbers of a group on this machine.
 
     Raises:
         OSError: This architecture is neither x86-64 nor 64-bit ARM.
@@ -243,5 +243,5 @@ def numbers(calls: Calls) -> list[int]:
 
 
 def number_of(name: str) -> int:
-    """Give the number of a checked or set-up call, all of which exist on every architecture."""
+    """Return the number of a checked or set-up call, all of which exist on every architecture."""
     return numbers({name: {**CHECKED, **SETUP}[name]})[0]

@@ -19,9 +19,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from .framing import MESSAGE_BYTES
+from .isolation import Isolation, choose_isolation
 from .places import installed_folders
 from .session import Codec, SessionPlan, live
-from .walls import Walls, choose_walls
 
 MOST_DESCRIPTORS = 65
 """Descriptors of one request: the session's socket and its pictures."""
@@ -35,16 +35,16 @@ def main() -> None:
         config |= _own_layout()
     try:
         codec = _load_codec(config["msgpack"])
-        walls = choose_walls(config)
-        walls.enter()
+        isolation = choose_isolation(config)
+        isolation.enter()
         sys.path[:] = config["paths"]
         _import_libraries(config["libraries"], optional=config["optional"])
-        walls.seal()
+        isolation.seal()
     except Exception as error:
         _reply(control, {"error": f"{type(error).__name__}: {error}"[:4096]})
         raise
-    standing = {"tier": walls.name, "walls": walls.description}
-    _reply(control, {**standing, "folders": installed_folders()})
+    built = {"tier": isolation.name, "isolation": isolation.description}
+    _reply(control, {**built, "folders": installed_folders()})
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)
@@ -52,8 +52,8 @@ def main() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     gc.collect()
     gc.freeze()
-    _serve(control, codec, walls, config["limits"])
-    walls.await_sessions()
+    _serve(control, codec, isolation, config["limits"])
+    isolation.await_sessions()
 
 
 def _take_control_socket() -> socket.socket:
@@ -75,7 +75,9 @@ def _own_layout() -> dict[str, Any]:
     }
 
 
-def _serve(control: socket.socket, codec: Codec, walls: Walls, limits: dict[str, Any]) -> None:
+def _serve(
+    control: socket.socket, codec: Codec, isolation: Isolation, limits: dict[str, Any]
+) -> None:
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, MESSAGE_BYTES, MOST_DESCRIPTORS)
         if not message:
@@ -92,12 +94,12 @@ def _serve(control: socket.socket, codec: Codec, walls: Walls, limits: dict[str,
             connection_fd=descriptors[0],
         )
         try:
-            pid = walls.fork()
+            pid = isolation.fork()
         except OSError as error:
             _reply(control, {"error": f"fork failed: {error}"})
         else:
             if pid == 0:
-                live(plan, codec, walls.raise_for_session)
+                live(plan, codec, isolation.raise_for_session)
             _send_handle(control, pid)
         for descriptor in descriptors:
             os.close(descriptor)

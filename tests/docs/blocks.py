@@ -45,7 +45,7 @@ class Block:
 
 
 def read_blocks(text):
-    """Give the blocks of a page, in order."""
+    """Return the blocks of a page, in order."""
     blocks = []
     for found in FENCE.finditer(text):
         indent, language, body = found.groups()

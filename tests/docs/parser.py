@@ -14,12 +14,12 @@ OURS = ("codedance ", *PROGRAMS)
 
 
 def command_tree():
-    """Give the whole command line: groups and commands."""
+    """Return the whole command line: groups and commands."""
     return typer.main.get_command(app)
 
 
 def leaves(command=None, path=()):
-    """Give every command that is no group, with its path."""
+    """Yield every command that is no group, with its path."""
     command = command_tree() if command is None else command
     if not hasattr(command, "commands"):
         yield " ".join(path), command

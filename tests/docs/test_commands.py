@@ -46,7 +46,7 @@ def test_an_option_goes_by_the_same_names_in_every_command():
 
 
 def help_pages():
-    """Give the help of every command and group, as a terminal of 80 columns shows it."""
+    """Yield the help of every command and group, as a terminal of 80 columns shows it."""
 
     def groups(command, path=()):
         if hasattr(command, "commands"):

@@ -107,11 +107,11 @@ def drawn(monkeypatch):
     found = []
     make_nano_task = nano_module.make_task
 
-    def make(family_name, band, split, seed):
+    def make(family_name, difficulty, split, seed):
         found.append(family_name)
-        return make_nano_task(family_name, band, split, seed)
+        return make_nano_task(family_name, difficulty, split, seed)
 
-    def draw(rng, band):
+    def draw(rng, difficulty):
         found.append("shade")
         return Item("How red?", Image.new("RGB", (8, 8)), str(int(rng.integers(256))))
 
@@ -138,7 +138,7 @@ def test_play_finds_a_users_family_without_drawing_the_others(drawn):
 
 
 def test_a_users_family_may_not_take_the_name_of_one_of_nanos(drawn):
-    register_family("nano", "count")(lambda rng, band: None)
+    register_family("nano", "count")(lambda rng, difficulty: None)
     with pytest.raises(SuiteError, match=r"\['count'\] of its own"):
         load_suite("nano")
 

@@ -284,7 +284,7 @@ def test_a_real_sandbox_shares_replays_too_where_modules_draw_from_its_seed(wall
 
 @pytest.fixture
 def hashed(monkeypatch):
-    """Give the sizes of the pictures that were hashed, in order."""
+    """Return the sizes of the pictures that were hashed, in order."""
     sizes = []
 
     def sha256(head):

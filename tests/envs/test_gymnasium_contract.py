@@ -38,7 +38,7 @@ WRAPPERS = {
 @pytest.fixture(scope="module", autouse=True)
 def own_suite():
     @register_family("shades of the contract", "grey")
-    def grey(rng, band):
+    def grey(rng, difficulty):
         level = int(rng.integers(256))
         return Item("How bright?", Image.new("RGB", (9, 7), (level, level, level)), str(level))
 
@@ -174,7 +174,7 @@ def test_a_video_is_recorded_of_every_episode(tmp_path):
 
 
 def children():
-    """Give the processes below this one, grandchildren included; dead ones do not count."""
+    """Return the processes below this one, grandchildren included; dead ones do not count."""
     parents = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:

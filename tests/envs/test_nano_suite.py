@@ -7,10 +7,10 @@ import pytest
 from codedance.envs.suites.nano import build_sources
 from codedance.envs.suites.nano.sources import _packed, nearest_digit
 from codedance.envs.suites.nano.suite import FAMILIES, NanoSuite, family_of, make_task
-from codedance.envs.types import Band
+from codedance.envs.types import Difficulty
 from codedance.sandbox import open_sandbox
 
-BANDS = tuple(Band)
+DIFFICULTIES = tuple(Difficulty)
 
 
 @pytest.fixture(scope="module")
@@ -21,21 +21,21 @@ def sandbox():
 
 def test_a_seed_gives_the_same_item_every_time():
     for family in FAMILIES:
-        one, two = (make_task(family, Band.HARD, "test", 7) for _ in range(2))
+        one, two = (make_task(family, Difficulty.HARD, "test", 7) for _ in range(2))
         assert (one.question, one.answer, one.id) == (two.question, two.answer, two.id)
         assert one.images[0].tobytes() == two.images[0].tobytes()
 
 
 def test_another_seed_gives_another_item():
     pictures = {
-        make_task("bars", Band.HARD, "train", seed).images[0].tobytes() for seed in range(9)
+        make_task("bars", Difficulty.HARD, "train", seed).images[0].tobytes() for seed in range(9)
     }
     assert len(pictures) == 9
 
 
 def test_splits_share_no_item_for_the_same_seed():
     for family in FAMILIES:
-        train, test = (make_task(family, Band.EASY, split, 3) for split in ("train", "test"))
+        train, test = (make_task(family, Difficulty.EASY, split, 3) for split in ("train", "test"))
         assert train.images[0].tobytes() != test.images[0].tobytes()
 
 
@@ -77,11 +77,11 @@ def test_an_unknown_split_is_refused():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("band", BANDS)
-def test_the_oracles_program_finds_the_stored_answer_in_the_sandbox(sandbox, family, band):
+@pytest.mark.parametrize("difficulty", DIFFICULTIES)
+def test_the_oracles_program_finds_the_stored_answer_in_the_sandbox(sandbox, family, difficulty):
     for split in ("train", "test"):
         for seed in range(4):
-            task = make_task(family, band, split, seed)
+            task = make_task(family, difficulty, split, seed)
             oracle = FAMILIES[family]
             with sandbox.session(images=list(task.images)) as session:
                 execution = session.run(oracle.programs(task.question)["exact"])
@@ -90,7 +90,7 @@ def test_the_oracles_program_finds_the_stored_answer_in_the_sandbox(sandbox, fam
 
 
 def test_at_least_one_family_returns_a_drawing(sandbox):
-    task = make_task("dots", Band.HARD, "test", 0)
+    task = make_task("dots", Difficulty.HARD, "test", 0)
     with sandbox.session(images=list(task.images)) as session:
         execution = session.run(FAMILIES["dots"].programs(task.question)["exact"])
     assert execution.stdout == ""
@@ -101,7 +101,7 @@ def test_at_least_one_family_returns_a_drawing(sandbox):
 def test_the_loose_style_fails_where_detail_is_fine(sandbox):
     wrong = 0
     for seed in range(6):
-        task = make_task("count", Band.HARD, "train", seed)
+        task = make_task("count", Difficulty.HARD, "train", seed)
         with sandbox.session(images=list(task.images)) as session:
             execution = session.run(FAMILIES["count"].programs(task.question)["loose"])
         wrong += execution.stdout.strip() != task.answer
@@ -111,23 +111,25 @@ def test_the_loose_style_fails_where_detail_is_fine(sandbox):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_answers_are_balanced_on_the_hard_band(family):
     """The commonest answer of 400 stays within 10 points of the family's chance."""
-    answers = Counter(make_task(family, Band.HARD, "train", seed).answer for seed in range(400))
+    answers = Counter(
+        make_task(family, Difficulty.HARD, "train", seed).answer for seed in range(400)
+    )
     assert answers.most_common(1)[0][1] / 400 <= FAMILIES[family].chance + 0.10
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_question_does_not_tell_the_band(family):
-    def phrasings(band):
-        tasks = (make_task(family, band, "train", seed) for seed in range(80))
+    def phrasings(difficulty):
+        tasks = (make_task(family, difficulty, "train", seed) for seed in range(80))
         return {task.question for task in tasks}
 
-    assert phrasings(Band.EASY) == phrasings(Band.HARD)
+    assert phrasings(Difficulty.EASY) == phrasings(Difficulty.HARD)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_question_is_known_as_its_familys(family):
     for seed in range(8):
-        task = make_task(family, Band.EASY, "train", seed)
+        task = make_task(family, Difficulty.EASY, "train", seed)
         assert family_of(task.question) is FAMILIES[family]
 
 
@@ -139,9 +141,9 @@ def test_the_asked_frame_takes_most_of_the_easy_picture_and_about_a_hundredth_of
     from codedance.envs.suites.nano.canvas import near_colour
     from codedance.envs.suites.nano.family import colour_in
 
-    for band, low, high in ((Band.EASY, 0.6, 1.0), (Band.HARD, 0.005, 0.015)):
+    for difficulty, low, high in ((Difficulty.EASY, 0.6, 1.0), (Difficulty.HARD, 0.005, 0.015)):
         for seed in range(10):
-            task = make_task("digit", band, "train", seed)
+            task = make_task("digit", difficulty, "train", seed)
             pixels = np.asarray(task.images[0])
             rows, columns = np.nonzero(near_colour(pixels, colour_in(task.question)))
             share = np.ptp(rows) * np.ptp(columns) / pixels[..., 0].size

@@ -48,7 +48,7 @@ ACCURACIES = {  # of six siblings, one for each of the programs
 
 
 def sibling(program, accuracy):
-    """Give a trajectory whose evidence nobody has looked for yet."""
+    """Return a trajectory whose evidence nobody has looked for yet."""
     turns = []
     for block in program:
         if block == "1/0":
@@ -70,7 +70,7 @@ def looked(one):
 
 
 def group_of(kind, preset):
-    """Give a group with evidence where the preset asks for it, and nowhere else."""
+    """Return a group with evidence where the preset asks for it, and nowhere else."""
     members = [sibling(*pair) for pair in zip(PROGRAMS, ACCURACIES[kind], strict=True)]
     accuracy = group_accuracy(members)
     if accuracy is None:

@@ -7,7 +7,7 @@ from codedance.envs.picture import PictureError
 from codedance.envs.suites import SuiteError
 from codedance.envs.suites import generated as families_module
 from codedance.envs.suites.loading import known_suites
-from codedance.envs.types import AnswerKind, Band
+from codedance.envs.types import AnswerKind, Difficulty
 from PIL import Image
 
 from .toys import noise
@@ -36,9 +36,9 @@ def row(**changes):
     return {"image": "a.png", "question": "How many?", "answer": "5"} | changes
 
 
-def draw_shade(rng, band):
+def draw_shade(rng, difficulty):
     level = int(rng.integers(256))
-    return Item(f"How red, {band}?", Image.new("RGB", (8, 8), (level, 0, 0)), str(level))
+    return Item(f"How red, {difficulty}?", Image.new("RGB", (8, 8), (level, 0, 0)), str(level))
 
 
 def test_the_embedded_suite_is_found_by_name():
@@ -96,7 +96,7 @@ def test_a_users_family_makes_a_suite_of_its_own(own_families):
     suite = load_suite("shades", split="train")
     assert "shades" in known_suites()
     assert suite.families == ("red",)
-    assert [suite[i].difficulty for i in range(4)] == [*Band, Band.EASY]
+    assert [suite[i].difficulty for i in range(4)] == [*Difficulty, Difficulty.EASY]
     task = suite[4]
     assert task.id == "shades/red/train/medium/1"
     assert suite.task(task.id).answer == task.answer
@@ -146,7 +146,7 @@ def test_a_users_file_is_a_suite(write):
     assert (len(suite), suite.name, suite.families) == (2, path, ("mine", "dots"))
     first, second = suite[0], suite[1]
     assert (first.id, first.split, first.answer_kind) == ("mine/1", "test", AnswerKind.INTEGER)
-    assert (second.id, second.answer, second.difficulty) == ("mine/x", "7", Band.HARD)
+    assert (second.id, second.answer, second.difficulty) == ("mine/x", "7", Difficulty.HARD)
     assert first.images[0].size == (24, 16)
     assert suite.task("mine/x").answer == "7"
     with pytest.raises(KeyError):

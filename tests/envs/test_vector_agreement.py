@@ -36,7 +36,7 @@ def ours(mode, **settings):
 
 
 def exact(value):
-    """Give what is compared: every pixel, whatever the order of an info's keys."""
+    """Return what is compared: every pixel, whatever the order of an info's keys."""
     if isinstance(value, dict):
         return {key: exact(one) for key, one in sorted(value.items())}
     if isinstance(value, tuple | list):
@@ -47,7 +47,7 @@ def exact(value):
 
 
 def record(envs, mode):
-    """Give all that is seen; without autoreset the ended ones are reset by a mask."""
+    """Return all that is seen; without autoreset the ended ones are reset by a mask."""
     seen = [exact(envs.reset(seed=3))]
     for actions in ACTIONS:
         observation, rewards, terminations, truncations, infos = envs.step(actions)

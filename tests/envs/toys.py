@@ -179,7 +179,7 @@ class ToySuite:
 
 
 def call(output="", *, outcome=Outcome.OK, evidence=None, images=(), error=None):
-    """Give a tool turn by hand."""
+    """Return a tool turn by hand."""
     if outcome is not Outcome.OK:
         error = error or "ValueError: no"
     execution = Execution(outcome, stdout=output, images=images, error=error)
@@ -195,7 +195,7 @@ def answered(content="5", fault=None):
 
 
 def trajectory(*turns, accuracy=1.0, ending=Ending.ANSWERED, **changes):
-    """Give a trajectory by hand; an answer is added at the end where it ends with one."""
+    """Return a trajectory by hand; an answer is added at the end where it ends with one."""
     if ending is Ending.ANSWERED and not (turns and turns[-1].action.kind == "answer"):
         turns = (*turns, answered())
     fields = {

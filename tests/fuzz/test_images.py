@@ -57,8 +57,8 @@ def images(draw):
             return Image.fromarray(deep)
         kind = ">u2" if mode == "I;16B" else "<u2"
         return Image.frombytes(mode, (width, height), np.abs(deep).astype(kind).tobytes())
-    bands = len(Image.new(mode, (1, 1)).getbands())
-    size = height * ((width + 7) // 8) if mode == "1" else width * height * bands
+    difficulties = len(Image.new(mode, (1, 1)).getbands())
+    size = height * ((width + 7) // 8) if mode == "1" else width * height * difficulties
     return Image.frombytes(mode, (width, height), values.tobytes()[:size].ljust(size, b"\7"))
 
 

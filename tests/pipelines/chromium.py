@@ -34,7 +34,7 @@ def find_chromium():
 
 @contextmanager
 def open_browser(folder: Path, *arguments: str):
-    """Give a page in a browser whose profile lies in ``folder``."""
+    """Provide a page in a browser whose profile lies in ``folder``."""
     command = [find_chromium(), *ARGUMENTS, *arguments]
     command += [f"--user-data-dir={folder}", "about:blank"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

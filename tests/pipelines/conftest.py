@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 from codedance.pipelines.config.home import Home
-from codedance.pipelines.runs.session import open_desk
+from codedance.pipelines.runs.session import open_session
 from codedance.pipelines.stages.finish import finish_pipeline
 from codedance.pipelines.store.connection.database import open_database
 from codedance.pipelines.store.store import open_store
@@ -40,7 +40,7 @@ ON_BOTH = (
 
 @pytest.fixture(autouse=True)
 def _own_environment(tmp_path_factory):
-    """Give every test the environment that the session began with, without the user's settings.
+    """Return every test the environment that the session began with, without the user's settings.
 
     Its trainings wait for no others of this host; what it changes, ../conftest.py takes back.
     """
@@ -118,8 +118,8 @@ def finished_home(tmp_path_factory):
     os.environ["CODEDANCE_LOCKS"] = str(folder / "locks")
     os.chdir(write_tiny(folder))
     try:
-        with open_desk(home, track=False) as desk:
-            finish_pipeline(desk, run_all(desk))
+        with open_session(home, track=False) as session:
+            finish_pipeline(session, run_all(session))
     finally:
         os.chdir(before[0])
         os.environ.clear()
@@ -135,8 +135,8 @@ def finished(finished_home, tmp_path_factory, monkeypatch):
     home = Home(folder / finished_home.root.name)
     monkeypatch.setenv("CODEDANCE_DIR", str(home.root))
     monkeypatch.chdir(folder)
-    with open_desk(home, track=False) as desk:
-        yield desk
+    with open_session(home, track=False) as session:
+        yield session
 
 
 @pytest.fixture

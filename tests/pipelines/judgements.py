@@ -5,12 +5,12 @@ import numpy as np
 from experiments.paper.figures import Judged
 
 
-def judged(right, *, calls=None, ran=None, bands=None, families=None):
+def judged(right, *, calls=None, ran=None, difficulties=None, families=None):
     count = len(right)
     accuracy = np.array(right, float)
     return Judged(
         tasks=tuple(f"t{n}" for n in range(count)),
-        bands=tuple(bands or ["hard"] * count),
+        difficulties=tuple(difficulties or ["hard"] * count),
         families=tuple(families or ["bars"] * count),
         values={
             "accuracy": accuracy,

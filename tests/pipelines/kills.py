@@ -94,14 +94,14 @@ class Folder:
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
     def steps_done(self, run=0):
-        """Give the steps that stand in the metrics of a training, one a line, the oldest first."""
+        """Return the steps that stand in the metrics of a training, one a line, the oldest first."""
         found = self.trainings()
         path = found[run] / FILE_NAME if len(found) > run else None
         lines = path.read_text().splitlines() if path and path.exists() else []
         return [json.loads(line)["step"] for line in lines if line.endswith("}")]
 
     def trainings(self):
-        """Give the folders of the cold starts, the oldest first."""
+        """Return the folders of the cold starts, the oldest first."""
         return sorted(self.home.stages.glob("sft-*"), key=lambda path: path.stat().st_ctime)
 
     def wait_for_step(self, process, step, *, run=0, log="serve.log"):
@@ -113,12 +113,12 @@ class Folder:
         assert process.poll() is None, self.said(log)
 
     def family(self, process):
-        """Give the living processes that a command started, theirs too, whoever their parent is."""
+        """Return the living processes that a command started, theirs too, whoever their parent is."""
         children = psutil.Process(process.pid).children(recursive=True)
         return {*children, *(one for one in psutil.process_iter() if _works_in(one, self.root))}
 
     def statuses(self, table="lineage", column="status", database="store.db"):
-        """Give one column of a database, read from outside."""
+        """Return one column of a database, read from outside."""
         with closing(sqlite3.connect(self.home.root / database)) as connection:
             return [value for (value,) in connection.execute(f"SELECT {column} FROM {table}")]
 
@@ -193,19 +193,19 @@ def prefect(folder, *arguments):
 
 
 def worker_of(process):
-    """Give the living worker of a ``flows serve``."""
+    """Return the living worker of a ``flows serve``."""
     children = psutil.Process(process.pid).children()
     return next((one for one in children if "worker" in command_line(one)), None)
 
 
 def flow_run_of(folder):
-    """Give the process of the flow run under way in a folder."""
+    """Return the process of the flow run under way in a folder."""
     family = (one for one in psutil.process_iter() if _works_in(one, folder.root))
     return next((one for one in family if "prefect.engine" in command_line(one)), None)
 
 
 def command_line(process):
-    """Give how a process was started; nothing where it has ended."""
+    """Return how a process was started; nothing where it has ended."""
     try:
         return process.cmdline()
     except psutil.Error:

@@ -6,7 +6,7 @@ import numpy as np
 from codedance.envs.types import (
     Action,
     AnswerKind,
-    Band,
+    Difficulty,
     Ending,
     Message,
     Task,
@@ -24,7 +24,7 @@ def make_picture(seed=0, size=(24, 16)):
     return Image.fromarray(pixels)
 
 
-def make_task(number=0, *, family="count", band=Band.EASY, split="train", **changes):
+def make_task(number=0, *, family="count", difficulty=Difficulty.EASY, split="train", **changes):
     values = {
         "id": f"toy/{family}/{split}/{number}",
         "suite": "toy",
@@ -34,7 +34,7 @@ def make_task(number=0, *, family="count", band=Band.EASY, split="train", **chan
         "images": (make_picture(number),),
         "answer": "3",
         "answer_kind": AnswerKind.INTEGER,
-        "difficulty": band,
+        "difficulty": difficulty,
         "provenance": {"seed": str(number)},
     }
     return Task(**{**values, **changes})

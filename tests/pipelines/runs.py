@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from codedance.pipelines.runs.context import Stop
-from codedance.pipelines.runs.requests import Wish, open_pipeline
+from codedance.pipelines.runs.requests import RunRequest, open_pipeline
 from codedance.pipelines.runs.runner import run_stage
 from codedance.pipelines.store.lineage import STAGES
 
@@ -46,22 +46,22 @@ def write_tiny(folder: Path) -> Path:
     return folder
 
 
-def run_all(desk, **wish):
+def run_all(session, **run_request):
     """Run every stage plainly; give the pipeline's row."""
-    pipeline = open_pipeline(desk, Wish("smoke", **wish))
+    pipeline = open_pipeline(session, RunRequest("smoke", **run_request))
     for stage in STAGES:
-        run_stage(desk, stage, pipeline)
-    return desk.store.lineage.get(pipeline.id)
+        run_stage(session, stage, pipeline)
+    return session.store.lineage.get(pipeline.id)
 
 
 def story(store, run_id):
-    """Give what happened in a stage run, episode by episode, whatever the order of storing."""
+    """Return what happened in a stage run, episode by episode, whatever the order of storing."""
     return sorted(
         (e.phase, e.step, e.task_id, e.sample, e.answer, e.accuracy, e.tool_calls)
         for e in store.episodes(run_id)
     )
 
 
-def first_run(desk):
-    """Give the finished run; the test may have begun later ones."""
-    return desk.store.lineage.find(stage="pipeline")[-1]
+def first_run(session):
+    """Return the finished run; the test may have begun later ones."""
+    return session.store.lineage.find(stage="pipeline")[-1]

@@ -31,7 +31,7 @@ def followed(home, store):
     folder = home.stages / run.id
     folder.mkdir(parents=True)
     terminal, told = io.StringIO(), []
-    tracker = Tracker(home.spool)
+    tracker = Tracker(home.outbox)
 
     def begin():
         context = StageContext(

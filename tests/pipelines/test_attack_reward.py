@@ -42,7 +42,7 @@ def test_a_users_term_with_a_hole_is_named_and_the_command_fails(tmp_path):
         (("--reward", "batt"), "did you mean 'bat'"),
         (("--term", "turns"), "expected NAME=WEIGHT"),
         (("--term", "terms.py:turns=1"), "there is no file terms.py"),
-        (("--per-band", "0"), "Invalid value for '--per-band'"),
+        (("--per-difficulty", "0"), "Invalid value for '--per-difficulty'"),
         (("--tsks", "1"), "No such option: --tsks"),
     ],
 )

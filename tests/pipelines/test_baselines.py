@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from codedance.envs.suites.nano.suite import FAMILIES, make_task
-from codedance.envs.types import Band, Ending, Message, Trajectory
+from codedance.envs.types import Difficulty, Ending, Message, Trajectory
 from codedance.policies import load_policy
 from codedance.policies.interface import Conversation, Reply, Sampling
 from codedance.policies.training.sft import SFTConfig
@@ -38,7 +38,7 @@ def answered(task, accuracy):
 
 
 def test_a_blind_policy_gets_the_question_and_no_picture():
-    task = make_task("bars", Band.EASY, "test", 1)
+    task = make_task("bars", Difficulty.EASY, "test", 1)
     inner = Recorder()
     talk = Conversation([Message("user", (*task.images, task.question))], 0)
     BlindPolicy(inner).reply([talk], sampling=Sampling())
@@ -47,18 +47,18 @@ def test_a_blind_policy_gets_the_question_and_no_picture():
 
 
 def test_texts_stay_in_their_order_without_the_pictures():
-    task = make_task("bars", Band.EASY, "test", 1)
+    task = make_task("bars", Difficulty.EASY, "test", 1)
     message = Message("user", ("a", *task.images, "b"))
     assert without_pictures(message).parts == ("a", "b")
 
 
 def test_shares_are_those_of_the_cell():
-    base = [make_task("area", Band.HARD, "test", seed) for seed in range(4)]
+    base = [make_task("area", Difficulty.HARD, "test", seed) for seed in range(4)]
     test = [replace(task, answer=answer) for task, answer in zip(base, "aabc", strict=True)]
     train = [replace(task, answer=answer) for task, answer in zip(base, "bbba", strict=True)]
     right = [answered(task, accuracy) for task, accuracy in zip(test, (1, 1, 1, 0), strict=True)]
     (row,) = tabulate(train, test, {"no tools": right})
-    assert (row.family, row.band, row.count) == ("area", "hard", 4)
+    assert (row.family, row.difficulty, row.count) == ("area", "hard", 4)
     assert row.majority == 0.25
     assert row.models == {"no tools": 0.75}
     assert row.chance == FAMILIES["area"].chance == 0.2
@@ -67,7 +67,7 @@ def test_shares_are_those_of_the_cell():
 
 
 def test_both_models_are_trained_and_judged(tmp_path):
-    tasks = [make_task("area", Band.EASY, "train", seed) for seed in range(8)]
+    tasks = [make_task("area", Difficulty.EASY, "train", seed) for seed in range(8)]
     config = SFTConfig(steps=2, batch_size=4)
     with open_sandbox("local") as sandbox:
         for name, checkpoint in train_baselines(tasks, config, tmp_path):

@@ -23,12 +23,12 @@ def test_levels_and_gaps_leave_lost_episodes_out():
 
 
 def test_tasks_are_chosen_by_band_or_family():
-    one = judged([1, 0, 1], bands=["easy", "hard", "hard"], families=["bars", "bars", "tag"])
+    one = judged([1, 0, 1], difficulties=["easy", "hard", "hard"], families=["bars", "bars", "tag"])
     assert one.level("accuracy", ["hard"]) == 0.5
     assert one.level("accuracy", ["tag"]) == 1.0
     assert math.isnan(one.level("accuracy", ["maze"]))
-    assert one.level("accuracy", ["bars"], band="easy") == 1.0
-    assert math.isnan(one.level("accuracy", ["tag"], band="easy"))
+    assert one.level("accuracy", ["bars"], difficulty="easy") == 1.0
+    assert math.isnan(one.level("accuracy", ["tag"], difficulty="easy"))
 
 
 def test_arms_on_other_tasks_are_never_paired():

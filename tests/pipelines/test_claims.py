@@ -19,7 +19,7 @@ from experiments.paper.emergences import coded_share, find_emerged, is_frequent
 from experiments.paper.page import write_page
 from experiments.paper.plan import make_plan
 from experiments.paper.protocol import PACKAGED, Claim, ProtocolError, load_protocol
-from experiments.paper.records import mark, order_name, other_digests, read_records
+from experiments.paper.records import mark, other_digests, preset_name_of, read_records
 from experiments.paper.results import read_results
 from experiments.paper.verdicts import judge_claim
 
@@ -122,7 +122,7 @@ def test_only_trains_what_is_asked_and_what_it_needs(tiny_protocol):
 def test_records_are_found_by_protocol_whatever_code_made_them(store):
     def begin(digest, node, *, seed=0, code="old", status="running"):
         parameters = mark(digest, node)
-        request = StageRequest("sft", order_name("quick"), parameters, {}, seed, code)
+        request = StageRequest("sft", preset_name_of("quick"), parameters, {}, seed, code)
         run = store.lineage.begin(request)
         store.lineage.mark(run.id, status)
         return run.id
@@ -145,7 +145,7 @@ def test_time_left_follows_what_the_runs_took(tiny_protocol, store):
     left = [(seed, node) for seed in (0, 1) for node in nodes]
     # guesses: 2 s a curation, 4 steps of 0.1 s, 2 modes of 42 tasks at 0.01 s
     assert remaining_seconds(sizes, left, {}) == pytest.approx(2 * (2 + 0.4 + 0.84))
-    request = StageRequest("curate", order_name("quick"), mark("d", "curate"), {}, 0, "code")
+    request = StageRequest("curate", preset_name_of("quick"), mark("d", "curate"), {}, 0, "code")
     run = store.lineage.begin(request)
     store.lineage.mark(run.id, "finished", outputs={"seconds": 7.0})
     records = {(0, "curate"): store.lineage.get(run.id)}
@@ -193,7 +193,7 @@ def test_transfer_needs_one_family_at_a_shared_level(tiny_protocol):
 
 def test_easy_tasks_are_shown_by_family_with_their_calls(tiny_protocol, store):
     found = read_results(store, tiny_protocol, "quick", range(2))
-    one = judged([1, 0, 1], calls=[1, 0, 9], bands=["easy", "easy", "hard"])
+    one = judged([1, 0, 1], calls=[1, 0, 9], difficulties=["easy", "easy", "hard"])
     figures = {("sft/code", 0, mode): one for mode in ("greedy", "sampled")}
     page = write_page(replace(found, figures=figures))
     easy = page.partition("## Easy tasks by family")[2]
@@ -316,4 +316,4 @@ def test_killed_claims_go_on_and_no_finished_arm_is_run_again(home, tmp_path, mo
 
 def begun(home):
     with open_store(home) as store:
-        return store.lineage.find(preset=order_name("quick"))
+        return store.lineage.find(preset=preset_name_of("quick"))

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from codedance.envs.suites.nano.suite import FAMILIES
-from codedance.pipelines.runs.requests import Wish, open_pipeline
+from codedance.pipelines.runs.requests import RunRequest, open_pipeline
 from codedance.pipelines.runs.runner import run_stage
-from codedance.pipelines.runs.session import open_desk
+from codedance.pipelines.runs.session import open_session
 from PIL import Image
 
 from .makers import make_picture
@@ -24,9 +24,9 @@ HEAVY += ("numpy", "PIL", "yaml", "gymnasium", "alembic")
 
 
 @pytest.fixture
-def desk(home):
+def session(home):
     """A desk of this test's own that tells MLflow nothing; commands find it open and share it."""
-    with open_desk(home, track=False) as opened:
+    with open_session(home, track=False) as opened:
         yield opened
 
 
@@ -44,7 +44,7 @@ OURS = "from codedance.pipelines.cli import main; main()"
 
 
 def imported(program):
-    """Give the modules that a program has imported when it has shown its help."""
+    """Return the modules that a program has imported when it has shown its help."""
     command = [sys.executable, "-c", COUNTED + program, "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "--help" in done.stdout
@@ -109,7 +109,7 @@ def test_missing_task_file_is_one_clear_line(codedance, home, tiny):
     assert (code, "there is no task file" in error) == (2, True)
 
 
-def test_model_folder_without_a_processor_is_named(codedance, desk, tmp_path):
+def test_model_folder_without_a_processor_is_named(codedance, session, tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"model_type": "qwen2_5_vl"}))
@@ -120,21 +120,21 @@ def test_model_folder_without_a_processor_is_named(codedance, desk, tmp_path):
     assert "preprocessor_config.json" in error
 
 
-def test_oracle_is_judged_and_stored(codedance, desk):
+def test_oracle_is_judged_and_stored(codedance, session):
     code, out, _ = codedance("evaluate", "--policy", "oracle", "--suite", "nano", "--limit", "21")
     assert code == 0
     assert "oracle: right" in out
     name = out.rpartition("stored as ")[2].strip()
     code, out, _ = codedance("report", name)
     assert code == 0
-    page = (desk.home.reports / name / "report.html").read_text(encoding="utf-8")
+    page = (session.home.reports / name / "report.html").read_text(encoding="utf-8")
     assert "oracle/greedy" in page
     code, out, _ = codedance("rescore", name)
     assert f"{name}: 42 episodes graded again, 0 with another verdict" in out
 
 
 def test_play_shows_turns_and_the_verdict(codedance, home):
-    code, out, _ = codedance("play", "--family", "bars", "--band", "hard")
+    code, out, _ = codedance("play", "--family", "bars", "--difficulty", "hard")
     assert code == 0
     assert "turn 1" in out
     assert "  │ " in out
@@ -170,8 +170,8 @@ def test_ask_says_what_a_model_was_taught(codedance, finished, tmp_path):
     assert "was taught: " in out
     assert "your question is none of these, so do not trust its answer" in out
     assert "a larger model: codedance ask --policy" in out
-    taught = FAMILIES["digit"].phrasings[0].format(colour="red")
-    code, out, _ = codedance(*asked, taught, "--policy", model)
+    trained_with = FAMILIES["digit"].phrasings[0].format(colour="red")
+    code, out, _ = codedance(*asked, trained_with, "--policy", model)
     assert "your question is of its family 'digit'" in out
 
 
@@ -219,9 +219,9 @@ def test_environment_of_embedded_servers_is_set_once(home, monkeypatch):
 
 
 def test_rescoring_a_run_that_is_not_judged_yet_tells_its_changes(codedance, home, tiny):
-    with open_desk(home, track=False) as desk:
-        pipeline = open_pipeline(desk, Wish("smoke"))
-        run_stage(desk, "curate", pipeline)
+    with open_session(home, track=False) as session:
+        pipeline = open_pipeline(session, RunRequest("smoke"))
+        run_stage(session, "curate", pipeline)
     code, out, _ = codedance("rescore", pipeline.id, "--json")
     assert code == 0
     assert json.loads(out)["changes"]

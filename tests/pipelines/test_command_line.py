@@ -24,7 +24,7 @@ PROGRAM = "from codedance.pipelines.cli import main; main()"
 
 
 def offered(words, incomplete, folder):
-    """Give what bash is offered after TAB, asked as bash asks."""
+    """Return what bash is offered after TAB, asked as bash asks."""
     environment = {
         **os.environ,
         "_CODEDANCE_COMPLETE": "complete_bash",
@@ -73,7 +73,7 @@ def test_completion_of_a_damaged_store_and_flows_file_offers_nothing(tmp_path, m
 def test_completion_offers_exactly_what_the_commands_take():
     from codedance.envs.rewards.presets import PRESETS
     from codedance.envs.suites import loading as suites
-    from codedance.envs.types import Band
+    from codedance.envs.types import Difficulty
     from codedance.policies.inference.model_files import OWN_NAMES
     from codedance.policies.loading import NAMES
     from codedance.policies.training.memory_plan import GPUS
@@ -81,7 +81,7 @@ def test_completion_offers_exactly_what_the_commands_take():
 
     assert set(completion.REWARDS) == set(PRESETS)
     assert set(completion.GPUS) == set(GPUS)
-    assert set(completion.BANDS) == {str(band) for band in Band}
+    assert set(completion.DIFFICULTIES) == {str(difficulty) for difficulty in Difficulty}
     assert set(completion.POLICIES) == set(NAMES)
     assert set(NAMES) < OWN_NAMES
     assert set(completion.DATA_SETS) == set(suites._DATA_SETS)
@@ -268,7 +268,11 @@ def test_help_shows_what_may_be_left_out_in_single_brackets(codedance):
         (("ask", "missing.png", "What?"), 2, "missing.png"),
         (("ask", ".", "What?"), 2, "a folder, not a picture"),
         (("ask", "missing.png", " "), 2, "the question is empty"),
-        (("play", "--suite", "two.jsonl", "--band", "harder"), 2, "no band 'harder', only easy"),
+        (
+            ("play", "--suite", "two.jsonl", "--difficulty", "harder"),
+            2,
+            "no difficulty 'harder', only easy",
+        ),
         (("play", "--suite", "two.jsonl", "--seed", "2"), 2, "no --seed 2: two.jsonl has 2 test"),
         (("attack-reward", "--term", "nonsense"), 2, "expected NAME=WEIGHT"),
     ],

@@ -9,7 +9,7 @@ import sys
 import pytest
 import typer
 from codedance.pipelines.cli.app import app
-from codedance.pipelines.runs.session import open_desk
+from codedance.pipelines.runs.session import open_session
 from typer.testing import CliRunner
 
 GIVEN = {
@@ -96,10 +96,10 @@ def test_an_option_beside_a_run_is_heeded_or_refused(evaluate, option):
         assert option in told
         return
     assert code == 0
-    _, wish = begun[1]
+    _, run_request = begun[1]
     assert begun[0] == "run"
-    assert wish.from_run == "latest"
-    given = (wish.preset, wish.seed, wish.fresh, wish.sandbox)
+    assert run_request.from_run == "latest"
+    given = (run_request.preset, run_request.seed, run_request.fresh, run_request.sandbox)
     heeded = {
         "--preset": ("smoke", None, False, None),
         "--seed": (None, 7, False, None),
@@ -129,11 +129,11 @@ def test_options_that_contradict_each_other_are_refused(home, words):
 
 def test_a_seed_draws_the_sampled_episodes(codedance, home, tiny):
     """With --policy it was dropped once, and all runs were the one of seed 0."""
-    with open_desk(home, track=False) as desk:
+    with open_session(home, track=False) as session:
         for seed in ("7", "8", "7"):
             words = ("--policy", "random", "--preset", "smoke", "--limit", "2", "--seed", seed)
             assert codedance("evaluate", *words)[0] == 0
-        found = desk.store.lineage.find(stage="evaluate")
+        found = session.store.lineage.find(stage="evaluate")
         assert sorted(run.seed for run in found) == [7, 8]
 
 

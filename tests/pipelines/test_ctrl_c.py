@@ -69,7 +69,7 @@ def begin_through_prefect(**files):
 
 
 def servers_of(process):
-    """Give the servers that a command started."""
+    """Return the servers that a command started."""
     children = psutil.Process(process.pid).children()
     return [
         child

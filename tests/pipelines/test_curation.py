@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from codedance.envs.types import Band
-from codedance.pipelines.stages.curation import Candidate, Rules, band_of, count_reasons, decide
+from codedance.envs.types import Difficulty
+from codedance.pipelines.stages.curation import (
+    Candidate,
+    Rules,
+    count_reasons,
+    decide,
+    difficulty_of,
+)
 
 
 def candidate(key, weak=0.5, strong=1.0, **changes):
@@ -16,19 +22,19 @@ def reasons(candidates, rules=None, seed=0):
 
 
 @pytest.mark.parametrize(
-    ("rate", "band"),
+    ("rate", "difficulty"),
     [
-        (0.0, Band.HARD),
-        (0.25, Band.HARD),
-        (0.26, Band.MEDIUM),
-        (0.74, Band.MEDIUM),
-        (0.75, Band.EASY),
-        (1.0, Band.EASY),
-        (None, Band.MEDIUM),
+        (0.0, Difficulty.HARD),
+        (0.25, Difficulty.HARD),
+        (0.26, Difficulty.MEDIUM),
+        (0.74, Difficulty.MEDIUM),
+        (0.75, Difficulty.EASY),
+        (1.0, Difficulty.EASY),
+        (None, Difficulty.MEDIUM),
     ],
 )
-def test_bands_follow_the_weak_policys_pass_rate(rate, band):
-    assert band_of(rate, Rules()) is band
+def test_bands_follow_the_weak_policys_pass_rate(rate, difficulty):
+    assert difficulty_of(rate, Rules()) is difficulty
 
 
 def test_each_fault_drops_with_its_own_reason():
@@ -78,7 +84,7 @@ def test_easy_is_shown_directly_and_hard_with_tools():
 
 
 def test_tool_shares_are_kept_to():
-    rules = Rules(tool_shares={Band.EASY: 0.5, Band.MEDIUM: 0.5, Band.HARD: 1.0})
+    rules = Rules(tool_shares={Difficulty.EASY: 0.5, Difficulty.MEDIUM: 0.5, Difficulty.HARD: 1.0})
     many = [candidate(f"m{n}") for n in range(1000)]
     shown = [d.demonstration for d in decide(many, rules, seed=1)]
     assert 450 < shown.count("tools") < 550
@@ -93,7 +99,7 @@ def test_task_without_a_teacher_is_kept_and_shown_directly():
 
 
 def test_same_seed_decides_alike_whatever_the_neighbours():
-    rules = Rules(tool_shares={Band.EASY: 0.5, Band.MEDIUM: 0.5, Band.HARD: 0.5})
+    rules = Rules(tool_shares={Difficulty.EASY: 0.5, Difficulty.MEDIUM: 0.5, Difficulty.HARD: 0.5})
     many = [candidate(f"m{n}") for n in range(50)]
     whole = {d.key: d.demonstration for d in decide(many, rules, seed=3)}
     part = {d.key: d.demonstration for d in decide(many[::2], rules, seed=3)}

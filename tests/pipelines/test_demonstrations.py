@@ -20,19 +20,19 @@ from .makers import make_request
 from .runs import first_run
 
 
-def context_of(desk, **changes):
-    curation = desk.store.lineage.get(first_run(desk).outputs["curate"])
-    run = desk.store.lineage.begin(make_request("sft", inputs={"curate": curation.id}))
+def context_of(session, **changes):
+    curation = session.store.lineage.get(first_run(session).outputs["curate"])
+    run = session.store.lineage.begin(make_request("sft", inputs={"curate": curation.id}))
     preset = Preset(**changes)
     return StageContext(
         run=run,
         preset=preset,
-        folder=desk.home.stages / run.id,
-        store=desk.store,
-        tracker=desk.tracker,
+        folder=session.home.stages / run.id,
+        store=session.store,
+        tracker=session.tracker,
         progress=PlainProgress(),
-        sandbox=lambda: desk.sandbox(preset.sandbox),
-        stop=desk.stop,
+        sandbox=lambda: session.sandbox(preset.sandbox),
+        stop=session.stop,
     )
 
 

@@ -135,9 +135,9 @@ def test_stage_whose_flow_is_torn_down_is_stopped_and_waited_for(finished, monke
     work = import_module("codedance.pipelines.flows.work")  # the package has a task of that name
     begun, ended = threading.Event(), []
 
-    def train(desk, _stage, _run):
+    def train(session, _stage, _run):
         begun.set()
-        while not desk.stop.is_requested():
+        while not session.stop.is_requested():
             time.sleep(0.01)
         ended.append("training")
 

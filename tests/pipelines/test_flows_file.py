@@ -126,7 +126,7 @@ def test_only_the_demo_begins_by_itself_and_only_one_run_of_each_at_a_time():
 
 
 def refusal(tmp_path, text):
-    """Give what is said of a flows.yaml, without the path before it."""
+    """Return what is said of a flows.yaml, without the path before it."""
     path = tmp_path / "flows.yaml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(SettingsError) as error:

@@ -10,9 +10,9 @@ import socket
 import pytest
 from codedance.pipelines.config.home import find_home
 from codedance.pipelines.runs.context import Stop
-from codedance.pipelines.runs.requests import Wish, open_pipeline
+from codedance.pipelines.runs.requests import RunRequest, open_pipeline
 from codedance.pipelines.runs.runner import _request_for, run_stage
-from codedance.pipelines.runs.session import open_desk
+from codedance.pipelines.runs.session import open_session
 from codedance.policies.rollouts.losses import EpisodesRefusedError
 
 from .makers import make_picture
@@ -36,14 +36,14 @@ def server():
 
 
 @pytest.fixture
-def desk(home):
+def session(home):
     """What every command of a test shares, so that none opens MLflow."""
-    with open_desk(home, track=False) as opened:
+    with open_session(home, track=False) as opened:
         yield opened
 
 
 @pytest.fixture
-def judge(codedance, desk, server, tmp_path, monkeypatch):
+def judge(codedance, session, server, tmp_path, monkeypatch):
     """Run ``codedance evaluate`` on ten tasks of the server's model."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OPENAI_API_KEY", "the-right-key")
@@ -57,13 +57,13 @@ def judge(codedance, desk, server, tmp_path, monkeypatch):
 
 
 def rows():
-    with open_desk(find_home(), track=False) as desk:
-        return desk.store.lineage.find(stage="evaluate")
+    with open_session(find_home(), track=False) as session:
+        return session.store.lineage.find(stage="evaluate")
 
 
 def episodes(run_id):
-    with open_desk(find_home(), track=False) as desk:
-        return desk.store.episodes(run_id)
+    with open_session(find_home(), track=False) as session:
+        return session.store.episodes(run_id)
 
 
 def wants_the_right_key(question, headers):
@@ -204,7 +204,7 @@ def test_an_episode_that_is_lost_again_is_no_failure_of_the_rest(judge, server):
         assert "episodes lost" in shown
 
 
-def test_a_refresh_that_was_stopped_goes_on_when_it_is_asked_for_again(judge, server, desk):
+def test_a_refresh_that_was_stopped_goes_on_when_it_is_asked_for_again(judge, server, session):
     def interrupt(question, headers):
         if len(server.asked) == 5:
             os.kill(os.getpid(), signal.SIGINT)
@@ -215,7 +215,7 @@ def test_a_refresh_that_was_stopped_goes_on_when_it_is_asked_for_again(judge, se
     server.refusal = interrupt
     assert judge("--refresh")[0] == 130
     assert len(server.asked) == 10  # what was under way came to its end
-    desk.stop = Stop()
+    session.stop = Stop()
     server.asked.clear()
     server.refusal = lambda *_: None
     code, shown, _ = judge("--refresh")
@@ -233,44 +233,44 @@ def test_a_refresh_that_was_stopped_goes_on_when_it_is_asked_for_again(judge, se
     assert len(rows()) == 3
 
 
-def test_curation_by_a_server_that_refuses_is_an_error_with_its_words(judge, server, desk):
+def test_curation_by_a_server_that_refuses_is_an_error_with_its_words(judge, server, session):
     server.refusal = lambda *_: (401, "no such key")
-    pipeline = open_pipeline(desk, Wish("smoke"))
+    pipeline = open_pipeline(session, RunRequest("smoke"))
     with pytest.raises(EpisodesRefusedError, match=r"^weak: .*HTTP 401: no such key"):
-        run_stage(desk, "curate", pipeline)
+        run_stage(session, "curate", pipeline)
     assert len(server.asked) == 1
     server.refusal = lambda *_: None
-    done = run_stage(desk, "curate", pipeline)
+    done = run_stage(session, "curate", pipeline)
     assert done.is_finished
-    assert all(e.is_valid for e in desk.store.episodes(done.id, "weak"))
+    assert all(e.is_valid for e in session.store.episodes(done.id, "weak"))
 
 
 def test_a_curation_that_lost_some_is_completed_and_what_was_made_from_it_made_again(
-    codedance, judge, server, desk
+    codedance, judge, server, session
 ):
     server.refusal = Refusing([1, 3])
     assert codedance("curate", "--preset", "smoke", "--no-prefect")[0] == 1
-    pipeline = open_pipeline(desk, Wish("smoke"))
-    (row,) = desk.store.lineage.find(stage="curate")
+    pipeline = open_pipeline(session, RunRequest("smoke"))
+    (row,) = session.store.lineage.find(stage="curate")
     assert (row.is_finished, row.is_complete, row.lost) == (True, False, 2)
     unscored = row.outputs["reasons"]["unscored"]
-    before = _request_for(desk, "sft", pipeline).key
+    before = _request_for(session, "sft", pipeline).key
 
     server.refusal = lambda *_: None
     server.asked.clear()
     assert codedance("curate", "--preset", "smoke", "--no-prefect")[0] == 0
     assert len(server.asked) == 2  # the lost ones alone
-    (row,) = desk.store.lineage.find(stage="curate")
+    (row,) = session.store.lineage.find(stage="curate")
     assert (row.is_complete, row.lost) == (True, 0)
     assert row.outputs["reasons"].get("unscored", 0) == unscored - 2
-    after = _request_for(desk, "sft", pipeline).key
+    after = _request_for(session, "sft", pipeline).key
     assert after != before
     server.asked.clear()
     assert codedance("curate", "--preset", "smoke", "--no-prefect")[0] == 0
     assert server.asked == []
 
 
-def test_a_few_lost_are_told_by_scale(codedance, desk, server, monkeypatch):
+def test_a_few_lost_are_told_by_scale(codedance, session, server, monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", server.url)
     server.refusal = Refusing([0, 9])
     options = ("--limit", "8", "--samples", "1")
@@ -280,7 +280,7 @@ def test_a_few_lost_are_told_by_scale(codedance, desk, server, monkeypatch):
     assert "HTTP 400: no" in shown
 
 
-def test_a_key_that_expires_while_calls_are_probed_is_told(codedance, desk, server, monkeypatch):
+def test_a_key_that_expires_while_calls_are_probed_is_told(codedance, session, server, monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", server.url)
     calls = "<code>\n```python\nprint(input_image.size)\n```\n</code>"
     choice = {"message": {"content": calls}, "finish_reason": "stop"}
@@ -297,7 +297,9 @@ def test_a_key_that_expires_while_calls_are_probed_is_told(codedance, desk, serv
     assert "no call was made" not in shown
 
 
-def test_playing_with_a_server_that_refuses_ends_with_three(codedance, desk, server, monkeypatch):
+def test_playing_with_a_server_that_refuses_ends_with_three(
+    codedance, session, server, monkeypatch
+):
     monkeypatch.setenv("OPENAI_BASE_URL", server.url)
     monkeypatch.setenv("OPENAI_API_KEY", "a-key-of-mine")
     server.refusal = lambda *_: (401, "no such key: a-key-of-mine")
@@ -308,7 +310,9 @@ def test_playing_with_a_server_that_refuses_ends_with_three(codedance, desk, ser
 
 
 @pytest.mark.parametrize("command", ["scale", "probe"])
-def test_other_figures_are_not_made_of_lost_episodes(codedance, desk, server, monkeypatch, command):
+def test_other_figures_are_not_made_of_lost_episodes(
+    codedance, session, server, monkeypatch, command
+):
     monkeypatch.setenv("OPENAI_BASE_URL", server.url)
     server.refusal = lambda *_: (404, "no such model")
     code, shown, told = codedance(command, "--policy", "openai:m", "--limit", "3")
@@ -318,7 +322,7 @@ def test_other_figures_are_not_made_of_lost_episodes(codedance, desk, server, mo
     assert "%" not in shown
 
 
-def test_an_edited_task_file_is_judged_anew(codedance, desk, server, tmp_path, monkeypatch):
+def test_an_edited_task_file_is_judged_anew(codedance, session, server, tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", server.url)
     make_picture().save(tmp_path / "a.png")
     row = {"question": "Is it red?", "answer": "5", "image": "a.png"}

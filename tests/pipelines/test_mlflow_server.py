@@ -11,8 +11,8 @@ import pytest
 from codedance.pipelines.config.home import prepare_environment
 from codedance.pipelines.store.store import open_store
 from codedance.pipelines.tracking.mlflow.models import registered_name
-from codedance.pipelines.tracking.mlflow.sender import Sender, SpoolSending
-from codedance.pipelines.tracking.spool import Address, count_unsent
+from codedance.pipelines.tracking.mlflow.sender import OutboxSending, Sender
+from codedance.pipelines.tracking.outbox import Address, count_unsent
 from codedance.pipelines.tracking.tracker import Tracker
 
 from .makers import make_request, make_task, make_trajectory
@@ -119,7 +119,7 @@ def check_whole(client, store, stage, steps):
 def test_a_server_killed_in_the_middle_gets_everything_once(server, client, home, impatient):
     said: list[str] = []
     with open_store(home) as store:
-        tracker = Tracker(home.spool, address=address_of(server, "killed"))
+        tracker = Tracker(home.outbox, address=address_of(server, "killed"))
         sender = Sender(home, store, tracker, say=said.append)
         _, stage = begin_runs(store, tracker)
         longest = 0.0
@@ -141,13 +141,13 @@ def test_a_server_killed_in_the_middle_gets_everything_once(server, client, home
         assert longest < 0.5, "training waited for MLflow"
         wait_until(lambda: _drained(home, store))
         traces = check_whole(client, store, stage, STEPS)
-    assert list(home.spool.iterdir()) == []
+    assert list(home.outbox.iterdir()) == []
     check_feedback(traces)
 
 
 def _drained(home, store):
-    SpoolSending(home, store, print).drain(at_once=True)
-    return count_unsent(home.spool) == 0
+    OutboxSending(home, store, print).drain(at_once=True)
+    return count_unsent(home.outbox) == 0
 
 
 def check_feedback(traces):
@@ -170,7 +170,7 @@ def check_feedback(traces):
 def test_a_spool_sent_twice_doubles_nothing(server, client, home):
     """As after a sender that died before it noted what it had sent; steps are done again, too."""
     with open_store(home) as store:
-        tracker = Tracker(home.spool, address=address_of(server, "twice"))
+        tracker = Tracker(home.outbox, address=address_of(server, "twice"))
         pipeline, stage = begin_runs(store, tracker, sft={"steps": 3})
         for step in range(5):
             tracker.metrics(stage.id, step, {"reward": step / 2})
@@ -180,9 +180,9 @@ def test_a_spool_sent_twice_doubles_nothing(server, client, home):
         copy = home.root / "copy.jsonl"
         shutil.copy(tracker.path, copy)
         assert _drained(home, store)
-        shutil.copy(copy, home.spool / "again.jsonl")
+        shutil.copy(copy, home.outbox / "again.jsonl")
         assert _drained(home, store)
-        again = Tracker(home.spool, address=address_of(server, "twice"))
+        again = Tracker(home.outbox, address=address_of(server, "twice"))
         again.begin(stage, tags={})
         for step in range(3, 8):  # killed after step 4, gone on with from the state of step 2
             again.metrics(stage.id, step, {"reward": step / 2})
@@ -204,13 +204,13 @@ def test_a_given_run_and_experiment_are_used_as_they_are(server, client, home):
     )
     client.log_param(given.info.run_id, "sft.steps", "their own value")
     with open_store(home) as store:
-        tracker = Tracker(home.spool, address=address_of(server, None, given.info.run_id))
+        tracker = Tracker(home.outbox, address=address_of(server, None, given.info.run_id))
         pipeline, stage = begin_runs(store, tracker, sft={"steps": 3}, seed=1)
         tracker.metrics(pipeline.id, 0, {"sft/greedy/accuracy": 0.5})
         tracker.end(pipeline, "finished")
         tracker.close()
         assert _drained(home, store)
-    assert list(home.spool.iterdir()) == []
+    assert list(home.outbox.iterdir()) == []
     run = client.get_run(given.info.run_id)
     assert find_run(client, pipeline.id).info.run_id == run.info.run_id
     assert run.info.run_name == "nightly 7"
@@ -226,7 +226,7 @@ def test_a_given_run_and_experiment_are_used_as_they_are(server, client, home):
 
 def judge(home, store, server, results):
     """Register a checkpoint that did so on the held-out tasks; give its stage run's id."""
-    tracker = Tracker(home.spool, address=address_of(server, "champions"))
+    tracker = Tracker(home.outbox, address=address_of(server, "champions"))
     maker = store.lineage.begin(make_request("grpo"))
     evaluation = store.lineage.begin(make_request("evaluate"))
     tracker.begin(maker, tags={})
@@ -275,15 +275,15 @@ def test_only_a_better_checkpoint_becomes_the_champion(server, client, home):
 def test_an_event_that_is_refused_holds_up_none_behind_it(server, client, home):
     said: list[str] = []
     with open_store(home) as store:
-        tracker = Tracker(home.spool, address=address_of(server, "refused"))
+        tracker = Tracker(home.outbox, address=address_of(server, "refused"))
         _, stage = begin_runs(store, tracker)
         tracker.artifact(stage.id, home.root / "gone.md")
         tracker.traces(stage.id, [12345], name="made anew since")
         tracker.metrics(stage.id, 0, {"reward": 1.0})
         tracker.close()
-        SpoolSending(home, store, said.append).drain(at_once=True)
-    assert count_unsent(home.spool) == 0
+        OutboxSending(home, store, said.append).drain(at_once=True)
+    assert count_unsent(home.outbox) == 0
     assert find_run(client, stage.id).data.metrics == {"reward": 1.0}
     assert sum("did not take" in line for line in said) == 1
-    (kept,) = home.spool.glob("*.refused")
+    (kept,) = home.outbox.glob("*.refused")
     assert json.loads(kept.read_text())["kind"] == "artifact"

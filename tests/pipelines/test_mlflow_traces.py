@@ -12,8 +12,8 @@ from codedance.pipelines.config.home import Home, prepare_environment
 from codedance.pipelines.store.store import open_store
 from codedance.pipelines.tracking.mlflow import traces as mlflow_traces
 from codedance.pipelines.tracking.mlflow.database import make_database
-from codedance.pipelines.tracking.mlflow.sender import SpoolSending
-from codedance.pipelines.tracking.spool import Address
+from codedance.pipelines.tracking.mlflow.sender import OutboxSending
+from codedance.pipelines.tracking.outbox import Address
 from codedance.pipelines.tracking.tracker import Tracker
 
 from .makers import make_request, make_task, make_trajectory
@@ -55,14 +55,14 @@ def send(home, store, tasks, trajectories, *, name, run=None, groups=1):
     if run is None:
         run = store.lineage.begin(make_request("grpo"))
         store.add_trajectories(tasks, trajectories, stage_run=run.id, phase="train")
-    tracker = Tracker(home.spool, address=Address.of_environment(home.mlflow_uri))
+    tracker = Tracker(home.outbox, address=Address.of_environment(home.mlflow_uri))
     tracker.begin(run, tags={}, description="")
     for _ in range(groups):
         tracker.traces(run.id, [one.id for one in store.episodes(run.id)], name=name)
     tracker.end(run, "finished")
     tracker.close()
     said = []
-    SpoolSending(home, store, said.append).drain(at_once=True)
+    OutboxSending(home, store, said.append).drain(at_once=True)
     return run, said
 
 

@@ -7,9 +7,9 @@ import json
 import mlflow
 import pytest
 from codedance.pipelines.config.home import prepare_environment
-from codedance.pipelines.runs.session import open_desk
-from codedance.pipelines.tracking.mlflow.sender import SpoolSending
-from codedance.pipelines.tracking.spool import Address
+from codedance.pipelines.runs.session import open_session
+from codedance.pipelines.tracking.mlflow.sender import OutboxSending
+from codedance.pipelines.tracking.outbox import Address
 from codedance.pipelines.tracking.tracker import Tracker
 from codedance.pipelines.viewer import make_viewer
 from codedance.pipelines.viewer.page import place_viewer
@@ -22,24 +22,24 @@ READY = "document.body?.dataset.ready === 'yes'"
 TASKS = 12
 
 
-def write_page(desk, folder, *, inline):
+def write_page(session, folder, *, inline):
     """A run of a dozen judged tasks, most of which lie beside the page."""
-    pipeline = desk.store.lineage.begin(make_request("pipeline"))
-    run = desk.store.lineage.begin(make_request("evaluate"), parent=pipeline.id)
+    pipeline = session.store.lineage.begin(make_request("pipeline"))
+    run = session.store.lineage.begin(make_request("evaluate"), parent=pipeline.id)
     tasks = [make_task(n) for n in range(TASKS)]
     made = [make_trajectory(task, calls=2) for task in tasks]
-    desk.store.add_trajectories(tasks, made, stage_run=run.id, phase="grpo/greedy")
+    session.store.add_trajectories(tasks, made, stage_run=run.id, phase="grpo/greedy")
     outputs = {"evaluate": run.id}
-    desk.store.lineage.mark(pipeline.id, "finished", outputs=outputs)
+    session.store.lineage.mark(pipeline.id, "finished", outputs=outputs)
     viewer = make_viewer(
-        desk.store, desk.home, [desk.store.lineage.get(pipeline.id)], folder, inline=inline
+        session.store, session.home, [session.store.lineage.get(pipeline.id)], folder, inline=inline
     )
     return pipeline, viewer
 
 
 def test_a_page_is_told_where_its_files_are(home, tmp_path):
-    with open_desk(home, track=False) as desk:
-        _, viewer = write_page(desk, tmp_path, inline=0)
+    with open_session(home, track=False) as session:
+        _, viewer = write_page(session, tmp_path, inline=0)
     before = viewer.html.read_text(encoding="utf-8")
     place_viewer(viewer.html, run_id="abc/..&", folder="report", prefix="/ml")
     after = viewer.html.read_text(encoding="utf-8")
@@ -64,15 +64,15 @@ def test_the_viewer_shows_what_lies_beside_it_in_mlflows_artifact_tab(
 ):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
     prepare_environment(home)
-    with open_desk(home, track=False) as desk:
-        pipeline, viewer = write_page(desk, tmp_path / "report", inline=20_000)
+    with open_session(home, track=False) as session:
+        pipeline, viewer = write_page(session, tmp_path / "report", inline=20_000)
         assert 0 < viewer.inline < viewer.count
-        tracker = Tracker(home.spool, address=Address(server.address, "viewed"))
+        tracker = Tracker(home.outbox, address=Address(server.address, "viewed"))
         tracker.begin(pipeline, tags={})
         tracker.artifact(pipeline.id, tmp_path / "report", folder="report")
         tracker.end(pipeline, "finished")
         tracker.close()
-        SpoolSending(home, desk.store, print).drain(at_once=True)
+        OutboxSending(home, session.store, print).drain(at_once=True)
     run = find_run(server)
     features = "--disable-features=IsolateSandboxedIframes,IsolateOrigins,site-per-process"
     with open_browser(tmp_path / "browser", features) as page:

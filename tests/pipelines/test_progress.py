@@ -21,7 +21,7 @@ from rich.console import Console
 
 
 def plain_lines(monkeypatch, steps, *, total=100, alarms=()):
-    """Give what a plain bar prints when the steps are reached at these seconds."""
+    """Return what a plain bar prints when the steps are reached at these seconds."""
     clock = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
     stream = io.StringIO()
@@ -65,7 +65,7 @@ def test_alarms_stay_in_view(monkeypatch):
 
 
 def drawn(width):
-    """Give what a terminal of this width shows at the end of a bar."""
+    """Return what a terminal of this width shows at the end of a bar."""
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=width, color_system=None)
     shown = RichProgress(console)

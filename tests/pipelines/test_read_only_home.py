@@ -59,7 +59,7 @@ def test_every_command_that_writes_names_the_folder_and_ends_with_three(
 
 def test_what_needs_no_disk_goes_on(codedance, no_folder, tmp_path):
     make_picture().save(tmp_path / "photo.png")
-    code, out, error = codedance("play", "--family", "bars", "--band", "easy")
+    code, out, error = codedance("play", "--family", "bars", "--difficulty", "easy")
     assert (code, "right: the answer is" in out) == (0, True)
     assert "pictures are not kept" in error
     code, out, _ = codedance("ask", "photo.png", "Why?", "--policy", "oracle", "--json")

@@ -8,7 +8,7 @@ import pytest
 from codedance.envs.types import Action, Ending, Turn
 from codedance.pipelines.analysis.results import summarise
 from codedance.pipelines.charts.chart import line_chart, moving_average
-from codedance.pipelines.report.gallery import choose_shelves, render_episode, render_shelves
+from codedance.pipelines.report.gallery import choose_sections, render_episode, render_sections
 from codedance.pipelines.report.page import POLICY, render_charts, render_page
 
 from .makers import make_request, make_task, make_trajectory
@@ -40,7 +40,7 @@ def test_page_forbids_scripts_and_needs_no_other_file(store):
     run = store.lineage.begin(make_request("evaluate", parameters={"suite": HOSTILE}))
     task, trajectory = hostile_episode()
     store.add_trajectories([task], [trajectory], stage_run=run.id, phase="grpo/greedy")
-    gallery = render_shelves(store, choose_shelves(store.episodes(run.id)))
+    gallery = render_sections(store, choose_sections(store.episodes(run.id)))
     page = render_page(run, summarise(store, run), [run], charts="", gallery=gallery)
     assert f'content="{POLICY}"' in page
     assert "default-src 'none'" in POLICY
@@ -57,8 +57,8 @@ def test_shelves_hold_right_wrong_and_needless(store):
         make_trajectory(tasks[2], calls=0, accuracy=0.0),
     ]
     store.add_trajectories(tasks, given, stage_run=run.id, phase="grpo/greedy")
-    found = choose_shelves(store.episodes(run.id))
-    assert {shelf.title: [e.task_id for e in shelf.episodes] for shelf in found} == {
+    found = choose_sections(store.episodes(run.id))
+    assert {section.title: [e.task_id for e in section.episodes] for section in found} == {
         "Right, with tools": [tasks[0].id],
         "Right at a glance": [tasks[1].id],
         "Wrong": [tasks[2].id],
@@ -71,7 +71,7 @@ def test_shelf_is_spread_over_families(store):
     tasks = [make_task(n, family=f"f{n // 20}") for n in range(60)]
     given = [make_trajectory(t, accuracy=0.0, calls=0) for t in tasks]
     store.add_trajectories(tasks, given, stage_run=run.id, phase="grpo/greedy")
-    wrong = next(s for s in choose_shelves(store.episodes(run.id)) if s.title == "Wrong")
+    wrong = next(s for s in choose_sections(store.episodes(run.id)) if s.title == "Wrong")
     assert [sum(e.family == f for e in wrong.episodes) for f in ("f0", "f1", "f2")] == [2, 2, 2]
 
 

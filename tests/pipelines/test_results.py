@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from codedance.envs.types import Band
+from codedance.envs.types import Difficulty
 from codedance.pipelines.analysis.results import (
     difference_lines,
     lost_lines,
@@ -23,7 +23,7 @@ def evaluation(store):
     """Two easy and two hard tasks; SFT gets the easy right with a call, GRPO all, calls on hard."""
     run = store.lineage.begin(make_request("evaluate", parameters={"suite": "toy"}))
     easy = [make_task(n) for n in range(2)]
-    hard = [make_task(n, family="maze", band=Band.HARD) for n in range(2, 4)]
+    hard = [make_task(n, family="maze", difficulty=Difficulty.HARD) for n in range(2, 4)]
     tasks = [*easy, *hard]
     sft = [make_trajectory(t, accuracy=1.0, calls=1) for t in easy]
     sft += [make_trajectory(hard[0], accuracy=0.0, calls=2, failed=1), make_lost(hard[1])]

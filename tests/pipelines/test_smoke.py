@@ -31,7 +31,7 @@ def weights_of(folder: Path, stage: str) -> dict[str, Tensor]:
 
 
 def metric(folder: Path, stage: str, name: str) -> list[float]:
-    """Give a figure of every step that told it."""
+    """Return a figure of every step that told it."""
     lines = (stage_folder(folder, stage) / "metrics.jsonl").read_text().splitlines()
     return [found[name] for line in lines if name in (found := json.loads(line))]
 

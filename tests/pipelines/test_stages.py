@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 from codedance.envs.suites import SuiteError
-from codedance.envs.types import Band
+from codedance.envs.types import Difficulty
 from codedance.pipelines.config.code_version import code_version
 from codedance.pipelines.config.flows_file import load_preset
 from codedance.pipelines.data.exporting import read_whole
 from codedance.pipelines.runs.context import StageInterrupted, Stop
-from codedance.pipelines.runs.requests import Wish, open_pipeline
+from codedance.pipelines.runs.requests import RunRequest, open_pipeline
 from codedance.pipelines.runs.rescoring import PLAYED, rescore_run
 from codedance.pipelines.runs.runner import StageError, find_input, run_stage, stage_parameters
-from codedance.pipelines.runs.session import open_desk
+from codedance.pipelines.runs.session import open_session
 from codedance.pipelines.stages.demonstrations import load_demonstrations
 from codedance.pipelines.stages.draws import draw_candidates, held_out_tasks
 from codedance.pipelines.stages.grpo import load_tasks
@@ -35,28 +35,28 @@ def weights(folder):
     return hashlib.sha256((Path(folder) / "model.safetensors").read_bytes()).hexdigest()
 
 
-def stages_of(desk, pipeline):
-    return {name: desk.store.lineage.get(pipeline.outputs[name]) for name in STAGES}
+def stages_of(session, pipeline):
+    return {name: session.store.lineage.get(pipeline.outputs[name]) for name in STAGES}
 
 
 def test_run_stopped_in_every_stage_ends_like_one_that_was_not(home, tiny, finished_home):
-    with open_desk(home, track=False) as desk:
-        pipeline = open_pipeline(desk, Wish("smoke"))
+    with open_session(home, track=False) as session:
+        pipeline = open_pipeline(session, RunRequest("smoke"))
         for stage in STAGES:
-            desk.stop = StopAt(MOMENTS[stage])
+            session.stop = StopAt(MOMENTS[stage])
             with pytest.raises(StageInterrupted):
-                run_stage(desk, stage, pipeline)
-            (row,) = desk.store.lineage.find(stage=stage)
+                run_stage(session, stage, pipeline)
+            (row,) = session.store.lineage.find(stage=stage)
             assert row.status == "interrupted"
-            desk.stop = Stop()
-            again = run_stage(desk, stage, open_pipeline(desk, Wish("smoke")))
+            session.stop = Stop()
+            again = run_stage(session, stage, open_pipeline(session, RunRequest("smoke")))
             assert (again.id, again.status) == (row.id, "finished")
-        stopped = stages_of(desk, desk.store.lineage.get(pipeline.id))
-        stories = {name: story(desk.store, run.id) for name, run in stopped.items()}
-    with open_desk(finished_home, track=False) as desk:
-        (whole,) = desk.store.lineage.find(stage="pipeline", key=pipeline.key)
-        smooth = stages_of(desk, whole)
-        assert stories == {name: story(desk.store, run.id) for name, run in smooth.items()}
+        stopped = stages_of(session, session.store.lineage.get(pipeline.id))
+        stories = {name: story(session.store, run.id) for name, run in stopped.items()}
+    with open_session(finished_home, track=False) as session:
+        (whole,) = session.store.lineage.find(stage="pipeline", key=pipeline.key)
+        smooth = stages_of(session, whole)
+        assert stories == {name: story(session.store, run.id) for name, run in smooth.items()}
     for name in ("sft", "grpo"):
         assert weights(stopped[name].outputs["model"]) == weights(smooth[name].outputs["model"])
 
@@ -72,7 +72,7 @@ def test_finished_stages_are_not_done_again(finished):
     before = stages_of(finished, pipeline)
     for stage in STAGES:
         assert run_stage(finished, stage, pipeline) == before[stage]
-    assert open_pipeline(finished, Wish("smoke")).id == pipeline.id
+    assert open_pipeline(finished, RunRequest("smoke")).id == pipeline.id
 
 
 def test_other_parameters_are_another_run(finished):
@@ -81,8 +81,8 @@ def test_other_parameters_are_another_run(finished):
     text = path.read_text()
     path.write_text(text.replace("grpo: {steps: 3", "grpo: {steps: 2"))
     try:
-        changed = open_pipeline(finished, Wish(from_run=pipeline.id), stage="grpo")
-        seeded = open_pipeline(finished, Wish("smoke", seed=1))
+        changed = open_pipeline(finished, RunRequest(from_run=pipeline.id), stage="grpo")
+        seeded = open_pipeline(finished, RunRequest("smoke", seed=1))
     finally:
         path.write_text(text)
     assert len({changed.id, seeded.id, pipeline.id}) == 3
@@ -94,7 +94,7 @@ def test_other_parameters_are_another_run(finished):
 def test_fresh_run_reuses_nothing(finished):
     pipeline = first_run(finished)
     finished.stop.request()
-    fresh = open_pipeline(finished, Wish("smoke", fresh=True))
+    fresh = open_pipeline(finished, RunRequest("smoke", fresh=True))
     with pytest.raises(StageInterrupted):
         run_stage(finished, "curate", fresh)
     assert fresh.id != pipeline.id
@@ -103,19 +103,19 @@ def test_fresh_run_reuses_nothing(finished):
 
 def test_a_stage_alone_passes_over_a_run_that_has_not_got_its_inputs_yet(finished):
     done = first_run(finished)
-    begun = open_pipeline(finished, Wish("smoke", seed=91))
+    begun = open_pipeline(finished, RunRequest("smoke", seed=91))
     assert finished.store.lineage.find(stage="pipeline")[0].id == begun.id
-    alone = open_pipeline(finished, Wish(fresh=True), stage="grpo")
+    alone = open_pipeline(finished, RunRequest(fresh=True), stage="grpo")
     assert alone.seed != 91
     assert alone.outputs["sft"]
-    named = open_pipeline(finished, Wish(from_run=done.id), stage="grpo")
+    named = open_pipeline(finished, RunRequest(from_run=done.id), stage="grpo")
     assert named.id == done.id
 
 
 def test_a_fresh_run_that_is_tried_again_goes_on_with_itself(home, tiny):
-    with open_desk(home, track=False) as desk:
+    with open_session(home, track=False) as session:
         first, again, other = (
-            open_pipeline(desk, Wish("smoke", fresh=True, token=token))
+            open_pipeline(session, RunRequest("smoke", fresh=True, token=token))
             for token in ("one", "one", "two")
         )
     assert first.id == again.id != other.id
@@ -123,25 +123,25 @@ def test_a_fresh_run_that_is_tried_again_goes_on_with_itself(home, tiny):
 
 
 def test_a_stage_alone_made_afresh_leaves_the_others_as_they_are(home, tiny):
-    with open_desk(home, track=False) as desk:
-        alone = open_pipeline(desk, Wish("smoke", fresh=True), stage="curate")
+    with open_session(home, track=False) as session:
+        alone = open_pipeline(session, RunRequest("smoke", fresh=True), stage="curate")
         assert list(alone.outputs) == ["fresh curate"]
-        whole = open_pipeline(desk, Wish("smoke", seed=1, fresh=True))
+        whole = open_pipeline(session, RunRequest("smoke", seed=1, fresh=True))
         assert list(whole.outputs) == [f"fresh {stage}" for stage in STAGES]
 
 
 def test_stage_without_its_input_says_what_to_run_first(home, tiny):
-    with open_desk(home, track=False) as desk:
-        pipeline = open_pipeline(desk, Wish("smoke"))
+    with open_session(home, track=False) as session:
+        pipeline = open_pipeline(session, RunRequest("smoke"))
         with pytest.raises(StageError, match="`codedance curate` first"):
-            run_stage(desk, "sft", pipeline)
+            run_stage(session, "sft", pipeline)
 
 
 def test_a_stage_alone_with_nothing_to_go_on_from_begins_no_run(home, tiny):
-    with open_desk(home, track=False) as desk:
+    with open_session(home, track=False) as session:
         with pytest.raises(StageError, match="sft needs a finished curate"):
-            open_pipeline(desk, Wish("smoke"), stage="sft")
-        assert desk.store.lineage.find(stage="pipeline") == []
+            open_pipeline(session, RunRequest("smoke"), stage="sft")
+        assert session.store.lineage.find(stage="pipeline") == []
 
 
 def test_checkpoint_that_was_deleted_is_made_again(finished):
@@ -186,7 +186,9 @@ def test_tasks_to_learn_on_carry_band_and_pass_rate(finished):
     assert len({task.difficulty for task in tasks}) > 1
     for task in tasks:
         assert task.split == "train"
-        expected = {0.0: Band.HARD, 0.5: Band.MEDIUM, 1.0: Band.EASY}[task.pass_rate]
+        expected = {0.0: Difficulty.HARD, 0.5: Difficulty.MEDIUM, 1.0: Difficulty.EASY}[
+            task.pass_rate
+        ]
         assert task.difficulty is expected
 
 
@@ -329,54 +331,54 @@ def test_another_text_of_a_reward_term_in_a_module_is_another_input(tmp_path, mo
 def test_two_processes_do_not_work_on_the_same_stage_run(home, tiny, capsys):
     import fcntl
 
-    with open_desk(home, track=False) as desk:
-        pipeline = open_pipeline(desk, Wish("smoke"))
-        desk.stop = StopAt(1)
+    with open_session(home, track=False) as session:
+        pipeline = open_pipeline(session, RunRequest("smoke"))
+        session.stop = StopAt(1)
         with pytest.raises(StageInterrupted):
-            run_stage(desk, "curate", pipeline)
-        (row,) = desk.store.lineage.find(stage="curate")
+            run_stage(session, "curate", pipeline)
+        (row,) = session.store.lineage.find(stage="curate")
         with (home.stages / row.id / ".lock").open("w") as other:
             fcntl.flock(other, fcntl.LOCK_EX)
             with pytest.raises(StageError, match="another process"):
-                run_stage(desk, "curate", pipeline)
+                run_stage(session, "curate", pipeline)
         printed = capsys.readouterr()
     assert "going on with" not in printed.out + printed.err  # it does not, as long as it waits
 
 
 def test_the_sandbox_that_was_asked_for_goes_with_the_run(home, tiny):
     """Through Prefect too, which opens the run again by its id."""
-    with open_desk(home, track=False) as desk:
-        plain = open_pipeline(desk, Wish("smoke"))
-        asked = open_pipeline(desk, Wish("smoke", sandbox="docker"))
-        again = open_pipeline(desk, Wish("smoke", from_run=asked.id))
+    with open_session(home, track=False) as session:
+        plain = open_pipeline(session, RunRequest("smoke"))
+        asked = open_pipeline(session, RunRequest("smoke", sandbox="docker"))
+        again = open_pipeline(session, RunRequest("smoke", from_run=asked.id))
     assert plain.parameters["sandbox"]["backend"] == "local"
     assert asked.parameters["sandbox"]["backend"] == "docker"
     assert again.id == asked.id != plain.id
 
 
 def test_a_refresh_that_was_stopped_goes_on_with_itself_until_it_is_done(home, tiny):
-    with open_desk(home, track=False) as desk:
-        first = open_pipeline(desk, Wish("smoke", fresh=True))
-        desk.stop = StopAt(1)
+    with open_session(home, track=False) as session:
+        first = open_pipeline(session, RunRequest("smoke", fresh=True))
+        session.stop = StopAt(1)
         with pytest.raises(StageInterrupted):
-            run_stage(desk, "curate", first)
-        desk.stop = Stop()
-        again = open_pipeline(desk, Wish("smoke", fresh=True))
+            run_stage(session, "curate", first)
+        session.stop = Stop()
+        again = open_pipeline(session, RunRequest("smoke", fresh=True))
         assert again.id == first.id
-        done = run_stage(desk, "curate", again)
-        assert len(desk.store.lineage.find(stage="curate")) == 1
-        alone = open_pipeline(desk, Wish("smoke", fresh=True), stage="curate")
-        assert run_stage(desk, "curate", alone).id != done.id  # that one is done: a new one
+        done = run_stage(session, "curate", again)
+        assert len(session.store.lineage.find(stage="curate")) == 1
+        alone = open_pipeline(session, RunRequest("smoke", fresh=True), stage="curate")
+        assert run_stage(session, "curate", alone).id != done.id  # that one is done: a new one
 
 
 def test_a_stage_alone_is_made_afresh_from_the_newest_run_of_the_same_settings(home, tiny):
-    with open_desk(home, track=False) as desk:
-        whole = open_pipeline(desk, Wish("smoke"))
-        done = run_stage(desk, "curate", whole)
-        for wish in (Wish("smoke"), Wish("smoke", fresh=True)):
-            assert open_pipeline(desk, wish, stage="sft").id == whole.id
-        again = open_pipeline(desk, Wish("smoke", fresh=True), stage="curate")
-        assert run_stage(desk, "curate", again).id != done.id
+    with open_session(home, track=False) as session:
+        whole = open_pipeline(session, RunRequest("smoke"))
+        done = run_stage(session, "curate", whole)
+        for run_request in (RunRequest("smoke"), RunRequest("smoke", fresh=True)):
+            assert open_pipeline(session, run_request, stage="sft").id == whole.id
+        again = open_pipeline(session, RunRequest("smoke", fresh=True), stage="curate")
+        assert run_stage(session, "curate", again).id != done.id
 
 
 def test_a_run_that_is_named_brings_its_whole_sandbox(home, tiny):
@@ -385,10 +387,10 @@ def test_a_run_that_is_named_brings_its_whole_sandbox(home, tiny):
     before = flows.read_text()
     strict = "sandbox: {floor: full, limits: {wall_seconds: 3, memory_mb: 300}, libraries: [numpy]}"
     flows.write_text(before.replace("suite: nano", f"suite: nano\n    {strict}"))
-    with open_desk(home, track=False) as desk:
-        asked = open_pipeline(desk, Wish("smoke"))
+    with open_session(home, track=False) as session:
+        asked = open_pipeline(session, RunRequest("smoke"))
         flows.write_text(before)
-        again = open_pipeline(desk, Wish("smoke", from_run=asked.id))
+        again = open_pipeline(session, RunRequest("smoke", from_run=asked.id))
     assert again.id == asked.id
     assert again.parameters["sandbox"]["floor"] == "full"
     assert again.parameters["sandbox"]["limits"]["memory_mb"] == 300

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
-from codedance.envs.types import Band
+from codedance.envs.types import Difficulty
 from codedance.pipelines.charts.figures import standalone_chart, write_figures
 from codedance.pipelines.stages.step_figures import StepFigures, latency_figures
 from codedance.pipelines.tracking.system_metrics import PERIOD_SECONDS, Meter, metered, read_gpus
@@ -25,7 +25,7 @@ class Clock:
 
 
 def test_accuracy_and_calls_are_told_by_family_and_band():
-    easy, hard = make_task(0), make_task(1, family="bars", band=Band.HARD)
+    easy, hard = make_task(0), make_task(1, family="bars", difficulty=Difficulty.HARD)
     made = [
         make_trajectory(easy, calls=2),
         make_trajectory(easy, accuracy=0.0, calls=0),
@@ -36,10 +36,10 @@ def test_accuracy_and_calls_are_told_by_family_and_band():
     figures.sampled({task.id: task for task in (easy, hard)}, made)
     assert figures.results() == {
         "trajectories": 4.0,
-        "accuracy/band/easy": 0.5,
-        "tool_calls/band/easy": 1.0,
-        "accuracy/band/hard": 0.0,
-        "tool_calls/band/hard": 1.0,
+        "accuracy/difficulty/easy": 0.5,
+        "tool_calls/difficulty/easy": 1.0,
+        "accuracy/difficulty/hard": 0.0,
+        "tool_calls/difficulty/hard": 1.0,
         "accuracy/family/bars": 0.0,
         "tool_calls/family/bars": 1.0,
         "accuracy/family/count": 0.5,
@@ -91,7 +91,7 @@ def test_several_gpus_are_told_apart():
 
 
 def test_a_stage_shorter_than_the_period_is_not_held_up(home):
-    tracker = Tracker(home.spool)
+    tracker = Tracker(home.outbox)
     before = os.times().elapsed
     with metered(tracker, "run", home.root):
         pass
@@ -104,10 +104,10 @@ def test_curves_become_pictures_of_their_own(tmp_path):
     figures = {
         "rewards/accuracy/mean": points,
         "rewards/format/mean": points,
-        "accuracy/band/easy": points,
+        "accuracy/difficulty/easy": points,
     }
     written = write_figures(tmp_path, figures)
-    assert [path.name for path in written] == ["reward-terms.svg", "accuracy-by-band.svg"]
+    assert [path.name for path in written] == ["reward-terms.svg", "accuracy-by-difficulty.svg"]
     for path in written:
         root = ElementTree.fromstring(Path(path).read_text(encoding="utf-8"))
         assert root.tag == "{http://www.w3.org/2000/svg}svg"

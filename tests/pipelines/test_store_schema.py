@@ -108,7 +108,7 @@ def address(request, tmp_path):
 
 
 def open_first(address):
-    """Give an engine on a store of the first schema with one trajectory in it."""
+    """Return an engine on a store of the first schema with one trajectory in it."""
     engine = create_engine(read_address(address))
     upgrade(engine, FIRST)
     with engine.begin() as connection:

@@ -8,8 +8,8 @@ import math
 import pytest
 from codedance.pipelines.config.home import prepare_environment
 from codedance.pipelines.store.lineage import StageRun
-from codedance.pipelines.tracking.mlflow.sender import Sender, SpoolSending
-from codedance.pipelines.tracking.spool import SpoolReader, claim
+from codedance.pipelines.tracking.mlflow.sender import OutboxSending, Sender
+from codedance.pipelines.tracking.outbox import OutboxReader, claim
 from codedance.pipelines.tracking.tracker import Tracker
 
 from .makers import make_request, make_task, make_trajectory
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 @pytest.fixture
 def tracker(home):
-    opened = Tracker(home.spool)
+    opened = Tracker(home.outbox)
     yield opened
     opened.close()
 
@@ -56,11 +56,11 @@ def test_file_of_a_living_writer_is_left_to_it(tracker):
 def test_reader_goes_on_behind_what_was_sent(tmp_path):
     path = tmp_path / "spool.jsonl"
     path.write_text('{"kind": "a"}\n{"kind": "b"}\n{"kind": "half', encoding="utf-8")
-    reader = SpoolReader(path)
+    reader = OutboxReader(path)
     events = reader.read()
     assert [event["kind"] for event, _ in events] == ["a", "b"]
     reader.mark(events[0][1])
-    again = SpoolReader(path)
+    again = OutboxReader(path)
     assert [event["kind"] for event, _ in again.read()] == ["b"]
     assert not again.is_done
 
@@ -68,7 +68,7 @@ def test_reader_goes_on_behind_what_was_sent(tmp_path):
 def test_line_spoilt_by_a_full_disk_is_passed_over(tmp_path):
     path = tmp_path / "spool.jsonl"
     path.write_text('{"kind": "me{"kind": "b"}\n{"kind": "c"}\n', encoding="utf-8")
-    assert [event["kind"] for event, _ in SpoolReader(path).read()] == ["broken", "c"]
+    assert [event["kind"] for event, _ in OutboxReader(path).read()] == ["broken", "c"]
 
 
 @pytest.fixture
@@ -106,8 +106,8 @@ def test_what_waited_is_sent_once_mlflow_is_back(home, store, told, monkeypatch)
     assert any("wait in" in line for line in said)
 
     for _ in range(2):  # a second command finds nothing left to send
-        SpoolSending(home, store, said.append).drain(at_once=True)
-    assert list(home.spool.iterdir()) == []
+        OutboxSending(home, store, said.append).drain(at_once=True)
+    assert list(home.outbox.iterdir()) == []
     check_mlflow(home, pipeline, stage)
 
 

@@ -28,7 +28,7 @@ class Health(BaseHTTPRequestHandler):
 
 @contextmanager
 def answering(words):
-    """Give the port of a server that answers with these words."""
+    """Provide the port of a server that answers with these words."""
     server = HTTPServer(("127.0.0.1", 0), Health)
     server.words = words
     threading.Thread(target=server.serve_forever, daemon=True).start()

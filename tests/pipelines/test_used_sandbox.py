@@ -31,25 +31,25 @@ def checkpoint(finished):
     return checkpoint_made_in(finished, STRICT)
 
 
-def checkpoint_made_in(desk, sandbox):
-    run = first_run(desk)
+def checkpoint_made_in(session, sandbox):
+    run = first_run(session)
     changed = {**run.parameters, "sandbox": sandbox}
     change = update(LineageRow).where(LineageRow.id == run.id).values(parameters=changed)
-    desk.store.database.run(lambda session: session.execute(change))
-    return str(desk.home.stages / run.outputs["grpo"] / "final")
+    session.store.database.run(lambda session: session.execute(change))
+    return str(session.home.stages / run.outputs["grpo"] / "final")
 
 
-def read_by(desk, sandbox):
+def read_by(session, sandbox):
     """Begin a pipeline run that reads the first one's stages, in a sandbox of its own."""
-    first, lineage = first_run(desk), desk.store.lineage
+    first, lineage = first_run(session), session.store.lineage
     parameters = {**first.parameters, "sandbox": sandbox}
     reader = lineage.begin(StageRequest(PIPELINE, "smoke", parameters, {}, first.seed, "later"))
     lineage.mark(reader.id, "finished", outputs=first.outputs)
 
 
-def prune_first(desk):
+def prune_first(session):
     """Remove the pipeline run that made the checkpoint, and what no other run reads."""
-    prune(desk.store, choose(desk.store.lineage, [first_run(desk)]), is_dry=False)
+    prune(session.store, choose(session.store.lineage, [first_run(session)]), is_dry=False)
 
 
 @pytest.fixture

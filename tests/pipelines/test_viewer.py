@@ -35,31 +35,31 @@ from .viewed import (
 
 
 @pytest.fixture
-def desk(home):
+def session(home):
     with open_viewer_desk(home) as opened:
         yield opened
 
 
 @pytest.fixture
-def run(desk):
-    pipeline, grpo, evaluate = begin_pipeline(desk.store)
-    fill(desk.store, grpo, evaluate)
+def run(session):
+    pipeline, grpo, evaluate = begin_pipeline(session.store)
+    fill(session.store, grpo, evaluate)
     return pipeline
 
 
-def test_every_trajectory_is_in_the_index_and_in_one_shard(desk, run, tmp_path):
-    made = make_viewer(desk.store, desk.home, [run], tmp_path)
+def test_every_trajectory_is_in_the_index_and_in_one_shard(session, run, tmp_path):
+    made = make_viewer(session.store, session.home, [run], tmp_path)
     index, shards = read_page(made.html)
     assert made.count == made.inline == 16
     held = [row for shard in shards.values() for row in shard["trajectories"]]
     assert sorted(map(int, held)) == list(range(16))
-    ids = {e.id for name in run.outputs.values() for e in desk.store.episodes(name)}
+    ids = {e.id for name in run.outputs.values() for e in session.store.episodes(name)}
     assert set(index["columns"]["id"]) == ids
     assert not list(tmp_path.glob("viewer/*"))
 
 
-def test_rows_say_what_the_store_says(desk, run, tmp_path):
-    index, _ = read_page(make_viewer(desk.store, desk.home, [run], tmp_path).html)
+def test_rows_say_what_the_store_says(session, run, tmp_path):
+    index, _ = read_page(make_viewer(session.store, session.home, [run], tmp_path).html)
     columns, names = index["columns"], index["names"]
     assert {len(values) for values in columns.values()} == {16}
     lost = [names["ending"][n] for n in columns["ending"]].index("infrastructure")
@@ -70,8 +70,8 @@ def test_rows_say_what_the_store_says(desk, run, tmp_path):
     assert {index["tasks"][t]["family"] for t in columns["task"]} == {"count", "bars"}
 
 
-def test_what_does_not_fit_in_the_page_lies_in_files_beside_it(desk, run, tmp_path):
-    made = make_viewer(desk.store, desk.home, [run], tmp_path, inline=9000)
+def test_what_does_not_fit_in_the_page_lies_in_files_beside_it(session, run, tmp_path):
+    made = make_viewer(session.store, session.home, [run], tmp_path, inline=9000)
     index, shards = read_page(made.html)
     assert 0 < made.inline < made.count
     assert sum(len(safe_json(shard)) for shard in shards.values()) <= 9000
@@ -88,8 +88,8 @@ def test_what_does_not_fit_in_the_page_lies_in_files_beside_it(desk, run, tmp_pa
     assert [held[row] for row in range(16)] == index["columns"]["shard"]
 
 
-def test_siblings_and_their_pictures_lie_in_the_same_shard(desk, run, tmp_path):
-    index, _ = read_page(make_viewer(desk.store, desk.home, [run], tmp_path, inline=0).html)
+def test_siblings_and_their_pictures_lie_in_the_same_shard(session, run, tmp_path):
+    index, _ = read_page(make_viewer(session.store, session.home, [run], tmp_path, inline=0).html)
     columns = index["columns"]
     shards = dict(read_shard(path) for path in (tmp_path / "viewer").glob("*.mjs"))
     homes = {}
@@ -103,15 +103,15 @@ def test_siblings_and_their_pictures_lie_in_the_same_shard(desk, run, tmp_path):
             assert pixel_digest(image) == digest
 
 
-def test_a_page_made_again_leaves_no_older_file(desk, run, tmp_path):
-    make_viewer(desk.store, desk.home, [run], tmp_path, inline=0)
+def test_a_page_made_again_leaves_no_older_file(session, run, tmp_path):
+    make_viewer(session.store, session.home, [run], tmp_path, inline=0)
     assert list((tmp_path / "viewer").glob("*.mjs"))
-    make_viewer(desk.store, desk.home, [run], tmp_path)
+    make_viewer(session.store, session.home, [run], tmp_path)
     assert not list((tmp_path / "viewer").glob("*.mjs"))
 
 
-def test_advantages_are_those_that_training_computes(desk, run, tmp_path):
-    index, shards = read_page(make_viewer(desk.store, desk.home, [run], tmp_path).html)
+def test_advantages_are_those_that_training_computes(session, run, tmp_path):
+    index, shards = read_page(make_viewer(session.store, session.home, [run], tmp_path).html)
     group = make_group(make_task(0), failed=1)
     rewards = torch.tensor([[group_reward(dict(one.reward_terms)) for one in group]]).double()
     expected = group_advantages(rewards)[0].tolist()
@@ -126,17 +126,17 @@ def test_advantages_are_those_that_training_computes(desk, run, tmp_path):
     assert any(expected)
 
 
-def test_an_evaluation_has_no_advantages(desk, run, tmp_path):
+def test_an_evaluation_has_no_advantages(session, run, tmp_path):
     index, _ = read_page(
-        make_viewer(desk.store, desk.home, [run], tmp_path, stages=["evaluate"]).html
+        make_viewer(session.store, session.home, [run], tmp_path, stages=["evaluate"]).html
     )
     assert set(index["columns"]["advantage"]) == {None}
     assert len(index["columns"]["id"]) == 8
 
 
-def test_contrast_tells_which_policy_was_right(desk, run, tmp_path):
+def test_contrast_tells_which_policy_was_right(session, run, tmp_path):
     index, _ = read_page(
-        make_viewer(desk.store, desk.home, [run], tmp_path, stages=["evaluate"]).html
+        make_viewer(session.store, session.home, [run], tmp_path, stages=["evaluate"]).html
     )
     assert index["contrast"] == ["sft", "grpo"]
     lost = index["columns"]["accuracy"].index(None)
@@ -146,10 +146,10 @@ def test_contrast_tells_which_policy_was_right(desk, run, tmp_path):
     assert index["columns"]["change"][lost] is None
 
 
-def test_two_runs_are_compared_on_the_same_tasks(desk, run, tmp_path):
-    other, grpo, evaluate = begin_pipeline(desk.store)
-    fill(desk.store, grpo, evaluate, better="sft")
-    made = make_viewer(desk.store, desk.home, [run, other], tmp_path)
+def test_two_runs_are_compared_on_the_same_tasks(session, run, tmp_path):
+    other, grpo, evaluate = begin_pipeline(session.store)
+    fill(session.store, grpo, evaluate, better="sft")
+    made = make_viewer(session.store, session.home, [run, other], tmp_path)
     index, _ = read_page(made.html)
     columns = index["columns"]
     assert made.html.name == f"compare-{other.id}.html"
@@ -161,35 +161,37 @@ def test_two_runs_are_compared_on_the_same_tasks(desk, run, tmp_path):
     assert {change for phase, change in judged if phase == "sft/greedy"} == {"gained", None}
 
 
-def test_a_run_under_way_and_a_run_with_nothing_have_a_page(desk, tmp_path):
-    pipeline, grpo, _ = begin_pipeline(desk.store)
-    assert make_viewer(desk.store, desk.home, [pipeline], tmp_path).count == 0
-    desk.store.lineage.mark(pipeline.id, "running", outputs={})
+def test_a_run_under_way_and_a_run_with_nothing_have_a_page(session, tmp_path):
+    pipeline, grpo, _ = begin_pipeline(session.store)
+    assert make_viewer(session.store, session.home, [pipeline], tmp_path).count == 0
+    session.store.lineage.mark(pipeline.id, "running", outputs={})
     task = make_task()
-    desk.store.add_trajectories([task], make_group(task), stage_run=grpo.id, phase="train", step=1)
-    run = desk.store.lineage.get(pipeline.id)
-    assert make_viewer(desk.store, desk.home, [run], tmp_path).count == 4
+    session.store.add_trajectories(
+        [task], make_group(task), stage_run=grpo.id, phase="train", step=1
+    )
+    run = session.store.lineage.get(pipeline.id)
+    assert make_viewer(session.store, session.home, [run], tmp_path).count == 4
 
 
-def test_unknown_stage_is_refused(desk, run, tmp_path):
+def test_unknown_stage_is_refused(session, run, tmp_path):
     with pytest.raises(ValueError, match=f"'grop'; there are {STAGES[0]}"):
-        make_viewer(desk.store, desk.home, [run], tmp_path, stages=["grop"])
+        make_viewer(session.store, session.home, [run], tmp_path, stages=["grop"])
 
 
-def test_a_lost_picture_is_told_and_stops_nothing(desk, run, tmp_path):
-    for path in desk.store.images.root.rglob("*.png"):
+def test_a_lost_picture_is_told_and_stops_nothing(session, run, tmp_path):
+    for path in session.store.images.root.rglob("*.png"):
         path.write_bytes(b"<svg onload='alert(1)'>")
-    made = make_viewer(desk.store, desk.home, [run], tmp_path)
+    made = make_viewer(session.store, session.home, [run], tmp_path)
     _, shards = read_page(made.html)
     assert made.missing > 0
     assert {data for shard in shards.values() for data in shard["pictures"].values()} == {""}
 
 
-def test_hostile_text_stays_inside_its_json(desk, tmp_path):
-    pipeline, _, evaluate = begin_pipeline(desk.store, HOSTILE)
-    hostile_run(desk.store, evaluate)
+def test_hostile_text_stays_inside_its_json(session, tmp_path):
+    pipeline, _, evaluate = begin_pipeline(session.store, HOSTILE)
+    hostile_run(session.store, evaluate)
     for budget in (0, 10**6):
-        page = make_viewer(desk.store, desk.home, [pipeline], tmp_path, inline=budget).html
+        page = make_viewer(session.store, session.home, [pipeline], tmp_path, inline=budget).html
         text = page.read_text(encoding="utf-8")
         assert "owned'" not in re.sub(r'<script type="application/json".*?</script>', "", text)
         for block in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text):
@@ -201,8 +203,10 @@ def test_hostile_text_stays_inside_its_json(desk, tmp_path):
     assert shards["shard-0"]["trajectories"]["0"]["turns"][1]["text"] == HOSTILE
 
 
-def test_only_our_own_script_may_run(desk, run, tmp_path):
-    text = make_viewer(desk.store, desk.home, [run], tmp_path).html.read_text(encoding="utf-8")
+def test_only_our_own_script_may_run(session, run, tmp_path):
+    text = make_viewer(session.store, session.home, [run], tmp_path).html.read_text(
+        encoding="utf-8"
+    )
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)[1]
     scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
     styles = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
@@ -240,13 +244,13 @@ def test_tokens_read_by_the_run_s_own_tokenizer_give_the_text_back(finished, tmp
     assert told > 0
 
 
-def test_tokens_without_a_tokenizer_are_shown_by_number(desk, tmp_path):
-    pipeline, _, evaluate = begin_pipeline(desk.store)
+def test_tokens_without_a_tokenizer_are_shown_by_number(session, tmp_path):
+    pipeline, _, evaluate = begin_pipeline(session.store)
     task = make_task()
     tokens = Tokens((5, 600, 7), (0.0, -0.5, float("-inf")), (-1, 0, 0))
     given = make_trajectory(task, calls=0, tokens=tokens)
-    desk.store.add_trajectories([task], [given], stage_run=evaluate.id, phase="toy/greedy")
-    index, shards = read_page(make_viewer(desk.store, desk.home, [pipeline], tmp_path).html)
+    session.store.add_trajectories([task], [given], stage_run=evaluate.id, phase="toy/greedy")
+    index, shards = read_page(make_viewer(session.store, session.home, [pipeline], tmp_path).html)
     content = shards["shard-0"]["trajectories"]["0"]
     assert index["pieces"] == ["[600]", "[7]"]
     assert content["tokens"] == [[[0, 1], [-500, -99000]]]

@@ -35,21 +35,21 @@ def page(browser):
 
 
 @pytest.fixture
-def desk(home):
+def session(home):
     with open_viewer_desk(home) as opened:
         yield opened
 
 
 @pytest.fixture
-def run(desk):
-    pipeline, grpo, evaluate = begin_pipeline(desk.store)
-    fill(desk.store, grpo, evaluate)
+def run(session):
+    pipeline, grpo, evaluate = begin_pipeline(session.store)
+    fill(session.store, grpo, evaluate)
     return pipeline
 
 
 @pytest.fixture
-def address(desk, run, tmp_path):
-    return make_viewer(desk.store, desk.home, [run], tmp_path).html.as_uri()
+def address(session, run, tmp_path):
+    return make_viewer(session.store, session.home, [run], tmp_path).html.as_uri()
 
 
 def chip(name):
@@ -88,8 +88,10 @@ def test_filters_narrow_the_list_and_are_cleared(page, address):
 def test_counts_beside_values_are_what_choosing_them_gives(page, address):
     page.open(address)
     page.click(chip("outcome right"))
-    count = page.evaluate(f"document.querySelector({chip('band easy')!r} + ' small').textContent")
-    page.click(chip("band easy"))
+    count = page.evaluate(
+        f"document.querySelector({chip('difficulty easy')!r} + ' small').textContent"
+    )
+    page.click(chip("difficulty easy"))
     assert shown(page) == f"{count} of 16"
 
 
@@ -121,9 +123,9 @@ def test_nothing_found_says_so_and_offers_the_way_back(page, address):
     assert shown(page) == "16 trajectories"
 
 
-def test_a_run_without_trajectories_says_so(page, desk, tmp_path):
-    pipeline, _, _ = begin_pipeline(desk.store)
-    page.open(make_viewer(desk.store, desk.home, [pipeline], tmp_path).html.as_uri())
+def test_a_run_without_trajectories_says_so(page, session, tmp_path):
+    pipeline, _, _ = begin_pipeline(session.store)
+    page.open(make_viewer(session.store, session.home, [pipeline], tmp_path).html.as_uri())
     assert "No trajectories yet" in page.text(".listing .empty")
 
 
@@ -220,14 +222,14 @@ def test_an_address_brings_back_what_was_seen(page, address):
     assert page.evaluate("location.hash") == place
 
 
-def test_files_beside_the_page_are_loaded_when_looked_at(page, desk, run, tmp_path):
-    page.open(make_viewer(desk.store, desk.home, [run], tmp_path, inline=0).html.as_uri())
+def test_files_beside_the_page_are_loaded_when_looked_at(page, session, run, tmp_path):
+    page.open(make_viewer(session.store, session.home, [run], tmp_path, inline=0).html.as_uri())
     wait_for(page, "Turn 1")
     assert any(address.endswith(".mjs") for address in page.requests)
 
 
-def test_a_page_alone_says_where_the_rest_lies(browser, desk, run, tmp_path):
-    made = make_viewer(desk.store, desk.home, [run], tmp_path, inline=9000)
+def test_a_page_alone_says_where_the_rest_lies(browser, session, run, tmp_path):
+    made = make_viewer(session.store, session.home, [run], tmp_path, inline=9000)
     alone = tmp_path / "alone"
     alone.mkdir()
     (alone / "viewer.html").write_bytes(made.html.read_bytes())
@@ -238,11 +240,11 @@ def test_a_page_alone_says_where_the_rest_lies(browser, desk, run, tmp_path):
     wait_for(browser, "Turn 1")
 
 
-def test_two_runs_are_told_apart_on_the_same_task(page, desk, run, tmp_path):
-    other, grpo, evaluate = begin_pipeline(desk.store)
-    fill(desk.store, grpo, evaluate, better="sft")
+def test_two_runs_are_told_apart_on_the_same_task(page, session, run, tmp_path):
+    other, grpo, evaluate = begin_pipeline(session.store)
+    fill(session.store, grpo, evaluate, better="sft")
     page.open(
-        make_viewer(desk.store, desk.home, [run, other], tmp_path).html.as_uri()
+        make_viewer(session.store, session.home, [run, other], tmp_path).html.as_uri()
         + "#f.change=gained"
     )
     page.press("t")
@@ -254,10 +256,12 @@ def test_two_runs_are_told_apart_on_the_same_task(page, desk, run, tmp_path):
 
 
 @pytest.mark.parametrize("inline", [0, 10**6])
-def test_nothing_that_a_model_wrote_runs(page, desk, tmp_path, inline):
-    pipeline, _, evaluate = begin_pipeline(desk.store, HOSTILE)
-    hostile_run(desk.store, evaluate)
-    page.open(make_viewer(desk.store, desk.home, [pipeline], tmp_path, inline=inline).html.as_uri())
+def test_nothing_that_a_model_wrote_runs(page, session, tmp_path, inline):
+    pipeline, _, evaluate = begin_pipeline(session.store, HOSTILE)
+    hostile_run(session.store, evaluate)
+    page.open(
+        make_viewer(session.store, session.home, [pipeline], tmp_path, inline=inline).html.as_uri()
+    )
     wait_for(page, "onerror=")
     page.press("s")
     for key in ("g", "t", "e", "?"):
@@ -309,13 +313,13 @@ def test_everything_that_can_be_pressed_has_a_name(page, address):
     assert page.evaluate(f"{row}.getAttribute('aria-activedescendant')).ariaSelected") == "true"
 
 
-def test_two_thousand_trajectories_stay_fluid(page, desk, tmp_path, record_property):
-    pipeline, _, evaluate = begin_pipeline(desk.store)
+def test_two_thousand_trajectories_stay_fluid(page, session, tmp_path, record_property):
+    pipeline, _, evaluate = begin_pipeline(session.store)
     tasks = [make_task(n % 50, family=f"f{n % 7}", id=f"toy/{n}") for n in range(2000)]
     given = [make_trajectory(t, calls=n % 3, accuracy=float(n % 2)) for n, t in enumerate(tasks)]
     given = [replace(one, reward_terms={}) for one in given]
-    desk.store.add_trajectories(tasks, given, stage_run=evaluate.id, phase="toy/greedy")
-    page.open(make_viewer(desk.store, desk.home, [pipeline], tmp_path).html.as_uri())
+    session.store.add_trajectories(tasks, given, stage_run=evaluate.id, phase="toy/greedy")
+    page.open(make_viewer(session.store, session.home, [pipeline], tmp_path).html.as_uri())
     assert shown(page) == "2,000 trajectories"
     page.click(chip("family f3"))
     page.press("/")

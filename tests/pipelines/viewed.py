@@ -7,8 +7,8 @@ import re
 from dataclasses import replace
 
 from codedance.envs.rewards import score_group
-from codedance.envs.types import Action, Band, Ending, Tokens, Turn
-from codedance.pipelines.runs.session import open_desk
+from codedance.envs.types import Action, Difficulty, Ending, Tokens, Turn
+from codedance.pipelines.runs.session import open_session
 
 from .makers import make_lost, make_request, make_task, make_trajectory
 
@@ -20,7 +20,7 @@ PARAMETERS = {"grpo": {"reward": "bat", "scale_rewards": "floor", "std_floor": 0
 
 
 def open_viewer_desk(home):
-    return open_desk(home, track=False)
+    return open_session(home, track=False)
 
 
 def make_group(task, *, right=2, wrong=2, failed=0):
@@ -48,7 +48,8 @@ def begin_pipeline(store, name="smoke"):
 def fill(store, grpo, evaluate, *, better="grpo"):
     """Store a step of training, and an evaluation in which ``better`` is right on every task."""
     tasks = [
-        make_task(n, family="count" if n % 2 else "bars", band=list(Band)[n % 3]) for n in range(4)
+        make_task(n, family="count" if n % 2 else "bars", difficulty=list(Difficulty)[n % 3])
+        for n in range(4)
     ]
     for task in tasks[:2]:
         group = make_group(task, failed=1)
@@ -91,7 +92,7 @@ def hostile_run(store, evaluate):
 
 
 def read_page(path):
-    """Give the index of a page, and its inline shards."""
+    """Return the index of a page, and its inline shards."""
     text = path.read_text(encoding="utf-8")
     blocks = re.findall(r'<script type="application/json" id="([\w-]+)">(.*?)</script>', text)
     found = {name: json.loads(body) for name, body in blocks}
@@ -99,6 +100,6 @@ def read_page(path):
 
 
 def read_shard(path):
-    """Give what a shard file hands over."""
+    """Return what a shard file hands over."""
     number, text = re.fullmatch(r"codedanceShard\((\d+),(.*)\);\n", path.read_text()).groups()
     return int(number), json.loads(json.loads(text))

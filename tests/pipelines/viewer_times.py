@@ -29,7 +29,7 @@ new Promise((done) => {
 
 
 def open_page(page, path):
-    """Give the milliseconds until the page's own script has shown the list, asked every 50."""
+    """Return the milliseconds until the page's own script has shown the list, asked every 50."""
     started = time.perf_counter()
     page.open(path.as_uri())
     return 1000 * (time.perf_counter() - started)

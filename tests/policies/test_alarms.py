@@ -33,7 +33,7 @@ RECORDED = Path(__file__).with_name("recorded")
 
 
 def rung(steps, config=SHORT, idle=frozenset()):
-    """Give the names of the alarms that a stream raises, with their steps."""
+    """Return the names of the alarms that a stream raises, with their steps."""
     board = AlarmBoard(config, idle)
     return {a.name: a.step for n, m in enumerate(steps, 1) for a in board.observe(n, m)}
 
@@ -90,7 +90,7 @@ def answers(*choices):
 
 
 def sampled(policy, sandbox, config=TINY, step=0):
-    """Give the metrics of a step that a policy without weights acts in."""
+    """Return the metrics of a step that a policy without weights acts in."""
     kept, replaced = GroupSampler(TASKS, config, sandbox=sandbox).sample(policy, step)
     return step_metrics(kept, replaced)
 

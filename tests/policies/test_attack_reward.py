@@ -7,13 +7,13 @@ from codedance.envs import register_reward_term
 from codedance.envs.rewards.presets import PRESETS
 from codedance.envs.rewards.registry import unregister_reward_term, with_terms
 from codedance.envs.suites.nano.suite import FAMILIES, make_task
-from codedance.envs.types import Band, Ending
+from codedance.envs.types import Difficulty, Ending
 from codedance.policies.analysis.attack_reward import GROUPS, AttackStage
 from codedance.policies.analysis.attack_scripts import (
-    CHEATS,
     HONEST,
-    Cheat,
-    Scene,
+    REWARD_HACKS,
+    AttackContext,
+    RewardHack,
     answer,
     run,
     wrong_answer,
@@ -50,7 +50,7 @@ def stage(sandbox):
 
 
 def paying(reward, stage, **settings):
-    return {one.cheat.name for one in stage.judge(reward, **settings) if one.pays}
+    return {one.hack.name for one in stage.judge(reward, **settings) if one.pays}
 
 
 @pytest.mark.parametrize("reward", ["bat", "bat_sequence", "outcome"])
@@ -96,29 +96,29 @@ def test_a_users_own_term_that_pays_for_length_is_found(stage):
 
 
 def test_a_users_own_cheat_is_judged_like_ours(sandbox):
-    chatter = Cheat("chatter", lambda s: [run("print('hm')"), answer(s.answer)])
-    own = AttackStage(sandbox, cheats=[chatter])
+    chatter = RewardHack("chatter", lambda s: [run("print('hm')"), answer(s.answer)])
+    own = AttackStage(sandbox, hacks=[chatter])
     (found,) = own.judge("tool_bonus")
     assert found.pays
-    assert set(found.gains) == set(Band)
+    assert set(found.gains) == set(Difficulty)
     (none,) = own.judge("outcome")
     assert none.gain == 0.0
 
 
 def test_what_cannot_be_told_from_honest_work_is_shown_and_not_counted(stage):
-    found = [one for one in stage.judge("bat") if one.cheat.is_limit]
+    found = [one for one in stage.judge("bat") if one.hack.is_limit]
     assert found
     assert all(one.gain > 0.1 and not one.pays for one in found)
 
 
-@pytest.mark.parametrize("cheat", CHEATS, ids=lambda one: one.name)
-def test_no_cheat_is_masked_as_our_infrastructure(cheat, sandbox):
+@pytest.mark.parametrize("cheat", REWARD_HACKS, ids=lambda one: one.name)
+def test_no_cheat_is_masked_as_our_infrastructure(hack, sandbox):
     from codedance.envs.episode import Episode
     from codedance.envs.rewards.evidence import record_evidence
 
-    scene = Scene(make_task("count", Band.EASY, "train", 0), is_right=False)
-    with Episode(scene.task, sandbox) as episode:
-        for text in cheat.texts(scene):
+    context = AttackContext(make_task("count", Difficulty.EASY, "train", 0), is_right=False)
+    with Episode(context.task, sandbox) as episode:
+        for text in hack.texts(context):
             if isinstance(text, str) and episode.ending is None:
                 episode.step(text)
         found = record_evidence(episode.trajectory("cheat"), episode.images, sandbox)
@@ -130,15 +130,15 @@ def test_no_cheat_is_masked_as_our_infrastructure(cheat, sandbox):
 def test_players_answer_right_and_wrong_as_they_are_told(family, sandbox):
     from codedance.envs.grading import grade
 
-    for band in Band:
-        task = make_task(family, band, "train", 3)
-        assert grade(task, Scene(task, is_right=True).answer) == 1.0
+    for difficulty in Difficulty:
+        task = make_task(family, difficulty, "train", 3)
+        assert grade(task, AttackContext(task, is_right=True).answer) == 1.0
         assert grade(task, wrong_answer(task)) == 0.0
-        assert Scene(task, is_right=False).other == task.answer
+        assert AttackContext(task, is_right=False).other == task.answer
 
 
 def test_cheats_have_names_of_their_own_and_the_groups_go_from_all_wrong_to_all_right():
-    names = [one.name for one in CHEATS]
+    names = [one.name for one in REWARD_HACKS]
     assert len(names) == len(set(names)) >= 20
     assert not set(names) & set(HONEST)
     assert {sum(right for _, right in group) for groups in GROUPS.values() for group in groups} >= {

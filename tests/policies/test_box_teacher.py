@@ -3,16 +3,21 @@
 import pytest
 from codedance.envs.parsing import parse_action
 from codedance.envs.suites.nano.suite import make_task
-from codedance.envs.types import Band
+from codedance.envs.types import Difficulty
 from codedance.policies.models.nano import train_tokenizer
 from codedance.policies.scripted.box_teacher import GRID, box_texts, useful_box
 
-PLACED = [(family, band, seed) for family in ("digit", "tag") for band in Band for seed in range(4)]
+PLACED = [
+    (family, difficulty, seed)
+    for family in ("digit", "tag")
+    for difficulty in Difficulty
+    for seed in range(4)
+]
 
 
-@pytest.mark.parametrize(("family", "band", "seed"), PLACED)
-def test_the_box_holds_the_truth_and_little_else(family, band, seed):
-    task = make_task(family, band, "train", seed)
+@pytest.mark.parametrize(("family", "difficulty", "seed"), PLACED)
+def test_the_box_holds_the_truth_and_little_else(family, difficulty, seed):
+    task = make_task(family, difficulty, "train", seed)
     left, top, right, bottom = map(int, task.provenance["region"].split(","))
     box = useful_box(task.images[0], task.question)
     assert box is not None
@@ -24,7 +29,7 @@ def test_the_box_holds_the_truth_and_little_else(family, band, seed):
 
 @pytest.mark.parametrize("family", ["digit", "tag", "dots", "count", "bars", "maze"])
 def test_sides_stand_on_the_grid_within_the_picture(family):
-    task = make_task(family, Band.HARD, "train", 3)
+    task = make_task(family, Difficulty.HARD, "train", 3)
     box = useful_box(task.images[0], task.question)
     assert box is not None
     assert all(side % GRID == 0 for side in box)
@@ -33,7 +38,7 @@ def test_sides_stand_on_the_grid_within_the_picture(family):
 
 
 def test_the_texts_are_a_crop_and_the_answer_in_the_box_interface():
-    task = make_task("bars", Band.MEDIUM, "train", 1)
+    task = make_task("bars", Difficulty.MEDIUM, "train", 1)
     actions = [parse_action(text, interface="box") for text in box_texts(task)]
     assert [action.kind for action in actions] == ["code", "answer"]
     assert actions[1].content == task.answer
@@ -41,20 +46,20 @@ def test_the_texts_are_a_crop_and_the_answer_in_the_box_interface():
 
 
 def test_where_no_crop_helps_the_answer_stands_alone():
-    area = make_task("area", Band.HARD, "train", 0)
+    area = make_task("area", Difficulty.HARD, "train", 0)
     assert useful_box(area.images[0], area.question) is None
     assert [parse_action(text, interface="box").kind for text in box_texts(area)] == ["answer"]
 
 
 def test_an_unknown_question_and_an_absent_colour_have_no_box():
-    task = make_task("digit", Band.EASY, "train", 0)
+    task = make_task("digit", Difficulty.EASY, "train", 0)
     assert useful_box(task.images[0], "What is this?") is None
     absent = next(c for c in ("red", "green", "blue") if c not in task.question)
     assert useful_box(task.images[0], f"Which digit is in the {absent} frame?") is None
 
 
 def test_a_box_costs_a_nano_model_one_token_a_digit():
-    tasks = [make_task("tag", Band.HARD, "train", seed) for seed in range(40)]
+    tasks = [make_task("tag", Difficulty.HARD, "train", seed) for seed in range(40)]
     tokenizer = train_tokenizer([text for task in tasks for text in box_texts(task)], 600)
     for task in tasks:
         box = box_texts(task)[0].split("</think>\n")[1]

@@ -63,7 +63,11 @@ def test_assistants_text_and_end_are_its_own_and_nothing_else(chat: ChatTokenize
     encoded = chat.encode(
         [Message("user", ("q",)), Message("assistant", ("ab",)), Message("user", ("r",))]
     )
-    own = [i for i, is_own in zip(encoded.ids, encoded.is_own, strict=True) if is_own]
+    own = [
+        i
+        for i, completion_mask in zip(encoded.ids, encoded.completion_mask, strict=True)
+        if completion_mask
+    ]
     assert own == [*chat.encode_text("ab"), chat.end_id]
 
 

@@ -16,7 +16,7 @@ from codedance.policies.models.crop_model import CropTokenModel
 from codedance.policies.models.crops import CROP_FAMILIES
 from codedance.policies.models.model_folder import FAMILIES, ModelFolderError, load_token_model
 from codedance.policies.training.sft import SFTConfig
-from codedance.policies.training.trained_model import Trainee
+from codedance.policies.training.trained_model import TrainedModel
 from transformers import Gemma3Processor, Idefics3Processor
 
 from benchmarks.measuring.families import noise, try_family
@@ -82,7 +82,11 @@ def test_training_reads_what_a_rollout_wrote(name: str, folders: dict[str, Path]
     own = [[*chat.encode_text(chat.lead + reply.text), chat.end_id] for reply in replies]
     built = [*chat.open_prompt(asked), *own[0], *chat.after_reply([back]), *own[1]]
     assert list(encoded.ids[: len(built)]) == built
-    ids = [i for i, is_own in zip(encoded.ids, encoded.is_own, strict=True) if is_own]
+    ids = [
+        i
+        for i, completion_mask in zip(encoded.ids, encoded.completion_mask, strict=True)
+        if completion_mask
+    ]
     assert ids == own[0] + own[1]
     assert [chat.decode(part) for part in own] == ["one", "two"]
 
@@ -215,9 +219,9 @@ def test_text_model_with_a_window_is_refused(folders: dict[str, Path], tmp_path:
 
 @pytest.mark.parametrize("name", ["SmolVLM", "Gemma 3"])
 def test_adapters_go_to_the_text_model(name: str, folders: dict[str, Path]):
-    trainee = Trainee(folders[name], SFTConfig(lora_r=2), seed=0)
-    names = list(trainee.weights())
+    trained = TrainedModel(folders[name], SFTConfig(lora_r=2), seed=0)
+    names = list(trained.weights())
     assert names
     assert all("lora" in one and "vision" not in one for one in names)
-    assert isinstance(trainee.model, CropTokenModel)
-    assert not any(torch.isnan(weight).any() for weight in trainee.weights().values())
+    assert isinstance(trained.model, CropTokenModel)
+    assert not any(torch.isnan(weight).any() for weight in trained.weights().values())

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from codedance.envs.types import Band
+from codedance.envs.types import Difficulty
 from codedance.policies.training.grpo.config import GRPOConfig
 from codedance.policies.training.grpo.curriculum import Curriculum, PassRecord, learnability
 from codedance.policies.training.grpo.groups import GroupSampler
@@ -107,7 +107,7 @@ def test_draws_depend_on_the_seed_and_on_what_was_seen_only(sandbox):
 
 def test_the_share_of_easy_tasks_is_kept_to(sandbox):
     tasks = [
-        replace(one, difficulty=Band.EASY if place < 4 else Band.HARD)
+        replace(one, difficulty=Difficulty.EASY if place < 4 else Difficulty.HARD)
         for place, one in enumerate(ASKED)
     ]
     sampler = GroupSampler(tasks, replace(CONFIG, easy_share=0.5), sandbox=sandbox)

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 from codedance.envs.rewards import difficulty_factor
-from codedance.envs.types import Band
+from codedance.envs.types import Difficulty
 from codedance.policies.inference.partial_replies import PartialRepliesError
 from codedance.policies.interface import Conversation, Reply, Sampling
 from codedance.policies.rollouts.losses import EpisodesLostError
@@ -141,7 +141,7 @@ def test_tasks_are_drawn_in_an_order_that_seed_and_count_alone_decide(sandbox: S
 
 
 def test_easy_tasks_are_drawn_as_often_as_is_asked(sandbox: Sandbox):
-    easy = [replace(task(index), difficulty=Band.EASY) for index in range(3)]
+    easy = [replace(task(index), difficulty=Difficulty.EASY) for index in range(3)]
     tasks = [*easy, *(task(index) for index in range(3, 8))]
     policy = PlannedPolicy(lambda _: "<answer>1</answer>")
 

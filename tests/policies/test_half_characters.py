@@ -53,7 +53,7 @@ def test_a_row_with_half_a_character_is_refused_by_its_line(tmp_path, change, ke
 
 
 def test_a_family_that_gives_half_a_character_is_played_with_its_escape():
-    def draw(rng, band):
+    def draw(rng, difficulty):
         return Item(f"How {HALF}?", noise(0), f"5{HALF}", choices=(f"5{HALF}", "4"))
 
     drawn = GeneratedSuite("s", {"f": draw}, split="train")[0]

@@ -28,7 +28,7 @@ from codedance.policies.training.memory_plan import (
     trained_parameters,
 )
 from codedance.policies.training.optimiser import Optimiser, Schedule
-from codedance.policies.training.trained_model import Trainee
+from codedance.policies.training.trained_model import TrainedModel
 from codedance.policies.training.training_setup import TrainingSetup
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -43,12 +43,12 @@ def nano(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_nano(tmp_path_factory.mktemp("nano"), ["how many?"] * 3, NanoConfig())
 
 
-def sequence(trainee: Trainee) -> tuple[PicturedIds, Workload]:
+def sequence(trained: TrainedModel) -> tuple[PicturedIds, Workload]:
     """A long episode with three pictures, an eighth of it the policy's own."""
     pictures = [noise(seed, 112, 112) for seed in range(3)]
     message = Message("user", (*pictures, "how many? " * 120))
-    ids = trainee.model.chat.open_prompt([message])
-    count = ids.count(trainee.model.chat.image_id)
+    ids = trained.model.chat.open_prompt([message])
+    count = ids.count(trained.model.chat.image_id)
     own = len(ids) // 8
     return PicturedIds(ids, pictures), Workload(1, len(ids), own, count, slots=3)
 
@@ -75,14 +75,14 @@ def measured_bytes(network: torch.nn.Module) -> Iterator[list[int]]:
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_planned_activations_are_those_measured(nano, bf16, checkpointing):
     setup = TrainingSetup(bf16=bf16, gradient_checkpointing=checkpointing)
-    trainee = Trainee(nano, setup, seed=0)
-    trainee.begin_step(0)
-    source, work = sequence(trainee)
-    batch = trainee.model.pad([source])
+    trained = TrainedModel(nano, setup, seed=0)
+    trained.begin_step(0)
+    source, work = sequence(trained)
+    batch = trained.model.pad([source])
     chosen = torch.zeros_like(batch.ids, dtype=torch.bool)
     chosen[0, -work.own_tokens :] = True
-    with measured_bytes(trainee.model.model) as total:
-        loss = trainee.model.log_probabilities(batch, chosen).sum()
+    with measured_bytes(trained.model.model) as total:
+        loss = trained.model.log_probabilities(batch, chosen).sum()
     loss.backward()
     shape = read_shape(str(nano))
     holding = Holding(bf16=bf16, gradient_checkpointing=checkpointing)
@@ -93,15 +93,15 @@ def test_planned_activations_are_those_measured(nano, bf16, checkpointing):
 
 @pytest.mark.parametrize(("bf16", "lora_r"), [(False, 0), (True, 0), (False, 4), (True, 4)])
 def test_planned_weights_gradients_and_optimiser_are_those_held(nano, bf16, lora_r):
-    trainee = Trainee(nano, TrainingSetup(bf16=bf16, lora_r=lora_r), seed=0)
-    trainee.begin_step(0)
-    network = trainee.model.model
+    trained = TrainedModel(nano, TrainingSetup(bf16=bf16, lora_r=lora_r), seed=0)
+    trained.begin_step(0)
+    network = trained.model.model
     optimiser = Optimiser(
         network, Schedule(1e-3, 1, kind="constant"), weight_decay=0.0, max_grad_norm=1.0
     )
-    source, work = sequence(trainee)
-    batch = trainee.model.pad([source])
-    trainee.model.log_probabilities(batch, torch.ones_like(batch.ids).bool()).sum().backward()
+    source, work = sequence(trained)
+    batch = trained.model.pad([source])
+    trained.model.log_probabilities(batch, torch.ones_like(batch.ids).bool()).sum().backward()
     shape = read_shape(str(nano))
     holding = Holding(bf16=bf16, lora_r=lora_r)
     planned = plan_memory(shape, work, holding, "sft")
@@ -124,10 +124,10 @@ def test_planned_weights_gradients_and_optimiser_are_those_held(nano, bf16, lora
 
 
 def test_planned_cache_is_what_a_row_holds(nano):
-    trainee = Trainee(nano, TrainingSetup(), seed=0)
-    source, work = sequence(trainee)
-    trainee.model.model.eval()
-    slots = Slots(trainee.model, Sampling(), count=1)
+    trained = TrainedModel(nano, TrainingSetup(), seed=0)
+    source, work = sequence(trained)
+    trained.model.model.eval()
+    slots = Slots(trained.model, Sampling(), count=1)
     slots.join([Prompt(tuple(source.ids), source.images, seed=0, turn=0, limit=1)])
     states = slots._cache.states(0)
     held = sum(layer.numel() * layer.element_size() for layer in states.layers)
@@ -136,13 +136,13 @@ def test_planned_cache_is_what_a_row_holds(nano):
 
 
 def test_planned_operations_are_those_counted(nano):
-    trainee = Trainee(nano, TrainingSetup(), seed=0)
-    source, work = sequence(trainee)
-    batch = trainee.model.pad([source])
+    trained = TrainedModel(nano, TrainingSetup(), seed=0)
+    source, work = sequence(trained)
+    batch = trained.model.pad([source])
     chosen = torch.zeros_like(batch.ids, dtype=torch.bool)
     chosen[0, -work.own_tokens :] = True
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        trainee.model.log_probabilities(batch, chosen)
+        trained.model.log_probabilities(batch, chosen)
     shape = read_shape(str(nano))
     planned = forward_flops(shape, work) - attention_flops(shape, work)  # not counted on a CPU
     assert counter.get_total_flops() == pytest.approx(planned, rel=TOLERANCE)

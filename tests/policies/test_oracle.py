@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from codedance.envs.episode import Episode
 from codedance.envs.suites.nano.suite import FAMILIES, NanoSuite, make_task
-from codedance.envs.types import AnswerKind, Band, Ending, Message, Task
+from codedance.envs.types import AnswerKind, Difficulty, Ending, Message, Task
 from codedance.policies.interface import Conversation, Sampling
 from codedance.policies.scripted.nlvr_program import judge
 from codedance.policies.scripted.oracle import OraclePolicy, next_text, tool_output
@@ -76,14 +76,14 @@ def test_the_teacher_is_right_in_the_exact_style(sandbox):
 
 def test_the_loose_style_counts_wrong_on_the_hard_band(sandbox):
     teacher = TeacherPolicy(TeacherStyle(loose_share=1.0, wander_share=0.0))
-    task = make_task("count", Band.HARD, "train", 1)
+    task = make_task("count", Difficulty.HARD, "train", 1)
     trajectory = play(teacher, task, sandbox)
     assert (trajectory.accuracy, trajectory.ending) == (0.0, Ending.ANSWERED)
 
 
 def test_a_wandering_teacher_crops_the_middle_first(sandbox):
     teacher = TeacherPolicy(TeacherStyle(loose_share=0.0, wander_share=1.0))
-    trajectory = play(teacher, make_task("count", Band.EASY, "train", 1), sandbox)
+    trajectory = play(teacher, make_task("count", Difficulty.EASY, "train", 1), sandbox)
     assert len(trajectory.tool_turns) == 2
     assert trajectory.tool_turns[0].execution.images[0].size == (112, 112)
     assert trajectory.accuracy == 1.0
@@ -91,7 +91,7 @@ def test_a_wandering_teacher_crops_the_middle_first(sandbox):
 
 def test_the_seed_decides_the_teachers_style():
     teacher = TeacherPolicy(TeacherStyle(loose_share=0.5, wander_share=0.5))
-    task = make_task("bars", Band.EASY, "train", 1)
+    task = make_task("bars", Difficulty.EASY, "train", 1)
     opening = [Message("user", (*task.images, task.question))]
 
     def texts():
@@ -103,7 +103,7 @@ def test_the_seed_decides_the_teachers_style():
 
 
 def test_a_direct_demonstration_is_question_and_answer():
-    task = make_task("area", Band.EASY, "train", 5)
+    task = make_task("area", Difficulty.EASY, "train", 5)
     question, answer = direct_demonstration(task).messages
     assert question.images == task.images
     assert f"<answer>{task.answer}</answer>" in answer.text
@@ -111,19 +111,23 @@ def test_a_direct_demonstration_is_question_and_answer():
 
 @pytest.mark.parametrize("family", ["digit", "bars", "area", "maze"])
 def test_the_weak_policy_is_good_at_a_glance_and_poor_at_detail(sandbox, family):
-    known = [make_task(family, band, "train", s) for band in Band for s in range(1000, 1150)]
+    known = [
+        make_task(family, difficulty, "train", s)
+        for difficulty in Difficulty
+        for s in range(1000, 1150)
+    ]
     weak = WeakPolicy(known)
 
-    def accuracy(band):
-        tasks = [make_task(family, band, "train", seed) for seed in range(40)]
+    def accuracy(difficulty):
+        tasks = [make_task(family, difficulty, "train", seed) for seed in range(40)]
         return sum(play(weak, task, sandbox).accuracy for task in tasks) / 40
 
-    assert accuracy(Band.EASY) >= 0.55
-    assert accuracy(Band.HARD) <= FAMILIES[family].chance + 0.2
+    assert accuracy(Difficulty.EASY) >= 0.55
+    assert accuracy(Difficulty.HARD) <= FAMILIES[family].chance + 0.2
 
 
 def test_the_weak_policy_does_not_know_other_questions():
-    weak = WeakPolicy([make_task("area", Band.EASY, "train", 1)])
+    weak = WeakPolicy([make_task("area", Difficulty.EASY, "train", 1)])
     talk = Conversation([Message("user", (Image.new("RGB", (9, 9)), "Who is this?"))], 0)
     assert "<answer>unknown</answer>" in weak.reply([talk], sampling=Sampling())[0].text
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 from codedance.envs.suites.nano.suite import NanoSuite, make_task
-from codedance.envs.types import Band
+from codedance.envs.types import Difficulty
 from codedance.policies import load_policy, rollout
 from codedance.policies.analysis.probe import crops_held, locate, probe, region_of, summarise
 from codedance.policies.inference.answer_scorer import TokenAnswerScorer
@@ -15,7 +15,7 @@ from PIL import Image
 from .players import task
 from .tiny import noise
 
-TASKS = [make_task("count", Band.MEDIUM, "test", number) for number in range(3)]
+TASKS = [make_task("count", Difficulty.MEDIUM, "test", number) for number in range(3)]
 LOOK = "<code>\n```python\n{}\n```\n</code>"
 
 
@@ -67,7 +67,7 @@ def test_planted_policies_are_told_apart(sandbox, ignores_tool, wanted):
 
 
 def test_blanking_matters_where_the_answer_is_read_off_a_crop(sandbox):
-    tasks = [make_task("tag", Band.MEDIUM, "test", number) for number in range(3)]
+    tasks = [make_task("tag", Difficulty.MEDIUM, "test", number) for number in range(3)]
     figures = {one.change: one for one in summarise(probed(OraclePolicy(), tasks, sandbox))}
     assert figures["blanked"].dependence > 0.6
     assert figures["withheld"].dependence == 1.0
@@ -125,7 +125,7 @@ def test_a_crop_is_found_where_it_was_cut_out():
 
 @pytest.mark.parametrize("family", ["digit", "tag"])
 def test_the_oracles_crops_hold_the_truth_and_a_wrong_one_does_not(family, sandbox):
-    tasks = [make_task(family, Band.HARD, "test", number) for number in range(4)]
+    tasks = [make_task(family, Difficulty.HARD, "test", number) for number in range(4)]
     found = rollout(OraclePolicy(), tasks, sandbox=sandbox)
     assert crops_held(list(zip(tasks, found, strict=True))) == [True] * 4
 
@@ -141,10 +141,10 @@ def test_the_oracles_crops_hold_the_truth_and_a_wrong_one_does_not(family, sandb
 
 
 def test_the_truths_region_never_reaches_an_observation(sandbox):
-    one = make_task("digit", Band.HARD, "test", 0)
+    one = make_task("digit", Difficulty.HARD, "test", 0)
     region = one.provenance["region"]
     assert region_of(one) == tuple(int(part) for part in region.split(","))
     (found,) = rollout(OraclePolicy(), [one], sandbox=sandbox)
     assert all(region not in message.text for message in found.conversation())
-    assert region_of(make_task("count", Band.HARD, "test", 0)) is None
+    assert region_of(make_task("count", Difficulty.HARD, "test", 0)) is None
     assert NanoSuite("test").task(one.id).provenance["region"] == region

@@ -20,7 +20,7 @@ from codedance.policies.training.distributed.processes import (
     join_world,
     leave_world,
 )
-from codedance.policies.training.grpo.length_estimator import LengthBook
+from codedance.policies.training.grpo.length_estimator import LengthEstimator
 from safetensors.torch import load_file
 
 from .players import task
@@ -101,7 +101,7 @@ def test_tasks_are_shared_out_by_what_their_kind_took():
         one = task(index)
         return Task(f"{family}/{index}", "toy", family, "train", "?", one.images, "5")
 
-    book = LengthBook()
+    book = LengthEstimator()
     assert book.shares([kind(0, "a"), kind(1, "b")], parts=2) == [[0], [1]]
     book.restore({"toy/long": 100.0, "toy/short": 10.0})
     tasks = [kind(0, "short"), kind(1, "long"), kind(2, "short"), kind(3, "short")]

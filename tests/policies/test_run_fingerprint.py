@@ -9,7 +9,7 @@ import pytest
 from codedance.envs import register_reward_term
 from codedance.envs.rewards.presets import PRESETS
 from codedance.envs.rewards.registry import unregister_reward_term
-from codedance.envs.types import AnswerKind, Band, Task
+from codedance.envs.types import AnswerKind, Difficulty, Task
 from codedance.policies.inference.model_files import hub_commit
 from codedance.policies.training.grpo.config import GRPOConfig
 from codedance.policies.training.run_fingerprint import LAYOUT, run_fingerprint, task_digest
@@ -29,7 +29,7 @@ NEW_TASK = {
     "answer_kind": AnswerKind.INTEGER,
     "tolerance": 0.05,
     "choices": ("5", "6"),
-    "difficulty": Band.HARD,
+    "difficulty": Difficulty.HARD,
     "pass_rate": 0.25,
     "needs_picture": False,
 }
@@ -46,7 +46,7 @@ NEW_TEXT = {
 
 
 def changed(config, name):
-    """Give the configuration with another legal value of one setting."""
+    """Return the configuration with another legal value of one setting."""
     value = getattr(config, name)
     if name in NEW_TEXT:
         other = NEW_TEXT[name]

@@ -80,7 +80,7 @@ LOOK = code("print(input_image.getpixel((0, 0)))")
 
 
 def looks_then_says(first, second, *, founded=()):
-    """Give a policy by its two answers, and which of the looks read the picture."""
+    """Return a policy by its two answers, and which of the looks read the picture."""
 
     def plan(talk):
         look = 1 if is_second(talk) else 0

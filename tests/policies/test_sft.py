@@ -71,12 +71,12 @@ def test_first_loss_is_transformers_own_on_the_assistants_tokens(tiny_folder, tm
     encoded = model.chat.encode(one.messages)
     plain = AutoModelForImageTextToText.from_pretrained(tiny_folder)
     ids = torch.tensor([encoded.ids])
-    labels = ids.masked_fill(~torch.tensor([encoded.is_own]), -100)
+    labels = ids.masked_fill(~torch.tensor([encoded.completion_mask]), -100)
     inputs = model.pictures.processor(images=list(encoded.images), return_tensors="pt")
     types = (ids == plain.config.image_token_id).int()
     expected = plain(input_ids=ids, labels=labels, mm_token_type_ids=types, **inputs).loss
     assert log[0][1]["loss"] == pytest.approx(float(expected.detach()), abs=1e-5)
-    assert log[0][1]["tokens"] == sum(encoded.is_own)
+    assert log[0][1]["tokens"] == sum(encoded.completion_mask)
 
 
 def test_answers_weigh_as_much_more_as_asked(tiny_folder: Path, tmp_path: Path):
@@ -88,7 +88,7 @@ def test_answers_weigh_as_much_more_as_asked(tiny_folder: Path, tmp_path: Path):
     weights = token_weights(model.chat, one, encoded, answer_weight=3.0)
     first, last = len("<code>0</code>") + 1, len("<answer>")
     expected = [1.0] * (first + last) + [3.0] * (len("5</answer>") + 1)
-    assert [w for w, own in zip(weights, encoded.is_own, strict=True) if own] == expected
+    assert [w for w, own in zip(weights, encoded.completion_mask, strict=True) if own] == expected
     assert sum(weights) == sum(expected)
     with pytest.raises(ValueError, match="answer_weight"):
         SFTConfig(answer_weight=0.0)

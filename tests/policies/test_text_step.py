@@ -3,7 +3,7 @@
 import pytest
 import torch
 from codedance.policies.inference.engine import Prompt, Slots
-from codedance.policies.inference.text_step import QuickTextStep, TextStep
+from codedance.policies.inference.text_step import FastTextStep, TextStep
 from codedance.policies.interface import Sampling
 from codedance.policies.models.token_model import TokenModel
 from transformers import Qwen2_5_VLForConditionalGeneration
@@ -56,7 +56,7 @@ def written(model: TokenModel) -> tuple[list[list[int]], list[float]]:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_quick_step_draws_and_scores_as_the_librarys_own(family, monkeypatch):
     model = make(family)
-    assert type(TextStep.of(model)) is QuickTextStep
+    assert type(TextStep.of(model)) is FastTextStep
     quick_ids, quick = written(model)
     monkeypatch.setattr(TextStep, "of", staticmethod(TextStep))
     ids, scores = written(model)

@@ -40,7 +40,7 @@ def texts(host):
 
 
 def rewards_in_the_environment(texts, sandbox):
-    """Give the reward terms of the same texts by Gymnasium's way, summed over the steps."""
+    """Return the reward terms of the same texts by Gymnasium's way, summed over the steps."""
     env = gym.make("codedance.envs:codedance/VisualCode-v0", sandbox=sandbox, max_turns=4)
     env.reset(seed=0, options={"task_id": TASK})
     infos = [env.step(text)[-1]["reward_terms"] for text in texts]

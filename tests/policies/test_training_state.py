@@ -11,8 +11,8 @@ from codedance.policies.training.training_state import (
 
 
 def test_state_comes_back_as_it_was(tmp_path: Path):
-    save_state(tmp_path / "state", 7, {"w": torch.arange(3), "n": 2}, recipe="r")
-    found = load_state(tmp_path / "state", recipe="r")
+    save_state(tmp_path / "state", 7, {"w": torch.arange(3), "n": 2}, fingerprint="r")
+    found = load_state(tmp_path / "state", fingerprint="r")
     assert found is not None
     assert found.step == 7
     assert torch.equal(found.values["w"], torch.arange(3))
@@ -20,19 +20,19 @@ def test_state_comes_back_as_it_was(tmp_path: Path):
 
 
 def test_no_state_is_none(tmp_path: Path):
-    assert load_state(tmp_path / "state", recipe="r") is None
+    assert load_state(tmp_path / "state", fingerprint="r") is None
 
 
 def test_state_of_another_run_is_refused(tmp_path: Path):
-    save_state(tmp_path, 1, {}, recipe="one")
+    save_state(tmp_path, 1, {}, fingerprint="one")
     with pytest.raises(ValueError, match="another run"):
-        load_state(tmp_path, recipe="two")
+        load_state(tmp_path, fingerprint="two")
 
 
 def test_half_written_state_leaves_the_old_one(tmp_path: Path):
-    save_state(tmp_path, 1, {}, recipe="r")
+    save_state(tmp_path, 1, {}, fingerprint="r")
     (tmp_path / "state.pt.new").write_bytes(b"the process died here")
-    found = load_state(tmp_path, recipe="r")
+    found = load_state(tmp_path, fingerprint="r")
     assert found is not None
     assert found.step == 1
 

@@ -1,7 +1,7 @@
 import copy
 
 import torch
-from codedance.policies.models.vision_tower import quicken_tower
+from codedance.policies.models.vision_tower import patch_vision_attention
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from .tiny import byte_tokenizer, tiny_config
@@ -14,7 +14,7 @@ def test_tower_gives_the_same_for_pictures_of_any_sizes_with_their_gradients():
     grids = torch.tensor([[1, 4, 4], [1, 8, 4], [1, 4, 4], [1, 2, 6]])
     values = torch.randn(int(grids.prod(1).sum()), 1176)
     results: list[tuple[torch.Tensor, torch.Tensor]] = []
-    for change in (lambda: None, lambda: quicken_tower(whole)):
+    for change in (lambda: None, lambda: patch_vision_attention(whole)):
         change()
         model.zero_grad()
         features = torch.cat(model.get_image_features(values, grids).pooler_output)
@@ -29,20 +29,20 @@ def test_tower_gives_the_same_for_pictures_of_any_sizes_with_their_gradients():
 def test_a_flash_kernel_that_was_asked_for_is_left_alone():
     model = Qwen2_5_VLForConditionalGeneration(tiny_config(byte_tokenizer()))
     model.config.vision_config._attn_implementation_internal = "flash_attention_2"
-    quicken_tower(model)
+    patch_vision_attention(model)
     assert model.config.vision_config._attn_implementation == "flash_attention_2"
 
 
 def test_saved_configuration_does_not_name_our_attention(tmp_path):
     model = Qwen2_5_VLForConditionalGeneration(tiny_config(byte_tokenizer()))
-    quicken_tower(model)
+    patch_vision_attention(model)
     model.config.save_pretrained(tmp_path)
     assert "codedance" not in (tmp_path / "config.json").read_text()
 
 
 def test_copied_model_uses_its_own_weights():
     model = Qwen2_5_VLForConditionalGeneration(tiny_config(byte_tokenizer()))
-    quicken_tower(model)
+    patch_vision_attention(model)
     copied = copy.deepcopy(model)
     with torch.no_grad():
         model.model.visual.patch_embed.proj.weight.zero_()

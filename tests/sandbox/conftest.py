@@ -20,22 +20,22 @@ SMALL = Limits(
 )
 
 
-def open_walls(walls, limits=SMALL, libraries=DEFAULT_LIBRARIES, interpreter=None):
+def open_walls(isolation, limits=SMALL, libraries=DEFAULT_LIBRARIES, interpreter=None):
     """Open a local sandbox with these walls; skip where the machine lacks what they need."""
     interpreter = interpreter or ask_interpreter(sys.executable)
-    plan = ZygotePlan(interpreter, libraries, limits, walls)
+    plan = ZygotePlan(interpreter, libraries, limits, isolation)
     try:
         return LocalSandbox(plan, floor="none")
     except SandboxError as error:
-        skip_if_lacking(walls, error)
+        skip_if_lacking(isolation, error)
         raise
 
 
-def skip_if_lacking(walls, error):
+def skip_if_lacking(isolation, error):
     """Skip if the machine itself cannot have these walls; a worker that is broken is no reason."""
-    if walls == "full" and not has_namespaces():
+    if isolation == "full" and not has_namespaces():
         pytest.skip(f"no user namespaces for full walls here: {error}")
-    if walls == "confined" and not landlock.abi():
+    if isolation == "confined" and not landlock.abi():
         pytest.skip(f"no landlock for confined walls here: {error}")
 
 
@@ -45,9 +45,9 @@ def has_namespaces():
     return subprocess.run([sys.executable, "-c", calls], check=False).returncode == 0
 
 
-def open_container(image, limits=SMALL, libraries=DEFAULT_LIBRARIES, walls="auto"):
+def open_container(image, limits=SMALL, libraries=DEFAULT_LIBRARIES, isolation="auto"):
     """Open a sandbox in a container with exactly these walls inside."""
-    plan = ZygotePlan(None, libraries, limits, walls)
+    plan = ZygotePlan(None, libraries, limits, isolation)
     return LocalSandbox(plan, floor="confined", start=starter(image))
 
 
@@ -81,7 +81,7 @@ def docker(image):
 
 @pytest.fixture(scope="session")
 def docker_confined(image):
-    with open_container(image, walls="confined") as sandbox:
+    with open_container(image, isolation="confined") as sandbox:
         yield sandbox
 
 

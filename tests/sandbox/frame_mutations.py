@@ -24,7 +24,7 @@ Fields = list[Any]
 
 
 def frames(seed: int, count: int) -> Iterator[bytes]:
-    """Give ``count`` frames: a tenth valid, seven tenths mutations of such, the rest noise."""
+    """Yield ``count`` frames: a tenth valid, seven tenths mutations of such, the rest noise."""
     draw = random.Random(seed)
     for _ in range(count):
         kind = draw.random()

@@ -50,7 +50,7 @@ class Plan:
         session_kills: Share of the sessions that die between or in their turns.
         turns_a_zygote: How many turns pass from one death of the zygote to the next.
         seed: Of everything that is drawn.
-        walls: Of the sandbox.
+        isolation: Of the sandbox.
     """
 
     turns: int = 100_000
@@ -59,7 +59,7 @@ class Plan:
     session_kills: float = 0.2
     turns_a_zygote: int = 2_500
     seed: int = 0
-    walls: str = "full"
+    isolation: str = "full"
 
 
 @dataclass(slots=True)
@@ -86,7 +86,7 @@ class Soak:
         self._lock = threading.Lock()
         self._is_over = threading.Event()
         interpreter = ask_interpreter(sys.executable)
-        zygote = ZygotePlan(interpreter, ("PIL",), LIMITS, plan.walls)
+        zygote = ZygotePlan(interpreter, ("PIL",), LIMITS, plan.isolation)
         self._sandbox = LocalSandbox(zygote, floor="none")
 
     def run(self) -> Findings:
@@ -261,14 +261,14 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=100_000)
     parser.add_argument("--sessions", type=int, default=2_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--walls", default="full")
+    parser.add_argument("--isolation", default="full")
     words = parser.parse_args()
     plan = Plan(
         turns=words.turns,
         sessions=words.sessions,
         turns_a_zygote=max(100, words.turns // 40),
         seed=words.seed,
-        walls=words.walls,
+        isolation=words.isolation,
     )
     findings = Soak(plan).run()
     sys.stdout.write(f"{findings}\n")

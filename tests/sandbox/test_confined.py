@@ -73,7 +73,7 @@ print("whole")
 
 
 def _watchdog_of(folder):
-    """Give the process that watches a session's folder: its session's parent's other child."""
+    """Return the process that watches a session's folder: its session's parent's other child."""
     zygote = _parent_of(Path(folder).name)
     siblings = [p.name for p in Path("/proc").iterdir() if p.name.isdigit()]
     (watchdog,) = [int(p) for p in siblings if _parent_of(p) == zygote and p != Path(folder).name]

@@ -99,12 +99,12 @@ def test_the_corpus_is_large(corpus):
         pytest.param("confined", 1, id="confined", marks=pytest.mark.slow),
     ],
 )
-def test_programs_give_the_same_as_in_plain_python(corpus, expected, walls, step):
+def test_programs_give_the_same_as_in_plain_python(corpus, expected, isolation, step):
     different = {}
     libraries = (*DEFAULT_LIBRARIES, *_MORE_LIBRARIES)
-    with open_walls(walls, ROOMY, libraries=libraries) as sandbox:
+    with open_walls(isolation, ROOMY, libraries=libraries) as sandbox:
         for name, code, picture in corpus[::step]:
-            if walls == "confined" and "ThreadPoolExecutor" in code:
+            if isolation == "confined" and "ThreadPoolExecutor" in code:
                 continue  # no threads in this tier, which its documentation says
             with sandbox.session([picture]) as session:
                 seen = given(session, code)

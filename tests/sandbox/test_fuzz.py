@@ -118,7 +118,7 @@ def test_frames_reach_nearly_every_line_of_the_decoder():
 
 
 def lines_of(code: CodeType):
-    """Give the lines of a function's body."""
+    """Return the lines of a function's body."""
     return {line for _, _, line in code.co_lines() if line and line != code.co_firstlineno}
 
 

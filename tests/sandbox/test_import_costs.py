@@ -26,11 +26,11 @@ def test_each_library_has_its_import_and_its_fork():
 def patient(request):
     """Every tier with isolation, with all the time that a cold disk may take."""
     limits = replace(SMALL, wall_seconds=200.0)
-    walls = request.param.removeprefix("docker_").replace("docker", "auto")
+    isolation = request.param.removeprefix("docker_").replace("docker", "auto")
     if "docker" in request.param:
-        opened = open_container(request.getfixturevalue("image"), limits, walls=walls)
+        opened = open_container(request.getfixturevalue("image"), limits, isolation=isolation)
     else:
-        opened = open_walls(walls, limits)
+        opened = open_walls(isolation, limits)
     with opened as sandbox:
         yield sandbox
 

@@ -138,10 +138,10 @@ def answer(command, environment, cwd="/"):
     return dict(zip(BLOCKS, json.loads(done.stdout.splitlines()[-1]), strict=True))
 
 
-def elsewhere(copy, *, python=sys.executable, walls=WALLS, before=(), cwd="/"):
+def elsewhere(copy, *, python=sys.executable, isolation=WALLS, before=(), cwd="/"):
     home = {"HOME": str(copy / "home"), "MPLCONFIGDIR": str(copy / "home" / "given")}
     environment = os.environ | ANOTHER_USERS | home
-    command = [sys.executable, "-c", SCRIPT, str(copy), str(python), walls]
+    command = [sys.executable, "-c", SCRIPT, str(copy), str(python), isolation]
     return answer([*before, *command], environment, cwd)
 
 
@@ -179,8 +179,8 @@ def test_another_user_gives_the_same(here, copy):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("walls", ["confined", "none"])
-def test_another_tier_gives_the_same(here, copy, walls):
-    assert elsewhere(copy, walls=walls) == here
+def test_another_tier_gives_the_same(here, copy, isolation):
+    assert elsewhere(copy, isolation=isolation) == here
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from .soak import Plan, Soak
     [
         pytest.param(Plan(turns=2_000, sessions=40, turns_a_zygote=400), id="small"),
         pytest.param(
-            Plan(turns=1_000, sessions=40, turns_a_zygote=250, walls="confined"), id="confined"
+            Plan(turns=1_000, sessions=40, turns_a_zygote=250, isolation="confined"), id="confined"
         ),
         pytest.param(Plan(), marks=[pytest.mark.slow, pytest.mark.timeout(1_800)], id="whole"),
     ],

@@ -82,7 +82,7 @@ def test_a_strike_is_followed_by_a_kill(hand):
     while Step.KILL not in steps:
         hand.sleep(clock.seconds_to_look)
         steps.append(clock.look())
-    assert steps.count(Step.STRIKE) == 1
+    assert steps.count(Step.INTERRUPT) == 1
     assert clock.wall_seconds == pytest.approx(1.2, abs=0.01)
     assert clock.verdict() == "ran longer than 0.2 s"
 

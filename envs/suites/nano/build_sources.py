@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def pack_sources() -> dict[str, NDArray[np.uint8]]:
-    """Give the arrays of ``sources.npz``.
+    """Return the arrays of ``sources.npz``.
 
     Returns:
         ``{split}_ink`` ``(n, 8, 8)`` with levels 0 to 16, ``{split}_digits`` ``(n,)``, and

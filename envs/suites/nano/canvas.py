@@ -24,7 +24,7 @@ Box = tuple[int, int, int, int]
 
 
 def paper(rng: Generator) -> Image.Image:
-    """Give an empty, nearly white sheet with a faint slope of brightness."""
+    """Return an empty, nearly white sheet with a faint slope of brightness."""
     level = rng.integers(225, 246)
     slope = rng.integers(-8, 9, size=2)
     ramp = np.linspace(-1, 1, SIDE)
@@ -42,7 +42,7 @@ def scribbles(picture: Image.Image, rng: Generator, count: int) -> None:
 
 
 def coloured_noise(rng: Generator) -> Image.Image:
-    """Give a sheet of strong colour noise that holds no palette colour."""
+    """Return a sheet of strong colour noise that holds no palette colour."""
     noise = rng.integers(60, 200, size=(SIDE, SIDE, 3)).astype(np.uint8)
     for colour in COLOURS.values():
         near = np.abs(noise.astype(int) - colour).sum(2) < 90

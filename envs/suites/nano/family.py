@@ -14,7 +14,7 @@ from typing import Protocol
 from numpy.random import Generator
 from PIL import Image
 
-from ...types import AnswerKind, Band
+from ...types import AnswerKind, Difficulty
 from .canvas import COLOURS
 from .sources import Split
 
@@ -62,12 +62,12 @@ class Family(Protocol):
     @property
     def chance(self) -> float: ...  # noqa: D102
 
-    def draw(self, rng: Generator, band: Band, split: Split) -> Drawn:
+    def draw(self, rng: Generator, difficulty: Difficulty, split: Split) -> Drawn:
         """Draw an item; the generator's state decides all of it."""
         ...
 
     def programs(self, question: str) -> dict[str, str]:
-        """Give programs by style: ``exact`` always works, ``loose`` fails on fine detail."""
+        """Return programs by style: ``exact`` always works, ``loose`` fails on fine detail."""
         ...
 
     def read(self, text: str, images: Sequence[Image.Image]) -> str:
@@ -86,7 +86,7 @@ def region(box: tuple[int, int, int, int]) -> str:
 
 
 def colour_in(question: str) -> tuple[int, int, int]:
-    """Give the RGB value of the colour that a question names.
+    """Return the RGB value of the colour that a question names.
 
     Raises:
         ValueError: It names none of the palette.
@@ -98,6 +98,6 @@ def colour_in(question: str) -> tuple[int, int, int]:
 
 
 def last_line(text: str) -> str:
-    """Give the last line of a program's output that is not empty."""
+    """Return the last line of a program's output that is not empty."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else ""

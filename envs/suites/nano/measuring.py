@@ -8,7 +8,7 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image, ImageDraw
 
-from ...types import AnswerKind, Band
+from ...types import AnswerKind, Difficulty
 from .canvas import COLOURS, INK, SIDE, Box, free_boxes, paper
 from .family import Drawn, ask, colour_in, last_line
 from .sources import Split
@@ -45,17 +45,21 @@ class Count:
     choices: tuple[str, ...] = ()
     chance = 1 / 36
 
-    def draw(self, rng: Generator, band: Band, split: Split) -> Drawn:
+    def draw(self, rng: Generator, difficulty: Difficulty, split: Split) -> Drawn:
         """Draw the asked number of discs, side by side or among those of other colours."""
         del split
-        low, high = {Band.EASY: (0, 3), Band.MEDIUM: (7, 16), Band.HARD: (25, 60)}[band]
+        low, high = {
+            Difficulty.EASY: (0, 3),
+            Difficulty.MEDIUM: (7, 16),
+            Difficulty.HARD: (25, 60),
+        }[difficulty]
         target = int(rng.integers(low, high + 1))
         colour, *others = rng.permutation(list(COLOURS)).tolist()
-        if band is Band.EASY:
+        if difficulty is Difficulty.EASY:
             boxes = _row(rng, target)
         else:
-            distractors = int(rng.integers({Band.MEDIUM: 9, Band.HARD: 31}[band]))
-            small, large = {Band.MEDIUM: (13, 18), Band.HARD: (6, 9)}[band]
+            distractors = int(rng.integers({Difficulty.MEDIUM: 9, Difficulty.HARD: 31}[difficulty]))
+            small, large = {Difficulty.MEDIUM: (13, 18), Difficulty.HARD: (6, 9)}[difficulty]
             sides = [int(v) for v in rng.integers(small, large + 1, size=target + distractors)]
             boxes = free_boxes(rng, sides, margin=2)
         picture = paper(rng)
@@ -103,16 +107,16 @@ class Bars:
     choices: tuple[str, ...] = ()
     chance = 1 / 90
 
-    def draw(self, rng: Generator, band: Band, split: Split) -> Drawn:
+    def draw(self, rng: Generator, difficulty: Difficulty, split: Split) -> Drawn:
         """Draw horizontal bars whose unit is wide on the easy band and two pixels on the hard."""
         del split
         possible = {
-            Band.EASY: np.array([1, 4, 7, 10]),
-            Band.MEDIUM: np.arange(5, 30),
-            Band.HARD: np.arange(11, 101),
-        }[band]
-        unit = {Band.EASY: 20, Band.MEDIUM: 7, Band.HARD: 2}[band]
-        count = {Band.EASY: 1, Band.MEDIUM: 3, Band.HARD: 5}[band]
+            Difficulty.EASY: np.array([1, 4, 7, 10]),
+            Difficulty.MEDIUM: np.arange(5, 30),
+            Difficulty.HARD: np.arange(11, 101),
+        }[difficulty]
+        unit = {Difficulty.EASY: 20, Difficulty.MEDIUM: 7, Difficulty.HARD: 2}[difficulty]
+        count = {Difficulty.EASY: 1, Difficulty.MEDIUM: 3, Difficulty.HARD: 5}[difficulty]
         names = rng.permutation(list(COLOURS)).tolist()[:count]
         lengths = [int(v) for v in rng.choice(possible, size=count)]
         picture = paper(rng)
@@ -120,7 +124,11 @@ class Bars:
         pitch = 180 // count
         order = rng.permutation(count)
         for index, (name, length) in enumerate(zip(names, lengths, strict=True)):
-            left = 8 if band is Band.EASY else int(rng.integers(6, SIDE - 4 - unit * length))
+            left = (
+                8
+                if difficulty is Difficulty.EASY
+                else int(rng.integers(6, SIDE - 4 - unit * length))
+            )
             top = 10 + pitch * int(order[index])
             thick = int(rng.integers(pitch // 3, pitch - 8))
             draw.rectangle((left, top, left + unit * length - 1, top + thick), fill=COLOURS[name])
@@ -155,11 +163,11 @@ class Area:
     choices: tuple[str, ...] = tuple(COLOURS)
     chance = 0.2
 
-    def draw(self, rng: Generator, band: Band, split: Split) -> Drawn:
+    def draw(self, rng: Generator, difficulty: Difficulty, split: Split) -> Drawn:
         """Shuffle coloured cells; on the hard band one leads by an eightieth of its cells."""
         del split
-        cells = {Band.EASY: 4, Band.MEDIUM: 28, Band.HARD: 56}[band]
-        lead = {Band.EASY: 6, Band.MEDIUM: 6, Band.HARD: 8}[band]
+        cells = {Difficulty.EASY: 4, Difficulty.MEDIUM: 28, Difficulty.HARD: 56}[difficulty]
+        lead = {Difficulty.EASY: 6, Difficulty.MEDIUM: 6, Difficulty.HARD: 8}[difficulty]
         names = rng.permutation(list(COLOURS)).tolist()
         total = cells * cells
         share = (total - lead) // len(names)

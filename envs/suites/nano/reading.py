@@ -10,7 +10,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from ...types import AnswerKind, Band
+from ...types import AnswerKind, Difficulty
 from .canvas import (
     COLOURS,
     INK,
@@ -27,7 +27,7 @@ from .family import Drawn, ask, colour_in, region
 from .sources import Split, ink, nearest_digit, nearest_dot_pattern, photograph
 
 LETTERS = "ACEHKLMTXZ"
-CLEAREST = {Band.EASY: 0.4, Band.MEDIUM: 1.0, Band.HARD: 1.0}
+CLEAREST = {Difficulty.EASY: 0.4, Difficulty.MEDIUM: 1.0, Difficulty.HARD: 1.0}
 """Share of the ink that a band draws from, the clearest first: easy is easy to read, too."""
 
 CROP = """\
@@ -65,21 +65,25 @@ class Digit:
     choices: tuple[str, ...] = tuple("0123456789")
     chance = 0.1
 
-    def draw(self, rng: Generator, band: Band, split: Split) -> Drawn:
+    def draw(self, rng: Generator, difficulty: Difficulty, split: Split) -> Drawn:
         """Draw framed ink on paper; on the harder bands among frames of other colours."""
         digit = int(rng.integers(10))
         colour, *others = rng.permutation(list(COLOURS)).tolist()
-        decoys = {Band.EASY: 0, Band.MEDIUM: 1, Band.HARD: 3}[band]
-        low, high = {Band.EASY: (184, 208), Band.MEDIUM: (44, 60), Band.HARD: (20, 24)}[band]
+        decoys = {Difficulty.EASY: 0, Difficulty.MEDIUM: 1, Difficulty.HARD: 3}[difficulty]
+        low, high = {
+            Difficulty.EASY: (184, 208),
+            Difficulty.MEDIUM: (44, 60),
+            Difficulty.HARD: (20, 24),
+        }[difficulty]
         sides = [int(rng.integers(low, high + 1)) // 2 * 2 for _ in range(1 + decoys)]
         picture = paper(rng)
-        scribbles(picture, rng, 0 if band is Band.EASY else 8)
+        scribbles(picture, rng, 0 if difficulty is Difficulty.EASY else 8)
         sources: list[str] = []
         names = (colour, *others[:decoys])
         boxes = free_boxes(rng, sides)
         for index, (box, name) in enumerate(zip(boxes, names, strict=False)):
             shown = digit if index == 0 else int(rng.integers(10))
-            glyph, source = ink(split, shown, rng, clearest=CLEAREST[band])
+            glyph, source = ink(split, shown, rng, clearest=CLEAREST[difficulty])
             sources.append(str(source))
             side = box[2] - box[0]
             border = 2 if side < 30 else max(2, side // 16)
@@ -120,12 +124,16 @@ class Tag:
     choices: tuple[str, ...] = tuple(LETTERS)
     chance = 0.1
 
-    def draw(self, rng: Generator, band: Band, split: Split) -> Drawn:
+    def draw(self, rng: Generator, difficulty: Difficulty, split: Split) -> Drawn:
         """Put signs on a photograph whose own pixels are not of the asked colour."""
         letter = LETTERS[int(rng.integers(len(LETTERS)))]
         colour, *others = rng.permutation(list(self.colours)).tolist()
-        decoys = {Band.EASY: 0, Band.MEDIUM: 1, Band.HARD: 2}[band]
-        low, high = {Band.EASY: (190, 208), Band.MEDIUM: (40, 54), Band.HARD: (15, 18)}[band]
+        decoys = {Difficulty.EASY: 0, Difficulty.MEDIUM: 1, Difficulty.HARD: 2}[difficulty]
+        low, high = {
+            Difficulty.EASY: (190, 208),
+            Difficulty.MEDIUM: (40, 54),
+            Difficulty.HARD: (15, 18),
+        }[difficulty]
         picture, source = photograph(split, SIDE, rng)
         pixels = np.array(picture)
         pixels[near_colour(pixels, COLOURS[colour])] = (128, 128, 128)
@@ -175,19 +183,24 @@ class Dots:
     choices: tuple[str, ...] = tuple("0123456789")
     chance = 0.1
 
-    def draw(self, rng: Generator, band: Band, split: Split) -> Drawn:
+    def draw(self, rng: Generator, difficulty: Difficulty, split: Split) -> Drawn:
         """Put a dot wherever the ink is dark; on the hard band one pixel in colour noise."""
         digit = int(rng.integers(10))
         colour, other, *_ = rng.permutation(list(COLOURS)).tolist()
-        glyph, source = ink(split, digit, rng, clearest=CLEAREST[band])
-        picture = paper(rng) if band is Band.EASY else coloured_noise(rng)
+        glyph, source = ink(split, digit, rng, clearest=CLEAREST[difficulty])
+        picture = paper(rng) if difficulty is Difficulty.EASY else coloured_noise(rng)
         draw = ImageDraw.Draw(picture)
-        if band is not Band.EASY:
+        if difficulty is not Difficulty.EASY:
             for _ in range(40):
                 draw.point([int(v) for v in rng.integers(0, SIDE, size=2)], fill=COLOURS[other])
         for row, column in np.argwhere(glyph >= 8):
             u, v = 28 + int(column) * 24, 28 + int(row) * 24
-            _dot(draw, (u, v), {Band.EASY: 11, Band.MEDIUM: 2, Band.HARD: 0}[band], COLOURS[colour])
+            _dot(
+                draw,
+                (u, v),
+                {Difficulty.EASY: 11, Difficulty.MEDIUM: 2, Difficulty.HARD: 0}[difficulty],
+                COLOURS[colour],
+            )
         question = ask(self.phrasings, rng, colour)
         return Drawn(picture, question, str(digit), {"ink": f"{split}:{source}"})
 

@@ -9,7 +9,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
 
-from ...types import AnswerKind, Band
+from ...types import AnswerKind, Difficulty
 from .canvas import COLOURS, PAPER, SIDE
 from .family import Drawn, ask, last_line
 from .sources import Split
@@ -18,7 +18,7 @@ WALL = (60, 60, 70)
 DARKEST, PALEST = (0, 0, 0), (200, 200, 200)
 """How far walls and paper of a corridor may go, so that few of them look alike."""
 
-DENSITY = {Band.MEDIUM: 0.25, Band.HARD: 0.36}
+DENSITY = {Difficulty.MEDIUM: 0.25, Difficulty.HARD: 0.36}
 """Share of the cells that are walls."""
 
 Cell = tuple[int, int]
@@ -63,18 +63,20 @@ class Maze:
     choices: tuple[str, ...] = ()
     chance = 1 / 15
 
-    def draw(self, rng: Generator, band: Band, split: Split) -> Drawn:
+    def draw(self, rng: Generator, difficulty: Difficulty, split: Split) -> Drawn:
         """Draw a corridor, or walls at random until two cells lie at the wanted distance."""
         del split
-        cells = {Band.EASY: 4, Band.MEDIUM: 7, Band.HARD: 16}[band]
-        low, high = {Band.EASY: (1, 3), Band.MEDIUM: (4, 9), Band.HARD: (16, 30)}[band]
+        cells = {Difficulty.EASY: 4, Difficulty.MEDIUM: 7, Difficulty.HARD: 16}[difficulty]
+        low, high = {Difficulty.EASY: (1, 3), Difficulty.MEDIUM: (4, 9), Difficulty.HARD: (16, 30)}[
+            difficulty
+        ]
         wanted = int(rng.integers(low, high + 1))
-        if band is Band.EASY:
+        if difficulty is Difficulty.EASY:
             wall = tuple(rng.integers(DARKEST, np.add(WALL, 1)).tolist())
             ground = tuple(rng.integers(PALEST, np.add(PAPER, 1)).tolist())
             picture = _paint(*_corridor(rng, cells, wanted), wall=wall, ground=ground)
         else:
-            picture = _paint(*_layout(rng, cells, DENSITY[band], wanted))
+            picture = _paint(*_layout(rng, cells, DENSITY[difficulty], wanted))
         return Drawn(picture, ask(self.phrasings, rng), str(wanted))
 
     def programs(self, question: str) -> dict[str, str]:
@@ -89,7 +91,7 @@ class Maze:
 
 
 def distances(is_free: NDArray[np.bool_], start: tuple[int, int]) -> NDArray[np.int64]:
-    """Give the steps from ``start`` to every cell ``(rows, columns)``; -1 where none leads."""
+    """Return the steps from ``start`` to every cell ``(rows, columns)``; -1 where none leads."""
     steps = np.full(is_free.shape, -1)
     steps[start] = 0
     frontier = np.zeros_like(is_free)

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from ...types import Band, Task
+from ...types import Difficulty, Task
 from .canvas import COLOURS
 from .family import Family
 from .measuring import Area, Bars, Count
@@ -23,7 +23,7 @@ VERSION = "2"
 FAMILIES: dict[str, Family] = {
     family.name: family for family in (Digit(), Tag(), Dots(), Count(), Bars(), Area(), Maze())
 }
-BANDS = tuple(Band)
+DIFFICULTIES = tuple(Difficulty)
 SIZES: dict[Split, int] = {"train": 1_000_000, "test": 2_000}
 
 
@@ -65,8 +65,8 @@ class NanoSuite:
         """Draw the task of any index: past the split's end, more of the same kind."""
         names = self.families
         family = names[index % len(names)]
-        band = BANDS[index // len(names) % len(BANDS)]
-        return make_task(family, band, self.split, index)
+        difficulty = DIFFICULTIES[index // len(names) % len(DIFFICULTIES)]
+        return make_task(family, difficulty, self.split, index)
 
     def task(self, task_id: str) -> Task:
         """Draw the task of an id such as ``nano/bars/test/hard/17``.
@@ -75,18 +75,23 @@ class NanoSuite:
             KeyError: The id is not one of this split.
         """
         found = re.fullmatch(rf"nano/(\w+)/{self.split}/(\w+)/(\d+)", task_id)
-        if found is None or found[1] not in FAMILIES or found[2] not in set(BANDS):
+        if found is None or found[1] not in FAMILIES or found[2] not in set(DIFFICULTIES):
             raise KeyError(f"expected an id like 'nano/bars/{self.split}/hard/17', got {task_id!r}")
-        return make_task(found[1], Band(found[2]), self.split, int(found[3]))
+        return make_task(found[1], Difficulty(found[2]), self.split, int(found[3]))
 
 
-def make_task(family_name: str, band: Band, split: Split, seed: int) -> Task:
+def make_task(family_name: str, difficulty: Difficulty, split: Split, seed: int) -> Task:
     """Draw one task; the four arguments decide every pixel and the answer."""
     family = FAMILIES[family_name]
-    stream = [zlib.crc32(family_name.encode()), BANDS.index(band), split == "test", seed]
-    drawn = family.draw(np.random.default_rng(stream), band, split)
+    stream = [
+        zlib.crc32(family_name.encode()),
+        DIFFICULTIES.index(difficulty),
+        split == "test",
+        seed,
+    ]
+    drawn = family.draw(np.random.default_rng(stream), difficulty, split)
     return Task(
-        id=f"nano/{family_name}/{split}/{band}/{seed}",
+        id=f"nano/{family_name}/{split}/{difficulty}/{seed}",
         suite="nano",
         family=family_name,
         split=split,
@@ -95,13 +100,13 @@ def make_task(family_name: str, band: Band, split: Split, seed: int) -> Task:
         answer=drawn.answer,
         answer_kind=family.answer_kind,
         choices=family.choices if family.answer_kind == "choice" else (),
-        difficulty=band,
+        difficulty=difficulty,
         provenance={"generator": f"nano {VERSION}", "seed": str(seed), **drawn.provenance},
     )
 
 
 def family_of(question: str) -> Family | None:
-    """Give the family whose phrasing a question is; None when it is none's."""
+    """Return the family whose phrasing a question is; None when it is none's."""
     for pattern, name in _patterns():
         if pattern.fullmatch(question.strip()):
             return FAMILIES[name]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 COLUMNS = 80
 LIMIT = (
-    "Known limit, not counted: {cheat} earns up to {gain:+.2f} above no call at all, as much as an "
+    "Known limit, not counted: {hack} earns up to {gain:+.2f} above no call at all, as much as an "
     "honest call with the same answer. What was recorded shows that a call read the picture, not "
     "that it helped; `codedance probe` measures that."
 )
@@ -38,7 +38,7 @@ def attack_reward(  # noqa: PLR0913 - the options of the command
     scale: Annotated[
         Literal["floor", "group", "none"], typer.Option(help="scale_rewards, as in training.")
     ] = "floor",
-    per_band: Annotated[int, typer.Option(min=1, help="Tasks of each band to play.")] = 1,
+    per_difficulty: Annotated[int, typer.Option(min=1, help="Tasks of each band to play.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Which tasks.")] = 0,
     sandbox_name: SandboxName = None,
     json: Json = False,
@@ -59,47 +59,54 @@ def attack_reward(  # noqa: PLR0913 - the options of the command
     with document(json) as publish:
         with open_configured(sandbox_for("oracle", sandbox_name)) as sandbox:
             results = attack(
-                preset, sandbox=sandbox, scale_rewards=scale, tasks_per_band=per_band, seed=seed
+                preset,
+                sandbox=sandbox,
+                scale_rewards=scale,
+                tasks_per_difficulty=per_difficulty,
+                seed=seed,
             )
         names = ", ".join((reward, *(term or ())))
-        say(f"reward {names}; scale_rewards {scale}; {3 * per_band} tasks of nano, seed {seed}")
+        say(
+            f"reward {names}; scale_rewards {scale}; {3 * per_difficulty} tasks of nano, seed {seed}"
+        )
         for line in attack_lines(results):
             say(line)
         pays = any(result.pays for result in results)
-        publish({"reward": names, "pays": pays, "cheats": [_entry(one) for one in results]})
+        publish({"reward": names, "pays": pays, "reward_hacks": [_entry(one) for one in results]})
     if pays:
         raise typer.Exit(FINDINGS)
 
 
 def _entry(result: AttackResult) -> dict[str, object]:
     return {
-        "cheat": result.cheat.name,
-        "against": result.cheat.against,
-        "is_limit": result.cheat.is_limit,
+        "reward_hack": result.hack.name,
+        "against": result.hack.against,
+        "is_limit": result.hack.is_limit,
         "gains": result.gains,
         "pays": result.pays,
     }
 
 
 def attack_lines(results: Sequence[AttackResult]) -> list[str]:
-    """Give the table, the known limit, and the verdict, 80 columns wide."""
-    counted = [result for result in results if not result.cheat.is_limit]
-    bands = list(counted[0].gains)
+    """Return the table, the known limit, and the verdict, 80 columns wide."""
+    counted = [result for result in results if not result.hack.is_limit]
+    difficulties = list(counted[0].gains)
     intro = (
-        "Advantage of a cheat less that of the honest policy that answers the same (direct: no "
-        "call; tool: one honest call), in the group where the cheat does best:"
+        "Advantage of a reward hack less that of the honest policy that answers the same (direct: no "
+        "call; tool: one honest call), in the group where the hack does best:"
     )
-    head = f"{'cheat':<31}{'against':<9}{''.join(f'{band:>9}' for band in bands)}   verdict"
+    columns = "".join(f"{difficulty:>9}" for difficulty in difficulties)
+    head = f"{'reward hack':<31}{'against':<9}{columns}   verdict"
     lines = [*textwrap.wrap(intro, COLUMNS), "", head]
     lines += [
-        f"{one.cheat.name:<31}{one.cheat.against:<9}"
+        f"{one.hack.name:<31}{one.hack.against:<9}"
         f"{''.join(f'{_figure(gain):>9}' for gain in one.gains.values())}"
         f"   {'PAYS' if one.pays else 'no'}"
         for one in counted
     ]
     for one in results:
-        if one.cheat.is_limit and one.gain > 0.0:
-            limit = LIMIT.format(cheat=f"'{one.cheat.name}'", gain=one.gain)
+        if one.hack.is_limit and one.gain > 0.0:
+            limit = LIMIT.format(hack=f"'{one.hack.name}'", gain=one.gain)
             lines += ["", *textwrap.wrap(limit, COLUMNS)]
     return [*lines, "", *textwrap.wrap(_verdict(counted), COLUMNS)]
 
@@ -107,10 +114,10 @@ def attack_lines(results: Sequence[AttackResult]) -> list[str]:
 def _verdict(results: Sequence[AttackResult]) -> str:
     paying = sorted((one for one in results if one.pays), key=lambda one: -one.gain)
     if not paying:
-        return f"None of {len(results)} cheats pays."
-    worst = "; ".join(f"{one.cheat.name} ({one.gain:+.2f})" for one in paying[:5])
+        return f"None of {len(results)} reward hacks pays."
+    worst = "; ".join(f"{one.hack.name} ({one.gain:+.2f})" for one in paying[:5])
     more = f"; and {len(paying) - 5} more" if len(paying) > 5 else ""
-    return f"{len(paying)} of {len(results)} cheats pay: {worst}{more}."
+    return f"{len(paying)} of {len(results)} reward hacks pay: {worst}{more}."
 
 
 def _figure(value: float) -> str:

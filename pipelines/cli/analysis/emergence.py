@@ -22,22 +22,22 @@ def emergence(
     from ...analysis.emergence import training_emergence
     from ...runs.requests import find_pipeline
     from ...runs.runner import find_input
-    from ...runs.session import open_desk
+    from ...runs.session import open_session
     from ..document import document
     from ..output import say
 
-    with document(json) as publish, open_desk(track=False) as desk:
-        found = desk.store.lineage.get(run)
+    with document(json) as publish, open_session(track=False) as session:
+        found = session.store.lineage.get(run)
         if found.stage != "grpo":
-            found = find_input(desk, find_pipeline(desk, run), "grpo")
-        made = training_emergence(desk.store, found)
+            found = find_input(session, find_pipeline(session, run), "grpo")
+        made = training_emergence(session.store, found)
         for line in emergence_lines(made, rows):
             say(line)
         publish(made)
 
 
 def emergence_lines(found: Emergence, rows: int) -> list[str]:
-    """Give the tables, 80 columns wide."""
+    """Return the tables, 80 columns wide."""
     if not found.trajectories:
         return ["no trajectory of this training ran code"]
     novel = [use for use in found.calls if use.is_novel]

@@ -27,7 +27,7 @@ from ..server_options import BaseUrl, PriceInput, PriceOutput, RequestsPerMinute
 
 if TYPE_CHECKING:
     from ...report import Report
-    from ...runs.session import Desk
+    from ...runs.session import RunSession
     from ...store.lineage import StageRun
 
 
@@ -55,7 +55,7 @@ def evaluate(  # noqa: PLR0913 - the options of the command
     Exits with 1 where a few episodes were lost to infrastructure, with 3 where most were; the same
     command plays those again and keeps the others.
     """
-    from ...runs.requests import Wish
+    from ...runs.requests import RunRequest
     from ..cores import use_workers
     from ..document import document
     from ..training.stages import run_alone
@@ -82,8 +82,8 @@ def evaluate(  # noqa: PLR0913 - the options of the command
                 how,
             )
         else:
-            wish = Wish(preset, seed, None, refresh, from_run, sandbox)
-            made = run_alone("evaluate", wish, workers=workers, prefect=prefect)
+            run_request = RunRequest(preset, seed, None, refresh, from_run, sandbox)
+            made = run_alone("evaluate", run_request, workers=workers, prefect=prefect)
         publish(made)
     leave_incomplete(made)
 
@@ -117,13 +117,13 @@ def rescore(run: RunName = "latest", json: Json = False) -> None:
     """
     from ...runs.rescoring import rescore_run
     from ...runs.runner import StageError
-    from ...runs.session import open_desk
+    from ...runs.session import open_session
     from ..document import document
     from ..output import print_report, report_document, say
 
-    with document(json) as publish, open_desk(track=False) as desk:
-        found = find_judged(desk, run)
-        changes = list(rescore_run(desk, found))
+    with document(json) as publish, open_session(track=False) as session:
+        found = find_judged(session, run)
+        changes = list(rescore_run(session, found))
         for change in changes:
             say(
                 f"{change.stage_run}: {change.count} episodes graded again, "
@@ -132,43 +132,43 @@ def rescore(run: RunName = "latest", json: Json = False) -> None:
             if change.example is not None:
                 say(f"  earlier verdicts are kept: codedance store show {change.example}")
         try:
-            made = _report(desk, found)
+            made = _report(session, found)
         except StageError as error:  # a run that is not judged yet has no table
             say(f"no report: {error}")
             publish({"run": found.id, "changes": changes})
             return
-        print_report(desk, made)
-        publish({"changes": changes, **report_document(desk, found.id, made)})
+        print_report(session, made)
+        publish({"changes": changes, **report_document(session, found.id, made)})
 
 
 def report(run: RunName = "latest", json: Json = False) -> None:
     """Make a run's report and viewer again from the store."""
-    from ...runs.session import open_desk
+    from ...runs.session import open_session
     from ...viewer import make_viewer
     from ..document import document
     from ..output import print_report, report_document
 
-    with document(json) as publish, open_desk(track=False) as desk:
-        found = find_judged(desk, run)
-        made = _report(desk, found)
-        make_viewer(desk.store, desk.home, [found], made.folder)
-        print_report(desk, made)
-        publish(report_document(desk, found.id, made))
+    with document(json) as publish, open_session(track=False) as session:
+        found = find_judged(session, run)
+        made = _report(session, found)
+        make_viewer(session.store, session.home, [found], made.folder)
+        print_report(session, made)
+        publish(report_document(session, found.id, made))
 
 
-def find_judged(desk: Desk, name: str) -> StageRun:
-    """Give a pipeline run, or an evaluation that belongs to none."""
+def find_judged(session: RunSession, name: str) -> StageRun:
+    """Return a pipeline run, or an evaluation that belongs to none."""
     from ...runs.requests import find_pipeline
 
-    run = desk.store.lineage.get(name)
+    run = session.store.lineage.get(name)
     if run.stage == "evaluate" and run.parent is None:
         return run
-    return find_pipeline(desk, name)
+    return find_pipeline(session, name)
 
 
-def _report(desk: Desk, run: StageRun) -> Report:
+def _report(session: RunSession, run: StageRun) -> Report:
     from ...report import make_report
     from ...runs.runner import find_input
 
-    evaluation = run if run.stage == "evaluate" else find_input(desk, run, "evaluate")
-    return make_report(desk, run, evaluation)
+    evaluation = run if run.stage == "evaluate" else find_input(session, run, "evaluate")
+    return make_report(session, run, evaluation)

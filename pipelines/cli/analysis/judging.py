@@ -18,8 +18,8 @@ from ...config.server_settings import ServerSettings
 from ...config.settings import Preset
 from ...runs.context import StageInterrupted
 from ...runs.requests import resolve_suite
-from ...runs.runner import FRESH, Order, make_request, run_among
-from ...runs.session import Desk, open_desk
+from ...runs.runner import FRESH, ResolvedRun, make_request, run_among
+from ...runs.session import RunSession, open_session
 from ...runs.used_sandbox import sandbox_for
 from ...store.lineage import Lineage, StageRequest, StageRun
 from ..output import print_table, say, summary_document
@@ -49,23 +49,23 @@ class Judging:
 
 def judge(policy: str, suite: str, limit: int | None, how: Judging) -> dict[str, object]:
     """Judge a policy greedy and sampled, print the table, store every episode; give a document."""
-    order = _order(policy, suite, limit, how)
-    request = make_request("evaluate", order, _parameters(policy, order), {})
-    with open_desk() as desk:
-        same = _same_work(desk.store.lineage, request)
+    resolved = _resolve(policy, suite, limit, how)
+    request = make_request("evaluate", resolved, _parameters(policy, resolved), {})
+    with open_session() as session:
+        same = _same_work(session.store.lineage, request)
         if how.fresh:
             same = [run for run in same if FRESH in run.parameters and not run.is_complete]
             token = same[0].parameters[FRESH] if same else secrets.token_hex(4)
             request = replace(request, parameters={**request.parameters, FRESH: token})
         try:
-            run = run_among(desk, same, request, order.preset, parent=None)
+            run = run_among(session, same, request, resolved.preset, parent=None)
         except (StageInterrupted, KeyboardInterrupt):
             say("stopped; the same command goes on where it was")
             raise
-        return _print(desk, run.id)
+        return _print(session, run.id)
 
 
-def _order(policy: str, suite: str, limit: int | None, how: Judging) -> Order:
+def _resolve(policy: str, suite: str, limit: int | None, how: Judging) -> ResolvedRun:
     """Return the preset with what the command line says over it."""
     known = load_flows_file().presets
     settings = load_preset(how.preset) if how.preset else known.get("quick", Preset())
@@ -76,7 +76,7 @@ def _order(policy: str, suite: str, limit: int | None, how: Judging) -> Order:
     }
     if limit is not None:
         changes["evaluate"] = settings.evaluate.model_copy(update={"limit": limit})
-    return Order("evaluate", settings.model_copy(update=changes), how.seed)
+    return ResolvedRun("evaluate", settings.model_copy(update=changes), how.seed)
 
 
 def _same_work(lineage: Lineage, request: StageRequest) -> list[StageRun]:
@@ -90,8 +90,8 @@ def _same_work(lineage: Lineage, request: StageRequest) -> list[StageRun]:
     return [run for run in found if run.parent is None and key(run) == request.key]
 
 
-def _print(desk: Desk, run_id: str) -> dict[str, object]:
-    summary = summarise(desk.store, desk.store.lineage.get(run_id))
+def _print(session: RunSession, run_id: str) -> dict[str, object]:
+    summary = summarise(session.store, session.store.lineage.get(run_id))
     print_table(summary)
     for phase, rate in summary.within_tenth.items():
         say(f"{phase}: {rate.share:.1%} within 10 % of the true count")
@@ -99,16 +99,16 @@ def _print(desk: Desk, run_id: str) -> dict[str, object]:
     return {"run": run_id, **summary_document(summary)}
 
 
-def _parameters(policy: str, order: Order) -> dict[str, Any]:
-    content = suite_content(order.preset.suite)
+def _parameters(policy: str, resolved: ResolvedRun) -> dict[str, Any]:
+    content = suite_content(resolved.preset.suite)
     return {
-        "suite": order.preset.suite,
-        "evaluate": order.preset.evaluate.model_dump(),
-        "max_new_tokens": order.preset.max_new_tokens,
+        "suite": resolved.preset.suite,
+        "evaluate": resolved.preset.evaluate.model_dump(),
+        "max_new_tokens": resolved.preset.max_new_tokens,
         "policies": {_short_name(policy): policy},
         "weights": model_state(policy),
         **({} if content is None else {"suite_digest": content}),
-        **_where(policy, order.preset.server),
+        **_where(policy, resolved.preset.server),
     }
 
 
@@ -121,5 +121,5 @@ def _where(policy: str, server: ServerSettings) -> dict[str, str | None]:
 
 
 def _short_name(policy: str) -> str:
-    """Give a name for tables; a slash would be read as the mode's."""
+    """Return a name for tables; a slash would be read as the mode's."""
     return policy.removeprefix(OPENAI_PREFIX).rstrip("/").split("/")[-1]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ....envs.types import Task
     from ....policies.analysis.probe import ProbeFigures
     from ...config.settings import SandboxSettings
-    from ...runs.session import Desk
+    from ...runs.session import RunSession
     from ...store.lineage import StageRun
 
 ProbedRun = Annotated[
@@ -48,45 +48,47 @@ def probe(
     At every call the reply is withheld, its pictures are blanked, or it is swapped with a
     sibling's: one that another task of the same family got.
     """
-    from ...runs.session import open_desk
+    from ...runs.session import open_session
     from ...runs.used_sandbox import recorded_sandbox, sandbox_for
     from ...stages.draws import held_out_tasks
     from ..document import document
     from ..output import say
 
-    with document(json) as publish, open_desk() as desk:
-        pipeline, source = _source(desk, run, policy)
+    with document(json) as publish, open_session() as session:
+        pipeline, source = _source(session, run, policy)
         if pipeline is None:
             suite, sandbox = "nano", sandbox_for(source)
         else:
             suite, sandbox = str(pipeline.parameters["suite"]), recorded_sandbox(pipeline)
-        lines, metrics, lost = _probe(desk, source, held_out_tasks(suite, limit), sandbox)
+        lines, metrics, lost = _probe(session, source, held_out_tasks(suite, limit), sandbox)
         for line in lines:
             say(line)
         publish({"policy": source, "tasks": limit, "figures": metrics, "lost": lost})
         if pipeline is not None:
-            desk.tracker.metrics(pipeline.id, 0, metrics)
-            path = desk.home.reports / pipeline.id / "probe.txt"
+            session.tracker.metrics(pipeline.id, 0, metrics)
+            path = session.home.reports / pipeline.id / "probe.txt"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-            desk.tracker.artifact(pipeline.id, path, folder="report")
+            session.tracker.artifact(pipeline.id, path, folder="report")
             say(f"kept in {path}")
     leave_incomplete({"is_complete": not lost})
 
 
-def _source(desk: Desk, run: str | None, policy: str | None) -> tuple[StageRun | None, str]:
-    """Give the pipeline run, if there is one, and the policy to probe."""
+def _source(
+    session: RunSession, run: str | None, policy: str | None
+) -> tuple[StageRun | None, str]:
+    """Return the pipeline run, if there is one, and the policy to probe."""
     from ...runs.requests import find_pipeline
     from ...runs.runner import find_input
 
     if policy is not None and run is None:
         return None, policy
-    pipeline = find_pipeline(desk, run or "latest")
-    return pipeline, policy or str(find_input(desk, pipeline, "grpo").outputs["model"])
+    pipeline = find_pipeline(session, run or "latest")
+    return pipeline, policy or str(find_input(session, pipeline, "grpo").outputs["model"])
 
 
 def _probe(
-    desk: Desk, source: str, tasks: Sequence[Task], settings: SandboxSettings
+    session: RunSession, source: str, tasks: Sequence[Task], settings: SandboxSettings
 ) -> tuple[list[str], dict[str, float], int]:
     """Play and probe; return the lines of the table, the figures, and how much was lost."""
     from ....policies import load_policy, rollout
@@ -98,9 +100,9 @@ def _probe(
     from ....policies.rollouts.losses import Losses
 
     acting = load_policy(source)
-    sandbox = desk.sandbox(settings)
+    sandbox = session.sandbox(settings)
     sampling, losses, cut_off = Sampling(temperature=0.0), Losses(), Losses()
-    desk.progress.say(f"playing {len(tasks)} tasks …")
+    session.progress.say(f"playing {len(tasks)} tasks …")
     played = rollout(
         acting, tasks, sandbox=sandbox, sampling=sampling, evidence=False, on_lost=losses
     )
@@ -125,7 +127,7 @@ def _probe(
 
 
 def probe_lines(figures: Sequence[ProbeFigures], held: Sequence[bool]) -> list[str]:
-    """Give the table, 80 columns wide."""
+    """Return the table, 80 columns wide."""
     if not figures:
         return ["no call was made: there is nothing to take away"]
     head = f"{'reply':<12}{'calls':>7}{'right':>9}{'then':>9}{'dependence':>13}{'log p gained':>15}"

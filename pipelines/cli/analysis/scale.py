@@ -43,7 +43,7 @@ def scale(
     from ....policies import load_policy
     from ....policies.analysis.scaling import scale as measure
     from ....policies.rollouts.losses import Losses
-    from ...runs.session import open_desk
+    from ...runs.session import open_session
     from ...runs.used_sandbox import sandbox_for
     from ...stages.draws import held_out_tasks
     from ..document import document
@@ -51,17 +51,17 @@ def scale(
 
     losses = Losses()
     counts = [count for count in (1, 2, 4, 8, 16, 32, 64) if count < samples] + [samples]
-    with document(json) as publish, open_desk(track=False) as desk:
+    with document(json) as publish, open_session(track=False) as session:
         tasks = held_out_tasks(suite, limit, whole=True)
-        desk.progress.say(f"playing {len(tasks)} tasks, {samples + 5} times each …")
-        sandbox = desk.sandbox(sandbox_for(policy, sandbox_name))
+        session.progress.say(f"playing {len(tasks)} tasks, {samples + 5} times each …")
+        sandbox = session.sandbox(sandbox_for(policy, sandbox_name))
         acting = load_policy(policy)
         points = measure(acting, tasks, sandbox=sandbox, samples=counts, on_lost=losses)
         for line in scale_lines(points):
             say(line)
         if losses.count:
             say(f"{losses.count} episodes lost and left out: {losses.reason}")
-        path = desk.home.reports / f"scale-{policy.rstrip('/').split('/')[-1]}.html"
+        path = session.home.reports / f"scale-{policy.rstrip('/').split('/')[-1]}.html"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(scale_figure(points), encoding="utf-8")
         say(f"figure in {path}")
@@ -70,7 +70,7 @@ def scale(
 
 
 def scale_lines(points: Sequence[ScalingPoint]) -> list[str]:
-    """Give the table, with bars, 80 columns wide."""
+    """Return the table, with bars, 80 columns wide."""
     lines = [f"{'method':<13}{'amount':>7}{'right':>9}{'tokens':>9}{'tasks':>7}"]
     return lines + [_line(one) for one in points]
 

@@ -34,19 +34,19 @@ def view(
     json: Json = False,
 ) -> None:
     """Make a page of a run's trajectories, or of two runs, to look at in a browser."""
-    from ...runs.session import open_desk
+    from ...runs.session import open_session
     from ...viewer import make_viewer
     from ...viewer.plan import SHOWN_STAGES
     from ..document import document
     from ..output import say
     from .judge import find_judged
 
-    with document(json) as publish, open_desk(track=False) as desk:
-        runs = [find_judged(desk, name) for name in (run, other) if name is not None]
-        folder = desk.home.reports / runs[0].id
+    with document(json) as publish, open_session(track=False) as session:
+        runs = [find_judged(session, name) for name in (run, other) if name is not None]
+        folder = session.home.reports / runs[0].id
         made = make_viewer(
-            desk.store,
-            desk.home,
+            session.store,
+            session.home,
             runs,
             folder,
             stages=stage or SHOWN_STAGES,

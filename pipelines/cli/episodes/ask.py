@@ -46,7 +46,7 @@ def ask(  # noqa: PLR0913 - the options of the command
     from ....envs.types import Task
     from ....policies import load_policy
     from ....policies.interface import Sampling
-    from ....policies.rollouts.taught import open_episode
+    from ....policies.rollouts.trained_with import open_episode
     from ...config.home import find_home
     from ...config.settings import open_configured
     from ...runs.used_sandbox import sandbox_for
@@ -95,7 +95,7 @@ def _say_what_it_knows(policy: str, question: str) -> None:
     from ..output import say
     from .asking import match_family
 
-    families = taught_families(policy)
+    families = trained_families(policy)
     if not families:
         return
     say(f"{policy} was taught: {', '.join(families)}")
@@ -109,8 +109,8 @@ def _say_what_it_knows(policy: str, question: str) -> None:
     say(LARGER)
 
 
-def taught_families(policy: str) -> Mapping[str, Sequence[str]]:
-    """Give the families named in a model folder's codedance.json."""
+def trained_families(policy: str) -> Mapping[str, Sequence[str]]:
+    """Return the families named in a model folder's codedance.json."""
     from ....policies.loading import NANO_FOLDER
     from ....policies.models.model_folder import read_notes
 

@@ -42,10 +42,10 @@ def play(  # noqa: PLR0913 - the options of the command
             autocompletion=completion.suites,
         ),
     ] = "nano",
-    band: Annotated[
+    difficulty: Annotated[
         str | None,
         typer.Option(
-            help="easy, medium or hard.", autocompletion=completion.one_of(*completion.BANDS)
+            help="easy, medium or hard.", autocompletion=completion.one_of(*completion.DIFFICULTIES)
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Which task.")] = 0,
@@ -63,7 +63,7 @@ def play(  # noqa: PLR0913 - the options of the command
     from ..output import say
     from .terminal import episode_document, picture_folder, show_picture, show_turn
 
-    task = find_task(suite, family, band, seed)
+    task = find_task(suite, family, difficulty, seed)
     kept = find_home(make=False).root / "play" / task.id.replace("/", "-")
     folder = picture_folder(kept, is_asked_for=False)
     with (
@@ -88,8 +88,8 @@ def play(  # noqa: PLR0913 - the options of the command
         raise typer.Exit(FAILED)
 
 
-def find_task(suite_name: str, family: str | None, band: str | None, seed: int) -> Task:
-    """Give the ``seed``-th test task of a family and band.
+def find_task(suite_name: str, family: str | None, difficulty: str | None, seed: int) -> Task:
+    """Return the ``seed``-th test task of a family and band.
 
     Raises:
         ValueError: The suite has no such task.
@@ -106,18 +106,23 @@ def find_task(suite_name: str, family: str | None, band: str | None, seed: int) 
         known = ", ".join(suite.families)
         raise ValueError(f"{suite_name} has no family {family!r}, only {known}{hint}")
     suite = suite if family is None else ChosenFamilies(suite, [family])
-    count, bands = 0, set[str]()
+    count, difficulties = 0, set[str]()
     for index in range(len(suite)):
         task = suite[index]
-        bands |= {task.difficulty} if task.difficulty else set()
-        if (band or task.difficulty) == task.difficulty:
+        difficulties |= {task.difficulty} if task.difficulty else set()
+        if (difficulty or task.difficulty) == task.difficulty:
             if count == seed:
                 return task
             count += 1
-    kind = "".join((f" of family {family}" if family else "", f" of band {band}" if band else ""))
-    if band and band not in bands:
-        known = ", ".join(sorted(bands)) or "none at all"
-        raise ValueError(f"{suite_name} has no band {band!r}, only {known}")
+    kind = "".join(
+        (
+            f" of family {family}" if family else "",
+            f" of difficulty {difficulty}" if difficulty else "",
+        )
+    )
+    if difficulty and difficulty not in difficulties:
+        known = ", ".join(sorted(difficulties)) or "none at all"
+        raise ValueError(f"{suite_name} has no difficulty {difficulty!r}, only {known}")
     raise ValueError(
         f"there is no --seed {seed}: {suite_name} has {count} test tasks{kind}, from 0"
     )
@@ -129,7 +134,7 @@ def _begin(player: str, task: Task, sandbox: Sandbox) -> Generator[tuple[Iterato
     from ....envs.episode import Episode
     from ....policies import load_policy
     from ....policies.interface import Sampling
-    from ....policies.rollouts.taught import open_episode
+    from ....policies.rollouts.trained_with import open_episode
     from .asking import play_turns
 
     if player == "hand":

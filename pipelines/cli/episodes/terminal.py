@@ -33,7 +33,7 @@ def picture_protocol(environment: Mapping[str, str] | None = None) -> str | None
 
 
 def picture_sequence(image: Image.Image, protocol: str) -> str:
-    """Give the characters that draw a picture."""
+    """Return the characters that draw a picture."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     data = base64.b64encode(buffer.getvalue()).decode()
@@ -116,7 +116,7 @@ def show_turn(number: int, turn: Turn, folder: Path | None) -> None:
 
 
 def episode_document(episode: Trajectory, question: str) -> dict[str, object]:
-    """Give an episode for a program to read; pictures that came back by their sizes."""
+    """Return an episode for a program to read; pictures that came back by their sizes."""
     return {
         "task": episode.task_id,
         "policy": episode.policy_id,

@@ -36,7 +36,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Station:
+class DevServer:
     """What is to be run.
 
     Attributes:
@@ -57,7 +57,7 @@ class Station:
         return self.home.root / "logs"
 
 
-def serve_flows(station: Station, say: Say) -> None:
+def serve_flows(dev_server: DevServer, say: Say) -> None:
     """Serve the deployments of flows.yaml until Ctrl-C.
 
     Raises:
@@ -67,11 +67,11 @@ def serve_flows(station: Station, say: Say) -> None:
     """
     path = find_flows_file()
     deployments = load_flows_file(path).deployments
-    server = _prepare(station)
+    server = _prepare(dev_server)
     from ...flows.checking import check_deployments
 
     check_deployments(path, deployments)
-    pages = _mlflow(station)
+    pages = _mlflow(dev_server)
     services = [service for service in (server, pages) if service is not None]
     with running(*services), contextlib.ExitStack() as stack:
         url = os.environ["PREFECT_API_URL"]
@@ -85,11 +85,11 @@ def serve_flows(station: Station, say: Say) -> None:
         if server is not None and (missed := asyncio.run(drop_missed())):
             say(f"dropped   {missed} scheduled runs that fell due while nothing ran")
         pools = deploy_all(path)
-        workers = [_worker(station, pool) for pool in pools]
+        workers = [_worker(dev_server, pool) for pool in pools]
         if server is not None:
             _close_dead(pools, say)
         with running(*workers):
-            _announce(station, path, deployments, say)
+            _announce(dev_server, path, deployments, say)
             if not is_known:
                 say(f"  (first: export PREFECT_API_URL={url})")
             say("Ctrl-C ends all.")
@@ -143,14 +143,14 @@ def _close_dead(pools: list[str], say: Say) -> None:
         say(f"{closed} flow runs died with their worker and are marked as crashed: run them again")
 
 
-def _prepare(station: Station) -> Service | None:
+def _prepare(dev_server: DevServer) -> Service | None:
     """Set what server, worker and flows read; give the server, None where the user has one."""
-    port = station.prefect_port
+    port = dev_server.prefect_port
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO")  # the runs' own lines, on their pages
     os.environ.setdefault("PREFECT_WORKER_QUERY_SECONDS", "5")
     os.environ.setdefault("PREFECT_WORKER_HEARTBEAT_SECONDS", "15")
     os.environ.setdefault("PREFECT_SERVER_UI_API_URL", f"http://127.0.0.1:{port}/api")
-    prepare_environment(station.home)
+    prepare_environment(dev_server.home)
     if os.environ.get("PREFECT_API_URL"):
         return None
     _demand_free(port, "--prefect-port", "a Prefect server that you have: set PREFECT_API_URL")
@@ -159,20 +159,20 @@ def _prepare(station: Station) -> Service | None:
     return Service(
         "Prefect's server",
         [*command, "--host", "127.0.0.1"],
-        station.logs / "prefect.log",
+        dev_server.logs / "prefect.log",
         {"PREFECT_LOGGING_LEVEL": "WARNING"},
     )
 
 
-def _mlflow(station: Station) -> Service | None:
-    port = station.mlflow_port
-    uri = station.home.mlflow_uri
+def _mlflow(dev_server: DevServer) -> Service | None:
+    port = dev_server.mlflow_port
+    uri = dev_server.home.mlflow_uri
     if port is None or uri.startswith("http"):
         return None
     _demand_free(port, "--mlflow-port", "none at all: --no-mlflow")
     os.environ[PAGES] = f"http://127.0.0.1:{port}"
     command = serving_command("mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1")
-    log = station.logs / "mlflow.log"
+    log = dev_server.logs / "mlflow.log"
     return Service("MLflow", [*command, "--port", str(port), "--workers", "1"], log)
 
 
@@ -184,22 +184,22 @@ def _demand_free(port: int, option: str, otherwise: str) -> None:
         )
 
 
-def _worker(station: Station, pool: str) -> Service:
+def _worker(dev_server: DevServer, pool: str) -> Service:
     command = serving_command("prefect", "worker", "start", "--pool", pool, "--type", "process")
     name = f"codedance on {socket.gethostname()}"
     return Service(
         f"the worker of {pool}",
-        [*command, "--name", name, "--limit", str(station.at_once)],
-        station.logs / f"worker-{pool}.log",
+        [*command, "--name", name, "--limit", str(dev_server.at_once)],
+        dev_server.logs / f"worker-{pool}.log",
     )
 
 
-def _announce(station: Station, path: Path, deployments: list[Deployment], say: Say) -> None:
+def _announce(dev_server: DevServer, path: Path, deployments: list[Deployment], say: Say) -> None:
     pages = os.environ.get(PAGES)
     if pages is not None:
         say(f"MLflow    {pages}")
-    say(f"worker    up to {station.at_once} runs at once, one training at a time")
-    say(f"logs      {station.logs}")
+    say(f"worker    up to {dev_server.at_once} runs at once, one training at a time")
+    say(f"logs      {dev_server.logs}")
     say(f"flows     {path}")
     for entry in deployments:
         name = f"{entry.entrypoint.rpartition('.')[2]}/{entry.name}"

@@ -105,7 +105,7 @@ def check_torchvision() -> list[Finding]:
 
 
 def _installed(name: str) -> str:
-    """Give a package's version; empty where it is not installed."""
+    """Return a package's version; empty where it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -213,7 +213,7 @@ def check_accelerators() -> list[Finding]:
 
 
 def _gpu_in_words() -> str | None:
-    """Give the GPUs' names and memory as the driver tells them; None where there is no driver."""
+    """Return the GPUs' names and memory as the driver tells them; None where there is no driver."""
     import subprocess
 
     query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]

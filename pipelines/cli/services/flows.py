@@ -29,12 +29,12 @@ def serve(
     """
     from ...config.home import MLFLOW_PORT, find_home
     from ..output import say
-    from .dev_server import Station, serve_flows
+    from .dev_server import DevServer, serve_flows
 
     if mlflow_port is not None and not mlflow:
         raise typer.BadParameter("--no-mlflow serves no page there", param_hint="--mlflow-port")
     pages = (mlflow_port or MLFLOW_PORT) if mlflow else None
-    serve_flows(Station(find_home(), prefect_port, pages, at_once), say)
+    serve_flows(DevServer(find_home(), prefect_port, pages, at_once), say)
 
 
 @flows_app.command()

@@ -28,22 +28,22 @@ def send(refused: Refused = False) -> None:
     """
     from ...config.home import find_home, prepare_environment
     from ...store.store import open_store
-    from ...tracking.mlflow.sender import SpoolSending
-    from ...tracking.spool import count_unsent, offer_again
+    from ...tracking.mlflow.sender import OutboxSending
+    from ...tracking.outbox import count_unsent, offer_again
     from ..output import say
 
     home = find_home()
     prepare_environment(home)
     if refused:
-        say(f"{offer_again(home.spool)} events that were refused are offered once more")
-    waiting = count_unsent(home.spool, of_living=False)
+        say(f"{offer_again(home.outbox)} events that were refused are offered once more")
+    waiting = count_unsent(home.outbox, of_living=False)
     if not waiting:
         say("nothing waits: MLflow has been told everything")
         return
     with open_store(home) as store:
-        SpoolSending(home, store, say).drain(at_once=True)
-    left = count_unsent(home.spool, of_living=False)
+        OutboxSending(home, store, say).drain(at_once=True)
+    left = count_unsent(home.outbox, of_living=False)
     say(f"{waiting - left:,} of {waiting:,} events sent")
     if left:
-        say(f"{left:,} wait in {home.spool}")
+        say(f"{left:,} wait in {home.outbox}")
         raise typer.Exit(FINDINGS)

@@ -84,7 +84,7 @@ def ui(
 
 
 def find_mlflow(home: Home, port: int) -> Pages:
-    """Give the server that the user named, ours that runs already, or one to start."""
+    """Return the server that the user named, ours that runs already, or one to start."""
     from ...runs.processes import Service, serving_command
 
     uri = home.mlflow_uri.rstrip("/")
@@ -100,7 +100,7 @@ def find_mlflow(home: Home, port: int) -> Pages:
 
 
 def find_prefect(home: Home, port: int) -> Pages:
-    """Give the server that the user named, ours that runs already, or one to start."""
+    """Return the server that the user named, ours that runs already, or one to start."""
     from ...runs.processes import Service, serving_command
 
     url = os.environ.get("PREFECT_API_URL", "").rstrip("/")
@@ -117,7 +117,7 @@ def find_prefect(home: Home, port: int) -> Pages:
 
 
 def newest_pages(home: Home) -> Sequence[tuple[str, str]]:
-    """Give the report and the viewer that were written last; they need no server."""
+    """Return the report and the viewer that were written last; they need no server."""
     found: list[tuple[str, str]] = []
     for name, file in (("report", "report.html"), ("viewer", "viewer.html")):
         pages = sorted(home.reports.glob(f"*/{file}"), key=lambda path: path.stat().st_mtime)

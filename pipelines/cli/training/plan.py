@@ -87,7 +87,7 @@ def _show(
 def _entry(
     shape: ModelShape, work: Workload, gpu: Gpu, how: tuple[Stage, Holding]
 ) -> dict[str, object]:
-    """Give bytes and seconds of one way to train."""
+    """Return bytes and seconds of one way to train."""
     from ....policies.training.memory_plan import plan_memory, plan_seconds
 
     stage, holding = how
@@ -115,7 +115,7 @@ def _counts(gpus: str) -> list[int]:
 
 
 def _holdings(count: int, rank: int) -> list[tuple[Stage, Holding]]:
-    """Give every way to train that the tables compare."""
+    """Return every way to train that the tables compare."""
     from ....policies.training.memory_plan import Holding
 
     stages: tuple[Stage, ...] = ("sft", "grpo")

@@ -10,10 +10,10 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from ...runs.context import StageInterrupted
-from ...runs.distributed_launch import crew_of
-from ...runs.requests import Wish, open_pipeline
+from ...runs.distributed_launch import launched_processes
+from ...runs.requests import RunRequest, open_pipeline
 from ...runs.runner import find_input, leave, load_code, run_stage
-from ...runs.session import Desk, open_desk
+from ...runs.session import RunSession, open_session
 from ...stages.finish import finish_pipeline
 from ...store.lineage import STAGES, StageRun
 from ..cores import use_workers
@@ -24,74 +24,76 @@ if TYPE_CHECKING:
 
 
 def run_pipeline(
-    wish: Wish, *, workers: int | None, prefect: bool, processes: int = 1
+    run_request: RunRequest, *, workers: int | None, prefect: bool, processes: int = 1
 ) -> dict[str, object]:
     """Run every stage, then print the table and where the report lies; give both as a document."""
     use_workers(workers)
-    with open_desk() as desk, crew_of(processes):
-        pipeline = open_pipeline(desk, wish)
+    with open_session() as session, launched_processes(processes):
+        pipeline = open_pipeline(session, run_request)
         if pipeline.is_finished:
-            desk.progress.say(f"{pipeline.id} did this before; --refresh does it again")
+            session.progress.say(f"{pipeline.id} did this before; --refresh does it again")
         else:
             load_code()
             work = _all_through_prefect if prefect else _all_plain
-            _guarded(desk, pipeline, lambda: work(desk, pipeline))
-        made = _report(desk, pipeline)
-        print_report(desk, made)
-        return report_document(desk, pipeline.id, made)
+            _guarded(session, pipeline, lambda: work(session, pipeline))
+        made = _report(session, pipeline)
+        print_report(session, made)
+        return report_document(session, pipeline.id, made)
 
 
 def run_alone(
-    stage: str, wish: Wish, *, workers: int | None, prefect: bool, processes: int = 1
+    stage: str, run_request: RunRequest, *, workers: int | None, prefect: bool, processes: int = 1
 ) -> dict[str, object]:
     """Run one stage, its inputs found through the lineage; give what it made as a document."""
     use_workers(workers)
-    with open_desk() as desk, crew_of(processes):
-        pipeline = open_pipeline(desk, wish, stage=stage)
+    with open_session() as session, launched_processes(processes):
+        pipeline = open_pipeline(session, run_request, stage=stage)
         work = _one_through_prefect if prefect else _one_plain
-        _guarded(desk, pipeline, lambda: work(desk, stage, pipeline))
-        done = find_input(desk, pipeline, stage)
+        _guarded(session, pipeline, lambda: work(session, stage, pipeline))
+        done = find_input(session, pipeline, stage)
         if stage == "evaluate":
-            made = finish_pipeline(desk, pipeline)
-            print_report(desk, made)
-            return report_document(desk, pipeline.id, made)
-        _leave_open(desk, pipeline)
+            made = finish_pipeline(session, pipeline)
+            print_report(session, made)
+            return report_document(session, pipeline.id, made)
+        _leave_open(session, pipeline)
         print_stage(done)
         return run_document(done)
 
 
-def _all_plain(desk: Desk, pipeline: StageRun) -> None:
+def _all_plain(session: RunSession, pipeline: StageRun) -> None:
     for stage in STAGES:
-        run_stage(desk, stage, pipeline)
-    finish_pipeline(desk, pipeline)
+        run_stage(session, stage, pipeline)
+    finish_pipeline(session, pipeline)
 
 
-def _one_plain(desk: Desk, stage: str, pipeline: StageRun) -> None:
-    run_stage(desk, stage, pipeline)
+def _one_plain(session: RunSession, stage: str, pipeline: StageRun) -> None:
+    run_stage(session, stage, pipeline)
 
 
-def _all_through_prefect(desk: Desk, pipeline: StageRun) -> None:
+def _all_through_prefect(session: RunSession, pipeline: StageRun) -> None:
     def begin() -> Coroutine[Any, Any, object]:
         from ...flows import pipeline as flow
         from ...flows.parameters import preset_of
 
         return flow(preset_of(pipeline), pipeline.seed, from_run=pipeline.id)
 
-    _through_prefect(desk, pipeline, begin, otherwise=lambda: _all_plain(desk, pipeline))
+    _through_prefect(session, pipeline, begin, otherwise=lambda: _all_plain(session, pipeline))
 
 
-def _one_through_prefect(desk: Desk, stage: str, pipeline: StageRun) -> None:
+def _one_through_prefect(session: RunSession, stage: str, pipeline: StageRun) -> None:
     def begin() -> Coroutine[Any, Any, object]:
         from ...flows import FLOWS
         from ...flows.parameters import preset_of
 
         return FLOWS[stage](preset_of(pipeline), pipeline.seed, from_run=pipeline.id)
 
-    _through_prefect(desk, pipeline, begin, otherwise=lambda: _one_plain(desk, stage, pipeline))
+    _through_prefect(
+        session, pipeline, begin, otherwise=lambda: _one_plain(session, stage, pipeline)
+    )
 
 
 def _through_prefect(
-    desk: Desk,
+    session: RunSession,
     pipeline: StageRun,
     begin: Callable[[], Coroutine[Any, Any, object]],
     *,
@@ -101,13 +103,13 @@ def _through_prefect(
     from ...runs.processes import ServiceError
     from ...serving.own_server import own_server
 
-    desk.progress.say(f"{pipeline.id}: starting Prefect …")
+    session.progress.say(f"{pipeline.id}: starting Prefect …")
     _prepare_prefect()
     with ExitStack() as stack:
         try:
-            stack.enter_context(own_server(desk.home, desk.stop.check))
+            stack.enter_context(own_server(session.home, session.stop.check))
         except ServiceError as error:
-            desk.progress.say(f"{error}\n{pipeline.id}: going on without Prefect")
+            session.progress.say(f"{error}\n{pipeline.id}: going on without Prefect")
             otherwise()
         else:
             asyncio.run(begin())
@@ -122,25 +124,25 @@ def _prepare_prefect() -> None:
     forget_dead_server()
 
 
-def _guarded(desk: Desk, pipeline: StageRun, work: Callable[[], None]) -> None:
+def _guarded(session: RunSession, pipeline: StageRun, work: Callable[[], None]) -> None:
     """Note in the lineage how it ended, and tell the user how to go on."""
     try:
         work()
     except BaseException as error:
-        if not desk.stop.is_requested() and not isinstance(error, KeyboardInterrupt):
-            desk.store.lineage.mark(pipeline.id, "failed", error=str(error))
-            desk.tracker.end(pipeline, "failed")
+        if not session.stop.is_requested() and not isinstance(error, KeyboardInterrupt):
+            session.store.lineage.mark(pipeline.id, "failed", error=str(error))
+            session.tracker.end(pipeline, "failed")
             raise
-        _leave_open(desk, pipeline)
+        _leave_open(session, pipeline)
         say(f"stopped; `{_same_command()}` goes on where it was")
         raise StageInterrupted(pipeline.id) from error
 
 
-def _leave_open(desk: Desk, pipeline: StageRun) -> None:
+def _leave_open(session: RunSession, pipeline: StageRun) -> None:
     """Note that nothing is at work on a pipeline run that is not finished."""
-    leave(desk, pipeline)
-    if not desk.store.lineage.get(pipeline.id).is_finished:
-        desk.tracker.end(pipeline, "interrupted")
+    leave(session, pipeline)
+    if not session.store.lineage.get(pipeline.id).is_finished:
+        session.tracker.end(pipeline, "interrupted")
 
 
 def _same_command() -> str:
@@ -148,8 +150,8 @@ def _same_command() -> str:
     return " ".join(["codedance", *arguments])
 
 
-def _report(desk: Desk, pipeline: StageRun) -> Report:
+def _report(session: RunSession, pipeline: StageRun) -> Report:
     from ...report import make_report
 
-    run = desk.store.lineage.get(pipeline.id)
-    return make_report(desk, run, find_input(desk, run, "evaluate"))
+    run = session.store.lineage.get(pipeline.id)
+    return make_report(session, run, find_input(session, run, "evaluate"))

@@ -34,13 +34,13 @@ def run(  # noqa: PLR0913 - the options of the command
 
     Interrupt it whenever you like: the same command goes on where it was.
     """
-    from ...runs.requests import Wish
+    from ...runs.requests import RunRequest
     from ..document import document
     from .stages import run_pipeline
 
-    wish = Wish(preset or "quick", seed or 0, suite, refresh, sandbox=sandbox)
+    run_request = RunRequest(preset or "quick", seed or 0, suite, refresh, sandbox=sandbox)
     with document(json) as publish:
-        made = run_pipeline(wish, workers=workers, prefect=prefect, processes=processes)
+        made = run_pipeline(run_request, workers=workers, prefect=prefect, processes=processes)
         publish(made)
     leave_incomplete(made)
 
@@ -58,13 +58,13 @@ def curate(  # noqa: PLR0913 - the options of the command
     prefect: Prefect = True,
 ) -> None:
     """Choose the train tasks worth learning from, and demonstrate them."""
-    from ...runs.requests import Wish
+    from ...runs.requests import RunRequest
     from ..document import document
     from .stages import run_alone
 
-    wish = Wish(preset, seed, suite, refresh, from_run, sandbox)
+    run_request = RunRequest(preset, seed, suite, refresh, from_run, sandbox)
     with document(json) as publish:
-        made = run_alone("curate", wish, workers=workers, prefect=prefect)
+        made = run_alone("curate", run_request, workers=workers, prefect=prefect)
         publish(made)
     leave_incomplete(made)
 
@@ -81,13 +81,15 @@ def sft(  # noqa: PLR0913 - the options of the command
     prefect: Prefect = True,
 ) -> None:
     """Train on the demonstrations (cold start)."""
-    from ...runs.requests import Wish
+    from ...runs.requests import RunRequest
     from ..document import document
     from .stages import run_alone
 
-    wish = Wish(preset, seed, None, refresh, from_run)
+    run_request = RunRequest(preset, seed, None, refresh, from_run)
     with document(json) as publish:
-        publish(run_alone("sft", wish, workers=workers, prefect=prefect, processes=processes))
+        publish(
+            run_alone("sft", run_request, workers=workers, prefect=prefect, processes=processes)
+        )
 
 
 def grpo(  # noqa: PLR0913 - the options of the command
@@ -103,10 +105,12 @@ def grpo(  # noqa: PLR0913 - the options of the command
     prefect: Prefect = True,
 ) -> None:
     """Reinforce the cold start's model (GRPO)."""
-    from ...runs.requests import Wish
+    from ...runs.requests import RunRequest
     from ..document import document
     from .stages import run_alone
 
-    wish = Wish(preset, seed, None, refresh, from_run, sandbox)
+    run_request = RunRequest(preset, seed, None, refresh, from_run, sandbox)
     with document(json) as publish:
-        publish(run_alone("grpo", wish, workers=workers, prefect=prefect, processes=processes))
+        publish(
+            run_alone("grpo", run_request, workers=workers, prefect=prefect, processes=processes)
+        )

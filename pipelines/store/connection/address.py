@@ -43,7 +43,7 @@ def read_address(text: str) -> URL:
 
 
 def connect_options(url: URL) -> dict[str, int | str]:
-    """Give what the driver is told besides the address; the user's own query parameters win."""
+    """Return what the driver is told besides the address; the user's own query parameters win."""
     if url.get_backend_name() == "sqlite":
         return {}
     own: dict[str, int | str] = {

@@ -137,7 +137,7 @@ def open_database(
 
 
 def find_schema(address: str) -> str | None:
-    """Give the schema of the store at an address, None where there is none yet; changes nothing.
+    """Return the schema of the store at an address, None where there is none yet; changes nothing.
 
     Raises:
         StoreError: The database cannot be reached, or holds a store of a newer CodeDance.
@@ -151,7 +151,7 @@ def find_schema(address: str) -> str | None:
 
 @contextmanager
 def _connected(address: str) -> Generator[Engine]:
-    """Give an engine whose first errors are told in our words, and which they close."""
+    """Provide an engine whose first errors are told in our words, and which they close."""
     url = read_address(address)
     try:
         engine = create_engine(url, connect_args=connect_options(url))

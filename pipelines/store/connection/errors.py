@@ -88,12 +88,12 @@ class StoreAwayError(StoreError):
 
 
 def shown_url(url: URL) -> str:
-    """Give a database's address without its password."""
+    """Return a database's address without its password."""
     return url.render_as_string(hide_password=True)
 
 
 def translate(error: SQLAlchemyError, url: URL) -> StoreError:
-    """Give the error in our words: what happened where, and what to change."""
+    """Return the error in our words: what happened where, and what to change."""
     place = shown_url(url)
     if not isinstance(error, DBAPIError):
         return StoreError(f"the store at {place} failed: {error}")
@@ -129,7 +129,7 @@ def is_full(error: DBAPIError) -> bool:
 
 
 def _state(error: DBAPIError) -> str:
-    """Give the five letters of SQLSTATE; empty where the database told none."""
+    """Return the five letters of SQLSTATE; empty where the database told none."""
     return str(getattr(error.orig, "sqlstate", None) or "")
 
 

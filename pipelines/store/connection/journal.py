@@ -40,7 +40,7 @@ ROLLBACK = Journal("DELETE", "FULL")
 
 
 def choose_journal(url: URL, say: Callable[[str], None], mounts: Path = MOUNTS) -> Journal:
-    """Give the journal that is safe where the database lies; say so where it is not the usual.
+    """Return the journal that is safe where the database lies; say so where it is not the usual.
 
     Raises:
         StoreError: The database has a log from elsewhere that another process uses.

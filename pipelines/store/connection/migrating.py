@@ -54,7 +54,7 @@ def check_schema(engine: Engine, found: str | None) -> None:
 
 
 def schema_version(engine: Engine) -> str | None:
-    """Give the newest migration that a database has; None where there is no store in it."""
+    """Return the newest migration that a database has; None where there is no store in it."""
     with engine.connect() as connection:
         return _version(connection)
 

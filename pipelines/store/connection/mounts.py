@@ -15,7 +15,7 @@ _NETWORK = re.compile(
 
 
 def file_system(path: Path, mounts: Path = MOUNTS) -> str:
-    """Give the kind of file system that ``path`` lies on; ``unknown`` if the list cannot be read.
+    """Return the kind of file system that ``path`` lies on; ``unknown`` if the list cannot be read.
 
     Args:
         path: Need not exist.

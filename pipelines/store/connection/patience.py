@@ -36,7 +36,7 @@ class Patience:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self) -> Wait:
-        """Give what one piece of work waits with."""
+        """Return what one piece of work waits with."""
         return Wait(self)
 
     def note_away(self, error: StoreError) -> None:

@@ -214,7 +214,7 @@ def _named_by(run: StageRun, root: Path) -> Iterator[Path]:
 
 
 def _texts(value: object) -> Iterator[str]:
-    """Give every text in a JSON value."""
+    """Yield every text in a JSON value."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):

@@ -91,7 +91,7 @@ class Holdings:
 
 
 def list_runs(store: Store, runs: Sequence[StageRun]) -> list[Listed]:
-    """Give what is stored of each of these runs."""
+    """Return what is stored of each of these runs."""
     phases = store.database.run(_read_phases)
     return [Listed(run, tuple(phases[run.id])) for run in runs]
 
@@ -111,7 +111,7 @@ def holdings(store: Store) -> Holdings:
 
 
 def database_bytes(store: Store) -> int:
-    """Give the size of the database: an SQLite file with its log, or what the server says."""
+    """Return the size of the database: an SQLite file with its log, or what the server says."""
     if not store.database.is_sqlite:
         query = text("SELECT pg_database_size(current_database())")
         return store.database.run(lambda session: int(session.scalar(query) or 0))

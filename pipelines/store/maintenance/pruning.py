@@ -71,7 +71,7 @@ def choose(
     begun_before: datetime | None = None,
     root: Path | None = None,
 ) -> list[StageRun]:
-    """Give the runs that can go: those named with what they made, and those of old.
+    """Return the runs that can go: those named with what they made, and those of old.
 
     Args:
         lineage: All runs.
@@ -102,7 +102,7 @@ def choose(
 def _needed(
     everyone: Iterable[StageRun], gone: Collection[str], root: Path | None
 ) -> dict[str, str]:
-    """Give the runs among ``gone`` that one outside reads, each with that one."""
+    """Return the runs among ``gone`` that one outside reads, each with that one."""
     staying = [run for run in everyone if run.id not in gone]
     found = {
         str(value): run.id
@@ -236,14 +236,14 @@ def _used(session: Session) -> set[str]:
 
 
 def _naming(session: Session) -> Iterable[dict[str, object]]:
-    """Give the columns of all rows that name pictures."""
+    """Yield the columns of all rows that name pictures."""
     for column in (TaskRow.images, TrajectoryRow.opening, TurnRow.reply, ExecutionRow.images):
         for value in session.scalars(select(column).execution_options(yield_per=1000)):
             yield {column.key: value}
 
 
 def _waste(store: Store, used: Collection[str]) -> list[Path]:
-    """Give the files of pictures that nothing names, and of those never written to their end."""
+    """Return the files of pictures that nothing names, and of those never written to their end."""
     images = store.images
     waste = [images.path(digest) for digest in images.digests() if digest not in used]
     oldest = time.time() - _STALE_SECONDS

@@ -33,7 +33,7 @@ Seals = dict[tuple[str, str], "dict[str, Any] | None"]
 """By run and kind; None for one that nothing can be held against."""
 
 
-def check_runs(store: Store, verdict: Verdict, told: Callable[[str, int], None]) -> None:
+def check_runs(store: Store, verdict: Verdict, on_progress: Callable[[str, int], None]) -> None:
     """Check the rows of all runs, and what the finished ones left, against their digests."""
     rows, unread = read_rows(store.database, LineageRow)
     verdict.count("runs", len(rows) + len(unread))
@@ -48,7 +48,7 @@ def check_runs(store: Store, verdict: Verdict, told: Callable[[str, int], None])
     _check_curations(store, seals, verdict)
     for row in rows:
         if row["status"] == "finished":  # else at work: what it holds is not its last
-            _check_stage(store, row, seals, verdict, told)
+            _check_stage(store, row, seals, verdict, on_progress)
 
 
 def _check_row(row: Mapping[str, Any], verdict: Verdict) -> None:
@@ -112,7 +112,7 @@ def _check_stage(
     row: Mapping[str, Any],
     seals: Seals,
     verdict: Verdict,
-    told: Callable[[str, int], None],
+    on_progress: Callable[[str, int], None],
 ) -> None:
     """Check which trajectories a finished run has, and its checkpoint."""
     run = row["id"]
@@ -128,7 +128,7 @@ def _check_stage(
         verdict.note_unknown("models")
     elif (files := seals[run, MODEL]) is not None:
         _check_model(run, str(folder), files, verdict)
-    told("models", verdict.count("models"))
+    on_progress("models", verdict.count("models"))
 
 
 def _check_count(store: Store, run: str, sealed: Mapping[str, Any], verdict: Verdict) -> None:

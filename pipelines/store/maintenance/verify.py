@@ -25,11 +25,11 @@ from ..store import Store
 from ..writing import batches
 from .run_checks import check_runs
 
-Told = Callable[[str, int], None]
+OnProgress = Callable[[str, int], None]
 """Told what is being checked, and how many of it are done."""
 
 
-def verify(store: Store, told: Told = lambda *_: None) -> Verdict:
+def verify(store: Store, on_progress: OnProgress = lambda *_: None) -> Verdict:
     """Check everything that a store holds.
 
     Raises:
@@ -38,10 +38,10 @@ def verify(store: Store, told: Told = lambda *_: None) -> Verdict:
     begun, verdict = time.monotonic(), Verdict()
     used: defaultdict[str, str] = defaultdict(str)
     _check_database(store, verdict)
-    check_runs(store, verdict, told)
-    _check_tasks(store, verdict, used, told)
-    _check_trajectories(store, verdict, used, told)
-    _check_pictures(store, verdict, used, told)
+    check_runs(store, verdict, on_progress)
+    _check_tasks(store, verdict, used, on_progress)
+    _check_trajectories(store, verdict, used, on_progress)
+    _check_pictures(store, verdict, used, on_progress)
     verdict.seconds = time.monotonic() - begun
     return verdict
 
@@ -63,7 +63,9 @@ def _check_database(store: Store, verdict: Verdict) -> None:
     store.database.run(work)
 
 
-def _check_tasks(store: Store, verdict: Verdict, used: dict[str, str], told: Told) -> None:
+def _check_tasks(
+    store: Store, verdict: Verdict, used: dict[str, str], on_progress: OnProgress
+) -> None:
     keys = store.database.run(lambda session: list(session.scalars(select(TaskRow.key))))
     for batch in batches(keys):
         rows, unread = read_rows(store.database, TaskRow, TaskRow.key.in_(batch))
@@ -76,10 +78,12 @@ def _check_tasks(store: Store, verdict: Verdict, used: dict[str, str], told: Tol
             elif row_digest(row) != row["digest"]:
                 verdict.add("task", row["key"], "its row was changed: its digest no longer fits")
             used.update(dict.fromkeys(pictures_of([row]), f"task {row['task_id']}"))
-        told("tasks", verdict.count("tasks", len(rows) + len(unread)))
+        on_progress("tasks", verdict.count("tasks", len(rows) + len(unread)))
 
 
-def _check_trajectories(store: Store, verdict: Verdict, used: dict[str, str], told: Told) -> None:
+def _check_trajectories(
+    store: Store, verdict: Verdict, used: dict[str, str], on_progress: OnProgress
+) -> None:
     t = TrajectoryRow
     ids = store.database.run(lambda session: list(session.scalars(select(t.id).order_by(t.id))))
     for batch in batches(ids):
@@ -103,7 +107,7 @@ def _check_trajectories(store: Store, verdict: Verdict, used: dict[str, str], to
                 _check_trajectory(head, *own, verdict)
             name = f"trajectory {number}"
             used.update(dict.fromkeys(pictures_of([head, *own[0], *own[1]]), name))
-        told("trajectories", verdict.count("trajectories", len(batch)))
+        on_progress("trajectories", verdict.count("trajectories", len(batch)))
 
 
 def _check_verdict(
@@ -133,7 +137,9 @@ def _check_trajectory(
         verdict.add("trajectory", head["id"], "an execution belongs to no turn")
 
 
-def _check_pictures(store: Store, verdict: Verdict, used: Mapping[str, str], told: Told) -> None:
+def _check_pictures(
+    store: Store, verdict: Verdict, used: Mapping[str, str], on_progress: OnProgress
+) -> None:
     """Hash the pixels of every picture, those that rows name and those that lie there besides."""
     present = set(store.images.digests())
     verdict.unused = len(present - used.keys())
@@ -149,7 +155,7 @@ def _check_pictures(store: Store, verdict: Verdict, used: Mapping[str, str], tol
     with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
         for digest, problem in zip(everything, pool.map(problem_of, everything), strict=True):
             if verdict.count("pictures") % 500 == 0:
-                told("pictures", verdict.checked["pictures"])
+                on_progress("pictures", verdict.checked["pictures"])
             if problem:
                 user = f"; {used[digest]} shows it" if digest in used else "; nothing shows it"
                 verdict.add("picture", digest, problem + user)

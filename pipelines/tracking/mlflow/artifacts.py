@@ -11,27 +11,27 @@ from urllib.parse import unquote, urlparse
 
 from ...viewer.page import VIEWER_NAMES, place_viewer
 from ...viewer.shards import SHARD_SUFFIX
-from ..spool import Address
-from .runs import KnownRun, RunBook, is_embedded
+from ..outbox import Address
+from .runs import KnownRun, RunRegistry, is_embedded
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
-class ArtifactShelf:
+class ArtifactUploader:
     """Copies files to where a run's artifacts lie.
 
     The viewer's shards are the bulk of a run, and are never changed in place: where MLflow keeps
     its files on the same disk they get a second name instead of a copy.
     """
 
-    def __init__(self, client: MlflowClient, runs: RunBook, address: Address) -> None:
+    def __init__(self, client: MlflowClient, runs: RunRegistry, address: Address) -> None:
         self._client = client
         self._runs = runs
         self._address = address
 
     def add(self, ours: str, path: Path, folder: str) -> None:
-        """Give a run a file, an older one of that name replaced.
+        """Return a run a file, an older one of that name replaced.
 
         Raises:
             LookupError: The file is gone.
@@ -45,7 +45,7 @@ class ArtifactShelf:
             self._client.log_artifact(run.id, str(path), folder or None)
 
     def _add_viewer(self, run: KnownRun, path: Path, folder: str) -> None:
-        """Give the page, told where its shards are to be had from MLflow's server."""
+        """Return the page, told where its shards are to be had from MLflow's server."""
         prefix = urlparse(self._address.uri).path if self._address.uri.startswith("http") else ""
         with tempfile.TemporaryDirectory() as place:
             copy = Path(place) / path.name
@@ -54,7 +54,7 @@ class ArtifactShelf:
             self._client.log_artifact(run.id, str(copy), folder or None)
 
     def _link(self, run: KnownRun, path: Path, folder: str) -> bool:
-        """Give the file a second name; False where that cannot be."""
+        """Return the file a second name; False where that cannot be."""
         if not (is_embedded(self._address) and run.artifacts.startswith(("file:", "/"))):
             return False
         place = Path(unquote(urlparse(run.artifacts).path)) / folder / path.name

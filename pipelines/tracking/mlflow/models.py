@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...analysis.model_comparison import FILE_NAME, Results, Verdict, compare, read_results
-from ..spool import Event
-from .runs import RunBook
+from ..outbox import Event
+from .runs import RunRegistry
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,10 +31,10 @@ VERDICT = "codedance.verdict"
 NEWEST = {"sft": "cold-start", "grpo": "reinforced"}
 
 
-class ModelShelf:
+class ModelUploader:
     """Logs, registers and ranks checkpoints."""
 
-    def __init__(self, client: MlflowClient, runs: RunBook) -> None:
+    def __init__(self, client: MlflowClient, runs: RunRegistry) -> None:
         self._client = client
         self._runs = runs
 
@@ -67,7 +67,7 @@ class ModelShelf:
                 self._judge_one(version, found[policy], policy, run.id)
 
     def _logged(self, event: Event, run_id: str, experiment: str, path: Path) -> str:
-        """Give the id of the run's model, made and filled if it is not there yet."""
+        """Return the id of the run's model, made and filled if it is not there yet."""
         from mlflow.entities import LoggedModelOutput
 
         name = event["name"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...config.home import Home
 from ...store.lineage import PIPELINE
-from ..spool import Address, Event
+from ..outbox import Address, Event
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -64,7 +64,7 @@ class KnownRun:
         return {m.step: m.value for m in sorted(found, key=lambda m: m.timestamp)}
 
 
-class RunBook:
+class RunRegistry:
     """Finds and makes MLflow runs in one experiment."""
 
     def __init__(self, client: MlflowClient, home: Home, address: Address) -> None:
@@ -83,7 +83,7 @@ class RunBook:
         return self._experiment
 
     def find(self, ours: str) -> KnownRun:
-        """Give the MLflow run of one of our runs; one that was never begun is made bare."""
+        """Return the MLflow run of one of our runs; one that was never begun is made bare."""
         found = self._known.get(ours) or self._search(ours)
         if found is not None:
             return found
@@ -91,7 +91,7 @@ class RunBook:
         return self._create(bare)
 
     def begin(self, event: Event) -> KnownRun:
-        """Give the run of an event that begins it (again), under way from now on."""
+        """Return the run of an event that begins it (again), under way from now on."""
         ours = event["run"]
         found = self._known.get(ours) or self._search(ours) or self._given(event)
         if found is None:
@@ -105,11 +105,11 @@ class RunBook:
         """Set the parameters that are not set yet: MLflow's do not change."""
         from mlflow.entities import Param
 
-        standing = self._client.get_run(run.id).data.params
+        advantages = self._client.get_run(run.id).data.params
         new = [
             Param(name, value[:LONGEST_VALUE])
             for name, value in parameters.items()
-            if name not in standing
+            if name not in advantages
         ]
         for start in range(0, len(new), 90):
             self._client.log_batch(run.id, params=new[start : start + 90])
@@ -127,7 +127,7 @@ class RunBook:
         return self._keep(ours, found[0], is_given=found[0].info.run_id == self._address.run_id)
 
     def _given(self, event: Event) -> KnownRun | None:
-        """Give the run that the user named, for the pipeline run; None where none was named."""
+        """Return the run that the user named, for the pipeline run; None where none was named."""
         if self._address.run_id is None or event["stage"] != PIPELINE:
             return None
         run = self._client.get_run(self._address.run_id)

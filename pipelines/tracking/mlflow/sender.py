@@ -16,21 +16,21 @@ from typing import TYPE_CHECKING
 
 from ...config.home import Home
 from ...store.store import Store
-from ..spool import (
+from ..outbox import (
     ADDRESS,
     Address,
     Event,
-    SpoolReader,
+    OutboxReader,
     claim,
     count_unsent,
     keep_refused,
+    outbox_files,
     remove_sent,
-    spool_files,
 )
 from ..tracker import Tracker
 
 if TYPE_CHECKING:
-    from .desk import MlflowDesk
+    from .writer import MlflowWriter
 
 PERIOD_SECONDS = 5.0
 RETRY_SECONDS = 30.0
@@ -45,13 +45,13 @@ class _Server:
     """What is known of one MLflow: the way in, and since when it does not answer."""
 
     address: Address
-    desk: MlflowDesk | None = None
+    session: MlflowWriter | None = None
     ask_again_at: float = 0.0
     is_away: bool = False
 
 
 @dataclass(slots=True)
-class SpoolSending:
+class OutboxSending:
     """One pass over the spool after another, in the caller's thread.
 
     Attributes:
@@ -76,7 +76,7 @@ class SpoolSending:
         Args:
             at_once: Ask even those that were away a moment ago.
         """
-        for path in spool_files(self.home.spool):
+        for path in outbox_files(self.home.outbox):
             if self.is_over:
                 return
             if path == self.own:
@@ -87,7 +87,7 @@ class SpoolSending:
                     self._drain_known(path, at_once=at_once)
 
     def _drain_known(self, path: Path, *, at_once: bool) -> None:
-        reader = SpoolReader(path)
+        reader = OutboxReader(path)
         reader.offset = max(reader.offset, self._offsets.get(path, 0))
         address = reader.address or Address.of_environment(self.home.mlflow_uri)
         server = self._servers.setdefault(address, _Server(address))
@@ -105,7 +105,7 @@ class SpoolSending:
         finally:
             self._offsets[path] = reader.offset
 
-    def _drain_to(self, server: _Server, reader: SpoolReader) -> None:
+    def _drain_to(self, server: _Server, reader: OutboxReader) -> None:
         while events := reader.read():
             place = 0
             while place < len(events):
@@ -116,16 +116,16 @@ class SpoolSending:
         if reader.is_done and reader.path != self.own:
             reader.remove()
 
-    def _send(self, server: _Server, reader: SpoolReader, events: list[Event]) -> int:
+    def _send(self, server: _Server, reader: OutboxReader, events: list[Event]) -> int:
         """Send the first event, and those that can go with it; give how many were done with."""
-        from .desk import MlflowDesk, is_refusal
+        from .writer import MlflowWriter, is_refusal
 
         if events[0]["kind"] == ADDRESS:
             return 1
-        if server.desk is None:
-            server.desk = MlflowDesk(self.home, self.store, server.address)
+        if server.session is None:
+            server.session = MlflowWriter(self.home, self.store, server.address)
         try:
-            return server.desk.send(events)
+            return server.session.send(events)
         except Exception as error:
             if not is_refusal(error):
                 raise
@@ -149,7 +149,7 @@ class Sender:
         self._home = home
         self._say = say
         self._tracker = tracker
-        self._sending = SpoolSending(home, store, say, tracker.path)
+        self._sending = OutboxSending(home, store, say, tracker.path)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="mlflow-sender", daemon=True)
         self._thread.start()
@@ -164,10 +164,10 @@ class Sender:
         self._thread.join(LAST_CHANCE_SECONDS)
         self._sending.is_over = True
         self._thread.join(GRACE_SECONDS)
-        left = count_unsent(self._home.spool)
+        left = count_unsent(self._home.outbox)
         if left:
             self._say(
-                f"{left} events for MLflow wait in {self._home.spool}; the next command sends "
+                f"{left} events for MLflow wait in {self._home.outbox}; the next command sends "
                 "them, or `codedance mlflow send`"
             )
 
@@ -178,7 +178,7 @@ class Sender:
                 self._sending.drain()
         self._sending.drain(at_once=True)
         self._tracker.close()
-        remove_sent(self._home.spool)
+        remove_sent(self._home.outbox)
 
 
 def brief(error: BaseException) -> str:

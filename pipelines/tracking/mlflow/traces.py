@@ -22,8 +22,8 @@ from PIL import Image
 from ....envs.types import Message, Trajectory, Turn
 from ...store.connection.errors import StoreError
 from ...store.store import Store
-from ...viewer.standing import Standing, group_standings, turn_penalty
-from ..spool import Event
+from ...viewer.advantages import Advantages, sibling_advantages, turn_penalty
+from ..outbox import Event
 from .runs import KnownRun
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class _Case:
         number: In the store.
         trajectory: Itself.
         terms: Reward terms.
-        standing: Its advantages, where it was learnt from.
+        advantages: Its advantages, where it was learnt from.
         penalty: What a failed turn cost at once.
         truth: The right answer of its task.
     """
@@ -59,7 +59,7 @@ class _Case:
     number: int
     trajectory: Trajectory
     terms: Mapping[str, float | None]
-    standing: Standing
+    advantages: Advantages
     penalty: float
     truth: str
 
@@ -95,12 +95,12 @@ def _cases(store: Store, event: Event) -> list[_Case]:
             number=number,
             trajectory=trajectory,
             terms=terms.get(str(number)) or trajectory.reward_terms,
-            standing=standing,
+            advantages=advantages,
             penalty=turn_penalty(stage),
             truth=truths[number],
         )
-        for place, (number, trajectory, standing) in enumerate(
-            zip(ids, found, group_standings(stage, found), strict=True)
+        for place, (number, trajectory, advantages) in enumerate(
+            zip(ids, found, sibling_advantages(stage, found), strict=True)
         )
     ]
 
@@ -111,8 +111,8 @@ def _kept(store: Store, event: Event) -> tuple[list[int], list[Trajectory]]:
     try:
         return ids, store.trajectories(ids)
     except StoreError:
-        standing = {episode.id for episode in store.episodes(event["run"])}
-        ids = [number for number in ids if number in standing]
+        advantages = {episode.id for episode in store.episodes(event["run"])}
+        ids = [number for number in ids if number in advantages]
         return ids, store.trajectories(ids)
 
 
@@ -201,7 +201,7 @@ def _give_feedback(case: _Case, trace_id: str) -> None:
     values = dict(case.terms)
     if values and None not in values.values():
         values["reward"] = sum(value for value in values.values() if value is not None)
-    values["advantage"] = case.standing.group
+    values["advantage"] = case.advantages.group
     for name, value in values.items():
         if value is not None:
             _feedback(trace_id, name, value)
@@ -241,8 +241,8 @@ def _log_turn(case: _Case, place: int, root: LiveSpan, begun: int) -> int:
         _log_execution(turn, span, begun + _generation_nanoseconds(turn), end)
     if turn.has_failed and case.penalty:
         _feedback(root.trace_id, "tool_turn", case.penalty, span.span_id)
-    if case.standing.turns and turn.is_tool_turn:
-        _feedback(root.trace_id, "turn_advantage", case.standing.turns[place], span.span_id)
+    if case.advantages.turns and turn.is_tool_turn:
+        _feedback(root.trace_id, "turn_advantage", case.advantages.turns[place], span.span_id)
     message = {"role": "assistant", "content": turn.text}
     span.end(outputs={"choices": [{"message": message}]}, end_time_ns=end)
     return end
@@ -274,7 +274,7 @@ def _log_execution(turn: Turn, parent: LiveSpan, begun: int, end: int) -> None:
 
 
 def _heard(trajectory: Trajectory, place: int) -> str:
-    """Give what the policy was told before a turn; pictures stand at the trace and its calls."""
+    """Return what the policy was told before a turn; pictures stand at the trace and its calls."""
     if place == 0:
         return trajectory.opening[-1].text
     reply = trajectory.turns[place - 1].reply
@@ -282,7 +282,7 @@ def _heard(trajectory: Trajectory, place: int) -> str:
 
 
 def _usage(trajectory: Trajectory, place: int) -> dict[str, Any]:
-    """Give a turn's tokens, as MLflow counts them: read before it, written in it."""
+    """Return a turn's tokens, as MLflow counts them: read before it, written in it."""
     if trajectory.tokens is None:
         return {}
     own = [n for n, turn in enumerate(trajectory.tokens.turn_of) if turn == place]
@@ -319,7 +319,7 @@ def _chat(message: Message) -> dict[str, Any]:
 
 
 def _data_url(image: Image.Image) -> str:
-    """Give a picture as MLflow's chat view wants it; it is moved to an attachment of its own."""
+    """Return a picture as MLflow's chat view wants it; it is moved to an attachment of its own."""
     return f"data:image/png;base64,{base64.b64encode(_png(image)).decode()}"
 
 

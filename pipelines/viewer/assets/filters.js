@@ -24,7 +24,7 @@ const FACETS = [
   },
   single("phase", "Stage and policy", phaseOf, (name) => name.replace(/^evaluate · /, "")),
   single("family", "Family", (row) => taskOf(row).family),
-  single("band", "Band", (row) => taskOf(row).band),
+  single("difficulty", "Difficulty", (row) => taskOf(row).difficulty),
   single("ending", "Ending", endingOf, words),
   {
     key: "tool",
@@ -56,7 +56,7 @@ for (const facet of FACETS) {
 }
 
 const ORDERED = {
-  band: ["easy", "medium", "hard"],
+  difficulty: ["easy", "medium", "hard"],
   outcome: ["right", "wrong", "not scored", "infrastructure"],
   change: ["gained", "lost", "right", "wrong", "mixed"],
   tool: [NO_CODE, ANY_CODE, FAILED_BLOCK, ...page.tools],

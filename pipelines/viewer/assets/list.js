@@ -60,7 +60,7 @@ const listRow = (row, place) =>
       "aria-setsize": rows.length,
       on: { click: () => select(row, { isChosen: true }) },
     },
-    make("div", { class: "top" }, outcomeBadge(row), make("b", { text: taskOf(row).family }), badge(taskOf(row).band, `band ${taskOf(row).band}`), make("span", { class: "where", text: placeOf(row) })),
+    make("div", { class: "top" }, outcomeBadge(row), make("b", { text: taskOf(row).family }), badge(taskOf(row).difficulty, `difficulty ${taskOf(row).difficulty}`), make("span", { class: "where", text: placeOf(row) })),
     make("div", { class: "question", text: taskOf(row).question.slice(0, 160) }),
     make("div", { class: "bottom" }, answerLine(row), figures(row)),
   );

@@ -194,7 +194,7 @@ def _backend() -> str:
 
 
 def _buckets(weights: Sequence[torch.nn.Parameter]) -> Iterator[list[torch.nn.Parameter]]:
-    """Give runs of weights of one type that are summed at a time."""
+    """Yield runs of weights of one type that are summed at a time."""
     bucket: list[torch.nn.Parameter] = []
     count = 0
     for one in weights:
@@ -208,7 +208,7 @@ def _buckets(weights: Sequence[torch.nn.Parameter]) -> Iterator[list[torch.nn.Pa
 
 
 def whole(value: Tensor) -> Tensor:
-    """Give a tensor as it is, or put together what the processes hold of it."""
+    """Return a tensor as it is, or put together what the processes hold of it."""
     from torch.distributed.tensor import DTensor
 
     return value.full_tensor() if isinstance(value, DTensor) else value

@@ -34,7 +34,7 @@ class Scorer(nn.Module):
         fully_shard(self)
 
     def forward(self, batch: Padded, chosen: Tensor, *, mask: Tensor | None = None) -> Tensor:
-        """Give the log-probabilities of the chosen tokens; see `TokenModel.log_probabilities`."""
+        """Return the log-probabilities of the chosen tokens; see `TokenModel.log_probabilities`."""
         scores = self._model.log_probabilities(batch, chosen, mask=mask)
         if batch.order:
             return scores

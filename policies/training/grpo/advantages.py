@@ -59,7 +59,7 @@ def group_advantages(
 def token_advantages(
     group_advantage: float, turn_advantages: Sequence[float], turn_of: Sequence[int]
 ) -> Tensor:
-    """Give A = A_group + A_turn for each token that the policy wrote, 0 for the others.
+    """Return A = A_group + A_turn for each token that the policy wrote, 0 for the others.
 
     Args:
         group_advantage: Of the trajectory.

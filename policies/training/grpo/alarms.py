@@ -123,7 +123,7 @@ class AlarmBoard:
             self._best[name] = max(mean, self._best.get(name, mean))
 
     def _mean(self, name: str, metrics: Mapping[str, float]) -> float | None:
-        """Give the mean of the last window; None before it is full, or without a new value."""
+        """Return the mean of the last window; None before it is full, or without a new value."""
         recent = self._recent.get(name, ())
         if name not in metrics or len(recent) < self.config.window:
             return None
@@ -206,7 +206,7 @@ class AlarmBoard:
 
 
 def idle_terms(reward: RewardPreset) -> frozenset[str]:
-    """Give the terms that a reward holds at 0 whatever happens."""
+    """Return the terms that a reward holds at 0 whatever happens."""
     terms = {"tool_sequence"} if reward.sequence == "none" else set[str]()
     if reward.turn_weight == 0.0:
         terms.add("tool_turn")

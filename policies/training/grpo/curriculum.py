@@ -42,7 +42,7 @@ FADES = 0.95
 
 
 def learnability(accuracies: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give 4p(1 - p): 1 at one half, 0 where all or none are right.
+    """Return 4p(1 - p): 1 at one half, 0 where all or none are right.
 
     >>> learnability(np.array([0.5, 1.0])).tolist()
     [1.0, 0.0]
@@ -71,7 +71,7 @@ class Curriculum:
             self._remember(task_id, record)
 
     def draw(self, drawn: int, candidates: Sequence[int], taken: Sequence[int]) -> int:
-        """Give the next task's index.
+        """Return the next task's index.
 
         Args:
             drawn: How many were drawn before: with the seed it decides the draw.
@@ -94,13 +94,13 @@ class Curriculum:
         self._kinds[:, kind] = FADES * self._kinds[:, kind] + found
 
     def accuracies(self) -> NDArray[np.float64]:
-        """Give the estimated accuracy of each task, ``(tasks,)``."""
+        """Return the estimated accuracy of each task, ``(tasks,)``."""
         kinds = (self._kinds[0] + 0.5 * HALF_HOLDS) / (self._kinds[1] + HALF_HOLDS)
         prior = kinds[self._kind_of]
         return (self._tasks[0] + KIND_HOLDS * prior) / (self._tasks[1] + KIND_HOLDS)
 
     def state(self) -> dict[str, Any]:
-        """Give the estimates as plain lists, for a snapshot."""
+        """Return the estimates as plain lists, for a snapshot."""
         return {"tasks": self._tasks.tolist(), "kinds": self._kinds.tolist()}
 
     def restore(self, state: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ from ....envs.rewards.terms import (
     is_scored,
     needs_evidence,
 )
-from ....envs.types import Band, Task, Trajectory
+from ....envs.types import Difficulty, Task, Trajectory
 from ....sandbox.types import Sandbox
 from ...interface import Policy
 from ...rollouts.losses import Losses
@@ -30,7 +30,7 @@ from ..distributed.processes import World
 from .advantages import group_advantages
 from .config import GRPOConfig
 from .curriculum import Curriculum, History
-from .length_estimator import LengthBook
+from .length_estimator import LengthEstimator
 
 OnTrajectories = Callable[[int, Sequence[Trajectory]], None]
 """Told the number of a step, from 1, and all that was sampled in it, reward terms filled in."""
@@ -71,7 +71,7 @@ def score(
     sandbox: Sandbox,
     cache: EvidenceCache | None = None,
 ) -> Group:
-    """Give a group its reward terms and advantages; evidence is looked for where it matters."""
+    """Return a group its reward terms and advantages; evidence is looked for where it matters."""
     seen = _with_evidence(trajectories, config, sandbox, cache)
     terms = score_group(seen, reward=config.scoring)
     rewards = torch.tensor([[group_reward(one) for one in terms]], dtype=torch.float64)
@@ -133,7 +133,7 @@ class GroupSampler:
     ) -> None:
         self.drawn = drawn
         self._world = world or World()
-        self._lengths = LengthBook()
+        self._lengths = LengthEstimator()
         self._losses = Losses()
         self._tasks = tasks
         self._config = config
@@ -217,7 +217,7 @@ class GroupSampler:
             return list(pool.map(scored, parts))
 
     def state(self) -> dict[str, Any]:
-        """Give what a resumed run needs: how many tasks were drawn, what was learnt of them."""
+        """Return what a resumed run needs: how many tasks were drawn, what was learnt of them."""
         curriculum = None if self._curriculum is None else self._curriculum.state()
         return {
             "drawn": self.drawn,
@@ -233,7 +233,7 @@ class GroupSampler:
             self._curriculum.restore(state["curriculum"])
 
     def _next_task(self) -> Task:
-        """Give the next task: an easy one as often as is asked, by learnability where asked."""
+        """Return the next task: an easy one as often as is asked, by learnability where asked."""
         drawn, self.drawn = self.drawn, self.drawn + 1
         pool, position = self._pool(drawn)
         if self._curriculum is None:
@@ -245,10 +245,10 @@ class GroupSampler:
         return self._tasks[chosen]
 
     def _pool(self, drawn: int) -> tuple[list[int], int]:
-        """Give the places to draw from, and how many draws from among them went before."""
+        """Return the places to draw from, and how many draws from among them went before."""
         share = self._config.easy_share
         everything = list(range(len(self._tasks)))
-        easy = [place for place in everything if self._tasks[place].difficulty is Band.EASY]
+        easy = [place for place in everything if self._tasks[place].difficulty is Difficulty.EASY]
         if share is None or not 0 < len(easy) < len(everything):
             return everything, drawn
         before = math.floor(drawn * share)

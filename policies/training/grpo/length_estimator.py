@@ -11,7 +11,7 @@ _FADES = 0.8
 """Weight of what was known of a kind beside a new group."""
 
 
-class LengthBook:
+class LengthEstimator:
     """A running mean of tokens a trajectory, by suite and family."""
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class LengthBook:
         ]
 
     def state(self) -> dict[str, float]:
-        """Give the means, for a snapshot."""
+        """Return the means, for a snapshot."""
         return dict(self._means)
 
     def restore(self, state: Mapping[str, float]) -> None:

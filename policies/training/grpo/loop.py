@@ -26,7 +26,7 @@ from ...models.token_model import TokenModel
 from ..distributed.processes import join_world
 from ..optimiser import Optimiser, Schedule
 from ..run_fingerprint import run_fingerprint, task_digest
-from ..trained_model import Trainee
+from ..trained_model import TrainedModel
 from ..training_state import TrainingInterrupted, keep_state, load_state, save_final
 from .config import GRPOConfig
 from .curriculum import History
@@ -77,19 +77,23 @@ def train_grpo(  # noqa: PLR0913 - what to train on, where, and who is told; eac
     if not tasks:
         raise ValueError("train_grpo needs at least one task, got none")
     trainer = GRPORun(model_folder, tasks, config, sandbox=sandbox, history=history)
-    recipe = _recipe(model_folder, tasks, config)  # once a hub id's files are on this machine
-    done = trainer.restore(folder / "state", recipe)
-    world = trainer.trainee.world
+    fingerprint = _fingerprint(
+        model_folder, tasks, config
+    )  # once a hub id's files are on this machine
+    done = trainer.restore(folder / "state", fingerprint)
+    world = trainer.trained.world
     for step in range(done, config.steps):
         metrics = trainer.step(step, on_trajectories if world.is_first else None)
         if on_step is not None and world.is_first:
             on_step(step + 1, metrics)
         is_stopping = world.is_any(should_stop is not None and should_stop())
         if is_stopping or (step + 1) % config.save_every == 0 or step + 1 == config.steps:
-            keep_state(folder / "state", step + 1, trainer.state(), recipe=recipe, world=world)
+            keep_state(
+                folder / "state", step + 1, trainer.state(), fingerprint=fingerprint, world=world
+            )
         if is_stopping and step + 1 < config.steps:
             raise TrainingInterrupted(step + 1, folder / "state")
-    save_final(folder, trainer.trainee.save, world)
+    save_final(folder, trainer.trained.save, world)
     return folder / "final"
 
 
@@ -106,11 +110,11 @@ class GRPORun:
         history: History | None = None,
     ) -> None:
         world = join_world()
-        self.trainee = Trainee(model_folder, config, seed=config.seed, world=world)
+        self.trained = TrainedModel(model_folder, config, seed=config.seed, world=world)
         # Sharded weights cannot write a reply: a whole copy of them does.
-        is_sharded = self.trainee.is_sharded
+        is_sharded = self.trained.is_sharded
         self._actor = (
-            Trainee(model_folder, config, seed=config.seed) if is_sharded else self.trainee
+            TrainedModel(model_folder, config, seed=config.seed) if is_sharded else self.trained
         )
         self.model: TokenModel = self._actor.model
         self._reference = load_token_model(model_folder) if config.beta > 0 else None
@@ -118,7 +122,7 @@ class GRPORun:
         self._sampler = GroupSampler(tasks, config, sandbox=sandbox, history=history, world=world)
         self._notes = read_notes(model_folder)
         self._optimiser = Optimiser(
-            self.trainee.model.model,
+            self.trained.model.model,
             Schedule(
                 config.learning_rate,
                 config.steps,
@@ -131,8 +135,8 @@ class GRPORun:
 
     def step(self, step: int, on_trajectories: OnTrajectories | None) -> dict[str, float]:
         """Sample groups with the present weights and learn from them."""
-        if self.trainee.is_sharded:
-            self._actor.restore(self.trainee.weights())
+        if self.trained.is_sharded:
+            self._actor.restore(self.trained.weights())
         policy = VisionLanguagePolicy(self.model, policy_id=f"grpo/step-{step}", notes=self._notes)
         kept, replaced = self._sampler.sample(policy, step)
         if on_trajectories is not None:
@@ -146,19 +150,19 @@ class GRPORun:
         return metrics
 
     def state(self) -> dict[str, Any]:
-        """Give what a resumed run needs."""
+        """Return what a resumed run needs."""
         return {
-            "weights": self.trainee.weights(),
+            "weights": self.trained.weights(),
             "optimiser": self._optimiser.state(),
             "sampler": self._sampler.state(),
         }
 
-    def restore(self, folder: Path, recipe: str) -> int:
+    def restore(self, folder: Path, fingerprint: str) -> int:
         """Take up a saved state, if there is one; gives the steps done."""
-        snapshot = load_state(folder, recipe=recipe)
+        snapshot = load_state(folder, fingerprint=fingerprint)
         if snapshot is None:
             return 0
-        self.trainee.restore(snapshot.values["weights"])
+        self.trained.restore(snapshot.values["weights"])
         self._optimiser.restore(snapshot.values["optimiser"])
         self._sampler.restore(snapshot.values["sampler"])
         return snapshot.step
@@ -166,12 +170,12 @@ class GRPORun:
     def _update(self, step: int, rows: Sequence[Row]) -> dict[str, float]:
         """Apply a step's updates; gives the last one's figures, and the first one's drift."""
         metrics: dict[str, float] = {}
-        self.trainee.begin_step(step)
+        self.trained.begin_step(step)
         for iteration in range(self._config.num_iterations):
             figures = backward(
-                self.model, rows, self._config, reference=self._reference, trainee=self.trainee
+                self.model, rows, self._config, reference=self._reference, trained=self.trained
             )
-            world = None if self.trainee.is_sharded else self.trainee.world
+            world = None if self.trained.is_sharded else self.trained.world
             metrics |= self._optimiser.step(step, world=world)
             metrics |= {
                 "loss": figures.loss,
@@ -185,6 +189,6 @@ class GRPORun:
         return metrics
 
 
-def _recipe(model_folder: str | Path, tasks: Sequence[Task], config: GRPOConfig) -> str:
+def _fingerprint(model_folder: str | Path, tasks: Sequence[Task], config: GRPOConfig) -> str:
     """Return what the run is recognised by (`run_fingerprint`)."""
     return run_fingerprint(model_folder, config, map(task_digest, tasks), scoring=config.scoring)

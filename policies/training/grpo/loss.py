@@ -14,7 +14,7 @@ from .config import LossType
 def clipped_loss(
     new: Tensor, old: Tensor, advantages: Tensor, *, epsilon: float, epsilon_high: float
 ) -> Tensor:
-    """Give -min(rA, clip(r, 1 - epsilon, 1 + epsilon_high)A), r = exp(new - old), for each token.
+    """Return -min(rA, clip(r, 1 - epsilon, 1 + epsilon_high)A), r = exp(new - old), for each token.
 
     The clip of PPO (arXiv 1707.06347, eq. 7), asymmetric as in DAPO (arXiv 2503.14476, eq. 8).
 
@@ -41,7 +41,7 @@ def is_clipped(
 
 
 def kl_estimate(new: Tensor, reference: Tensor) -> Tensor:
-    """Give exp(d) - d - 1, d = reference - new, for each token: unbiased, never below 0.
+    """Return exp(d) - d - 1, d = reference - new, for each token: unbiased, never below 0.
 
     The estimator of GRPO (arXiv 2402.03300, eq. 4).
     """
@@ -50,7 +50,7 @@ def kl_estimate(new: Tensor, reference: Tensor) -> Tensor:
 
 
 def token_weights(lengths: Sequence[int], loss_type: LossType, *, budget: int = 1) -> list[float]:
-    """Give the weight of each token of a trajectory in the loss of the whole batch.
+    """Return the weight of each token of a trajectory in the loss of the whole batch.
 
     Args:
         lengths: Tokens that the policy wrote, of each scored trajectory.

@@ -14,7 +14,7 @@ from ....envs.types import Tokens, Trajectory
 from ...models.token_model import Padded, PicturedIds, TokenModel
 from ..batches import micro_shares, pad_flags
 from ..distributed.processes import World
-from ..trained_model import Trainee
+from ..trained_model import TrainedModel
 from .advantages import token_advantages
 from .config import GRPOConfig
 from .groups import Group
@@ -27,14 +27,14 @@ class Row:
 
     Attributes:
         source: Its ids and pictures.
-        is_own: Which ids the policy wrote, ``(length,)``.
+        completion_mask: Which ids the policy wrote, ``(length,)``.
         old: Log-probabilities of its own ids when they were drawn, ``(own,)``.
         advantages: Of its own ids, ``(own,)``.
         weight: Of each own id in the loss of the batch.
     """
 
     source: PicturedIds
-    is_own: tuple[bool, ...]
+    completion_mask: tuple[bool, ...]
     old: Tensor
     advantages: Tensor
     weight: float
@@ -61,7 +61,7 @@ class UpdateFigures:
     moved: float = 0.0
 
     def joined(self, other: UpdateFigures) -> UpdateFigures:
-        """Give the figures of both parts together."""
+        """Return the figures of both parts together."""
         return UpdateFigures(
             self.loss + other.loss,
             self.tokens + other.tokens,
@@ -102,22 +102,22 @@ def backward(
     config: GRPOConfig,
     *,
     reference: TokenModel | None,
-    trainee: Trainee | None = None,
+    trained: TrainedModel | None = None,
 ) -> UpdateFigures:
     """Add the gradient of the batch's loss, micro-batch by micro-batch.
 
     The sum over micro-batches is the loss of the whole batch, however it is cut. With a
-    ``trainee``, only this process's share is computed; what is returned all processes saw.
+    ``trained``, only this process's share is computed; what is returned all processes saw.
     """
     figures = UpdateFigures()
-    world = World() if trainee is None else trainee.world
+    world = World() if trained is None else trained.world
     shares = micro_shares(
-        [len(row.is_own) for row in rows],
+        [len(row.completion_mask) for row in rows],
         max_tokens=config.max_tokens_per_micro_batch,
         world=world,
-        is_even=trainee is not None and trainee.is_sharded,
+        is_even=trained is not None and trained.is_sharded,
     )
-    learner = trainee or _Alone(model)
+    learner = trained or _Alone(model)
     for micro, counts in shares:
         part = UpdateFigures()
         _add(learner, [rows[index] for index in micro], config, reference, part, counts)
@@ -139,7 +139,7 @@ class _Alone:
 
 
 def _add(
-    learner: Trainee | _Alone,
+    learner: TrainedModel | _Alone,
     rows: Sequence[Row],
     config: GRPOConfig,
     reference: TokenModel | None,
@@ -147,7 +147,7 @@ def _add(
     counts: float,
 ) -> None:
     batch = learner.model.pad([row.source for row in rows])
-    own = pad_flags([row.is_own for row in rows], length=batch.ids.shape[1])
+    own = pad_flags([row.completion_mask for row in rows], length=batch.ids.shape[1])
     new = learner.score(batch, own)
     old = torch.cat([row.old for row in rows]).to(new)
     advantages = torch.cat([row.advantages for row in rows]).to(new)
@@ -181,7 +181,7 @@ def _row(trajectory: Trajectory, advantages: Tensor, weight: float) -> Row:
     images = [image for message in trajectory.conversation() for image in message.images]
     return Row(
         source=PicturedIds(tokens.ids, images[: tokens.images]),
-        is_own=tokens.mask,
+        completion_mask=tokens.mask,
         old=torch.tensor(tokens.log_probabilities)[own],
         advantages=advantages[own],
         weight=weight,

@@ -101,7 +101,7 @@ def _entry(path: str, kind: bytes, mode: int) -> tarfile.TarInfo:
 
 
 def _bytecode(source: str, text: bytes) -> bytes | None:
-    """Give a file's bytecode with an unchecked hash; None where it does not compile."""
+    """Return a file's bytecode with an unchecked hash; None where it does not compile."""
     body = _cached_code(source)
     if body is None:
         try:
@@ -115,7 +115,7 @@ def _bytecode(source: str, text: bytes) -> bytes | None:
 
 
 def _cached_code(source: str) -> bytes | None:
-    """Give the code of the bytecode file beside a source, if it is this very source's."""
+    """Return the code of the bytecode file beside a source, if it is this very source's."""
     try:
         with open(importlib.util.cache_from_source(source), "rb") as file:
             data = file.read()
@@ -129,7 +129,7 @@ def _cached_code(source: str) -> bytes | None:
 
 
 def _walk(folder: str) -> Iterator[str]:
-    """Give the files below a folder, what no session needs left out."""
+    """Yield the files below a folder, what no session needs left out."""
     for root, folders, names in os.walk(folder, followlinks=True):
         folders[:] = sorted(
             name for name in folders if name not in _NOT_NEEDED and not name.startswith("config-")
@@ -138,7 +138,7 @@ def _walk(folder: str) -> Iterator[str]:
 
 
 def _python_files() -> dict[str, str]:
-    """Give the interpreter and its standard library, each under its own path."""
+    """Return the interpreter and its standard library, each under its own path."""
     files = [os.path.realpath(sys.executable)]
     for name in ("stdlib", "platstdlib"):
         files += _walk(sysconfig.get_path(name, vars={"base": sys.base_prefix}))
@@ -146,7 +146,7 @@ def _python_files() -> dict[str, str]:
 
 
 def _library_files(libraries: Iterable[str], site: str) -> tuple[dict[str, str], list[str]]:
-    """Give the files of the libraries and all they require, and the names of those not there."""
+    """Return the files of the libraries and all they require, and the names of those not there."""
     owners = _owners()
     files: dict[str, str] = {}
     missing: list[str] = []
@@ -175,7 +175,7 @@ def _library_files(libraries: Iterable[str], site: str) -> tuple[dict[str, str],
 
 
 def _owners() -> dict[str, list[str]]:
-    """Give the distributions that each top-level name comes from."""
+    """Return the distributions that each top-level name comes from."""
     owners: dict[str, list[str]] = {}
     for found in importlib.metadata.distributions():
         named = (found.read_text("top_level.txt") or "").split()
@@ -210,7 +210,7 @@ def _add_unowned(top: str, site: str, files: dict[str, str]) -> bool:
 
 
 def _linked_files(binaries: list[str], packed: Iterable[str]) -> dict[str, str]:
-    """Give the system's libraries that the binaries link to, as the loader will look for them."""
+    """Return the system's libraries that the binaries link to, as the loader will look for them."""
     ours = set(packed)
     found: set[str] = set()
     for start in range(0, len(binaries), 100):

@@ -275,7 +275,7 @@ GROUPS = {
 
 
 def programs() -> Iterator[tuple[str, str]]:
-    """Give every variation of every template, each with a name."""
+    """Yield every variation of every template, each with a name."""
     for group, templates in GROUPS.items():
         for number, (template, values) in enumerate(templates.items()):
             for position, chosen in enumerate(itertools.product(*values.values())):

@@ -1,7 +1,7 @@
 """Runs the suite: ``python -m sandbox.escapes`` in ``tests/`` writes the table of verdicts.
 
 ``judge PLACE [NUMBER …]`` makes attempts here and prints the verdicts as JSON; ``control WALL,…
-[NUMBER …]`` does so without those walls, and only in a container; ``as-nobody COMMAND …`` runs a
+[NUMBER …]`` does so without those isolation, and only in a container; ``as-nobody COMMAND …`` runs a
 command as a user without rights.
 """
 
@@ -16,10 +16,10 @@ def main(words: list[str]) -> None:
     match words:
         case ["judge", place, *numbers]:
             print_verdicts(judge_all(place, _chosen(numbers)))
-        case ["control", walls, *numbers]:
+        case ["control", isolation, *numbers]:
             from .without import judge_without
 
-            print_verdicts(judge_without(frozenset(walls.split(",")), _chosen(numbers)))
+            print_verdicts(judge_without(frozenset(isolation.split(",")), _chosen(numbers)))
         case ["as-nobody", *command]:
             go_on_as_nobody(command)
         case [*paths]:

@@ -47,7 +47,7 @@ class Attempt:
 
 
 def prelude(facts: Mapping[str, object]) -> str:
-    """Give the first block of every attempt: what an adversary would know, and his tools."""
+    """Return the first block of every attempt: what an adversary would know, and his tools."""
     return f"import json\nFACTS = json.loads({json.dumps(facts)!r})\n{PRELUDE}"
 
 

@@ -45,7 +45,7 @@ class Bait:
         self._clock = time.time() - time.monotonic()
 
     def facts(self) -> dict[str, object]:
-        """Give what an adversary could know of the host."""
+        """Return what an adversary could know of the host."""
         return {
             "home": str(self.home),
             "canary_file": str(self.home / "canary2.txt"),
@@ -57,7 +57,7 @@ class Bait:
         }
 
     def complaints(self) -> list[str]:
-        """Give what is not as it was: files, libraries, name, clock, limits, callers."""
+        """Return what is not as it was: files, libraries, name, clock, limits, callers."""
         now = self._look()
         found = [f"{name} changed" for name, value in self._before.items() if now[name] != value]
         if abs(time.time() - time.monotonic() - self._clock) > 5:

@@ -41,10 +41,10 @@ PLACES = {
 @contextmanager
 def open_arena(place: str) -> Iterator[Arena]:
     """Open an arena: ``full``, ``confined``, ``docker-full`` or ``docker-confined``."""
-    backend, _, walls = place.rpartition("-")
+    backend, _, isolation = place.rpartition("-")
     bait = Bait()
     interpreter = None if backend else ask_interpreter(sys.executable)
-    plan = ZygotePlan(interpreter, DEFAULT_LIBRARIES, LIMITS, walls)
+    plan = ZygotePlan(interpreter, DEFAULT_LIBRARIES, LIMITS, isolation)
     start = starter(_image()) if backend else start_beside
     try:
         with LocalSandbox(plan, floor="none", start=start) as sandbox:

@@ -45,7 +45,7 @@ def write_report(path: str = str(DOCS)) -> None:
 
 
 def all_places() -> Iterable[tuple[str, Callable[[], list[Verdict]]]]:
-    """Give each place where the suite runs here: its name, and how to run it."""
+    """Yield each place where the suite runs here: its name, and how to run it."""
     as_whom = "root" if os.geteuid() == 0 else "a user without rights"
     for name, place in PLACES.items():
         if not place.startswith("docker") or is_docker_there():
@@ -68,14 +68,16 @@ def judge_controls() -> list[Verdict]:
         if attempt.without:
             groups.setdefault(attempt.without, []).append(attempt.number)
     return [
-        verdict for walls, numbers in groups.items() for verdict in judge_without(walls, numbers)
+        verdict
+        for isolation, numbers in groups.items()
+        for verdict in judge_without(isolation, numbers)
     ]
 
 
-def judge_without(walls: Sequence[str], numbers: Sequence[str]) -> list[Verdict]:
-    """Make attempts in a container without ``walls``; as root only where root is the point."""
-    words = ["control", ",".join(walls), *numbers]
-    return judge_in_container(words, user=0 if "user" in walls else 65534, options=NO_FILTER)
+def judge_without(isolation: Sequence[str], numbers: Sequence[str]) -> list[Verdict]:
+    """Make attempts in a container without ``isolation``; as root only where root is the point."""
+    words = ["control", ",".join(isolation), *numbers]
+    return judge_in_container(words, user=0 if "user" in isolation else 65534, options=NO_FILTER)
 
 
 def _told(name: str, judge: Callable[[], list[Verdict]]) -> list[Verdict]:

@@ -79,9 +79,9 @@ def test_attempts_in_a_plain_container_without_root_are_held():
 @pytest.mark.slow
 @needs_docker
 @pytest.mark.parametrize("walls", _CONTROLS, ids="+".join)
-def test_without_its_wall_an_attempt_succeeds(walls):
-    numbers = [attempt.number for attempt in ATTEMPTS if attempt.without == walls]
-    verdicts = judge_without(walls, numbers)
+def test_without_its_wall_an_attempt_succeeds(isolation):
+    numbers = [attempt.number for attempt in ATTEMPTS if attempt.without == isolation]
+    verdicts = judge_without(isolation, numbers)
     assert [f"{v.number}: {v.detail}" for v in verdicts if v.result != "escaped"] == []
 
 

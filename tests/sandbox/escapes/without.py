@@ -25,10 +25,10 @@ from .judging import PROBE, SOUND, Verdict
 from .places import judge_all
 
 _IN_WORKER = {
-    "filter": "walls.seccomp.install = lambda program: None",
-    "landlock": "walls.landlock.restrict = lambda ruleset: None",
-    "rlimits": "walls.limit_resources = lambda *_, **__: None",
-    "user": "walls.identity.become_nobody = walls.kernel.drop_capabilities = lambda: None",
+    "filter": "isolation.seccomp.install = lambda program: None",
+    "landlock": "isolation.landlock.restrict = lambda ruleset: None",
+    "rlimits": "isolation.limit_resources = lambda *_, **__: None",
+    "user": "isolation.identity.become_nobody = isolation.kernel.drop_capabilities = lambda: None",
 }
 _MOST_BYTES = 64 << 20
 
@@ -37,35 +37,35 @@ class FooledError(Exception):
     """A host that checks nothing would have done this."""
 
 
-def judge_without(walls: frozenset[str], attempts: Sequence[Attempt]) -> list[Verdict]:
-    """Make attempts without ``walls``.
+def judge_without(isolation: frozenset[str], attempts: Sequence[Attempt]) -> list[Verdict]:
+    """Make attempts without ``isolation``.
 
     Raises:
         RuntimeError: This is no container; taking walls away elsewhere could end the machine.
     """
     if not Path("/.dockerenv").exists() or os.getpid() != 1:
         raise RuntimeError("walls are only taken away in a container, as its first process")
-    if "exec" in walls or "process" in walls:
+    if "exec" in isolation or "process" in isolation:
         return [_judge_in_fork(attempt) for attempt in attempts]
-    if "pause" in walls:
+    if "pause" in isolation:
         process.SessionProcess._pause = lambda self: None
-    if "checks" in walls:
+    if "checks" in isolation:
         _believe_everything()
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
-        worker_process._SCRIPT = _script_without(walls, Path(folder))
+        worker_process._SCRIPT = _script_without(isolation, Path(folder))
         return [verdict for one in attempts for verdict in judge_all("confined", [one])]
 
 
-def _script_without(walls: frozenset[str], folder: Path) -> Path:
+def _script_without(isolation: frozenset[str], folder: Path) -> Path:
     """Write a start script for the worker that patches it first."""
     original = worker_process._SCRIPT
-    patches = [code for wall, code in _IN_WORKER.items() if wall in walls]
+    patches = [code for wall, code in _IN_WORKER.items() if wall in isolation]
     text = original.read_text(encoding="utf-8")
     text = text.replace("os.path.abspath(__file__)", repr(str(original)))
     main = 'importlib.import_module("codedance_worker.zygote").main()'
     assert main in text
-    importing = 'walls = importlib.import_module("codedance_worker.walls")'
+    importing = 'isolation = importlib.import_module("codedance_worker.isolation")'
     text = text.replace(main, "\n    ".join([importing, *patches, main]))
     script = folder / "start.py"
     script.write_text(text, encoding="utf-8")

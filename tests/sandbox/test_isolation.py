@@ -108,7 +108,7 @@ def test_the_x32_abi_kills_the_session_only(walled):
 
 
 @pytest.mark.parametrize("walls", ["full", "confined"])
-def test_our_own_package_among_the_libraries_is_not_shown(tmp_path, walls):
+def test_our_own_package_among_the_libraries_is_not_shown(tmp_path, isolation):
     """With it, model code could draw a task again and look its answer up."""
     site = tmp_path / "site-packages"
     (site / "codedance").mkdir(parents=True)
@@ -118,7 +118,7 @@ def test_our_own_package_among_the_libraries_is_not_shown(tmp_path, walls):
     asked = ask_interpreter(sys.executable)
     known = replace(asked, paths=(*asked.paths, str(site)))
     with (
-        open_walls(walls, libraries=(), interpreter=known) as sandbox,
+        open_walls(isolation, libraries=(), interpreter=known) as sandbox,
         sandbox.session() as session,
     ):
         assert session.run("import other; other.word").stdout == "'shown'\n"

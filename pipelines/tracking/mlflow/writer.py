@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from ...config.home import Home
 from ...store.connection.errors import StoreError
 from ...store.store import Store
-from ..spool import Address, Event
-from .artifacts import ArtifactShelf
+from ..outbox import Address, Event
+from .artifacts import ArtifactUploader
 from .database import make_database
-from .models import ModelShelf
-from .runs import RunBook
+from .models import ModelUploader
+from .runs import RunRegistry
 from .traces import log_traces
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ REFUSALS = frozenset(
 )
 
 
-class MlflowDesk:
+class MlflowWriter:
     """Takes events for one MLflow.
 
     Args:
@@ -61,9 +61,9 @@ class MlflowDesk:
         self.address = address
         make_database(address.uri)
         self.client: MlflowClient = mlflow.MlflowClient(address.uri)
-        self.runs = RunBook(self.client, home, address)
-        self._models = ModelShelf(self.client, self.runs)
-        self._artifacts = ArtifactShelf(self.client, self.runs, address)
+        self.runs = RunRegistry(self.client, home, address)
+        self._models = ModelUploader(self.client, self.runs)
+        self._artifacts = ArtifactUploader(self.client, self.runs, address)
 
     def send(self, events: Sequence[Event]) -> int:
         """Send the first event, and with it all metrics of its run that follow directly.
@@ -173,7 +173,7 @@ def is_refusal(error: BaseException) -> bool:
 
 
 def readable(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the same values under names that MLflow takes."""
+    """Return the same values under names that MLflow takes."""
     return {_name(key): value for key, value in values.items()}
 
 

@@ -10,8 +10,8 @@ from ...sandbox.types import Sandbox
 from ..interface import Policy
 
 
-def taught_interface(policy: Policy) -> Interface:
-    """Give the tool that a policy was taught to use, ``code`` where it does not say."""
+def trained_interface(policy: Policy) -> Interface:
+    """Return the tool that a policy was taught to use, ``code`` where it does not say."""
     interface: Interface | None = getattr(policy, "interface", None)
     return interface or "code"
 
@@ -40,7 +40,7 @@ def open_episode(
     return Episode(
         task,
         sandbox,
-        interface=interface or taught_interface(policy),
+        interface=interface or trained_interface(policy),
         max_turns=max_turns,
         system_prompt=getattr(policy, "system_prompt", None),
         seed=seed,

@@ -17,7 +17,7 @@ from ..store.lineage import StageRun
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Advantages:
     """What one trajectory earned.
 
     Attributes:
@@ -29,11 +29,11 @@ class Standing:
     turns: tuple[float, ...] = ()
 
 
-def group_standings(stage: StageRun, group: Sequence[Trajectory]) -> list[Standing]:
-    """Give the standing of each sibling; nothing outside reinforcement learning."""
+def sibling_advantages(stage: StageRun, group: Sequence[Trajectory]) -> list[Advantages]:
+    """Return the standing of each sibling; nothing outside reinforcement learning."""
     settings: Mapping[str, Any] = stage.parameters.get("grpo", {})
     if stage.stage != "grpo" or len(group) < 2:
-        return [Standing() for _ in group]
+        return [Advantages() for _ in group]
     import torch
 
     from ...policies import group_advantages
@@ -46,13 +46,13 @@ def group_standings(stage: StageRun, group: Sequence[Trajectory]) -> list[Standi
     )[0].tolist()
     turns = group_turn_advantages(group, reward=settings.get("reward", "bat"))
     return [
-        Standing(None if math.isnan(reward) else advantage, tuple(of_turns))
+        Advantages(None if math.isnan(reward) else advantage, tuple(of_turns))
         for reward, advantage, of_turns in zip(rewards, advantages, turns, strict=True)
     ]
 
 
 def turn_penalty(stage: StageRun) -> float:
-    """Give what a failed turn costs at once (a negative number); 0.0 where nothing is scored."""
+    """Return what a failed turn costs at once (a negative number); 0.0 where nothing is scored."""
     from ...envs.rewards.presets import reward_preset
 
     if stage.stage != "grpo":

@@ -10,7 +10,7 @@ from codedance.policies import load_policy
 from codedance.policies.models.model_folder import ModelFolderError, load_token_model
 from codedance.policies.training.optimiser import Optimiser, Schedule
 from codedance.policies.training.sft import SFTConfig, train_sft
-from codedance.policies.training.trained_model import Trainee
+from codedance.policies.training.trained_model import TrainedModel
 from codedance.policies.training.training_setup import TrainingSetup
 from codedance.policies.training.training_state import TrainingInterrupted
 from torch import nn
@@ -37,17 +37,17 @@ def test_checkpointing_changes_no_bit(tiny_folder, tmp_path):
 def test_checkpointing_keeps_fewer_activations(tiny_folder):
     kept: list[int] = []
     for setup in (TrainingSetup(), TrainingSetup(gradient_checkpointing=True)):
-        trainee = Trainee(tiny_folder, setup, seed=0)
-        trainee.begin_step(0)
+        trained = TrainedModel(tiny_folder, setup, seed=0)
+        trained.begin_step(0)
         saved: set[int] = set()
-        item = trainee.model.chat.encode(DEMONSTRATIONS[0].messages)
+        item = trained.model.chat.encode(DEMONSTRATIONS[0].messages)
         from codedance.policies.models.token_model import PicturedIds
 
-        batch = trainee.model.pad([PicturedIds(item.ids, item.images)])
+        batch = trained.model.pad([PicturedIds(item.ids, item.images)])
         with torch.autograd.graph.saved_tensors_hooks(
             lambda t, saved=saved: (saved.add(t.untyped_storage().data_ptr()), t)[1], lambda t: t
         ):
-            hidden = trainee.model.hidden(batch)
+            hidden = trained.model.hidden(batch)
         kept.append(len(saved))
         assert hidden.requires_grad
     assert kept[1] < 0.5 * kept[0]

@@ -18,7 +18,8 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from . import disk_use, identity, janitor, kernel, landlock, rootfs, seccomp
+from . import disk_use, identity, kernel, landlock, rootfs, seccomp
+from . import disk_watchdog as disk_watchdog
 from .limits import data_bytes_in_use, limit_resources
 from .session import SessionPlan
 from .stopwatch import Look
@@ -35,7 +36,7 @@ _NAMESPACES = (
 )
 
 
-class Walls:
+class Isolation:
     """No walls at all; the stronger kinds build on it.
 
     Args:
@@ -93,10 +94,10 @@ class Walls:
     def _keep_folders(self, bounds: disk_use.Bounds | None) -> None:
         """Make the place for the sessions' folders, and start who looks after them."""
         self._scratch = tempfile.mkdtemp(prefix="codedance-")
-        self._lifeline = janitor.start(self._scratch, bounds)
+        self._lifeline = disk_watchdog.start(self._scratch, bounds)
 
     def _enter_own_folder(self) -> str:
-        """Give this session a folder of its own, empty even if its process id served before."""
+        """Return this session a folder of its own, empty even if its process id served before."""
         folder = f"{self._scratch}/{os.getpid()}"
         if os.path.isdir(folder):
             os.rename(folder, f"{folder}-old-{time.monotonic_ns()}")
@@ -106,7 +107,7 @@ class Walls:
         return folder
 
 
-class ConfinedWalls(Walls):
+class ConfinedIsolation(Isolation):
     """What an unprivileged process can do to itself without namespaces."""
 
     name = "confined"
@@ -123,7 +124,7 @@ class ConfinedWalls(Walls):
         )
 
     def seal(self) -> None:
-        """Give up root, and load the filter that sessions inherit."""
+        """Return up root, and load the filter that sessions inherit."""
         self._zygote_pid = os.getpid()
         shutil.rmtree(self._home, ignore_errors=True)
         self._data_bytes = data_bytes_in_use()
@@ -145,7 +146,7 @@ class ConfinedWalls(Walls):
         _die_first(None)
         _close_all_but({0, 1, 2, plan.connection_fd})
         folder = self._enter_own_folder()
-        disk_use.heed_janitor()
+        disk_use.heed_disk_watchdog()
         ruleset = landlock.make_ruleset([*self._rules, (folder, landlock.WRITE)])
         limit_resources(plan.limits, self._data_bytes, count_threads=False)
         landlock.restrict(ruleset)
@@ -154,7 +155,7 @@ class ConfinedWalls(Walls):
         return disk_use.OwnDisk(folder, self._bounds).look
 
 
-class FullWalls(Walls):
+class FullIsolation(Isolation):
     """A world of its own: nothing outside can be named, let alone reached."""
 
     name = "full"
@@ -259,35 +260,35 @@ class FullWalls(Walls):
             os.close(descriptor)
 
 
-def choose_walls(config: dict[str, Any]) -> Walls:
-    """Give the walls that the host asked for, or the strongest that stand here (``auto``).
+def choose_isolation(config: dict[str, Any]) -> Isolation:
+    """Return the walls that the host asked for, or the strongest that stand here (``auto``).
 
     Raises:
         OSError: Neither tier can be had; the message says why for each.
     """
-    if config["walls"] == "none":
-        return Walls(config)
-    if config["walls"].startswith("layers:"):
-        from .layers import LayeredWalls
+    if config["isolation"] == "none":
+        return Isolation(config)
+    if config["isolation"].startswith("layers:"):
+        from .layers import LayeredIsolation
 
-        return LayeredWalls(config)
+        return LayeredIsolation(config)
     refusal = "not asked for"
-    if config["walls"] in ("auto", "full"):
+    if config["isolation"] in ("auto", "full"):
         refusal = identity.refusal_of(lambda: _stand_full(config))
         if not refusal:
-            return FullWalls(config)
-    if config["walls"] == "full" or not landlock.abi():
+            return FullIsolation(config)
+    if config["isolation"] == "full" or not landlock.abi():
         missing = "" if landlock.abi() else "; no landlock either (Linux 5.13 or later has it)"
         raise OSError(f"no user namespaces: {refusal}{missing}")
-    walls = ConfinedWalls(config)
-    walls.description += f" (full walls: {refusal})"
-    return walls
+    isolation = ConfinedIsolation(config)
+    isolation.description += f" (full walls: {refusal})"
+    return isolation
 
 
 def _stand_full(config: dict[str, Any]) -> None:
-    walls = FullWalls(config)
-    walls.enter_namespaces()
-    walls.enter_session_namespaces(1)
+    isolation = FullIsolation(config)
+    isolation.enter_namespaces()
+    isolation.enter_session_namespaces(1)
 
 
 def _go_on_as_first_process() -> None:

@@ -11,8 +11,12 @@ from pathlib import Path
 
 import pytest
 from codedance.pipelines.config.home import Home
-from codedance.pipelines.runs.distributed_launch import CrewError, _share_cores, crew_of
-from codedance.pipelines.runs.session import open_desk
+from codedance.pipelines.runs.distributed_launch import (
+    LaunchError,
+    _share_cores,
+    launched_processes,
+)
+from codedance.pipelines.runs.session import open_session
 from codedance.pipelines.store.lineage import STAGES
 from codedance.pipelines.tracking.metrics_file import read_steps
 
@@ -42,7 +46,7 @@ def train(folder: Path, arguments: list[str]) -> Path:
 
 def test_processes_are_not_started_by_one_of_several(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(CrewError, match="leave it out"), crew_of(2):
+    with pytest.raises(LaunchError, match="leave it out"), launched_processes(2):
         pass
 
 
@@ -78,7 +82,7 @@ def test_the_environment_is_as_before_when_a_crew_is_done(
     monkeypatch.setenv("OMP_NUM_THREADS", "6")
     monkeypatch.setenv("MASTER_PORT", "4711")
     before = dict(os.environ)
-    with crew_of(3):
+    with launched_processes(3):
         within = {name: os.environ[name] for name in ("RANK", "WORLD_SIZE", "OMP_NUM_THREADS")}
         port = os.environ["MASTER_PORT"]
     assert within == {"RANK": "0", "WORLD_SIZE": "3", "OMP_NUM_THREADS": "2"}
@@ -99,14 +103,14 @@ def test_a_crew_that_fails_takes_its_environment_back_too(
 ):
     monkeypatch.setattr("codedance.pipelines.runs.distributed_launch.dismiss", lambda: None)
     before = dict(os.environ)
-    with pytest.raises(KeyError), crew_of(2):
+    with pytest.raises(KeyError), launched_processes(2):
         raise KeyError("a stage failed")
     assert dict(os.environ) == before
 
 
 def test_one_process_starts_no_others(followers: Path):
     before = dict(os.environ)
-    with crew_of(1):
+    with launched_processes(1):
         assert dict(os.environ) == before
     assert list(followers.glob("told-*")) == []
 
@@ -142,9 +146,9 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("arguments", [[*RUN, "--processes", "2"], [*LAUNCH, *RUN]])
 def test_two_processes_tell_the_same_story_once(arguments: list[str], alone: Path, tmp_path: Path):
     both = train(tmp_path, arguments)
-    with open_desk(Home(alone), track=False) as one:
+    with open_session(Home(alone), track=False) as one:
         expected = _told(one)
-    with open_desk(Home(both), track=False) as other:
+    with open_session(Home(both), track=False) as other:
         found = _told(other)
     assert found["stories"] == expected["stories"]
     for stage in ("sft", "grpo"):
@@ -154,9 +158,9 @@ def test_two_processes_tell_the_same_story_once(arguments: list[str], alone: Pat
             assert mine[step] == pytest.approx(figures, rel=1e-3, abs=1e-4)
 
 
-def _told(desk):
-    pipeline = first_run(desk)
-    runs = {stage: desk.store.lineage.get(pipeline.outputs[stage]) for stage in STAGES}
-    stories = {stage: story(desk.store, run.id) for stage, run in runs.items()}
-    figures = {s: read_steps(desk.home.stages / runs[s].id) for s in ("sft", "grpo")}
+def _told(session):
+    pipeline = first_run(session)
+    runs = {stage: session.store.lineage.get(pipeline.outputs[stage]) for stage in STAGES}
+    stories = {stage: story(session.store, run.id) for stage, run in runs.items()}
+    figures = {s: read_steps(session.home.stages / runs[s].id) for s in ("sft", "grpo")}
     return {"stories": stories, **figures}

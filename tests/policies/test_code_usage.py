@@ -1,6 +1,6 @@
 import pytest
 from codedance.envs.suites.nano.suite import FAMILIES, make_task
-from codedance.envs.types import Band
+from codedance.envs.types import Difficulty
 from codedance.policies.analysis.code_usage import usage_of
 
 
@@ -54,7 +54,7 @@ def test_compositions_are_told_within_a_block_and_over_turns():
     ],
 )
 def test_the_suites_own_programs_are_read_as_what_they_do(family, idioms):
-    question = make_task(family, Band.HARD, "train", 0).question
+    question = make_task(family, Difficulty.HARD, "train", 0).question
     assert usage_of([FAMILIES[family].programs(question)["exact"]]).all_idioms == idioms
 
 

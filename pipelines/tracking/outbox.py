@@ -58,11 +58,11 @@ class Address:
         return head + separator + host.rpartition("@")[2] + slash + path
 
     def as_event(self) -> Event:
-        """Give the first line of a spool file."""
+        """Return the first line of a spool file."""
         return {"kind": ADDRESS, "run": "", **asdict(self)}
 
 
-class SpoolReader:
+class OutboxReader:
     """Reads a spool file from where the last sending ended; remembers it beside the file."""
 
     def __init__(self, path: Path) -> None:
@@ -71,7 +71,7 @@ class SpoolReader:
         self.offset = _offset(self._mark)
 
     def read(self, limit: int = 2000) -> list[tuple[Event, int]]:
-        """Give up to ``limit`` unsent events, each with the offset behind it."""
+        """Return up to ``limit`` unsent events, each with the offset behind it."""
         events: list[tuple[Event, int]] = []
         with self.path.open("rb") as file:
             file.seek(self.offset)
@@ -135,16 +135,16 @@ def claim(path: Path) -> Generator[bool]:
         yield path.exists()
 
 
-def spool_files(folder: Path) -> list[Path]:
-    """Give the spool files, oldest first."""
+def outbox_files(folder: Path) -> list[Path]:
+    """Return the spool files, oldest first."""
     return sorted(folder.glob(PATTERN))
 
 
 def remove_sent(folder: Path) -> None:
     """Delete the spool files of which nothing is left to send."""
-    for path in spool_files(folder):
+    for path in outbox_files(folder):
         with claim(path) as is_idle:
-            if is_idle and (reader := SpoolReader(path)).is_done:
+            if is_idle and (reader := OutboxReader(path)).is_done:
                 reader.remove()
 
 
@@ -156,14 +156,14 @@ def count_unsent(folder: Path, *, of_living: bool = True) -> int:
         of_living: Count those too whose writer is still at work, and sends them itself.
     """
     count = 0
-    for path in spool_files(folder):
+    for path in outbox_files(folder):
         with contextlib.suppress(FileNotFoundError), claim(path) as is_idle:
             if of_living or is_idle:
-                count += _count(SpoolReader(path))
+                count += _count(OutboxReader(path))
     return count
 
 
-def _count(reader: SpoolReader) -> int:
+def _count(reader: OutboxReader) -> int:
     count = 0
     while events := reader.read():
         count += sum(event["kind"] != ADDRESS for event, _ in events)

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 import pytest
 from codedance.pipelines.tracking.line_file import LineFile
 from codedance.pipelines.tracking.metrics_file import MetricsFile, read_metrics
-from codedance.pipelines.tracking.mlflow.desk import is_refusal, readable, shortened
-from codedance.pipelines.tracking.spool import (
+from codedance.pipelines.tracking.mlflow.writer import is_refusal, readable, shortened
+from codedance.pipelines.tracking.outbox import (
     Address,
-    SpoolReader,
+    OutboxReader,
     count_unsent,
     keep_refused,
     offer_again,
@@ -58,13 +58,13 @@ def test_lines_that_never_find_room_are_counted(tmp_path):
 
 
 def test_figures_told_on_a_full_disk_reach_the_spool_when_there_is_room(home):
-    tracker = Tracker(home.spool)
+    tracker = Tracker(home.outbox)
     with full_disk(200):
         for step in range(20):
             tracker.metrics("run", step, {"reward": step / 2})
     tracker.metrics("run", 20, {"reward": 10.0})
     tracker.close()
-    events = [event for event, _ in SpoolReader(tracker.path).read()]
+    events = [event for event, _ in OutboxReader(tracker.path).read()]
     assert [event["step"] for event in events] == list(range(21))
     assert tracker.lost == 0
 
@@ -80,17 +80,17 @@ def test_figures_of_a_stage_wait_for_room_as_well(tmp_path):
 
 def test_a_spool_file_says_which_mlflow_it_is_for(home):
     address = Address("http://mlflow.example", "vision", None, "abc")
-    tracker = Tracker(home.spool, address=address)
+    tracker = Tracker(home.outbox, address=address)
     tracker.metrics("run", 1, {"a": 1.0})
     tracker.close()
-    reader = SpoolReader(tracker.path)
+    reader = OutboxReader(tracker.path)
     assert reader.address == address
     assert [event["kind"] for event, _ in reader.read()] == ["address", "metrics"]
-    assert count_unsent(home.spool) == 1
+    assert count_unsent(home.outbox) == 1
 
 
 def test_a_spool_file_may_be_read_by_its_owner_alone(home):
-    tracker = Tracker(home.spool, address=Address("http://me:secret@mlflow.example"))
+    tracker = Tracker(home.outbox, address=Address("http://me:secret@mlflow.example"))
     tracker.metrics("run", 1, {"a": 1.0})
     assert tracker.path.stat().st_mode & 0o077 == 0
     tracker.close()
@@ -108,30 +108,30 @@ def test_a_password_in_the_address_is_not_shown():
 
 
 def test_an_unsent_file_of_a_living_writer_is_its_own_affair(home):
-    tracker = Tracker(home.spool)
+    tracker = Tracker(home.outbox)
     tracker.metrics("run", 1, {"a": 1.0})
-    assert count_unsent(home.spool) == 1
-    assert count_unsent(home.spool, of_living=False) == 0
+    assert count_unsent(home.outbox) == 1
+    assert count_unsent(home.outbox, of_living=False) == 0
     tracker.close()
-    assert count_unsent(home.spool, of_living=False) == 1
+    assert count_unsent(home.outbox, of_living=False) == 1
 
 
 def test_a_mark_that_a_full_disk_spoilt_sends_from_the_start(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"kind": "a", "run": "r"}\n', encoding="utf-8")
     path.with_suffix(".sent").write_text("", encoding="utf-8")
-    assert SpoolReader(path).offset == 0
+    assert OutboxReader(path).offset == 0
 
 
 def test_what_was_refused_is_kept_with_the_reason_and_offered_again(home):
-    home.spool.mkdir()
-    path = home.spool / "1.jsonl"
+    home.outbox.mkdir()
+    path = home.outbox / "1.jsonl"
     keep_refused(path, {"kind": "tag", "run": "r"}, "too long")
-    assert offer_again(home.spool) == 1
-    (again,) = home.spool.glob("*.jsonl")
-    ((event, _),) = SpoolReader(again).read()
+    assert offer_again(home.outbox) == 1
+    (again,) = home.outbox.glob("*.jsonl")
+    ((event, _),) = OutboxReader(again).read()
     assert event == {"kind": "tag", "run": "r", "reason": "too long"}
-    assert offer_again(home.spool) == 0
+    assert offer_again(home.outbox) == 0
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_a_folder_is_told_file_by_file(home, tmp_path):
     (tmp_path / "report" / "viewer").mkdir(parents=True)
     (tmp_path / "report" / "a.md").write_text("a", encoding="utf-8")
     (tmp_path / "report" / "viewer" / "0.mjs").write_text("b", encoding="utf-8")
-    tracker = Tracker(home.spool)
+    tracker = Tracker(home.outbox)
     tracker.artifact("run", tmp_path / "report", folder="report")
     tracker.close()
     events = [json.loads(line) for line in tracker.path.read_text().splitlines()]

@@ -10,7 +10,7 @@ import time
 
 import pytest
 from codedance.pipelines.cli.services.dev_server import (
-    Station,
+    DevServer,
     describe_schedules,
     serve_flows,
     stop_runs,
@@ -38,7 +38,7 @@ def test_a_taken_port_is_said_with_the_option_that_chooses_another(
     os.environ.pop("PREFECT_API_URL", None)
     prefect, mlflow = ((taken, 1)[n] for n in ports)
     with pytest.raises(ServiceError, match=f"port {taken} is taken.*{option}"):
-        serve_flows(Station(home, prefect, mlflow, 1), print)
+        serve_flows(DevServer(home, prefect, mlflow, 1), print)
 
 
 def test_prefect_commands_in_the_folder_find_the_server_while_it_runs(tmp_path, monkeypatch):

@@ -26,7 +26,7 @@ _GRACE_SECONDS = 0.25  # from the signal that is an exception to the one that is
 _STEPS_A_ROUND = 500  # of clearing: who leaves much behind must not keep the watch from others
 
 
-class Janitor:
+class DiskWatchdog:
     """Looks after the folders in ``scratch``, each named by its session's process id.
 
     Args:
@@ -143,6 +143,6 @@ def start(scratch: str, bounds: Bounds | None) -> int:
         os.closerange(3, reading)
         os.closerange(reading + 1, 1 << 16)
         sys.argv[:] = [""]
-        Janitor(scratch, bounds).keep(reading)
+        DiskWatchdog(scratch, bounds).keep(reading)
     finally:
         os._exit(0)

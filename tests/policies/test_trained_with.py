@@ -8,7 +8,7 @@ from codedance.policies import load_policy, rollout
 from codedance.policies.analysis.probe import crops_held, probe
 from codedance.policies.analysis.scaling import scale
 from codedance.policies.models.model_folder import ModelFolderError, note_interface, read_notes
-from codedance.policies.rollouts.taught import open_episode, taught_interface
+from codedance.policies.rollouts.trained_with import open_episode, trained_interface
 
 from .players import PlannedPolicy, task
 
@@ -44,7 +44,7 @@ def test_a_named_tool_comes_before_the_taught_one(sandbox):
 
 def test_a_policy_that_does_not_say_writes_code(sandbox):
     policy = PlannedPolicy(lambda talk: "<answer>5</answer>")
-    assert taught_interface(policy) == "code"
+    assert trained_interface(policy) == "code"
     with open_episode(task(), sandbox, policy) as episode:
         assert episode.interface == "code"
         assert episode.messages[0].text != system_prompt("code")
@@ -62,7 +62,7 @@ def test_a_folder_says_which_tool_its_model_was_taught(tiny_folder, tmp_path):
     note_interface(folder, "box")
     assert json.loads((folder / "codedance.json").read_text())["unknown"] == [1]
     assert read_notes(folder).system_prompt == ""
-    assert taught_interface(load_policy(folder, device="cpu")) == "box"
+    assert trained_interface(load_policy(folder, device="cpu")) == "box"
     (folder / "codedance.json").unlink()
     note_interface(folder, "text")
     assert read_notes(folder).interface == "text"
