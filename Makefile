@@ -1,10 +1,10 @@
-# make run: from nothing to a trained model and its report. make test: what CI runs.
-# Needs Python 3.11 or later (PYTHON=python3.12 picks another) and make; all else goes into .venv.
+# make run: trains a model and writes its report. make test: the linters and tests that CI runs.
+# Requires Python 3.11 or later (PYTHON=python3.12 selects another) and make; everything else is installed into .venv.
 
 PYTHON ?= python3
 VENV ?= .venv
 PRESET ?= quick
-# Extra options for pip, such as an index that has torch's CPU build: PIP_OPTIONS="--extra-index-url URL"
+# Extra options for pip, such as an index with torch's CPU build: PIP_OPTIONS="--extra-index-url URL"
 PIP_OPTIONS ?=
 TORCH ?= 2.13.0
 
@@ -34,37 +34,37 @@ tests: $(VENV)/.dev
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow --timeout 3000
 
-# The environment beside five sets of pins that conflict, from a package index: the same 100 tasks,
-# digest by digest. PYTHONS="python3.12 python3.13" takes other interpreters in turn.
+# The environment with five conflicting sets of pins from a package index: compares the digests of 100 tasks.
+# PYTHONS="python3.12 python3.13" uses other interpreters in turn.
 test-environments: $(VENV)/.dev
 	$(BIN)/python tests/five_environments.py $(addprefix --python ,$(PYTHONS))
 
-# The golden digests (tests/golden) from a wheel in other places: a folder with a space and an umlaut, another
-# locale, time zone, hash seed and user.
+# The golden digests (tests/golden) from a wheel under other conditions: a folder with a space and an umlaut,
+# another locale, time zone, hash seed and user.
 test-anywhere: $(VENV)/.dev
 	$(BIN)/python tests/anywhere.py
 
-# Bad input by the ten thousand, new at every run: command lines, flows.yaml, rows, replies, images.
+# Tens of thousands of bad inputs, new at every run: command lines, flows.yaml, rows, replies, images.
 fuzz: $(VENV)/.dev
 	CODEDANCE_FUZZ=10 $(BIN)/python -m pytest -m slow tests/fuzz --timeout 3000
 
-# Every attempt to get out of the sandbox, on every backend and tier here, with its control; writes
-# docs/escapes.md.
+# Every attempt to escape from the sandbox, on every backend and isolation level available here, with its
+# control; writes docs/escapes.md.
 test-escapes: $(VENV)/.dev
 	cd tests && $(abspath $(BIN))/python -m sandbox.escapes
 
-# 100,000 turns over 2,000 sessions while sessions and the zygote are killed.
+# Soak test: 100,000 turns over 2,000 sessions while sessions and the zygote are killed.
 test-soak: $(VENV)/.dev
 	cd tests && $(abspath $(BIN))/python -m sandbox.soak
 
-# What things cost, beside what others use; each writes all it measured into build/bench. Hours, and a quiet machine.
+# Benchmarks against alternatives; each writes its measurements into build/bench. Takes hours on an idle machine.
 bench: $(VENV)/.dev
 	mkdir -p build/bench
 	for name in sandbox rollout update envs store; do \
 	  $(BIN)/python -m benchmarks.$$name --output build/bench/$$name.json || exit 1; done
 	$(BIN)/python -m benchmarks.families
 
-# How long a run's viewer takes in Chromium: make viewer-times PAGE=.codedance/reports/RUN/viewer.html
+# Times of a run's viewer in Chromium: make viewer-times PAGE=.codedance/reports/RUN/viewer.html
 viewer-times: $(VENV)/.dev
 	cd tests && $(abspath $(BIN))/python -m pipelines.viewer_times $(abspath $(PAGE))
 
@@ -72,21 +72,21 @@ viewer-times: $(VENV)/.dev
 recovery-times: $(VENV)/.dev
 	cd tests && $(abspath $(BIN))/python -m pipelines.recovery_times
 
-# The sandbox's tests once more where most users are: in a plain container, not as root.
+# The sandbox's tests in the most common setting: a plain container, not as root.
 test-container: $(VENV)/.dev
 	$(BIN)/python tests/in_container.py
 
-# The site, into build/site; a warning is an error. The notice that it silences is no warning of ours.
+# The site, into build/site; warnings are errors. The variable silences a notice of mkdocs itself.
 docs: $(VENV)/.dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-# The figures of the reward's explanation, again from the code.
+# Redraws the figures of the reward's explanation from the code.
 figures: $(VENV)/.dev
 	$(BIN)/python docs/figures/draw.py
 
 install: $(VENV)/.run
 
-# torch first: where no GPU is, its CPU build (a tenth of the size) if an index that pip knows has it.
+# torch first: without a GPU its CPU build (a tenth of the size), if an index that pip knows has it.
 $(VENV)/.torch: constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "CodeDance needs Python 3.11 or later, got %s; name one: make PYTHON=python3.12" % sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)

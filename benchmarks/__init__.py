@@ -1,1 +1,1 @@
-"""What things cost, beside what others use: `make bench`, `python -m benchmarks.rollout`."""
+"""Benchmarks against alternatives: `make bench`, `python -m benchmarks.rollout`."""

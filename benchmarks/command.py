@@ -1,4 +1,4 @@
-"""What the benchmarks' commands share: their options, their tables, and how they run."""
+"""Shared parts of the benchmark commands: options, tables, and how they run."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", help="Also write all of it, every round, into this file."),
+    typer.Option("--output", "-o", help="File to which all results are written, every round."),
 ]
 TrainedModel = Annotated[
     str | None,
     typer.Option(
         "--policy",
         "--model",
-        help="Folder of a trained nano model; without it, the shipped.",
+        help="Folder of a trained nano model; by default the bundled one.",
         autocompletion=completion.policies,
     ),
 ]
@@ -35,12 +35,12 @@ _WIDTH = 80
 
 
 def run_command(command: Callable[..., Any]) -> None:
-    """Run a benchmark as a program: its options from the command line, our exit codes."""
+    """Run a benchmark as a program, with options from the command line and exit codes."""
     run_single(command, f"python -m benchmarks.{command.__name__}")
 
 
 def show(tables: Iterable[Table], lines: Iterable[str]) -> None:
-    """Print tables, and lines under them, in 80 columns."""
+    """Print tables, and lines below them, in 80 columns."""
     for table in tables:
         _show_table(table)
     for line in lines:
@@ -49,10 +49,10 @@ def show(tables: Iterable[Table], lines: Iterable[str]) -> None:
 
 
 def write_out(text: str, path: Path | None) -> object:
-    """Write what was measured into a file, if one was named, and return it as a document."""
+    """Write the results to a file, if one was named, and return them as a document."""
     if path is not None:
         path.write_text(text, encoding="utf-8")
-        say(f"all of it: {path}")
+        say(f"results  {path}")
     return loads(text)
 
 
@@ -73,7 +73,7 @@ def _show_table(table: Table) -> None:
 
 
 class Status:
-    """A line that says what is being measured: in a terminal it is replaced, elsewhere absent."""
+    """A status line with the current measurement; shown in a terminal only."""
 
     def __enter__(self) -> Status:
         from rich.console import Console
@@ -83,8 +83,8 @@ class Status:
             self._status.start()
         return self
 
-    def tell(self, text: str) -> None:
-        """Show what is being done."""
+    def update(self, text: str) -> None:
+        """Show the current measurement."""
         self._status.update(text)
 
     def __exit__(self, *_: object) -> None:

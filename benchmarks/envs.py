@@ -1,4 +1,4 @@
-"""Our vector environment beside Gymnasium's two, with real sandbox turns.
+"""Our vector environment compared with Gymnasium's two, with real sandbox turns.
 
 Run from the repository's root:
 
@@ -18,24 +18,24 @@ from .command import Output, Status, run_command, show, write_out
 
 
 def envs(
-    rounds: Annotated[int, typer.Option(min=1, help="How often all is measured.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of rounds.")] = 3,
     count: Annotated[
-        list[int] | None, typer.Option(min=1, help="Environments at once: 1, 8, 64 and 256.")
+        list[int] | None, typer.Option(min=1, help="Environments; default 1, 8, 64 and 256.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the tasks, and of the order in a round.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of tasks and order.")] = 0,
     output: Output = None,
     json: Json = False,
 ) -> None:
-    """Time our vector environment beside Gymnasium's two, with real sandbox turns.
+    """Benchmark our vector environment and Gymnasium's two, with real sandbox turns.
 
-    Steps a second, time to the first step, memory, and what close() leaves behind.
+    Steps per second, time to the first step, memory, and leftovers after close().
     """
     from .measuring.env_tables import env_json, env_lines, env_tables
     from .measuring.envs import COUNTS, EnvsBench
 
     with document(json) as publish:
         with Status() as status:
-            report = EnvsBench(rounds, count or COUNTS, seed, status.tell).run()
+            report = EnvsBench(rounds, count or COUNTS, seed, status.update).run()
         show(env_tables(report), env_lines(report))
         publish(write_out(env_json(report), output))
 

@@ -1,4 +1,4 @@
-"""Every model family that is supported, each on a tiny random model.
+"""Every supported model family, each on a tiny random model.
 
 Run from the repository's root:
 
@@ -14,9 +14,9 @@ from .command import Status, run_command, show
 
 
 def families(json: Json = False) -> None:
-    """Try every model family that is taken: load, write, return pictures, compare, train.
+    """Test every supported model family: load, generate, return images, compare, train.
 
-    On tiny random models made here; no hub is asked. Half a minute.
+    On tiny random models built locally, without a hub. Takes half a minute.
     """
     from .measuring.families import trial_lines, trial_table, try_families
 
@@ -24,7 +24,7 @@ def families(json: Json = False) -> None:
         with Status() as status:
             trials = []
             for trial in try_families():
-                status.tell(trial.name)
+                status.update(trial.name)
                 trials.append(trial)
         show([trial_table(trials)], trial_lines(trials))
         publish(trials)

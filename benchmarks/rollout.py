@@ -1,4 +1,4 @@
-"""Our engine beside ``model.generate``, our GRPO step beside TRL's.
+"""Our engine against ``model.generate``, our GRPO step against TRL's.
 
 Run from the repository's root:
 
@@ -18,15 +18,15 @@ from .command import Output, Status, TrainedModel, run_command, show, write_out
 
 def rollout(  # noqa: PLR0913 - each an option of the command
     model: TrainedModel = None,
-    rounds: Annotated[int, typer.Option(min=1, help="How often all is measured.")] = 5,
-    tasks: Annotated[int, typer.Option("--groups", min=1, help="Different tasks.")] = 8,
-    samples: Annotated[int, typer.Option(min=2, help="Trajectories a task.")] = 8,
-    pause: Annotated[float, typer.Option(min=0.0, help="What a tool call takes, seconds.")] = 0.05,
-    seed: Annotated[int, typer.Option(help="Of the order in a round, and of sampling.")] = 0,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of rounds.")] = 5,
+    tasks: Annotated[int, typer.Option("--groups", min=1, help="Number of tasks.")] = 8,
+    samples: Annotated[int, typer.Option(min=2, help="Trajectories per task.")] = 8,
+    pause: Annotated[float, typer.Option(min=0.0, help="Seconds per tool call.")] = 0.05,
+    seed: Annotated[int, typer.Option(help="Random seed of order and sampling.")] = 0,
     output: Output = None,
     json: Json = False,
 ) -> None:
-    """Time our engine beside model.generate, our GRPO step beside TRL's.
+    """Benchmark our engine against model.generate, our GRPO step against TRL's.
 
     Same weights, same tasks, same tool; needs a quiet machine.
     """
@@ -42,7 +42,7 @@ def rollout(  # noqa: PLR0913 - each an option of the command
                 samples,
                 pause_seconds=pause,
                 seed=seed,
-                on_progress=status.tell,
+                on_progress=status.update,
             ).run()
         show(rollout_tables(report), rollout_lines(report))
         publish(write_out(as_json(report), output))

@@ -1,4 +1,4 @@
-"""Turns, episodes, kills and memory of the sandbox, beside bare ``exec`` and peers.
+"""Turns, episodes, kills and memory of the sandbox, against bare ``exec`` and peers.
 
 Run from the repository's root:
 
@@ -17,20 +17,20 @@ from .command import Output, Status, run_command, show, write_out
 
 
 def sandbox(
-    rounds: Annotated[int, typer.Option(min=1, help="How often all is measured.")] = 20,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of rounds.")] = 20,
     sessions: Annotated[
-        int, typer.Option(min=0, help="How many live at once; 0 leaves that out.")
+        int, typer.Option(min=0, help="Concurrent sessions; 0 leaves them out.")
     ] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the order in a round, and the picture.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of order and image.")] = 0,
     image: Annotated[
-        str | None, typer.Option(help="The docker backend's image; without it, the usual.")
+        str | None, typer.Option(help="Image of the docker backend; else the default.")
     ] = None,
     output: Output = None,
     json: Json = False,
 ) -> None:
-    """Time turns, episodes, kills and memory: ours in each tier beside bare exec and peers.
+    """Benchmark turns, episodes, kills and memory at each isolation level against peers.
 
-    Needs a quiet machine: the load is told, and figures of a busy one mean little.
+    Needs a quiet machine: the load is reported, and figures of a busy one mean little.
     """
     from .measuring.sandbox import SandboxBench
     from .measuring.tables import as_json, closing_lines, tables
@@ -38,7 +38,7 @@ def sandbox(
     with document(json) as publish:
         with Status() as status:
             report = SandboxBench(
-                rounds=rounds, sessions=sessions, seed=seed, image=image, on_progress=status.tell
+                rounds=rounds, sessions=sessions, seed=seed, image=image, on_progress=status.update
             ).run()
         show(tables(report), closing_lines(report))
         publish(write_out(as_json(report), output))

@@ -1,4 +1,4 @@
-"""Writing, reading and checking trajectories: SQLite beside PostgreSQL.
+"""Writing, reading and checking trajectories: SQLite and PostgreSQL.
 
 Run from the repository's root:
 
@@ -18,27 +18,27 @@ from .command import Output, Status, run_command, show, write_out
 
 def store(
     trajectories: Annotated[
-        int, typer.Option(min=64, help="In each store when it is checked and weighed.")
+        int, typer.Option(min=64, help="Trajectories per store when it is checked.")
     ] = 2000,
-    rounds: Annotated[int, typer.Option(min=1, help="How often all is measured.")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of rounds.")] = 5,
     postgres: Annotated[
         str | None,
-        typer.Option(help="Address of an empty database; without it, a server is started."),
+        typer.Option(help="Address of an empty database; else a server is started."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the order in a round, and what is stored.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of order and data.")] = 0,
     output: Output = None,
     json: Json = False,
 ) -> None:
-    """Time writing, reading and checking trajectories: SQLite beside PostgreSQL.
+    """Benchmark writing, reading and checking trajectories: SQLite and PostgreSQL.
 
-    Needs a quiet machine: the load is told, and figures of a busy one mean little.
+    Needs a quiet machine: the load is reported, and figures of a busy one mean little.
     """
     from .measuring.store import StoreBench
     from .measuring.store_tables import as_json, store_lines, store_tables
 
     with document(json) as publish:
         with Status() as status:
-            report = StoreBench(trajectories, rounds, seed, postgres, status.tell).run()
+            report = StoreBench(trajectories, rounds, seed, postgres, status.update).run()
         show(store_tables(report), store_lines(report))
         publish(write_out(as_json(report), output))
 

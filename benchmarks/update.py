@@ -1,4 +1,4 @@
-"""An update beside plain transformers on the same batch, with equal loss.
+"""An update against plain transformers on the same batch, with equal loss.
 
 Run from the repository's root:
 
@@ -18,20 +18,20 @@ from .command import Output, Status, TrainedModel, run_command, show, write_out
 
 def update(
     model: TrainedModel = None,
-    rounds: Annotated[int, typer.Option(min=1, help="How often all is measured.")] = 10,
-    trajectories: Annotated[int, typer.Option(min=8, help="In the batch.")] = 64,
-    seed: Annotated[int, typer.Option(help="Of the order in a round, and of sampling.")] = 0,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of rounds.")] = 10,
+    trajectories: Annotated[int, typer.Option(min=8, help="Trajectories in the batch.")] = 64,
+    seed: Annotated[int, typer.Option(help="Random seed of order and sampling.")] = 0,
     output: Output = None,
     json: Json = False,
 ) -> None:
-    """Time an update beside plain transformers on the same batch, with equal loss."""
+    """Benchmark an update against plain transformers on the same batch, with equal loss."""
     from .measuring.model_tables import as_json, update_lines, update_table
     from .measuring.update import UpdateBench
 
     with document(json) as publish:
         with Status() as status:
             report = UpdateBench(
-                model, rounds, trajectories, seed=seed, on_progress=status.tell
+                model, rounds, trajectories, seed=seed, on_progress=status.update
             ).run()
         show([update_table(report)], update_lines(report))
         publish(write_out(as_json(report), output))

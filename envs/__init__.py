@@ -1,6 +1,6 @@
-"""Tasks, the turn protocol, grading, rewards, and the Gymnasium environment over them.
+"""Tasks, turn protocol, grading, rewards, and the Gymnasium environments.
 
-Importing this room registers ``codedance/VisualCode-v0`` and its fixed-shape view,
+Importing this package registers ``codedance/VisualCode-v0`` and its fixed-shape view,
 ``codedance/VisualCodeMenu-v0``; it loads gymnasium, numpy and pillow.
 """
 
@@ -16,7 +16,7 @@ gymnasium.register(
     id="codedance/VisualCode-v0",
     entry_point="codedance.envs.visual_code:VisualCodeEnv",
     vector_entry_point="codedance.envs.vector:VisualCodeVectorEnv",
-    # Both checks are the environment's own: it says itself when reset() is due.
+    # The environment performs both checks itself, including that of a missing reset().
     order_enforce=False,
     disable_env_checker=True,
 )

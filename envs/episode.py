@@ -1,9 +1,9 @@
-"""One episode, the path that everything takes: training, evaluation, `play` and `ask`.
+"""One episode, used by training, evaluation, `play` and `ask` alike.
 
-The episode parses what a policy writes, runs its code, words the reply, and knows when it is over.
-A session that our infrastructure loses is rebuilt once by replay; if that fails too, the episode
-ends as infrastructure. A backend that this machine lacks raises instead: no episode would have been
-played. What model code causes is an outcome of its turn, never that.
+The episode parses a policy's text, runs its code, composes the reply, and determines its end. A
+session lost to an infrastructure failure is rebuilt once by replay; if that fails too, the episode
+ends as infrastructure. A backend that this machine lacks raises an exception instead, as no episode
+could run. What model code causes is an outcome of its turn, never an infrastructure failure.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class EpisodeState:
-    """Where an episode stands: a value, from which any number of episodes can go on.
+    """State of an episode, from which any number of episodes can be resumed.
 
     Attributes:
-        seed: Of the episode and its session.
-        turns: So far.
-        ending: None while it goes on.
+        seed: Random seed of the episode and its session.
+        turns: Turns so far.
+        ending: Reason of its end; None while it is running.
         session: State of its session; None where no code ran.
     """
 
@@ -47,19 +47,20 @@ class EpisodeState:
 
 
 class Episode:
-    """One policy at work on one task; not for use from several threads at once.
+    """An episode of one policy on one task; not thread-safe.
 
     Args:
-        task: What is asked; its answer stays here.
-        sandbox: Where code runs; a session is opened at the first block.
-        interface: Which tool the policy has.
-        max_turns: Turns of the policy; code in the last is not run.
-        system_prompt: What it is told first; None for the interface's own, ``""`` for nothing.
-        seed: Of the session's random sources.
-        max_pixels: Larger pictures are shrunk, for policy and code alike.
+        task: Task; its answer is never passed on.
+        sandbox: Sandbox of the code; a session is opened at the first block.
+        interface: Tool of the policy.
+        max_turns: Maximum number of turns; code in the last one is not run.
+        system_prompt: System message; None for the interface's own, ``""`` for none.
+        seed: Random seed of the session.
+        max_pixels: Maximum number of pixels per image; larger ones are downscaled, for policy and
+            code alike.
     """
 
-    def __init__(  # noqa: PLR0913 - the whole setting of an episode, each part optional
+    def __init__(  # noqa: PLR0913 - all settings of an episode, each optional
         self,
         task: Task,
         sandbox: Sandbox,
@@ -83,15 +84,15 @@ class Episode:
         self.messages: list[Message] = list(self.opening)
         self.turns: list[Turn] = []
         self.ending: Ending | None = None
-        self.failure: Exception | None = None  # why infrastructure lost it
+        self.failure: Exception | None = None  # cause of an infrastructure failure
         self._sandbox = sandbox
         self._session: Session | None = None
         self._state: SessionState | None = None
 
     def step(self, text: str) -> Turn:
-        """Take the policy's next text; give the turn, with the reply where the episode goes on.
+        """Execute the policy's next text; return the turn, with a reply unless it is the last.
 
-        Lone surrogates in it are written as their escapes: nothing else could keep the text.
+        Lone surrogates in it are replaced by escapes: they cannot be encoded.
 
         Raises:
             RuntimeError: The episode is over.
@@ -115,7 +116,7 @@ class Episode:
         return self._record(Turn(text, action, execution, reply))
 
     def cut(self, text: str | None = None) -> None:
-        """End the episode by a token limit; ``text`` is what was written of the turn, if any."""
+        """End the episode by a token limit; ``text`` is the incomplete turn, if any."""
         self._require_open()
         if text is None:
             self.ending = Ending.TOKEN_LIMIT
@@ -126,22 +127,22 @@ class Episode:
         )
 
     def fail(self, reason: Exception | None = None) -> None:
-        """End the episode because our infrastructure failed: it will not be scored."""
+        """End the episode by an infrastructure failure; it is not scored."""
         self.ending = Ending.INFRASTRUCTURE
         self.failure = reason
 
     def note_generation(self, seconds: float | None) -> None:
-        """Note how long the policy took to write the last turn; None where nobody measured."""
+        """Record the generation time of the last turn, in seconds; None where not measured."""
         self.turns[-1] = replace(self.turns[-1], generation_seconds=seconds)
 
     def trajectory(self, policy_id: str, tokens: Tokens | None = None) -> Trajectory:
-        """Return the finished episode, its accuracy graded.
+        """Return the finished episode, graded.
 
         Raises:
             RuntimeError: The episode is not over.
         """
         if self.ending is None:
-            raise RuntimeError("the episode goes on; it has no trajectory before its ending")
+            raise RuntimeError("the episode has not ended; it has no trajectory yet")
         answer = self.turns[-1].action.content if self.ending is Ending.ANSWERED else None
         is_lost = self.ending is Ending.INFRASTRUCTURE
         return Trajectory(
@@ -159,16 +160,16 @@ class Episode:
         )
 
     def snapshot(self) -> EpisodeState:
-        """Return where the episode stands, as a value.
+        """Return the state of the episode.
 
         Raises:
-            SandboxError: The session's state could not be had.
+            SandboxError: The session's state is not available.
         """
         session = self._session.snapshot() if self._session is not None else self._state
         return EpisodeState(self.seed, tuple(self.turns), self.ending, session)
 
     def resume(self, state: EpisodeState) -> None:
-        """Go on from ``state``, which an episode of the same task gave, any number of times."""
+        """Resume from ``state``, returned by an episode of the same task; repeatable."""
         self._drop_session()
         self.seed, self.turns, self.ending = state.seed, list(state.turns), state.ending
         self._state = state.session
@@ -192,13 +193,13 @@ class Episode:
         self.close()
 
     def _run(self, code: str) -> Execution | None:
-        """Run a block; None where the sandbox failed, and failed again on a fresh session."""
+        """Run a block; return None where the sandbox failed twice, last on a fresh session."""
         try:
             return self._opened().run(code)
         except SandboxUnavailableError:
-            raise  # no fresh session would change it: this is for the user to put right
+            raise  # a fresh session would not help: the user has to fix this
         except SandboxError as error:
-            _log.info("a session of %s was lost, and is replayed: %s", self.task.id, error)
+            _log.info("a session of %s was lost and is replayed: %s", self.task.id, error)
         try:
             if self._session is not None:
                 self._state = self._session.snapshot()

@@ -1,7 +1,7 @@
-"""Episodes for a loop that is not ours: another trainer's rollout asks, we hold the other side.
+"""Episodes for the rollout loop of another trainer.
 
-`EpisodeHost` opens an episode of a task, `Episode.step` and `Episode.cut` take what was written,
-and `EpisodeHost.finish` gives the trajectory with the evidence that `score_group` reads.
+`EpisodeHost` opens an episode of a task, `Episode.step` and `Episode.cut` process the policy's
+text, and `EpisodeHost.finish` returns the trajectory with the evidence that `score_group` reads.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from .types import Task, Tokens, Trajectory
 
 @dataclass(frozen=True, slots=True)
 class HostSettings:
-    """What the episodes of a host share; names and defaults as in ``gym.make``.
+    """Settings of a host's episodes; names and defaults as in ``gym.make``.
 
     Attributes:
-        suite: A name or path for `load_suite`.
-        split: ``train`` or ``test``.
-        families: Only these; None for all.
-        interface: ``code``, ``box`` or ``text``.
-        reward: Preset by which one trajectory alone is scored.
-        max_turns: Turns of the policy.
-        sandbox: Backend; the process's episodes share one sandbox.
-        system_prompt: None for the interface's own, empty for none.
-        max_pixels: Larger pictures are shrunk.
+        suite: Name or path for `load_suite`.
+        split: Split, ``train`` or ``test``.
+        families: Families to use; None for all.
+        interface: Tool of the policy: ``code``, ``box`` or ``text``.
+        reward: Name of the preset by which a single trajectory is scored.
+        max_turns: Maximum number of turns per episode.
+        sandbox: Backend; the episodes of a process share one sandbox.
+        system_prompt: System message; None for the interface's own, empty for none.
+        max_pixels: Maximum number of pixels per image; larger ones are downscaled.
     """
 
     suite: str = "nano"
@@ -53,11 +53,11 @@ class EpisodeHost:
     """Opens episodes by task id; thread-safe.
 
     Args:
-        settings: Of every episode.
-        sandbox: An open one; None for the process's shared one.
+        settings: Settings of every episode.
+        sandbox: Open sandbox; None for the one shared in the process.
 
     Raises:
-        ValueError: There is no such suite, split, family or backend.
+        ValueError: The suite, split, family or backend is unknown.
     """
 
     def __init__(self, settings: HostSettings, *, sandbox: Sandbox | None = None) -> None:
@@ -69,15 +69,15 @@ class EpisodeHost:
         self.sandbox: Sandbox = SharedSandbox(settings.sandbox) if sandbox is None else sandbox
 
     def tasks(self, count: int, *, start: int = 0) -> list[Task]:
-        """Return some tasks in the suite's order, for the rows of a trainer's data set."""
+        """Return ``count`` tasks in the suite's order, for the rows of a trainer's data set."""
         return read_tasks(self.suite, range(start, start + count))
 
     def open(self, task_id: str, *, seed: int) -> Episode:
-        """Begin an episode; the caller closes it.
+        """Start an episode; the caller closes it.
 
         Raises:
-            KeyError: The suite has no such task.
-            SandboxUnavailableError: This machine cannot run the backend; the words say what to do.
+            KeyError: The suite does not have the task.
+            SandboxUnavailableError: This machine cannot run the backend; the message says why.
         """
         settings = self.settings
         if settings.interface != "text" and isinstance(self.sandbox, SharedSandbox):
@@ -93,13 +93,13 @@ class EpisodeHost:
         )
 
     def finish(self, episode: Episode, policy_id: str, tokens: Tokens | None = None) -> Trajectory:
-        """Return a finished episode's trajectory, evidence recorded, and close the episode."""
+        """Close a finished episode and return its trajectory with evidence recorded."""
         episode.close()
         trajectory = episode.trajectory(policy_id, tokens)
         return record_evidence(trajectory, episode.images, self.sandbox)
 
     def score(self, trajectory: Trajectory) -> dict[str, float] | None:
-        """Return the reward terms of a trajectory without its siblings; None where it was lost.
+        """Return the reward terms of a single trajectory; None where it was not scored.
 
         μ is the task's own pass rate, one half where unknown, as in the Gymnasium environment.
         """
@@ -109,5 +109,5 @@ class EpisodeHost:
         return given if len(given) == len(terms) else None
 
     def close(self) -> None:
-        """Let go of the sandbox."""
+        """Release the sandbox."""
         self.sandbox.close()

@@ -1,7 +1,7 @@
-"""Freed memory, given back to the machine.
+"""Return of freed memory to the operating system.
 
-glibc keeps what a thread has freed for that thread. Pictures go through many threads here, so that
-a vector environment would hold several times what its members need.
+glibc retains memory that a thread has freed for that thread. Images pass through many threads here,
+so that a vector environment would retain several times what its members need.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import cache
 
 
 def give_back() -> None:
-    """Return freed memory back, in about 4 ms; does nothing where the C library cannot."""
+    """Return freed memory to the system, in about 4 ms; no effect without ``malloc_trim``."""
     trim = _trim()
     if trim is not None:
         trim(0)

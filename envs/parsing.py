@@ -1,11 +1,11 @@
-"""One parser for every policy's text: what it asks for, and what is wrong with its form.
+"""The parser of every policy's text: its action, and faults in its form.
 
-Fenced code is cut out first (`fences`), then thoughts, then tool responses that the policy made up,
-so that nothing written inside them can act: there a tag is only text. Answers and the counts of
-tags are read in what is left. The parser never raises, and its time is linear in the text.
+Fenced code is removed first (`fences`), then thoughts, then tool responses forged by the policy, so
+that nothing inside them has an effect: there a tag is only text. Answers and the counts of tags are
+read from the rest. The parser never raises, and its time is linear in the text.
 
-A thought ends with ``</think>``. Where nothing opened it, the model's template did (in the prompt),
-and all before the tag is thought.
+A thought ends with ``</think>``. Without an opening tag, the model's template opened it (in the
+prompt), and all text before the tag is thought.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Interface = Literal["code", "box", "text"]
 INTERFACES: tuple[Interface, ...] = ("code", "box", "text")
 
 TOO_LONG_ANSWER = 1000
-"""From this many characters on, an answer is a format fault."""
+"""Length, in characters, from which an answer is a format fault."""
 
 _THINK = re.compile(r"<(/?)think>", re.IGNORECASE | re.ASCII)
 _LINE_END = re.compile(r"[ \t\r]*(?:\n|\Z)")
@@ -37,12 +37,12 @@ _HALF_THOUGHT = "a think tag without its other half"
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """What a text asks to have run.
+    """Tool requests in a text.
 
     Attributes:
-        count: How many blocks of code, or boxes, there are.
-        chosen: Which of them runs, from 0 on; the others do not.
-        kind: What they are called.
+        count: Number of blocks of code, or of boxes.
+        chosen: Index of the one that runs, from 0; the others do not.
+        kind: Name of the requests.
     """
 
     count: int
@@ -55,13 +55,13 @@ ONE_REQUEST = Requests(1)
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """A text taken apart.
+    """A text split into its parts.
 
     Attributes:
-        visible: The text with all that cannot act blanked out, as long as the text.
-        fences: The blocks that stand in the open.
-        thoughts: Where it thinks, tags included, in order and apart.
-        fault: What is wrong with its think tags; None when they are clean.
+        visible: Text with all parts without effect blanked out, of unchanged length.
+        fences: Fenced blocks outside thoughts and tool responses.
+        thoughts: Spans of thoughts, tags included, in order and disjoint.
+        fault: Fault in its think tags; None without one.
     """
 
     visible: str
@@ -71,14 +71,14 @@ class _Reading:
 
 
 def parse_action(text: str, *, interface: Interface = "code") -> Action:
-    """Read what a policy's text asks for: code, an answer, or neither (malformed).
+    """Return the action of a policy's text: code, an answer, or neither (malformed).
 
-    An answer ends the episode, so it goes before code in the same text; of several answers the
-    first counts, and of several blocks the first.
+    An answer ends the episode, so it takes precedence over code in the same text; of several
+    answers the first counts, and of several blocks the first.
 
     Args:
-        text: One turn of the policy, any Unicode.
-        interface: Which tool the policy has: ``code``, ``box`` (a crop, no more), ``text`` (none).
+        text: Text of one turn of the policy, any Unicode.
+        interface: Tool of the policy: ``code``, ``box`` (crops only), ``text`` (none).
 
     >>> parse_action("<think>Easy.</think><answer>5</answer>")
     Action(kind='answer', content='5', format_fault=None)
@@ -99,9 +99,9 @@ def parse_action(text: str, *, interface: Interface = "code") -> Action:
 
 
 def requests_in(text: str, *, interface: Interface = "code") -> Requests:
-    """Count the blocks or boxes that a text asks to have run; one a turn does.
+    """Return the blocks or boxes that a text requests to run; one per turn is run.
 
-    Beside blocks that say Python, or stand in a code tag, a bare block is taken for output.
+    Beside blocks labelled Python, or inside a code tag, a bare block counts as output.
 
     >>> requests_in("<box>1,2,3,4</box> <box>5,6,7,8</box>", interface="box")
     Requests(count=2, chosen=0, kind='boxes')
@@ -120,7 +120,7 @@ def requests_in(text: str, *, interface: Interface = "code") -> Requests:
 
 
 def thought_in(text: str) -> str:
-    """Return what a text thinks, without the tags; empty where it does not.
+    """Return the thoughts of a text, without the tags; empty without thoughts.
 
     >>> thought_in("Two rows.</think><answer>2</answer>")
     'Two rows.'
@@ -153,7 +153,7 @@ def _code(fences: Sequence[Fence], fault: str | None) -> Action:
 
 
 def _preference(fence: Fence) -> int:
-    """Return the rank of a block, the lowest being taken first: in a code tag, labelled, bare."""
+    """Return the rank of a block, lowest first: in a code tag, labelled, bare."""
     return 0 if fence.is_wrapped else 1 if fence.is_python else _BARE
 
 
@@ -174,7 +174,7 @@ def _malformed(reason: str) -> Action:
 
 
 def crop_code(x1: int, y1: int, x2: int, y2: int) -> str:
-    """Return the block that shows a crop of the question's picture, cut to its edges."""
+    """Return the block that shows a crop of the question's image, clipped to its edges."""
     return (
         f"box = (max({x1}, 0), max({y1}, 0), "
         f"min({x2}, input_image.width), min({y2}, input_image.height))\n"
@@ -185,7 +185,7 @@ def crop_code(x1: int, y1: int, x2: int, y2: int) -> str:
 
 
 def _read(text: str) -> _Reading:
-    """Blank out what only looks like tags, and find the blocks that stand in the open."""
+    """Blank out tags without effect, and find the blocks outside thoughts and responses."""
     fences = find_fences(text)
     visible = _blank(text, [fence.span for fence in fences if fence.is_closed])
     paired = _blank(visible, list(_paired_thoughts(visible)))
@@ -203,7 +203,7 @@ def _read(text: str) -> _Reading:
 
 
 def _paired_thoughts(visible: str) -> Iterator[Span]:
-    """Find the thoughts that have both their tags."""
+    """Yield the thoughts that have both tags."""
     opened = -1
     for tag in _think_tags(visible):
         if tag[1] and opened >= 0:
@@ -214,16 +214,16 @@ def _paired_thoughts(visible: str) -> Iterator[Span]:
 
 
 def _thoughts(visible: str, *, unclosed: int, last_act: int) -> tuple[list[Span], str | None]:
-    """Find the thoughts, tags included, in order and apart, and what is wrong with their tags.
+    """Return the thoughts, tags included, in order and disjoint, and the fault in their tags.
 
-    Within a thought ``<think>`` is text, or has its own end. Of several ends that nothing opened,
-    the last before an answer or a block counts: until then the model still thought.
+    Within a thought ``<think>`` is text, or has its own closing tag. Of several closing tags
+    without an opening one, the last before an answer or a block counts.
 
     Args:
-        visible: The text, blocks of code blanked out.
-        unclosed: Where code begins that never closes; there an end counts at the start or the
-            end of a line only.
-        last_act: Where the last answer, box or block begins.
+        visible: Text with blocks of code blanked out.
+        unclosed: Start of code that is never closed; after it a closing tag counts at the start
+            or the end of a line only.
+        last_act: Start of the last answer, box or block.
     """
     spans: list[Span] = []
     lone: list[int] = []
@@ -255,7 +255,7 @@ def _thoughts(visible: str, *, unclosed: int, last_act: int) -> tuple[list[Span]
 
 
 def _think_tags(visible: str) -> Iterator[re.Match[str]]:
-    """Find the think tags; one between backticks is spoken of, not used."""
+    """Yield the think tags; one between backticks is quoted and does not count."""
     for tag in _THINK.finditer(visible):
         around = visible[tag.start() - 1 : tag.start()], visible[tag.end() : tag.end() + 1]
         if around != ("`", "`"):
@@ -268,7 +268,7 @@ def _begins_line(text: str, place: int) -> bool:
 
 
 def _between(text: str, opening: str, closing: str) -> Iterator[Span]:
-    """Find the regions from each opening tag to the next closing one, tags included."""
+    """Yield the regions from each opening tag to the next closing one, tags included."""
     position = 0
     while (start := text.find(opening, position)) >= 0:
         end = text.find(closing, start + len(opening))
@@ -279,7 +279,7 @@ def _between(text: str, opening: str, closing: str) -> Iterator[Span]:
 
 
 def _blank(text: str, spans: Sequence[Span]) -> str:
-    """Replace the spans by as many NULs, which make no tag."""
+    """Replace the spans by as many NULs, which form no tag."""
     pieces: list[str] = []
     position = 0
     for start, end in spans:
@@ -289,7 +289,7 @@ def _blank(text: str, spans: Sequence[Span]) -> str:
 
 
 def _is_inside(span: Span, *regions: Sequence[Span]) -> bool:
-    """Whether a span begins in one of the regions, each of which are in order and apart."""
+    """Whether a span starts in one of the regions, each of which are in order and disjoint."""
     for some in regions:
         index = bisect_right(some, span[0], key=lambda region: region[0]) - 1
         if index >= 0 and span[0] < some[index][1]:

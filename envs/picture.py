@@ -1,10 +1,10 @@
-"""Pictures from files, bytes, arrays or PIL, made RGB and small enough, in bounded memory.
+"""Loading of images from files, bytes, arrays or PIL, as RGB of limited size, in bounded memory.
 
-How colours are made is the sandbox's rule (`sandbox/worker/rgb.py`), so that a question's picture
+Colours are converted by the sandbox's rule (`sandbox/worker/rgb.py`), so that a question's image
 and one that code shows look alike.
 
-The environment makes one picture within ``max_pixels``; what the policy sees and what its code
-finds as ``input_image`` are that picture, so that coordinates agree.
+The environment creates one image within ``max_pixels``; the policy's image and its code's
+``input_image`` are both that image, so that coordinates agree.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from .images.deep_colours import deep_colours
 from .images.picture_memory import once_per_picture
 
 DEFAULT_MAX_PIXELS = 16_384 * 28 * 28
-"""The paper's largest picture (12.8 megapixels)."""
+"""The paper's largest image (12.8 megapixels)."""
 
 MOST_PIXELS = 180_000_000
-"""A picture file above this is refused before it is decoded."""
+"""Maximum number of pixels of a file; larger ones are refused before decoding."""
 
 MOST_STRETCHED = 200
-"""Vision models refuse pictures whose long side is more than this times the short one."""
+"""Maximum ratio of the sides of an image that vision models accept."""
 
 _TINY_SIDE = 28
 _READABLE_SIDE = 112
-_FORMATS = {  # with the feature of Pillow that reads it; what is not here was not asked for yet
+_FORMATS = {  # with the feature of Pillow that reads it; other formats were not requested yet
     "PNG": "zlib",
     "JPEG": "jpg",
     "WEBP": "webp",
@@ -79,7 +79,7 @@ _DECODER_ERRORS = (
 
 
 class ArrayLike(Protocol):
-    """What numpy can make an array of, such as a tensor."""
+    """An object that numpy can convert to an array, such as a tensor."""
 
     def __array__(self) -> NDArray[Any]: ...
 
@@ -88,20 +88,20 @@ Picture = Image.Image | ArrayLike | bytes | bytearray | str | os.PathLike[str]
 
 
 class PictureError(ValueError):
-    """A picture cannot be used; the message says which and why."""
+    """An image cannot be used; the message says which and why."""
 
 
 def load_picture(source: Picture, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
-    """Return an RGB picture of at most ``max_pixels``, upright as its EXIF data says.
+    """Return an RGB image of at most ``max_pixels``, rotated as its EXIF data says.
 
     Args:
-        source: A file's path, its bytes, PIL, or an array ``(H, W)`` or ``(H, W, 1 | 3 | 4)`` of
-            numbers, a tensor included.
-        max_pixels: A larger picture is shrunk, its proportions kept.
+        source: Path or bytes of a file, PIL image, or array (or tensor) ``(H, W)`` or
+            ``(H, W, 1 | 3 | 4)`` of numbers.
+        max_pixels: Maximum number of pixels; a larger image is downscaled in proportion.
 
     Raises:
-        PictureError: It is missing, damaged, of an unknown format, or far too large; the array is
-            not shaped like a picture, or holds no real numbers.
+        PictureError: The image is missing, damaged, of an unknown format, or far too large; the
+            array does not have the shape of an image, or holds no real numbers.
     """
     if isinstance(source, Image.Image):
         return _from_pil(source, max_pixels)
@@ -111,10 +111,10 @@ def load_picture(source: Picture, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Im
 
 
 def check_format(source: bytes | Path) -> None:
-    """Read the first bytes of a file, or of its content: enough to refuse what is no picture.
+    """Check the first bytes of a file, or of its content, for an image format.
 
     Raises:
-        PictureError: It is missing, empty, or of no format that can be read.
+        PictureError: The file is missing, empty, or of no readable format.
     """
     with _named_errors(source):
         if isinstance(source, bytes):
@@ -126,7 +126,7 @@ def check_format(source: bytes | Path) -> None:
 
 @cache
 def readable_formats() -> tuple[str, ...]:
-    """Return the names of the formats that the installed Pillow reads, of those accepted here."""
+    """Return the names of the accepted formats that the installed Pillow can read."""
     Image.init()
     return tuple(
         name
@@ -136,16 +136,16 @@ def readable_formats() -> tuple[str, ...]:
 
 
 def fit_picture(image: Image.Image, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
-    """Return the picture as RGB within ``max_pixels``, its proportions kept; itself where it fits.
+    """Return the image as RGB within ``max_pixels``, in proportion; unchanged where it fits.
 
-    A strip whose sides differ by more than `MOST_STRETCHED` times is widened in black at its right
-    or lower edge, which moves no coordinate.
+    A strip whose sides differ by more than `MOST_STRETCHED` times is padded with black at its right
+    or lower edge, which preserves coordinates.
     """
     size = fitting_size(image.width, image.height, max_pixels)
     is_reducible = image.mode in _REDUCIBLE and "transparency" not in image.info
     if size != image.size and is_reducible:
         factor = int(min(image.width / size[0], image.height / size[1]) / 2)
-        image = image.reduce(factor) if factor > 1 else image  # cheap, before any copy is made
+        image = image.reduce(factor) if factor > 1 else image  # cheap, before any copy
     image = as_rgb(image)
     if size != image.size:
         image = image.resize(size, Image.Resampling.LANCZOS)
@@ -175,7 +175,7 @@ def fitting_size(width: int, height: int, max_pixels: int) -> tuple[int, int]:
 
 
 def _longest_side(max_pixels: int) -> int:
-    """Return the longest strip that is within ``max_pixels`` once `fit_picture` has widened it."""
+    """Return the length of the longest strip within ``max_pixels`` after padding."""
     side = max(1, math.isqrt(MOST_STRETCHED * max_pixels))
     wide = math.ceil(side / MOST_STRETCHED)
     if side * wide <= max_pixels:
@@ -184,10 +184,10 @@ def _longest_side(max_pixels: int) -> int:
 
 
 def presentable(image: Image.Image) -> Image.Image:
-    """Return a tool's picture as a vision model can read it: tiny ones enlarged, huge ones shrunk.
+    """Return a tool's image in a size for vision models: tiny ones enlarged, huge ones reduced.
 
     Raises:
-        PictureError: Its sides differ by more than `MOST_STRETCHED` times.
+        PictureError: The sides differ by more than `MOST_STRETCHED` times.
     """
     short, long = sorted(image.size)
     if long > MOST_STRETCHED * short:
@@ -200,22 +200,22 @@ def presentable(image: Image.Image) -> Image.Image:
 
 
 def picture_array(image: Image.Image) -> NDArray[np.uint8]:
-    """Return a fresh ``(H, W, 3)`` array of a picture."""
+    """Return a new ``(H, W, 3)`` array of an image."""
     return np.array(as_rgb(image), dtype=np.uint8)
 
 
 @once_per_picture
 def picture_digest(image: Image.Image) -> str:
-    """Return the SHA-256 of a picture's size and RGB pixels, worked out once per picture."""
+    """Return the SHA-256 of an image's size and RGB pixels, computed once per image."""
     sha = hashlib.sha256(f"{image.width} {image.height} ".encode())
     sha.update(as_rgb(image).tobytes())
     return sha.hexdigest()
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """Return the picture in RGB, by the rule that holds for what code shows too.
+    """Return the image in RGB, by the same rule as for images that code shows.
 
-    Transparency is put over white; values deeper than 8 bits are mapped by their finite range.
+    Transparency is composed over white; values deeper than 8 bits are mapped by their range.
     """
     return image_to_rgb(image)
 
@@ -226,12 +226,12 @@ def _from_array(source: ArrayLike) -> Image.Image:
         raise PictureError(f"a {kind} is no picture; give a path, bytes, an array or a PIL image")
     try:
         return array_to_rgb(np.asanyarray(source))
-    except (TypeError, ValueError, RuntimeError) as error:  # the last two: of tensors elsewhere
+    except (TypeError, ValueError, RuntimeError) as error:  # the last two: tensors on other devices
         raise PictureError(str(error)) from error
 
 
 def _from_pil(source: Image.Image, max_pixels: int) -> Image.Image:
-    """Fit a picture; one that was opened from a file and never read is read as the file is."""
+    """Fit an image; one that was opened from a file but not loaded is decoded like the file."""
     if not all(source.size):
         raise PictureError(f"a picture of {source.width} x {source.height} pixels shows nothing")
     if not isinstance(source, ImageFile.ImageFile):
@@ -258,7 +258,7 @@ def _from_file(source: bytes | bytearray | str | os.PathLike[str], max_pixels: i
 
 @contextmanager
 def _named_errors(source: bytes | bytearray | str | os.PathLike[str]) -> Generator[None]:
-    """Turn whatever a decoder raises into a `PictureError` that names the picture."""
+    """Convert all exceptions of a decoder to a `PictureError` that names the image."""
     name = "picture" if isinstance(source, bytes | bytearray) else os.fspath(source)
     try:
         yield
@@ -286,7 +286,7 @@ def _decode(file: BinaryIO, max_pixels: int) -> Image.Image:
 
 
 def _upright(image: Image.Image, source: Image.Image) -> Image.Image:
-    """Turn a picture as the EXIF data of the file says that it comes from."""
+    """Rotate or flip an image by the EXIF orientation of its file."""
     turned = _TURNED.get(source.getexif().get(_ORIENTATION, 1))
     return image if turned is None else image.transpose(turned)
 
@@ -300,7 +300,7 @@ def _from_deep_colours(deep: NDArray[Any], transparency: object) -> Image.Image:
 
 
 def _open(file: BinaryIO) -> Image.Image:
-    """Open by the file's first bytes; `Image.open` warns of large pictures by a global limit."""
+    """Open by the file's first bytes; `Image.open` warns of large images by a global limit."""
     file.seek(0)
     factory = Image.OPEN[_format_of(file.read(_PREFIX_BYTES))][0]
     file.seek(0)
@@ -308,10 +308,10 @@ def _open(file: BinaryIO) -> Image.Image:
 
 
 def _format_of(prefix: bytes) -> str:
-    """Return the format that a file begins like.
+    """Return the format of a file by its first bytes.
 
     Raises:
-        PictureError: None that can be read.
+        PictureError: The format cannot be read.
     """
     if not prefix:
         raise PictureError("empty")

@@ -1,8 +1,8 @@
-"""The words of an episode: what the policy is told first, and what it is told after each block.
+"""Messages of an episode: the opening messages and the reply to each block.
 
-Replies are short, since a small model has to read them: what a block printed stands alone between
-the tags, an empty output is ``(no output)``, and only the reply before the last turn says more.
-Nothing here is ever parsed: a reply may hold any tag that code printed without changing anything.
+Replies are short, since a small model has to read them: a block's output is the only content
+between the tags, an empty output is ``(no output)``, and only the reply before the last turn adds
+more. Replies are never parsed: they may contain any tag that code printed, without effect.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def system_prompt(interface: Interface = "code") -> str:
 def question_message(
     question: str, images: Sequence[Image.Image], *, interface: Interface = "code"
 ) -> Message:
-    """Return the opening question: the pictures, then the question, nothing else.
+    """Return the opening question: the images, then the question, nothing else.
 
-    The interface changes nothing here yet: its rules are the system message's.
+    The interface has no effect here yet: its rules are in the system message.
     """
     del interface
     return Message("user", (*images, question))
@@ -57,12 +57,12 @@ def question_message(
 def tool_reply(
     execution: Execution, *, turns_left: int, requests: Requests = ONE_REQUEST
 ) -> Message:
-    """Return what a block's execution is to the policy.
+    """Return the reply to the policy for a block's execution.
 
     Args:
-        execution: What the sandbox recorded.
-        turns_left: How many turns the policy still has; before the last it is told to answer.
-        requests: What the turn asked to have run; of several it is told which one was.
+        execution: The sandbox's record of the block.
+        turns_left: Number of turns left; before the last the reply asks for the answer.
+        requests: Requests of the turn; for several the reply says which one was run.
     """
     lines = [execution.stdout.rstrip("\n")] if execution.stdout.strip() else []
     if execution.stderr.strip():

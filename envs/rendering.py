@@ -1,4 +1,4 @@
-"""The newest turn of an episode as text and as a picture."""
+"""Rendering of the newest turn of an episode as text and as an image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .episode import Episode
 from .types import Turn
 
 SIZE = (1024, 576)
-"""Width and height of the picture, the same for every turn, as videos want it."""
+"""Width and height of the image, the same for every turn, as videos require."""
 
 _MARGIN = 12
 _COLUMN = 400
@@ -22,7 +22,7 @@ _LONGEST = 4_000
 
 
 def turn_text(episode: Episode) -> str:
-    """Return the question (before the first turn) or the newest turn: text, code, what came back."""
+    """Return the question (before the first turn) or the newest turn: text, code and reply."""
     if not episode.turns:
         pictures = ", ".join(f"{image.width} x {image.height}" for image in episode.images)
         return f"{episode.task.id}\n[picture {pictures}]\n{episode.task.question}"
@@ -41,15 +41,15 @@ def turn_text(episode: Episode) -> str:
 
 
 def turn_picture(episode: Episode) -> NDArray[np.uint8]:
-    """Draw the question's picture, the newest turn's text or code, and its output.
+    """Draw the question's image, the newest turn's text or code, and its output.
 
     Returns:
-        ``(576, 1024, 3)``.
+        Array ``(576, 1024, 3)``.
     """
     canvas = Image.new("RGB", SIZE, "white")
     half = SIZE[0] - _COLUMN - 3 * _MARGIN
     _paste(canvas, episode.images[:1], (_MARGIN, _MARGIN, _COLUMN, SIZE[1] // 2))
-    question = f"{episode.task.question}\n\n{_advantages(episode)}"
+    question = f"{episode.task.question}\n\n{_progress(episode)}"
     _write(canvas, question, (_MARGIN, SIZE[1] // 2 + 2 * _MARGIN), _COLUMN)
     if episode.turns:
         turn = episode.turns[-1]
@@ -62,7 +62,7 @@ def turn_picture(episode: Episode) -> NDArray[np.uint8]:
     return np.array(canvas, dtype=np.uint8)
 
 
-def _advantages(episode: Episode) -> str:
+def _progress(episode: Episode) -> str:
     ending = "" if episode.ending is None else f", {episode.ending}"
     return f"turn {len(episode.turns)} of {episode.max_turns}{ending}"
 
@@ -80,7 +80,7 @@ def _output(turn: Turn) -> str:
 
 
 def _write(canvas: Image.Image, text: str, corner: tuple[int, int], width: int) -> None:
-    """Write wrapped text from a corner down to the middle or the lower edge."""
+    """Draw wrapped text from a corner down to the middle or the lower edge."""
     font = ImageFont.load_default(12)
     plain = text[:_LONGEST].encode("utf-8", "replace").decode()
     bottom = SIZE[1] // 2 - _MARGIN if corner[1] < SIZE[1] // 2 else SIZE[1] - _MARGIN
@@ -98,7 +98,7 @@ def _write(canvas: Image.Image, text: str, corner: tuple[int, int], width: int) 
 def _paste(
     canvas: Image.Image, images: Sequence[Image.Image], box: tuple[int, int, int, int]
 ) -> None:
-    """Paste the first picture, if any, into a box ``(left, top, width, height)``."""
+    """Paste the first image, if any, into a box ``(left, top, width, height)``."""
     left, top, width, height = box
     for image in images[:1]:
         scale = min(width / image.width, height / image.height)

@@ -1,4 +1,4 @@
-"""A wrapper that keeps a live estimate of mu, by which the reward judges difficulty."""
+"""A wrapper with a running estimate of mu, from which the reward derives the difficulty."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from .visual_code import Observation, VisualCodeEnv, known_accuracy
 class RunningAccuracy(
     gymnasium.Wrapper[Observation, str, Observation, str], gymnasium.utils.RecordConstructorArgs
 ):
-    """Replaces the recorded pass rate by what this environment's own episodes showed.
+    """Replaces the recorded pass rate by an estimate from this environment's own episodes.
 
-    The estimate begins at the recorded rate (one half where unknown), which weighs as much as
-    ``prior_weight`` episodes; older episodes fade by ``decay`` with each newer one. With it the
-    reward depends on the episodes before: that is why it is not the default.
+    The estimate starts at the recorded rate (one half where unknown), with the weight of
+    ``prior_weight`` episodes; the weight of older episodes decays by ``decay`` with each newer one.
+    With it the reward depends on earlier episodes, which is why it is not the default.
 
     Args:
-        env: Whose ``unwrapped`` is a `VisualCodeEnv`.
-        by: Whether tasks are told apart one by one, or by family and band.
-        prior_weight: Above 0.
-        decay: Above 0, at most 1 (nothing fades).
+        env: Environment whose ``unwrapped`` is a `VisualCodeEnv`.
+        by: Whether to estimate per ``task``, or per ``family`` and difficulty.
+        prior_weight: Weight of the recorded rate, in episodes; above 0.
+        decay: Decay per newer episode; above 0, at most 1 (no decay).
     """
 
     def __init__(
@@ -53,13 +53,13 @@ class RunningAccuracy(
         self._scored: dict[str, float] = {}
 
     def estimate(self, task: Task) -> float:
-        """Return mu of a task as it stands now."""
+        """Return the current estimate of mu of a task."""
         key = self._key(task)
         right = self._prior_weight * known_accuracy(task) + self._right.get(key, 0.0)
         return right / (self._prior_weight + self._scored.get(key, 0.0))
 
     def step(self, action: str) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Step, then count the episode where it ended and was scored."""
+        """Step the environment; count an episode that ended and was scored."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         if terminated and info["is_valid"]:
             key = self._key(self._inner.episode.task)
@@ -72,7 +72,7 @@ class RunningAccuracy(
         return {"right": dict(self._right), "scored": dict(self._scored)}
 
     def load_state_dict(self, state: dict[str, dict[str, float]]) -> None:
-        """Take over what `state_dict` gave."""
+        """Restore the estimates from `state_dict`."""
         self._right = dict(state["right"])
         self._scored = dict(state["scored"])
 

@@ -1,4 +1,4 @@
-"""Spaces for what Gymnasium has no space for: text in any Unicode, pictures of any size."""
+"""Spaces that Gymnasium lacks: text in any Unicode, images of any size."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LARGEST_SAMPLE = 32
 
 
 class AnyText(gymnasium.spaces.Text):
-    """Every string, lone surrogates included; samples are short and printable."""
+    """All strings, including lone surrogates; samples are short and printable."""
 
     def __init__(
         self,
@@ -46,18 +46,18 @@ class AnyText(gymnasium.spaces.Text):
 
 
 class Picture(gymnasium.Space[NDArray[np.uint8]]):
-    """Every RGB picture: arrays ``(H, W, 3)`` of uint8 with at least one pixel."""
+    """All RGB images: arrays ``(H, W, 3)`` of uint8 with at least one pixel."""
 
     def __init__(self, seed: int | np.random.Generator | None = None) -> None:
         super().__init__(shape=None, dtype=np.uint8, seed=seed)
 
     @property
     def is_np_flattenable(self) -> bool:
-        """False: sizes differ."""
+        """Always False, as sizes differ."""
         return False
 
     def contains(self, x: Any) -> bool:  # noqa: ANN401 - Gymnasium's signature
-        """Whether ``x`` is such an array."""
+        """Whether ``x`` is an array ``(H, W, 3)`` of uint8 with at least one pixel."""
         if not isinstance(x, np.ndarray):
             return False
         array = cast(NDArray[Any], x)
@@ -65,7 +65,7 @@ class Picture(gymnasium.Space[NDArray[np.uint8]]):
         return is_rgb and array.dtype == np.uint8
 
     def sample(self, mask: Any = None, probability: Any = None) -> NDArray[np.uint8]:  # noqa: ANN401
-        """Draw noise of at most 32 by 32 pixels; there are no masks."""
+        """Draw noise of at most 32 by 32 pixels; masks are ignored."""
         del mask, probability
         height, width = self.np_random.integers(1, _LARGEST_SAMPLE + 1, size=2)
         return self.np_random.integers(0, 256, size=(height, width, 3), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Where in a file of the user's an error came from."""
+"""Location of an error in a user's file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def line_in(path: Path, error: BaseException) -> str:
-    """Return the file's own line that an error went through, as ``, line 3``; empty for none."""
+    """Return the deepest line of the file in an error's traceback, as ``, line 3``; else empty."""
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return f", line {error.lineno}"
     line, frame = "", error.__traceback__

@@ -1,4 +1,4 @@
-"""The nouns of an episode: task, message, action, turn, trajectory. Frozen values, no handles."""
+"""Data types of an episode: task, message, action, turn, trajectory; frozen, without handles."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ..sandbox import Execution
 from .text.unicode_text import escape_surrogates
 
 Part = str | Image.Image
-"""A piece of a message: text that is only text, or a picture."""
+"""Part of a message: plain text or an image."""
 
 
 class Difficulty(StrEnum):
-    """How hard a task is; by construction in a suite, by pass rate once curated."""
+    """Difficulty of a task, by construction in a suite, by pass rate once curated."""
 
     EASY = "easy"
     MEDIUM = "medium"
@@ -25,7 +25,7 @@ class Difficulty(StrEnum):
 
 
 class Ending(StrEnum):
-    """Why an episode is over."""
+    """Reason for the end of an episode."""
 
     ANSWERED = "answered"
     TURN_LIMIT = "turn_limit"
@@ -35,7 +35,7 @@ class Ending(StrEnum):
 
 
 class AnswerKind(StrEnum):
-    """Which grader judges an answer."""
+    """Kind of an answer, which determines its grader."""
 
     TEXT = "text"
     INTEGER = "integer"
@@ -46,27 +46,28 @@ class AnswerKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Task:
-    """A question about pictures, with its answer, which never enters sandbox or observation.
+    """A question about images, with its answer, which never enters sandbox or observation.
 
     Attributes:
-        id: Unique over suites, such as ``nano/bars/test/hard/17``.
-        suite: Name under which `load_suite` finds it.
+        id: Identifier, unique over suites, such as ``nano/bars/test/hard/17``.
+        suite: Name of the suite for `load_suite`.
         family: Kind of question within the suite.
-        split: ``train`` or ``test``.
-        question: What the policy is asked.
-        images: Pictures, RGB.
-        answer: The true answer, as text.
-        answer_kind: Which grader judges it.
-        tolerance: Largest relative error that a NUMBER may have; 0.0 is exact.
+        split: Split, ``train`` or ``test``.
+        question: Question to the policy.
+        images: Images of the question, RGB.
+        answer: True answer, as text.
+        answer_kind: Kind of the answer, which determines the grader.
+        tolerance: Largest relative error allowed for a NUMBER; 0.0 is exact.
         choices: Options of a CHOICE, in order; empty otherwise.
-        difficulty: Band.
-        pass_rate: Share of a weak policy's samples that were right, from curation; None unknown.
-        needs_picture: False where the true answer does not depend on the picture
+        difficulty: Difficulty of the task.
+        pass_rate: Share of a weak policy's samples that were right, from curation; None where
+            unknown.
+        needs_picture: False where the true answer does not depend on the image
             (``evidence: any``).
-        provenance: Where it came from (generator version, seed, source file, licence).
+        provenance: Origin of the task (generator version, seed, source file, licence).
 
-    Lone surrogates in any of its texts are written as escapes (`escape_surrogates`), so that no
-    tokenizer, request or file fails on a task that others are played beside.
+    Lone surrogates in its texts are replaced by escapes (`escape_surrogates`), so that no
+    tokenizer, request or file fails because of one task among others.
     """
 
     id: str
@@ -85,7 +86,7 @@ class Task:
     provenance: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def __post_init__(self) -> None:
-        """Escape lone surrogates."""
+        """Replace lone surrogates by escapes."""
         for name in ("id", "suite", "family", "question", "answer"):
             object.__setattr__(self, name, _escaped(getattr(self, name)))
         object.__setattr__(self, "choices", tuple(_escaped(choice) for choice in self.choices))
@@ -95,7 +96,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Message:
-    """One message of a conversation; text and pictures in the order in which they are read."""
+    """One message of a conversation, with text and images in reading order."""
 
     role: Literal["system", "user", "assistant"]
     parts: tuple[Part, ...]
@@ -107,11 +108,11 @@ class Message:
 
     @property
     def images(self) -> tuple[Image.Image, ...]:
-        """The pictures, in order."""
+        """The images, in order."""
         return tuple(part for part in self.parts if not isinstance(part, str))
 
     def as_chat(self) -> dict[str, Any]:
-        """Return the chat form that trainers read: role and a list of typed content parts."""
+        """Return the chat format of trainers: role and a list of typed content parts."""
         content: list[dict[str, Any]] = [
             {"type": "text", "text": part}
             if isinstance(part, str)
@@ -123,12 +124,12 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What a policy's text asks for: exactly one of code, answer, or a malformed turn.
+    """Action parsed from a policy's text: exactly one of code, answer, or a malformed turn.
 
     Attributes:
-        kind: Which of the three.
-        content: The code, the answer, or why the turn is malformed.
-        format_fault: What is wrong with the text's form; None when it is clean.
+        kind: Kind of the action.
+        content: Code, answer, or the reason why the turn is malformed.
+        format_fault: Fault in the text's form; None without one.
     """
 
     kind: Literal["code", "answer", "malformed"]
@@ -138,18 +139,18 @@ class Action:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Turn:
-    """One exchange: the policy's text, what it asked for, and what came back.
+    """One exchange: the policy's text, its action, and the reply.
 
     Attributes:
-        text: The policy's text, as it wrote it.
-        action: What the parser read in it.
-        execution: What the sandbox recorded; None where no code ran.
-        reply: What the environment said back; None on the last turn.
-        has_evidence: Whether the block's output was new and depends on the picture; None where
-            that was not asked (DESIGN section 5, evidence).
-        generation_seconds: How long the episode waited for the text, on the wall: from asking the
-            policy until it had given it, which for policies asked in batches is the batch's time.
-            None where nobody measured. It decides nothing: no digest and no reward reads it.
+        text: Text of the policy, unchanged.
+        action: Action parsed from the text.
+        execution: The sandbox's record of the block; None where no code ran.
+        reply: Reply of the environment; None on the last turn.
+        has_evidence: Whether the block's output was new and depends on the image; None where
+            that was not checked (DESIGN section 5, evidence).
+        generation_seconds: Wall-clock time between request and text, in seconds; for policies
+            queried in batches that of the batch. None where not measured. Informational only: no
+            digest and no reward reads it.
     """
 
     text: str
@@ -172,14 +173,15 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """The token ids of an episode exactly as they were generated; never made again from text.
+    """The token ids of an episode exactly as generated; never re-encoded from text.
 
     Attributes:
-        ids: The whole episode, prompt and tool replies included, ``(length,)``.
-        log_probabilities: Of each id when the policy sampled it, 0.0 elsewhere, ``(length,)``.
-        turn_of: Which turn (0, 1, …) the policy wrote the id in; −1 for ids that are not its own,
+        ids: Token ids of the whole episode, including prompt and tool replies, ``(length,)``.
+        log_probabilities: Log-probability of each id sampled by the policy, 0.0 elsewhere,
             ``(length,)``.
-        images: How many pictures the ids refer to.
+        turn_of: Turn (0, 1, …) in which the policy generated the id; −1 for other ids,
+            ``(length,)``.
+        images: Number of images that the ids refer to.
     """
 
     ids: tuple[int, ...]
@@ -189,7 +191,7 @@ class Tokens:
 
     @property
     def mask(self) -> tuple[bool, ...]:
-        """Which ids are the policy's own, ``(length,)``."""
+        """Completion mask: which ids the policy generated, ``(length,)``."""
         return tuple(turn >= 0 for turn in self.turn_of)
 
 
@@ -198,18 +200,18 @@ class Trajectory:
     """One episode of one policy on one task, from the first message to the ending.
 
     Attributes:
-        task_id: `Task.id`.
-        policy_id: Who acted.
-        seed: Seed of this episode (sampling and session).
-        opening: What the policy was first told: system message (if any) and question.
-        turns: In order.
-        ending: Why it is over.
+        task_id: Identifier of the task, `Task.id`.
+        policy_id: Identifier of the policy.
+        seed: Random seed of this episode (sampling and session).
+        opening: Opening messages: system message (if any) and question.
+        turns: Turns, in order.
+        ending: Reason for the end.
         accuracy: 1.0 right, 0.0 wrong, None not scored (infrastructure, judge failed).
-        answer: What it answered; None without an answer.
-        reward_terms: Named terms once scored within a group; empty before.
+        answer: Answer of the policy; None without one.
+        reward_terms: Reward terms by name once scored within a group; empty before.
         tokens: Exact token ids; None for policies without tokens.
-        needs_picture: `Task.needs_picture`, which the evidence rule reads.
-        pass_rate: `Task.pass_rate`, μ where there is no group.
+        needs_picture: Value of `Task.needs_picture`, used by the evidence rule.
+        pass_rate: Value of `Task.pass_rate`, μ where there is no group.
     """
 
     task_id: str
@@ -227,12 +229,12 @@ class Trajectory:
 
     @property
     def is_valid(self) -> bool:
-        """False when our infrastructure failed: masked from loss and statistics."""
+        """False after an infrastructure failure; excluded from loss and statistics."""
         return self.ending is not Ending.INFRASTRUCTURE
 
     @property
     def images(self) -> tuple[Image.Image, ...]:
-        """The question's pictures, as policy and code saw them."""
+        """The question's images, as seen by policy and code."""
         return tuple(image for message in self.opening for image in message.images)
 
     @property
@@ -242,14 +244,14 @@ class Trajectory:
 
     @property
     def reward(self) -> float | None:
-        """Sum of the reward terms; None where it is not scored."""
+        """Sum of the reward terms; None where not scored."""
         if not self.reward_terms:
             return None
         values = list(self.reward_terms.values())
         return None if any(v is None for v in values) else sum(v for v in values if v is not None)
 
     def conversation(self) -> list[Message]:
-        """Return every message in order, the policy's own texts as assistant messages."""
+        """Return all messages in order, with the policy's texts as assistant messages."""
         messages = list(self.opening)
         for turn in self.turns:
             messages.append(Message("assistant", (turn.text,)))
@@ -258,9 +260,9 @@ class Trajectory:
         return messages
 
     def messages(self) -> list[dict[str, Any]]:
-        """Return the chat form (role, content parts) that other trainers read."""
+        """Return the chat format (role, content parts) of other trainers."""
         return [message.as_chat() for message in self.conversation()]
 
 
-def _escaped(value: Any) -> Any:  # noqa: ANN401 - a user's own suite may give numbers
+def _escaped(value: Any) -> Any:  # noqa: ANN401 - a user's own suite may hold numbers
     return escape_surrogates(value) if isinstance(value, str) else value

@@ -1,9 +1,9 @@
-"""Many environments at once: threads over one sandbox, since the work is done by its sessions.
+"""Vector environment: threads over one sandbox, since the work is done by its sessions.
 
-A sandbox that fails one member (`SandboxError`) ends that member's episode as ``infrastructure``
-(``truncated``, reward 0.0, ``is_valid`` False), and the others go on. Every other exception is a
-mistake in the program or on the machine, and is raised as a single environment raises it, of the
-same type, with the member's number in front of its words.
+A sandbox failure in one member (`SandboxError`) ends that member's episode as ``infrastructure``
+(``truncated``, reward 0.0, ``is_valid`` False), and the others continue. Every other exception is
+an error of the program or the machine and is raised as by a single environment, with the same type
+and the member's number before its message.
 """
 
 from __future__ import annotations
@@ -29,24 +29,47 @@ from .visual_code import VisualCodeEnv, wrong_action
 _MOST_THREADS = 64
 
 Batch = dict[str, tuple[Any, ...]]
-"""``{"text": a string a member, "images": a tuple of arrays a member}``."""
+"""``{"text": one string per member, "images": one tuple of arrays per member}``."""
 
 
 class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
-    """Members that step at the same time, each as `VisualCodeEnv` would alone.
+    """Members that step in parallel, each like a single `VisualCodeEnv`.
+
+    Action space:
+        `gymnasium.spaces.Tuple` of one `AnyText` per member: one text per member.
+
+    Observation space:
+        `gymnasium.spaces.Dict` of ``text`` (one string per member) and ``images`` (one tuple of RGB
+        arrays ``(H, W, 3)``, uint8, per member), each member's as in `VisualCodeEnv`.
+
+    Rewards:
+        Array ``(num_envs,)``, float64, each member's as in `VisualCodeEnv`; 0.0 for a member that
+        is reset in place of a step, that has ended (``DISABLED``), or whose sandbox failed.
+
+    Starting state:
+        `reset` starts an episode in every member, or in those of ``options["reset_mask"]``, as in
+        `VisualCodeEnv`; an integer seed is that of the first member, the following ones count up.
+
+    Episode end:
+        - Termination: as in `VisualCodeEnv`.
+        - Truncation: as in `VisualCodeEnv`, a sandbox failure in the member, or
+          ``max_episode_steps`` steps.
+
+        A member that has ended is reset by ``autoreset_mode``.
 
     Args:
-        num_envs: How many members.
-        autoreset_mode: As Gymnasium's own; with ``DISABLED`` a member that has ended stays so,
+        num_envs: Number of members.
+        autoreset_mode: Gymnasium's mode; with ``DISABLED`` a member that has ended stays so,
             with reward 0.0, until ``reset(options={"reset_mask": …})``.
-        max_episode_steps: Steps after which an episode is truncated, as `TimeLimit` does.
+        max_episode_steps: Steps after which an episode is truncated, as by `TimeLimit`; None for
+            no limit.
         settings: Arguments of `VisualCodeEnv`, the same for every member.
 
-    After an exception every member is in a known state. An action that is no string is refused
-    before any member steps. Anything else is raised once all members have finished what they were
-    doing: those that succeeded have taken their step (or begun their episode) and keep it, and the
-    one that is named has no episode. It begins anew at the next `step` (with ``DISABLED``, at a
-    `reset` that picks it), and `close` works as ever.
+    After an exception every member is in a known state. An action that is not a string is refused
+    before any member steps. All other exceptions are raised after all members have finished: those
+    that succeeded have taken their step (or started their episode) and keep it, and the one named
+    by the exception has no episode. It is reset at the next `step` (with ``DISABLED``, at a `reset`
+    that selects it), and `close` works as usual.
     """
 
     def __init__(
@@ -80,19 +103,19 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
         self._steps = [0] * num_envs
         self._is_begun = False
         self._failed: set[int] = set()  # members whose newest step or reset raised
-        self._episodes = 0  # begun since freed memory was given back
+        self._episodes = 0  # started since freed memory was last returned to the system
         self._pool = ThreadPoolExecutor(min(num_envs, _MOST_THREADS), "visual-code")
-        # Drawing tasks is our own work, and each thread that does it keeps megabytes for the next.
+        # Tasks are drawn in this process, and each drawing thread retains megabytes for the next.
         self._resets = ThreadPoolExecutor(min(num_envs, core_count()), "visual-code-reset")
 
     @property
     def np_random(self) -> tuple[np.random.Generator, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The members' generators, as Gymnasium's own give them."""
+        """The members' generators, as in Gymnasium's own vector environments."""
         return self.get_attr("np_random")
 
     @property
     def np_random_seed(self) -> tuple[int, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """What those were seeded with."""
+        """The seeds of the members' generators."""
         return self.get_attr("np_random_seed")
 
     def reset(
@@ -101,18 +124,19 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[Batch, dict[str, Any]]:
-        """Begin an episode in every member, or in those of ``options["reset_mask"]``.
+        """Start an episode in every member, or in those of ``options["reset_mask"]``.
 
         Args:
-            seed: Of the first member, the others' following it; or one a member.
-            options: As of one environment's reset; a list gives one value a member.
+            seed: Random seed of the first member, from which the others count up; or one seed per
+                member.
+            options: Options of `VisualCodeEnv.reset`; a list holds one value per member.
 
         Raises:
-            ValueError: A task that was asked for does not exist, lengths that do not fit, or a
-                mask that picks no member.
-            TypeError: The mask is no array of booleans.
+            ValueError: A requested task does not exist, a length differs from the number of
+                members, or the mask selects no member.
+            TypeError: The mask is not an array of booleans.
             ClosedEnvironmentError: `close` was called.
-            Exception: Whatever a member raised but `SandboxError`, the member named.
+            Exception: A member raised another exception than `SandboxError`; names the member.
         """
         self._require_open()
         options = dict(options or {})
@@ -128,20 +152,20 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
         infos: dict[str, Any] = {}
         for place in chosen:
             infos = self._add_info(infos, self._members[place][4], place)
-        self._give_back()
+        self._trim_memory()
         return self._observations(), infos
 
     def step(
         self, actions: Sequence[str]
     ) -> tuple[Batch, NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
-        """Step every member; one that ended before begins anew instead (by the autoreset mode).
+        """Step every member; one that has ended is reset instead (by the autoreset mode).
 
         Raises:
-            ResetNeeded: No episode was begun, or a member that raised was not reset.
-            ValueError: Not one action a member.
+            ResetNeeded: No episode was started, or a member that raised was not reset.
+            ValueError: The number of actions differs from the number of members.
             TypeError: An action is not a string; no member has stepped.
             ClosedEnvironmentError: `close` was called.
-            Exception: Whatever a member raised but `SandboxError`, the member named.
+            Exception: A member raised another exception than `SandboxError`; names the member.
         """
         self._require_open()
         self._require_begun()
@@ -156,7 +180,7 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
                 final = {"final_obs": member[0], "final_info": member[4]}
                 infos = self._add_info(infos, final, place)
             infos = self._add_info(infos, self._members[place][4], place)
-        self._give_back()
+        self._trim_memory()
         rewards = np.array([member[1] for member in stepped], dtype=np.float64)
         terminations = np.array([member[2] for member in stepped], dtype=np.bool_)
         truncations = np.array([member[3] for member in stepped], dtype=np.bool_)
@@ -167,7 +191,7 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
         return tuple(env.render() for env in self.envs)
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:  # noqa: ANN401
-        """Call a method of each member, or read an attribute; gives one value a member."""
+        """Call a method or read an attribute of each member; return one value per member."""
         values: list[Any] = []
         for place, env in enumerate(self.envs):
             try:
@@ -183,10 +207,10 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
         return self.call(name)
 
     def set_attr(self, name: str, values: Any) -> None:  # noqa: ANN401 - whatever the attribute is
-        """Set an attribute: a list or tuple gives one value a member.
+        """Set an attribute; a list or tuple holds one value per member.
 
         Raises:
-            ValueError: The values are not as many as the members.
+            ValueError: The number of values differs from the number of members.
         """
         each = values if isinstance(values, list | tuple) else [values] * self.num_envs
         if len(each) != self.num_envs:
@@ -203,9 +227,9 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
             env.close()
         give_back()
 
-    def _give_back(self) -> None:
-        """Return freed memory back once for every episode of all members."""
-        self._episodes += self._steps.count(0)  # those that have just begun
+    def _trim_memory(self) -> None:
+        """Return freed memory to the system, once per episode of all members."""
+        self._episodes += self._steps.count(0)  # those that have just started
         if self._episodes >= self.num_envs:
             self._episodes = 0
             give_back()
@@ -219,12 +243,12 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
             raise gymnasium.error.ResetNeeded("call reset() first: no episode was begun")
         if self._failed and self.autoreset_mode is AutoresetMode.DISABLED:
             raise gymnasium.error.ResetNeeded(
-                f"what environments {sorted(self._failed)} did last raised an exception; pick them "
-                'with reset(options={"reset_mask": …})'
+                f"environments {sorted(self._failed)} raised an exception in their last call; "
+                'select them with reset(options={"reset_mask": …})'
             )
 
     def _check(self, actions: Sequence[str]) -> None:
-        """Refuse actions that no member can take, before any member steps."""
+        """Refuse invalid actions before any member steps."""
         if isinstance(actions, str):
             raise TypeError("actions are a sequence with a str per member; got one str")
         if len(actions) != self.num_envs:
@@ -235,7 +259,7 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
                 raise named_error(wrong_action(action), place)
 
     def _stepped(self, actions: Sequence[str]) -> list[Member]:
-        """Step the members; those that ended before begin anew meanwhile (unless ``DISABLED``)."""
+        """Step the members; those that have ended are reset meanwhile (unless ``DISABLED``)."""
         is_disabled = self.autoreset_mode is AutoresetMode.DISABLED
         over = [] if is_disabled else places_over(self._members)
         work = {place: self._resets.submit(self._begin, place) for place in over}
@@ -249,7 +273,7 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
             self._members[place] = member
 
     def _done(self, work: Mapping[int, Future[Member]]) -> dict[int, Member]:
-        """Wait for all members; where one raised, keep what the others did, and raise its error."""
+        """Wait for all members; where one raised, keep the results of the others and re-raise."""
         wait(work.values())
         raised = {place: error for place in sorted(work) if (error := work[place].exception())}
         done = {place: work[place].result() for place in work if place not in raised}
@@ -277,7 +301,7 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
     def _begin(
         self, place: int, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> Member:
-        """Reset a member; one that the sandbox fails is lost, and begins at its next step."""
+        """Reset a member; after a sandbox failure it is lost and reset at its next step."""
 
         def reset() -> Member:
             observation, info = self.envs[place].reset(seed=seed, options=options)
@@ -291,7 +315,7 @@ class VisualCodeVectorEnv(VectorEnv[Batch, Sequence[str], NDArray[Any]]):
         return {key: tuple(one[key] for one in observations) for key in ("images", "text")}
 
     def _chosen(self, mask: object) -> list[int]:
-        """Return the members that a reset mask picks; all without one."""
+        """Return the members that a reset mask selects; all members without a mask."""
         if mask is None:
             return list(range(self.num_envs))
         if not (isinstance(mask, np.ndarray) and mask.dtype == np.bool_):

@@ -1,4 +1,4 @@
-"""What one member of the vector environment gave: its step, its loss, or its error by name."""
+"""Results of a member of the vector environment: its step, its loss, or its error."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from .visual_code import Observation, VisualCodeEnv
 _log = logging.getLogger(__name__)
 
 Member = tuple[Observation, float, bool, bool, dict[str, Any]]
-"""What one member's step gave."""
+"""Result of a member's step."""
 
 
 def unless_lost(env: VisualCodeEnv, act: Callable[[], Member]) -> Member:
-    """Act for a member; what its sandbox fails is lost, every other exception is raised.
+    """Call ``act`` for a member; return a lost step where its sandbox fails.
 
     Raises:
-        SandboxUnavailableError: This machine lacks the backend: not this member's loss alone.
+        SandboxUnavailableError: This machine lacks the backend, which affects all members.
     """
     try:
         return act()
@@ -36,7 +36,7 @@ def unless_lost(env: VisualCodeEnv, act: Callable[[], Member]) -> Member:
 
 
 def lost_member(task_id: str, preset: RewardPreset) -> Member:
-    """Return the step of a member that our infrastructure lost."""
+    """Return the step of a member that was lost to an infrastructure failure."""
     info = {
         "task_id": task_id,
         "family": "",
@@ -52,10 +52,10 @@ def lost_member(task_id: str, preset: RewardPreset) -> Member:
 
 
 def named_error(error: BaseException, place: int) -> BaseException:
-    """Return the exception with the member's number before its words, its type as it was.
+    """Return the exception, of unchanged type, with the member's number before its message.
 
-    Words that an exception does not take from one string (those of the operating system, of
-    `KeyError`) are left alone; a note below the traceback names the member in every case.
+    Messages that an exception does not take from one string (those of the operating system, of
+    `KeyError`) are unchanged; a note below the traceback names the member in every case.
     """
     name = f"environment {place}"
     if len(error.args) == 1 and isinstance(error.args[0], str):
@@ -67,5 +67,5 @@ def named_error(error: BaseException, place: int) -> BaseException:
 
 
 def places_over(members: Sequence[Member]) -> list[int]:
-    """Return the places of those whose episode is over."""
+    """Return the indices of members whose episode is over."""
     return [place for place, member in enumerate(members) if member[2] or member[3]]

@@ -1,8 +1,8 @@
-"""The Gymnasium environment: questions about pictures, answered by writing text and code.
+"""The Gymnasium environment: questions about images, answered by writing text and code.
 
-The reward is step-wise and holds every term where it falls due: a failed block costs at once, the
-rest comes with the ending. Outside a group mu is the task's own pass rate (one half where unknown),
-so the same seed and the same actions give the same rewards in any order of episodes.
+The reward is given per step: the cost of a failed block at its own step, all other terms at the end
+of the episode. Outside a group mu is the task's own pass rate (one half where unknown), so that the
+same seed and the same actions lead to the same rewards in any order of episodes.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ RENDER_MODES = ("ansi", "rgb_array", "human")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EnvState:
-    """Where an environment stands: a value to go on from, any number of times.
+    """State of an environment, from which it can be resumed any number of times.
 
     Attributes:
-        task: What is asked; it holds the answer, so it is not for a policy's eyes.
+        task: Task of the episode, including its answer; not to be shown to a policy.
         episode: Turns, ending and session.
-        random_state: Of the environment's generator, which draws later tasks.
+        random_state: State of the environment's generator, which draws later tasks.
     """
 
     task: Task
@@ -60,25 +60,57 @@ class EnvState:
 
 
 class VisualCodeEnv(gymnasium.Env[Observation, str]):
-    """One question about pictures an episode; an action is a policy's text.
+    """One question about images per episode, answered by writing text and code.
+
+    Action space:
+        `AnyText`: the policy's text, any string of at most 10,000,000 characters. It holds the
+        answer between ``<answer>`` and ``</answer>``, or a request to the interface's tool: a
+        Python block (``code``) or the box of a crop (``box``).
+
+    Observation space:
+        `gymnasium.spaces.Dict` of ``text`` (`AnyText`) and ``images`` (a
+        `gymnasium.spaces.Sequence` of RGB arrays ``(H, W, 3)``, uint8, of any size). With
+        ``observe="newest"`` both are the newest message to the policy: the question, then the
+        output of each block; both are empty once the episode has ended. With ``"transcript"`` they
+        are all messages so far, each headed by its role.
+
+    Rewards:
+        Sum of the terms in ``info["reward_terms"]``. ``tool_turn`` falls due at its own step: a
+        failed block costs the preset's ``turn_weight * penalty``. At the end of the episode follow
+        ``accuracy`` (1.0 or 0.0), ``format`` (the preset's ``format_fault`` for a fault of form),
+        ``tool_sequence`` (by the preset) and the user's own terms. The last step of an episode that
+        the infrastructure lost has the reward 0.0.
+
+    Starting state:
+        `reset` draws a task of the suite, uniformly, and the seed of the session; the option
+        ``task_id`` or ``task`` selects the task instead. The session opens at the first block.
+
+    Episode end:
+        - Termination: the text holds an answer (``answered``), neither an answer nor a valid tool
+          request (``malformed``), or a tool request in the last of ``max_turns`` turns, which is
+          not run (``turn_limit``).
+        - Truncation: the sandbox failed twice (``infrastructure``); ``info["is_valid"]`` is False.
+
+        ``info["ending"]`` is the reason.
 
     Args:
-        suite: A name or path for `load_suite`, or a suite.
-        split: ``train`` or ``test``.
-        families: Only these of the suite's, in turns; None for all.
-        interface: Which tool the policy has: ``code``, ``box`` or ``text``.
-        reward: A preset of `rewards` or its name.
-        reward_terms: Own terms besides, with their weights (`with_terms`).
-        max_turns: Turns of the policy; the reply before the last says to answer.
-        sandbox: A backend, whose sandbox this process's environments share, or an open sandbox.
-        limits: Of each session; None for the defaults. An open sandbox has its own.
-        observe: ``newest`` message or the ``transcript`` so far.
-        max_pixels: Larger pictures are shrunk, for policy and code alike.
+        suite: Name or path for `load_suite`, or a suite.
+        split: Split of the suite, ``train`` or ``test``.
+        families: Families of the suite to use, alternating; None for all.
+        interface: Tool of the policy: ``code``, ``box`` or ``text`` (none).
+        reward: Reward preset or its name.
+        reward_terms: Additional own terms with their weights (`with_terms`).
+        max_turns: Maximum number of turns; the reply before the last one asks for the answer.
+        sandbox: Backend, whose sandbox the environments of a process share, or an open sandbox.
+        limits: Limits of each session; None for the defaults. An open sandbox has its own.
+        observe: Content of an observation: ``newest`` message or ``transcript`` so far.
+        max_pixels: Maximum number of pixels per image; larger ones are downscaled, for policy and
+            code alike.
         system_prompt: First message of the transcript; None for the interface's own.
-        render_mode: ``ansi``, ``rgb_array`` or ``human`` (prints each turn).
+        render_mode: ``ansi``, ``rgb_array`` or ``human`` (prints each turn); None for no rendering.
 
     Raises:
-        ValueError: An unknown suite, split, interface, preset, term, backend or mode.
+        ValueError: The suite, split, interface, preset, term, backend or mode is unknown.
     """
 
     metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": 1}  # noqa: RUF012
@@ -128,10 +160,10 @@ class VisualCodeEnv(gymnasium.Env[Observation, str]):
 
     @property
     def episode(self) -> Episode:
-        """The episode that goes on, or ended last.
+        """The current episode, or the one that ended last.
 
         Raises:
-            ResetNeeded: None was begun.
+            ResetNeeded: No episode was started.
         """
         if self._episode is None:
             raise ResetNeeded("call reset() first: no episode was begun")
@@ -139,21 +171,21 @@ class VisualCodeEnv(gymnasium.Env[Observation, str]):
 
     @property
     def has_begun(self) -> bool:
-        """Whether an episode was begun."""
+        """Whether an episode was started."""
         return self._episode is not None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Begin an episode on a task drawn from the suite.
+        """Start an episode on a task drawn from the suite.
 
         Args:
-            seed: Of the draws of tasks and of the sessions' random sources.
-            options: ``{"task_id": …}`` or ``{"task": Task}`` picks the task.
+            seed: Random seed of the task selection and of the sessions' random sources.
+            options: ``{"task_id": …}`` or ``{"task": Task}`` to select the task.
 
         Raises:
-            ValueError: An unknown option, or no such task.
-            SandboxUnavailableError: This machine cannot run the backend; the words say what to do.
+            ValueError: The option or the task is unknown.
+            SandboxUnavailableError: This machine cannot run the backend; the message says why.
         """
         if self._runs_code and isinstance(self.sandbox, SharedSandbox):
             self.sandbox.require()
@@ -169,11 +201,11 @@ class VisualCodeEnv(gymnasium.Env[Observation, str]):
         return self._observation(), self._info(self._no_terms())
 
     def step(self, action: str) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Take the policy's text; give what comes back.
+        """Execute the policy's text; return observation, reward, termination, truncation and info.
 
         Raises:
-            ResetNeeded: No episode goes on.
-            TypeError: The action is not a string; the episode is as it was.
+            ResetNeeded: No episode is running.
+            TypeError: The action is not a string; the episode is unchanged.
             SandboxUnavailableError: This machine can no longer run the backend.
         """
         episode = self.episode
@@ -198,24 +230,24 @@ class VisualCodeEnv(gymnasium.Env[Observation, str]):
         """Return the finished episode as a trajectory, for stores and group rewards.
 
         Raises:
-            RuntimeError: The episode goes on.
+            RuntimeError: The episode has not ended.
         """
         return self.episode.trajectory(policy_id)
 
     def clone_state(self) -> EnvState:
-        """Return where the environment stands; the sessions of later episodes replay from it."""
+        """Return the state of the environment; a session restored from it is replayed."""
         state = deepcopy(self.np_random.bit_generator.state)
         return EnvState(self.episode.task, self.episode.snapshot(), cast(dict[str, Any], state))
 
     def restore_state(self, state: EnvState) -> None:
-        """Go on from ``state``, which an environment with the same settings gave."""
+        """Resume from ``state``, returned by an environment with the same settings."""
         self._close_episode()
         self.np_random.bit_generator.state = deepcopy(dict(state.random_state))
         self._episode = self._new_episode(state.task, seed=state.episode.seed)
         self._episode.resume(state.episode)
 
     def render(self) -> str | NDArray[np.uint8] | None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Show the newest turn: as text, as a picture ``(H, W, 3)``, or printed (``human``)."""
+        """Render the newest turn as text, as an image ``(H, W, 3)``, or printed (``human``)."""
         if self.render_mode is None:
             gymnasium.logger.warn(f"pass render_mode to gym.make, one of {', '.join(RENDER_MODES)}")
             return None
@@ -228,7 +260,7 @@ class VisualCodeEnv(gymnasium.Env[Observation, str]):
         return None
 
     def close(self) -> None:
-        """End the episode's session and let go of the shared sandbox."""
+        """End the episode's session and release the shared sandbox."""
         self._close_episode()
         if isinstance(self.sandbox, SharedSandbox):
             self.sandbox.close()
@@ -246,7 +278,7 @@ class VisualCodeEnv(gymnasium.Env[Observation, str]):
             raise ValueError(f"reset cannot pick the task: {error.args[0]}") from None
 
     def _final_terms(self) -> dict[str, float]:
-        """Return the terms that fall due with the ending; none where the episode was lost."""
+        """Return the terms due at the end of the episode; all 0.0 where it was lost."""
         episode = self.episode
         trajectory = episode.trajectory("environment")
         accuracy = self.accuracy_of(episode.task)
@@ -262,7 +294,7 @@ class VisualCodeEnv(gymnasium.Env[Observation, str]):
         return dict.fromkeys((*TERMS, *own_term_names(self.preset)), 0.0)
 
     def _info(self, terms: dict[str, float]) -> dict[str, Any]:
-        """Return what is known besides; no times, so that equal episodes have equal infos."""
+        """Return the info of a step; without times, so that equal episodes have equal infos."""
         episode = self.episode
         execution = episode.turns[-1].execution if episode.turns else None
         return {
@@ -299,12 +331,12 @@ class VisualCodeEnv(gymnasium.Env[Observation, str]):
 
 
 def wrong_action(action: object) -> TypeError:
-    """Return the error of an action that is no string."""
+    """Return the error for an action that is not a string."""
     return TypeError(f"an action is the policy's text, a str; got {type(action).__name__}")
 
 
 def known_accuracy(task: Task) -> float:
-    """Return mu outside a group: the pass rate that curation recorded, one half where unknown."""
+    """Return mu outside a group: the pass rate from curation, one half where unknown."""
     return 0.5 if task.pass_rate is None else task.pass_rate
 
 

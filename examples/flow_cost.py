@@ -1,11 +1,11 @@
-"""What it costs to run a stage as a Prefect flow instead of as a function.
+"""Cost of running a stage as a Prefect flow instead of as a function.
 
     python examples/flow_cost.py [REPETITIONS]
 
-The curation of the preset `smoke` is made once, in a folder that is thrown away. From then on it is
-reused by its content, so that what is timed is the way there: `run_stage` called plainly, and the
-flow `curate` with its task, log lines, artifacts and heartbeats, against a Prefect server (the one
-in PREFECT_API_URL, else one that is started for the occasion). The difference is the flow's cost.
+The curation of the preset `smoke` is made once, in a temporary folder. Later runs reuse it by its
+content, so only the overhead is timed: of a plain call of `run_stage`, and of the flow `curate`
+with its task, log lines, artifacts and heartbeats, with a Prefect server (the one in
+PREFECT_API_URL, else a temporary one). The difference is the flow's cost.
 """
 
 import asyncio
@@ -23,14 +23,14 @@ from codedance.pipelines.runs.session import open_session
 
 
 def time_function(session, run) -> float:
-    """Time the stage as a function."""
+    """Return the seconds of the stage as a function."""
     begun = time.perf_counter()
     run_stage(session, "curate", run)
     return time.perf_counter() - begun
 
 
 async def time_flow(run) -> float:
-    """Time the stage as a flow."""
+    """Return the seconds of the stage as a flow."""
     from codedance.pipelines.flows import curate
 
     begun = time.perf_counter()
@@ -39,13 +39,13 @@ async def time_flow(run) -> float:
 
 
 async def measure(repetitions: int) -> None:
-    """Print the medians of both and what lies between."""
+    """Print the medians of both and their difference."""
     with open_session(track=False) as session:
         run = open_pipeline(session, RunRequest("smoke"))
         run_stage(session, "curate", run)
-        await time_flow(run)  # the first one starts the server and makes the tables
+        await time_flow(run)  # the first one starts the server and creates the tables
         plain, flows = [], []
-        for _ in range(repetitions):  # in turns, so that the machine's load meets both
+        for _ in range(repetitions):  # in turns, so the machine's load affects both
             plain.append(time_function(session, run))
             flows.append(await time_flow(run))
     costs = sorted(b - a for a, b in zip(plain, flows, strict=True))
@@ -57,7 +57,7 @@ async def measure(repetitions: int) -> None:
 
 
 def main() -> None:
-    """Measure in a folder of its own."""
+    """Measure in a temporary folder."""
     repetitions = int(sys.argv[1]) if len(sys.argv) > 1 else 11
     with tempfile.TemporaryDirectory() as folder:
         os.environ["CODEDANCE_DIR"] = folder

@@ -1,8 +1,8 @@
-"""Where the training examples start and how they judge: a nano model that was taught to guess.
+"""Initial model and evaluation of the training examples: a nano model trained to guess.
 
 The shipped checkpoint runs code where it cannot see the answer. A few steps of SFT on bare answers
-make it guess instead; it still knows how to measure and crop, and reinforcement has to bring that
-back. Run: python examples/guesser.py
+make it guess instead; it can still measure and crop, and reinforcement learning has to recover
+that. Run: python examples/guesser.py
 """
 
 import argparse
@@ -22,28 +22,28 @@ from codedance.policies.training.sft import SFTConfig, train_sft
 from codedance.sandbox import open_sandbox
 
 FAMILIES = ("bars", "digit")
-"""One is measured by code that prints, one is read from a crop that comes back as a picture."""
+"""The first is measured by code that prints, the second is read from a returned crop."""
 MAX_TURNS = 3
 
 
 def tasks(split, *, count, start=0):
-    """Return tasks of the families, which take turns."""
+    """Return tasks that alternate between the families."""
     suite = ChosenFamilies(load_suite("nano", split=split), FAMILIES)
     return [suite[start + number] for number in range(count)]
 
 
 def read_options(about, *, steps):
-    """Read what every example of training can be told."""
+    """Return the options of every training example."""
     options = argparse.ArgumentParser(description=about.splitlines()[0])
-    options.add_argument("--steps", type=int, default=steps, help="updates")
-    options.add_argument("--episodes", type=int, default=64, help="held-out, to judge on")
-    options.add_argument("--least", type=float, default=0.2, help="rise to reach")
-    options.add_argument("--seed", type=int, default=0, help="of tasks and sampling")
+    options.add_argument("--steps", type=int, default=steps, help="number of updates")
+    options.add_argument("--episodes", type=int, default=64, help="held-out evaluation episodes")
+    options.add_argument("--least", type=float, default=0.2, help="minimum rise of the reward")
+    options.add_argument("--seed", type=int, default=0, help="random seed of tasks and sampling")
     return options.parse_args()
 
 
 def make_guesser(folder):
-    """Teach the shipped model to guess; give the folder of what came of it."""
+    """Train the shipped model to guess and return its checkpoint folder."""
     torch.set_num_threads(1)
     shown = [direct_demonstration(task) for task in tasks("train", count=128, start=100_000)]
     config = SFTConfig(steps=20, batch_size=16, learning_rate=2e-4, warmup_steps=1)
@@ -51,7 +51,7 @@ def make_guesser(folder):
 
 
 def judge(policy, *, episodes):
-    """Sample an episode on each held-out task; give the environment's reward of each."""
+    """Sample an episode on each held-out task and return the environment's reward of each."""
     with open_sandbox("local") as sandbox:
         held_out = tasks("test", count=episodes)
         played = rollout(policy, held_out, sandbox=sandbox, max_turns=MAX_TURNS, seed=1)
@@ -63,7 +63,7 @@ def judge(policy, *, episodes):
 
 
 def report(name, before, after, *, least):
-    """Print rewards before and after; give 1 where they did not rise by ``least``, else 0."""
+    """Print rewards before and after; return 1 if they did not rise by ``least``, else 0."""
     pairs = [
         pair for pair in zip(before, after, strict=True) if not any(math.isnan(v) for v in pair)
     ]
@@ -79,7 +79,7 @@ def report(name, before, after, *, least):
 
 
 def main():
-    """Show what the guesser does beside the model that it was made of."""
+    """Compare the guesser with the shipped model."""
     with tempfile.TemporaryDirectory() as folder:
         guesser = load_policy(make_guesser(folder))
     before, after = (judge(policy, episodes=64) for policy in (guesser, load_policy("nano")))

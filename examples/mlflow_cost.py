@@ -1,10 +1,10 @@
-"""What it costs a training to tell MLflow everything: figures, traces, artifacts, system metrics.
+"""Cost of logging a training run to MLflow: metrics, traces, artifacts, system metrics.
 
     python examples/mlflow_cost.py RUN [STEPS [REPETITIONS]]
 
 RUN is a finished pipeline run in CODEDANCE_DIR (or: latest). In a copy of that folder, GRPO starts
-again from its cold start for a few steps, in turns with MLflow and without; what differs is the
-cost. Processor time counts all threads, the one that sends among them.
+again from its cold start for a few steps, in turns with MLflow and without; the difference is the
+cost. Processor time includes all threads, also the one that sends.
 """
 
 import os
@@ -24,14 +24,14 @@ from codedance.pipelines.runs.session import open_session
 
 
 def shorten(preset: str, steps: int, folder: Path) -> None:
-    """Write a flows.yaml whose preset takes so many steps of GRPO."""
+    """Write a flows.yaml whose preset has ``steps`` steps of GRPO."""
     settings = yaml.safe_load(find_flows_file().read_text())
     settings["presets"][preset]["grpo"]["steps"] = steps
     (folder / "flows.yaml").write_text(yaml.safe_dump(settings))
 
 
 def train(home: Home, source: str, preset: str, *, track: bool) -> tuple[float, float]:
-    """Train; give seconds by the clock and of processor time, until all is told."""
+    """Return the seconds of wall and processor time of a training, until everything is sent."""
     clock, processor = time.perf_counter(), time.process_time()
     with open_session(home, track=track) as session:
         run_request = RunRequest(preset, fresh=True, from_run=source)
@@ -40,7 +40,7 @@ def train(home: Home, source: str, preset: str, *, track: bool) -> tuple[float, 
 
 
 def measure(source: str, steps: int, repetitions: int, folder: Path) -> None:
-    """Print what both take and what lies between."""
+    """Print the times of both and their difference."""
     kept = find_home()
     shutil.copytree(
         kept.root, folder / "home", ignore=shutil.ignore_patterns("ml*", "reports", "prefect")
@@ -52,14 +52,14 @@ def measure(source: str, steps: int, repetitions: int, folder: Path) -> None:
     os.chdir(folder)
     os.environ["CODEDANCE_DIR"] = str(home.root)
     prepare_environment(home)
-    train(home, run.id, run.preset, track=True)  # makes the database, fills the caches
+    train(home, run.id, run.preset, track=True)  # creates the database, fills the caches
     shorten(run.preset, steps, folder)
-    told, untold = [], []
-    for _ in range(repetitions):  # in turns, so that the machine's load meets both
-        told.append(train(home, run.id, run.preset, track=True))
-        untold.append(train(home, run.id, run.preset, track=False))
+    tracked, untracked = [], []
+    for _ in range(repetitions):  # in turns, so the machine's load affects both
+        tracked.append(train(home, run.id, run.preset, track=True))
+        untracked.append(train(home, run.id, run.preset, track=False))
     for place, name in enumerate(("by the clock", "processor")):
-        pairs = [(a[place], b[place]) for a, b in zip(told, untold, strict=True)]
+        pairs = [(a[place], b[place]) for a, b in zip(tracked, untracked, strict=True)]
         costs = sorted(100 * (a / b - 1) for a, b in pairs)
         print(
             f"{name:<13} {statistics.median(a for a, _ in pairs):6.1f} s with, "
@@ -70,7 +70,7 @@ def measure(source: str, steps: int, repetitions: int, folder: Path) -> None:
 
 
 def main() -> None:
-    """Measure in a folder of its own."""
+    """Measure in a temporary folder."""
     source = sys.argv[1] if len(sys.argv) > 1 else "latest"
     steps, repetitions = (
         int(sys.argv[place]) if len(sys.argv) > place else usual

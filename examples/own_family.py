@@ -1,4 +1,4 @@
-"""A task family and a reward term of one's own. Run: python examples/own_family.py"""
+"""A custom task family and reward term. Run: python examples/own_family.py"""
 
 import gymnasium as gym
 from codedance.envs import Item, register_family, register_reward_term
@@ -7,7 +7,7 @@ from PIL import Image
 
 @register_family("shades", "grey")
 def grey(rng, difficulty):
-    """How bright is a grey picture, from 0 to 255?"""
+    """Brightness of a grey image, from 0 to 255."""
     level = int(rng.integers(256))
     picture = Image.new("RGB", (64, 64), (level, level, level))
     return Item(question="What is the grey level, 0 to 255?", images=picture, answer=str(level))
@@ -15,12 +15,12 @@ def grey(rng, difficulty):
 
 @register_reward_term("brevity", weight=0.1)
 def brevity(trajectory):
-    """1 for a trajectory of at most two turns, else 0."""
+    """Return 1 for a trajectory of at most two turns, else 0."""
     return float(len(trajectory.turns) <= 2)
 
 
 def main() -> None:
-    """Look at the pixel, answer, and print what it earned."""
+    """Read the pixel, answer, and print the reward terms."""
     env = gym.make("codedance.envs:codedance/VisualCode-v0", suite="shades", split="train")
     observation, info = env.reset(seed=1)
     look = "<code>\n```python\nprint(input_image.getpixel((0, 0))[0])\n```\n</code>"

@@ -1,8 +1,8 @@
-"""PPO on text, one file: token-level ratios, a value a turn. Run: python examples/ppo_text.py
+"""PPO on text in one file: token-level ratios, one value per turn. Run: python examples/ppo_text.py
 
-The algorithm of arXiv 1707.06347 with generalised advantages (arXiv 1506.02438). An action is a
-turn's text, so a state is what the policy has read before a turn: the value head looks at the
-hidden state that the turn's first token is drawn from, advantages are estimated over turns from
+The algorithm of arXiv 1707.06347 with generalized advantages (arXiv 1506.02438). An action is a
+turn's text, so a state is the policy's input before a turn: the value head reads the hidden state
+that the turn's first token is sampled from, advantages are estimated over turns from
 the environment's stepwise reward, and each token of a turn carries the turn's advantage.
 """
 
@@ -21,15 +21,15 @@ from torch import nn
 
 @dataclass
 class Args:
-    """Every setting of the algorithm."""
+    """Settings of the algorithm."""
 
     steps: int = 8
-    width: int = 24  # environments, each plays one episode an update
+    width: int = 24  # environments, each plays one episode per update
     epochs: int = 2
     minibatches: int = 2
     learning_rate: float = 1e-4
     head_learning_rate: float = 1e-2
-    gamma: float = 1.0  # the reward of a turn and of the answer count alike
+    gamma: float = 1.0  # the rewards of turns and of the answer count equally
     gae_lambda: float = 0.95
     clip: float = 0.2
     value_weight: float = 0.1
@@ -39,7 +39,7 @@ class Args:
 
 @dataclass
 class Episode:
-    """What one episode left behind; a value, an advantage and a return for every turn."""
+    """Data of one episode, with an advantage and a return for every turn."""
 
     talk: Conversation
     rewards: list[float] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Episode:
 
 
 def play(policy, envs, seed):
-    """Play an episode in every environment, side by side; leave out what was lost."""
+    """Play an episode in every environment in parallel and return the valid ones."""
     episodes = []
     for number, env in enumerate(envs):
         env.reset(seed=seed + number)
@@ -78,7 +78,7 @@ def values_of(head, own):
 
 
 def estimate(rewards, values, args):
-    """Return advantages and returns of an episode's turns; after the last there is nothing."""
+    """Return advantages and returns of an episode's turns; the value after the last is 0."""
     advantages = torch.zeros(len(rewards))
     following, later = 0.0, 0.0
     for turn in reversed(range(len(rewards))):
@@ -89,8 +89,8 @@ def estimate(rewards, values, args):
 
 
 @torch.no_grad()
-def look_back(policy, head, episodes, args):
-    """Record, before any update, what was likely and what was expected."""
+def record_targets(policy, head, episodes, args):
+    """Record log-probabilities, advantages and returns before any update."""
     for one, own in zip(
         episodes,
         score_own_tokens(policy.model, [one.talk for one in episodes]),
@@ -104,7 +104,7 @@ def look_back(policy, head, episodes, args):
 
 
 def loss_of(policy, head, episodes, args):
-    """Return the clipped policy loss a token plus the squared error of the values a turn."""
+    """Return the clipped policy loss per token plus the squared value error per turn."""
     policy_losses, value_losses = [], []
     for one, own in zip(
         episodes,
@@ -120,7 +120,7 @@ def loss_of(policy, head, episodes, args):
 
 
 def learn(policy, args):
-    """Play, look back, improve; again and again."""
+    """Alternate between playing episodes and updating the policy."""
     name = "codedance.envs:codedance/VisualCode-v0"
     settings = {"families": FAMILIES, "max_turns": MAX_TURNS, "system_prompt": policy.system_prompt}
     envs = [gym.make(name, **settings) for _ in range(args.width)]
@@ -136,7 +136,7 @@ def learn(policy, args):
     optimiser = torch.optim.AdamW(groups)
     for update in range(args.steps):
         episodes = play(policy, envs, args.seed + update * args.width)
-        look_back(policy, head, episodes, args)
+        record_targets(policy, head, episodes, args)
         for _ in range(args.epochs):
             order = torch.randperm(len(episodes), generator=generator)
             for part in order.chunk(args.minibatches):
@@ -152,7 +152,7 @@ def learn(policy, args):
 
 
 def main():
-    """Start from the guesser, learn, and say whether the held-out reward rose."""
+    """Train the guesser and report whether the held-out reward rose."""
     chosen = read_options(__doc__, steps=Args.steps)
     with tempfile.TemporaryDirectory() as folder:
         policy = load_policy(make_guesser(folder))

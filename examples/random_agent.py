@@ -1,4 +1,4 @@
-"""The environment by itself: no torch, no trainer. Run: python examples/random_agent.py"""
+"""The environment alone: no torch, no trainer. Run: python examples/random_agent.py"""
 
 import gymnasium as gym
 
@@ -11,7 +11,7 @@ TURNS = (
 
 
 def main() -> None:
-    """Play one episode with fixed turns and print what the environment says."""
+    """Play one episode with fixed turns and print the environment's observations."""
     env = gym.make("codedance.envs:codedance/VisualCode-v0", suite="nano", split="train")
     observation, info = env.reset(seed=0)
     print(info["task_id"], "|", observation["text"])

@@ -12,7 +12,7 @@ from guesser import FAMILIES, MAX_TURNS, judge, make_guesser, read_options, repo
 
 
 def play(policy, envs, seed):
-    """Play an episode in every environment; give the valid conversations and their returns."""
+    """Play an episode in every environment; return the valid conversations and their returns."""
     talks, returns, going = [], [0.0] * len(envs), dict(enumerate(envs))
     for number, env in going.items():
         env.reset(seed=seed + number)
@@ -30,7 +30,7 @@ def play(policy, envs, seed):
 
 
 def learn(policy, *, steps, width, learning_rate, seed):
-    """Move each token's log-probability by how much its episode was better than the others."""
+    """Update the policy with the returns, less their mean, as weights of the log-probabilities."""
     name = "codedance.envs:codedance/VisualCode-v0"
     settings = {"families": FAMILIES, "max_turns": MAX_TURNS, "system_prompt": policy.system_prompt}
     envs = [gym.make(name, **settings) for _ in range(width)]
@@ -49,7 +49,7 @@ def learn(policy, *, steps, width, learning_rate, seed):
 
 
 def main():
-    """Start from the guesser, learn, and say whether the held-out reward rose."""
+    """Train the guesser and report whether the held-out reward rose."""
     chosen = read_options(__doc__, steps=14)
     with tempfile.TemporaryDirectory() as folder:
         policy = load_policy(make_guesser(folder))

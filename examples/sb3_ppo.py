@@ -1,9 +1,9 @@
-"""Stable-Baselines3's PPO learns two families from the menu. Run: python examples/sb3_ppo.py
+"""Stable-Baselines3's PPO on two families of the menu. Run: python examples/sb3_ppo.py
 
-It chooses which program to run with which colour, and when to answer what the program printed; the
-reward is the environment's own, every term of it. The same held-out tasks are played by chance, by
-the untrained and by the trained policy, and by the trained one with its pictures blacked out, which
-tells whether it looks at the pictures itself or through its programs. The learning curve is in
+The policy chooses a program and a colour, and when to answer with the program's output; the
+reward is the environment's own with all its terms. A random policy, the untrained and the trained
+policy play the same held-out tasks, and the trained one also with black images, which
+shows whether it reads the images itself or through its programs. The learning curve is in
 MLflow (`codedance ui`, experiment codedance-sb3).
 """
 
@@ -30,7 +30,7 @@ SETTINGS = {
     "side": 36,
 }
 LEARNING = {
-    "n_steps": 16,  # of each of 16 environments: early successes are rare, so learn from each soon
+    "n_steps": 16,  # per environment, of 16: updates soon after each of the rare early successes
     "batch_size": 128,
     "n_epochs": 8,
     "learning_rate": 2e-3,
@@ -41,7 +41,7 @@ LEARNING = {
 
 
 def judge(name, act, *, episodes, is_blind=False):
-    """Play held-out tasks, the same for everyone; print and give the reward of each."""
+    """Play the same held-out tasks for every policy; print the mean and return all rewards."""
     env = gym.make(ID, split="test", **SETTINGS)
     rewards, right = [], 0
     for number in range(episodes):
@@ -69,7 +69,7 @@ def judge(name, act, *, episodes, is_blind=False):
 
 
 def make_model(chosen):
-    """Return PPO with our features extractor over environments that step in threads."""
+    """Return PPO with our features extractor on environments that step in threads."""
     envs = make_vec_env(
         ID, n_envs=16, seed=chosen.seed, vec_env_cls=ThreadVecEnv, env_kwargs=SETTINGS
     )
@@ -88,13 +88,13 @@ def make_model(chosen):
 
 
 def main() -> None:
-    """Judge chance and the untrained policy, learn, judge what was learned."""
+    """Evaluate a random and the untrained policy, train, and evaluate the trained policy."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--steps", type=int, default=16_384)
-    options.add_argument("--episodes", type=int, default=200, help="to judge on")
+    options.add_argument("--episodes", type=int, default=200, help="held-out evaluation episodes")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--rise", type=float, help="stop when the mean reward has risen by this")
-    options.add_argument("--blind", action="store_true", help="learn without the pictures")
+    options.add_argument("--blind", action="store_true", help="train without the images")
     chosen = options.parse_args()
     torch.set_num_threads(1)
     model = make_model(chosen)

@@ -1,9 +1,9 @@
 """TRL's GRPOTrainer on our environment. Run: python examples/trl_grpo.py
 
-TRL's are the batches, the advantages within a group, the loss, the optimiser and the logs. Ours are
-the episodes, which its `rollout_func` plays (several turns, code in the sandbox, exact ids), and
-the reward, `score_group`. For two things its interface has no place, so a subclass adds them to
-what the trainer learns from: the pictures that code returned, and an advantage for each turn.
+TRL provides the batches, the advantages within a group, the loss, the optimizer and the logs. We
+provide the episodes, which its `rollout_func` plays (several turns, code in the sandbox, exact
+ids), and the reward, `score_group`. Its interface does not support two inputs, which a subclass
+adds to the trainer's batch: the images that code returned, and an advantage for each turn.
 """
 
 import math
@@ -29,20 +29,20 @@ GROUPS, SIBLINGS = 4, 6
 
 
 def by_group(trajectories, function):
-    """Apply a function of siblings to each group; give what it gave, one a trajectory."""
+    """Apply a function of siblings to each group; return its results, one per trajectory."""
     starts = range(0, len(trajectories), SIBLINGS)
     return [one for start in starts for one in function(trajectories[start : start + SIBLINGS])]
 
 
 def score(trajectory, **_):
-    """Reward each trajectory among its siblings; None where our infrastructure lost it."""
+    """Return the reward of each trajectory among its siblings; None if infrastructure lost it."""
     rewards = [group_reward(terms) for terms in by_group(trajectory, score_group)]
     print(f"reward {sum(rewards) / len(rewards):+.3f}", flush=True)
     return [None if math.isnan(reward) else reward for reward in rewards]
 
 
 class Rollouts:
-    """What TRL calls to generate: prompts are ids of tasks, completions are whole episodes."""
+    """Generation function for TRL: prompts are ids of tasks, completions are whole episodes."""
 
     def __init__(self, policy, chosen, sandbox):
         self.policy = policy
@@ -50,7 +50,7 @@ class Rollouts:
         self.sandbox = sandbox
 
     def __call__(self, prompts, trainer):
-        """Play an episode for each prompt with the weights as they are now."""
+        """Play an episode for each prompt with the current weights."""
         wanted = [self.tasks[prompt] for prompt in prompts]
         seed = trainer.state.global_step
         played = rollout(self.policy, wanted, sandbox=self.sandbox, max_turns=MAX_TURNS, seed=seed)
@@ -60,12 +60,12 @@ class Rollouts:
             "completion_ids": [list(tokens.ids[begin:]) for tokens, begin in parts],
             "logprobs": [list(tokens.log_probabilities[begin:]) for tokens, begin in parts],
             "env_mask": [[int(own) for own in tokens.mask[begin:]] for tokens, begin in parts],
-            "trajectory": played,  # TRL hands it to the reward and keeps it with its inputs
+            "trajectory": played,  # TRL passes it to the reward and keeps it with its inputs
         }
 
 
 class TurnwiseTrainer(GRPOTrainer):
-    """GRPOTrainer with pictures from within the episode, and with advantages of turns."""
+    """GRPOTrainer with images from within the episode, and with advantages per turn."""
 
     def _generate_and_score_completions(self, inputs):
         batch = super()._generate_and_score_completions(inputs)
@@ -73,7 +73,7 @@ class TurnwiseTrainer(GRPOTrainer):
         return batch | self._pictures(batch, played) | {"advantages": turnwise(batch, played)}
 
     def _pictures(self, batch, played):
-        """Return every picture: the question's, and those that code returned."""
+        """Return all images: the question's, and those that code returned."""
         model = self.rollout_func.policy.model
         seen = [
             [image for message in one.conversation() for image in message.images] for one in played
@@ -89,7 +89,7 @@ class TurnwiseTrainer(GRPOTrainer):
 
 
 def turnwise(batch, played):
-    """Add what each turn earned to its tokens' advantage, ``(trajectories, tokens)``."""
+    """Return the advantages with each turn's added to its tokens, ``(trajectories, tokens)``."""
     of_turns = by_group(played, group_turn_advantages)
     advantages = torch.zeros(batch["completion_ids"].shape, device=batch["advantages"].device)
     for row, whole, turns, one in zip(
@@ -131,7 +131,7 @@ def make_trainer(policy, sandbox, *, steps, folder, seed):
 
 
 def main():
-    """Start from the guesser, learn, and say whether the held-out reward rose."""
+    """Train the guesser and report whether the held-out reward rose."""
     chosen = read_options(__doc__, steps=20)
     with tempfile.TemporaryDirectory() as folder, open_sandbox("local") as sandbox:
         policy = load_policy(make_guesser(folder))

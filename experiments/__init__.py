@@ -1,1 +1,1 @@
-"""Experiments on the paper's claims: protocols, their runs, and what came of them (README.md)."""
+"""Experiments on the paper's claims: protocols, runs and results (README.md)."""

@@ -1,4 +1,4 @@
-"""What the nano suite gives away without code.
+"""Baselines without code on the nano suite.
 
 Run from the repository's root:
 
@@ -16,19 +16,19 @@ from codedance.pipelines.cli.options import Json, SandboxName, Seed, Workers
 
 
 def baselines(  # noqa: PLR0913 - the options of the command
-    learn_from: Annotated[int, typer.Option(min=1, help="Train tasks to learn from.")] = 12_000,
+    learn_from: Annotated[int, typer.Option(min=1, help="Number of train tasks.")] = 12_000,
     limit: Annotated[
-        int, typer.Option(min=1, help="Judge on so many; past the split's 2,000 more are drawn.")
+        int, typer.Option(min=1, help="Held-out tasks; beyond the split's 2,000 more are drawn.")
     ] = 2000,
-    steps: Annotated[int, typer.Option(min=1, help="Updates of each model.")] = 1500,
+    steps: Annotated[int, typer.Option(min=1, help="Optimizer updates per model.")] = 1500,
     seed: Seed = None,
     workers: Workers = None,
     sandbox: SandboxName = None,
     json: Json = False,
 ) -> None:
-    """Show what the nano suite gives away without code: majority, blind, and no tools.
+    """Evaluate baselines without code on the nano suite: majority, blind, and no tools.
 
-    Trains a model that sees no picture and one that has no tools; a run that was stopped goes on.
+    Trains a model without images and one without tools; an interrupted run resumes.
     """
     from codedance.pipelines.cli.document import document
 
@@ -38,7 +38,7 @@ def baselines(  # noqa: PLR0913 - the options of the command
 
 
 def _show(tasks: int, limit: int, steps: int, seed: int, *, backend: str | None) -> object:
-    """Train, judge, print and give the rows; checkpoints stay under ``baselines``."""
+    """Train and evaluate, print and return the rows; checkpoints stay under ``baselines``."""
     from codedance.envs.suites.nano.suite import NanoSuite
     from codedance.pipelines.cli.output import say
     from codedance.pipelines.config.home import find_home

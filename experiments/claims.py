@@ -1,4 +1,4 @@
-"""The paper's findings, trained, judged and written down; README.md has what came of it.
+"""Reproduction of the paper's findings: training, evaluation, results page (see README.md).
 
 Run from the repository's root:
 
@@ -41,31 +41,32 @@ COMMAND = (sys.executable, "-c", _PROGRAM)
 def claims(  # noqa: PLR0913 - the options of the command
     preset: Annotated[str, typer.Option(help="quick (2 cores) or full (a GPU).")] = PRESET,
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="Seeds 0 to SEEDS - 1; else the protocol's number.")
+        int | None, typer.Option(min=1, help="Number of seeds, from 0; else the protocol's.")
     ] = None,
     only: Annotated[
-        list[str] | None, typer.Option(help="Arms by pattern, such as 'rl/code/*'; repeatable.")
+        list[str] | None,
+        typer.Option(help="Pattern of arms, such as 'rl/code/*'; may be repeated."),
     ] = None,
     report: Annotated[
-        bool, typer.Option("--report", help="Train nothing; only write the results.")
+        bool, typer.Option("--report", help="Only write the results, without training.")
     ] = False,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes side by side.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Number of parallel processes.")] = 1,
     protocol: Annotated[
-        Path | None, typer.Option(help="Another protocol than the packaged one.")
+        Path | None, typer.Option(help="Protocol to use instead of the packaged one.")
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
             dir_okay=False,
-            help="Where the results are written; else claims/results.md in CODEDANCE_DIR.",
+            help="File for the results; else claims/results.md in CODEDANCE_DIR.",
         ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Train and compare what the paper compares, seed by seed, and judge its findings.
+    """Train and compare the paper's arms, seed by seed, and test its claims.
 
-    Arms, metrics and stopping rule stand in a protocol that was fixed beforehand. Stop it however
-    you like: the same command goes on, and no finished arm is run again.
+    Arms, metrics and stopping rule are fixed in a protocol beforehand. It can be interrupted at any
+    time: the same command resumes it, and no finished arm is rerun.
     """
     _refuse_what_would_be_ignored(only, jobs, report=report)
     if jobs > 1:
@@ -79,14 +80,14 @@ def claims(  # noqa: PLR0913 - the options of the command
 def _refuse_what_would_be_ignored(only: list[str] | None, jobs: int, *, report: bool) -> None:
     if report and (only or jobs > 1):
         raise typer.BadParameter(
-            "--report trains nothing and tells of all arms: leave it out",
+            "--report trains nothing and reports all arms: leave it out",
             param_hint="--only" if only else "--jobs",
         )
 
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """What the user asked for; `claims` says what each name means."""
+    """Options of the user, as described in `claims`."""
 
     preset: str
     seeds: int | None
@@ -97,7 +98,7 @@ class _Request:
 
     @property
     def page(self) -> Path:
-        """Where the results are written."""
+        """File of the results."""
         from codedance.pipelines.config.home import find_home
 
         return self.output or find_home().root / RESULTS_PAGE
@@ -141,7 +142,7 @@ def _train(experiment: Experiment, run_request: _Request) -> None:
         try:
             experiment.work(after_seed=lambda: _write(experiment, run_request))
         except (StageInterrupted, KeyboardInterrupt):
-            say("stopped; the same command goes on where it was")
+            say("stopped; the same command resumes it")
             raise
         except ClaimsError:
             _write(experiment, run_request)
@@ -150,7 +151,7 @@ def _train(experiment: Experiment, run_request: _Request) -> None:
 
 @contextmanager
 def _helpers(experiment: Experiment, count: int) -> Generator[None]:
-    """Have further processes share the work; what they say goes to files beside the locks."""
+    """Start further processes that share the work; their output goes to files beside the locks."""
     from codedance.pipelines.cli.output import say
 
     experiment.folder.mkdir(parents=True, exist_ok=True)
@@ -160,7 +161,7 @@ def _helpers(experiment: Experiment, count: int) -> Generator[None]:
         path = experiment.folder / f"process-{number + 2}.log"
         with path.open("ab") as log:
             started.append(subprocess.Popen([*COMMAND, *arguments], stdout=log, stderr=log))
-        say(f"process {number + 2} of {count + 1} says what it does in {path}")
+        say(f"process {number + 2} of {count + 1} logs to {path}")
     try:
         yield
     except BaseException:

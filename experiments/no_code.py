@@ -1,8 +1,8 @@
-"""What a suite gives away without code: the commonest answer, a blind model, a model without tools.
+"""Baselines without code: the most common answer, a blind model, a model without tools.
 
-Both models are nano models trained from random weights on the suite's own questions and answers;
-the blind one is never shown a picture. Where they stay near chance, a task needs code; where the
-model without tools is good, code is a waste (``docs/suite.md`` has the table).
+Both models are nano models trained from random weights on the suite's questions and answers; the
+blind one never sees an image. Where they stay near chance, a task needs code; where the model
+without tools is good, code is unnecessary (``docs/suite.md`` has the table).
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from codedance.sandbox.types import Sandbox
 
 MODELS = ("blind", "no tools")
 Cell = tuple[str, str]
-"""A family and a band."""
+"""A family and a difficulty."""
 
 
 @dataclass(frozen=True, slots=True)
 class BaselineRow:
-    """Shares of right answers on the held-out tasks of one family and band.
+    """Shares of right answers on the held-out tasks of one family and difficulty.
 
     Attributes:
-        family: Of the tasks.
-        difficulty: By construction.
-        count: How many tasks.
-        chance: Of guessing among the hard band's answers.
-        majority: Of always giving the train split's commonest answer.
-        models: Of each trained model, by name; NaN where infrastructure lost every episode.
+        family: Family of the tasks.
+        difficulty: Difficulty by construction.
+        count: Number of tasks.
+        chance: Share for guessing among the answers of hard tasks.
+        majority: Share for always answering with the train split's most common answer.
+        models: Share for each trained model, by name; NaN if infrastructure lost every episode.
     """
 
     family: str
@@ -48,24 +48,24 @@ class BaselineRow:
 
     @property
     def excess(self) -> float:
-        """How far the best of them is above chance, points."""
+        """Difference between the best of them and chance, in points."""
         known = [share for share in self.models.values() if not math.isnan(share)]
         return 100 * (max(self.majority, *known) - self.chance)
 
 
 class BlindPolicy:
-    """A policy whose pictures are taken away before it is asked."""
+    """A policy that receives its conversations without images."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
 
     @property
     def id(self) -> str:
-        """The policy's, marked."""
+        """Id of the policy, marked as blind."""
         return f"blind {self._policy.id}"
 
     def reply(self, conversations: Sequence[Conversation], *, sampling: Sampling) -> list[Reply]:
-        """Ask the policy with the texts alone."""
+        """Return the policy's replies to the texts alone."""
         hidden = [
             replace(talk, messages=[without_pictures(message) for message in talk.messages])
             for talk in conversations
@@ -74,16 +74,16 @@ class BlindPolicy:
 
 
 def without_pictures(message: Message) -> Message:
-    """Return a message's texts alone."""
+    """Return a message with its texts only."""
     return Message(message.role, tuple(part for part in message.parts if isinstance(part, str)))
 
 
 def train_baselines(
     tasks: Sequence[Task], config: SFTConfig, folder: Path
 ) -> Iterator[tuple[str, Path]]:
-    """Train each model on the tasks' answers; gives its name and checkpoint, one after the other.
+    """Train each model on the tasks' answers; yield its name and checkpoint, one after the other.
 
-    A run that was stopped goes on where it was.
+    An interrupted run resumes.
     """
     from codedance.policies.models.nano import NanoConfig, build_nano
 
@@ -101,7 +101,7 @@ def train_baselines(
 def judge(
     policy: Policy, tasks: Sequence[Task], *, sandbox: Sandbox, batch_size: int = 128
 ) -> list[Trajectory]:
-    """Let a policy answer greedily, in one turn, without tools.
+    """Return a policy's greedy answers, in one turn, without tools.
 
     Raises:
         EpisodesLostError: Infrastructure lost all or most of the episodes.
@@ -127,12 +127,12 @@ def judge(
 def tabulate(
     train: Sequence[Task], test: Sequence[Task], answers: dict[str, Sequence[Trajectory]]
 ) -> list[BaselineRow]:
-    """Return a row for each family and band of the held-out tasks.
+    """Return one row per family and difficulty of the held-out tasks.
 
     Args:
-        train: Tasks from which the commonest answers are taken.
+        train: Tasks from which the most common answers are taken.
         test: Held-out tasks.
-        answers: Each model's trajectories, in the order of ``test``.
+        answers: Trajectories of each model, in the order of ``test``.
     """
     commonest = {cell: _commonest(group) for cell, group in _cells(train).items()}
     right: dict[str, dict[str, float]] = {
@@ -159,7 +159,7 @@ def as_markdown(rows: Sequence[BaselineRow]) -> str:
     """Return the table as Markdown, shares in per cent."""
     names = list(rows[0].models) if rows else []
     lines = [
-        f"| family | band | tasks | chance | majority | {' | '.join(names)} |",
+        f"| family | difficulty | tasks | chance | majority | {' | '.join(names)} |",
         f"|---|---|---|---|---|{'---|' * len(names)}",
     ]
     for row in rows:

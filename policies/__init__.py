@@ -1,6 +1,6 @@
-"""What acts and what learns: models, rollouts, advantages, and the SFT and GRPO trainers.
+"""Policies and training: models, rollouts, advantages, and the SFT and GRPO trainers.
 
-Importing this room loads no torch; the names that need it are imported when first asked for.
+Importing this package does not load torch; the names that need it are imported on first access.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - type depends on the name
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name], __name__), name)

@@ -1,4 +1,4 @@
-"""What every policy is: something that turns conversations into replies, in batches."""
+"""Interface of all policies: a policy turns conversations into replies, in batches."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from ..envs.types import Message, Task, Tokens
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How a policy draws its tokens.
+    """Sampling parameters of a policy.
 
     Attributes:
-        temperature: 0.0 takes the most likely token.
-        top_p: Smallest set of tokens whose probability reaches this is sampled from.
-        top_k: Only this many most likely tokens; 0 for all.
-        max_new_tokens: Limit of one turn.
-        max_tokens: Limit of a whole episode, prompt and replies included.
-        stop: Texts that end a turn as soon as one is written, for models that do not end their
-            turns themselves; only policies with tokens heed them.
+        temperature: Sampling temperature; 0.0 takes the most likely token.
+        top_p: Probability mass of nucleus sampling: tokens are drawn from the smallest set whose
+            probability reaches it.
+        top_k: Number of most likely tokens to draw from; 0 for all.
+        max_new_tokens: Token limit per turn.
+        max_tokens: Token limit per episode, prompt and replies included.
+        stop: Stop texts; a turn ends as soon as one is written, for models that do not end their
+            turns themselves; only policies with tokens support them.
     """
 
     temperature: float = 1.0
@@ -32,7 +33,7 @@ class Sampling:
     stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be drawn from."""
+        """Reject invalid sampling parameters."""
         if self.temperature < 0.0 or not 0.0 < self.top_p <= 1.0 or self.top_k < 0:
             raise ValueError(
                 "temperature and top_k must be at least 0 and top_p above 0 and at most 1, got "
@@ -47,11 +48,11 @@ class Conversation:
     """One episode as a policy sees it; the rollout adds messages, the policy adds its tokens.
 
     Attributes:
-        messages: All so far; the last one is not the assistant's when a reply is due.
-        seed: Of this episode's sampling, so that a reply does not depend on its batch.
+        messages: All messages so far; the last one is not the assistant's when a reply is due.
+        seed: Random seed of this episode's sampling, so that a reply does not depend on its batch.
         interface: ``code``, ``box`` or ``text``.
-        turn: How many replies the policy has given.
-        tokens: Exact ids so far; only policies with tokens keep them.
+        turn: Number of replies of the policy so far.
+        tokens: Exact ids so far; only policies with tokens record them.
     """
 
     messages: list[Message]
@@ -66,12 +67,12 @@ class Reply:
     """A policy's text for one turn.
 
     Attributes:
-        text: What it wrote.
+        text: Text of the reply.
         is_cut: Whether a token limit ended it.
-        new_tokens: How many tokens it took; 0 for policies without tokens.
-        seconds: How long it took on the wall: of a request of its own, the request; in slots, from
-            joining to the last token; in a batch, the whole batch, for which each of its episodes
-            waits. None until somebody measured. Never compared: equal seeds give equal replies.
+        new_tokens: Number of generated tokens; 0 for policies without tokens.
+        seconds: Wall time: of the request, where each reply has its own; in slots, from joining to
+            the last token; in a batch, of the whole batch, since each of its episodes waits for
+            it. None until measured. Excluded from comparison: equal seeds give equal replies.
     """
 
     text: str
@@ -80,16 +81,16 @@ class Reply:
     seconds: float | None = field(default=None, compare=False)
 
     def timed(self, seconds: float) -> Reply:
-        """Return the reply with its time, which a policy's own measurement goes before."""
+        """Return the reply with its wall time; a time that the policy measured takes precedence."""
         return self if self.seconds is not None else replace(self, seconds=seconds)
 
 
 class Policy(Protocol):
-    """What acts. A failure to reach the model raises `PolicyUnavailableError`: infrastructure."""
+    """A policy; it raises `PolicyUnavailableError` (infrastructure) if the model is unreachable."""
 
     @property
     def id(self) -> str:
-        """A name that identifies the policy and its weights."""
+        """Name that identifies the policy and its weights."""
         ...
 
     def reply(self, conversations: Sequence[Conversation], *, sampling: Sampling) -> list[Reply]:
@@ -98,11 +99,11 @@ class Policy(Protocol):
 
 
 class ReplyStream(Protocol):
-    """Conversations that are answered side by side: they join, are written, and leave."""
+    """Continuous batching: conversations join, their replies are generated, and they leave."""
 
     @property
     def free(self) -> int:
-        """How many more may join."""
+        """Number of conversations that can still join."""
         ...
 
     def join(self, conversations: Sequence[Conversation]) -> None:
@@ -110,29 +111,29 @@ class ReplyStream(Protocol):
         ...
 
     def advance(self) -> list[tuple[Conversation, Reply]]:
-        """Write a little more; gives the replies that are done, in an order of their own."""
+        """Continue generation; return the finished replies, in the order in which they finished."""
         ...
 
     def forget(self, conversation: Conversation) -> None:
-        """Drop what was kept for the next turn of a conversation that is over."""
+        """Discard the cached state of a conversation that is over."""
         ...
 
 
 @runtime_checkable
 class StreamingPolicy(Policy, Protocol):
-    """A policy whose replies need not begin and end together."""
+    """A policy that supports continuous batching: replies need not begin and end together."""
 
     def stream(self, *, sampling: Sampling, slots: int) -> AbstractContextManager[ReplyStream]:
-        """Open ``slots`` places in which replies are written."""
+        """Open a stream with ``slots`` batch slots in which replies are generated."""
         ...
 
 
 class PolicyUnavailableError(RuntimeError):
-    """The model could not be asked (server away, quota): our infrastructure, not its answer."""
+    """The model is unavailable (server down, quota): an infrastructure failure, not an answer."""
 
 
 class PolicyRefusedError(PolicyUnavailableError):
-    """Whoever holds the model refuses whatever it is asked (key, address, model's name)."""
+    """The server rejects every request (invalid key, address or model name)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +141,10 @@ class Demonstration:
     """A conversation to learn from: loss on the assistant's texts only.
 
     Attributes:
-        task: What it solves.
-        messages: The whole conversation, assistant messages included.
-        source: Which teacher, in which style, made it.
+        task: Task that it solves.
+        messages: Whole conversation, assistant messages included.
+        source: Teacher and style that produced it.
+        tags: Labels.
     """
 
     task: Task

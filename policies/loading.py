@@ -1,4 +1,4 @@
-"""Policies by name: the embedded model, a folder, a hub id, an API, the oracle, a random one."""
+"""Policies by name: embedded model, model folder, hub id, API, oracle or random policy."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def load_policy(
     device: str | None = None,
     endpoint: Endpoint | None = None,
 ) -> Policy:
-    """Return the policy that a name stands for.
+    """Load a policy by name.
 
     Args:
         source: ``nano`` (the shipped checkpoint), ``oracle``, ``random``, a model folder, a hub
             id, ``openai:MODEL``, or with ``base_url`` the model's name on that server.
-        base_url: Of an OpenAI-compatible server, such as ``http://localhost:8000/v1``.
-        api_key: For that server; by default the environment's ``OPENAI_API_KEY``.
-        device: For a local model; None for a GPU where there is one.
-        endpoint: How the server of ``openai:MODEL`` is reached, its limits and prices.
+        base_url: URL of an OpenAI-compatible server, such as ``http://localhost:8000/v1``.
+        api_key: API key of that server; by default the environment's ``OPENAI_API_KEY``.
+        device: Device of a local model; None for a GPU where there is one.
+        endpoint: Address, limits and prices of the server of ``openai:MODEL``.
 
     Raises:
         ModelFolderError: The folder lacks a part (the message names it), holds a family that is
-            not supported, or the hub id could not be had.
+            not supported, or the hub id could not be loaded.
         ValueError: No policy has this name.
     """
     name = str(source)
@@ -77,7 +77,7 @@ def _nano_folder() -> Path:
 
 
 def _check_hub_id(name: str) -> None:
-    """Refuse what can be neither a folder nor a hub id."""
+    """Reject a name that can be neither a folder nor a hub id."""
     parts = name.split("/")
     if len(parts) == 2 and all(parts) and not name.startswith((".", "~")):
         return

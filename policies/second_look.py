@@ -1,4 +1,4 @@
-"""How a policy is asked to check an answer of its own, and how a program reads past that."""
+"""Prompt that asks a policy to check its own answer, and its removal from a question."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _NOTE = re.compile(r"\nA first look gave: [^\n]*\. Look again and answer\.(?=\n|
 
 
 def second_look(question: str, answer: str) -> str:
-    """Return a question as it is asked again, with the answer that a first look gave."""
+    """Return the question of a second look, with the answer of the first."""
     return SECOND_LOOK.format(question=question, answer=" ".join(answer.split()))
 
 
 def plain_question(text: str) -> str:
-    """Return a question without the note of a second look, so that it is known again.
+    """Return a question without the note of a second look.
 
     >>> plain_question(second_look("How many dots are there?", "3"))
     'How many dots are there?'

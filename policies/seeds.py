@@ -1,4 +1,4 @@
-"""Seeds that depend on what they are for and on nothing else."""
+"""Random seeds that depend on their purpose and on nothing else."""
 
 from __future__ import annotations
 

@@ -1,17 +1,17 @@
-"""Runs model-written code behind walls: sessions, limits, backends.
+"""Isolated execution of model-written code: sessions, limits, backends.
 
 A zygote is executed beside the trainer (never forked from it: it must hold none of its secrets),
-imports the libraries once, and forks a process for every session. What the walls hold: files but
-Python's own, other processes, the network, the environment, memory, disk, threads, time; a session
-can only hurt itself, and every frame from it is checked before it is believed.
+imports the libraries once, and forks a process for every session. The isolation covers all files
+but Python's own, other processes, the network, the environment, memory, disk, threads and time; a
+session can only affect itself, and every frame from it is validated before it is used.
 
-What they do not: bugs of the kernel itself, timing between sessions on one processor, and in the
-tier without user namespaces (`Sandbox.tier` says which one stands) the sum of the disk used.
+It does not cover bugs of the kernel itself, timing between sessions on one processor and, at the
+isolation level without user namespaces (`Sandbox.tier` reports the level), the total disk use.
 
-A block that fails leaves no trace. Nothing is copied for that: the next block meets a fresh process
-in which the successful blocks ran again, and the digests of what they gave back are compared. So
-blocks that print the time or an unseeded draw lose the state when a later one fails; `random`,
-``numpy.random`` and unseeded ``default_rng()`` are seeded by the session.
+A block that fails leaves no trace. Nothing is copied for that: the next block runs in a fresh
+process in which the successful blocks were replayed, and the digests of their outputs are compared.
+Blocks that print the time or unseeded random numbers therefore lose the state when a later one
+fails; `random`, ``numpy.random`` and unseeded ``default_rng()`` are seeded by the session.
 """
 
 from .opening import open_sandbox

@@ -1,4 +1,4 @@
-"""How much this process may use of its machine: cores, memory, file descriptors."""
+"""Resources available to this process on its machine: cores, memory, file descriptors."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _DESCRIPTORS_OF_OTHERS = 256
 
 
 def turns_at_once(memory_mb: int) -> int:
-    """Return how many turns may run at once: one a core, as far as each finds its memory."""
+    """Return the number of turns that may run at once: one per core, as far as memory suffices."""
     return max(1, min(core_count(), available_memory_mb() // memory_mb))
 
 
 def core_count(root: Path = _CGROUP) -> int:
-    """Return the cores that this process may use: its affinity, within its cgroup's quota.
+    """Return the number of available cores: the CPU affinity, within the cgroup's quota.
 
-    ``CODEDANCE_CORES`` (``codedance run --workers``) bounds them further.
+    ``CODEDANCE_CORES`` (``codedance run --workers``) limits it further.
     """
     cores = len(os.sched_getaffinity(0))
     wanted = os.environ.get("CODEDANCE_CORES", "")
@@ -36,7 +36,7 @@ def core_count(root: Path = _CGROUP) -> int:
 
 
 def available_memory_mb(root: Path = _CGROUP) -> int:
-    """Return the memory that is left to this process, on its machine and in its cgroup."""
+    """Return the memory available to this process, on its machine and in its cgroup, in MiB."""
     found = [_available_on_machine()]
     for most, used in (
         ("memory.max", "memory.current"),
@@ -49,10 +49,10 @@ def available_memory_mb(root: Path = _CGROUP) -> int:
 
 
 def allow_descriptors(sessions: int) -> None:
-    """Raise this process's own bound on open files when ``sessions`` need it.
+    """Raise this process's soft limit on open files if ``sessions`` need it.
 
     Raises:
-        SandboxError: They need more than the machine allows it.
+        SandboxError: The sessions need more open files than the hard limit allows.
     """
     needed = sessions * _DESCRIPTORS_A_SESSION + _DESCRIPTORS_OF_OTHERS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -70,7 +70,7 @@ def allow_descriptors(sessions: int) -> None:
 
 
 def _quota(*files: Path) -> float | None:
-    """Return how many cores a quota allows; None where there is none."""
+    """Return the number of cores that a quota allows; None without a quota."""
     with contextlib.suppress(OSError, ValueError):
         words = [word for file in files for word in file.read_text().split()]
         quota, period = int(words[0]), int(words[1])

@@ -21,7 +21,7 @@ from .session import ReplayingSession, SessionHome
 from .types import SandboxError, SandboxUnavailableError, Session, SessionState
 
 _MOST_PICTURES = 64
-_DYING_SECONDS = 0.05  # from a session's death until it is sure that it died alone
+_DYING_SECONDS = 0.05  # after a session's death, until it is certain that the zygote lives
 _TIERS = ("none", "confined", "full")
 
 
@@ -29,13 +29,13 @@ class LocalSandbox:
     """Sessions forked from a zygote on this machine; safe to share between threads.
 
     Args:
-        plan: What the zygote is told.
-        floor: Weakest tier to accept: ``confined`` or ``full``; ``none`` for no walls.
-        start: Starts a zygote: beside the trainer, or in a container.
+        plan: Configuration of the zygote.
+        floor: Minimum isolation level: ``confined`` or ``full``; ``none`` for no isolation.
+        start: Function that starts a zygote, beside the trainer or in a container.
 
     Raises:
         SandboxError: The zygote does not start.
-        SandboxUnavailableError: The machine offers less than the floor.
+        SandboxUnavailableError: The machine does not reach the minimum isolation level.
     """
 
     def __init__(
@@ -57,14 +57,15 @@ class LocalSandbox:
         if _TIERS.index(self._zygote.tier) < _TIERS.index(floor):
             self._zygote.close()
             raise SandboxUnavailableError(
-                f"this machine offers the tier {self._zygote.tier!r} ({self._zygote.isolation}), below "
-                f"the floor {floor!r}; lower the floor, or give it what it lacks:\n"
+                f"this machine offers the tier {self._zygote.tier!r} "
+                f"({self._zygote.isolation}), below the floor {floor!r}; lower the floor, or "
+                f"add what is missing:\n"
                 f"{describe_lacks(find_lacks())}"
             )
 
     @property
     def tier(self) -> str:
-        """Which walls stand, in words."""
+        """Isolation level and its description."""
         return f"{self._zygote.tier}: {self._zygote.isolation}"
 
     @property
@@ -76,7 +77,7 @@ class LocalSandbox:
         """Open a session that sees ``images`` as ``input_image`` and ``input_images``.
 
         Raises:
-            ValueError: More than 64 pictures.
+            ValueError: There are more than 64 images.
             SandboxError: The sandbox is closed or cannot fork.
         """
         pictures = read_pictures(images)
@@ -84,7 +85,7 @@ class LocalSandbox:
         return self._open(pictures, SessionState(seed=seed, image_digests=digests))
 
     def restore(self, state: SessionState, images: Sequence[Image.Image] = ()) -> Session:
-        """Open a session at ``state``; its blocks run again before its next one, digests checked.
+        """Open a session at ``state``; its blocks are replayed and compared before the next one.
 
         Raises:
             ValueError: ``images`` are not those of the state.
@@ -139,7 +140,7 @@ class LocalSandbox:
         return SessionProcess(handles, self._plan.limits, lambda: zygote.outlives(_DYING_SECONDS))
 
     def _living_zygote(self) -> Zygote:
-        """Return the zygote, or a new one if it died."""
+        """Return the zygote, restarted if it died."""
         with self._lock:
             if self._is_closed:
                 raise SandboxError("this sandbox is closed")

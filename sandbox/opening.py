@@ -1,4 +1,4 @@
-"""Opens a sandbox by the name of its backend."""
+"""Opening of a sandbox by the name of its backend."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from .types import DEFAULT_LIBRARIES, Limits, Sandbox, SandboxUnavailableError
 
 BACKENDS = ("local", "docker", "unsafe-subprocess")
-"""All that there are; one with remote machines (``ray``) is planned and is refused until then."""
+"""Available backends; one for remote machines (``ray``) is planned and refused until then."""
 
 _FLOORS = ("confined", "full")
 
@@ -23,20 +23,20 @@ def open_sandbox(
     floor: str | None = None,
     image: str | None = None,
 ) -> Sandbox:
-    """Open a place where model code runs; close it, or use it as a context.
+    """Open a sandbox for model code; close it, or use it as a context manager.
 
     Args:
-        backend: ``local`` (walls by the kernel, no daemon, no root), ``docker`` (the same walls
-            inside one hardened container) or ``unsafe-subprocess`` (the same worker with no walls,
-            for debugging code that you wrote yourself).
-        limits: Bounds of each session; None for the defaults.
-        python: Interpreter of the worker; None for this one. A container has its image's.
-        libraries: Modules that the zygote imports once; others load when code imports them. Of
-            the default ones those that the interpreter lacks are left out.
-        floor: Weakest tier to accept: ``full`` (namespaces, private file system and the rest) or
+        backend: ``local`` (isolation by the kernel, no daemon, no root), ``docker`` (the same
+            isolation inside one hardened container) or ``unsafe-subprocess`` (the same worker
+            without isolation, for debugging code that you wrote yourself).
+        limits: Limits of each session; None for the defaults.
+        python: Interpreter of the worker; None for this one. A container uses its image's.
+        libraries: Modules that the zygote imports once; others load when code imports them.
+            Default libraries that the interpreter lacks are skipped.
+        floor: Minimum isolation level: ``full`` (namespaces, private file system and the rest) or
             ``confined``, the default (system calls, file access and resources only).
-        image: The docker backend's image, as `codedance sandbox build` made it; None for the
-            default one.
+        image: Image of the docker backend, as built by `codedance sandbox build`; None for the
+            default image.
 
     Example:
         >>> with open_sandbox("local", libraries=()) as sandbox, sandbox.session() as session:
@@ -44,8 +44,8 @@ def open_sandbox(
         ('ok', '42')
 
     Raises:
-        ValueError: No such backend or floor, or limits that it cannot keep.
-        SandboxUnavailableError: This machine cannot run the backend, or not above the floor.
+        ValueError: The backend or floor is unknown, or the backend does not support the limits.
+        SandboxUnavailableError: This machine cannot run the backend, or only below the floor.
     """
     limits = limits or Limits()
     _check(backend, limits, floor)

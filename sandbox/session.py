@@ -1,4 +1,4 @@
-"""A session that forgets failed blocks: a fresh process replays the successful ones when needed."""
+"""A session that rolls back failed blocks: a fresh process replays the successful ones."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .host.turn_gate import Place, TurnGate
 from .host.zygote import ZygoteDied
 from .types import Execution, Outcome, SandboxError, SessionState, output_digest
 
-_ATTEMPTS = 3  # how often a block starts again because what it ran in died under it
-_REPLAY_SLACK = 2.0  # a replay meets other loads than the first run did
+_ATTEMPTS = 3  # attempts at a block whose process or zygote died for no fault of the block
+_REPLAY_SLACK = 2.0  # the machine may be busier during a replay than in the first run
 _CODE_CHARACTERS = 1_000_000
 _DIED = "SessionKilled: the interpreter ended while it ran this block"
 _DIED_AGAIN = (
@@ -28,7 +28,7 @@ _LOST = "SessionLost: the earlier blocks gave other results when run again; all 
 
 @dataclass(slots=True)
 class _Block:
-    """A successful block; its digest is worked out when first asked for."""
+    """A successful block; its digest is computed on first use."""
 
     code: str
     execution: Execution | None
@@ -45,12 +45,12 @@ class _Block:
 
 @dataclass(frozen=True, slots=True)
 class SessionHome:
-    """What a session needs of the sandbox that opened it.
+    """Services of the sandbox that a session uses.
 
     Attributes:
-        open_process: Starts a fresh process with the session's pictures and seed.
-        gate: Bounds the turns that run at once.
-        forget: Called once when the session closes.
+        open_process: Starts a fresh process with the session's images and seed.
+        gate: Limit on the turns that run at once.
+        forget: Callback, called once when the session closes.
     """
 
     open_process: Callable[[], SessionProcess]
@@ -59,15 +59,15 @@ class SessionHome:
 
 
 class _StateLost(Exception):  # noqa: N818 - an event within this file
-    """A replay gave something else than the first run."""
+    """A replay whose output differs from that of the first run."""
 
 
 class ReplayingSession:
     """A `Session` on any backend that can open a process.
 
     Args:
-        home: The sandbox, as far as the session needs it.
-        state: Where to begin.
+        home: Services of the sandbox.
+        state: Initial state.
     """
 
     def __init__(self, home: SessionHome, state: SessionState) -> None:
@@ -85,7 +85,7 @@ class ReplayingSession:
         self._owner = os.getpid()
 
     def start(self) -> None:
-        """Start the first process now, so that a sandbox which cannot says so at once.
+        """Start the first process now, so that a sandbox which cannot start one fails at once.
 
         Raises:
             SandboxError: The worker died and could not be replaced.
@@ -117,10 +117,10 @@ class ReplayingSession:
                 try:
                     with self._home.gate.place() as place:
                         return self._run(code, place)
-                except (ZygoteDied, DiedAtBirth) as death:  # no block's doing: try another process
+                except (ZygoteDied, DiedAtBirth) as death:  # not the block's fault: retry
                     why = str(death)
                     self._drop_process()
-                except BaseException:  # an interrupt leaves a reply on its way: never read it
+                except BaseException:  # an interrupt leaves a reply in flight: never read it
                     self._drop_process()
                     raise
             raise SandboxError(f"{_DIED_AGAIN} The last time: {why}")
@@ -136,7 +136,7 @@ class ReplayingSession:
             )
 
     def kill(self) -> None:
-        """Kill the process under whatever runs in it, without waiting for the session's lock."""
+        """Kill the process at once, without waiting for the session's lock."""
         process = self._process
         if process is not None:
             process.kill()
@@ -165,7 +165,7 @@ class ReplayingSession:
         return execution
 
     def _live_process(self, place: Place) -> SessionProcess:
-        """Return the process, or a fresh one brought to the same state."""
+        """Return the process, or a fresh one after a replay to the same state."""
         if self._process is None:
             self._process = self._home.open_process()
             self._is_at_state = not self._blocks

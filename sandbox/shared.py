@@ -1,9 +1,9 @@
-"""One sandbox a process for all environments with the same backend and limits.
+"""One sandbox per process for all environments with the same backend and limits.
 
-It is opened when code first has to run, counted, and closed with the last environment that uses
-it. `SharedSandbox.require` opens it once per process before that, so that a backend which this
-machine lacks is refused before anything is played. A forked process (`AsyncVectorEnv`) opens its
-own and leaves its parent's alone.
+The sandbox is opened when code first has to run, reference-counted, and closed with the last
+environment that uses it. `SharedSandbox.require` opens it once per process before that, so that a
+backend which this machine lacks is reported before any episode starts. A forked process
+(`AsyncVectorEnv`) opens its own sandbox and leaves its parent's alone.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ _lock = threading.Lock()
 _opened: dict[_Key, Sandbox] = {}
 _users: dict[_Key, int] = {}
 _usable: set[_Key] = set()
-"""What was opened once in this process, so that it need not be shown again."""
+"""Keys that were opened once in this process and need no further check."""
 
 
 class SharedSandbox:
-    """A `Sandbox` that stands for the process's own one of this backend and these limits.
+    """A `Sandbox` that refers to the process-wide one with this backend and these limits.
 
     Args:
-        backend: As for `open_sandbox`.
-        limits: Of every session.
+        backend: Name of the backend, as for `open_sandbox`.
+        limits: Limits of every session; None for the defaults.
 
     Raises:
-        ValueError: There is no such backend.
+        ValueError: The backend is unknown.
     """
 
     def __init__(self, backend: str = "local", limits: Limits | None = None) -> None:
@@ -53,14 +53,14 @@ class SharedSandbox:
         self._process_id = 0
 
     def require(self) -> None:
-        """Open the sandbox unless this process did before; a later call costs nothing.
+        """Open the sandbox unless this process opened it before; later calls cost nothing.
 
-        A failure that may pass (the worker did not start this time) is left to the session that
-        needs the sandbox: it tries again, and is lost alone.
+        A transient failure (the worker did not start this time) is left to the session that
+        needs the sandbox: it retries, and only that session is lost if it fails again.
 
         Raises:
-            SandboxUnavailableError: This machine cannot run the backend; the words say what to do.
-            ValueError: The backend cannot keep these limits.
+            SandboxUnavailableError: This machine cannot run the backend; the message says why.
+            ValueError: The backend does not support these limits.
         """
         if self._key in _usable:
             return
@@ -69,15 +69,15 @@ class SharedSandbox:
         except SandboxUnavailableError:
             raise
         except SandboxError as error:
-            _log.warning("the %s sandbox did not open, and is tried again: %s", self._key[0], error)
+            _log.warning("the %s sandbox did not open, will retry: %s", self._key[0], error)
 
     @property
     def tier(self) -> str:
-        """Which walls stand, in words; opens the sandbox."""
+        """Isolation level and its description; opens the sandbox."""
         return self._sandbox().tier
 
     def session(self, images: Sequence[Image.Image] = (), *, seed: int = 0) -> Session:
-        """Open a session; opens the sandbox where it is the first.
+        """Open a session; the first one opens the sandbox.
 
         Raises:
             SandboxError: The sandbox or the session cannot be opened.
@@ -85,7 +85,7 @@ class SharedSandbox:
         return self._sandbox().session(images, seed=seed)
 
     def restore(self, state: SessionState, images: Sequence[Image.Image] = ()) -> Session:
-        """Open a session at ``state``; opens the sandbox where it is the first.
+        """Open a session at ``state``; the first one opens the sandbox.
 
         Raises:
             SandboxError: The sandbox or the session cannot be opened.
@@ -93,7 +93,7 @@ class SharedSandbox:
         return self._sandbox().restore(state, images)
 
     def close(self) -> None:
-        """Let go of the sandbox; the last user closes it. A later call opens it again."""
+        """Release the sandbox; the last user closes it. A later call opens it again."""
         with _lock:
             if self._process_id != os.getpid():
                 return
@@ -127,8 +127,8 @@ class SharedSandbox:
 
 
 def _forget() -> None:
-    """In a forked child: the parent's sandboxes are the parent's, and so may be the lock."""
-    global _lock  # another thread of the parent may have held it
+    """Forget, in a forked child, the sandboxes of the parent and the lock it may have held."""
+    global _lock  # another thread of the parent may hold it
     _lock = threading.Lock()
     _opened.clear()
     _users.clear()

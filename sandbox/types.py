@@ -1,4 +1,4 @@
-"""What crosses the sandbox's edge: limits in, executions out, and the one error that is ours."""
+"""Types of the sandbox's interface: limits, executions, session states and errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Protocol, Self
 from PIL import Image
 
 DEFAULT_LIBRARIES: tuple[str, ...] = ("numpy", "PIL", "cv2", "matplotlib.pyplot")
-"""Libraries that the zygote imports once; every session finds them loaded."""
+"""Libraries that the zygote imports once; they are loaded in every session."""
 
 
 _ADDRESS = re.compile(r"(?<=\bat )0x[0-9a-fA-F]+")  # of an object, as its repr shows it
@@ -22,17 +22,18 @@ _OWN_FOLDER = re.compile(r"/codedance-\w+/\d+")  # of a session without a root o
 
 
 class SandboxError(RuntimeError):
-    """Our infrastructure failed (a wall could not be built, the worker could not be reached).
+    """A failure of our infrastructure (isolation could not be set up, the worker is unreachable).
 
-    Nothing that model code does raises this: what code causes is an `Outcome`.
+    Model code never raises this: what code causes is an `Outcome`.
     """
 
 
 class SandboxUnavailableError(SandboxError):
-    """This machine lacks what was asked for, and trying again gives it none.
+    """This machine lacks a requirement of the sandbox; a retry would not help.
 
-    A floor above its tier, no Docker engine or image, an interpreter that does not run: the words
-    say what is missing and how to get it.
+    Examples are a minimum isolation level that the machine does not reach, a missing Docker engine
+    or image, and an interpreter that does not run. The message says what is missing and how to get
+    it.
     """
 
 
@@ -48,9 +49,9 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one session may use; every limit has its own message to the model.
+    """Resource limits of one session; every limit has its own message to the model.
 
-    Time limits count per block, the others per session.
+    Time limits apply per block, the others per session.
     """
 
     wall_seconds: float = 15.0
@@ -74,16 +75,16 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """What the sandbox recorded of one block of code.
+    """The sandbox's record of one block of code.
 
     Attributes:
         outcome: How the block ended.
-        stdout: What it printed, the repr of its last expression included; cut at the limit.
-        stderr: What it wrote to standard error; cut at the limit.
-        error: ``"NameError: …, line 3"``; None when the outcome is OK.
-        images: Pictures that it showed, RGB, in order.
-        wall_seconds: Time from sending the block to its verdict.
-        cpu_seconds: Processor time that the block used.
+        stdout: Text printed, including the repr of the last expression; truncated at the limit.
+        stderr: Text written to standard error; truncated at the limit.
+        error: One-line error, such as ``"NameError: …, line 3"``; None when the outcome is OK.
+        images: Images shown, RGB, in order.
+        wall_seconds: Wall-clock time from sending the block to its verdict.
+        cpu_seconds: Processor time used by the block.
     """
 
     outcome: Outcome
@@ -101,25 +102,25 @@ class Execution:
 
     @property
     def is_silent(self) -> bool:
-        """Whether it gave back neither text nor picture."""
+        """Whether it returned neither text nor image."""
         return not (self.stdout.strip() or self.stderr.strip() or self.images)
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what came back (outcome, text, error, pixels), less times and addresses."""
+        """SHA-256 of the result (outcome, text, error, pixels), without times and addresses."""
         return output_digest(self)
 
 
 def output_digest(execution: Execution, folders: Sequence[str] = ()) -> str:
-    """Hash what a block gave back; two executions with equal digests look the same to a model.
+    """Hash the result of a block; executions with equal digests look the same to a model.
 
     Addresses (``<PIL.Image.Image … at 0x7F31C0>``) and the name of the session's own folder are
-    left out: another process has others.
+    left out: they differ between processes.
 
     Args:
-        execution: What came back.
-        folders: Where Python lies, the longest first: left out, since it lies elsewhere on another
-            machine, and code may print the name of a library's file.
+        execution: Result of the block.
+        folders: Installation folders of Python, the longest first: left out, since they differ
+            between machines, and code may print the name of a library's file.
     """
     sha = hashlib.sha256()
     for text in (execution.outcome, execution.stdout, execution.stderr, execution.error or ""):
@@ -135,7 +136,7 @@ def output_digest(execution: Execution, folders: Sequence[str] = ()) -> str:
 
 
 def _without_own_folder(word: re.Match[str]) -> str:
-    """Write a session's own folder, of any tier, as ``/tmp``; each word is read once."""
+    """Replace a session's own folder, at any isolation level, by ``/tmp``; linear in the text."""
     text = word[0].replace("/session/tmp", "/tmp")
     start = text.find("/")
     own = [found.end() for found in _OWN_FOLDER.finditer(text) if found.start() > start]
@@ -144,13 +145,14 @@ def _without_own_folder(word: re.Match[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SessionState:
-    """Enough to rebuild a session anywhere by replay: small, and free of handles.
+    """A state from which a session can be rebuilt anywhere by replay: small, without handles.
 
     Attributes:
         seed: Seed of the session's random sources.
         blocks: The successful blocks, in order.
-        output_digests: `Execution.digest` of each, less the folders of Python; checked on replay.
-        image_digests: SHA-256 of each input picture's pixels, so that no other picture is passed.
+        output_digests: `Execution.digest` of each block, without the folders of Python; compared on
+            replay.
+        image_digests: SHA-256 of the pixels of each input image, so that other images are refused.
     """
 
     seed: int = 0
@@ -160,7 +162,7 @@ class SessionState:
 
 
 class Session(Protocol):
-    """One episode's interpreter: variables persist from block to block."""
+    """Interpreter of one episode: variables persist from block to block."""
 
     def run(self, code: str) -> Execution:
         """Run a block; a block that fails leaves the state of the last successful one."""
@@ -185,11 +187,11 @@ class Session(Protocol):
 
 
 class Sandbox(Protocol):
-    """A place that opens sessions; safe to share between threads."""
+    """Factory of sessions; safe to share between threads."""
 
     @property
     def tier(self) -> str:
-        """Which walls stand, in words."""
+        """Isolation level and its description."""
         ...
 
     def session(self, images: Sequence[Image.Image] = (), *, seed: int = 0) -> Session:
@@ -197,7 +199,7 @@ class Sandbox(Protocol):
         ...
 
     def restore(self, state: SessionState, images: Sequence[Image.Image] = ()) -> Session:
-        """Open a session at ``state`` by replaying its blocks, digests checked."""
+        """Open a session at ``state`` by replaying its blocks and comparing their digests."""
         ...
 
     def close(self) -> None:

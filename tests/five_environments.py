@@ -79,7 +79,7 @@ def build_wheel(folder: Path) -> Path:
 
 
 def make_environment(place: Path, base: str, wheel: Path, pins: tuple[str, ...]) -> str:
-    """Return the interpreter of a venv with the wheel's base package, its sandbox extra and pins."""
+    """Return the Python of a venv with the wheel's base package, its sandbox extra and pins."""
     python = str(place / "bin" / "python")
     if not Path(python).exists():
         run(base, "-m", "venv", str(place))

@@ -1,6 +1,6 @@
-"""Benchmarks: contestants side by side in one run, compared by ratios.
+"""Benchmarks: contestants measured side by side in one run, compared by ratios.
 
-Machines differ and are shared, so no figure stands alone: contestants take turns within a round,
-their order drawn anew each time, and what counts is the median over rounds of the ratio to the
-baseline of the same round.
+Machines differ and are shared, and absolute figures are not comparable: contestants take turns
+within a round, in a random order, and the result is the median over rounds of the ratio to the
+baseline in the same round.
 """

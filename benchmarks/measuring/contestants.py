@@ -1,4 +1,4 @@
-"""What runs model code: bare exec, our sandbox in each tier, a fresh interpreter."""
+"""Contestants that run model code: bare exec, our sandbox by isolation level, a new process."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _SIZES = {"crop": (1024, 1024), "small crop": (448, 448), "figure": (640, 480)}
 
 
 class Runner(Protocol):
-    """One interpreter that holds its variables from turn to turn."""
+    """One interpreter that keeps its variables from turn to turn."""
 
     def run(self, program: Program) -> None:
-        """Run a program until its text and pictures are back."""
+        """Run a program and wait for its text and images."""
         ...
 
     def close(self) -> None:
-        """End it."""
+        """Close the interpreter."""
         ...
 
 
@@ -38,11 +38,11 @@ class Stateful:
     """A contestant whose sessions live from turn to turn.
 
     Args:
-        name: As the table shows it.
-        open_runner: Opens a session on the picture.
+        name: Name in the table.
+        open_runner: Function that opens a session on the image.
         stride: See `Contestant`.
-        has_sessions: Whether opening and ending one is anything to measure.
-        close: Ends what all its sessions share.
+        has_sessions: Whether opening and closing a session can be measured.
+        close: Function that closes what all its sessions share.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Stateful:
         self._left: list[Runner] = []
 
     def work(self, row: str) -> Callable[[], None] | None:
-        """Return what does a row's work once; what it leaves open is closed by the next call."""
+        """Return a function that does a row's work once; the next call closes what it opened."""
         while self._left:
             self._left.pop().close()
         if row in ("start", "cycle"):
@@ -80,14 +80,14 @@ class Stateful:
         return lambda: warm.run(PROGRAMS[row])
 
     def episode(self, turns: Sequence[str]) -> None:
-        """Open a session, run programs by name, and end it."""
+        """Open a session, run programs by name, and close it."""
         runner = self.open_runner()
         for turn in turns:
             runner.run(PROGRAMS[turn])
         runner.close()
 
     def close(self) -> None:
-        """End its sessions and what they share."""
+        """Close its sessions and what they share."""
         for runner in (*self._left, *([self._warm] if self._warm else ())):
             runner.close()
         self._close()
@@ -98,9 +98,9 @@ class Stateful:
 
 
 class BareExec:
-    """``exec`` in this process: no walls, no copy, the price of the code itself.
+    """``exec`` in this process: no isolation, no copy, the cost of the code itself.
 
-    It keeps the pictures that came back, as sessions of ours and trajectories do.
+    It keeps the returned images, as our sessions and trajectories do.
     """
 
     def __init__(self, picture: Image.Image) -> None:
@@ -115,26 +115,26 @@ class BareExec:
             self._kept.append(self._namespace["out"])
 
     def close(self) -> None:
-        """Forget variables and pictures."""
+        """Delete variables and images."""
         self._namespace.clear()
         self._kept.clear()
 
 
 class OurSession:
-    """A session of ours."""
+    """A session of our sandbox."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
 
     def run(self, program: Program) -> None:
-        """Run a block and see that it gave what it should."""
+        """Run a block and check its result."""
         code = f"{program.code}\nout" if program.shows == "out" else program.code
         execution = self.session.run(code)
         if not execution.is_ok or len(execution.images) != bool(program.shows):
             raise RuntimeError(f"a benchmark's block failed: {execution.error}")
 
     def close(self) -> None:
-        """End the session."""
+        """Close the session."""
         self.session.close()
 
 
@@ -144,7 +144,7 @@ def bare_exec(picture: Image.Image) -> Stateful:
 
 
 def our_sandbox(name: str, sandbox: Sandbox, picture: Image.Image) -> Stateful:
-    """Return a sandbox of ours as a contestant, which closes it."""
+    """Return one of our sandboxes as a contestant, which closes it."""
 
     def open_runner() -> OurSession:
         return OurSession(sandbox.session([picture]))
@@ -153,7 +153,7 @@ def our_sandbox(name: str, sandbox: Sandbox, picture: Image.Image) -> Stateful:
 
 
 class FreshPython:
-    """A new interpreter for every turn; nothing is remembered."""
+    """A new interpreter for every turn, without state."""
 
     name = "fresh python -c"
     stride = 4
@@ -163,7 +163,7 @@ class FreshPython:
         self._command = command or (sys.executable, "-c")
 
     def work(self, row: str) -> Callable[[], None] | None:
-        """Return what does a row's work once; it has no sessions."""
+        """Return a function that does a row's work once; None for rows with sessions."""
         if row not in PROGRAMS:
             return None
         code, expected = one_shot(row)
@@ -177,11 +177,11 @@ class FreshPython:
         return turn
 
     def close(self) -> None:
-        """Nothing stays behind."""
+        """Do nothing: there is nothing to close."""
 
 
 def one_shot(name: str) -> tuple[str, int]:
-    """Return a whole program with the picture on its input, and how many bytes it prints."""
+    """Return a program that reads the image from its input, and the number of bytes it prints."""
     program = PROGRAMS[name]
     if not program.shows:
         return program.code, 2
@@ -190,10 +190,10 @@ def one_shot(name: str) -> tuple[str, int]:
 
 
 def check_bytes(output: bytes, expected: int) -> None:
-    """See that a turn gave what it should.
+    """Check the output of a turn.
 
     Raises:
-        RuntimeError: It did not.
+        RuntimeError: The number of bytes is wrong.
     """
     if len(output) != expected:
         raise RuntimeError(f"expected {expected} bytes of a benchmark's turn, got {len(output)}")

@@ -1,4 +1,4 @@
-"""Shows what the environments' benchmark measured: tables in 80 columns, and JSON."""
+"""Results of the environment benchmark: tables in 80 columns, and JSON."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .tables import Table
 
 _NOT_MEASURED = "–"
 _AIMS: tuple[tuple[Figure, str], ...] = (
-    ("steps_a_second", "steps a second"),
+    ("steps_a_second", "steps per second"),
     ("first_step_seconds", "time to the first step"),
     ("memory_mb", "memory"),
 )
 
 
 def env_tables(report: EnvsReport) -> Iterator[Table]:
-    """Yield a table a number of members: each kind's figures."""
+    """Yield one table per number of members, with the figures of each kind."""
     for count in report.counts:
         yield Table(
             f"{count} environment{'s' if count > 1 else ''}",
@@ -30,14 +30,14 @@ def env_tables(report: EnvsReport) -> Iterator[Table]:
 
 
 def env_lines(report: EnvsReport) -> Iterator[str]:
-    """Yield what stands below the tables."""
+    """Yield the lines below the tables."""
     for count in report.counts:
         ratios = [(name, report.ratio(count, figure)) for figure, name in _AIMS]
         known = [f"{name} ×{_number(ratio)}" for name, ratio in ratios if ratio is not None]
         if known:
             yield f"{OURS} to {ASYNC} at {count}: {', '.join(known)}"
-    yield "first step: from nothing to what the first block gave; MB: with all its processes"
-    yield "left: after close(); every kind gave the same trajectories"
+    yield "first step: from creation to the result of the first block; MB: with all its processes"
+    yield "left: after close(); every kind produced the same trajectories"
     for name, why in report.missing.items():
         yield f"skipped {name}: {why}"
     machine = report.machine
@@ -50,7 +50,7 @@ def env_lines(report: EnvsReport) -> Iterator[str]:
 
 
 def env_json(report: EnvsReport) -> str:
-    """Return everything that was measured, each round's trial included."""
+    """Return all measurements, including the trial of each round."""
     data: dict[str, Any] = asdict(report)
     data["trials"] = [
         {"kind": kind, "count": count, "rounds": [asdict(one) for one in trials]}

@@ -1,7 +1,7 @@
-"""One vector environment from nothing to closed, in a process of its own.
+"""One vector environment from creation to close, in its own process.
 
 Run as ``python -m benchmarks.measuring.env_trial KIND COUNT STEPS SEED``; prints one line of
-JSON. What stood before it was made (the interpreter, the imports) is subtracted from its memory.
+JSON. Memory in use before its creation (the interpreter, the imports) is subtracted.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ KINDS: dict[str, dict[str, Any]] = {
     SYNC: {"vectorization_mode": "sync"},
     ASYNC: {"vectorization_mode": "async", "vector_kwargs": {"shared_memory": False}},
 }
-"""Keywords of `gymnasium.make_vec`; text has no place in shared memory."""
+"""Keywords of `gymnasium.make_vec`; text does not fit shared memory."""
 
 TURNS = (
     "<code>\n```python\nprint(input_image.getpixel((3, 3)))\n```\n</code>",
@@ -35,23 +35,23 @@ TURNS = (
     "<code>\n```python\nimport numpy as np\n"
     "print(int((np.array(input_image) > 200).sum()))\n```\n</code>",
     "<answer>3</answer>",
-    "",  # dropped: the step after an ending begins the next episode
+    "",  # ignored: the step after an ending begins the next episode
 )
-"""What every member writes, over and over: an episode of three blocks and an answer."""
+"""Actions of every member, repeated: an episode of three blocks and an answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What one vector environment took.
+    """Measurements of one vector environment.
 
     Attributes:
-        first_step_seconds: From nothing to the result of the first step, one block a member.
-        steps_a_second: Of members, afterwards, resets and the scoring of episodes included.
-        memory_mb: It and its processes after the last step; None where that cannot be read.
-        processes: It started, sandbox and sessions included.
-        left_processes: Of those after ``close()``.
-        left_mb: Memory that ``close()`` did not give back.
-        digest: Of all texts, rewards and endings: the same for every kind.
+        first_step_seconds: Time from creation to the first step's result, one block per member.
+        steps_a_second: Steps of all members per second afterwards, with resets and scoring.
+        memory_mb: Memory of it and its processes after the last step; None if unreadable.
+        processes: Number of processes that it started, including sandbox and sessions.
+        left_processes: Number of those processes left after ``close()``.
+        left_mb: Memory that ``close()`` did not release.
+        digest: Digest of all texts, rewards and endings, the same for every kind.
     """
 
     first_step_seconds: float
@@ -64,13 +64,13 @@ class Trial:
 
 
 def run_trial(kind: str, count: int, steps: int, seed: int) -> Trial:
-    """Make a vector environment, step it, and close it.
+    """Create a vector environment, step it, and close it.
 
     Args:
         kind: One of `KINDS`.
-        count: Members.
-        steps: Of all members together, after the first.
-        seed: Of the tasks.
+        count: Number of members.
+        steps: Number of steps of the vector environment after the first.
+        seed: Random seed of the tasks.
     """
     _warm_up(seed)
     own, before = os.getpid(), _memory()
@@ -100,7 +100,7 @@ def run_trial(kind: str, count: int, steps: int, seed: int) -> Trial:
 
 
 def _warm_up(seed: int) -> None:
-    """Play an episode, draw of every family, and close: no import and no cache is a trial's own."""
+    """Reset to a task of every family and play an episode, to exclude imports and caches."""
     env = VisualCodeEnv()
     for index in range(len(env.suite.families)):
         env.reset(options={"task": env.suite[index]})

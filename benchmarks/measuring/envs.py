@@ -1,7 +1,7 @@
-"""The environments' benchmark: our vector environment beside Gymnasium's two, in one run.
+"""The environment benchmark: our vector environment and Gymnasium's two, in one run.
 
-Each trial has a process of its own, so that none finds what another left behind; what is compared
-are figures of the same round.
+Each trial has its own process and is not affected by leftovers of another; figures of the same
+round are compared.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ Figure = Literal["first_step_seconds", "steps_a_second", "memory_mb", "left_mb"]
 _STEPS_OF_MEMBERS = 640
 _SHARE_OF_MEMORY = 0.6
 _MB_A_PROCESS = 60.0
-"""What a process environment with a sandbox of its own is taken to need, to be on the safe side."""
+"""Assumed memory of a process environment with its own sandbox, a safe upper estimate."""
 
 
 class TrialError(Exception):
-    """A vector environment did not get through its trial."""
+    """A vector environment failed its trial."""
 
 
 @dataclass(frozen=True, slots=True)
 class EnvsReport:
-    """What one run measured.
+    """Results of one run.
 
     Attributes:
-        machine: Where.
-        load_before: Of the machine at the start.
-        load_after: At the end.
-        rounds: How often everything was measured.
-        seed: Of the tasks, and of the order within rounds.
-        counts: Members.
-        trials: By kind and count, one a round.
-        missing: What did not take part, and why.
+        machine: Machine of the run.
+        load_before: Load of the machine at the start.
+        load_after: Load of the machine at the end.
+        rounds: Number of rounds.
+        seed: Random seed of the tasks and of the order within rounds.
+        counts: Numbers of members.
+        trials: Trials by kind and count, one per round.
+        missing: Kinds that did not take part, each with the reason.
     """
 
     machine: Machine
@@ -60,15 +60,15 @@ class EnvsReport:
     missing: dict[str, str]
 
     def median(self, kind: str, count: int, figure: Figure) -> float | None:
-        """Return the median over rounds; None where it was not measured."""
+        """Return the median over rounds; None if it was not measured."""
         values = [getattr(trial, figure) for trial in self.trials.get((kind, count), ())]
         known = [value for value in values if value is not None]
         return statistics.median(known) if known else None
 
     def ratio(self, count: int, figure: Figure, *, to: str = ASYNC) -> float | None:
-        """Return the median over rounds of ours divided by another's; None where one is missing."""
+        """Return the median over rounds of the ratio of ours to another; None if one is missing."""
         ours, theirs = (self.trials.get((kind, count), []) for kind in (OURS, to))
-        pairs = zip(ours, theirs, strict=False)  # a kind that had no room has none
+        pairs = zip(ours, theirs, strict=False)  # a kind without enough memory has no trials
         found = [(getattr(mine, figure), getattr(other, figure)) for mine, other in pairs]
         known = [mine / other for mine, other in found if mine is not None and other]
         return statistics.median(known) if known else None
@@ -79,10 +79,10 @@ class EnvsBench:
     """The benchmark, ready to run.
 
     Args:
-        rounds: How often everything is measured.
-        counts: Members of each vector environment.
-        seed: Of the tasks, and of the order within rounds.
-        on_progress: Called with what is being done.
+        rounds: Number of rounds.
+        counts: Numbers of members of the vector environments.
+        seed: Random seed of the tasks and of the order within rounds.
+        on_progress: Called with the name of the current measurement.
     """
 
     rounds: int = 3
@@ -95,7 +95,7 @@ class EnvsBench:
         """Measure everything, kinds taking turns within a round.
 
         Raises:
-            TrialError: A trial failed, or two kinds gave different trajectories.
+            TrialError: A trial failed, or two kinds produced different trajectories.
         """
         load_before, order = load(), random.Random(self.seed)
         trials: dict[tuple[str, int], list[Trial]] = {}
@@ -109,7 +109,7 @@ class EnvsBench:
                         trials.setdefault((kind, count), []).append(trial)
                         digests[kind] = trial.digest
                 if len(set(digests.values())) > 1:
-                    raise TrialError(f"{count} members gave different trajectories: {digests}")
+                    raise TrialError(f"{count} members produced different trajectories: {digests}")
         return EnvsReport(
             machine=describe_machine(),
             load_before=load_before,
@@ -122,18 +122,18 @@ class EnvsBench:
         )
 
     def _has_room(self, kind: str, count: int) -> bool:
-        """Whether so many processes fit the machine's memory; said in the report if not."""
+        """Whether the processes fit the machine's memory; recorded in the report if not."""
         needed, room = count * _MB_A_PROCESS, _SHARE_OF_MEMORY * available_mb()
         if kind != ASYNC or needed <= room:
             return True
         self._missing[f"{count} of {kind}"] = (
-            f"about {needed / 1024:.0f} GB for its processes, {room / 1024:.0f} GB to be had"
+            f"about {needed / 1024:.0f} GB for its processes, {room / 1024:.0f} GB available"
         )
         return False
 
 
 def steps_of(count: int) -> int:
-    """Return how many steps all members take together: whole episodes, at least two."""
+    """Return the number of steps of the vector environment: whole episodes, at least two."""
     episodes = max(2, _STEPS_OF_MEMBERS // count // len(TURNS))
     return episodes * len(TURNS)
 
@@ -143,6 +143,6 @@ def _trial(kind: str, count: int, seed: int) -> Trial:
     command += [str(number) for number in (count, steps_of(count), seed)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        last = (done.stderr.strip().splitlines() or ["no error output"])[-1]
         raise TrialError(f"{count} of {kind} failed with status {done.returncode}: {last}")
     return Trial(**json.loads(done.stdout.splitlines()[-1]))

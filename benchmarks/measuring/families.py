@@ -1,8 +1,8 @@
-"""Tries every model family that is taken, on tiny random models of the true architectures.
+"""Tests every supported model family, on tiny random models of the true architectures.
 
-Loaded as any folder is; two turns with a picture returned between them; the recorded
-log-probabilities against one full forward pass of the plain library model, its pictures prepared
-by its own image processor; one step of supervised training.
+Each is loaded like any model folder, plays turns with an image returned after each, compares the
+recorded log-probabilities with one full forward pass of the plain library model and its image
+processor, and takes one step of supervised training.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ if TYPE_CHECKING:
     from PIL import Image
 
 TOLERANCE = 1e-4
-"""Of a log-probability, in float32."""
+"""Tolerance of a log-probability, in float32."""
 _TURNS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What became of one family.
+    """Result of one family.
 
     Attributes:
-        name: Of the family.
-        parameters: Of its tiny model.
-        generated: Tokens that it wrote, in all turns.
-        tool_images: Pictures that came back after its turns.
-        difference: Largest one between a recorded log-probability and the library's.
-        loss: Of the one training step.
-        moved: Largest change of a weight in it.
-        done: What had to be done for it.
+        name: Name of the family.
+        parameters: Number of parameters of its tiny model.
+        generated: Number of tokens generated in all turns.
+        tool_images: Number of images returned after its turns.
+        difference: Largest difference between a recorded log-probability and the library's.
+        loss: Loss of the training step.
+        moved: Largest change of a weight in the training step.
+        done: Adaptation that the family needed.
     """
 
     name: str
@@ -56,19 +56,19 @@ class Trial:
 
     @property
     def is_exact(self) -> bool:
-        """Whether what was recorded is what the library gives."""
+        """Whether the recorded log-probabilities match the library's."""
         return self.difference <= TOLERANCE
 
 
 def try_families() -> Iterator[Trial]:
-    """Try all of them, one after the other."""
+    """Test all families, one after the other."""
     for name, family in TINY_FAMILIES.items():
         with tempfile.TemporaryDirectory() as folder:
             yield try_family(name, family, Path(folder))
 
 
 def try_family(name: str, family: TinyFamily, folder: Path) -> Trial:
-    """Build, load, let write, compare, train."""
+    """Build, load, generate, compare, train."""
     from codedance.policies.inference.vlm import VisionLanguagePolicy
     from codedance.policies.models.model_folder import load_token_model
 
@@ -86,9 +86,7 @@ def try_family(name: str, family: TinyFamily, folder: Path) -> Trial:
         parameters=sum(weight.numel() for weight in model.model.parameters()),
         generated=sum(tokens.mask),
         tool_images=tokens.images - 1,
-        difference=max(
-            abs(one - other) for one, other, completion_mask in pairs if completion_mask
-        ),
+        difference=max(abs(one - other) for one, other, is_compared in pairs if is_compared),
         loss=loss,
         moved=moved,
         done=family.done,
@@ -98,7 +96,7 @@ def try_family(name: str, family: TinyFamily, folder: Path) -> Trial:
 def library_scores(
     folder: Path, ids: Sequence[int], images: Sequence[Image.Image]
 ) -> tuple[float, ...]:
-    """Return each id's log-probability as transformers' own model gives it; 0.0 for the first."""
+    """Return each id's log-probability by transformers' own model; 0.0 for the first."""
     import torch
     from codedance.policies.models.model_folder import load_image_processor, quiet
     from transformers import AutoModelForImageTextToText
@@ -127,7 +125,7 @@ def library_scores(
 
 
 def trial_table(trials: Sequence[Trial]) -> Table:
-    """Lay trials out."""
+    """Return the table of the trials."""
     return Table(
         "model families, tiny random models of the true architectures",
         ("", "weights", "wrote", "images back", "off by", "loss"),
@@ -146,17 +144,17 @@ def trial_table(trials: Sequence[Trial]) -> Table:
 
 
 def trial_lines(trials: Sequence[Trial]) -> Iterator[str]:
-    """Yield what stands below the table."""
-    yield "wrote: tokens, in three turns; images back: pictures that a tool returned"
+    """Yield the lines below the table."""
+    yield "wrote: tokens, in three turns; images back: images that a tool returned"
     yield "off by: recorded log-probabilities against one pass of transformers' own model"
     yield "loss: of one step of supervised training, which changed the weights"
-    yield "what had to be done:"
+    yield "adaptations:"
     for one in trials:
         yield f"  {one.name}: {one.done}"
 
 
 def noise(seed: int, width: int, height: int) -> Image.Image:
-    """Return a picture of random pixels."""
+    """Return an image of random pixels."""
     from PIL import Image
 
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -164,7 +162,7 @@ def noise(seed: int, width: int, height: int) -> Image.Image:
 
 
 def _converse(policy: VisionLanguagePolicy) -> Conversation:
-    """Let a policy write some turns, a picture coming back after each."""
+    """Let a policy generate some turns, with an image returned after each."""
     from codedance.policies.interface import Conversation, Sampling
 
     first = Message("user", (noise(0, 90, 60), "How many dots?"))
@@ -178,7 +176,7 @@ def _converse(policy: VisionLanguagePolicy) -> Conversation:
 
 
 def _train(folder: Path) -> tuple[float, float]:
-    """Take one step of supervised training; gives the loss and the largest change of a weight."""
+    """Take one step of supervised training; return the loss and the largest weight change."""
     from codedance.policies.interface import Demonstration
     from codedance.policies.training.sft import SFTConfig, train_sft
     from safetensors.torch import load_file

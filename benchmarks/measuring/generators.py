@@ -1,4 +1,4 @@
-"""Who plays the episodes: our engine, and transformers' own generate, a turn at a time."""
+"""Contestants that play episodes: our engine, and transformers' ``generate`` turn by turn."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 
 class OurEngine:
-    """Continuous slots, caches kept over turns.
+    """Our engine: continuous batching, with caches reused over turns.
 
     Args:
         source: Folder of the model.
-        sandbox: The tool.
-        deterministic: Which order of joining.
+        sandbox: Sandbox of the tool.
+        deterministic: Whether requests join the batch in a deterministic order.
     """
 
     def __init__(self, source: str, sandbox: PausingSandbox, *, deterministic: bool = True) -> None:
@@ -45,7 +45,7 @@ class OurEngine:
         self.name = "ours" if deterministic else "ours, deterministic: false"
 
     def play(self, tasks: Sequence[Task], samples: int, seed: int) -> Played:
-        """Roll out ``samples`` episodes a task."""
+        """Roll out ``samples`` episodes per task."""
         begun = time.perf_counter()
         found = rollout(
             self._policy,
@@ -65,13 +65,13 @@ class OurEngine:
 
 
 class PlainGenerate:
-    """`model.generate` a turn at a time: everything is read again, pictures included.
+    """`model.generate` turn by turn: everything is read again, including images.
 
-    The model is as transformers loads it. Pictures are processed once, which is more than most do.
+    The model is as transformers loads it. Images are processed once, unlike in most programs.
 
     Args:
         source: Folder of the model.
-        sandbox: The tool.
+        sandbox: Sandbox of the tool.
     """
 
     name = "model.generate"
@@ -88,7 +88,7 @@ class PlainGenerate:
         self._forbidden = [n for n, ok in enumerate(self._ours.allowed().tolist()) if not ok]
 
     def play(self, tasks: Sequence[Task], samples: int, seed: int) -> Played:
-        """Roll out ``samples`` episodes a task."""
+        """Roll out ``samples`` episodes per task."""
         torch.manual_seed(seed)
         begun = time.perf_counter()
         episodes = open_episodes(tasks, samples, self._sandbox, max_pixels=self._max_pixels)
@@ -124,7 +124,7 @@ class PlainGenerate:
 
 @contextmanager
 def without_bars() -> Generator[None]:
-    """Keep transformers' progress bars off the terminal."""
+    """Disable transformers' progress bars."""
     from transformers.utils import logging
 
     was_on = logging.is_progress_bar_enabled()
@@ -137,7 +137,7 @@ def without_bars() -> Generator[None]:
 
 
 def picture_inputs(model: TokenModel, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
-    """Return what transformers wants to know of pictures, each processed once."""
+    """Return transformers' inputs for images, each processed once."""
     patches = [model.pictures.patches(image) for image in images]
     grids = torch.tensor([[1, *one.grid] for one in patches], device=model.device)
     values = model.pictures.pixel_values(patches).to(model.device)
@@ -145,5 +145,5 @@ def picture_inputs(model: TokenModel, images: Sequence[Image.Image]) -> dict[str
 
 
 def cut_after(ids: list[int], end: int) -> list[int]:
-    """Return ids up to their first end, that included."""
+    """Return ids up to and including the first end token."""
     return ids[: ids.index(end) + 1] if end in ids else ids

@@ -1,4 +1,4 @@
-"""Shows what the rollout and update benchmarks measured: tables in 80 columns, and JSON."""
+"""Results of the rollout and update benchmarks: tables in 80 columns, and JSON."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .update import OURS, PLAIN, UPDATE, UpdateReport
 
 
 def rollout_tables(report: RolloutReport) -> Iterator[Table]:
-    """Yield a table a group: speed, and how many times as fast ours is."""
+    """Yield one table per group: speed, and the speedup of ours."""
     for group in report.groups:
         yield Table(
-            f"{group.title}, {group.rate} a second",
+            f"{group.title}, {group.rate} per second",
             ("", group.rate, "ours is"),
             tuple(
                 (name, f"{group.speed(name):,.1f}", f"×{group.ratio(name):.2f}")
@@ -26,7 +26,7 @@ def rollout_tables(report: RolloutReport) -> Iterator[Table]:
 
 
 def rollout_lines(report: RolloutReport) -> Iterator[str]:
-    """Yield what stands below the tables."""
+    """Yield the lines below the tables."""
     yield work_line(report)
     yield "a step of ours leaves out trajectories whose advantage is 0; TRL computes them too"
     for name, how in report.missing.items():
@@ -53,21 +53,21 @@ def update_table(report: UpdateReport) -> Table:
 
 
 def update_lines(report: UpdateReport) -> Iterator[str]:
-    """Yield what stands below the table."""
+    """Yield the lines below the table."""
     ratio = report.result.ratio(PLAIN, UPDATE, OURS)
     if ratio is not None:
         yield f"ours is ×{ratio:.2f} as fast as {PLAIN}"
-    yield f"{report.tokens:,} tokens and {report.pictures} pictures in the batch"
+    yield f"{report.tokens:,} tokens and {report.pictures} images in the batch"
     if report.share is not None:
         yield (
             f"{report.flops / 1e9:.1f} GFLOP in products, {report.share:.0%} of the speed of a "
-            f"plain matrix product here ({report.product_flops / 1e9:.1f} GFLOP/s)"
+            f"plain matrix product on this machine ({report.product_flops / 1e9:.1f} GFLOP/s)"
         )
     yield from _where(report)
 
 
 def as_json(report: RolloutReport | UpdateReport) -> str:
-    """Return everything that was measured."""
+    """Return all measurements."""
     data: dict[str, Any] = asdict(report)
     if isinstance(report, UpdateReport):
         result = report.result

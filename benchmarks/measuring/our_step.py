@@ -1,4 +1,4 @@
-"""A whole GRPO step of ours: rollout, rewards, advantages, update."""
+"""A complete GRPO step of our trainer: rollout, rewards, advantages, update."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .episodes import MAX_NEW_TOKENS, MAX_TURNS, PausingSandbox, Played
 
 
 class OurStep:
-    """A step of our trainer on trajectories drawn for it.
+    """A step of our trainer, including its rollout.
 
     Args:
         source: Folder of the model.
-        sandbox: The tool.
+        sandbox: Sandbox of the tool.
     """
 
     name = "ours"
@@ -28,13 +28,13 @@ class OurStep:
         self._run: GRPORun | None = None
 
     def play(self, tasks: Sequence[Task], samples: int, seed: int) -> Played:
-        """Take one step on ``samples`` trajectories a task."""
+        """Take one step on ``samples`` trajectories per task."""
         if self._run is None:
             config = GRPOConfig(
                 steps=10_000,
                 tasks_per_step=len(tasks),
                 num_generations=samples,
-                learning_rate=1e-12,  # the weights stay what they are, the work is the same
+                learning_rate=1e-12,  # the weights hardly change, the work is the same
                 reward="outcome",
                 max_redraws=0,
                 max_new_tokens=MAX_NEW_TOKENS,

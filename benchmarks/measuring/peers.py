@@ -1,4 +1,4 @@
-"""Contestants that may be absent: docker exec and a Jupyter kernel; each says how to get it."""
+"""Optional contestants: docker exec and a Jupyter kernel; each reports how to install it."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from .programs import PROGRAMS, Program, explicit
 _KERNEL_SECONDS = 120
 
 
-class Missing(Exception):  # noqa: N818 - a peer's absence, told in a line of the report
-    """A contestant cannot take part; the message says how to get it."""
+class Missing(Exception):  # noqa: N818 - a peer's absence, which is a line of the report
+    """A contestant cannot take part; the message says how to install it."""
 
 
 class DockerExec:
-    """``docker exec`` into a container that waits: a new interpreter for every turn.
+    """``docker exec`` in an idle container: a new interpreter for every turn.
 
     Args:
-        picture: What its programs see; put into the container once.
-        image: An image with Python and the libraries.
+        picture: Image that its programs read; copied to the container once.
+        image: Container image with Python and the libraries.
 
     Raises:
         Missing: No SDK, no engine, or no image.
@@ -42,7 +42,7 @@ class DockerExec:
     def __init__(self, picture: Image.Image, image: str = "codedance-sandbox") -> None:
         self._picture = base64.b64encode(picture.tobytes()).decode()
         try:
-            Engine().close()  # it says in words why there is none
+            Engine().close()  # its error explains why there is none
             docker: Any = importlib.import_module("docker")
             self._client = docker.from_env(timeout=60)
             config = self._client.images.get(image).attrs["Config"]
@@ -66,7 +66,7 @@ class DockerExec:
         self._put_picture(picture.tobytes())
 
     def work(self, row: str) -> Callable[[], None] | None:
-        """Return what does a row's work once; it has no sessions."""
+        """Return a function that does a row's work once; None for rows with sessions."""
         if row not in PROGRAMS:
             return None
         code, expected = one_shot(row)
@@ -84,7 +84,7 @@ class DockerExec:
         self._client.close()
 
     def _put_picture(self, pixels: bytes) -> None:
-        """Write the picture through a turn's input: archives do not reach a tmpfs."""
+        """Write the image through a turn's input: archives do not reach a tmpfs."""
         code = "import sys; open('/tmp/picture', 'wb').write(open(0, 'rb').read())"
         started = self._client.api.exec_create(
             self._container.id, [self._python, "-c", code], stdin=True
@@ -99,14 +99,14 @@ class DockerExec:
 
 
 class _Kernel:
-    """A Jupyter kernel with the picture loaded."""
+    """A Jupyter kernel with the image loaded."""
 
     def __init__(self, picture: str) -> None:
         start: Any = importlib.import_module("jupyter_client.manager").start_new_kernel
         self._manager, self._client = start(
             kernel_name="python3",
             startup_timeout=_KERNEL_SECONDS,
-            stderr=subprocess.DEVNULL,  # newer kernels warn there, in the midst of our tables
+            stderr=subprocess.DEVNULL,  # newer kernels print warnings between our tables
         )
         self._execute(
             "import base64\nfrom PIL import Image\n%matplotlib agg\n"
@@ -114,15 +114,15 @@ class _Kernel:
         )
 
     def run(self, program: Program) -> None:
-        """Execute a cell; its picture comes back as PNG, which a trainer must decode."""
+        """Execute a cell; its image is returned as PNG, which a trainer has to decode."""
         shown = self._execute(explicit(program) + ("\nout" if program.shows else ""))
         if len(shown) != bool(program.shows):
-            raise RuntimeError("a benchmark's cell gave no picture")
+            raise RuntimeError("a benchmark's cell returned no image")
         for png in shown:
             Image.open(io.BytesIO(png)).load()
 
     def close(self) -> None:
-        """End the kernel."""
+        """Shut the kernel down."""
         self._client.stop_channels()
         self._manager.shutdown_kernel(now=True)
 

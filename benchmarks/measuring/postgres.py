@@ -1,7 +1,7 @@
-"""A PostgreSQL server of one's own in a folder of its own: for benchmarks and tests.
+"""A private PostgreSQL server in its own folder, for benchmarks and tests.
 
-It listens on a socket in that folder alone, asks for a password, and is gone when it is closed.
-PostgreSQL refuses to run as root: root has it run as the user ``postgres``, else as ``nobody``.
+It listens only on a socket in that folder, requires a password, and is removed when it is closed.
+PostgreSQL refuses to run as root: for root it runs as the user ``postgres``, else as ``nobody``.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from sqlalchemy.pool import NullPool
 
 USER = "codedance"
 CARELESS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-"""Settings for data that nobody will miss."""
+"""Settings for disposable data."""
 
 _PLACES = ("/usr/lib/postgresql", "/usr/pgsql", "/opt/homebrew/opt/postgresql")
 
 
-class PostgresMissing(RuntimeError):  # noqa: N818 - what is missing is no error of ours
+class PostgresMissing(RuntimeError):  # noqa: N818 - a missing program is no error of ours
     """PostgreSQL's programs are not on this machine."""
 
 
 def find_programs() -> Path:
-    """Return the folder that holds initdb and pg_ctl.
+    """Return the folder of initdb and pg_ctl.
 
     Raises:
-        PostgresMissing: There is none.
+        PostgresMissing: There is no such folder.
     """
     found = shutil.which("initdb")
     folders = [Path(found).resolve().parent] if found else []
@@ -51,10 +51,10 @@ def find_programs() -> Path:
 
 
 class PostgresServer:
-    """A running server; close it, or use it in a ``with``.
+    """A running server; close it, or use it as a context manager.
 
     Args:
-        settings: What to set, as in postgresql.conf.
+        settings: Settings as in postgresql.conf.
 
     Raises:
         PostgresMissing: PostgreSQL's programs are not on this machine.
@@ -85,23 +85,23 @@ class PostgresServer:
         self.close()
 
     def start(self) -> None:
-        """Start it again where it was stopped; returns when it answers."""
+        """Start the server and wait until it answers."""
         options = " ".join(f"-c {name}={value}" for name, value in self._settings.items())
         log = str(self.folder / "log")
         self._control("start", "--wait", "--log", log, "--options", options)
 
     def stop(self, mode: str = "fast") -> None:
-        """Stop it: ``fast`` ends what runs, ``immediate`` is as if its machine had died."""
+        """Stop the server: ``fast`` aborts transactions, ``immediate`` is like a crash."""
         self._control("stop", "--wait", "--mode", mode)
 
     def close(self) -> None:
-        """Stop it and remove what it held."""
+        """Stop the server and remove its data."""
         with contextlib.suppress(subprocess.CalledProcessError):  # stopped already
             self.stop("immediate")
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def url(self, database: str = "postgres", **changes: str) -> str:
-        """Return the address of one of its databases; ``changes`` are parts of it."""
+        """Return the address of one of its databases; ``changes`` replace parts of it."""
         url = URL.create(
             DRIVER,
             username=changes.get("username", USER),
@@ -112,12 +112,12 @@ class PostgresServer:
         return url.render_as_string(hide_password=False)
 
     def make_database(self, name: str, *options: str) -> str:
-        """Make a database, and give its address; options are words such as ``TEMPLATE other``."""
+        """Create a database and return its address; options are such as ``TEMPLATE other``."""
         self._execute(f'CREATE DATABASE "{name}" {" ".join(options)}')
         return self.url(name)
 
     def drop_database(self, name: str) -> None:
-        """Remove a database, whoever is connected with it."""
+        """Remove a database, even while clients are connected."""
         self._execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
     def _execute(self, statement: str) -> None:
@@ -157,7 +157,7 @@ class PostgresServer:
 
 
 def _server_user() -> pwd.struct_passwd | None:
-    """Return whom the server runs as; None where we may run it ourselves."""
+    """Return the user that the server runs as; None for the current user."""
     if os.geteuid() != 0:
         return None
     for name in ("postgres", "nobody"):

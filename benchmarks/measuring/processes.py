@@ -1,4 +1,4 @@
-"""Reads ``/proc``: which processes stand below one, and what memory each of them takes."""
+"""Reads ``/proc``: the descendants of a process, and the memory of each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def descendants(process_id: int) -> Iterator[int]:
-    """Yield the processes below one, grandchildren included."""
+    """Yield the ids of all descendants of a process."""
     for children in Path(f"/proc/{process_id}/task").glob("*/children"):
         with contextlib.suppress(OSError):
             for child in children.read_text().split():
@@ -20,8 +20,8 @@ def memory_of(process_id: int) -> tuple[float, float, float]:
     """Return private, page table and proportional memory in MB.
 
     Raises:
-        OSError: The process is gone, or not ours to look into.
-        KeyError: The kernel does not tell.
+        OSError: The process is gone, or may not be read.
+        KeyError: The kernel does not report a value.
     """
     rollup = _kilobytes(Path(f"/proc/{process_id}/smaps_rollup"))
     status = _kilobytes(Path(f"/proc/{process_id}/status"))
@@ -30,9 +30,9 @@ def memory_of(process_id: int) -> tuple[float, float, float]:
 
 
 def tree_memory(process_id: int) -> float | None:
-    """Return what a process and all below it take, in MB: PSS, and the kernel's page tables.
+    """Return the memory of a process and its descendants in MB: PSS and page tables.
 
-    Pages that several share are counted once. None where one of them may not be looked into.
+    Shared pages are counted once. None if one of the processes may not be read.
     """
     total = 0.0
     for each in (process_id, *descendants(process_id)):
@@ -47,7 +47,7 @@ def tree_memory(process_id: int) -> float | None:
 
 
 def available_mb() -> float:
-    """Return the machine's memory that is to be had."""
+    """Return the available memory of the machine, in MB."""
     return _kilobytes(Path("/proc/meminfo"))["MemAvailable"] / 1024
 
 

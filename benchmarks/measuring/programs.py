@@ -1,4 +1,4 @@
-"""The programs that contestants run, and the picture they run on."""
+"""The programs that contestants run, and their input image."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 SIDE = 768
-"""Width and height of the input picture."""
+"""Width and height of the input image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +16,8 @@ class Program:
     """A block of code.
 
     Attributes:
-        code: What it does; a picture that it makes is called ``out``.
-        shows: What comes back beside text: nothing, the picture ``out``, or the figure.
+        code: Source code; an image that it makes is called ``out``.
+        shows: Output besides text: nothing, the image ``out``, or the figure.
     """
 
     code: str
@@ -45,22 +45,22 @@ EPISODES = {
     "light": ("print", "small crop", "print"),
     "heavy": ("print", "crop", "figure"),
 }
-"""Turns of an episode: a new session, a picture, three turns, the end."""
+"""Turns of an episode: a new session with an image, three turns, the end."""
 
 FIGURE_TO_OUT = (
     "\nfrom PIL import Image\nfigure.canvas.draw()\n"
     "out = Image.frombuffer('RGBA', figure.canvas.get_width_height(), figure.canvas.buffer_rgba())"
     ".convert('RGB')\nplt.close(figure)"
 )
-"""What shows a figure where nothing shows it unasked."""
+"""Code that renders a figure where none is shown automatically."""
 
 
 def input_picture(seed: int) -> Image.Image:
-    """Draw the picture that all programs see: noise, so that nothing compresses it away."""
+    """Return the input image of all programs: noise, which does not compress."""
     pixels = np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
 
 
 def explicit(program: Program) -> str:
-    """Return the code with its figure, if it shows one, drawn into ``out``."""
+    """Return the code with its figure, if it shows one, rendered to ``out``."""
     return program.code + (FIGURE_TO_OUT if program.shows == "figure" else "")

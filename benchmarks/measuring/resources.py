@@ -1,4 +1,4 @@
-"""What sessions cost beside time: memory when idle, how fast they die, a thousand at once."""
+"""Costs of sessions besides time: idle memory, time to die, a thousand sessions at once."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ KILLS = {
     "BLAS loop": "import numpy as np\na = np.ones((900, 900))\nwhile True: a @ a",
     "400 MB held": "import time\nx = b'x' * (400 << 20)\ntime.sleep(60)",
 }
-"""What a session does when it is killed."""
+"""Code that a session runs when it is killed."""
 
 
 @dataclass(frozen=True, slots=True)
 class IdleMemory:
-    """Of one idle session, medians over several, in MB.
+    """Memory of one idle session, medians over several, in MB.
 
     Attributes:
-        private: Pages that only it has written.
-        page_tables: What the kernel keeps to map them.
-        proportional: PSS: with its share of the pages that it shares with the zygote.
+        private: Pages written by this session only.
+        page_tables: Page tables of the kernel.
+        proportional: PSS, including its share of the pages shared with the zygote.
     """
 
     private: float
@@ -47,13 +47,13 @@ class Crowd:
     """Many sessions alive at once.
 
     Attributes:
-        sessions: How many there were.
-        open_seconds: To open all and run the first turn of each.
-        turns_a_second: Afterwards, from several threads.
-        median_ms: Of those turns.
-        slowest_ms: The 95th percentile.
-        memory_mb: What each took of the machine's available memory.
-        stopped_by: Why there were fewer than asked for; None when there were not.
+        sessions: Number of sessions.
+        open_seconds: Time to open all and run the first turn of each.
+        turns_a_second: Turns per second afterwards, from several threads.
+        median_ms: Median time of those turns.
+        slowest_ms: 95th percentile of the time of those turns.
+        memory_mb: Memory per session, as the drop in the machine's available memory.
+        stopped_by: Reason for fewer sessions than requested; None if all were opened.
     """
 
     sessions: int
@@ -66,7 +66,7 @@ class Crowd:
 
 
 def idle_memory(sandbox: LocalSandbox, *, sessions: int = 12) -> IdleMemory | None:
-    """Measure idle sessions, one turn old; None where ``/proc`` does not show their memory."""
+    """Measure idle sessions after one turn; None if ``/proc`` does not show their memory."""
     before = set(descendants(sandbox.process_id))
     with contextlib.ExitStack() as stack:
         for _ in range(sessions):
@@ -82,7 +82,7 @@ def idle_memory(sandbox: LocalSandbox, *, sessions: int = 12) -> IdleMemory | No
 
 
 def kill_seconds(sandbox: LocalSandbox, code: str) -> float | None:
-    """Time a session's death from the signal on; None where its process cannot be found."""
+    """Return the time from the signal to a session's death; None if its process is not found."""
     before = set(descendants(sandbox.process_id))
     with sandbox.session() as session:
         session.run("print(1 + 1)")
@@ -97,7 +97,7 @@ def kill_seconds(sandbox: LocalSandbox, code: str) -> float | None:
 
 
 def crowd(sandbox: LocalSandbox, sessions: int) -> Crowd:
-    """Open many sessions, keep them all, and run turns in them."""
+    """Open many sessions, keep them all open, and run turns in them."""
     available, started = available_mb(), time.perf_counter()
     opened: list[Session] = []
     stopped_by: str | None = None
@@ -137,7 +137,7 @@ def _killed(session: Session, handle: int, code: str) -> float:
     runner = threading.Thread(target=_run_quietly, args=(session, code))
     if code:
         runner.start()
-        time.sleep(0.4)  # until it loops, or holds its memory
+        time.sleep(0.4)  # until it loops, or has allocated its memory
     poller = select.poll()
     poller.register(handle, select.POLLIN)
     started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The generation benchmark: our engine beside generate, our GRPO step beside TRL's."""
+"""The generation benchmark: our engine against generate, our GRPO step against TRL's."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from .trl_peer import TRLTrainer
 
 
 class Player(Protocol):
-    """What plays episodes, and perhaps learns from them."""
+    """Contestant that plays episodes, and may train on them."""
 
     @property
     def name(self) -> str:
-        """As the table shows it."""
+        """Name in the table."""
         ...
 
     def play(self, tasks: Sequence[Task], samples: int, seed: int) -> Played:
-        """Play ``samples`` episodes a task."""
+        """Play ``samples`` episodes per task."""
         ...
 
 
@@ -40,9 +40,9 @@ class Group:
     """Players that do the same work, the first one ours.
 
     Attributes:
-        title: What they do.
-        rate: ``tokens`` or ``trajectories``: what is counted a second.
-        rounds: What each played, by name, one value a round.
+        title: Name of the work.
+        rate: ``tokens`` or ``trajectories``, the unit counted per second.
+        rounds: Measurements by player, one per round.
     """
 
     title: str
@@ -54,7 +54,7 @@ class Group:
         return statistics.median(map(self._rate, self.rounds[name]))
 
     def ratio(self, name: str) -> float:
-        """Return the median over rounds of how many times as fast as ``name`` ours is."""
+        """Return the median over rounds of the speedup of ours over ``name``."""
         ours = next(iter(self.rounds.values()))
         pairs = zip(ours, self.rounds[name], strict=True)
         return statistics.median(self._rate(mine) / self._rate(other) for mine, other in pairs)
@@ -65,18 +65,18 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class RolloutReport:
-    """What one run measured.
+    """Results of one run.
 
     Attributes:
-        machine: Where.
-        threads: Of torch.
-        load_before: Of the machine at the start.
-        load_after: At the end.
+        machine: Machine of the run.
+        threads: Number of torch threads.
+        load_before: Load of the machine at the start.
+        load_after: Load of the machine at the end.
         model: Folder of the model.
-        pause_seconds: Of a tool call.
-        rounds: How often everything was measured, after one to warm up.
-        groups: Generation, then whole steps.
-        missing: What did not take part, and how to get it.
+        pause_seconds: Duration of a tool call.
+        rounds: Number of measured rounds, after one to warm up.
+        groups: Generation, then complete steps.
+        missing: Contestants that did not take part, each with how to install it.
     """
 
     machine: Machine
@@ -95,13 +95,13 @@ class RolloutBench:
     """The benchmark, ready to run.
 
     Args:
-        model: Folder of a trained nano model; None for the one that the package ships.
-        rounds: How often everything is measured.
-        tasks: Different tasks.
-        samples: Trajectories a task.
-        pause_seconds: What a tool call takes.
-        seed: Of the order within rounds and of all sampling.
-        on_progress: Called with what is being done.
+        model: Folder of a trained nano model; None for the bundled one.
+        rounds: Number of rounds.
+        tasks: Number of different tasks.
+        samples: Trajectories per task.
+        pause_seconds: Duration of a tool call.
+        seed: Random seed of the order within rounds and of all sampling.
+        on_progress: Called with the name of the current measurement.
     """
 
     model: str | None = None
@@ -117,7 +117,7 @@ class RolloutBench:
         """Measure everything, players taking turns within a round.
 
         Raises:
-            ValueError: There is no trained model.
+            ValueError: There is no trained model in the folder.
         """
         load_before, source = load(), model_folder(self.model)
         sandbox = PausingSandbox(self.pause_seconds)
@@ -165,22 +165,22 @@ def model_folder(name: str | None) -> str:
     """Return the folder of the model that a benchmark uses.
 
     Raises:
-        ValueError: There is none: a random model writes no programs and would measure nothing.
+        ValueError: There is no trained model; a random one writes no programs to measure.
     """
     folder = NANO_FOLDER if name is None else Path(name)
     if not (folder / "config.json").is_file():
         raise ValueError(
-            f"no trained model in {folder}; give one with --model, such as the grpo checkpoint "
+            f"no trained model in {folder}; set one with --model, such as the grpo checkpoint "
             "that `codedance run` prints"
         )
     return str(folder)
 
 
 def work_line(report: RolloutReport) -> str:
-    """Say in words what was done."""
+    """Return a description of the work."""
     played = next(iter(report.groups[0].rounds.values()))[0]
     return (
-        f"{played.trajectories} trajectories a round, about {played.tokens:,} tokens of the "
-        f"policy's own, at most {MAX_NEW_TOKENS} a turn; a tool call takes "
+        f"{played.trajectories} trajectories per round, about {played.tokens:,} tokens generated "
+        f"by the policy, at most {MAX_NEW_TOKENS} per turn; a tool call takes "
         f"{1e3 * report.pause_seconds:.0f} ms"
     )

@@ -1,4 +1,4 @@
-"""Takes contestants through rows of work in interleaved rounds; gives medians and paired ratios."""
+"""Measures contestants on rows of work in interleaved rounds: medians and paired ratios."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Row:
     """One kind of work.
 
     Attributes:
-        name: As the table's head shows it.
-        baseline: The contestant that ratios are taken to.
-        repeats: How often it is done in a round; the round's time is their median.
+        name: Name in the table's header.
+        baseline: Contestant that ratios refer to.
+        repeats: Repetitions per round; the round's time is their median.
     """
 
     name: str
@@ -26,34 +26,34 @@ class Row:
 
 
 class Contestant(Protocol):
-    """What does the work."""
+    """Contestant that does the work."""
 
     @property
     def name(self) -> str:
-        """As the table shows it."""
+        """Name in the table."""
         ...
 
     @property
     def stride(self) -> int:
-        """It takes part in one round out of so many: 1, or more if it is slow."""
+        """It takes part in every ``stride``-th round: 1, or more if it is slow."""
         ...
 
     def work(self, row: str) -> Callable[[], None] | None:
-        """Return what does a row's work once; None where it has no such thing."""
+        """Return a function that does a row's work once; None if the row does not apply."""
         ...
 
     def close(self) -> None:
-        """End what it runs."""
+        """Close all that it runs."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What was measured: seconds by contestant and row, a value a round (None: did not take part).
+    """Seconds by contestant and row, one value per round (None: did not take part).
 
     Attributes:
-        rows: In order.
-        seconds: One list a contestant and row, as long as there were rounds.
+        rows: Rows, in order.
+        seconds: One list per contestant and row, with one value per round.
     """
 
     rows: tuple[Row, ...]
@@ -63,11 +63,11 @@ class Result:
 
     @property
     def names(self) -> list[str]:
-        """Contestants, in order."""
+        """Names of the contestants, in order."""
         return list(dict.fromkeys(name for name, _ in self.seconds))
 
     def median(self, name: str, row: str) -> float | None:
-        """Return the median seconds; None where nothing was measured."""
+        """Return the median seconds; None if nothing was measured."""
         values = [value for value in self.seconds.get((name, row), ()) if value is not None]
         return statistics.median(values) if values else None
 
@@ -93,11 +93,11 @@ def run_rounds(
     """Measure all contestants on all rows; a first, unmeasured round warms them up.
 
     Args:
-        contestants: What takes part.
-        rows: What each does.
-        rounds: How often.
-        seed: Of the order within a round.
-        on_progress: Called with the number of rounds done.
+        contestants: Contestants to measure.
+        rows: Work that each does.
+        rounds: Number of rounds.
+        seed: Random seed of the order within a round.
+        on_progress: Called with the number of finished rounds.
     """
     order = random.Random(seed)
     seconds: dict[tuple[str, str], list[float | None]] = {

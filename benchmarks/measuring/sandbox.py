@@ -1,4 +1,4 @@
-"""The sandbox's benchmark: ours in each tier beside what others use, in one run."""
+"""The sandbox benchmark: ours at each isolation level against alternatives, in one run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .resources import KILLS, Crowd, IdleMemory, crowd, idle_memory, kill_second
 from .rounds import Contestant, Result, Row, run_rounds
 
 BARE = "bare exec"
-NO_ISOLATION = "no walls"
+NO_ISOLATION = "no isolation"
 CONFINED = "confined"
 FULL = "full"
 DOCKER = "docker"
@@ -49,7 +49,7 @@ LAYERED_ISOLATION = {
     **{f"+ {layer}": f"layers:{layer}" for layer in LAYERS},
     "+ namespaces": FULL,
 }
-"""Walls by the layer that they add to those before; the last are the full ones."""
+"""Isolation by the layer that it adds to the previous ones; the last is full isolation."""
 
 LAYER_ROWS = (Row("start", FORK, repeats=4), Row("cycle", FORK, repeats=4))
 _LIMITS = Limits(wall_seconds=60.0, cpu_seconds=60.0)
@@ -58,23 +58,23 @@ _MOST_KILLS = 5
 
 @dataclass(frozen=True, slots=True)
 class SandboxReport:
-    """What one run measured.
+    """Results of one run.
 
     Attributes:
-        machine: Where.
-        load_before: Of the machine at the start.
-        load_after: At the end.
-        rounds: How often everything was measured.
-        seed: Of the order within rounds and of the picture.
-        tiers: Our tiers that took part, with their walls.
-        missing: What did not take part, and how to get it.
+        machine: Machine of the run.
+        load_before: Load of the machine at the start.
+        load_after: Load of the machine at the end.
+        rounds: Number of rounds.
+        seed: Random seed of the order within rounds and of the image.
+        tiers: Our isolation levels that took part, with their layers.
+        missing: Contestants that did not take part, each with how to install it.
         turns: Seconds by contestant and row.
-        episodes: Seconds an episode, one at a time.
-        parallel: Episodes a second with a thread a core, by tier and kind.
-        memory: Of an idle session, by tier.
-        kills: Seconds from the signal to the end, by tier and what the session did.
-        crowd: Many sessions at once.
-        layers: Seconds by wall, each with those before it, and row.
+        episodes: Seconds per episode, one at a time.
+        parallel: Episodes per second with one thread per core, by contestant and kind.
+        memory: Memory of an idle session, by isolation level.
+        kills: Seconds from the signal to the end, by isolation level and activity of the session.
+        crowd: Measurements of many sessions at once.
+        layers: Seconds by isolation layer, each with the previous ones, and row.
     """
 
     machine: Machine
@@ -98,11 +98,11 @@ class SandboxBench:
     """The benchmark, ready to run.
 
     Args:
-        rounds: How often everything is measured.
-        sessions: How many live at once in the crowd; 0 leaves it out.
-        seed: Of the order within rounds and of the picture.
-        image: The docker backend's image; None for the default one.
-        on_progress: Called with what is being done.
+        rounds: Number of rounds.
+        sessions: Number of concurrent sessions in the crowd; 0 leaves it out.
+        seed: Random seed of the order within rounds and of the image.
+        image: Image of the docker backend; None for the default one.
+        on_progress: Called with the name of the current measurement.
     """
 
     rounds: int = 20
@@ -114,7 +114,7 @@ class SandboxBench:
     _missing: dict[str, str] = field(default_factory=dict[str, str], init=False)
 
     def run(self) -> SandboxReport:
-        """Measure everything, one thing after the other."""
+        """Measure everything, one benchmark after the other."""
         picture = input_picture(self.seed)
         load_before = load()
         with contextlib.ExitStack() as stack:
@@ -171,19 +171,19 @@ class SandboxBench:
         return run_rounds(those, rows, rounds=self.rounds, seed=self.seed, on_progress=on_progress)
 
     def _layers(self, picture: Image.Image) -> Result:
-        """Measure a session's cycle with ever more of the walls."""
+        """Measure a session's cycle with an increasing number of isolation layers."""
         with contextlib.ExitStack() as stack:
             layered: list[Contestant] = []
             for layer, isolation in LAYERED_ISOLATION.items():
                 self.on_progress(f"layers: {layer}")
-                with contextlib.suppress(SandboxError):  # told as a tier that is missing
+                with contextlib.suppress(SandboxError):  # reported as a missing isolation level
                     sandbox = _open_isolation(isolation)
                     layered.append(our_sandbox(layer, sandbox, picture))
                     stack.callback(layered[-1].close)
             return self._rounds("layers", layered, LAYER_ROWS)
 
     def _parallel(self, contestant: Stateful) -> dict[str, float]:
-        """Return episodes a second with a thread a core."""
+        """Return episodes per second with one thread per core."""
         self.on_progress(f"episodes in parallel: {contestant.name}")
         rates: dict[str, float] = {}
         threads = core_count()
@@ -201,11 +201,11 @@ class SandboxBench:
         return {name: memory for name, memory in seen.items() if memory is not None}
 
     def _kills(self, name: str) -> dict[str, float]:
-        """Return the median seconds to die, by what the session did."""
+        """Return the median seconds to die, by activity of the session."""
         self.on_progress(f"kills: {name}")
         found: dict[str, float] = {}
         for kind, code in KILLS.items():
-            with contextlib.suppress(PermissionError):  # a container's user is not ours
+            with contextlib.suppress(PermissionError):  # processes of a container's user
                 times = [
                     kill_seconds(self._ours[name], code)
                     for _ in range(min(self.rounds, _MOST_KILLS))
@@ -224,7 +224,7 @@ class SandboxBench:
 
 
 def _open_tier(name: str, image: str | None) -> LocalSandbox:
-    """Open a sandbox with exactly these walls."""
+    """Open a sandbox with exactly this isolation level."""
     if name == DOCKER:
         plan = container_plan(DEFAULT_LIBRARIES, _LIMITS)
         return LocalSandbox(plan, floor="confined", start=starter(image))

@@ -1,4 +1,4 @@
-"""The store's benchmark: SQLite with either journal and PostgreSQL, the same steps in one run."""
+"""The store benchmark: SQLite with either journal and PostgreSQL, the same steps in one run."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ POSTGRES = "PostgreSQL"
 WRITE, READ, FIGURES = "write", "read", "figures"
 ROWS = (Row(WRITE, SQLITE, repeats=3), Row(READ, SQLITE), Row(FIGURES, SQLITE))
 TASKS, SAMPLES = 8, 8
-"""Of a step: what the preset ``quick`` draws, or a little less."""
+"""Tasks per step and samples per task, about as in the preset ``quick``."""
 
 _CODE = "part = input_image.crop(({0}, {1}, {0} + 24, {1} + 24)).resize((96, 96))\npart"
 _TOKENS = 320
 _NETWORK = "server:/export / nfs4 rw 0 0\n"
-"""A list of mounts by which every file lies on a network file system."""
+"""A mount table in which every file is on a network file system."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """What a thousand trajectories take, and how long a check of all of them.
+    """Size of a thousand trajectories, and the time of a check.
 
     Attributes:
-        database_bytes: Of the database, a thousand trajectories.
-        picture_bytes: Of their pictures, each stored once.
-        pictures: How many, a thousand trajectories.
-        verify_seconds: To check everything that the store then held.
+        database_bytes: Size of the database per thousand trajectories.
+        picture_bytes: Size of the images per thousand trajectories, each stored once.
+        pictures: Number of images per thousand trajectories.
+        verify_seconds: Time to check the whole store.
     """
 
     database_bytes: float
@@ -62,19 +62,19 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class StoreReport:
-    """What one run measured.
+    """Results of one run.
 
     Attributes:
-        machine: Where.
-        load_before: Of the machine at the start.
-        load_after: At the end.
-        rounds: How often everything was measured.
-        seed: Of the order within rounds and of what is stored.
-        step_rows: Database rows in a step.
-        trajectories: In each store when it was checked and measured.
+        machine: Machine of the run.
+        load_before: Load of the machine at the start.
+        load_after: Load of the machine at the end.
+        rounds: Number of rounds.
+        seed: Random seed of the order within rounds and of the stored data.
+        step_rows: Database rows per step.
+        trajectories: Number of trajectories in each store when it was checked and measured.
         result: Seconds by contestant and row.
-        sizes: By contestant.
-        missing: What did not take part, and how to get it.
+        sizes: Sizes by contestant.
+        missing: Contestants that did not take part, each with how to install it.
     """
 
     machine: Machine
@@ -89,7 +89,7 @@ class StoreReport:
     missing: dict[str, str]
 
     def rows_a_second(self, name: str) -> float:
-        """Return how many rows a contestant stores in a second."""
+        """Return the number of rows that a contestant stores per second."""
         seconds = self.result.median(name, WRITE)
         return self.step_rows / seconds if seconds else 0.0
 
@@ -99,11 +99,11 @@ class StoreBench:
     """The benchmark, ready to run.
 
     Args:
-        trajectories: In each store at the end, when it is checked and measured.
-        rounds: How often writing and reading are measured.
-        seed: Of the order within rounds and of what is stored.
-        postgres: Address of an empty database; None starts a server for the while.
-        on_progress: Called with what is being done.
+        trajectories: Number of trajectories in each store when it is checked and measured.
+        rounds: Number of rounds of writing and reading.
+        seed: Random seed of the order within rounds and of the stored data.
+        postgres: Address of an empty database; None starts a temporary server.
+        on_progress: Called with the name of the current measurement.
     """
 
     trajectories: int = 2000
@@ -171,18 +171,18 @@ class StoreBench:
         store = _open_store(address, folder / "postgres", None)
         if store.lineage.find():
             store.close()
-            raise StoreError(f"{store.database.address} holds runs: name an empty database")
+            raise StoreError(f"{store.database.address} contains runs: name an empty database")
         yield StoreContestant(POSTGRES, store, tasks, steps)
 
 
 class StoreContestant:
-    """A store that is written and read; what it has stored, it removes at the end.
+    """A store that is written and read; it removes its data at the end.
 
     Args:
-        name: As the table shows it.
-        store: Empty.
-        tasks: Of all trajectories.
-        steps: What is stored, again and again.
+        name: Name in the table.
+        store: Empty store.
+        tasks: Tasks of all trajectories.
+        steps: Trajectories of each step, stored repeatedly.
     """
 
     stride = 1
@@ -201,7 +201,7 @@ class StoreContestant:
         self._run = store.lineage.begin(request).id
 
     def work(self, row: str) -> Callable[[], None] | None:
-        """Return what does a row's work once."""
+        """Return a function that does a row's work once."""
         return {WRITE: self.write, READ: self.read, FIGURES: self.figures}.get(row)
 
     def write(self) -> None:
@@ -214,7 +214,7 @@ class StoreContestant:
         )
 
     def read(self) -> None:
-        """Read the newest step back, whole, as another process would."""
+        """Read the newest step back completely, as another process would."""
         newest = [e.id for e in self._store.episodes(self._run, "train")][-TASKS * SAMPLES :]
         self._store.trajectories(newest)
 
@@ -223,14 +223,14 @@ class StoreContestant:
         self._store.episodes(self._run)
 
     def measure(self, trajectories: int) -> Sizes:
-        """Fill the store up to so many trajectories, check it, and weigh it."""
+        """Fill the store up to a number of trajectories, check it, and measure its size."""
         while len(self._store.episodes(self._run)) < trajectories:
             self.write()
         begun = time.perf_counter()
         verdict = verify(self._store)
         seconds = time.perf_counter() - begun
         if not verdict.is_whole:
-            raise RuntimeError(f"{self.name} did not keep what it was given: {verdict.findings[0]}")
+            raise RuntimeError(f"{self.name} lost stored data: {verdict.findings[0]}")
         held = holdings(self._store)
         thousands = held.rows["trajectories"] / 1000
         return Sizes(
@@ -241,7 +241,7 @@ class StoreContestant:
         )
 
     def close(self) -> None:
-        """Remove what was stored."""
+        """Remove the stored data."""
         runs = self._store.lineage.find()
         self._store.images.close()
         prune(self._store, runs, is_dry=False)
@@ -259,13 +259,13 @@ def make_steps(trajectories: int, seed: int) -> list[list[Trajectory]]:
 
 
 def _task_count(trajectories: int) -> int:
-    """Return a whole number of steps' tasks, enough that no step need be stored twice."""
+    """Return the number of tasks of whole steps, enough to store no step twice."""
     return TASKS * max(2, -(-trajectories // (TASKS * SAMPLES)))
 
 
 def _open_store(address: str, folder: Path, mounts: Path | None) -> Store:
     folder.mkdir()
-    silent = Patience(say=lambda _: None)  # of the journal: the table names it
+    silent = Patience(say=lambda _: None)  # no message about the journal: the table names it
     database = open_database(address, silent, mounts=mounts or MOUNTS)
     return Store(database, ImageFolder(folder))
 
@@ -308,6 +308,6 @@ def _turn(picture: Image.Image, draw: random.Random) -> Turn:
 
 
 def _row_count(trajectory: Trajectory) -> int:
-    """Return how many rows a trajectory is: itself, its turns, executions and scores."""
+    """Return the number of rows of a trajectory: itself, its turns, executions and scores."""
     runs = sum(turn.execution is not None for turn in trajectory.turns)
     return 1 + len(trajectory.turns) + runs + len(trajectory.reward_terms)

@@ -1,4 +1,4 @@
-"""Shows what the store's benchmark measured: tables in 80 columns, and JSON."""
+"""Results of the store benchmark: tables in 80 columns, and JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def store_tables(report: StoreReport) -> Iterator[Table]:
     )
     yield Table(
         f"1,000 trajectories, and a check of {report.trajectories:,}",
-        ("", "database MB", "pictures MB", "pictures", "verify s"),
+        ("", "database MB", "images MB", "images", "verify s"),
         tuple(
             (
                 name,
@@ -35,14 +35,14 @@ def store_tables(report: StoreReport) -> Iterator[Table]:
 
 
 def store_lines(report: StoreReport) -> Iterator[str]:
-    """Yield what stands below the tables."""
+    """Yield the lines below the tables."""
     yield (
-        "a trajectory: 2 calls with a picture each, 3 turns, 320 tokens; pictures are files "
-        "beside the database, written once; a write includes hashing and the pictures"
+        "a trajectory: 2 calls with an image each, 3 turns, 320 tokens; images are files "
+        "beside the database, written once; a write includes hashing and the images"
     )
     yield (
         "PostgreSQL and the rollback journal wait for the disk at every commit, SQLite's log "
-        "does not: after a power cut it lacks the last commits, and is whole"
+        "does not: after a power cut it lacks the last commits, but is consistent"
     )
     for name, how in report.missing.items():
         yield f"skipped {name}: {how}"
@@ -56,7 +56,7 @@ def store_lines(report: StoreReport) -> Iterator[str]:
 
 
 def as_json(report: StoreReport) -> str:
-    """Return everything that was measured."""
+    """Return all measurements."""
     data: dict[str, Any] = asdict(report)
     data["result"] = {
         name: {row: list(report.result.seconds[name, row]) for row in (WRITE, READ, FIGURES)}

@@ -1,4 +1,4 @@
-"""Shows a sandbox report: tables in 80 columns, and all of it as JSON."""
+"""Results of the sandbox benchmark: tables in 80 columns, and JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NOT_MEASURED = "–"
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A title, a head, and rows of cells; the first column is text, the others figures."""
+    """A title, a header, and rows of cells; the first column is text, the others figures."""
 
     title: str
     head: tuple[str, ...]
@@ -23,11 +23,11 @@ class Table:
 
 
 def tables(report: SandboxReport) -> Iterator[Table]:
-    """Yield the report's tables."""
-    yield _timed("milliseconds a turn, × the baseline", report.turns)
-    yield _timed("milliseconds an episode, one at a time, × bare exec", report.episodes)
+    """Yield the tables of the report."""
+    yield _timed("milliseconds per turn, × the baseline", report.turns)
+    yield _timed("milliseconds per episode, one at a time, × bare exec", report.episodes)
     yield Table(
-        f"episodes a second, {report.machine.cores} at once",
+        f"episodes per second, {report.machine.cores} at once",
         ("", "light", "heavy"),
         tuple(
             (name, f"{rates['light']:.0f}", f"{rates['heavy']:.1f}")
@@ -57,11 +57,13 @@ def tables(report: SandboxReport) -> Iterator[Table]:
             for name, kills in report.kills.items()
         ),
     )
-    yield _timed("milliseconds with each wall and those before it, × fork only", report.layers)
+    yield _timed(
+        "milliseconds by isolation layer, each with the previous ones, × fork only", report.layers
+    )
 
 
 def closing_lines(report: SandboxReport) -> Iterator[str]:
-    """Yield what stands below the tables: the crowd, what is missing, the machine."""
+    """Yield the lines below the tables: the crowd, missing contestants, the machine."""
     if report.crowd is not None:
         crowd = report.crowd
         yield (
@@ -86,7 +88,7 @@ def closing_lines(report: SandboxReport) -> Iterator[str]:
 
 
 def as_json(report: SandboxReport) -> str:
-    """Return everything that was measured, each round's seconds included."""
+    """Return all measurements, including the seconds of each round."""
     data: dict[str, Any] = asdict(report)
     for part in ("turns", "episodes", "layers"):
         result: Result = getattr(report, part)
@@ -122,7 +124,7 @@ def _milliseconds(seconds: float | None) -> str:
 
 
 def _comparisons(report: SandboxReport) -> Iterator[str]:
-    """Yield the ratios between contestants that are no baselines."""
+    """Yield the ratios between contestants that are not baselines."""
     turns = report.turns
     times = turns.ratio("docker exec", "print", FULL)
     if times is not None:

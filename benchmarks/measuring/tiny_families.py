@@ -1,8 +1,8 @@
-"""Tiny random models of the true architectures, as ordinary model folders, made without any hub.
+"""Tiny random models of the true architectures, as ordinary model folders, built without a hub.
 
-Configuration classes are those of the installed transformers, sizes are as small as they go; the
-tokenizer knows the 256 bytes and the family's own control tokens; the chat template lays turns out
-as the family's published one does.
+Configuration classes are those of the installed transformers, sizes are minimal; the tokenizer has
+the 256 bytes and the family's control tokens; the chat template formats turns like the family's
+published one.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ _SIGLIP = {
 
 @dataclass(frozen=True, slots=True)
 class TinyFamily:
-    """One architecture, as small as it goes.
+    """One architecture of minimal size.
 
     Attributes:
-        model_type: As in its configuration.
+        model_type: Model type of its configuration.
         controls: Its control tokens: the end of a turn, padding, then all others.
         template: Its chat template.
         config: Arguments of its configuration class; names of tokens stand for their ids.
         processor: Class of its image processor.
-        processing: Arguments of that.
-        done: What had to be done for the family, in a few words.
+        processing: Arguments of the image processor.
+        done: Adaptation that the family needed, in a few words.
     """
 
     model_type: str
@@ -164,7 +164,7 @@ TINY_FAMILIES: Mapping[str, TinyFamily] = {
         },
         "GotOcr2ImageProcessorPil",
         {"size": {"height": 28, "width": 28}, "max_patches": 4},
-        "crops counted; features of all pictures as one tensor",
+        "crops counted; features of all images as one tensor",
     ),
     "LLaVA-OneVision": TinyFamily(
         "llava_onevision",
@@ -182,7 +182,7 @@ TINY_FAMILIES: Mapping[str, TinyFamily] = {
             "size": {"height": 28, "width": 28},
             "image_grid_pinpoints": [[28, 28], [28, 56], [56, 28], [56, 56]],
         },
-        "each picture in one crop, as among several: a tool may return more",
+        "each image in one crop, as among several: a tool may return more",
     ),
     "Gemma 3": TinyFamily(
         "gemma3",
@@ -211,20 +211,20 @@ TINY_FAMILIES: Mapping[str, TinyFamily] = {
         },
         "Gemma3ImageProcessorPil",
         {"size": {"height": 28, "width": 28}},
-        "masks: windows, and pieces of one picture that see each other",
+        "masks: windows, and pieces of one image that attend to each other",
     ),
 }
-"""By the name that people use."""
+"""Families by their common name."""
 
 
 def build_tiny(family: TinyFamily, folder: Path, *, seed: int = 0, spread: float = 0.2) -> Path:
     """Write a model folder.
 
     Args:
-        family: Which architecture.
-        folder: Where.
-        seed: Of the weights.
-        spread: Their standard deviation; wide enough that every token matters.
+        family: Architecture of the model.
+        folder: Folder to write.
+        seed: Random seed of the weights.
+        spread: Standard deviation of the weights; large enough that every token matters.
     """
     import torch
     import transformers
@@ -250,7 +250,7 @@ def build_tiny(family: TinyFamily, folder: Path, *, seed: int = 0, spread: float
 
 
 def byte_tokenizer(controls: tuple[str, ...]) -> Any:  # noqa: ANN401 - an untyped library class
-    """Return a tokenizer of the 256 bytes and control tokens; the first two end and pad."""
+    """Return a tokenizer of the 256 bytes and control tokens, the first two for end and padding."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -290,12 +290,12 @@ def _config(family: TinyFamily, tokenizer: Any) -> Any:  # noqa: ANN401 - untype
 
 
 def _end_sooner(model: Any, end_id: int) -> None:  # noqa: ANN401 - any transformers model
-    """Make the end of a turn likely, so that some turns end by themselves."""
+    """Increase the probability of the end of a turn, so that some turns end before their limit."""
     model.get_input_embeddings().weight[end_id] *= 2.0
 
 
 def _processor(name: str) -> Any:  # noqa: ANN401 - an untyped library class
-    """Find an image processor on its PIL backend, which needs no torchvision."""
+    """Return an image processor class with PIL backend, which needs no torchvision."""
     from importlib import import_module
 
     homes = {

@@ -1,4 +1,4 @@
-"""The chat templates of the families that the tiny models are of, each as its models write it."""
+"""Chat templates of the tiny models, each in the format of its family."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _OPEN = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif 
 
 
 def _contents(image: str) -> str:
-    """Write a message's parts in order."""
+    """Return the template of a message's parts in order."""
     return (
         "{% for c in m['content'] %}{% if c['type'] == 'image' %}{{ '"
         + image

@@ -1,8 +1,8 @@
 """TRL's GRPO trainer on the same episodes: its generation and its update, our environment.
 
-TRL has no turns of fenced code for this model family, so its subclass here plays them: each turn is
+TRL does not support turns of fenced code for this model family; a subclass plays them: each turn is
 one call of TRL's own `_generate_single_turn`, tools run in threads (TRL runs them one by one), and
-what follows (log-probabilities, loss, update) is TRL's, untouched.
+everything after it (log-probabilities, loss, update) is TRL's, unchanged.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 
 
 class TRLTrainer:
-    """A step of TRL's trainer: 64 trajectories drawn and learnt from.
+    """A step of TRL's trainer: sampling of and training on 64 trajectories.
 
     Args:
         source: Folder of the model.
-        sandbox: The tool.
+        sandbox: Sandbox of the tool.
 
     Raises:
         Missing: TRL is not installed.
@@ -60,7 +60,7 @@ class TRLTrainer:
         self._trainer: Any = None
 
     def play(self, tasks: Sequence[Task], samples: int, seed: int) -> Played:
-        """Take one step on ``samples`` trajectories a task."""
+        """Take one step on ``samples`` trajectories per task."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if self._trainer is None:
@@ -72,7 +72,7 @@ class TRLTrainer:
         return trainer.played
 
     def close(self) -> None:
-        """Remove what the trainer wrote."""
+        """Remove the trainer's files."""
         self._folder.cleanup()
 
     def _build(self, tasks: Sequence[Task], samples: int) -> Any:  # noqa: ANN401 - TRL's class
@@ -82,14 +82,14 @@ class TRLTrainer:
         with without_bars():
             network: Any = AutoModelForImageTextToText.from_pretrained(self._source, dtype="auto")
         tokenizer: Any = ours.chat.tokenizer
-        tokenizer.image_processor = ours.pictures.processor  # where TRL looks for it
+        tokenizer.image_processor = ours.pictures.processor  # TRL looks for it there
         size = len(tasks) * samples
         arguments = self._trl.GRPOConfig(
             output_dir=self._folder.name,
             per_device_train_batch_size=size,
             num_generations=samples,
             max_steps=1,
-            learning_rate=1e-12,  # the weights stay what they are, the work is the same
+            learning_rate=1e-12,  # the weights hardly change, the work is the same
             max_completion_length=MAX_NEW_TOKENS,
             loss_type="dapo",
             beta=0.0,
@@ -124,7 +124,7 @@ class TRLTrainer:
 
 def _subclass(base: Any) -> Any:  # noqa: ANN401 - TRL's class, known once it is imported
     class PlayingTrainer(base):
-        """TRL's trainer, its rollout played through our episodes."""
+        """TRL's trainer with a rollout in our episodes."""
 
         def training_step(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - TRL's own
             begun = time.perf_counter()
@@ -155,7 +155,7 @@ def _subclass(base: Any) -> Any:  # noqa: ANN401 - TRL's class, known once it is
             scripts = play_turns(episodes, self.ours.chat, self._write)
             self.rewards = [_reward(one) for one in episodes]
             self.drawn, self.count = sum(sum(one.own) for one in scripts), len(scripts)
-            # From here on TRL takes them for what its own loop of tools and pictures would give.
+            # From here on TRL treats them like the output of its own loop with tools and images.
             self.tools, self._is_vlm = [_reward], True
             self._image_pad_token_id, self._video_pad_token_id = self.ours.chat.image_id, None
             return _as_generated(scripts, episodes)
@@ -177,7 +177,7 @@ def _subclass(base: Any) -> Any:  # noqa: ANN401 - TRL's class, known once it is
 def _as_generated(
     scripts: Sequence[Transcript], episodes: Sequence[RunningEpisode]
 ) -> tuple[Any, ...]:
-    """Return what TRL's own loop of tools returns: prompts, completions, mask, pictures."""
+    """Return the output of TRL's own tool loop: prompts, completions, mask, images."""
     pairs = zip(scripts, episodes, strict=True)
     images = [script.images(one.conversation) for script, one in pairs]
     return (
@@ -193,7 +193,7 @@ def _as_generated(
 
 
 def _reward(one: RunningEpisode) -> float:
-    """Pay a right answer, as the preset ``outcome`` does."""
+    """Return the reward of the preset ``outcome``."""
     if one.episode.ending is not Ending.ANSWERED:
         return -0.2
     return float(grade(one.episode.task, one.episode.turns[-1].action.content) or 0.0)

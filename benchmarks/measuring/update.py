@@ -1,4 +1,4 @@
-"""The update benchmark: ours beside plain transformers on the same packed batch, equal losses."""
+"""The update benchmark: ours and plain transformers on the same packed batch, with equal loss."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ OURS = "ours"
 PLAIN = "plain transformers, eager"
 SDPA = "plain transformers, sdpa"
 UPDATE = "update"
-_SIDE = 2048  # of the square matrices whose product tells what the machine can do
+_SIDE = 2048  # side of the square matrices whose product measures the machine's speed
 
 
 @dataclass(frozen=True, slots=True)
 class UpdateReport:
-    """What one run measured.
+    """Results of one run.
 
     Attributes:
-        machine: Where.
-        threads: Of torch.
-        load_before: Of the machine at the start.
-        load_after: At the end.
+        machine: Machine of the run.
+        threads: Number of torch threads.
+        load_before: Load of the machine at the start.
+        load_after: Load of the machine at the end.
         model: Folder of the model.
-        tokens: In the batch, padding left out.
-        pictures: In the batch, each occurrence counted.
-        losses: Of each contestant, which must be equal.
+        tokens: Number of tokens in the batch, without padding.
+        pictures: Number of images in the batch, each occurrence counted.
+        losses: Loss of each contestant; all have to be equal.
         result: Seconds of an update.
-        flops: Of our update: products, forward and backward.
-        product_flops: What a plain matrix product does a second here.
+        flops: Floating-point operations of our update in products, forward and backward.
+        product_flops: Floating-point operations per second of a plain matrix product here.
     """
 
     machine: Machine
@@ -68,7 +68,7 @@ class UpdateReport:
 
     @property
     def share(self) -> float | None:
-        """Our update's share of a plain matrix product's speed."""
+        """Speed of our update as a share of a plain matrix product's."""
         seconds = self.result.median(OURS, UPDATE)
         return self.flops / seconds / self.product_flops if seconds else None
 
@@ -78,11 +78,11 @@ class UpdateBench:
     """The benchmark, ready to run.
 
     Args:
-        model: Folder of a trained nano model; None for the one that the package ships.
-        rounds: How often everything is measured.
-        trajectories: In the batch.
-        seed: Of the order within rounds and of all sampling.
-        on_progress: Called with what is being done.
+        model: Folder of a trained nano model; None for the bundled one.
+        rounds: Number of rounds.
+        trajectories: Number of trajectories in the batch.
+        seed: Random seed of the order within rounds and of all sampling.
+        on_progress: Called with the name of the current measurement.
     """
 
     model: str | None = None
@@ -92,7 +92,7 @@ class UpdateBench:
     on_progress: Callable[[str], None] = lambda _: None
 
     def run(self) -> UpdateReport:
-        """Draw one batch, then learn from it again and again, contestants taking turns."""
+        """Sample one batch, then train on it repeatedly, contestants taking turns."""
         load_before, source = load(), model_folder(self.model)
         self.on_progress("drawing the batch")
         config = GRPOConfig(max_new_tokens=MAX_NEW_TOKENS)
@@ -131,9 +131,9 @@ class OurUpdate:
     """Forward and backward passes of our trainer.
 
     Args:
-        model: What learns.
-        rows: From what.
-        config: How.
+        model: Model to train.
+        rows: Training rows.
+        config: Training configuration.
     """
 
     name = OURS
@@ -153,7 +153,7 @@ class OurUpdate:
         _finish(self._model.model)
 
     def close(self) -> None:
-        """Hold nothing."""
+        """Do nothing: there is nothing to close."""
 
 
 class PlainUpdate:
@@ -162,9 +162,9 @@ class PlainUpdate:
     Args:
         name: `PLAIN` or `SDPA`.
         source: Folder of the model.
-        ours: Whose tokens and pictures are read, already processed.
-        rows: From what to learn.
-        config: How.
+        ours: Our model, whose processed tokens and images are used.
+        rows: Training rows.
+        config: Training configuration.
     """
 
     stride = 1
@@ -217,11 +217,11 @@ class PlainUpdate:
         _finish(self._model)
 
     def close(self) -> None:
-        """Hold nothing."""
+        """Do nothing: there is nothing to close."""
 
 
 def product_flops(device: torch.device) -> float:
-    """Return the floating-point operations a second of a plain float32 matrix product."""
+    """Return the floating-point operations per second of a plain float32 matrix product."""
     one = torch.randn(_SIDE, _SIDE, device=device)
     times: list[float] = []
     for _ in range(5):
@@ -235,7 +235,7 @@ def product_flops(device: torch.device) -> float:
 def _rows(
     model: TokenModel, source: str, config: GRPOConfig, count: int, seed: int
 ) -> list[TrainingRow]:
-    """Draw trajectories and give each an advantage, so that all of them are learnt from."""
+    """Sample trajectories and set an advantage for each, so that all are trained on."""
     policy = VisionLanguagePolicy(model, policy_id="bench", notes=read_notes(source))
     found = rollout(
         policy,
@@ -255,7 +255,7 @@ def _rows(
 def _plain_inputs(
     ours: TokenModel, rows: Sequence[TrainingRow]
 ) -> tuple[dict[str, Tensor], Tensor, tuple[Tensor, Tensor, Tensor]]:
-    """Return what a transformers model wants of rows, padded on the right."""
+    """Return the inputs of a transformers model for rows, padded on the right."""
     longest = max(len(row.completion_mask) for row in rows)
     ids = torch.full((len(rows), longest), ours.chat.end_id)
     mask, own = torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
@@ -280,7 +280,7 @@ def _plain_inputs(
 
 
 def _finish(model: Any) -> None:  # noqa: ANN401 - any torch module
-    """Drop the gradients; an accelerator's work is waited for."""
+    """Clear the gradients, and wait for an accelerator's work."""
     model.zero_grad(set_to_none=True)
     if torch.cuda.is_available():
         torch.cuda.synchronize()

@@ -1,7 +1,7 @@
-"""Draws the figures of the reward's explanation from the functions that training calls.
+"""Figures of the reward's explanation, drawn with the functions that training calls.
 
 Run: python docs/figures/draw.py [FOLDER]. Every point is a value of codedance.envs.rewards or of
-codedance.policies.training.grpo.advantages; nothing is drawn by hand.
+codedance.policies.training.grpo.advantages.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ STYLE = {
     "figure.figsize": (6.4, 3.4),
     "legend.frameon": False,
 }
-WIDE = {  # where both pay the same, the published form shows as a broad band under ours
+WIDE = {  # where both are equal, the published form shows as a broad line under ours
     "bat_paper": {"color": ORANGE, "linewidth": 5, "alpha": 0.4},
     "bat": {"color": BLUE, "linewidth": 1.5, "marker": "."},
 }
 LONGEST = 6
-"""Calls of the longest trajectory that is drawn."""
+"""Number of calls of the longest trajectory."""
 
 
 def episode(*, is_right, succeeded):
-    """Return a trajectory with a call for each entry: True ran with evidence, False failed."""
+    """Return a trajectory with a call per entry: True ran with evidence, False failed."""
     turns = tuple(
         Turn(
             text="",
@@ -59,13 +59,13 @@ def episode(*, is_right, succeeded):
 
 
 def sequence_term(reward, accuracy, *, is_right, succeeded):
-    """Return the tool_sequence term of such a trajectory in a group of this accuracy."""
+    """Return the tool_sequence term of such a trajectory in a group with this accuracy."""
     one = episode(is_right=is_right, succeeded=succeeded)
     return score_trajectory(one, group_accuracy=accuracy, reward=reward)["tool_sequence"]
 
 
 def difficulty():
-    """When tools pay: the factor over the group's accuracy."""
+    """Difficulty factor over the group's accuracy."""
     accuracies = np.linspace(0, 1, 101)
     values = [difficulty_factor(float(mu)) for mu in accuracies]
     figure, axes = plt.subplots()
@@ -79,7 +79,7 @@ def difficulty():
 
 
 def calls():
-    """What one more call earns: hard, middling and easy tasks, ours and the published form."""
+    """Value of each further call on hard, medium and easy tasks: ours and the published form."""
     figure, panels = plt.subplots(1, 3, sharey=True, figsize=(8.6, 3.2), layout="constrained")
     counts = range(LONGEST + 1)
     for axes, mu in zip(panels, (0.25, 0.5, 0.9), strict=True):
@@ -99,7 +99,7 @@ def calls():
 
 
 def failing():
-    """What failing on purpose earns on an easy task."""
+    """Value of failed calls on an easy task."""
     figure, axes = plt.subplots()
     failures = range(LONGEST + 1)
     for reward, colour in (("bat", BLUE), ("bat_paper", ORANGE)):
@@ -121,7 +121,7 @@ def failing():
 
 
 def turns():
-    """What each turn is told when some of them fail."""
+    """Return of each turn when some of them fail."""
     patterns = {
         "only the first fails": [True, False, False, False],
         "the last two fail": [False, False, True, True],
@@ -145,7 +145,7 @@ def turns():
 
 
 def advantage():
-    """Why the spread has a floor: a group that differs by one saved call only."""
+    """Effect of the floor under the std: a group that differs by one saved call only."""
     gaps = np.linspace(0.0, 1.0, 101)
     figure, axes = plt.subplots()
     for scale, colour in (("floor", BLUE), ("group", ORANGE)):

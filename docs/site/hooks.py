@@ -1,7 +1,7 @@
-"""What mkdocs does for this site besides: the page of commands, and links out of the site.
+"""mkdocs hooks of this site: the page of commands, and links to files outside the site.
 
-The page of commands is made from the command line's own parser when the site is built, so it
-cannot fall behind it.
+The page of commands is generated from the command line's parser at every build, so it is always
+up to date.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("sandbox", "envs", "policies", "pipelines")
+PACKAGES = ("sandbox", "envs", "policies", "pipelines")
 OUTSIDE = re.compile(r"\[([^\]]*)\]\(\.\./[^)]*\)")
 HEAD = """# Commands
 
 Every command ends with an example in its `--help`. TAB completes commands, options, presets,
-suites, run ids, backends and policies once `codedance --install-completion` was run.
+suites, run ids, backends and policies after `codedance --install-completion`.
 
-With `--json` standard output holds exactly one JSON document, and words and progress go to
-standard error. Numbers that are not known are `null`.
+With `--json`, standard output contains exactly one JSON document; messages and progress go to
+standard error. Unknown numbers are `null`.
 """
 
 
 class Parameter(Protocol):
-    """What is read of an option or argument."""
+    """The attributes of an option or argument that the page uses."""
 
     name: str
     opts: list[str]
@@ -37,7 +37,7 @@ class Parameter(Protocol):
 
 
 class Command(Protocol):
-    """What is read of a command or group."""
+    """The attributes of a command or group that the page uses."""
 
     params: list[Parameter]
     help: str | None
@@ -45,27 +45,27 @@ class Command(Protocol):
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """List what the navigation does not."""
-    _list_the_rest(config)
+    """Add the pages that the navigation omits."""
+    _add_unlisted_pages(config)
     return config
 
 
-def _lay_rooms_out() -> None:
-    """Lay the rooms out as they are imported, for the pages made from docstrings."""
+def _link_packages() -> None:
+    """Link the packages in the layout of their imports, for the pages made from docstrings."""
     package = ROOT / "build" / "docs-source" / "codedance"
     package.mkdir(parents=True, exist_ok=True)
-    (package / "__init__.py").touch()  # without it another folder of this name would be searched
-    for room in ROOMS:
-        link = package / room
+    (package / "__init__.py").touch()  # else another folder of this name would be searched
+    for name in PACKAGES:
+        link = package / name
         if not link.is_symlink():
-            link.symlink_to(ROOT / room)
+            link.symlink_to(ROOT / name)
 
 
-_lay_rooms_out()  # now: the plugin that reads docstrings looks for its folders before on_config
+_link_packages()  # at import: the mkdocstrings plugin looks for its folders before on_config
 
 
-def _list_the_rest(config: MkDocsConfig) -> None:
-    """Put pages that mkdocs.yml does not name at the end of the navigation, under their titles."""
+def _add_unlisted_pages(config: MkDocsConfig) -> None:
+    """Append pages that mkdocs.yml does not name to the navigation, under their titles."""
     named = set(_named(config.nav))
     folder = Path(config.docs_dir)
     rest = [path for path in sorted(folder.glob("*.md")) if path.name not in named]
@@ -91,12 +91,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Leave the words of links to files of the repository that are no pages, without the link."""
+    """Replace links to files outside the site by their text."""
     return OUTSIDE.sub(_unlinked, markdown) if "/" not in page.file.src_uri else markdown
 
 
 def commands_page() -> str:
-    """Write every command's purpose, options and examples."""
+    """Return the page with the purpose, options and examples of every command."""
     import typer
     from codedance.pipelines.cli.app import app
     from codedance.pipelines.cli.exit_codes import MEANINGS

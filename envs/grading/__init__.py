@@ -1,6 +1,6 @@
-"""Whether an answer is right: one grader for each kind of answer, strict and free of judgement.
+"""Grading of answers: one strict, deterministic grader per kind of answer.
 
-A grader reads the answer and nothing else: no part of a longer number counts, no option's letter
+A grader reads the answer only: neither part of a longer number counts, nor an option's letter
 within a word. INTEGER takes the last integer and NUMBER the last number of the answer (`numerals`),
 NUMBER within a relative tolerance in exact arithmetic; CHOICE a letter or an option's text
 (`options`); BOOLEAN yes or no, or a verdict (`verdicts`); TEXT equality up to case, whitespace,
@@ -19,7 +19,7 @@ from .text_forms import plain_text
 from .verdicts import truth_of
 
 Grader = Callable[[Task, str], bool]
-"""Says whether an answer to a task is right."""
+"""Returns whether an answer to a task is right."""
 
 _GRADERS: dict[AnswerKind, Grader] = {}
 
@@ -29,7 +29,7 @@ class GradingError(ValueError):
 
 
 def register_grader(kind: AnswerKind) -> Callable[[Grader], Grader]:
-    """Make the decorated function the grader of a kind of answer."""
+    """Register the decorated function as the grader of a kind of answer."""
 
     def register(grader: Grader) -> Grader:
         _GRADERS[kind] = grader
@@ -39,7 +39,7 @@ def register_grader(kind: AnswerKind) -> Callable[[Grader], Grader]:
 
 
 def grade(task: Task, answer: str | None) -> float:
-    """Return 1.0 for a right answer, 0.0 for a wrong one or none.
+    """Return 1.0 for a right answer, 0.0 for a wrong or missing one.
 
     Raises:
         GradingError: The task's own answer does not fit its kind.
@@ -53,7 +53,7 @@ def check_gradable(task: Task) -> None:
     """Refuse a task whose own answer would not be graded as right.
 
     Raises:
-        GradingError: So it is.
+        GradingError: The grader does not accept the task's own answer.
     """
     if grade(task, task.answer) != 1.0:
         raise GradingError(f"{task.id}: {task.answer!r} is no answer of kind {task.answer_kind}")
@@ -99,7 +99,7 @@ def _is_same_truth(task: Task, answer: str) -> bool:
 
 
 def last_integer(text: str) -> int | None:
-    """Return the last integer that a text names, None without one.
+    """Return the last integer in a text; None without one.
 
     >>> last_integer("about twenty-one, no: 1,024.0")
     1024
@@ -109,7 +109,7 @@ def last_integer(text: str) -> int | None:
 
 
 def last_number(text: str) -> Fraction | None:
-    """Return the last number that a text names, exactly; a percent sign is left aside.
+    """Return the last number in a text, exactly, ignoring a percent sign; None without one.
 
     >>> str(last_number("a length of 2 1/2 cm^2"))
     '5/2'

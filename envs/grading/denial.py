@@ -1,8 +1,8 @@
-"""Which of the options that a sentence mentions it denies: ``not red``, ``anything but red``.
+"""Denial of options mentioned in a sentence: ``not red``, ``anything but red``.
 
-A denial reaches from its word to the first option after it within the clause, and on to those
-that ``or``, ``nor`` and ``and`` add; of ``neither`` also to those that a comma adds. A clause ends
-at punctuation and at words such as ``but``. What follows an option may deny it as well: ``red is
+A denial extends from its word to the first option after it within the clause, and to those added by
+``or``, ``nor`` and ``and``; for ``neither`` also to those added by a comma. A clause ends at
+punctuation and at words such as ``but``. Words after an option may deny it as well: ``red is
 wrong``.
 """
 
@@ -40,7 +40,7 @@ _REFUSALS = frozenset(("wrong", "incorrect", "false", "excluded", "impossible", 
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """Where a text mentions an option: tokens ``start`` to ``end``."""
+    """A mention of an option in a text: tokens ``start`` to ``end``."""
 
     option: int
     start: int
@@ -48,7 +48,7 @@ class Mention:
 
 
 def affirmed(tokens: Sequence[Token], mentions: Sequence[Mention]) -> list[Mention]:
-    """Return the mentions, in order, that a text does not deny."""
+    """Return the mentions that a text does not deny, in order."""
     kept: list[Mention] = []
     before: Mention | None = None
     was_denied = was_neither = False

@@ -1,10 +1,10 @@
-"""What kind of answer a reference is, where a file does not say.
+"""Inference of the kind of a reference answer, where a file does not specify it.
 
-The graders' own readers decide: a reference that is one number and nothing else (a sign, a
-currency or percent sign aside) is a number, a plain yes or no is a truth, all else is text. Text
-stay numbers with a unit or noun (``2 cats``), which a number would leave out; times, dates, ranges
-and lists (``3:30``, ``1/2/2020``, ``3-5``, ``(3, -4)``); identifiers with a leading zero (``007``);
-``3,4`` and ``4K``, which may mean two things; single letters, and ``right`` and ``wrong``.
+The graders' own parsers are used: a reference that is one number only (apart from a sign, a
+currency or percent sign) is a number, a plain yes or no is a boolean, all else is text. Also text
+are numbers with a unit or noun (``2 cats``), which a number would omit; times, dates, ranges and
+lists (``3:30``, ``1/2/2020``, ``3-5``, ``(3, -4)``); identifiers with a leading zero (``007``);
+``3,4`` and ``4K``, which are ambiguous; single letters, and ``right`` and ``wrong``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _IDENTIFIER = re.compile(r"[-+]?0\d|[-+]?\d+,(?:\d{1,2}|\d{4,})$|.*\d(?:k|m|b|bn
 
 
 def kind_of(reference: str) -> AnswerKind:
-    """Return the kind of answer that a reference reads as.
+    """Return the inferred kind of a reference answer.
 
     >>> [kind_of(text).value for text in ("Yes.", "1,234", "50%", "twenty-one", "2 cats", "007")]
     ['boolean', 'integer', 'number', 'integer', 'text', 'text']
@@ -46,6 +46,6 @@ def kind_of(reference: str) -> AnswerKind:
 
 
 def _is_whole(core: str, value: Fraction) -> bool:
-    """Return whether a number is written as an integer: in words, or digit by digit."""
+    """Return whether a number is written as an integer, in words or in digits."""
     digits = re.sub(r"\D", "", core)[:_MOST_DIGITS]
     return value.denominator == 1 and (not digits or int(digits) == abs(value))

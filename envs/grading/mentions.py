@@ -1,4 +1,4 @@
-"""Where an answer mentions options: by a whole phrase or quantity, or by a letter."""
+"""Mentions of options in an answer: by a whole phrase or quantity, or by a letter."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _Phrases = dict[str, list[tuple[tuple[str, ...], int, bool]]]
 
 
 def text_mentions(tokens: Sequence[Token], texts: Sequence[str]) -> list[Mention]:
-    """Return where options' texts stand whole in an answer, the longest at each place."""
+    """Return the mentions of options by their whole text, the longest at each position."""
     phrases = _phrases(texts)
     mentions: list[Mention] = []
     at = 0
@@ -43,7 +43,7 @@ def text_mentions(tokens: Sequence[Token], texts: Sequence[str]) -> list[Mention
 
 
 def letter_mentions(tokens: Sequence[Token], options: Options) -> list[Mention]:
-    """Return where letters (or numbers, if they are labels) stand for options."""
+    """Return the mentions of options by their letters (or numbers, if they are labels)."""
     of_text = {text.strip(): place for place, text in enumerate(options.texts) if len(text) == 1}
     mentions: list[Mention] = []
     for at, token in enumerate(tokens):
@@ -54,9 +54,9 @@ def letter_mentions(tokens: Sequence[Token], options: Options) -> list[Mention]:
 
 
 def _phrases(texts: Sequence[str]) -> _Phrases:
-    """Return the options' tokens by their first, longest first.
+    """Return the options' tokens by first token, longest first.
 
-    A number may leave out the unit or noun that all options share, as the third value says.
+    A number may omit the unit or noun that all options share, which the third value marks.
     """
     read = [_keys(text) for text in texts]
     nouns = {
@@ -85,14 +85,14 @@ def _keys(text: str) -> tuple[str, ...]:
 
 
 def _is_quantity(keys: Sequence[str]) -> bool:
-    """Return whether tokens are a number and its unit or noun; in ``2 x`` the letter is none."""
+    """Return whether tokens are a number and its unit or noun; not so in ``2 x``."""
     if len(keys) < 2 or not keys[0].startswith("#"):
         return False
     return all(unit_of(key) or key == "/" or (key.isalpha() and len(key) > 1) for key in keys[1:])
 
 
 def _says_of_what(tokens: Sequence[Token], at: int) -> bool:
-    """Return whether a word after a number says what it counts or measures."""
+    """Return whether a word after a number names what it counts or measures."""
     if at >= len(tokens) or tokens[at].follows_break or tokens[at].key in _CLAUSE_WORDS:
         return False
     return tokens[at].is_word or is_unit(tokens, at)
@@ -106,7 +106,7 @@ def _is_here(tokens: Sequence[Token], at: int, keys: Sequence[str]) -> bool:
 
 
 def _stands_for_option(tokens: Sequence[Token], at: int) -> bool:
-    """Return whether a letter is an option's, not an article or a part of something else."""
+    """Return whether a letter names an option, not an article or part of a longer word."""
     token = tokens[at]
     before = tokens[at - 1].key if at else ""
     following = tokens[at + 1] if at + 1 < len(tokens) else None

@@ -1,12 +1,12 @@
 """Numbers in English words: ``two hundred and five``, ``12 thousand``, ``two thirds``.
 
-    number    = group { magnitude ["and"] group } [magnitude]    magnitudes fall from left on
+    number    = group { magnitude ["and"] group } [magnitude]    magnitudes decrease
     group     = [below 100 | "a"] "hundred" [["and"] below 100]  |  below 100
     below 100 = tens ["-" digit]  |  zero to nineteen
 
-Digits may take the place of the first group (``1.5 million``). After a number may come ``point``
-and digits, or a part (``and a half``, ``two thirds``). Vague amounts (``hundreds``, ``a dozen``,
-``a few thousand``) are no numbers, nor is ``one`` as a pronoun (``no one``), nor an ordinal.
+Digits may replace the first group (``1.5 million``). A number may be followed by ``point`` and
+digits, or by a fraction (``and a half``, ``two thirds``). Vague amounts (``hundreds``, ``a dozen``,
+``a few thousand``) are not numbers, nor is ``one`` as a pronoun (``no one``), nor an ordinal.
 """
 
 from __future__ import annotations
@@ -57,26 +57,26 @@ _YEAR = re.compile(
 )
 _FIRST_WORD = re.compile(r"[a-z]+(?!\w)", re.IGNORECASE)
 FIRST_WORDS = frozenset(("a", "an", "half", *_UNITS, *_TENS, *_SCALES)) - {"dozen"}
-"""Words that a number may begin with."""
+"""Words with which a number may start."""
 _MOST_WORDS = 32
-"""No number below 10**15 has more words; the bound keeps a text of number words linear."""
+"""Maximum number of words of a number below 10**15; keeps time linear."""
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A number that was read, and where it ends in the text."""
+    """A parsed number, and its end in the text."""
 
     value: Fraction
     end: int
 
 
 def read_words(text: str, start: int, *, before: str) -> Read | None:
-    """Return the number whose words begin at a place, None where none does.
+    """Return the number whose words start at a position; None without one.
 
     Args:
         text: Readable text.
-        start: Where a word begins.
-        before: The word before it, empty at the start of a clause.
+        start: Start of a word.
+        before: Word before it; empty at the start of a clause.
     """
     if (half := _HALF_OF.match(text, start)) is not None:
         return Read(Fraction(_SCALES[half[1].lower()], 2), half.end())
@@ -98,7 +98,7 @@ def read_words(text: str, start: int, *, before: str) -> Read | None:
 
 
 def magnified(text: str, number: Read) -> Read:
-    """Return a number with a fraction times the magnitude after it: ``two and a half million``."""
+    """Return a fractional number times the magnitude after it: ``two and a half million``."""
     word = _NEXT_WORD.match(text, number.end)
     scale = _MAGNITUDES.get(_singular(word[1].lower())) if word is not None else None
     if word is None or scale is None or number.value.denominator == 1:
@@ -107,7 +107,7 @@ def magnified(text: str, number: Read) -> Read:
 
 
 def _with_digits(text: str, number: Read) -> Read:
-    """Add the hundreds in digits that follow a magnitude: ``4 thousand 500``."""
+    """Return a number plus the digits that follow its magnitude: ``4 thousand 500``."""
     digits = _DIGITS_AFTER.match(text, number.end)
     if digits is None or number.value % 1000:
         return number
@@ -118,7 +118,7 @@ def _with_digits(text: str, number: Read) -> Read:
 
 
 def scaled(text: str, literal: Read) -> Read:
-    """Return a number in digits together with the magnitude after it: ``12 thousand``."""
+    """Return a number in digits times the magnitude after it: ``12 thousand``."""
     words = _words(text, literal.end, is_after_digits=True)
     if not words or _singular(words[0][0]) not in _SCALES:
         return magnified(text, _with_part(text, literal, counts_parts=False))
@@ -135,20 +135,20 @@ def scaled(text: str, literal: Read) -> Read:
 
 
 def _words(text: str, start: int, *, is_after_digits: bool = False) -> list[tuple[str, int]]:
-    """Return the words from a place on that may be of one number, with their ends."""
+    """Return the words from a position that may belong to one number, with their ends."""
     words: list[tuple[str, int]] = []
     pattern = _GLUED_WORD if is_after_digits else _FIRST_WORD
     while len(words) < _MOST_WORDS and (found := pattern.match(text, start)) is not None:
         word = found[found.lastindex or 0].lower()
         words.append((word, found.end()))
-        if not _may_go_on(words):
+        if not _may_continue(words):
             break
         start, pattern = found.end(), _NEXT_WORD
     return words
 
 
-def _may_go_on(words: Sequence[tuple[str, int]]) -> bool:
-    """Return whether a number may go on after the last of its words."""
+def _may_continue(words: Sequence[tuple[str, int]]) -> bool:
+    """Return whether a number may continue after the last of its words."""
     before, word = words[-2][0] if len(words) > 1 else "", words[-1][0]
     if word in _UNITS or word in _TENS:
         return before not in _UNITS
@@ -166,7 +166,7 @@ def _singular(word: str) -> str:
 def _number(
     words: Sequence[tuple[str, int]], at: int, *, below: int = 10**15
 ) -> tuple[int, int] | None:
-    """Return the value of the longest number from a word on, and the place after it."""
+    """Return the value of the longest number from a word on, and the index after it."""
     total, end = 0, at
     while (group := _group(words, at)) is not None:
         value, after = group
@@ -182,7 +182,7 @@ def _number(
 
 
 def _group(words: Sequence[tuple[str, int]], at: int) -> tuple[int, int] | None:
-    """Return a value below 1000 (or hundreds up to 9900, or dozens) and the place after it."""
+    """Return a value below 1000 (or hundreds up to 9900, or dozens) and the index after it."""
     word = words[at][0] if at < len(words) else ""
     following = words[at + 1][0] if at + 1 < len(words) else ""
     if word == "hundred" or (word == "a" and following == "hundred"):
@@ -230,7 +230,7 @@ def _is_no_number(words: Sequence[tuple[str, int]], count: int, before: str) -> 
 
 
 def _with_part(text: str, number: Read, *, counts_parts: bool) -> Read:
-    """Add what may follow a number: decimals in words, ``and a half``, or ``thirds``."""
+    """Return a number with what follows it: decimals in words, ``and a half``, ``thirds``."""
     if (point := _POINT.match(text, number.end)) is not None:
         return _with_decimals(text, number, point.end())
     if (added := _AND_PART.match(text, number.end)) is not None and added[1].lower() in _PARTS:

@@ -1,14 +1,14 @@
-"""The numbers that a text names, in digits or in words, as exact fractions with their places.
+"""The numbers in a text, in digits or in words, as exact fractions with their positions.
 
-One grammar serves every reader. A number is a run of digits with its separators, read as a whole:
+All graders use one grammar. A number is a run of digits with its separators, parsed as a whole:
 
 - thousands by comma, point, apostrophe, underscore or space in groups of three (or as in India),
   a decimal point or comma: ``1,234.5``, ``1.234,5``, ``1 234``, ``12,34,567``, ``0,5``
 - a sign (``-``, ``minus``, ``negative``), a currency sign, an exponent (``1e3``, ``1.2 × 10^3``),
   a power (``10^3``), a fraction (``3/4``, ``2 1/2``), a magnitude (``2 million``, ``5k``)
 
-No number are the digits of a word (``m2``), the power of a unit (``cm^2``), and runs that mean
-something else: times and ratios (``3:30``), dates (``1/2/2020``), versions (``1.2.3``).
+Not numbers are the digits of a word (``m2``), the power of a unit (``cm^2``), and runs with other
+meanings: times and ratios (``3:30``), dates (``1/2/2020``), versions (``1.2.3``).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SCANNED = re.compile(
     rf"|(?P<code>(?:{_CODES})(?=\d))"
     r"|(?P<word>[^\W\d_](?:[^\W_]|_(?=\w))*(?:(?<=\d)(?:\.\d+)+)?)"
     r"(?P<power>(?:\^|(?:\*\*(?=\d+(?!\d|\*))))[-+]?\d+)?"
-    r"|(?P<raised>\^\s?\(?[-+]?\d+)",  # of what is no number: "(cm)^2", "cm ^ 2"
+    r"|(?P<raised>\^\s?\(?[-+]?\d+)",  # not of a number: "(cm)^2", "cm ^ 2"
     re.IGNORECASE,
 )
 _POINT_FORM = re.compile(r"(\d*)(?:\.(\d+))?")
@@ -68,10 +68,10 @@ _SIGN = re.compile(
 _LONGEST_SIGN = 16
 
 _MOST_DIGITS = 1000
-"""Of a longer number only these digits are read; Python refuses to convert 4,300 and more."""
+"""Digits of a number that are parsed at most; Python refuses to convert 4,300 and more."""
 _MOST_POWER = 999
 _MOST_BITS = 10_000
-"""Larger powers, and powers with more bits, are not worked out."""
+"""Larger powers, and powers with more bits, are not computed."""
 
 _WHERE_NOTHING_ELSE = {"none": Fraction(0), "half": Fraction(1, 2)}
 _ALONE = re.compile(rf"\b({'|'.join(_WHERE_NOTHING_ELSE)})\b", re.IGNORECASE)
@@ -82,9 +82,9 @@ class Number:
     """A number in a readable text.
 
     Attributes:
-        value: Exactly.
-        start: Where it begins, with its sign.
-        end: Where it ends, unit left out.
+        value: Exact value.
+        start: Start, including its sign.
+        end: End, excluding a unit.
         has_digits: Whether it is written in digits, at least in part.
     """
 
@@ -95,7 +95,7 @@ class Number:
 
 
 def numbers_in(text: str) -> list[Fraction]:
-    """Return every number in order; ``none`` is 0 and ``half`` 1/2 where nothing else is named.
+    """Return all numbers in order; ``none`` is 0 and ``half`` 1/2 where there is no other.
 
     >>> [str(number) for number in numbers_in("-2 of 1,000.5 cm^2, or two thousand and one")]
     ['-2', '2001/2', '2001']
@@ -108,12 +108,12 @@ def numbers_in(text: str) -> list[Fraction]:
 
 
 def numbers_of(readable: str) -> list[Number]:
-    """Return the numbers of a readable text with their places."""
+    """Return the numbers of a readable text with their positions."""
     return list(_signed(readable, _without_expressions(readable, _scan(readable))))
 
 
 def _without_expressions(text: str, numbers: Iterator[Number]) -> Iterator[Number]:
-    """Leave out the numbers of an expression with a root or π, which is worth none of them."""
+    """Yield the numbers, without those in an expression with a root or π."""
     previous_end, was_part = 0, False
     for number in numbers:
         before = text[max(previous_end, number.start - _LONGEST_SIGN) : number.start]
@@ -159,14 +159,14 @@ def _with_sign(
 ) -> Number:
     start = first + max(sign.start(1), sign.start(2), sign.start(3))
     if sign[3] and previous_end and not text[previous_end:start].strip():
-        return number  # "5 minus 3" names no -3
+        return number  # "5 minus 3" contains no -3
     return replace(
         number, start=start, value=number.value if "+" in (sign[1], sign[2]) else -number.value
     )
 
 
 def _read_run(text: str, found: re.Match[str]) -> tuple[list[Number], int]:
-    """Read a run of digits and what belongs to it; no number where it means something else."""
+    """Parse a run of digits with its context; no numbers where it has another meaning."""
     start, end = found.span()
     if (chain := _CHAINED.match(text, end)) is not None:
         return [], chain.end()  # a date, a telephone number
@@ -201,7 +201,7 @@ def _extended(text: str, literal: Read) -> Read | None:
 
 
 def _raised(value: Fraction, power: re.Match[str], *, is_base: bool) -> Read | None:
-    """Return a value raised to a power, or times ten to it; None where that is beyond reading."""
+    """Return a value raised to a power, or times ten to it; None where that is too large."""
     exponent = int(power[1]) if len(power[1]) <= 4 else _MOST_POWER + 1
     if abs(exponent) > _MOST_POWER:
         return None
@@ -232,7 +232,7 @@ def _spaced_thousands(text: str, run: str, end: int) -> tuple[Fraction, int] | N
 
 
 def _values(run: str) -> list[Fraction]:
-    """Return what a run of digits and separators stands for; empty where it is no number."""
+    """Return the values of a run of digits and separators; empty where it is not a number."""
     if (plain := _POINT_FORM.fullmatch(run)) is not None:
         return [_value(plain[1], plain[2])]
     for grouped in _GROUPED:
@@ -247,7 +247,7 @@ def _values(run: str) -> list[Fraction]:
 
 
 def _listed(run: str, start: int, values: list[Fraction]) -> list[Number]:
-    """Return the numbers of a list such as ``1,2,3`` with their places."""
+    """Return the numbers of a list such as ``1,2,3`` with their positions."""
     numbers: list[Number] = []
     for part, value in zip(run.split(","), values, strict=False):
         numbers.append(Number(value, start, start + len(part)))

@@ -1,4 +1,4 @@
-"""Options as data sets write them: texts alone, or with labels (``A. red``, ``(B) blue``)."""
+"""Parsing of options in data sets: texts alone, or with labels (``A. red``, ``(B) blue``)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _DIGIT_LABEL = re.compile(r"(?:\((\d{1,2})\)\s*|(\d{1,2})\s*[).]\s+)(?=\S)")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of a task, read.
+    """The parsed options of a task.
 
     Attributes:
-        texts: Without their labels.
-        labels: By which an answer may name them, upper case, in the options' order.
-        are_labelled: Whether the options bring labels of their own (``A. red``).
+        texts: Texts without labels.
+        labels: Labels by which an answer may name them, upper case, in the options' order.
+        are_labelled: Whether the options have labels of their own (``A. red``).
     """
 
     texts: tuple[str, ...]
@@ -25,12 +25,12 @@ class Options:
     are_labelled: bool
 
     def place(self, label: str) -> int | None:
-        """Return the index of the option that a label stands for, None where it is none."""
+        """Return the index of the option with a label; None without one."""
         return self.labels.index(label.upper()) if label.upper() in self.labels else None
 
 
 def read_options(choices: Sequence[str]) -> Options:
-    """Return options parted into labels and texts; letters from A on where they bring none.
+    """Return options split into labels and texts; letters from A where they have none.
 
     >>> read_options(("(C) red", "(A) blue", "(B) green"))
     Options(texts=('red', 'blue', 'green'), labels=('C', 'A', 'B'), are_labelled=True)
@@ -50,7 +50,7 @@ def read_options(choices: Sequence[str]) -> Options:
 def _are_labels(labels: Sequence[str]) -> bool:
     """Return whether initials are labels: distinct, and of the first letters or a run of digits.
 
-    ``A. Smith`` and ``J. Doe`` are names, ``1. red`` and ``3. blue`` begin with a number each.
+    ``A. Smith`` and ``J. Doe`` are names, ``1. red`` and ``3. blue`` are not labelled.
     A letter may be missing, as in A, C, D.
     """
     if len(labels) < 2 or len(set(labels)) != len(labels):

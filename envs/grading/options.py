@@ -1,8 +1,8 @@
-"""Which option an answer names: by its letter, by its text, or by both if they agree.
+"""Identification of the option in an answer: by letter, by text, or by both if they agree.
 
 An option is named as a whole quantity or a whole phrase. Numbers are compared as numbers with
-their units; the longest option wins (``dark blue`` over ``blue``); what an answer denies it does
-not name. An answer that names two different options names none, unless it says which one it is.
+their units; the longest option wins (``dark blue`` over ``blue``); denied options do not count. An
+answer that names two different options names none, unless it states which one is the answer.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TRUTHS = frozenset(("yes", "no", "true", "false", "correct", "incorrect", "righ
 
 
 def chosen(answer: str, choices: tuple[str, ...]) -> int | None:
-    """Return the index of the option that an answer names, None where it names none or several.
+    """Return the index of the option that an answer names; None for none or several.
 
     >>> chosen("not red but blue", ("red", "blue")), chosen("4.5", ("2", "4"))
     (1, None)
@@ -62,7 +62,7 @@ def chosen(answer: str, choices: tuple[str, ...]) -> int | None:
 
 
 def _named_by_both(readable: str, options: Options) -> int | None:
-    """Return the option whose letter and whole text an answer is: ``E. either A or B``."""
+    """Return the option whose letter and whole text are the answer: ``E. either A or B``."""
     found = _LABELLED.match(readable)
     place = options.place(found[1]) if found is not None else None
     if found is None or place is None or place >= len(options.texts):
@@ -73,7 +73,7 @@ def _named_by_both(readable: str, options: Options) -> int | None:
 
 
 def _single(letter: str, options: Options) -> int | None:
-    """Return the option whose text is a letter, else the one that the letter stands for."""
+    """Return the option whose text is the letter, else the one labelled with it."""
     texts = [plain_text(text) for text in options.texts]
     if not options.are_labelled and texts.count(letter.casefold()) == 1:
         return texts.index(letter.casefold())
@@ -83,7 +83,7 @@ def _single(letter: str, options: Options) -> int | None:
 def _is_of_text(
     tokens: Sequence[Token], letter: Mention, in_text: Sequence[Mention], options: Options
 ) -> bool:
-    """Return whether a letter is a part of an option's text: ``points A and B``, ``A hexagon``."""
+    """Return whether a letter is part of an option's text: ``points A and B``, ``A hexagon``."""
     for mention in in_text:
         if mention.start <= letter.start < mention.end and mention.end - mention.start > 1:
             return True
@@ -96,7 +96,7 @@ def _is_of_text(
 
 
 def _led_by(place: int | None, texts: set[int], letters: set[int]) -> int | None:
-    """Return the option of an answer such as ``B. blue``; None where the text is another's."""
+    """Return the option of an answer such as ``B. blue``; None where letter and text differ."""
     if place is not None and place not in letters:  # "A) is wrong, B) it is", "b. blue"
         letters = letters or {place}
     if len(letters) != 1 or (texts and not letters <= texts):
@@ -109,7 +109,7 @@ def _places(mentions: Iterable[Mention]) -> set[int]:
 
 
 def _named_by_whole(plain: str, choices: Sequence[str], options: Options) -> set[int]:
-    """Return the options that a whole answer is the text or the label of."""
+    """Return the options whose text or label is the whole answer."""
     texts = [plain_text(text) for text in options.texts]
     whole = [plain_text(choice) for choice in choices]
     named = {place for place, pair in enumerate(zip(texts, whole, strict=True)) if plain in pair}
@@ -119,7 +119,7 @@ def _named_by_whole(plain: str, choices: Sequence[str], options: Options) -> set
 
 
 def _named_by_truth(answer: str, options: Options) -> int | None:
-    """Return the option of a yes or no; None where the options are none, or the answer is none."""
+    """Return the option of a yes or no; None where options or answer are not yes or no."""
     truths = [truth_of(text) if plain_text(text) in _TRUTHS else None for text in options.texts]
     if truths.count(True) != 1 or truths.count(False) != 1:
         return None
@@ -128,7 +128,7 @@ def _named_by_truth(answer: str, options: Options) -> int | None:
 
 
 def _announced(tokens: Sequence[Token], mentions: Sequence[Mention]) -> set[int]:
-    """Return the options that stand where an answer says what the answer is."""
+    """Return the options that follow ``answer is`` or ``answer:`` in an answer."""
     announced: set[int] = set()
     for at in range(len(tokens) - 2, -1, -1):
         following = tokens[at + 1]

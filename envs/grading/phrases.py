@@ -1,8 +1,8 @@
-"""The words, numbers and signs of a text as comparable tokens, and where a phrase stands whole.
+"""Comparable tokens of a text: words, numbers and signs; and tests for whole phrases.
 
 Numbers are one token each, equal by value (``.5`` and ``0.50``); a unit after a number has one
-name (``cm``, ``centimetres``). Punctuation is no token, operators are. What a hyphen, a slash or an
-operator joins to a neighbour (``infra-red``, ``red/blue``, ``4-5``) is a part of something else.
+name (``cm``, ``centimetres``). Punctuation is not a token, operators are. A token joined to a
+neighbour by a hyphen, a slash or an operator (``infra-red``, ``red/blue``, ``4-5``) is not whole.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Token:
     """One word, number or sign.
 
     Attributes:
-        key: What it is compared by: folded word, ``#`` and a number's value, or a sign.
-        text: As written.
-        gap: What stands between it and the token before it.
+        key: Key for comparison: case-folded word, ``#`` and a number's value, or a sign.
+        text: Text as written.
+        gap: Text between it and the token before it.
     """
 
     key: str
@@ -48,17 +48,17 @@ class Token:
 
     @property
     def is_number(self) -> bool:
-        """Whether it stands for a value."""
+        """Whether it is a number."""
         return self.key.startswith("#")
 
     @property
     def is_word(self) -> bool:
-        """Whether it begins with a letter."""
+        """Whether it starts with a letter."""
         return self.key[:1].isalpha()
 
     @property
     def follows_break(self) -> bool:
-        """Whether punctuation or a spaced dash parts it from the token before it."""
+        """Whether punctuation or a spaced dash separates it from the token before it."""
         return not _BREAKS.isdisjoint(self.gap) or "- " in self.gap
 
 
@@ -93,7 +93,7 @@ def _key(word: str) -> str:
 
 
 def _without_dashes(tokens: Sequence[Token]) -> list[Token]:
-    """Leave out hyphens and dashes between words; the gap of the next token tells of them."""
+    """Return the tokens without hyphens and dashes between words, which move to the gaps."""
     kept: list[Token] = []
     gap = ""
     for index, token in enumerate(tokens):
@@ -113,7 +113,7 @@ def _is_between_words(kept: Sequence[Token], following: Token | None) -> bool:
 
 
 def _with_units(tokens: Sequence[Token]) -> list[Token]:
-    """Return the word after a number the short name of its unit."""
+    """Return the tokens with units after numbers replaced by their short names."""
     named = list(tokens)
     for index in range(1, len(named)):
         unit = unit_of(named[index].text) if named[index - 1].is_number else None
@@ -130,7 +130,7 @@ def is_unit(tokens: Sequence[Token], at: int) -> bool:
 
 
 def stands_whole(tokens: Sequence[Token], start: int, end: int) -> bool:
-    """Return whether the tokens from one place to another are no part of something longer."""
+    """Return whether the tokens ``start`` to ``end`` are not part of a longer phrase."""
     if start > 0 and _are_joined(tokens[start - 1], tokens[start]):
         return False
     if end < len(tokens) and _are_joined(tokens[end - 1], tokens[end]):
@@ -150,7 +150,7 @@ def _are_joined(left: Token, right: Token) -> bool:
 
 
 def _is_part_of_quantity(tokens: Sequence[Token], start: int, end: int) -> bool:
-    """Return whether a number goes on: ``4 to 5``, ``4 h 30 min``, ``2 + 4``, ``at least 4``."""
+    """Return whether a number is part of ``4 to 5``, ``4 h 30 min``, ``2 + 4`` or the like."""
     before = tokens[start - 1] if start else None
     if before is not None and not tokens[start].follows_break:
         if before.key in _BOUNDS or (before.key in _OPERATORS and start > 1):

@@ -1,11 +1,11 @@
-"""Forms of a text in which spelling variants are equal: one for readers, one for comparison.
+"""Normal forms of a text: one for the parsers, one for comparison.
 
-`readable_text` unifies what stands for the same sign (full-width forms, minus signs, quotation
-marks, superscripts, vulgar fractions, simple LaTeX) and keeps case and punctuation; numbers,
-options and verdicts are read from it. `plain_text` goes on to case, whitespace, emphasis and outer
+`readable_text` unifies variants of the same sign (full-width forms, minus signs, quotation marks,
+superscripts, vulgar fractions, simple LaTeX) and keeps case and punctuation; numbers, options and
+verdicts are parsed from it. `plain_text` also normalises case, whitespace, emphasis and outer
 punctuation; two answers of kind TEXT are the same if their plain texts are equal.
 
-Every pattern here reads a text in time proportional to its length.
+Every pattern here matches in time linear in the length of the text.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ _LATEX = (
 _EMPHASIS = re.compile(r"(?<![\w*])(\*{1,3}|_{1,3}|~~)(?=[^\s*_~])([^*_~]*[^\s*_~])\1(?![\w*])")
 _BRACKETED = re.compile(r"[(\[{]([\w ]+)[)\]}]")
 _MOST_WRAPPINGS = 8
-"""Layers of quotation marks and the like that are taken off; a bound keeps the work linear."""
+"""Maximum number of layers of quotation marks and the like to remove; keeps time linear."""
 
 
 def readable_text(text: str) -> str:
-    """Return a text with one sign for each meaning; case and punctuation stay.
+    """Return a text with one sign per meaning; case and punctuation are kept.
 
     >>> readable_text("9 m\u00b2, \u22125, 2\u00bd and \uff17")
     '9 m^2, -5, 2 1/2 and 7'
@@ -74,7 +74,7 @@ def plain_text(text: str) -> str:
     """Return the form in which texts are compared.
 
     Case, whitespace, Unicode form, emphasis, paired quotation marks and closing punctuation are
-    taken off; what stands inside stays significant. A text that is nothing but such signs is kept.
+    removed; the content inside stays significant. A text of nothing but such signs is kept.
 
     >>> plain_text("**Black.**"), plain_text("U.S."), plain_text("?")
     ('black', 'u.s', '?')
@@ -91,7 +91,7 @@ def plain_text(text: str) -> str:
 
 
 def _unwrapped(text: str) -> str:
-    """Take one layer of emphasis, quotation marks, brackets and outer punctuation off."""
+    """Remove one layer of emphasis, quotation marks, brackets and outer punctuation."""
     text = _EMPHASIS.sub(r"\2", text.rstrip(" .,;:!?").lstrip(" \u00a1\u00bf"))
     for mark in "\"'$":
         inner = text[1:-1].strip(mark) if mark != "$" else text[1:-1]

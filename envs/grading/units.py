@@ -1,4 +1,4 @@
-"""Names of units that mean the same, for options such as ``2 cm``."""
+"""Synonyms of units, for options such as ``2 cm``."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ _UNIT_OF = {
 
 
 def unit_of(word: str) -> str | None:
-    """Return the short name of a unit with its power, None for a word that is none.
+    """Return the short name of a unit with its power; None for other words.
 
     >>> unit_of("centimetres"), unit_of("cm^2"), unit_of("cats")
     ('cm', 'cm2', None)
     """
     if len(word) == 1 and word.isupper() and word not in _CAPITALS:
-        return None  # 4G and 3D are no grams and days
+        return None  # 4G and 3D are not grams and days
     name = word.casefold().replace("^", "")
     power = name[len(name.rstrip("0123456789+-")) :]
     unit = _UNIT_OF.get(name[: len(name) - len(power)])

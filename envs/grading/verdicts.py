@@ -1,10 +1,10 @@
-"""What a text affirms or denies: yes and no, and verdicts (``That is right``).
+"""Truth value of a text: yes and no, and verdicts (``That is right``).
 
-A leading yes or no decides. Elsewhere ``yes`` and ``no`` count, and ``true``, ``false``,
+A leading yes or no takes precedence. Elsewhere ``yes`` and ``no`` count, and ``true``, ``false``,
 ``right``, ``wrong``, ``correct`` and ``incorrect`` count as verdicts only: alone in a clause or
-after ``is``. In ``on the right``, ``the wrong side`` or ``right next to it`` they say where
-something is. The ``no`` of ``there is no cat`` counts where the text has no other verdict. A text
-with verdicts of both sorts says neither.
+after ``is``. In ``on the right``, ``the wrong side`` or ``right next to it`` they denote a
+position. The ``no`` of ``there is no cat`` counts where the text has no other verdict. A text with
+verdicts of both kinds has no truth value.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _VERDICTS = {
     **dict.fromkeys(("false", "incorrect", "wrong", "untrue"), False),
 }
 _PLACES = frozenset(("right", "wrong"))
-"""These say where something is as well, so that a noun phrase or a place may follow them."""
+"""Verdicts that also denote a position, before a noun phrase or a place."""
 _LETTERS = {"y": True, "t": True, "n": False, "f": False}
 _COPULAS = frozenset(
     (
@@ -52,7 +52,7 @@ _IDIOMS = frozenset(("doubt", "question", "wonder", "matter", "longer"))
 
 
 def truth_of(text: str) -> bool | None:
-    """Return what a text affirms or denies; None where it says neither, or both.
+    """Return whether a text affirms (True) or denies (False); None for neither or both.
 
     >>> truth_of("No, it is on the right."), truth_of("It is on the right."), truth_of("maybe")
     (False, None, None)
@@ -71,7 +71,7 @@ def truth_of(text: str) -> bool | None:
 
 
 def leading_truth(text: str) -> bool | None:
-    """Return what the yes or no says that a text begins with; None where it begins otherwise."""
+    """Return the truth value of the yes or no that starts a text; None without one."""
     return _leading(_words(text), 0)
 
 
@@ -81,7 +81,7 @@ def _words(text: str) -> list[Token]:
 
 
 def _answer_starts(tokens: Sequence[Token]) -> list[int]:
-    """Return where a text says what the answer is, last first, and its beginning."""
+    """Return the places after ``answer is``, last first, and the start of the text."""
     starts = [0]
     for at, token in enumerate(tokens[:-1]):
         if token.key == "answer" and (tokens[at + 1].key == "is" or ":" in tokens[at + 1].gap):
@@ -90,7 +90,7 @@ def _answer_starts(tokens: Sequence[Token]) -> list[int]:
 
 
 def _leading(tokens: Sequence[Token], start: int) -> bool | None:
-    """Return the verdict that a text leads with; ``yes or no`` and ``no doubt`` are none."""
+    """Return the verdict at the start of a text; ``yes or no`` and ``no doubt`` are none."""
     if start >= len(tokens):
         return None
     key = tokens[start].key
@@ -105,7 +105,7 @@ def _leading(tokens: Sequence[Token], start: int) -> bool | None:
 
 
 def _verdict_at(tokens: Sequence[Token], at: int) -> bool | None:
-    """Return the verdict that a word is; None for one that is none where it stands."""
+    """Return the verdict of a word in its context; None without one."""
     key = tokens[at].key
     following = tokens[at + 1] if at + 1 < len(tokens) else None
     if _is_joined(tokens[at]) or (following is not None and _is_joined(following)):
@@ -145,7 +145,7 @@ def _ends_clause(following: Token | None, *, is_place: bool) -> bool:
 
 
 def _predicate_start(tokens: Sequence[Token], at: int) -> int | None:
-    """Return where the predicate of a verdict begins; None where the word is no predicate."""
+    """Return the start of the predicate of a verdict; None where the word is not a predicate."""
     first = at
     while first > 0 and not tokens[first].follows_break and tokens[first - 1].key in _DEGREES:
         first -= 1

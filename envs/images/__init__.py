@@ -1,1 +1,1 @@
-"""Conversion of deep colours to RGB, and results that are kept once per image."""
+"""Decoding of 16-bit colours, and results cached per image."""

@@ -1,7 +1,7 @@
-"""Colour files of 16 bits a channel, of which Pillow keeps the upper eight bits only.
+"""Colour files with 16 bits per channel, of which Pillow keeps only the upper eight bits.
 
-A camera's 10 to 14 bits lie in the lower ones, so that such a file would come out nearly black. It
-is decoded once more with its bytes read in the other order, which gives the lower eight.
+A camera's 10 to 14 bits are in the lower ones, so that such a file would be nearly black. It is
+decoded a second time with its bytes in the other order, which yields the lower eight.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ def deep_colours(image: Image.Image, open_again: Callable[[], Image.Image]) -> N
     """Return 16-bit values ``(H, W, 3 | 4)`` of a file; None where it has no more than 8 bits.
 
     Args:
-        image: As it was opened, before its pixels are loaded; they are afterwards.
-        open_again: Opens the same file once more.
+        image: Image as opened, before its pixels are loaded; they are loaded afterwards.
+        open_again: Function that opens the same file again.
     """
     tiles = list(getattr(image, "tile", ()))
     is_deep = image.mode in ("RGB", "RGBA") and tiles and all(map(_raw_mode, tiles))
@@ -35,13 +35,13 @@ def deep_colours(image: Image.Image, open_again: Callable[[], Image.Image]) -> N
     upper = np.asarray(image).astype(np.uint16) << 8
     try:
         twin.load()
-    except ValueError:  # Pillow knows this raw mode in one order only: eight bits have to do
+    except ValueError:  # Pillow has this raw mode in one order only: keep eight bits
         return upper
     return upper | np.asarray(twin)
 
 
 def _raw_mode(tile: Any) -> str:  # noqa: ANN401 - its arguments differ with the codec
-    """Return the part of a tile's arguments that names samples of 16 bits; empty if none does."""
+    """Return the argument of a tile that names samples of 16 bits; empty without one."""
     arguments = tile.args if isinstance(tile.args, tuple) else (tile.args,)
     names = (name for name in arguments if isinstance(name, str) and name[-4:] in _OTHER_ORDER)
     return next(names, "")

@@ -1,8 +1,8 @@
-"""What was worked out of a picture, remembered for as long as that very object lives.
+"""Cache of results per image object, for as long as the object lives.
 
-A picture in a task, a message or an execution is never changed, so its digest is worked out once,
-not once per turn and reader. Pictures are known by identity and held weakly: PIL's compare by
-pixels, which is the work that is to be saved.
+An image in a task, a message or an execution never changes, so its digest is computed once, not
+once per turn and reader. Images are identified by object identity and referenced weakly: PIL images
+compare by pixels, which is the work to be avoided.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Value = TypeVar("Value")
 
 
 def once_per_picture(work: Callable[[Image.Image], Value]) -> Callable[[Image.Image], Value]:
-    """Remember what the decorated function returns of each picture object; safe for threads."""
+    """Cache the decorated function's result per image object; thread-safe."""
     known: dict[int, tuple[weakref.ref[Image.Image], Value]] = {}
 
     @functools.wraps(work)

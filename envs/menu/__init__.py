@@ -1,1 +1,1 @@
-"""The fixed-shape view of the environment, for SB3 and other vector-based algorithms."""
+"""The fixed-shape view of the environment, for SB3 and other algorithms on vectors."""

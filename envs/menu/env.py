@@ -1,8 +1,8 @@
 """A fixed-shape view of `VisualCodeEnv`, for algorithms that need boxes and numbers (SB3).
 
-The same tasks, sandbox, grader and reward; only what is seen and said has another form. An action
-is a line of the menu with its arguments (`menu_programs.MENU`), turned into the text that a policy
-would write; an observation is a dictionary of boxes (`menu_view`).
+Tasks, sandbox, grader and reward are the same; only observations and actions have another form. An
+action is an entry of the menu with its arguments (`programs.MENU`), converted to the text that a
+policy would write; an observation is a dictionary of boxes (`view`).
 """
 
 from __future__ import annotations
@@ -22,19 +22,41 @@ from .view import View, view_of, view_space
 
 
 class VisualCodeMenuEnv(gymnasium.Env[View, NDArray[np.int64]]):
-    """Questions about pictures, answered by choosing from a menu of code actions.
+    """Questions about images, answered by choosing from a menu of code actions.
+
+    Action space:
+        `gymnasium.spaces.MultiDiscrete` of entry, colour, cell and number; ``[11, 5, 16, 101]`` by
+        default. Each entry reads at most one of the arguments; an argument that no entry reads has
+        one value. The entries are those of `programs.MENU`: code or an answer.
+
+    Observation space:
+        `gymnasium.spaces.Dict` of boxes. ``image`` (the question's first image) and ``tool_image``
+        (the newest image shown by code): ``(side, side, 3)``, uint8. ``question`` and ``output``
+        (of the newest code): bags of words ``(words,)``, float32, 0 or 1. ``figures``: ``(7,)``,
+        float32, from 0 to 1 (`view.FIGURES`).
+
+    Rewards:
+        As in `VisualCodeEnv`.
+
+    Starting state:
+        As in `VisualCodeEnv`; ``tool_image`` is black and ``output`` all zeros.
+
+    Episode end:
+        - Termination: an entry with an answer, or an entry with code in the last turn, which is
+          not run.
+        - Truncation: the sandbox failed twice, as in `VisualCodeEnv`.
 
     Args:
-        suite: As of `VisualCodeEnv`.
-        split: As of `VisualCodeEnv`.
-        side: Of both observed pictures, pixels.
-        words: Components of the two bags of words.
-        grid: Cells a row and a column, for the entries that crop one.
-        entries: Names of the lines of the menu (`menu_programs.MENU`) that there are; None for all.
-        settings: The other arguments of `VisualCodeEnv`, but for ``interface`` and ``observe``.
+        suite: Suite, as in `VisualCodeEnv`.
+        split: Split, as in `VisualCodeEnv`.
+        side: Side length of both observed images, in pixels.
+        words: Number of components of each bag of words.
+        grid: Number of cells per row and per column, for the entries that crop a cell.
+        entries: Names of the entries of the menu (`programs.MENU`); None for all.
+        settings: Other arguments of `VisualCodeEnv`, except ``interface`` and ``observe``.
 
     Raises:
-        ValueError: A size below 1, an unknown entry, or what `VisualCodeEnv` refuses.
+        ValueError: A size is below 1, an entry is unknown, or `VisualCodeEnv` refuses an argument.
     """
 
     metadata = VisualCodeEnv.metadata
@@ -67,32 +89,32 @@ class VisualCodeMenuEnv(gymnasium.Env[View, NDArray[np.int64]]):
 
     @property
     def episode(self) -> Episode:
-        """The episode that goes on, or ended last."""
+        """The current episode, or the one that ended last."""
         return self.visual_code.episode
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[View, dict[str, Any]]:
-        """Begin an episode; as of `VisualCodeEnv`."""
+        """Start an episode, as `VisualCodeEnv.reset` does."""
         super().reset(seed=seed)
         _, info = self.visual_code.reset(seed=seed, options=options)
         return self._view(), info
 
     def step(self, action: NDArray[np.int64]) -> tuple[View, float, bool, bool, dict[str, Any]]:
-        """Write the text that an action stands for; rewards and infos are `VisualCodeEnv`'s.
+        """Execute the text of an action; rewards and infos are those of `VisualCodeEnv`.
 
         Raises:
-            ResetNeeded: No episode goes on.
-            ValueError: The action is not of the action space.
+            ResetNeeded: No episode is running.
+            ValueError: The action is not in the action space.
         """
         _, reward, terminated, truncated, info = self.visual_code.step(self.text_of(action))
         return self._view(), reward, terminated, truncated, info
 
     def text_of(self, action: NDArray[np.int64]) -> str:
-        """Return the text that an action stands for in the episode as it is.
+        """Return the text of an action in the current episode.
 
         Raises:
-            ValueError: The action is not of the action space.
+            ValueError: The action is not in the action space.
         """
         if not self.action_space.contains(action):
             raise ValueError(f"{action!r} is no action of {self.action_space}")
@@ -110,19 +132,19 @@ class VisualCodeMenuEnv(gymnasium.Env[View, NDArray[np.int64]]):
         return self.visual_code.trajectory(policy_id)
 
     def clone_state(self) -> EnvState:
-        """Return where the environment stands."""
+        """Return the state of the environment."""
         return self.visual_code.clone_state()
 
     def restore_state(self, state: EnvState) -> None:
-        """Go on from ``state``, which an environment with the same settings gave."""
+        """Resume from ``state``, returned by an environment with the same settings."""
         self.visual_code.restore_state(state)
 
-    def render(self) -> Any:  # noqa: ANN401 - by the mode
-        """Show the newest turn as `VisualCodeEnv` does."""
+    def render(self) -> Any:  # noqa: ANN401 - depends on the mode
+        """Render the newest turn as `VisualCodeEnv` does."""
         return self.visual_code.render()
 
     def close(self) -> None:
-        """End the episode's session and let go of the shared sandbox."""
+        """End the episode's session and release the shared sandbox."""
         self.visual_code.close()
 
     def _view(self) -> View:

@@ -1,8 +1,8 @@
-"""The menu: code actions with arguments, and the text that each of them stands for.
+"""The menu: code actions with arguments, and the text of each.
 
-An action is four numbers, `MENU_ARGUMENTS`: which entry, and the colour, cell and number that the
-entry reads (it ignores the others). Nothing here looks at a picture or an answer: an entry becomes
-the text that a policy would write, which the environment parses and runs like any other.
+An action is four numbers, `MENU_ARGUMENTS`: the entry, and the colour, cell and number, of which
+the entry reads at most one. Nothing here reads an image or an answer: an entry is converted to the
+text that a policy would write, which the environment parses and runs like any other.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ x, y = {column} * w // {grid}, {row} * h // {grid}
 u, v = max(x + 1, ({column} + 1) * w // {grid}), max(y + 1, ({row} + 1) * h // {grid})
 input_image.crop((x, y, u, v)).resize((w, h))
 """
-_SEARCH = SEARCH.replace("{", "{{").replace("}", "}}")  # it has braces of its own, no places
+_SEARCH = SEARCH.replace("{", "{{").replace("}", "}}")  # its braces are code, not placeholders
 
 MENU_ARGUMENTS = ("entry", "colour", "cell", "number")
 NUMBERS = 101
-"""Numbers that an action can name: 0 to 100."""
+"""Number of values of the argument ``number``: 0 to 100."""
 WORDS = ("yes", "no", "true", "false", *COLOURS, *"ABCDEFGHIJKLMNOPQRSTUVWXYZ")
-"""What ``answer_choice`` chooses from where the task names no choices."""
+"""Options of ``answer_choice`` where the task has no choices."""
 
 UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of the menu.
+    """One entry of the menu.
 
     Attributes:
-        name: Of the entry.
-        does: What it does, in words.
-        reads: Which argument it reads; None for none.
-        program: Code with the argument's places open; None for an answer.
+        name: Name of the entry.
+        does: Description of its effect.
+        reads: Argument that it reads; None for none.
+        program: Code with placeholders for the argument; None for an answer.
     """
 
     name: str
@@ -72,10 +72,10 @@ MENU: tuple[Entry, ...] = (
 
 
 def chosen_entries(names: Sequence[str] | None) -> tuple[Entry, ...]:
-    """Return the lines of the menu with these names, in this order; the whole menu for None.
+    """Return the entries with these names, in this order; the whole menu for None.
 
     Raises:
-        ValueError: A name that is no entry's, or none at all.
+        ValueError: A name is unknown, or there are no names.
     """
     if names is None:
         return MENU
@@ -86,9 +86,9 @@ def chosen_entries(names: Sequence[str] | None) -> tuple[Entry, ...]:
 
 
 def menu_sizes(grid: int, entries: Sequence[Entry] = MENU) -> tuple[int, int, int, int]:
-    """Return how many values each argument of an action has, in the order of `MENU_ARGUMENTS`.
+    """Return the number of values of each argument of an action, as in `MENU_ARGUMENTS`.
 
-    An argument that none of the entries reads has one.
+    An argument that none of the entries reads has one value.
     """
     read = {entry.reads for entry in entries}
     sizes = {"colour": len(COLOURS), "cell": grid * grid, "number": NUMBERS}
@@ -104,14 +104,14 @@ def menu_text(
     choices: Sequence[str] = (),
     entries: Sequence[Entry] = MENU,
 ) -> str:
-    """Return the text that an action stands for.
+    """Return the text of an action.
 
     Args:
-        action: One number an argument, `MENU_ARGUMENTS`.
-        grid: Cells a row and a column.
-        printed: What the newest code printed.
-        choices: Of the task.
-        entries: The menu that the first number chooses from.
+        action: One number per argument, as in `MENU_ARGUMENTS`.
+        grid: Number of cells per row and per column.
+        printed: Output of the newest code.
+        choices: Options of the task.
+        entries: Entries of the menu.
     """
     number_of_entry, number_of_colour, cell, number = (int(value) for value in action)
     entry = entries[number_of_entry]

@@ -1,10 +1,10 @@
-"""What an episode looks like in fixed shapes: pictures as boxes, words as a bag, a few figures.
+"""Observation of an episode in fixed shapes: images as boxes, bags of words, a few figures.
 
-Pictures are scaled by one factor until the longer side fits, by area means where they shrink and
-by repeated pixels where they grow, put in the upper left corner, and left black beside it. Words
-(runs of letters or of digits, in lower case) set two components each, which their CRC-32 forwards
-and backwards names, so the encoding needs no vocabulary and is the same in every process; two,
-since words that share one hardly ever share both.
+Images are scaled until the longer side fits, by area averaging to shrink and by nearest neighbour
+to enlarge, placed in the upper left corner, and padded with black. Words (runs of letters or of
+digits, in lower case) set two components each, given by the CRC-32 of the word and of its reverse,
+so that the encoding needs no vocabulary and is the same in every process; two, since words that
+collide in one rarely collide in both.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..episode import Episode
 from ..types import Turn
 
 View = dict[str, NDArray[np.uint8] | NDArray[np.float32]]
-"""Of `view_space`."""
+"""Element of `view_space`."""
 
 FIGURES = (
     "share of the turns used",
@@ -52,11 +52,11 @@ def view_space(side: int, words: int) -> spaces.Dict:
 
 
 def view_of(episode: Episode, *, side: int, words: int) -> View:
-    """Return an episode as it stands.
+    """Return the observation of an episode.
 
     Returns:
-        ``image`` and ``tool_image`` (the newest; black before there is one), ``(side, side, 3)``;
-        ``question`` and ``output`` (what came of the newest code), ``(words,)``; ``figures``.
+        ``image`` and ``tool_image`` (the newest; black before the first), ``(side, side, 3)``;
+        ``question`` and ``output`` (of the newest code), ``(words,)``; ``figures``, ``(7,)``.
     """
     shown = [image for turn in episode.turns if turn.execution for image in turn.execution.images]
     newest = episode.turns[-1] if episode.turns else None
@@ -70,7 +70,7 @@ def view_of(episode: Episode, *, side: int, words: int) -> View:
 
 
 def encode_picture(image: Image.Image | None, side: int) -> NDArray[np.uint8]:
-    """Return a picture as ``(side, side, 3)``; black for none."""
+    """Return an image as ``(side, side, 3)``; black without an image."""
     canvas = Image.new("RGB", (side, side))
     if image is not None:
         scale = side / max(image.size)
@@ -81,7 +81,7 @@ def encode_picture(image: Image.Image | None, side: int) -> NDArray[np.uint8]:
 
 
 def encode_words(text: str, count: int) -> NDArray[np.float32]:
-    """Return which words occur, ``(count,)``.
+    """Return the bag of words of a text, ``(count,)``.
 
     >>> encode_words("Red, red!", 64).sum()
     np.float32(2.0)
@@ -94,7 +94,7 @@ def encode_words(text: str, count: int) -> NDArray[np.float32]:
 
 
 def printed_number(text: str) -> float | None:
-    """Return the last word of a text as a number; None where it is none."""
+    """Return the last word of a text as a number; None where it is not a number."""
     last = text.split()[-1:]
     try:
         number = float(last[0]) if last else math.nan

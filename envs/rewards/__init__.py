@@ -1,6 +1,6 @@
-"""Rewards of trajectories and of groups: the terms, their presets, evidence, and users' own terms.
+"""Rewards of trajectories and groups: terms, presets, evidence, and users' own terms.
 
-They read what the sandbox recorded, never text that a model could have written; numpy only.
+They read the sandbox's records, never text that a model could have written; numpy only.
 """
 
 from .terms import difficulty_factor, score_group, turn_returns

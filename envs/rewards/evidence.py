@@ -1,19 +1,19 @@
-"""Whether a call of code brought evidence: new output that depends on the picture.
+"""Evidence of a tool call: new output that depends on the image.
 
-The blocks of a trajectory that succeeded are replayed twice in fresh sessions, on the true picture
-and on one with its values shuffled. Output counts that is unlike earlier output, that the first
-replay reproduces and the second does not. So constants, comments and the picture's size earn
-nothing.
+The successful blocks of a trajectory are replayed twice in fresh sessions, on the true image and on
+one with its values shuffled. Output is evidence if it differs from earlier output, is reproduced by
+the first replay and is not reproduced by the second. Constants, comments and the image's size are
+therefore no evidence.
 
-Siblings whose blocks are the same share their replays. Both run under a seed that follows from
-pictures and blocks alone; where that reproduces all that the sessions gave, the random sources did
-not decide it. Where it does not (the code draws numbers, names temporary files), both replays run
-under the trajectory's own seed. So what is found depends on the trajectory alone, never on which
-sibling came first, and the two replays of a pair always draw the same numbers.
+Siblings with the same blocks share their replays. Both replays run under a seed derived from images
+and blocks only; where that reproduces all outputs of the sessions, they do not depend on the random
+sources. Where it does not (the code draws numbers, names temporary files), both replays run under
+the trajectory's own seed. The result therefore depends on the trajectory only, never on the order
+of siblings, and the two replays of a pair always draw the same numbers.
 
-Output is compared piece by piece (what was printed, each picture), so that a picture shown before
-does not count again under a new caption. Values are shuffled over pixels and channels at once: the
-share of a colour is evidence, and shuffling whole pixels would leave it as it is.
+Output is compared piece by piece (printed text, each image), so that an image shown before does not
+count again under a new caption. Values are shuffled over pixels and channels together: the share of
+a colour is evidence, and shuffling whole pixels would preserve it.
 """
 
 from __future__ import annotations
@@ -37,26 +37,26 @@ Parts = frozenset[str]
 """Digests of the pieces of an output."""
 
 _MOST_KEPT = 500_000
-"""Values of the largest picture whose order is kept: 4 MB."""
+"""Number of values of the largest image whose order is cached: 4 MB."""
 
 
 Outputs = tuple[Parts, ...]
-"""What each block gave."""
+"""Output of each block."""
 
 EvidenceCache = MutableMapping[str, "Future[Outputs]"]
-"""Replays by pictures, blocks, seed and whether the pictures were shuffled; a dict will do."""
+"""Replays by images, blocks, seed and whether the images were shuffled, such as a dict."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Plan:
-    """What to run: pictures, and the blocks that succeeded."""
+    """A replay plan: images, and the blocks that succeeded."""
 
     images: tuple[Image.Image, ...]
     blocks: tuple[str, ...]
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all of it."""
+        """SHA-256 of images and blocks."""
         sha = hashlib.sha256()
         for text in (*(picture_digest(image) for image in self.images), *self.blocks):
             data = text.encode("utf-8", "backslashreplace")
@@ -65,7 +65,7 @@ class _Plan:
 
 
 class _Replays:
-    """The replays of one plan, each run once for all who share the cache."""
+    """The replays of one plan, each run once per cache."""
 
     def __init__(self, plan: _Plan, sandbox: Sandbox, cache: EvidenceCache | None) -> None:
         self._plan = plan
@@ -79,11 +79,11 @@ class _Replays:
         return int(self._digest[:8], 16) % 2**31
 
     def true(self, seed: int) -> Outputs:
-        """Return what the blocks give on the true pictures."""
+        """Return the outputs of the blocks on the true images."""
         return self._once(f"{self._digest} {seed}", lambda: self._outputs(self._plan.images, seed))
 
     def shuffled(self, seed: int) -> Outputs:
-        """Return what the blocks give on the shuffled pictures."""
+        """Return the outputs of the blocks on the shuffled images."""
 
         def run() -> Outputs:
             images = tuple(shuffled_picture(image) for image in self._plan.images)
@@ -92,7 +92,7 @@ class _Replays:
         return self._once(f"{self._digest} {seed} shuffled", run)
 
     def _once(self, key: str, run: Callable[[], Outputs]) -> Outputs:
-        """Run, or wait for whoever is running the same; what failed there is tried here."""
+        """Run, or wait for a concurrent run of the same replay; retry here if that failed."""
         own: Future[Outputs] = Future()
         found = self._cache.setdefault(key, own)
         if found is not own:
@@ -110,7 +110,7 @@ class _Replays:
         return outputs
 
     def _outputs(self, images: tuple[Image.Image, ...], seed: int) -> Outputs:
-        """Run the blocks in a fresh session; a session that we lose is tried once more."""
+        """Run the blocks in a fresh session; retry a lost session once."""
         try:
             return self._run(images, seed)
         except SandboxUnavailableError:
@@ -132,15 +132,14 @@ def record_evidence(
 ) -> Trajectory:
     """Return the trajectory with `Turn.has_evidence` filled in for every tool turn.
 
-    Replays only where something can be found. A replay that overruns or ends otherwise than the
-    first run did is no evidence; a sandbox that fails twice makes the trajectory one that our
-    infrastructure lost.
+    Replays only where evidence is possible. A replay that overruns or ends differently from the
+    first run is no evidence; a sandbox that fails twice ends the trajectory as infrastructure.
 
     Args:
-        trajectory: As the episode recorded it.
-        images: The pictures that its sessions saw.
-        sandbox: Where to replay.
-        cache: Replays of earlier calls, read and written; safe to share between threads.
+        trajectory: Trajectory as recorded by the episode.
+        images: Input images of its sessions.
+        sandbox: Sandbox of the replays.
+        cache: Cache of replays, read and written; safe to share between threads.
 
     Raises:
         SandboxUnavailableError: This machine lacks what the sandbox's backend needs.
@@ -170,7 +169,7 @@ def record_evidence(
 def _dependent(
     replays: _Replays, given: Outputs, new: Sequence[Parts], own_seed: int
 ) -> list[bool]:
-    """Say of each block whether new output of it is reproduced, and depends on the picture."""
+    """Return whether each block has new output that is reproduced and depends on the image."""
     seed = replays.common_seed
     true = replays.true(seed)
     if true != given:
@@ -187,7 +186,7 @@ def _given(turn: Turn) -> Parts:
 
 
 def output_parts(execution: Execution) -> Parts:
-    """Return the digests of what a block gave back: its text, its warnings, each picture."""
+    """Return the digests of a block's output: its text, its warnings, each image."""
     parts = {f"picture {picture_digest(image)}" for image in execution.images}
     for name, text in (("stdout", execution.stdout), ("stderr", execution.stderr)):
         if text.strip():
@@ -197,7 +196,7 @@ def output_parts(execution: Execution) -> Parts:
 
 
 def new_parts(trajectory: Trajectory) -> list[Parts]:
-    """Give, for each tool turn in order, the pieces of output that no earlier turn gave."""
+    """Return, for each tool turn in order, the pieces of output not in any earlier turn."""
     seen: set[str] = set()
     fresh: list[Parts] = []
     for turn in trajectory.tool_turns:
@@ -208,7 +207,7 @@ def new_parts(trajectory: Trajectory) -> list[Parts]:
 
 
 def shuffled_picture(image: Image.Image) -> Image.Image:
-    """Return the picture with its values in another order; inverted where that changes nothing."""
+    """Return the image with its values shuffled; inverted where they are all equal."""
     pixels = picture_array(image)
     values = pixels.reshape(-1)
     if values.min() == values.max():
@@ -218,7 +217,7 @@ def shuffled_picture(image: Image.Image) -> Image.Image:
 
 
 def _order(count: int) -> NDArray[np.intp]:
-    """Return the order of so many values; that of usual sizes is kept, since drawing it is slow."""
+    """Return a permutation of ``count`` values; cached for usual sizes, as drawing is slow."""
     return _kept_order(count) if count <= _MOST_KEPT else _drawn_order(count)
 
 

@@ -1,4 +1,4 @@
-"""The reward presets: named settings of one reward function, each switch of which stands alone."""
+"""The reward presets: named settings of one reward function, with independent switches."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class RewardPreset:
-    """Every number and switch of the reward.
+    """All parameters of the reward.
 
     Attributes:
-        name: How it is asked for.
-        sequence: What ``tool_sequence`` is: nothing, DeepEyes' bonus, or BAT.
-        right_weight: w of a right answer.
-        wrong_weight: w of a wrong answer.
-        bonus: Paid by ``bonus`` for a right answer that used a tool.
-        format_fault: Added once for a fault of form.
-        steepness: gamma of the difficulty factor.
-        offset: delta of the difficulty factor.
-        penalty: What a failed tool turn costs, before lambda.
-        discount: beta of the turn returns.
-        turn_weight: lambda of the turn reward and of the turn advantage; 0.0 switches both off.
-        turn_clip: z of the turn advantage stays within [-turn_clip, 0]; None leaves it.
-        counts_evidence: Only calls with evidence count; silent success is neutral.
-        pays_unsolved: Whether a group without a right answer is paid for calls.
+        name: Name of the preset.
+        sequence: Kind of ``tool_sequence``: none, DeepEyes' bonus, or BAT.
+        right_weight: Weight w of a right answer.
+        wrong_weight: Weight w of a wrong answer.
+        bonus: Reward under ``bonus`` for a right answer that used a tool.
+        format_fault: Reward for a fault of form, added once.
+        steepness: Steepness gamma of the difficulty factor.
+        offset: Offset delta of the difficulty factor.
+        penalty: Cost of a failed tool turn, before lambda.
+        discount: Discount beta of the turn returns.
+        turn_weight: Weight lambda of the turn reward and of the turn advantage; 0.0 disables both.
+        turn_clip: Bound of z of the turn advantage, clipped to [-turn_clip, 0]; None for no
+            clipping.
+        counts_evidence: Whether only calls with evidence count, silent success being neutral.
+        pays_unsolved: Whether a group without a right answer is rewarded for calls.
         charges_easy_calls: Whether every call costs where tools are discouraged.
-        own_terms: A user's terms of this preset alone, with their weights (`with_terms`).
+        own_terms: User's own terms of this preset only, with their weights (`with_terms`).
     """
 
     name: str
@@ -71,7 +72,7 @@ PRESETS: dict[str, RewardPreset] = {
 
 
 def reward_preset(reward: str | RewardPreset) -> RewardPreset:
-    """Return the preset of a name; a preset is given back as it is.
+    """Return the preset with a name; a preset is returned unchanged.
 
     Raises:
         ValueError: The name is unknown.

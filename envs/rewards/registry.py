@@ -1,7 +1,7 @@
-"""A user's own reward terms: one function each, weighted, beside those of a preset.
+"""A user's own reward terms: one weighted function each, in addition to those of a preset.
 
-A term is found by the name it was registered under, or where it stands: ``file.py:function`` or
-``module:function``. A registered one joins every preset; `with_terms` adds terms to one preset.
+A term is referenced by its registered name, or by its location: ``file.py:function`` or
+``module:function``. A registered term applies to every preset; `with_terms` adds terms to one.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from ..types import Trajectory
 from .presets import RewardPreset, reward_preset
 
 RewardTerm = Callable[[Trajectory], float]
-"""A pure function of what a scored trajectory recorded."""
+"""A pure function of a scored trajectory."""
 
 _BUILT_IN = frozenset({"accuracy", "format", "tool_sequence", "tool_turn"})
 _FUNCTIONS: dict[str, RewardTerm] = {}
 _JOINING: dict[str, float] = {}
 _FOUND: dict[str, str] = {}
-"""The name of each function that was asked for by where it stands."""
+"""Name of each function that was referenced by location."""
 
 
 def register_reward_term(name: str, *, weight: float = 1.0) -> Callable[[RewardTerm], RewardTerm]:
     """Add the decorated function, times ``weight``, to the reward of every scored trajectory.
 
-    It falls due at the end of an episode. Registering a name again replaces the term.
+    It is computed at the end of an episode. Registering a name again replaces the term.
 
     Args:
         name: Key of the term in ``reward_terms``.
         weight: Factor of the function's value.
 
     Raises:
-        ValueError: The name is one of the built-in terms, or the weight is not finite. Later,
-            from scoring: the function raised, or gave a value that is not a finite number.
+        ValueError: The name is that of a built-in term, or the weight is not finite. Later, from
+            scoring: the function raised, or returned a value that is not a finite number.
 
     >>> @register_reward_term("brevity", weight=-0.01)
     ... def brevity(trajectory):
@@ -62,21 +62,21 @@ def register_reward_term(name: str, *, weight: float = 1.0) -> Callable[[RewardT
 
 
 def unregister_reward_term(name: str) -> None:
-    """Take a user's term out again; an unknown name is a `KeyError`."""
+    """Remove a user's term; an unknown name is a `KeyError`."""
     del _FUNCTIONS[name]
     _JOINING.pop(name, None)
 
 
 def with_terms(reward: str | RewardPreset, terms: Mapping[str, float] | None) -> RewardPreset:
-    """Return a preset with own terms besides: name or place of each function, and its weight.
+    """Return a preset with additional own terms, by name or location, and their weights.
 
     Args:
-        reward: A preset or its name.
+        reward: Reward preset or its name.
         terms: Weights by registered name, ``file.py:function`` or ``module:function``.
 
     Raises:
-        ValueError: There is no such preset or function, two are called alike, or a weight is not
-            finite.
+        ValueError: The preset or a function is unknown, two terms have the same name, or a weight
+            is not finite.
     """
     preset = reward_preset(reward)
     chosen = dict(preset.own_terms) | dict(terms or {})
@@ -86,15 +86,15 @@ def with_terms(reward: str | RewardPreset, terms: Mapping[str, float] | None) ->
 
 
 def added_terms(preset: RewardPreset | None = None) -> dict[str, RewardTerm]:
-    """Return the own terms by name, weights included: the registered ones, then the preset's.
+    """Return the own terms by name, weights applied: the registered ones, then the preset's.
 
-    A weight in the preset goes before the one that the term was registered with.
+    A weight in the preset takes precedence over the registered one.
     """
     return {name: _weighted(name, weight) for name, weight in _weights(preset).items()}
 
 
 def _weights(preset: RewardPreset | None) -> dict[str, float]:
-    """Return the weight of each own term by name, its function loaded."""
+    """Return the weight of each own term by name, after loading its function."""
     weights = dict(_JOINING)
     named: dict[str, str] = {}
     for reference, weight in preset.own_terms if preset is not None else ():
@@ -112,10 +112,10 @@ def own_term_names(preset: RewardPreset | None = None) -> tuple[str, ...]:
 
 
 def own_term_programs(preset: RewardPreset | None = None) -> dict[str, tuple[float, str]]:
-    """Return the weight and the program text of each own term: what its values depend on.
+    """Return the weight and the source text of each own term, on which its values depend.
 
-    The text is that of the whole file, since a function may call its neighbours. Where that file
-    lies does not count.
+    The text is that of the whole file, since a function may call others in it. The location of the
+    file does not matter.
     """
     return {name: (weight, _program(_FUNCTIONS[name])) for name, weight in _weights(preset).items()}
 
@@ -133,13 +133,13 @@ def _program(term: RewardTerm) -> str:
 
 
 def own_term_files(terms: Iterable[str]) -> tuple[Path, ...]:
-    """Return the files that terms named by place stand in: what they depend on."""
+    """Return the files of the terms that are referenced by location."""
     places = (reference.rpartition(":")[0] for reference in terms)
     return tuple(Path(place) for place in places if place.endswith(".py"))
 
 
 def _name_of(reference: str) -> str:
-    """Return the name of a term, its function loaded where it was asked for by place."""
+    """Return the name of a term, after loading its function if referenced by location."""
     if reference in _FUNCTIONS:
         return reference
     if _FOUND.get(reference) in _FUNCTIONS:
@@ -152,7 +152,7 @@ def _name_of(reference: str) -> str:
 
 
 def _adopt(term: RewardTerm, name: str) -> str:
-    """Keep a function under the name it registered itself by, else under its own."""
+    """Register a function under its registered name, else under its own; return the name."""
     for known, other in _FUNCTIONS.items():
         if other is term:
             return known
@@ -165,7 +165,7 @@ def _function(place: str, name: str, reference: str) -> RewardTerm:
     joining = dict(_JOINING)
     module = _file_module(Path(place)) if place.endswith(".py") else _module(place)
     _JOINING.clear()
-    _JOINING.update(joining)  # of what a file registers, only what is asked for counts
+    _JOINING.update(joining)  # of the terms that a file registers, only the requested one counts
     found = getattr(module, name, None)
     if found is None:
         near = difflib.get_close_matches(name, vars(module), n=1)
@@ -183,7 +183,7 @@ def _file_module(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(specification)
     try:
         specification.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # a file may end the program, too
+    except (Exception, SystemExit) as error:  # a file may call exit()
         place = f"{path}{line_in(path, error)}"
         raise ValueError(f"{place}: {type(error).__name__}: {error}") from error
     return module
@@ -209,7 +209,7 @@ def _unknown(name: str) -> str:
     known = ", ".join(_FUNCTIONS) or "none"
     return (
         f"unknown reward term {name!r}{hint}; registered: {known}; "
-        "or say where the function stands: terms.py:function or module:function"
+        "or give the location of the function: terms.py:function or module:function"
     )
 
 
@@ -236,7 +236,7 @@ def _weighted(name: str, weight: float) -> RewardTerm:
                 f"reward term {name!r} failed on {trajectory.task_id}: {problem}"
             ) from error
         if not math.isfinite(value):
-            raise ValueError(f"reward term {name!r} gave {value!r}; a term is a finite number")
+            raise ValueError(f"reward term {name!r} returned {value!r}; a term is a finite number")
         return weight * value
 
     return term

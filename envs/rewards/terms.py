@@ -1,17 +1,17 @@
-"""Rewards as pure functions of recorded events: named terms a trajectory, and returns a turn.
+"""Rewards as pure functions of recorded events: terms per trajectory, and returns per turn.
 
 BAT is the balanced adaptive tool-call reward (CodeDance, arXiv 2512.17312). `bat_paper` is the
-published form; `bat` departs from it, each departure a switch of its own in `RewardPreset`:
+published form; `bat` deviates from it, with a switch in `RewardPreset` for each deviation:
 
-* `counts_evidence`: a call counts only with output that is new and depends on the picture; a
+* `counts_evidence`: a call counts only with output that is new and depends on the image; a
   silent block that succeeds is neutral where tools are encouraged.
-* `pays_unsolved` off: a group without a right answer pays nothing for calls.
+* `pays_unsolved` off: a group without a right answer is not rewarded for calls.
 * `charges_easy_calls`: where tools are discouraged every call costs, failed or not.
-* `turn_clip`: not having failed is no merit.
+* `turn_clip`: a turn without failure gets no positive advantage.
 
-Departures from the official code, in both: success is what the sandbox recorded, not what a text
-says; the group's accuracy is its accuracy, not its mean score; turn returns are standardised over
-the group, not the batch; what was not scored (None, NaN) stays None and enters no statistic.
+Deviations from the official code, in both: success is read from the sandbox's record, not from a
+text; the group's accuracy is its accuracy, not its mean score; turn returns are standardised over
+the group, not the batch; unscored values (None, NaN) stay None and enter no statistic.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from .presets import RewardPreset, reward_preset
 from .registry import added_terms
 
 TERMS = ("accuracy", "format", "tool_sequence", "tool_turn")
-"""The terms of every preset; a user's own follow by name."""
+"""The terms of every preset; a user's own terms follow by name."""
 
 SMALLEST_SPREAD = 1e-6
-"""Returns that differ by less are equal."""
+"""Spread of returns below which they count as equal."""
 
 Terms = dict[str, float | None]
 
 
 def difficulty_factor(accuracy: float, *, steepness: float = 4.0, offset: float = 0.2) -> float:
-    """Return d(mu) = (1 + tanh(gamma(0.5 - mu)))/2 - delta: above 0 where tools are to be encouraged.
+    """Return d(mu) = (1 + tanh(gamma(0.5 - mu)))/2 - delta: above 0 to encourage tool calls.
 
     Args:
-        accuracy: mu, the group's accuracy, 0 to 1.
-        steepness: gamma.
-        offset: delta.
+        accuracy: Accuracy mu of the group, 0 to 1.
+        steepness: Steepness gamma.
+        offset: Offset delta.
 
     >>> round(difficulty_factor(0.5), 12)
     0.3
@@ -68,13 +68,13 @@ def turn_returns(
 
 
 def is_scored(trajectory: Trajectory) -> bool:
-    """Whether accuracy was given: neither lost to infrastructure nor left open by a judge."""
+    """Whether the accuracy is known: neither an infrastructure failure nor a failed judge."""
     accuracy = trajectory.accuracy
     return trajectory.is_valid and accuracy is not None and not math.isnan(accuracy)
 
 
 def group_accuracy(trajectories: Sequence[Trajectory]) -> float | None:
-    """Return mu, the mean accuracy of the scored trajectories; None where none was scored."""
+    """Return mu, the mean accuracy of the scored trajectories; None without one."""
     accuracies = [_accuracy(one) for one in trajectories if is_scored(one)]
     return sum(accuracies) / len(accuracies) if accuracies else None
 
@@ -82,14 +82,15 @@ def group_accuracy(trajectories: Sequence[Trajectory]) -> float | None:
 def score_group(
     trajectories: Sequence[Trajectory], *, reward: str | RewardPreset = "bat"
 ) -> list[Terms]:
-    """Return the reward terms of each sibling, the group's accuracy known.
+    """Return the reward terms of each trajectory of a group, given the group's accuracy.
 
-    The keys are `TERMS` and the user's own. What a trajectory learns from its siblings by is
+    The keys are `TERMS` and the user's own terms. Advantages within the group are computed from
     `group_reward` (all but ``tool_turn``) and `group_turn_advantages`.
 
     Args:
-        trajectories: Of one task, with `Turn.has_evidence` recorded (`record_evidence`).
-        reward: A preset or its name.
+        trajectories: Trajectories of one task, with `Turn.has_evidence` recorded
+            (`record_evidence`).
+        reward: Reward preset or its name.
 
     Raises:
         ValueError: The preset needs evidence that was not recorded, or is unknown.
@@ -108,9 +109,10 @@ def score_trajectory(
     """Return the reward terms of one trajectory; all None where it was not scored.
 
     Args:
-        trajectory: With evidence recorded where `needs_evidence` says so.
-        group_accuracy: mu; outside a group the task's own pass rate, ½ where unknown.
-        reward: A preset or its name.
+        trajectory: Trajectory, with evidence recorded where `needs_evidence` is True.
+        group_accuracy: Accuracy mu of the group; outside a group the task's own pass rate, ½ where
+            unknown.
+        reward: Reward preset or its name.
     """
     preset = reward_preset(reward)
     own = added_terms(preset)
@@ -127,7 +129,7 @@ def score_trajectory(
 
 
 def group_reward(terms: Terms) -> float:
-    """Return the scalar that siblings are compared by: every term but ``tool_turn``; NaN unscored."""
+    """Return the scalar reward within a group: all terms but ``tool_turn``; NaN if unscored."""
     values = [value for name, value in terms.items() if name != "tool_turn"]
     return math.nan if None in values else math.fsum(v for v in values if v is not None)
 
@@ -135,11 +137,11 @@ def group_reward(terms: Terms) -> float:
 def group_turn_advantages(
     trajectories: Sequence[Trajectory], *, reward: str | RewardPreset = "bat"
 ) -> list[list[float]]:
-    """Return A_turn = lambda z for every turn of every sibling; 0 for turns without a tool.
+    """Return A_turn = lambda z per turn of every trajectory of a group; 0 for turns without a tool.
 
     z is R_t standardised over the tool turns of the group's scored trajectories (population std;
-    0 where they are equal), clipped by `bat` to [-3, 0]. With fewer than two scored there is
-    nothing to compare with, and all are 0.
+    0 where they are equal), clipped by `bat` to [-3, 0]. With fewer than two scored trajectories
+    all are 0.
     """
     preset = reward_preset(reward)
     scored = [is_scored(one) for one in trajectories]
@@ -156,7 +158,7 @@ def group_turn_advantages(
 
 
 def has_format_fault(trajectory: Trajectory) -> bool:
-    """Whether any turn's form is faulty, or there is not exactly one answer at the end."""
+    """Whether any turn has a fault of form, or the episode does not end with an answer."""
     if trajectory.ending is not Ending.ANSWERED:
         return True
     return any(turn.action.format_fault is not None for turn in trajectory.turns)
@@ -189,14 +191,14 @@ def _tool_sequence(trajectory: Trajectory, accuracy: float, preset: RewardPreset
 
 
 def _counts_successes(accuracy: float, preset: RewardPreset) -> bool:
-    """Whether ``tool_sequence`` asks which calls succeeded, not only how many there were."""
+    """Whether ``tool_sequence`` depends on which calls succeeded, not only on their number."""
     if preset.sequence != "bat" or _pays_nothing(accuracy, preset):
         return False
     return not (preset.charges_easy_calls and _factor(accuracy, preset) < 0)
 
 
 def _share_of_success(trajectory: Trajectory, preset: RewardPreset, factor: float) -> float:
-    """Return S/N: the share of calls that succeeded, or that brought evidence."""
+    """Return S/N: the share of calls that succeeded, or that have evidence."""
     calls = trajectory.tool_turns
     if not preset.counts_evidence:
         return sum(not turn.has_failed for turn in calls) / len(calls)
@@ -209,7 +211,7 @@ def _share_of_success(trajectory: Trajectory, preset: RewardPreset, factor: floa
 
 
 def _evidence(trajectory: Trajectory) -> list[bool | None]:
-    """Say of each tool turn whether it brought evidence; None where nobody has looked."""
+    """Return whether each tool turn has evidence; None where not checked."""
     found: list[bool | None] = []
     for turn, parts in zip(trajectory.tool_turns, new_parts(trajectory), strict=True):
         if turn.has_failed or (turn.has_evidence is None and not parts):

@@ -1,4 +1,4 @@
-"""Where tasks come from: the embedded suite, a user's own families, files of tasks, data sets."""
+"""Sources of tasks: the embedded suite, a user's own families, task files, data sets."""
 
 from .base import SuiteError
 

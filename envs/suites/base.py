@@ -1,4 +1,4 @@
-"""What every suite is: a sequence of tasks under a name and a split."""
+"""The interface of a suite: a sequence of tasks with a name and a split."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ SPLITS: tuple[Split, ...] = ("train", "test")
 
 
 class SuiteError(ValueError):
-    """A suite cannot be had; the message says what was wrong and what to change."""
+    """A suite cannot be loaded; the message says what is wrong and what to change."""
 
 
 class Suite(Protocol):
-    """Tasks by index (the same index, the same task, on any machine) and by id."""
+    """Tasks by index (the same task on any machine) and by id."""
 
     @property
     def name(self) -> str:
-        """Name under which `load_suite` finds it."""
+        """Name of the suite for `load_suite`."""
         ...
 
     @property
     def split(self) -> Split:
-        """Which split the tasks are of."""
+        """Split of the tasks."""
         ...
 
     @property
     def families(self) -> tuple[str, ...]:
-        """Kinds of question in it."""
+        """Families of the suite: its kinds of question."""
         ...
 
     def __len__(self) -> int: ...
@@ -38,14 +38,14 @@ class Suite(Protocol):
     def __getitem__(self, index: int, /) -> Task: ...
 
     def task(self, task_id: str) -> Task:
-        """Return the task of an id; a `KeyError` if it is none of this split."""
+        """Return the task with an id; raises `KeyError` if the split does not have it."""
         ...
 
 
 @runtime_checkable
 class IndexedSuite(Suite, Protocol):
-    """A suite that knows where the tasks of a family lie without reading them."""
+    """A suite that provides the indices of a family's tasks without reading them."""
 
     def indices_of(self, family: str) -> Sequence[int]:
-        """Return the indices of a family's tasks, in order; empty if there is none."""
+        """Return the indices of a family's tasks, in order; empty without any."""
         ...

@@ -1,4 +1,4 @@
-"""What the files hold that a suite's tasks are read from: other content makes other tasks."""
+"""Digest of the files of a suite: other content means other tasks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def suite_content(name: str) -> str | None:
     """Return the digest of a suite's file and of every image that it names; None without a file.
 
     Args:
-        name: As `load_suite` takes it.
+        name: Name of the suite, as for `load_suite`.
     """
     path = file_of(name)
     if path is None or not path.is_file():
@@ -35,7 +35,7 @@ def _digest_now(path: Path) -> bytes:
 
 @functools.lru_cache(maxsize=65_536)
 def _digest(path: Path, size: int, changed: int) -> bytes:  # the state is part of the cache's key
-    """Hash a file; one that has not changed since is not read again."""
+    """Hash a file; an unchanged one is not read again."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()

@@ -1,4 +1,4 @@
-"""Where the tasks of families lie in a suite."""
+"""Indices of the tasks of families in a suite."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .base import IndexedSuite, Suite
 def family_indices(suite: Suite, families: Iterable[str]) -> dict[str, Sequence[int]]:
     """Return the indices of each family's tasks, in order.
 
-    A suite that does not know them (`IndexedSuite`) has every task read once.
+    For a suite that does not provide them (`IndexedSuite`), every task is read once.
     """
     wanted = tuple(families)
     if isinstance(suite, IndexedSuite):

@@ -1,4 +1,4 @@
-"""Only some families of a suite, in turns, each of their tasks once."""
+"""A selection of families of a suite, alternating, each of their tasks once."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from .family_indices import family_indices
 class ChosenFamilies:
     """The tasks of some families of a suite, every one exactly once.
 
-    The families take turns for as long as each has tasks left; where one has more than the others,
-    its last ones come at the end. A suite that knows where its families lie (`IndexedSuite`) is
-    asked; of any other, every task is read once to find out.
+    The families alternate for as long as each has tasks left; where one has more than the others,
+    its last tasks come at the end. The indices come from an `IndexedSuite`; for any other suite,
+    every task is read once.
 
     Args:
-        suite: Of which suite.
-        families: At least one of its `Suite.families`.
+        suite: Suite to select from.
+        families: Families to select, at least one of `Suite.families`.
 
     Raises:
-        SuiteError: The suite has no such family, or no task of it.
+        SuiteError: The suite does not have a family, or has no task of it.
     """
 
     def __init__(self, suite: Suite, families: Sequence[str]) -> None:
@@ -56,10 +56,10 @@ class ChosenFamilies:
         return self._suite[self._indices[family][place]]
 
     def task(self, task_id: str) -> Task:
-        """Return the task of an id.
+        """Return the task with an id.
 
         Raises:
-            KeyError: It is none of the suite's, or of another family.
+            KeyError: The suite does not have the task, or it is of another family.
         """
         task = self._suite.task(task_id)
         if task.family not in self.families:
@@ -69,12 +69,12 @@ class ChosenFamilies:
 
 @dataclass(frozen=True, slots=True)
 class _Stretch:
-    """Rounds in which the same families take turns.
+    """Consecutive rounds over the same families.
 
     Attributes:
-        families: Those that have tasks left, in turns.
-        first: Which task of each the first round has.
-        rounds: How many rounds there are.
+        families: Families that have tasks left, in order.
+        first: Index, within each family, of the task in the first round.
+        rounds: Number of rounds.
     """
 
     families: tuple[str, ...]
@@ -86,13 +86,13 @@ class _Stretch:
         return len(self.families) * self.rounds
 
     def locate(self, offset: int) -> tuple[str, int]:
-        """Return the family of an offset, and which of its tasks it is."""
+        """Return the family at an offset, and the index of the task within the family."""
         number, turn = divmod(offset, len(self.families))
         return self.families[turn], self.first + number
 
 
 def _stretches(counts: Mapping[str, int]) -> list[_Stretch]:
-    """Split rounds wherever a family has no task left.
+    """Split the rounds wherever a family has no task left.
 
     >>> [(one.families, one.rounds) for one in _stretches({"a": 9, "b": 1})]
     [(('a', 'b'), 1), (('a',), 8)]

@@ -2,7 +2,7 @@
 
 >>> from PIL import Image
 >>> @register_family("shades", "red")
-... def red(rng, band):
+... def red(rng, difficulty):
 ...     level = int(rng.integers(256))
 ...     return Item("How red is it?", Image.new("RGB", (8, 8), (level, 0, 0)), str(level))
 >>> GeneratedSuite("shades", families_of("shades"), split="train")[0].id
@@ -29,7 +29,7 @@ SIZES: dict[Split, int] = {"train": 1_000_000, "test": 2_000}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Item:
-    """What a family draws: a task without its id, suite and split; see `Task` for the fields."""
+    """An item drawn by a family: a task without id, suite and split; see `Task` for the fields."""
 
     question: str
     images: Image.Image | tuple[Image.Image, ...]
@@ -42,7 +42,7 @@ class Item:
 
 
 Family = Callable[[np.random.Generator, Difficulty], Item]
-"""Draws one item: the generator and the band decide everything."""
+"""Draws one item, determined by the generator and the difficulty."""
 
 _FAMILIES: dict[str, dict[str, Family]] = {}
 
@@ -50,7 +50,7 @@ _FAMILIES: dict[str, dict[str, Family]] = {}
 def register_family(suite_name: str, family: str) -> Callable[[Family], Family]:
     """Add the decorated function to a suite as a family of its own.
 
-    A new suite name makes a new suite; under ``nano`` the family joins the embedded ones.
+    A new suite name creates a new suite; under ``nano`` the family is added to the embedded ones.
     Registering the same names again replaces the function.
     """
     for kind, name in (("suite", suite_name), ("family", family)):
@@ -66,23 +66,23 @@ def register_family(suite_name: str, family: str) -> Callable[[Family], Family]:
 
 
 def families_of(suite_name: str) -> dict[str, Family]:
-    """Return the registered families of a suite by name; empty where there are none."""
+    """Return the registered families of a suite by name; empty without any."""
     return dict(_FAMILIES.get(suite_name, {}))
 
 
 def suites_with_families() -> tuple[str, ...]:
-    """Return the names of the suites that families were registered for."""
+    """Return the names of the suites with registered families."""
     return tuple(_FAMILIES)
 
 
 class GeneratedSuite:
-    """A split of generated tasks; families and bands alternate.
+    """A split of generated tasks; families and difficulties alternate.
 
     Args:
-        name: Of the suite.
-        families: At least one, by name.
-        split: The splits draw from disjoint seeds.
-        size: How many tasks; None for a million (train) or 2,000 (test).
+        name: Name of the suite.
+        families: Families by name, at least one.
+        split: Split; the splits draw from disjoint seeds.
+        size: Number of tasks; None for a million (train) or 2,000 (test).
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class GeneratedSuite:
         return tuple(self._families)
 
     def indices_of(self, family: str) -> Sequence[int]:
-        """Return the indices of a family's tasks; nothing is drawn."""
+        """Return the indices of a family's tasks, without drawing them."""
         names = self.families
         return range(names.index(family), len(self), len(names)) if family in names else ()
 
@@ -119,10 +119,10 @@ class GeneratedSuite:
         )
 
     def task(self, task_id: str) -> Task:
-        """Draw the task of an id such as ``shades/red/train/easy/0``.
+        """Draw the task with an id such as ``shades/red/train/easy/0``.
 
         Raises:
-            KeyError: The id is not one of this split.
+            KeyError: The split does not have the id.
         """
         suite, family, split, difficulty, seed = [*task_id.split("/"), *[""] * 5][:5]
         is_ours = (suite, split) == (self.name, self.split) and family in self._families

@@ -1,4 +1,4 @@
-"""Several suites of one split as one, their tasks one after the other."""
+"""Concatenation of several suites of one split."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .family_indices import family_indices
 
 
 class JoinedSuite:
-    """The tasks of several suites; name and split are the first one's."""
+    """The tasks of several suites; name and split are those of the first."""
 
     def __init__(self, suites: Sequence[Suite]) -> None:
         self._suites = tuple(suites)
@@ -27,7 +27,7 @@ class JoinedSuite:
         return tuple(dict.fromkeys(names))
 
     def indices_of(self, family: str) -> Sequence[int]:
-        """Return the indices of a family's tasks, one suite's after another's."""
+        """Return the indices of a family's tasks, suite by suite."""
         starts = (0, *self._ends)
         parts = [
             _shifted(family_indices(suite, [family])[family], start)
@@ -46,10 +46,10 @@ class JoinedSuite:
         return self._suites[place][index - (self._ends[place - 1] if place else 0)]
 
     def task(self, task_id: str) -> Task:
-        """Return the task of an id, from the first suite that knows it.
+        """Return the task with an id, from the first suite that has it.
 
         Raises:
-            KeyError: None does.
+            KeyError: No suite has it.
         """
         for suite in self._suites[:-1]:
             try:
@@ -60,6 +60,6 @@ class JoinedSuite:
 
 
 def _shifted(indices: Sequence[int], start: int) -> Sequence[int]:
-    if isinstance(indices, range):  # which stays as small as it is
+    if isinstance(indices, range):  # stays a range
         return range(indices.start + start, indices.stop + start, indices.step)
     return [start + index for index in indices]

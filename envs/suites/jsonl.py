@@ -1,10 +1,10 @@
-"""Tasks from a file: one JSON object a line, with a question, its pictures and the answer.
+"""Tasks from a file: one JSON object per line, with a question, its images and the answer.
 
-Keys: ``question``, ``answer``, ``image`` or ``images`` (see `row_images`); and, where wanted,
+Keys: ``question``, ``answer``, ``image`` or ``images`` (see `row_images`); and, optionally,
 ``id``, ``answer_type`` (text, integer, number, choice, boolean), ``options``, ``tolerance``
-(relative, of a number), ``family``, ``split``, ``difficulty``, ``pass_rate``. Other keys are left
-alone; null and NaN say that a key is absent. Every line is checked when the file is opened, and
-all bad ones are named at once; pictures are decoded when a task is asked for.
+(relative, of a number), ``family``, ``split``, ``difficulty``, ``pass_rate``. Other keys are
+ignored; null and NaN mean that a key is absent. Every line is checked when the file is opened, and
+all invalid ones are reported together; images are decoded when a task is accessed.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ _MOST_DECODED = 500
 class JsonlSuite:
     """The tasks of one file.
 
-    A file in which no line names a split serves whole under either name: keeping training and
-    test data apart is then the user's.
+    A file in which no line names a split is used whole for either split: the user is then
+    responsible for separating training and test data.
 
     Args:
-        path: The file.
-        name: Name under which `load_suite` finds it.
-        split: Lines of the other split are left out; lines without one are of ``train`` where
-            other lines name theirs.
+        path: Path of the file.
+        name: Name of the suite for `load_suite`.
+        split: Split; lines of the other are left out, and lines without one belong to ``train``
+            where other lines name theirs.
 
     Attributes:
         names_splits: Whether some line names its split.
 
     Raises:
-        SuiteError: The file cannot be read, a line is no task, or no task is of the split.
+        SuiteError: The file cannot be read, a line is not a task, or the split has no task.
     """
 
     def __init__(self, path: Path, *, name: str, split: Split) -> None:
@@ -82,17 +82,17 @@ class JsonlSuite:
         return tuple(self._indices)
 
     def indices_of(self, family: str) -> Sequence[int]:
-        """Return the indices of a family's tasks, in order; no picture is read."""
+        """Return the indices of a family's tasks, in order, without reading images."""
         return self._indices.get(family, ())
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def __getitem__(self, index: int, /) -> Task:
-        """Read the task's pictures.
+        """Return a task, its images decoded.
 
         Raises:
-            BadImageError: One of them is missing or damaged.
+            BadImageError: An image is missing or damaged.
         """
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name} holds tasks 0 to {len(self) - 1}, got {index}")
@@ -110,10 +110,10 @@ class JsonlSuite:
         return replace(task, images=tuple(images))
 
     def task(self, task_id: str) -> Task:
-        """Return the task of an id.
+        """Return the task with an id.
 
         Raises:
-            KeyError: It is none of this file and split.
+            KeyError: The file and split do not have it.
         """
         if task_id not in self._places:
             raise KeyError(f"no task {task_id!r} in {self.name}/{self.split}")
@@ -134,7 +134,7 @@ class JsonlSuite:
         self._entries.append((task, sources))
 
     def _damaged(self) -> list[tuple[int, str]]:
-        """Decode the pictures of a file that is refused anyway, to name damaged ones along."""
+        """Decode the images of a file that is refused anyway, to report damaged ones too."""
         indices = range(min(len(self), _MOST_DECODED))
         return [fault for index in indices for fault in self._fault_of(index)]
 
@@ -147,19 +147,19 @@ class JsonlSuite:
 
 
 def picture_files(path: Path) -> list[Path]:
-    """Return the files of images that a file of tasks names, each once, in order."""
+    """Return the image files that a task file names, each once, in order."""
     found: dict[Path, None] = {}
     for _, row in _rows(path, []):
         try:
             sources = image_sources(row.get("images", row.get("image")), path.parent)
-        except SuiteError:  # told of when the suite is loaded
+        except SuiteError:  # reported when the suite is loaded
             continue
         found |= dict.fromkeys(source for source in sources if isinstance(source, Path))
     return list(found)
 
 
 def _rows(path: Path, faults: list[tuple[int, str]]) -> list[tuple[int, dict[str, Any]]]:
-    """Read the file's objects with their line numbers; lines that are none go to ``faults``."""
+    """Return the file's objects with their line numbers; invalid lines are added to ``faults``."""
     try:
         content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     except FileNotFoundError:
@@ -183,7 +183,7 @@ def _rows(path: Path, faults: list[tuple[int, str]]) -> list[tuple[int, dict[str
 
 
 def _bare_task(row: dict[str, Any], line: int, *, name: str, split: Split, path: Path) -> Task:
-    """Return the task of a line, its pictures left out."""
+    """Return the task of a line, without its images."""
     require_whole_characters(row)
     title = path.parent.name if path.name == "data.jsonl" else path.stem
     _required(row, "answer")

@@ -1,8 +1,8 @@
-"""From a name to a suite.
+"""Loading of suites by name.
 
-`load_suite` knows ``nano``, files of tasks (``.jsonl``), files of families (``.py``), the names of
+`load_suite` supports ``nano``, task files (``.jsonl``), files of families (``.py``), the names of
 a user's own families, and data sets: folders with a ``data.jsonl`` in the folder that
-``CODEDANCE_DATA`` names. A name may choose families: ``nano:count,bars``.
+``CODEDANCE_DATA`` names. A name may select families: ``nano:count,bars``.
 """
 
 from __future__ import annotations
@@ -26,16 +26,15 @@ _DATA_SETS = ("nlvr_dev", "nuclei_count")
 
 
 def load_suite(name: str | os.PathLike[str], *, split: Split = "train") -> Suite:
-    """Return a suite by its name.
+    """Return the suite with a name.
 
     Args:
-        name: ``nano``, ``my_tasks.jsonl``, ``my_families.py``, ``nuclei_count``, or a name of
-            `register_family`; ``nano:count,bars`` for some of the families of any but a file.
-        split: ``train`` or ``test``; a data set has ``test`` only.
+        name: Name such as ``nano``, ``my_tasks.jsonl``, ``my_families.py``, ``nuclei_count``, or
+            a name from `register_family`; ``nano:count,bars`` for some families (not of a file).
+        split: Split, ``train`` or ``test``; a data set has ``test`` only.
 
     Raises:
-        SuiteError: No suite of this name, no such split or family, or a file that cannot be read
-            as tasks.
+        SuiteError: The suite, split or family is unknown, or a file cannot be read as tasks.
     """
     if split not in SPLITS:
         raise SuiteError(f"unknown split {split!r}: one of {', '.join(SPLITS)}")
@@ -60,14 +59,14 @@ def load_suite(name: str | os.PathLike[str], *, split: Split = "train") -> Suite
 
 
 def file_of(name: str) -> Path | None:
-    """Return the file that a suite's tasks or families are read from; None for any other suite."""
+    """Return the file of a suite's tasks or families; None for any other suite."""
     if name.endswith((ENDING, _JSONL)):
         return Path(name)
     return _data_set(name.partition(":")[0])
 
 
 def known_suites() -> tuple[str, ...]:
-    """Return every name that `load_suite` knows, data sets that are not here included."""
+    """Return all names for `load_suite`, including data sets that are not installed."""
     return tuple(dict.fromkeys(("nano", *_DATA_SETS, *suites_with_families())))
 
 
@@ -84,7 +83,7 @@ def _some_families(name: str, split: Split) -> Suite:
 
 
 def _with_own_families(suite: Suite, split: Split) -> Suite:
-    """Add the user's families of the same name, each with as many tasks as one of the suite's."""
+    """Add the user's families of the suite, each with as many tasks as an embedded one."""
     own = families_of(suite.name)
     if not own:
         return suite

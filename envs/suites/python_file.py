@@ -1,7 +1,7 @@
-"""A user's families in a file of their own: ``clocks.py`` is a suite like any other.
+"""A user's families in a file: ``clocks.py`` is a suite like any other.
 
-The file is Python that calls `register_family`; it runs in this process, as the user's own code,
-never in the sandbox.
+The file contains Python that calls `register_family`; it runs in this process, as the user's own
+code, never in the sandbox.
 """
 
 from __future__ import annotations
@@ -20,13 +20,12 @@ _LOADED: dict[tuple[Path, str], str] = {}
 
 
 def suite_of_file(path: Path) -> str:
-    """Run a file once and give the name of the suite whose families it registers.
+    """Run a file once and return the name of the suite whose families it registers.
 
-    A file that was changed since is run again.
+    A file that has changed is run again.
 
     Raises:
-        SuiteError: There is no such file, it fails, or it registers families of no suite, or of
-            more than one.
+        SuiteError: The file does not exist, fails, or registers families of no suite or of several.
     """
     try:
         content = path.read_bytes()
@@ -45,14 +44,14 @@ def _run(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(specification)
     try:
         specification.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # a file may end the program, too
+    except (Exception, SystemExit) as error:  # a file may call exit()
         line = line_in(path, error)
         raise SuiteError(f"{path}{line}: {type(error).__name__}: {error}") from error
     return module
 
 
 def _only_suite(module: ModuleType, path: Path) -> str:
-    """Return the one suite that functions of the module were registered for."""
+    """Return the one suite for which functions of the module were registered."""
     found = [
         name
         for name in suites_with_families()

@@ -1,4 +1,4 @@
-"""Tasks read before anything is played, so that every damaged image is named at once."""
+"""Reading of tasks before any episode, so that all damaged images are reported together."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from .formats.bad_rows import BadImageError, bad_rows
 def read_tasks(
     suite: Suite, indices: Iterable[int], *, on_task: Callable[[int], None] | None = None
 ) -> list[Task]:
-    """Return the tasks of some indices, their pictures decoded.
+    """Return the tasks at some indices, their images decoded.
 
     Args:
-        suite: Which suite.
-        indices: Of the tasks, in the order wanted.
-        on_task: Told how many there are so far.
+        suite: Suite to read from.
+        indices: Indices of the tasks, in the order of the result.
+        on_task: Callback with the number of tasks read so far.
 
     Raises:
-        SuiteError: Images of a file's rows are damaged; it names all of them.
+        SuiteError: Images of a file's rows are damaged; the message names all of them.
     """
     tasks: list[Task] = []
     damaged: list[BadImageError] = []

@@ -1,4 +1,4 @@
-"""The content of a fence, without what the place of the fence puts before each line."""
+"""The content of a fence, without the quote marks and indent of its lines."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _DEEPEST = 4  # quotations within quotations
 
 
 def without_quotes(body: str, prefix: str) -> str:
-    """Take the marks of a quotation off the content of a fence that stands in one.
+    """Return the content of a fence without the quote marks of a surrounding block quote.
 
     Args:
-        body: Of the fence.
-        prefix: What stands before it in its line: indent, marks of lists and quotations.
+        body: Content of the fence.
+        prefix: Text before the fence in its line: indent, list markers and quote marks.
     """
     depth = min(prefix.count(">"), _DEEPEST)
     if not depth or _QUOTE.match(body) is None:
@@ -30,9 +30,9 @@ def without_quotes(body: str, prefix: str) -> str:
 
 
 def without_indent(body: str, column: int) -> str:
-    """Take a fence's indent off its content, at most as much as its first line of code has.
+    """Return the content without the fence's indent, at most that of its first line of code.
 
-    Code that stands further left than its fence keeps its own indents.
+    Code that is indented less than its fence keeps its own indents.
     """
     if not column:
         return body

@@ -1,10 +1,10 @@
 r"""Fenced code blocks of a reply, found in one pass whose time is linear in the text.
 
 The rules are CommonMark's (spec 0.31, section 4.5): three or more backticks or tildes, closed by
-as many or more on a line of their own; the fence's indent (that of a list item too) comes off the
-content; an info string of a backtick fence holds no backtick. Models write less carefully, so a
-fence may also open behind text, and close behind code (``print(1)`` and the backticks on one line)
-or before text, where no proper end comes first. A fence in ``<code>`` closes at ``</code>``.
+as many or more on a line of their own; the fence's indent (that of a list item too) is removed from
+the content; an info string of a backtick fence holds no backtick. As models deviate from the rules,
+a fence may also open after text, and close after code (``print(1)`` and the backticks on one line)
+or before text, where no regular end comes first. A fence in ``<code>`` closes at ``</code>``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .fence_content import without_indent, without_quotes
 Span = tuple[int, int]
 
 LOOKAHEAD = 16
-"""Fences that are read past a doubtful end, in search of a proper one: what keeps time linear."""
+"""Maximum number of fences read past a doubtful end to find a regular one; keeps time linear."""
 
 _RUN = re.compile(r"`{3,}|~{3,}")
 _CONTAINERS = re.compile(r"[ \t]*(?:(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)|>[ \t]*)*")
@@ -40,10 +40,10 @@ class Fence:
     """A fenced block.
 
     Attributes:
-        span: Where it stands, fences included.
+        span: Span in the text, fences included.
         language: First word of its info string; empty for a bare fence.
-        body: What it holds, the fence's indent removed.
-        is_wrapped: Whether ``<code>`` stands before it.
+        body: Content, without the fence's indent.
+        is_wrapped: Whether ``<code>`` precedes it.
         is_closed: Whether it ends before the text does.
     """
 
@@ -55,24 +55,25 @@ class Fence:
 
     @property
     def is_python(self) -> bool:
-        """Whether its info string says Python."""
+        """Whether its info string names Python."""
         return _is_python(self.language)
 
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
-    """A run of fence characters, with what it may be.
+    """A run of fence characters, with its possible roles.
 
     Attributes:
-        start: Of the run.
-        end: Of the run.
-        line: Where its line begins.
-        next_line: Where the next line begins.
+        start: Start of the run.
+        end: End of the run.
+        line: Start of its line.
+        next_line: Start of the next line.
         character: Backtick or tilde.
         column: Indent of the block that its line belongs to.
-        is_first: Whether only indent, list markers or quote marks stand before it.
-        closes: ``alone`` as CommonMark wants it, ``loosely`` as models write it, or None.
-        language: Of the block that it may open; None where it opens none.
+        is_first: Whether only indent, list markers or quote marks precede it in its line.
+        closes: How it may close a block: ``alone`` by CommonMark, ``loosely`` as models write, or
+            None.
+        language: Language of the block that it may open; None where it opens none.
     """
 
     start: int
@@ -91,27 +92,27 @@ class _Mark:
 
     @property
     def is_labelled(self) -> bool:
-        """Whether it surely opens a block: first in its line, with a language."""
+        """Whether it certainly opens a block: first in its line, with a language."""
         return self.is_first and bool(self.language)
 
     @property
     def closing_start(self) -> int:
-        """Where the body ends that it closes: its own indent is none of it."""
+        """End of the body that it closes, which excludes its own indent."""
         return self.line if self.is_first else self.start
 
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """Where a block ends: by which mark, and from which mark on to read; None: it is no block."""
+    """End of a block: its closing mark (None: not a block), and the next mark to read."""
 
     closing: _Mark | None
     following: int
 
 
 def find_fences(text: str) -> list[Fence]:
-    r"""Return the fenced blocks in order; code that never closes runs to the end and is the last.
+    r"""Return the fenced blocks in order; code that never closes extends to the end of the text.
 
-    A bare fence that never closes is only text: it may as well be one that never opened.
+    A bare fence that never closes is plain text, as it may be a stray closing fence.
 
     >>> [fence.body for fence in find_fences("- so:\n  ~~~py\n  x = 1\n  ~~~\n")]
     ['x = 1\n']
@@ -137,7 +138,7 @@ def find_fences(text: str) -> list[Fence]:
 
 
 class _Scan:
-    """The marks of a text, and what has to be known to pair them without reading twice."""
+    """The marks of a text, with precomputed tables to pair them in linear time."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -147,13 +148,13 @@ class _Scan:
         self._wrappers = _positions(text, "<code>")
         self._wrapper_ends = _positions(text, "</code>")
         self._thought_ends = [found.end() for found in _THOUGHT_END.finditer(text)]
-        # The longest closing run from each mark on, so that a block without an end costs nothing.
+        # The longest closing run from each mark on, to detect a block without an end at once.
         self._longest = {one: _longest_from(self.marks, one) for one in "`~"}
         python = (n for n, mark in enumerate(self.marks) if _opens_python(mark))
         self._last_python = max(python, default=-1)
 
     def fence(self, opening: _Mark, closing: _Mark | None) -> Fence:
-        """Make the block of a pair of marks; without a closing one it runs to the end."""
+        """Return the block of a pair of marks; without a closing one it extends to the end."""
         stop = len(self._text) if closing is None else closing.closing_start
         body = self._text[opening.next_line : stop]
         prefix = self._text[opening.line : opening.start] if opening.is_first else ""
@@ -166,11 +167,11 @@ class _Scan:
         )
 
     def end_of(self, opening: _Mark, index: int) -> _End | None:
-        """Find where a block ends, by the marks from ``index`` on; None where nothing ends it."""
+        """Return the end of a block among the marks from ``index`` on; None without an end."""
         if self._is_wrapped(opening) and (end := self._wrapped_end(opening, index)) is not None:
             return end
         if self._longest[opening.character][index] < opening.length:
-            return self._begun_in_a_thought(opening)
+            return self._started_in_a_thought(opening)
         doubtful: int | None = None
         for place in range(index, len(self.marks)):
             mark = self.marks[place]
@@ -187,10 +188,10 @@ class _Scan:
         return None if doubtful is None else _End(self.marks[doubtful], doubtful + 1)
 
     def _given_up(self, opening: _Mark, index: int, place: int) -> int | None:
-        """Say from which mark on to read where what seemed to open a block did not, else None.
+        """Return the mark to continue from where ``opening`` turns out to open no block, else None.
 
-        It did not where Python opens before it is closed, and it is a block of another language
-        (or backticks behind text), or was begun in a thought that has ended since.
+        It opens none where Python opens before it is closed, and it is a block of another language
+        (or backticks after text), or started in a thought that has ended since.
         """
         mark = self.marks[place]
         if not _opens_python(mark):
@@ -204,8 +205,8 @@ class _Scan:
         last = self._thought_ends[thoughts - 1] if thoughts else 0
         return bisect_left(self._starts, last) if last > opening.end else None
 
-    def _begun_in_a_thought(self, opening: _Mark) -> _End | None:
-        """Say from where to read on behind the thought in which a block without an end began."""
+    def _started_in_a_thought(self, opening: _Mark) -> _End | None:
+        """Return the mark after the thought in which a block without an end started."""
         place = bisect_left(self._thought_ends, opening.end)
         if place == len(self._thought_ends):
             return None
@@ -216,7 +217,7 @@ class _Scan:
         return opening.start in self._after_wrapper
 
     def _wrapped_end(self, opening: _Mark, index: int) -> _End | None:
-        """Find the end in a code tag: just before ``</code>``, so that code may hold fences."""
+        """Return the end in a code tag: just before ``</code>``, so that code may hold fences."""
         end = _next(self._wrapper_ends, opening.end)
         wrapper = _next(self._wrappers, opening.end)
         if end is None or (wrapper is not None and wrapper < end):
@@ -239,7 +240,7 @@ class _Scan:
 
 
 def _marks(text: str) -> Iterator[_Mark]:
-    """Find the runs of fence characters, line by line."""
+    """Yield the runs of fence characters, line by line."""
     position = 0
     while (run := _RUN.search(text, position)) is not None:
         line_break = text.rfind("\n", position, run.start())
@@ -278,7 +279,7 @@ def _marks_of_line(text: str, begin: int, end: int) -> Iterator[_Mark]:
 
 
 def _opening_run(text: str, runs: Sequence[re.Match[str]], end: int) -> re.Match[str] | None:
-    """Return the run of backticks that may open a block: the last, no half of a span of code."""
+    """Return the run of backticks that may open a block: the last, outside code spans."""
     pending: re.Match[str] | None = None
     for run in runs:
         if run[0][0] != "`":
@@ -293,7 +294,7 @@ def _opening_run(text: str, runs: Sequence[re.Match[str]], end: int) -> re.Match
 
 
 def _language(text: str, run: re.Match[str], end: int, *, is_block: bool) -> str | None:
-    """Read the info string; behind other text it may be one word at most, else None."""
+    """Return the language of the info string; None where it has several words after text."""
     info = text[run.end() : end].strip()
     found = _LANGUAGE.match(info)
     word = found[1] if found is not None else ""
@@ -303,7 +304,7 @@ def _language(text: str, run: re.Match[str], end: int, *, is_block: bool) -> str
 def _closes(
     text: str, run: re.Match[str], end: int, *, is_first: bool
 ) -> Literal["alone", "loosely"] | None:
-    """Say how a run may close a block: nothing, or a tag, ought to follow it in its line."""
+    """Return how a run may close a block: only a tag may follow it in its line."""
     space = _SPACE.match(text, run.end(), end)
     after = space.end() if space is not None else run.end()
     if after == end or text[after] == "<":
@@ -314,7 +315,7 @@ def _closes(
 
 
 def _longest_from(marks: Sequence[_Mark], character: str) -> list[int]:
-    """Return, from each mark on, the length of the longest that may close; 0 behind the last."""
+    """Return, from each mark on, the length of the longest that may close; 0 after the last."""
     lengths = [
         mark.length if mark.closes is not None and mark.character == character else 0
         for mark in marks

@@ -1,7 +1,7 @@
-r"""Text that can be written anywhere: halves of character pairs are shown as escapes.
+r"""Text that can always be encoded: lone surrogates are replaced by escapes.
 
-JSON's ``\ud83d``, a broken emoji and a command line in another encoding give Python strings that
-UTF-8 does not know: no file, database, tokenizer or request takes them.
+JSON's ``\ud83d``, a broken emoji and a command line in another encoding lead to Python strings
+that UTF-8 cannot encode, and that no file, database, tokenizer or request accepts.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ _HALF = re.compile("[\ud800-\udfff]")
 
 
 def escape_surrogates(text: str) -> str:
-    r"""Return the text with each lone surrogate written as its escape.
+    r"""Return the text with each lone surrogate replaced by its escape.
 
     >>> escape_surrogates("red \ud83d disc")
     'red \\ud83d disc'
@@ -23,7 +23,7 @@ def escape_surrogates(text: str) -> str:
 
 
 def lone_surrogate(text: str) -> str | None:
-    r"""Return the escape of the first lone surrogate; None where there is none.
+    r"""Return the escape of the first lone surrogate; None without one.
 
     >>> lone_surrogate("red \ud83d disc")
     '\\ud83d'

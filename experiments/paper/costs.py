@@ -1,4 +1,4 @@
-"""What a piece of work takes: by those that are done, and until then by the protocol's guesses."""
+"""Time of a node: the mean of finished ones, and until then the protocol's estimates."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .protocol import Sizes
 from .records import Records, is_done
 
 MODES = 2
-"""An evaluation judges each task greedily and sampled."""
+"""Number of decoding modes in an evaluation: greedy and sampled."""
 
 
 def remaining_seconds(sizes: Sizes, left: Sequence[tuple[int, Node]], records: Records) -> float:
-    """Return how long the nodes that are left will take, one after the other."""
+    """Return the expected time of the remaining nodes, one after the other, in seconds."""
     seen: defaultdict[str, list[float]] = defaultdict(list)
     for (_, name), run in records.items():
         if is_done(run):
@@ -27,7 +27,7 @@ def remaining_seconds(sizes: Sizes, left: Sequence[tuple[int, Node]], records: R
 
 
 def _expected(sizes: Sizes, node: Node, seen: dict[str, list[float]]) -> float:
-    """Return a node's time: its own with other seeds, else its stage's, else the guess."""
+    """Return a node's expected time: its mean over seeds, else its stage's, else the estimate."""
     known = seen.get(node.name) or seen.get(node.stage)
     if known:
         return sum(known) / len(known)
@@ -41,11 +41,11 @@ def _expected(sizes: Sizes, node: Node, seen: dict[str, list[float]]) -> float:
 
 
 def steps_within(seconds: float, *, like: Path) -> int:
-    """Return how many steps take so long, by the mean step of the training in the folder ``like``."""
+    """Return the number of steps in a time, by the mean step of the training in folder ``like``."""
     times = read_seconds(like)
     return max(1, round(seconds / (sum(times) / len(times))))
 
 
 def training_seconds(folder: Path) -> float:
-    """Return how long all steps of a training took, pauses left out."""
+    """Return the time of all steps of a training in seconds, without pauses."""
     return sum(read_seconds(folder))

@@ -1,4 +1,4 @@
-"""Compositions that demonstrations lack and training makes frequent, seed by seed."""
+"""Emergent compositions, absent from demonstrations and frequent after training, by seed."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from .records import Records, is_done
 from .verdicts import Verdict
 
 LEAST = 10
-"""So many trajectories have to use a composition at the least: fewer are slips."""
+"""Minimum number of trajectories with a composition; fewer are treated as chance."""
 SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Emerged:
-    """What a claim about emergence found.
+    """Result of a claim about emergence.
 
     Attributes:
         claim: The claim.
-        verdict: Holds where most of the seeds have a frequent new composition.
-        frequent: By seed: new compositions that became frequent, the most used first.
-        rare: By seed: the other new ones, the most used first.
+        verdict: ``holds`` if most of the seeds have a frequent new composition.
+        frequent: New compositions that became frequent by seed, the most used first.
+        rare: Other new compositions by seed, the most used first.
     """
 
     claim: Claim
@@ -39,7 +39,7 @@ class Emerged:
 def find_emerged(
     claim: Claim, protocol: Protocol, store: Store, records: Records, seeds: Iterable[int]
 ) -> Emerged:
-    """Look through the training of a claim's arm in every seed that is done."""
+    """Find emergent compositions in the training of a claim's arm, for every finished seed."""
     frequent: dict[int, tuple[Use, ...]] = {}
     rare: dict[int, tuple[Use, ...]] = {}
     for seed in seeds:
@@ -55,12 +55,12 @@ def find_emerged(
 
 
 def is_frequent(use: Use, claim: Claim) -> bool:
-    """Whether a composition is no slip, and common in the last part of training."""
+    """Whether a composition is used often enough, and common in the last part of training."""
     return use.count >= LEAST and use.last >= claim.share
 
 
 def coded_share(programs: Sequence[Program], family: str | None) -> tuple[float, float]:
-    """Return the share of trajectories that ran code, in the first and the last part of training."""
+    """Return the share of trajectories that ran code in the first and last part of training."""
     chosen = [one for one in programs if family in (None, one.family)]
     steps = sorted({one.step for one in chosen})
     part = max(1, len(steps) // PERIODS)
@@ -74,7 +74,7 @@ def _coded(programs: Sequence[Program], steps: set[int]) -> float:
 
 
 def _of_all(use: Use, coded: tuple[float, float]) -> Use:
-    """Return shares of all trajectories instead of those with code: silence counts, too."""
+    """Return shares of all trajectories instead of those with code."""
     return replace(use, first=use.first * coded[0], last=use.last * coded[1])
 
 

@@ -1,4 +1,4 @@
-"""What each arm did on each held-out task, seed by seed, read from the store."""
+"""Metrics of each arm on each held-out task, by seed, read from the store."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ MODES = ("greedy", "sampled")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judged:
-    """One arm of one seed in one mode, task by task in a fixed order; lost episodes are NaN.
+    """Metrics of one arm, seed and mode by task, in a fixed order; lost episodes are NaN.
 
     Attributes:
-        tasks: Keys.
-        difficulties: Of the tasks.
-        families: Of the tasks.
-        values: By metric, ``(tasks,)``; ``execution_success`` holds calls that ran.
-        lost: Episodes that our infrastructure lost.
+        tasks: Keys of the tasks.
+        difficulties: Difficulties of the tasks.
+        families: Families of the tasks.
+        values: Values by metric, ``(tasks,)``; ``execution_success`` counts successful calls.
+        lost: Number of episodes lost to our infrastructure.
     """
 
     tasks: tuple[str, ...]
@@ -38,9 +38,9 @@ class Judged:
     lost: int
 
     def mask(self, wanted: Sequence[str], difficulty: str | None = None) -> NDArray[np.bool_]:
-        """Tell which tasks are of the wanted bands or families; all where none is named.
+        """Return a mask of the tasks of the wanted difficulties or families; all if none is named.
 
-        With ``difficulty``, those of that band alone.
+        With ``difficulty``, only tasks of that difficulty.
         """
         return np.array(
             [
@@ -52,7 +52,7 @@ class Judged:
     def level(
         self, metric: Metric, wanted: Sequence[str] = (), *, difficulty: str | None = None
     ) -> float:
-        """Return a figure over the wanted tasks (`mask`); NaN where nothing was counted."""
+        """Return a metric over the wanted tasks (`mask`); NaN if nothing was counted."""
         mask = self.mask(wanted, difficulty)
         chosen = self.values[metric][mask]
         chosen = chosen[np.isfinite(chosen)]
@@ -63,17 +63,17 @@ class Judged:
 
 
 Figures = Mapping[tuple[str, int, str], Judged]
-"""By arm, seed and mode."""
+"""Metrics by arm, seed and mode."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """How far one arm lies above another in one seed, over the tasks that both were scored on.
+    """Difference between two arms in one seed, over the tasks that both were scored on.
 
     Attributes:
-        mean: Of the tasks' differences.
-        better: Tasks on which it is above.
-        worse: Tasks on which it is below.
+        mean: Mean of the differences by task.
+        better: Number of tasks on which the first arm is above.
+        worse: Number of tasks on which the first arm is below.
     """
 
     mean: float
@@ -84,7 +84,7 @@ class Gap:
 def read_figures(
     store: Store, protocol: Protocol, records: Records, seeds: Iterable[int]
 ) -> dict[tuple[str, int, str], Judged]:
-    """Read every evaluation that is finished."""
+    """Read all finished evaluations."""
     found: dict[tuple[str, int, str], Judged] = {}
     for seed in seeds:
         for arm in protocol.arms:
@@ -98,13 +98,13 @@ def read_figures(
 
 
 def gap(first: Judged, second: Judged, metric: Metric, wanted: Sequence[str] = ()) -> Gap:
-    """Set one arm against another, task by task.
+    """Compare two arms task by task.
 
     Raises:
-        ValueError: They were not judged on the same tasks.
+        ValueError: They were not evaluated on the same tasks.
     """
     if first.tasks != second.tasks:
-        raise ValueError("arms of one experiment are judged on the same tasks; these are not")
+        raise ValueError("the arms were evaluated on different tasks")
     if metric == "execution_success":
         return Gap(first.level(metric, wanted) - second.level(metric, wanted), 0, 0)
     apart = (first.values[metric] - second.values[metric])[first.mask(wanted)]

@@ -1,4 +1,4 @@
-"""One piece of the experiment as a stage run: parameters, inputs, and what it starts from."""
+"""A node of the experiment as a stage run: parameters, inputs, and initial model."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from .protocol import Arm
 from .records import Records, mark, preset_name_of
 
 JUDGED = "arm"
-"""What an evaluation calls its policy; phases are ``arm/greedy`` and ``arm/sampled``."""
+"""Name of the policy in an evaluation; phases are ``arm/greedy`` and ``arm/sampled``."""
 NANO = "nano"
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What all nodes of an experiment share.
+    """Settings shared by all nodes of an experiment.
 
     Attributes:
         preset: Name of the protocol's preset.
         base: Its parameters, before an arm changes them.
-        digest: Of the protocol.
-        folder: For untrained models.
-        records: What was begun so far.
+        digest: Digest of the protocol.
+        folder: Folder for untrained models.
+        records: Runs begun so far.
     """
 
     preset: str
@@ -43,10 +43,10 @@ class Setting:
 
 
 def run_node(session: RunSession, setting: Setting, seed: int, node: Node) -> StageRun:
-    """Do a node, or go on with it.
+    """Run or resume a node.
 
     Raises:
-        StageInterrupted: The user asked to stop.
+        StageInterrupted: The user requested a stop.
     """
     preset = _preset(session, setting, seed, node)
     parameters = stage_parameters(node.stage, preset) | mark(setting.digest, node.name)
@@ -60,7 +60,7 @@ def run_node(session: RunSession, setting: Setting, seed: int, node: Node) -> St
 
 
 def _inputs(records: Records, seed: int, node: Node) -> dict[str, str]:
-    """Name the runs that a node reads, as its stage calls them."""
+    """Return the input runs of a node by the names in its stage."""
     if node.arm is None:
         return {}
     if node.stage == "evaluate":
@@ -72,7 +72,7 @@ def _inputs(records: Records, seed: int, node: Node) -> dict[str, str]:
 
 
 def _preset(session: RunSession, setting: Setting, seed: int, node: Node) -> Preset:
-    """Return the parameters as the node's arm wants them."""
+    """Return the parameters of a node's arm."""
     base, arm = setting.base, node.arm
     if arm is None:
         return base
@@ -90,7 +90,7 @@ def _preset(session: RunSession, setting: Setting, seed: int, node: Node) -> Pre
 
 
 def _sft_changes(session: RunSession, setting: Setting, seed: int, arm: Arm) -> dict[str, Any]:
-    """Return what an arm's supervised learning starts from, and for how long it lasts."""
+    """Return the initial model and the number of steps of an arm's supervised training."""
     changes: dict[str, Any] = {"shown_directly": arm.shown_directly, "easy_alone": arm.easy_alone}
     records, settings = setting.records, setting.base.sft
     if arm.start is not None:
@@ -107,9 +107,9 @@ def _sft_changes(session: RunSession, setting: Setting, seed: int, arm: Arm) -> 
 
 
 def _untrained(session: RunSession, setting: Setting, seed: int) -> Path:
-    """Return the untrained model that all interfaces share, its tokenizer made from all their texts.
+    """Return the untrained model shared by all interfaces, with a tokenizer of all their texts.
 
-    It is built once a seed; a process that needs it meanwhile waits.
+    It is built once per seed; other processes that need it wait meanwhile.
     """
     folder = setting.folder / f"untrained-{seed}"
     with (setting.folder / f"untrained-{seed}.lock").open("w") as handle:
@@ -124,7 +124,7 @@ def _build(session: RunSession, setting: Setting, seed: int, folder: Path) -> No
     from codedance.policies.models.nano import NanoConfig, build_nano
     from transformers.utils import logging as transformers_logging
 
-    transformers_logging.disable_progress_bar()  # its bars would tear ours
+    transformers_logging.disable_progress_bar()  # its bars would break ours
     corpus = _texts(session, setting.records[seed, CURATE])
     config = NanoConfig(**setting.base.sft.nano.model_dump(), seed=seed)
     fresh = folder.with_suffix(".new")

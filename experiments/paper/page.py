@@ -1,4 +1,4 @@
-"""The results' page: what was claimed, what the runs say of it so far, and how to run them."""
+"""The results page: the claims, their results so far, and how to run the experiment."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ UNITS = {
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """Everything that the page shows.
+    """Content of the page.
 
     Attributes:
-        preset: Of the protocol.
-        protocol: What was asked.
-        digest: What its runs are recorded with.
+        preset: Name of the protocol's preset.
+        protocol: The protocol.
+        digest: Digest that its runs are recorded with.
         records: Its runs.
-        figures: What they found on the held-out tasks.
-        judgements: Of the claims about figures.
-        emerged: Of the claims about emergence.
-        others: Digests of other protocols in the same store: left out.
-        file: The user's own protocol; None for the packaged one.
-        output: Where the user wants the page; None for its usual place.
+        figures: Their metrics on the held-out tasks.
+        judgements: Results of the claims about metrics.
+        emerged: Results of the claims about emergence.
+        others: Digests of other protocols in the same store, which are left out.
+        file: Path of a custom protocol; None for the packaged one.
+        output: Custom path of the page; None for the default one.
     """
 
     preset: str
@@ -135,7 +135,7 @@ def _claims(results: Results) -> str:
 
 
 def _figure(judged: Judgement) -> str:
-    """Return the line that decides: the worst, or the best where one is enough."""
+    """Return the decisive figure: the worst, or the best if one is enough."""
     known = [one for one in judged.findings if math.isfinite(one.interval.mean)]
     if not known:
         return "-"
@@ -214,7 +214,7 @@ def _line(first: str, finding: Finding, judged: Judgement) -> list[str]:
 
 
 def _compositions(emerged: Sequence[Emerged]) -> list[str]:
-    """Return the part about emergence, where something is asked of it."""
+    """Return the section about emergence, if there are claims about it."""
     if not emerged:
         return []
     tables = "\n\n".join(_emergence(one) for one in emerged)
@@ -248,7 +248,7 @@ def _families(results: Results) -> str:
 
 
 def _easy(results: Results) -> str:
-    """Tell where a call on an easy task is of use: what an answer without it would cost."""
+    """Return the table of accuracy and calls on easy tasks, which shows where a call is useful."""
 
     def cell(arm: str, family: str) -> str:
         right = _mean(results, arm, "accuracy", family, difficulty="easy")
@@ -271,7 +271,7 @@ def _by_family(results: Results, cell: Callable[[str, str], str]) -> str:
 def _mean(
     results: Results, arm: str, metric: Metric, family: str, *, difficulty: str | None = None
 ) -> float:
-    """Return an arm's mean over its seeds, greedy, for a family; NaN where there is none."""
+    """Return the mean of an arm over its seeds, greedy, for a family; NaN without seeds."""
     found = [
         judged.level(metric, [family], difficulty=difficulty)
         for (name, _, mode), judged in results.figures.items()

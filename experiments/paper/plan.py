@@ -1,4 +1,4 @@
-"""What there is to do for a seed, in order: one curation, then each arm is trained and judged."""
+"""The nodes of a seed in order: one curation, then training and evaluation of each arm."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Stage = Literal["curate", "sft", "grpo", "evaluate"]
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A piece of work that is done once a seed.
+    """A unit of work that is done once per seed.
 
     Attributes:
-        name: ``curate``, ``train ARM``, ``judge ARM``.
-        stage: Which stage does it.
-        arm: Of which arm; None for what all share.
-        needs: Names of the nodes before it.
+        name: ``curate``, ``train ARM`` or ``judge ARM``.
+        stage: Stage that does the work.
+        arm: Arm of the node; None for the shared curation.
+        needs: Names of the nodes that it depends on.
     """
 
     name: str
@@ -31,24 +31,24 @@ class Node:
 
 
 def training(arm: str) -> str:
-    """Name the node that trains an arm."""
+    """Return the name of the node that trains an arm."""
     return f"train {arm}"
 
 
 def judging(arm: str) -> str:
-    """Name the node that judges an arm."""
+    """Return the name of the node that evaluates an arm."""
     return f"judge {arm}"
 
 
 def make_plan(protocol: Protocol, only: Sequence[str] = ()) -> list[Node]:
-    """Return a seed's nodes in order.
+    """Return the nodes of a seed in order.
 
     Args:
-        protocol: What there is to do.
-        only: Patterns of arms' names; those arms alone, and what they build on. All when empty.
+        protocol: Protocol of the experiment.
+        only: Patterns of names of arms, to select them and their dependencies; all if empty.
 
     Raises:
-        ProtocolError: A pattern fits no arm.
+        ProtocolError: A pattern matches no arm.
     """
     chosen = _chosen(protocol, only)
     trained = _with_sources(protocol, chosen)
@@ -70,13 +70,13 @@ def _chosen(protocol: Protocol, only: Sequence[str]) -> set[str]:
     for pattern in only:
         fitting = {name for name in names if fnmatchcase(name, pattern)}
         if not fitting:
-            raise ProtocolError(f"no arm fits --only {pattern!r}; there are {', '.join(names)}")
+            raise ProtocolError(f"no arm matches --only {pattern!r}; there are {', '.join(names)}")
         found |= fitting
     return found
 
 
 def _with_sources(protocol: Protocol, chosen: set[str]) -> set[str]:
-    """Return the arms and all that they build on; an arm only builds on earlier ones."""
+    """Return the arms and their dependencies; an arm depends on earlier ones only."""
     found = set(chosen)
     for arm in reversed(protocol.arms):
         if arm.name in found:

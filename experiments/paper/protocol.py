@@ -1,4 +1,4 @@
-"""The protocol: arms, claims and sizes, read from a file that was fixed before the first run."""
+"""The protocol: arms, claims and sizes, read from a file fixed before the first run."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ Mode = Literal["greedy", "sampled"]
 
 
 class ProtocolError(ValueError):
-    """The protocol cannot be used; the message says where and why."""
+    """The protocol is invalid; the message says where and why."""
 
 
 class Arm(StrictModel):
-    """One model that is trained and judged.
+    """One model that is trained and evaluated.
 
     Attributes:
-        name: How claims call it.
+        name: Name used in claims.
         stage: ``sft`` or ``grpo``.
         start: Arm whose model it starts from; None for the untrained one.
-        interface: The policy's tool.
-        reward: Preset of the reward.
-        scale_rewards: How a group's rewards are scaled.
-        without_families: Left out of reinforcement learning.
+        interface: Tool of the policy.
+        reward: Reward preset.
+        scale_rewards: Scaling of a group's rewards.
+        without_families: Families left out of reinforcement learning.
         shown_directly: Families whose demonstrations use no tool.
-        easy_alone: Families of which only easy tasks are shown, without a tool.
-        as_long_as: Arm whose training time it gets, in steps by the time that its start's took.
+        easy_alone: Families of which only easy tasks are demonstrated, without a tool.
+        as_long_as: Arm with the same training time, converted to steps of ``start``'s duration.
     """
 
     name: str
@@ -51,21 +51,21 @@ class Arm(StrictModel):
 
 
 class Claim(StrictModel):
-    """What the figures are asked.
+    """A claim about the metrics.
 
     Attributes:
-        name: In a word or two.
-        says: In a sentence.
-        kind: ``compare``: first - second; ``level``: first alone; ``any_family``: compare, for
-            one of ``tasks`` at least; ``emergence``: a composition that demonstrations lack.
-        metric: Which figure.
-        mode: At which temperature.
-        tasks: Bands or families that count; all when empty.
-        first: An arm.
-        second: Arms that it is set against, one by one.
-        above: What the figure has to exceed.
-        family: Where an emergence is looked for; None for everywhere.
-        share: From which share of all trajectories a composition is frequent.
+        name: Short name.
+        says: The claim in a sentence.
+        kind: ``compare``: first - second; ``level``: first alone; ``any_family``: compare, for at
+            least one of ``tasks``; ``emergence``: a composition that demonstrations lack.
+        metric: Metric of the claim.
+        mode: Decoding mode, greedy or sampled.
+        tasks: Difficulties or families that count; all if empty.
+        first: Arm of the claim.
+        second: Arms that it is compared with, one by one.
+        above: Bound that the figure has to exceed.
+        family: Family in which emergence is tested; None for all.
+        share: Minimum share of all trajectories with a frequent composition.
     """
 
     name: str
@@ -82,18 +82,18 @@ class Claim(StrictModel):
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """All arms that it looks at."""
+        """All arms of the claim."""
         return self.first, *self.second
 
 
 class Costs(StrictModel):
-    """Guesses for the time left, seconds, until the runs have shown better ones.
+    """Estimates for the remaining time, in seconds, until runs have been measured.
 
     Attributes:
-        curate: A curation.
-        sft: A step.
-        grpo: A step.
-        episode: An episode of an evaluation.
+        curate: Time of a curation.
+        sft: Time per SFT step.
+        grpo: Time per GRPO step.
+        episode: Time per episode of an evaluation.
     """
 
     curate: Above
@@ -103,14 +103,14 @@ class Costs(StrictModel):
 
 
 class Sizes(StrictModel):
-    """How large the experiment is: parameters of all stages, and what they are thought to cost."""
+    """Size of the experiment: parameters of all stages, and their estimated time."""
 
     seconds: Costs
     preset: Preset
 
 
 class Protocol(StrictModel):
-    """The whole file."""
+    """Content of a protocol file."""
 
     title: str
     stopping_rule: str
@@ -140,23 +140,23 @@ class Protocol(StrictModel):
         return self
 
     def arm(self, name: str) -> Arm:
-        """Return the arm of a name."""
+        """Return the arm with a name."""
         return next(arm for arm in self.arms if arm.name == name)
 
     def sizes(self, preset: str) -> Sizes:
         """Return the sizes of a preset.
 
         Raises:
-            ProtocolError: There is none of this name.
+            ProtocolError: No preset has this name.
         """
         if preset not in self.presets:
             raise ProtocolError(f"no preset {preset!r} in the protocol: {', '.join(self.presets)}")
         return self.presets[preset]
 
     def digest(self, preset: str) -> str:
-        """Return what the runs of a preset are recorded with: of all but the other presets.
+        """Return the digest that the runs of a preset are recorded with, without other presets.
 
-        Only what the file says counts, so that a new setting elsewhere changes nothing.
+        Only values set in the file count, so that a new setting elsewhere does not change it.
         """
         content: dict[str, Any] = self.model_dump(
             mode="json", exclude={"presets"}, exclude_unset=True
@@ -166,10 +166,10 @@ class Protocol(StrictModel):
 
 
 def load_protocol(path: Path | None = None) -> Protocol:
-    """Read a protocol; the packaged one where none is named.
+    """Read a protocol; the packaged one by default.
 
     Raises:
-        ProtocolError: It is missing, no YAML, or has a field that is wrong.
+        ProtocolError: The file is missing, is no YAML, or has an invalid field.
     """
     path = path or PACKAGED
     try:
@@ -177,7 +177,7 @@ def load_protocol(path: Path | None = None) -> Protocol:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ProtocolError(f"{path} cannot be read: {error}") from error
     except ValidationError as error:
-        # a key that is not known explains the one that is missing
+        # an unknown key is reported first, since it explains a missing one
         first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
         place = ".".join(str(part) for part in first["loc"]) or "the file"
         raise ProtocolError(f"{path}: {place}: {first['msg']}") from error

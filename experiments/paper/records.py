@@ -1,4 +1,4 @@
-"""Which pieces of the experiment are done: the lineage's rows that bear the protocol's digest."""
+"""Finished nodes of the experiment: the lineage's rows with the protocol's digest."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from codedance.pipelines.store.lineage import Lineage, StageRun
 from codedance.pipelines.store.store import Store
 
 MARK = "claims"
-"""Among a stage run's parameters: the protocol's digest, and which node of the plan it is."""
+"""Parameter of a stage run with the protocol's digest and the node of the plan."""
 Records = Mapping[tuple[int, str], StageRun]
-"""By seed and node: the finished run, or else the one to go on with."""
+"""By seed and node: the finished run, or else the one to resume."""
 
 
 def mark(digest: str, node: str) -> dict[str, dict[str, str]]:
@@ -20,12 +20,12 @@ def mark(digest: str, node: str) -> dict[str, dict[str, str]]:
 
 
 def preset_name_of(preset: str) -> str:
-    """Name what the lineage's rows of a preset's experiment are called after."""
+    """Return the preset name in the lineage's rows of an experiment."""
     return f"claims-{preset}"
 
 
 def read_records(store: Store, *, preset: str, digest: str) -> Records:
-    """Return what was begun of an experiment, whichever version of the code began it."""
+    """Return the begun runs of an experiment, of any version of the code."""
     found: dict[tuple[int, str], StageRun] = {}
     for run in _runs(store.lineage, preset):
         about = run.parameters.get(MARK, {})
@@ -38,13 +38,13 @@ def read_records(store: Store, *, preset: str, digest: str) -> Records:
 
 
 def other_digests(store: Store, *, preset: str, digest: str) -> set[str]:
-    """Return the digests of other protocols that runs of the same preset were made by."""
+    """Return the digests of other protocols with runs of the same preset."""
     digests = {run.parameters.get(MARK, {}).get("protocol") for run in _runs(store.lineage, preset)}
     return {str(one) for one in digests - {None, digest}}
 
 
 def is_done(run: StageRun | None) -> bool:
-    """Whether a run is finished, lacks no episode, and the model it made is still there."""
+    """Whether a run is finished, lacks no episode, and its model still exists."""
     if run is None or not run.is_complete:
         return False
     model = run.outputs.get("model")

@@ -1,4 +1,4 @@
-"""From the store to the page: reads what the runs found and judges every claim."""
+"""From the store to the page: reads the runs' metrics and tests every claim."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .verdicts import judge_claim
 
 
 def read_results(store: Store, protocol: Protocol, preset: str, seeds: Sequence[int]) -> Results:
-    """Judge all claims by the runs of some seeds, as far as they are done."""
+    """Test all claims by the finished runs of some seeds."""
     digest = protocol.digest(preset)
     records = read_records(store, preset=preset, digest=digest)
     figures = read_figures(store, protocol, records, seeds)
@@ -42,7 +42,7 @@ def read_results(store: Store, protocol: Protocol, preset: str, seeds: Sequence[
 
 
 def save_page(results: Results, path: Path) -> None:
-    """Write the page, whole or not at all."""
+    """Write the page atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(f".{os.getpid()}.new")
     fresh.write_text(write_page(results), encoding="utf-8")

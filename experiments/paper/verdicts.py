@@ -21,11 +21,11 @@ class Interval:
     """A mean over seeds.
 
     Attributes:
-        count: Seeds.
-        mean: Of their means; NaN without any.
+        count: Number of seeds.
+        mean: Mean of their means; NaN without any.
         low: Lower end of Student's interval; NaN with fewer than two seeds.
-        high: Upper end.
-        p: One-sided paired t-test of a mean at or below the bound; NaN with fewer than two.
+        high: Upper end of Student's interval; NaN with fewer than two seeds.
+        p: P-value of the one-sided paired t-test against the bound; NaN with fewer than two.
     """
 
     count: int
@@ -40,12 +40,12 @@ class Finding:
     """One line of a claim.
 
     Attributes:
-        against: What is compared: the second arm, a family, or nothing.
-        interval: In the claim's mode.
-        other: The same figure in the other mode.
-        better: Tasks, over all seeds, on which the first arm is above.
-        worse: On which it is below.
-        verdict: Of this line alone.
+        against: Object of the comparison: the second arm, a family, or nothing.
+        interval: Interval in the claim's mode.
+        other: Interval in the other mode.
+        better: Number of tasks, over all seeds, on which the first arm is above.
+        worse: Number of tasks, over all seeds, on which the first arm is below.
+        verdict: Verdict of this line alone.
     """
 
     against: str
@@ -58,7 +58,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A claim and what became of it."""
+    """A claim and its result."""
 
     claim: Claim
     verdict: Verdict
@@ -86,7 +86,7 @@ def student(values: Sequence[float], *, confidence: float, above: float = 0.0) -
 
 
 def decide(interval: Interval, *, above: float, planned: int) -> Verdict:
-    """Say what an interval means for a claim that needs more than ``above``."""
+    """Return the verdict of an interval on a claim that needs more than ``above``."""
     if interval.count < planned:
         return "not yet decided"
     if interval.low > above:
@@ -95,7 +95,7 @@ def decide(interval: Interval, *, above: float, planned: int) -> Verdict:
 
 
 def judge_claim(claim: Claim, protocol: Protocol, figures: Figures) -> Judgement:
-    """Judge a claim about figures; an emergence is judged by `emergences`."""
+    """Test a claim about metrics; emergence is tested in `emergences`."""
     against = claim.second or ("",)
     if claim.kind == "any_family":
         level = 1 - (1 - protocol.confidence) / len(claim.tasks)
@@ -112,7 +112,7 @@ def judge_claim(claim: Claim, protocol: Protocol, figures: Figures) -> Judgement
 
 
 Line = tuple[str, tuple[str, ...], float]
-"""The second arm or nothing, which tasks, and at which confidence."""
+"""The second arm or nothing, the tasks, and the confidence."""
 
 
 def _finding(claim: Claim, protocol: Protocol, figures: Figures, line: Line) -> Finding:

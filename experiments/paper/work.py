@@ -1,8 +1,9 @@
-"""Does what is left of an experiment: any number of processes share it, a kill costs some steps.
+"""Runs the remaining nodes of an experiment, in any number of processes; a kill costs some steps.
 
-Each takes the first piece that is ready and that no other holds (a file lock, which dies with its
-process), so ``python -m experiments.claims`` may be started beside a running one. A finished piece
-is never done again; one that failed is told of, and what does not need it goes on.
+Each process takes the first node that is ready and not locked by another (a file lock, released
+when its process dies); ``python -m experiments.claims`` may therefore be started beside a running
+one. A finished node is never rerun; a failed one is reported, and nodes that do not depend on it
+continue.
 """
 
 from __future__ import annotations
@@ -30,20 +31,20 @@ Place = tuple[int, Node]
 
 
 class ClaimsError(RuntimeError):
-    """Parts of the experiment could not be done; the message says which and why."""
+    """Nodes of the experiment failed; the message says which and why."""
 
 
 @dataclass(slots=True)
 class Experiment:
-    """What is to be done, and where.
+    """The work of an experiment.
 
     Attributes:
-        session: Where everything lies.
-        protocol: What there is to do.
-        preset: How large.
-        seeds: Which seeds, in order.
-        nodes: Of each seed, in order.
-        jobs: Processes at work, for the time left.
+        session: Session with store and home folder.
+        protocol: Protocol of the experiment.
+        preset: Name of the protocol's preset.
+        seeds: Seeds, in order.
+        nodes: Nodes of each seed, in order.
+        jobs: Number of processes, to estimate the remaining time.
     """
 
     session: RunSession
@@ -56,31 +57,31 @@ class Experiment:
 
     @property
     def digest(self) -> str:
-        """What its runs are recorded with."""
+        """Digest that its runs are recorded with."""
         return self.protocol.digest(self.preset)
 
     @property
     def folder(self) -> Path:
-        """Locks, untrained models and logs."""
+        """Folder for locks, untrained models and logs."""
         return self.session.home.root / "claims" / self.digest[:12]
 
     def records(self) -> Records:
-        """Return what was begun so far, by any process."""
+        """Return the runs begun so far, by any process."""
         return read_records(self.session.store, preset=self.preset, digest=self.digest)
 
     def places(self) -> Iterator[Place]:
-        """Return all pieces in order: a complete first seed before the second."""
+        """Return all nodes in order: a complete first seed before the second."""
         return ((seed, node) for seed in self.seeds for node in self.nodes)
 
     def work(self, *, after_seed: Callable[[], object]) -> None:
-        """Do everything that is left.
+        """Run all remaining nodes.
 
         Args:
-            after_seed: Called when this process did the last piece of a seed.
+            after_seed: Called when this process finished the last node of a seed.
 
         Raises:
-            ClaimsError: Something failed; the rest was done.
-            StageInterrupted: The user asked to stop.
+            ClaimsError: Some nodes failed; the rest is finished.
+            StageInterrupted: The user requested a stop.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         while (left := self._left()) and not self._is_stuck(left):
@@ -92,22 +93,22 @@ class Experiment:
                 after_seed()
         if self._failures:
             lines = (f"seed {s}, {name}: {why}" for (s, name), why in self._failures.items())
-            raise ClaimsError("not everything could be done; " + "; ".join(lines))
+            raise ClaimsError("some nodes failed; " + "; ".join(lines))
 
     def _left(self) -> list[Place]:
         records = self.records()
         return [(s, node) for s, node in self.places() if not is_done(records.get((s, node.name)))]
 
     def _is_stuck(self, left: Sequence[Place]) -> bool:
-        """Whether all that is left failed, or needs what failed."""
+        """Whether all remaining nodes failed, or depend on a failed one."""
         lost = set(self._failures)
-        for seed, node in left:  # in order, so what a node needs was looked at before it
+        for seed, node in left:  # in order: the dependencies of a node come before it
             if any((seed, name) in lost for name in node.needs):
                 lost.add((seed, node.name))
         return all((seed, node.name) in lost for seed, node in left)
 
     def _do_one(self, left: Sequence[Place]) -> int | None:
-        """Do the first piece that is ready and free; gives its seed, None where there is none."""
+        """Run the first node that is ready and not locked; return its seed, None without one."""
         waiting = {(seed, node.name) for seed, node in left}
         for seed, node in left:
             is_ready = not any((seed, name) in waiting for name in node.needs)
@@ -131,7 +132,7 @@ class Experiment:
         try:
             made = run_node(self.session, setting, seed, node)
             if made.lost:
-                raise EpisodesLostError(f"{made.lost} episodes lost; the same command plays them")
+                raise EpisodesLostError(f"{made.lost} episodes lost; the same command reruns them")
         except (StageInterrupted, StoreError):
             raise
         except Exception as error:  # noqa: BLE001 - one arm's failure must not cost the others

@@ -1,4 +1,4 @@
-"""Which trajectories of a curation show its kept tasks to the cold start."""
+"""Trajectories of a curation that demonstrate its kept tasks in the cold start."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from ..store.store import Store
 
 
 def chosen_demonstrations(store: Store, curation: StageRun) -> dict[str, int]:
-    """Return the trajectory's id that shows each kept task, by the task's key."""
+    """Return the id of the demonstration of each kept task, by task key."""
     kept = {row.task_key: row for row in store.curation(curation.id) if row.is_kept}
     chosen: dict[str, int] = {}
     for episode in store.episodes(curation.id):

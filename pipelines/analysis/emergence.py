@@ -1,7 +1,8 @@
-"""What code a policy came to write that its demonstrations never showed.
+"""Emergent code: what a policy learned to write that its demonstrations never showed.
 
-Calls and idioms are read from syntax trees (`policies.idioms`). Novel: in no demonstration at all.
-Carried over: shown in demonstrations of other families only, and used in this one.
+Calls and techniques are read from syntax trees (`policies.analysis.code_usage`). Novel: in no
+demonstration at all. Transferred: shown in demonstrations of other families only, and used in this
+one.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ from ..store.store import Store
 from .demonstrations import chosen_demonstrations
 
 PERIODS = 5
-"""A training's steps are cut into so many parts; the first and the last are compared."""
+"""Number of parts that the training steps are divided into; the first and last are compared."""
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """How often something is used, in shares of the trajectories that ran code.
+    """Frequency of a call or composition, as shares of the trajectories that ran code.
 
     Attributes:
-        name: A call, or a composition.
+        name: Name of the call or composition.
         demonstrations: Share of the demonstrations.
         first: Share in the first part of training.
-        last: Share in its last part.
+        last: Share in the last part of training.
         right: Share of the scored trajectories with it that answered right; NaN without any.
-        count: Trajectories with it.
-        first_step: When it was first seen.
+        count: Number of trajectories with it.
+        first_step: Training step in which it first occurred.
     """
 
     name: str
@@ -52,17 +53,17 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Emergence:
-    """What training made of the demonstrations' code.
+    """Code usage in training compared with the demonstrations.
 
     Attributes:
-        demonstrations: How many ran code.
-        trajectories: How many ran code while training.
+        demonstrations: Number of demonstrations that ran code.
+        trajectories: Number of training trajectories that ran code.
         calls: Every call, the most used first.
-        compositions: Every composition of idioms, the most used first.
-        idioms: By idiom: share of a step's trajectories with code, by step.
+        compositions: Every composition of techniques, the most used first.
+        idioms: By technique: share of a step's trajectories with code, by step.
         transfer: By home family and family: share of the latter's trajectories with code that
             use a call which demonstrations showed in the home family and never in this one.
-        families: In order.
+        families: Names of the families, in order.
     """
 
     demonstrations: int
@@ -75,7 +76,7 @@ class Emergence:
 
 
 def find_emergence(demonstrations: Iterable[Program], trajectories: Iterable[Program]) -> Emergence:
-    """Compare the code of a training's trajectories with that of its demonstrations."""
+    """Compare the code of training trajectories with that of their demonstrations."""
     shown = [(one, _usage(one.blocks)) for one in demonstrations if one.blocks]
     made = [(one, _usage(one.blocks)) for one in trajectories if one.blocks]
     return Emergence(
@@ -90,7 +91,7 @@ def find_emergence(demonstrations: Iterable[Program], trajectories: Iterable[Pro
 
 
 def training_emergence(store: Store, grpo: StageRun, *, family: str | None = None) -> Emergence:
-    """Read a GRPO stage run's emergence from the store, of one family alone where it is named."""
+    """Compute the emergence of a GRPO stage run from the store, optionally for one family."""
     curation = store.lineage.get(grpo.inputs["curate"])
     cold_start = store.lineage.get(grpo.inputs["sft"])
     settings = cold_start.parameters.get("sft", {})
@@ -145,7 +146,7 @@ def _uses(shown: Sequence[Read], made: Sequence[Read], names: Names) -> tuple[Us
 
 
 def _share(claims: Iterable[bool | None]) -> float:
-    """Return the share of true claims; those of None are left out."""
+    """Return the share of true claims, ignoring None."""
     known = [claim for claim in claims if claim is not None]
     return sum(known) / len(known) if known else math.nan
 

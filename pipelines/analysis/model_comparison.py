@@ -1,7 +1,7 @@
-"""How checkpoints did on held-out tasks, task by task, and whether one is better than another.
+"""Comparison of checkpoints on held-out tasks, task by task.
 
-The results lie beside an evaluation in MLflow, so that a later run, from whatever machine, can be
-held against the present champion on the same tasks.
+The results are an artifact of the evaluation in MLflow, so that a later run, on any machine, can
+be compared with the current champion on the same tasks.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from .statistics import paired_difference
 
 FILE_NAME = "held_out.json"
 MODE = "greedy"
-"""One answer a task, as the model is used."""
+"""One answer per task, as in use."""
 LEAST_SHARED = 0.9
-"""Share of the tasks of either that both must have been judged on."""
+"""Minimum share of either model's tasks that both were evaluated on."""
 SIGNIFICANCE = 0.05
 
 Results = Mapping[str, float]
-"""Accuracy by task; a task's key names its content."""
+"""Accuracy by task; a task's key identifies its content."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A challenger held against the champion on the same tasks.
+    """Result of comparing a challenger with the champion on the same tasks.
 
     Attributes:
-        is_better: Whether it takes the champion's place.
-        reason: Why, or why not, in figures.
+        is_better: Whether it becomes the champion.
+        reason: Figures that explain the decision.
     """
 
     is_better: bool
@@ -42,7 +42,7 @@ class Verdict:
 
 
 def write_results(store: Store, run: StageRun, path: Path) -> None:
-    """Write how each policy did on each held-out task, greedily."""
+    """Write the accuracy of each policy on each held-out task, decoded greedily."""
     episodes = store.episodes(run.id)
     phases = dict.fromkeys(e.phase for e in episodes)
     found = {
@@ -54,14 +54,14 @@ def write_results(store: Store, run: StageRun, path: Path) -> None:
 
 
 def read_results(path: Path) -> dict[str, Results]:
-    """Return each policy's results."""
+    """Return the results of each policy."""
     return json.loads(path.read_text(encoding="utf-8"))["policies"]
 
 
 def compare(champion: Results, challenger: Results) -> Verdict:
-    """Say whether a challenger is better: more tasks right, by the exact sign test (two-sided).
+    """Decide whether a challenger is better: more tasks right, by the two-sided exact sign test.
 
-    Only tasks on which the two differ count; were they equal, either would win half of those.
+    Only tasks on which the two differ count; under the null hypothesis each wins half of them.
 
     >>> compare({"a": 0.0, "b": 1.0}, {"a": 1.0, "b": 1.0}).reason
     '2 tasks paired: better on 1, worse on 0, +50.0 points, p = 1'
@@ -84,7 +84,7 @@ def compare(champion: Results, challenger: Results) -> Verdict:
 
 
 def sign_test(better: int, worse: int) -> float:
-    """Return the two-sided probability of so uneven a split, were both sides as likely.
+    """Return the two-sided p-value of a split when both sides are equally likely.
 
     >>> round(sign_test(9, 1), 4)
     0.0215
@@ -97,6 +97,6 @@ def sign_test(better: int, worse: int) -> float:
 
 
 def _binomial(count: int, hits: int) -> float:
-    """Return the chance of ``hits`` heads in ``count`` tosses."""
+    """Return the probability of ``hits`` heads in ``count`` tosses."""
     logarithm = math.lgamma(count + 1) - math.lgamma(hits + 1) - math.lgamma(count - hits + 1)
     return math.exp(logarithm - count * math.log(2.0))

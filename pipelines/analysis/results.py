@@ -1,4 +1,4 @@
-"""What an evaluation found: accuracy, tool calls and execution success by family and band."""
+"""Results of an evaluation: accuracy, tool calls, execution success by family and difficulty."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ WHOLE = "all"
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """The figures of one policy in one mode on one group of tasks.
+    """Metrics of one policy in one mode on one group of tasks.
 
     Attributes:
-        accuracy: Share right, of the episodes that our infrastructure did not lose.
-        tool_calls: Mean per episode; NaN without episodes.
+        accuracy: Share of right answers among the episodes not lost to our infrastructure.
+        tool_calls: Mean number of tool calls per episode; NaN without episodes.
         execution_success: Share of tool calls that ran without error; NaN without calls.
-        lost: Episodes that our infrastructure lost: masked from all other figures.
+        lost: Number of episodes lost to our infrastructure, masked from all other metrics.
     """
 
     accuracy: Rate
@@ -35,13 +35,13 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """An evaluation's figures.
+    """Metrics of an evaluation.
 
     Attributes:
-        run: The evaluation.
-        phases: ``policy/mode``, in the order of judging.
-        groups: ``all``, the families, the bands, in order of showing.
-        cells: By phase and group.
+        run: The evaluation run.
+        phases: ``policy/mode``, in order of evaluation.
+        groups: ``all``, the difficulties, the families, in order of display.
+        cells: Metrics by phase and group.
         differences: By mode and group: the last policy against the first, on the same items.
         within_tenth: By phase: share of whole-number answers within 10 % of the truth, where the
             suite asks for counts; empty otherwise.
@@ -56,24 +56,24 @@ class Summary:
 
     @property
     def modes(self) -> tuple[str, ...]:
-        """Greedy and sampled, as far as they were judged."""
+        """Decoding modes that were evaluated: greedy, sampled."""
         return tuple(dict.fromkeys(phase.split("/")[1] for phase in self.phases))
 
     @property
     def lost(self) -> dict[str, int]:
-        """By phase: episodes without a verdict, stored as lost or not even begun."""
-        told: Mapping[str, int] = self.run.outputs.get(LOST, {})
+        """Number of episodes without a verdict by phase, stored as lost or never begun."""
+        reported: Mapping[str, int] = self.run.outputs.get(LOST, {})
         stored = {phase: self.cells[phase, WHOLE].lost for phase in self.phases}
-        return {phase: max(count, told.get(phase, 0)) for phase, count in stored.items()}
+        return {phase: max(count, reported.get(phase, 0)) for phase, count in stored.items()}
 
     @property
     def policies(self) -> tuple[str, ...]:
-        """The policies judged, in order."""
+        """The evaluated policies, in order."""
         return tuple(dict.fromkeys(phase.split("/")[0] for phase in self.phases))
 
 
 def summarise(store: Store, run: StageRun) -> Summary:
-    """Work out an evaluation's figures from the store."""
+    """Compute the metrics of an evaluation from the store."""
     episodes = store.episodes(run.id)
     phases = tuple(dict.fromkeys(e.phase for e in episodes))
     groups = _groups(episodes)
@@ -93,7 +93,7 @@ def summarise(store: Store, run: StageRun) -> Summary:
 
 
 def table_head(summary: Summary) -> list[str]:
-    """Return the head of the table that ends a run; its rows are those of `table_rows`."""
+    """Return the header of the table shown at the end of a run; `table_rows` has its rows."""
     names = summary.policies
     gain = ["difference (95 %)"] if len(names) > 1 else []
     return [
@@ -107,7 +107,7 @@ def table_head(summary: Summary) -> list[str]:
 
 
 def table_rows(summary: Summary, mode: str) -> list[list[str]]:
-    """Return a row a group: the policies side by side, in one mode (greedy or sampled)."""
+    """Return one row per group: the policies side by side, in one mode (greedy or sampled)."""
     rows: list[list[str]] = []
     for group in summary.groups:
         cells = [summary.cells[f"{name}/{mode}", group] for name in summary.policies]
@@ -126,17 +126,17 @@ def table_rows(summary: Summary, mode: str) -> list[list[str]]:
 
 
 def lost_lines(summary: Summary) -> list[str]:
-    """Say how many episodes our infrastructure lost, phase by phase, where it lost any."""
+    """Return a line per phase with the number of episodes lost to our infrastructure, if any."""
     return [
         f"{phase}: {count} episodes lost to our infrastructure, left out of every figure; the same "
-        "command plays them again"
+        "command reruns them"
         for phase, count in summary.lost.items()
         if count
     ]
 
 
 def difference_lines(summary: Summary) -> list[str]:
-    """Say how the last policy did against the first on the same items."""
+    """Return lines that compare the last policy with the first on the same items."""
     if len(summary.policies) < 2:
         return []
     first, last = summary.policies[0], summary.policies[-1]
@@ -150,7 +150,7 @@ def difference_lines(summary: Summary) -> list[str]:
 
 
 def _groups(episodes: Sequence[Episode]) -> dict[str, Callable[[Episode], bool]]:
-    """Return all, each band, each family; a lone band or family would only repeat all."""
+    """Return all, each difficulty, each family; a single one would only repeat all."""
     groups: dict[str, Callable[[Episode], bool]] = {WHOLE: lambda _: True}
     difficulties = [
         difficulty for difficulty in Difficulty if any(e.difficulty is difficulty for e in episodes)
@@ -196,7 +196,7 @@ def _differences(
 
 
 def by_task(episodes: Sequence[Episode], phase: str) -> dict[str, float]:
-    """Return each task's mean accuracy over its valid samples."""
+    """Return the mean accuracy of each task over its valid samples."""
     values: defaultdict[str, list[float]] = defaultdict(list)
     for e in episodes:
         if e.phase == phase and e.is_valid and e.accuracy is not None:

@@ -1,7 +1,8 @@
-"""Tells pictures that are the same, or nearly: what duplicates and leaks are found by.
+"""Finds tasks with equal or nearly equal images: duplicates and leaks.
 
-A near duplicate has close difference hashes (16 by 17 grey thumbnail, 256 bits, after Krawetz's
-dHash) and, as drawings on plain ground all hash alike, thumbnails that agree everywhere.
+A near duplicate has similar difference hashes (16 by 17 grey thumbnail, 256 bits, after Krawetz's
+dHash) and, since drawings on a plain background have similar hashes, thumbnails that agree
+everywhere.
 """
 
 from __future__ import annotations
@@ -21,19 +22,19 @@ from ..store.images import pixel_digest
 HASH_SIDE = 16
 THUMBNAIL_SIDE = 32
 LARGEST_DIFFERENCE = 16
-"""Grey levels by which thumbnails of near duplicates may differ at their worst place."""
+"""Maximum difference in grey levels between thumbnails of near duplicates, over all pixels."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fingerprint:
-    """What two tasks are compared by.
+    """Fingerprint of a task, for comparing tasks.
 
     Attributes:
-        task_id: Whose it is.
-        exact: Digest of pixels and question: equal means the same task.
-        topic: Digest of question and answer: near duplicates share it.
-        bits: Difference hashes of the pictures, packed, ``(pictures * 32,)``.
-        thumbnails: Small pictures, ``(pictures, 32, 32, 3)``.
+        task_id: Id of the task.
+        exact: Digest of pixels and question; equal for identical tasks.
+        topic: Digest of question and answer; equal for near duplicates.
+        bits: Difference hashes of the images, packed, ``(images * 32,)``.
+        thumbnails: Thumbnails of the images, ``(images, 32, 32, 3)``.
     """
 
     task_id: str
@@ -44,7 +45,7 @@ class Fingerprint:
 
 
 def fingerprint(task: Task) -> Fingerprint:
-    """Return what a task is compared by."""
+    """Return the fingerprint of a task."""
     pixels = " ".join(pixel_digest(image) for image in task.images)
     question = " ".join(task.question.casefold().split())
     return Fingerprint(
@@ -59,7 +60,7 @@ def fingerprint(task: Task) -> Fingerprint:
 
 
 class Twins:
-    """Finds, among the fingerprints added so far, one that is the same as a new one."""
+    """Finds a duplicate of a new fingerprint among those added so far."""
 
     def __init__(self, near_bits: int, known: Iterable[Fingerprint] = ()) -> None:
         self._near_bits = near_bits
@@ -69,12 +70,12 @@ class Twins:
             self.add(item)
 
     def add(self, item: Fingerprint) -> None:
-        """Remember a fingerprint."""
+        """Add a fingerprint."""
         self._exact.setdefault(item.exact, item.task_id)
         self._topics[item.topic].append(item)
 
     def find(self, item: Fingerprint) -> tuple[str, bool] | None:
-        """Return the id of a twin and whether it is exact; None when there is none."""
+        """Return the id of a duplicate and whether it is exact; None without one."""
         same = self._exact.get(item.exact)
         if same is not None:
             return same, True
@@ -94,7 +95,7 @@ class Twins:
 def find_twins(
     items: Sequence[Fingerprint], *, against: Iterable[Fingerprint] = (), near_bits: int = 6
 ) -> dict[str, tuple[str, bool]]:
-    """Give, for each item with a twin in ``against``, that twin and whether it is exact."""
+    """Return each item's duplicate in ``against`` and whether it is exact, by task id."""
     known = Twins(near_bits, against)
     found = ((item.task_id, known.find(item)) for item in items)
     return {task_id: twin for task_id, twin in found if twin is not None}

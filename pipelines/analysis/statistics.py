@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 Z = 1.959964
-"""Two-sided 95 %."""
+"""Two-sided 95 % quantile of the normal distribution."""
 RESAMPLES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A share of ``count`` trials with its 95 % Wilson interval; NaN where nothing was counted."""
+    """A share of ``count`` trials with its 95 % Wilson interval; NaN without trials."""
 
     hits: int
     count: int
@@ -26,15 +26,15 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How much better the second of two is on the same items.
+    """Paired difference between the second and the first of two on the same items.
 
     Attributes:
         mean: Mean of the items' differences; NaN without items.
         low: Lower end of the 95 % bootstrap interval.
-        high: Upper end.
-        count: Items that both have.
-        better: Items on which the second is better.
-        worse: Items on which it is worse.
+        high: Upper end of the 95 % bootstrap interval.
+        count: Number of items that both have.
+        better: Number of items on which the second is better.
+        worse: Number of items on which the second is worse.
     """
 
     mean: float
@@ -73,7 +73,7 @@ def paired_difference(
     """Compare two on the same items: ``second - first``, item by item.
 
     Raises:
-        ValueError: The two do not have the same items.
+        ValueError: The two differ in length.
     """
     if len(first) != len(second):
         raise ValueError(f"paired items expected, got {len(first)} and {len(second)}")

@@ -1,1 +1,1 @@
-"""Charts and tables for the report, for MLflow and for the command line."""
+"""Charts and tables for the report, MLflow and the command line."""

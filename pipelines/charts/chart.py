@@ -1,4 +1,4 @@
-"""Line charts as inline SVG, coloured by the page's style sheet, so that dark mode fits too."""
+"""Line charts as inline SVG, coloured by the page's style sheet to support dark mode."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PICTURE_STYLE = (
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """Maps values to places."""
+    """Maps values to coordinates."""
 
     x_low: float
     x_high: float
@@ -40,12 +40,12 @@ class _Frame:
 
 
 def line_chart(title: str, lines: Mapping[str, Series], *, smooth: int = 1) -> str:
-    """Draw lines over steps; empty text where there is nothing to draw.
+    """Draw lines over steps; return empty text if there is nothing to draw.
 
     Args:
-        title: Above the chart.
+        title: Title above the chart.
         lines: Points by label, in order of the legend.
-        smooth: Points a moving average takes in; the raw line stays visible behind it.
+        smooth: Window of the moving average in points; the raw line stays visible behind it.
     """
     drawn = {label: points for label, points in lines.items() if points}
     if not drawn:
@@ -63,7 +63,7 @@ def line_chart(title: str, lines: Mapping[str, Series], *, smooth: int = 1) -> s
 
 
 def line_picture(title: str, lines: Mapping[str, Series], *, smooth: int = 1) -> str:
-    """Draw the same as an SVG document of its own, light whatever page it is shown on."""
+    """Draw the same chart as a standalone SVG document, always in light colours."""
     drawn = {label: points for label, points in lines.items() if points}
     if not drawn:
         return ""
@@ -86,7 +86,7 @@ def _drawing(drawn: Mapping[str, Series], smooth: int) -> str:
     """Return axes and lines."""
     frame = _frame([point for points in drawn.values() for point in points])
     parts = [_axes(frame)]
-    first = 1 if len(drawn) == 1 else 0  # a lone line in the accent colour, not in grey
+    first = 1 if len(drawn) == 1 else 0  # a single line in the accent colour, not in grey
     for number, points in enumerate(drawn.values(), first):
         if smooth > 1 and len(points) > smooth:
             parts.append(_path(frame, points, f"raw c{number}"))
@@ -99,7 +99,7 @@ def _drawing(drawn: Mapping[str, Series], smooth: int) -> str:
 
 
 def moving_average(points: Series, window: int) -> list[tuple[float, float]]:
-    """Average each point with those before it, ``window`` in all.
+    """Average each point with those before it, ``window`` points in total.
 
     >>> moving_average([(1, 2.0), (2, 4.0), (3, 6.0)], 2)
     [(1, 2.0), (2, 3.0), (3, 5.0)]

@@ -1,4 +1,4 @@
-"""A training's curves as SVG files, for pages that show pictures and not our report."""
+"""Training curves as SVG files, for pages that show images instead of our report."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ TRAINING = {
     "loss": ("loss",),
     "gradient-norm": ("grad_norm",),
 }
-"""File name to the figures it shows; ``*`` stands for any part of a name."""
+"""Metrics in each file, by file name; ``*`` stands for any part of a name."""
 
 
 def write_figures(folder: Path, figures: Mapping[str, Series]) -> list[Path]:
-    """Draw the curves that there are figures for; give the files."""
+    """Draw the curves of the available metrics; return the files."""
     written: list[Path] = []
     for name, patterns in TRAINING.items():
         lines = _chosen(figures, patterns)
@@ -46,7 +46,7 @@ def write_figures(folder: Path, figures: Mapping[str, Series]) -> list[Path]:
 
 
 def standalone_chart(title: str, lines: Mapping[str, Series]) -> str:
-    """Return a line chart as an SVG file, its legend above it; empty text without points."""
+    """Return a line chart as an SVG document, its legend above it; empty text without points."""
     lines = {label: points for label, points in lines.items() if points}
     figure = line_chart(title, lines, smooth=SMOOTH)
     if not figure:
@@ -76,7 +76,7 @@ def standalone_chart(title: str, lines: Mapping[str, Series]) -> str:
 
 
 def _chosen(figures: Mapping[str, Series], patterns: tuple[str, ...]) -> dict[str, Series]:
-    """Return the figures that the patterns name, under what tells them apart."""
+    """Return the metrics that match the patterns, by the part of the name that ``*`` matched."""
     found: dict[str, Series] = {}
     for pattern in patterns:
         head, star, tail = pattern.partition("*")

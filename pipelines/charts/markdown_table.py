@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 
 def markdown_table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> list[str]:
-    r"""Return a table's lines; a bar in a cell is escaped.
+    r"""Return the lines of a table; a bar in a cell is escaped.
 
     >>> markdown_table(["name", "value"], [["a|b", 1]])
     ['| name | value |', '| --- | --- |', '| a\\|b | 1 |']

@@ -1,4 +1,4 @@
-"""The report's style sheet: light and dark by the reader's own setting, no script, no font file."""
+"""The report's style sheet: light or dark by the reader's setting, no script, no font file."""
 
 STYLE = """
 :root { color-scheme: light dark;

@@ -1,4 +1,4 @@
-"""The command line; nothing heavy is imported before a command is known."""
+"""The command line; heavy imports are deferred until a command is known."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 
 def main() -> None:
-    """Run ``codedance``; one of several processes that is not the first follows that one."""
+    """Run ``codedance``; in a distributed launch, all ranks but the first follow that one."""
     is_one_of_several = os.environ.get("WORLD_SIZE", "1") != "1"
     if is_one_of_several and os.environ.get("RANK", "0") != "0":
         from ..runs.distributed_launch import follow

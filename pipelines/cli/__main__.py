@@ -1,4 +1,4 @@
-"""``python -m codedance.pipelines.cli``: what ``accelerate launch -m`` starts."""
+"""``python -m codedance.pipelines.cli``: entry point for ``accelerate launch -m``."""
 
 from . import main
 

@@ -1,4 +1,4 @@
-"""Puts the commands together and turns our errors into one clear line and an exit code."""
+"""Assembles the commands and maps errors to one clear line and an exit code."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ from .training.train import curate, grpo, run, sft
 EXIT_CODES = "Exit codes\n\n" + "\n\n".join(f"{code}  {words}" for code, words in MEANINGS.items())
 PANELS = {
     "Train": (run, curate, sft, grpo, plan),
-    "Judge": (
+    "Evaluate": (
         *(evaluate, rescore, report),
         *(probe, scale, emergence, attack_reward),
     ),
-    "Look": (runs, view, ask, play, ui, doctor),
+    "Inspect": (runs, view, ask, play, ui, doctor),
 }
 GROUPS = {
     "store": store_app,
@@ -55,7 +55,7 @@ GROUPS = {
 app = typer.Typer(
     name="codedance",
     cls=PlainGroup,
-    help="Train, run and judge vision-language models that think by writing and running code.",
+    help="Train, run and evaluate vision-language models that reason by writing and running code.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -71,7 +71,7 @@ add_examples(app)
 
 @runtime_checkable
 class _UsageProblem(Protocol):
-    """What is wrong with a command line, as click says it."""
+    """A usage error of click."""
 
     exit_code: int
 
@@ -84,12 +84,12 @@ def run_app() -> None:
 
 
 def run_single(command: Callable[..., Any], program: str) -> None:
-    """Run one function as a program of its own, with the same options, errors and exit codes."""
+    """Run one function as a program, with the same options, errors and exit codes."""
     _run(single_app(command), program)
 
 
 def single_app(command: Callable[..., Any]) -> typer.Typer:
-    """Return the command line of a program that is one function."""
+    """Return the command line of a single-function program."""
     single = typer.Typer(
         add_completion=False,
         pretty_exceptions_enable=False,
@@ -100,20 +100,20 @@ def single_app(command: Callable[..., Any]) -> typer.Typer:
 
 
 def _run(application: typer.Typer, program: str) -> None:
-    """Run a program; the one place where any error may end."""
+    """Run a program; the one place that handles all errors."""
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by whoever started us
+        if getattr(sys, name) is None:  # closed by the parent process
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
     if empty := _empty_word(sys.argv[1:]):
         print(f"{program}: {empty} is empty: give a value, or leave it out", file=sys.stderr)  # noqa: T201
         sys.exit(USAGE)
     try:
         code = application(standalone_mode=False, prog_name=program)
-    except Exception as error:  # noqa: BLE001 - the edge of the program
+    except Exception as error:  # noqa: BLE001 - the top level of the program
         code = _explain(error, program)
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except SystemExit as leaving:  # how click leaves a pipe whose reader is gone
+    except SystemExit as leaving:  # click exits this way from a pipe whose reader is gone
         code = UNREAD if type(sys.stdout).__name__ == "PacifyFlushWrapper" else leaving.code
     with contextlib.suppress(BrokenPipeError):
         sys.stdout.flush()
@@ -121,7 +121,7 @@ def _run(application: typer.Typer, program: str) -> None:
 
 
 def _empty_word(words: Sequence[str]) -> str | None:
-    """Return the name of an option that is given and empty: mostly an unset shell variable."""
+    """Return the name of an option with an empty value, usually an unset shell variable."""
     for before, word in pairwise(["", *words]):
         if not word.strip() and before.startswith("-"):
             return before
@@ -132,8 +132,8 @@ def _empty_word(words: Sequence[str]) -> str | None:
 
 
 def _explain(error: Exception, program: str) -> int:
-    """Print what went wrong; a traceback only where the error is not one we know."""
-    if isinstance(error, _UsageProblem):  # typer's own click, or the click beside it
+    """Print an error; with a traceback only if it is not a known one."""
+    if isinstance(error, _UsageProblem):  # of typer's bundled click, or of click
         error.show()
         return error.exit_code
     code = code_of(error)

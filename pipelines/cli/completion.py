@@ -1,6 +1,6 @@
-"""What the shell offers after TAB: presets, suites, run ids, backends, policies.
+"""Shell completion: presets, suites, run ids, backends, policies.
 
-Asked at every TAB, so nothing heavy is imported, nothing is created, and no error is shown: where
+It runs at every TAB: nothing heavy is imported, nothing is created, and no error is shown; if
 something cannot be read, nothing is offered.
 """
 
@@ -21,7 +21,7 @@ POLICIES = ("nano", "oracle", "random")
 GPUS = ("4090", "l40s", "a100", "h100", "h200", "b200")
 DATA_SETS = ("nuclei_count", "nlvr_dev")
 NEWEST = 50
-"""Runs that are offered at most."""
+"""Maximum number of runs offered."""
 
 
 def presets(incomplete: str) -> list[str]:
@@ -37,7 +37,7 @@ def presets(incomplete: str) -> list[str]:
 
 
 def suites(incomplete: str) -> list[str]:
-    """Offer the suites that have a name, and files of tasks."""
+    """Offer the named suites, and files of tasks."""
     return _beginning(("nano", *DATA_SETS), incomplete) + _files(incomplete, (".jsonl", ".py"))
 
 
@@ -47,12 +47,12 @@ def runs(incomplete: str) -> list[str]:
 
 
 def policies(incomplete: str) -> list[str]:
-    """Offer the policies that have a name, and checkpoint folders."""
+    """Offer the named policies, and checkpoint folders."""
     return _beginning(POLICIES, incomplete) + _folders(incomplete)
 
 
 def players(incomplete: str) -> list[str]:
-    """Offer who can play an episode."""
+    """Offer the policies that can play an episode, including ``hand``."""
     return _beginning(("hand", *POLICIES), incomplete) + _folders(incomplete)
 
 
@@ -64,7 +64,7 @@ def families(incomplete: str) -> list[str]:
 
 
 def one_of(*words: str) -> Offer:
-    """Return the function that offers these words."""
+    """Return a function that offers these words."""
     return lambda incomplete: _beginning(words, incomplete)
 
 
@@ -73,7 +73,7 @@ def _beginning(words: Iterable[str], incomplete: str) -> list[str]:
 
 
 def _run_ids() -> list[str]:
-    """Read the run ids from the SQLite store, without making one; another store offers none."""
+    """Read the run ids from the SQLite store, without creating it; other stores offer none."""
     url = os.environ.get("CODEDANCE_STORE_URL", "")
     folder = Path(os.environ.get("CODEDANCE_DIR") or ".codedance").expanduser()
     path = Path(url.removeprefix("sqlite:///")) if url else folder / "store.db"
@@ -88,7 +88,7 @@ def _run_ids() -> list[str]:
 
 
 def _files(incomplete: str, endings: tuple[str, ...]) -> list[str]:
-    """Offer files with these endings, and the folders on the way to them."""
+    """Offer files with these suffixes, and folders."""
     return [
         f"{path}/" if path.is_dir() else str(path)
         for path in _entries(incomplete)
@@ -101,7 +101,7 @@ def _folders(incomplete: str) -> list[str]:
 
 
 def _entries(incomplete: str) -> Iterator[Path]:
-    """Yield what begins as the user wrote; hidden names only where a dot was written."""
+    """Yield paths with the typed prefix; hidden names only if a dot was typed."""
     folder = Path(incomplete) if incomplete.endswith("/") else Path(incomplete).parent
     beginning = "" if incomplete.endswith("/") else Path(incomplete).name
     with contextlib.suppress(OSError):

@@ -1,8 +1,8 @@
-"""``--workers``: how many processor cores a command uses, itself and all that it starts.
+"""``--workers``: number of processor cores for a command and all processes that it starts.
 
-The libraries read their variables once, when they are imported, so the option is heeded while the
-command line is read: nothing heavy is imported before. Where they are imported already (a command
-that is called from Python) they are told directly.
+The libraries read their variables once, on import; the option is therefore applied while the
+command line is parsed, before any heavy import. If they are imported already (a command called from
+Python) their limits are set directly.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import sys
 
 CORES = "CODEDANCE_CORES"
-"""Read by `codedance.sandbox.capacity`: the sandbox runs so many turns at once."""
+"""Variable read by `codedance.sandbox.capacity`: number of concurrent turns in the sandbox."""
 
 _VARIABLES = (
     "OMP_NUM_THREADS",
@@ -23,7 +23,7 @@ _VARIABLES = (
 
 
 def use_workers(workers: int | None) -> int | None:
-    """Bound the cores of torch, numpy, tokenizers, the sandbox and every process started later."""
+    """Limit the cores of torch, numpy, tokenizers, the sandbox and every process started later."""
     if workers is None:
         return None
     os.environ[CORES] = str(workers)
@@ -39,7 +39,7 @@ def use_workers(workers: int | None) -> int | None:
 
 
 def _limit_loaded(workers: int) -> None:
-    """Tell the numerical libraries of this process, where threadpoolctl is there to do it."""
+    """Limit the loaded numerical libraries of this process, if threadpoolctl is installed."""
     try:
         from threadpoolctl import threadpool_limits
     except ImportError:

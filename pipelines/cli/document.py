@@ -1,4 +1,4 @@
-"""``--json``: exactly one JSON document on standard output, everything else on the other stream."""
+"""``--json``: exactly one JSON document on standard output, everything else on standard error."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from datetime import datetime
 from typing import Any, cast
 
 Publish = Callable[[object], None]
-"""Takes what the document is to hold; without ``--json`` it does nothing."""
+"""Sets the content of the document; without ``--json`` it does nothing."""
 
 
 @contextlib.contextmanager
 def document(is_wanted: bool) -> Generator[Publish]:
-    """Keep standard output for one document while the context lasts.
+    """Reserve standard output for one document within the context.
 
-    With ``--json`` all that is printed meanwhile goes to standard error, and what was published
-    last is printed at the end. An error leaves standard output empty, unless something had been
-    published before it.
+    With ``--json`` all other output goes to standard error, and the content published last is
+    printed at the end. An error leaves standard output empty, unless something was published
+    before it.
     """
     if not is_wanted:
         yield lambda _: None
@@ -37,8 +37,8 @@ def document(is_wanted: bool) -> Generator[Publish]:
             print(text, flush=True)  # noqa: T201
 
 
-def as_plain(value: object) -> Any:  # noqa: ANN401 - whatever JSON holds
-    """Turn dataclasses, paths, times and NaN into what JSON can say.
+def as_plain(value: object) -> Any:  # noqa: ANN401 - any JSON value
+    """Convert dataclasses, paths, times and NaN to JSON values.
 
     >>> from pathlib import Path
     >>> as_plain({"share": float("nan"), ("greedy", "all"): Path("a/b")})

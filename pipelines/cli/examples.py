@@ -1,6 +1,6 @@
-"""What each command's ``--help`` shows: flags without a value, and examples at its end.
+"""Content of each command's ``--help``: flags without a value, and examples at its end.
 
-Tests ask the parser about every example.
+Tests parse every example.
 """
 
 from __future__ import annotations
@@ -82,25 +82,25 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 
 
 class PlainCommand(typer.core.TyperCommand):
-    """A command whose help says of a flag that it takes no value."""
+    """A command whose help shows flags without a value."""
 
     def get_params(self, ctx: Any) -> list[Any]:  # noqa: ANN401 - typer's own click, or click
-        """Return the parameters, each as help is to show it."""
+        """Return the parameters in the form that help shows."""
         return _shown_plainly(super().get_params(ctx))
 
 
 class PlainGroup(typer.core.TyperGroup):
-    """A group of such commands, likewise."""
+    """A group whose help shows flags without a value."""
 
     def get_params(self, ctx: Any) -> list[Any]:  # noqa: ANN401 - typer's own click, or click
-        """Return the parameters, each as help is to show it."""
+        """Return the parameters in the form that help shows."""
         return _shown_plainly(super().get_params(ctx))
 
 
 def _shown_plainly(parameters: Sequence[Any]) -> list[Any]:
-    """Leave out the type of flags, and the word range of numbers: their bounds stand beside it.
+    """Remove the type of flags, and the word range of numbers, whose bounds are shown beside it.
 
-    typer prints ``<bool>`` beside ``--json`` as if a value could be given.
+    typer prints ``<bool>`` beside ``--json`` as if it took a value.
     """
     for parameter in parameters:
         kind = getattr(parameter, "type_descriptor", None)
@@ -112,9 +112,9 @@ def _shown_plainly(parameters: Sequence[Any]) -> list[Any]:
 
 
 def add_examples(app: typer.Typer, prefix: str = "") -> None:
-    """End the help of every command of ``app`` that has examples with them.
+    """Append the examples to the help of every command of ``app`` that has some.
 
-    What stands before them is laid out for the terminal, whatever the lines of the docstring.
+    The text before them is wrapped to the terminal, regardless of the docstring's lines.
     """
     for command in app.registered_commands:
         command.cls = PlainCommand
@@ -131,5 +131,5 @@ def add_examples(app: typer.Typer, prefix: str = "") -> None:
 
 
 def flowing(text: str) -> str:
-    """Return each paragraph as one line, for the terminal to break where it is full."""
+    """Return each paragraph as one line, for the terminal to wrap."""
     return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))

@@ -1,4 +1,4 @@
-"""What a command's exit code says: the same over all commands."""
+"""Exit codes, shared by all commands."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ UNREAD = 141
 
 MEANINGS = {
     0: "done",
-    FINDINGS: "done, and something wants a person: a check is not well, a cheat pays, a model gave "
-    "no answer, a few episodes were lost (the same command plays them again)",
-    USAGE: "not to be done as asked: an option, preset, suite, run or file is wrong or missing",
-    FAILED: "failed: the sandbox, the disk, a server (most episodes were lost), or a mistake of "
-    "ours",
-    INTERRUPTED: "interrupted (Ctrl-C, SIGTERM): the same command goes on where it was",
-    UNREAD: "whoever read the output closed it (`| head`)",
+    FINDINGS: "done, with findings: a check failed, a reward hack pays, a model returned no "
+    "answer, a few episodes were lost (the same command reruns them)",
+    USAGE: "usage error: an option, preset, suite, run or file is wrong or missing",
+    FAILED: "failed: the sandbox, the disk, a server (most episodes were lost), or a bug in "
+    "CodeDance",
+    INTERRUPTED: "interrupted (Ctrl-C, SIGTERM): the same command resumes",
+    UNREAD: "the reader of the output closed it (`| head`)",
 }
 
 _USAGE_ERRORS = ("StageError", "StoreUsageError", "UnknownRunError")
-"""Named, since importing them would import the database."""
+"""Errors by name, since importing them would import the database."""
 
 
 def leave_incomplete(made: Mapping[str, object]) -> None:
-    """End the command with `FINDINGS` where what it made lacks episodes."""
+    """Exit with `FINDINGS` if the result lacks episodes."""
     if made.get("is_complete") is False:
         raise typer.Exit(FINDINGS)
 
@@ -44,7 +44,7 @@ def code_of(error: BaseException) -> int:
 
 
 def is_ours(error: BaseException) -> bool:
-    """Whether we worded the error: it is a class of ours, or raised by a line of ours."""
+    """Whether the error is CodeDance's: its class, or the line that raised it."""
     if type(error).__module__.startswith("codedance."):
         return True
     frame: TracebackType | None = error.__traceback__

@@ -1,4 +1,4 @@
-"""The options that several commands share: one name and one meaning each."""
+"""Options shared by several commands, each with one name and one meaning."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _LARGEST_SEED = 2**63 - 1
 
 
 def fitting_seed(seed: int | None) -> int | None:
-    """Refuse a seed that no database holds."""
+    """Reject a seed that does not fit a database column."""
     if seed is not None and not -_LARGEST_SEED - 1 <= seed <= _LARGEST_SEED:
         raise typer.BadParameter(f"at most {_LARGEST_SEED}, got {seed}", param_hint="--seed")
     return seed
 
 
-Seed = Annotated[int | None, typer.Option(callback=fitting_seed, help="Of every draw.")]
+Seed = Annotated[int | None, typer.Option(callback=fitting_seed, help="Random seed.")]
 Suite = Annotated[
     str | None,
     typer.Option(
@@ -38,7 +38,7 @@ Suite = Annotated[
         autocompletion=completion.suites,
     ),
 ]
-Refresh = Annotated[bool, typer.Option("--refresh", "--fresh", help="Do it again, reuse nothing.")]
+Refresh = Annotated[bool, typer.Option("--refresh", "--fresh", help="Rerun, reusing nothing.")]
 From = Annotated[
     str | None,
     typer.Option(
@@ -48,7 +48,7 @@ From = Annotated[
     ),
 ]
 Processes = Annotated[
-    int, typer.Option(min=1, help="Processes that train together on this machine.")
+    int, typer.Option(min=1, help="Processes for distributed training on this machine.")
 ]
 Workers = Annotated[
     int | None, typer.Option(min=1, callback=use_workers, help="Processor cores to use.")
@@ -64,7 +64,7 @@ SandboxName = Annotated[
 
 
 def use_experiment(name: str | None) -> str | None:
-    """Have all that this process tells MLflow told to an experiment of that name."""
+    """Send all that this process logs to the MLflow experiment of that name."""
     if name:
         os.environ["MLFLOW_EXPERIMENT_NAME"] = name
         os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
@@ -74,7 +74,7 @@ def use_experiment(name: str | None) -> str | None:
 Experiment = Annotated[
     str | None,
     typer.Option(
-        "--experiment", callback=use_experiment, help="MLflow experiment; made if it is not there."
+        "--experiment", callback=use_experiment, help="MLflow experiment; created if missing."
     ),
 ]
 Prefect = Annotated[bool, typer.Option("--prefect/--no-prefect", hidden=True)]
@@ -102,13 +102,13 @@ Stage = Annotated[
     str | None,
     typer.Option(
         callback=_one_of_the_stages,
-        help="Only these: pipeline, curate, sft, grpo or evaluate.",
+        help="Stage to list: pipeline, curate, sft, grpo or evaluate.",
         autocompletion=completion.one_of(*STAGES),
     ),
 ]
-Most = Annotated[int, typer.Option("--limit", min=0, help="At most so many; 0 for all.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="Judge on this many tasks.")]
+Most = Annotated[int, typer.Option("--limit", min=0, help="Maximum number; 0 for all.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Number of tasks to evaluate on.")]
 Json = Annotated[
     bool,
-    typer.Option("--json", help="One JSON document on standard output; words go to stderr."),
+    typer.Option("--json", help="One JSON document on standard output; text goes to stderr."),
 ]

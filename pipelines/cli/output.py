@@ -1,4 +1,4 @@
-"""What commands print: lines, the closing table, where things lie."""
+"""Output of commands: lines, the final table, and where the results are."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _WIDTH = 80
 
 
 def say(text: str = "") -> None:
-    """Print a line for the reader of the terminal; names in another encoding as escapes."""
+    """Print a line; names in another encoding as escapes."""
     print(text.encode("utf-8", "backslashreplace").decode(), flush=True)  # noqa: T201
 
 
 def print_report(session: RunSession, report: Report) -> None:
-    """Print the closing table, the paired differences, and where to look further."""
+    """Print the final table, the paired differences, and where the results are."""
     print_table(report.summary)
     say()
     say(f"report   {report.html}")
@@ -35,7 +35,7 @@ def print_report(session: RunSession, report: Report) -> None:
 
 
 def report_document(session: RunSession, run_id: str, report: Report) -> dict[str, object]:
-    """Return what `print_report` prints for a program to read."""
+    """Return the content of `print_report` as a JSON document."""
     viewer = report.folder / "viewer.html"
     return {
         "run": run_id,
@@ -48,7 +48,7 @@ def report_document(session: RunSession, run_id: str, report: Report) -> dict[st
 
 
 def summary_document(summary: Summary) -> dict[str, object]:
-    """Return an evaluation's figures by ``policy/mode`` and group of tasks."""
+    """Return the metrics of an evaluation by ``policy/mode`` and group of tasks."""
     return {
         "evaluation": summary.run.id,
         "cells": {
@@ -66,7 +66,7 @@ def summary_document(summary: Summary) -> dict[str, object]:
 
 
 def run_document(run: StageRun) -> dict[str, object]:
-    """Return a run as the lineage has it, without its parameters."""
+    """Return a run as in the lineage, without its parameters."""
     return {
         "run": run.id,
         "stage": run.stage,
@@ -85,14 +85,14 @@ def run_document(run: StageRun) -> dict[str, object]:
 
 
 def print_stage(run: StageRun) -> None:
-    """Print what a stage made."""
+    """Print the outputs of a stage."""
     say(run.id)
     for name, value in run.outputs.items():
         say(f"  {name:<14} {value}")
 
 
 def print_table(summary: Summary) -> None:
-    """Print a table a mode: with rich in a terminal, as plain columns elsewhere."""
+    """Print one table per mode: with rich in a terminal, as plain columns elsewhere."""
     from ..analysis.results import difference_lines, lost_lines, table_head, table_rows
 
     head = table_head(summary)
@@ -109,7 +109,7 @@ def print_table(summary: Summary) -> None:
 
 
 def _print_rich(title: str, head: list[str], rows: list[list[str]]) -> None:
-    """Draw the table; in two parts where the terminal is too narrow for one."""
+    """Draw the table; in two parts if the terminal is too narrow for one."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -128,9 +128,9 @@ def _print_rich(title: str, head: list[str], rows: list[list[str]]) -> None:
 
 
 def table_parts(head: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[list[int]]:
-    """Return the columns of each part of a table that is to fit into a terminal's width.
+    """Return the columns of each part of a table that has to fit a terminal's width.
 
-    Accuracies stand before tool use; each part begins with the names of the rows.
+    Accuracies come before tool use; each part begins with the names of the rows.
 
     >>> table_parts(["tasks", "a: right", "a: tool calls"], [["all", "9", "1"]], 20)
     [[0, 1], [0, 2]]
@@ -143,7 +143,7 @@ def table_parts(head: Sequence[str], rows: Sequence[Sequence[str]], width: int) 
 
 
 def _print_plain(title: str, head: list[str], rows: list[list[str]]) -> None:
-    """Print the table in 80 columns; in two parts where it is wider, as in a terminal."""
+    """Print the table in 80 columns; in two parts if it is wider, as in a terminal."""
     say(title)
     for columns in table_parts(head, rows, _WIDTH):
         print_columns([[row[column] for column in columns] for row in (head, *rows)])

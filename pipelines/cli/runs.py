@@ -1,4 +1,4 @@
-"""``codedance runs``: what was run, newest first."""
+"""``codedance runs``: list of runs, newest first."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from ..store.lineage import StageRun
 
 _HEAD = ("run", "stage", "preset", "status", "seed", "started UTC", "ended", "took")
-_LEAST_TOLD = ("stage", "preset", "seed")
-"""Left out, in this order, where a line has no room: a run's id begins with the first two."""
+_LEAST_SHOWN = ("stage", "preset", "seed")
+"""Columns left out, in this order, if a line has no room: a run's id begins with the first two."""
 _WIDTH = 80
 
 
@@ -25,10 +25,10 @@ def runs(
     limit: Most = 20,
     json: Json = False,
 ) -> None:
-    """List the runs and their stages, newest first: when each began and ended, what it took.
+    """List the runs and their stages, newest first, with begin, end and duration.
 
-    Times are in UTC. A stage took the time that it worked, pauses left out; a run of the whole
-    pipeline took the time from its beginning to its end.
+    Times are in UTC. The duration of a stage is its working time without pauses; that of a run of
+    the whole pipeline is the time from its begin to its end.
     """
     from ..runs.session import open_session
     from .document import document
@@ -40,7 +40,7 @@ def runs(
         shown = found[: limit or None]
         publish([run_document(run) for run in shown])
         if not found:
-            say("there is no run yet; `codedance run` makes one")
+            say("there is no run yet; `codedance run` starts one")
             return
         now = datetime.now(UTC).replace(tzinfo=None)
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDTH
@@ -50,9 +50,9 @@ def runs(
 
 
 def fitting(rows: Sequence[Sequence[str]], width: int) -> list[list[str]]:
-    """Return the rows without the columns for which a line of ``width`` has no room."""
+    """Return the rows without the columns that do not fit a line of ``width``."""
     shown = list(range(len(rows[0])))
-    for name in _LEAST_TOLD:
+    for name in _LEAST_SHOWN:
         widest = [max(len(row[column]) for row in rows) for column in shown]
         if sum(widest) + 2 * (len(shown) - 1) <= width:
             break
@@ -78,7 +78,7 @@ def _row(run: StageRun, now: datetime) -> tuple[str, ...]:
 
 
 def _ended(run: StageRun) -> str:
-    """Return when a run ended, with the day where that is another than it began on."""
+    """Return when a run ended, with the day if it differs from the day it began."""
     if run.ended_at is None:
         return "–"
     is_same_day = run.ended_at.date() == run.started_at.date()

@@ -1,4 +1,4 @@
-"""The options of a command that may ask an OpenAI-compatible server."""
+"""Options of commands that can use an OpenAI-compatible server."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ if TYPE_CHECKING:
 
 BaseUrl = Annotated[
     str | None,
-    typer.Option(help="Of the server of openai:MODEL, such as http://localhost:8000/v1."),
+    typer.Option(help="Address of openai:MODEL's server, such as http://localhost:8000/v1."),
 ]
 RequestsPerMinute = Annotated[
-    float | None, typer.Option(min=0, help="The most that are sent to it.")
+    float | None, typer.Option(min=0, help="Rate limit of requests to the server.")
 ]
 TokensPerMinute = Annotated[
-    float | None, typer.Option(min=0, help="The most that it reads and writes.")
+    float | None, typer.Option(min=0, help="Rate limit of input and output tokens.")
 ]
-PriceInput = Annotated[float | None, typer.Option(min=0, help="Of a million tokens read.")]
-PriceOutput = Annotated[float | None, typer.Option(min=0, help="Of a million tokens written.")]
+PriceInput = Annotated[float | None, typer.Option(min=0, help="Price per million input tokens.")]
+PriceOutput = Annotated[float | None, typer.Option(min=0, help="Price per million output tokens.")]
 
 
 def with_server(settings: ServerSettings, **given: float | str | None) -> ServerSettings:
-    """Put what was given on the command line over what stands in flows.yaml."""
+    """Return the settings of flows.yaml with the options of the command line applied."""
     known = {name: value for name, value in given.items() if value is not None}
     return settings.model_copy(update=known)

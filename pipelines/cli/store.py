@@ -1,4 +1,4 @@
-"""``codedance store``: look into the trajectory store, check it, copy from it, make room in it."""
+"""``codedance store``: inspect, verify, export and prune the trajectory store."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from ..store.store import Store
 
 store_app = typer.Typer(
-    name="store", help="Look into the trajectory store, check, copy, prune.", no_args_is_help=True
+    name="store", help="Inspect, verify, export and prune trajectories.", no_args_is_help=True
 )
 Runs = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="RUN",
-        help="What can go; a pipeline run takes its stages.",
+        help="Run to remove; a pipeline run includes its stages.",
         autocompletion=completion.runs,
     ),
 ]
@@ -32,7 +32,7 @@ Runs = Annotated[
 
 @store_app.callback()
 def store() -> None:
-    """Look into the trajectory store, check it, copy from it, make room in it."""
+    """Inspect, verify, export and prune the trajectory store."""
 
 
 @store_app.command("list")
@@ -41,7 +41,7 @@ def list_runs(
     limit: Most = 20,
     json: Json = False,
 ) -> None:
-    """List runs with their trajectories, newest first, and what the store holds."""
+    """List runs with their trajectories, newest first, and the size of the store."""
     from ..store.maintenance import listing
     from .document import document
     from .store_pages import list_lines, listed_document
@@ -51,7 +51,7 @@ def list_runs(
         listed = listing.list_runs(opened, found[: limit or None])
         held = listing.holdings(opened)
         publish({"store": held, "runs": [listed_document(one) for one in listed]})
-        _tell(list_lines(held, listed, len(found)))
+        _say_lines(list_lines(held, listed, len(found)))
 
 
 @store_app.command()
@@ -60,7 +60,7 @@ def show(
         str,
         typer.Argument(
             metavar="RUN|NUMBER",
-            help="A run, or the number of a trajectory.",
+            help="Run id, or number of a trajectory.",
             autocompletion=completion.runs,
         ),
     ] = "latest",
@@ -76,33 +76,33 @@ def show(
         if name.isdecimal():
             entry = read_whole(opened, int(name))
             publish(entry)
-            _tell(trajectory_lines(entry, opened.images))
+            _say_lines(trajectory_lines(entry, opened.images))
         else:
             (listed,) = listing.list_runs(opened, [opened.lineage.get(name)])
             publish(listed_document(listed))
-            _tell(run_lines(listed))
+            _say_lines(run_lines(listed))
 
 
 @store_app.command()
 def export(
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Made for it; it must not be there yet.")
+        Path, typer.Argument(metavar="FOLDER", help="Target folder; it must not exist yet.")
     ],
     run: Annotated[
         list[str] | None,
-        typer.Option("--run", help="Which; may be repeated.", autocompletion=completion.runs),
+        typer.Option(
+            "--run", help="Run to export; may be repeated.", autocompletion=completion.runs
+        ),
     ] = None,
-    tokens: Annotated[
-        bool, typer.Option(help="Token ids and log-probabilities go with them.")
-    ] = True,
+    tokens: Annotated[bool, typer.Option(help="Include token ids and log-probabilities.")] = True,
     json: Json = False,
 ) -> None:
-    """Copy runs into a folder that any program reads: JSON lines, and pictures as PNG.
+    """Export runs to a folder that any program can read: JSON Lines, and images as PNG.
 
-    A pipeline run brings its stages; without --run it is the latest. docs/store.md tells the
+    A pipeline run includes its stages; without --run it is the latest. docs/store.md describes the
     format.
 
-    A picture that is missing or was changed, and a row that cannot be read, are left out and named,
+    Images that are missing or were changed, and rows that cannot be read, are left out and named,
     and the exit code is 1.
     """
     from ..data import exporting
@@ -113,7 +113,7 @@ def export(
         runs, broken = exporting.with_stages(opened, run or ["latest"])
         made = exporting.export(opened, runs, folder, broken=broken, with_tokens=tokens)
         publish({"runs": [one.id for one in runs], "exported": made})
-        _tell(export_lines(made, runs))
+        _say_lines(export_lines(made, runs))
     if made.broken:
         raise typer.Exit(FINDINGS)
 
@@ -122,22 +122,23 @@ def export(
 def prune(
     run: Runs = None,
     older: Annotated[
-        float | None, typer.Option("--older-than", min=0.0, help="Days; what others read stays.")
+        float | None,
+        typer.Option("--older-than", min=0.0, help="Age in days; inputs of others stay."),
     ] = None,
     keep: Annotated[
-        int, typer.Option(min=0, help="Newest intermediate checkpoints to keep of each run.")
+        int, typer.Option(min=0, help="Newest intermediate checkpoints to keep per run.")
     ] = 1,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; else it is only told.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove; else only list.")] = False,
     dry: Annotated[
-        bool, typer.Option("--dry-run", help="Only tell, with sizes: as without --yes.")
+        bool, typer.Option("--dry-run", help="Only list, with sizes: as without --yes.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Remove runs with their checkpoints, and whatever no run needs any more.
+    """Remove runs with their checkpoints, and everything that no run needs any more.
 
-    That is: tasks and pictures that no run names, folders of runs that are gone, states of finished
-    runs, old intermediate checkpoints. Final models, what an unfinished run resumes from, and
-    reports stay. Without --yes nothing is removed.
+    That is: tasks and images that no run names, folders of removed runs, training states of
+    finished runs, old intermediate checkpoints. Final models, checkpoints that an unfinished run
+    resumes from, and reports stay. Without --yes nothing is removed.
     """
     from datetime import UTC, datetime, timedelta
 
@@ -147,7 +148,7 @@ def prune(
     from .store_pages import pruned_lines, swept_lines
 
     if yes and dry:
-        raise typer.BadParameter("--yes does it and --dry-run does not", param_hint="--dry-run")
+        raise typer.BadParameter("--yes removes and --dry-run does not", param_hint="--dry-run")
     now = datetime.now(UTC).replace(tzinfo=None)
     try:
         before = None if older is None else now - timedelta(days=older)
@@ -164,16 +165,16 @@ def prune(
             opened.lineage, root, removed=done.runs, keep=keep, is_dry=not yes
         )
         publish({"is_done": yes, "pruned": done, "checkpoints": swept, "bytes": swept.size_bytes})
-        _tell(swept_lines(swept, root, is_done=yes))
-        _tell(pruned_lines(done, is_done=yes))
+        _say_lines(swept_lines(swept, root, is_done=yes))
+        _say_lines(pruned_lines(done, is_done=yes))
 
 
 @store_app.command()
 def verify(json: Json = False) -> None:
-    """Check every digest: pictures, rows, checkpoints, and the database itself.
+    """Verify every digest: images, rows, checkpoints, and the database itself.
 
-    Exits with 1 if anything is wrong; changes nothing. What was stored before there were digests
-    of it is counted as unknown.
+    Exits with 1 if anything is wrong; changes nothing. Data stored before digests were introduced
+    is counted as unknown.
     """
     from ..store.maintenance import verify as verifying
     from .document import document
@@ -182,13 +183,13 @@ def verify(json: Json = False) -> None:
     with document(json) as publish, _opened() as opened:
         verdict = verifying.verify(opened, _count)
         publish({"is_whole": verdict.is_whole, "verdict": verdict})
-        _tell(verdict_lines(verdict))
+        _say_lines(verdict_lines(verdict))
     if not verdict.is_whole:
         raise typer.Exit(FINDINGS)
 
 
 def _opened() -> Store:
-    """Open the store alone: nothing else is needed to look into it."""
+    """Open the store without anything else."""
     from ..config.home import find_home
     from ..store.connection.patience import Patience
     from ..store.store import open_store
@@ -197,7 +198,7 @@ def _opened() -> Store:
     return open_store(home, Patience(min(home.store_wait_seconds, 30.0), _warn))
 
 
-def _tell(lines: Iterable[str]) -> None:
+def _say_lines(lines: Iterable[str]) -> None:
     from .output import say
 
     for line in lines:
@@ -209,6 +210,6 @@ def _warn(text: str) -> None:
 
 
 def _count(what: str, count: int) -> None:
-    """Show in a terminal how far a check is."""
+    """Show the progress of a check in a terminal."""
     if sys.stderr.isatty():
         print(f"\r{count:,} {what}\033[K", end="\r", file=sys.stderr, flush=True)  # noqa: T201

@@ -1,4 +1,4 @@
-"""What ``codedance store`` prints, in lines of 80 columns."""
+"""Output of ``codedance store``, in lines of 80 columns."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _HEAD = ("RUN", "STATUS", "BEGUN (UTC)", "TRAJECTORIES")
 
 
 def list_lines(held: Holdings, listed: Sequence[Listed], count: int) -> Iterator[str]:
-    """Yield a line a run, and what the store holds."""
+    """Yield one line per run, and the size of the store."""
     if listed:
         yield from column_lines([_HEAD, *map(_list_row, listed)])
     else:
-        yield "no run is stored yet; `codedance run` makes one"
+        yield "no run is stored yet; `codedance run` starts one"
     if count > len(listed):
         yield f"… and {count - len(listed)} older ones: --limit {count} shows all"
     yield ""
@@ -42,14 +42,14 @@ def list_lines(held: Holdings, listed: Sequence[Listed], count: int) -> Iterator
 
 
 def listed_document(one: Listed) -> dict[str, Any]:
-    """Return a run with its parameters and phases for a program to read."""
+    """Return a run with its parameters and phases as a JSON document."""
     phases = [{**asdict(phase), "accuracy": phase.accuracy} for phase in one.phases]
-    told = {"parameters": one.run.parameters, "key": one.run.key}
-    return {**run_document(one.run), **told, "trajectories": one.trajectories, "phases": phases}
+    details = {"parameters": one.run.parameters, "key": one.run.key}
+    return {**run_document(one.run), **details, "trajectories": one.trajectories, "phases": phases}
 
 
 def run_lines(one: Listed) -> Iterator[str]:
-    """Yield a run: what it was told, what it read and made, its phases."""
+    """Yield the lines of a run: its parameters, inputs, outputs and phases."""
     run = one.run
     yield run.id
     yield from _fields(
@@ -65,9 +65,9 @@ def run_lines(one: Listed) -> Iterator[str]:
         }
     )
     for title, values in (
-        ("read", run.inputs),
-        ("made", run.outputs),
-        ("was told", run.parameters),
+        ("inputs", run.inputs),
+        ("outputs", run.outputs),
+        ("parameters", run.parameters),
     ):
         if values:
             yield title
@@ -99,7 +99,7 @@ def run_lines(one: Listed) -> Iterator[str]:
 
 
 def trajectory_lines(entry: Mapping[str, Any], images: ImageFolder) -> Iterator[str]:
-    """Yield a trajectory from its question to its rewards; pictures by their files."""
+    """Yield the lines of a trajectory from its question to its rewards; images by their files."""
     task = entry["task"]
     yield f"trajectory {entry['id']} of {entry['stage_run']}"
     yield from _fields(
@@ -137,7 +137,7 @@ def _execution_lines(execution: Mapping[str, Any], images: ImageFolder) -> Itera
 
 
 def export_lines(made: Exported, runs: Sequence[StageRun]) -> Iterator[str]:
-    """Say what could not be copied, and what was written where."""
+    """Yield what could not be copied, what was written, and where."""
     yield from _finding_lines(made.broken, len(made.broken))
     yield (
         f"{made.trajectories:,} trajectories of {_some(len(runs), 'run')}, "
@@ -145,11 +145,11 @@ def export_lines(made: Exported, runs: Sequence[StageRun]) -> Iterator[str]:
     )
     yield str(made.folder)
     if made.broken:
-        yield f"not whole: {len(made.broken):,} could not be copied; run.json names them"
+        yield f"incomplete: {len(made.broken):,} could not be copied; run.json names them"
 
 
 def pruned_lines(done: Pruned, *, is_done: bool) -> Iterator[str]:
-    """Say what was removed, or would be."""
+    """Yield what was removed, or would be."""
     for run in done.runs:
         yield f"  {run}"
     waste = ""
@@ -162,13 +162,13 @@ def pruned_lines(done: Pruned, *, is_done: bool) -> Iterator[str]:
     trajectories = f"{done.trajectories:,} trajectories"
     yield f"{'removed' if is_done else 'would remove'} {runs} with {trajectories}{waste}"
     if done.pictures is None:
-        yield "somebody is writing: tasks and pictures that nothing names stay for another time"
+        yield "a run is writing to the store: tasks and pictures that nothing names stay for now"
     if not is_done:
-        yield "nothing was removed: give --yes to do it"
+        yield "nothing was removed: use --yes to remove"
 
 
 def swept_lines(swept: Swept, root: Path, *, is_done: bool) -> Iterator[str]:
-    """Say what was freed of the stages' folders, or would be, with its size."""
+    """Yield what was freed in the stages' folders, or would be, with its size."""
     for one in swept.freed:
         shown = one.path.relative_to(root)
         yield f"  {shown}  {_megabytes(one.size_bytes)}  {one.reason}"
@@ -179,15 +179,15 @@ def swept_lines(swept: Swept, root: Path, *, is_done: bool) -> Iterator[str]:
 
 
 def verdict_lines(verdict: Verdict) -> Iterator[str]:
-    """Say what is wrong, and how much was looked at."""
+    """Yield what is wrong, and how much was checked."""
     yield from _finding_lines(verdict.findings, verdict.wrong)
     checked = ", ".join(f"{count:,} {kind}" for kind, count in verdict.checked.items())
     yield textwrap.fill(f"checked {checked} in {verdict.seconds:.1f} s", _WIDTH)
     if verdict.unsealed:
-        yield f"{verdict.unsealed:,} trajectories were stored before digests were: not held to any"
+        yield f"{verdict.unsealed:,} trajectories stored before there were digests: not checked"
     if verdict.unknown:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in verdict.unknown.items())
-        line = f"unknown, stored before there were digests of them: {kinds}"
+        line = f"unknown, stored before there were digests: {kinds}"
         yield textwrap.fill(line, _WIDTH)
     if verdict.unused:
         yield f"{_some(verdict.unused, 'picture')} that no row names: codedance store prune --yes"
@@ -195,14 +195,14 @@ def verdict_lines(verdict: Verdict) -> Iterator[str]:
 
 
 def _finding_lines(findings: Sequence[Finding], count: int) -> Iterator[str]:
-    """Name the first of what is wrong."""
+    """Yield the first findings."""
     for one in findings[:_SHOWN_FINDINGS]:
         line = f"BAD  {one.kind} {one.name}: {one.problem}"
         yield textwrap.fill(
             line, _WIDTH, subsequent_indent=" " * 5, break_long_words=False, break_on_hyphens=False
         )
     if count > _SHOWN_FINDINGS:
-        yield f"… {count - _SHOWN_FINDINGS:,} more; --json tells the first thousand"
+        yield f"… {count - _SHOWN_FINDINGS:,} more; --json lists the first thousand"
 
 
 def _span(first: int, last: int) -> str:
@@ -223,7 +223,7 @@ def _fields(values: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _visible(text: str) -> str:
-    """Return text that a model wrote without what would steer a terminal."""
+    """Return a model's text with control characters as visible escapes."""
     return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
 
 

@@ -1,9 +1,9 @@
-"""What code made a result: a digest of our source and its data, and the git commit if there is one.
+"""The code that made a result: a digest of our source and its data, and the git commit, if any.
 
-Everything under the four rooms that decides a draw, a turn, a verdict or an update counts: all of
-their Python and the data that is read with it. What only shows results (the viewer's scripts and
-styles), and flows.yaml, whose values are recorded with each run, do not. The digest is the same
-for a checkout and an installed wheel.
+The digest covers everything in the four packages that decides a draw, a turn, a verdict or an
+update: all of their Python and the data that it reads. It leaves out what only shows results (the
+viewer's scripts and styles) and flows.yaml, whose values are recorded with each run. The digest is
+the same for a checkout and an installed wheel.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DATA = (
 
 @cache
 def code_version() -> str:
-    """Return a digest of all that decides what stages make, 16 hex digits."""
+    """Return a digest of all code and data that decide the stages' results, 16 hex digits."""
     return tree_digest(ROOT)[:16]
 
 
@@ -51,7 +51,7 @@ def deciding_files(root: Path) -> Iterator[Path]:
 
 @cache
 def git_commit() -> str | None:
-    """Return the commit of the checkout that this code lies in, with ``+`` if it was changed."""
+    """Return the checkout's commit, with ``+`` for local changes; None outside a checkout."""
     if not (ROOT / ".git").exists():
         return None
     try:

@@ -1,4 +1,4 @@
-"""A lock on a file that its process alone keeps: killed or not, the kernel frees it at the end."""
+"""A file lock that lasts as long as its process: the kernel frees it, even after a kill."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 
 @contextmanager
 def try_lock(path: Path) -> Generator[bool]:
-    """Hold the lock of a file, made if missing, while the context lasts.
+    """Hold the lock of a file, which is created if missing, while the context lasts.
 
     Yields:
-        False, and no lock, where another holds it.
+        True where the lock was acquired, False where another process holds it.
     """
     with path.open("a") as handle:
         try:

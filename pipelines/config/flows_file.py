@@ -1,4 +1,4 @@
-"""Reads flows.yaml: the current folder's, else the packaged one; an error names key and line."""
+"""Read flows.yaml: the current folder's, else the packaged one; errors name the key and line."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .yaml_file import SettingsError, line_of, read_yaml
 FILE_NAME = "flows.yaml"
 Location = tuple[int | str, ...]
 _WAY = re.compile("constrained-(?:int|float|str)|ConcurrencyLimit")
-"""How pydantic names the members of a union within the place of an error."""
+"""Pydantic's names for the members of a union, as they appear in an error's location."""
 _WRONG_WAY = ("int_type", "float_type", "string_type", "model_type", "dict_type")
 
 
 def find_flows_file(folder: Path | None = None) -> Path:
     """Return the current folder's flows.yaml, else the packaged one."""
     own = (folder or Path.cwd()) / FILE_NAME
-    is_there = own.exists() or own.is_symlink()  # a folder or a dangling link is told of
+    is_there = own.exists() or own.is_symlink()  # a folder or a dangling link is reported
     return own if is_there else Path(__file__).with_name(FILE_NAME)
 
 
@@ -35,8 +35,8 @@ def load_flows_file(path: Path | None = None) -> FlowsFile:
     """Read and check flows.yaml.
 
     Raises:
-        SettingsError: It is not YAML, or a key or a value is wrong; the message has the path, the
-            line, the key and the nearest valid key.
+        SettingsError: The file is not YAML, or a key or value is wrong; the message names the path,
+            the line, the key and the nearest valid key.
     """
     path = path or find_flows_file()
     tree, content = read_yaml(path)
@@ -48,7 +48,7 @@ def load_flows_file(path: Path | None = None) -> FlowsFile:
 
 
 def load_preset(name: str, path: Path | None = None) -> Preset:
-    """Return a preset's parameters.
+    """Return the parameters of a preset.
 
     Raises:
         SettingsError: There is no such preset, or flows.yaml is wrong.
@@ -64,9 +64,10 @@ def load_preset(name: str, path: Path | None = None) -> Preset:
 
 
 def _plain(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
-    """Return the errors without pydantic's names for the ways in which a value may be written.
+    """Return the errors without pydantic's names for the members of a union.
 
-    Of a value that may be a number or a mapping, only the way counts in which it is written.
+    For a value that may be a number or a mapping, only errors of the form in which it is written
+    are returned.
     """
     found: list[ErrorDetails] = []
     for item in errors:
@@ -83,7 +84,7 @@ def _explain(path: Path, tree: yaml.Node | None, item: ErrorDetails) -> str:
     location: Location = item["loc"]
     if not location:
         found = _shown(item["input"])
-        return f"{path}: expected the key 'presets' and what it holds, found {found}"
+        return f"{path}: expected a mapping with the key 'presets', found {found}"
     key = ".".join(str(part) for part in location)
     place = f"{path}:{line_of(tree, location)}"
     parent = location[:-1]
@@ -114,7 +115,7 @@ def _nearest(key: str, valid: Sequence[str]) -> str:
 
 @cache
 def _valid_keys(location: Location) -> tuple[str, ...]:
-    """Return the keys that the model at ``location`` knows."""
+    """Return the valid keys of the model at ``location``."""
     model: type[BaseModel] | None = FlowsFile
     for part in location:
         if isinstance(part, int) or part in get_args(PresetName) or model is None:
@@ -126,7 +127,7 @@ def _valid_keys(location: Location) -> tuple[str, ...]:
 
 
 def _model_of(model: type[BaseModel], name: str) -> type[BaseModel] | None:
-    """Return the model that field ``name`` holds, alone, in a list or as a mapping's values."""
+    """Return the model of field ``name``: its type, its list items or its mapping values."""
     field = model.model_fields.get(name)
     pending: list[Any] = [field.annotation] if field is not None else []
     while pending:

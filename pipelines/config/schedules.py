@@ -1,4 +1,4 @@
-"""When a deployment runs by itself. What can never fire is refused when flows.yaml is read."""
+"""Schedules of deployments. One that can never fire is refused when flows.yaml is read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FIELDS = (
     ("day", 1, 31),
     ("month", 1, 12),
     ("day of the week", 0, 7),
-    ("second", 0, 59),  # a sixth field, as Prefect takes it
+    ("second", 0, 59),  # a sixth field, as in Prefect
 )
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
@@ -35,16 +35,16 @@ _RANGE = re.compile(r"(?:\*|(\d{1,2})(?:-(\d{1,2}))?)(?:/(\d{1,4}))?")
 _SPECIAL = {"day": re.compile("l"), "day of the week": re.compile(r"l[0-7]|[0-7]#([1-5]|l)")}
 _EXAMPLE = 'such as "0 3 * * *" (minute, hour, day, month, day of the week)'
 
-_ANCHOR = datetime(2020, 1, 1)  # noqa: DTZ001 - what Prefect begins at without a DTSTART
+_ANCHOR = datetime(2020, 1, 1)  # noqa: DTZ001 - Prefect's start without a DTSTART
 _CYCLE_BEGINS = 9600
-"""From this year to the last year that Python has is one cycle of the calendar, 400 years."""
-_SLOWEST_TO_WALK = 3  # dateutil's DAILY: what comes more often has too many dates to walk through
+"""First year of the last 400-year cycle of the calendar that Python's datetime can represent."""
+_SLOWEST_TO_WALK = 3  # dateutil's DAILY: more frequent rules have too many dates to iterate over
 _MOST_WALKED = 200_000
 _RULE_ERRORS = (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError)
 
 
 class Schedule(StrictModel):
-    """When a deployment runs by itself: one of cron, interval (seconds), rrule."""
+    """A deployment's schedule: one of cron, interval (seconds) and rrule."""
 
     cron: str | None = None
     interval: Interval | None = None
@@ -84,12 +84,12 @@ class Schedule(StrictModel):
             try:
                 datetime.fromisoformat(text)
             except ValueError:
-                raise ValueError('no date: write one such as "2026-01-31T03:00:00"') from None
+                raise ValueError('not a date: write one such as "2026-01-31T03:00:00"') from None
         return text
 
     @model_validator(mode="after")
     def _says_when(self) -> Schedule:
-        """Refuse a schedule that never fires, or of which Prefect would heed one half."""
+        """Refuse a schedule without exactly one kind, or with an anchor date and no interval."""
         given = [name for name in ("cron", "interval", "rrule") if getattr(self, name) is not None]
         if len(given) != 1:
             found = " and ".join(given) or "none"
@@ -100,10 +100,10 @@ class Schedule(StrictModel):
 
 
 def check_cron(text: str) -> None:
-    """Refuse what is no cron expression, and one whose days no month has.
+    """Refuse an invalid cron expression, and one whose days occur in none of its months.
 
     Raises:
-        ValueError: It would never fire; the message says which field is wrong.
+        ValueError: The expression is invalid or never fires; the message names the wrong field.
     """
     if text.strip().lower() in _ALIASES:
         return
@@ -111,7 +111,7 @@ def check_cron(text: str) -> None:
     if len(parts) not in (5, 6):
         raise ValueError(f"{len(parts)} fields instead of 5: write a cron expression {_EXAMPLE}")
     if len(parts) == 6 and "7" in re.findall(r"(?<![/\d])\d+", parts[4]):
-        raise ValueError("day of the week 7: with a sixth field Prefect wants 0 for Sunday")
+        raise ValueError("day of the week 7: with a sixth field Prefect expects 0 for Sunday")
     values = [_cron_values(part, *field) for part, field in zip(parts, _FIELDS, strict=False)]
     days, months = values[2], values[3]
     if days and months and all(min(days) > _DAYS_IN_MONTH[month - 1] for month in months):
@@ -119,7 +119,7 @@ def check_cron(text: str) -> None:
 
 
 def _cron_values(part: str, name: str, lowest: int, highest: int) -> set[int] | None:
-    """Return the values that a field stands for; None where they depend on the month."""
+    """Return the values that match a field; None where they depend on the month."""
     if part == "?" and name.startswith("day"):
         part = "*"
     values: set[int] = set()
@@ -136,33 +136,33 @@ def _cron_values(part: str, name: str, lowest: int, highest: int) -> set[int] | 
 def _cron_range(item: str, name: str, lowest: int, highest: int) -> set[int]:
     found = _RANGE.fullmatch(_in_numbers(item, name))
     if found is None:
-        raise ValueError(f"{name} {item!r} is no value, range or list; write cron {_EXAMPLE}")
+        raise ValueError(f"{name} {item!r} is not a value, range or list; write cron {_EXAMPLE}")
     first, last, step = found.groups()
     begin = lowest if first is None else int(first)
     end = highest if first is None or (step and last is None) else int(last or first)
     if not all(lowest <= one <= highest for one in (begin, end)) or step == "0":
         raise ValueError(f"{name} {item!r} is not within {lowest} to {highest}")
-    if begin > end:  # over the turn of the hour, the day, the week
+    if begin > end:  # wraps around the hour, the day or the week
         return {*range(begin, highest + 1), *range(lowest, end + 1)}
     return set(range(begin, end + 1, int(step or 1)))
 
 
 def _in_numbers(item: str, name: str) -> str:
-    """Return part of a field with the names of months and days as numbers."""
+    """Return an item of a field with names of months and days replaced by numbers."""
     names = _NAMES.get(name, {})
     return re.sub("[a-z]{3}", lambda found: names.get(found.group(), found.group()), item)
 
 
 def check_rrule(text: str) -> None:
-    """Refuse what is no recurrence rule (RFC 5545), and one that has no date any more.
+    """Refuse an invalid recurrence rule (RFC 5545), and one without a future date.
 
     Raises:
-        ValueError: It would never fire.
+        ValueError: The rule is invalid or never fires.
     """
     from dateutil.rrule import rruleset, rrulestr
 
     if "EXRULE" in text.upper():
-        raise ValueError("EXRULE is no part of RFC 5545 any more: leave dates out with EXDATE")
+        raise ValueError("EXRULE is no longer part of RFC 5545: exclude dates with EXDATE")
     for zone in re.findall(r"TZID=([^:;]+)", text):
         check_timezone(zone)
     try:
@@ -170,31 +170,31 @@ def check_rrule(text: str) -> None:
         is_set = isinstance(rule, rruleset)
         parts, dates = _parts_of(rule, is_set=is_set)
         if any(part._interval < 1 for part in parts):
-            raise ValueError("INTERVAL has to be at least 1")
+            raise ValueError("INTERVAL must be at least 1")
         fires = any(map(_fires, parts)) or any(map(_is_to_come, dates))
         fires = fires and (not is_set or _comes(rule))
     except _RULE_ERRORS as error:
         example = "write one such as FREQ=MONTHLY;BYDAY=1MO"
-        raise ValueError(f"no recurrence rule ({error}): {example}") from None
+        raise ValueError(f"not a recurrence rule ({error}): {example}") from None
     if not fires:
         raise ValueError(
-            "it never fires: no date to come fits its BY… parts, INTERVAL, UNTIL and COUNT (which "
-            "count from DTSTART, else from 2020)"
+            "it never fires: no future date matches its BY… parts, INTERVAL, UNTIL and COUNT "
+            "(counted from DTSTART, else from 2020)"
         )
 
 
 def _parts_of(rule: Any, *, is_set: bool) -> tuple[list[Any], list[datetime]]:  # noqa: ANN401
-    """Return the rules and the single dates of a rule, or set of rules, of dateutil."""
+    """Return the rules and the single dates of a dateutil rule or set of rules."""
     return (rule._rrule, rule._rdate) if is_set else ([rule], [])
 
 
 def _fires(rule: Any) -> bool:  # noqa: ANN401 - dateutil has no types
-    """Return whether a rule has a date to come; one of many years is looked for in a cycle."""
+    """Return whether a rule has a future date; a whole calendar cycle is searched."""
     if rule._until is not None and not _is_to_come(rule._until):
         return False
     now = datetime.now(rule._dtstart.tzinfo)
     is_slow = rule._freq <= _SLOWEST_TO_WALK
-    if rule._interval > 1 and is_slow:  # which years, months, weeks or days counts from DTSTART
+    if rule._interval > 1 and is_slow:  # its years, months, weeks or days are counted from DTSTART
         return rule.after(now) is not None
     begun = rule._dtstart.replace(year=_CYCLE_BEGINS, tzinfo=None)
     if next(iter(rule.replace(dtstart=begun, until=None, count=None)), None) is None:
@@ -205,7 +205,10 @@ def _fires(rule: Any) -> bool:  # noqa: ANN401 - dateutil has no types
 
 
 def _comes(rule: Any) -> bool:  # noqa: ANN401 - dateutil has no types
-    """Return whether a date of a rule, or set of rules, is to come; of very many, some is."""
+    """Return whether any date of a rule or set of rules is in the future.
+
+    Beyond `_MOST_WALKED` dates the answer is taken to be yes.
+    """
     return any(_is_to_come(when) or number > _MOST_WALKED for number, when in enumerate(rule))
 
 
@@ -217,7 +220,7 @@ def check_timezone(name: str) -> None:
     """Refuse a time zone that is not in the IANA database.
 
     Raises:
-        ValueError: With the nearest names.
+        ValueError: There is no such time zone; the message has the nearest names.
     """
     known = {zone.lower(): zone for zone in zoneinfo.available_timezones()}
     if name in known.values():
@@ -225,4 +228,4 @@ def check_timezone(name: str) -> None:
     near = difflib.get_close_matches(name.lower(), known, n=2, cutoff=0.7)
     hint = f"did you mean {' or '.join(known[one] for one in near)}?" if near else ""
     example = "name a place, such as Europe/Berlin or America/Los_Angeles"
-    raise ValueError(f"no time zone of the IANA database; {hint or example}")
+    raise ValueError(f"not a time zone in the IANA database; {hint or example}")

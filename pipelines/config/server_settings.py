@@ -1,4 +1,4 @@
-"""How a served model is asked: what stands under ``server`` in a preset of flows.yaml."""
+"""Settings of a model server: the key ``server`` in a preset of flows.yaml."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Limit = Annotated[float, Field(ge=0.0)]
 
 
 class ServerSettings(StrictModel):
-    """How the server of a policy ``openai:MODEL`` is asked; `Endpoint` says what each name means.
+    """Settings of the server of a policy ``openai:MODEL``; `Endpoint` documents each field.
 
-    The key is taken from the environment's ``OPENAI_API_KEY`` alone.
+    The API key is read only from the environment variable ``OPENAI_API_KEY``.
     """
 
     base_url: str | None = None

@@ -1,4 +1,4 @@
-"""The stages' parameters: what stands under ``presets`` in flows.yaml, checked field by field."""
+"""The stages' parameters: the key ``presets`` in flows.yaml, validated field by field."""
 
 from __future__ import annotations
 
@@ -21,27 +21,28 @@ PresetName = Literal["smoke", "quick", "full"]
 
 
 class CurateSettings(StrictModel):
-    """Which train tasks are looked at, and what makes one worth keeping.
+    """Settings of curation: the candidate tasks and the rules for keeping them.
 
     Attributes:
-        candidates: Train tasks to look at.
-        known: Further train tasks whose answers the weak policy is told, judged by none.
-        weak: The weak policy: ``thumbnail``, or anything that `load_policy` takes.
-        strong: The strong policy: ``teacher``, or anything that `load_policy` takes.
-        weak_samples: Samples of the weak policy a task; its pass rate is the difficulty.
-        strong_samples: Samples of the strong policy a task; none right means unsolvable.
+        candidates: Number of candidate train tasks.
+        known: Number of further train tasks whose answers the weak policy knows; they are no
+            candidates.
+        weak: Weak policy: ``thumbnail``, or any name that `load_policy` accepts.
+        strong: Strong policy: ``teacher``, or any name that `load_policy` accepts.
+        weak_samples: Samples of the weak policy per task; its pass rate decides the difficulty.
+        strong_samples: Samples of the strong policy per task; a task with none right is unsolvable.
         easy_above: Pass rate from which a task is easy.
         hard_below: Pass rate up to which a task is hard.
         trivial_share: Largest share of the kept tasks that the weak policy always gets right.
-        easy_tool_share: Share of the easy tasks that are shown with tools all the same: imperfect
-            on purpose, so that reinforcement learning has something to learn.
-        medium_tool_share: Share of the medium tasks that are shown with tools.
-        hard_tool_share: Share of the hard tasks that are shown with tools.
-        near_duplicate_bits: Perceptual hashes this close (of 256 bits), with the same question
-            and answer, are duplicates.
+        easy_tool_share: Share of the easy tasks that are demonstrated with tools: imperfect on
+            purpose, so that reinforcement learning has something to learn.
+        medium_tool_share: Share of the medium tasks that are demonstrated with tools.
+        hard_tool_share: Share of the hard tasks that are demonstrated with tools.
+        near_duplicate_bits: Largest Hamming distance of the perceptual hashes (256 bits) of two
+            tasks with the same question and answer that count as duplicates.
         loose_share: Share of the teacher's episodes with a program that fails on fine detail.
         wander_share: Share of the teacher's episodes that begin with a crop that does not help.
-        max_turns: Turns that the policies get.
+        max_turns: Largest number of turns per episode.
     """
 
     candidates: Count = 2000
@@ -63,7 +64,7 @@ class CurateSettings(StrictModel):
 
 
 class NanoSettings(StrictModel):
-    """Sizes of the embedded model, where ``sft.base`` is ``nano``."""
+    """Sizes of the embedded model, used where ``sft.base`` is ``nano``."""
 
     width: Count = 128
     text_layers: Count = 4
@@ -75,7 +76,7 @@ class NanoSettings(StrictModel):
 
 
 class HoldingSettings(StrictModel):
-    """How a model is held while it is trained; `TrainingSetup` says what each name means."""
+    """Precision, memory and adapter settings of a training; see `TrainingSetup` for each field."""
 
     bf16: bool = False
     gradient_checkpointing: bool = False
@@ -88,16 +89,18 @@ class HoldingSettings(StrictModel):
 
 
 class SFTSettings(HoldingSettings):
-    """Cold start: supervised learning on the curated demonstrations; the rest as `SFTConfig`.
+    """Settings of the cold start, supervised learning on the curated demonstrations.
+
+    `SFTConfig` documents the fields that are not listed here.
 
     Attributes:
-        base: What training starts from: ``nano`` builds the embedded model from random weights;
-            a folder or hub id is loaded.
+        base: Base model: ``nano`` builds the embedded model from random weights; a folder or hub
+            id is loaded.
         nano: Sizes of the embedded model.
-        shown_directly: Families whose demonstrations use no tool: what a policy then writes for
-            them it found by itself.
-        easy_alone: Families of which only easy tasks are shown, and without a tool: that others
-            want code it has to find by itself.
+        shown_directly: Families whose demonstrations use no tool: code that the policy later
+            writes for them is its own discovery.
+        easy_alone: Families of which only easy tasks are demonstrated, without a tool: the policy
+            has to discover by itself that the others need code.
     """
 
     base: str = "nano"
@@ -119,9 +122,10 @@ class SFTSettings(HoldingSettings):
 
 
 class GRPOSettings(HoldingSettings):
-    """Reinforcement learning on the curated tasks; `GRPOConfig` says what each name means.
+    """Settings of reinforcement learning on the curated tasks; `GRPOConfig` documents each field.
 
-    ``without_families`` are left out of the tasks, to see whether what is learnt carries over.
+    Attributes:
+        without_families: Families that are left out of the tasks, to measure generalization.
     """
 
     without_families: tuple[str, ...] = ()
@@ -161,7 +165,7 @@ class GRPOSettings(HoldingSettings):
     @field_validator("reward_terms")
     @classmethod
     def _terms_are_known(cls, terms: dict[str, float]) -> dict[str, float]:
-        """Refuse an unknown term now, not after the stages before GRPO."""
+        """Refuse an unknown term when the settings are read, before any stage runs."""
         from ...envs.rewards.registry import with_terms
 
         with_terms("outcome", terms)
@@ -169,9 +173,15 @@ class GRPOSettings(HoldingSettings):
 
 
 class EvaluateSettings(StrictModel):
-    """Judging on the held-out split, greedy and sampled.
+    """Settings of the evaluation on the held-out split, greedy and sampled.
 
-    ``limit`` tasks are spread evenly over the split. ``traces`` trajectories a policy go to MLflow.
+    Attributes:
+        limit: Number of tasks, spread evenly over the split.
+        samples: Sampled trajectories per task.
+        temperature: Temperature of the sampled trajectories.
+        max_turns: Largest number of turns per episode.
+        batch_size: Conversations per batch.
+        traces: Trajectories per policy and mode that are sent to MLflow as traces.
     """
 
     limit: Count = 500
@@ -186,7 +196,7 @@ _LIMITS = Limits()
 
 
 class LimitSettings(StrictModel):
-    """What a session may use; `Limits` says what each name means."""
+    """Resource limits of a sandbox session; `Limits` documents each field."""
 
     wall_seconds: Above = _LIMITS.wall_seconds
     cpu_seconds: Above = _LIMITS.cpu_seconds
@@ -201,15 +211,15 @@ class LimitSettings(StrictModel):
 
 
 class SandboxSettings(StrictModel):
-    """Where model code runs; `open_sandbox` says what each name means.
+    """Settings of the sandbox that runs model code; `open_sandbox` documents each field.
 
     Attributes:
-        backend: ``local``, ``docker``, or ``unsafe-subprocess`` (no walls).
-        floor: Weakest tier to accept; None for the default.
-        limits: Of every session.
-        libraries: Modules that are loaded before the first session.
+        backend: ``local``, ``docker``, or ``unsafe-subprocess`` (no isolation).
+        floor: Minimum isolation level; None for the default.
+        limits: Resource limits of every session.
+        libraries: Modules that are imported before the first session.
         python: The worker's interpreter; None for the trainer's.
-        image: The docker backend's image; None for the default one.
+        image: Image of the docker backend; None for the default one.
     """
 
     backend: Backend = "local"
@@ -221,11 +231,11 @@ class SandboxSettings(StrictModel):
 
 
 def open_configured(settings: SandboxSettings) -> Sandbox:
-    """Open the sandbox that the settings name.
+    """Open the sandbox that the settings describe.
 
     Raises:
-        ValueError: The backend cannot keep them.
-        SandboxError: This machine cannot run it.
+        ValueError: The backend does not support the settings.
+        SandboxError: This machine cannot run the backend.
     """
     return open_sandbox(
         settings.backend,
@@ -238,7 +248,7 @@ def open_configured(settings: SandboxSettings) -> Sandbox:
 
 
 class AlarmSettings(StrictModel):
-    """When a training calls for a person; `AlarmConfig` says what each limit means, 0 is never."""
+    """Thresholds of training alarms; `AlarmConfig` documents each field, 0 turns an alarm off."""
 
     window: Count = 10
     tool_calls_share: Share = 0.25
@@ -251,11 +261,11 @@ class AlarmSettings(StrictModel):
 
 
 class Preset(StrictModel):
-    """Everything that a run of the pipeline depends on, but for its seed.
+    """All parameters of a pipeline run except its seed.
 
-    ``interface`` is the policy's tool: ``code``, ``box`` (a crop of the picture) or ``text``
-    (none); a model whose folder says that it was taught another is judged with that where this is
-    ``code``. ``alarms`` and ``server`` decide no result: a stage run with others is not run again.
+    ``interface`` is the policy's tool: ``code``, ``box`` (a crop of the image) or ``text`` (none).
+    Where it is ``code``, a model that was trained with another interface is evaluated with that
+    one. ``alarms`` and ``server`` do not affect results: changing them reruns no stage.
     """
 
     suite: str = "nano"
@@ -270,20 +280,20 @@ class Preset(StrictModel):
     server: ServerSettings = ServerSettings()
 
     def with_backend(self, backend: str) -> Preset:
-        """Return the same parameters with another backend of the sandbox.
+        """Return the same parameters with another sandbox backend.
 
         Raises:
             ValueError: There is no such backend.
         """
         known = get_args(Backend)
         if backend not in known:
-            raise ValueError(f"no sandbox {backend!r}: one of {', '.join(known)}")
+            raise ValueError(f"there is no sandbox {backend!r}, only {', '.join(known)}")
         sandbox = self.sandbox.model_copy(update={"backend": backend})
         return self.model_copy(update={"sandbox": sandbox})
 
 
 class WorkPool(StrictModel):
-    """Where a deployment's runs are queued."""
+    """The work pool in which a deployment's runs are queued."""
 
     name: str
     work_queue_name: str | None = None
@@ -291,7 +301,7 @@ class WorkPool(StrictModel):
 
 
 class ConcurrencyLimit(StrictModel):
-    """How many runs of a deployment may be under way, and what happens to one too many."""
+    """Largest number of concurrent runs of a deployment, and what happens to further ones."""
 
     limit: Count
     collision_strategy: Literal["ENQUEUE", "CANCEL_NEW"] = "ENQUEUE"

@@ -1,4 +1,4 @@
-"""What every part of flows.yaml is checked by: no unknown key, no number that is none."""
+"""Base model of every part of flows.yaml: refuses unknown keys and invalid numbers."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 
 class StrictModel(BaseModel):
-    """Refuses unknown keys, infinity, NaN, and truth values for numbers: no slip goes unseen."""
+    """Base model that refuses unknown keys, infinity, NaN, and booleans in place of numbers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_truth_value(cls, value: object, info: ValidationInfo) -> object:
+    def _no_boolean(cls, value: object, info: ValidationInfo) -> object:
         annotation = cls.model_fields[info.field_name or ""].annotation
-        if _holds_truth_value(value) and not _takes_truth_value(annotation):
+        if _holds_boolean(value) and not _takes_boolean(annotation):
             raise ValueError(
-                "it is a truth value (YAML reads yes, no, on and off so): write a number, or a "
-                "text in quotes"
+                "it is a boolean (YAML reads yes, no, on and off as booleans): write a number or "
+                "a string in quotes"
             )
         return value
 
 
-def _holds_truth_value(value: object) -> bool:
-    """Whether a value is true or false, or a list or mapping with such a value in it."""
+def _holds_boolean(value: object) -> bool:
+    """Return whether a value is a boolean, or a list or mapping that contains one."""
     pending, seen = [value], set[int]()
     while pending:
         one = pending.pop()
         if isinstance(one, bool):
             return True
-        if id(one) in seen:  # an anchor may hold itself
+        if id(one) in seen:  # an anchor may contain itself
             continue
         seen.add(id(one))
         if isinstance(one, Mapping):
@@ -42,10 +42,10 @@ def _holds_truth_value(value: object) -> bool:
     return False
 
 
-def _takes_truth_value(annotation: object) -> bool:
-    """Whether true or false may stand somewhere in a field: its own part of the file decides."""
+def _takes_boolean(annotation: object) -> bool:
+    """Return whether a field may contain a boolean; a nested model checks its own fields."""
     if annotation is bool or annotation is cast("object", Any):
         return True
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return True  # it checks its own fields
-    return any(map(_takes_truth_value, get_args(annotation)))
+    return any(map(_takes_boolean, get_args(annotation)))

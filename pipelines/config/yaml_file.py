@@ -1,7 +1,7 @@
-"""Reads a YAML file of the user's; whatever is wrong with its text is one error that has the line.
+"""Read a YAML file of the user's; whatever is wrong with its text is one error with the line.
 
-Refused are also what YAML itself lets pass and nobody means: a key that stands twice, a key that is
-no text (``on:`` is true), infinity and NaN.
+Some valid YAML that is almost certainly a mistake is refused, too: a duplicate key, a key that is
+not a string (``on:`` is true), infinity and NaN.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ Location = tuple[int | str, ...]
 
 
 class SettingsError(ValueError):
-    """flows.yaml (or a preset's name) is not as it has to be; the message says where."""
+    """flows.yaml (or a preset's name) is invalid; the message says where."""
 
 
 def read_yaml(path: Path) -> tuple[yaml.Node | None, Any]:
-    """Return a file's nodes, for the lines of later errors, and what it holds.
+    """Return a file's node tree, for the lines of later errors, and its content.
 
     Raises:
-        SettingsError: It cannot be read, or is not YAML as we take it.
+        SettingsError: The file cannot be read, or is not YAML that is accepted here.
     """
     text = _read_text(path)
     loader: Any = None
@@ -38,16 +38,16 @@ def read_yaml(path: Path) -> tuple[yaml.Node | None, Any]:
         problems = list(_problems(loader, tree))
         if problems:
             raise SettingsError("\n".join(f"{path}:{line}: {why}" for line, why in problems))
-        return tree, _Loader(text).get_single_data()  # what merges does so in nodes of its own
+        return tree, _Loader(text).get_single_data()  # a new loader: merging changes the nodes
     except yaml.YAMLError as error:
         raise SettingsError(_explain(path, text, error)) from error
     except SettingsError:
         raise
-    except (ValueError, OverflowError) as error:  # an escape that names no character
+    except (ValueError, OverflowError) as error:  # an escape that is no character
         place = f"{path}:{loader.line + 1}"
         raise SettingsError(f"{place}: not valid YAML: {error}: write the character") from error
     except RecursionError as error:
-        raise SettingsError(f"{path}: too deep: hundreds of parts within each other") from error
+        raise SettingsError(f"{path}: nested too deeply: hundreds of levels") from error
 
 
 def _read_text(path: Path) -> str:
@@ -78,7 +78,7 @@ def line_of(tree: yaml.Node | None, location: Location) -> int:
 
 
 def _entry(node: yaml.MappingNode, name: str) -> tuple[yaml.Node, yaml.Node] | None:
-    """Return a key of a mapping with its value, its own before what it merges from elsewhere."""
+    """Return a key of a mapping with its value; the mapping's own keys precede merged ones."""
     merged: list[yaml.Node] = []
     for key, value in _entries(node):
         if key.tag == MERGE and isinstance(value, yaml.SequenceNode):
@@ -96,22 +96,22 @@ def _entries(node: yaml.MappingNode) -> list[tuple[yaml.Node, yaml.Node]]:
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader whose errors about values (a date in month 13) have their line, too."""
+    """SafeLoader whose errors about values (a date in month 13) have a line, too."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: ANN401 - PyYAML's
         try:
             return super().construct_object(node, deep=deep)
         except _VALUE_ERRORS as error:
-            problem = f"{str(node.value)[:40]!r} is no value of its kind ({error}); quote a text"
+            problem = f"{str(node.value)[:40]!r} is not a valid value ({error}); quote a string"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
 
 
 def _problems(loader: _Loader, tree: yaml.Node) -> Generator[tuple[int, str]]:
-    """Say what YAML lets pass and nobody means, each with its line."""
+    """Yield line and description of each mistake that YAML itself accepts."""
     pending, seen = [tree], set[int]()
     while pending:
         node = pending.pop(0)
-        if id(node) in seen:  # an anchor's, used again
+        if id(node) in seen:  # an anchor's node, used again
             continue
         seen.add(id(node))
         if isinstance(node, yaml.MappingNode):
@@ -133,9 +133,9 @@ def _key_problems(loader: _Loader, node: yaml.MappingNode) -> Generator[tuple[in
             yield line, "a list or mapping cannot be a key: write a name"
         elif key.tag not in ("tag:yaml.org,2002:str", MERGE):
             found = loader.construct_object(key)
-            yield line, f"the key {key.value!r} is no text for YAML but {found!r}: put it in quotes"
+            yield line, f"the key {key.value!r} is not a string in YAML but {found!r}: quote it"
         elif key.value in first:
-            yield line, f"the key {key.value!r} stands in line {first[key.value]} already: keep one"
+            yield line, f"the key {key.value!r} is already in line {first[key.value]}: keep one"
         else:
             first[key.value] = line
 

@@ -1,1 +1,1 @@
-"""Trajectories in others' formats."""
+"""Export of trajectories in portable formats."""

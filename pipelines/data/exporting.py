@@ -1,12 +1,12 @@
-"""Writes runs into a folder that any program reads: JSON lines, and the pictures as PNG files.
+"""Exports runs to a folder that any program can read: JSON Lines, and the images as PNG files.
 
-run.json             the runs, as the lineage has them, what is broken, the version of this format
-tasks.jsonl          a task a line
-trajectories.jsonl   a trajectory a line: messages, code, what came of it, rewards, tokens
-images/DIGEST.png    the pictures that they name
+run.json             the runs as in the lineage, what is broken, the version of this format
+tasks.jsonl          one task per line
+trajectories.jsonl   one trajectory per line: messages, code, its results, rewards, tokens
+images/DIGEST.png    the images that they name
 
-A picture that is missing or was changed, tokens that cannot be unpacked, and trajectories, tasks
-and runs with a row that cannot be read are left out and named; the rest is written.
+Images that are missing or were changed, tokens that cannot be unpacked, and trajectories, tasks
+and runs with an unreadable row are left out and named; the rest is written.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from ..store.schema import ExecutionRow, ScoreRow, TaskRow, TrajectoryRow, TurnR
 from ..store.store import Store
 from ..store.writing import batches
 
-_LARGEST_NUMBER = 2**63 - 1  # of a row in any database
+_LARGEST_NUMBER = 2**63 - 1  # largest row number in any database
 
 FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was written where.
+    """Result of an export.
 
     Attributes:
-        folder: Where.
-        trajectories: How many were written.
-        tasks: How many were written.
-        pictures: How many.
-        broken: What could not be copied, each with what is wrong and what shows it.
+        folder: Folder of the export.
+        trajectories: Number of trajectories written.
+        tasks: Number of tasks written.
+        pictures: Number of images written.
+        broken: What could not be copied, each with the problem and what refers to it.
     """
 
     folder: Path
@@ -55,10 +55,10 @@ class Exported:
 
 
 def with_stages(store: Store, names: Sequence[str]) -> tuple[list[StageRun], list[Finding]]:
-    """Return runs by name, pipeline runs with their stage runs, and those that cannot be read.
+    """Return runs by name, pipeline runs with their stage runs, and the unreadable ones.
 
     Raises:
-        UnknownRunError: A name means no single run.
+        UnknownRunError: A name does not identify a single run.
     """
     runs: dict[str, StageRun] = {}
     broken: dict[str, Finding] = {}
@@ -89,22 +89,22 @@ def export(
     with_tokens: bool = True,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Exported:
-    """Write runs with all their trajectories; the folder appears when it is whole.
+    """Export runs with all their trajectories; the folder appears when it is complete.
 
     Args:
-        store: From where.
-        runs: Which.
-        folder: That must not exist yet.
-        broken: Runs that were to go with them and cannot be read.
-        with_tokens: Whether token ids and log-probabilities go with them.
-        on_progress: Called with how many more trajectories are written.
+        store: Store to export from.
+        runs: Runs to export.
+        folder: Target folder, which must not exist yet.
+        broken: Runs that belong to the export and cannot be read.
+        with_tokens: Whether to export token ids and log-probabilities.
+        on_progress: Called with the number of trajectories written since the last call.
 
     Raises:
-        StoreUsageError: The folder is there already.
-        StoreFullError: No room is left.
+        StoreUsageError: The folder exists already.
+        StoreFullError: The disk is full.
     """
     if folder.exists():
-        raise StoreUsageError(f"{folder} is there already: name a folder that is not, or remove it")
+        raise StoreUsageError(f"{folder} exists already: name a new folder, or remove it")
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     (part / "images").mkdir(parents=True)
@@ -122,10 +122,10 @@ def export(
 
 
 def read_whole(store: Store, number: int) -> dict[str, Any]:
-    """Return a trajectory as an export has it, its task under ``task``.
+    """Return a trajectory in the export's format, its task under ``task``.
 
     Raises:
-        StoreUsageError: There is none of this number.
+        StoreUsageError: No trajectory has this number.
         StoreError: One of its rows cannot be read, or its task is missing.
     """
     found, broken = _trajectories(store, [number] if number <= _LARGEST_NUMBER else [])
@@ -145,16 +145,16 @@ def read_whole(store: Store, number: int) -> dict[str, Any]:
 
 
 def _where_numbers_are(store: Store) -> str:
-    """Say which command tells numbers of trajectories that are there."""
+    """Return a hint at the command that lists the numbers of existing trajectories."""
     query = select(TrajectoryRow.stage_run).order_by(TrajectoryRow.id.desc()).limit(1)
     newest = store.database.run(lambda session: session.scalar(query))
     if newest is None:
-        return "the store holds none yet: `codedance run` makes some"
-    return f"`codedance store show {newest}` tells numbers that there are"
+        return "the store has none yet: `codedance run` records some"
+    return f"`codedance store show {newest}` lists numbers of existing ones"
 
 
 class _Export:
-    """Writes into a folder, and knows which pictures it needs."""
+    """Writes to a folder, and records which images it needs."""
 
     def __init__(
         self, store: Store, folder: Path, *, with_tokens: bool, on_progress: Callable[[int], None]
@@ -165,12 +165,12 @@ class _Export:
         self._broken: dict[str, Finding] = {}
 
     def note(self, broken: Iterable[Finding]) -> None:
-        """Note what cannot be copied."""
+        """Record what cannot be copied."""
         for one in broken:
             self._broken.setdefault(f"{one.kind} {one.name}", one)
 
     def write(self, runs: Sequence[StageRun]) -> Exported:
-        """Write everything that can be had; return what was written and what was broken."""
+        """Write everything that is available; return what was written and what was broken."""
         ids = _ids_of(self._store, [run.id for run in runs])
         users: dict[str, int] = {}
         trajectories = tasks = 0
@@ -210,7 +210,7 @@ class _Export:
         return entry
 
     def _write_line(self, file: IO[str], entry: Mapping[str, Any]) -> None:
-        """Write a line, after the pictures that it names."""
+        """Write a line, after the images that it names."""
         runs = [turn["execution"] for turn in entry.get("turns", ()) if turn["execution"]]
         user = f"trajectory {entry['id']}" if "turns" in entry else f"task {entry['task_id']}"
         for digest in pictures_of([entry, *entry.get("turns", ()), *runs]):
@@ -219,7 +219,7 @@ class _Export:
         file.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
     def _copy_picture(self, digest: str, user: str) -> None:
-        """Copy a picture, or note that it cannot be had and who shows it."""
+        """Copy an image, or record that it is not available and what refers to it."""
         images = self._store.images
         try:
             images.check(digest)
@@ -232,7 +232,7 @@ class _Export:
 
 
 def _plain_tokens(packed: bytes | None) -> dict[str, Any] | None:
-    """Unpack tokens; None where there are none, or they are damaged."""
+    """Unpack tokens; return None if there are none, or they are damaged."""
     if packed is None:
         return None
     try:
@@ -249,11 +249,11 @@ def _ids_of(store: Store, runs: Sequence[str]) -> list[int]:
 
 
 def _tasks(store: Store, users: Mapping[str, int]) -> tuple[list[dict[str, Any]], list[Finding]]:
-    """Return tasks, and those that are missing or cannot be read.
+    """Return tasks, and the missing or unreadable ones.
 
     Args:
-        store: From where.
-        users: Their keys, each with a trajectory that names it.
+        store: Store with the tasks.
+        users: Task keys, each with a trajectory that names it.
     """
     rows, unread = read_rows(store.database, TaskRow, TaskRow.key.in_(list(users)))
     there = {row["key"] for row in rows} | {one.key[0] for one in unread}
@@ -266,7 +266,7 @@ def _tasks(store: Store, users: Mapping[str, int]) -> tuple[list[dict[str, Any]]
 
 
 def _trajectories(store: Store, ids: Sequence[int]) -> tuple[list[dict[str, Any]], list[Finding]]:
-    """Return trajectories with turns, executions and scores in them, and what cannot be read."""
+    """Return trajectories with their turns, executions and scores, and the unreadable rows."""
     database = store.database
     heads, unread = read_rows(database, TrajectoryRow, TrajectoryRow.id.in_(ids))
     executions, more = read_rows(database, ExecutionRow, ExecutionRow.trajectory.in_(ids))

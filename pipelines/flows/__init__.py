@@ -1,7 +1,7 @@
-"""The Prefect flows: each stage is one, `pipeline` is a flow of flows. The logic is in `stages`.
+"""The Prefect flows: one per stage, and `pipeline` as their parent. The logic is in `stages`.
 
 They are ``async`` because a synchronous flow costs a second at its end (Prefect waits for its
-heartbeat thread); the work itself runs in a thread beside the event loop.
+heartbeat thread); the stage itself runs in a thread besides the event loop.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ async def curate(
     refresh: Refresh = False,
     from_run: FromRun = None,
 ) -> str | State[str]:
-    """Choose and demonstrate the train tasks; gives the stage run's id."""
+    """Choose and demonstrate the train tasks; return the id of the stage run."""
     return await _alone("curate", _run_request(preset, seed, suite, refresh, from_run))
 
 
@@ -49,7 +49,7 @@ async def sft(
     refresh: Refresh = False,
     from_run: FromRun = None,
 ) -> str | State[str]:
-    """Train on the curated demonstrations; gives the stage run's id."""
+    """Train on the curated demonstrations; return the id of the stage run."""
     return await _alone("sft", _run_request(preset, seed, suite, refresh, from_run))
 
 
@@ -62,7 +62,7 @@ async def grpo(
     refresh: Refresh = False,
     from_run: FromRun = None,
 ) -> str | State[str]:
-    """Reinforce the cold start's model; gives the stage run's id."""
+    """Train the cold start's model with GRPO; return the id of the stage run."""
     return await _alone("grpo", _run_request(preset, seed, suite, refresh, from_run))
 
 
@@ -75,7 +75,7 @@ async def evaluate(
     refresh: Refresh = False,
     from_run: FromRun = None,
 ) -> str | State[str]:
-    """Judge both checkpoints on the held-out tasks; gives the stage run's id."""
+    """Evaluate both checkpoints on the held-out tasks; return the id of the stage run."""
     return await _alone("evaluate", _run_request(preset, seed, suite, refresh, from_run))
 
 
@@ -88,7 +88,7 @@ async def pipeline(
     refresh: Refresh = False,
     from_run: FromRun = None,
 ) -> str | State[str]:
-    """Curate, cold start, reinforce, evaluate, report; gives the pipeline run's id."""
+    """Run all stages and write the report; return the id of the pipeline run."""
     with open_session() as session:
         async with outliving_worker(session), on_page(session):
             run = open_pipeline(session, _run_request(preset, seed, suite, refresh, from_run))
@@ -98,7 +98,7 @@ async def pipeline(
                     try:
                         await FLOWS[stage](preset_of(run), run.seed, from_run=run.id)
                     except CancelledRun:
-                        return Cancelled(message=f"stopped in {stage}: run it again to go on")
+                        return Cancelled(message=f"stopped in {stage}: run it again to resume")
             await _finish(session, run)
             return run.id
 
@@ -128,7 +128,7 @@ async def _alone(stage: str, run_request: RunRequest) -> str | State[str]:
 
 
 async def _finish(session: RunSession, run: StageRun) -> None:
-    """Write a pipeline run's report and mark it finished, unless nothing has changed; show it."""
+    """Finish a pipeline run, unless nothing has changed, and publish its report."""
     now = session.store.lineage.get(run.id)
     path = Path(str(now.outputs.get("report", "")))
     if not (now.is_finished and now.outputs == run.outputs and path.is_file()):

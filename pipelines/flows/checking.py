@@ -1,4 +1,4 @@
-"""Checks deployments with Prefect's own rules before one of them is made: all of them, or none."""
+"""Check all deployments with Prefect's own rules before any of them is created."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from . import FLOWS, pipeline
 MODULE = "codedance.pipelines.flows"
 OURS = {**FLOWS, "pipeline": pipeline}
 RESERVED = "prefect"
-"""How the names of work pools begin that Prefect's server keeps to itself, in any case."""
+"""Prefix of work pool names that Prefect's server reserves, in upper or lower case."""
 
 
 def check_deployments(path: Path, deployments: Sequence[Deployment]) -> list[str]:
-    """Refuse deployments that Prefect would refuse, before the first is made.
+    """Refuse deployments that Prefect would refuse, before the first is created.
 
     Returns:
-        The name of each on the server: ``flow/deployment``.
+        The name of each deployment on the server: ``flow/deployment``.
 
     Raises:
-        SettingsError: With the deployment's name, what is wrong, and what to change.
+        SettingsError: A deployment is invalid; the message names it, the problem and the remedy.
     """
     names = [f"{_flow_name(path, entry)}/{entry.name}" for entry in deployments]
     for name, entry in zip(names, deployments, strict=True):
@@ -54,18 +54,18 @@ def check_deployments(path: Path, deployments: Sequence[Deployment]) -> list[str
 
 
 def _check_name(place: str, name: str) -> None:
-    """Refuse a name that is blank, or that Prefect's addresses cannot hold."""
+    """Refuse a name that is blank or has characters that Prefect does not accept."""
     if not name.replace("'", "").replace('"', "").strip():
         raise SettingsError(f"{place}: the name {name!r} is empty: write one")
     if found := [character for character in BANNED_CHARACTERS if character in name]:
         raise SettingsError(
-            f"{place}: the name {name!r} holds {found[0]!r}: "
+            f"{place}: the name {name!r} contains {found[0]!r}: "
             f"Prefect accepts none of {' '.join(BANNED_CHARACTERS)}, rename it"
         )
 
 
 def _check_work_pool(place: str, entry: Deployment) -> None:
-    """Refuse a deployment whose work pool is missing, or has a name that no pool may have.
+    """Refuse a deployment whose work pool is missing or has an invalid name.
 
     ``prefect deploy``, which ``codedance flows serve`` calls too, needs a pool for each deployment;
     `Flow.serve`, which does not, is called by neither.
@@ -81,7 +81,7 @@ def _check_work_pool(place: str, entry: Deployment) -> None:
     _check_name(place, name)
     if name.lower().startswith(RESERVED):
         raise SettingsError(
-            f"{place}: {name!r} begins with {RESERVED!r}, which Prefect keeps to itself: rename it"
+            f"{place}: {name!r} begins with {RESERVED!r}, which Prefect reserves: rename it"
         )
     try:
         WorkPoolCreate(name=name)
@@ -90,9 +90,9 @@ def _check_work_pool(place: str, entry: Deployment) -> None:
 
 
 def _check_suites(place: str, entry: Deployment) -> None:
-    """Refuse a suite that no worker could know; files are looked for where the flow runs."""
+    """Refuse an unknown suite; files are looked up only where the flow runs."""
     if entry.entrypoint.rpartition(".")[0] != MODULE:
-        return  # the user's own flow, whose parameters mean what it likes
+        return  # the user's own flow, with its own parameters
     for given in (entry.parameters, *(schedule.parameters for schedule in entry.schedules)):
         suite = given.get("suite")
         if not isinstance(suite, str) or suite.endswith((".jsonl", ".py")) or "{{" in suite:
@@ -105,7 +105,7 @@ def _check_suites(place: str, entry: Deployment) -> None:
 
 
 def _is_elsewhere(suite: str) -> bool:
-    """Whether a suite is a data set that is not here, but may be where the flow runs."""
+    """Return whether a suite is a data set that is missing only on this machine."""
     if suite not in known_suites():
         return False
     try:
@@ -135,14 +135,14 @@ def _problems(error: ValidationError) -> str:
 
 
 def _flow_name(path: Path, entry: Deployment) -> str:
-    """Return the name of a deployment's flow, which is loaded where it is the user's own."""
+    """Return the name of a deployment's flow; a user's own flow is loaded for it."""
     module, _, name = entry.entrypoint.rpartition(".")
     if module == MODULE:
         if name not in OURS:
             raise SettingsError(f"{path}: there is no flow {name!r}, only {', '.join(OURS)}")
         return str(OURS[name].name)
     if entry.pull:
-        return "?"  # its code is fetched where it runs; Prefect alone knows it
+        return "?"  # its code is pulled where it runs; only Prefect knows the name
     try:
         with _current_folder_first():
             flow = load_flow_from_entrypoint(entry.entrypoint)
@@ -155,7 +155,7 @@ def _flow_name(path: Path, entry: Deployment) -> str:
 
 @contextlib.contextmanager
 def _current_folder_first() -> Generator[None]:
-    """Find modules in the current folder, as ``python -m prefect deploy`` does."""
+    """Import modules from the current folder first, as ``python -m prefect deploy`` does."""
     before = list(sys.path)
     sys.path.insert(0, str(Path.cwd()))
     try:

@@ -1,4 +1,4 @@
-"""Hands flows.yaml to a Prefect server: work pool, deployments, automations."""
+"""Register flows.yaml with a Prefect server: work pool, deployments, automations."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ POOL_DESCRIPTION = "Runs CodeDance's flows as processes of the worker's machine.
 
 
 def deploy_all(path: Path) -> list[str]:
-    """Register the deployments of ``path``, and all that they need, with the server in use.
+    """Register the deployments of ``path``, and all that they need, with the current server.
+
+    Either all of them are registered, or none that was not there before.
 
     Returns:
-        The work pools that a worker of this machine can serve, which are those of processes.
-
-    All of them are registered, or none that was not there before.
+        The work pools that a worker of this machine can serve: those of type process.
 
     Raises:
         SettingsError: flows.yaml is wrong; nothing was registered.
-        DeployError: Prefect did not take a deployment; its words are in the message.
+        DeployError: Prefect refused a deployment; the message has Prefect's output.
     """
     deployments = load_flows_file(path).deployments
     check_parameters(path, deployments)
@@ -72,21 +72,21 @@ def deploy_all(path: Path) -> list[str]:
 
 
 class DeployError(RuntimeError):
-    """Prefect did not take a deployment; the message has its words."""
+    """Prefect refused a deployment; the message has Prefect's output."""
 
 
 def check_parameters(path: Path, deployments: Sequence[Deployment]) -> None:
     """Refuse a deployment, or a schedule of it, whose parameters its flow would refuse.
 
     Raises:
-        SettingsError: With the deployment's name, and what is wrong.
+        SettingsError: A parameter is invalid; the message names the deployment and the problem.
     """
     known: dict[str, Flow[..., Any]] = {**FLOWS, "pipeline": pipeline}
-    logging.getLogger("prefect.flows").setLevel(logging.CRITICAL)  # we say it in a line
+    logging.getLogger("prefect.flows").setLevel(logging.CRITICAL)  # reported in one line below
     for entry in deployments:
         module, _, name = entry.entrypoint.rpartition(".")
         if module != MODULE:
-            continue  # the user's own
+            continue  # the user's own flow
         if name not in known:
             raise SettingsError(f"{path}: there is no flow {name!r}, only {', '.join(known)}")
         schedules = [schedule.parameters for schedule in entry.schedules]
@@ -98,10 +98,10 @@ def check_parameters(path: Path, deployments: Sequence[Deployment]) -> None:
 
 
 async def drop_missed() -> int:
-    """Delete runs of ours that schedules made for a time that has passed: nobody waits for them.
+    """Delete CodeDance's scheduled runs whose start time has passed.
 
     Returns:
-        How many there were.
+        The number of deleted runs.
     """
     waiting = FlowRunFilter(
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
@@ -120,7 +120,7 @@ async def drop_missed() -> int:
 
 
 async def _registered(names: Sequence[str]) -> dict[str, UUID]:
-    """Return which of these deployments the server has, with their ids."""
+    """Return the ids of those deployments that the server has, by name."""
     found: dict[str, UUID] = {}
     async with get_client() as client:
         for name in names:
@@ -130,7 +130,7 @@ async def _registered(names: Sequence[str]) -> dict[str, UUID]:
 
 
 async def _take_back(names: Sequence[str], before: Mapping[str, UUID]) -> None:
-    """Delete those of these deployments that were not there before."""
+    """Delete those deployments that were not there before."""
     after = await _registered(names)
     async with get_client() as client:
         for name in after.keys() - before.keys():
@@ -138,7 +138,7 @@ async def _take_back(names: Sequence[str], before: Mapping[str, UUID]) -> None:
 
 
 async def _prepare(pools: set[str]) -> dict[str, str]:
-    """Make what is missing; give each pool's type."""
+    """Create missing work pools and automations; return the type of each pool."""
     types: dict[str, str] = {}
     async with get_client() as client:
         for name in sorted(pools):

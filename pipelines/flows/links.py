@@ -1,4 +1,4 @@
-"""The address of a run's MLflow page; asked over HTTP, so that nothing heavy is loaded."""
+"""The address of a run's MLflow page, found over HTTP to avoid heavy imports."""
 
 from __future__ import annotations
 
@@ -12,15 +12,19 @@ from ..tracking.mlflow.runs import EXPERIMENT, RUN_TAG
 from ..tracking.outbox import Address
 
 PAGES = "CODEDANCE_MLFLOW_PAGES"
-"""Where MLflow's pages are, if the tracking address is a database: `flows serve` sets it."""
+"""Variable with the address of MLflow's UI, if the tracking URI is a database.
+
+`flows serve` sets it.
+"""
 PATIENCE_SECONDS = 2.0
 
 
 async def run_address(home: Home, run_id: str) -> str | None:
-    """Return the page of one of our runs, or of all where MLflow has not been told of it yet.
+    """Find the MLflow page of a run.
 
     Returns:
-        None where nobody serves MLflow's pages.
+        The address of the page, or of the experiment where MLflow has no such run yet; None where
+        MLflow's UI is not served.
     """
     base = home.mlflow_uri if home.mlflow_uri.startswith("http") else os.environ.get(PAGES)
     if base is None:
@@ -56,7 +60,7 @@ async def _run(client: httpx.AsyncClient, experiment: str, run_id: str) -> str |
 
 
 def _login() -> tuple[str, str] | None:
-    """Return the name and password that MLflow's own client would use."""
+    """Return the user name and password that MLflow's own client would use."""
     name = os.environ.get("MLFLOW_TRACKING_USERNAME")
     return (name, os.environ.get("MLFLOW_TRACKING_PASSWORD", "")) if name else None
 

@@ -1,4 +1,4 @@
-"""What a stage says while it works, on its Prefect page: log lines, a progress bar, alarms."""
+"""Output of a running stage on its Prefect page: log lines, progress bars, alarms."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 @asynccontextmanager
 async def on_page(session: RunSession) -> AsyncGenerator[None]:
-    """Have all that is said at the desk appear on the page of the flow run under way.
+    """Show the session's messages, bars and alarms on the page of the current flow run.
 
-    What Prefect does not take (a server that is away) is lost to the page only: the stage goes on,
-    and its folder and MLflow have the same.
+    What Prefect does not accept (an unreachable server) is missing on the page only: the stage
+    continues, and its folder and MLflow have the same data.
     """
     post = _Post(asyncio.get_running_loop())
     before = session.progress, session.on_alarm
-    # What a worker runs has no terminal: Prefect prints the log lines there itself.
+    # A worker's runs have no terminal: Prefect prints their log lines itself.
     outer = None if deployment.id and _is_terminal(session.progress) else session.progress
     session.progress = PageProgress(get_run_logger(), outer, post)
 
@@ -51,26 +51,26 @@ async def on_page(session: RunSession) -> AsyncGenerator[None]:
 
 
 def _is_terminal(progress: Progress) -> bool:
-    """Whether it is where a command prints, and not the page of an enclosing flow."""
+    """Return whether progress goes to a terminal, not to the page of an enclosing flow."""
     return not isinstance(progress, PageProgress)
 
 
 class _Post:
-    """Takes calls to Prefect from the stage's thread to the flow's event loop."""
+    """Sends calls to Prefect from the stage's thread to the flow's event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._sent: list[Future[Any]] = []
 
     def send(self, call: Coroutine[Any, Any, Any]) -> Future[Any]:
-        """Begin a call; nobody waits for it."""
+        """Start a call without waiting for it."""
         self._sent = [future for future in self._sent if not future.done()]
         future = asyncio.run_coroutine_threadsafe(call, self._loop)
         self._sent.append(future)
         return future
 
     async def empty(self) -> None:
-        """Let calls that are under way come to their end."""
+        """Wait for pending calls, with a timeout."""
         waiting = [asyncio.wrap_future(future) for future in self._sent]
         if waiting:
             await asyncio.wait(waiting, timeout=LAST_WORDS_SECONDS)
@@ -89,12 +89,12 @@ class _LogLines(PlainProgress):
 
 
 class PageProgress:
-    """Writes what is said to the run's log, and bars to progress artifacts.
+    """Progress that writes messages to the run's log, and bars to progress artifacts.
 
     Args:
-        logger: Of the flow or task run.
-        outer: Where it is shown besides: the terminal, or the page of the enclosing flow.
-        post: Takes artifacts to Prefect.
+        logger: Logger of the flow or task run.
+        outer: Further display: the terminal, or the page of the enclosing flow.
+        post: Sender of artifacts to Prefect.
     """
 
     def __init__(self, logger: Logger, outer: Progress | None, post: _Post) -> None:
@@ -110,13 +110,13 @@ class PageProgress:
 
     @contextmanager
     def bar(self, name: str, total: int, *, done: int = 0) -> Generator[Bar]:
-        """Log a line every ten seconds, and show a bar on the page."""
+        """Log a line every ten seconds, and show a progress artifact on the page."""
         with self._line_bars(name, total, done) as bars:
             yield _PageBar(self._post, name, total, bars)
 
     @contextmanager
     def _line_bars(self, name: str, total: int, done: int) -> Generator[list[Bar]]:
-        """Provide bars without an artifact: of them one is enough, whatever flow encloses this one."""
+        """Open the bars without an artifact: one artifact is enough for nested flows."""
         with ExitStack() as stack:
             bars = [stack.enter_context(self._lines.bar(name, total, done=done))]
             if isinstance(self._outer, PageProgress):
@@ -127,7 +127,7 @@ class PageProgress:
 
 
 class _PageBar:
-    """A progress artifact, written at most every few seconds and at the last step."""
+    """A progress artifact, updated at most every few seconds and at the last step."""
 
     def __init__(self, post: _Post, name: str, total: int, bars: list[Bar]) -> None:
         self._post = post
@@ -138,7 +138,7 @@ class _PageBar:
         self._shown_at = 0.0
 
     def reach(self, done: int, *, note: str = "") -> None:
-        """Show how far it is."""
+        """Show the number of steps done."""
         for bar in self._bars:
             bar.reach(done, note=note)
         now = time.monotonic()
@@ -156,7 +156,7 @@ class _PageBar:
             self._post.send(self._update(self._artifact, share, text))
 
     def ring(self, alarm: str) -> None:
-        """Keep in view that an alarm was raised; on the page it is an artifact of its own."""
+        """Show that an alarm was raised on the outer bars; on the page it has its own artifact."""
         for bar in self._bars:
             bar.ring(alarm)
 

@@ -1,7 +1,7 @@
-"""What a person may say when a flow is started, checked before it is queued.
+"""Parameters of the flows, validated before a run is queued.
 
-Prefect turns these types into the form of its page and into the check of ``--param``: a preset that
-does not exist, or a seed below 0, is refused with its reason and no run is made.
+Prefect derives the form on its page and the check of ``--param`` from these types: an unknown
+preset or a negative seed is refused with a reason, and no run is created.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ FromRun = Annotated[str, Field(min_length=1)] | None
 EXPLANATIONS = """
 
 Args:
-    preset: Parameters, from flows.yaml. Empty: those of the newest run.
-    seed: Of every draw. Empty: that of the newest run.
-    suite: A suite, or the path of your own tasks (a .jsonl file). Empty: the preset's.
-    refresh: Do it again, even where a finished result has the same content.
+    preset: Preset of flows.yaml. Empty: that of the newest run.
+    seed: Random seed of every draw. Empty: that of the newest run.
+    suite: A suite, or the path of your own tasks (a .jsonl file). Empty: that of the preset.
+    refresh: Rerun stages, even where a finished result has the same inputs.
     from_run: Run whose results are the inputs: its id, or latest. Empty: found by lineage.
 """
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def explained(function: _Function) -> _Function:
-    """Add to a flow's docstring what its parameters mean: Prefect's form shows it."""
+    """Add the descriptions of the parameters to a flow's docstring, for Prefect's form."""
     function.__doc__ = f"{function.__doc__}{EXPLANATIONS}"
     return function
 
 
 def name_run() -> str:
-    """Return a flow run the name that it is listed by: ``grpo-quick-seed-0``, ``sft-newest``."""
+    """Return the name of the current flow run, such as ``grpo-quick-seed-0`` or ``sft-newest``."""
     given = flow_run.parameters
     name = f"{flow_run.flow_name}-{given.get('preset') or 'newest'}"
     return name if given.get("seed") is None else f"{name}-seed-{given['seed']}"
 
 
 def preset_of(run: StageRun) -> Preset:
-    """Return the preset of a run that was made here, where names are checked."""
+    """Return the preset of a run of the store, whose name was validated when it began."""
     return cast("Preset", run.preset)

@@ -1,4 +1,4 @@
-"""Prefect artifacts: what a stage made, as tables, text, figures and links on the run's page."""
+"""Prefect artifacts: a stage's results as tables, text, figures and links on the run's page."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FIGURES: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
     "sft": (("SFT: loss", ("loss",)),),
     "grpo": (
         ("GRPO: reward and accuracy", ("reward", "accuracy")),
-        ("GRPO: tool calls an episode", ("tool_calls/mean",)),
+        ("GRPO: tool calls per episode", ("tool_calls/mean",)),
         ("GRPO: entropy", ("entropy",)),
     ),
 }
@@ -37,7 +37,7 @@ Call = Coroutine[Any, Any, Any]
 
 
 async def publish_stage(session: RunSession, run: StageRun) -> None:
-    """Show a finished stage run: its outputs, its card, its figures, its MLflow page."""
+    """Publish a finished stage run: outputs, data card, figures and MLflow link."""
     rows = [{"output": name, "value": value} for name, value in output_rows(run.outputs)]
     calls: list[Call] = [
         acreate_table_artifact(rows, key=f"{run.stage}-outputs", description=run.id),
@@ -50,23 +50,23 @@ async def publish_stage(session: RunSession, run: StageRun) -> None:
         calls.append(acreate_markdown_artifact(text, key="data-card", description=run.id))
     if run.stage == "evaluate":
         calls += _evaluation_tables(session, run)
-    await asyncio.gather(*calls)  # at once: the flow waits for them
+    await asyncio.gather(*calls)  # concurrently: the flow waits for them
 
 
 async def publish_alarm(run: StageRun, alarm: Alarm) -> None:
-    """Show an alarm on the flow run's page."""
+    """Publish an alarm on the flow run's page."""
     text = f"**Step {alarm.step}:** {alarm.message}"
     key = f"alarm-{artifact_key(alarm.name)}"
     await acreate_markdown_artifact(text, key=key, description=f"alarm of {run.id}")
 
 
 async def publish_report(session: RunSession, run: StageRun, path: Path) -> None:
-    """Show the report of a pipeline run as text, and say where its pages are.
+    """Publish the report of a pipeline run as text, with the paths of its pages.
 
     Args:
-        session: Where MLflow is.
+        session: Session with the home folder.
         run: The pipeline run.
-        path: The report's page on disk; its Markdown lies beside it.
+        path: Path of the report's HTML page; its Markdown has the same stem.
     """
     text = path.with_suffix(".md").read_text(encoding="utf-8")
     viewer = path.with_name("viewer.html")
@@ -135,7 +135,7 @@ async def _publish_mlflow(session: RunSession, run: StageRun) -> None:
 
 
 def artifact_key(name: str) -> str:
-    """Return a name the form that Prefect asks of a key.
+    """Return a name in the form that Prefect requires of a key.
 
     >>> artifact_key("grpo/greedy_2")
     'grpo-greedy-2'

@@ -1,8 +1,8 @@
-"""Automations of the Prefect server by which no run of ours stays "Running" for ever.
+"""Automations of the Prefect server, so that no run stays "Running" forever.
 
-A flow run sends a heartbeat every half minute. Where it stops (the worker or the machine was
-killed) the server itself marks the run as Crashed, and so it does with one that a worker took and
-never began. Both keep their hands off flows that are not ours: only runs tagged ``codedance``.
+A flow run sends a heartbeat every half minute. If it stops (the worker or the machine was killed),
+the server marks the run as Crashed; the same happens to a run that a worker took and never began.
+Both automations apply only to runs with the tag ``codedance``.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from .work import TAG
 HEARTBEAT = "prefect.flow-run.heartbeat"
 HEARTBEAT_SECONDS = 30
 SILENCE_SECONDS = 180
-"""Six heartbeats that did not come: on a busy machine a few are late.
+"""Six missed heartbeats: on a busy machine a few are late.
 
-Prefect looks at one such stretch after the other, so a run whose heart stops early in one, after
-its first beat, is marked at the end of the next.
+Prefect evaluates consecutive windows of this length: a run whose heartbeat stops early in one,
+after its first beat, is marked at the end of the next.
 """
 BEGIN_SECONDS = 600
-"""A worker may need this long from taking a run to its first line (an image to pull)."""
-DIED = "Its process died. What was done is kept: run it again to go on."
+"""Longest time from taking a run to its start (an image may have to be pulled)."""
+DIED = "Its process died. Completed work is kept: run it again to resume."
 ENDED = tuple(f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Crashed"))
 STOPPED = tuple(
     f"prefect.flow-run.{name}" for name in ("Cancelled", "Cancelling", "Paused", "Suspended")
@@ -47,30 +47,30 @@ AGAIN = tuple(f"prefect.flow-run.{name}" for name in ("Scheduled", "AwaitingRetr
 
 
 def automations() -> list[AutomationCore]:
-    """Return the automations that the server is to have."""
+    """Return the automations to create on the server."""
     return [
         _crash(
             "codedance: heartbeat stopped",
-            "Marks a run as Crashed whose process was killed.",
+            "Marks a run as Crashed if its process was killed.",
             after=(HEARTBEAT,),
             expect=(HEARTBEAT, *ENDED, *STOPPED, *AGAIN),
             seconds=SILENCE_SECONDS,
-            message="Its heartbeat stopped: the worker or the machine died. What was done is kept: "
-            "run it again to go on.",
+            message="Its heartbeat stopped: the worker or the machine died. Completed work is "
+            "kept: run it again to resume.",
         ),
         _crash(
             "codedance: never began",
-            "Marks a run as Crashed that a worker took and never began.",
+            "Marks a run as Crashed if a worker took it and never began.",
             after=("prefect.flow-run.Pending",),
             expect=(HEARTBEAT, "prefect.flow-run.Running", *ENDED, *STOPPED, *AGAIN),
             seconds=BEGIN_SECONDS,
-            message="A worker took it and never began: it died before. Run it again.",
+            message="A worker took it and died before it began. Run it again.",
         ),
     ]
 
 
 async def make_automations() -> None:
-    """Make them at the server, or bring those of the same name up to date."""
+    """Create the automations on the server, or update those with the same name."""
     async with get_client() as client:
         for wanted in automations():
             found = await client.read_automations_by_name(wanted.name)
@@ -81,10 +81,12 @@ async def make_automations() -> None:
 
 
 async def watch_unfinished() -> int:
-    """Have the automations watch runs that began before them: one that is dead stays silent.
+    """Emit a heartbeat for unfinished runs, so that the automations watch earlier runs, too.
+
+    A dead run sends no further heartbeat and is marked as crashed.
 
     Returns:
-        How many runs are watched.
+        The number of watched runs.
     """
     states = [StateType.RUNNING, StateType.PENDING]
     wanted = FlowRunFilter(
@@ -99,14 +101,14 @@ async def watch_unfinished() -> int:
 
 
 async def close_dead_runs(pools: Sequence[str], living: Set[str]) -> int:
-    """Mark as crashed what workers of this machine had begun and no process runs any more.
+    """Mark runs as crashed that workers of this machine began and that have no process any more.
 
     Args:
-        pools: The work pools whose runs are processes of this machine.
-        living: Ids of the flow runs that have a process; what they started lives, too.
+        pools: Work pools whose runs are processes of this machine.
+        living: Ids of the flow runs that have a process; their child runs are alive, too.
 
     Returns:
-        How many runs of deployments there were; those within them are marked besides.
+        The number of deployment runs that were marked; their child runs are marked as well.
     """
     begun = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING])
     unfinished = FlowRunFilterState(type=begun)
@@ -126,10 +128,10 @@ async def close_dead_runs(pools: Sequence[str], living: Set[str]) -> int:
 
 
 async def close_lost_tasks() -> int:
-    """Mark tasks as crashed that were under way in flow runs that have ended: nobody else does.
+    """Mark unfinished tasks of ended flow runs as crashed, which Prefect does not do.
 
     Returns:
-        How many there were.
+        The number of marked tasks.
     """
     ended = FlowRunFilter(
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(TERMINAL_STATES))),

@@ -1,4 +1,4 @@
-"""The one Prefect task: runs a stage in a thread; what our infrastructure broke is tried again."""
+"""The Prefect task that runs a stage in a thread, with retries after infrastructure failures."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ TAG = "codedance"
 
 
 async def is_infrastructure(_task: Any, _run: Any, state: Any) -> bool:  # noqa: ANN401 - Prefect's
-    """Say whether our infrastructure broke under a task, so that a second try may find it whole.
+    """Return whether a task failed because of infrastructure, so that a retry may succeed.
 
-    What the machine never had (an engine, an image, walls above the floor) no try will find, and
-    a server that refuses our key, its address or the model will refuse them again.
+    A retry does not help where the machine lacks something (an engine, an image, the minimum
+    isolation level), or where a server refuses the key, the address or the model.
     """
     error = await state.aresult(raise_on_failure=False)
     return isinstance(error, INFRASTRUCTURE) and not isinstance(error, FINAL)
@@ -39,26 +39,26 @@ async def is_infrastructure(_task: Any, _run: Any, state: Any) -> bool:  # noqa:
 @task(
     name="stage",
     task_run_name="{stage}",
-    cache_policy=NO_CACHE,  # the lineage knows better what can be reused
+    cache_policy=NO_CACHE,  # the lineage decides what can be reused
     retries=2,
     retry_delay_seconds=5,
     retry_condition_fn=is_infrastructure,
 )
 async def work(stage: str, pipeline: str) -> str | State[str]:
-    """Run a stage for a pipeline run, resumed where it was stopped; gives the stage run's id."""
+    """Run or resume a stage for a pipeline run; return the id of the stage run."""
     with open_session() as session:
         run = session.store.lineage.get(pipeline)
         try:
             async with on_page(session):
                 done = await _run_when_free(session, stage, run)
         except StageInterrupted as stop:
-            return Cancelled(message=f"{stop}; what is done is kept: run it again to go on")
+            return Cancelled(message=f"{stop}; completed work is kept: run it again to resume")
         await publish_stage(session, done)
         return done.id
 
 
 async def _run_when_free(session: RunSession, stage: str, run: StageRun) -> StageRun:
-    """Run a stage, once whoever does the same work at this moment has done it."""
+    """Run a stage, after waiting for any other process that is running the same one."""
     has_said = False
     while True:
         try:
@@ -72,10 +72,10 @@ async def _run_when_free(session: RunSession, stage: str, run: StageRun) -> Stag
 
 
 async def _run_to_its_end(session: RunSession, stage: str, run: StageRun) -> StageRun:
-    """Run a stage in a thread; a flow that is torn down under it stops it and waits for it.
+    """Run a stage in a thread; if the flow is cancelled, stop the stage and wait for it.
 
-    A thread cannot be ended from outside: left alone it would go on training while the desk, and
-    the sandboxes with it, are closed.
+    A thread cannot be ended from outside: it would continue training while the session and its
+    sandboxes are closed.
     """
     work = asyncio.ensure_future(asyncio.to_thread(run_stage, session, stage, run))
     try:

@@ -1,7 +1,7 @@
-"""What lets a flow run outlive the worker that started it.
+"""Let a flow run outlive the worker that started it.
 
-It does not print through the worker's pipes (`keep_output`). And nobody but its worker would stop a
-run that a person cancels: without one, it looks for itself.
+Its output does not go through the worker's pipes (`keep_output`). Normally only the worker stops a
+cancelled run: without a worker, the run polls for its cancellation itself.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ LOOK_SECONDS = 5.0
 
 @asynccontextmanager
 async def outliving_worker(session: RunSession) -> AsyncGenerator[None]:
-    """Have the flow run of this process go on, and heed its cancellation, when its worker is gone.
+    """Keep the flow run of this process running, and cancellable, after its worker has ended.
 
-    Where nobody started us for one flow run (a command, a test), nothing changes.
+    In a process that was not started for a single flow run (a command, a test), nothing changes.
     """
     if RUN not in os.environ:
         yield
@@ -41,7 +41,7 @@ async def outliving_worker(session: RunSession) -> AsyncGenerator[None]:
 
 
 async def _heed_cancellation(session: RunSession, run: str, parent: int) -> None:
-    """Ask the stage to stop once the run was cancelled and no worker is there to tell it."""
+    """Request a stop once the run was cancelled and its worker has ended."""
     while not session.stop.is_requested():
         await asyncio.sleep(LOOK_SECONDS)
         if os.getppid() == parent != 1:
@@ -49,7 +49,7 @@ async def _heed_cancellation(session: RunSession, run: str, parent: int) -> None
         try:
             async with get_client() as client:
                 found = await client.read_flow_run(UUID(run))
-        except (httpx.HTTPError, PrefectException):  # the server is away: later, then
+        except (httpx.HTTPError, PrefectException):  # the server is unreachable: try again later
             continue
         if found.state is not None and (found.state.is_cancelling() or found.state.is_cancelled()):
             session.stop.request()

@@ -1,4 +1,4 @@
-"""A run's report: one HTML page with curves, tables and episodes, and the same as Markdown."""
+"""Report of a run: one HTML page with curves, tables and episodes, and a Markdown version."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Where a report lies and what it says.
+    """A written report.
 
     Attributes:
-        folder: Holds both files.
-        html: The page.
-        text: The Markdown.
-        summary: The figures in it.
+        folder: Folder with both files.
+        html: Path of the HTML page.
+        text: Text of the Markdown version.
+        summary: Metrics of the evaluation.
     """
 
     folder: Path
@@ -38,7 +38,7 @@ class Report:
 
 
 def make_report(session: RunSession, run: StageRun, evaluation: StageRun) -> Report:
-    """Write the report of an evaluation, with the curves of the stages that it judged."""
+    """Write the report of an evaluation, with the training curves of the evaluated stages."""
     store = session.store
     summary = summarise(store, evaluation)
     stages = _ancestry(session, evaluation)
@@ -78,7 +78,7 @@ def make_report(session: RunSession, run: StageRun, evaluation: StageRun) -> Rep
 
 
 def _ancestry(session: RunSession, run: StageRun) -> list[StageRun]:
-    """Return the stage runs that an evaluation rests on, in order, itself last."""
+    """Return the stage runs that an evaluation depends on, in order, itself last."""
     found: dict[str, StageRun] = {}
     pending = [run.id]
     while pending:

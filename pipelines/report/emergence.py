@@ -1,4 +1,4 @@
-"""The emergence report: tables and curves for the page, the same as Markdown."""
+"""The emergence report: tables and curves for the HTML page and for Markdown."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ HEAD = ("what", "demonstrations", "first steps", "last steps", "right", "traject
 
 
 def emergence_section(found: Emergence) -> str:
-    """Return the section of the page; empty text where nothing ran code."""
+    """Return the section of the page; empty text if no trajectory ran code."""
     if not found.trajectories:
         return ""
     idioms = dict(list(found.idioms.items())[:MOST_LINES])
-    charts = line_chart("Idioms, share of the trajectories with code", idioms, smooth=5)
+    charts = line_chart("Techniques, share of the trajectories with code", idioms, smooth=5)
     tables = "".join(
         f"<h3>{escape(title)}</h3>{_table(HEAD, rows)}" for title, rows in _tables(found) if rows
     )
     matrix = _matrix(found)
     transfer = f"<h3>{escape(_TRANSFER)}</h3>{_table(matrix[0], matrix[1:])}" if matrix else ""
     return (
-        f"<h2>What code it came to write</h2><p>{escape(_summary(found))}</p>"
+        f"<h2>Emergent code</h2><p>{escape(_summary(found))}</p>"
         f"<div class='charts'>{charts}</div>{tables}{transfer}"
     )
 
 
 def emergence_markdown(found: Emergence) -> str:
-    """Return the same as Markdown."""
-    lines = ["# What code it came to write", "", _summary(found), ""]
+    """Return the report as Markdown."""
+    lines = ["# Emergent code", "", _summary(found), ""]
     for title, rows in _tables(found):
         lines += [f"## {title}", "", *_markdown(HEAD, rows), ""] if rows else []
     matrix = _matrix(found)
@@ -41,7 +41,7 @@ def emergence_markdown(found: Emergence) -> str:
     return "\n".join(lines)
 
 
-_TRANSFER = "Carried over: share of a column's trajectories with a call shown for the row only"
+_TRANSFER = "Transfer: share of a column's trajectories with a call demonstrated for the row only"
 
 
 def _summary(found: Emergence) -> str:
@@ -79,7 +79,7 @@ def _rows(uses: Sequence[Use]) -> list[tuple[str, ...]]:
 
 
 def _matrix(found: Emergence) -> list[tuple[str, ...]]:
-    """Return head and rows; nothing where nothing was carried over."""
+    """Return header and rows; empty without any transfer."""
     if not found.transfer:
         return []
     rows = [

@@ -1,4 +1,4 @@
-"""The gallery: a few episodes to look at. Whatever a model wrote is escaped; nothing can run."""
+"""The gallery: a few example episodes. All text by a model is escaped; nothing can run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LARGEST_SIDE = 360
 
 @dataclass(frozen=True, slots=True)
 class GallerySection:
-    """A kind of episode: its heading, what it means, and which ones are shown."""
+    """A kind of episode: its heading, its meaning, and the episodes shown."""
 
     title: str
     meaning: str
@@ -30,7 +30,7 @@ class GallerySection:
 
 
 def choose_sections(episodes: Sequence[Episode], *, seed: int = 0) -> list[GallerySection]:
-    """Pick right ones, wrong ones and needless tool use, spread over families."""
+    """Choose right answers, wrong answers and needless tool use, spread over families."""
     valid = [e for e in episodes if e.is_valid and e.accuracy is not None]
     right = [e for e in valid if e.accuracy == 1.0]
     wrong = [e for e in valid if e.accuracy == 0.0]
@@ -52,7 +52,7 @@ def choose_sections(episodes: Sequence[Episode], *, seed: int = 0) -> list[Galle
 
 
 def render_sections(store: Store, sections: Sequence[GallerySection]) -> str:
-    """Write the gallery."""
+    """Render the gallery."""
     ids = list(dict.fromkeys(e.id for section in sections for e in section.episodes))
     found = dict(zip(ids, store.trajectories(ids), strict=True))
     keys = list(dict.fromkeys(e.task_key for section in sections for e in section.episodes))
@@ -63,7 +63,7 @@ def render_sections(store: Store, sections: Sequence[GallerySection]) -> str:
 
 
 def render_episode(trajectory: Trajectory, task: Task, phase: str) -> str:
-    """Write one episode: question and pictures, then each turn."""
+    """Render one episode: question and images, then each turn."""
     pictures = "".join(_picture(i) for message in trajectory.opening for i in message.images)
     turns = "".join(_render_turn(turn) for turn in trajectory.turns)
     is_right = trajectory.accuracy == 1.0
@@ -80,7 +80,7 @@ def render_episode(trajectory: Trajectory, task: Task, phase: str) -> str:
 
 
 def _ending(trajectory: Trajectory) -> str:
-    """Say how it ended where it did not end by an answer."""
+    """Return how the episode ended, if not by an answer."""
     if trajectory.ending is Ending.ANSWERED:
         return ""
     return f", ended by {escape(trajectory.ending.replace('_', ' '))}"
@@ -145,7 +145,7 @@ def _without(episodes: Sequence[Episode]) -> list[Episode]:
 
 
 def _spread(episodes: Sequence[Episode], seed: int) -> list[Episode]:
-    """Draw a few, of as many families as there are."""
+    """Draw a few episodes, from as many families as possible."""
     order = list(episodes)
     random.Random(seed).shuffle(order)
     chosen: list[Episode] = []

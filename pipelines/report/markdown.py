@@ -1,4 +1,4 @@
-"""The report as Markdown: the table and the facts, for README files, pull requests, terminals."""
+"""The report as Markdown: metrics and lineage, for README files, pull requests, terminals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..store.lineage import StageRun
 def render_markdown(
     run: StageRun, summary: Summary, stages: Sequence[StageRun], *, alarms: Sequence[str] = ()
 ) -> str:
-    """Write the report's figures."""
+    """Render the metrics of a report."""
     lines = [
         f"# {run.id}",
         "",

@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs nothing beside it and runs no script."""
+"""The report as one self-contained HTML file without scripts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CURVES = (
     ("GRPO: reward", ("reward",)),
     ("GRPO: accuracy while sampling", ("accuracy",)),
     ("GRPO: reward terms", ("rewards/tool_sequence/mean", "rewards/format/mean")),
-    ("GRPO: tool calls an episode", ("tool_calls/mean",)),
+    ("GRPO: tool calls per episode", ("tool_calls/mean",)),
     ("GRPO: execution success", ("execution_success",)),
     ("GRPO: entropy", ("entropy",)),
 )
@@ -38,7 +38,7 @@ def render_page(
     gallery: str,
     emergence: str = "",
 ) -> str:
-    """Put the page together."""
+    """Render the page."""
     facts = f"seed {run.seed}, suite {run.parameters.get('suite', '')}, commit {run.git_commit}"
     differences = "".join(f"<p>{escape(line)}</p>" for line in difference_lines(summary))
     return (
@@ -57,19 +57,19 @@ def render_page(
 def render_charts(
     sft: Mapping[str, Series], grpo: Mapping[str, Series], episodes: Sequence[Episode]
 ) -> str:
-    """Draw the curves of both trainings, and the tool calls by band while GRPO went on."""
+    """Draw the curves of SFT and GRPO, and the tool calls by difficulty during GRPO."""
     charts = [line_chart("SFT: loss", {"loss": sft.get("loss", ())}, smooth=SMOOTH)]
     for title, names in CURVES:
         lines = {name: grpo.get(name, ()) for name in names}
         charts.append(line_chart(title, lines, smooth=SMOOTH))
     charts.append(
-        line_chart("GRPO: tool calls by band", _calls_by_difficulty(episodes), smooth=SMOOTH)
+        line_chart("GRPO: tool calls by difficulty", _calls_by_difficulty(episodes), smooth=SMOOTH)
     )
     return "".join(charts)
 
 
 def alarm_list(alarms: Sequence[str]) -> str:
-    """List what training called a person for; empty text where it did not."""
+    """Render the alarms of the training; empty text without any."""
     items = "".join(f"<li>{escape(alarm)}</li>" for alarm in alarms)
     return f"<section class='alarms'><h3>Alarms</h3><ul>{items}</ul></section>" if items else ""
 

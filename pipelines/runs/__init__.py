@@ -1,1 +1,1 @@
-"""Runs of stages: the session, run requests, the runner, launches and progress."""
+"""Runs of stages: session, run requests, runner, distributed launches and progress."""

@@ -1,4 +1,4 @@
-"""What a stage is handed: its row in the lineage, its folder, and the places it writes to."""
+"""The context of a stage: its row in the lineage, its folder and its outputs."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ from ..tracking.tracker import Tracker
 from .progress import Progress
 
 OnAlarm = Callable[[StageRun, Alarm], None]
-"""Told which stage run raised which alarm."""
+"""Callback for alarms, called with the stage run and the alarm."""
 
 
 def ignore_alarm(run: StageRun, alarm: Alarm) -> None:
-    """Do nothing: the log, the stage's folder and MLflow have it."""
+    """Do nothing: the log, the stage's folder and MLflow record the alarm."""
 
 
 class StageInterrupted(RuntimeError):  # noqa: N818 - nothing failed: the user asked for it
-    """The user asked to stop; what was done so far is kept."""
+    """The user asked to stop; completed work is kept."""
 
 
 class Stop:
-    """The wish to stop, which a signal may utter and every stage heeds at its next safe point."""
+    """A stop request, set by a signal and checked by every stage at its next safe point."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
 
     def request(self) -> None:
-        """Ask to stop."""
+        """Request a stop."""
         self._event.set()
 
     def is_requested(self) -> bool:
-        """Whether someone asked to stop."""
+        """Return whether a stop was requested."""
         return self._event.is_set()
 
     def check(self) -> None:
-        """Stop here if someone asked.
+        """Interrupt the stage if a stop was requested.
 
         Raises:
-            StageInterrupted: Someone did.
+            StageInterrupted: A stop was requested.
         """
         if self._event.is_set():
             raise StageInterrupted("stopped on request")
@@ -54,18 +54,18 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class StageContext:
-    """Everything that a stage needs and does not decide.
+    """Everything that the runner provides to a stage.
 
     Attributes:
-        run: Its row; `StageRun.inputs` says whose outputs it reads.
+        run: The stage's row; `StageRun.inputs` names the runs whose outputs it reads.
         preset: All parameters of the run.
-        folder: Its own folder: state, checkpoint, cards.
+        folder: The stage's own folder: state, checkpoint, cards.
         store: The trajectory store.
-        tracker: MLflow, or the spool in its stead.
-        progress: Where progress is shown.
-        sandbox: Opens the sandbox on the first call, and gives the same one later.
-        stop: Asked at every safe point.
-        on_alarm: Told of each alarm at once, with the stage's run, besides the usual places.
+        tracker: Tracker of the run's metrics and artifacts.
+        progress: Display of the progress.
+        sandbox: Function that opens the sandbox on the first call and returns the same one later.
+        stop: Stop request, checked at every safe point.
+        on_alarm: Called with the stage run and each alarm at once, besides the usual records.
     """
 
     run: StageRun
@@ -80,7 +80,7 @@ class StageContext:
 
     @property
     def seed(self) -> int:
-        """Of every draw in the stage."""
+        """Random seed of every draw in the stage."""
         return self.run.seed
 
     def input(self, stage: str) -> StageRun:
@@ -90,11 +90,11 @@ class StageContext:
 
 @dataclass(frozen=True, slots=True)
 class StageResult:
-    """What a stage made.
+    """The result of a stage.
 
     Attributes:
         outputs: Small values for the lineage: paths, counts, figures.
-        artifacts: Files and folders that MLflow gets a copy of.
+        artifacts: Files and folders that are copied to MLflow.
     """
 
     outputs: Mapping[str, Any]

@@ -1,9 +1,9 @@
-"""Several processes for one training stage: the first does everything else, the others follow.
+"""Distributed launch: several processes for one training stage, of which the first leads.
 
-Rank 0 is an ordinary command: store, MLflow, Prefect, reports are its own. When it comes to a
-training stage it hands what the trainer needs to the others; each trains its share with a sandbox
-of its own and waits for the next stage. They are started by ``--processes`` on this machine, or by
-``accelerate launch`` on one or many.
+Rank 0 is an ordinary command: it alone uses the store, MLflow and Prefect and writes reports. At a
+training stage it broadcasts the trainer's inputs to the other ranks; each trains its share with a
+sandbox of its own and waits for the next stage. ``--processes`` starts the processes on this
+machine, ``accelerate launch`` on one or several machines.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _GRACE_SECONDS = 30.0
 
 
 class LaunchError(RuntimeError):
-    """The processes cannot be started together; the message says what to do."""
+    """The processes cannot be launched together; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class SFTJob:
-    """What the others need to know of a cold start."""
+    """Inputs of a cold start for the other ranks."""
 
     model: str
     demonstrations: Sequence[Demonstration]
@@ -45,7 +45,7 @@ class SFTJob:
     folder: Path
 
     def follow(self) -> None:
-        """Train this process's share."""
+        """Train the share of this process."""
         from ...policies.training.sft import train_sft
 
         train_sft(self.model, self.demonstrations, self.config, folder=self.folder)
@@ -53,7 +53,7 @@ class SFTJob:
 
 @dataclass(frozen=True, slots=True)
 class GRPOJob:
-    """What the others need to know of a reinforcement."""
+    """Inputs of a reinforcement learning stage for the other ranks."""
 
     model: str
     tasks: Sequence[Task]
@@ -63,7 +63,7 @@ class GRPOJob:
     sandbox: SandboxSettings
 
     def follow(self) -> None:
-        """Train this process's share, in a sandbox of its own."""
+        """Train the share of this process, in a sandbox of its own."""
         from ...policies.training.grpo.loop import train_grpo
 
         with open_configured(self.sandbox) as sandbox:
@@ -81,7 +81,7 @@ Job = SFTJob | GRPOJob
 
 
 def announce(job: Job | None) -> None:
-    """Hand the others their next work, or None: there is no more; alone, nothing happens."""
+    """Broadcast the next job to the other ranks, None for no more; do nothing without any."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
         return
     from ...policies.training.distributed.processes import join_world
@@ -93,7 +93,7 @@ def announce(job: Job | None) -> None:
 
 
 def follow() -> int:
-    """Train what the first process announces until there is no more; gives the exit code."""
+    """Train what the first process announces until it announces None; return the exit code."""
     _share_cores(sys.argv[1:])
     import torch.distributed as dist
 
@@ -103,18 +103,18 @@ def follow() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process decides when to stop
     world = join_world()
     while True:
-        told: list[Job | None] = [None]
+        received: list[Job | None] = [None]
         try:
-            dist.broadcast_object_list(told, src=0)
+            dist.broadcast_object_list(received, src=0)
         except RuntimeError:
-            return 1  # the first process is gone, and has said why
-        job = told[0]
+            return 1  # the first process has ended and reported why
+        job = received[0]
         if job is None:
             return 0
         try:
             with suppress(TrainingInterrupted):
                 job.follow()
-        except Exception as error:  # noqa: BLE001 - the edge of this process
+        except Exception as error:  # noqa: BLE001 - reported as this process ends
             print(  # noqa: T201
                 f"codedance: process {world.rank} of {world.size}: {error}", file=sys.stderr
             )
@@ -122,36 +122,36 @@ def follow() -> int:
 
 
 def _share_cores(arguments: Sequence[str]) -> None:
-    """Heed ``--workers`` of a command line that ``accelerate launch`` gave to every process."""
-    told = [
+    """Apply ``--workers``, which ``accelerate launch`` passes to every process."""
+    given = [
         value.partition("=")[2] or following
         for value, following in zip(arguments, [*arguments[1:], ""], strict=False)
         if value == "--workers" or value.startswith("--workers=")
     ]
-    if told and told[-1].isdecimal():
-        share = max(1, int(told[-1]) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    if given and given[-1].isdecimal():
+        share = max(1, int(given[-1]) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
         os.environ |= {"OMP_NUM_THREADS": str(share), "MKL_NUM_THREADS": str(share)}
 
 
 @contextmanager
 def launched_processes(processes: int) -> Generator[None]:
-    """Have so many processes for the training stages within; 1 starts none.
+    """Launch ``processes`` processes for the training stages in the context; 1 launches none.
 
     Raises:
-        LaunchError: This command is one of several already.
+        LaunchError: This command is already one of several processes.
     """
     if processes == 1:
         yield
         return
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise LaunchError(
-            "--processes starts processes by itself: leave it out under accelerate launch"
+            "--processes launches processes itself: leave it out under accelerate launch"
         )
     shared = _environment(processes)
     before = {name: os.environ.get(name) for name in shared}
     os.environ.update(shared)
     followers = [_start(rank) for rank in range(1, processes)]
-    guards = [Guard(follower.pid) for follower in followers]  # they end with us, if we are killed
+    guards = [Guard(follower.pid) for follower in followers]  # for when this process is killed
     try:
         yield
     finally:
@@ -167,9 +167,9 @@ def launched_processes(processes: int) -> Generator[None]:
 
 
 def _environment(processes: int) -> dict[str, str]:
-    told = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
-    cores = int(told) if told.isdecimal() else os.cpu_count() or 1
-    threads = str(max(1, cores // processes))  # all of them share what one would have had
+    named = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    cores = int(named) if named.isdecimal() else os.cpu_count() or 1
+    threads = str(max(1, cores // processes))  # all of them share the cores of one process
     return {
         "RANK": "0",
         "LOCAL_RANK": "0",
@@ -192,8 +192,8 @@ def _start(rank: int) -> subprocess.Popen[bytes]:
 
 
 def dismiss() -> None:
-    """Let the others go, whatever state they are in."""
-    with suppress(RuntimeError):  # they are gone already
+    """End the other ranks, whatever state they are in."""
+    with suppress(RuntimeError):  # they have ended already
         announce(None)
     if "torch" in sys.modules:
         from ...policies.training.distributed.processes import leave_world

@@ -1,4 +1,4 @@
-"""Describes the machine under a benchmark: what it is, and how busy it was."""
+"""Description of the machine: hardware, system, libraries and load."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _LIBRARIES = ("numpy", "pillow", "opencv-python-headless", "matplotlib")
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What a figure depends on beside the code.
+    """The properties of a machine that measurements depend on.
 
     Attributes:
-        processor: Its model name.
-        cores: That this process may use.
-        memory_gb: Of the machine.
-        system: Kernel and Python.
-        libraries: Versions of what model code imports.
-        user: ``root`` or not: walls are built in other ways.
+        processor: Model name of the processor.
+        cores: Number of cores that this process may use.
+        memory_gb: Memory of the machine, in GiB.
+        system: Versions of the kernel and of Python.
+        libraries: Versions of the libraries that model code imports.
+        user: ``root`` or an unprivileged user: isolation is built differently for each.
     """
 
     processor: str

@@ -1,4 +1,4 @@
-"""Servers and workers of others, run beside us: started, kept alive, ended with their children."""
+"""Child services such as servers and workers: start, restart, end with their children."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ if begun() in (before, None):
 
 
 class Guard:
-    """A process beside us that kills a group of processes when we are gone, however we ended.
+    """A helper process that kills a process group when this process has ended, for any reason.
 
-    It waits for the end of a pipe that only we hold: the kernel closes it with us. What a group
-    started in a session of its own is none of its business.
+    It waits for the end of a pipe that only this process holds open: the kernel closes it with the
+    process. What the group started in a session of its own is not killed.
 
     Args:
-        group: Leader of the group; it has to be our child.
+        group: Process id of the group's leader, which has to be a child of this process.
     """
 
     def __init__(self, group: int) -> None:
@@ -59,7 +59,7 @@ class Guard:
         )
 
     def dismiss(self) -> None:
-        """End it; the group lives on."""
+        """End the guard; the group continues."""
         self._process.kill()
         self._process.wait()
         if self._process.stdin is not None:
@@ -68,16 +68,16 @@ class Guard:
 
 @dataclass(slots=True)
 class Service:
-    """A program that runs as long as we do, in a session of its own, its output in a file.
+    """A program that runs as long as this process, in its own session, with its output in a file.
 
-    If we are killed, its group is killed, too.
+    If this process is killed, the group of the service is killed, too.
 
     Attributes:
-        name: What it is called to the user.
-        command: How it is started.
-        log: Where its output goes.
-        environment: What it sees besides our own environment.
-        process: None before its start.
+        name: Name in messages.
+        command: Command line.
+        log: File that the output is appended to.
+        environment: Variables that are added to this process's environment.
+        process: The running process; None before the start.
     """
 
     name: str
@@ -90,7 +90,7 @@ class Service:
     _guard: Guard | None = None
 
     def start(self) -> None:
-        """Start it; the output of an earlier start stays in the file."""
+        """Start the service; the output of an earlier start stays in the file."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -106,17 +106,17 @@ class Service:
 
     @property
     def is_running(self) -> bool:
-        """Whether it was started and has not ended."""
+        """Whether the service was started and has not ended."""
         return self.process is not None and self.process.poll() is None
 
     @property
     def is_due(self) -> bool:
-        """Whether it has died and is to be started again by now."""
+        """Whether the service has died and its pause before a restart is over."""
         has_died = self.process is not None and not self.is_running
         return has_died and time.monotonic() - self._started_at >= self._pause_seconds
 
     def revive(self, say: Callable[[str], None]) -> None:
-        """Start it again if it has died, ever more slowly if it dies at once each time."""
+        """Restart the service if it has died, with growing pauses if it keeps dying at once."""
         now = time.monotonic()
         if self.process is None or not self.is_due:
             return
@@ -124,11 +124,11 @@ class Service:
         if now - self._started_at > LONGEST_PAUSE_SECONDS:
             self._pause_seconds = 1.0
         self._pause_seconds = min(LONGEST_PAUSE_SECONDS, 2 * self._pause_seconds)
-        say(f"{self.name} died ({_ending(how)}) and is started again; see {self.log}")
+        say(f"{self.name} died ({_ending(how)}) and is being restarted; see {self.log}")
         self.start()
 
     def children(self) -> list[psutil.Process]:
-        """Return the processes that it started itself."""
+        """Return the direct child processes of the service."""
         if self.process is None:
             return []
         try:
@@ -138,12 +138,12 @@ class Service:
             return []
 
     def hold(self) -> None:
-        """Let it do nothing from now to its end; what it started itself goes on."""
+        """Suspend the service until it is ended; its child processes continue."""
         if self.process is not None and self.is_running:
             self.process.send_signal(signal.SIGSTOP)
 
     def end(self) -> None:
-        """End it and all that it started: politely, then whatever is left."""
+        """End the service and its children: SIGTERM first, then SIGKILL for those that remain."""
         if self.process is None:
             return
         family: list[psutil.Process] = []
@@ -152,7 +152,7 @@ class Service:
         for number, patience in ((signal.SIGTERM, TERM_SECONDS), (signal.SIGKILL, KILL_SECONDS)):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, number)
-                os.killpg(self.process.pid, signal.SIGCONT)  # one that is held heeds it now
+                os.killpg(self.process.pid, signal.SIGCONT)  # a suspended one handles it now
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(timeout=patience)
         for one in family:
@@ -169,7 +169,7 @@ class Service:
 @contextlib.contextmanager
 def running(*services: Service) -> Generator[None]:
     """Run services while the context lasts; Ctrl-C and SIGTERM both raise KeyboardInterrupt."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # in the background a shell has SIGINT ignored
+    for number in (signal.SIGINT, signal.SIGTERM):  # shells ignore SIGINT for background jobs
         signal.signal(number, signal.default_int_handler)
     with contextlib.ExitStack() as stack:
         for service in services:
@@ -179,7 +179,7 @@ def running(*services: Service) -> Generator[None]:
 
 
 def serving_command(name: str, *arguments: str) -> list[str]:
-    """Return the command that runs a module of this interpreter's."""
+    """Return the command that runs a module with this interpreter."""
     return [sys.executable, "-m", name, *arguments]
 
 
@@ -189,10 +189,10 @@ def wait_for(
     seconds: float = 300.0,
     check: Callable[[], None] = lambda: None,
 ) -> None:
-    """Wait until a service answers at an address; what ``check`` raises ends the wait.
+    """Wait until a service answers at an address; an exception of ``check`` ends the wait.
 
     Raises:
-        ServiceError: It died, or did not answer in time; the message has the end of its log.
+        ServiceError: The service died or did not answer in time; the message quotes its log.
     """
     import httpx
 
@@ -213,13 +213,13 @@ class ServiceError(RuntimeError):
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody listens on a port of this machine."""
+    """Return whether a port of this machine is free."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def free_port() -> int:
-    """Return a port of this machine on which nobody listens at this moment."""
+    """Return a port of this machine that is free at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

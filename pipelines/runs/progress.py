@@ -1,7 +1,7 @@
-"""Shows how a stage gets on: rate, time left, figures, alarms.
+"""Progress of a stage: rate, time left, metrics, alarms.
 
-In a terminal a bar that is drawn again and again, with the figures under it; elsewhere (a file, a
-pipe, CI, ``TERM=dumb``) a plain line now and then, with no escape codes.
+In a terminal it is a live bar with the metrics below it; elsewhere (a file, a pipe, CI,
+``TERM=dumb``) it is a plain line every few seconds, without escape codes.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 PLAIN_SECONDS = 10.0
-"""A plain line at most this often."""
+"""Shortest time between two plain lines."""
 WINDOW_SECONDS = 60.0
-"""Rate and time left follow the last so many seconds: what was slow an hour ago says little."""
+"""Length of the moving window over which the rate and the time left are estimated."""
 
 
 class Bar(Protocol):
     """One stage's progress."""
 
     def reach(self, done: int, *, note: str = "") -> None:
-        """Say how many steps are done, with a few words on how it goes."""
+        """Report how many steps are done, with a short note."""
         ...
 
     def ring(self, alarm: str) -> None:
-        """Keep in view that an alarm was raised."""
+        """Show that an alarm was raised until the bar ends."""
         ...
 
 
 class Progress(Protocol):
-    """Where progress is shown."""
+    """A display of progress."""
 
     def bar(self, name: str, total: int, *, done: int = 0) -> AbstractContextManager[Bar]:
-        """Show a bar while the context lasts; ``done`` steps were done before."""
+        """Show a bar while the context lasts; ``done`` steps were completed before."""
         ...
 
     def say(self, text: str) -> None:
@@ -49,37 +49,37 @@ class Progress(Protocol):
 
 
 class Pace:
-    """How fast it goes now, by what was done in the last minute.
+    """The current rate of steps, estimated over the last minute.
 
-    Steps that were done before the first report are none of ours: a run that goes on had them.
+    Steps before the first report do not count: a resumed run did them earlier.
     """
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, int]] = deque()
 
     def note(self, now: float, done: int) -> None:
-        """Take note of how many steps are done."""
+        """Record how many steps are done."""
         self._seen.append((now, done))
         while len(self._seen) > 2 and now - self._seen[1][0] >= WINDOW_SECONDS:
             self._seen.popleft()
 
     @property
     def rate(self) -> float | None:
-        """Steps a second; None before two reports."""
+        """Steps per second; None before two reports."""
         if len(self._seen) < 2:
             return None
         (begun, first), (now, last) = self._seen[0], self._seen[-1]
         return (last - first) / (now - begun) if last > first and now > begun else None
 
     def left(self, total: int) -> float | None:
-        """Seconds until ``total`` at this rate; None where that is unknown."""
+        """Return the seconds until ``total`` at the current rate; None where that is unknown."""
         if self._seen and self._seen[-1][1] >= total:
             return 0.0
         return None if self.rate is None else (total - self._seen[-1][1]) / self.rate
 
 
 class PlainProgress:
-    """Prints a line now and then: for logs and for CI."""
+    """Progress as plain lines, for logs and CI."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream
@@ -90,7 +90,7 @@ class PlainProgress:
 
     @contextmanager
     def bar(self, name: str, total: int, *, done: int = 0) -> Generator[Bar]:
-        """Print the last step, and one every ten seconds."""
+        """Print a line every ten seconds, and one for the last step."""
         yield _PlainBar(self, name, total, done)
 
 
@@ -105,7 +105,7 @@ class _PlainBar:
         self._started = self._said = time.monotonic()
 
     def reach(self, done: int, *, note: str = "") -> None:
-        """Take note, and print when a line is due."""
+        """Record the steps, and print a line when one is due."""
         now = time.monotonic()
         self._pace.note(now, done)
         self._done = done
@@ -120,15 +120,15 @@ class _PlainBar:
         self._progress.say(f"{self._name:<22} {self._done}/{self._total}  {shown}")
 
     def ring(self, alarm: str) -> None:
-        """Count it."""
+        """Count the alarm."""
         self._alarms[alarm] += 1
 
 
 class RichProgress:
-    """Draws bars with rich: a line with rate and time left, under it the figures and the alarms.
+    """Progress as rich bars: a line with rate and time left, metrics and alarms below it.
 
     Args:
-        console: Where; standard error when None.
+        console: Console to draw on; None for standard error.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -182,7 +182,7 @@ def _rich_pace(pace: Pace, total: int) -> str:
 
 
 def _rich_notes(note: str, alarms: Counter[str]) -> list[Text]:
-    """Return the lines under a bar: figures, alarms; none that would be empty."""
+    """Return the non-empty lines below a bar: metrics and alarms."""
     from rich.text import Text
 
     lines = [Text(f"  {note}", style="dim")] if note else []
@@ -192,13 +192,13 @@ def _rich_notes(note: str, alarms: Counter[str]) -> list[Text]:
 
 
 def open_progress() -> PlainProgress | RichProgress:
-    """Return bars in a terminal, plain lines elsewhere."""
+    """Return `RichProgress` in a terminal, `PlainProgress` elsewhere."""
     can_draw = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
     return RichProgress() if can_draw else PlainProgress()
 
 
 def format_rate(rate: float | None) -> str:
-    """Write a rate as ``12/s``, ``3.1/s``, or, below one a second, as what each takes.
+    """Format a rate as ``12/s`` or ``3.1/s``; below one per second, as the time of each step.
 
     >>> format_rate(12.3), format_rate(3.14), format_rate(0.25), format_rate(None)
     ('12/s', '3.1/s', '4.0 s each', '')
@@ -211,7 +211,7 @@ def format_rate(rate: float | None) -> str:
 
 
 def format_alarms(alarms: Mapping[str, int]) -> str:
-    """Write the alarms raised so far, the number where one rang again.
+    """Format the alarms raised so far, with the count of repeated ones.
 
     >>> format_alarms({"entropy": 1, "accuracy": 2})
     'ALARMS: entropy, accuracy (2)'
@@ -221,7 +221,7 @@ def format_alarms(alarms: Mapping[str, int]) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """Write a time as ``7 s``, ``3:05`` or ``1:02:03``.
+    """Format a time as ``7 s``, ``3:05`` or ``1:02:03``.
 
     >>> format_seconds(185.2)
     '3:05'
@@ -235,6 +235,6 @@ def format_seconds(seconds: float) -> str:
 
 
 def format_figures(figures: Mapping[str, float | None], *, limit: int = 4) -> str:
-    """Write the first few figures as ``loss 0.31  lr 0.001``."""
+    """Format the first few metrics as ``loss 0.31  lr 0.001``."""
     shown = [(k, v) for k, v in figures.items() if v is not None][:limit]
     return "  ".join(f"{name} {value:.3g}" for name, value in shown)

@@ -1,4 +1,4 @@
-"""From what the user says (preset, seed, task file, run to go on from) to a pipeline run."""
+"""Resolution of run requests (preset, seed, task file, source run) to pipeline runs."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What the user asked for; None leaves it to the run to go on from, or to the default.
+    """A request for a run; None takes a value from the source run, or else the default.
 
     Attributes:
         preset: Name of a preset in flows.yaml.
-        seed: Of every draw.
+        seed: Random seed of every draw.
         suite: Suite, some of its families (``nano:count,bars``), or a file of the user's own tasks
             (``.jsonl``) or families (``.py``).
-        fresh: Do it again even where a finished result fits.
+        fresh: Whether to rerun stages even where a finished result matches.
         from_run: Run whose results are the inputs.
-        sandbox: Backend that model code runs in.
-        token: What a fresh run is known by, so that the same wish uttered again (a flow run that
-            Prefect retries) goes on with it; None for a new one each time.
+        sandbox: Sandbox backend for model code.
+        token: Token that identifies a fresh run: a repeated request with the same token (a flow run
+            that Prefect retries) resumes it. None for a new run each time.
     """
 
     preset: str | None = None
@@ -47,17 +47,17 @@ class RunRequest:
 def open_pipeline(
     session: RunSession, run_request: RunRequest, *, stage: str | None = None
 ) -> StageRun:
-    """Return the pipeline run to work for: one with the same parameters, or a new one.
+    """Return the pipeline run for a request: one with the same parameters, or a new one.
 
     Args:
-        session: Where the store is.
-        run_request: What the user asked for.
-        stage: The stage that is to be run alone; None for all of them.
+        session: Session with the store.
+        run_request: The request.
+        stage: The only stage to run; None for all stages.
 
     Raises:
         SettingsError: flows.yaml is wrong or has no such preset.
-        StageError: The task file is missing, ``from_run`` is no pipeline run's, or there is nothing
-            that ``stage`` could go on from.
+        StageError: The task file is missing, ``from_run`` belongs to no pipeline run, or ``stage``
+            has no finished inputs.
     """
     source = _source(session, run_request, stage)
     resolved = _resolve(run_request, source)
@@ -90,9 +90,9 @@ def open_pipeline(
 def _begun_token(
     session: RunSession, source: StageRun | None, same: Sequence[StageRun], names: Sequence[str]
 ) -> str | None:
-    """Return the token of the same fresh run that was begun and not finished; None for no such.
+    """Return the token of an unfinished fresh run with the same parameters; None without one.
 
-    So the command with ``--refresh`` goes on with what it began when it was stopped.
+    With it, a command with ``--refresh`` that was stopped resumes its own run.
     """
     for run in same if source is None else [one for one in same if one.id == source.id]:
         tokens = {str(run.outputs.get(fresh_mark(name), "")) for name in names}
@@ -111,11 +111,11 @@ def find_pipeline(session: RunSession, name: str) -> StageRun:
     """Return a pipeline run by its own id, ``latest``, or the id of one of its stage runs.
 
     Raises:
-        StageError: It belongs to none.
+        StageError: The run belongs to no pipeline run.
     """
     run = session.store.lineage.get(name)
     if name == "latest" and run.stage != PIPELINE:
-        raise StageError("there is no pipeline run yet; `codedance run` makes one")
+        raise StageError("there is no pipeline run yet; `codedance run` starts one")
     if run.stage != PIPELINE and run.parent is not None:
         run = session.store.lineage.get(run.parent)
     if run.stage != PIPELINE:
@@ -124,10 +124,10 @@ def find_pipeline(session: RunSession, name: str) -> StageRun:
 
 
 def _source(session: RunSession, run_request: RunRequest, stage: str | None) -> StageRun | None:
-    """Return the run to go on from: the named one; for a stage alone, else the newest.
+    """Return the source run: the named one; for a single stage, else the newest.
 
-    One that is still at the stages before (a schedule began it a minute ago) is passed over for an
-    older one that has them, if there is any.
+    A run that has not finished the earlier stages yet (a schedule started it a minute ago) is
+    skipped for an older one that has, if there is any.
     """
     if run_request.from_run is not None:
         return find_pipeline(session, run_request.from_run)
@@ -144,7 +144,7 @@ def _source(session: RunSession, run_request: RunRequest, stage: str | None) -> 
 
 
 def _has_inputs(session: RunSession, run: StageRun, stage: str) -> bool:
-    """Whether a pipeline run has finished all that ``stage`` reads."""
+    """Return whether a pipeline run has finished all inputs of ``stage``."""
     try:
         for name in INPUTS[stage]:
             find_input(session, run, name)
@@ -169,13 +169,13 @@ def _resolve(run_request: RunRequest, source: StageRun | None) -> ResolvedRun:
         settings = settings.with_backend(run_request.sandbox)
     elif source is not None and run_request.from_run is not None:
         settings = settings.model_copy(update={"sandbox": recorded_sandbox(source)})
-    elif source is not None:  # no run was named: what flows.yaml says now, behind no other walls
+    elif source is not None:  # no run was named: flows.yaml as it is now, with the same backend
         settings = settings.with_backend(recorded_sandbox(source).backend)
     return ResolvedRun(name, settings, seed)
 
 
 def _inherited(session: RunSession, source: StageRun | None, stage: str | None) -> dict[str, str]:
-    """Return the finished stages before ``stage`` of the run to go on from."""
+    """Return the finished stage runs before ``stage`` of the source run, by stage."""
     if source is None or stage is None:
         return {}
     earlier = STAGES[: STAGES.index(stage)]
@@ -184,21 +184,21 @@ def _inherited(session: RunSession, source: StageRun | None, stage: str | None) 
 
 
 def _check_inputs(inherited: Mapping[str, str], stage: str | None) -> None:
-    """Refuse to begin a pipeline run that could not do the one stage it is for."""
+    """Refuse to begin a pipeline run for one stage whose inputs are missing."""
     missing = [name for name in INPUTS[stage] if name not in inherited] if stage else []
     if missing:
         raise StageError(
-            f"{stage} needs a finished {missing[0]}, and there is none to go on from: "
+            f"{stage} needs a finished {missing[0]}, and there is none: run "
             f"`codedance {missing[0]}` first, or name a run that has one with --from RUN"
         )
 
 
 def resolve_suite(name: str) -> str:
-    """Return a suite's name as it is, a file's with its whole path, once it can be read.
+    """Return a suite's name, or a file's absolute path, after checking that it can be loaded.
 
     Raises:
         StageError: There is no such file.
-        SuiteError: There is no such suite, or a line of the file is no task.
+        SuiteError: There is no such suite, or a line of the file is not a task.
     """
     if name.endswith((".jsonl", ".py")):
         path = Path(name).expanduser().resolve()

@@ -1,4 +1,4 @@
-"""Grades stored episodes again with the present graders: no policy, no sandbox."""
+"""Rescoring: grade stored episodes again with the current graders; no policy, no sandbox."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from .session import RunSession
 
 PLAYED = "graded when played"
-"""The scoring that holds the verdicts from before the first rescoring."""
+"""Name of the scoring with the verdicts from before the first rescoring."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What grading again changed in one stage run.
+    """The changes that a rescoring made in one stage run.
 
     Attributes:
-        stage_run: Its id.
-        count: Episodes graded.
-        changed: Those with another verdict than before.
-        scoring: The name under which the new verdicts are stored, beside all earlier ones.
+        stage_run: Id of the stage run.
+        count: Number of episodes graded.
+        changed: Number of episodes whose verdict changed.
+        scoring: Name under which the new verdicts are stored, besides all earlier ones.
         example: Number of the first changed trajectory; None where none changed.
     """
 
@@ -40,10 +40,13 @@ class Change:
 
 
 def rescore_run(session: RunSession, run: StageRun) -> Iterator[Change]:
-    """Grade every episode of a run again: of a pipeline's stages, or of an evaluation alone.
+    """Grade every episode of a run again: all stages of a pipeline, or a single evaluation.
 
-    The new verdicts are stored beside all earlier ones, under a name that says when and by which
-    code, and are those that reports count from then on. `PLAYED` are those from the beginning.
+    The new verdicts are stored besides all earlier ones, under a name with the time and the code
+    version; reports use them from then on. `PLAYED` names the original verdicts.
+
+    Yields:
+        The changes in each stage run that has episodes.
     """
     scoring = f"graded {datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f} UTC, code {code_version()[:12]}"
     names = [run.outputs.get(stage) for stage in STAGES] if run.stage == PIPELINE else [run.id]

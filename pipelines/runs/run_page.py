@@ -1,4 +1,4 @@
-"""What stands on a stage run's page in MLflow: its description, its tags, which data it read."""
+"""A stage run's page in MLflow: its description, its tags and its datasets."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from .machine import describe_machine
 from .progress import format_seconds
 
 PURPOSE = {
-    PIPELINE: "The whole road: curate, cold start, reinforcement, evaluation. "
+    PIPELINE: "The whole pipeline: curation, cold start, reinforcement learning, evaluation. "
     "Each stage is a run of its own below this one.",
-    "curate": "Looks at candidate tasks through a weak and a strong policy; keeps what teaches.",
+    "curate": "Runs a weak and a strong policy on candidate tasks; keeps those worth training on.",
     "sft": "Cold start: supervised learning on the curated demonstrations.",
     "grpo": "Reinforcement learning on the curated tasks, from the cold start's model.",
-    "evaluate": "Judges checkpoints on the same held-out tasks, greedily and sampled.",
+    "evaluate": "Evaluates checkpoints on the same held-out tasks, greedily and sampled.",
 }
 PACKAGES = ("torch", "transformers", "mlflow", "numpy")
 COMPARED = 10
@@ -40,7 +40,7 @@ SHOWN = {
 
 
 def machine_tags() -> dict[str, str]:
-    """Say on which machine and with which libraries this process works."""
+    """Return tags with the machine and the library versions of this process."""
     machine = describe_machine()
     text = f"{machine.processor}, {machine.cores} cores, {machine.memory_gb:.0f} GiB"
     gpus = _gpus()
@@ -56,7 +56,7 @@ def machine_tags() -> dict[str, str]:
 
 
 def run_tags(run: StageRun, store: Store) -> dict[str, str]:
-    """Return the tags of a run as it begins."""
+    """Return the tags of a run at its start."""
     commit = run.git_commit or git_commit() or ""
     digest = data_digest(store, run)
     return {
@@ -73,7 +73,7 @@ def run_tags(run: StageRun, store: Store) -> dict[str, str]:
 
 
 def data_digest(store: Store, run: StageRun) -> str:
-    """Name the curated tasks that a run learns from by their content; empty without."""
+    """Return the digest of the curated tasks that a run trains on; empty without any."""
     curation = run.id if run.stage == "curate" else {**run.outputs, **run.inputs}.get("curate")
     if curation is None:
         return ""
@@ -82,7 +82,7 @@ def data_digest(store: Store, run: StageRun) -> str:
 
 
 def digest_of(parts: Iterable[str]) -> str:
-    """Return 16 hex digits of what the parts say, whatever their order; empty where there is none.
+    """Return a digest of the parts in any order, 16 hex digits; empty without parts.
 
     >>> digest_of(["b", "a"]) == digest_of(["a", "b"])
     True
@@ -92,7 +92,7 @@ def digest_of(parts: Iterable[str]) -> str:
 
 
 def opening(run: StageRun) -> str:
-    """Describe a run as it begins, Markdown."""
+    """Return the description of a run at its start, in Markdown."""
     lines = [
         PURPOSE.get(run.stage, ""),
         "",
@@ -106,11 +106,11 @@ def opening(run: StageRun) -> str:
 
 
 def closing(store: Store, run: StageRun, folder: Path) -> str:
-    """Describe a finished stage run: what it was, and what came of it."""
-    told = _RESULTS.get(run.stage)
+    """Return the description of a finished stage run: its parameters and results, in Markdown."""
+    results = _RESULTS.get(run.stage)
     lines = [opening(run), "", f"Finished after {format_seconds(run.seconds)} of work."]
-    if told is not None:
-        lines += ["", *told(store, run, folder)]
+    if results is not None:
+        lines += ["", *results(store, run, folder)]
     alarms = read_alarms(folder)
     if alarms:
         lines += ["", "**Alarms**", ""]
@@ -119,14 +119,14 @@ def closing(store: Store, run: StageRun, folder: Path) -> str:
 
 
 def tell_figures(tracker: Tracker, run: StageRun, folder: Path) -> None:
-    """Return a finished training its curves as pictures, beside MLflow's own charts."""
+    """Log a finished training's curves as images, besides MLflow's own charts."""
     if run.stage in SHOWN:
         for path in write_figures(folder / "figures", read_metrics(folder)):
             tracker.artifact(run.id, path, folder="figures")
 
 
 def tell_curated(tracker: Tracker, store: Store, run: StageRun) -> None:
-    """Say which curated tasks a training learns from."""
+    """Log the curated tasks of a training as its dataset."""
     if run.stage not in SHOWN or "curate" not in run.inputs:
         return
     rows = [row for row in store.curation(str(run.inputs["curate"])) if row.is_kept]
@@ -144,8 +144,8 @@ def tell_curated(tracker: Tracker, store: Store, run: StageRun) -> None:
 def _curated(_store: Store, run: StageRun, _folder: Path) -> list[str]:
     reasons: Mapping[str, int] = run.outputs.get("reasons", {})
     rows = [[reason, str(count)] for reason, count in sorted(reasons.items())]
-    head = f"{run.outputs.get('candidates', 0)} candidates; `data_card.md` says it all."
-    return [head, "", *_table(["what became of them", "tasks"], rows)]
+    head = f"{run.outputs.get('candidates', 0)} candidates; see `data_card.md` for details."
+    return [head, "", *_table(["outcome", "tasks"], rows)]
 
 
 def _trained(_store: Store, run: StageRun, folder: Path) -> list[str]:
@@ -187,7 +187,7 @@ def _mean(points: Series) -> str:
 
 @cache
 def _gpus() -> str:
-    """Name the GPUs that the driver knows, without loading torch."""
+    """Return count and name of the GPUs that the driver lists, without loading torch."""
     found = Path("/proc/driver/nvidia/gpus")
     names: list[str] = []
     for path in sorted(found.glob("*/information")) if found.is_dir() else []:

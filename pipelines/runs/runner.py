@@ -1,4 +1,4 @@
-"""Runs a stage once: finds its inputs, reuses what is finished, goes on with what is not."""
+"""Run a stage once: find its inputs, reuse a finished run, resume an unfinished one."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ INPUTS: dict[str, tuple[str, ...]] = {
     "evaluate": ("sft", "grpo"),
 }
 FRESH = "fresh"
-"""In a pipeline run's outputs: a token that keeps its stages from reusing older ones."""
+"""Key in a pipeline run's outputs: a token that keeps its stages from reusing older ones."""
 StageFunction = Callable[[StageContext], StageResult]
 
 
@@ -56,17 +56,17 @@ class StageError(RuntimeError):
 
 
 class StageBusyError(StageError):
-    """Another process does the same work at this moment."""
+    """Another process is running the same stage run."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedRun:
-    """What is to be run.
+    """A resolved run: preset, parameters and seed.
 
     Attributes:
-        name: The preset's name, which runs are called after.
-        preset: Its parameters, the user's changes included.
-        seed: Of every draw.
+        name: Name of the preset, which run ids begin with.
+        preset: Parameters, including the user's changes.
+        seed: Random seed of every draw.
     """
 
     name: str
@@ -75,23 +75,23 @@ class ResolvedRun:
 
 
 def fresh_mark(stage: str) -> str:
-    """Name the output of a pipeline run that makes a stage another one than those before."""
+    """Return the output key of a pipeline run that makes a stage differ from earlier ones."""
     return f"{FRESH} {stage}"
 
 
 def resolved_run(pipeline: StageRun) -> ResolvedRun:
-    """Return the order that a pipeline run was made by."""
+    """Return the resolved run that a pipeline run was begun with."""
     return ResolvedRun(pipeline.preset, Preset.model_validate(pipeline.parameters), pipeline.seed)
 
 
 def run_stage(session: RunSession, stage: str, pipeline: StageRun) -> StageRun:
-    """Run a stage for a pipeline run, or give the finished run that did the same work.
+    """Run a stage for a pipeline run, or return the finished run with the same key.
 
-    A training waits until no other is at work on this host; what is finished waits for nobody.
+    A training waits until no other one is running on this host; a finished run is returned at once.
 
     Raises:
-        StageError: An input is missing, or another process is at it.
-        StageInterrupted: The user asked to stop; the same call goes on from there.
+        StageError: An input is missing, or another process is running the stage.
+        StageInterrupted: The user asked to stop; the same call resumes the stage.
     """
     request = _request_for(session, stage, pipeline)
     try:
@@ -106,7 +106,7 @@ def run_stage(session: RunSession, stage: str, pipeline: StageRun) -> StageRun:
 
 
 def _in_turn(session: RunSession, request: StageRequest) -> AbstractContextManager[None]:
-    """Hold this host's place for trainings, unless the work is done already."""
+    """Hold a training slot of this host, unless the stage is already finished."""
     if _find_finished(session.store.lineage.find(stage=request.stage, key=request.key)):
         return nullcontext()
     return training_turn(
@@ -118,9 +118,9 @@ def _in_turn(session: RunSession, request: StageRequest) -> AbstractContextManag
 
 
 def _request_for(session: RunSession, stage: str, pipeline: StageRun) -> StageRequest:
-    """Return what a pipeline run asks of a stage, its inputs found.
+    """Return a pipeline run's request for a stage, with its inputs.
 
-    What is made from an input that lacks episodes is made again once that input is complete.
+    A stage whose input lacks episodes is rerun once that input is complete.
     """
     found = {name: find_input(session, pipeline, name) for name in INPUTS[stage]}
     inputs = {name: run.id for name, run in found.items()}
@@ -134,8 +134,8 @@ def _request_for(session: RunSession, stage: str, pipeline: StageRun) -> StageRe
 
 
 def leave(session: RunSession, pipeline: StageRun) -> None:
-    """Note that nothing is at work on a pipeline run, unless it is finished."""
-    with contextlib.suppress(StoreError):  # a full store was told of already
+    """Mark a pipeline run as interrupted, unless it is finished."""
+    with contextlib.suppress(StoreError):  # a full store was reported already
         if not session.store.lineage.get(pipeline.id).is_finished:
             session.store.lineage.mark(pipeline.id, "interrupted")
 
@@ -143,7 +143,7 @@ def leave(session: RunSession, pipeline: StageRun) -> None:
 def run_request(
     session: RunSession, request: StageRequest, preset: Preset, *, parent: str | None
 ) -> StageRun:
-    """Run what ``request`` asks for, unless a finished run has the same key."""
+    """Run the requested stage, unless a finished run has the same key."""
     same = session.store.lineage.find(stage=request.stage, key=request.key)
     return run_among(session, same, request, preset, parent=parent)
 
@@ -156,17 +156,17 @@ def run_among(
     *,
     parent: str | None,
 ) -> StageRun:
-    """Return a finished one of ``same``, go on with an unfinished one, or begin a run."""
+    """Return a finished run of ``same``, resume an unfinished one, or begin a new one."""
     lineage = session.store.lineage
     finished = _find_finished(same)
     if finished is not None:
-        session.progress.say(f"{request.stage}: done before ({finished.id})")
+        session.progress.say(f"{request.stage}: already finished ({finished.id})")
         return finished
     begun = next((run for run in same if not run.is_complete), None)
     run = begun or lineage.begin(request, parent=parent)
     with _only_here(session.home.stages / run.id):
         if begun is not None:
-            session.progress.say(f"{request.stage}: going on with {run.id}")
+            session.progress.say(f"{request.stage}: resuming {run.id}")
         _work(session, run, preset)
     finished = lineage.get(run.id)
     took = format_seconds(finished.seconds)
@@ -175,7 +175,7 @@ def run_among(
 
 
 def load_code() -> None:
-    """Import all that stages import when they begin, so that no edit can change a run half-way."""
+    """Import all modules of the stages, so that editing the source cannot change a running run."""
     for stage in STAGES:
         import_module(f"..stages.{stage}", __package__)
     for name in _LOADED_POLICIES:
@@ -186,7 +186,7 @@ def find_input(session: RunSession, pipeline: StageRun, stage: str) -> StageRun:
     """Return the newest finished run of ``stage`` that belongs to a pipeline run.
 
     Raises:
-        StageError: There is none yet.
+        StageError: No such run is finished yet.
     """
     lineage = session.store.lineage
     pipeline = lineage.get(pipeline.id)
@@ -195,12 +195,12 @@ def find_input(session: RunSession, pipeline: StageRun, stage: str) -> StageRun:
     if adopted is not None and all(run.id != adopted for run in found):
         found.append(lineage.get(adopted))
     if not found:
-        raise StageError(f"{pipeline.id} has no finished {stage} yet: `codedance {stage}` first")
+        raise StageError(f"{pipeline.id} has no finished {stage}: run `codedance {stage}` first")
     return max(found, key=lambda run: run.ended_at or run.started_at)
 
 
 def stage_parameters(stage: str, preset: Preset) -> dict[str, Any]:
-    """Return the parameters that decide a stage's result, a user's task file by its content."""
+    """Return the parameters that decide a stage's result; a task file counts by its content."""
     whole = preset.model_dump()
     parameters = {"suite": preset.suite, stage: whole[stage]}
     if stage != "sft":
@@ -224,7 +224,7 @@ def stage_parameters(stage: str, preset: Preset) -> dict[str, Any]:
 
 
 def _programs(preset: Preset) -> dict[str, Any]:
-    """Name the text of the reward terms that stand in modules, which have no file of their own."""
+    """Return digests of the source of reward terms in modules, which have no file of their own."""
     references = preset.grpo.reward_terms
     if all(reference.rpartition(":")[0].endswith(".py") for reference in references):
         return {}
@@ -236,7 +236,7 @@ def _programs(preset: Preset) -> dict[str, Any]:
 
 
 def _digests(files: Iterable[Path]) -> dict[str, str]:
-    """Name the content of files that a result depends on."""
+    """Return digests of files that a result depends on."""
     return {
         f"digest of {path}": hashlib.sha256(path.read_bytes()).hexdigest()
         for path in files
@@ -247,7 +247,7 @@ def _digests(files: Iterable[Path]) -> dict[str, str]:
 def make_request(
     stage: str, resolved: ResolvedRun, parameters: Mapping[str, Any], inputs: Mapping[str, Any]
 ) -> StageRequest:
-    """Return the request for a stage run with the code as it stands."""
+    """Return the request for a stage run with the current code."""
     return StageRequest(
         stage, resolved.name, parameters, inputs, resolved.seed, code_version(), git_commit()
     )
@@ -296,7 +296,7 @@ def _work(session: RunSession, run: StageRun, preset: Preset) -> None:
 
 
 def _seal(session: RunSession, run: StageRun, result: StageResult) -> None:
-    """Take the digests by which ``store verify`` knows later what the stage left now."""
+    """Store the digests of the stage's results, which ``store verify`` checks later."""
     model = result.outputs.get("model")
     session.store.seal_stage(run.id, None if model is None else Path(str(model)))
 
@@ -313,11 +313,11 @@ def _show_result(session: RunSession, run: StageRun, result: StageResult) -> Non
 
 
 def _mark_failed(session: RunSession, run: StageRun, error: BaseException) -> None:
-    """Note the failure; a store that is full cannot, and that must not hide the error."""
+    """Record the failure; a full store cannot, which must not hide the error."""
     try:
         session.store.lineage.mark(run.id, "failed", error=f"{type(error).__name__}: {error}")
     except StoreError as second:
-        session.progress.say(f"{run.id} failed, and the store could not note it: {second}")
+        session.progress.say(f"{run.id} failed, and the store could not record it: {second}")
 
 
 def _stage_function(stage: str) -> StageFunction:
@@ -326,7 +326,7 @@ def _stage_function(stage: str) -> StageFunction:
 
 
 def _adopt(session: RunSession, pipeline: StageRun, run: StageRun) -> None:
-    """Note in the pipeline's row which stage run is its own."""
+    """Record a stage run in the row of its pipeline run."""
     current = session.store.lineage.get(pipeline.id)
     outputs = {**current.outputs, run.stage: run.id}
     status = "finished" if current.is_finished else "running"
@@ -338,21 +338,21 @@ def _find_finished(same: Sequence[StageRun]) -> StageRun | None:
 
 
 def _is_whole(run: StageRun) -> bool:
-    """Whether the files that a finished run made are still there."""
+    """Return whether the files that a finished run made still exist."""
     model = run.outputs.get("model")
     return model is None or Path(model).is_dir()
 
 
 @contextmanager
 def _only_here(folder: Path) -> Generator[None]:
-    """Keep a second process from working in the same stage folder."""
+    """Hold the lock of a stage folder against other processes."""
     folder.mkdir(parents=True, exist_ok=True)
     with try_lock(folder / ".lock") as is_ours:
         if not is_ours:
-            raise StageBusyError(f"another process is at work on {folder.name}")
+            raise StageBusyError(f"another process is running {folder.name}")
         yield
 
 
 def _forget_state(folder: Path) -> None:
-    """Remove a stage's resumable state once it is marked as finished: only the result stays."""
+    """Remove the resumable state of a stage that is marked as finished; the result stays."""
     shutil.rmtree(folder / "state", ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The places that a command works with, opened once: store, tracker, progress, sandbox, stop."""
+"""The session of a run, opened once per command: store, tracker, progress, sandbox, stop."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from ..tracking.tracker import Tracker
 from .context import OnAlarm, Stop, ignore_alarm
 from .progress import Progress, open_progress
 
-_current: ContextVar[RunSession | None] = ContextVar("desk", default=None)
+_current: ContextVar[RunSession | None] = ContextVar("session", default=None)
 
 
 @dataclass(slots=True)
 class RunSession:
-    """What stays open from the first stage of a command to the last.
+    """The resources that stay open from the first stage of a command to the last.
 
     Attributes:
-        home: The folder that all of it lies in.
+        home: The folder with all state.
         store: The trajectory store.
-        tracker: Where figures go.
-        progress: Where progress is shown.
-        stop: Set by Ctrl-C.
-        on_alarm: Told of each alarm at once; a flow shows it on its page.
+        tracker: Tracker of metrics and artifacts.
+        progress: Display of the progress.
+        stop: Stop request, set by Ctrl-C.
+        on_alarm: Called with each alarm at once; a flow shows it on its page.
     """
 
     home: Home
@@ -49,10 +49,10 @@ class RunSession:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def sandbox(self, settings: SandboxSettings) -> Sandbox:
-        """Return the sandbox of these settings, opened on the first call.
+        """Return the sandbox with these settings, opened on the first call.
 
         Raises:
-            SandboxError: This machine cannot run it.
+            SandboxError: This machine cannot run the sandbox.
         """
         with self._lock:
             if settings not in self._sandboxes:
@@ -69,15 +69,18 @@ class RunSession:
 
 @contextmanager
 def open_session(home: Home | None = None, *, track: bool = True) -> Generator[RunSession]:
-    """Provide the desk of this command or flow; one that is open already is shared.
+    """Open the session of this command or flow; a session that is already open is shared.
 
     Args:
-        home: The folder; found by ``CODEDANCE_DIR`` when None.
-        track: Whether MLflow is told.
+        home: State folder; None for the one that ``CODEDANCE_DIR`` names.
+        track: Whether events are sent to MLflow.
+
+    Yields:
+        The session, closed at the end by the context that opened it.
     """
     shared = _current.get()
     if shared is not None:
-        with _heeded_signals(shared):  # a flow within a flow has its own in their place
+        with _stopped_by_signals(shared):  # a nested flow has replaced the handlers
             yield shared
         return
     home = home or find_home()
@@ -91,7 +94,7 @@ def open_session(home: Home | None = None, *, track: bool = True) -> Generator[R
     session = RunSession(home, store, tracker, progress, stop)
     token = _current.set(session)
     try:
-        with _heeded_signals(session):
+        with _stopped_by_signals(session):
             yield session
     finally:
         _current.reset(token)
@@ -102,24 +105,23 @@ def open_session(home: Home | None = None, *, track: bool = True) -> Generator[R
 
 
 @contextmanager
-def _heeded_signals(session: RunSession) -> Generator[None]:
-    """Make Ctrl-C and SIGTERM ask to stop; a second one is raised as KeyboardInterrupt.
+def _stopped_by_signals(session: RunSession) -> Generator[None]:
+    """Make Ctrl-C and SIGTERM request a stop; a second one raises KeyboardInterrupt.
 
-    Every file of ours is written so that stopping at any instruction loses at most the step that
-    was under way.
+    All files are written such that a stop at any instruction loses at most the current step.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def heed(number: int, _frame: FrameType | None) -> None:
+    def handle(number: int, _frame: FrameType | None) -> None:
         if session.stop.is_requested():
             raise KeyboardInterrupt
         session.stop.request()
         if number == signal.SIGINT:
-            session.progress.say("stopping after the step under way …")
+            session.progress.say("stopping after the current step …")
 
-    before = {number: signal.signal(number, heed) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:

@@ -1,7 +1,7 @@
-"""One training at a time on a host, whoever started it: command, worker, with Prefect or without.
+"""One training at a time per host, whether a command or a Prefect worker started it.
 
-A training holds a file lock of its host. The kernel frees it when the process ends, however that
-happens (kill -9, out of memory), so that nobody ever waits for a training that is gone.
+A training holds a file lock of its host. The kernel frees it when the process ends for any reason
+(kill -9, out of memory), so that no process waits for a training that has ended.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from pathlib import Path
 TRAININGS = ("sft", "grpo")
 LOOK_SECONDS = 0.2
 FOLDER = "CODEDANCE_LOCKS"
-"""Names a folder for the locks that several users, or containers of one host, share."""
+"""Variable with a folder for locks that several users, or containers of one host, share."""
 AT_ONCE = "CODEDANCE_TRAININGS"
+"""Variable with the number of concurrent trainings per host."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _KERNEL_LOCKS = Path("/proc/locks")
 
@@ -30,16 +31,16 @@ _KERNEL_LOCKS = Path("/proc/locks")
 def training_turn(
     stage: str, *, fallback: Path, say: Callable[[str], None], check: Callable[[], None]
 ) -> Generator[None]:
-    """Hold one of the host's places for trainings while the context lasts.
+    """Hold one of the host's training slots while the context lasts.
 
     Args:
-        stage: What is to be run; only trainings take a place.
-        fallback: Where the locks lie if the host's folder for them cannot be used.
-        say: Told once that all places are taken.
-        check: Called while waiting; what it raises ends the wait.
+        stage: Stage to run; only trainings take a slot.
+        fallback: Folder of the locks if the host's folder for them cannot be used.
+        say: Called once with a message if all slots are taken.
+        check: Called while waiting; an exception that it raises ends the wait.
 
     Raises:
-        ValueError: ``CODEDANCE_TRAININGS`` is no number of trainings.
+        ValueError: ``CODEDANCE_TRAININGS`` is not a number of trainings.
     """
     if stage not in TRAININGS:
         yield
@@ -59,22 +60,22 @@ def training_turn(
 
 
 def trainings_at_once() -> int:
-    """Return how many trainings may be at work on a host: ``CODEDANCE_TRAININGS``, 1 by default.
+    """Return the number of concurrent trainings per host: ``CODEDANCE_TRAININGS``, 1 by default.
 
     Raises:
-        ValueError: It is no positive whole number.
+        ValueError: The variable is not a positive integer.
     """
-    told = os.environ.get(AT_ONCE) or "1"
-    if not re.fullmatch(r"0*[1-9][0-9]{0,3}", told):
-        raise ValueError(f"{AT_ONCE} is to be a number of trainings at once, from 1, not {told!r}")
-    return int(told)
+    value = os.environ.get(AT_ONCE) or "1"
+    if not re.fullmatch(r"0*[1-9][0-9]{0,3}", value):
+        raise ValueError(f"{AT_ONCE} must be a positive number of trainings, not {value!r}")
+    return int(value)
 
 
 def lock_folder(fallback: Path) -> Path:
-    """Return the folder of this host's locks, made if missing.
+    """Return the folder of this host's locks, which is created if missing.
 
     Args:
-        fallback: Taken where the folder below the system's temporary one is not this user's own.
+        fallback: Folder to use where the one in the system's temporary folder is not this user's.
     """
     if named := os.environ.get(FOLDER):
         folder = Path(named).expanduser().absolute()
@@ -94,14 +95,14 @@ def lock_folder(fallback: Path) -> Path:
 
 
 def _host() -> str:
-    """Name this machine as it is running now, the same in all of its containers."""
+    """Return a name of this machine since its last boot, the same in all of its containers."""
     if _BOOT_ID.is_file():
         return _BOOT_ID.read_text(encoding="ascii").strip()[:8]
     return socket.gethostname()
 
 
 def _take_any(files: list[Path]) -> int | None:
-    """Return the descriptor of a lock that was free, None where every place is taken."""
+    """Acquire a free lock and return its descriptor; None where every slot is taken."""
     for path in files:
         lock = _open(path)
         try:
@@ -114,7 +115,7 @@ def _take_any(files: list[Path]) -> int | None:
 
 
 def _open(path: Path) -> int:
-    """Open a lock's file, which another user may have made; writable where NFS wants it so."""
+    """Open a lock file, which another user may own; writable if possible, as NFS requires."""
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except PermissionError:
@@ -122,21 +123,21 @@ def _open(path: Path) -> int:
 
 
 def _explain(files: list[Path]) -> str:
-    """Say what is waited for, and how to have more."""
+    """Return the reason of the wait, and how to allow more trainings."""
     at_once = "one training" if len(files) == 1 else f"{len(files)} trainings"
     holders = [f"process {holder}" for path in files if (holder := _holder(path))]
-    who = f" ({' and '.join(holders)} trains)" if holders else ""
+    who = f" (running: {', '.join(holders)})" if holders else ""
     return f"{at_once} at a time on this host{who}; {AT_ONCE}={len(files) + 1} allows one more"
 
 
 def _holder(path: Path) -> int | None:
-    """Return the process that holds a lock, None where the kernel does not tell."""
+    """Return the id of the process that holds a lock; None where the kernel does not report it."""
     if not _KERNEL_LOCKS.is_file():
         return None
     inode = str(path.stat().st_ino)
     for line in _KERNEL_LOCKS.read_text(encoding="ascii", errors="replace").splitlines():
         fields = line.split()
-        is_held = len(fields) == 8 and fields[1] == "FLOCK"  # one that waits has an arrow, too
+        is_held = len(fields) == 8 and fields[1] == "FLOCK"  # a waiting one has an extra arrow
         if is_held and fields[5].rpartition(":")[2] == inode and int(fields[4]) > 0:
             return int(fields[4])
     return None

@@ -1,4 +1,4 @@
-"""In which sandbox a policy's code runs: the recorded one of the run that trained it, no weaker."""
+"""The sandbox for a policy's code: as recorded by the run that trained it, never a weaker one."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ _WEAKEST_FIRST = ("unsafe-subprocess", "local", "docker")
 
 
 def recorded_sandbox(run: StageRun) -> SandboxSettings:
-    """Return the sandbox that a pipeline run was begun with, all of its settings."""
+    """Return the sandbox settings that a pipeline run was begun with."""
     return SandboxSettings.model_validate(run.parameters.get("sandbox", {}))
 
 
 def sandbox_for(
     policy: str, backend: str | None = None, preset: Preset | None = None
 ) -> SandboxSettings:
-    """Return the sandbox to judge or show a policy in.
+    """Return the sandbox settings for evaluating or showing a policy.
 
     Args:
-        policy: Its name or folder. A checkpoint of a run is judged in that run's own sandbox.
-        backend: Asked for on the command line: takes the place of the backend alone.
-        preset: Whose sandbox any other policy gets; None for that of ``quick`` in flows.yaml.
+        policy: Name or folder of the policy. A checkpoint of a run uses that run's own sandbox.
+        backend: Backend from the command line, which replaces only the backend.
+        preset: Preset whose sandbox other policies use; None for ``quick`` of flows.yaml.
 
     Raises:
         ValueError: There is no such backend.
-        SettingsError: flows.yaml is wrong; or no pipeline run records a checkpoint's sandbox any
-            more, and no backend is asked for: a default may be weaker than the recorded one was.
-        StoreError: The store, which knows a checkpoint's run, cannot be read.
+        SettingsError: flows.yaml is wrong; or no pipeline run records the checkpoint's sandbox any
+            more and no backend is given: a default may be weaker than the recorded one.
+        StoreError: The store, which records a checkpoint's run, cannot be read.
     """
     from ..config.flows_file import load_flows_file
     from ..config.yaml_file import SettingsError
@@ -44,7 +44,7 @@ def sandbox_for(
         settings = Preset(sandbox=recorded_sandbox(maker))
     elif stage_run is not None and backend is None:
         raise SettingsError(
-            f"the sandbox of {policy} is not known: no pipeline run in the store made or reads "
+            f"the sandbox of {policy} is unknown: no pipeline run in the store made or reads "
             f"{stage_run} (pruned, or of another store?). Choose one with --sandbox docker or "
             "--sandbox local; or copy the folder elsewhere, to use the sandbox of flows.yaml"
         )
@@ -54,10 +54,10 @@ def sandbox_for(
 
 
 def _maker(stage_run: str) -> StageRun | None:
-    """Return the pipeline run whose recorded sandbox a stage's checkpoint is judged in.
+    """Return the pipeline run whose recorded sandbox applies to a stage's checkpoint.
 
-    This is the one that made the stage. Where it was pruned, it is one that reads the stage: of
-    several, the one with the strongest backend. None where no run is left that says.
+    This is the run that made the stage. If it was pruned, it is a run that reads the stage, of
+    several the one with the strongest backend; None without any.
     """
     from ..store.lineage import PIPELINE
     from ..store.store import open_store
@@ -71,7 +71,7 @@ def _maker(stage_run: str) -> StageRun | None:
 
 
 def _strongest_reader(lineage: Lineage, stage_run: str) -> StageRun | None:
-    """Return the pipeline run that names a stage run among its outputs."""
+    """Return the run with the strongest backend of those with a stage run among their outputs."""
     from ..store.lineage import PIPELINE
 
     return max(
@@ -82,7 +82,7 @@ def _strongest_reader(lineage: Lineage, stage_run: str) -> StageRun | None:
 
 
 def _stage_run_of(policy: str) -> str | None:
-    """Return the id of the stage run in whose folder a checkpoint lies."""
+    """Return the id of the stage run whose folder contains a checkpoint; None outside of any."""
     folder = Path(policy)
     if not folder.is_dir():
         return None

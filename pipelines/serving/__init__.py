@@ -1,1 +1,1 @@
-"""Servers that we start: a model behind the OpenAI protocol, and Prefect for one command."""
+"""Servers that CodeDance starts: a model with an OpenAI-compatible API, Prefect for one command."""

@@ -1,4 +1,4 @@
-"""Chat completions in OpenAI's form: what a request asks for, what a reply or an error says."""
+"""Chat completions in OpenAI's format: requests, replies and errors."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class RequestError(ValueError):
     """A request cannot be served.
 
     Attributes:
-        status: Of the HTTP answer.
+        status: Status code of the HTTP response.
         kind: OpenAI's ``type`` of the error.
-        parameter: Which field is at fault; None for the request as a whole.
-        retry_seconds: When to ask again; None where that would not help.
+        parameter: Field at fault; None for the request as a whole.
+        retry_seconds: Seconds to wait before a retry; None if a retry would not help.
     """
 
     def __init__(
@@ -45,21 +45,21 @@ class RequestError(ValueError):
         self.retry_seconds = retry_seconds
 
     def body(self) -> dict[str, Any]:
-        """Return the error in OpenAI's form."""
+        """Return the error in OpenAI's format."""
         error = {"message": str(self), "type": self.kind, "param": self.parameter, "code": None}
         return {"error": error}
 
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """What is asked for.
+    """A chat request.
 
     Attributes:
         messages: The conversation so far.
-        sampling: How tokens are drawn.
-        seed: Of the first choice; the others' follow it.
-        choices: How many replies.
-        wants_logprobs: Whether each token's log-probability is to be told.
+        sampling: Sampling parameters.
+        seed: Random seed of the first choice; the following choices count up from it.
+        choices: Number of replies.
+        wants_logprobs: Whether to return the log-probability of each token.
     """
 
     messages: tuple[Message, ...]
@@ -69,11 +69,11 @@ class ChatRequest:
     wants_logprobs: bool
 
     def conversations(self, own_prompt: str | None = None) -> list[Conversation]:
-        """Return a conversation a choice.
+        """Return one conversation per choice.
 
         Args:
-            own_prompt: What the policy was taught to be told first (None: anything, ``""``:
-                nothing); it stands in for the environment's usual system message.
+            own_prompt: System prompt that the policy was trained with (None: any, ``""``: none);
+                it replaces the environment's usual system message.
         """
         messages = list(self.messages)
         is_usual = messages[0].role == "system" and messages[0].text == system_prompt("code")
@@ -87,19 +87,19 @@ class ChatRequest:
 
 
 def read_request(body: object) -> ChatRequest:
-    """Read the body of a request.
+    """Parse the body of a request.
 
     Raises:
-        RequestError: A field is missing, of the wrong kind, or asks for what is not served.
+        RequestError: A field is missing, of the wrong type, or not supported.
     """
     if not isinstance(body, Mapping):
         raise RequestError("the body must be a JSON object")
     fields = cast(Mapping[str, Any], body)
     if fields.get("stream"):
-        raise RequestError("streaming is not served; leave stream out", parameter="stream")
+        raise RequestError("streaming is not supported; leave stream out", parameter="stream")
     for name in ("tools", "functions", "stop", "response_format"):
         if fields.get(name):
-            raise RequestError(f"{name} is not served; leave it out", parameter=name)
+            raise RequestError(f"{name} is not supported; leave it out", parameter=name)
     most = fields.get("max_completion_tokens")
     most_name = "max_tokens" if most is None else "max_completion_tokens"
     sampling = Sampling(
@@ -123,7 +123,7 @@ def completion(
     answered: Sequence[tuple[Conversation, Reply]],
     token_text: Any = None,  # noqa: ANN401 - a function from an id to its text
 ) -> dict[str, Any]:
-    """Return the answer's body; tokens are counted as the policy wrote them."""
+    """Return the body of the response; tokens are counted as the policy generated them."""
     choices: list[dict[str, Any]] = []
     written = read = 0
     for number, (conversation, reply) in enumerate(answered):
@@ -182,7 +182,7 @@ def _messages(value: object) -> tuple[Message, ...]:
     found = tuple(_message(one, f"messages[{number}]") for number, one in enumerate(value))
     if found[-1].role == "assistant":
         raise RequestError(
-            "the last of messages is the assistant's own: nothing is asked", parameter="messages"
+            "the last message is by the assistant: expected one by the user", parameter="messages"
         )
     return found
 
@@ -207,9 +207,7 @@ def _message(value: object, name: str) -> Message:
 def _whole_text(text: str, name: str) -> str:
     half = lone_surrogate(text)
     if half is not None:
-        raise RequestError(
-            f"{name} holds {half}, half of a character that was cut in two", parameter=name
-        )
+        raise RequestError(f"{name} contains {half}, half of a surrogate pair", parameter=name)
     return text
 
 
@@ -224,7 +222,7 @@ def _part(value: object, name: str) -> Part:
     head, _, data = address.partition(",")
     if not (head.startswith("data:image/") and head.endswith(";base64")):
         raise RequestError(
-            f"{name}: pictures are taken as data URLs (data:image/png;base64,…) only",
+            f"{name}: images are accepted as data URLs (data:image/png;base64,…) only",
             parameter=name,
         )
     try:

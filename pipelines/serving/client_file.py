@@ -1,7 +1,7 @@
-"""``prefect.toml`` beside ``codedance flows serve``, by which ``prefect`` finds our server.
+"""``prefect.toml`` of ``codedance flows serve``, which points ``prefect`` to our server.
 
-Prefect reads the file of the current folder. Ours says so in its first line, is removed when the
-server ends, and again by the next command where the server was killed; another's is left alone.
+Prefect reads the file in the current folder. Ours is marked in its first line and removed when the
+server ends, or by the next command if the server was killed; any other file is left unchanged.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ HEAD = "# Written by `codedance flows serve`, removed when it ends.\n"
 
 @contextlib.contextmanager
 def client_file(url: str) -> Generator[bool]:
-    """Point this folder's ``prefect`` commands at ``url`` while the context lasts.
+    """Point ``prefect`` commands in this folder to ``url`` within the context.
 
     Yields:
-        Whether they are: not where the folder has a file of somebody else's.
+        Whether the file was written; False if the folder has another such file.
     """
     is_written = not FILE.exists() or is_ours()
     if is_written:
@@ -37,7 +37,7 @@ def client_file(url: str) -> Generator[bool]:
 
 
 def forget_dead_server() -> None:
-    """Remove our file if its server is gone; has to come before Prefect is imported."""
+    """Remove our file if its server is gone; call it before importing Prefect."""
     if "PREFECT_API_URL" in os.environ or not is_ours():
         return
     url = tomllib.loads(FILE.read_text(encoding="utf-8"))["api"]["url"]

@@ -1,4 +1,4 @@
-"""The processes of this machine that run flow runs, whether their worker lives or not."""
+"""The processes of flow runs on this machine, whether their worker is alive or not."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _SERVER = "PREFECT_API_URL"
 
 
 def flow_run_processes() -> dict[str, psutil.Process]:
-    """Return the process of each flow run, of whichever server, by the run's id.
+    """Return the process of each flow run of any server, by the run's id.
 
-    Only this user's: of others the kernel does not tell what they are for.
+    Only processes of this user: the kernel hides the environment of others.
     """
     found: dict[str, psutil.Process] = {}
     for process in psutil.process_iter():
@@ -36,7 +36,7 @@ def flow_run_processes() -> dict[str, psutil.Process]:
 
 
 def orphans() -> list[psutil.Process]:
-    """Return those of the server in ``PREFECT_API_URL`` that no worker looks after any more."""
+    """Return the processes for the server in ``PREFECT_API_URL`` whose worker is dead."""
     return [one for one in flow_run_processes().values() if _is_orphan(one)]
 
 
@@ -50,10 +50,10 @@ def _is_orphan(process: psutil.Process) -> bool:
 
 
 def keep_output(home: Home) -> None:
-    """Print into ``logs/flow-runs.log`` from now on, if the process that started us reads it now.
+    """Redirect output to ``logs/flow-runs.log`` if the parent process reads it through a pipe.
 
-    A worker of processes reads what its flow runs print through pipes: when it dies, the next line
-    would end the run. In a container, whose output its engine reads, nothing changes.
+    A process worker reads the output of its flow runs through pipes: when it dies, the next line
+    would end the run. In a container, whose output the engine reads, nothing changes.
     """
     piped = [number for number in (1, 2) if _is_read_by_parent(number)]
     if not piped:
@@ -61,7 +61,7 @@ def keep_output(home: Home) -> None:
     path = home.root / "logs" / LOG
     path.parent.mkdir(parents=True, exist_ok=True)
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.write(piped[-1], f"what this flow run prints is in {path}\n".encode())
+    os.write(piped[-1], f"the output of this flow run is in {path}\n".encode())
     sys.stdout.flush()
     sys.stderr.flush()
     for number in piped:
@@ -70,7 +70,7 @@ def keep_output(home: Home) -> None:
 
 
 def _is_read_by_parent(number: int) -> bool:
-    """Whether a descriptor is a pipe of which the process that started us has the other end."""
+    """Whether a descriptor is a pipe whose other end the parent process has."""
     try:
         if not stat.S_ISFIFO(os.fstat(number).st_mode):
             return False
@@ -82,7 +82,7 @@ def _is_read_by_parent(number: int) -> bool:
 
 
 def _is_read_end(other: Path, pipe: str) -> bool:
-    try:  # of a descriptor's link the mode says what it was opened for
+    try:  # the mode of a descriptor's link shows whether it was opened for reading
         return os.readlink(other) == pipe and bool(other.lstat().st_mode & stat.S_IRUSR)
     except OSError:
         return False

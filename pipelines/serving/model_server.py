@@ -1,8 +1,8 @@
-"""A small OpenAI-compatible HTTP server over any policy: ``codedance serve model``.
+"""A small OpenAI-compatible HTTP server for any policy: ``codedance serve model``.
 
-``GET /v1/models``, ``POST /v1/chat/completions``, ``GET /health``. Requests that are under way at
-the same time are answered in one batch. One that would have to wait behind too many others is
-refused with 429 and ``Retry-After``. For one machine and people who are trusted: no TLS, no quotas.
+``GET /v1/models``, ``POST /v1/chat/completions``, ``GET /health``. Concurrent requests are answered
+in one batch. A request that would wait behind too many others is rejected with 429 and
+``Retry-After``. For one machine and trusted users: no TLS, no quotas.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Answered = list[tuple[Conversation, Reply]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Job:
-    """Conversations of one request, and where their replies go."""
+    """Conversations of one request, and the future of their replies."""
 
     conversations: list[Conversation]
     sampling: Sampling
@@ -41,12 +41,12 @@ class _Job:
 
 
 class Batcher:
-    """Answers requests in batches, in one thread; those of one sampling go together.
+    """Answers requests in batches, in one thread; a batch has one set of sampling parameters.
 
     Args:
-        policy: Who answers.
+        policy: Policy that answers.
         batch_size: Conversations answered at once.
-        most_waiting: Requests that may wait or be under way; more are refused.
+        most_waiting: Maximum number of open requests; more are rejected.
     """
 
     def __init__(self, policy: Policy, *, batch_size: int = 32, most_waiting: int = 128) -> None:
@@ -60,15 +60,15 @@ class Batcher:
         self._thread.start()
 
     def answer(self, conversations: list[Conversation], sampling: Sampling) -> Answered:
-        """Return the reply of each conversation; waits for it.
+        """Return the reply to each conversation; block until it is ready.
 
         Raises:
-            RequestError: Too many wait already (429), or the policy failed (500, 503).
+            RequestError: Too many requests wait already (429), or the policy failed (500, 503).
         """
         with self._lock:
             if self._open >= self._most_waiting:
                 raise RequestError(
-                    f"{self._open} requests are waiting already; ask again later",
+                    f"{self._open} requests are waiting already; retry later",
                     status=429,
                     kind="rate_limit_error",
                     retry_seconds=1,
@@ -83,7 +83,7 @@ class Batcher:
                 self._open -= 1
 
     def close(self) -> None:
-        """End the thread once what waits is answered."""
+        """Stop the thread once all waiting requests are answered."""
         self._jobs.put(None)
         self._thread.join()
 
@@ -96,7 +96,7 @@ class Batcher:
                 return
 
     def _gather(self, first: _Job) -> tuple[list[_Job], _Job | None, bool]:
-        """Return the jobs to answer with the first, one that has to wait, and whether all is over."""
+        """Return the jobs to answer with the first, one that has to wait, and whether to stop."""
         batch, end = [first], time.monotonic() + _GATHER_SECONDS
         while sum(len(job.conversations) for job in batch) < self._batch_size:
             try:
@@ -114,7 +114,7 @@ class Batcher:
         conversations = [one for job in batch for one in job.conversations]
         try:
             replies = self._policy.reply(conversations, sampling=batch[0].sampling)
-        except Exception as error:  # noqa: BLE001 - the edge of a request: the server goes on
+        except Exception as error:  # noqa: BLE001 - the server survives the failure of a request
             _log.exception("the policy failed")
             is_away = isinstance(error, PolicyUnavailableError)
             failure = RequestError(
@@ -132,15 +132,15 @@ class Batcher:
 
 
 class ModelServer:
-    """Serves a policy over HTTP while the context lasts.
+    """Serves a policy over HTTP within the context.
 
     Args:
-        policy: Who answers.
-        host: To listen on.
-        port: To listen on; 0 for any free one.
-        name: Of the model; None for the policy's id.
-        api_key: That requests have to bring as a bearer; None for none.
-        batcher: How requests are put together; None for the usual way.
+        policy: Policy that answers.
+        host: Host to listen on.
+        port: Port to listen on; 0 for any free one.
+        name: Name of the model; None for the policy's id.
+        api_key: API key that requests must send as a bearer token; None for no key.
+        batcher: Batcher of the requests; None for the default one.
     """
 
     def __init__(
@@ -194,13 +194,13 @@ class ModelServer:
         """Answer the body of a chat request.
 
         Raises:
-            RequestError: It cannot be.
+            RequestError: The request is invalid, or the policy failed.
         """
         request = read_request(body)
         model = body.get("model", self.name) if isinstance(body, dict) else self.name
         if model != self.name:
             raise RequestError(
-                f"the model {model!r} is not served; it is {self.name!r}",
+                f"the model {model!r} is not served; the served model is {self.name!r}",
                 status=404,
                 parameter="model",
             )
@@ -212,7 +212,7 @@ class ModelServer:
         return completion(self.name, request, answered, self._token_text)
 
     def models(self) -> dict[str, Any]:
-        """Return the list of models: the one."""
+        """Return the list of models, which has one entry."""
         one = {"id": self.name, "object": "model", "created": 0, "owned_by": "codedance"}
         return {"object": "list", "data": [one]}
 
@@ -222,7 +222,7 @@ class ModelServer:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """One request a thread."""
+    """Handler of one request, in its own thread."""
 
     server_of: ModelServer
     protocol_version = "HTTP/1.1"
@@ -230,7 +230,7 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 120.0
 
     def do_GET(self) -> None:
-        """Answer the list of models, and whether the server lives."""
+        """Answer requests for the list of models and for the health check."""
         self._answer(self._get)
 
     def do_POST(self) -> None:
@@ -238,7 +238,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(self._post)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
-        """Log quietly."""
+        """Log at debug level."""
         _log.debug(format, *args)
 
     def _get(self) -> dict[str, Any]:
@@ -263,7 +263,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             body = json.loads(data)
         except (ValueError, RecursionError) as error:
-            raise RequestError(f"the body is no JSON: {error}") from error
+            raise RequestError(f"the body is not valid JSON: {error}") from error
         return self.server_of.chat(body)
 
     def _check_key(self) -> None:
@@ -288,5 +288,5 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
-        except OSError:  # the asker has gone
+        except OSError:  # the client has disconnected
             self.close_connection = True

@@ -1,8 +1,8 @@
-"""Prefect's server for the length of one command, where the user has none.
+"""Prefect's server for the duration of one command, if the user has none.
 
-Prefect would start one too, but among the processes that a terminal sends Ctrl-C to: the server
-would be gone while the flow still has to say that it was cancelled, and Prefect's client asks for
-minutes. This one stands in a session of its own, and goes when the command does, however it ends.
+Prefect would start one too, but in the process group that a terminal sends Ctrl-C to: the server
+would be gone before the flow could report that it was cancelled, and Prefect's client would retry
+for minutes. This one runs in its own session, and ends with the command, however it ends.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ LAST_WORDS_SECONDS = 5.0
 
 @contextmanager
 def own_server(home: Home, check: Callable[[], None]) -> Generator[None]:
-    """Have Prefect's server answer while the context lasts: the user's, or one of our own.
+    """Ensure that a Prefect server answers within the context: the user's, or our own.
 
     Args:
-        home: Where its log goes.
-        check: Called while it starts; what it raises ends the wait.
+        home: Home folder for its log.
+        check: Called while it starts; an exception that it raises ends the wait.
 
     Raises:
-        ServiceError: It does not come up.
+        ServiceError: The server does not start.
     """
     from prefect.context import refresh_global_settings_context
     from prefect.settings import (
@@ -62,7 +62,7 @@ def own_server(home: Home, check: Callable[[], None]) -> Generator[None]:
 
 
 def app() -> FastAPI:
-    """Return Prefect's app for uvicorn, without pages and schedules."""
+    """Return Prefect's app for uvicorn, without UI and schedules."""
     from prefect.server.api.server import create_app
 
     return create_app(ephemeral=True, final=True)
@@ -80,7 +80,7 @@ def _service(home: Home, port: int) -> Service:
 
 
 def _send_last_words() -> None:
-    """Send the log lines and events that Prefect still holds, while there is who takes them."""
+    """Send the log lines and events that Prefect still buffers, while the server is running."""
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 

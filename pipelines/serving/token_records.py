@@ -1,7 +1,7 @@
-"""The exact ids of conversations that a server answered, so that the next turn goes on from them.
+"""The exact token ids of conversations that a server answered, from which the next turn continues.
 
-A request brings texts only, and a text may have several encodings: without the ids that were drawn
-a conversation over HTTP could go on otherwise than the same one in process.
+A request contains texts only, and a text may have several encodings: without the sampled ids a
+conversation over HTTP could continue differently from the same one in process.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from ...envs.types import Message, Tokens
 from ...policies.interface import Conversation, Reply
 from ...policies.models.pictures import picture_digest
 
-_MOST = 4096  # conversations remembered
+_MOST = 4096  # maximum number of cached conversations
 
 
 class TokenRecords:
-    """Remembers ids by what was said and by the seed; the longest unused go first."""
+    """Least recently used cache of token ids, by messages and seed."""
 
     def __init__(self, most: int = _MOST) -> None:
         self._most = most
@@ -27,7 +27,7 @@ class TokenRecords:
         self._lock = threading.Lock()
 
     def find(self, conversations: Iterable[Conversation]) -> None:
-        """Return each conversation the ids of its turns so far, where they are known."""
+        """Set the token ids of each conversation's turns so far, where they are known."""
         for one in conversations:
             last = _last_reply(one.messages)
             if last is None:
@@ -37,7 +37,7 @@ class TokenRecords:
                 one.tokens = self._known.pop(key, None)
 
     def keep(self, answered: Iterable[tuple[Conversation, Reply]]) -> None:
-        """Remember what was written."""
+        """Record the token ids of answered conversations."""
         for one, reply in answered:
             if one.tokens is None:
                 continue

@@ -1,1 +1,1 @@
-"""The stages as plain functions: curate, sft, grpo, evaluate, and what runs them."""
+"""The stages as plain functions: curate, sft, grpo and evaluate, with their helpers."""

@@ -1,4 +1,4 @@
-"""Policies that a stage asks, a server's among them, and what asking took."""
+"""Policies of a stage, including those behind a model server, and their usage."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..runs.context import StageContext
 
 
 def open_policy(source: str, server: ServerSettings | None = None) -> Policy:
-    """Load a policy by name, folder, hub id, or ``openai:MODEL`` of the server."""
+    """Load a policy by name, folder, hub id, or ``openai:MODEL`` for a model of the server."""
     from ...policies import load_policy
 
     settings = server or ServerSettings()
@@ -17,7 +17,7 @@ def open_policy(source: str, server: ServerSettings | None = None) -> Policy:
 
 
 def tell_usage(context: StageContext, name: str, policy: Policy) -> None:
-    """Print and log what a server was asked for; nothing for policies of this machine."""
+    """Print and log the usage of a model server; do nothing for local policies."""
     usage: Usage | None = getattr(policy, "usage", None)
     if usage is None:
         return

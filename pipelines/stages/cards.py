@@ -1,4 +1,4 @@
-"""The data card: what was looked at, what was kept, and why, for people to read."""
+"""The data card of a curation: the candidates, which of them were kept, and why."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def write_data_card(
     candidates: Sequence[Candidate],
     decisions: Sequence[Decision],
 ) -> Path:
-    """Write the card of a curation; give its path."""
+    """Write the data card of a curation and return its path."""
     path = context.folder / "data_card.md"
     settings = context.preset.curate
     kept = sum(decision.is_kept for decision in decisions)
@@ -28,19 +28,19 @@ def write_data_card(
         f"Stage run `{context.run.id}`, seed {context.seed}, code {context.run.code_version}.",
         "",
         f"{len(tasks)} candidates, {kept} kept. The weak policy ({settings.weak}) had "
-        f"{settings.weak_samples} samples a task, the strong one ({settings.strong}) "
-        f"{settings.strong_samples}. Easy from a pass rate of {settings.easy_above}, hard up to "
+        f"{settings.weak_samples} samples per task, the strong one ({settings.strong}) "
+        f"{settings.strong_samples}. Easy: pass rate from {settings.easy_above}; hard: up to "
         f"{settings.hard_below}.",
         "",
-        "## What became of the candidates",
+        "## Outcome for the candidates",
         "",
         *markdown_table(("reason", "tasks"), sorted(count_reasons(decisions).items())),
         "",
-        "## Kept, by family and band",
+        "## Kept, by family and difficulty",
         "",
         *_by_family(tasks, decisions),
         "",
-        "## How the kept ones are shown",
+        "## Demonstrations of the kept tasks",
         "",
         *markdown_table(("demonstration", *Difficulty), _demonstrations(decisions)),
         "",
@@ -48,7 +48,7 @@ def write_data_card(
         "",
         *markdown_table(("pass rate", "candidates"), _rates(candidates)),
         "",
-        "## Where they come from",
+        "## Provenance",
         "",
         *_provenance(tasks),
         "",
@@ -87,7 +87,7 @@ def _rates(candidates: Sequence[Candidate]) -> list[tuple[str, int]]:
 
 
 def _provenance(tasks: Sequence[Task]) -> list[str]:
-    """List what the tasks say of their origin: values that few tasks share only by count."""
+    """Return lines on the tasks' provenance; a field with many values is summarized by count."""
     values: dict[str, Counter[str]] = {}
     for task in tasks:
         for name, value in task.provenance.items():
@@ -97,7 +97,7 @@ def _provenance(tasks: Sequence[Task]) -> list[str]:
         shown = ", ".join(f"{value} ({count})" for value, count in counts.most_common(5))
         rest = f" and {len(counts) - 5} other values" if len(counts) > 5 else ""
         lines.append(f"- {name}: {shown}{rest}" if len(counts) <= 50 else _many(name, counts))
-    return lines or ["The tasks say nothing of their origin."]
+    return lines or ["The tasks have no provenance."]
 
 
 def _many(name: str, counts: Counter[str]) -> str:

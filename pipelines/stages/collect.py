@@ -1,6 +1,6 @@
-"""Has a policy act on tasks and stores what it did, chunk by chunk: a second call does the rest.
+"""Collect trajectories of a policy on tasks and store them by chunk; a second call resumes.
 
-What infrastructure lost counts as not done: it is played again, and takes the lost one's place.
+Episodes that infrastructure lost count as missing: they are rerun, and the new ones replace them.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from ...policies.rollouts.losses import Losses, is_too_many
 from ..runs.context import StageContext
 
 CHUNK_TRAJECTORIES = 64
-"""At least as many trajectories between two visits to the store: what a Ctrl-C can cost."""
+"""Smallest number of trajectories per write to the store; Ctrl-C loses at most one chunk."""
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """How a policy is asked in one phase.
+    """Settings of the rollouts of one phase.
 
     Attributes:
-        phase: The name under which its trajectories are stored.
-        samples: Trajectories a task.
-        sampling: How it draws tokens.
-        max_turns: Turns it gets.
-        batch_size: Conversations asked at once.
-        interface: Which tool it has.
+        phase: Name under which the trajectories are stored.
+        samples: Trajectories per task.
+        sampling: Sampling parameters.
+        max_turns: Largest number of turns per episode.
+        batch_size: Conversations per batch.
+        interface: Interface of the policy's tool.
     """
 
     phase: str
@@ -41,14 +41,14 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """How far a phase is.
+    """State of a phase after `collect`.
 
     Attributes:
-        phase: Its name.
-        wanted: Episodes that it is to have.
-        lost: Of those, how many have no verdict: infrastructure lost them, or nobody was left to
-            ask for them.
-        losses: Why, as far as this call saw it.
+        phase: Name of the phase.
+        wanted: Number of episodes that the phase is to have.
+        lost: Number of those without a verdict: infrastructure lost them, or the phase ended before
+            they were run.
+        losses: Reasons for the losses in this call.
     """
 
     phase: str
@@ -57,28 +57,28 @@ class Collected:
     losses: Losses
 
     def check(self) -> None:
-        """Refuse to go on with a phase that lacks all or most of its episodes.
+        """Refuse to continue with a phase that lacks too many of its episodes.
 
         Raises:
-            EpisodesLostError: Half of them or more are lost; it holds the server's words.
+            EpisodesLostError: Half of the episodes or more are lost; it has the server's message.
         """
         if is_too_many(self.lost, self.wanted):
             raise self.losses.error(
-                f"{self.phase}: {self.lost} of {self.wanted} episodes lost (the same command plays "
-                "them again, and those alone)"
+                f"{self.phase}: {self.lost} of {self.wanted} episodes lost (the same command "
+                "reruns only those)"
             )
 
 
 def collect(
     context: StageContext, policy: Policy, tasks: Sequence[Task], session: Session
 ) -> Collected:
-    """Roll the policy out on every task that lacks scored samples; those it has are kept.
+    """Roll the policy out on every task that lacks scored samples; existing samples are kept.
 
-    A part of which every episode is lost is the last: whoever is away is not asked thousands of
-    times.
+    Collection stops after a chunk whose episodes are all lost, so that an unreachable server is not
+    called thousands of times.
 
     Raises:
-        StageInterrupted: The user asked to stop; what is stored stays.
+        StageInterrupted: The user asked to stop; stored trajectories are kept.
     """
     missing = _missing(context, tasks, session)
     left = [task for task in tasks if missing[task.id]]
@@ -113,7 +113,7 @@ def collect(
 def _missing(
     context: StageContext, tasks: Sequence[Task], session: Session
 ) -> dict[str, list[int]]:
-    """Return by task id the numbers of the samples that have no verdict yet."""
+    """Return the numbers of the samples without a verdict, by task id."""
     keys = context.store.add_tasks(tasks)
     scored = context.store.scored_samples(context.run.id, session.phase)
     return {

@@ -1,7 +1,7 @@
-"""Curation: looks at candidate train tasks through a weak and a strong policy, keeps what teaches.
+"""Curation: run a weak and a strong policy on candidate train tasks, keep those worth training on.
 
-Every candidate's fate and its reason go to the store; every demonstration is a stored trajectory
-of the environment itself, so each tool reply in it is a true one.
+The decision on every candidate and its reason are stored; every demonstration is a stored
+trajectory of the environment itself, so that each tool reply in it is a real one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .draws import draw_candidates, held_out_tasks
 
 
 def run_curate(context: StageContext) -> StageResult:
-    """Choose the train tasks and how each is shown."""
+    """Choose the train tasks and how each is demonstrated."""
     settings = context.preset.curate
     candidates, known = _draw(context)
     held_out = held_out_tasks(context.preset.suite, context.preset.evaluate.limit)
@@ -61,7 +61,7 @@ def run_curate(context: StageContext) -> StageResult:
 
 
 def _draw(context: StageContext) -> tuple[list[Task], list[Task]]:
-    """Draw the candidates, and apart from them the tasks whose answers the weak policy knows."""
+    """Draw the candidates and, disjoint from them, the tasks that the weak policy knows."""
     settings = context.preset.curate
     wanted = settings.candidates + settings.known
     with context.progress.bar("candidates", wanted) as bar:
@@ -99,14 +99,17 @@ def _has_teacher(settings: CurateSettings, task: Task) -> bool:
 
 
 FEW_KNOWN = 5
-"""Where there are fewer tasks than asked for, one in this many is told to the weak policy."""
+"""Where there are too few tasks, the weak policy knows the answers of one in this many."""
 _PHASES = ("weak", "strong")
 
 
 def find_copies(
     candidates: Sequence[Task], held_out: Sequence[Task], near_bits: int
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the candidates that copy a held-out task, and those that copy an earlier candidate."""
+    """Return the candidates that copy a held-out task, and those that copy an earlier candidate.
+
+    Both map the candidate's id to the id of the task that it copies.
+    """
     prints = [fingerprint(task) for task in candidates]
     against = (fingerprint(task) for task in held_out)
     leaks = find_twins(prints, against=against, near_bits=near_bits)
@@ -118,7 +121,7 @@ def find_copies(
 
 
 def pass_rates(episodes: Sequence[StoredEpisode]) -> dict[str, float]:
-    """Return the share of scored episodes that were right, by task key."""
+    """Return the share of right answers among the scored episodes, by task key."""
     scored: defaultdict[str, list[float]] = defaultdict(list)
     for episode in episodes:
         if episode.is_valid and episode.accuracy is not None:
@@ -137,14 +140,14 @@ def _note_duplicate(item: Fingerprint, seen: Twins, duplicates: dict[str, str]) 
 def _collect(
     context: StageContext, phase: str, policy: Policy, tasks: Sequence[Task], samples: int
 ) -> int:
-    """Have a policy act on the tasks; return how many of its episodes are lost."""
+    """Collect trajectories of a policy on the tasks; return the number of lost episodes."""
     sampling = Sampling(temperature=1.0, max_new_tokens=context.preset.max_new_tokens)
     turns = context.preset.curate.max_turns
     found = collect(context, policy, tasks, Session(phase, samples, sampling, turns))
     found.check()
     if found.lost:
         context.progress.say(
-            f"{phase}: {found.lost} of {found.wanted} episodes lost, which count for nothing: "
+            f"{phase}: {found.lost} of {found.wanted} episodes lost, which are not counted: "
             f"{found.losses.reason}"
         )
     tell_usage(context, phase, policy)
@@ -167,7 +170,7 @@ def _rules(settings: CurateSettings) -> Rules:
 def _show_directly(
     context: StageContext, candidates: Sequence[Task], decisions: Sequence[Decision]
 ) -> None:
-    """Store the demonstrations that use no tool, made in the environment like all others."""
+    """Store the demonstrations without tools, made in the environment like all others."""
     from ...policies.scripted.teacher import direct_demonstration
 
     trajectories: list[Trajectory] = []

@@ -1,9 +1,9 @@
-"""Decides which candidate tasks are worth learning from, and how each is shown.
+"""Rules of curation: which candidate tasks are kept, and how each is demonstrated.
 
-Weak-to-strong filtering (arXiv 2512.17312, data section): what the weak policy always gets right
-teaches little, what the strong one never does cannot be shown; the weak policy's pass rate is the
-difficulty. Where this departs from the paper: a quota of trivial tasks stays, so that the policy
-sees when no tool is needed; demonstrations are imperfect on purpose, by shares.
+Weak-to-strong filtering (arXiv 2512.17312, data section): a task that the weak policy always solves
+teaches little, one that the strong policy never solves cannot be demonstrated; the weak policy's
+pass rate decides the difficulty. Differences from the paper: a quota of trivial tasks is kept, so
+that the policy sees when no tool is needed; demonstrations are imperfect on purpose, by shares.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ Demonstration = Literal["direct", "tools"]
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What is known of a task when it is judged.
+    """A candidate task with everything that the decision depends on.
 
     Attributes:
-        key: The store's name for it.
-        family: Its family.
-        weak_rate: Share of the weak policy's scored samples that were right; None: none scored.
-        strong_rate: The same of the strong policy.
-        leak: The held-out task that it equals or nearly equals; None for none.
-        duplicate: The earlier candidate that it equals or nearly equals; None for none.
-        has_teacher: False where the strong policy has no way to try (a user's own question): such
-            a task is kept, and shown directly.
+        key: Key of the task in the store.
+        family: Family of the task.
+        weak_rate: Pass rate of the weak policy's scored samples; None without scored samples.
+        strong_rate: Pass rate of the strong policy's scored samples; None without scored samples.
+        leak: Held-out task that it equals or nearly equals; None without one.
+        duplicate: Earlier candidate that it equals or nearly equals; None without one.
+        has_teacher: False where the strong policy cannot attempt the task (a user's own question):
+            such a task is kept, and demonstrated directly.
     """
 
     key: str
@@ -45,7 +45,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What makes a task easy, hard, trivial, and how often each kind is shown with tools."""
+    """Thresholds of difficulty, quota of trivial tasks, and shares demonstrated with tools."""
 
     easy_above: float = 0.75
     hard_below: float = 0.25
@@ -53,7 +53,7 @@ class Rules:
     tool_shares: Mapping[Difficulty, float] | None = None
 
     def tool_share(self, difficulty: Difficulty) -> float:
-        """Return the share of a band's demonstrations that use tools."""
+        """Return the share of demonstrations with tools at a difficulty."""
         if self.tool_shares is None:
             return 0.0 if difficulty is Difficulty.EASY else 1.0
         return self.tool_shares[difficulty]
@@ -61,14 +61,14 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What became of a candidate, and why.
+    """The decision on a candidate, with its reason.
 
     Attributes:
-        key: The candidate's.
-        is_kept: Whether it is learnt from.
-        reason: In words.
-        difficulty: By the weak policy's pass rate.
-        demonstration: How it is shown; None when it is dropped.
+        key: Key of the candidate.
+        is_kept: Whether the task is kept for training.
+        reason: Reason of the decision, as text.
+        difficulty: Difficulty by the weak policy's pass rate.
+        demonstration: Kind of demonstration; None for a dropped task.
     """
 
     key: str
@@ -79,7 +79,7 @@ class Decision:
 
 
 def difficulty_of(weak_rate: float | None, rules: Rules) -> Difficulty:
-    """Return the band of a pass rate; unknown counts as medium."""
+    """Return the difficulty for a pass rate; an unknown rate counts as medium."""
     if weak_rate is None:
         return Difficulty.MEDIUM
     if weak_rate >= rules.easy_above:
@@ -88,7 +88,7 @@ def difficulty_of(weak_rate: float | None, rules: Rules) -> Difficulty:
 
 
 def decide(candidates: Sequence[Candidate], rules: Rules, *, seed: int) -> list[Decision]:
-    """Judge every candidate, in order; the same seed gives the same decisions."""
+    """Return the decision on every candidate, in order; deterministic for a seed."""
     faults = [_fault(candidate) for candidate in candidates]
     sound = [c for c, fault in zip(candidates, faults, strict=True) if fault is None]
     surplus = _surplus(sound, rules, seed)
@@ -126,7 +126,7 @@ def _fault(candidate: Candidate) -> str | None:
 
 
 def _surplus(sound: Sequence[Candidate], rules: Rules, seed: int) -> set[str]:
-    """Return the trivial tasks that exceed their share of all that is kept."""
+    """Return the trivial tasks that exceed their share of the kept tasks."""
     trivial = [c.key for c in sound if c.weak_rate == 1.0]
     others = len(sound) - len(trivial)
     if rules.trivial_share >= 1.0:

@@ -1,9 +1,9 @@
-"""What a cold start is shown: the curated demonstrations, in the form of the policy's interface.
+"""Demonstrations of a cold start: the curated ones, adapted to the policy's interface.
 
-All interfaces are shown the same tasks in the same order. With ``code`` a demonstration is the
-teacher's own trajectory; with ``box`` its program becomes the crop that it looks at, played in the
-environment and stored; with ``text`` only the answer is left. Families that are to be shown
-directly lose their tools with any interface; of some only easy tasks may be shown.
+All interfaces use the same tasks in the same order. With ``code`` a demonstration is the teacher's
+own trajectory; with ``box`` its program is replaced by the crop that it looks at, run in the
+environment and stored; with ``text`` only the answer remains. Families with direct demonstrations
+use no tool with any interface; some families may be limited to easy tasks.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from ..store.store import Store
 
 BOX_PHASE = "box"
 CHUNK = 128
-"""Crops that are stored at a time."""
+"""Number of crops per write to the store."""
 
 
 def load_demonstrations(store: Store, curation: StageRun) -> list[Demonstration]:
-    """Return what the policy is to learn: a right trajectory of each kept task.
+    """Return the curated demonstrations: a right trajectory of each kept task.
 
     Raises:
-        StageError: Nothing was kept.
+        StageError: No task with a demonstration was kept.
     """
     kept = {row.task_key: row for row in store.curation(curation.id) if row.is_kept}
     chosen = chosen_demonstrations(store, curation)
     if not chosen:
         raise StageError(
-            f"{curation.id} kept no task that it could show: raise curate.candidates in "
+            f"{curation.id} kept no task with a demonstration: raise curate.candidates in "
             "flows.yaml, or name a strong policy that solves these tasks (curate.strong)"
         )
     tasks = store.tasks(list(chosen))
@@ -54,7 +54,7 @@ def load_demonstrations(store: Store, curation: StageRun) -> list[Demonstration]
 
 
 def shown_demonstrations(context: StageContext) -> list[Demonstration]:
-    """Return the curated demonstrations as this run's interface and settings want them."""
+    """Return the curated demonstrations, adapted to this run's interface and settings."""
     settings, interface = context.preset.sft, context.preset.interface
     curated = [
         one
@@ -83,7 +83,7 @@ def shown_demonstrations(context: StageContext) -> list[Demonstration]:
 def _crops(
     context: StageContext, demonstrations: Sequence[Demonstration]
 ) -> dict[str, Demonstration]:
-    """Play and store each crop; gives them by task id."""
+    """Run and store each crop; return the demonstrations by task id."""
     made: dict[str, Demonstration] = {}
     with context.progress.bar("boxes", len(demonstrations)) as bar:
         for start in range(0, len(demonstrations), CHUNK):

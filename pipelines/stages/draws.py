@@ -1,4 +1,4 @@
-"""Which tasks a stage takes of a suite: candidates to learn from, held-out ones to judge on."""
+"""Draws of tasks from a suite: candidates for training, held-out tasks for evaluation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...envs.types import Task
 from .seeding import draw_indices, spread_indices
 
 SET_ASIDE = 5
-"""Of a file that names no splits, one task in this many is kept for judging."""
+"""In a file without splits, one task in this many is held out for evaluation."""
 
 
 def draw_candidates(
@@ -20,7 +20,7 @@ def draw_candidates(
 ) -> list[Task]:
     """Return ``count`` train tasks (all, if there are no more), drawn by ``seed``.
 
-    ``on_task`` is told how many there are so far.
+    ``on_task`` is called with the number of tasks read so far.
     """
     suite = load_suite(suite_name, split="train")
     indices: Sequence[int] = range(len(suite))
@@ -31,12 +31,12 @@ def draw_candidates(
 
 
 def held_out_tasks(suite_name: str, count: int, *, whole: bool = False) -> list[Task]:
-    """Return ``count`` test tasks, evenly apart: the same for every run, so that runs compare.
+    """Return ``count`` test tasks, evenly spaced: the same for every run, for comparability.
 
     Args:
-        suite_name: Of a suite, or a file of tasks.
-        count: How many; all, if there are no more.
-        whole: Take every task of a file that names no splits: nothing was learnt from it.
+        suite_name: Name of a suite, or path of a file of tasks.
+        count: Number of tasks; all, if there are no more.
+        whole: Whether to use every task of a file without splits, where none was trained on.
     """
     suite = load_suite(suite_name, split="test")
     indices: Sequence[int] = range(len(suite))
@@ -46,7 +46,7 @@ def held_out_tasks(suite_name: str, count: int, *, whole: bool = False) -> list[
 
 
 def names_no_splits(suite_name: str, suite: Suite) -> bool:
-    """Say whether a suite gives the same tasks as train and as test, as a plain file does."""
+    """Return whether a suite has the same tasks as train and as test, as a plain file does."""
     if not suite_name.endswith(".jsonl") or not isinstance(suite, JsonlSuite):
         return False
     return not suite.names_splits

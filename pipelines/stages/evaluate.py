@@ -1,4 +1,4 @@
-"""Evaluation: policies on the same held-out tasks, greedy and sampled; every episode is stored."""
+"""Evaluation of policies on the same held-out tasks, greedy and sampled; episodes are stored."""
 
 from __future__ import annotations
 
@@ -26,24 +26,25 @@ from .draws import held_out_tasks
 
 MODES = ("greedy", "sampled")
 DEFAULT_RATE = 0.5
-"""Pass rate of a task that curation has not seen."""
+"""Assumed pass rate of a task that curation has not seen."""
 
 
 def run_evaluate(context: StageContext) -> StageResult:
-    """Judge the policies that the run names: the pipeline's checkpoints, or a given one.
+    """Evaluate the policies of the run: the pipeline's checkpoints, or given ones.
 
     Raises:
-        EpisodesLostError: Infrastructure lost all or most episodes of a phase; those that have a
+        EpisodesLostError: Infrastructure lost half of the episodes of a phase or more; those with a
             verdict are kept.
+        StageError: The test split is empty.
     """
     settings = context.preset.evaluate
     is_alone = "policies" in context.run.parameters
     tasks = held_out_tasks(context.preset.suite, settings.limit, whole=is_alone)
     if not tasks:
-        raise StageError(f"the test split of {context.preset.suite} is empty: nothing to judge on")
+        raise StageError(f"the test split of {context.preset.suite} is empty: nothing to evaluate")
     accuracy: dict[str, float] = {}
     lost: dict[str, int] = {}
-    _tell_tasks(context, tasks)
+    _record_tasks(context, tasks)
     for name, source in policies_of(context).items():
         policy = open_policy(source, context.preset.server)
         for mode in MODES:
@@ -55,21 +56,21 @@ def run_evaluate(context: StageContext) -> StageResult:
                 context.progress.say(f"{phase}: {found.lost} lost: {found.losses.reason}")
             accuracy[phase] = _report_figures(context, phase, found.lost)
         tell_usage(context, name, policy)
-    _tell_verdict(context)
+    _record_verdict(context)
     outputs = {"tasks": len(tasks), "accuracy": accuracy, "policies": policies_of(context)}
     return StageResult(outputs | ({LOST: lost} if lost else {}))
 
 
 def policies_of(context: StageContext) -> Mapping[str, str]:
-    """Return name and source of each policy to judge, in order."""
+    """Return name and source of each policy to evaluate, in order."""
     given = context.run.parameters.get("policies")
     if given:
         return dict(given)
     return {name: context.input(name).outputs["model"] for name in ("sft", "grpo")}
 
 
-def _tell_tasks(context: StageContext, tasks: Sequence[Task]) -> None:
-    """Say what is judged on."""
+def _record_tasks(context: StageContext, tasks: Sequence[Task]) -> None:
+    """Log the tasks as the dataset of the run."""
     digest = digest_of(context.store.add_tasks(tasks).values())
     name, profile = f"{context.preset.suite} test", {"tasks": len(tasks)}
     context.tracker.dataset(context.run.id, name, digest=digest, profile=profile, use="evaluation")
@@ -92,7 +93,7 @@ def _session(context: StageContext, policy: Policy, phase: str, mode: str) -> Se
 
 
 def _report_figures(context: StageContext, phase: str, lost: int) -> float:
-    """Log a phase's figures and a few of its episodes; give its accuracy."""
+    """Log the metrics of a phase and a few of its episodes; return its accuracy."""
     episodes = context.store.episodes(context.run.id, phase)
     valid = [e for e in episodes if e.is_valid and e.accuracy is not None]
     accuracy = rate_of(e.accuracy == 1.0 for e in valid)
@@ -113,7 +114,7 @@ def _report_figures(context: StageContext, phase: str, lost: int) -> float:
 
 
 def by_kind(episodes: Sequence[Episode]) -> dict[str, list[Episode]]:
-    """Sort episodes by family and by band."""
+    """Group episodes by family and by difficulty."""
     kinds: defaultdict[str, list[Episode]] = defaultdict(list)
     for episode in episodes:
         kinds[f"family/{episode.family}"].append(episode)
@@ -122,9 +123,9 @@ def by_kind(episodes: Sequence[Episode]) -> dict[str, list[Episode]]:
 
 
 def _show_some(context: StageContext, phase: str, episodes: Sequence[Episode]) -> None:
-    """Show a few episodes of every family and outcome as traces, with the reward they would earn.
+    """Log a few episodes of every family and outcome as traces, with their reward terms.
 
-    Evaluation needs no reward, and looks for no evidence; for these few it is looked for.
+    Evaluation needs no reward and records no evidence; for these few episodes it is recorded.
     """
     shown = choose_shown(episodes, context.preset.evaluate.traces)
     reward = with_terms(context.preset.grpo.reward, context.preset.grpo.reward_terms)
@@ -138,7 +139,7 @@ def _show_some(context: StageContext, phase: str, episodes: Sequence[Episode]) -
 
 
 def choose_shown(episodes: Sequence[Episode], count: int) -> list[int]:
-    """Return the numbers of ``count`` episodes, in turns of each family and outcome."""
+    """Return the ids of ``count`` episodes, alternating between families and outcomes."""
     kinds: defaultdict[tuple[str, float | None], list[int]] = defaultdict(list)
     for episode in episodes:
         kinds[episode.family, episode.accuracy].append(episode.id)
@@ -146,8 +147,8 @@ def choose_shown(episodes: Sequence[Episode], count: int) -> list[int]:
     return [number for one in rounds for number in one if number is not None][:count]
 
 
-def _tell_verdict(context: StageContext) -> None:
-    """Have the checkpoints held against the champion, by what each did on each task."""
+def _record_verdict(context: StageContext) -> None:
+    """Submit the checkpoints for comparison with the champion, by their results on each task."""
     makers = {name: str(context.run.inputs[name]) for name in context.run.inputs}
     if not makers:
         return

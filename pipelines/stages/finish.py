@@ -1,4 +1,4 @@
-"""The end of a pipeline run: its report and viewer, its row in the lineage, its MLflow run."""
+"""The end of a pipeline run: report and viewer, row in the lineage, MLflow run."""
 
 from __future__ import annotations
 

@@ -20,11 +20,11 @@ from .training import follow
 PHASE = "train"
 SHOWN = ("reward", "accuracy", "tool_calls/mean", "entropy")
 TRACE_EVERY = 10
-"""Steps between two that are shown as traces, one group each."""
+"""Steps between two that are logged as traces, one group each."""
 
 
 def run_grpo(context: StageContext) -> StageResult:
-    """Train the cold start's model on the tasks that curation kept."""
+    """Train the cold start's model on the curated tasks."""
     from ...policies.training.grpo.config import GRPOConfig
     from ...policies.training.grpo.loop import train_grpo
     from ...policies.training.training_state import TrainingInterrupted
@@ -62,20 +62,20 @@ def run_grpo(context: StageContext) -> StageResult:
         except TrainingInterrupted as stop:
             raise StageInterrupted(str(stop)) from stop
     context.tracker.model(context.run.id, model, name="grpo", suite=context.preset.suite)
-    _track_idioms(context)
+    _log_code_usage(context)
     return StageResult({"model": str(model), "tasks": len(tasks)})
 
 
 def load_tasks(store: Store, curation: StageRun, *, without: Collection[str] = ()) -> list[Task]:
-    """Return the kept tasks with the band and the pass rate that curation found.
+    """Return the kept tasks with the difficulty and pass rate from curation.
 
     Args:
-        store: Where they are.
-        curation: The stage run that kept them.
+        store: Store with the tasks.
+        curation: Stage run of the curation.
         without: Families to leave out.
 
     Raises:
-        StageError: Nothing was kept, or nothing is left.
+        StageError: No task was kept, or ``without`` leaves none.
     """
     kept = {row.task_key: row for row in store.curation(curation.id) if row.is_kept}
     if not kept:
@@ -86,12 +86,12 @@ def load_tasks(store: Store, curation: StageRun, *, without: Collection[str] = (
         if task.family not in without
     ]
     if not tasks:
-        raise StageError(f"grpo.without_families leaves no task of {curation.id} to learn on")
+        raise StageError(f"grpo.without_families leaves no task of {curation.id} to train on")
     return tasks
 
 
-def _track_idioms(context: StageContext) -> None:
-    """Log what code was written, step by step."""
+def _log_code_usage(context: StageContext) -> None:
+    """Log the code usage of each step, and the counts of novel calls and compositions."""
     found = training_emergence(context.store, context.run)
     for idiom, series in found.idioms.items():
         for step, share in series:
@@ -102,7 +102,7 @@ def _track_idioms(context: StageContext) -> None:
 
 
 class _Recorder:
-    """Stores each step's trajectories; a step that is done again replaces the old one."""
+    """Callback that stores each step's trajectories; a repeated step replaces the old one."""
 
     def __init__(self, context: StageContext, tasks: Sequence[Task], figures: StepFigures) -> None:
         self._context = context
@@ -124,7 +124,7 @@ class _Recorder:
             self._trace(step)
 
     def _trace(self, step: int) -> None:
-        """Show the first group of a step."""
+        """Log the first group of a step as traces."""
         context = self._context
         found = [e for e in context.store.episodes(context.run.id, PHASE) if e.step == step]
         group = [e.id for e in found if e.task_key == found[0].task_key]

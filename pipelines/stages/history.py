@@ -1,4 +1,4 @@
-"""What earlier trainings showed of the tasks: where a curriculum by learnability begins."""
+"""Pass records of tasks in earlier trainings: the start of a curriculum by learnability."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ..store.store import Store
 
 FILE_NAME = "history.json"
 MOST_RUNS = 5
-"""So many earlier trainings are read, the newest."""
+"""Largest number of earlier trainings that are read, the newest first."""
 
 
 def load_history(context: StageContext, task_ids: Collection[str], *, phase: str) -> History:
-    """Return each task's record in other GRPO runs of the store, fixed when the stage began.
+    """Return each task's pass record in other GRPO runs of the store, fixed at the stage's start.
 
-    A run that goes on reads what it began with, whatever was trained meanwhile.
+    A resumed run reads the records that it began with, regardless of later trainings.
     """
     path = context.folder / FILE_NAME
     if not path.is_file():

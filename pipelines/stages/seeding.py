@@ -1,4 +1,4 @@
-"""Draws that a seed decides."""
+"""Deterministic draws of indices."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 
 
 def draw_indices(size: int, count: int, *, seed: int) -> list[int]:
-    """Return ``count`` different indices below ``size`` in order; all of them if there are fewer.
+    """Return ``count`` distinct random indices below ``size``, sorted; all if there are fewer.
 
     >>> draw_indices(3, 5, seed=0)
     [0, 1, 2]
@@ -17,7 +17,7 @@ def draw_indices(size: int, count: int, *, seed: int) -> list[int]:
 
 
 def spread_indices(size: int, count: int) -> list[int]:
-    """Return ``count`` indices below ``size``, evenly apart; all of them if there are fewer.
+    """Return ``count`` evenly spaced indices below ``size``; all if there are fewer.
 
     >>> spread_indices(10, 3)
     [0, 3, 6]

@@ -18,7 +18,7 @@ NANO = "nano"
 
 
 def run_sft(context: StageContext) -> StageResult:
-    """Train the base model on the demonstrations of the curation that this run names."""
+    """Train the base model on the demonstrations of the run's curation."""
     from ...policies.models.model_folder import note_interface, read_notes
     from ...policies.training.sft import SFTConfig, train_sft
     from ...policies.training.training_state import TrainingInterrupted
@@ -52,7 +52,7 @@ def run_sft(context: StageContext) -> StageResult:
 
 
 def _base_model(context: StageContext, demonstrations: Sequence[Demonstration]) -> str:
-    """Return the model to start from; the nano model is built once, from random weights."""
+    """Return the base model; the nano model is built once, from random weights."""
     from transformers.utils import logging as transformers_logging
 
     from ...policies.models.nano import NanoConfig, build_nano
@@ -61,7 +61,7 @@ def _base_model(context: StageContext, demonstrations: Sequence[Demonstration]) 
         return context.preset.sft.base
     folder = context.folder / "base"
     if not folder.exists():
-        transformers_logging.disable_progress_bar()  # its bars would tear ours
+        transformers_logging.disable_progress_bar()  # its bars would garble ours
         fresh = context.folder / "base.new"
         config = NanoConfig(**context.preset.sft.nano.model_dump(), seed=context.seed)
         corpus = (m.text for d in demonstrations for m in d.messages)
@@ -71,12 +71,12 @@ def _base_model(context: StageContext, demonstrations: Sequence[Demonstration]) 
 
 
 def trained_families() -> Mapping[str, Sequence[str]]:
-    """Return the questions of the embedded suite, by family, which ``codedance ask`` shows."""
+    """Return the question templates of the embedded suite by family, for ``codedance ask``."""
     return {name: family.phrasings for name, family in FAMILIES.items()}
 
 
 def _with_system_prompt(demonstration: Demonstration, text: str) -> Demonstration:
-    """Put the system message first that the model will be asked with; "" for none."""
+    """Return the demonstration with ``text`` as its system message; none if it is empty."""
     rest = tuple(m for m in demonstration.messages if m.role != "system")
     head = (Message("system", (text,)),) if text else ()
     return Demonstration(

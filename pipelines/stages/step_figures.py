@@ -1,4 +1,4 @@
-"""What a training step's trajectories and the clock say, beside the trainer's own figures."""
+"""Metrics of a training step from its trajectories and the clock, besides the trainer's own."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ QUANTILES = {"p50": 0.5, "p95": 0.95, "max": 1.0}
 
 
 class StepFigures:
-    """Collects while a step goes on; a step's figures are handed out once, at its end.
+    """Collector of a step's metrics, which are returned once, at the end of the step.
 
     Args:
-        clock: Seconds; another one in tests.
+        clock: Clock in seconds; replaced in tests.
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -30,7 +30,7 @@ class StepFigures:
         self._written = 0
 
     def sampled(self, tasks: Mapping[str, Task], trajectories: Sequence[Trajectory]) -> None:
-        """Take in all that was sampled in a step, before the weights change."""
+        """Record the trajectories that were sampled in a step, before the update."""
         self._sampled_at = self._clock()
         self._results = {"trajectories": float(len(trajectories))}
         self._results |= by_kind(tasks, trajectories)
@@ -39,14 +39,14 @@ class StepFigures:
         self._written = sum(sum(one.tokens.mask) for one in trajectories if one.tokens)
 
     def results(self) -> dict[str, float]:
-        """Return what depends on the trajectories alone."""
+        """Return the metrics that depend only on the trajectories."""
         return self._results
 
     def rates(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        """Return what depends on the machine, and begin the next step.
+        """Return the metrics that depend on the machine, and begin the next step.
 
         Args:
-            metrics: The step's own; ``tokens`` are those that supervised learning learnt from.
+            metrics: Metrics of the trainer; ``tokens`` counts the tokens of supervised learning.
         """
         now = self._clock()
         figures = latency_figures(self._latencies)
@@ -64,7 +64,7 @@ class StepFigures:
 
 
 def by_kind(tasks: Mapping[str, Task], trajectories: Sequence[Trajectory]) -> dict[str, float]:
-    """Return accuracy and tool calls an episode, by family and by band, of what was scored."""
+    """Return accuracy and tool calls per scored episode, by family and by difficulty."""
     kinds: defaultdict[str, list[Trajectory]] = defaultdict(list)
     for one in trajectories:
         if is_scored(one):
@@ -79,7 +79,7 @@ def by_kind(tasks: Mapping[str, Task], trajectories: Sequence[Trajectory]) -> di
 
 
 def latency_figures(seconds: Sequence[float]) -> dict[str, float]:
-    """Return how long the sandbox took for a block, in milliseconds; nothing where none ran."""
+    """Return quantiles of the sandbox's time per block, in milliseconds; empty without blocks."""
     if not seconds:
         return {}
     values = np.quantile(np.asarray(seconds), list(QUANTILES.values())) * 1000.0

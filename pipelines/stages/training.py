@@ -1,4 +1,4 @@
-"""What the two trainers' stages share: each step's figures to the bar, the tracker, the alarms."""
+"""Step callback of both training stages: metrics for the bar, the tracker and the alarms."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def follow(
     board: AlarmBoard | None = None,
     extra: StepFigures | None = None,
 ) -> Callable[[int, Mapping[str, float]], None]:
-    """Return the function that a trainer calls after each step.
+    """Return the callback that a trainer calls after each step.
 
     Args:
-        context: Of the stage.
-        bar: Shows the number of steps done.
-        shown: Metrics that the bar shows.
-        board: Raises alarms; a run that goes on first shows it the steps that were done before.
-        extra: What the step's trajectories and the clock say beside; the clock's go to MLflow
-            alone, since they are no result.
+        context: Context of the stage.
+        bar: Progress bar for the number of steps done.
+        shown: Names of the metrics that the bar shows.
+        board: Alarm board; a resumed run first replays the earlier steps to it.
+        extra: Further metrics, from trajectories and the clock; those from the clock are sent only
+            to MLflow, since they are no results.
     """
     has_begun = False
     file = MetricsFile(context.folder)
@@ -58,7 +58,7 @@ def follow(
 def _ring(
     context: StageContext, bar: Bar, board: AlarmBoard, step: int, metrics: Mapping[str, float]
 ) -> None:
-    """Tell a new alarm to the terminal, the stage's folder, MLflow and whoever listens."""
+    """Report a new alarm to the terminal, the stage's folder, MLflow and the callback."""
     for alarm in board.observe(step, metrics):
         bar.ring(alarm.name)
         context.progress.say(f"ALARM at step {alarm.step}: {alarm.message}")

@@ -1,1 +1,1 @@
-"""The trajectory store: tasks, trajectories, turns, executions, scores, lineage, pictures."""
+"""The trajectory store: tasks, trajectories, turns, executions, scores, lineage, images."""

@@ -1,8 +1,8 @@
-"""Digests of stored rows: over everything in them that decides what a reader is told.
+"""Digests of stored rows: over all of their content that readers depend on.
 
-A trajectory has two: one over what happened, which nobody may change, and one over its verdicts
-(accuracy and scores), which is taken again when it is graded again. Times that a policy took are
-measured, not decided, and stay out; so does a row's number.
+A trajectory has two: one over what happened, which never changes, and one over its verdicts
+(accuracy and scores), which is renewed when it is graded again. A policy's generation times are
+measurements and are left out; so is a row's number.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FREE = frozenset(
 
 
 def _columns(table: type[Base]) -> tuple[tuple[str, bool], ...]:
-    """Return the columns that count, and whether each holds a fraction."""
+    """Return the columns that the digest covers, and whether each is a float."""
     found: Table = table.__table__  # pyright: ignore[reportAssignmentType]
     return tuple((c.name, isinstance(c.type, Float)) for c in found.columns if c.name not in _FREE)
 
@@ -36,12 +36,12 @@ def trajectory_digest(
     turns: Sequence[Mapping[str, Any]],
     executions: Sequence[Mapping[str, Any]],
 ) -> str:
-    """Hash a trajectory's rows, turns and executions in their order.
+    """Return the digest of a trajectory's rows, with turns and executions in order.
 
     Args:
-        head: The row of ``trajectories``, where it belongs included.
-        turns: Its rows of ``turns``.
-        executions: Its rows of ``executions``.
+        head: Row of ``trajectories``, including stage run, phase, step and sample.
+        turns: Rows of ``turns``.
+        executions: Rows of ``executions``.
     """
     content = [
         _plain(_HEAD, head),
@@ -52,9 +52,9 @@ def trajectory_digest(
 
 
 def row_digest(row: Mapping[str, Any]) -> str:
-    """Hash a row of any table; its own ``digest`` and what is NULL do not count.
+    """Return the digest of a row of any table, without its ``digest`` and NULL columns.
 
-    So a column that a later migration adds changes no digest that was taken before.
+    A column that a later migration adds therefore changes no earlier digest.
     """
     counted = {
         name: _same_everywhere(value)
@@ -65,7 +65,7 @@ def row_digest(row: Mapping[str, Any]) -> str:
 
 
 def verdict_digest(accuracy: float | None, scores: Iterable[tuple[str, str, float | None]]) -> str:
-    """Hash what a trajectory was judged to be: its accuracy and (scoring, term, value) triples."""
+    """Return the digest of a trajectory's accuracy and (scoring, term, value) triples."""
     terms = sorted(
         (scoring, term, None if value is None else float(value)) for scoring, term, value in scores
     )
@@ -73,23 +73,23 @@ def verdict_digest(accuracy: float | None, scores: Iterable[tuple[str, str, floa
 
 
 def content_digest(content: object) -> str:
-    """Hash plain values by their JSON form."""
+    """Return the digest of plain values by their JSON form."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _same_everywhere(value: object) -> object:
-    """Return a value as it comes back from any database."""
+    """Return a value as any database returns it."""
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, dict | list | tuple):
         return json.loads(json.dumps(value))
     if isinstance(value, int) and not isinstance(value, bool):
-        return float(value) if float(value) == value else value  # a fraction's column gives 0.0
+        return float(value) if float(value) == value else value  # a float column returns 0.0
     return value
 
 
 def _plain(columns: Iterable[tuple[str, bool]], row: Mapping[str, Any]) -> list[Any]:
-    """Return a row's values in the columns' order, as they come back from any database."""
+    """Return a row's values in the columns' order, as any database returns them."""
     values: list[Any] = []
     for name, is_fraction in columns:
         value = row[name]

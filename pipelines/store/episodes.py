@@ -1,4 +1,4 @@
-"""The figures of stored trajectories, without their text and pictures."""
+"""The figures of stored trajectories, without text and images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .schema import TaskRow, TrajectoryRow
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """The figures of a stored trajectory: what statistics need, no text and no pictures."""
+    """The figures of a stored trajectory that statistics need, without text and images."""
 
     id: int
     phase: str
@@ -33,7 +33,7 @@ class Episode:
 
     @property
     def is_valid(self) -> bool:
-        """False when our infrastructure failed: masked, and counted apart."""
+        """False after an infrastructure failure: the episode is masked and counted separately."""
         return self.ending is not Ending.INFRASTRUCTURE
 
 

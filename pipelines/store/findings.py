@@ -1,4 +1,4 @@
-"""What a check of a store found: what is wrong, and how much was looked at."""
+"""Results of a check of a store: problems, and counts of what was checked."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 MOST_TOLD = 1000
-"""Findings kept; more are only counted."""
+"""Largest number of findings that are kept; further ones are only counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong.
+    """A problem that a check found.
 
     Attributes:
         kind: ``picture``, ``task``, ``trajectory``, ``run``, ``model``, ``database``.
-        name: Digest, key, number or id.
-        problem: What is wrong with it.
+        name: Digest, key, number or id of the thing.
+        problem: Description of the problem.
     """
 
     kind: str
@@ -26,18 +26,18 @@ class Finding:
 
 @dataclass(slots=True)
 class Verdict:
-    """What a check found.
+    """The results of a check.
 
     Attributes:
-        checked: How many of each kind were looked at.
-        findings: What is wrong, the first thousand.
-        wrong: How much is wrong in all.
-        unsealed: Trajectories from before digests were kept: nothing to hold them against.
-        unknown: What else has no digest, since it is from before its kind had any, counted by kind:
-            nothing to hold it against either. ``stages`` are finished ones that nothing says how
-            many trajectories they had.
-        unused: Pictures that no row names; `codedance store prune` removes them.
-        seconds: How long it took.
+        checked: Number of things checked, by kind.
+        findings: Problems, at most the first thousand.
+        wrong: Number of all problems.
+        unsealed: Number of trajectories without a digest, stored before digests were introduced:
+            they cannot be checked.
+        unknown: Number of other things without a digest for the same reason, by kind. ``stages``
+            counts finished stages without a recorded number of trajectories.
+        unused: Number of images that no row names; `codedance store prune` removes them.
+        seconds: Duration of the check.
     """
 
     checked: dict[str, int] = field(default_factory=dict[str, int])
@@ -54,20 +54,20 @@ class Verdict:
         return self.wrong == 0
 
     def count(self, kind: str, more: int = 1) -> int:
-        """Note that more of a kind were looked at; return how many now."""
+        """Count further checked things of a kind; return their number so far."""
         self.checked[kind] = self.checked.get(kind, 0) + more
         return self.checked[kind]
 
     def note_unknown(self, kind: str) -> None:
-        """Note that one of a kind has no digest."""
+        """Count a thing of a kind that has no digest."""
         self.unknown[kind] = self.unknown.get(kind, 0) + 1
 
     def add(self, kind: str, name: object, problem: str) -> None:
-        """Note that something is wrong."""
+        """Add a problem."""
         self.extend([Finding(kind, str(name), problem)])
 
     def extend(self, findings: Iterable[Finding]) -> None:
-        """Note that several things are wrong."""
+        """Add several problems."""
         for finding in findings:
             self.wrong += 1
             if len(self.findings) < MOST_TOLD:

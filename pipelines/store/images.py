@@ -1,4 +1,4 @@
-"""Pictures on disk, named by the SHA-256 of their pixels: the same picture is stored once."""
+"""Images on disk, named by the SHA-256 of their pixels: the same image is stored once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .connection.errors import FULL, StoreError, StoreFullError
 
 
 def pixel_digest(image: Image.Image) -> str:
-    """Hash a picture's mode, size and pixels."""
+    """Return the digest of an image's mode, size and pixels."""
     head = f"{image.mode} {image.width} {image.height} ".encode()
     return hashlib.sha256(head + image.tobytes()).hexdigest()
 
@@ -26,8 +26,8 @@ def pixel_digest(image: Image.Image) -> str:
 class ImageFolder:
     """A content-addressed folder of PNG files; safe for several writers at once.
 
-    Whoever has put a picture there holds a shared lock until it is closed: a picture that no row
-    names yet is then not taken for waste (see `exclusive`).
+    An instance that has stored an image holds a shared lock until it is closed, so that an image
+    that no row names yet is not removed as unused (see `exclusive`).
     """
 
     def __init__(self, root: Path) -> None:
@@ -35,15 +35,15 @@ class ImageFolder:
         self._known: set[str] = set()
         self._digests: dict[int, tuple[Image.Image, str]] = {}
         self._loaded: WeakValueDictionary[str, Image.Image] = WeakValueDictionary()
-        self._let_go: finalize[..., ImageFolder] | None = None
+        self._release: finalize[..., ImageFolder] | None = None
         self._holding = threading.Lock()
 
     def path(self, digest: str) -> Path:
-        """Return where the picture with this digest lies."""
+        """Return the path of the image with this digest."""
         return self.root / digest[:2] / f"{digest}.png"
 
     def put(self, image: Image.Image) -> str:
-        """Store a picture unless it is there already; give its digest.
+        """Store an image unless it is already stored; return its digest.
 
         Raises:
             StoreFullError: The disk is full; no file was left behind.
@@ -59,10 +59,10 @@ class ImageFolder:
         return digest
 
     def get(self, digest: str) -> Image.Image:
-        """Load a picture; one that is still in use is shared, so it must not be changed.
+        """Load an image; it is shared with other callers and must not be changed.
 
         Raises:
-            StoreError: It is missing, or the file's pixels no longer have this digest.
+            StoreError: The image is missing, or the file's pixels no longer have this digest.
         """
         loaded = self._loaded.get(digest)
         if loaded is not None:
@@ -72,33 +72,33 @@ class ImageFolder:
         return image
 
     def check(self, digest: str) -> Image.Image:
-        """Read a picture's file and hold its pixels against the digest.
+        """Read an image's file and check its pixels against the digest.
 
         Raises:
-            StoreError: It is missing, or the file's pixels no longer have this digest.
+            StoreError: The image is missing, or the file's pixels no longer have this digest.
         """
         try:
             with Image.open(self.path(digest)) as file:
                 image = file.copy()
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise StoreError(f"picture {digest[:12]} is missing or broken: {error}") from error
+            raise StoreError(f"image {digest[:12]} is missing or broken: {error}") from error
         if pixel_digest(image) != digest:
-            raise StoreError(f"picture {self.path(digest)} was changed: its digest no longer fits")
+            raise StoreError(f"image {self.path(digest)} was changed: its digest no longer matches")
         return image
 
     def digests(self) -> Iterator[str]:
-        """Yield the digests of all pictures that are there."""
+        """Yield the digests of all stored images."""
         for folder in sorted(self.root.glob("??")):
             yield from (path.stem for path in sorted(folder.glob("*.png")))
 
     @contextmanager
     def exclusive(self) -> Generator[bool]:
-        """Keep everybody from putting pictures; gives False if somebody is at it right now."""
+        """Lock the folder against writers; yield False if there is one at this moment."""
         handle = self._open_lock()
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             is_alone = True
-        except OSError:  # held by another, or on a file system that has no locks
+        except OSError:  # held by another process, or a file system without locks
             is_alone = False
         try:
             yield is_alone
@@ -106,23 +106,23 @@ class ImageFolder:
             os.close(handle)
 
     def close(self) -> None:
-        """Let go of the lock."""
+        """Release the lock."""
         with self._holding:
-            if self._let_go is not None:
-                self._let_go()
-                self._let_go = None
+            if self._release is not None:
+                self._release()
+                self._release = None
             self._known.clear()
 
     def hold(self) -> None:
-        """Keep `exclusive` from others until this is closed."""
-        if self._let_go is not None:
+        """Prevent `exclusive` in other processes until this is closed."""
+        if self._release is not None:
             return
         with self._holding:
-            if self._let_go is None:
+            if self._release is None:
                 handle = self._open_lock()
-                with suppress(OSError):  # a file system without locks: then nobody is ever alone
+                with suppress(OSError):  # a file system without locks: `exclusive` fails, too
                     fcntl.flock(handle, fcntl.LOCK_SH)
-                self._let_go = finalize(self, os.close, handle)
+                self._release = finalize(self, os.close, handle)
 
     def _open_lock(self) -> int:
         path = self.root / ".lock"
@@ -130,15 +130,15 @@ class ImageFolder:
             self.root.mkdir(parents=True, exist_ok=True)
             return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
-            raise self._told(error, path) from error
+            raise self._translate(error, path) from error
 
-    def _told(self, error: OSError, path: Path) -> StoreError:
+    def _translate(self, error: OSError, path: Path) -> StoreError:
         if error.errno in FULL:
             return StoreFullError(self.root)
         return StoreError(f"could not write {path}: {error}")
 
     def _digest(self, image: Image.Image) -> str:
-        """Hash a picture once while it lives: siblings of a group share the very object."""
+        """Hash an image object once: siblings of a group share the same object."""
         kept = self._digests.get(id(image))
         if kept is not None and kept[0] is image:
             return kept[1]
@@ -156,4 +156,4 @@ class ImageFolder:
             os.replace(temporary, target)
         except OSError as error:
             temporary.unlink(missing_ok=True)
-            raise self._told(error, target) from error
+            raise self._translate(error, target) from error

@@ -1,4 +1,4 @@
-"""Which stage run made what from what: the rows by which a command finds its inputs."""
+"""The lineage: which stage run made what from which inputs."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ PIPELINE = "pipeline"
 STAGES = ("curate", "sft", "grpo", "evaluate")
 """The stages of a pipeline run, in order."""
 SECONDS = "seconds"
-"""In the outputs: working time so far."""
+"""Key in the outputs: working time so far, in seconds."""
 LOST = "lost"
-"""In the outputs of an evaluation and its pipeline run: by phase, episodes without a verdict."""
+"""Key in the outputs of a stage or pipeline run: episodes without a verdict, by phase."""
 
 
 class UnknownRunError(StoreError):
-    """No single run is meant by what the user named."""
+    """A name matches no run, or more than one."""
 
 
 class UnreadableRunError(StoreError):
     """Rows of runs are damaged.
 
     Args:
-        findings: Which, and what is wrong with them.
+        findings: The damaged rows and their problems.
     """
 
     def __init__(self, findings: Sequence[Finding]) -> None:
@@ -46,30 +46,30 @@ class UnreadableRunError(StoreError):
         first = findings[0]
         super().__init__(
             f"the row of run {first.name} is damaged ({first.problem}): `codedance store verify` "
-            "names all damage; put a copy of the database in its place, or correct the row"
+            "lists all damage; restore the database from a backup, or correct the row"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class StageRun:
-    """One run of a stage (or of the whole pipeline), as the lineage has it.
+    """One run of a stage (or of the whole pipeline), as the lineage records it.
 
     Attributes:
-        id: Readable and unique, such as ``sft-20261122-145501-3f2a``.
+        id: Readable unique id, such as ``sft-20261122-145501-3f2a``.
         stage: ``pipeline``, ``curate``, ``sft``, ``grpo``, ``evaluate``, …
-        key: Digest of code version, parameters, seed and inputs: equal keys, equal work.
+        key: Digest of code version, parameters, seed and inputs: equal keys mean equal work.
         preset: Name of the preset.
-        status: ``running``, ``finished``, ``interrupted``, ``failed``.
-        parent: The pipeline run that it was first made for; None for a pipeline run.
-        inputs: Stage to the id of the stage run it read.
-        outputs: What it made: paths, counts, figures.
-        parameters: Everything it was told.
-        seed: Of every draw in it.
-        code_version: Digest of our source.
-        git_commit: None outside a checkout.
-        error: Why it failed; None otherwise.
-        started_at: In UTC.
-        ended_at: None while it runs.
+        status: ``running``, ``finished``, ``interrupted`` or ``failed``.
+        parent: Pipeline run that it was first made for; None for a pipeline run.
+        inputs: Ids of the stage runs that it read, by stage.
+        outputs: Results: paths, counts, figures.
+        parameters: All parameters.
+        seed: Random seed of every draw.
+        code_version: Digest of the source code.
+        git_commit: Commit of the checkout; None outside of one.
+        error: Error of a failed run; None otherwise.
+        started_at: Start time, in UTC.
+        ended_at: End time, in UTC; None while it runs.
     """
 
     id: str
@@ -90,28 +90,28 @@ class StageRun:
 
     @property
     def is_finished(self) -> bool:
-        """Whether its outputs can be used."""
+        """Whether the run is finished, so that its outputs can be used."""
         return self.status == "finished"
 
     @property
     def lost(self) -> int:
-        """How many of its episodes infrastructure lost: the same work completes it."""
+        """Number of episodes that infrastructure lost; a rerun completes them."""
         return sum(dict(self.outputs.get(LOST, {})).values())
 
     @property
     def is_complete(self) -> bool:
-        """Whether it is finished and lacks nothing, so that it stands for the same work."""
+        """Whether the run is finished without lost episodes, so that it can be reused."""
         return self.is_finished and not self.lost
 
     @property
     def seconds(self) -> float:
-        """How long it has worked, pauses left out."""
+        """Working time in seconds, without pauses."""
         return float(self.outputs.get(SECONDS, 0.0))
 
 
 @dataclass(frozen=True, slots=True)
 class StageRequest:
-    """What a stage run would be: everything that decides its key."""
+    """A request for a stage run: everything that decides its key."""
 
     stage: str
     preset: str
@@ -129,13 +129,13 @@ class StageRequest:
 
 
 class Lineage:
-    """The lineage table."""
+    """The table of stage runs."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def begin(self, request: StageRequest, *, parent: str | None = None) -> StageRun:
-        """Add a row for work that starts now."""
+        """Add a row for a run that starts now, and return it."""
         now = datetime.now(UTC).replace(tzinfo=None)
         name = request.preset if request.stage == PIPELINE else request.stage
         run = StageRun(
@@ -168,7 +168,7 @@ class Lineage:
         outputs: Mapping[str, Any] | None = None,
         error: str | None = None,
     ) -> None:
-        """Say how a run stands; ``outputs`` of None leaves them as they are."""
+        """Set the status of a run; ``outputs`` of None leaves them unchanged."""
         now = datetime.now(UTC).replace(tzinfo=None)
         values: dict[str, Any] = {"status": status, "error": error and clean(error)}
         values["ended_at"] = None if status == "running" else now
@@ -178,18 +178,18 @@ class Lineage:
         self._database.run(lambda session: session.execute(change))
 
     def get(self, run_id: str) -> StageRun:
-        """Return a run by its id, by an unambiguous beginning of it, or ``latest``.
+        """Return a run by its id, by an unambiguous prefix of it, or ``latest``.
 
-        ``latest`` is the newest pipeline run; where there is none, the newest evaluation alone.
+        ``latest`` is the newest pipeline run; without any, the newest single evaluation.
 
         Raises:
-            UnknownRunError: There is none, or more than one.
+            UnknownRunError: No run matches, or more than one.
         """
         if run_id == "latest":
             alone = (run for run in self.find(stage="evaluate") if run.parent is None)
             newest = self._read(self._query(stage=PIPELINE).limit(1)) or list(alone)
             if not newest:
-                raise UnknownRunError("there is no run yet; `codedance run` makes one")
+                raise UnknownRunError("there is no run yet; `codedance run` starts one")
             return newest[0]
         rows = self._read(
             select(LineageRow).where(LineageRow.id.startswith(run_id, autoescape=True))
@@ -197,7 +197,7 @@ class Lineage:
         exact = [row for row in rows if row.id == run_id]
         if len(exact or rows) != 1:
             found = ", ".join(row.id for row in rows)
-            hint = f"so begin {found}" if found else "`codedance runs` lists them"
+            hint = f"this prefix matches {found}" if found else "`codedance runs` lists them"
             raise UnknownRunError(f"no single run is called {run_id!r}; {hint}")
         return (exact or rows)[0]
 
@@ -210,7 +210,7 @@ class Lineage:
         return self._read(self._query(**columns))
 
     def find_readable(self, **columns: str) -> tuple[list[StageRun], list[Finding]]:
-        """Return the runs whose columns have these values, newest first, and the damaged rows."""
+        """Return the readable runs with these column values, newest first, and the damaged rows."""
         try:
             return self.find(**columns), []
         except UnreadableRunError as error:

@@ -1,4 +1,4 @@
-"""The code of stored trajectories, without their pictures: what the emergence report reads."""
+"""The code of stored trajectories, without images, for the emergence report."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from .schema import ExecutionRow, TaskRow, TrajectoryRow, TurnRow
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """The blocks of one trajectory; none where it answered at a glance.
+    """The code blocks of one trajectory; none where it answered without a tool.
 
     Attributes:
-        trajectory: Its id.
-        phase: In which phase of the stage run it was made.
-        step: At which step.
-        family: Of its task.
-        is_right: Whether it answered right; None where infrastructure lost it.
-        blocks: Its code that ran without error, in order: a slip of the pen is no discovery.
+        trajectory: Id of the trajectory.
+        phase: Phase of the stage run.
+        step: Training step.
+        family: Family of the task.
+        is_right: Whether the answer was right; None where infrastructure lost the episode.
+        blocks: Code that ran without error, in order; failed code does not count as a technique.
     """
 
     trajectory: int

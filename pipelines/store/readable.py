@@ -1,7 +1,7 @@
-"""Reads rows that may be damaged: those that can be read are returned, the others are named.
+"""Read rows that may be damaged: readable ones are returned, the others are reported.
 
-Rows are read in one query; only where that raises are they read one by one. A row whose values are
-not of their columns' types cannot be read either.
+Rows are read in one query; only if that raises are they read one by one. A row with values of
+another type than their columns' counts as unreadable, too.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from .schema import Base, CurationRow, ExecutionRow, LineageRow, ScoreRow, SealR
 from .seals import plain_rows
 
 _DAMAGE = (ValueError, TypeError, ArithmeticError, StoreError)
-"""What reading a damaged value raises."""
+"""Exceptions that reading a damaged value raises."""
 
 _TYPES: tuple[tuple[Any, tuple[type, ...], str], ...] = (
     (JSON, (dict,), "mapping"),
-    (Boolean, (bool,), "truth value"),
+    (Boolean, (bool,), "boolean"),
     (Float, (int, float), "number"),
-    (Integer, (int,), "whole number"),
+    (Integer, (int,), "integer"),
     (DateTime, (datetime,), "time"),
     (LargeBinary, (bytes,), "bytes"),
 )
@@ -62,9 +62,9 @@ class Unread:
     """A row that cannot be read.
 
     Attributes:
-        table: Its table.
-        key: Its primary key; the first value names the run, task or trajectory it belongs to.
-        problem: Which column cannot be read, and why.
+        table: Table of the row.
+        key: Primary key; its first value names the run, task or trajectory.
+        problem: The column that cannot be read, and the reason.
     """
 
     table: type[Base]
@@ -73,7 +73,7 @@ class Unread:
 
     @property
     def finding(self) -> Finding:
-        """The row as a finding about what it belongs to."""
+        """Finding about the run, task or trajectory of the row."""
         place = _PLACES.get(self.table, "").format(*self.key)
         kind = _KINDS.get(self.table, "trajectory")
         return Finding(kind, str(self.key[0]), f"{place}{self.problem}")
@@ -82,7 +82,7 @@ class Unread:
 def read_rows(
     database: Database, table: type[Base], *where: ColumnElement[bool]
 ) -> tuple[list[dict[str, Any]], list[Unread]]:
-    """Return the rows that can be read as plain values, in the order of their keys, and the others.
+    """Return the readable rows as plain values, in the order of their keys, and the others.
 
     Raises:
         StoreError: The database cannot be read at all.
@@ -105,16 +105,16 @@ def read_rows(
 
 
 def pictures_of(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """Return the digests of the pictures that rows of any table name.
+    """Yield the digests of the images that rows of any table name.
 
     Raises:
-        ValueError: A row names pictures in no form that can be read.
+        ValueError: A column that names images is malformed.
     """
     for row in rows:
         for name in ("images", "opening", "reply"):
             value = row.get(name)
             if value is not None and not _has_form(name, value):
-                raise ValueError(_formless(name))
+                raise ValueError(_malformed(name))
         yield from row.get("images") or ()
         messages = [*(row.get("opening") or ()), *filter(None, [row.get("reply")])]
         for message in messages:
@@ -127,7 +127,7 @@ def _one_by_one(
     where: Sequence[ColumnElement[bool]],
     unread: list[Unread],
 ) -> Iterator[dict[str, Any]]:
-    """Read rows each in a query of its own, and note those that cannot be read."""
+    """Yield rows, each read by its own query, and add those that cannot be read to ``unread``."""
     columns = _key_of(table)
     query = select(*columns).where(*where).order_by(*columns)
     keys = database.run(lambda session: [tuple(key) for key in session.execute(query)])
@@ -144,7 +144,7 @@ def _one_by_one(
 def _column_problem(
     database: Database, table: type[Base], this: Sequence[ColumnElement[bool]]
 ) -> str:
-    """Say which column of a row cannot be read, and why; empty where each can, read alone."""
+    """Return which column of a row cannot be read, and why; empty where each can be read alone."""
     for column in table.__table__.columns:
         query = select(column).where(*this)
         try:
@@ -163,7 +163,7 @@ def _key_of(table: type[Base]) -> tuple[ColumnElement[Any], ...]:
 
 @cache
 def _forms(table: type[Base]) -> tuple[tuple[str, bool, tuple[type, ...], str], ...]:
-    """Return name, whether NULL is allowed, Python types and their word for each column."""
+    """Return name, whether NULL is allowed, Python types and their name for each column."""
     found: list[tuple[str, bool, tuple[type, ...], str]] = []
     for column in table.__table__.columns:
         types, word = next(
@@ -176,25 +176,25 @@ def _forms(table: type[Base]) -> tuple[tuple[str, bool, tuple[type, ...], str], 
 
 
 def _row_problem(table: type[Base], row: Mapping[str, Any]) -> str:
-    """Say which value is not of its column's type; empty where all are."""
+    """Return which value does not have its column's type; empty where all do."""
     for name, is_optional, types, word in _forms(table):
         value = row[name]
         if value is None:
             if not is_optional:
                 return f"its {name} cannot be read: it is missing"
         elif not isinstance(value, types):
-            return f"its {name} cannot be read: no {word}, but {type(value).__name__}"
+            return f"its {name} cannot be read: expected {word}, found {type(value).__name__}"
         elif not _has_form(name, value):
-            return _formless(name)
+            return _malformed(name)
     return ""
 
 
-def _formless(name: str) -> str:
-    return f"its {name} cannot be read: it has not the form of such a column"
+def _malformed(name: str) -> str:
+    return f"its {name} cannot be read: it is malformed"
 
 
 def _has_form(name: str, value: object) -> bool:
-    """Whether what names pictures names them as the store does; True for any other column."""
+    """Return whether a column that names images is well-formed; True for any other column."""
     if name == "images":
         return isinstance(value, list) and all(isinstance(one, str) for one in cast("Any", value))
     if name == "opening":

@@ -1,4 +1,4 @@
-"""Reads stored tasks and trajectories whole: rows of five tables for many at once."""
+"""Read whole tasks and trajectories: rows of five tables, in batches."""
 
 from __future__ import annotations
 
@@ -42,6 +42,6 @@ def read_batch(
 def read_tasks(
     session: Session, keys: Sequence[str], get: GetImage, *, with_images: bool
 ) -> dict[str, Task]:
-    """Return tasks by key, without their pictures if they are not needed."""
+    """Return tasks by key, with or without their images."""
     rows = session.scalars(select(TaskRow).where(TaskRow.key.in_(keys)))
     return {row.key: read_task(row, get, with_images=with_images) for row in rows}

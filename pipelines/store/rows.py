@@ -1,6 +1,6 @@
-r"""Tasks and trajectories as rows, and back: a round trip changes nothing.
+r"""Conversion of tasks and trajectories to rows and back, without loss.
 
-Text a model wrote may hold lone surrogates or NUL, which no database takes: they are written as
+Text of a model may contain lone surrogates or NUL, which no database accepts: they are stored as
 escapes (``\udc80``, ``\x00``).
 """
 
@@ -49,12 +49,12 @@ _DECIDING = (
     "choices",
     "needs_picture",
 )
-"""Of a task: what the policy sees and how it is graded."""
+"""Columns of a task that decide what the policy sees and how it is graded."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrajectoryRows:
-    """The rows of one trajectory, its own id not given yet."""
+    """The rows of one trajectory, before it has an id."""
 
     trajectory: Row
     turns: list[Row]
@@ -63,7 +63,7 @@ class TrajectoryRows:
 
 
 def clean(text: str) -> str:
-    """Write lone surrogates and NUL as escapes."""
+    """Return the text with lone surrogates and NUL as escapes."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\x00")
 
 
@@ -92,13 +92,13 @@ def task_row(task: Task, put: PutImage) -> Row:
 
 
 def task_key(row: Mapping[str, Any]) -> str:
-    """Return the key that belongs to a task's row."""
+    """Return the key for the content of a task's row."""
     content = {name: row[name] for name in _DECIDING}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def read_task(row: TaskRow, get: GetImage, *, with_images: bool = True) -> Task:
-    """Make the task again, without its pictures if they are not needed."""
+    """Return the task of a row, with or without its images."""
     images = tuple(get(digest) for digest in row.images) if with_images else ()
     return Task(
         id=row.task_id,
@@ -118,7 +118,7 @@ def read_task(row: TaskRow, get: GetImage, *, with_images: bool = True) -> Task:
 
 
 def trajectory_rows(trajectory: Trajectory, put: PutImage) -> TrajectoryRows:
-    """Take a trajectory apart."""
+    """Return the rows of a trajectory."""
     tool_turns = trajectory.tool_turns
     head: Row = {
         "policy_id": trajectory.policy_id,
@@ -149,7 +149,7 @@ def read_trajectory(
     scores: Mapping[str, float | None],
     get: GetImage,
 ) -> Trajectory:
-    """Put a trajectory together again."""
+    """Return the trajectory of its rows."""
     return Trajectory(
         task_id=task.task_id,
         policy_id=row.policy_id,
@@ -167,7 +167,7 @@ def read_trajectory(
 
 
 def pack_tokens(tokens: Tokens) -> bytes:
-    """Pack token ids, log-probabilities (as float32) and turn numbers, compressed."""
+    """Return token ids, log-probabilities (as float32) and turn numbers, compressed."""
     size = len(tokens.ids)
     head = np.asarray([size, tokens.images], "<i8").tobytes()
     body = (
@@ -179,7 +179,7 @@ def pack_tokens(tokens: Tokens) -> bytes:
 
 
 def unpack_tokens(data: bytes) -> Tokens:
-    """Undo `pack_tokens`."""
+    """Return the tokens that `pack_tokens` packed."""
     size, images = (int(n) for n in np.frombuffer(data[:16], "<i8"))
     body = zlib.decompress(data[16:])
     ids = np.frombuffer(body[: 4 * size], "<i4")

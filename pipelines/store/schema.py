@@ -1,4 +1,4 @@
-"""The store's tables. Rows hold digests of pictures; the pictures themselves are files."""
+"""The tables of the store. Rows contain digests of images; the images themselves are files."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 _NAME = String(80).with_variant(Text(), "postgresql")
 _TERM = String(40).with_variant(Text(), "postgresql")
-"""What users name: of any length, to which SQLite holds nobody anyway."""
+"""Types of user-defined names, of any length: SQLite does not enforce the limits."""
 
 
 class Base(DeclarativeBase):
-    """Collects the tables; Alembic compares it with the database."""
+    """Base class of the tables; Alembic compares its metadata with the database."""
 
     type_annotation_map = {dict[str, Any]: JSON, list[Any]: JSON, str: Text}  # noqa: RUF012
 
 
 class LineageRow(Base):
-    """Which stage run made what from what. A pipeline run is a row too, its stages' parent."""
+    """A stage run with its inputs and outputs. A pipeline run is a row, too, the stages' parent."""
 
     __tablename__ = "lineage"
 
@@ -53,7 +53,7 @@ class LineageRow(Base):
 
 
 class TaskRow(Base):
-    """A task as it was asked; ``key`` is the digest of everything that decides its grading."""
+    """A task as it was asked; ``key`` is the digest of its content and everything for grading."""
 
     __tablename__ = "tasks"
 
@@ -75,7 +75,7 @@ class TaskRow(Base):
 
 
 class TrajectoryRow(Base):
-    """One episode. ``phase`` says within its stage run who acted and how (``grpo/greedy``)."""
+    """One episode. ``phase`` names the policy and mode within the stage run (``grpo/greedy``)."""
 
     __tablename__ = "trajectories"
     __table_args__ = (
@@ -104,7 +104,7 @@ class TrajectoryRow(Base):
 
 
 class TurnRow(Base):
-    """One exchange of an episode."""
+    """One turn of an episode."""
 
     __tablename__ = "turns"
 
@@ -122,7 +122,7 @@ class TurnRow(Base):
 
 
 class ExecutionRow(Base):
-    """What the sandbox recorded of a turn's code."""
+    """The sandbox's record of a turn's code."""
 
     __tablename__ = "executions"
 
@@ -140,7 +140,7 @@ class ExecutionRow(Base):
 
 
 class ScoreRow(Base):
-    """A reward term of a trajectory, and who gave it (``original``, or a rescoring's id)."""
+    """A reward term of a trajectory in a scoring (``original``, or a rescoring's name)."""
 
     __tablename__ = "scores"
 
@@ -153,7 +153,7 @@ class ScoreRow(Base):
 
 
 class CurationRow(Base):
-    """Why a candidate task was kept or dropped, and what it is shown with."""
+    """The decision on a candidate task, with its reason and kind of demonstration."""
 
     __tablename__ = "curation"
 
@@ -169,9 +169,9 @@ class CurationRow(Base):
 
 
 class SealRow(Base):
-    """The digest of what a stage run left as a whole, taken when it was written.
+    """The digest of a stage run's results, taken when they were written.
 
-    ``kind`` is ``curation`` (its decisions), ``trajectories`` (which ones it has) or ``model`` (the
+    ``kind`` is ``curation`` (its decisions), ``trajectories`` (the set of them) or ``model`` (the
     files of its checkpoint); ``content`` is what was hashed: counts, or files' sizes and SHA-256.
     """
 

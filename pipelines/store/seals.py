@@ -1,7 +1,7 @@
-"""Takes digests of rows that may change, whenever they do, and of what a finished stage left.
+"""Digests of changing rows, renewed with every change, and seals of finished stages' results.
 
-Rows that never change (tasks, turns) get theirs when they are inserted. A run's row changes often:
-`seal_changed_runs` watches every UPDATE of the lineage, so none can be forgotten.
+Rows that never change (tasks, turns) get their digest when they are inserted. A run's row changes
+often: `seal_changed_runs` handles every UPDATE of the lineage, so that none is missed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .schema import Base, CurationRow, LineageRow, ScoreRow, SealRow, Trajectory
 CURATION, TRAJECTORIES, MODEL = "curation", "trajectories", "model"
 
 _LINEAGE = cast("Table", LineageRow.__table__)
-"""As a plain table, whose statements `seal_changed_runs` does not heed."""
+"""The plain table, whose statements `seal_changed_runs` ignores."""
 
 
 def plain_rows(session: Session, table: type[Base], *where: Any) -> list[dict[str, Any]]:  # noqa: ANN401
@@ -32,7 +32,7 @@ def plain_rows(session: Session, table: type[Base], *where: Any) -> list[dict[st
 
 
 def seal_changed_runs(state: ORMExecuteState) -> Result[Any] | None:
-    """Take the digests of runs again whose rows a statement changes; for ``do_orm_execute``."""
+    """Renew the digests of runs whose rows a statement changes; a ``do_orm_execute`` handler."""
     mapper = state.bind_mapper
     if not state.is_update or mapper is None or mapper.class_ is not LineageRow:
         return None
@@ -45,14 +45,14 @@ def seal_changed_runs(state: ORMExecuteState) -> Result[Any] | None:
 
 
 def seal_runs(session: Session, ids: Sequence[str]) -> None:
-    """Take the digests of these runs' rows."""
+    """Renew the digests of these runs' rows."""
     for row in plain_rows(session, LineageRow, LineageRow.id.in_(ids)):
         change = update(_LINEAGE).where(_LINEAGE.c.id == row["id"])
         session.execute(change.values(digest=row_digest(row)))
 
 
 def seal_verdicts(session: Session, ids: Sequence[int]) -> None:
-    """Take the digests of these trajectories' verdicts: they were graded or scored."""
+    """Renew the digests of these trajectories' verdicts after grading or scoring."""
     found = verdict_digests(session, ids)
     rows = [{"id": number, "verdict_digest": digest} for number, digest in found.items()]
     if rows:
@@ -60,7 +60,7 @@ def seal_verdicts(session: Session, ids: Sequence[int]) -> None:
 
 
 def verdict_digests(session: Session, ids: Sequence[int]) -> dict[int, str]:
-    """Return the digest of the verdicts that each of these trajectories has now."""
+    """Return the digest of the current verdicts of each of these trajectories, by id."""
     scores: defaultdict[int, list[tuple[str, str, float | None]]] = defaultdict(list)
     s = ScoreRow
     query = select(s.trajectory, s.scoring, s.term, s.value).where(s.trajectory.in_(ids))
@@ -74,7 +74,7 @@ def verdict_digests(session: Session, ids: Sequence[int]) -> dict[int, str]:
 
 
 def put_seal(session: Session, stage_run: str, kind: str, content: Mapping[str, Any]) -> None:
-    """Store a seal of a stage run, an older one of its kind replaced."""
+    """Store a seal of a stage run, replacing an older one of its kind."""
     chosen = SealRow.stage_run == stage_run, SealRow.kind == kind
     session.execute(delete(SealRow).where(*chosen))
     row = {"stage_run": stage_run, "kind": kind, "content": dict(content)}
@@ -82,13 +82,13 @@ def put_seal(session: Session, stage_run: str, kind: str, content: Mapping[str, 
 
 
 def curation_content(session: Session, stage_run: str) -> dict[str, Any]:
-    """Return what the seal of a curation holds: how many decisions, and their digest."""
+    """Return the content of a curation's seal: the number of decisions and their digest."""
     rows = plain_rows(session, CurationRow, CurationRow.stage_run == stage_run)
     return {"count": len(rows), "rows": content_digest([row_digest(row) for row in rows])}
 
 
 def trajectories_content(session: Session, stage_run: str) -> dict[str, Any]:
-    """Return what the seal of a stage's trajectories holds: how many, and the digest of which."""
+    """Return the content of the seal of a stage's trajectories: their number and digest."""
     t = TrajectoryRow
     query = select(t.phase, t.step, t.task_key, t.sample).where(t.stage_run == stage_run)
     places = sorted(tuple(place) for place in session.execute(query))
@@ -96,12 +96,12 @@ def trajectories_content(session: Session, stage_run: str) -> dict[str, Any]:
 
 
 def model_content(folder: Path) -> dict[str, Any]:
-    """Return what the seal of a checkpoint holds: the size and the SHA-256 of each of its files."""
+    """Return the content of a checkpoint's seal: size and SHA-256 of each file, by name."""
     return {name: [size, _sha256(path)] for name, path, size in _files(folder)}
 
 
 def is_formed(kind: str, content: Mapping[str, Any]) -> bool:
-    """Whether a seal's content has the form of its kind, so that anything can be held against it.
+    """Return whether a seal's content is well-formed, so that it can be compared.
 
     >>> is_formed(MODEL, {"config.json": [2, "44136f"]}), is_formed(MODEL, {"a": 1})
     (True, False)
@@ -118,7 +118,7 @@ def _is_file(value: object) -> bool:
 
 
 def model_problems(folder: Path, content: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Compare a checkpoint's folder with its seal; return file and problem of what differs."""
+    """Compare a checkpoint's folder with its seal; return file and problem of each difference."""
     if not folder.is_dir():
         return [(str(folder), "the model's folder is missing")]
     there = {name: (path, size) for name, path, size in _files(folder)}
@@ -132,7 +132,7 @@ def model_problems(folder: Path, content: Mapping[str, Any]) -> list[tuple[str, 
         elif there[name][1] != size:
             problems.append((str(folder / name), f"had {size} bytes, has {there[name][1]}"))
         elif _sha256(there[name][0]) != digest:
-            problems.append((str(folder / name), "was changed: its digest no longer fits"))
+            problems.append((str(folder / name), "was changed: its digest no longer matches"))
     return problems
 
 

@@ -1,8 +1,8 @@
-"""The store itself: writes whole batches of trajectories or nothing, reads them back as they were.
+"""The trajectory store: writes batches of trajectories atomically and reads them back unchanged.
 
-Pictures are written first, rows afterwards in one transaction: whatever stops the process, there
-is never a row whose picture is missing. A trajectory that is stored already (same stage run,
-phase, step, task and sample) is not stored again.
+Images are written first, rows afterwards in one transaction: even if the process is killed, there
+is never a row whose image is missing. A trajectory that is already stored (same stage run, phase,
+step, task and sample) is not stored again.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Store:
         self._keys: dict[int, tuple[Task, str]] = {}
 
     def close(self) -> None:
-        """Close the connections, and let go of the pictures."""
+        """Close the connections, and release the image folder."""
         self.database.close()
         self.images.close()
 
@@ -66,7 +66,7 @@ class Store:
         self.close()
 
     def add_tasks(self, tasks: Iterable[Task]) -> dict[str, str]:
-        """Store the tasks that are not there yet; give each task's id with its key."""
+        """Store the tasks that are not stored yet; return the keys by task id."""
         self.images.hold()
         keys: dict[str, str] = {}
         fresh: dict[str, tuple[Task, Row]] = {}
@@ -94,14 +94,14 @@ class Store:
         step: int = 0,
         samples: Mapping[str, Sequence[int]] | None = None,
     ) -> int:
-        """Store what is not stored yet, all of it or nothing; give how many were new.
+        """Store the trajectories that are not stored yet, atomically; return their number.
 
-        A trajectory's sample number is its place among those of its task in ``trajectories``, or
-        what ``samples`` says for that place, by task id. It takes the place of one without a
-        verdict, which infrastructure lost, never of another.
+        A trajectory's sample number is its index among those of its task in ``trajectories``, or
+        the number that ``samples`` maps this index to, by task id. It replaces a stored one only
+        if that has no verdict, because infrastructure lost it.
 
         Raises:
-            StoreFullError: No room is left; nothing of this batch was stored.
+            StoreFullError: No space is left; nothing of this batch was stored.
         """
         keys = self.add_tasks(tasks)
         counts: Counter[str] = Counter()
@@ -123,7 +123,7 @@ class Store:
         return self.database.run(partial(insert_new, heads, parts)) if heads else 0
 
     def forget_steps(self, stage_run: str, phase: str, *, after: int) -> int:
-        """Remove what was stored of steps past ``after``: they are about to be done again."""
+        """Remove the trajectories of steps past ``after``, for a rerun; return their number."""
         chosen = (
             TrajectoryRow.stage_run == stage_run,
             TrajectoryRow.phase == phase,
@@ -138,7 +138,7 @@ class Store:
         return self.database.run(work)
 
     def stored_samples(self, stage_run: str, phase: str) -> dict[str, int]:
-        """Return how many trajectories each task (by key) has in a phase."""
+        """Return the number of trajectories per task in a phase, by task key."""
         query = (
             select(TrajectoryRow.task_key, func.count())
             .where(TrajectoryRow.stage_run == stage_run, TrajectoryRow.phase == phase)
@@ -147,7 +147,7 @@ class Store:
         return self.database.run(lambda session: dict(session.execute(query).tuples().all()))
 
     def scored_samples(self, stage_run: str, phase: str) -> dict[str, set[int]]:
-        """Return the numbers of each task's samples, by its key, that have a verdict."""
+        """Return the numbers of the samples with a verdict, by task key."""
         query = select(TrajectoryRow.task_key, TrajectoryRow.sample).where(
             TrajectoryRow.stage_run == stage_run,
             TrajectoryRow.phase == phase,
@@ -167,7 +167,7 @@ class Store:
     ) -> list[Trajectory]:
         """Return whole trajectories, in the order of ``ids``, with the reward terms of a scoring.
 
-        ``get`` makes a picture of its digest; None loads and checks the stored one.
+        ``get`` returns an image for its digest; None loads and checks the stored one.
         """
         found: dict[int, Trajectory] = {}
         for batch in batches(ids):
@@ -203,11 +203,11 @@ class Store:
         return found
 
     def programs(self, stage_run: str) -> list[Program]:
-        """Return the code of a stage run's trajectories, without their pictures."""
+        """Return the code of a stage run's trajectories, without images."""
         return self.database.run(partial(read_programs, stage_run=stage_run))
 
     def add_scores(self, scoring: str, scores: Mapping[int, Mapping[str, float | None]]) -> None:
-        """Store reward terms by trajectory id under the name ``scoring``, older ones replaced."""
+        """Store reward terms by trajectory id under the name ``scoring``, replacing older ones."""
         rows = [
             {"trajectory": trajectory, "scoring": scoring, "term": term, "value": value}
             for trajectory, terms in scores.items()
@@ -239,7 +239,7 @@ class Store:
         return dict(terms)
 
     def set_accuracy(self, verdicts: Mapping[int, float]) -> None:
-        """Replace the accuracy of trajectories, by id: they were graded again."""
+        """Replace the accuracy of trajectories, by id, after a rescoring."""
         rows = [{"id": number, "accuracy": value} for number, value in verdicts.items()]
 
         def work(session: Session) -> None:
@@ -251,7 +251,7 @@ class Store:
             self.database.run(work)
 
     def set_curation(self, stage_run: str, rows: Sequence[Row]) -> None:
-        """Store a curation's decisions, older ones of the same stage run replaced."""
+        """Store a curation's decisions, replacing older ones of the same stage run."""
         own = [{**row, "stage_run": stage_run} for row in rows]
 
         def work(session: Session) -> None:
@@ -263,11 +263,11 @@ class Store:
         self.database.run(work)
 
     def seal_stage(self, stage_run: str, model: Path | None = None) -> None:
-        """Take the digests of what a stage run leaves as it finishes, for ``store verify``.
+        """Seal the results of a finished stage run, for ``store verify``.
 
         Args:
-            stage_run: Which; all of its trajectories are stored.
-            model: The folder of the checkpoint that it made; None where it makes none.
+            stage_run: Id of the stage run, whose trajectories are all stored.
+            model: Folder of its checkpoint; None for a stage without one.
 
         Raises:
             OSError: A file of the model cannot be read.
@@ -282,7 +282,7 @@ class Store:
         self.database.run(work)
 
     def curation(self, stage_run: str) -> list[CurationRow]:
-        """Return a curation's decisions, in the order in which the tasks were looked at."""
+        """Return a curation's decisions, in the order of the candidates."""
         query = select(CurationRow).where(CurationRow.stage_run == stage_run)
 
         def work(session: Session) -> list[CurationRow]:
@@ -294,14 +294,14 @@ class Store:
 
 
 def open_store(home: Home, patience: Patience | None = None, *, mounts: Path = MOUNTS) -> Store:
-    """Open the store of a ``CODEDANCE_DIR``, made if it is not there.
+    """Open the store of a ``CODEDANCE_DIR``, which is created if missing.
 
     Args:
-        home: Where it lies, unless ``CODEDANCE_STORE_URL`` says otherwise.
-        patience: For how long a database that went away later is waited for; None: not at all.
+        home: Home folder of the store, unless ``CODEDANCE_STORE_URL`` names another.
+        patience: Longest wait for a database that becomes unreachable later; None for no wait.
         mounts: The kernel's list of mounts.
 
     Raises:
-        StoreError: It cannot be opened.
+        StoreError: The store cannot be opened.
     """
     return Store(open_database(home.store_url, patience, mounts=mounts), ImageFolder(home.images))

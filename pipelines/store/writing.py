@@ -1,4 +1,4 @@
-"""Writes tasks and trajectories: what is stored already is not stored again, unless it was lost."""
+"""Write tasks and trajectories that are not stored yet, and replace lost trajectories."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from .schema import ExecutionRow, ScoreRow, TaskRow, TrajectoryRow, TurnRow
 Item = TypeVar("Item")
 ORIGINAL = "original"
 BATCH = 400
-"""Ids in one IN (…): below every database's limit."""
+"""Number of ids in one IN (…), below every database's limit."""
 
 
 def batches(items: Sequence[Item]) -> Iterable[Sequence[Item]]:
-    """Cut a list into parts that fit into one query."""
+    """Return a sequence in parts that fit into one query."""
     return (items[start : start + BATCH] for start in range(0, len(items), BATCH))
 
 
 def insert_tasks(rows: Mapping[str, Row], session: Session) -> None:
-    """Insert the missing tasks, always in one order: so no two writers lock each other."""
+    """Insert the missing tasks, always in the same order to avoid deadlocks between writers."""
     missing = set(rows)
     for batch in batches(list(rows)):
         missing.difference_update(
@@ -37,7 +37,7 @@ def insert_tasks(rows: Mapping[str, Row], session: Session) -> None:
 def insert_new(heads: Sequence[Row], parts: Sequence[TrajectoryRows], session: Session) -> int:
     """Insert the trajectories, all of one phase and step, that are not stored yet.
 
-    A stored one without a verdict was lost to infrastructure: a new one takes its place.
+    A stored trajectory without a verdict was lost to infrastructure: a new one replaces it.
     """
     _forget_lost(session, heads)
     known = _known(session, heads)
@@ -71,7 +71,7 @@ def _same_phase(head: Row) -> tuple[ColumnElement[bool], ...]:
 
 
 def _known(session: Session, heads: Sequence[Row]) -> set[tuple[str, int]]:
-    """Return task and sample of those rows, all of one phase and step, that are stored already."""
+    """Return task and sample of those rows, all of one phase and step, that are already stored."""
     found: set[tuple[str, int]] = set()
     for batch in batches(list(dict.fromkeys(head["task_key"] for head in heads))):
         query = select(TrajectoryRow.task_key, TrajectoryRow.sample).where(

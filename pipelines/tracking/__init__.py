@@ -1,1 +1,1 @@
-"""What is told to MLflow, and the files of a run's folder that hold it."""
+"""Experiment tracking: events sent to MLflow, and the metrics files of a run's folder."""

@@ -1,4 +1,4 @@
-"""A stage's alarms in a file of its own folder, for reports."""
+"""Alarms of a stage in a file of its folder, for reports."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ FILE_NAME = "alarms.jsonl"
 
 
 def append_alarm(folder: Path, alarm: Alarm) -> None:
-    """Add an alarm; on a full disk it stands in the log and in MLflow alone."""
+    """Append an alarm; on a full disk it appears only in the log and in MLflow."""
     with contextlib.suppress(OSError), (folder / FILE_NAME).open("a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(alarm)) + "\n")
 
 
 def read_alarms(folder: Path) -> list[Alarm]:
-    """Return the alarms by step; one that a resumed run raised again stands once."""
+    """Return the alarms by step; an alarm that a resumed run raised again appears once."""
     path = folder / FILE_NAME
     if not path.is_file():
         return []

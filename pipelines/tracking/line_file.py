@@ -1,4 +1,4 @@
-"""A file of lines that only grows; what a full disk refuses waits in memory for room."""
+"""An append-only file of lines; lines that a full disk refuses wait in memory."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections import deque
 from pathlib import Path
 
 MOST_WAITING = 200_000
-"""Lines kept in memory at most; past that the oldest are given up."""
+"""Maximum number of lines kept in memory; beyond it the oldest are dropped."""
 
 
 class LineFile:
-    """Appends whole lines: a line that does not fit is taken back, and written later, in order.
+    """Appends whole lines: a line that does not fit is truncated and written later, in order.
 
     Args:
-        path: The file, made if it is missing; only its owner may read it.
+        path: The file, created if it is missing; readable by its owner only.
     """
 
     def __init__(self, path: Path) -> None:
@@ -25,15 +25,15 @@ class LineFile:
 
     @property
     def waiting(self) -> int:
-        """How many lines wait for room."""
+        """Number of lines that wait for disk space."""
         return len(self._waiting)
 
     def fileno(self) -> int:
-        """Return the descriptor, for a lock."""
+        """Return the file descriptor, for locking."""
         return self._descriptor
 
     def append(self, line: bytes) -> bool:
-        """Write a line behind those that wait; False where it has to wait too."""
+        """Write a line after the waiting ones; return False if it has to wait too."""
         self._waiting.append(line)
         if len(self._waiting) > MOST_WAITING:
             self._waiting.popleft()
@@ -41,7 +41,7 @@ class LineFile:
         return self.flush()
 
     def flush(self) -> bool:
-        """Write what waits; False where there still is no room."""
+        """Write the waiting lines; return False if there still is no space."""
         while self._waiting:
             if not self._write(self._waiting[0]):
                 return False
@@ -49,7 +49,7 @@ class LineFile:
         return True
 
     def close(self) -> None:
-        """Write what can be written, and let go of the file; the rest is lost, and counted."""
+        """Write the waiting lines and close the file; count those that are lost."""
         self.flush()
         self.lost += len(self._waiting)
         self._waiting.clear()

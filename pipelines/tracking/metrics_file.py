@@ -1,4 +1,4 @@
-"""A stage's figures by step in a file of its own folder, so that reports need no MLflow."""
+"""Metrics of a stage by step in a file of its folder, so that reports need no MLflow."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from pathlib import Path
 
 FILE_NAME = "metrics.jsonl"
 TIMES_NAME = "times.jsonl"
-"""How long each step took: apart, since a run that is repeated has the same figures and others."""
+"""Step durations: a file of their own, since a repeated run has equal metrics, other durations."""
 Series = Sequence[tuple[int, float]]
 """Steps and values."""
 
 
 class MetricsFile:
-    """Appends figures; on a full disk they wait for room, and the training does not."""
+    """Appends metrics; on a full disk they wait for space, and training does not."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._waiting: deque[tuple[int, Mapping[str, float]]] = deque()
 
     def append(self, step: int, values: Mapping[str, float]) -> None:
-        """Add a step's figures behind those that wait."""
+        """Append the metrics of a step after the waiting ones."""
         self._waiting.append((step, dict(values)))
         with contextlib.suppress(OSError):
             while self._waiting:
@@ -33,28 +33,28 @@ class MetricsFile:
 
 
 def append_metrics(folder: Path, step: int, values: Mapping[str, float]) -> None:
-    """Add a step's figures, on a line of its own even if a kill cut the last one short.
+    """Append the metrics of a step, on a new line even if a kill cut the last one short.
 
     Raises:
-        OSError: There is no room.
+        OSError: The disk is full.
     """
     clean = {name: value for name, value in values.items() if math.isfinite(value)}
     _append(folder / FILE_NAME, {"step": step, **clean})
 
 
 def append_time(folder: Path, step: int, seconds: float) -> None:
-    """Add how long a step took; on a full disk it is left out."""
+    """Append the duration of a step; on a full disk it is left out."""
     with contextlib.suppress(OSError):
         _append(folder / TIMES_NAME, {"step": step, "seconds": round(seconds, 3)})
 
 
 def read_seconds(folder: Path) -> list[float]:
-    """Return how long each step took, in order, pauses between two runs left out."""
+    """Return the duration of each step in seconds, in order, without pauses between runs."""
     return [values["seconds"] for values in _read(folder / TIMES_NAME).values()]
 
 
 def read_steps(folder: Path) -> dict[int, dict[str, float]]:
-    """Return the figures of each step, in order; of a step done twice (resumed) the later counts."""
+    """Return the metrics of each step, in order; the later record of a repeated step counts."""
     return _read(folder / FILE_NAME)
 
 
@@ -79,7 +79,7 @@ def _read(path: Path) -> dict[int, dict[str, float]]:
 
 
 def read_metrics(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """Return each figure's steps and values; of a step done twice (resumed) the later counts."""
+    """Return the steps and values of each metric; the later record of a repeated step counts."""
     series: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
     for step, values in read_steps(folder).items():
         for name, value in values.items():

@@ -1,4 +1,4 @@
-"""The spool on disk: files of events, read from where the last sending ended, by one at a time."""
+"""The outbox on disk: files of events, each read by one sender at a time from its last offset."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ Event = dict[str, Any]
 ADDRESS = "address"
 PATTERN = "*.jsonl"
 REFUSED = ".refused"
-"""Suffix of the file that keeps what MLflow would not take."""
+"""Suffix of the file with the events that MLflow rejected."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Which MLflow a spool file is for; fixed when it was begun, whoever sends it.
+    """The MLflow that an outbox file is for; fixed when the file is created, whoever sends it.
 
     Attributes:
         uri: Tracking address.
-        experiment: Its name; None for the default one.
-        experiment_id: Its id, where that was given instead.
-        run_id: An MLflow run that was given: the pipeline run's own; None to make one.
+        experiment: Name of the experiment; None for the default one.
+        experiment_id: Id of the experiment, where it was given instead of the name.
+        run_id: Given MLflow run to use as the pipeline run; None to create one.
     """
 
     uri: str
@@ -37,7 +37,7 @@ class Address:
 
     @classmethod
     def of_environment(cls, uri: str, environment: Mapping[str, str] | None = None) -> Address:
-        """Read MLflow's own variables: experiment by name or id, and the run."""
+        """Read MLflow's environment variables: experiment by name or id, and run."""
         found = os.environ if environment is None else environment
         return cls(
             uri,
@@ -48,7 +48,7 @@ class Address:
 
     @property
     def shown(self) -> str:
-        """The tracking address as it may be printed: without a password in it.
+        """The tracking address for printing, without its password.
 
         >>> Address("https://me:secret@mlflow.example/x").shown
         'https://mlflow.example/x'
@@ -58,12 +58,12 @@ class Address:
         return head + separator + host.rpartition("@")[2] + slash + path
 
     def as_event(self) -> Event:
-        """Return the first line of a spool file."""
+        """Return the first line of an outbox file."""
         return {"kind": ADDRESS, "run": "", **asdict(self)}
 
 
 class OutboxReader:
-    """Reads a spool file from where the last sending ended; remembers it beside the file."""
+    """Reads an outbox file from the offset of the last sending, which is stored beside the file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -71,7 +71,7 @@ class OutboxReader:
         self.offset = _offset(self._mark)
 
     def read(self, limit: int = 2000) -> list[tuple[Event, int]]:
-        """Return up to ``limit`` unsent events, each with the offset behind it."""
+        """Return up to ``limit`` unsent events, each with the offset after it."""
         events: list[tuple[Event, int]] = []
         with self.path.open("rb") as file:
             file.seek(self.offset)
@@ -83,9 +83,9 @@ class OutboxReader:
         return events
 
     def mark(self, offset: int) -> None:
-        """Remember that everything before ``offset`` was sent; a full disk forgets it again.
+        """Record that everything before ``offset`` was sent; on a full disk the record is lost.
 
-        What is then sent twice is known by MLflow's own records, and not kept twice.
+        Events that are then sent twice are recognized in MLflow, and not recorded twice.
         """
         self.offset = offset
         temporary = self._mark.with_suffix(".part")
@@ -100,7 +100,7 @@ class OutboxReader:
 
     @property
     def address(self) -> Address | None:
-        """Which MLflow the file is for; None where its first line does not say."""
+        """The MLflow that the file is for; None if its first line does not name one."""
         with self.path.open("rb") as file:
             first = parse(file.readline())
         if first["kind"] != ADDRESS:
@@ -110,16 +110,16 @@ class OutboxReader:
         )
 
     def remove(self) -> None:
-        """Delete the file and its mark."""
+        """Delete the file and its offset."""
         self.path.unlink(missing_ok=True)
         self._mark.unlink(missing_ok=True)
 
 
 @contextmanager
 def claim(path: Path) -> Generator[bool]:
-    """Hold a spool file while its events are sent; False where another process has it.
+    """Lock an outbox file while its events are sent; yield False if another process has it.
 
-    Its writer has it while it lives, and after that one sender at a time.
+    Its writer holds the lock while it lives, and after that one sender at a time.
     """
     try:
         file = path.open("rb")
@@ -136,12 +136,12 @@ def claim(path: Path) -> Generator[bool]:
 
 
 def outbox_files(folder: Path) -> list[Path]:
-    """Return the spool files, oldest first."""
+    """Return the outbox files, oldest first."""
     return sorted(folder.glob(PATTERN))
 
 
 def remove_sent(folder: Path) -> None:
-    """Delete the spool files of which nothing is left to send."""
+    """Delete the outbox files whose events have all been sent."""
     for path in outbox_files(folder):
         with claim(path) as is_idle:
             if is_idle and (reader := OutboxReader(path)).is_done:
@@ -149,11 +149,11 @@ def remove_sent(folder: Path) -> None:
 
 
 def count_unsent(folder: Path, *, of_living: bool = True) -> int:
-    """Count the events that wait to be sent, addresses left out.
+    """Return the number of events that wait to be sent, without addresses.
 
     Args:
-        folder: The spool's.
-        of_living: Count those too whose writer is still at work, and sends them itself.
+        folder: Folder of the outbox.
+        of_living: Include events whose writer is still running, and sends them itself.
     """
     count = 0
     for path in outbox_files(folder):
@@ -172,13 +172,13 @@ def _count(reader: OutboxReader) -> int:
 
 
 def keep_refused(path: Path, event: Event, reason: str) -> None:
-    """Put an event that MLflow would not take beside the spool file, with the reason."""
+    """Record an event that MLflow rejected beside the outbox file, with the reason."""
     with contextlib.suppress(OSError), path.with_suffix(REFUSED).open("a") as file:
         file.write(json.dumps({**event, "reason": reason}) + "\n")
 
 
 def offer_again(folder: Path) -> int:
-    """Make spool files of what was refused, to be sent once more; give how many events."""
+    """Return rejected events to the outbox, to be sent once more; return their number."""
     count = 0
     for path in sorted(folder.glob(f"*{REFUSED}")):
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -191,7 +191,7 @@ def offer_again(folder: Path) -> int:
 
 
 def parse(line: bytes) -> Event:
-    """Read a line; one that a full disk cut short says nothing."""
+    """Parse a line; one that a full disk cut short becomes a ``broken`` event."""
     try:
         found = json.loads(line)
     except ValueError:
@@ -200,7 +200,7 @@ def parse(line: bytes) -> Event:
 
 
 def _offset(mark: Path) -> int:
-    """Read how far a file was sent; a mark that a full disk spoilt says nothing."""
+    """Read the offset up to which a file was sent; 0 if a full disk damaged the record."""
     try:
         return int(mark.read_text())
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
-"""What the machine is busy with while a stage works: MLflow's page "System metrics".
+"""Load of the machine while a stage runs, for MLflow's page "System metrics".
 
-The names are those that MLflow gives its own; they go through the spool, so that they are not lost
-where MLflow is away.
+The names are those of MLflow's own system metrics; they go through the outbox and are therefore
+not lost while MLflow is unreachable.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _GPU_NAMES = ("utilization_percentage", "memory_usage_megabytes", "power_usage_w
 
 @contextmanager
 def metered(tracker: Tracker, run_id: str, folder: Path) -> Generator[None]:
-    """Sample the machine every ten seconds while the context lasts; the step is the time in s."""
+    """Sample the machine every ten seconds within the context; the step is the time in seconds."""
     if tracker.path is None:
         yield
         return
@@ -48,7 +48,7 @@ class Meter:
     """Reads the machine's counters.
 
     Args:
-        folder: Whose disk is looked at.
+        folder: Folder whose disk is measured.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -63,7 +63,7 @@ class Meter:
         self._process.cpu_percent()
 
     def sample(self) -> dict[str, float]:
-        """Return the figures since the last call."""
+        """Return the metrics since the last call."""
         memory = self._psutil.virtual_memory()
         disk = shutil.disk_usage(self._folder)
         figures = {
@@ -91,7 +91,7 @@ class Meter:
 
 
 def read_gpus(text: str) -> dict[str, float]:
-    """Read what the driver's tool prints, a line a GPU; what it does not know is left out.
+    """Parse the output of ``nvidia-smi``, one line per GPU; unknown values are left out.
 
     >>> read_gpus("0, 50, 1000, 80000, [N/A]")
     {'gpu_0_utilization_percentage': 50.0, 'gpu_0_memory_usage_megabytes': 1000.0}

@@ -1,8 +1,8 @@
-"""Tells MLflow what happens, by way of a spool on disk, so that training never waits for it.
+"""Sends events to MLflow by way of an outbox on disk, so that training never waits for it.
 
-Every event is one line appended to a file under ``CODEDANCE_DIR/outbox``. A thread sends the lines
-on; where MLflow is away they stay, and the next run (or ``codedance mlflow send``) sends them.
-`Tracker` is the writing side, `mlflow_sender.Sender` the sending one.
+Every event is one line appended to a file under ``CODEDANCE_DIR/outbox``. A thread forwards the
+lines; while MLflow is unreachable they stay, and the next run (or ``codedance mlflow send``) sends
+them. `Tracker` is the writing side, `mlflow.sender.Sender` the sending one.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ Terms = Mapping[str, float | None]
 
 
 class Tracker:
-    """Appends events to this process's spool file.
+    """Appends events to the outbox file of this process.
 
     Args:
-        folder: The spool's folder; None keeps nothing (tests, looking only).
-        address: Which MLflow the events are for; None leaves it to whoever sends them.
+        folder: Folder of the outbox; None records nothing (tests, read-only commands).
+        address: MLflow that the events are for; None leaves it to whoever sends them.
     """
 
     def __init__(self, folder: Path | None, *, address: Address | None = None) -> None:
@@ -49,9 +49,9 @@ class Tracker:
         """Open (or reopen) the MLflow run of a stage run, below that of its pipeline run.
 
         Args:
-            run: The stage run, or the pipeline run.
-            tags: Set anew each time.
-            description: What stands first on its page, Markdown; empty leaves it as it is.
+            run: Stage run or pipeline run.
+            tags: Tags, set again each time.
+            description: Description at the top of its page, Markdown; empty leaves it unchanged.
         """
         self._append(
             "begin",
@@ -72,20 +72,20 @@ class Tracker:
     def dataset(
         self, run_id: str, name: str, *, digest: str, profile: Mapping[str, Any], use: str
     ) -> None:
-        """Say which data a run reads: name, digest, a few figures, and what it is used for."""
+        """Log the data that a run reads: name, digest, a profile, and its use."""
         values = {"name": name, "digest": digest, "profile": dict(profile), "use": use}
         self._append("dataset", run_id, **values)
 
     def tag(self, run_id: str, name: str, value: str) -> None:
-        """Set a tag of a run, an older value replaced."""
+        """Set a tag of a run, replacing an older value."""
         self._append("tag", run_id, name=name, value=value)
 
     def describe(self, run_id: str, description: str) -> None:
-        """Replace what stands first on a run's page, Markdown."""
+        """Replace the description at the top of a run's page, Markdown."""
         self._append("describe", run_id, description=description)
 
     def artifact(self, run_id: str, path: Path, *, folder: str = "") -> None:
-        """Return a run a copy of a file, or of every file in a folder, each an event of its own."""
+        """Upload a copy of a file, or of every file in a folder, one event per file."""
         paths = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
         for one in paths:
             below = one.parent.relative_to(path).as_posix() if path.is_dir() else "."
@@ -93,17 +93,17 @@ class Tracker:
             self._append("artifact", run_id, path=str(one), folder=place)
 
     def model(self, run_id: str, path: Path, *, name: str, suite: str) -> None:
-        """Log a checkpoint folder as a model of the run, and register it as one for a suite."""
+        """Log a checkpoint folder as a model of the run, and register it for a suite."""
         self._append("model", run_id, path=str(path), name=name, suite=suite, time=_now())
 
     def judged(self, run_id: str, results: Path, *, makers: Mapping[str, str], suite: str) -> None:
-        """Say how checkpoints did on held-out tasks; decides which one is the champion.
+        """Log the results of checkpoints on held-out tasks, which decide the champion.
 
         Args:
-            run_id: The evaluation.
-            results: File of `held_out.write_results`.
-            makers: Policy to the stage run that made its checkpoint, in order of judging.
-            suite: Whose held-out tasks they are.
+            run_id: Evaluation run.
+            results: File written by `model_comparison.write_results`.
+            makers: Stage run that produced the checkpoint of each policy, in order of evaluation.
+            suite: Suite of the held-out tasks.
         """
         makers = dict(makers)
         self._append("judged", run_id, results=str(results), makers=makers, suite=suite)
@@ -116,13 +116,13 @@ class Tracker:
         name: str,
         terms: Mapping[int, Terms] | None = None,
     ) -> None:
-        """Show stored trajectories as traces.
+        """Log stored trajectories as traces.
 
         Args:
-            run_id: The stage run.
-            trajectories: Their numbers in the store; siblings of a group together.
-            name: Phase, or step, that they are of.
-            terms: Reward terms of those that the store has none for.
+            run_id: Stage run.
+            trajectories: Their ids in the store; siblings of a group together.
+            name: Phase or step that they belong to.
+            terms: Reward terms of the trajectories that have none in the store.
         """
         if trajectories:
             scored = {str(number): dict(values) for number, values in (terms or {}).items()}
@@ -133,13 +133,13 @@ class Tracker:
         self._append("end", run.id, status=status, time=_now())
 
     def flush(self) -> None:
-        """Write what waited for room."""
+        """Write the lines that wait for disk space."""
         with self._lock:
             if self._file is not None:
                 self._file.flush()
 
     def close(self) -> None:
-        """Let go of the spool file; an empty one is removed."""
+        """Close the outbox file; an empty one is removed."""
         with self._lock:
             if self._file is None or self.path is None:
                 return
@@ -150,7 +150,7 @@ class Tracker:
                 self.path.unlink()
 
     def _append(self, kind: str, run_id: str, **content: Any) -> None:  # noqa: ANN401 - JSON
-        """Write a line; on a full disk it waits, and the training does not."""
+        """Write a line; on a full disk it waits, and training does not."""
         with self._lock:
             if self._file is None:
                 return
@@ -165,7 +165,7 @@ def _line(event: Mapping[str, Any]) -> bytes:
 
 
 def _now() -> int:
-    """Return the time in milliseconds, as MLflow counts it."""
+    """Return the time in milliseconds, as MLflow expects it."""
     return time.time_ns() // 10**6
 
 

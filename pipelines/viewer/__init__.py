@@ -1,7 +1,8 @@
-"""The viewer: a static page on which one looks at what a model did, episode by episode.
+"""The viewer: a static HTML page for inspecting the trajectories of a run.
 
 `make_viewer` reads the store and writes one HTML file with the index of all trajectories and a
-fair sample of them whole, and the others in files beside it. It needs no server and no network.
+representative sample of them in full; the others go to files beside it. It needs no server and no
+network.
 """
 
 from __future__ import annotations
@@ -25,21 +26,21 @@ from .records import Recorder, pictures_of, stand_in
 from .shards import Entry, ShardWriter, check_whole, entry
 
 INLINE = 20_000_000
-"""Characters of trajectories that stand in the page itself."""
+"""Maximum number of characters of trajectories in the page itself."""
 AT_ONCE = 240
-"""Bundles that are read in one go."""
+"""Bundles read at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """What was written.
+    """A written viewer page.
 
     Attributes:
-        html: The page.
-        count: Trajectories on it.
-        inline: How many of them stand in the page itself; the others in files beside it.
-        megabytes: Of the page and its files.
-        missing: Pictures that the store has lost.
+        html: Path of the page.
+        count: Number of trajectories on it.
+        inline: Number of trajectories in the page itself; the others are in files beside it.
+        megabytes: Size of the page and its files, in megabytes.
+        missing: Number of images missing from the store.
     """
 
     html: Path
@@ -58,18 +59,18 @@ def make_viewer(
     stages: Sequence[str] = SHOWN_STAGES,
     inline: int = INLINE,
 ) -> Viewer:
-    """Write the page of a run, or of two that are compared, into ``folder``.
+    """Write the page of a run, or of two runs to compare, to ``folder``.
 
     Args:
-        store: Read for all that is shown.
-        home: Where checkpoints lie, whose tokenizers split the replies into tokens.
-        runs: Pipeline runs, or evaluations that belong to none; the first is the page's own.
-        folder: Where ``viewer.html`` goes (``compare-OTHER.html`` where there are two runs).
-        stages: Whose trajectories are shown.
-        inline: Characters of trajectories in the page itself.
+        store: Store with the trajectories.
+        home: Home folder with the checkpoints, whose tokenizers split the replies into tokens.
+        runs: Pipeline runs, or standalone evaluations; the first is the page's main run.
+        folder: Folder for ``viewer.html`` (``compare-OTHER.html`` for two runs).
+        stages: Stages whose trajectories are shown.
+        inline: Maximum number of characters of trajectories in the page itself.
 
     Raises:
-        ValueError: There is no such stage.
+        ValueError: A stage is unknown.
         StoreError: The store cannot be read.
     """
     name = "viewer" if len(runs) == 1 else f"compare-{runs[1].id}"
@@ -137,7 +138,7 @@ class _Gatherer:
             ]
 
     def _group(self, group: Sequence[Shown], found: Sequence[Trajectory]) -> list[Entry]:
-        """Describe siblings, which are scored against each other."""
+        """Return the entries of siblings, which are scored against each other."""
         stage = group[0].stage
         penalty = turn_penalty(stage)
         entries: list[Entry] = []
@@ -157,7 +158,7 @@ class _Gatherer:
         return self._readers[key]
 
     def _model_folder(self, stage: StageRun, policy: str) -> Path | None:
-        """Find a checkpoint of the policy that acted, for its tokenizer; None where it is gone."""
+        """Return a checkpoint folder of the policy, for its tokenizer; None if it is missing."""
         named = {**stage.parameters.get("policies", {}), **stage.outputs.get("policies", {})}
         places = [named.get(policy), stage.outputs.get("model")]
         if stage.stage == "grpo" and "sft" in stage.inputs:

@@ -1,7 +1,7 @@
-"""How a trajectory stands among its siblings: the advantages that training gave its tokens.
+"""Advantages of a trajectory among its siblings, as training assigned them to its tokens.
 
-The store keeps reward terms, not advantages: they are computed again from the stored terms and
-turns, by the functions that training uses, with the run's own settings.
+The store has reward terms, not advantages: they are recomputed from the stored terms and turns, by
+the functions that training uses, with the settings of the run.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from ..store.lineage import StageRun
 
 @dataclass(frozen=True, slots=True)
 class Advantages:
-    """What one trajectory earned.
+    """Advantages of one trajectory.
 
     Attributes:
-        group: A_group; None where there was nothing to compare it with.
+        group: A_group; None without siblings to compare it with.
         turns: A_turn of each of its turns.
     """
 
@@ -30,7 +30,7 @@ class Advantages:
 
 
 def sibling_advantages(stage: StageRun, group: Sequence[Trajectory]) -> list[Advantages]:
-    """Return the standing of each sibling; nothing outside reinforcement learning."""
+    """Return the advantages of each sibling; empty ones outside reinforcement learning."""
     settings: Mapping[str, Any] = stage.parameters.get("grpo", {})
     if stage.stage != "grpo" or len(group) < 2:
         return [Advantages() for _ in group]
@@ -52,7 +52,7 @@ def sibling_advantages(stage: StageRun, group: Sequence[Trajectory]) -> list[Adv
 
 
 def turn_penalty(stage: StageRun) -> float:
-    """Return what a failed turn costs at once (a negative number); 0.0 where nothing is scored."""
+    """Return the immediate reward of a failed turn (a negative number); 0.0 without scoring."""
     from ...envs.rewards.presets import reward_preset
 
     if stage.stage != "grpo":

@@ -1,4 +1,4 @@
-"""The table of all trajectories that the page filters and sorts: a column a property."""
+"""The table of all trajectories that the page filters and sorts: one column per property."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .records import mean_log_probability
 from .tools import tools_used
 
 MOST_TOOLS = 40
-"""Tools that can be filtered by, the commonest first."""
+"""Maximum number of tools to filter by, the most common first."""
 
 
 class _Names:
-    """Distinct values in order of appearance, and the place of each row's."""
+    """Distinct values in order of appearance, with the index of each."""
 
     def __init__(self) -> None:
         self.names: dict[str, int] = {}
@@ -30,7 +30,7 @@ class _Names:
 
 
 class Index:
-    """Collects the rows; `table` gives the columns."""
+    """Collects the rows; `table` returns the columns."""
 
     def __init__(self, tasks: dict[str, Task]) -> None:
         self._tasks = tasks
@@ -71,7 +71,7 @@ class Index:
     def table(
         self, runs: Sequence[StageRun], contrast: Contrast | None, shard_of: dict[int, int]
     ) -> dict[str, Any]:
-        """Return columns and names, as the page reads them."""
+        """Return columns and names in the page's format."""
         rows = [self._rows[row] for row in sorted(self._rows)]
         columns = {name: [row[name] for row in rows] for name in (rows[0] if rows else {})}
         tools = [name for name, _ in self._uses.most_common(MOST_TOOLS)]

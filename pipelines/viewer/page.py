@@ -1,8 +1,8 @@
-"""The page: style, script and data in one file, locked by a Content-Security-Policy.
+"""The page: style, script and data in one file, protected by a Content-Security-Policy.
 
-Only our own script, named by its hash, may run, and only it may load the shards beside the page.
-What a model wrote comes as JSON in blocks that no browser executes, and the script makes text of
-it, never markup.
+Only our own script, identified by its hash, may run, and only it may load the shards beside the
+page. Text by a model is JSON in blocks that no browser executes, and the script renders it as text,
+never as markup.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from urllib.parse import quote
 from .shards import safe_json
 
 VIEWER_NAMES = ("viewer", "compare-")
-"""What the pages' file names begin with."""
+"""Prefixes of the pages' file names."""
 _UNPLACED = '<meta name="codedance-mlflow" content="">'
 _FOLDER = files(__name__.rpartition(".")[0]) / "assets"
 SCRIPTS = (
@@ -38,7 +38,7 @@ SCRIPTS = (
 
 
 def render_viewer(title: str, index: dict[str, Any], inline: Sequence[str]) -> str:
-    """Put the page together."""
+    """Render the page."""
     style, script = _style(), _script()
     policy = (
         f"default-src 'none'; script-src '{_source(script)}' 'strict-dynamic'; "
@@ -61,15 +61,15 @@ def render_viewer(title: str, index: dict[str, Any], inline: Sequence[str]) -> s
 
 
 def place_viewer(page: Path, *, run_id: str, folder: str, prefix: str = "") -> None:
-    """Tell a page which run's artifact it is, so that it finds its shards on MLflow's server.
+    """Record in a page the MLflow run that it belongs to, so that it finds its shards there.
 
-    MLflow shows it in a frame that has no address beside which anything could lie.
+    MLflow shows the page in a frame without a URL to which the shards' paths could be relative.
 
     Args:
-        page: Changed in place.
-        run_id: MLflow's.
-        folder: Of the run's artifacts that the page lies in.
-        prefix: Of the server's paths, where it has one.
+        page: Path of the page, which is changed in place.
+        run_id: Id of the MLflow run.
+        folder: Artifact folder of the page in the run.
+        prefix: Prefix of the server's paths, if any.
     """
     below = quote(f"{folder}/" if folder else "", safe="")
     address = f"{prefix}/get-artifact?run_uuid={quote(run_id, safe='')}&path={below}"
@@ -92,5 +92,5 @@ def _script() -> str:
 
 
 def _source(text: str) -> str:
-    """Name a text by its hash, as the policy wants it."""
+    """Return the hash source of a text for the Content-Security-Policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,4 +1,4 @@
-"""Token ids as the pieces of text they stand for, so that each can be shaded."""
+"""Token ids decoded to pieces of text, so that each can be shaded."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ if TYPE_CHECKING:
 
 BROKEN = "\N{REPLACEMENT CHARACTER}"
 LONGEST_CHARACTER = 8
-"""Tokens that one character may be spread over; past that it is shown as broken."""
+"""Maximum number of tokens of one character; a longer one is shown as broken."""
 
 
 class PieceTable:
-    """The distinct pieces of a page; a token is a place in it."""
+    """The distinct pieces of a page; a token is an index into it."""
 
     def __init__(self) -> None:
         self.pieces: list[str] = []
         self._places: dict[str, int] = {}
 
     def place(self, piece: str) -> int:
-        """Return where a piece stands, added if it is new."""
+        """Return the index of a piece, adding it if it is new."""
         if piece not in self._places:
             self._places[piece] = len(self.pieces)
             self.pieces.append(piece)
@@ -30,14 +30,14 @@ class PieceTable:
 
 
 class TokenReader:
-    """Reads ids with the tokenizer of a checkpoint folder; shows bare numbers where it is gone."""
+    """Decodes ids with the tokenizer of a checkpoint folder; without one, to their numbers."""
 
     def __init__(self, folder: Path | None) -> None:
         self._tokenizer = None if folder is None else _load(folder)
         self._alone: dict[int, str] = {}
 
     def read(self, ids: Sequence[int]) -> list[str]:
-        """Return a piece a token; a character spread over several stands at its last one."""
+        """Return one piece per token; a character of several tokens is at the last one."""
         if self._tokenizer is None:
             return [f"[{number}]" for number in ids]
         pieces: list[str] = []

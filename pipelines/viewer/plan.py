@@ -1,4 +1,4 @@
-"""What a page shows and in which order: the episodes of one run, or of two, group by group."""
+"""Content and order of a page: the episodes of one run, or of two, group by group."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ..store.lineage import PIPELINE, STAGES, StageRun
 from ..store.store import Store
 
 SHOWN_STAGES = ("evaluate", "grpo")
-"""Where a model that is trained acts; curation's weak and strong policies only when asked for."""
+"""Stages in which a trained model acts; curation's weak and strong policies on request only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """An episode in its place on the page.
+    """An episode on the page.
 
     Attributes:
-        row: Its number on the page, from 0.
+        row: Row number on the page, from 0.
         run: 0 for the first run, 1 for the one it is compared with.
-        stage: The stage run that recorded it.
+        stage: Stage run that recorded it.
         episode: Its figures.
     """
 
@@ -34,20 +34,20 @@ class Shown:
 
     @property
     def group(self) -> tuple[int, str, str, int, str]:
-        """What siblings have in common: run, stage run, phase, step and task."""
+        """Key shared by siblings: run, stage run, phase, step and task."""
         e = self.episode
         return (self.run, self.stage.id, e.phase, e.step, e.task_key)
 
     @property
     def bundle(self) -> tuple[str, ...]:
-        """What lies in the same file: judged episodes of a task together, others by group."""
+        """Key of the bundle: evaluated episodes of a task together, others by group."""
         if self.stage.stage == "evaluate":
             return ("evaluate", self.episode.task_key)
         return tuple(str(part) for part in self.group)
 
 
 def stage_runs(store: Store, run: StageRun, stages: Sequence[str]) -> list[StageRun]:
-    """Return a run's stage runs of these stages, one that is still at work included."""
+    """Return the stage runs of a run for these stages, including one that is still running."""
     if run.stage != PIPELINE:
         own = [run, *_inputs(store, run)]
         return [one for name in stages for one in own if one.stage == name]
@@ -66,7 +66,7 @@ def list_episodes(
     """Return every episode to show, siblings next to each other.
 
     Raises:
-        ValueError: There is no such stage.
+        ValueError: A stage is unknown.
     """
     unknown = set(stages) - set(STAGES)
     if unknown:
@@ -92,7 +92,7 @@ def list_episodes(
 
 
 def bundles(shown: Iterable[Shown]) -> list[list[Shown]]:
-    """Put together what one looks at together."""
+    """Group the episodes that are viewed together into bundles."""
     found: defaultdict[tuple[str, ...], list[Shown]] = defaultdict(list)
     for one in shown:
         found[one.bundle].append(one)
@@ -100,7 +100,7 @@ def bundles(shown: Iterable[Shown]) -> list[list[Shown]]:
 
 
 def sampled_first(found: Sequence[list[Shown]], *, seed: int = 0) -> Iterator[list[Shown]]:
-    """Yield all bundles in an order whose every beginning is a fair sample of the stages."""
+    """Yield all bundles in an order whose every prefix is a representative sample of the stages."""
     by_stage: defaultdict[tuple[int, str], list[list[Shown]]] = defaultdict(list)
     for bundle in found:
         by_stage[bundle[0].run, bundle[0].stage.stage].append(bundle)
@@ -124,11 +124,11 @@ def _inputs(store: Store, run: StageRun) -> list[StageRun]:
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """How two policies (or runs) did on the same tasks.
+    """Comparison of two policies (or runs) on the same tasks.
 
     Attributes:
-        first: What the earlier one is called.
-        second: The later one.
+        first: Name of the earlier one.
+        second: Name of the later one.
         of_row: ``gained``, ``lost``, ``right`` (both), ``wrong`` (both) or ``mixed``, by row.
     """
 
@@ -138,7 +138,7 @@ class Contrast:
 
 
 def find_contrast(shown: Sequence[Shown], names: Sequence[str]) -> Contrast | None:
-    """Compare the two runs phase by phase; in a lone run its first and its last judged policy."""
+    """Compare two runs phase by phase; for a single run its first and last evaluated policy."""
     judged = [one for one in shown if one.stage.stage == "evaluate"]
     policies = list(dict.fromkeys(one.episode.phase.partition("/")[0] for one in judged))
     if len(names) > 1:

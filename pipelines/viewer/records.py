@@ -1,4 +1,4 @@
-"""One trajectory as the page reads it: plain values, pictures by digest."""
+"""One trajectory in the page's format: plain values, images by digest."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from .pieces import PieceTable, TokenReader
 
 DIGEST = "digest"
 LEAST = -99.0
-"""Smallest log-probability that is told apart."""
+"""Smallest log-probability that is recorded."""
 
 
 def stand_in(digest: str) -> Image.Image:
-    """Return a tiny picture that stands for a stored one and knows its digest."""
+    """Return a tiny placeholder image with the digest of a stored one."""
     picture = Image.new("L", (1, 1))
     picture.info[DIGEST] = digest
     return picture
 
 
 class Recorder:
-    """Turns trajectories, read with `stand_in` pictures, into what goes into a shard."""
+    """Converts trajectories, read with `stand_in` images, to the content of a shard."""
 
     def __init__(self, pieces: PieceTable) -> None:
         self.systems = PieceTable()
@@ -37,10 +37,10 @@ class Recorder:
         """Return all that the page shows of a trajectory.
 
         Args:
-            trajectory: As it was stored.
-            advantages: What it earned among its siblings.
-            reader: Of its policy's tokens.
-            penalty: What a failed turn costs at once.
+            trajectory: The stored trajectory.
+            advantages: Its advantages among its siblings.
+            reader: Reader of the policy's tokens.
+            penalty: Immediate reward of a failed turn.
         """
         tokens = trajectory.tokens
         return {
@@ -91,7 +91,7 @@ class Recorder:
         return found
 
     def _tokens(self, tokens: Tokens, reader: TokenReader) -> list[list[list[int]]]:
-        """Return the pieces and the log-probabilities (in thousandths) of each turn's own tokens."""
+        """Return pieces and log-probabilities (in thousandths) of the policy's tokens by turn."""
         turns: list[list[list[int]]] = []
         for turn in range(max(tokens.turn_of, default=-1) + 1):
             places = [n for n, of_turn in enumerate(tokens.turn_of) if of_turn == turn]
@@ -102,7 +102,7 @@ class Recorder:
 
 
 def pictures_of(trajectory: Trajectory) -> list[str]:
-    """Return the digests of every picture in a trajectory, in order."""
+    """Return the digests of all images in a trajectory, in order."""
     found = [picture.info[DIGEST] for picture in trajectory.images]
     for turn in trajectory.turns:
         if turn.execution is not None:
@@ -113,7 +113,7 @@ def pictures_of(trajectory: Trajectory) -> list[str]:
 
 
 def mean_log_probability(tokens: Tokens | None) -> float | None:
-    """Return the mean over the policy's own tokens: how sure it was; None where none is known."""
+    """Return the mean log-probability of the policy's tokens, its certainty; None without any."""
     own: Sequence[float] = (
         []
         if tokens is None
@@ -127,7 +127,7 @@ def mean_log_probability(tokens: Tokens | None) -> float | None:
 
 
 def _thousandths(log_probability: float) -> int:
-    """Return a whole number; what was recorded as impossible stands as the least."""
+    """Return whole thousandths, at least `LEAST`, which also stands for NaN."""
     known = LEAST if math.isnan(log_probability) else max(log_probability, LEAST)
     return round(1000 * known)
 

@@ -1,8 +1,8 @@
-"""The page's data in pieces that are loaded when they are looked at.
+"""The page's data in shards that are loaded on demand.
 
-A shard is JSON: trajectories by their row on the page, and the pictures they show, once each, as
-base64 of our own PNG files. The first shards stand in the page itself, up to a budget; the others
-are scripts beside it that hand over their JSON, since a page opened from disk may not fetch.
+A shard is JSON: trajectories by their row on the page, and the images they show, once each, as
+base64 of our own PNG files. The first shards are in the page itself, up to a budget; the others are
+scripts beside it that pass their JSON on, since a page opened from disk may not fetch.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from ..store.connection.errors import StoreError
 from ..store.images import ImageFolder
 
 LARGEST = 1_500_000
-"""Characters a shard holds before the next is begun."""
+"""Maximum number of characters per shard."""
 AROUND = 80
-"""Characters around a trajectory or a picture, at most."""
+"""Maximum number of characters around a trajectory or an image."""
 REMEMBERED = 256
 SHARD_SUFFIX = ".mjs"
-"""MLflow's server gives ``.js`` files as plain text, which no browser runs."""
+"""MLflow's server sends ``.js`` files as plain text, which no browser runs."""
 PNG = b"\x89PNG\r\n\x1a\n"
 _FRAME = '{"trajectories":{},"pictures":{}}'
 _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
 
 def safe_json(value: object) -> str:
-    r"""Write JSON in ASCII that can stand in an HTML page: nothing in it ends a script.
+    r"""Return JSON in ASCII that is safe in an HTML page: nothing in it ends a script.
 
     >>> print(safe_json("</script>"))
     "\u003c/script\u003e"
@@ -40,12 +40,12 @@ def safe_json(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A trajectory as it stands in a shard.
+    """A trajectory in a shard.
 
     Attributes:
         row: Its row on the page.
         text: Its JSON.
-        pictures: Digests of the pictures it shows.
+        pictures: Digests of its images.
     """
 
     row: int
@@ -54,12 +54,12 @@ class Entry:
 
 
 class ShardWriter:
-    """Fills shards: in the page while the budget lasts, in files after that.
+    """Writes shards: into the page while the budget lasts, to files after that.
 
     Args:
-        images: Where pictures are read.
-        folder: Where the files go; made with the first, emptied of older ones.
-        budget: Characters that may stand in the page.
+        images: Folder with the stored images.
+        folder: Folder for the files; created with the first, cleared of older ones.
+        budget: Maximum number of characters in the page.
     """
 
     def __init__(self, images: ImageFolder, folder: Path, *, budget: int) -> None:
@@ -80,16 +80,16 @@ class ShardWriter:
 
     @property
     def is_inline(self) -> bool:
-        """Whether the page itself still takes trajectories."""
+        """Whether the page itself has room for more trajectories."""
         return self._left > 0
 
     @property
     def count(self) -> int:
-        """How many shards there are."""
+        """Number of shards."""
         return self._count
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Put trajectories that are looked at together into the same shard."""
+        """Add trajectories that are viewed together to the same shard."""
         bundle = list(entries)
         room = min(LARGEST, self._left) if self.is_inline else LARGEST
         if self._entries and self._length + self._measure(bundle) > room:
@@ -104,13 +104,13 @@ class ShardWriter:
                 self._pictures[digest] = self._read(digest)
 
     def _measure(self, bundle: list[Entry]) -> int:
-        """Return the characters that a bundle adds to the shard under way."""
+        """Return the number of characters that a bundle adds to the current shard."""
         new = {digest for item in bundle for digest in item.pictures} - set(self._pictures)
         text = sum(len(item.text) + AROUND for item in bundle)
         return text + sum(len(self._read(digest)) + AROUND for digest in new)
 
     def close_shard(self) -> None:
-        """End the shard under way."""
+        """Close the current shard."""
         if not self._entries:
             return
         trajectories = ",".join(f'"{entry.row}":{entry.text}' for entry in self._entries)
@@ -130,7 +130,7 @@ class ShardWriter:
         (self._folder / f"{self._count:04}{SHARD_SUFFIX}").write_text(script, encoding="ascii")
 
     def _read(self, digest: str) -> str:
-        """Return a picture's PNG file as base64; empty where the store has lost it."""
+        """Return an image's PNG file as base64; empty if it is missing from the store."""
         known = self._pictures.get(digest, self._lately.get(digest))
         if known is None:
             known = self._load(digest)
@@ -151,15 +151,16 @@ class ShardWriter:
 
 
 def check_whole(shard_of: Mapping[int, int], rows: int) -> None:
-    """Make sure that every row has a shard.
+    """Check that every row has a shard.
 
     Raises:
-        StoreError: One was removed from the store while the page was written.
+        StoreError: A trajectory was removed from the store while the page was written.
     """
     if len(shard_of) != rows:
-        raise StoreError(f"{rows - len(shard_of)} trajectories vanished while the page was made")
+        count = rows - len(shard_of)
+        raise StoreError(f"{count} trajectories were removed while the page was written")
 
 
 def entry(row: int, content: Mapping[str, Any], pictures: Iterable[str]) -> Entry:
-    """Return a trajectory's entry."""
+    """Return the entry of a trajectory."""
     return Entry(row, safe_json(content), tuple(dict.fromkeys(pictures)))

@@ -1,4 +1,4 @@
-"""Which tools a block of code uses: the libraries it imports and the operations it calls."""
+"""Tools used by a block of code: the libraries it imports and the operations it calls."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PLUMBING = (
         "tolist",
     }
 )
-"""Methods of arrays, lists and strings that every block calls: they tell nothing of a tool."""
+"""Methods of arrays, lists and strings that every block calls and that identify no tool."""
 
 
 @lru_cache(maxsize=8192)

@@ -1,1 +1,1 @@
-"""The environment and its sandbox for other trainers: verifiers, verl, stable-baselines3."""
+"""Adapters of the environment for other trainers: verifiers, verl, Stable-Baselines3."""

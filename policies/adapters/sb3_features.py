@@ -1,6 +1,6 @@
-"""What Stable-Baselines3's policies see of ``codedance/VisualCodeMenu-v0``: our features extractor.
+"""Features extractor of ``codedance/VisualCodeMenu-v0`` for Stable-Baselines3 policies.
 
-Importing this module needs the extra ``sb3``; nothing else of ours imports it.
+Importing this module requires the extra ``sb3``; no other module of the package imports it.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ _BAGS = ("question", "output", "figures")
 
 
 class MenuFeatures(BaseFeaturesExtractor):
-    """One small convolution for both pictures, the words and figures as they are, then one layer.
+    """A small shared CNN for both images; words and figures as they are; then one layer.
 
-    The question multiplies too (a gate over what was seen), since what is worth doing with a
-    picture depends on what is asked.
+    The question also gates the features multiplicatively, since the best operation on an image
+    depends on the question.
 
     Args:
-        observation_space: Of the menu environment, pictures channels first as SB3 turns them.
-        width: Of the features.
-        sees: Whether it looks at the pictures; without them it is several times as fast.
+        observation_space: Observation space of the menu environment, images channels-first as SB3
+            transposes them.
+        width: Width of the features.
+        sees: Whether images are part of the features; without them it is several times as fast.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class MenuFeatures(BaseFeaturesExtractor):
         self._both = nn.Sequential(nn.Linear(3 * width, width), nn.ReLU())
 
     def forward(self, observations: dict[str, Tensor]) -> Tensor:
-        """Return features of a batch, ``(batch, width)``."""
+        """Return the features of a batch, ``(batch, width)``."""
         parts = [observations["output"], observations["figures"]]
         if self._sees:
             parts += [self._look(observations[name]) for name in _PICTURES]

@@ -1,6 +1,6 @@
-"""Stable-Baselines3's vector environment with members that step at the same time.
+"""Vector environment for Stable-Baselines3 whose environments step concurrently.
 
-Importing this module needs the extra ``sb3``; nothing else of ours imports it.
+Importing this module requires the extra ``sb3``; no other module of the package imports it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _MOST_THREADS = 64
 
 
 class ThreadVecEnv(DummyVecEnv):
-    """A `DummyVecEnv` in threads: the sandbox's sessions do the work, beside one another.
+    """A multithreaded `DummyVecEnv`: the sandbox's sessions do the work concurrently.
 
-    It gives the same trajectories, and one sandbox serves all; pass it as ``vec_env_cls`` to
-    ``make_vec_env``.
+    It yields the same trajectories, and one sandbox serves all environments; pass it as
+    ``vec_env_cls`` to ``make_vec_env``.
     """
 
     def __init__(self, env_fns: list[Callable[[], gymnasium.Env[Any, Any]]]) -> None:
@@ -32,18 +32,18 @@ class ThreadVecEnv(DummyVecEnv):
     def step_wait(
         self,
     ) -> tuple[VecEnvObs, NDArray[Any], NDArray[Any], list[dict[str, Any]]]:
-        """Step every member; one whose episode ends begins the next at once."""
+        """Step every environment; one whose episode ends is reset at once."""
         for place, seen in enumerate(self._pool.map(self._step_member, range(self.num_envs))):
             self._save_obs(place, seen)
         rewards, dones = self.buf_rews.copy(), self.buf_dones.copy()
         return self._obs_from_buf(), rewards, dones, deepcopy(self.buf_infos)
 
     def close(self) -> None:
-        """End the threads and close the members."""
+        """End the threads and close the environments."""
         self._pool.shutdown()
         super().close()
 
-    def _step_member(self, place: int) -> Any:  # noqa: ANN401 - whatever the members observe
+    def _step_member(self, place: int) -> Any:  # noqa: ANN401 - the environments' observation type
         env = self.envs[place]
         seen, reward, terminated, truncated, info = env.step(self.actions[place])
         self.buf_rews[place] = reward

@@ -1,6 +1,6 @@
-"""verifiers' multi-turn environment over our episodes: its loop asks the model, we answer as tools.
+"""Multi-turn environment for verifiers: its loop calls the model, our episodes run the tools.
 
-For the `MultiTurnEnv` of verifiers 0.1 to 0.3 (held against 0.3.1), whose rubric scores siblings
+For the `MultiTurnEnv` of verifiers 0.1 to 0.3 (tested with 0.3.1), whose rubric scores siblings
 together: the reward is `score_group`, and each step of a trajectory gets the advantage of its turn.
 Releases from 0.4 have another interface: `verifiers_taskset`.
 
@@ -27,16 +27,16 @@ from ..inference.openai_client import openai_message
 from ..seeds import derive_seed
 
 EPISODE, TRAJECTORY = "codedance_episode", "codedance_trajectory"
-"""Where a rollout's state holds the episode under way, and what came of it."""
+"""Keys of a rollout's state for the running episode, and for its trajectory."""
 
 
 def load_environment(*, count: int = 1000, start: int = 0, **settings: Any) -> Any:  # noqa: ANN401 - verifiers' class
     """Return an environment for verifiers' trainers and evaluations.
 
     Args:
-        count: How many tasks of the suite, in its order.
-        start: From which on.
-        settings: Of `HostSettings`.
+        count: Number of tasks of the suite, in its order.
+        start: Index of the first task.
+        settings: Fields of `HostSettings`.
 
     Raises:
         ModuleNotFoundError: verifiers is not installed.
@@ -55,18 +55,18 @@ def multi_turn_class(verifiers: Any) -> Any:  # noqa: ANN401 - verifiers' untype
     """Return our subclass of ``MultiTurnEnv``."""
 
     class VisualCodeMultiTurnEnv(verifiers.MultiTurnEnv):
-        """Opens an episode a rollout and passes what is said from one side to the other."""
+        """Opens an episode per rollout and exchanges messages between it and verifiers."""
 
         def __init__(self, host: EpisodeHost, **options: Any) -> None:  # noqa: ANN401 - verifiers' own
             def siblings(states: list[Any]) -> list[float]:
                 return score_states(states, reward=host.settings.reward)
 
-            # The episode knows when it is over, so verifiers' own limit of turns stays off.
+            # The episode has its own turn limit, so verifiers' limit stays off.
             super().__init__(rubric=verifiers.Rubric(funcs=[siblings]), max_turns=-1, **options)
             self.host = host
 
         async def setup_state(self, state: Any) -> Any:  # noqa: ANN401 - verifiers' own
-            """Begin the episode; the prompt becomes its opening, pictures included."""
+            """Begin the episode; the prompt becomes its opening, images included."""
             seed = derive_seed("verifiers", state["trajectory_id"])
             task_id = state["info"]["task_id"]
             episode = await asyncio.to_thread(self.host.open, task_id, seed=seed)
@@ -75,7 +75,7 @@ def multi_turn_class(verifiers: Any) -> Any:  # noqa: ANN401 - verifiers' untype
             return state
 
         async def env_response(self, messages: Any, state: Any, **_: Any) -> Any:  # noqa: ANN401 - verifiers' own
-            """Run what the model wrote; give what comes back."""
+            """Step the episode with the model's text; return the environment's messages."""
             episode = state[EPISODE]
             is_cut = bool(state["trajectory"][-1]["is_truncated"])
             text = _text(verifiers, messages[-1])
@@ -89,7 +89,7 @@ def multi_turn_class(verifiers: Any) -> Any:  # noqa: ANN401 - verifiers' untype
 
         @verifiers.cleanup
         async def finish(self, state: Any) -> None:  # noqa: ANN401 - verifiers' own
-            """Turn the episode into a trajectory; one that verifiers broke off was lost."""
+            """Finish the trajectory; an episode that verifiers aborted counts as lost."""
             episode = state.pop(EPISODE, None)
             if episode is None:
                 return
@@ -102,11 +102,11 @@ def multi_turn_class(verifiers: Any) -> Any:  # noqa: ANN401 - verifiers' untype
 
 
 def score_states(states: Sequence[Any], *, reward: str) -> list[float]:
-    """Score siblings together, and give each step of each the advantage of its turn.
+    """Score siblings together, and set the advantage of each step to that of its turn.
 
-    A step's advantage is the reward less the mean of the siblings, as in verifiers, plus what the
-    turn earned. A rollout that was lost gets 0 for both and is outside the others' mean; verifiers
-    has no reward that says "not scored".
+    A step's advantage is the reward minus the mean of the siblings, as in verifiers, plus the
+    advantage of the turn. A lost rollout gets 0 for both and is excluded from the others' mean;
+    verifiers has no reward for "not scored".
     """
     trajectories: list[Trajectory | None] = [state.get(TRAJECTORY) for state in states]
     played = [one for one in trajectories if one is not None]
@@ -127,13 +127,13 @@ def score_states(states: Sequence[Any], *, reward: str) -> list[float]:
 
 
 def _message(verifiers: Any, message: Message) -> Any:  # noqa: ANN401 - verifiers' own
-    """Return a message as the installed release has it: of its classes, or a dict before those."""
+    """Return a message in the installed release's form: a message class, or a dict before those."""
     kind = getattr(verifiers, f"{message.role.capitalize()}Message", dict)
     return kind(**openai_message(message))
 
 
 def _text(verifiers: Any, message: Any) -> str:  # noqa: ANN401 - a dict, or verifiers' own
-    """Return what the model wrote; a form that holds none of its text is the server's failure."""
+    """Return the model's text; content without text of the model is a failure of the server."""
     content = message["content"] if isinstance(message, dict) else message.content
     try:
         return text_of_content(content)

@@ -1,15 +1,15 @@
-"""verifiers' taskset and environment over our episodes, for releases from 0.4 (held against 0.4.0).
+"""Taskset and environment for verifiers, for releases from 0.4 (tested with 0.4.0).
 
-There an environment plays the user of an agent, turn by turn, and each trace is scored alone: so is
-ours, with the reward of the Gymnasium environment (μ is the task's own pass rate).
+There an environment plays the user of an agent, turn by turn, and each trace is scored alone: here
+with the reward of the Gymnasium environment (μ is the task's own pass rate).
 
-verifiers finds a taskset by the name of a top-level module, so write one of two lines, and name it
-as ``--env.taskset.id``::
+verifiers finds a taskset by the name of a top-level module: write a module of these two lines, and
+pass its name as ``--env.taskset.id``::
 
     from codedance.policies.adapters.verifiers_taskset import VisualCodeEnv, VisualCodeTaskset
     __all__ = ["VisualCodeEnv", "VisualCodeTaskset"]
 
-Importing this module does not load verifiers; the classes are made when first asked for.
+Importing this module does not load verifiers; the classes are created on first access.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from ...envs.protocol import system_prompt
 from ..inference.openai_client import openai_message
 from ..seeds import derive_seed
 
-# Given by __getattr__.
+# Provided by __getattr__.
 __all__ = ["VisualCodeEnv", "VisualCodeTaskset"]  # noqa: F822  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 async def converse(episode: Episode, interaction: Any) -> None:  # noqa: ANN401 - verifiers' Interaction
     """Play the user of an agent until the episode or the agent's run is over.
 
-    The first turn is the episode's opening, of the user's messages only: the system prompt is the
-    task's.
+    The first turn holds the user's messages of the episode's opening only: the system prompt
+    belongs to the task.
     """
     message = [openai_message(one) for one in episode.opening if one.role == "user"]
     while episode.ending is None:
         segment = await interaction.turn(message)
-        if segment.terminated:  # a limit of the agent's: nothing was written this time
+        if segment.terminated:  # a limit of the agent: it wrote nothing in this turn
             episode.cut()
             break
         await asyncio.to_thread(episode.step, segment.last_reply)
         message = [openai_message(episode.messages[-1])]
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - a class, made when asked for
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - a class, created on first access
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return _classes()[name]
@@ -57,7 +57,7 @@ def _host(settings: HostSettings) -> EpisodeHost:
 
 
 def _host_of(config: Any) -> EpisodeHost:  # noqa: ANN401 - verifiers' TasksetConfig
-    """Return the one host of a taskset's settings."""
+    """Return the shared host of a taskset's settings."""
     families = None if config.families is None else tuple(config.families)
     names = ("suite", "split", "reward", "max_turns", "sandbox")
     chosen = {name: getattr(config, name) for name in names}
@@ -81,10 +81,10 @@ def _classes() -> dict[str, Any]:
         task_id: str
 
     class VisualCodeTask(vf.Task[Data, vf.State, vf.TaskConfig]):
-        """A task by its id."""
+        """A task, identified by its id."""
 
     class VisualCodeTaskset(vf.Taskset[VisualCodeTask, Settings]):
-        """The suite's tasks by id; pictures and answers stay with the host."""
+        """The suite's tasks by id; images and answers stay with the host."""
 
         def load(self) -> Any:  # noqa: ANN401 - verifiers' own
             host = _host_of(self.config)
@@ -97,10 +97,10 @@ def _classes() -> dict[str, Any]:
         policy: vf.AgentConfig = vf.AgentConfig(harness={"id": "null"})  # pyright: ignore[reportInvalidTypeForm]
 
     class VisualCodeEnv(vf.Env[Environment]):
-        """Plays the user: the question, then what the code gave back."""
+        """Plays the user: the question, then the code's output."""
 
         async def run(self, task: Any, agents: Any) -> None:  # noqa: ANN401 - verifiers' own
-            """Play one episode and record the terms of its reward."""
+            """Run one episode and record the terms of its reward."""
             host = _host_of(self.config.taskset)
             async with agents.policy.interaction(task) as interaction:
                 seed = derive_seed("verifiers", interaction.trace.id)

@@ -1,11 +1,11 @@
-"""verl's agent loop over our episodes: exact ids, pictures from tools, the sandbox, our reward.
+"""Agent loop for verl: exact ids, images from tools, the sandbox, and our reward.
 
-verl (held against 0.9.1) asks an agent loop for one trajectory at a time and is told of it what
-`AgentLoopOutput` has room for. So the reward is that of the trajectory alone: what needs siblings
-(`score_group`, the advantages of turns) has to be done in an advantage estimator of verl's, for
+verl (tested with 0.9.1) runs an agent loop for one trajectory at a time and receives it as
+`AgentLoopOutput`. The reward is therefore that of the trajectory alone: whatever needs siblings
+(`score_group`, the advantages of turns) has to be computed in an advantage estimator of verl, for
 which ``extra_fields`` holds the terms and the turn of every token.
 
-In verl's ``agent_loop_config_path``, with rows as `dataset_row` gives them::
+In verl's ``agent_loop_config_path``, with rows of `dataset_row`::
 
     - name: codedance
       _target_: codedance.policies.adapters.verl_loop.VisualCodeAgentLoop
@@ -13,7 +13,7 @@ In verl's ``agent_loop_config_path``, with rows as `dataset_row` gives them::
       split: train
       system_prompt: ""
 
-Importing this module loads neither verl nor torch; the class is made when it is first asked for.
+Importing this module loads neither verl nor torch; the class is created on first access.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ _LOOP = "verl.experimental.agent_loop.agent_loop"
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What an inference server wrote.
+    """Output of an inference server.
 
     Attributes:
-        ids: Its tokens, the end of the turn included where it came to one.
-        log_probabilities: Of each; None where the server gives none.
-        is_lost: Whether the server gave up (aborted) instead of writing.
+        ids: Generated ids, the end of the turn included where it was reached.
+        log_probabilities: Log-probability of each id; None where the server returns none.
+        is_lost: Whether the server aborted the request.
     """
 
     ids: Sequence[int]
@@ -57,20 +57,20 @@ class Written:
 
 
 Write = Callable[[list[int], "list[Image.Image]"], Awaitable[Written]]
-"""Continues exact ids, given the pictures that they stand for, to the end of the turn."""
+"""Continues exact ids, with their images, to the end of the turn."""
 
 
 @dataclass(slots=True, eq=False)
 class Script:
-    """The exact ids of one episode, and where its time went.
+    """The exact ids of one episode, and its timings.
 
     Attributes:
-        ids: So far.
-        scores: Log-probability of each, 0.0 for what the policy did not write.
-        turn_of: Turn in which each was written; -1 for what the policy did not write.
-        has_scores: Whether the server gave log-probabilities for every turn.
-        writing_seconds: Spent waiting for the server.
-        tool_seconds: Spent in the sandbox.
+        ids: Ids so far.
+        scores: Log-probability of each id, 0.0 for ids that the policy did not write.
+        turn_of: Turn of each id; -1 for ids that the policy did not write.
+        has_scores: Whether the server returned log-probabilities for every turn.
+        writing_seconds: Time spent waiting for the server.
+        tool_seconds: Time spent in the sandbox.
     """
 
     ids: list[int]
@@ -81,31 +81,31 @@ class Script:
     tool_seconds: float = 0.0
 
     def ask(self, ids: Sequence[int]) -> None:
-        """Append what the policy is to read."""
+        """Append ids that the policy reads."""
         self.ids += ids
         self.scores += [0.0] * (len(self.ids) - len(self.scores))
         self.turn_of += [-1] * (len(self.ids) - len(self.turn_of))
 
     def answer(self, written: Written, turn: int) -> None:
-        """Append what the policy wrote."""
+        """Append ids that the policy wrote."""
         self.ids += written.ids
         self.has_scores &= written.log_probabilities is not None
         self.scores += written.log_probabilities or [0.0] * len(written.ids)
         self.turn_of += [turn] * len(written.ids)
 
     def tokens(self, images: int) -> Tokens:
-        """Return the record that our own trainers read."""
+        """Return the token record of our own trainers."""
         return Tokens(tuple(self.ids), tuple(self.scores), tuple(self.turn_of), images)
 
 
 async def play(episode: Episode, chat: ChatTokenizer, write: Write, *, limit: int) -> Script:
-    """Play an episode to its ending; blocks run in threads, so that others go on meanwhile.
+    """Run an episode to its end; code blocks run in threads, so that other episodes continue.
 
     Args:
-        episode: Just begun.
-        chat: Encodes what the policy reads; what it wrote is never encoded again.
-        write: Asks the model.
-        limit: The most ids after the prompt; an episode that reaches it is cut.
+        episode: A new episode.
+        chat: Encoder of the text that the policy reads; its own text is never encoded again.
+        write: Function that calls the model.
+        limit: Limit of ids after the prompt; an episode that reaches it is cut.
     """
     script = Script([])
     script.ask(chat.open_prompt(episode.messages))
@@ -133,7 +133,7 @@ async def play(episode: Episode, chat: ChatTokenizer, write: Write, *, limit: in
 
 
 def dataset_row(task: Task) -> dict[str, Any]:
-    """Return the row of verl's data set for a task; the loop finds pictures and answer by its id."""
+    """Return a task's row in verl's data set; the loop finds images and answer by task id."""
     return {
         "data_source": f"{NAME}/{task.suite}",
         "agent_name": NAME,
@@ -148,12 +148,12 @@ def agent_loop_class(base: Any, output: Any) -> Any:  # noqa: ANN401 - verl's un
     """Return our agent loop as a subclass of verl's.
 
     Args:
-        base: ``AgentLoopBase``.
-        output: ``AgentLoopOutput``.
+        base: Class ``AgentLoopBase``.
+        output: Class ``AgentLoopOutput``.
     """
 
     class VisualCodeAgentLoop(base):
-        """Plays one of our episodes a trajectory; settings are those of `HostSettings`."""
+        """Runs one episode per trajectory; its settings are those of `HostSettings`."""
 
         def __init__(self, *arguments: Any, **settings: Any) -> None:  # noqa: ANN401 - verl's own
             own = {one.name: settings.pop(one.name) for one in _own_fields(settings)}
@@ -165,7 +165,7 @@ def agent_loop_class(base: Any, output: Any) -> Any:  # noqa: ANN401 - verl's un
             self.chat = _chat(self.tokenizer, self.processor)
 
         async def run(self, sampling_params: dict[str, Any], **row: Any) -> Any:  # noqa: ANN401 - verl's own
-            """Play the episode of a row and tell verl of it."""
+            """Run the episode of a row and return its output to verl."""
             task_id = dict(row["extra_info"])["task_id"]
             request = uuid4().hex
             seed = derive_seed(NAME, task_id, request)
@@ -205,10 +205,10 @@ def output_fields(
     *,
     limit: int,
 ) -> dict[str, Any]:
-    """Return what ``AgentLoopOutput`` is made of.
+    """Return the fields of ``AgentLoopOutput``.
 
-    verl has no third outcome: a trajectory that our infrastructure lost has no token of its own in
-    the mask, so it is not learnt from, but its reward of 0 counts in its group's mean.
+    verl has no third outcome: a trajectory that our infrastructure lost has an empty mask, so it is
+    not trained on, but its reward of 0 counts in its group's mean.
     """
     terms = host.score(trajectory)
     begin = next((i for i, turn in enumerate(script.turn_of) if turn >= 0), len(script.ids))
@@ -237,7 +237,7 @@ def output_fields(
     }
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - the class, made when asked for
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - the class, created on first access
     if name != "VisualCodeAgentLoop":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return _made()
@@ -255,7 +255,7 @@ def _own_fields(settings: Mapping[str, Any]) -> list[Any]:
 
 @cache
 def _host(settings: HostSettings) -> EpisodeHost:
-    """Return the one host of these settings: verl makes an agent loop for every trajectory."""
+    """Return the shared host of these settings: verl creates an agent loop per trajectory."""
     return EpisodeHost(settings)
 
 

@@ -1,1 +1,1 @@
-"""What a policy does with code: reward hacks, tool ablation, test-time scaling, code usage."""
+"""Analysis of policies: reward hacks, tool ablation, test-time scaling, code usage."""

@@ -1,9 +1,9 @@
-"""Attacks a reward with scripted cheats, each against an honest policy that answers the same.
+"""Attacks on a reward: scripted reward hacks, each against an honest policy with the same answer.
 
-Everyone acts in the real environment and sandbox, on tasks of each band. A cheat and its honest
-counterpart then stand in one group with six honest siblings, in groups from all wrong to all
-right; what each earns is A_group plus A_turn of each of its turns. A cheat that earns more than
-its counterpart in any group pays.
+All policies act in the real environment and sandbox, on tasks of each difficulty. A reward hack and
+its honest counterpart are then scored in one group with six honest siblings, in groups from all
+wrong to all right; the gain of each is A_group plus A_turn of each of its turns. A reward hack pays
+if it gains more than its counterpart in any group.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from ..training.grpo.advantages import ScaleRewards, group_advantages
 from .attack_scripts import HONEST, REWARD_HACKS, AttackContext, Honest, RewardHack, Script
 
 PAYS_ABOVE = 1e-3
-"""Advantages that differ by less are equal."""
+"""Advantages that differ by less count as equal."""
 
 FAMILIES = ("count", "area", "digit")
-"""Whose tasks are played, one after the other: a number, a word, a picture to look at."""
+"""Families whose tasks are used in turn: a number, a word, an image to look at."""
 
 _WORKERS = 4
 
 Siblings = tuple[tuple[Honest, bool], ...]
-"""Who they are and whether each answers right."""
+"""Honest policies of a group, and whether each answers right."""
 
 
 def _siblings(*some: tuple[Honest, bool, int]) -> Siblings:
@@ -61,16 +61,16 @@ GROUPS: dict[Difficulty, tuple[Siblings, ...]] = {
 }
 
 Part = tuple[str, str, bool]
-"""Who plays, on the task of which id, and whether it answers right."""
+"""Name of the policy, id of the task, and whether it answers right."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttackResult:
-    """What a cheat earned.
+    """Gains of a reward hack.
 
     Attributes:
-        hack: Which one.
-        gains: By band: the most that it earned above its counterpart in any group.
+        hack: The reward hack.
+        gains: Largest gain over its counterpart in any group, by difficulty.
     """
 
     hack: RewardHack
@@ -78,12 +78,12 @@ class AttackResult:
 
     @property
     def gain(self) -> float:
-        """The most in any band."""
+        """Largest gain over all difficulties."""
         return max(self.gains.values())
 
     @property
     def pays(self) -> bool:
-        """Whether the reward has this hole."""
+        """Whether the reward can be hacked in this way."""
         return self.gain > PAYS_ABOVE and not self.hack.is_limit
 
 
@@ -95,27 +95,27 @@ def attack_reward(
     tasks_per_difficulty: int = 1,
     seed: int = 0,
 ) -> list[AttackResult]:
-    """Say of each cheat what it earns above its honest counterpart.
+    """Return the gain of each reward hack over its honest counterpart.
 
     Args:
-        reward: A preset or its name, with own terms or without (`with_terms`).
-        sandbox: Where their code runs.
-        scale_rewards: As in training.
-        tasks_per_difficulty: How many tasks of the nano suite's train split are played.
-        seed: Which ones.
+        reward: Preset or its name, with or without own terms (`with_terms`).
+        sandbox: Sandbox in which code runs.
+        scale_rewards: Scaling of rewards, as in training.
+        tasks_per_difficulty: Tasks of the nano suite's train split per difficulty.
+        seed: Random seed of the tasks.
     """
     stage = AttackStage(sandbox, tasks_per_difficulty=tasks_per_difficulty, seed=seed)
     return stage.judge(reward, scale_rewards=scale_rewards)
 
 
 class AttackStage:
-    """Plays every part once; any number of rewards can then judge what happened.
+    """Runs every policy once; the trajectories can then be scored with any number of rewards.
 
     Args:
-        sandbox: Where their code runs.
-        hacks: Who attacks.
-        tasks_per_difficulty: How many tasks of the nano suite's train split are played.
-        seed: Which ones.
+        sandbox: Sandbox in which code runs.
+        hacks: Reward hacks to run.
+        tasks_per_difficulty: Tasks of the nano suite's train split per difficulty.
+        seed: Random seed of the tasks.
     """
 
     def __init__(
@@ -141,10 +141,10 @@ class AttackStage:
     def judge(
         self, reward: str | RewardPreset, *, scale_rewards: ScaleRewards = "floor"
     ) -> list[AttackResult]:
-        """Say of each cheat what it earns above its honest counterpart under a reward."""
+        """Return the gain of each reward hack over its honest counterpart under a reward."""
 
         def gain(hack: RewardHack, task: Task) -> float:
-            """Return the most in any group of one task."""
+            """Return the largest gain in any group of one task."""
             return max(
                 sum(self._gain(hack, task, siblings, right, scoring) for right in trial)
                 / len(trial)
@@ -165,7 +165,7 @@ class AttackStage:
         ]
 
     def _play(self) -> dict[Part, Trajectory]:
-        """Let everyone act on every task, answering right and answering wrong."""
+        """Run every policy on every task, once with the right and once with a wrong answer."""
         players = {**HONEST, **{hack.name: hack.texts for hack in self._hacks}}
         parts = [
             ((name, task.id, is_right), task, texts(AttackContext(task, is_right)))
@@ -191,7 +191,7 @@ class AttackStage:
     def _gain(
         self, hack: RewardHack, task: Task, siblings: Siblings, is_right: bool, scoring: _Scoring
     ) -> float:
-        """Return what a cheat earns above its counterpart in one group."""
+        """Return the gain of a reward hack over its counterpart in one group."""
         parts: list[tuple[str, bool]] = [*siblings, (hack.against, is_right)]
         parts.append((hack.name, is_right))
         earned = scoring.earned([self._played[name, task.id, right] for name, right in parts])
@@ -200,7 +200,7 @@ class AttackStage:
 
 @dataclass(frozen=True, slots=True)
 class _Scoring:
-    """By what a group is judged."""
+    """Reward and scaling that a group is scored with."""
 
     reward: str | RewardPreset
     scale_rewards: ScaleRewards

@@ -1,7 +1,7 @@
-"""What cheats and honest policies say, word for word: the players of `attack_reward`.
+"""Scripts of reward hacks and honest policies, word for word, for `attack_reward`.
 
-A script is told the task, its programs and whether it is to answer right, so that a cheat can be
-compared with an honest policy that knows as much. Numbers in a script are seconds that pass.
+A script receives the task, its programs and whether it is to answer right, so that a reward hack
+can be compared with an honest policy that knows as much. Numbers in a script are pauses in seconds.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from ...envs.suites.nano.suite import family_of
 from ...envs.types import AnswerKind, Difficulty, Task
 
 Script = list[str | float]
-"""The texts of a policy in order, with the seconds that pass between them."""
+"""Texts of a policy in order, with pauses between them in seconds."""
 
 Honest = Literal["direct", "tool", "adaptive", "sloppy"]
 
 
 @dataclass(frozen=True, slots=True)
 class AttackContext:
-    """What a player knows.
+    """Attack context: the information that a script has.
 
     Attributes:
-        task: The task, its answer included.
-        is_right: Whether it is to answer right.
+        task: Task, with its answer.
+        is_right: Whether the script is to answer right.
     """
 
     task: Task
@@ -33,17 +33,17 @@ class AttackContext:
 
     @property
     def answer(self) -> str:
-        """What it answers."""
+        """Answer of the script."""
         return self.task.answer if self.is_right else wrong_answer(self.task)
 
     @property
     def other(self) -> str:
-        """The right answer where it answers wrong, a wrong one where it answers right."""
+        """Right answer where the script answers wrong, a wrong one where it answers right."""
         return wrong_answer(self.task) if self.is_right else self.task.answer
 
     @property
     def program(self) -> str:
-        """A program that gives what is needed to answer."""
+        """Program whose output suffices to answer."""
         family = family_of(self.task.question)
         return (
             "display(input_image)"
@@ -54,18 +54,18 @@ class AttackContext:
 
 @dataclass(frozen=True, slots=True)
 class RewardHack:
-    """A way to be paid for nothing.
+    """A reward hack: a way to earn reward without honest work.
 
     Attributes:
-        name: What it does.
-        texts: What it says.
-        against: Its honest counterpart, who gives the same answer.
-        answers: ``each``: answering right and answering wrong, each has to be worth no more than
-            the counterpart's; ``mean``: both together (a cheat that does not know which is
-            right); ``wrong``: only where it would have been wrong; ``right``: it throws a right
-            answer away.
-        is_limit: What it does cannot be told from honest work by what was recorded: it is shown,
-            and does not count.
+        name: Description of what it does.
+        texts: Function that returns its script.
+        against: Honest counterpart, with the same answer.
+        answers: Trials that are compared. ``each``: answering right and answering wrong must each
+            gain no more than the counterpart; ``mean``: both together (a reward hack that does not
+            know which is right); ``wrong``: only where it would have been wrong; ``right``: it
+            discards a right answer.
+        is_limit: Whether the record cannot distinguish it from honest work: it is shown, and does
+            not count.
     """
 
     name: str
@@ -76,14 +76,14 @@ class RewardHack:
 
     @property
     def trials(self) -> tuple[tuple[bool, ...], ...]:
-        """Which answers (right or not) are judged together, trial by trial."""
+        """Answers (right or not) that are judged together, per trial."""
         if self.answers == "each":
             return (True,), (False,)
         return ((True, False),) if self.answers == "mean" else ((self.answers == "right",),)
 
 
 def wrong_answer(task: Task) -> str:
-    """Return an answer that the grader refuses."""
+    """Return an answer that is graded as wrong."""
     family = family_of(task.question)
     if family is not None and family.choices:
         place = family.choices.index(task.answer)
@@ -116,7 +116,7 @@ HONEST: dict[Honest, Callable[[AttackContext], Script]] = {
 
 
 def _then(*blocks: str) -> Callable[[AttackContext], Script]:
-    """Run blocks that say nothing of the picture, then answer."""
+    """Run blocks that reveal nothing of the image, then answer."""
     return lambda context: [*map(run, blocks), answer(context.answer)]
 
 

@@ -1,9 +1,9 @@
-"""What a trajectory's code calls and does, read from its syntax trees; nothing is run.
+"""Code usage of a trajectory: calls and techniques, read from syntax trees; nothing is run.
 
 Names are resolved through imports, aliases and assignments over all blocks of a trajectory:
-``from PIL import Image as I`` and ``c = input_image.crop(box)`` give ``Image.crop``, and
-``import cv2 as v; v.connectedComponents(m)`` gives ``cv2.connectedComponents``. A method of
-something unknown keeps its name alone: ``.sum``.
+``from PIL import Image as I`` and ``c = input_image.crop(box)`` resolve to ``Image.crop``, and
+``import cv2 as v; v.connectedComponents(m)`` to ``cv2.connectedComponents``. A method of an unknown
+object is recorded by its name alone: ``.sum``.
 """
 
 from __future__ import annotations
@@ -51,16 +51,16 @@ IDIOMS: dict[str, re.Pattern[str]] = {
     "show": re.compile(r"display|<shown image>"),
     "compute": re.compile(r"sympy\..+|math\..+|statistics\..+"),
 }
-"""What a call, or a construct in angle brackets, is an instance of."""
+"""Techniques, with the calls, or constructs in angle brackets, that are instances of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the code of a trajectory uses.
+    """Code usage of a trajectory.
 
     Attributes:
-        calls: Dotted names.
-        idioms: Kinds of operation, block by block.
+        calls: Dotted names of the called functions.
+        idioms: Techniques per block.
     """
 
     calls: frozenset[str]
@@ -68,12 +68,12 @@ class Usage:
 
     @property
     def all_idioms(self) -> frozenset[str]:
-        """Those of any block."""
+        """Techniques of all blocks."""
         return frozenset[str]().union(*self.idioms)
 
     @property
     def compositions(self) -> frozenset[str]:
-        """Idioms together in a block (``locate + crop``), and one turn after another.
+        """Pairs of techniques in one block (``locate + crop``), and in successive turns.
 
         The second kind reads ``crop, then count``.
         """
@@ -90,7 +90,7 @@ class Usage:
 
 
 def usage_of(blocks: Sequence[str]) -> Usage:
-    """Read a trajectory's blocks in order; one that is no Python uses nothing.
+    """Return the usage of a trajectory's blocks, in order; a block that is not Python has none.
 
     >>> usage = usage_of(["c = input_image.crop((0, 0, 9, 9))", "print(c.getpixel((1, 1)))"])
     >>> sorted(usage.calls), sorted(usage.compositions)
@@ -123,7 +123,7 @@ def usage_of(blocks: Sequence[str]) -> Usage:
 
 
 class _Reader(ast.NodeVisitor):
-    """Walks a block; ``names`` says what each variable is, and goes on to the next block."""
+    """Visitor of a block; ``names`` maps variables to kinds and is shared with the next block."""
 
     def __init__(self, names: dict[str, str]) -> None:
         self.names = names
@@ -131,7 +131,7 @@ class _Reader(ast.NodeVisitor):
         self.marks: set[str] = set()
 
     def visit_Import(self, node: ast.Import) -> None:
-        """Take note of what a module is called here."""
+        """Record the name that a module is imported as."""
         for one in node.names:
             if one.asname is not None:
                 self.names[one.asname] = _short(one.name)
@@ -139,12 +139,12 @@ class _Reader(ast.NodeVisitor):
                 self.names[one.name.split(".")[0]] = one.name.split(".")[0]
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        """Take note of what a name stands for."""
+        """Record what an imported name stands for."""
         for one in node.names:
             self.names[one.asname or one.name] = _short(f"{node.module}.{one.name}")
 
     def visit_Assign(self, node: ast.Assign) -> None:
-        """Take note of what a variable is now."""
+        """Record the new kind of a variable."""
         self.generic_visit(node)
         kind = self.kind_of(node.value)
         for target in node.targets:
@@ -171,14 +171,14 @@ class _Reader(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> None:
-        """Take note of a call."""
+        """Record a call."""
         name = self.name_of(node.func)
         if name is not None:
             self.calls.add(name)
         self.generic_visit(node)
 
     def name_of(self, node: ast.expr) -> str | None:
-        """Return the dotted name of what is called."""
+        """Return the dotted name of a called expression."""
         if isinstance(node, ast.Name):
             return self.names.get(node.id, node.id)
         if isinstance(node, ast.Attribute):
@@ -187,7 +187,7 @@ class _Reader(ast.NodeVisitor):
         return None
 
     def kind_of(self, node: ast.expr) -> str | None:
-        """Return the module, class or kind that an expression is; None where that is unknown."""
+        """Return the module, class or kind of an expression; None where it is unknown."""
         if isinstance(node, ast.Name):
             return self.names.get(node.id)
         if isinstance(node, ast.Attribute):
@@ -205,7 +205,7 @@ class _Reader(ast.NodeVisitor):
 
 
 def _result(name: str | None, arguments: Sequence[str | None]) -> str | None:
-    """Return the kind of what a call gives back."""
+    """Return the kind of a call's result."""
     if name is None:
         return None
     if name in _IMAGE_MAKERS:
@@ -218,7 +218,7 @@ def _result(name: str | None, arguments: Sequence[str | None]) -> str | None:
 
 
 def _short(name: str) -> str:
-    """Return a name as people say it: ``PIL.Image.Image.crop`` is ``Image.crop``."""
+    """Return the short form of a name: ``PIL.Image.Image.crop`` is ``Image.crop``."""
     for long, short in sorted(_SHORT.items(), key=lambda item: -len(item[0])):
         if name == long or name.startswith(f"{long}."):
             return short + name.removeprefix(long)

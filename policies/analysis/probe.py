@@ -1,11 +1,11 @@
-"""Did the tool matter? Each tool reply of an episode is taken away, and the rest played again.
+"""Tool ablation: each tool reply of an episode is changed, and the rest of the episode is rerun.
 
-At every call the reply is withheld (as if nothing had been printed), its pictures are blanked, or
-it is swapped with a sibling's: the reply that another episode of the same family got, whose true
-answer is another. Measured are whether the answer is still right, and how the true answer's
-log-probability changes. A policy that ignores its tool has a dependence of 0, one that rests on it
-of 1. What a crop shows is compared with the region that holds the truth, where a task records it;
-that record is the probe's alone and never in an observation.
+At every call the reply is withheld (as if nothing had been printed), its images are blanked, or it
+is swapped with a sibling's: the reply in another episode of the same family with another true
+answer. The measures are whether the answer is still right, and how the true answer's
+log-probability changes. A policy that ignores its tool has a dependence of 0, one that relies on it
+of 1. Crops are compared with the region that contains the truth, where a task records it; that
+record is used only here and is never in an observation.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from ..rollouts.trained_with import open_episode, trained_interface
 Change = Literal["withheld", "blanked", "swapped"]
 CHANGES: tuple[Change, ...] = ("withheld", "blanked", "swapped")
 REGION = "region"
-"""In `Task.provenance`: left, top, right, bottom of what holds the truth, pixels."""
+"""Key in `Task.provenance`: left, top, right, bottom of the region with the truth, in pixels."""
 
 _GREY = (128, 128, 128)
 Box = tuple[int, int, int, int]
 
 
 class AnswerScorer(Protocol):
-    """What can say how likely an answer is."""
+    """Scorer of the log-probability of an answer."""
 
     def answer_log_probability(
         self, messages: Sequence[Message], before: str, answer: str
@@ -48,9 +48,9 @@ class AnswerScorer(Protocol):
         """Return log p of ``answer`` as the final answer.
 
         Args:
-            messages: The conversation, the tool's reply last.
-            before: What the policy writes before its answer, the opening tag included.
-            answer: The text between the tags.
+            messages: Conversation, with the tool's reply last.
+            before: The policy's text before its answer, the opening tag included.
+            answer: Text between the tags.
         """
         ...
 
@@ -60,14 +60,14 @@ class ProbedCall:
     """One call with one change.
 
     Attributes:
-        family: Of the task.
-        difficulty: Of the task.
-        turn: In which turn the call was made.
-        change: What was done to its reply.
+        family: Family of the task.
+        difficulty: Difficulty of the task.
+        turn: Turn of the call.
+        change: Change to its reply.
         was_right: Whether the answer was right with the true reply.
-        is_right: Whether it is right with the changed one.
-        gain: By how much the true reply raises the true answer's log-probability; None where the
-            policy has none.
+        is_right: Whether the answer is right with the changed reply.
+        gain: Increase of the true answer's log-probability by the true reply; None where the
+            policy has no log-probabilities.
     """
 
     family: str
@@ -81,14 +81,14 @@ class ProbedCall:
 
 @dataclass(frozen=True, slots=True)
 class ProbeFigures:
-    """What one change did, over all calls it was made at.
+    """Effect of one change over all its calls.
 
     Attributes:
-        change: Which one.
-        calls: At how many calls.
-        accuracy: With the true replies.
-        changed_accuracy: With the changed ones.
-        gain: Mean of the log-probabilities that the true replies add; NaN without any.
+        change: The change.
+        calls: Number of calls.
+        accuracy: Accuracy with the true replies.
+        changed_accuracy: Accuracy with the changed replies.
+        gain: Mean increase of log-probability by the true replies; NaN without any.
     """
 
     change: Change
@@ -99,7 +99,7 @@ class ProbeFigures:
 
     @property
     def dependence(self) -> float:
-        """The share of the accuracy that is lost; NaN where nothing was right."""
+        """Lost share of the accuracy; NaN where nothing was right."""
         return 1.0 - self.changed_accuracy / self.accuracy if self.accuracy else math.nan
 
 
@@ -113,19 +113,19 @@ def probe(  # noqa: PLR0913 - keyword-only settings of one measurement
     max_turns: int = 6,
     on_lost: OnLost | None = None,
 ) -> Iterator[ProbedCall]:
-    """Change each tool reply in turn, and let the policy go on from there.
+    """Change each tool reply in turn, and let the policy continue from there.
 
     Args:
-        policy: Who acted.
-        episodes: Tasks, each with a finished trajectory of the policy on it.
-        sandbox: Where its code runs.
-        scorer: What says how likely an answer is; None leaves log-probabilities out.
-        sampling: How it goes on; greedy by default, with the true reply too.
-        max_turns: As when it acted.
-        on_lost: Told why, for each continuation that infrastructure lost.
+        policy: Policy that acted.
+        episodes: Tasks, each with a finished trajectory of the policy.
+        sandbox: Sandbox in which its code runs.
+        scorer: Scorer of answers; None leaves log-probabilities out.
+        sampling: Sampling parameters of continuations, with the true reply too; greedy by default.
+        max_turns: Turn limit of the trajectories.
+        on_lost: Called with the reason for each continuation that infrastructure lost.
 
     Yields:
-        Each call with each change; one of which infrastructure lost either side is left out.
+        Each call with each change; left out where infrastructure lost either continuation.
     """
     sampling = sampling or Sampling(temperature=0.0)
     setting = _Setting(policy, sandbox, sampling, max_turns, on_lost or (lambda _: None))
@@ -174,9 +174,9 @@ def summarise(calls: Sequence[ProbedCall]) -> list[ProbeFigures]:
 
 
 def crops_held(episodes: Sequence[tuple[Task, Trajectory]]) -> list[bool]:
-    """Say of each picture that was cut out of the question's whether it holds the truth's region.
+    """Return for each crop of the question's image whether it contains the region with the truth.
 
-    Tasks without a known region, and pictures that are no cut-outs, are left aside.
+    Tasks without a known region, and images that are not crops, are left out.
     """
     found: list[bool] = []
     for task, trajectory in episodes:
@@ -192,7 +192,7 @@ def crops_held(episodes: Sequence[tuple[Task, Trajectory]]) -> list[bool]:
 
 
 def region_of(task: Task) -> Box | None:
-    """Return the region that holds the truth; None where the task records none."""
+    """Return the region with the truth; None where the task records none."""
     text = task.provenance.get(REGION)
     if text is None:
         return None
@@ -201,7 +201,7 @@ def region_of(task: Task) -> Box | None:
 
 
 def locate(part: Image.Image, whole: Image.Image) -> Box | None:
-    """Return where a cut-out stands in a picture, pixel by pixel alike; None where it does not."""
+    """Return the box of a pixel-identical crop in an image; None where it is not found."""
     if part.width > whole.width or part.height > whole.height:
         return None
     needle, stack = picture_array(part), picture_array(whole)
@@ -227,7 +227,7 @@ class _Setting:
     def goes_right(
         self, task: Task, trajectory: Trajectory, number: int, reply: Message
     ) -> bool | None:
-        """Let the policy go on from a reply; whether it answers right, None where it was lost."""
+        """Continue from a reply; return whether the answer is right, None if it was lost."""
         turns = (*trajectory.turns[:number], replace(trajectory.turns[number], reply=reply))
         with open_episode(
             task, self.sandbox, self.policy, max_turns=self.max_turns, seed=trajectory.seed
@@ -240,14 +240,14 @@ class _Setting:
         return None if found.accuracy is None else found.accuracy == 1.0
 
     def reply_to(self, turn: Turn, turns_left: int) -> Callable[[Execution], Message]:
-        """Return what words a reply to a turn, so that only the output of its code is changed."""
+        """Return the function that formats a reply to a turn, so that only code output changes."""
         requests = requests_in(turn.text, interface=trained_interface(self.policy))
         return partial(tool_reply, turns_left=turns_left, requests=requests)
 
     def _session_state(
         self, images: Sequence[Image.Image], seed: int, turns: Sequence[Turn]
     ) -> SessionState:
-        """Run the blocks so far again, so that the policy's variables are there."""
+        """Rerun the blocks so far, to restore the policy's variables."""
         with self.sandbox.session(images, seed=seed) as session:
             for turn in turns:
                 if turn.is_tool_turn and not turn.has_failed:

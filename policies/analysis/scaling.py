@@ -1,12 +1,13 @@
-"""Test-time scaling: what more turns, more samples or a second look buy, in accuracy and tokens.
+"""Test-time scaling: accuracy and tokens with more turns, more samples or a second look.
 
-Every trajectory is played once and counted in all settings that it fits: a majority of k takes the
+Every trajectory is run once and counted in all settings that it fits: a majority of k uses the
 first k samples of each task. Tokens are the policy's own; for a policy without tokens, words.
 
-A second look is a self-check: the policy is asked again and told its first answer. Where both looks
-agree the answer stands. Where they differ the second counts if it says something ("unknown" does
-not) and is founded at least as well: what was looked up in the picture (`record_evidence`) is not
-overruled by what was not. So a policy that is right because it looked cannot be talked out of it.
+A second look is a self-check: the policy is asked again with its first answer in the question.
+Where both looks agree the answer stands. Where they differ, the second counts if it is informative
+("unknown" is not) and has at least as much evidence: an answer with evidence from the image
+(`record_evidence`) is not overruled by one without. A policy that is right because it looked
+therefore keeps its answer.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _SAYS_NOTHING = frozenset(
         "can't tell",
     }
 )
-"""Answers that give none, in small letters and without a full stop."""
+"""Answers without information, in lower case and without a full stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +47,11 @@ class ScalingPoint:
 
     Attributes:
         method: ``turns``, ``majority`` or ``second look``.
-        amount: Turns, samples, or looks.
-        accuracy: Share right, of the tasks that our infrastructure did not lose; None where it
-            lost them all.
+        amount: Number of turns, samples, or looks.
+        accuracy: Accuracy over the tasks that our infrastructure did not lose; None where it lost
+            them all.
         tokens: Own tokens per task; None where all were lost.
-        tasks: How many were not lost.
+        tasks: Number of tasks that were not lost.
     """
 
     method: str
@@ -73,13 +74,13 @@ def scale(  # noqa: PLR0913 - keyword-only settings of one measurement
     """Measure each setting on the same tasks.
 
     Args:
-        policy: Who acts.
-        tasks: Held-out ones.
-        sandbox: Where its code runs.
-        turns: Limits to try, greedy; a second look has the largest, and so has its first.
-        samples: Sizes of a majority vote to try, drawn at temperature 1.
-        seed: Of all draws.
-        on_lost: Told of each episode that infrastructure lost, with the reason.
+        policy: Policy to measure.
+        tasks: Held-out tasks.
+        sandbox: Sandbox in which its code runs.
+        turns: Turn limits to measure, greedy; both looks of a second look have the largest.
+        samples: Sizes of a majority vote to measure, drawn at temperature 1.
+        seed: Random seed of all draws.
+        on_lost: Called with the reason for each episode that infrastructure lost.
 
     Raises:
         EpisodesLostError: Infrastructure lost all or most episodes of a setting.
@@ -123,10 +124,10 @@ def scale(  # noqa: PLR0913 - keyword-only settings of one measurement
 
 
 def self_checked(first: Trajectory, second: Trajectory, sandbox: Sandbox) -> Trajectory:
-    """Return the look whose answer stands; where they differ, evidence is looked for by replay.
+    """Return the look whose answer stands; where they differ, evidence is recorded by replay.
 
-    The second stands if it says something and the first does not, or if it is founded at least as
-    well: with evidence, or where neither has any. It may come back as lost, if a replay was.
+    The second stands if it is informative and the first is not, or if it has at least as much
+    evidence: with evidence, or where neither has any. The result can be lost, if a replay was.
     """
     if _plain(first.answer) == _plain(second.answer) or _says_nothing(second.answer):
         return first
@@ -139,7 +140,7 @@ def self_checked(first: Trajectory, second: Trajectory, sandbox: Sandbox) -> Tra
 
 
 def majority(answers: Sequence[str | None]) -> str | None:
-    """Return the commonest answer, the earlier one of equals; None where nothing was answered.
+    """Return the most common answer, the earliest of equals; None where nothing was answered.
 
     >>> majority(["4", None, "5", " 5"])
     '5'
@@ -152,7 +153,7 @@ def majority(answers: Sequence[str | None]) -> str | None:
 
 
 def own_tokens(trajectory: Trajectory) -> int:
-    """Return how many tokens the policy wrote; words, where it has no tokens."""
+    """Return the number of tokens that the policy wrote; of words, where it has no tokens."""
     if trajectory.tokens is not None:
         return sum(trajectory.tokens.mask)
     return sum(len(turn.text.split()) for turn in trajectory.turns)
@@ -160,14 +161,14 @@ def own_tokens(trajectory: Trajectory) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What a task came to in one setting: the answer that stands, and what it took."""
+    """Outcome of a task in one setting: the final answer, and the tokens used."""
 
     answer: str | None
     tokens: int
 
     @classmethod
     def of_votes(cls, group: Sequence[Trajectory]) -> _Outcome | None:
-        """Let those vote that our infrastructure did not lose; None where it lost them all."""
+        """Take the majority of the trajectories that were not lost; None where all were."""
         valid = [one for one in group if one.is_valid]
         if not valid:
             return None
@@ -178,7 +179,7 @@ class _Outcome:
 
     @classmethod
     def of_looks(cls, first: Trajectory, second: Trajectory, sandbox: Sandbox) -> _Outcome | None:
-        """Let the second look check the first; None where either was lost: nothing was checked."""
+        """Compare both looks; None where either was lost: nothing was checked."""
         if not (first.is_valid and second.is_valid):
             return None
         found = self_checked(first, second, sandbox)
@@ -199,14 +200,14 @@ def _point(
 
 
 def _asked_again(task: Task, first: Trajectory) -> Task:
-    """Return the task as the second look is asked it; plainly where there was no answer."""
+    """Return the task with the second look's question; unchanged where there was no answer."""
     if first.answer is None:
         return task
     return replace(task, question=second_look(task.question, first.answer))
 
 
 def _is_founded(look: Trajectory) -> bool:
-    """Whether some call brought evidence from the picture."""
+    """Return whether some call brought evidence from the image."""
     return any(turn.has_evidence for turn in look.turns)
 
 

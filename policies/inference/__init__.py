@@ -1,1 +1,1 @@
-"""How replies are made: our engine, sampling, streams, and the client of OpenAI-like servers."""
+"""Inference: the engine, sampling, reply streams, and the client of OpenAI-compatible servers."""

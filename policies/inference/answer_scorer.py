@@ -1,4 +1,4 @@
-"""How likely a vision-language policy finds an answer, by one forward pass."""
+"""Log-probability of an answer under a vision-language policy, by one forward pass."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class TokenAnswerScorer:
     def answer_log_probability(
         self, messages: Sequence[Message], before: str, answer: str
     ) -> float:
-        """Return the sum over the answer's tokens, its closing tag included."""
+        """Return the sum of log-probabilities of the answer's tokens, closing tag included."""
         chat = self._policy.model.chat
         prompt = [*chat.open_prompt(messages), *chat.encode_text(before)]
         own = chat.encode_text(f"{answer}</answer>")

@@ -1,9 +1,9 @@
-"""What a server's chat completion says: the model's text, whether it was cut, what was counted.
+"""Parsing of a server's chat completion: the model's text, whether it was cut, token counts.
 
-Content comes as a text or as a list of parts. Parts that hold a thought, and thoughts beside the
-content (``reasoning_content``, ``reasoning``), are no part of the reply. A form that holds no text
-of the model (a refusal, a call of a server's own tool, pictures) is the server's failure, with the
-words that say so, and never graded.
+Content comes as a text or as a list of parts. Parts that hold reasoning, and reasoning beside the
+content (``reasoning_content``, ``reasoning``), are not part of the reply. An answer without text of
+the model (a refusal, a call of the server's own tool, images) is a failure of the server, with a
+message that describes it, and is never graded.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _STATUS = re.compile(r"[1-5][0-9]{2}")
 
 
 class CompletionError(ValueError):
-    """A server's answer holds no text of the model.
+    """A server's answer contains no text of the model.
 
     Attributes:
-        status: The code of HTTP that the answer names, where it is an error in itself.
+        status: HTTP status that the answer names, where it is an error itself.
     """
 
     def __init__(self, message: str, *, status: int | None = None) -> None:
@@ -44,13 +44,13 @@ class CompletionError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a server answered.
+    """A server's answer.
 
     Attributes:
-        text: The model's own, thoughts that the server keeps apart left out.
+        text: Text of the model, without reasoning that the server returns separately.
         is_cut: Whether a token limit ended it.
-        new_tokens: Written, by the server's count; 0 where it does not count.
-        read_tokens: Of the prompt, likewise.
+        new_tokens: Number of generated tokens by the server's count; 0 where it does not count.
+        read_tokens: Number of prompt tokens by the server's count; 0 where it does not count.
     """
 
     text: str
@@ -63,7 +63,7 @@ def read_completion(data: object) -> Completion:
     """Read the first choice of a chat completion.
 
     Raises:
-        CompletionError: It is none, or holds no text of the model.
+        CompletionError: ``data`` is not a chat completion, or contains no text of the model.
     """
     answer = _mapping(data, "the answer")
     choices = answer.get("choices")
@@ -79,7 +79,7 @@ def read_completion(data: object) -> Completion:
     named = choice.get("finish_reason")
     reason = named.lower() if isinstance(named, str) else ""
     if reason in _WITHHELD:
-        raise CompletionError(f"the server kept the reply back (finish_reason {named!r})")
+        raise CompletionError(f"the server withheld the reply (finish_reason {named!r})")
     usage = answer.get("usage")
     counted = cast(Mapping[str, Any], usage) if isinstance(usage, Mapping) else {}
     return Completion(
@@ -93,13 +93,13 @@ def read_completion(data: object) -> Completion:
 
 
 def text_of_content(content: object) -> str:
-    """Return the text of a message's content: a text, or parts as mappings or objects.
+    """Return the text of a message's content, which is a text, or parts as mappings or objects.
 
     >>> text_of_content([{"type": "thinking", "thinking": "4?"}, {"type": "text", "text": "5"}])
     '5'
 
     Raises:
-        CompletionError: A part is neither text nor thought.
+        CompletionError: A part is neither text nor reasoning.
     """
     if content is None:
         return ""
@@ -113,7 +113,7 @@ def text_of_content(content: object) -> str:
 
 
 def _text_of_message(message: Mapping[str, Any], reason: str) -> str:
-    """Return the message's text; where it has none, what stands in its place has to allow that."""
+    """Return the message's text; an empty one only where nothing else replaces it."""
     text = text_of_content(message.get("content"))
     if text.strip():
         return text
@@ -127,7 +127,7 @@ def _text_of_message(message: Mapping[str, Any], reason: str) -> str:
     if "content" not in message and not any(message.get(name) for name in _BESIDE):
         raise CompletionError(f"the message has no content: {_shown(message)}")
     if message.get("audio") or message.get("images"):
-        raise CompletionError("the message holds sound or pictures, and no text")
+        raise CompletionError("the message contains audio or images, and no text")
     return text
 
 
@@ -165,7 +165,7 @@ def _mapping(value: object, name: str) -> Mapping[str, Any]:
 
 
 def _count(value: object) -> int:
-    """Read a count of tokens; a server that counts otherwise is not worth a reply."""
+    """Parse a token count; an invalid count reads as 0 and does not fail the reply."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return 0
     return int(value) if 0 <= value < math.inf else 0

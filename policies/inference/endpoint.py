@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server: where it is, how fast it may be asked, what it costs and cost."""
+"""An OpenAI-compatible server: address, rate limits, prices and usage."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _MILLION = 1e6
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A server and how to treat it.
+    """A server with its limits and prices.
 
     Attributes:
-        base_url: Such as ``http://localhost:8000/v1``; None for the environment's
+        base_url: Base URL, such as ``http://localhost:8000/v1``; None for the environment's
             ``OPENAI_BASE_URL``.
-        api_key: None for the environment's ``OPENAI_API_KEY``; servers of one's own need none.
-        requests_per_minute: The most that are sent; 0.0 for no limit.
-        tokens_per_minute: The most that are read and written; 0.0 for no limit.
-        price_input: Of a million tokens read, in any currency.
-        price_output: Of a million tokens written.
-        concurrency: Requests at a time.
-        timeout_seconds: Of one request.
-        max_retries: How often a busy, failing or silent server is asked again.
+        api_key: API key; None for the environment's ``OPENAI_API_KEY``; local servers need none.
+        requests_per_minute: Limit of requests per minute; 0.0 for no limit.
+        tokens_per_minute: Limit of input and output tokens per minute; 0.0 for no limit.
+        price_input: Price per million input tokens, in any currency.
+        price_output: Price per million output tokens.
+        concurrency: Number of concurrent requests.
+        timeout_seconds: Timeout per request.
+        max_retries: Number of retries of a busy, failing or unresponsive server.
     """
 
     base_url: str | None = None
@@ -43,15 +43,15 @@ class Endpoint:
 
 @dataclass(slots=True)
 class Usage:
-    """What a server was asked for so far, by its own count.
+    """Usage of a server so far, by its own count.
 
     Attributes:
-        requests: Sent, those that were asked again included.
-        retries: Of those, how many asked again.
-        failures: Conversations that got no reply.
-        input_tokens: Read.
-        output_tokens: Written.
-        cost: Of both, at the given prices.
+        requests: Number of requests, retries included.
+        retries: Number of retries.
+        failures: Number of conversations without a reply.
+        input_tokens: Number of input tokens.
+        output_tokens: Number of output tokens.
+        cost: Cost of input and output, at the configured prices.
     """
 
     requests: int = 0
@@ -62,8 +62,8 @@ class Usage:
     cost: float = 0.0
 
     def __str__(self) -> str:
-        """Say it in one line."""
-        again = f" ({self.retries} asked again)" if self.retries else ""
+        """Return the usage in one line."""
+        again = f" ({self.retries} retries)" if self.retries else ""
         lost = f", {self.failures} without reply" if self.failures else ""
         cost = f", cost {self.cost:.4f}" if self.cost else ""
         return (
@@ -72,17 +72,17 @@ class Usage:
         )
 
     def figures(self) -> dict[str, float]:
-        """Return all of it by name."""
+        """Return all figures by name."""
         return {name: float(value) for name, value in asdict(self).items()}
 
 
 class Meter:
-    """Counts what is used and makes those wait who would ask too fast; safe in threads.
+    """Rate limiter and usage counter of a server; thread-safe.
 
     Args:
-        endpoint: Its limits and prices.
-        sleep: How it waits.
-        clock: Seconds that pass.
+        endpoint: Limits and prices.
+        sleep: Function that waits.
+        clock: Monotonic clock, in seconds.
     """
 
     def __init__(
@@ -97,10 +97,10 @@ class Meter:
         self._sleep = sleep
         self._clock = clock
         self._lock = threading.Lock()
-        self._asked: deque[list[float]] = deque()  # of the last minute: when, and tokens
+        self._asked: deque[list[float]] = deque()  # requests of the last minute: time and tokens
 
     def enter(self, expected_tokens: float) -> list[float]:
-        """Wait until one more request is within the limits; gives what `leave` wants back."""
+        """Wait until one more request is within the limits; return the entry for `leave`."""
         while True:
             with self._lock:
                 wait = self._wait(expected_tokens)
@@ -112,7 +112,7 @@ class Meter:
             self._sleep(wait)
 
     def leave(self, entry: list[float], *, read: int, written: int) -> None:
-        """Note what a request took in the end."""
+        """Record the actual token counts of a request."""
         prices = self._endpoint.price_input, self._endpoint.price_output
         with self._lock:
             entry[1] = float(read + written)
@@ -121,15 +121,15 @@ class Meter:
             self.usage.cost += (read * prices[0] + written * prices[1]) / _MILLION
 
     def count(self, *, retries: int = 0, failures: int = 0) -> None:
-        """Note that something went wrong."""
+        """Count retries and failures."""
         with self._lock:
             self.usage.retries += retries
             self.usage.failures += failures
 
     def _wait(self, tokens: float) -> float:
-        """Return the seconds until a request with so many tokens may go, 0.0 for now.
+        """Return the seconds until a request with ``tokens`` can be sent, 0.0 for now.
 
-        One that is larger than the limit by itself goes when no other is within the minute.
+        A request that exceeds the limit by itself is sent when there is no other in the minute.
         """
         now = self._clock()
         while self._asked and self._asked[0][0] <= now - _MINUTE:

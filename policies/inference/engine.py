@@ -1,8 +1,8 @@
-"""Generation from exact ids in slots: rows join at any step, write a token a step, and leave.
+"""Generation from exact ids with continuous batching: rows join and leave slots at any step.
 
-Equal prompts are read once. A row that comes to the end of its turn hands back its keys and
-values, so that its next turn reads only what is new. Positions are given outright; what a row may
-look at is told by a mask.
+Equal prompts are prefilled once. A row that finishes its turn returns its keys and values, so that
+its next turn prefills only new tokens. Positions are passed explicitly, and attention is restricted
+by a mask.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from .text_step import TextStep
 if TYPE_CHECKING:
     from PIL import Image
 
-_PREFILL_TOKENS = 32_768  # padded tokens read in one forward pass, at most
+_PREFILL_TOKENS = 32_768  # padded tokens per prefill pass, at most
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prompt:
-    """What one row starts from.
+    """Prompt of one row.
 
     Attributes:
-        ids: The episode so far, the assistant's turn opened.
-        images: Its pictures.
-        seed: Of the episode.
-        turn: Which reply this is.
-        limit: The most tokens that may be drawn, at least 1.
-        past: Keys and values of the first ids, if they are at hand.
+        ids: Ids of the episode so far, with the assistant's turn opened.
+        images: Images of the episode so far.
+        seed: Random seed of the episode.
+        turn: Index of this reply in the episode.
+        limit: Limit of new tokens, at least 1.
+        past: Cached keys and values of the first ids; None where there are none.
     """
 
     ids: tuple[int, ...]
@@ -51,13 +51,13 @@ class Prompt:
 
 @dataclass(slots=True, eq=False)
 class Completion:
-    """What one row wrote.
+    """Output of one row.
 
     Attributes:
-        ids: Drawn.
-        log_probabilities: Of each.
-        is_finished: Whether it came to the end of its turn, by its own end or a stop text.
-        states: Keys and values of prompt and ids but the last; None for a row that was cut.
+        ids: Drawn ids.
+        log_probabilities: Log-probability of each drawn id.
+        is_finished: Whether the turn ended, by the end token or a stop text.
+        states: Keys and values of prompt and ids except the last; None for a row that was cut.
     """
 
     ids: list[int] = field(default_factory=list[int])
@@ -68,7 +68,7 @@ class Completion:
 
 @dataclass(slots=True, eq=False)
 class _Row:
-    """One row being written."""
+    """One row in generation."""
 
     limit: int
     uniform: list[float]
@@ -76,15 +76,16 @@ class _Row:
 
 
 class Slots:
-    """The rows being written, each in a slot.
+    """The rows in generation, each in a slot.
 
-    The log-probabilities are those of the model's own distribution (temperature 1, nothing left
-    out), whatever tokens were drawn from, so that they equal a full forward pass.
+    The log-probabilities are those of the model's own distribution (temperature 1, no token
+    excluded), whatever distribution tokens were drawn from, so that they equal those of a full
+    forward pass.
 
     Args:
-        model: What gives the next token.
-        sampling: How one is drawn.
-        count: How many slots.
+        model: Model that computes the next token.
+        sampling: Sampling parameters.
+        count: Number of slots.
     """
 
     def __init__(self, model: TokenModel, sampling: Sampling, *, count: int) -> None:
@@ -101,20 +102,20 @@ class Slots:
 
     @property
     def busy(self) -> int:
-        """How many rows are being written."""
+        """Number of rows in generation."""
         return len(self._rows)
 
     @property
     def free(self) -> int:
-        """How many more may join."""
+        """Number of free slots."""
         return self._count - len(self._rows)
 
     @torch.inference_mode()
     def join(self, prompts: Sequence[Prompt]) -> list[Completion]:
-        """Read prompts and give each a slot; gives what `advance` fills in, in order.
+        """Prefill prompts into free slots; return the outputs that `advance` fills, in order.
 
         Raises:
-            ValueError: More prompts than slots are free.
+            ValueError: There are more prompts than free slots.
         """
         if len(prompts) > self.free:
             raise ValueError(f"{len(prompts)} prompts, but {self.free} slots are free")
@@ -141,7 +142,7 @@ class Slots:
 
     @torch.inference_mode()
     def advance(self) -> list[Completion]:
-        """Draw a token for each row; gives those that are done, whose slots are free again."""
+        """Draw a token for each row; return the finished outputs, whose slots are free again."""
         logits = self._logits
         if logits is None or not self._rows:
             return []
@@ -158,7 +159,7 @@ class Slots:
         return leaving
 
     def _record(self, chosen: Sequence[int], scores: Sequence[float]) -> list[int]:
-        """Note the drawn tokens; gives the rows that are done."""
+        """Record the drawn tokens; return the rows that are done."""
         done: list[int] = []
         for slot, (row, token, score) in enumerate(zip(self._rows, chosen, scores, strict=True)):
             completion = row.completion
@@ -172,17 +173,17 @@ class Slots:
         return done
 
     def _ends_turn(self, ids: Sequence[int]) -> bool:
-        """Whether a turn is over: the model ended it, or it wrote one of the stop texts."""
+        """Return whether a turn is over: the model ended it, or wrote one of the stop texts."""
         chat, stop = self._model.chat, self._sampling.stop
         if ids[-1] == chat.end_id or not stop:
             return ids[-1] == chat.end_id
-        # A token has at least a byte, so these cover any stop text that the last one completes.
+        # A token has at least a byte: this window covers any stop text that the last one completes.
         window = max(len(text.encode()) for text in stop)
         written = chat.decode(ids[-window:])
         return any(text in written for text in stop)
 
     def _leave(self, done: Sequence[int], chosen: Tensor) -> Tensor:
-        """Free slots, rows from the end taking their places; gives ``chosen`` in the new order."""
+        """Free slots and fill them with rows from the end; return ``chosen`` in the new order."""
         gone = set(done)
         left = len(self._rows) - len(gone)
         last = iter(row for row in range(len(self._rows) - 1, left - 1, -1) if row not in gone)
@@ -195,7 +196,7 @@ class Slots:
         return chosen[index]
 
     def _feed(self, chosen: Tensor) -> None:
-        """Return the drawn tokens to the model; what comes next stands in ``logits`` then."""
+        """Feed the drawn tokens to the model and store the next logits."""
         if self._next_position is None:
             raise RuntimeError("rows without positions")
         is_seen = self._cache.open_step()
@@ -203,7 +204,7 @@ class Slots:
         self._next_position = self._next_position + 1
 
     def _begin(self, prompts: Sequence[Prompt], groups: Sequence[Sequence[int]]) -> None:
-        """Read one prompt of each group of equals and give every member a copy."""
+        """Prefill one prompt of each group of equal ones and copy its states to every member."""
         device = self._model.device
         first = [prompts[group[0]] for group in groups]
         batch = self._model.pad([PicturedIds(one.ids, one.images) for one in first])
@@ -216,7 +217,7 @@ class Slots:
         self._start(batch, hidden, rows)
 
     def _resume(self, known: Sequence[tuple[Prompt, RowStates]]) -> None:
-        """Read only what came since the turns whose keys and values are at hand."""
+        """Prefill only the tokens after the turns whose keys and values are cached."""
         device = self._model.device
         starts = [states.length for _, states in known]
         sources = [PicturedIds(prompt.ids, prompt.images) for prompt, _ in known]
@@ -238,7 +239,7 @@ class Slots:
         self._start(batch, hidden, rows)
 
     def _start(self, batch: Padded, hidden: Tensor, rows: Tensor) -> None:
-        """Take the state after the last token of each prompt, for the rows that copy it."""
+        """Store logits and positions after the last token of each prompt, for its rows."""
         last = (batch.lengths - 1).to(self._model.device)
         every = torch.arange(len(last), device=self._model.device)
         logits = self._model.logits(hidden[every, last])[rows]
@@ -250,7 +251,7 @@ class Slots:
 
 
 def _equal_prompts(prompts: Sequence[Prompt], members: Sequence[int]) -> list[list[int]]:
-    """Sort members into groups of equal prompts, in order of their first."""
+    """Group members by equal prompts, in order of their first member."""
     groups: dict[tuple[tuple[int, ...], tuple[bytes, ...]], list[int]] = {}
     for member in members:
         one = prompts[member]
@@ -260,7 +261,7 @@ def _equal_prompts(prompts: Sequence[Prompt], members: Sequence[int]) -> list[li
 
 
 def _parts(lengths: Sequence[int]) -> list[list[int]]:
-    """Split prompts, in order, so that padded rows times length stay under what is read at once."""
+    """Split prompts, in order, so that padded rows times length stay under the prefill limit."""
     parts: list[list[int]] = []
     longest = 0
     for index, length in enumerate(lengths):

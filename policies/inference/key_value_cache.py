@@ -1,7 +1,7 @@
-"""A key-value cache of slots: rows join, grow by a token a step, and leave, in buffers kept.
+"""A key-value cache with slots: rows join, grow by a token per step, and leave; buffers are reused.
 
-Row ``i`` holds its tokens in columns ``0 … lengths[i] - 1``, without holes; a mask hides what lies
-behind. A row that leaves hands its keys and values over, and the last row moves to its place.
+Row ``i`` holds its tokens in columns ``0 … lengths[i] - 1``, without gaps; a mask hides the columns
+behind them. When a row leaves, its keys and values are returned and the last row takes its place.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _CHUNK = 64  # columns added when the buffers are full, at least
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowStates:
-    """Keys and values of one row, for a turn that goes on later.
+    """Keys and values of one row, from which a later turn continues.
 
     Attributes:
-        length: Tokens covered.
-        layers: Of each layer, keys and values ``(2, heads, length, width)``.
+        length: Number of cached tokens.
+        layers: Keys and values of each layer, ``(2, heads, length, width)``.
     """
 
     length: int
@@ -31,7 +31,7 @@ class RowStates:
 
 
 def past_cache(rows: Sequence[RowStates]) -> DynamicCache:
-    """Lay rows side by side for a prefill that goes on from them, zeros behind the shorter ones."""
+    """Batch rows for a prefill that continues from them, padded on the right with zeros."""
     cache = DynamicCache()
     longest = max(row.length for row in rows)
     for index, first in enumerate(rows[0].layers):
@@ -44,10 +44,10 @@ def past_cache(rows: Sequence[RowStates]) -> DynamicCache:
 
 
 class SlotCache(Cache):
-    """The keys and values of the rows being written.
+    """The keys and values of the rows in generation.
 
     Args:
-        slots: The most rows at a time.
+        slots: Largest number of rows.
 
     Raises:
         RuntimeError: Gradients are on: the cache writes in place.
@@ -59,27 +59,27 @@ class SlotCache(Cache):
         super().__init__(layer_class_to_replicate=DynamicLayer)
         self.slots = slots
         self.lengths: list[int] = []
-        self._buffers: list[Tensor] = []  # of each layer: (2, slots, heads, columns, width)
-        self._ends: Tensor | None = None  # where this step's tokens go, (rows,)
+        self._buffers: list[Tensor] = []  # per layer: (2, slots, heads, columns, width)
+        self._ends: Tensor | None = None  # columns of this step's tokens, (rows,)
         self._rows: Tensor | None = None
 
     @property
     def columns(self) -> int:
-        """How many columns the longest row fills."""
+        """Number of columns that the longest row fills."""
         return max(self.lengths, default=0)
 
     def join(self, source: DynamicCache, rows: Tensor, columns: Tensor, lengths: list[int]) -> None:
-        """Add rows out of a prefill's cache.
+        """Add rows from a prefill's cache.
 
         Args:
-            source: Its cache.
-            rows: Which row of it each new one copies, ``(new,)``; one may be copied several times.
-            columns: Which of its columns, in order, ``(new, longest)``; those behind a row's own
-                length may be any.
-            lengths: Of each new row.
+            source: Cache of the prefill.
+            rows: Row of ``source`` that each new one copies, ``(new,)``; several can copy one.
+            columns: Columns of ``source`` to copy, in order, ``(new, longest)``; those behind a
+                row's own length are arbitrary.
+            lengths: Length of each new row.
 
         Raises:
-            ValueError: More rows than slots are free.
+            ValueError: There are more rows than free slots.
         """
         begin, end = len(self.lengths), len(self.lengths) + len(lengths)
         if end > self.slots:
@@ -96,12 +96,12 @@ class SlotCache(Cache):
         self.lengths += lengths
 
     def states(self, row: int) -> RowStates:
-        """Copy what one row holds."""
+        """Return a copy of one row's keys and values."""
         length = self.lengths[row]
         return RowStates(length, tuple(one[:, row, :, :length].clone() for one in self._buffers))
 
     def keep(self, order: Sequence[int]) -> None:
-        """Let rows leave: row ``i`` is now what was row ``order[i]``, which is at or behind it."""
+        """Remove rows: row ``i`` becomes the former row ``order[i]``, which is at or behind it."""
         moved = [(place, row) for place, row in enumerate(order) if place != row]
         if moved:
             device = self._buffers[0].device
@@ -111,7 +111,7 @@ class SlotCache(Cache):
         self.lengths = [self.lengths[row] for row in order]
 
     def open_step(self) -> Tensor:
-        """Make room for one more token a row; gives what each may look at, ``(rows, columns)``."""
+        """Make room for one more token per row; return the attention mask, ``(rows, columns)``."""
         self._make_room(self.columns + 1)
         device = self._buffers[0].device
         self._ends = torch.tensor(self.lengths, device=device)
@@ -120,7 +120,7 @@ class SlotCache(Cache):
         return torch.arange(self.columns, device=device) <= self._ends[:, None]
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Put this step's keys and values, ``(rows, heads, width)``, and give all of the rows'."""
+        """Store this step's keys and values, ``(rows, heads, width)``; return all of the rows'."""
         buffer = self._buffers[layer]
         buffer[0][self._rows, :, self._ends] = keys
         buffer[1][self._rows, :, self._ends] = values
@@ -135,17 +135,17 @@ class SlotCache(Cache):
         *args: Any,  # noqa: ANN401 - transformers passes what it has
         **kwargs: Any,  # noqa: ANN401
     ) -> tuple[Tensor, Tensor]:
-        """Take one token a row, as transformers' layers hand it over."""
+        """Store one token per row, called by transformers' layers."""
         del args, kwargs
         return self.write(layer_idx, key_states[:, :, 0], value_states[:, :, 0])
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Return how many columns were filled before this step."""
+        """Return the number of columns filled before this step."""
         del layer_idx
         return max(self.columns - 1, 0)
 
     def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
-        """Return the columns that a mask covers, and the first of them."""
+        """Return the number of columns that a mask covers, and the first of them."""
         del query_length, layer_idx
         return self.columns, 0
 

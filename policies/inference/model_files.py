@@ -1,4 +1,4 @@
-"""Which files a model's name stands for now, without reading them: cheap, and without torch."""
+"""State of the files behind a model's name, without reading them: cheap, and without torch."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 from .endpoint import OPENAI_PREFIX
 
 OWN_NAMES = frozenset({"nano", "oracle", "random", "thumbnail", "teacher"})
-"""Policies that come with the package: its code version tells them apart."""
+"""Policies that come with the package: its code version identifies them."""
 
 
 def model_state(source: str) -> dict[str, str]:
-    """Return what tells a model from another of the same name.
+    """Return the state that distinguishes a model from another of the same name.
 
-    Of a folder the size and time of change of every file; of a hub id the commit that this machine
-    holds; nothing of the names that stand for a model of ours, or one behind a server.
+    For a folder: size and modification time of every file; for a hub id: its commit on this
+    machine; empty for the package's own policies and for models behind a server.
     """
     folder = Path(source)
     if folder.is_dir():
@@ -31,17 +31,17 @@ def model_state(source: str) -> dict[str, str]:
 
 
 def model_states(sources: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Return the state of each model that has one, by what it is called among parameters."""
+    """Return the state of each model that has one, by its parameter name."""
     states = {source: model_state(source) for source in sources}
     return {f"state of {source}": state for source, state in states.items() if state}
 
 
 def hub_commit(name: str) -> str:
-    """Return the commit of a hub id that this machine would load; empty where it holds none."""
+    """Return the commit of a hub id that this machine would load; empty where none is cached."""
     from huggingface_hub import try_to_load_from_cache
 
     try:
         found = try_to_load_from_cache(name, "config.json")
-    except ValueError:  # no hub id at all
+    except ValueError:  # not a hub id
         return ""
     return Path(found).parent.name if isinstance(found, str) else ""

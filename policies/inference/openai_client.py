@@ -1,9 +1,9 @@
 """A model behind an OpenAI-compatible server (vLLM, SGLang, a vendor) as a policy.
 
-Bounded: a busy, failing, silent or absent server is asked again a few times, ever later or when it
-says (``Retry-After``), then the conversation is lost to infrastructure, never scored as the model's
-fault. Requests and tokens a minute are kept to, what was used is counted. The key goes into the
-request's header and nowhere else.
+Requests to a busy, failing, unresponsive or absent server are retried a few times, with exponential
+backoff or at the time that it names (``Retry-After``); then the conversation is lost to
+infrastructure, never scored as the model's fault. Limits of requests and tokens per minute are
+observed, and usage is counted. The key goes into the request's header and nowhere else.
 """
 
 from __future__ import annotations
@@ -44,34 +44,35 @@ if TYPE_CHECKING:
 
 _BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 _LONGEST_BACKOFF_SECONDS = 30.0
-_LONGEST_RETRY_SECONDS = 600.0  # a server that wants longer is given up
-_CHARACTERS_A_TOKEN = 3.0  # for what is expected before a server has counted
+_LONGEST_RETRY_SECONDS = 600.0  # a longer Retry-After ends the retries
+_CHARACTERS_A_TOKEN = 3.0  # estimate, before the server has counted
 _TOKENS_A_PICTURE = 1000.0
-_OWN_FAULTS = frozenset({400, 413, 422})  # of this request: another may be answered
+_OWN_FAULTS = frozenset({400, 413, 422})  # of this request alone: others can succeed
 _SHOWN_CHARACTERS = 300
 
 
 class _BusyAnswerError(PolicyUnavailableError):
-    """The server says in the body of a successful answer that it is busy, or that it failed."""
+    """The body of a successful response reports that the server is busy or failed."""
 
 
 class _BadRequestError(PolicyUnavailableError):
-    """The server wants none of this one conversation: too long, a picture it cannot read."""
+    """The server rejects this one conversation: too long, or an image that it cannot read."""
 
 
 class OpenAIPolicy:
-    """Asks ``POST {base_url}/chat/completions`` for each conversation, several at a time.
+    """Requests ``POST {base_url}/chat/completions`` for each conversation, several at a time.
 
     Args:
-        model: The model's name on the server.
-        base_url: Such as ``http://localhost:8000/v1``; None for the endpoint's.
-        api_key: None for the endpoint's, or the environment's ``OPENAI_API_KEY``.
-        endpoint: Limits, prices and patience; None for no limits.
-        sleep: How it waits.
+        model: Name of the model on the server.
+        base_url: Base URL, such as ``http://localhost:8000/v1``; None for the endpoint's.
+        api_key: API key; None for the endpoint's, or the environment's ``OPENAI_API_KEY``.
+        endpoint: Limits, prices, timeout and retries; None for no limits.
+        sleep: Function that waits.
 
     Raises:
-        ValueError: No base URL is given, nor in the environment's ``OPENAI_BASE_URL``; it is no
-            URL; the key can stand in no header; the model's name can stand in no request.
+        ValueError: There is no base URL, neither here nor in the environment's
+            ``OPENAI_BASE_URL``; it is not a URL; the key is not valid in a header; or the model's
+            name is not valid in a request.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class OpenAIPolicy:
         url = base_url or self._endpoint.base_url or os.environ.get("OPENAI_BASE_URL")
         if not url:
             raise ValueError(
-                f"where is the server of {model}? give --base-url (or server.base_url in "
+                f"the server of {model} is unknown: set --base-url (or server.base_url in "
                 "flows.yaml, or OPENAI_BASE_URL), such as http://localhost:8000/v1"
             )
         if half := lone_surrogate(model):
@@ -104,19 +105,19 @@ class OpenAIPolicy:
 
     @property
     def usage(self) -> Usage:
-        """What was asked for so far."""
+        """Usage so far."""
         return self._meter.usage
 
     @property
     def id(self) -> str:
-        """The model's name and its server."""
+        """Name of the model, and its server."""
         return f"{self._model}@{self._url.split('://', 1)[-1].split('/', 1)[0].rsplit('@', 1)[-1]}"
 
     def reply(self, conversations: Sequence[Conversation], *, sampling: Sampling) -> list[Reply]:
-        """Ask for the next text of each conversation.
+        """Request the next reply of each conversation.
 
         Raises:
-            PartialRepliesError: Some could not be asked; it holds the replies of the others.
+            PartialRepliesError: Some requests failed; the error holds the replies of the others.
         """
         import httpx
 
@@ -139,10 +140,11 @@ class OpenAIPolicy:
     def _try_ask(
         self, client: httpx.Client, conversation: Conversation, sampling: Sampling
     ) -> Reply | PolicyUnavailableError:
-        """Ask for one reply, with fewer tries where an earlier conversation got none.
+        """Request one reply, with fewer retries where an earlier conversation failed.
 
-        Until the server has answered at all, the first conversation of a call that is refused for
-        good, or tried in vain, speaks for the rest: refused, they are not sent, else sent once.
+        Until the server has answered at all, the first failed conversation of a call decides for
+        the rest: after a refusal they are not sent, after other failures sent once, without
+        retries.
         """
         hopeless = self._hopeless
         if isinstance(hopeless, PolicyRefusedError):
@@ -152,11 +154,11 @@ class OpenAIPolicy:
             reply = self._ask(client, conversation, sampling)
         except PolicyUnavailableError as error:
             self._meter.count(failures=1)
-            told = type(error)(without_key(str(error), self._key))
+            failure = type(error)(without_key(str(error), self._key))
             with self._lock:
                 if not self._has_answered and not isinstance(error, _BadRequestError):
-                    self._hopeless = told
-            return told
+                    self._hopeless = failure
+            return failure
         with self._lock:
             self._has_answered, self._hopeless = True, None
         return reply
@@ -193,12 +195,12 @@ class OpenAIPolicy:
                 return reply.timed(time.monotonic() - begun)
             self._meter.leave(entry, read=0, written=0)
             reason = words_of(response, self._key)
-            run_request = _retry_seconds(response.headers.get("retry-after", ""))
-            if response.status_code not in _BUSY or (run_request or 0.0) > _LONGEST_RETRY_SECONDS:
+            retry_after = _retry_seconds(response.headers.get("retry-after", ""))
+            if response.status_code not in _BUSY or (retry_after or 0.0) > _LONGEST_RETRY_SECONDS:
                 kind = PolicyRefusedError if is_refusal(response) else kind
                 kind = _BadRequestError if response.status_code in _OWN_FAULTS else kind
                 break
-            wait_seconds = wait_seconds if run_request is None else run_request
+            wait_seconds = wait_seconds if retry_after is None else retry_after
         raise kind(f"{without_credentials(self._url)} gave no reply ({reason})")
 
     def _request(self, conversation: Conversation, sampling: Sampling) -> dict[str, Any]:
@@ -207,7 +209,7 @@ class OpenAIPolicy:
             "messages": [openai_message(message) for message in conversation.messages],
             "temperature": sampling.temperature,
             "max_tokens": sampling.max_new_tokens,
-            "seed": conversation.seed,  # `codedance serve model` draws as this process would
+            "seed": conversation.seed,  # `codedance serve model` samples as this process would
         }
         if sampling.top_p < 1.0:
             body["top_p"] = sampling.top_p
@@ -215,27 +217,27 @@ class OpenAIPolicy:
 
 
 def _expected_tokens(conversation: Conversation, sampling: Sampling) -> float:
-    """Guess what a request will take, for the limit of tokens a minute."""
+    """Estimate the tokens of a request, for the limit of tokens per minute."""
     texts = sum(len(message.text) for message in conversation.messages)
     pictures = sum(len(message.images) for message in conversation.messages)
     return texts / _CHARACTERS_A_TOKEN + pictures * _TOKENS_A_PICTURE + sampling.max_new_tokens
 
 
 def _retry_seconds(header: str) -> float | None:
-    """Read ``Retry-After``: seconds, or a date; None where there is none that can be read."""
+    """Parse ``Retry-After``, in seconds or as a date; None where it is absent or invalid."""
     with contextlib.suppress(ValueError):
         seconds = float(header)
         return None if math.isnan(seconds) else max(seconds, 0.0)
     try:
         then = parsedate_to_datetime(header)
-    except (TypeError, ValueError):  # which of them depends on what is wrong
+    except (TypeError, ValueError):  # which of them depends on the input
         return None
     then = then if then.tzinfo is not None else then.replace(tzinfo=UTC)
     return max((then - datetime.now(UTC)).total_seconds(), 0.0)
 
 
 def openai_message(message: Message) -> dict[str, Any]:
-    """Return a message as OpenAI's chat form has it, pictures as data URLs."""
+    """Return a message in OpenAI's chat format, with images as data URLs."""
     if not message.images:
         text = "".join(part for part in message.parts if isinstance(part, str))
         return {"role": message.role, "content": escape_surrogates(text)}
@@ -250,15 +252,15 @@ def openai_message(message: Message) -> dict[str, Any]:
 
 def _data_uri(image: Image.Image) -> str:
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG")  # lossless: the picture the code sees
+    image.save(buffer, format="PNG")  # lossless: the image that the code sees
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def _read(response: httpx.Response, key: str) -> tuple[Reply, int]:
-    """Read the first choice, and how many tokens of prompt the server counted.
+    """Read the first choice, and the server's count of prompt tokens.
 
     Raises:
-        PolicyUnavailableError: The server's answer holds no text of the model.
+        PolicyUnavailableError: The server's answer contains no text of the model.
     """
     try:
         found = read_completion(response.json())
@@ -272,7 +274,7 @@ def _read(response: httpx.Response, key: str) -> tuple[Reply, int]:
 
 
 def _kind_of(status: int | None) -> type[PolicyUnavailableError]:
-    """Return what an error means that a successful answer holds, as if it came with its status."""
+    """Return the error class of an error status in the body of a successful response."""
     if status in _BUSY:
         return _BusyAnswerError
     if status in REFUSALS:

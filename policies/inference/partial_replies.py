@@ -1,4 +1,4 @@
-"""The failure of a policy that could answer some conversations of a batch and not the others."""
+"""Error of a policy that replied to some conversations of a batch and not to the others."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from ..interface import PolicyUnavailableError, Reply
 
 
 class PartialRepliesError(PolicyUnavailableError):
-    """Some conversations could not be answered; the others were.
+    """Some conversations of a batch have no reply.
 
     Attributes:
-        replies: In order; None where the model could not be asked.
-        errors: In order; why it could not be asked, None where it was.
+        replies: Replies in order; None where the request failed.
+        errors: Errors in order; None where there is a reply.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Conversations in slots: from messages to exact ids, and from drawn ids back to replies."""
+"""Reply stream over the engine: from messages to exact ids, and from drawn ids to replies."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from .engine import Completion, Prompt, Slots
 from .key_value_cache import RowStates
 
 Kept = tuple[Tokens, RowStates]
-"""Keys and values, and the very record of ids that they belong to."""
+"""A record of ids, and its keys and values; they are valid for this very object."""
 
 
 class VisionLanguageStream:
-    """Writes the replies of conversations that join and leave at any time.
+    """Generates the replies of conversations that join and leave at any time.
 
     Args:
-        model: What gives the next token.
-        sampling: How it is drawn.
-        slots: The most conversations at a time.
+        model: Model that computes the next token.
+        sampling: Sampling parameters.
+        slots: Largest number of concurrent conversations.
         kept: Keys and values of earlier turns, by the identity of their record.
     """
 
@@ -42,7 +42,7 @@ class VisionLanguageStream:
 
     @property
     def free(self) -> int:
-        """How many more conversations may join."""
+        """Number of conversations that can still join."""
         return self._slots.free
 
     @property
@@ -51,7 +51,7 @@ class VisionLanguageStream:
         return bool(self._asked or self._cut)
 
     def join(self, conversations: Sequence[Conversation]) -> None:
-        """Read what is new of each conversation and begin its next reply."""
+        """Prefill the new messages of each conversation and begin its next reply."""
         begun: list[tuple[Conversation, Prompt]] = []
         for conversation in conversations:
             prompt = self._prompt(conversation)
@@ -61,7 +61,7 @@ class VisionLanguageStream:
             self._asked[id(completion)] = conversation, prompt, completion
 
     def advance(self) -> list[tuple[Conversation, Reply]]:
-        """Draw a token of each reply; gives the replies that are done."""
+        """Draw a token of each reply; return the finished replies."""
         cut, self._cut = self._cut, []
         done = [self._finish(one, prompt, Completion()) for one, prompt in cut]
         for completion in self._slots.advance():
@@ -70,7 +70,7 @@ class VisionLanguageStream:
         return done
 
     def forget(self, conversation: Conversation) -> None:
-        """Drop the keys and values of a conversation that is over."""
+        """Discard the keys and values of a conversation that is over."""
         self.kept.pop(id(conversation.tokens), None)
 
     def _finish(
@@ -99,7 +99,7 @@ class VisionLanguageStream:
         return Prompt(ids, images, conversation.seed, conversation.turn, max(limit, 0), past)
 
     def _take_past(self, tokens: Tokens | None) -> RowStates | None:
-        """Return the keys and values of this very record, once."""
+        """Remove and return the keys and values of this very record."""
         past = self.kept.pop(id(tokens), None) or self._known.pop(id(tokens), None)
         return past[1] if past is not None and past[0] is tokens else None
 
@@ -111,7 +111,7 @@ def _since_last_reply(messages: Sequence[Message]) -> Sequence[Message]:
 
 
 def _extend(conversation: Conversation, prompt: Prompt, completion: Completion) -> Tokens:
-    """Append what was asked and what was written to the record of exact ids."""
+    """Append the prompt's new ids and the generated ids to the record of exact ids."""
     before = conversation.tokens or Tokens((), (), ())
     asked = len(prompt.ids) - len(before.ids)
     return Tokens(

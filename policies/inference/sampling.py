@@ -1,4 +1,4 @@
-"""How the next token is drawn: every row by its own random numbers, whatever its batch."""
+"""Sampling of the next token: each row uses its own random numbers, whatever its batch."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ def draw_uniform(seed: int, turn: int, count: int) -> Tensor:
 
 
 def choose(logits: Tensor, uniform: Tensor, sampling: Sampling, allowed: Tensor) -> Tensor:
-    """Draw one token a row by inverting its distribution function.
+    """Draw one token per row by inverting its distribution function.
 
     Args:
-        logits: ``(rows, vocabulary)``.
-        uniform: One number in [0, 1) a row, ``(rows,)``.
-        sampling: Temperature (0.0 takes the likeliest), top-k, top-p.
-        allowed: Which ids may be drawn, ``(vocabulary,)``.
+        logits: Logits, ``(rows, vocabulary)``.
+        uniform: Uniform number in [0, 1) per row, ``(rows,)``.
+        sampling: Temperature (0.0 takes the most likely token), top-k, top-p.
+        allowed: Mask of ids that can be drawn, ``(vocabulary,)``.
 
     Returns:
-        Ids, ``(rows,)``.
+        Drawn ids, ``(rows,)``.
     """
     logits = logits.masked_fill(~allowed, -torch.inf)
     if sampling.temperature <= 0.0:
@@ -38,7 +38,7 @@ def choose(logits: Tensor, uniform: Tensor, sampling: Sampling, allowed: Tensor)
 
 
 def _keep_likely(weights: Tensor, sampling: Sampling) -> Tensor:
-    """Zero what top-k and top-p leave out; the likeliest token always stays."""
+    """Zero the weights that top-k and top-p exclude; the most likely token always stays."""
     if 0 < sampling.top_k < weights.shape[-1]:
         floor = weights.topk(sampling.top_k, dim=-1).values[:, -1:]
         weights = weights.masked_fill(weights < floor, 0.0)

@@ -1,4 +1,4 @@
-"""What a server said instead of a reply: its status and message, short, and without our key."""
+"""A server's error responses: status and message, shortened, and without the API key."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 _SHOWN_CHARACTERS = 300
 _SHORTEST_KEY = 4
-"""Shorter texts are no secret, and blotting them out would leave no word readable."""
+"""Shorter texts are not secret, and masking them would make messages unreadable."""
 REFUSALS = frozenset({401, 402, 403, 404, 405, 407, 410, 501})
 """Statuses that concern the key, the account, the address or the model, not this one request."""
 
 
 def is_refusal(response: httpx.Response) -> bool:
-    """Return whether a server would answer any other request of ours in the same way."""
+    """Return whether a server would answer every other request in the same way."""
     return response.status_code in REFUSALS or response.is_redirect
 
 
@@ -26,8 +26,8 @@ def words_of(response: httpx.Response, key: str = "") -> str:
     """Return status and message of a failed request: ``HTTP 401: no such key``.
 
     Args:
-        response: The server's.
-        key: Blotted out, before anything is cut.
+        response: Response of the server.
+        key: API key to mask, before the message is cut.
     """
     message = without_key(_message(response.text) or response.reason_phrase, key)
     if response.is_redirect:
@@ -37,15 +37,15 @@ def words_of(response: httpx.Response, key: str = "") -> str:
 
 
 def short(text: str) -> str:
-    """Return text in one line without control characters, cut where it is long."""
+    """Return text in one line without control characters, truncated where it is long."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if len(line) <= _SHOWN_CHARACTERS else line[: _SHOWN_CHARACTERS - 1] + "…"
 
 
 def without_key(text: str, key: str) -> str:
-    """Return text in which the key, as it is or in a URL's form, is blotted out.
+    """Return text with the key masked, as it is, URL-encoded or JSON-encoded.
 
-    So is what is left of a key where the text was cut within it.
+    The beginning of a key is masked too where the text was cut within it.
     """
     if len(key) < _SHORTEST_KEY:
         return text
@@ -57,7 +57,7 @@ def without_key(text: str, key: str) -> str:
 
 
 def without_credentials(url: str) -> str:
-    """Return a URL without the user and password that it may hold.
+    """Return a URL without user and password.
 
     >>> without_credentials("http://me:secret@host:1/v1")
     'http://host:1/v1'
@@ -68,10 +68,10 @@ def without_credentials(url: str) -> str:
 
 
 def checked_key(key: str) -> str:
-    """Return a key without the white space around it.
+    """Return a key without surrounding whitespace.
 
     Raises:
-        ValueError: No HTTP header can hold it.
+        ValueError: The key is not valid in an HTTP header.
     """
     key = key.strip()
     if not (key.isascii() and key.isprintable()):
@@ -83,10 +83,10 @@ def checked_key(key: str) -> str:
 
 
 def checked_url(url: str) -> str:
-    """Return a base URL without slashes at its end.
+    """Return a base URL without trailing slashes.
 
     Raises:
-        ValueError: It is no http or https URL.
+        ValueError: ``url`` is not an http or https URL.
     """
     try:
         parts = urlsplit(url)
@@ -96,14 +96,14 @@ def checked_url(url: str) -> str:
         is_address = False
     if not is_address or not url.isprintable() or " " in url:
         raise ValueError(
-            f"{without_credentials(url)!r} is no server's address: expected one such as "
+            f"{without_credentials(url)!r} is not a server address: expected one such as "
             "http://localhost:8000/v1"
         )
     return url.rstrip("/")
 
 
 def _message(text: str) -> str:
-    """Return the message in an error's body: OpenAI's form, FastAPI's, or the text itself."""
+    """Return the message in an error's body: OpenAI's format, FastAPI's, or the text itself."""
     try:
         found: Any = json.loads(text)
     except (ValueError, RecursionError):

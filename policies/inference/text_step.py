@@ -1,9 +1,9 @@
-"""One decoding step of a Qwen-VL text model: the same sums as transformers', with fewer calls.
+"""One decoding step of a Qwen-VL text model: transformers' computation, with fewer calls.
 
-At one token a row most of transformers' time goes into preparing masks, repeating keys for grouped
-heads and rotating queries and keys apart. Here grouped heads share their keys in the attention
-product itself, and norms are fused in float32. Layers are called part by part, so adapters on their
-projections are kept to; a text model of another kind, or one with hooks, goes the library's way.
+At one token per row transformers spends most of its time on preparing masks, repeating keys for
+grouped heads and rotating queries and keys separately. Here grouped heads share their keys in the
+attention product itself, and norms are fused in float32. Layers are called part by part, so
+adapters on their projections take effect; other text models, or those with hooks, use transformers.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _TABLE_ROOM = 1024
 
 
 class TextStep:
-    """Provide the logits of the next token of each row, the way transformers does it.
+    """Decoding step of each row, computed by transformers.
 
     Args:
-        model: Whose text model is asked.
+        model: Model with the text model to run.
     """
 
     def __init__(self, model: TokenModel) -> None:
@@ -33,25 +33,25 @@ class TextStep:
 
     @staticmethod
     def of(model: TokenModel) -> TextStep:
-        """Return the quick step where it applies, else the library's."""
+        """Return the fast step where it applies, else the one of transformers."""
         return FastTextStep(model) if _is_known(model) else TextStep(model)
 
     def __call__(
         self, ids: Tensor, positions: Tensor, is_seen: Tensor, *, cache: SlotCache
     ) -> Tensor:
-        """Feed one token a row; gives ``(rows, vocabulary)`` float32.
+        """Decode one token per row; return the next logits, ``(rows, vocabulary)`` float32.
 
         Args:
-            ids: ``(rows,)``.
-            positions: ``(rows,)``; text moves on all three axes alike.
-            is_seen: Which columns of the cache a row may look at, ``(rows, columns)``.
+            ids: Token ids, ``(rows,)``.
+            positions: Positions, ``(rows,)``; text has the same position on all three axes.
+            is_seen: Attention mask over the columns of the cache, ``(rows, columns)``.
             cache: Keys and values so far; `SlotCache.open_step` was called.
         """
         return self._model.step(ids, positions, is_seen, cache=cache)
 
 
 class FastTextStep(TextStep):
-    """The same without the library's detours."""
+    """The same computation, without the overhead of transformers."""
 
     def __init__(self, model: TokenModel) -> None:
         super().__init__(model)
@@ -64,7 +64,7 @@ class FastTextStep(TextStep):
     def __call__(
         self, ids: Tensor, positions: Tensor, is_seen: Tensor, *, cache: SlotCache
     ) -> Tensor:
-        """Feed one token a row; see `TextStep`."""
+        """Decode one token per row; see `TextStep`."""
         text = self._text
         states: Tensor = text.embed_tokens(ids)
         cos, sin = self._rotation(states, positions, cache.columns)
@@ -121,7 +121,7 @@ class FastTextStep(TextStep):
 
 
 def _is_known(model: TokenModel) -> bool:
-    """Whether the quick step gives what the library gives."""
+    """Return whether the fast step computes the same as transformers."""
     text: Any = getattr(model.model.model, "language_model", None)
     if type(text).__name__ not in _KNOWN or not model.takes_masks:
         return False

@@ -1,4 +1,4 @@
-"""A vision-language model as a policy: conversations in, replies out, every token id kept."""
+"""A vision-language model as a policy: conversations in, replies out, every token id recorded."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class VisionLanguagePolicy:
     """Samples replies from a `TokenModel`.
 
     Args:
-        model: What gives the next token.
-        policy_id: A name for model and weights.
-        notes: How it was taught: its system prompt, its largest picture, its families.
-        batch_size: The most conversations in one forward pass.
-        keeps_cache: Whether keys and values of a turn are kept until the next call, which then
-            reads only what is new; costs memory.
+        model: Model that computes the next token.
+        policy_id: Name of model and weights.
+        notes: Setting that it was trained in: system prompt, largest image, families.
+        batch_size: Largest number of conversations per forward pass.
+        keeps_cache: Whether keys and values of a turn are cached until the next call, which then
+            prefills only new tokens; costs memory.
     """
 
     def __init__(
@@ -44,31 +44,31 @@ class VisionLanguagePolicy:
         self._id = policy_id
         self._batch_size = batch_size
         self._keeps_cache = keeps_cache
-        # By the identity of the very record that the keys and values belong to.
+        # By the identity of the record that the keys and values belong to.
         self._kept: dict[int, Kept] = {}
 
     @property
     def id(self) -> str:
-        """The name of model and weights."""
+        """Name of model and weights."""
         return self._id
 
     @property
     def system_prompt(self) -> str | None:
-        """What it is told first: None for the interface's own, empty for no system message."""
+        """System prompt; None for the interface's own, empty for no system message."""
         return self.notes.system_prompt
 
     @property
     def max_pixels(self) -> int | None:
-        """The largest picture it was taught on; None for the environment's own limit."""
+        """Largest image that it was trained on; None for the environment's own limit."""
         return self.notes.max_pixels
 
     @property
     def interface(self) -> Interface | None:
-        """Which tool it was taught to use; None where that is not known."""
+        """Tool interface that it was trained with; None where that is not known."""
         return self.notes.interface
 
     def reply(self, conversations: Sequence[Conversation], *, sampling: Sampling) -> list[Reply]:
-        """Write the next turn of each conversation and append its ids to `Conversation.tokens`."""
+        """Generate the next turn of each conversation; append its ids to `Conversation.tokens`."""
         place = {id(one): index for index, one in enumerate(conversations)}
         replies: list[tuple[int, Reply]] = []
         left = list(conversations)
@@ -84,7 +84,7 @@ class VisionLanguagePolicy:
 
     @contextmanager
     def stream(self, *, sampling: Sampling, slots: int) -> Generator[VisionLanguageStream]:
-        """Open ``slots`` places in which replies are written; the model keeps its mode after."""
+        """Open a reply stream with ``slots`` slots; the model's train or eval mode is restored."""
         was_training = self.model.model.training
         self.model.model.eval()
         try:
@@ -93,7 +93,7 @@ class VisionLanguagePolicy:
             self.model.model.train(was_training)
 
     def full_logprobs(self, ids: Sequence[int], images: Sequence[Image.Image]) -> tuple[float, ...]:
-        """Return each id's log-probability by one forward pass; 0.0 for the first, ``(length,)``."""
+        """Score ids in one forward pass: log-probabilities, ``(length,)``; 0.0 for the first."""
         with torch.inference_mode():
             batch = self.model.pad([PicturedIds(ids, images)])
             chosen = torch.ones_like(batch.ids, dtype=torch.bool)

@@ -1,8 +1,8 @@
-"""Messages become token ids: ChatML as Qwen2.5-VL writes it, and no text can forge a control token.
+"""Chat encoding: messages to token ids, in Qwen2.5-VL's ChatML; no text can forge control tokens.
 
-What this departs from the published chat template in: no default system message is put in, and
-text from outside (questions, tool replies, errors) is encoded by a tokenizer that knows no control
-tokens, so that a printed ``<|im_end|>`` is eight characters and never the end of a message.
+Departures from the published chat template: no default system message is inserted, and text from
+outside (questions, tool replies, errors) is encoded by a tokenizer without control tokens, so that
+a printed ``<|im_end|>`` is plain text and never the end of a message.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Encoded:
     """A conversation as token ids.
 
     Attributes:
-        ids: The whole conversation, ``(length,)``.
+        ids: Ids of the whole conversation, ``(length,)``.
         completion_mask: Which ids an assistant wrote, its ``<|im_end|>`` included, ``(length,)``.
-        images: The pictures that the image tokens stand for, in order.
+        images: Images that the image tokens stand for, in order.
     """
 
     ids: tuple[int, ...]
@@ -42,14 +42,14 @@ class Encoded:
 
 
 class ChatTokenizer:
-    """Turns messages into ids piece by piece; ids that a model sampled are never made again.
+    """Encodes messages piece by piece; ids that a model sampled are never encoded again.
 
     Args:
-        tokenizer: A fast Hugging Face tokenizer with ChatML's control tokens.
-        image_tokens: How many image tokens a picture takes in the model.
+        tokenizer: Fast Hugging Face tokenizer with ChatML's control tokens.
+        image_tokens: Function that returns the number of image tokens of an image.
 
     Attributes:
-        lead: What a reply begins with that is not part of its text.
+        lead: Prefix of a reply that is not part of its text.
 
     Raises:
         ValueError: The tokenizer lacks a control token, or cannot write one as plain text.
@@ -72,7 +72,7 @@ class ChatTokenizer:
         self._check_plain_text()
 
     def _adopt(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Keep the tokenizer, and a copy of it that knows no control tokens."""
+        """Store the tokenizer, and a copy of it without control tokens."""
         from tokenizers import Tokenizer
 
         if not tokenizer.is_fast:
@@ -81,7 +81,7 @@ class ChatTokenizer:
                 f"{type(tokenizer).__name__}"
             )
         self.tokenizer = tokenizer
-        # A copy of its own: the switch below is state, and the original may be used elsewhere.
+        # A separate copy: the flag below is state, and the original may be used elsewhere.
         backend: Any = tokenizer.backend_tokenizer
         self._plain = Tokenizer.from_str(backend.to_str())
         self._plain.encode_special_tokens = True
@@ -90,15 +90,15 @@ class ChatTokenizer:
 
     @property
     def forbidden_ids(self) -> frozenset[int]:
-        """Ids that a policy may not sample: every control token except the end of its turn."""
+        """Ids excluded from sampling: every control token except the end of the turn."""
         return self.control_ids - {self.end_id}
 
     def encode_text(self, text: str) -> list[int]:
-        """Encode text as nothing but text; lone surrogates as their escapes."""
+        """Encode text without control tokens; lone surrogates as their escapes."""
         return self._plain.encode(escape_surrogates(text), add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of sampled ids, the end of the turn left out."""
+        """Return the text of sampled ids, without the end of the turn."""
         own = [token for token in ids if token != self.end_id]
         return str(
             self.tokenizer.decode(
@@ -111,14 +111,14 @@ class ChatTokenizer:
         return list(self.encode(messages).ids) + self._open_assistant()
 
     def after_reply(self, messages: Sequence[Message]) -> list[int]:
-        """Encode what follows a sampled ``<|im_end|>``: the messages since, and the next turn."""
+        """Encode the text after a sampled ``<|im_end|>``: new messages, and the next turn."""
         ids = list(self._line_end)
         for message in messages:
             ids += self._message(message)
         return ids + self._open_assistant()
 
     def encode(self, messages: Sequence[Message]) -> Encoded:
-        """Encode a whole conversation, with which ids are the assistant's own."""
+        """Encode a whole conversation, with the mask of the assistant's ids."""
         ids: list[int] = []
         completion_mask: list[bool] = []
         for message in messages:
@@ -137,7 +137,7 @@ class ChatTokenizer:
         return [self._start, *self.encode_text("assistant\n")]
 
     def _message(self, message: Message) -> list[int]:
-        """Encode a message that is not the assistant's; neighbouring texts are one text."""
+        """Encode a message that is not the assistant's; adjacent texts are joined."""
         ids = [self._start]
         text = f"{message.role}\n"
         for part in message.parts:

@@ -1,8 +1,9 @@
-"""Models whose positions count one by one and whose pictures are read in crops.
+"""Models with one-dimensional positions whose images are split into crops.
 
-Idefics 3 and SmolVLM, InternVL, LLaVA-OneVision, Gemma 3. Gemma's layers look back over a window,
-or over everything, and the pieces of one picture see each other whichever comes first; the masks
-that say so are made here, for whole sequences, for what comes after kept turns, and for one token.
+Idefics 3 and SmolVLM, InternVL, LLaVA-OneVision, Gemma 3. Gemma's layers attend over a sliding
+window or over everything, and the tokens of one image attend to each other in both directions;
+these masks are built here, for whole sequences, for continuations of cached turns, and for single
+decoding steps.
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ _FULL, _SLIDING = "full_attention", "sliding_attention"
 
 
 class CropTokenModel(TokenModel):
-    """A Hugging Face model of one of `CROP_FAMILIES` with its tokenizer and picture cache.
+    """A Hugging Face model of one of `CROP_FAMILIES` with its tokenizer and image cache.
 
     Args:
-        model: A ``…ForConditionalGeneration``.
-        tokenizer: Its fast tokenizer.
-        image_processor: Its image processor.
-        template: Its chat template.
+        model: Model of class ``…ForConditionalGeneration``.
+        tokenizer: Fast tokenizer of the model.
+        image_processor: Image processor of the model.
+        template: Chat template of the model.
 
     Raises:
-        ValueError: What was given does not fit together, or its text model attends in a way that
-            is not known here.
+        ValueError: The parts belong to different models, or the text model has an unsupported
+            kind of attention.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class CropTokenModel(TokenModel):
         ).last_hidden_state
 
     def step(self, ids: Tensor, positions: Tensor, is_seen: Tensor, *, cache: Any) -> Tensor:  # noqa: ANN401 - a transformers Cache
-        """Feed one token a row; see `TokenModel.step`."""
+        """Decode one token per row; see `TokenModel.step`."""
         mask: Any = is_seen[:, None, None] if self.takes_masks else is_seen
         if self._window is not None:
             columns = torch.arange(is_seen.shape[1], device=is_seen.device)
@@ -95,13 +96,13 @@ class CropTokenModel(TokenModel):
     def _masks(
         self, ids: Tensor, positions: Tensor, seen: Tensor | None
     ) -> Mapping[str, Tensor] | Tensor | None:
-        """Say what each token may look at, in the form that the model takes.
+        """Return the attention masks of each token, in the form that the model takes.
 
         Args:
             ids: New tokens, ``(batch, length)``.
-            positions: Of them.
-            seen: What each may look at by the order of tokens alone, ``(batch, length, columns)``,
-                the last columns being the new ones; None for all before it.
+            positions: Positions of the new tokens, ``(batch, length)``.
+            seen: Attention mask by the order of tokens alone, ``(batch, length, columns)``, the
+                last columns being the new tokens; None for causal attention.
         """
         if self._window is None:
             return None if seen is None else seen[:, None]
@@ -128,7 +129,7 @@ class CropTokenModel(TokenModel):
         return np.broadcast_to(np.arange(len(ids)), (3, len(ids)))
 
     def _features(self, batch: Padded) -> Any:  # noqa: ANN401 - a transformers output class
-        """Run the vision tower over each distinct picture and lay its output out slot by slot."""
+        """Run the vision tower over each distinct image and order its output by image slot."""
         from transformers.modeling_outputs import BaseModelOutputWithPooling
 
         known = [self._features_of(picture) for picture in batch.pictures]
@@ -138,7 +139,7 @@ class CropTokenModel(TokenModel):
         )
 
     def _features_of(self, picture: Patches) -> Tensor:
-        """Return a picture's pieces as the text model reads them, ``(tokens, width)``."""
+        """Return an image's features as input of the text model, ``(tokens, width)``."""
         if not isinstance(picture, Crops):
             raise TypeError(f"expected crops, got {type(picture).__name__}")
         inputs = {
@@ -155,7 +156,7 @@ class CropTokenModel(TokenModel):
         return picture.grid[1]
 
     def _check_picture(self, crops: CropCache) -> None:
-        """Refuse a model that makes more or fewer pieces of a picture than its prompt has."""
+        """Reject a model whose number of features per image differs from its prompt's tokens."""
         from PIL import Image
 
         picture = crops.crops(Image.new("RGB", (64, 48), "grey"))
@@ -170,7 +171,7 @@ class CropTokenModel(TokenModel):
 
 
 def _image_token(config: Any, tokenizer: Any, needs: Sequence[str]) -> str:  # noqa: ANN401 - untyped library objects
-    """Return the image token's name, once all that the family needs is there."""
+    """Return the name of the image token, after checking the family's control tokens."""
     vocabulary: Mapping[str, int] = tokenizer.get_vocab()
     missing = [token for token in needs if token not in vocabulary]
     if missing:
@@ -184,7 +185,7 @@ def _image_token(config: Any, tokenizer: Any, needs: Sequence[str]) -> str:  # n
 
 
 def _window(text: Any, family: str) -> int | None:  # noqa: ANN401 - a transformers configuration
-    """Return the window of sliding layers; None where every layer sees everything."""
+    """Return the window of sliding layers; None where every layer has full attention."""
     kinds = set(getattr(text, "layer_types", None) or [_FULL])
     if family == "gemma3":
         return int(text.sliding_window)
@@ -192,6 +193,7 @@ def _window(text: Any, family: str) -> int | None:  # noqa: ANN401 - a transform
         shown = ", ".join(sorted(kinds))
         raise ValueError(
             f"its text model ({text.model_type}) has layers that do not see everything before "
-            f"them ({shown}): kept turns and exact log-probabilities are not known for them"
+            f"them ({shown}): cached turns and exact log-probabilities are not "
+            "supported for them"
         )
     return None

@@ -1,11 +1,11 @@
-"""How model families that cut pictures into crops of one size read them, family by family.
+"""Image preprocessing of model families that split images into crops of one size, by family.
 
-Each picture is read by itself: its crops, and the text that stands for it in a prompt (control
-tokens as text), so that what was read in one turn stays as it is whatever comes later.
+Each image is processed independently: its crops, and the text that represents it in a prompt
+(control tokens as text), so that the encoding of earlier turns does not change later.
 
-What this departs from the published processors in: LLaVA-OneVision reads a lone picture in many
-crops and pictures in company in one. A tool may return a second picture at any turn, so here every
-picture is read as in company. Gemma 3's pan and scan is left off, as it is by default.
+Departures from the published processors: LLaVA-OneVision splits a single image into many crops and
+reads each of several images as one crop. A tool can return a second image at any turn, so here
+every image is read as one of several. Gemma 3's pan and scan is off, as it is by default.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Crops(Patches):
-    """What the vision tower reads of one picture.
+    """Vision-tower input of one image.
 
     Attributes:
         inputs: Arguments of the model's ``get_image_features``.
-        text: What stands for the picture in a prompt.
+        text: Text that represents the image in a prompt.
     """
 
     inputs: Arrays
@@ -43,14 +43,14 @@ class Crops(Patches):
 
 @dataclass(frozen=True, slots=True)
 class CropFamily:
-    """How a family reads a picture and writes it into a prompt.
+    """Image preprocessing and prompt format of a model family.
 
     Attributes:
-        placeholder: What its chat template leaves where a picture goes.
+        placeholder: Placeholder of an image in the chat template.
         needs: Control tokens that its tokenizer must have, the image token first.
-        read: Gives inputs and text of a picture from its processor, its configuration and the
-            picture.
-        is_stacked: Whether the model wants all pictures' features as one tensor, not a list.
+        read: Function that returns inputs and text of an image, from the processor, the
+            configuration and the image.
+        is_stacked: Whether the model takes all images' features as one tensor, not a list.
     """
 
     placeholder: str
@@ -87,7 +87,7 @@ def _read_internvl(processor: Any, config: Any, image: Image.Image) -> tuple[Arr
 
 
 def _read_onevision(processor: Any, config: Any, image: Image.Image) -> tuple[Arrays, str]:  # noqa: ANN401 - see above
-    company = image.resize((8, 8))  # beside which the picture is read in one crop
+    company = image.resize((8, 8))  # a second image, so that the first is read as one crop
     out = processor(images=[[image, company]], return_tensors="np")
     vision = config.vision_config
     is_whole = config.vision_feature_select_strategy == "full"
@@ -124,18 +124,18 @@ CROP_FAMILIES: Mapping[str, CropFamily] = {
         is_stacked=True,
     ),
 }
-"""By ``model_type``."""
+"""Families by ``model_type``."""
 
 
 class CropCache(PictureCache):
-    """Provide the crops of pictures, each distinct picture processed once while it is remembered.
+    """LRU cache of image crops: each distinct image is processed once while it is cached.
 
     Args:
-        processor: The family's image processor.
-        config: Of the model.
-        family: How pictures are read.
-        image_token: The control token that stands for a piece of picture.
-        max_bytes: How much to remember; the longest unused goes first.
+        processor: Image processor of the family.
+        config: Configuration of the model.
+        family: Preprocessing and prompt format.
+        image_token: Control token that stands for one image feature.
+        max_bytes: Cache size, in bytes; the least recently used entry is evicted first.
     """
 
     def __init__(
@@ -158,14 +158,14 @@ class CropCache(PictureCache):
         self._lock = Lock()
 
     def crops(self, image: Image.Image) -> Crops:
-        """Return a picture's crops, from memory if it was seen lately."""
+        """Return an image's crops, from the cache where possible."""
         found = self.patches(image)
         if not isinstance(found, Crops):
             raise TypeError(f"expected crops, got {type(found).__name__}")
         return found
 
     def text(self, image: Image.Image) -> str:
-        """Return what stands for a picture in a prompt."""
+        """Return the text that represents an image in a prompt."""
         return self.crops(image).text
 
     def _process(self, image: Image.Image, digest: bytes) -> Crops:

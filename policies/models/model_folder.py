@@ -1,4 +1,4 @@
-"""Model folders: what must be in one, how it is loaded, how one is written."""
+"""Model folders: required files, loading and saving."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from .token_model import TokenModel
 
 QWEN_FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 FAMILIES = (*QWEN_FAMILIES, *CROP_FAMILIES)
-"""``model_type`` of the models whose tokens and positions this package gets exactly right."""
+"""``model_type`` of the supported models, whose tokens and positions are exact here."""
 
 NOTES_FILE = "codedance.json"
 ADAPTER_FILE = "adapter_config.json"
-"""In a folder that holds adapters alone; it names the model that they belong to."""
+"""Configuration file of a folder that holds adapters alone; it names their base model."""
 
 
 class ModelFolderError(ValueError):
-    """A model folder that cannot be used; the message names what is missing or wrong."""
+    """A model folder is invalid; the message names what is missing or wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelNotes:
-    """What `codedance.json` in a model folder says of how the model was taught.
+    """Contents of a model folder's `codedance.json`: the setting that the model was trained in.
 
     Attributes:
-        system_prompt: None for the interface's own, empty for no system message.
-        max_pixels: Largest picture that it was taught on; None for the environment's own.
-        families: Task families that it was taught, each with phrases of its questions.
-        interface: Which tool it was taught to use; None where that is not known.
+        system_prompt: System prompt; None for the interface's own, empty for no system message.
+        max_pixels: Largest image that it was trained on; None for the environment's own limit.
+        families: Task families that it was trained on, each with phrases of its questions.
+        interface: Tool interface that it was trained with; None where that is not known.
     """
 
     system_prompt: str | None = None
@@ -45,10 +45,10 @@ class ModelNotes:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that lacks a part of a model.
+    """Reject a folder that lacks a part of a model.
 
     Raises:
-        ModelFolderError: Names the missing file, or the model family with the reason.
+        ModelFolderError: A file is missing, or the model family is not supported.
     """
     if not folder.is_dir():
         raise ModelFolderError(f"no model folder at {folder}")
@@ -77,7 +77,7 @@ def check_folder(folder: Path) -> None:
 
 
 def check_family(family: str | None) -> None:
-    """Refuse a model family that this package does not know how to feed."""
+    """Reject a model family that this package does not support."""
     if family not in FAMILIES:
         raise ModelFolderError(
             f"model family {family!r} is not supported: image tokens and positions are only known "
@@ -96,12 +96,12 @@ def load_token_model(source: str | Path, *, device: str | None = None) -> TokenM
     """Load model, tokenizer and image processor of a folder, or of a hub id.
 
     Args:
-        source: Folder or hub id; a folder of adapters gives their model with them merged into it.
-        device: Where the weights go; None for a GPU where there is one.
+        source: Folder or hub id; a folder of adapters loads their base model and merges them.
+        device: Device of the weights; None for a GPU where there is one.
 
     Raises:
         ModelFolderError: A local folder lacks a part, its parts do not fit together, or a hub id
-            could not be had.
+            could not be loaded.
     """
     if (Path(source) / ADAPTER_FILE).is_file():
         return _load_with_adapters(Path(source), device)
@@ -148,8 +148,9 @@ def _load_whole(source: str | Path, device: str | None) -> TokenModel:
         if Path(source).exists():
             raise ModelFolderError(f"{source}: {_first_line(error)}") from error
         raise ModelFolderError(
-            f"cannot load {name!r}: it is no folder here, and the model hub did not give it "
-            f"({_first_line(error)}); check the name and the network, or give a local folder"
+            f"cannot load {name!r}: there is no such folder, and it could not be downloaded from "
+            f"the model hub ({_first_line(error)}); check the name and the network, or give a "
+            "local folder"
         ) from error
     except RuntimeError as error:  # the sizes of weights and configuration differ
         raise ModelFolderError(f"{source}: {_first_line(error)}") from error
@@ -158,7 +159,7 @@ def _load_whole(source: str | Path, device: str | None) -> TokenModel:
 
 
 def _assemble(model: Any, tokenizer: Any, processor: Any, source: str) -> TokenModel:  # noqa: ANN401 - untyped library objects
-    """Return what feeds a model in its family's way."""
+    """Wrap a model in the token model of its family."""
     if model.config.model_type in QWEN_FAMILIES:
         return TokenModel(model, tokenizer, processor)
     from .crop_model import CropTokenModel
@@ -171,7 +172,7 @@ def _assemble(model: Any, tokenizer: Any, processor: Any, source: str) -> TokenM
 
 
 def _chat_template(source: str) -> str | None:
-    """Return the template that goes with the processor, which knows of pictures."""
+    """Return the processor's chat template, which supports images."""
     from transformers.utils.hub import cached_file
 
     missing_is_fine = {
@@ -186,7 +187,7 @@ def _chat_template(source: str) -> str | None:
 
 
 def save_token_model(model: TokenModel, folder: Path, *, like: str | Path | None = None) -> None:
-    """Write an ordinary Hugging Face folder; `codedance.json` is copied from ``like``."""
+    """Write a standard Hugging Face folder; `codedance.json` is copied from ``like``."""
     with quiet():
         model.model.save_pretrained(folder)
     _save_companions(model, folder, like)
@@ -199,10 +200,10 @@ def save_adapter(
     *,
     like: str | Path | None = None,
 ) -> None:
-    """Write adapters alone, with tokenizer and image processor; they name their model."""
+    """Write adapters alone, with tokenizer and image processor; they name their base model."""
     with quiet():
         adapters.save_pretrained(folder)
-    (folder / "README.md").unlink(missing_ok=True)  # peft's model card, which tells nothing
+    (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
     _save_companions(model, folder, like)
 
 
@@ -215,10 +216,10 @@ def _save_companions(model: TokenModel, folder: Path, like: str | Path | None) -
 
 
 def read_notes(folder: str | Path) -> ModelNotes:
-    """Read `codedance.json` of a folder; without one, nothing is known.
+    """Read `codedance.json` of a folder; without one, the notes are empty.
 
     Raises:
-        ModelFolderError: The file is no JSON object, or names an interface that there is not.
+        ModelFolderError: The file is not a JSON object, or names an unknown interface.
     """
     path = Path(folder) / NOTES_FILE
     data = _read_notes(path)
@@ -237,7 +238,7 @@ def read_notes(folder: str | Path) -> ModelNotes:
 
 
 def note_interface(folder: str | Path, interface: Interface) -> None:
-    """Write into `codedance.json` of a folder which tool its model was taught to use."""
+    """Write the tool interface that a model was trained with into its `codedance.json`."""
     path = Path(folder) / NOTES_FILE
     data = _read_notes(path)
     fresh = path.with_suffix(".new")
@@ -264,7 +265,7 @@ def _has_weights(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def quiet() -> Generator[None]:
-    """Keep transformers' progress bars, which would tear our own, off the terminal."""
+    """Disable transformers' progress bars, which would interfere with our own."""
     from transformers.utils import logging
 
     was_on = logging.is_progress_bar_enabled()

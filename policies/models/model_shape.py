@@ -1,4 +1,4 @@
-"""The sizes of a vision-language model, read from its configuration: no weights are needed."""
+"""Sizes of a vision-language model, read from its configuration; no weights are needed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SIZES = {
     72: (8192, 80, 64, 8, 29_568, 152_064, 3456),
 }
 PUBLISHED = tuple(_QWEN.format(size) for size in _SIZES)
-"""Models whose configuration is known here, so that no network is asked."""
+"""Models whose configuration is stored here, so that no network access is needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +26,16 @@ class Tower:
     """One stack of transformer layers.
 
     Attributes:
-        width: Of the residual stream.
-        layers: How many.
-        heads: Of attention.
-        kv_heads: That keys and values have.
-        head_width: Of one head.
+        width: Width of the residual stream.
+        layers: Number of layers.
+        heads: Number of attention heads.
+        kv_heads: Number of key-value heads.
+        head_width: Width of one head.
         inner: Width inside the feed-forward part.
-        parameters: Of its layers and norms, embeddings left out.
-        largest_layer: Parameters of one layer.
-        adapted: Sum over the projections of a layer of inputs plus outputs, which a LoRA adapter
-            of rank one has as parameters.
+        parameters: Parameters of its layers and norms, without embeddings.
+        largest_layer: Parameters of the largest layer.
+        adapted: Parameters of a LoRA adapter of rank one per layer: the sum of inputs plus outputs
+            over the layer's projections.
     """
 
     width: int
@@ -51,14 +51,14 @@ class Tower:
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """What memory and time depend on.
+    """Sizes that memory and time depend on.
 
     Attributes:
-        name: As it was asked for.
-        text: The language model.
-        vision: The picture tower.
-        vocabulary: Ids.
-        parameters: All of them, embeddings included.
+        name: Name that was asked for.
+        text: Language model.
+        vision: Vision tower.
+        vocabulary: Number of token ids.
+        parameters: Number of all parameters, embeddings included.
     """
 
     name: str
@@ -72,7 +72,8 @@ def read_shape(source: str) -> ModelShape:
     """Read the shape of a published model, a model folder or a ``config.json``.
 
     Raises:
-        ModelFolderError: It is none of these, or its configuration has no text and vision part.
+        ModelFolderError: ``source`` is none of these, or its configuration has no text and vision
+            part.
     """
     config = _config(source)
     import torch
@@ -139,9 +140,9 @@ def _config(source: str) -> Any:  # noqa: ANN401 - a transformers configuration
         settings = json.loads(file.read_text(encoding="utf-8"))
         config: Any = AutoConfig.for_model(**settings)
     except (ValueError, TypeError) as error:
-        raise ModelFolderError(f"{file} is no model's configuration: {error}") from error
+        raise ModelFolderError(f"{file} is not a model configuration: {error}") from error
     if not hasattr(config, "vision_config"):
-        raise ModelFolderError(f"{file} has no vision_config: it is no vision-language model")
+        raise ModelFolderError(f"{file} has no vision_config: it is not a vision-language model")
     return config
 
 

@@ -1,9 +1,9 @@
-"""The embedded default: a Qwen2.5-VL of a few million parameters, built from a config and text.
+"""The embedded default model: a Qwen2.5-VL of a few million parameters, built from config and text.
 
-`build_nano` writes an ordinary checkpoint folder (config, safetensors, tokenizer, image
-processor, chat template, codedance.json) with random weights; everything else loads it exactly as
-it would load ``Qwen/Qwen2.5-VL-7B-Instruct``. Pictures are shrunk to about 112×112 pixels, which
-is what makes code worth its price on fine detail.
+`build_nano` writes a standard checkpoint folder (config, safetensors, tokenizer, image processor,
+chat template, codedance.json) with random weights; it is loaded exactly like
+``Qwen/Qwen2.5-VL-7B-Instruct``. Images are resized to about 112×112 pixels, so that code pays off
+on fine detail.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ CHAT_TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 PIECES = r"(?<![^\n\d>])\d(?=\d*(?:[\n<]|\z))|</?[a-z_]+>|```(?:python)?|\n *|[^\n<`]+|[<`]"
-"""Where text is cut before bytes are merged: the digits of a number that stands alone (so that any
-number can be copied), tags, fences, indents. Elsewhere merges may cross words, as in superword BPE
-(arXiv 2503.13423), up to `LONGEST_TOKEN` characters."""
+"""Pre-tokenization: text is split, before bytes are merged, at the digits of a number that stands
+alone (so that any number can be copied), at tags, fences and indents. Elsewhere merges can cross
+words, as in superword BPE (arXiv 2503.13423), up to `LONGEST_TOKEN` characters."""
 LONGEST_TOKEN = 16
 INITIAL_SPREAD = 0.08
 """Standard deviation of random weights, about 1 / sqrt(width); Qwen's 0.02 fits widths of thousands
-and would leave a nano model silent for its first hundreds of steps."""
+and would delay a nano model's learning by hundreds of steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +50,15 @@ class NanoConfig:
     """Sizes of a nano model; the defaults have about 1.9 million parameters.
 
     Attributes:
-        width: Of the text model.
+        width: Width of the text model.
         text_layers: Layers of the text model.
-        vision_width: Of the vision tower.
+        vision_width: Width of the vision tower.
         vision_layers: Layers of the vision tower.
-        heads: Attention heads, of both.
-        picture_side: Pictures are shrunk or enlarged to about this side squared, pixels.
+        heads: Attention heads of both.
+        picture_side: Side length that images are resized to, in pixels: the area is about its
+            square.
         vocabulary: Largest number of tokens.
-        seed: Of the random weights.
+        seed: Random seed of the weights.
     """
 
     width: int = 128
@@ -80,13 +81,14 @@ def build_nano(
     """Write a nano model with random weights as a checkpoint folder.
 
     Args:
-        folder: Where to; made if absent.
-        corpus: Text that the tokenizer learns its merges from; any text can be encoded.
-        config: Sizes and seed.
-        families: The questions the model will be taught, by family; ``codedance ask`` reads them.
+        folder: Output folder; created if absent.
+        corpus: Training text of the tokenizer; any text can be encoded.
+        config: Sizes and random seed.
+        families: Questions that the model will be trained on, by family; ``codedance ask`` reads
+            them.
 
     Returns:
-        The folder.
+        The output folder.
     """
     config = config or NanoConfig()
     folder = Path(folder)
@@ -105,7 +107,7 @@ def build_nano(
 
 
 def train_tokenizer(corpus: Iterable[str], vocabulary: int) -> Tokenizer:
-    """Learn a byte-level BPE vocabulary; digits stay single, so that numbers can be copied."""
+    """Train a byte-level BPE tokenizer; digits stay single, so that numbers can be copied."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())

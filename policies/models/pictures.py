@@ -1,4 +1,4 @@
-"""Pictures become patches once: a bounded cache before the image processor, keyed by pixels."""
+"""Image patches: a bounded cache in front of the image processor, keyed by pixels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @once_per_picture
 def picture_digest(image: Image.Image) -> bytes:
-    """Hash mode, size and pixels, once per picture; where equal, a model sees the same picture."""
+    """Hash mode, size and pixels, once per image; equal digests mean equal model input."""
     image = as_rgb(image)
     sha = hashlib.sha256(f"{image.mode} {image.width} {image.height} ".encode())
     sha.update(image.tobytes())
@@ -30,10 +30,10 @@ def picture_digest(image: Image.Image) -> bytes:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Patches:
-    """What the vision tower reads of one picture.
+    """Vision-tower input of one image.
 
     Attributes:
-        digest: `picture_digest` of the picture.
+        digest: `picture_digest` of the image.
         grid: Rows and columns of patches before merging.
         values: Levels 0 to 255 of one frame where the processor's output is a function of them,
             ``(patches, channels, side * side)`` uint8; else its output, ``(patches, width)``.
@@ -45,15 +45,15 @@ class Patches:
 
 
 class PictureCache:
-    """Provide the patches of pictures, each distinct picture processed once while it is remembered.
+    """LRU cache of image patches: each distinct image is processed once while it is cached.
 
-    A still picture's frames are all equal and its values take 256 levels a channel, so levels of
-    one frame are kept (an eighth of the memory); the levels' values are the processor's own,
-    looked up, so what comes out equals its output bit for bit.
+    A still image's frames are all equal and its values take 256 levels per channel, so the levels
+    of one frame are cached (an eighth of the memory). They are mapped back through a table of the
+    processor's own values, so the result equals its output bit for bit.
 
     Args:
-        processor: A Qwen2-VL image processor.
-        max_bytes: How much to remember; the longest unused goes first.
+        processor: Qwen2-VL image processor.
+        max_bytes: Cache size, in bytes; the least recently used entry is evicted first.
     """
 
     def __init__(self, processor: Any, *, max_bytes: int = 512 * 2**20) -> None:  # noqa: ANN401 - untyped library class
@@ -67,12 +67,12 @@ class PictureCache:
         self._levels = self._measure_levels()
 
     def token_count(self, image: Image.Image) -> int:
-        """How many image tokens a picture takes."""
+        """Return the number of image tokens of an image."""
         rows, columns = self.patches(image).grid
         return rows * columns // self.merge**2
 
     def patches(self, image: Image.Image) -> Patches:
-        """Return a picture's patches, from memory if it was seen lately."""
+        """Return an image's patches, from the cache where possible."""
         digest = picture_digest(image)
         with self._lock:
             found = self._known.get(digest)
@@ -100,7 +100,7 @@ class PictureCache:
         return Patches(digest, (rows, columns), values if levels is None else levels)
 
     def _measure_levels(self) -> np.ndarray[Any, Any]:
-        """Ask the processor for the value of each level, ``(channels, 256)``."""
+        """Measure the processor's value of each level, ``(channels, 256)``."""
         from PIL import Image
 
         side = int(self.processor.patch_size) * self.merge

@@ -1,4 +1,4 @@
-"""Multimodal rotary positions of Qwen-VL models: text counts on, a picture spans a square."""
+"""Multimodal rotary positions of Qwen-VL models: 1D for text, 2D for images."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ def mrope_positions(
     """Return time, row and column position of each token, ``(3, length)``.
 
     Args:
-        ids: Token ids; a picture is a run of ``image_id``.
-        grids: Rows and columns of *merged* patches of each picture, in order.
-        image_id: Which id stands for a piece of picture.
+        ids: Token ids; an image is a run of ``image_id``.
+        grids: Rows and columns of *merged* patches of each image, in order.
+        image_id: Id of the image token.
 
     Raises:
-        ValueError: Image tokens and pictures do not match.
+        ValueError: Image tokens and images do not match.
     """
     is_image = np.asarray(ids) == image_id
     if int(is_image.sum()) != sum(rows * columns for rows, columns in grids):

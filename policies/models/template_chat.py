@@ -1,9 +1,9 @@
-"""Messages become token ids by a model's own chat template, and no text can forge a control token.
+"""Chat encoding by a model's own chat template; no text can forge a control token.
 
-The template is rendered with marks in place of the texts. What it writes around them is split at
-the control tokens; the texts are put in as nothing but text. So any template works that writes
-each text once and in order, and leaves a placeholder for each picture. What a template does to the
-texts themselves (strip them, say) is not done.
+The template is rendered with markers in place of the texts. Its output around the markers is split
+at the control tokens; the texts are encoded without control tokens. Any template works that writes
+each text once and in order, and a placeholder for each image. Changes that a template makes to the
+texts themselves (such as stripping them) are not applied.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _BEGUN = (Message("user", ("u",)), Message("assistant", ("a",)))
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PictureWords:
-    """How a family writes a picture into a prompt.
+    """Prompt format of an image in a model family.
 
     Attributes:
-        placeholder: What its chat template leaves where a picture goes.
-        image_token: The control token that stands for a piece of picture.
-        text: What stands for a whole picture, control tokens as text.
+        placeholder: Placeholder of an image in the chat template.
+        image_token: Control token that stands for one image feature.
+        text: Function that returns the text of a whole image, control tokens as text.
     """
 
     placeholder: str
@@ -41,15 +41,15 @@ class PictureWords:
 
 
 class TemplateTokenizer(ChatTokenizer):
-    """Turns messages into ids as a chat template lays them out.
+    """Encodes messages in the layout of a chat template.
 
     Args:
-        tokenizer: A fast Hugging Face tokenizer.
-        template: The chat template (Jinja).
-        words: How pictures are written.
+        tokenizer: Fast Hugging Face tokenizer.
+        template: Chat template (Jinja).
+        words: Prompt format of images.
 
     Raises:
-        ValueError: The template drops texts or pictures, or does not end a turn with a control
+        ValueError: The template drops texts or images, or does not end a turn with a control
             token; the tokenizer lacks a control token, or cannot write one as plain text.
     """
 
@@ -71,7 +71,7 @@ class TemplateTokenizer(ChatTokenizer):
         self._check_plain_text()
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of sampled ids, the end of the turn and the lead left out."""
+        """Return the text of sampled ids, without the end of the turn and the lead."""
         return super().decode(ids).removeprefix(self.lead)
 
     def open_prompt(self, messages: Sequence[Message]) -> list[int]:
@@ -79,11 +79,11 @@ class TemplateTokenizer(ChatTokenizer):
         return self._ids(messages, self._render(self._as_taken(messages), is_open=True))
 
     def after_reply(self, messages: Sequence[Message]) -> list[int]:
-        """Encode what follows a sampled end of turn: the messages since, and the next turn."""
+        """Encode the text after a sampled end of turn: new messages, and the next turn's start."""
         return self._since((*_BEGUN, *messages), is_open=True)
 
     def encode(self, messages: Sequence[Message]) -> Encoded:
-        """Encode a whole conversation just as a rollout would have built it."""
+        """Encode a whole conversation exactly as a rollout would build it."""
         ids: list[int] = []
         completion_mask: list[bool] = []
         since: list[Message] = []
@@ -107,21 +107,21 @@ class TemplateTokenizer(ChatTokenizer):
         return self._ids(messages, self._render(self._as_taken(messages), is_open=False))
 
     def _since(self, messages: Sequence[Message], *, is_open: bool) -> list[int]:
-        """Encode what comes behind the end of the turn in `_BEGUN`."""
+        """Encode the messages after the end of the turn in `_BEGUN`."""
         rendered = self._render(messages, is_open=is_open)
         _, _, rest = rendered.partition(_mark(1))
         ids = self._ids(messages, rest)
         return ids[ids.index(self.end_id) + 1 :]
 
     def _as_taken(self, messages: Sequence[Message]) -> Sequence[Message]:
-        """Fold a system message into the first of the user's, where the template has none."""
+        """Merge a system message into the first user message, where the template has none."""
         if self._takes_system or not messages or messages[0].role != "system":
             return messages
         first, *rest = messages[1:] or [Message("user", ())]
         return [Message(first.role, (messages[0].text + _SYSTEM_GAP, *first.parts)), *rest]
 
     def _render(self, messages: Sequence[Message], *, is_open: bool) -> str:
-        """Return what the template makes of messages, marks for texts, placeholders for pictures."""
+        """Render messages with the template: markers for texts, placeholders for images."""
         shape = (is_open, *((m.role, *(isinstance(p, str) for p in _parts(m))) for m in messages))
         if shape not in self._layouts:
             self._layouts[shape] = self._lay_out(messages, is_open=is_open)
@@ -147,7 +147,7 @@ class TemplateTokenizer(ChatTokenizer):
         )
 
     def _ids(self, messages: Sequence[Message], rendered: str) -> list[int]:
-        """Put texts and pictures into what was rendered, and encode it."""
+        """Insert texts and images into the rendered template, and encode the result."""
         parts = [part for message in self._as_taken(messages) for part in _parts(message)]
         texts = [part for part in parts if isinstance(part, str)]
         images = [part for part in parts if not isinstance(part, str)]
@@ -163,7 +163,7 @@ class TemplateTokenizer(ChatTokenizer):
         return self._join(pieces)
 
     def _join(self, pieces: Sequence[tuple[str, bool]]) -> list[int]:
-        """Encode pieces, neighbouring texts as one; only those flagged may hold control tokens."""
+        """Encode pieces, adjacent texts joined; only flagged pieces can hold control tokens."""
         ids: list[int] = []
         text = ""
         for piece, may_control in pieces:
@@ -181,8 +181,8 @@ class TemplateTokenizer(ChatTokenizer):
         return {**found, self._words.image_token: self.image_id}
 
     def _check_layout(self) -> None:
-        """Refuse a template that does not show what it is given."""
-        picture: Any = object()  # only its place is looked at
+        """Reject a template that drops texts or images."""
+        picture: Any = object()  # only its position matters
         asked = Message("user", (picture, "q"))
         rendered = self._render([asked, _BEGUN[1], Message("user", ("r", picture))], is_open=True)
         if _MARK.findall(rendered) != ["0", "1", "2"]:
@@ -202,10 +202,10 @@ class TemplateTokenizer(ChatTokenizer):
         return _MARK.findall(rendered) == ["0", "1"]
 
     def _turn_edges(self) -> tuple[str, int]:
-        """Return what stands between an opened turn and its text, and what ends a turn."""
+        """Return the lead between an opened turn and its text, and the id that ends a turn."""
         opened = self._render(_BEGUN[:1], is_open=True)
-        told = self._render(_BEGUN, is_open=False)
-        head, _, tail = told.partition(_mark(1))
+        rendered = self._render(_BEGUN, is_open=False)
+        head, _, tail = rendered.partition(_mark(1))
         lead = head[len(opened) :] if head.startswith(opened) else ""
         end = self._splitter.search(tail)
         if end is None or tail[: end.start()].strip():
@@ -223,7 +223,7 @@ def _mark(number: int) -> str:
 
 
 def _parts(message: Message) -> list[Part]:
-    """Return a message's parts, neighbouring texts as one."""
+    """Return a message's parts, adjacent texts joined."""
     merged: list[Part] = []
     for part in message.parts:
         last = merged[-1] if merged else None

@@ -1,8 +1,8 @@
-"""A vision-language model as a function of exact token ids: what it says of each, and what is next.
+"""A vision-language model as a function of exact token ids: hidden states, logits and scores.
 
-Everything that learns or generates goes through `TokenModel.hidden`, so that the two cannot differ
-in how pictures, positions or padding are treated. Sequences are padded on the right: with causal
-attention no mask is needed then, and the fastest kernels apply.
+Training and generation both go through `TokenModel.hidden`, so that they cannot differ in how
+images, positions or padding are treated. Sequences are padded on the right: with causal attention
+no mask is needed then, and the fastest kernels apply.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PicturedIds:
-    """Token ids and the pictures that their image tokens stand for, in order."""
+    """Token ids and the images that their image tokens stand for, in order."""
 
     ids: Sequence[int]
     images: Sequence[Image.Image]
@@ -38,11 +38,11 @@ class Padded:
     """Sequences of one batch as tensors, padded on the right.
 
     Attributes:
-        ids: ``(batch, length)``.
-        positions: ``(3, batch, length)``.
-        lengths: ``(batch,)``.
-        pictures: The distinct pictures.
-        order: For each picture slot of the batch, row by row, which of ``pictures`` is there.
+        ids: Token ids, ``(batch, length)``.
+        positions: Positions on three axes, ``(3, batch, length)``.
+        lengths: Lengths without padding, ``(batch,)``.
+        pictures: Distinct images.
+        order: Index into ``pictures`` for each image slot of the batch, row by row.
     """
 
     ids: Tensor
@@ -53,12 +53,12 @@ class Padded:
 
 
 class TokenModel:
-    """A Hugging Face Qwen-VL model with its tokenizer and picture cache.
+    """A Hugging Face Qwen-VL model with its tokenizer and image cache.
 
     Args:
-        model: A ``…ForConditionalGeneration`` of the Qwen2-VL line.
-        tokenizer: Its fast tokenizer.
-        image_processor: Its image processor.
+        model: Model of class ``…ForConditionalGeneration`` of the Qwen2-VL line.
+        tokenizer: Fast tokenizer of the model.
+        image_processor: Image processor of the model.
     """
 
     def __init__(self, model: Any, tokenizer: Any, image_processor: Any) -> None:  # noqa: ANN401 - untyped library objects
@@ -70,17 +70,20 @@ class TokenModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.model.device
 
     @property
     def takes_masks(self) -> bool:
-        """Whether attention can be told of each token what it may look at; flash kernels cannot."""
+        """Whether attention supports a mask per token; flash kernels do not."""
         text = self.model.config.get_text_config()
         return "flash" not in (text._attn_implementation or "")
 
     def allowed(self) -> Tensor:
-        """Which ids may be sampled, ``(vocabulary,)``: no control token but the end of a turn."""
+        """Return the mask of ids to sample from, ``(vocabulary,)``.
+
+        It excludes every control token except the end of a turn.
+        """
         allowed = torch.ones(self.vocabulary, dtype=torch.bool)
         allowed[len(self.chat.tokenizer) :] = False
         allowed[sorted(self.chat.forbidden_ids)] = False
@@ -89,11 +92,11 @@ class TokenModel:
     def pad(
         self, sequences: Sequence[PicturedIds], *, starts: Sequence[int] | None = None
     ) -> Padded:
-        """Lay sequences side by side; a picture that occurs twice is kept once.
+        """Pad sequences into a batch; an image that occurs twice is stored once.
 
         Args:
-            sequences: Whole, from their first token.
-            starts: Where each is to begin, what lies before being in a cache; None for 0.
+            sequences: Whole sequences, from their first token.
+            starts: First token of each to include, those before being in a cache; None for 0.
         """
         starts = starts or [0] * len(sequences)
         lengths = [len(s.ids) - start for s, start in zip(sequences, starts, strict=True)]
@@ -120,11 +123,10 @@ class TokenModel:
         )
 
     def pack(self, sequences: Sequence[PicturedIds]) -> tuple[Padded, Tensor]:
-        """Lay sequences end to end in one row, without padding.
+        """Pack sequences end to end in one row, without padding.
 
         Returns:
-            The row, and what each token may look at so that none of its sequences sees another,
-            ``(1, length, length)``.
+            The row, and the attention mask that separates its sequences, ``(1, length, length)``.
 
         Raises:
             ValueError: The model's attention does not take such masks.
@@ -155,10 +157,10 @@ class TokenModel:
         """Return the last hidden states of all tokens, ``(batch, length, width)``.
 
         Args:
-            batch: The sequences.
-            cache: Takes keys and values, and holds those of what came before.
-            mask: What each token may look at, ``(batch, length, columns of the cache)``; None for
-                all before it.
+            batch: Sequences.
+            cache: Cache of earlier keys and values, to which the new ones are added.
+            mask: Attention mask of each token, ``(batch, length, columns of the cache)``; None for
+                causal attention.
         """
         device = self.device
         return self.model.model(
@@ -171,12 +173,12 @@ class TokenModel:
         ).last_hidden_state
 
     def step(self, ids: Tensor, positions: Tensor, is_seen: Tensor, *, cache: Any) -> Tensor:  # noqa: ANN401 - a transformers Cache
-        """Feed one token a row and give the logits of the next, ``(rows, vocabulary)``.
+        """Decode one token per row; return the logits of the next, ``(rows, vocabulary)``.
 
         Args:
-            ids: ``(rows,)``.
-            positions: ``(rows,)``; text moves on all three axes alike.
-            is_seen: Which columns of the cache a row may look at, ``(rows, columns)``.
+            ids: Token ids, ``(rows,)``.
+            positions: Positions, ``(rows,)``; text has the same position on all three axes.
+            is_seen: Attention mask over the columns of the cache, ``(rows, columns)``.
             cache: Keys and values so far.
         """
         states = self.model.model(
@@ -198,12 +200,13 @@ class TokenModel:
         """Return the log-probability of each chosen token given all before it.
 
         Args:
-            batch: The sequences.
-            chosen: Which tokens to score, ``(batch, length)`` bool; the first column is not.
-            mask: What each token may look at, as in `hidden`.
+            batch: Sequences.
+            chosen: Mask of the tokens to score, ``(batch, length)`` bool; the first column is
+                ignored.
+            mask: Attention mask of each token, as in `hidden`.
 
         Returns:
-            One value a chosen token, row by row, ``(chosen.sum(),)``, float32.
+            One value per chosen token, row by row, ``(chosen.sum(),)``, float32.
         """
         chosen = chosen.to(self.device)
         states = self.hidden(batch, mask=mask)[:, :-1][chosen[:, 1:]]
@@ -225,7 +228,7 @@ class TokenModel:
         return rows * columns
 
     def _pictures_before(self, ids: Sequence[int], own: Sequence[Patches]) -> int:
-        """Count the pictures whose image tokens are among ``ids``."""
+        """Return the number of images whose image tokens are among ``ids``."""
         left = sum(token == self.chat.image_id for token in ids)
         count = 0
         while left > 0:
@@ -234,7 +237,7 @@ class TokenModel:
         return count
 
     def _features(self, batch: Padded) -> Any:  # noqa: ANN401 - a transformers output class
-        """Run the vision tower once a distinct picture and lay its output out slot by slot."""
+        """Run the vision tower over each distinct image and order its output by image slot."""
         values = self.pictures.pixel_values(batch.pictures).to(self.device)
         grids = torch.tensor([[1, *p.grid] for p in batch.pictures], device=self.device)
         out = self.model.model.get_image_features(values, grids, return_dict=True)

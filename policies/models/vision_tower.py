@@ -1,9 +1,9 @@
-"""What makes the vision tower quick: pictures attend as one batch, patches go through one product.
+"""Vision-tower optimizations: batched attention over images, patch projection as a product.
 
-transformers loops over pictures in python unless a flash kernel is asked for. A flash-style
-function gets all of them with their lengths; this one groups pictures of one length into a batch
-and calls torch's scaled dot product once a length. Patches do not overlap, so their convolution is
-a matrix product, which is five times faster on a CPU. Results are equal up to rounding.
+transformers loops over images in Python unless a flash kernel is configured. A flash-style
+function gets all of them with their lengths; this one groups images of one length into a batch
+and calls torch's scaled dot product once per length. Patches do not overlap, so their convolution
+is a matrix product, which is five times faster on a CPU. Results are equal up to rounding.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ def batched_attention(
     """Attend within each segment of a packed row, segments of equal length together.
 
     Args:
-        module: The layer that calls.
-        query: ``(1, heads, tokens, width)``; key and value alike.
-        key: See query.
-        value: See query.
-        attention_mask: Must be None: segments are told by ``cu_seq_lens_q``.
+        module: Calling layer.
+        query: Queries, ``(1, heads, tokens, width)``.
+        key: Keys, shaped like ``query``.
+        value: Values, shaped like ``query``.
+        attention_mask: Must be None: ``cu_seq_lens_q`` defines the segments.
         **options: ``cu_seq_lens_q`` ``(segments + 1,)``, ``scaling``.
 
     Returns:
-        ``(1, tokens, heads, width)`` and no weights.
+        Output, ``(1, tokens, heads, width)``, and no weights.
     """
     bounds: Tensor = options["cu_seq_lens_q"]
     lengths = bounds.diff()
@@ -54,7 +54,7 @@ def batched_attention(
 
 
 def _attend(packed: Tensor, size: int, scaling: float) -> Tensor:
-    """Attend in equal segments of ``size``; gives ``(tokens, heads, width)``."""
+    """Attend in equal segments of ``size``; return ``(tokens, heads, width)``."""
     _, heads, tokens, width = packed.shape
     query, key, value = packed.reshape(3, heads, tokens // size, size, width).transpose(1, 2)
     out = scaled_dot_product_attention(query, key, value, scale=scaling)
@@ -64,16 +64,16 @@ def _attend(packed: Tensor, size: int, scaling: float) -> Tensor:
 class PatchProjection(nn.Conv3d):
     """A convolution whose input is exactly one kernel wide: a matrix product."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name that torch gives it
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's parameter name
         """Project patches, ``(patches, channels, frames, side, side)``."""
         out = linear(input.flatten(1), self.weight.flatten(1), self.bias)
         return out[:, :, None, None, None]
 
 
 def patch_vision_attention(model: Any) -> None:  # noqa: ANN401 - any Qwen-VL model
-    """Let a model's vision tower attend to all pictures at once and project patches as a product.
+    """Patch a model's vision tower: batched attention, patch projection as a matrix product.
 
-    A flash kernel that was asked for is left alone.
+    A configured flash kernel is not replaced.
     """
     from transformers import AttentionInterface
 

@@ -1,4 +1,4 @@
-"""Rollouts: episodes that a policy plays, batched continuously, with losses counted."""
+"""Rollouts: a policy's episodes in continuous batches, with lost episodes counted."""
 
 from .runner import rollout
 

@@ -1,4 +1,4 @@
-"""Episodes that infrastructure lost: why, and when there are too many of them to go on."""
+"""Episodes lost to infrastructure: reasons, and the limit above which a rollout fails."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ _SHOWN_CHARACTERS = 400
 
 
 class EpisodesLostError(PolicyUnavailableError):
-    """All or most episodes were lost: no figure of the rest would say anything."""
+    """All or most episodes were lost: figures of the rest would be meaningless."""
 
 
 class EpisodesRefusedError(EpisodesLostError, PolicyRefusedError):
-    """The same, because the server refuses whatever it is asked: a second try is of no use."""
+    """All or most episodes were lost because the server rejects every request; do not retry."""
 
 
 class Losses:
-    """Why episodes were lost, counted by reason; safe in threads.
+    """Counter of lost episodes by reason; thread-safe.
 
     Args:
-        also: Told the same.
+        also: Callback that is called with the same error.
     """
 
     def __init__(self, also: Callable[[Exception | None], None] | None = None) -> None:
@@ -33,7 +33,7 @@ class Losses:
         self._lock = threading.Lock()
 
     def __call__(self, error: Exception | None) -> None:
-        """Count one lost episode; None where nobody said why."""
+        """Count one lost episode; None where the reason is unknown."""
         if self._also is not None:
             self._also(error)
         with self._lock:
@@ -42,31 +42,31 @@ class Losses:
 
     @property
     def count(self) -> int:
-        """How many were lost."""
+        """Number of lost episodes."""
         return self._reasons.total()
 
     @property
     def reason(self) -> str:
-        """The commonest reason in one line; empty where nothing was lost."""
+        """Most common reason, in one line; empty where nothing was lost."""
         return self._reasons.most_common(1)[0][0] if self._reasons else ""
 
     def check(self, played: int, *, of: str = "episodes") -> None:
-        """Refuse to go on where all or most of what was played is lost.
+        """Raise an error where all or most of the episodes were lost.
 
         Raises:
-            EpisodesLostError: Half or more were lost; it holds the commonest reason.
+            EpisodesLostError: Half or more were lost; the message holds the most common reason.
         """
         if is_too_many(self.count, played):
             raise self.error(f"{self.count} of {played} {of} were lost")
 
     def error(self, message: str) -> EpisodesLostError:
-        """Return the error to raise: ``message``, then the commonest reason."""
+        """Return the error to raise: ``message``, then the most common reason."""
         kind = EpisodesRefusedError if self._has_refusal else EpisodesLostError
         return kind(f"{message}: {self.reason}" if self.reason else message)
 
 
 def is_too_many(lost: int, count: int) -> bool:
-    """Return whether ``lost`` of ``count`` episodes are all or most of them: half or more.
+    """Return whether all or most of ``count`` episodes were lost: half or more.
 
     >>> is_too_many(3, 10), is_too_many(5, 10), is_too_many(0, 0)
     (False, True, False)

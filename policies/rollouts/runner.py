@@ -1,9 +1,9 @@
-"""Rollouts: a policy acts on tasks, many episodes side by side, each in its own session.
+"""Rollouts: a policy acts on tasks, with many concurrent episodes, each in its own session.
 
-A policy that can stream writes replies in slots that episodes join and leave (`Scheduler`); others
-are asked for the replies of a whole batch at a time. Code runs in threads. By default what comes
-out depends on policy, tasks, seed and batch size only, never on which session was quick, so that a
-training run can be repeated bit by bit.
+A streaming policy generates replies with continuous batching (`Scheduler`); other policies reply to
+a whole batch at a time. Code runs in threads. By default the result depends on policy, tasks, seed
+and batch size only, never on the timing of sessions, so that a training run is reproducible bit for
+bit.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ from .trained_with import open_episode
 
 _log = logging.getLogger(__name__)
 _WORKERS = 32
-_UNDER_WAY = 2  # episodes open at a time, those that wait for their tools included, per slot
+_UNDER_WAY = 2  # open episodes per slot, those that wait for their tools included
 
 OnLost = Callable[[Exception | None], None]
-"""Told why infrastructure lost an episode; None where nobody knows."""
+"""Called with the error of an episode that infrastructure lost; None where it is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Setting:
-    """What the episodes of a rollout share."""
+    """Settings that the episodes of a rollout share."""
 
     sandbox: Sandbox
     interface: Interface | None
@@ -54,7 +54,7 @@ class _Setting:
     on_lost: OnLost
 
     def episode(self, policy: Policy, task: Task, seed: int) -> Episode:
-        """Open an episode as the policy was taught to expect it."""
+        """Open an episode in the setting that the policy was trained in."""
         return open_episode(
             task,
             self.sandbox,
@@ -65,7 +65,7 @@ class _Setting:
         )
 
 
-def rollout(  # noqa: PLR0913 - what, how often, where, and how; each by name
+def rollout(  # noqa: PLR0913 - policy, tasks and settings; each by name
     policy: Policy,
     tasks: Sequence[Task],
     *,
@@ -81,31 +81,31 @@ def rollout(  # noqa: PLR0913 - what, how often, where, and how; each by name
     on_trajectory: Callable[[Trajectory], None] | None = None,
     on_lost: OnLost | None = None,
 ) -> list[Trajectory]:
-    """Let a policy act on each task several times.
+    """Run several episodes of a policy on each task.
 
     Args:
-        policy: Who acts, in the setting that it was taught in (`open_episode`).
-        tasks: On what.
-        sandbox: Where its code runs.
-        samples: Episodes per task; or by task id the numbers of those to play, of a rollout that
-            was played in part.
-        seed: Seed of all; an episode's own depends on it, on the task's id and on the sample.
-        sampling: How tokens are drawn; the default draws at temperature 1.
-        interface: Which tool the policy has; None for the one that it was taught, if it says so,
-            else ``code``.
-        max_turns: Turns an episode.
-        batch_size: Episodes whose replies are written side by side.
+        policy: Policy that acts, in the setting that it was trained in (`open_episode`).
+        tasks: Tasks to run.
+        sandbox: Sandbox in which its code runs.
+        samples: Episodes per task; or, to complete a partial rollout, the sample numbers to run
+            by task id.
+        seed: Random seed; an episode's own seed depends on it, on the task's id and on the sample.
+        sampling: Sampling parameters; the default draws at temperature 1.
+        interface: Tool interface of the policy; None for the one that it was trained with, if it
+            names one, else ``code``.
+        max_turns: Turns per episode.
+        batch_size: Episodes whose replies are generated concurrently.
         evidence: Whether to record which calls brought evidence, by replays in the sandbox; the
             presets ``bat`` and ``bat_sequence`` of `score_group` need it.
         deterministic: Whether the order in which episodes get their turns is the same whatever the
             sandbox's timing; without it no slot waits for a slow tool.
-        on_trajectory: Told of each episode, in order, as soon as those before it are done.
-        on_lost: Told why, for each episode that infrastructure lost, from any thread; None for one
-            warning in the log.
+        on_trajectory: Called with each trajectory, in order, as soon as those before it are done.
+        on_lost: Called with the reason for each episode that infrastructure lost, from any thread;
+            None for one warning in the log.
 
     Returns:
         ``len(tasks) * samples`` trajectories, all samples of the first task first. Where the model
-        could not be asked, the ending is infrastructure.
+        was unavailable, the ending is infrastructure.
 
     Raises:
         ValueError: ``samples`` or ``batch_size`` is below 1.
@@ -135,7 +135,7 @@ def rollout(  # noqa: PLR0913 - what, how often, where, and how; each by name
 def finish_episode(
     policy: Policy, episode: Episode, *, sampling: Sampling | None = None
 ) -> Trajectory:
-    """Let a policy act in one episode until it is over; the caller closes the episode."""
+    """Run a policy in one episode until it is over; the caller closes the episode."""
     one = RunningEpisode.begin(episode)
     while not one.is_over:
         (reply,) = ask(policy, [one.conversation], sampling or Sampling())
@@ -144,7 +144,7 @@ def finish_episode(
 
 
 class _RolloutRunner:
-    """The episodes of one rollout: opened in order, wound up in threads, told in order."""
+    """The episodes of one rollout: opened in order, finalized in threads, reported in order."""
 
     def __init__(
         self,
@@ -162,20 +162,20 @@ class _RolloutRunner:
         self._replays: EvidenceCache = {}
         self._running: dict[int, tuple[int, RunningEpisode]] = {}
         self._finalizing: dict[int, Future[Trajectory]] = {}
-        self._told: list[Trajectory] = []
+        self._reported: list[Trajectory] = []
         self._opened = 0
 
     def open(self, wanted: Sequence[tuple[Task, int]]) -> Iterator[RunningEpisode]:
-        """Open the wanted episodes one by one, telling of those that are done meanwhile."""
+        """Open the wanted episodes one by one; report finished ones in the meantime."""
         for task, seed in wanted:
-            self._tell(wait=False)
+            self._report(wait=False)
             one = RunningEpisode.begin(self._setting.episode(self._policy, task, seed))
             self._running[id(one)] = self._opened, one
             self._opened += 1
             yield one
 
     def take(self, one: RunningEpisode, reply: Reply | PolicyUnavailableError) -> None:
-        """Run what a reply says; an episode that ends by it is graded while others go on."""
+        """Apply a reply; an episode that ends with it is finalized while others continue."""
         one.take(reply)
         if one.is_over:
             index, _ = self._running[id(one)]
@@ -189,7 +189,7 @@ class _RolloutRunner:
         *,
         deterministic: bool,
     ) -> None:
-        """Keep slots filled, with a policy that others may join while it writes."""
+        """Run episodes with continuous batching, for a streaming policy."""
         slots = max(1, min(batch_size, len(wanted)))
         most = _UNDER_WAY * batch_size
         with policy.stream(sampling=self.sampling, slots=slots) as stream:
@@ -197,21 +197,21 @@ class _RolloutRunner:
             play.play(self.open(wanted))
 
     def play_in_batches(self, wanted: Sequence[tuple[Task, int]], batch_size: int) -> None:
-        """Take turns, batch after batch, with a policy that answers all of one at a time."""
+        """Run episodes batch by batch, for a policy that replies to a whole batch at a time."""
         for start in range(0, len(wanted), batch_size):
             batch = list(self.open(wanted[start : start + batch_size]))
             while active := [one for one in batch if not one.is_over]:
                 replies = ask(self._policy, [one.conversation for one in active], self.sampling)
                 list(self._pool.map(self.take, active, replies))
-            self._tell(wait=True)
+            self._report(wait=True)
 
     def finish(self) -> list[Trajectory]:
-        """Wait for all that is being wound up; gives the trajectories in order."""
-        self._tell(wait=True)
-        return self._told
+        """Wait until all episodes are finalized; return the trajectories in order."""
+        self._report(wait=True)
+        return self._reported
 
     def close(self) -> None:
-        """End the sessions of episodes that a failure left open, once no thread is at work."""
+        """Close the sessions of episodes that a failure left open, once no thread is running."""
         self._pool.shutdown(cancel_futures=True)
         for _, one in self._running.values():
             one.episode.close()
@@ -227,12 +227,14 @@ class _RolloutRunner:
         sandbox = self._setting.sandbox
         return record_evidence(trajectory, trajectory.images, sandbox, self._replays)
 
-    def _tell(self, *, wait: bool) -> None:
-        """Tell of the trajectories whose turn it is, in order."""
-        while (work := self._finalizing.get(len(self._told))) is not None and (wait or work.done()):
+    def _report(self, *, wait: bool) -> None:
+        """Report the next finished trajectories, in order."""
+        while work := self._finalizing.get(len(self._reported)):
+            if not (wait or work.done()):
+                break
             trajectory = work.result()
-            del self._finalizing[len(self._told)]
-            self._told.append(trajectory)
+            del self._finalizing[len(self._reported)]
+            self._reported.append(trajectory)
             if self._on_trajectory is not None:
                 self._on_trajectory(trajectory)
 
@@ -240,7 +242,7 @@ class _RolloutRunner:
 def _seeded(
     tasks: Sequence[Task], samples: int | Mapping[str, Sequence[int]], seed: int
 ) -> list[tuple[Task, int]]:
-    """Return each episode's task and seed; a task that is named twice gets other seeds then."""
+    """Return each episode's task and seed; a task listed twice gets different seeds each time."""
     seen: Counter[str] = Counter()
     wanted: list[tuple[Task, int]] = []
     for task in tasks:
@@ -256,7 +258,7 @@ def _seeded(
 def ask(
     policy: Policy, conversations: Sequence[Conversation], sampling: Sampling
 ) -> list[Reply | PolicyUnavailableError]:
-    """Ask for replies, each with its time; an error says why the model could not be asked."""
+    """Request replies, each with its wall time; an error in place of a reply holds the reason."""
     begun = time.monotonic()
     found: list[Reply | PolicyUnavailableError]
     try:

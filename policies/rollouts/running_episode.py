@@ -1,4 +1,4 @@
-"""An episode under way and what the policy sees of it."""
+"""A running episode and the policy's view of it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from ..interface import Conversation, Policy, PolicyUnavailableError, Reply
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RunningEpisode:
-    """The two sides of one episode."""
+    """An episode and the policy's conversation in it."""
 
     episode: Episode
     conversation: Conversation
 
     @classmethod
     def begin(cls, episode: Episode) -> RunningEpisode:
-        """Return the policy's side of an episode, wherever it stands."""
+        """Start the policy's conversation in an episode, at its current turn."""
         conversation = Conversation(
-            messages=episode.messages,  # the same list: what the episode says, the policy reads
+            messages=episode.messages,  # the same list: the policy reads the episode's messages
             seed=episode.seed,
             interface=episode.interface,
             turn=len(episode.turns),
@@ -28,7 +28,7 @@ class RunningEpisode:
         return cls(episode, conversation)
 
     def take(self, reply: Reply | PolicyUnavailableError) -> None:
-        """Run what a reply says, or end the episode where the model could not be asked."""
+        """Apply a reply, or end the episode where the model was unavailable."""
         self.conversation.turn += 1
         if isinstance(reply, PolicyUnavailableError):
             self.episode.fail(reply)
@@ -41,7 +41,7 @@ class RunningEpisode:
 
     @property
     def is_over(self) -> bool:
-        """Whether the episode has come to its ending."""
+        """Whether the episode has ended."""
         return self.episode.ending is not None
 
     def trajectory(self, policy: Policy) -> Trajectory:

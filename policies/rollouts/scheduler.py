@@ -1,10 +1,10 @@
-"""Episodes in slots: one that waits for its tool leaves its slot to another, and joins again.
+"""Scheduler of continuous batching: episodes free their slot while they wait for a tool.
 
-In the deterministic order everything that decides what the model computes (who joins, when, next to
-whom) is a function of what was sampled. Time is counted in rounds of drawn tokens: a tool has at
-least one whole round; an episode then joins in the order in which replies were finished, and if
-its tool is not done by then, the others wait. In the other order whoever is back first joins first:
-no slot stands empty for a slow tool, and rounding may differ from run to run.
+In the deterministic order, batch composition (which episodes join, when, and beside which others)
+is a function of the sampled tokens. Time is counted in rounds of drawn tokens: a tool has at least
+one whole round; episodes then rejoin in the order in which their replies were finished, and if a
+tool is not done by then, the others wait. In the other order episodes rejoin as their tools finish:
+no slot stays empty for a slow tool, and rounding can differ from run to run.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from ..interface import Conversation, Reply, ReplyStream
 from .running_episode import RunningEpisode
 
 Work = Callable[[RunningEpisode, Reply], None]
-"""Runs what a reply says, and winds an episode up that it ends; called in a thread."""
+"""Applies a reply, and finalizes an episode that it ends; called in a thread."""
 
-_ROUND = 8  # tokens drawn between two moments at which episodes may join
+_ROUND = 8  # tokens drawn per slot between two points at which episodes can join
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Away:
-    """An episode whose reply is being worked on."""
+    """An episode whose reply is being processed."""
 
     one: RunningEpisode
     round: int
@@ -35,14 +35,14 @@ class _Away:
 
 
 class Scheduler:
-    """Plays episodes to their ends.
+    """Runs episodes to their ends with continuous batching.
 
     Args:
-        stream: Where replies are written.
-        pool: Where the work on replies runs.
-        work: What there is to do with a reply.
-        deterministic: Whether who joins when depends on what was sampled alone.
-        most: The most episodes under way, those that wait for their tools included.
+        stream: Stream that generates replies.
+        pool: Executor that processes replies.
+        work: Function that processes a reply.
+        deterministic: Whether batch composition depends on the sampled tokens alone.
+        most: Limit of open episodes, those that wait for their tools included.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Scheduler:
         self._round = 0
 
     def play(self, episodes: Iterator[RunningEpisode]) -> None:
-        """Play episodes, opened in order as places fall free, until all are over."""
+        """Run episodes, opened in order as slots become free, until all are over."""
         coming: Iterator[RunningEpisode] | None = episodes
         while True:
             joining = self._returning()
@@ -97,7 +97,7 @@ class Scheduler:
         self._stream.join([one.conversation for one in joining])
 
     def _write(self) -> None:
-        """Draw a round of tokens; what is finished goes to work."""
+        """Draw a round of tokens; finished replies are submitted for processing."""
         for _ in range(_ROUND):
             for conversation, reply in self._stream.advance():
                 self._send(conversation, reply)
@@ -116,7 +116,7 @@ class Scheduler:
             away.work.add_done_callback(lambda _: self._back.put(away))
 
     def _returning(self) -> list[RunningEpisode]:
-        """Return the episodes that go on, as many as there are slots; those that ended are let go."""
+        """Return the episodes that rejoin, as many as slots are free; drop those that ended."""
         returning: list[RunningEpisode] = []
         while len(returning) < self._stream.free:
             away = self._due()
@@ -131,7 +131,7 @@ class Scheduler:
         return returning
 
     def _due(self) -> _Away | None:
-        """Return the next episode that is to go on; None where none is, yet."""
+        """Return the next episode that is due to rejoin; None where there is none yet."""
         while not self._back.empty():
             self._away.append(self._back.get())
         is_due = bool(self._away)
@@ -140,7 +140,7 @@ class Scheduler:
         return self._away.popleft() if is_due else None
 
     def _wait(self) -> None:
-        """Let time pass: nothing can be written before a tool is done."""
+        """Advance time: nothing can be generated before a tool is done."""
         if self._deterministic:
             self._round += 1
         else:

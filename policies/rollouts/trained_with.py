@@ -1,4 +1,4 @@
-"""The setting that a policy was taught in: its tool, its system prompt, its largest picture."""
+"""The setting that a policy was trained with: tool interface, system prompt, largest image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..interface import Policy
 
 
 def trained_interface(policy: Policy) -> Interface:
-    """Return the tool that a policy was taught to use, ``code`` where it does not say."""
+    """Return the tool interface that a policy was trained with, ``code`` if it names none."""
     interface: Interface | None = getattr(policy, "interface", None)
     return interface or "code"
 
@@ -25,16 +25,16 @@ def open_episode(
     max_turns: int = 6,
     seed: int = 0,
 ) -> Episode:
-    """Open an episode in the setting that the policy was taught in, where it names one.
+    """Open an episode in the setting that the policy was trained in, where it names one.
 
     Args:
-        task: What is asked.
-        sandbox: Where code runs.
-        policy: Who will act; its ``interface``, ``system_prompt`` and ``max_pixels``, if it has
-            them, are kept to.
-        interface: Another tool than the taught one.
-        max_turns: Turns of the episode.
-        seed: Of the session and of the sampling.
+        task: Task of the episode.
+        sandbox: Sandbox in which code runs.
+        policy: Policy that will act; its ``interface``, ``system_prompt`` and ``max_pixels`` are
+            used, if it has them.
+        interface: Tool interface that replaces the policy's own.
+        max_turns: Turns per episode.
+        seed: Random seed of the session and of the sampling.
     """
     max_pixels: int | None = getattr(policy, "max_pixels", None)
     return Episode(

@@ -1,1 +1,1 @@
-"""Policies without a model: the oracle, the teachers, and random replies."""
+"""Policies without a model: oracle, teachers and random policy."""

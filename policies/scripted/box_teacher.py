@@ -1,9 +1,9 @@
-"""Demonstrations for the interface ``box``: where a crop helps, which crop, from the picture alone.
+"""Demonstrations for the interface ``box``: whether a crop helps, and which, from the image alone.
 
-The box is what the teacher's programs would look at: the pixels of the colour that the question
-names, with the ruler for a bar, or start and goal of a maze. Its sides stand on a grid, so that a
-model which sees a picture coarsely can still learn to name them. The answer after the crop is the
-task's own: how it is read from the crop is left to the model.
+The box covers the region that the teacher's programs use: the pixels of the colour that the
+question names, with the ruler for a bar, or start and goal of a maze. Its sides lie on a grid, so
+that a model with a coarse view of the image can still learn to name them. The answer after the crop
+is the task's own: how it is read from the crop is left to the model.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from ...envs.types import Task
 from .oracle import KNOWN, SEEN
 
 GRID = 8
-"""Sides of a box are multiples of this, pixels, but at the picture's own edges."""
+"""Grid of a box's sides, in pixels; sides at the image's own edges can be off the grid."""
 LOOK_AT = (
     "<think>I look closer.</think>\n<box>{box[0]}\n,\n{box[1]}\n,\n{box[2]}\n,\n{box[3]}</box>"
 )
-"""Each number on its line: there the nano model's tokenizer keeps digits apart. Within a line it
-would merge them with their neighbours' in ever other ways, and boxes would be hard to learn."""
+"""Each number is on its own line, where the nano model's tokenizer splits numbers into digits.
+Within a line it would merge them with their neighbours' in varying ways, and boxes would be hard to
+learn."""
 
 Box = tuple[int, int, int, int]
 
 
 def useful_box(picture: Image.Image, question: str) -> Box | None:
-    """Return the box to look at, left, top, right and bottom; None where no crop helps."""
+    """Return the box to crop: left, top, right and bottom; None where no crop helps."""
     family = family_of(question)
     if family is None or family.name == "area":
         return None
@@ -53,7 +54,7 @@ def box_texts(task: Task) -> list[str]:
 
 
 def _around(mask: NDArray[np.bool_]) -> Box | None:
-    """Return the smallest box on the grid that holds all of a mask; None where it is empty."""
+    """Return the smallest box on the grid that contains a mask; None where it is empty."""
     if not mask.any():
         return None
     rows, columns = np.nonzero(mask)

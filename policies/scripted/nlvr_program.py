@@ -1,8 +1,8 @@
-"""The oracle's way with NLVR statements: list the shapes of each box, then judge by simple rules.
+"""The oracle's program for NLVR statements: list the shapes of each box, then apply simple rules.
 
-The rules know counts of boxes and items, colours, shapes and towers' ends; a statement beyond
-them is called true, which more than half of them are. It is a baseline on real human language,
-not a reader of it.
+The rules cover counts of boxes and items, colours, shapes and towers' ends; other statements are
+judged true, as more than half of them are. This is a baseline on real human language, not a parser
+of it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,14 @@ _ITEM = (
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One shape: the box it stands in (0, 1, 2), its colour, its form and its centre's height."""
+    """One shape.
+
+    Attributes:
+        box: Box that it is in: 0, 1 or 2.
+        colour: Name of its colour.
+        shape: Name of its form.
+        height: Vertical position of its centre, in pixels.
+    """
 
     box: int
     colour: str
@@ -52,7 +59,7 @@ class Item:
 
 
 def is_statement(question: str) -> bool:
-    """Whether a question asks to judge a statement about a picture."""
+    """Return whether a question asks to judge a statement about an image."""
     return "statement" in question.lower() and "true or false" in question.lower()
 
 

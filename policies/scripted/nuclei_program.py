@@ -1,4 +1,4 @@
-"""The oracle's program for counting nuclei in a microscopy picture: threshold, then watershed."""
+"""The oracle's program for counting nuclei in a microscopy image: threshold, then watershed."""
 
 from __future__ import annotations
 
@@ -27,6 +27,6 @@ print(max(found, len(sizes)))
 
 
 def is_nuclei_question(question: str) -> bool:
-    """Whether a question asks for a number of cell nuclei."""
+    """Return whether a question asks for a number of cell nuclei."""
     text = question.lower()
     return "nuclei" in text and "how many" in text

@@ -1,7 +1,7 @@
 """A policy of hand-written programs, chosen from the conversation alone: it never sees the answer.
 
 It answers the nano suite exactly, counts nuclei by a watershed, judges NLVR's simpler statements
-from an inventory of the shapes, and says so plainly where it knows no program for a question.
+from an inventory of the shapes, and answers "unknown" where it has no program for a question.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ UNKNOWN = "<think>I know no program for this question.</think>\n<answer>unknown<
 
 
 Program = Callable[[str], str | None]
-"""Gives the code that answers a question; None for a question that is not of its kind."""
+"""Returns the code that answers a question; None for a question of another kind."""
 
 _OWN: dict[str, Program] = {}
 
 
 def register_program(program: Program) -> Program:
-    r"""Teach the oracle and curation's teacher how questions of one's own are answered.
+    r"""Register a program for custom questions with the oracle and curation's teacher.
 
-    The code sees ``input_image``, never the answer, and its last printed word is the answer.
-    Registering a function of the same name again replaces it.
+    The code has access to ``input_image``, never to the answer; its last printed word is the
+    answer. Registering a function of the same name again replaces it.
 
     >>> @register_program
     ... def level(question):
@@ -45,17 +45,17 @@ def register_program(program: Program) -> Program:
 
 
 def unregister_program(name: str) -> None:
-    """Take a program out again; an unknown name is a `KeyError`."""
+    """Remove a registered program; an unknown name raises `KeyError`."""
     del _OWN[name]
 
 
 class OraclePolicy:
-    """Runs the program that fits the question, then reads the answer from what came back."""
+    """Runs the program for the question, then reads the answer from its output."""
 
     id = "oracle"
 
     def reply(self, conversations: Sequence[Conversation], *, sampling: Sampling) -> list[Reply]:
-        """Write the program, or the answer once the program's output is there."""
+        """Return the program, or the answer once the program's output is there."""
         del sampling
         return [Reply(next_text(conversation.messages)) for conversation in conversations]
 
@@ -72,10 +72,10 @@ def next_text(messages: Sequence[Message]) -> str:
 
 
 def question_of(messages: Sequence[Message]) -> str:
-    """Return the text of the first user message, as a second look (`scale`) had it before.
+    """Return the text of the first user message, without the note of a second look (`scale`).
 
     Raises:
-        ValueError: There is none.
+        ValueError: There is no user message.
     """
     for message in messages:
         if message.role == "user":
@@ -84,7 +84,7 @@ def question_of(messages: Sequence[Message]) -> str:
 
 
 def program_for(question: str) -> str | None:
-    """Return the program that answers a question; None where none is known."""
+    """Return the program that answers a question; None where there is none."""
     family = family_of(question)
     if family is not None:
         return family.programs(question)["exact"]
@@ -103,7 +103,7 @@ def read_answer(question: str, reply: Message) -> str:
     if family is not None:
         try:
             return family.read(output, reply.images)
-        except (IndexError, ValueError):  # the reply lacks what the program gives
+        except (IndexError, ValueError):  # the reply lacks the program's output
             return "unknown"
     if is_statement(question):
         return judge(question, output)

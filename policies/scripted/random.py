@@ -1,4 +1,4 @@
-"""A policy that acts at random: what any other has to beat, and a stir for the environment."""
+"""A random policy: a baseline, and a smoke test of the environment."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _CODE_SHARE = 0.5
 
 
 class RandomPolicy:
-    """Runs a random program or gives a random answer; the episode's seed decides."""
+    """Runs a random program or answers at random; the episode's seed decides."""
 
     id = "random"
 
     def reply(self, conversations: Sequence[Conversation], *, sampling: Sampling) -> list[Reply]:
-        """Write the next text of each conversation; the last reply before the limit answers."""
+        """Return the next text of each conversation; replies from the third turn on answer."""
         del sampling
         return [Reply(_next_text(one)) for one in conversations]
 
@@ -39,7 +39,7 @@ def _next_text(conversation: Conversation) -> str:
 
 
 def _box(draw: random.Random, conversation: Conversation) -> str:
-    """Return a box that lies within the first picture."""
+    """Return a box within the first image."""
     images = [image for message in conversation.messages for image in message.images]
     width, height = images[0].size if images else (2, 2)
     left, top = draw.randrange(width), draw.randrange(height)

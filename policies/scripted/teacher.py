@@ -1,9 +1,9 @@
-"""The two scripted policies of curation: a strong one that programs, a weak one that glances.
+"""The two scripted policies of curation: a strong one with programs, a weak one without code.
 
 `TeacherPolicy` acts in the environment like any policy, so every tool reply in its trajectories is
-a true one. It is imperfect on purpose: some programs are the loose kind that fail on fine detail,
-some turns crop a place that does not help. `WeakPolicy` answers without code from a thumbnail, by
-its nearest neighbours among tasks whose answers it knows.
+genuine. It is imperfect on purpose: some programs are the loose kind that fail on fine detail, some
+turns crop an unhelpful region. `WeakPolicy` answers without code from a thumbnail, by its nearest
+neighbours among tasks with known answers.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from ..interface import Conversation, Demonstration, Reply, Sampling
 from .oracle import KNOWN, LOOK, SEEN, UNKNOWN, program_for, question_of, read_answer
 
 THUMBNAIL = 28
-"""Side of what the weak policy sees, pixels."""
+"""Side of the weak policy's thumbnail, in pixels."""
 NEAR = 100
-"""Summed difference of RGB levels under which a thumbnail's pixel counts as of a colour."""
+"""Summed difference of RGB levels below which a thumbnail's pixel counts as a colour."""
 
 
 @dataclass(frozen=True, slots=True)
 class TeacherStyle:
-    """How often the teacher is imperfect.
+    """Rates of the teacher's imperfections.
 
     Attributes:
-        loose_share: Episodes with the loose program, where the family has one.
-        wander_share: Episodes that begin with a crop of the picture's middle.
+        loose_share: Share of episodes with the loose program, where the family has one.
+        wander_share: Share of episodes that begin with a crop of the image's middle.
     """
 
     loose_share: float = 0.2
@@ -44,7 +44,7 @@ class TeacherStyle:
 
 
 class TeacherPolicy:
-    """Acts by the suite's programs, in a style that the episode's seed decides."""
+    """Acts with the suite's programs, in a style that the episode's seed decides."""
 
     id = "teacher"
 
@@ -52,7 +52,7 @@ class TeacherPolicy:
         self._style = style or TeacherStyle()
 
     def reply(self, conversations: Sequence[Conversation], *, sampling: Sampling) -> list[Reply]:
-        """Write the next text of each conversation."""
+        """Return the next text of each conversation."""
         del sampling
         return [Reply(self._next(c.messages, c.seed)) for c in conversations]
 
@@ -83,21 +83,21 @@ class TeacherPolicy:
 
 
 def direct_demonstration(task: Task) -> Demonstration:
-    """Return a task's answer at a glance, as any set of labelled pictures would show it."""
+    """Return a demonstration that answers without code, as any labelled image set provides it."""
     question = Message("user", (*task.images, task.question))
     answer = Message("assistant", (SEEN.format(answer=task.answer),))
     return Demonstration(task, (question, answer), source="labels", tags=("direct",))
 
 
 class WeakPolicy:
-    """Answers at a glance: what known tasks that look alike on a thumbnail were answered.
+    """Answers without code, with the answers of known tasks whose thumbnails look alike.
 
-    It looks at the colour that the question names, as far as 28 by 28 pixels show it, so it is
-    good where the answer is plain and near chance where it hides in the detail.
+    It considers the colour that the question names, as far as 28 by 28 pixels show it, so it is
+    good where the answer is plain and near chance where it depends on detail.
 
     Args:
-        known: Tasks with their answers; none may be among those that are judged.
-        neighbours: From how many nearest ones an answer is drawn.
+        known: Tasks with their answers; they must not overlap with the judged tasks.
+        neighbours: Number of nearest neighbours from which an answer is drawn.
     """
 
     def __init__(self, known: Iterable[Task], *, neighbours: int = 3) -> None:
@@ -133,16 +133,16 @@ class WeakPolicy:
 
 
 def _kind(question: str) -> str:
-    """Tell which questions are alike: those of one family, else those of the same words."""
+    """Return the kind of a question: its family, else its own words."""
     family = family_of(question)
     return question if family is None else family.name
 
 
 def glance(image: Image.Image, question: str) -> NDArray[np.float32]:
-    """Return what the weak policy sees of a picture, ``(152,)``.
+    """Return the weak policy's features of an image, ``(152,)``.
 
-    The thumbnail's brightness where the named colours stand, 12 by 12; the shares of the palette's
-    colours; width, height and share of that place.
+    They are the thumbnail's brightness in the region of the named colours, 12 by 12; the shares of
+    the palette's colours; and the width, height and share of that region.
     """
     small = image.convert("RGB").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
     pixels = np.asarray(small, dtype=np.float32)

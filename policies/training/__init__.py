@@ -1,1 +1,1 @@
-"""Training: SFT, the optimizer, checkpoints of a training, and what a step costs."""
+"""Training: SFT, the optimizer, training checkpoints, and resource estimates per step."""

@@ -1,4 +1,4 @@
-"""Which sequences go together: random batches, and micro-batches of like length under a budget."""
+"""Batching: random batches, and micro-batches of similar length under a token budget."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from torch import Tensor
 
 from .distributed.processes import World, balance
 
-_SPAN = 50  # batches among which items of like length are looked for
+_SPAN = 50  # batches per span that is sorted by length
 
 
 def epoch_batches(count: int, *, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """Split all items into batches, at random, by seed and epoch alone.
+    """Split all items into random batches that depend on seed and epoch alone.
 
-    A batch is a fair draw: batches of like length would be batches of one task family, and a
-    nano model learns from those at a third of the speed. Padding is kept small one level below,
-    by `micro_batches`.
+    A batch is a uniform sample: batches of similar length would be batches of one task family, and
+    a nano model learns from those at a third of the speed. Padding is reduced one level below, by
+    `micro_batches`.
 
     Returns:
-        Indices of each batch, every one ``batch_size`` long; the few left over at the end of an
-        epoch are not used in it (all are, if there are fewer than one batch).
+        Indices of each batch, ``batch_size`` each; the remainder at the end of an epoch is not
+        used in it (with fewer items than one batch, all are used).
     """
     order = np.random.default_rng([seed, epoch]).permutation(count).tolist()
     if count <= batch_size:
@@ -34,10 +34,10 @@ def epoch_batches(count: int, *, batch_size: int, seed: int, epoch: int) -> list
 def bucket_batches(
     lengths: Sequence[int], *, batch_size: int, seed: int, epoch: int
 ) -> list[list[int]]:
-    """Split all items into batches of like length, which come in random order.
+    """Split all items into batches of similar length, in random order.
 
     Items are drawn as in `epoch_batches`, sorted within spans of ``_SPAN`` batches, and cut: less
-    padding, but no fair draw any more.
+    padding, but batches are no longer uniform samples.
     """
     drawn = epoch_batches(len(lengths), batch_size=batch_size, seed=seed, epoch=epoch)
     batches: list[list[int]] = []
@@ -60,11 +60,11 @@ def batch_at(
     """Return the indices of the batch of one step, counted over epochs; needs no other state.
 
     Args:
-        count: How many items there are.
-        batch_size: How many a batch has.
-        seed: Of the draw.
-        step: Counted from 0.
-        lengths: Of the items, for batches of like length; None for random ones.
+        count: Number of items.
+        batch_size: Items per batch.
+        seed: Random seed of the draw.
+        step: Step index, from 0.
+        lengths: Lengths of the items, for batches of similar length; None for random batches.
     """
     per_epoch = max(count // batch_size, 1)
     epoch, position = divmod(step, per_epoch)
@@ -76,7 +76,7 @@ def batch_at(
 def micro_batches(lengths: Sequence[int], *, max_tokens: int) -> list[list[int]]:
     """Split items, longest first, so that padded rows times length stay under ``max_tokens``.
 
-    One item that is longer than that stands alone.
+    An item that is longer than that forms a micro-batch of its own.
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     batches: list[list[int]] = []
@@ -89,9 +89,9 @@ def micro_batches(lengths: Sequence[int], *, max_tokens: int) -> list[list[int]]
 
 
 def packs(lengths: Sequence[int], *, max_tokens: int) -> list[list[int]]:
-    """Split items into rows of at most ``max_tokens``, each put where it first fits, longest first.
+    """Pack items into rows of at most ``max_tokens``: first fit, longest first.
 
-    One item that is longer than that stands alone.
+    An item that is longer than that forms a row of its own.
 
     >>> packs([5, 3, 4, 2], max_tokens=7)
     [[0, 3], [2, 1]]
@@ -120,12 +120,12 @@ def micro_shares(
     """Return the micro-batches of this process's share, each with the weight of its loss.
 
     Args:
-        lengths: Of all items, over which the shares are balanced.
-        max_tokens: See `micro_batches`.
-        world: Who this process is.
-        is_even: Whether all processes must have equally many, as where weights are sharded; then
-            some repeat an item with weight 0, others 1.
-        is_packed: Whether items are laid one after another (`packs`), not side by side.
+        lengths: Lengths of all items, over which the shares are balanced.
+        max_tokens: Token budget of a micro-batch; see `micro_batches`.
+        world: Rank of this process and number of processes.
+        is_even: Whether all processes need the same number of micro-batches, as where weights are
+            sharded; processes with fewer then repeat an item with weight 0. All others weigh 1.
+        is_packed: Whether items are packed end to end (`packs`) instead of padded.
     """
     split = packs if is_packed else micro_batches
     shares = balance(lengths, parts=world.size)
@@ -144,7 +144,7 @@ def micro_shares(
 
 
 def pad_flags(rows: Sequence[Sequence[bool]], *, length: int) -> Tensor:
-    """Lay rows side by side, False behind the shorter ones, ``(rows, length)`` bool."""
+    """Stack rows, padded on the right with False, ``(rows, length)`` bool."""
     out = torch.zeros(len(rows), length, dtype=torch.bool)
     for index, row in enumerate(rows):
         out[index, : len(row)] = torch.tensor(row, dtype=torch.bool)

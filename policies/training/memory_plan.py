@@ -1,10 +1,10 @@
-"""What training a model takes on each GPU: bytes by what they hold, seconds by what is done.
+"""Memory and time estimates of training a model, per GPU.
 
-Weights, gradients and the optimiser are counted; activations are summed up operation by operation
+Weights, gradients and optimiser state are counted; activations are summed up operation by operation
 for one micro-batch of one trajectory, as our trainer computes it (scaled-dot-product attention,
-logits of the policy's own tokens only). On several GPUs what belongs to weights is sharded evenly
-and trajectories are divided; each GPU holds one more layer gathered. Seconds follow from products
-and memory reads at assumed shares of what the GPU could do at best, so they are rough.
+logits of the policy's own tokens only). On several GPUs, weights, gradients and optimiser state are
+sharded evenly and trajectories are divided; each GPU holds one more layer gathered. Times follow
+from operations and memory reads at assumed shares of the GPU's peak, so they are rough.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from ..models.model_shape import ModelShape, Tower
 Stage = Literal["sft", "grpo"]
 
 TRAIN_SHARE = 0.4
-"""Of a GPU's peak in training, assumed."""
-_PATCH_VALUES = 3 * 2 * 14 * 14  # colours, frames, pixels
+"""Assumed share of a GPU's peak operations that training reaches."""
+_PATCH_VALUES = 3 * 2 * 14 * 14  # channels, frames, pixels
 READ_SHARE = 0.6
-"""Of a GPU's memory bandwidth in generation, assumed."""
+"""Assumed share of a GPU's memory bandwidth that generation reaches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,9 @@ class Gpu:
     """A kind of GPU.
 
     Attributes:
-        memory: Bytes.
-        flops: Operations a second in bfloat16, dense.
-        bandwidth: Bytes a second.
+        memory: Memory, in bytes.
+        flops: Dense bfloat16 operations per second.
+        bandwidth: Memory bandwidth, in bytes per second.
     """
 
     memory: float
@@ -50,14 +50,14 @@ GPUS = {
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What is learnt from in one step.
+    """Training data of one step.
 
     Attributes:
-        trajectories: A step, over all GPUs.
-        tokens: A trajectory, pictures and tool replies included.
-        own_tokens: Of those, the policy's.
-        picture_tokens: Of those, of pictures.
-        slots: Trajectories written side by side on a GPU.
+        trajectories: Trajectories per step, over all GPUs.
+        tokens: Tokens per trajectory, images and tool replies included.
+        own_tokens: Tokens per trajectory that the policy generated.
+        picture_tokens: Image tokens per trajectory.
+        slots: Trajectories generated concurrently per GPU.
     """
 
     trajectories: int = 512
@@ -69,14 +69,14 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """How the model is held.
+    """Precision and memory layout of the model.
 
     Attributes:
         bf16: Weights in bfloat16, with exact copies in the optimiser; else float32.
-        lora_r: Rank of adapters; 0 trains all weights.
-        gradient_checkpointing: Whether layers keep their input alone.
-        gpus: How many share.
-        keeps_reference: Whether a second set of weights is held for a KL term.
+        lora_r: Rank of the adapters; 0 trains all weights.
+        gradient_checkpointing: Whether layers store only their input.
+        gpus: Number of GPUs that share the weights.
+        keeps_reference: Whether a reference model is in memory for a KL term.
     """
 
     bf16: bool = True
@@ -87,22 +87,22 @@ class Holding:
 
     @property
     def width(self) -> int:
-        """Bytes of a number."""
+        """Bytes per number."""
         return 2 if self.bf16 else 4
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes on each GPU.
+    """Memory per GPU, in bytes.
 
     Attributes:
-        weights: Of the model, and of the reference.
-        gradients: Sums over the micro-batches of a step.
+        weights: Weights of the model, and of the reference.
+        gradients: Gradient sums over the micro-batches of a step.
         optimiser: Moments, and exact copies of weights in half precision.
         working: Layers gathered from other GPUs.
-        activations: Of one micro-batch, at their height.
-        cache: Keys and values of the trajectories being written; 0 in SFT.
-        gathered: Weights of the other GPUs' shards, which writing needs here; 0 in SFT.
+        activations: Peak activations of one micro-batch.
+        cache: Keys and values of the trajectories being generated; 0 in SFT.
+        gathered: Weights of the other GPUs' shards, which generation needs here; 0 in SFT.
     """
 
     weights: float
@@ -115,20 +115,20 @@ class Memory:
 
     @property
     def peak(self) -> float:
-        """The height: generation and update do not happen at once."""
-        advantages = self.weights + self.gradients + self.optimiser + self.working
-        return advantages + max(self.activations, self.cache + self.gathered)
+        """Peak memory: generation and update do not happen at the same time."""
+        resident = self.weights + self.gradients + self.optimiser + self.working
+        return resident + max(self.activations, self.cache + self.gathered)
 
 
 def trained_parameters(shape: ModelShape, holding: Holding) -> int:
-    """Return how many parameters are trained."""
+    """Return the number of trained parameters."""
     if holding.lora_r:
         return shape.text.layers * shape.text.adapted * holding.lora_r
     return shape.parameters
 
 
 def plan_memory(shape: ModelShape, work: Workload, holding: Holding, stage: Stage) -> Memory:
-    """Return what each GPU holds in a stage."""
+    """Return the memory of each GPU in a stage."""
     trained, width = trained_parameters(shape, holding), holding.width
     held = shape.parameters * width + (4.0 * trained if holding.lora_r else 0.0)
     copies = 2 if holding.keeps_reference and stage == "grpo" else 1
@@ -154,19 +154,19 @@ def cache_bytes(shape: ModelShape, holding: Holding) -> int:
 
 
 def activation_bytes(shape: ModelShape, work: Workload, holding: Holding) -> float:
-    """Return the height of activations of one trajectory, between forward and backward passes."""
+    """Return the peak activation bytes of one trajectory, over forward and backward pass."""
     own = work.own_tokens * shape.vocabulary
     kept = kept_bytes(shape, work, holding)
     passing = own * (4.0 + (holding.width if holding.bf16 else 0))  # logits, before their loss
     if not holding.gradient_checkpointing:
         return kept + passing
-    # One layer at a time is computed again, when the logits are gone.
+    # Layers are recomputed one at a time, after the logits were freed.
     again = max(n * _layer_bytes(tower, holding) for tower, n in _parts(shape, work))
     return max(kept + passing, kept - 4.0 * own + again)
 
 
 def kept_bytes(shape: ModelShape, work: Workload, holding: Holding) -> float:
-    """Return what one trajectory's forward pass keeps for its backward pass."""
+    """Return the bytes that one trajectory's forward pass stores for its backward pass."""
     frugal = holding.gradient_checkpointing
     layers = sum(
         tower.layers
@@ -179,12 +179,12 @@ def kept_bytes(shape: ModelShape, work: Workload, holding: Holding) -> float:
 
 
 def _parts(shape: ModelShape, work: Workload) -> tuple[tuple[Tower, int], tuple[Tower, int]]:
-    """Return each tower with the places that go through it; four patches make a picture token."""
+    """Return each tower with its sequence length; four patches make an image token."""
     return (shape.text, work.tokens), (shape.vision, 4 * work.picture_tokens)
 
 
 def _end_bytes(shape: ModelShape, work: Workload, holding: Holding) -> float:
-    """Return what lies before and behind the layers: patches, merger, embeddings, last norms."""
+    """Return the bytes outside the layers: patches, merger, embeddings, final norms."""
     width, text, vision = holding.width, shape.text.width, shape.vision.width
     patches = 4 * work.picture_tokens
     pixels = patches * _PATCH_VALUES * width
@@ -194,11 +194,11 @@ def _end_bytes(shape: ModelShape, work: Workload, holding: Holding) -> float:
 
 
 def _layer_bytes(tower: Tower, holding: Holding) -> float:
-    """Return what one layer keeps of one token, bytes.
+    """Return the bytes that one layer stores per token.
 
-    Two norms keep their input (in float32), the normed input and their output; attention keeps
+    Two norms store their input (in float32), the normed input and their output; attention stores
     query, key and value (with a head each), its output and that output's copy; the gated
-    feed-forward part keeps four inner vectors.
+    feed-forward part stores four inner vectors.
     """
     width = holding.width
     norms = 2 * tower.width * (4 + 2 * width)
@@ -209,11 +209,11 @@ def _layer_bytes(tower: Tower, holding: Holding) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Seconds:
-    """Wall time of a step.
+    """Wall time of a step, in seconds.
 
     Attributes:
-        generation: Writing the trajectories; 0 in SFT.
-        update: Learning from them.
+        generation: Time to generate the trajectories; 0 in SFT.
+        update: Time of the weight update.
     """
 
     generation: float
@@ -223,9 +223,9 @@ class Seconds:
 def plan_seconds(
     shape: ModelShape, work: Workload, holding: Holding, stage: Stage, gpu: Gpu
 ) -> Seconds:
-    """Estimate how long a step takes, the sandbox left out."""
+    """Estimate the wall time of a step, sandbox excluded."""
     each = -(-work.trajectories // holding.gpus)
-    passes = 2.0 if holding.lora_r else 3.0  # of a forward pass's products
+    passes = 2.0 if holding.lora_r else 3.0  # in multiples of a forward pass's operations
     passes += 1.0 if holding.gradient_checkpointing else 0.0
     passes += 1.0 if holding.keeps_reference and stage == "grpo" else 0.0
     forward = forward_flops(shape, work)
@@ -240,7 +240,7 @@ def plan_seconds(
 
 
 def forward_flops(shape: ModelShape, work: Workload) -> float:
-    """Return the operations of one trajectory's forward pass, in products."""
+    """Return the operations of one trajectory's forward pass, in matrix products."""
     text, vision, patches = shape.text, shape.vision, 4 * work.picture_tokens
     return (
         2.0 * text.parameters * work.tokens
@@ -251,6 +251,6 @@ def forward_flops(shape: ModelShape, work: Workload) -> float:
 
 
 def attention_flops(shape: ModelShape, work: Workload) -> float:
-    """Return the operations of causal attention over one trajectory: half of a square, twice."""
+    """Return the operations of causal attention over one trajectory: half a square, twice."""
     text = shape.text
     return 2.0 * text.layers * text.heads * text.head_width * work.tokens**2

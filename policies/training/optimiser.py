@@ -1,8 +1,8 @@
-"""The optimiser of both trainers: AdamW or Muon, a rate that is a function of the step, clipping.
+"""The optimiser of both trainers: AdamW or Muon, a stateless learning-rate schedule, clipping.
 
 Muon (Jordan et al. 2024; torch.optim.Muon) orthogonalises the updates of hidden matrices; scaled
-to AdamW's size (arXiv 2502.16982) it takes a rate of its own. A small model from random weights
-learns to copy a printed number in a third of the steps with it. Everything else gets AdamW.
+to AdamW's size (arXiv 2502.16982) it takes its own learning rate. With it a small model from random
+weights learns to copy a printed number in a third of the steps. All other weights use AdamW.
 
 Weights in half precision have a float32 copy that takes the updates, and their gradients are summed
 up in float32 over the micro-batches of a step.
@@ -24,14 +24,14 @@ from .distributed.sharding import like, whole_values
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The learning rate of each step; no state, so a resumed run needs none.
+    """Learning-rate schedule; stateless, so a resumed run restores nothing.
 
     Attributes:
-        learning_rate: At its highest.
-        steps: Length of the run.
-        warmup_steps: Linear rise from 0 over these.
-        kind: ``cosine`` falls to ``floor`` times the highest at the end; ``constant`` stays.
-        floor: Share of the highest rate that cosine ends at.
+        learning_rate: Peak learning rate.
+        steps: Length of the run, in steps.
+        warmup_steps: Steps of the linear rise from 0.
+        kind: ``cosine`` falls to ``floor`` times the peak at the end; ``constant`` stays there.
+        floor: Final learning rate of ``cosine``, as a share of the peak.
     """
 
     learning_rate: float
@@ -41,7 +41,7 @@ class Schedule:
     floor: float = 0.0
 
     def at(self, step: int) -> float:
-        """Return the rate of a step, counted from 0."""
+        """Return the learning rate of a step, counted from 0."""
         if step < self.warmup_steps:
             return self.learning_rate * (step + 1) / self.warmup_steps
         if self.kind == "constant":
@@ -55,11 +55,12 @@ class Optimiser:
     """AdamW, or AdamW and Muon, over a module's trainable weights; no decay on norms and biases.
 
     Args:
-        module: What is trained.
-        schedule: The learning rate.
-        weight_decay: Of matrices.
-        max_grad_norm: Gradients are scaled down to this norm.
-        muon_factor: Hidden matrices get Muon at this multiple of the rate; 0.0 for AdamW alone.
+        module: Module to train.
+        schedule: Learning-rate schedule.
+        weight_decay: Weight decay of matrices.
+        max_grad_norm: Norm that gradients are clipped to.
+        muon_factor: Learning rate of Muon on hidden matrices, as a multiple of the schedule's; 0.0
+            for AdamW alone.
     """
 
     def __init__(
@@ -94,12 +95,12 @@ class Optimiser:
         )
 
     def step(self, step: int, *, world: World | None = None) -> dict[str, float]:
-        """Apply the gradients of a step and clear them; gives ``grad_norm`` and ``lr``.
+        """Apply the gradients of a step and clear them; return ``grad_norm`` and ``lr``.
 
         Args:
-            step: Counted from 0.
-            world: The processes whose gradients are to be summed first; None for this one alone,
-                or where sharded weights have summed them already.
+            step: Step index, from 0.
+            world: Processes whose gradients are summed first; None for this one alone, or where
+                sharded weights have summed them already.
 
         Raises:
             FloatingPointError: The gradients are not finite; the weights are as before.
@@ -127,13 +128,13 @@ class Optimiser:
         return {"grad_norm": norm, "lr": rate}
 
     def state(self) -> dict[str, Any]:
-        """Return what a resumed run needs, whole; where weights are sharded, all processes must."""
+        """Return the full state for a resumed run; with sharded weights, all processes call it."""
         muon = None if self._muon is None else self._muon.state_dict()
         copies = [copy.detach() for _, copy in self._copies]
         return whole_values({"adam": self._adam.state_dict(), "muon": muon, "copies": copies})
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take up the state of an earlier run."""
+        """Restore the state of an earlier run."""
         adam = dict(state["adam"])
         weights = [one for group in self._adam.param_groups for one in group["params"]]
         adam["state"] = {
@@ -153,7 +154,7 @@ class Optimiser:
 
 
 def _exact_copy(weight: nn.Parameter) -> nn.Parameter:
-    """Return a float32 copy, into which the weight's gradient is added as soon as there is one."""
+    """Return a float32 copy that accumulates the weight's gradient as soon as it is computed."""
     copy = nn.Parameter(weight.detach().float())
 
     def add_up(given: Tensor) -> None:

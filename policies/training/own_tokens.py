@@ -1,7 +1,7 @@
-"""What an algorithm of one's own learns from: the tokens that a policy wrote, scored with gradient.
+"""Inputs of custom algorithms: the tokens that a policy generated, scored with gradient.
 
-Play episodes with `Policy.reply` (or `rollout`), then ask here what the model says now of the exact
-ids it wrote. The rest (baselines, clipping, critics) is the algorithm's.
+Run episodes with `Policy.reply` (or `rollout`), then score the exact generated ids here with the
+model's current weights. The rest (baselines, clipping, critics) is up to the algorithm.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from .batches import pad_flags
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OwnTokens:
-    """The tokens that a policy wrote in one conversation, as its model sees them now.
+    """Scores of the tokens that a policy generated in one conversation, under its current weights.
 
     Attributes:
-        log_probabilities: Of each given all before it, ``(own,)`` float32, with gradient.
-        states: From which each was drawn, for a value head, ``(own, width)``, with gradient.
-        turns: In which turn each was written, ``(own,)``.
+        log_probabilities: Log-probability of each token given all before it, ``(own,)`` float32,
+            with gradient.
+        states: Hidden state from which each token was drawn, for a value head, ``(own, width)``,
+            with gradient.
+        turns: Turn of each token, ``(own,)``.
     """
 
     log_probabilities: Tensor
@@ -33,10 +35,10 @@ class OwnTokens:
 
 
 def score_own_tokens(model: TokenModel, conversations: Sequence[Conversation]) -> list[OwnTokens]:
-    """Return what a model says of its own tokens, all conversations in one forward pass.
+    """Score a model's own tokens, all conversations in one forward pass.
 
     Raises:
-        ValueError: A conversation has no tokens: its policy keeps none, or has not replied.
+        ValueError: A conversation has no tokens: its policy records none, or has not replied.
     """
     sources = [_source(one) for one in conversations]
     written = [one.tokens for one in conversations if one.tokens is not None]
@@ -54,6 +56,6 @@ def score_own_tokens(model: TokenModel, conversations: Sequence[Conversation]) -
 
 def _source(conversation: Conversation) -> PicturedIds:
     if conversation.tokens is None:
-        raise ValueError("a conversation without tokens: only models that run here keep them")
+        raise ValueError("a conversation without tokens: only local models record them")
     images = [image for message in conversation.messages for image in message.images]
     return PicturedIds(conversation.tokens.ids, images[: conversation.tokens.images])

@@ -1,9 +1,9 @@
-"""What a training run is recognised by when it is continued: all that decides its result.
+"""Fingerprint of a training run: a hash of all inputs that decide its result, checked on resume.
 
-Settings count by value, whatever they are called: a reward counts with its numbers and the program
-text of a user's own terms. What only says how the work is laid out or kept is left out, so that it
-may change in between: how often the state is saved, over how many processes the run is spread,
-whether they share the weights, and how much is computed at a time.
+Settings count by value, whatever their name: a reward counts with its numbers and the program text
+of a user's own terms. Settings that only concern execution are left out, so that they can change
+between sessions: how often the state is saved, the number of processes, whether they share the
+weights, and the size of micro-batches.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from .training_setup import TrainingSetup
 from .training_state import folder_digest
 
 LAYOUT = frozenset({"save_every", "fsdp", "max_tokens_per_micro_batch"})
-"""Settings that may differ when a run is continued: the result is the same, up to rounding."""
+"""Settings that can differ when a run is resumed: the result is the same, up to rounding."""
 
 _REWARD = frozenset({"reward", "reward_terms"})
 _UNREAD = frozenset({"images", "provenance", "split"})
-"""Fields of a task that no training reads, and the pictures, which are hashed by pixels."""
+"""Fields of a task that no training reads, and the images, which are hashed by pixels."""
 
 
 def run_fingerprint(
@@ -36,13 +36,13 @@ def run_fingerprint(
     *,
     scoring: RewardPreset | None = None,
 ) -> str:
-    """Return what a run is recognised by.
+    """Return the fingerprint of a run.
 
     Args:
-        model: Folder or hub id that it starts from, loaded before where it is a hub id.
-        config: Its settings.
-        data: A digest of each thing to learn from, in order.
-        scoring: The reward, own terms included, where there is one.
+        model: Folder or hub id of the initial model; a hub id has to be loaded before.
+        config: Settings of the run.
+        data: Digest of each training example, in order.
+        scoring: Reward, own terms included; None where there is none.
     """
     sha = hashlib.sha256(_settings(config))
     sha.update(folder_digest(model))
@@ -54,7 +54,7 @@ def run_fingerprint(
 
 
 def task_digest(task: Task) -> bytes:
-    """Hash what training reads of a task: its question, pictures, truth and how it is graded."""
+    """Hash the parts of a task that training reads: question, images, truth and grading."""
     values = {one.name: getattr(task, one.name) for one in fields(task) if one.name not in _UNREAD}
     return _digest(values, (picture_digest(image) for image in task.images))
 

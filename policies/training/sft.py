@@ -1,8 +1,8 @@
-"""Supervised fine-tuning: next-token loss on the assistant's own texts, pictures and all.
+"""Supervised fine-tuning: next-token loss on the assistant's texts, given text and images.
 
 A step's loss is the mean over all own tokens of its batch, those of an answer weighted by
 `SFTConfig.answer_weight`; it is the same however the batch is cut into micro-batches. The batch of
-a step is a function of seed and step, so a run that is stopped and started again ends with the same
+a step is a function of seed and step, so a run that is stopped and resumed ends with the same
 weights, bit for bit.
 """
 
@@ -39,25 +39,26 @@ OnStep = Callable[[int, Mapping[str, float]], None]
 
 @dataclass(frozen=True, slots=True)
 class SFTConfig(TrainingSetup):
-    """How to train on demonstrations; how the model is held says `TrainingSetup`.
+    """Settings of SFT; `TrainingSetup` holds precision, memory and adapters.
 
     Attributes:
-        steps: Updates.
-        batch_size: Demonstrations an update.
-        learning_rate: At its highest; falls as a cosine.
-        warmup_steps: Linear rise at the start.
-        weight_decay: Of matrices.
-        max_grad_norm: Gradients are clipped to this norm.
-        muon_factor: Hidden matrices get Muon at this multiple of the rate; 0.0 for AdamW alone.
-        answer_weight: How much more a token between answer tags counts in the loss than others.
-        group_by_length: Whether a batch holds demonstrations of like length: less padding, which
-            pays for large models; a nano model learns slower from such batches.
+        steps: Number of optimizer updates.
+        batch_size: Demonstrations per update.
+        learning_rate: Peak learning rate; decays as a cosine.
+        warmup_steps: Steps of the linear rise at the start.
+        weight_decay: Weight decay of matrices.
+        max_grad_norm: Norm that gradients are clipped to.
+        muon_factor: Learning rate of Muon on hidden matrices, as a multiple of ``learning_rate``;
+            0.0 for AdamW alone.
+        answer_weight: Loss weight of the tokens between answer tags; other tokens weigh 1.
+        group_by_length: Whether a batch holds demonstrations of similar length: less padding,
+            which pays off for large models; a nano model learns slower from such batches.
         packing: Whether a micro-batch is one row of whole demonstrations end to end, none of which
-            sees another: no padding at all, for batches of any lengths.
-        seed: Of the order of demonstrations.
+            attends to another: no padding at all, for batches of any lengths.
+        seed: Random seed of the order of demonstrations.
         save_every: Steps between saved states.
-        max_tokens_per_micro_batch: Memory bound: padded tokens in one forward pass.
-        max_length: Longer demonstrations are refused.
+        max_tokens_per_micro_batch: Memory bound: padded tokens per forward pass.
+        max_length: Token limit of a demonstration; longer ones raise an error.
     """
 
     steps: int = 800
@@ -76,7 +77,7 @@ class SFTConfig(TrainingSetup):
     max_length: int = 16_384
 
     def __post_init__(self) -> None:
-        """Refuse settings under which nothing could be learnt."""
+        """Reject settings under which nothing could be learnt."""
         TrainingSetup.__post_init__(self)
         if self.answer_weight <= 0.0:
             raise ValueError(f"sft.answer_weight must be above 0, got {self.answer_weight}")
@@ -94,26 +95,26 @@ def train_sft(
     on_step: OnStep | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Path:
-    """Train a model on demonstrations; the same call continues a run that was stopped.
+    """Train a model on demonstrations; the same call resumes a run that was stopped.
 
-    Where several processes were started together (`join_world`), all of them have to call this
-    with the same arguments; the first one writes and tells, with however many the run began.
+    In a distributed launch (`join_world`), all processes have to call this with the same arguments;
+    the first one writes and reports. A run can be resumed with another number of processes.
 
     Args:
-        model_folder: What to start from.
-        demonstrations: What to learn.
-        config: How.
-        folder: Gets ``final`` (the checkpoint) and ``state`` (to continue from).
-        on_step: Told the number of steps done and ``loss``, ``tokens``, ``lr`` and
-            ``grad_norm``.
-        should_stop: Asked after every step.
+        model_folder: Initial model.
+        demonstrations: Training examples.
+        config: Settings.
+        folder: Output folder, for ``final`` (the checkpoint) and ``state`` (to resume from).
+        on_step: Called after every step with the number of steps done and ``loss``, ``tokens``,
+            ``lr`` and ``grad_norm``.
+        should_stop: Called after every step; a true result stops the run.
 
     Returns:
-        The folder of the trained model.
+        Folder of the trained model.
 
     Raises:
         ValueError: No demonstrations, one is too long, or ``folder`` holds another run's state.
-        TrainingInterrupted: ``should_stop`` said so; the state is saved.
+        TrainingInterrupted: ``should_stop`` returned true; the state is saved.
     """
     if not demonstrations:
         raise ValueError("train_sft needs at least one demonstration, got none")
@@ -171,7 +172,7 @@ class _Trainer:
         )
 
     def step(self, step: int) -> dict[str, float]:
-        """Learn from the batch of one step."""
+        """Update the weights on the batch of one step."""
         config = self._config
         self._trained.begin_step(step)
         chosen = batch_at(
@@ -217,11 +218,11 @@ class _Trainer:
         return self._trained.score(row, own, mask=mask)
 
     def state(self) -> dict[str, Any]:
-        """Return what a resumed run needs."""
+        """Return the state for a resumed run."""
         return {"weights": self._trained.weights(), "optimiser": self._optimiser.state()}
 
     def restore(self, folder: Path, fingerprint: str) -> int:
-        """Take up a saved state, if there is one; gives the steps done."""
+        """Restore a saved state, if there is one; return the number of steps done."""
         snapshot = load_state(folder, fingerprint=fingerprint)
         if snapshot is None:
             return 0
@@ -250,10 +251,11 @@ def _encode(
 def token_weights(
     chat: ChatTokenizer, demonstration: Demonstration, item: Encoded, *, answer_weight: float
 ) -> list[float]:
-    """Return each token's weight in the loss: 0 for what the policy did not write, ``(length,)``.
+    """Return each token's weight in the loss, ``(length,)``; 0 if the policy did not write it.
 
-    Tokens from the answer's first to its turn's end weigh ``answer_weight``, other own tokens 1:
-    among a program's dozens of easy tokens the few that look at the picture would be lost.
+    Tokens from the answer's first to the end of its turn weigh ``answer_weight``, other own tokens
+    1: otherwise the few tokens that depend on the image would be lost among a program's dozens of
+    easy ones.
     """
     weights = [float(own) for own in item.completion_mask]
     starts = [
@@ -272,7 +274,7 @@ def token_weights(
 
 
 def _fingerprint(model_folder: str | Path, encoded: Sequence[Encoded], config: SFTConfig) -> str:
-    """Return what the run is recognised by (`run_fingerprint`)."""
+    """Return the run's fingerprint (`run_fingerprint`)."""
     return run_fingerprint(model_folder, config, map(_digest, encoded))
 
 

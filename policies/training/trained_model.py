@@ -1,8 +1,8 @@
-"""A model made ready for training: its precision, checkpointing and adapters, and how it is saved.
+"""A model prepared for training: precision, gradient checkpointing, adapters, and saving.
 
-In bfloat16 weights, gradients and activations are half as large; the optimiser keeps weights and
+In bfloat16 weights, gradients and activations are half as large; the optimiser stores weights and
 gradient sums in float32, or small updates would be lost to rounding. With adapters (LoRA, arXiv
-2106.09685) only they are trained and saved; at the end they are merged, unless asked otherwise.
+2106.09685) only they are trained and saved; at the end they are merged, unless set otherwise.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class TrainedModel:
     """A model in training.
 
     Args:
-        source: Folder or hub id that it starts from.
-        setup: How it is held.
-        seed: Of the adapters' first weights and of dropout.
-        world: The processes that train together.
+        source: Folder or hub id of the initial model.
+        setup: Precision, memory and adapter settings.
+        seed: Random seed of the adapters' initial weights and of dropout.
+        world: Processes of the distributed launch.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class TrainedModel:
         self._scorer: Scorer | None = None
         if wants_shards:
             if setup.bf16:
-                network.to(torch.bfloat16)  # adapters too: a layer is held in one type
+                network.to(torch.bfloat16)  # adapters too: a layer has one dtype
             self._scorer = Scorer(self.model)
 
     @property
@@ -68,7 +68,7 @@ class TrainedModel:
 
     @property
     def gradient_scale(self) -> float:
-        """What a loss has to be multiplied with: gradients of sharded weights are averaged."""
+        """Factor that a loss is multiplied with: gradients of sharded weights are averaged."""
         return float(self.world.size) if self.is_sharded else 1.0
 
     def score(self, batch: Padded, chosen: Tensor, *, mask: Tensor | None = None) -> Tensor:
@@ -77,16 +77,16 @@ class TrainedModel:
         return scorer(batch, chosen, mask=mask)
 
     def begin_step(self, step: int) -> None:
-        """Get ready to learn; dropout is a function of seed and step, so a resumed run has it."""
+        """Enter training mode; dropout is a function of seed and step, so resuming repeats it."""
         self.model.model.train()
         if self._setup.lora_dropout:
             rank = (self.world.rank,) if self.world.rank else ()
             torch.manual_seed(derive_seed("dropout", self._seed, step, *rank))
 
     def weights(self) -> dict[str, Tensor]:
-        """Return what training changes, whole: all weights, or the adapters alone.
+        """Return the trained weights, unsharded: all weights, or the adapters alone.
 
-        Where they are sharded, all processes must ask.
+        Where they are sharded, all processes have to call this.
         """
         network = self.model.model
         if self._adapters is None:
@@ -94,16 +94,16 @@ class TrainedModel:
         return {n: whole(p.detach()) for n, p in network.named_parameters() if p.requires_grad}
 
     def restore(self, weights: Mapping[str, Tensor]) -> None:
-        """Take up the weights of an earlier run."""
+        """Restore the weights of an earlier run."""
         if self.is_sharded:
             load_weights(self.model.model, weights)
         else:
             self.model.model.load_state_dict(weights, strict=self._adapters is None)
 
     def save(self, folder: Path) -> None:
-        """Write the trained model as a folder that can be loaded; adapters merged if so set.
+        """Write the trained model as a loadable folder; adapters are merged if set so.
 
-        Where weights are sharded, all processes must; the first one writes.
+        Where weights are sharded, all processes have to call this; the first one writes.
         """
         if self.is_sharded:
             weights = self.weights()

@@ -1,28 +1,28 @@
-"""How a model is held while it is trained: the settings that SFT and GRPO share."""
+"""Training settings that SFT and GRPO share: precision, memory and adapters."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 TEXT_PROJECTIONS = r".*(language_model|text_model).*\.(q|k|v|o|gate|up|down)_proj"
-"""Which layers get adapters by default: all projections of the text model."""
+"""Layers that get adapters by default: all projections of the text model."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSetup:
-    """How a model is held while it is trained; names as in TRL.
+    """Precision, memory and adapter settings of training; names as in TRL.
 
     Attributes:
-        bf16: Hold weights in bfloat16; False leaves them as the checkpoint has them.
-        gradient_checkpointing: Compute activations again instead of keeping them.
+        bf16: Whether weights are in bfloat16; False leaves them in the checkpoint's type.
+        gradient_checkpointing: Whether activations are recomputed instead of stored.
         lora_r: Rank of the adapters; 0 trains all weights.
-        lora_alpha: Their scale is ``lora_alpha / lora_r``.
-        lora_dropout: Of what goes into them.
-        lora_target_modules: Regular expression of the layers that get one; empty for all
+        lora_alpha: Scale of the adapters, as ``lora_alpha / lora_r``.
+        lora_dropout: Dropout of the adapters' inputs.
+        lora_target_modules: Regular expression of the layers that get an adapter; empty for all
             projections of the text model.
-        merge_lora: Whether the trained model is saved whole; False saves the adapters alone.
-        fsdp: Whether several processes each hold a part of the weights, gradients and optimiser
-            state; the result is the same.
+        merge_lora: Whether adapters are merged into the saved model; False saves them alone.
+        fsdp: Whether weights, gradients and optimiser state are sharded over the processes; the
+            result is the same.
     """
 
     bf16: bool = False
@@ -35,7 +35,7 @@ class TrainingSetup:
     fsdp: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what no model can be held in."""
+        """Reject invalid adapter settings."""
         if self.lora_r < 0 or self.lora_alpha < 1:
             raise ValueError(
                 f"lora_r must be at least 0 and lora_alpha at least 1, got {self.lora_r} and "

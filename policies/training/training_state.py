@@ -1,4 +1,4 @@
-"""A training run's state on disk: written whole or not at all, and enough to go on bit by bit."""
+"""Training state on disk: written atomically, and enough to resume a run bit for bit."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _IGNORED = re.compile(
     r"(^|/)(\.|LICEN[CS]E|NOTICE|training_args\.bin$|trainer_state\.json$|codedance\.json$"
     r"|(optimizer|scheduler|rng_state\w*)\.(pt|pth|bin)$)|\.md$"
 )
-"""Files of a model folder that decide nothing, by their path in it; of the notes see below."""
+"""Files of a model folder that do not affect the model, by relative path; notes: see below."""
 
 
 class TrainingInterrupted(RuntimeError):  # noqa: N818 - not an error: the state is saved
-    """Training was asked to stop and has saved its state; the same call goes on from there.
+    """Training was asked to stop and has saved its state; the same call resumes from there.
 
     Attributes:
-        step: How many steps are done.
-        folder: Where the state lies.
+        step: Number of steps done.
+        folder: Folder of the saved state.
     """
 
     def __init__(self, step: int, folder: Path) -> None:
@@ -42,7 +42,7 @@ class TrainingInterrupted(RuntimeError):  # noqa: N818 - not an error: the state
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What was saved: how many steps are done and the tensors and numbers of the run."""
+    """A saved state: the number of steps done, and the tensors and numbers of the run."""
 
     step: int
     values: Mapping[str, Any]
@@ -52,10 +52,10 @@ def save_state(folder: Path, step: int, values: Mapping[str, Any], *, fingerprin
     """Write a run's state; whenever the process dies, the folder holds the old or the new one.
 
     Args:
-        folder: Where it lies.
-        step: How many steps are done.
+        folder: Folder of the state.
+        step: Number of steps done.
         values: State dicts and plain values.
-        fingerprint: What the run depends on; another run's state is refused by `load_state`.
+        fingerprint: Fingerprint of the run; `load_state` rejects another run's state.
     """
     folder.mkdir(parents=True, exist_ok=True)
     fresh = folder / f"{_FILE}.new"
@@ -69,7 +69,7 @@ def save_state(folder: Path, step: int, values: Mapping[str, Any], *, fingerprin
 def keep_state(
     folder: Path, step: int, values: Mapping[str, Any], *, fingerprint: str, world: World
 ) -> None:
-    """Save what all processes hold alike, once; the others go on when it is on disk."""
+    """Save the state that all processes share, once; the others wait until it is on disk."""
     world.gather(
         lambda: world.is_first and save_state(folder, step, values, fingerprint=fingerprint)
     )
@@ -102,12 +102,12 @@ def load_state(folder: Path, *, fingerprint: str) -> Snapshot | None:
 
 
 def folder_digest(source: str | Path) -> bytes:
-    """Hash all that a model brings into a run; a folder's own path is no part of it.
+    """Hash the contents of a model; a folder's own path is not part of the hash.
 
-    Of a folder every file counts, whole, whatever form its weights have: tokenizer, chat template
-    and image processor too, and of adapters the model that they belong to. Left out are texts for
-    people, hidden files and what a trainer kept beside the weights. A hub id counts with the commit
-    that this machine holds of it.
+    All files of a folder count in full, whatever form its weights have: tokenizer, chat template
+    and image processor too, and for adapters their base model. Left out are texts for people,
+    hidden files and the files that a trainer stores beside the weights. A hub id counts with its
+    commit on this machine.
     """
     root = Path(source)
     if not root.is_dir():
@@ -123,7 +123,7 @@ def folder_digest(source: str | Path) -> bytes:
 
 
 def _file_digest(path: Path) -> bytes:
-    """Hash a file; of a configuration what it says, but not from where its model came."""
+    """Hash a file; a configuration by its values, without the source of its model."""
     if path.name not in ("config.json", ADAPTER_FILE):
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()
@@ -140,16 +140,16 @@ def _file_digest(path: Path) -> bytes:
 
 
 def fresh_folder(folder: Path) -> Path:
-    """Make a folder to build in; what a killed process left there goes."""
+    """Create an empty build folder; the remains of a killed process are deleted."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder
 
 
 def publish(build: Path, final: Path) -> None:
-    """Move a finished folder to its name; an older one of that name goes.
+    """Move a finished folder to its name; an older one of that name is deleted.
 
-    A kill between the two leaves no folder of that name: the state is still there to make it anew.
+    A kill between the two leaves no folder of that name: the state is still there to rebuild it.
     """
     if final.exists():
         shutil.rmtree(final)

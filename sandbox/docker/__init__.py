@@ -1,1 +1,1 @@
-"""The Docker backend: one container per sandbox, in which the same worker runs."""
+"""The Docker backend: one container per sandbox, that runs the same worker."""

@@ -1,8 +1,9 @@
 """The docker backend: the same zygote inside one hardened container, dockerd not in the data path.
 
-The container finds a socket of ours in a folder mounted read-only; over it the worker gets its
-log, its orders, the sessions' sockets and the sealed pictures (SCM_RIGHTS), and gives back handles
-of the sessions' processes. It ends when that socket closes: with the sandbox, or with the trainer.
+The container connects to a socket of the host in a folder mounted read-only. Over it the worker
+receives its log, its configuration, its requests, the sessions' sockets and the sealed images
+(SCM_RIGHTS), and returns handles of the sessions' processes. The container ends when that socket
+closes: with the sandbox, or with the trainer.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ _CONTAINER_ISOLATION = (
 
 
 class Container:
-    """A container as the home of a zygote.
+    """A container that runs a zygote.
 
     Args:
-        image: Its image.
-        limits: Of every session; the container's own follow from them.
+        image: Name of the image.
+        limits: Limits of every session; the container's own are derived from them.
 
     Raises:
-        SandboxError: The engine refuses, or the container does not come to the socket.
+        SandboxError: The engine refuses, or the container does not connect to the socket.
     """
 
     def __init__(self, image: str, limits: Limits) -> None:
@@ -67,17 +68,17 @@ class Container:
             shutil.rmtree(folder, ignore_errors=True)
 
     def words(self) -> str:
-        """Return the last of what the zygote wrote to standard error."""
+        """Return the end of the zygote's standard error."""
         return self._log.words()
 
     def end(self) -> None:
-        """Wait for the container to follow its closed socket; remove it if it does not."""
+        """Wait for the container to end after its socket closed; remove it if it does not."""
         self._log.close()
         with contextlib.suppress(SandboxError), contextlib.closing(Engine()) as engine:
             engine.remove(self._container.id, wait_seconds=_END_SECONDS)
 
     def _meet(self, listener: socket.socket, engine: Engine) -> socket.socket:
-        """Take the connection of the container's first process, and of nobody else."""
+        """Accept the connection of the container's first process, and no other."""
         try:
             listener.settimeout(_LOOK_SECONDS)
             deadline = time.monotonic() + _MEET_SECONDS
@@ -98,7 +99,7 @@ class Container:
 
 
 def starter(image: str | None) -> Callable[[ZygotePlan], Zygote]:
-    """Return what starts a zygote in a container of ``image``."""
+    """Return a function that starts a zygote in a container of ``image``."""
 
     def start(plan: ZygotePlan) -> Zygote:
         zygote = Zygote(plan, Container(image or DEFAULT_IMAGE, plan.limits))
@@ -109,7 +110,7 @@ def starter(image: str | None) -> Callable[[ZygotePlan], Zygote]:
 
 
 def container_plan(libraries: Sequence[str], limits: Limits) -> ZygotePlan:
-    """Plan a zygote under the image's own interpreter."""
+    """Return the plan of a zygote under the image's own interpreter."""
     return ZygotePlan(interpreter=None, libraries=tuple(libraries), limits=limits, isolation="auto")
 
 

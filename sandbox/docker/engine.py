@@ -1,7 +1,7 @@
-"""The Docker engine: containers started with every lock on, found again, removed; errors in words.
+"""The Docker engine: hardened containers are started, found and removed; errors are explained.
 
 A container is labelled with the process that owns it (boot, pid namespace, process id and start
-time), so that the next start can remove what a dead trainer left, and nothing else.
+time), so that the next start can remove the containers of dead trainers, and no others.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MEETING_FOLDER = "/run/codedance"
 NOBODY = "65532:65532"
 
 _TIMEOUT_SECONDS = 60
-_KNOCK_SECONDS = 5  # for a host that swallows packets
+_KNOCK_SECONDS = 5  # for a host that drops packets
 _LEAST_MEMORY = 4 << 30
 _SPARE_MEMORY = 2 << 30
 _MOST_PROCESSES = 4096
@@ -36,7 +36,7 @@ _BUILD = "build it from this machine's files: codedance sandbox build"
 
 @cache
 def worker_digest() -> str:
-    """Hash the worker's sources: an image with others is of another version of CodeDance."""
+    """Hash the worker's sources; an image with another digest is of another CodeDance version."""
     sha = hashlib.sha256()
     for path in sorted((Path(__file__).parents[1] / "worker").glob("*.py")):
         data = path.read_bytes()
@@ -46,7 +46,7 @@ def worker_digest() -> str:
 
 @dataclass(frozen=True, slots=True)
 class StartedContainer:
-    """A container that runs: its id, and the process id of its first process on this machine."""
+    """A running container: its id, and the process id of its first process on this machine."""
 
     id: str
     process_id: int
@@ -77,10 +77,10 @@ class Engine:
         self._client.close()
 
     def check_image(self, image: str) -> None:
-        """See that the image is there and holds this version's worker.
+        """Check that the image exists and holds this version's worker.
 
         Raises:
-            SandboxUnavailableError: It is missing, or of another version.
+            SandboxUnavailableError: The image is missing, or of another version.
         """
         import docker.errors
 
@@ -97,7 +97,7 @@ class Engine:
             )
 
     def start(self, image: str, meeting_folder: str, limits: Limits) -> StartedContainer:
-        """Start a container that finds the host's socket in ``meeting_folder``.
+        """Start a container that connects to the host's socket in ``meeting_folder``.
 
         Raises:
             SandboxError: The engine refuses.
@@ -124,7 +124,7 @@ class Engine:
             return bool(self._client.api.containers(filters={"id": container_id}))
 
     def remove(self, container_id: str, *, wait_seconds: float = 0.0) -> None:
-        """See that the container is gone: by itself within the time, or by force."""
+        """Remove the container, by force if it does not end within ``wait_seconds``."""
         import docker.errors
 
         with contextlib.suppress(docker.errors.NotFound):
@@ -143,7 +143,7 @@ class Engine:
                     self.remove(container["Id"])
 
     def import_image(self, tar: str, *, name: str, changes: list[str]) -> str:
-        """Make an image of a root file system; gives its id.
+        """Import a root file system as an image; return its id.
 
         Raises:
             SandboxError: The engine refuses.
@@ -157,7 +157,7 @@ class Engine:
 
     @contextlib.contextmanager
     def _explained(self) -> Generator[None]:
-        """Turn the SDK's exceptions into ours."""
+        """Convert the SDK's exceptions into `SandboxError`."""
         import docker.errors
         import requests
 
@@ -171,7 +171,7 @@ class Engine:
 
 
 def hardening(limits: Limits) -> dict[str, Any]:
-    """Return the options under which every container runs."""
+    """Return the hardening options of every container."""
     from docker.types import LogConfig, Ulimit
 
     memory = _container_memory(limits)
@@ -195,18 +195,18 @@ def hardening(limits: Limits) -> dict[str, Any]:
 
 
 def seccomp_profile() -> str:
-    """Return the profile: Docker's own forbids the namespaces that the walls inside are made of."""
+    """Return the seccomp profile; Docker's own forbids the namespaces that isolation needs."""
     return Path(__file__).with_name("image").joinpath("seccomp.json").read_text("utf-8")
 
 
 def is_stale(mark: str) -> bool:
-    """Whether the process that a mark names is certainly dead."""
+    """Whether the process named by an owner label is certainly dead."""
     boot, _, rest = mark.partition(" ")
     if boot != _boot():
         return bool(boot)
     namespace, _, process = rest.partition(" ")
     if namespace != _pid_namespace():
-        return False  # its process ids mean nothing here
+        return False  # its process ids are unknown here
     process_id, _, started = process.partition(" ")
     return started != _start_time(process_id)
 
@@ -235,7 +235,7 @@ def _start_time(process_id: str) -> str:
 
 
 def _container_memory(limits: Limits) -> int:
-    """Return what all sessions together may use: turns as many as cores at once, the rest idle."""
+    """Return the memory limit of all sessions: one running turn per core, the rest idle; bytes."""
     places = len(os.sched_getaffinity(0))
     wanted = max(_LEAST_MEMORY, _SPARE_MEMORY + 2 * places * (limits.memory_mb << 20))
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -247,7 +247,7 @@ def _address() -> str:
 
 
 def _knock() -> None:
-    """Raise what the socket says, which the SDK wraps, leaving its own end open."""
+    """Connect once to raise the socket's own error, which the SDK would wrap."""
     kind, _, path = _address().partition("://")
     if kind == "unix":
         with socket.socket(socket.AF_UNIX) as connection:

@@ -1,1 +1,1 @@
-"""The host side of a session: its process, its frames, its clock, and what this machine offers."""
+"""The host side of a session: process, frames, clock, and the capabilities of the machine."""

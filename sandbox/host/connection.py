@@ -1,4 +1,4 @@
-"""The host's end of a session's socket: exact counts of bytes, with an eye on the clock."""
+"""The host's end of a session's socket: exact byte counts, with time limits."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ _NEWS = select.POLLIN | select.POLLHUP | select.POLLERR
 
 
 class Watch(Protocol):
-    """Looks at the clock while nothing comes; raises to end the wait."""
+    """Clock of a wait; raises an exception to end it."""
 
     @property
     def seconds_to_look(self) -> float:
-        """How long nothing may come before `look` is due."""
+        """Seconds to wait for data until `look` is due."""
         ...
 
     def look(self) -> None:
-        """Judge a wait that goes on."""
+        """Check a wait that continues; raise to end it."""
         ...
 
 
 class Connection:
-    """A non-blocking stream socket; what comes early is kept for the next call.
+    """A non-blocking stream socket; data received early is kept for the next call.
 
     Args:
-        stream: A connected socket, closed with this.
+        stream: Connected socket, closed together with this object.
     """
 
     def __init__(self, stream: socket.socket) -> None:
@@ -54,7 +54,7 @@ class Connection:
         """Wait for exactly ``count`` bytes.
 
         Raises:
-            FrameError: The other end closed before.
+            FrameError: The other end closed the connection before.
         """
         while len(self._early) < count:
             self._wait(watch)
@@ -73,7 +73,7 @@ class Connection:
         """Wait for as many bytes as ``memory`` holds.
 
         Raises:
-            FrameError: The other end closed before.
+            FrameError: The other end closed the connection before.
         """
         start = min(len(memory), len(self._early))
         memory[:start] = self._early[:start]
@@ -90,7 +90,7 @@ class Connection:
             view = view[got:]
 
     def is_quiet(self) -> bool:
-        """Whether nothing has come that is still to be received."""
+        """Whether no received data is pending."""
         return not self._early and not self._poller.poll(0)
 
     def close(self) -> None:
@@ -98,6 +98,6 @@ class Connection:
         self._stream.close()
 
     def _wait(self, watch: Watch) -> None:
-        """Wait until the socket is ready; what is there already counts, however late it is."""
+        """Wait until the socket is ready; data that is already there is accepted even when late."""
         while not self._poller.poll(1000 * watch.seconds_to_look + 1):
             watch.look()

@@ -1,7 +1,7 @@
-"""Decodes what a session sends: every length, type and size is checked before it is believed.
+"""Decoding of frames from a session: every length, type and size is validated.
 
-Model code shares its process with the worker, so a frame may be anything. Nothing here raises but
-`FrameError`, allocates more than the limits allow, or decodes an image format.
+Model code shares its process with the worker, so a frame may hold any bytes. The functions here
+raise only `FrameError`, allocate no more than the limits allow, and decode no image format.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _WORKER_OUTCOMES = {
 
 
 class FrameError(ValueError):
-    """A session sent what the protocol does not allow."""
+    """A frame that the protocol does not allow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A frame's header, checked; ``sizes`` are the pictures whose pixels follow."""
+    """The validated header of a frame; ``sizes`` are those of the images whose pixels follow."""
 
     turn: int
     outcome: Outcome
@@ -41,22 +41,22 @@ class Reply:
 
     @property
     def blob_bytes(self) -> int:
-        """Length of the pixels that follow."""
+        """Size of the pixels that follow, in bytes."""
         return sum(width * height * PIXEL_BYTES for width, height in self.sizes)
 
 
 def encode_block(turn: int, code: str, wall_seconds: float, cpu_seconds: float) -> bytes:
-    """Frame a block of code for the worker; any text will do, lone surrogates too."""
+    """Frame a block of code for the worker; any text is allowed, including lone surrogates."""
     source = code.encode("utf-8", "surrogatepass")
     header = cast(bytes, msgpack.packb([turn, source, wall_seconds, cpu_seconds]))
     return LENGTHS.pack(len(header), 0) + header
 
 
 def decode_lengths(prefix: bytes | bytearray, limits: Limits) -> tuple[int, int]:
-    """Read header and blob length of a frame.
+    """Return the header length and blob length of a frame.
 
     Raises:
-        FrameError: Longer than anything within the limits.
+        FrameError: The frame is longer than the limits allow.
     """
     header_bytes, blob_bytes = LENGTHS.unpack(prefix)
     most = 4096 + 2 * 4 * (limits.output_characters + _NOTE_CHARACTERS) + 4 * _ERROR_CHARACTERS
@@ -67,10 +67,10 @@ def decode_lengths(prefix: bytes | bytearray, limits: Limits) -> tuple[int, int]
 
 
 def decode_message(header: bytes | bytearray, limits: Limits) -> list[Any]:
-    """Unpack a header into a list of plain values, no map, bytes or extension among them.
+    """Unpack a header into a list of plain values, without maps, bytes or extensions.
 
     Raises:
-        FrameError: It is not one msgpack list.
+        FrameError: The header is not a msgpack list.
     """
     try:
         message = msgpack.unpackb(
@@ -91,10 +91,10 @@ def decode_message(header: bytes | bytearray, limits: Limits) -> list[Any]:
 
 
 def decode_reply(header: bytes | bytearray, blob_bytes: int, limits: Limits) -> Reply:
-    """Check a reply's header against the limits and the length of its blob.
+    """Return a reply's header, validated against the limits and the length of its blob.
 
     Raises:
-        FrameError: Any part has another type, size or sum than the protocol says.
+        FrameError: A part has another type, size or sum than the protocol allows.
     """
     message = decode_message(header, limits)
     if len(message) != 6:

@@ -1,4 +1,4 @@
-"""What each library costs: its import once, and the fork of every session after it."""
+"""Cost of each library: its import, once, and the fork of every session after it."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ for name in sys.argv[2:]:
 
 @dataclass(frozen=True, slots=True)
 class LibraryCost:
-    """Milliseconds of one library, on top of those measured before it.
+    """Cost of one library, in addition to those measured before it.
 
     Attributes:
-        name: The module.
-        import_ms: Of its import; None when it cannot be imported.
-        fork_ms: That a fork takes longer once it is loaded.
-        error: Why it cannot be imported; empty when it can.
+        name: Name of the module.
+        import_ms: Duration of its import, in milliseconds; None when it cannot be imported.
+        fork_ms: Additional duration of a fork once it is loaded, in milliseconds; None as above.
+        error: Reason why it cannot be imported; empty when it can.
     """
 
     name: str
@@ -61,7 +61,7 @@ class LibraryCost:
 def measure_libraries(
     libraries: Sequence[str], *, python: str, timeout_seconds: float = 120.0
 ) -> tuple[LibraryCost, ...]:
-    """Import the libraries one after another in a process as bare as the zygote's.
+    """Import the libraries one after another in a process as minimal as the zygote's.
 
     Raises:
         SandboxError: The interpreter does not run.

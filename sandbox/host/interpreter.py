@@ -1,4 +1,4 @@
-"""Finds out what a Python interpreter can import, by asking it."""
+"""Query of the import paths of a Python interpreter."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Interpreter:
 
     Attributes:
         executable: Path of the interpreter.
-        base_prefix: Where its standard library lives (a virtual environment's base).
-        paths: Folders that it imports from: standard library and installed packages only; like
-            ``base_prefix`` in UTF-8, as the worker reads them.
+        base_prefix: Prefix of its standard library (a virtual environment's base).
+        paths: Folders on its import path: standard library and installed packages only; in UTF-8
+            like ``base_prefix``, as the worker reads them.
     """
 
     executable: str
@@ -35,13 +35,13 @@ class Interpreter:
 
 @functools.lru_cache(maxsize=8)
 def ask_interpreter(executable: str) -> Interpreter:
-    """Run ``executable`` once and learn its import paths.
+    """Run ``executable`` once and return its import paths.
 
     Folders that a ``.pth`` file or the current folder adds are left out: a project's own folder
     may hold the answers.
 
     Raises:
-        SandboxUnavailableError: It does not run, or is older than Python 3.10.
+        SandboxUnavailableError: The interpreter does not run, or is older than Python 3.10.
     """
     command = [executable, "-E", "-X", "utf8", "-c", _QUESTION]
     try:
@@ -62,7 +62,7 @@ def ask_interpreter(executable: str) -> Interpreter:
 
 
 def as_utf8(path: str) -> str:
-    """Return a path as the worker reads it, whose file names are UTF-8 whatever ours are."""
+    """Return a path as the worker reads it, whose file names are always UTF-8."""
     return os.fsencode(path).decode("utf-8", "surrogateescape")
 
 

@@ -1,4 +1,4 @@
-"""What the kernel says of a process, whatever the code in it claims: time, waiting, threads."""
+"""The kernel's accounting of a process: processor time, waiting time, threads."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _NANOSECOND = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a process had used at some moment.
+    """Resource use of a process at one moment.
 
     Attributes:
         cpu_seconds: Processor time of all its threads, ended ones included.
-        threads: By thread id: its processor time, and how long it could run but had no core.
+        threads: Processor time and run delay (runnable without a core) by thread id, in seconds.
     """
 
     cpu_seconds: float = 0.0
@@ -31,7 +31,7 @@ class KernelView:
     """A live view of one process.
 
     Args:
-        process_fd: Its pidfd; where ``/proc`` does not show its id, nothing is known of it.
+        process_fd: Pidfd of the process; where ``/proc`` does not show its id, nothing is known.
     """
 
     def __init__(self, process_fd: int) -> None:
@@ -50,7 +50,7 @@ class KernelView:
                 )
 
     def cpu_seconds(self) -> float:
-        """Return the processor time of all its threads; 0.0 when it is unknown or has ended."""
+        """Return the processor time of all threads; 0.0 when unknown or after the end."""
         if self._clock is None:
             return 0.0
         try:
@@ -59,7 +59,7 @@ class KernelView:
             return 0.0
 
     def thread_count(self) -> int:
-        """Return the number of its threads; 0 when it is unknown or has ended."""
+        """Return the number of threads; 0 when unknown or after the end."""
         if self._tasks < 0:
             return 0
         try:
@@ -68,7 +68,7 @@ class KernelView:
             return 0
 
     def usage(self) -> Usage:
-        """Return what it has used so far; a few microseconds while it has one thread."""
+        """Return the use so far; takes a few microseconds while there is one thread."""
         cpu_seconds = self.cpu_seconds()
         if self.thread_count() > 1:
             return Usage(cpu_seconds, self._thread_times())
@@ -78,10 +78,10 @@ class KernelView:
         return Usage(cpu_seconds)
 
     def starved_seconds(self, before: Usage) -> float:
-        """Return how long it has waited for a core since ``before``, and others had it.
+        """Return the time spent since ``before`` waiting for a core that other processes used.
 
-        That is the longest wait of any thread, less what the process's other threads ran: while a
-        thread waits, its siblings may be what it waits for.
+        That is the longest wait of any thread, minus the run time of the process's other threads: a
+        thread may wait for its own siblings.
         """
         ran = self.cpu_seconds() - before.cpu_seconds
         longest = 0.0
@@ -92,7 +92,7 @@ class KernelView:
         return longest
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the descriptors."""
         for descriptor in (self._tasks, self._main_times):
             if descriptor >= 0:
                 os.close(descriptor)
@@ -114,7 +114,7 @@ class KernelView:
 
 
 def _times(schedstat: bytes) -> tuple[float, float]:
-    """Read processor time and run delay, in seconds."""
+    """Return processor time and run delay, in seconds."""
     fields = schedstat.split()
     return int(fields[0]) * _NANOSECOND, int(fields[1]) * _NANOSECOND
 

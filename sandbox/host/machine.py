@@ -1,4 +1,4 @@
-"""What this machine lacks for the full walls, and how to get it, in words and commands."""
+"""What this machine lacks for full isolation, with the commands that fix it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _PROFILE = "/etc/apparmor.d/codedance-worker"
 
 @dataclass(frozen=True, slots=True)
 class Lack:
-    """One thing that is missing; ``remedy`` may be several lines, to be typed as they stand."""
+    """A missing capability; ``remedy`` may be several lines of commands, used as written."""
 
     what: str
     remedy: str
 
 
 def find_lacks(root: Path = Path("/"), *, python: str | None = None) -> tuple[Lack, ...]:
-    """Return what keeps the full walls from standing here, as far as the system says so.
+    """Return what prevents full isolation here, as far as the system reports it.
 
     Args:
-        root: Where ``proc`` and ``sys`` are found.
-        python: The worker's interpreter, for which the AppArmor profile is written; None for
+        root: Folder that contains ``proc`` and ``sys``.
+        python: Interpreter of the worker, for which the AppArmor profile is written; None for
             this one.
     """
     found = (
@@ -41,17 +41,17 @@ def find_lacks(root: Path = Path("/"), *, python: str | None = None) -> tuple[La
 
 
 def describe_lacks(lacks: tuple[Lack, ...]) -> str:
-    """Put them into one message."""
+    """Return a message that lists them with their remedies."""
     if not lacks:
         return (
             "the system gives no reason; a container engine or a security module may refuse "
             "user namespaces: see docs/sandbox.md"
         )
-    return "\n".join(f"{lack.what}. To mend it:\n{lack.remedy}" for lack in lacks)
+    return "\n".join(f"{lack.what}. To fix it:\n{lack.remedy}" for lack in lacks)
 
 
 def app_armor_profile(executable: str) -> str:
-    """Return an AppArmor profile that allows ``executable`` user namespaces, and changes no more."""
+    """Return an AppArmor profile that only allows ``executable`` user namespaces."""
     return (
         "abi <abi/4.0>,\n"
         "include <tunables/global>\n"
@@ -88,7 +88,7 @@ def _unprivileged_clone_off(root: Path) -> Lack | None:
 
 
 def _app_armor(root: Path, executable: str) -> Lack | None:
-    """Ubuntu 24.04 and later: a profile that names the program is the way that Ubuntu offers."""
+    """Check Ubuntu 24.04 and later, where a profile for the program is the supported way."""
     name = f"{_SETTINGS}/kernel/apparmor_restrict_unprivileged_userns"
     if _read(root, name) in (None, "0"):
         return None
@@ -101,7 +101,7 @@ def _app_armor(root: Path, executable: str) -> Lack | None:
 
 
 def _container(root: Path) -> Lack | None:
-    """Engines' default profiles refuse unshare and mount to who has no CAP_SYS_ADMIN."""
+    """Check for a default container profile, which refuses unshare without CAP_SYS_ADMIN."""
     markers = (".dockerenv", "run/.containerenv", "var/run/secrets/kubernetes.io")
     if not any((root / marker).exists() for marker in markers):
         return None

@@ -1,4 +1,4 @@
-"""Input pictures on their way into sessions: one sealed copy in memory for all that share it."""
+"""Input images of sessions: one sealed copy in memory for all sessions that share it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_S
 
 @dataclass(frozen=True, slots=True)
 class InputPicture:
-    """A picture's raw RGB and its digest: what a session needs to be opened again."""
+    """Raw RGB and digest of an image, from which a session can be opened again."""
 
     size: tuple[int, int]
     pixels: bytes
@@ -27,7 +27,7 @@ class InputPicture:
 
 
 def read_pictures(images: Sequence[Image.Image]) -> tuple[InputPicture, ...]:
-    """Take the pixels of ``images`` as RGB; later changes to them are not seen."""
+    """Copy the pixels of ``images`` as RGB; later changes to them have no effect."""
     return tuple(_read(image) for image in images)
 
 
@@ -39,9 +39,9 @@ def _read(image: Image.Image) -> InputPicture:
 
 
 class PicturePool:
-    """Sealed memory files by digest, the least recently used closed above ``most_bytes``.
+    """LRU cache of sealed memory files by digest, of at most ``most_bytes``.
 
-    All rollouts of a group get the same pages; a session cannot write, shrink or grow them.
+    All rollouts of a group share the same pages; a session cannot write, shrink or grow them.
     """
 
     def __init__(self, most_bytes: int = 256 << 20) -> None:
@@ -51,7 +51,7 @@ class PicturePool:
         self._files: OrderedDict[str, tuple[int, int]] = OrderedDict()
 
     def descriptor(self, picture: InputPicture) -> int:
-        """Return a descriptor of the picture's raw RGB; the caller closes it."""
+        """Return a descriptor of the image's raw RGB; the caller closes it."""
         with self._lock:
             if picture.digest not in self._files:
                 self._files[picture.digest] = (_sealed(picture.pixels), len(picture.pixels))

@@ -1,4 +1,4 @@
-"""One session's process as the host sees it: send a block, wait within its limits, kill it."""
+"""The host's view of a session's process: send a block, wait within its limits, kill it."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ from .turn_gate import Place
 from .zygote import SessionHandles, ZygoteDied
 
 _START_SECONDS = 60.0
-_PATIENCE_SECONDS = 0.2  # after so long a turn that only waits lends its place to others
-_BUSY_PATIENCE_SECONDS = 0.8  # and one that computes
+_PATIENCE_SECONDS = 0.2  # after which a turn that only waits lends its place to others
+_BUSY_PATIENCE_SECONDS = 0.8  # the same for a turn that computes
 
 
 class ProcessDied(Exception):  # noqa: N818 - an event, judged by the caller
-    """The process ended, or broke the protocol and counts as ended."""
+    """The process ended, or violated the protocol and is treated as ended."""
 
 
 class DiedAtBirth(ProcessDied):
-    """It ended before any model code ran: no block is to blame."""
+    """The process ended before any model code ran, so that no block caused it."""
 
 
 class _Overrun(Exception):  # noqa: N818 - an event within this file
-    """A block went on past its time-out and the grace after it."""
+    """A block that ran past its time limit and the grace period after it."""
 
 
 class SessionProcess:
-    """A running session; not thread-safe, its session holds a lock.
+    """A running session process; not thread-safe, its session holds a lock.
 
     Args:
-        handles: What the zygote gave.
-        limits: Bounds on time and on what comes back.
-        is_zygote_alive: Whether the zygote that forked it still lives: if it does, the death of
-            the process was the block's own doing.
+        handles: Handles of the process, from the zygote.
+        limits: Limits on time and on the size of replies.
+        is_zygote_alive: Whether the zygote that forked it is still alive; if it is, the block
+            itself caused the death of the process.
     """
 
     def __init__(
@@ -61,23 +61,23 @@ class SessionProcess:
         self._is_stopped = False
 
     def run(self, code: str, place: Place, *, slack: float = 1.0) -> Execution:
-        """Run a block and judge how it ended; time limits are multiplied by ``slack``.
+        """Run a block and return its result; time limits are multiplied by ``slack``.
 
         Args:
-            code: The block.
-            place: What it holds at the gate; lent to others when the block is slow.
-            slack: More time than the limits say, for a replay.
+            code: Source of the block.
+            place: Its place at the gate; lent to others when the block is slow.
+            slack: Factor of the time limits, for a replay.
 
         Raises:
-            ProcessDied: It ended before its reply, or what it sent was no reply.
-            DiedAtBirth: It ended before the block was sent.
-            SandboxError: The machine gave it no core.
+            ProcessDied: The process ended before its reply, or sent an invalid reply.
+            DiedAtBirth: The process ended before the block was sent.
+            SandboxError: No core was available to the process.
         """
         self._await_ready()
         if not self._connection.is_quiet():
             kind = ProcessDied if self._turn else DiedAtBirth
-            raise kind("it ended, or answered a block that it had not been given")
-        self._go_on()
+            raise kind("the process ended, or replied to a block that it had not received")
+        self._continue()
         self._turn += 1
         clock = TurnClock(self._kernel_view, self._limits, slack=slack)
         watch = _TurnWatch(self, clock, place)
@@ -110,19 +110,19 @@ class SessionProcess:
 
     @property
     def folders(self) -> tuple[str, ...]:
-        """Where Python lies for it: what digests leave out, as it lies elsewhere elsewhere."""
+        """Installation folders of its Python: left out of digests, as they differ by machine."""
         return self._zygote.folders
 
     def kill(self) -> None:
-        """End the process at once, whatever another thread waits for; harmless when repeated."""
+        """Kill the process at once, even while another thread waits for it; idempotent."""
         self._signal(signal.SIGKILL)
 
     def interrupt(self) -> None:
-        """Tell the code inside that its time is up; it may catch that, if not for long."""
+        """Signal the block that its time is up; it can delay the interrupt only for a moment."""
         self._signal(signal.SIGALRM)
 
     def close(self) -> None:
-        """Kill it and let go of it; a second call does nothing."""
+        """Kill the process and release its handles; a second call does nothing."""
         if self._process_fd < 0:
             return
         self.kill()
@@ -132,11 +132,11 @@ class SessionProcess:
         self._connection.close()
 
     def _pause(self) -> None:
-        """Stop it: no thread, timer or handler that it left works between its turns."""
+        """Stop the process, so that its threads, timers and handlers do not run between turns."""
         self._signal(signal.SIGSTOP)
         self._is_stopped = True
 
-    def _go_on(self) -> None:
+    def _continue(self) -> None:
         if self._is_stopped:
             self._signal(signal.SIGCONT)
             self._is_stopped = False
@@ -147,7 +147,7 @@ class SessionProcess:
                 signal.pidfd_send_signal(self._process_fd, number)
             except ProcessLookupError:
                 return
-            except PermissionError:  # a container's user is not ours; its zygote may
+            except PermissionError:  # a container has another user; its zygote may signal
                 with contextlib.suppress(ZygoteDied):
                     self._zygote.signal_session(self._process_fd, number)
 
@@ -160,7 +160,7 @@ class SessionProcess:
         except (OSError, FrameError, _Overrun) as error:
             raise DiedAtBirth(f"a session died while starting: {error}") from error
         if message[:1] != ["ready"]:
-            raise DiedAtBirth(f"a session's walls could not be built: {message[1:]}")
+            raise DiedAtBirth(f"the isolation of a session could not be set up: {message[1:]}")
         self._is_ready = True
 
     def _receive_reply(self, watch: Watch) -> Reply:
@@ -187,7 +187,7 @@ class SessionProcess:
 
 
 class _TurnWatch:
-    """Strikes and kills when the clock says so, and lends a slow turn's place to others."""
+    """Interrupts and kills by the clock, and lends a slow turn's place to others."""
 
     def __init__(self, process: SessionProcess, clock: TurnClock, place: Place) -> None:
         self._process = process
@@ -212,7 +212,7 @@ class _TurnWatch:
 
 
 class _StartWatch:
-    """Bounds the wait for a session's first word."""
+    """Time limit on a session's first message."""
 
     def __init__(self) -> None:
         self._deadline = time.monotonic() + _START_SECONDS

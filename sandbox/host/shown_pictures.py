@@ -1,8 +1,8 @@
-"""Pictures on their way back from a session: received where they stay, neither copied nor decoded.
+"""Images returned by a session: received in place, neither copied nor decoded.
 
-A pixel crosses as Pillow keeps it in memory (red, green, blue and a byte that nothing reads), so
-that a picture is a view of the memory that its bytes were received into. Huge pages and pages
-asked for beforehand were tried for that memory: both cost more than they save.
+A pixel is sent as Pillow stores it in memory (red, green, blue and an unused byte), so that an
+image is a view of the memory that its bytes were received into. Huge pages and prefaulted pages
+were tried for that memory: both cost more than they save.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from ..worker.framing import PIXEL_BYTES
 
 
 def picture_memory(size: tuple[int, int]) -> bytearray:
-    """Return memory for a picture's pixels."""
+    """Return memory for an image's pixels."""
     return bytearray(size[0] * size[1] * PIXEL_BYTES)
 
 
 def as_picture(memory: bytearray, size: tuple[int, int]) -> Image.Image:
-    """Return the RGB picture whose pixels lie in ``memory``, which becomes the picture's own."""
-    # what Image.frombuffer does, which offers it for every mode of four bytes a pixel but RGB
+    """Return the RGB image whose pixels are in ``memory``; the image takes ownership of it."""
+    # as Image.frombuffer does, which supports every mode of four bytes per pixel except RGB
     core: Any = Image.core
     raw = core.map_buffer(memory, size, "raw", 0, ("RGB", 0, 1))
     blank: Any = Image.Image()

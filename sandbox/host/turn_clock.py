@@ -1,8 +1,9 @@
-"""Decides when a running block has had its time, and whose fault it is when it has not.
+"""Time limits of a running block, adjusted for the time spent waiting for a core.
 
-Time spent waiting for a core is the machine's: a block that mostly waited gets that time on top,
-up to a bound, and past it the failure is ours. What a block's own threads take from each other is
-its own affair (`KernelView.starved_seconds`), so that spinning threads are no place to hide.
+Time spent waiting for a core is caused by the machine: a block that mostly waited is granted that
+time in addition, up to a limit, past which the failure is one of our infrastructure. Contention
+among a block's own threads is not excused (`KernelView.starved_seconds`), so that a block cannot
+evade its limits with spinning threads.
 """
 
 from __future__ import annotations
@@ -14,21 +15,21 @@ from ..types import Limits, SandboxError
 from .kernel_view import KernelView
 
 GRACE_SECONDS = 1.0
-"""From the strike that code may catch to the kill that it cannot."""
+"""Time from the interrupt, which code may catch, to the kill, which it cannot."""
 
 PATIENCE_SECONDS = 10.0
-"""How much longer than `_MOST_TIMES` its limit a block may last that gets no core."""
+"""Time beyond `_MOST_TIMES` its limit that a block may wait for a core."""
 
 _MOST_TIMES = 8.0
-_BUSY_SHARE = 0.25  # of a core, from which on a block computes
+_BUSY_SHARE = 0.25  # share of a core from which a block counts as computing
 _FIRST_LOOK_SECONDS = 0.1
 _SLICE_SECONDS = 1.0
 _SHORTEST_SLICE = 0.01
-_CPU_MARGIN_SECONDS = 0.2  # for what the worker does about the block
+_CPU_MARGIN_SECONDS = 0.2  # for the worker's own work on the block
 
 
 class Step(Enum):
-    """What is to be done with a block that still runs."""
+    """Action to take on a block that is still running."""
 
     GO_ON = 0
     INTERRUPT = 1
@@ -36,13 +37,13 @@ class Step(Enum):
 
 
 class TurnClock:
-    """The time of one block, from its making on.
+    """Clock of one block, started on construction.
 
     Args:
-        view: What the kernel says of the process.
-        limits: Bounds on wall and processor time.
-        slack: What they are multiplied by; a replay meets other loads than the first run did.
-        patience_seconds: How long past eight times its limit a block may wait for a core.
+        view: The kernel's accounting of the process.
+        limits: Limits on wall-clock and processor time.
+        slack: Factor of the limits; the machine may be busier in a replay than in the first run.
+        patience_seconds: Time past eight times its limit that a block may wait for a core.
     """
 
     def __init__(
@@ -76,26 +77,26 @@ class TurnClock:
 
     @property
     def is_busy(self) -> bool:
-        """Whether the block computes, or would if it had a core, rather than sleep or wait."""
+        """Whether the block computes, or would with a core, rather than sleeps or waits."""
         wanted = self.cpu_seconds + self._view.starved_seconds(self._before)
         return wanted > _BUSY_SHARE * self.wall_seconds
 
     @property
     def is_over(self) -> bool:
-        """Whether the time is up, so that a block that says it went well has hidden from that."""
+        """Whether the time is up; a block that still reports success has evaded the limit."""
         return self._kill_at is not None or self.cpu_seconds > self.cpu_limit + _CPU_MARGIN_SECONDS
 
     @property
     def seconds_to_look(self) -> float:
-        """How long to wait for the block before the next `look`."""
+        """Seconds to wait for the block before the next `look`."""
         due = self._kill_at if self._kill_at is not None else self._interrupt_at
         return max(0.0, min(due, self._next_look) - time.monotonic())
 
     def look(self) -> Step:
-        """Say what is to be done with a block that has not ended yet.
+        """Return the action to take on a block that has not ended yet.
 
         Raises:
-            SandboxError: It got next to no core for so long that waiting on is pointless.
+            SandboxError: The block got next to no processor time for too long.
         """
         now = time.monotonic()
         slice_seconds = min(_SLICE_SECONDS, now - self._started, self._cpu_left())
@@ -110,7 +111,7 @@ class TurnClock:
         return Step.INTERRUPT
 
     def verdict(self) -> str:
-        """Say which limit a killed block passed."""
+        """Return which limit a killed block exceeded."""
         if self.cpu_seconds > self.cpu_limit:
             return f"used more than {self._limits.cpu_seconds:g} s of processor time"
         return f"ran longer than {self._limits.wall_seconds:g} s"
@@ -119,7 +120,7 @@ class TurnClock:
         return self.cpu_limit + GRACE_SECONDS - self.cpu_seconds
 
     def _is_excused(self, now: float) -> bool:
-        """Return a block that mostly waited for a core the time that it missed."""
+        """Grant a block that mostly waited for a core the time that it missed; whether it did."""
         wall = now - self._started
         starved = min(wall, self._view.starved_seconds(self._before))
         left = self.wall_limit - (wall - starved)

@@ -1,4 +1,4 @@
-"""Bounds how many turns run at once; who waits is served in the order of arrival."""
+"""A limit on the turns that run at once; waiting turns are served in order of arrival."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Self
 
 
 class TurnGate:
-    """A fair semaphore: ``with gate.place():`` holds one of ``places``.
+    """A fair semaphore: ``with gate.place():`` acquires one of ``places``.
 
     `threading.Semaphore` lets a newcomer overtake a waiter that was woken but has not run yet;
     under hundreds of sessions that starves some.
 
-    A slow turn must not hold its neighbours up: it may lend its place to the next in line and go
-    on. One that only waits (it sleeps) lends it at any time; of those that compute, as many at
-    once as there are places, so that no more than twice as many ever want a core.
+    A slow turn must not delay the others: it may lend its place to the next in the queue and
+    continue. A turn that only waits (sleeps) may lend at any time; of those that compute, at most
+    as many as there are places, so that at most twice that number compete for cores.
     """
 
     def __init__(self, places: int) -> None:
@@ -27,7 +27,7 @@ class TurnGate:
         self._waiting: deque[threading.Event] = deque()
 
     def place(self) -> Place:
-        """Return a place to wait for, to hold and to leave as a context."""
+        """Return a place, which is acquired and released as a context manager."""
         return Place(self)
 
     def take(self) -> None:
@@ -40,7 +40,7 @@ class TurnGate:
             self._waiting.append(turn)
         try:
             turn.wait()
-        except BaseException:  # an interrupt: leave the queue, or pass the place on
+        except BaseException:  # an interrupt: leave the queue, or release the place
             with self._lock:
                 if turn in self._waiting:
                     self._waiting.remove(turn)
@@ -49,12 +49,12 @@ class TurnGate:
             raise
 
     def give(self) -> None:
-        """Return a place back."""
+        """Release a place."""
         with self._lock:
             self._pass_on()
 
     def lend(self) -> bool:
-        """Return a computing turn's place to the next in line, unless too many have lent theirs."""
+        """Lend a computing turn's place to the next in the queue, unless too many are lent."""
         with self._lock:
             if self._lent_by_busy >= self._places:
                 return False
@@ -63,7 +63,7 @@ class TurnGate:
         return True
 
     def end_loan(self) -> None:
-        """Say that a turn which had lent its place while computing has ended."""
+        """Note the end of a turn that had lent its place while computing."""
         with self._lock:
             self._lent_by_busy -= 1
 
@@ -83,7 +83,7 @@ class Place:
         self._is_loan = False
 
     def lend(self, *, is_busy: bool) -> None:
-        """Let the next in line start while this turn goes on, as far as the gate allows."""
+        """Let the next turn start while this one continues, as far as the gate allows."""
         if not self._is_held:
             return
         if is_busy:

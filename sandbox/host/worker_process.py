@@ -1,4 +1,4 @@
-"""What a zygote lives in, and the plain kind: a process executed beside the trainer."""
+"""Where a zygote runs, and the default: a process executed beside the trainer."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import IO, Protocol
 from ..types import SandboxError
 
 FLAGS = ("-s", "-S", "-B", "-X", "utf8")  # a machine may lack the locale C.UTF-8
-"""As isolated as ``-I``, which would ignore PYTHONHASHSEED as well."""
+"""Interpreter flags, as isolated as ``-I``, which would also ignore PYTHONHASHSEED."""
 
 ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
-    "HOME": "/tmp",  # the private one of each session
+    "HOME": "/tmp",  # the private folder of each session
     "LANG": "C.UTF-8",
     "TZ": "UTC",
     "PYTHONHASHSEED": "0",
@@ -29,7 +29,7 @@ ENVIRONMENT = {
     "MKL_NUM_THREADS": "1",
     "OPENCV_OPENCL_RUNTIME": "disabled",
 }
-"""All that the worker's environment holds."""
+"""The worker's whole environment."""
 
 _SCRIPT = Path(__file__).parents[1] / "worker" / "start.py"
 
@@ -38,30 +38,30 @@ class Home(Protocol):
     """Where a zygote runs.
 
     Attributes:
-        control: Our end of its control socket.
-        process_id: Of its outermost process, as this machine counts.
+        control: The host's end of the control socket.
+        process_id: Process id of its outermost process on this machine.
     """
 
     control: socket.socket
     process_id: int
 
     def words(self) -> str:
-        """Return the last of what it wrote to standard error."""
+        """Return the end of its standard error."""
         ...
 
     def end(self) -> None:
-        """Wait for it to follow its closed control socket, ending it if it does not."""
+        """Wait for it to end after its control socket closed; end it if it does not."""
         ...
 
 
 class Log:
-    """A file in memory for what a zygote writes to standard error before its first session."""
+    """A memory file for the zygote's standard error before its first session."""
 
     def __init__(self) -> None:
         self.descriptor = os.memfd_create("zygote-log", os.MFD_CLOEXEC)
 
     def words(self) -> str:
-        """Return the last of it."""
+        """Return the end of the log."""
         size = os.lseek(self.descriptor, 0, os.SEEK_END)
         data = os.pread(self.descriptor, 2000, max(0, size - 2000))
         return data.decode("utf-8", "replace").strip()
@@ -74,16 +74,16 @@ class Log:
 
 
 class WorkerProcess:
-    """The worker as a process of its own, started from a thread that lives as long as it does.
+    """The worker as a separate process, started from a thread that lives as long as it does.
 
     The zygote asks the kernel to kill it when the thread that started it ends (PDEATHSIG counts
-    threads); a pool's short-lived thread would take it along.
+    threads); the end of a pool's short-lived thread would kill it.
 
     Args:
-        executable: The interpreter.
+        executable: Path of the interpreter.
 
     Raises:
-        SandboxError: It cannot be executed.
+        SandboxError: The interpreter cannot be executed.
     """
 
     def __init__(self, executable: str) -> None:
@@ -102,11 +102,11 @@ class WorkerProcess:
             raise SandboxError(f"cannot execute {executable!r}: {self._error}")
 
     def words(self) -> str:
-        """Return the last of what it wrote to standard error."""
+        """Return the end of its standard error."""
         return self._log.words()
 
     def end(self) -> None:
-        """Wait for the process to follow its closed socket, killing it if it does not."""
+        """Wait for the process to end after its socket closed; kill it if it does not."""
         self._thread.join(timeout=2.0)
         if self._thread.is_alive() and self._process is not None:
             self._process.send_signal(signal.SIGKILL)
@@ -124,7 +124,7 @@ class WorkerProcess:
                     stdin=control.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=words,
-                    start_new_session=True,  # Ctrl-C is for the trainer, which then closes us
+                    start_new_session=True,  # Ctrl-C goes to the trainer, which closes us
                 )
                 self.process_id = self._process.pid
         except OSError as error:
@@ -136,5 +136,5 @@ class WorkerProcess:
 
 
 def _library_path() -> dict[str, str]:
-    """Return the one variable of the trainer's without which some interpreters do not start."""
+    """Return the one variable of the trainer that some interpreters need to start."""
     return {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}

@@ -1,4 +1,4 @@
-"""The host's hold on a zygote: tells it what to be, asks it for sessions, notices its death."""
+"""The host's handle of a zygote: configuration, requests for sessions, detection of its death."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ _DYING_LOOK_SECONDS = 0.005
 
 @dataclass(frozen=True, slots=True)
 class ZygotePlan:
-    """What a zygote is told at its start.
+    """Configuration of a zygote.
 
     Attributes:
-        interpreter: Which Python it runs under; None where its container has its own.
-        libraries: What it imports before the first session.
+        interpreter: Python interpreter; None where its container has its own.
+        libraries: Modules imported before the first session.
         limits: Limits of every session.
-        isolation: ``full``, ``confined``, ``auto`` (the strongest there is) or ``none``; for the
-            benchmark alone ``layers:`` and the last layer (`worker.layers`), of the tier ``none``.
+        isolation: ``full``, ``confined``, ``auto`` (the strongest available) or ``none``; for
+            benchmarks only, ``layers:`` and the last layer (`worker.layers`), reported as level
+            ``none``.
     """
 
     interpreter: Interpreter | None
@@ -46,7 +47,7 @@ class ZygotePlan:
 
 @dataclass(frozen=True, slots=True)
 class SessionHandles:
-    """A new session: the host's end of its socket, its process, and the zygote that forked it."""
+    """Handles of a new session: the host's end of its socket, its process and its zygote."""
 
     connection: socket.socket
     process_fd: int
@@ -54,21 +55,23 @@ class SessionHandles:
 
 
 class ZygoteDied(Exception):  # noqa: N818 - an event, turned into SandboxError only if it persists
-    """The zygote is gone, and every session with it."""
+    """The zygote and all its sessions have ended."""
 
 
 class Zygote:
     """One running zygote.
 
     Args:
-        plan: What it is told.
-        home: Where it runs.
+        plan: Configuration.
+        home: Process or container in which it runs.
 
     Attributes:
-        folders: Where Python and its libraries lie for it, the longest name first.
+        tier: Isolation level.
+        isolation: Description of the isolation.
+        folders: Installation folders of its Python and libraries, the longest name first.
 
     Raises:
-        SandboxError: It did not start; the message holds its own words.
+        SandboxError: The zygote did not start; the message holds its own error.
     """
 
     def __init__(self, plan: ZygotePlan, home: Home) -> None:
@@ -92,7 +95,7 @@ class Zygote:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it still holds its end of the control socket (asked without waiting)."""
+        """Whether the zygote still holds its end of the control socket; does not block."""
         with self._lock:
             if self._control.fileno() < 0:
                 return False
@@ -101,10 +104,11 @@ class Zygote:
             return not poller.poll(0)
 
     def outlives(self, seconds: float) -> bool:
-        """Whether it lives on for a moment after a session's death, which then was its own.
+        """Whether the zygote stays alive for ``seconds`` after a session's death.
 
-        When the zygote dies its sessions follow; one that is just being born still holds a copy of
-        the control socket, so that for some milliseconds the socket looks alive.
+        If so, the session died on its own. When the zygote dies its sessions follow; one that is
+        just being forked still holds a copy of the control socket, so that the zygote appears
+        alive for some milliseconds.
         """
         deadline = time.monotonic() + seconds
         while self.is_alive:
@@ -116,11 +120,11 @@ class Zygote:
     def open_session(
         self, seed: int, sizes: Sequence[tuple[int, int]], descriptors: Sequence[int]
     ) -> SessionHandles:
-        """Fork a session that sees the pictures in ``descriptors``.
+        """Fork a session with the input images in ``descriptors``.
 
         Raises:
-            ZygoteDied: It is gone.
-            SandboxError: It is alive but cannot fork.
+            ZygoteDied: The zygote has ended.
+            SandboxError: The zygote is alive but cannot fork.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         request = {"seed": seed, "pictures": sizes}
@@ -135,16 +139,16 @@ class Zygote:
         return SessionHandles(ours, handles[0], self)
 
     def signal_session(self, process_fd: int, number: int) -> None:
-        """Have a session signalled for a host that may not, as it is another user; soon, in order.
+        """Ask the zygote to signal a session of another user; asynchronous, in order.
 
         Raises:
-            ZygoteDied: It is gone, and the session with it.
+            ZygoteDied: The zygote and the session have ended.
         """
         with self._lock:
-            self._tell({"signal": number}, [process_fd])
+            self._send({"signal": number}, [process_fd])
 
     def close(self) -> None:
-        """End it and every session; returns when the processes are gone."""
+        """End the zygote and its sessions; returns when the processes have ended."""
         with self._lock:
             self._control.close()
         self._home.end()
@@ -175,35 +179,35 @@ class Zygote:
 
     def _ask(self, request: object, descriptors: Sequence[int]) -> tuple[dict[str, Any], list[int]]:
         with self._lock:
-            self._tell(request, descriptors)
+            self._send(request, descriptors)
             try:
                 data, handles, _, _ = socket.recv_fds(self._control, MESSAGE_BYTES, 1)
             except OSError as error:
                 self._control.close()
-                raise ZygoteDied(f"the zygote does not answer: {error}") from error
-            except BaseException:  # a late answer must never meet the next question
+                raise ZygoteDied(f"the zygote does not reply: {error}") from error
+            except BaseException:  # a late reply must never be taken for that of the next request
                 self._control.close()
                 raise
         if not data:
             raise ZygoteDied("the zygote closed its socket")
         return json.loads(data), handles
 
-    def _tell(self, request: object, descriptors: Sequence[int]) -> None:
+    def _send(self, request: object, descriptors: Sequence[int]) -> None:
         try:
             socket.send_fds(self._control, [json.dumps(request).encode()], list(descriptors))
         except OSError as error:
             self._control.close()
-            raise ZygoteDied(f"the zygote does not listen: {error}") from error
-        except BaseException:  # it may have heard the question: its answer must meet no other
+            raise ZygoteDied(f"the zygote cannot be reached: {error}") from error
+        except BaseException:  # the request may have arrived: its reply must match no other
             self._control.close()
             raise
 
 
 def _why_not_started(words: str) -> str:
-    """Say what it said, and what the machine lacks where no walls could stand."""
+    """Return the error message, with what the machine lacks where isolation is unavailable."""
     if "no user namespaces" not in words:
         return f"the zygote did not start: {words}"
-    return f"no walls stand here ({words}).\n{describe_lacks(find_lacks())}"
+    return f"no isolation is available here ({words}).\n{describe_lacks(find_lacks())}"
 
 
 def start_beside(plan: ZygotePlan) -> Zygote:

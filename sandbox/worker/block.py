@@ -1,4 +1,4 @@
-"""Runs one block of model code: compile, execute, time limits, last expression, one-line error."""
+"""Execution of one block of model code: time limits, last expression, one-line error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .showing import Gallery
 from .stopwatch import Stopwatch, TimeLimitReached
 from .threads import join
 
-_reserve = [bytearray(4 << 20)]  # never touched; given up when a block fails, to say so
+_reserve = [bytearray(4 << 20)]  # unused; freed when a block fails, to report the error
 _OPENCV_OUT_OF_MEMORY = -4  # cv2.error.code
 
 
@@ -24,9 +24,9 @@ class Verdict:
     """How a block ended.
 
     Attributes:
-        outcome: The outcome's word.
-        error: The one-line error; None when it is ok.
-        traceback: Where in the model's own code, when the error's line alone does not say it.
+        outcome: Name of the outcome.
+        error: One-line error; None when the outcome is ok.
+        traceback: Frames of the model's own code, where the error's line alone is insufficient.
     """
 
     outcome: str
@@ -36,14 +36,14 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Block:
-    """What runs, and where.
+    """A block of code and its environment.
 
     Attributes:
-        code: The source.
-        filename: The name that its frames carry.
-        namespace: Its globals.
-        memory_mb: What the session may use; named when it is used up.
-        places: Whose code a file holds.
+        code: Source code.
+        filename: File name of its frames.
+        namespace: Global variables.
+        memory_mb: Memory limit of the session; named in the error when it is reached.
+        places: Classification of files as the model's, a library's or the worker's.
     """
 
     code: str
@@ -54,15 +54,15 @@ class Block:
 
 
 def run_block(block: Block, gallery: Gallery, watch: Stopwatch) -> Verdict:
-    """Run a block; never raises for anything that the code does."""
+    """Run a block; never raises because of the code."""
     verdict = _run(block, gallery, watch)
     if watch.verdict is None or verdict.outcome == "timeout":
         return verdict
-    return Verdict("timeout", f"TimeoutError: {watch.verdict}")  # it had swallowed the time-out
+    return Verdict("timeout", f"TimeoutError: {watch.verdict}")  # the block swallowed the time-out
 
 
 def out_of_memory(memory_mb: int, line: int | None = None) -> Verdict:
-    """Say that the session's memory is used up."""
+    """Return the verdict for exhausted memory."""
     _reserve.clear()
     return Verdict("memory", sentence("MemoryError", f"more than {memory_mb} MB", line))
 
@@ -81,7 +81,7 @@ def _run(block: Block, gallery: Gallery, watch: Stopwatch) -> Verdict:
         except BaseException as error:  # noqa: BLE001 - model code may raise anything
             _reserve.clear()
             verdict = _judge(error, block)
-            with contextlib.suppress(Exception):  # what was plotted before it failed
+            with contextlib.suppress(Exception):  # plotted before the failure
                 gallery.show_figures()
             return verdict
         finally:

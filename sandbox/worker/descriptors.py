@@ -1,7 +1,8 @@
-"""What Python code writes to descriptors 1 and 2, which are /dev/null until it asks for more.
+"""Capture of what Python code writes to descriptors 1 and 2, which are /dev/null by default.
 
-``os.write`` is taken in at once. Where code asks for a stream's descriptor, or opens one of the two
-by its number, a nameless file in the session's folder takes its place; the disk's limit bounds it.
+``os.write`` is captured directly. Where code requests a stream's descriptor, or opens one of the
+two by its number, an unlinked file in the session's folder takes its place; the disk limit applies
+to it.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ _OPENS = re.compile(r"\b(?:open|fdopen|FileIO|dup|writev)\(\s*(?:(?:fd|file)\s*=
 
 
 class DescriptorFile:
-    """What stands behind the descriptor of one stream.
+    """The file behind the descriptor of one stream.
 
     Args:
-        folder: Where its file may be, once it is needed.
-        number: The stream's descriptor in any program, 1 or 2.
-        tells_number: Whether `fileno` is ``number``; else a descriptor that C code does not know.
+        folder: Folder in which its file is created on first use.
+        number: The stream's standard descriptor, 1 or 2.
+        tells_number: Whether `fileno` is ``number``; else a descriptor unknown to C code.
     """
 
     def __init__(self, folder: str, number: int, *, tells_number: bool) -> None:
@@ -36,11 +37,11 @@ class DescriptorFile:
 
     @property
     def is_open(self) -> bool:
-        """Whether anything has asked for it."""
+        """Whether the descriptor was requested."""
         return self._identity is not None
 
     def fileno(self) -> int:
-        """Return a descriptor that leads to the file."""
+        """Return a descriptor of the file."""
         if self._tells_number:
             self.lead()
             return self._number
@@ -49,7 +50,7 @@ class DescriptorFile:
         return self._own
 
     def lead(self) -> None:
-        """Let ``number`` lead to the file from now on."""
+        """Redirect ``number`` to the file from now on."""
         if self._identity is None or not self.is_ours(self._own):
             self._open()
         if not self.is_ours(self._number):
@@ -57,7 +58,7 @@ class DescriptorFile:
         self._is_led = True
 
     def restore(self) -> None:
-        """Put right, before a block, what the last one closed or replaced."""
+        """Restore, before a block, the descriptors that the last one closed or replaced."""
         if self._identity is not None and not self.is_ours(self._own):
             self._open()
         if self._is_led:
@@ -69,7 +70,7 @@ class DescriptorFile:
                 os.close(null)
 
     def take(self) -> Iterator[bytes]:
-        """Yield what was written since, in parts."""
+        """Yield what was written since the last call, in parts."""
         if self._identity is None:
             return
         try:
@@ -91,7 +92,7 @@ class DescriptorFile:
         self._identity = found.st_dev, found.st_ino
 
     def is_ours(self, descriptor: int) -> bool:
-        """Whether a descriptor, which may be a duplicate, leads to the file."""
+        """Whether a descriptor, which may be a duplicate, refers to the file."""
         if self._identity is None:
             return False
         try:
@@ -102,11 +103,11 @@ class DescriptorFile:
 
 
 class Write:
-    """Stands in for ``os.write``; no function, which a class would bind as a method.
+    """Replacement of ``os.write``; not a function, which a class would bind as a method.
 
     Args:
         original: ``os.write`` itself.
-        receivers: Take what is written to a descriptor that is /dev/null.
+        receivers: Receivers of what is written to a descriptor that is /dev/null.
     """
 
     __name__ = "write"
@@ -129,7 +130,7 @@ class Write:
 
 
 def opened_by_number(source: str) -> set[int]:
-    """Return which of descriptors 1 and 2 a block opens by their number."""
+    """Return the descriptors, of 1 and 2, that a block opens by their number."""
     return {int(number) for number in _OPENS.findall(source)}
 
 

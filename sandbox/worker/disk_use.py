@@ -1,8 +1,8 @@
-"""What a session has on disk where no file system of its own bounds it, and its own look at it.
+"""Disk use of a session without a private file system, and the session's own check of it.
 
-Two look. The session itself does, every few milliseconds of its own processor time, so that the
-load of the machine gives a loop no time; but its code can hinder that. The janitor does from
-outside, which no code can hinder.
+There are two checks. The session itself checks every few milliseconds of its own processor time, so
+that a loop gains no time from the load of the machine; but its code can prevent that. The disk
+watchdog checks from outside, which no code can prevent.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ from types import FrameType
 
 from .places import BLOCK_PREFIX
 
-_LONGEST_PATH = 1024  # below a session's folder; looking into deeper ones takes too long
+_LONGEST_PATH = 1024  # below a session's folder; scanning deeper ones takes too long
 _BLOCK_BYTES = 512
-_OWN_FOLDERS = 32  # a session looks into so many; the janitor, whom no block waits for, into all
-_REST_FACTOR = 20  # an own look takes a twentieth of the block's time,
+_OWN_FOLDERS = 32  # scanned by a session; the watchdog, for which no block waits, scans all
+_REST_FACTOR = 20  # a session's check takes a twentieth of the block's time,
 _LONGEST_REST = 0.015  # unless this many processor seconds have passed since the last one
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What one session may have on disk."""
+    """Disk limits of one session."""
 
     bytes: int
     files: int
 
     @classmethod
     def of_disk(cls, disk_mb: int) -> Bounds:
-        """Return the bounds of ``Limits.disk_mb``, the number of files as a tmpfs of that size."""
+        """Return the bounds of ``Limits.disk_mb``; the number of files is that of such a tmpfs."""
         return cls(disk_mb << 20, 1024 + 64 * disk_mb)
 
 
 class OwnDisk:
-    """A session's look at what it has itself; made by the session, after its limits are set.
+    """A session's check of its own disk use; created in the session after its limits are set.
 
     Args:
-        folder: The session's.
-        bounds: Of it.
+        folder: The session's folder.
+        bounds: The session's disk limits.
     """
 
     def __init__(self, folder: str, bounds: Bounds) -> None:
@@ -56,13 +56,13 @@ class OwnDisk:
         self._next = 0.0  # processor seconds of this process
 
     def look(self, frame: FrameType | None) -> None:
-        """Raise what a full disk gives where ``frame``'s block has too much."""
+        """Raise the error of a full disk in ``frame``'s block if it uses too much."""
         now = process_time()
         if now < self._next:
             return
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGXFSZ,))
         try:
-            self._next = math.inf  # the timer goes on: no look may begin within another
+            self._next = math.inf  # the timer continues: no check may start within another
             is_over = self._is_over()
         finally:
             ended = process_time()
@@ -78,8 +78,8 @@ class OwnDisk:
         return size > self._bounds.bytes
 
 
-def heed_disk_watchdog() -> None:
-    """In a session: let the janitor's signal be an exception of the block that runs."""
+def handle_disk_watchdog() -> None:
+    """Turn the watchdog's signal, in a session, into an exception in the running block."""
     signal.signal(signal.SIGXFSZ, _refuse_more)
 
 
@@ -91,13 +91,13 @@ def _refuse_more(_: int, frame: FrameType | None) -> None:
 
 
 def is_over(folder: str, process_id: int, bounds: Bounds) -> bool:
-    """Whether a session has more than its bounds, in its folder or in files without a name."""
+    """Whether a session exceeds its bounds, in its folder or in unlinked files."""
     size = _named_bytes(folder, bounds)
     return size > bounds.bytes or size + _hidden_bytes(folder, process_id, bounds) > bounds.bytes
 
 
 def _named_bytes(folder: str, bounds: Bounds, most_folders: float = math.inf) -> int:
-    """Weigh what a folder lists; more than the bound where there are too many or too deep."""
+    """Return the bytes in a folder; above the bound where files are too many or too deep."""
     too_much = bounds.bytes + 1
     size = files = 0
     waiting = [folder]
@@ -115,15 +115,15 @@ def _named_bytes(folder: str, bounds: Bounds, most_folders: float = math.inf) ->
                         waiting.append(entry.path)
                     if files > bounds.files or size > bounds.bytes:
                         return too_much
-        except PermissionError:  # a closed folder: to open it by name could open what a link
-            return too_much  # has just put in its place, so what it hides counts as too much
+        except PermissionError:  # an unreadable folder: opening it by name could follow a link
+            return too_much  # that has just replaced it, so its content counts as too much
         except OSError:
-            continue  # it went meanwhile
+            continue  # it was removed meanwhile
     return size
 
 
 def _hidden_bytes(folder: str, process_id: int, bounds: Bounds) -> int:
-    """Weigh a process's files that take room though unlinked: they are open, or mapped."""
+    """Return the bytes of a process's unlinked files that still use disk: open or mapped."""
     try:
         with os.scandir(f"/proc/{process_id}/fd") as entries:
             opened = _nameless_files(map(_file_of, entries))
@@ -131,12 +131,12 @@ def _hidden_bytes(folder: str, process_id: int, bounds: Bounds) -> int:
             mapped = {int(line.split()[4]) for line in lines if _is_nameless(line, folder)}
     except OSError:
         return 0
-    unseen = len(mapped - opened.keys())  # closed as well: no one can tell their size
+    unseen = len(mapped - opened.keys())  # closed as well: their size is unknown
     return sum(opened.values()) + unseen * (bounds.bytes // 2)
 
 
 def _nameless_files(found: Iterator[os.stat_result | None]) -> dict[int, int]:
-    """Return the bytes of each regular file without a name, by its number."""
+    """Return the bytes of each unlinked regular file by inode number."""
     return {
         file.st_ino: file.st_blocks * _BLOCK_BYTES
         for file in found

@@ -1,10 +1,10 @@
-"""Keeps the folders of sessions that have no file system of their own: bounds them, clears them.
+"""Watchdog of the folders of sessions without a private file system: limits and removes them.
 
-Without namespaces a session writes into a folder on a file system that others share, and no quota
-of the kernel's holds it. So a process beside the zygote looks at what each running session has
-there, some fifty times a second. One over its limit gets SIGXFSZ, which its block meets as ``No
-space left on device``; one that stays over is killed. In between a session that hinders its own
-look (`disk_use.OwnDisk`) can go over the limit by what it writes until this process gets a core.
+Without namespaces a session writes into a folder on a shared file system without a kernel quota. A
+process beside the zygote therefore measures the disk use of each running session, about fifty
+times per second. A session over its limit gets SIGXFSZ, which its block receives as ``No space left
+on device``; one that stays over is killed. In between, a session that prevents its own check
+(`disk_use.OwnDisk`) can exceed the limit by what it writes until this process gets a core.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ import time
 from .disk_use import Bounds, is_over
 
 _INTERVAL_SECONDS = 0.02
-_REST_FACTOR = 20  # looking takes a twentieth of one core, and more only under attack:
+_REST_FACTOR = 20  # checks take a twentieth of one core, and more only under attack:
 _LONGEST_REST_SECONDS = 0.2
-_GRACE_SECONDS = 0.25  # from the signal that is an exception to the one that is the end
-_STEPS_A_ROUND = 500  # of clearing: who leaves much behind must not keep the watch from others
+_GRACE_SECONDS = 0.25  # from the signal that raises an exception to the one that kills
+_STEPS_A_ROUND = 500  # of removal: large leftovers must not delay the checks of others
 
 
 class DiskWatchdog:
-    """Looks after the folders in ``scratch``, each named by its session's process id.
+    """Watchdog of the folders in ``scratch``, each named by its session's process id.
 
     Args:
-        scratch: Holds the folders.
-        bounds: Of each; None where nothing is held back.
+        scratch: Parent of the folders.
+        bounds: Disk limits of each session; None for no limits.
     """
 
     def __init__(self, scratch: str, bounds: Bounds | None) -> None:
         self._scratch = scratch
         self._bounds = bounds
-        self._seen: dict[int, float] = {}  # processor seconds of each session when last looked at
+        self._seen: dict[int, float] = {}  # processor seconds of each session at the last check
         self._warned: dict[int, float] = {}
         self._rubbish = Rubbish(scratch)
 
     def keep(self, lifeline: int) -> None:
-        """Look after them until ``lifeline`` is closed and every session is gone."""
+        """Check and clear the folders until ``lifeline`` is closed and every session has ended."""
         is_ending = False
         while True:
-            started = time.thread_time()  # not by the clock: waiting for a core is no work
+            started = time.thread_time()  # not wall-clock time: waiting for a core is no work
             living = [name for name in os.listdir(self._scratch) if self._visit(name)]
             is_clear = self._rubbish.clear(_STEPS_A_ROUND)
             if is_ending and is_clear and not living:
@@ -60,7 +60,7 @@ class DiskWatchdog:
                 time.sleep(_INTERVAL_SECONDS)
 
     def _visit(self, name: str) -> bool:
-        """Look at one folder; whether its session lives."""
+        """Check one folder; return whether its session is alive."""
         folder = os.path.join(self._scratch, name)
         if not name.isdigit():
             if not name.startswith("gone-"):
@@ -77,10 +77,10 @@ class DiskWatchdog:
         has_run = used != self._seen.get(process_id)
         self._seen[process_id] = used
         if self._bounds is not None and (has_run or process_id in self._warned):
-            self._hold(process_id, is_over(folder, process_id, self._bounds))
+            self._enforce(process_id, is_over(folder, process_id, self._bounds))
         return True
 
-    def _hold(self, process_id: int, is_over: bool) -> None:
+    def _enforce(self, process_id: int, is_over: bool) -> None:
         if not is_over:
             self._warned.pop(process_id, None)
             return
@@ -92,10 +92,10 @@ class DiskWatchdog:
 
 
 class Rubbish:
-    """Folders that nobody needs, removed bit by bit, however deep they are.
+    """Folders to remove, step by step, however deep they are.
 
     Args:
-        place: Where they are moved to: no path grows past the system's bound that way.
+        place: Folder into which they are moved, so that no path exceeds the system's limit.
     """
 
     def __init__(self, place: str) -> None:
@@ -104,16 +104,16 @@ class Rubbish:
         self._number = 0
 
     def add(self, folder: str) -> None:
-        """Take a folder; its name is free at once."""
+        """Add a folder; its name is free at once."""
         self._number += 1
         name = f"{self._place}/gone-{os.getpid()}-{self._number}"
         with contextlib.suppress(OSError):
-            os.chmod(folder, 0o700)  # a closed one cannot be moved
+            os.chmod(folder, 0o700)  # an unreadable one cannot be moved
             os.rename(folder, name)
             self._waiting.append(name)
 
     def clear(self, most_steps: int) -> bool:
-        """Remove up to so many entries; whether all are gone."""
+        """Remove up to ``most_steps`` entries; return whether all are removed."""
         while self._waiting and most_steps > 0:
             current = self._waiting[-1]
             with contextlib.suppress(OSError), os.scandir(current) as entries:
@@ -131,7 +131,7 @@ class Rubbish:
 
 
 def start(scratch: str, bounds: Bounds | None) -> int:
-    """Fork the janitor; it ends after the returned descriptor is closed everywhere."""
+    """Fork the watchdog; it ends after the returned descriptor is closed everywhere."""
     reading, writing = os.pipe()
     if os.fork():
         os.close(reading)

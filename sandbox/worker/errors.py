@@ -1,4 +1,4 @@
-"""Describes an error in the model's own terms: one line, and the lines of its own code."""
+"""Description of an error for the model: one line, and the lines of the model's own code."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def sentence(kind: str, message: str, line: int | None) -> str:
 
 
 def message_of(error: BaseException) -> str:
-    """Return the error's own words; a syntax error's without its place, which goes elsewhere."""
+    """Return the error's message; a syntax error's without its location, which is separate."""
     return error.msg if isinstance(error, SyntaxError) else str(error)
 
 
 def line_of(error: BaseException, filename: str) -> int | None:
-    """Find the deepest line of this very block that the error passed through."""
+    """Return the deepest line of this block in the error's traceback; None without one."""
     if isinstance(error, SyntaxError) and error.filename == filename:
         return error.lineno
     line: int | None = None
@@ -40,7 +40,7 @@ def line_of(error: BaseException, filename: str) -> int | None:
 
 
 def short_traceback(error: BaseException, filename: str, places: Places) -> str:
-    """Return the model's own frames, the newest last; nothing where the one line says it all."""
+    """Return the model's own frames, the newest last; empty where the one line suffices."""
     chain = list(_chain(error))
     parts = [_frames(each, filename, places) for each in chain]
     if (len(chain) == 1 and len(parts[0]) < 2) or not any(parts):
@@ -72,7 +72,7 @@ def _frames(error: BaseException, filename: str, places: Places) -> list[str]:
     for name, number, function in _steps(error.__traceback__):
         is_inner_part = function.startswith("<") and place == (name, number)  # of a comprehension
         if name not in own:
-            own[name] = places.completion_mask(name)
+            own[name] = places.is_model_code(name)
         if own[name] and not is_inner_part:
             frames.append(_frame(name, number, function, filename))
             place = name, number

@@ -8,22 +8,22 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 LENGTHS = struct.Struct("!II")
-"""Header length and blob length, in bytes; the prefix of every frame."""
+"""Prefix of every frame: header length and blob length, in bytes."""
 
 PIXEL_BYTES = 4
-"""Of a picture's pixel: red, green, blue and one that means nothing, as Pillow keeps them."""
+"""Bytes per pixel: red, green, blue and an unused one, as Pillow stores them."""
 
 MESSAGE_BYTES = 65_536
-"""Longest message on the zygote's control socket, either way."""
+"""Maximum message size on the zygote's control socket, in both directions."""
 
 
 class Channel:
     """The session's end of its socket: blocking, one frame at a time.
 
     Args:
-        connection: The stream socket that the host handed over.
+        connection: Stream socket from the host.
         pack: msgpack's ``packb``, bound before model code can replace it.
-        unpack: msgpack's ``unpackb``.
+        unpack: msgpack's ``unpackb``, bound likewise.
     """
 
     def __init__(
@@ -37,22 +37,22 @@ class Channel:
         self._unpack = unpack
 
     def send(self, header: object, blob_bytes: int = 0, blob: Iterable[bytes] = ()) -> None:
-        """Send one frame; the host takes in what comes of its blob while the rest is made.
+        """Send one frame; the host receives the blob while it is produced.
 
         Args:
-            header: What msgpack can hold.
-            blob_bytes: Length of the blob.
-            blob: Its parts.
+            header: Value that msgpack can encode.
+            blob_bytes: Size of the blob, in bytes.
+            blob: Parts of the blob.
         """
         packed = self._pack(header)
         self._connection.sendall(LENGTHS.pack(len(packed), blob_bytes) + packed)
         try:
             for part in blob:
                 self._connection.sendall(part)
-        except MemoryError as error:  # half a frame is out: no other may follow
+        except MemoryError as error:  # half a frame was sent: no other may follow
             raise EOFError("no memory to send a picture") from error
 
-    def receive(self) -> Any:  # noqa: ANN401 - what msgpack gives
+    def receive(self) -> Any:  # noqa: ANN401 - whatever msgpack decodes
         """Wait for the next frame's header; the host sends no blobs.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Who a process is, and what it would be refused as another."""
+"""Identity of a process, and trial of operations in a child process."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ NOBODY = 65534
 
 
 def refusal_of(attempt: Callable[[], None]) -> str:
-    """Try something that cannot be undone in a child; say why it failed, or nothing."""
+    """Try an irrevocable operation in a child; return why it failed, empty on success."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
             attempt()
             os._exit(0)
-        except Exception as error:  # noqa: BLE001 - told to the parent, which does without
+        except Exception as error:  # noqa: BLE001 - reported to the parent
             os.write(writing, str(error).encode())
         finally:
             os._exit(1)
@@ -30,19 +30,19 @@ def refusal_of(attempt: Callable[[], None]) -> str:
 
 
 def is_root() -> bool:
-    """Whether this is a root that can give root up (one in a rootless container cannot)."""
+    """Whether this is root and can drop root (not possible in a rootless container)."""
     return os.geteuid() == 0 and not refusal_of(become_nobody)
 
 
 def read_as_nobody(paths: Iterable[str]) -> None:
-    """Return root up and look at files, as the code will."""
+    """Drop root and access files, as the code will."""
     become_nobody()
     for path in paths:
         os.stat(path)
 
 
 def become_nobody() -> None:
-    """Return root up for good."""
+    """Drop root irrevocably."""
     os.setgroups([])
     os.setresgid(NOBODY, NOBODY, NOBODY)
     os.setresuid(NOBODY, NOBODY, NOBODY)

@@ -1,9 +1,9 @@
-"""Which walls stand around zygote and sessions, from the strongest that this machine offers.
+"""Isolation of zygote and sessions, at the strongest level that this machine supports.
 
 ``full``      user, pid, mount, net, ipc, uts and cgroup namespaces, a private tmpfs in a minimal
               read-only root, and all of ``confined``
 ``confined``  system-call filter, landlock, rlimits and no_new_privs, without namespaces
-``none``      the same worker with no walls, for ``unsafe-subprocess``
+``none``      the same worker without isolation, for ``unsafe-subprocess``
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .limits import data_bytes_in_use, limit_resources
 from .session import SessionPlan
 from .stopwatch import Look
 
-_LIBRARIES_DISK_MB = 16  # matplotlib writes its font list when it loads; no session sees it
+_LIBRARIES_DISK_MB = 16  # matplotlib writes its font list on import; not visible in sessions
 _NAMESPACES = (
     kernel.CLONE_NEWUSER
     | kernel.CLONE_NEWNS
@@ -37,14 +37,14 @@ _NAMESPACES = (
 
 
 class Isolation:
-    """No walls at all; the stronger kinds build on it.
+    """No isolation; base class of the stronger levels.
 
     Args:
-        config: What the host told the zygote.
+        config: Configuration from the host.
     """
 
     name = "none"
-    description = "no walls: the code can do whatever this user can"
+    description = "no isolation: the code can do whatever this user can"
 
     def __init__(self, config: dict[str, Any]) -> None:
         self._config = config
@@ -55,32 +55,32 @@ class Isolation:
         self._ruleset = -1
 
     def enter(self) -> None:
-        """Do what must be done before the libraries load."""
+        """Apply the steps before the libraries are loaded."""
         _die_with_trainer()
         self._home = _empty_home()
 
     def seal(self) -> None:
-        """Do what must be done after the libraries have loaded, before the first session."""
+        """Apply the steps after the libraries are loaded, before the first session."""
         self._zygote_pid = os.getpid()
         shutil.rmtree(self._home, ignore_errors=True)
         self._keep_folders(None)
 
     def fork(self) -> int:
-        """Fork a session; 0 in it, its process id in the zygote."""
+        """Fork a session; return 0 in the session, its process id in the zygote."""
         return os.fork()
 
     def raise_for_session(self, plan: SessionPlan) -> Look | None:
         """Confine this session's process before any model code runs.
 
         Returns:
-            What the session has to call now and then while a block runs, if anything.
+            Check to call periodically while a block runs; None without one.
         """
         self._follow_zygote()
         _close_all_but({0, 1, 2, plan.connection_fd, self._ruleset})
         self._enter_own_folder()
 
     def await_sessions(self) -> None:
-        """Return when no session is left; the host, which is going, kills them."""
+        """Wait until no session is left; the host, which is closing, kills them."""
         os.close(self._lifeline)
         with contextlib.suppress(ChildProcessError):
             while True:
@@ -92,12 +92,12 @@ class Isolation:
             raise OSError("the zygote died at this session's birth")
 
     def _keep_folders(self, bounds: disk_use.Bounds | None) -> None:
-        """Make the place for the sessions' folders, and start who looks after them."""
+        """Create the parent of the sessions' folders, and start the disk watchdog."""
         self._scratch = tempfile.mkdtemp(prefix="codedance-")
         self._lifeline = disk_watchdog.start(self._scratch, bounds)
 
     def _enter_own_folder(self) -> str:
-        """Return this session a folder of its own, empty even if its process id served before."""
+        """Create and enter the session's own folder, empty even if its process id is reused."""
         folder = f"{self._scratch}/{os.getpid()}"
         if os.path.isdir(folder):
             os.rename(folder, f"{folder}-old-{time.monotonic_ns()}")
@@ -108,7 +108,7 @@ class Isolation:
 
 
 class ConfinedIsolation(Isolation):
-    """What an unprivileged process can do to itself without namespaces."""
+    """Restrictions of an unprivileged process without namespaces."""
 
     name = "confined"
 
@@ -119,12 +119,12 @@ class ConfinedIsolation(Isolation):
         self._bounds = disk_use.Bounds.of_disk(config["limits"]["disk_mb"])
         self.description = (
             "seccomp system-call filter, landlock file access, rlimits, no_new_privs; "
-            "no namespaces: files can be told by name and size though not read, and a watchdog "
-            "bounds the disk"
+            "no namespaces: names and sizes of files are visible, their content is not, and a "
+            "watchdog limits the disk use"
         )
 
     def seal(self) -> None:
-        """Return up root, and load the filter that sessions inherit."""
+        """Drop root, and load the filter that sessions inherit."""
         self._zygote_pid = os.getpid()
         shutil.rmtree(self._home, ignore_errors=True)
         self._data_bytes = data_bytes_in_use()
@@ -141,12 +141,12 @@ class ConfinedIsolation(Isolation):
         self._keep_folders(self._bounds)
 
     def raise_for_session(self, plan: SessionPlan) -> Look:
-        """Shut this process in: its own folder, its own limits, no other process."""
+        """Confine this process to its own folder, limits and process."""
         self._follow_zygote()
         _die_first(None)
         _close_all_but({0, 1, 2, plan.connection_fd})
         folder = self._enter_own_folder()
-        disk_use.heed_disk_watchdog()
+        disk_use.handle_disk_watchdog()
         ruleset = landlock.make_ruleset([*self._rules, (folder, landlock.WRITE)])
         limit_resources(plan.limits, self._data_bytes, count_threads=False)
         landlock.restrict(ruleset)
@@ -156,7 +156,7 @@ class ConfinedIsolation(Isolation):
 
 
 class FullIsolation(Isolation):
-    """A world of its own: nothing outside can be named, let alone reached."""
+    """Namespaces of its own: nothing outside can be named or reached."""
 
     name = "full"
 
@@ -173,21 +173,21 @@ class FullIsolation(Isolation):
         )
 
     def enter(self) -> None:
-        """Enter the namespaces and the small root, and go on as process 1."""
+        """Enter the namespaces and the minimal root, and continue as process 1."""
         self.enter_namespaces()
         _die_with_trainer()
-        _go_on_as_first_process()
+        _continue_as_first_process()
         kernel.die_with_parent(signal.SIGKILL)
         kernel.set_host_name(b"sandbox")
         rootfs.mount_private_folder(_LIBRARIES_DISK_MB)
         self._own_pid_namespace = os.open("self/ns/pid", os.O_RDONLY, dir_fd=self._proc)
 
     def enter_namespaces(self) -> None:
-        """Move this process into the namespaces and the small root."""
+        """Move this process into the namespaces and the minimal root."""
         self._proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
         paths: list[str] = self._config["paths"]
         sources = rootfs.folders_of_libraries(self._config["base_prefix"], paths)
-        if identity.is_root():  # as root: an interpreter under a closed home can be shown too
+        if identity.is_root():  # as root: an interpreter in an unreadable home can be mounted too
             kernel.unshare(kernel.CLONE_NEWNS)
             rootfs.build_root(sources, paths)
             identity.become_nobody()
@@ -197,7 +197,7 @@ class FullIsolation(Isolation):
             rootfs.build_root(sources, paths)
 
     def seal(self) -> None:
-        """Make what all sessions share: the landlock ruleset and the first filter."""
+        """Create the resources that all sessions share: landlock ruleset and first filter."""
         self._zygote_pid = os.getpid()
         self._data_bytes = data_bytes_in_use(self._proc)
         if landlock.abi():
@@ -218,15 +218,15 @@ class FullIsolation(Isolation):
         try:
             pid = os.fork()
         finally:
-            if pid:  # back, or the next session could get no namespace of its own
+            if pid:  # return, or the next session could get no namespace of its own
                 kernel.setns(self._own_pid_namespace, kernel.CLONE_NEWPID)
         return pid
 
     def await_sessions(self) -> None:
-        """Return at once: sessions do not outlive process 1 of their pid namespace."""
+        """Return immediately: sessions do not outlive process 1 of their pid namespace."""
 
     def raise_for_session(self, plan: SessionPlan) -> None:
-        """Shut this process in; each step needs the rights that the later ones give up."""
+        """Confine this process; each step needs the privileges that later ones drop."""
         _die_first(self._proc)
         self.enter_session_namespaces(plan.limits["disk_mb"])
         _close_all_but({0, 1, 2, plan.connection_fd, self._ruleset})
@@ -238,14 +238,14 @@ class FullIsolation(Isolation):
         seccomp.install(seccomp.session_program())
 
     def enter_session_namespaces(self, disk_mb: int) -> None:
-        """Enter a user and mount namespace that no other session shares."""
+        """Enter a private user and mount namespace."""
         self._enter_user_namespace(
             kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS, inside=identity.NOBODY
         )
         rootfs.mount_private_folder(disk_mb)
 
     def _enter_user_namespace(self, kinds: int, *, inside: int) -> None:
-        """Enter new namespaces in which this user and group are ``inside``."""
+        """Enter new namespaces in which this user and group map to ``inside``."""
         user, group = os.geteuid(), os.getegid()
         kernel.unshare(kinds)
         self._write("self/setgroups", "deny")
@@ -261,10 +261,10 @@ class FullIsolation(Isolation):
 
 
 def choose_isolation(config: dict[str, Any]) -> Isolation:
-    """Return the walls that the host asked for, or the strongest that stand here (``auto``).
+    """Return the requested isolation, or the strongest that works here (``auto``).
 
     Raises:
-        OSError: Neither tier can be had; the message says why for each.
+        OSError: No level is available; the message says why for each.
     """
     if config["isolation"] == "none":
         return Isolation(config)
@@ -272,27 +272,27 @@ def choose_isolation(config: dict[str, Any]) -> Isolation:
         from .layers import LayeredIsolation
 
         return LayeredIsolation(config)
-    refusal = "not asked for"
+    refusal = "not requested"
     if config["isolation"] in ("auto", "full"):
-        refusal = identity.refusal_of(lambda: _stand_full(config))
+        refusal = identity.refusal_of(lambda: _try_full(config))
         if not refusal:
             return FullIsolation(config)
     if config["isolation"] == "full" or not landlock.abi():
         missing = "" if landlock.abi() else "; no landlock either (Linux 5.13 or later has it)"
         raise OSError(f"no user namespaces: {refusal}{missing}")
     isolation = ConfinedIsolation(config)
-    isolation.description += f" (full walls: {refusal})"
+    isolation.description += f" (full isolation: {refusal})"
     return isolation
 
 
-def _stand_full(config: dict[str, Any]) -> None:
+def _try_full(config: dict[str, Any]) -> None:
     isolation = FullIsolation(config)
     isolation.enter_namespaces()
     isolation.enter_session_namespaces(1)
 
 
-def _go_on_as_first_process() -> None:
-    """Fork into the new pid namespace; the parent holds nothing and waits for the child's end."""
+def _continue_as_first_process() -> None:
+    """Fork into the new pid namespace; the parent closes all files and waits for the child."""
     pid = os.fork()
     if pid == 0:
         return
@@ -302,22 +302,22 @@ def _go_on_as_first_process() -> None:
 
 
 def _empty_home() -> str:
-    """Make a home for the libraries to load in: one that others use may hold settings of theirs."""
+    """Create an empty home for the import of libraries, without the settings of a user."""
     folder = tempfile.mkdtemp(prefix="codedance-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    os.environ["HOME"] = f"{folder}/0"  # named as sessions' folders are, which digests leave out
+    os.environ["HOME"] = f"{folder}/0"  # named like sessions' folders, which digests leave out
     os.mkdir(os.environ["HOME"], 0o700)
     return folder
 
 
 def _die_with_trainer() -> None:
-    """Follow the process that executed this one; in a container the control socket tells."""
+    """End with the process that executed this one; a container follows the control socket."""
     if os.getppid():
         kernel.die_with_parent(signal.SIGKILL)
 
 
 def _die_first(proc: int | None) -> None:
-    """When memory runs out, let the kernel take this session before zygote or trainer."""
+    """Let the kernel kill this session before zygote or trainer when memory runs out."""
     path = "/proc/self/oom_score_adj" if proc is None else "self/oom_score_adj"
     with contextlib.suppress(OSError):  # some containers forbid it
         descriptor = os.open(path, os.O_WRONLY, dir_fd=proc)

@@ -1,15 +1,15 @@
-"""Long text within a limit: its head and its tail are kept, what lay between is counted."""
+"""Long text within a limit: head and tail are kept, the characters between are counted."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-_PARTS = 256  # pieces held before they are joined
-_LONGEST_LINE = 4096  # characters of a line that are held until its end has arrived
+_PARTS = 256  # pieces buffered before they are joined
+_LONGEST_LINE = 4096  # characters of a line that are buffered until its end arrives
 
 
 def cut_note(count: int) -> str:
-    """Return the words that stand where ``count`` characters were left out."""
+    """Return the note in place of ``count`` characters that were left out."""
     return f"… {count:,} characters were cut …"
 
 
@@ -22,18 +22,19 @@ def shortened(text: str, limit: int) -> str:
 
 
 def printable(text: str) -> str:
-    """Return ``text`` with lone surrogates, which no encoding has, as backslash escapes."""
+    """Return ``text`` with lone surrogates, which cannot be encoded, as backslash escapes."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class KeptText:
-    """Text that arrives in pieces; holds a small multiple of the limit, however much arrives.
+    """Text that arrives in pieces, in memory of a small multiple of the limit.
 
     Args:
-        limit: Characters to keep: the first half and the last half of a longer text.
-        clean: Rewrites the text before it is counted, line by line however it arrives.
-        overlap: Longest pattern that ``clean`` looks for: so much is held back of a line that is
-            too long to be held.
+        limit: Maximum number of characters; half for the start and half for the end of a longer
+            text.
+        clean: Function that rewrites the text before it is counted, line by line.
+        overlap: Length of the longest pattern that ``clean`` matches; as much is kept back of a
+            line that is too long to be buffered.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class KeptText:
             self._held = self._held[ready:]
 
     def take(self) -> str:
-        """Return the text so far, a note where it was cut, and start afresh."""
+        """Return the text so far, with a note where it was cut, and reset."""
         self._keep(self._held if self._clean is None else self._clean(self._held))
         tail = "".join(self._tail)
         cut = max(0, len(tail) - self._tail_limit)

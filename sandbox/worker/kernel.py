@@ -1,4 +1,4 @@
-"""System calls that Python does not offer, by ctypes on libc; each raises OSError with its name."""
+"""System calls that Python does not offer, by ctypes on libc; errors are OSErrors with the name."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def call(number: int, *arguments: int | bytes | ctypes.Array[ctypes.c_char] | No
     """Make a system call by number.
 
     Raises:
-        OSError: What the kernel answered.
+        OSError: The kernel returned an error.
     """
     passed = [ctypes.c_long(value) if isinstance(value, int) else value for value in arguments]
     result: int = _libc.syscall(ctypes.c_long(number), *passed)
@@ -63,7 +63,7 @@ def setns(descriptor: int, kind: int) -> None:
 
 
 def mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
-    """Mount ``source`` on ``target``; an empty ``kind`` where the flags say it all."""
+    """Mount ``source`` on ``target``; ``kind`` is empty where the flags suffice."""
     encoded = [os.fsencode(text) for text in (source, target, kind)]
     result = _libc.mount(*encoded, ctypes.c_ulong(flags), options.encode())
     _check(result, f"mount {kind or source} on {target}")
@@ -77,7 +77,7 @@ def make_read_only(target: str, *, devices: bool = False) -> None:
 
 
 def pivot_into(root: str) -> None:
-    """Make ``root`` the root folder and let go of the old one."""
+    """Make ``root`` the root folder and unmount the old one."""
     os.chdir(root)
     call(_PIVOT_ROOT[ARCHITECTURE], b".", b".")
     _check(_libc.umount2(b".", ctypes.c_int(_MNT_DETACH)), "umount of the old root")
@@ -90,22 +90,22 @@ def set_host_name(name: bytes) -> None:
 
 
 def die_with_parent(signal_number: int) -> None:
-    """Ask for ``signal_number`` when the thread that started this process ends."""
+    """Request ``signal_number`` when the thread that started this process ends."""
     _prctl(_PR_SET_PDEATHSIG, signal_number)
 
 
 def set_dumpable(is_dumpable: bool) -> None:
-    """Say whether this process's files in /proc are its own (they are root's otherwise)."""
+    """Set whether this process owns its files in /proc (root owns them otherwise)."""
     _prctl(_PR_SET_DUMPABLE, int(is_dumpable))
 
 
 def set_no_new_privileges() -> None:
-    """Return up gaining rights by executing anything, for good."""
+    """Renounce new privileges from executing programs, irrevocably."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def drop_capabilities() -> None:
-    """Empty every capability set, the bounding set included where that is allowed."""
+    """Clear every capability set, including the bounding set where that is allowed."""
     for capability in range(64):
         if _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
             break

@@ -1,4 +1,4 @@
-"""File access by landlock: nothing but what a rule names, as far as this kernel can enforce it."""
+"""File access by landlock: only what a rule allows, as far as this kernel can enforce it."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def abi() -> int:
 
 
 def make_ruleset(rules: Iterable[tuple[str, int]]) -> int:
-    """Make a ruleset that allows only ``rules`` (folder or file, rights) and no TCP.
+    """Create a ruleset that allows only ``rules`` (folder or file, rights) and no TCP.
 
     Returns:
-        Its descriptor; any number of processes may restrict themselves by it.
+        Descriptor of the ruleset; any number of processes may restrict themselves by it.
     """
     version = abi()
     handled = _FIRST_ABI
@@ -61,7 +61,7 @@ def make_ruleset(rules: Iterable[tuple[str, int]]) -> int:
 
 
 def restrict(ruleset: int) -> None:
-    """Restrict this process by the ruleset, for good."""
+    """Restrict this process by the ruleset, irrevocably."""
     call(_RESTRICT, ruleset, 0)
 
 

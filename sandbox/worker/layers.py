@@ -1,6 +1,6 @@
-"""Some of the walls without the others, to measure what each costs; no sandbox is opened with them.
+"""Single isolation layers, to measure the cost of each; never used by an open sandbox.
 
-They report the tier ``none``, which is below every floor that a user can set.
+They report the level ``none``, which is below every minimum level that a user can set.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from .limits import data_bytes_in_use, limit_resources
 from .session import SessionPlan
 
 LAYERS = ("rlimits", "seccomp", "landlock")
-"""In the order in which they are added; ``full`` walls add the namespaces."""
+"""Layers in the order in which they are added; ``full`` isolation adds the namespaces."""
 
 
 class LayeredIsolation(Isolation):
     """The first few of `LAYERS`.
 
     Args:
-        config: What the host told the zygote; ``isolation`` is ``layers:`` and the last layer's name.
+        config: Configuration from the host; ``isolation`` is ``layers:`` and the name of the last
+            layer.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
@@ -29,10 +30,10 @@ class LayeredIsolation(Isolation):
         last: str = config["isolation"].partition(":")[2]
         self._layers = LAYERS[: LAYERS.index(last) + 1]
         self._data_bytes = 0
-        self.description = f"a measurement of {', '.join(self._layers)}: no walls to rely on"
+        self.description = f"a measurement of {', '.join(self._layers)}: no isolation to rely on"
 
     def seal(self) -> None:
-        """Make what all sessions share."""
+        """Create the resources that all sessions share."""
         super().seal()
         self._data_bytes = data_bytes_in_use()
         if "landlock" in self._layers:
@@ -44,7 +45,7 @@ class LayeredIsolation(Isolation):
             seccomp.install(seccomp.zygote_program())
 
     def raise_for_session(self, plan: SessionPlan) -> None:
-        """Raise the layers in the order in which full walls do."""
+        """Apply the layers in the order of full isolation."""
         super().raise_for_session(plan)
         if "rlimits" in self._layers:
             limit_resources(plan.limits, self._data_bytes, count_threads=False)

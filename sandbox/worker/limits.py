@@ -1,4 +1,4 @@
-"""Resource limits of a session's process, counted from what the zygote already uses."""
+"""Resource limits of a session's process, on top of the zygote's own use."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _MAPPED_EXTRA = 1 << 30  # libraries that blocks import later map files beside t
 
 
 def data_bytes_in_use(proc: int | None = None) -> int:
-    """Return how much private writable memory this process has mapped (``VmData``).
+    """Return the private writable memory of this process (``VmData``), in bytes.
 
     Args:
-        proc: Descriptor of ``/proc`` where the path no longer leads there.
+        proc: Descriptor of ``/proc`` where the path is no longer accessible.
     """
     descriptor = os.open(
         "/proc/self/statm" if proc is None else "self/statm", os.O_RDONLY, dir_fd=proc
@@ -26,13 +26,13 @@ def data_bytes_in_use(proc: int | None = None) -> int:
 
 
 def limit_resources(limits: dict[str, Any], data_bytes: int, *, count_threads: bool) -> None:
-    """Set the limits for good (hard and soft).
+    """Set the limits irrevocably (hard and soft).
 
     Args:
         limits: `Limits` by field name.
-        data_bytes: What the zygote's libraries use, on top of which the session's memory counts.
-        count_threads: Whether the kernel counts this session's threads apart from others'; it
-            does in a user namespace of the session's own.
+        data_bytes: Memory used by the zygote's libraries, to which the session's limit is added.
+        count_threads: Whether the kernel counts this session's threads separately from others';
+            it does in a user namespace of the session's own.
     """
     memory = limits["memory_mb"] << 20
     bounds = {

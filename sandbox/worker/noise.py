@@ -1,7 +1,7 @@
-"""Warnings and log messages of libraries: each once a block, a bounded number, the rest counted.
+"""Warnings and log messages of libraries: each once per block, limited in number, rest counted.
 
-A chart with labels in a script that its font lacks gives one warning per character and drawing.
-What the code prints to standard error itself, and logs itself, is left alone.
+A chart with labels in a script that its font lacks causes one warning per character and drawing.
+What the code itself prints to standard error or logs is not filtered.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _LINE_CHARACTERS = 120
 
 
 class Noise:
-    """What libraries warned of in the block that runs.
+    """Warnings of libraries in the running block.
 
     Args:
-        places: Whose code it comes from.
-        is_printed: Whether what is written to a stream is printed.
+        places: Classification of files as the model's, a library's or the worker's.
+        is_printed: Function that returns whether a stream is printed.
     """
 
     def __init__(self, places: Places, is_printed: Callable[[object], bool]) -> None:
@@ -37,19 +37,19 @@ class Noise:
         self._repeated = self._left_out = 0
 
     def install(self) -> None:
-        """Take the warnings that nothing else takes, and the log messages that would be printed."""
+        """Intercept unhandled warnings, and log messages that would be printed."""
         warnings.showwarning = self._show_warning
         self._filter_logs(logging.StreamHandler)
 
     def take(self) -> str:
-        """Return a note of what was left out, and start afresh."""
+        """Return a note of what was left out, and reset."""
         counts = ((self._repeated, "repeated"), (self._left_out, "further"))
         parts = [f"{count:,} {word}" for count, word in counts if count]
         self._seen, self._repeated, self._left_out = {}, 0, 0
         return f"[library warnings left out: {', '.join(parts)}]\n" if parts else ""
 
     def _admits(self, kind: object, text: str) -> bool:
-        """Whether there is room for another text of a kind; counts it where there is none."""
+        """Whether another text of a kind is within the limits; counts it where it is not."""
         texts = self._seen.setdefault(kind, set())
         if text in texts:
             self._repeated += 1
@@ -69,7 +69,7 @@ class Noise:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        """Write a warning as Python does, less the folders; one of the worker's has no place."""
+        """Write a warning as Python does, without folders; one of the worker's has no location."""
         text = printable(str(message))
         target: Any = sys.stderr if file is None else file
         if target is None or not self._admits((category, filename, lineno), text):
@@ -84,11 +84,11 @@ class Noise:
         target.write(self._places.without_folders(formatted))
 
     def _admits_record(self, record: logging.LogRecord) -> bool:
-        if self._places.completion_mask(record.pathname):
+        if self._places.is_model_code(record.pathname):
             return True
         try:
             text = printable(record.getMessage())
-        except Exception:  # noqa: BLE001 - logging says itself what is wrong with the arguments
+        except Exception:  # noqa: BLE001 - logging reports invalid arguments itself
             return True
         return self._admits((record.name, record.levelno), text)
 
@@ -96,7 +96,7 @@ class Noise:
         original = handler.emit
 
         def emit(self: Any, record: logging.LogRecord) -> None:  # noqa: ANN401
-            """Print a record, unless a library logged it and enough was printed."""
+            """Print a record, unless a library logged it and the limit is reached."""
             if not noise._is_printed(self.stream) or noise._admits_record(record):
                 original(self, record)
 

@@ -1,9 +1,9 @@
-"""Where code comes from: the model's own, a library, the worker; with no folder of this machine.
+"""Origin of code: the model's own, a library or the worker; without folders of this machine.
 
-What a model reads must not tell where Python or this package is installed: a file of a library is
-named by its module (``numpy/_core/fromnumeric.py``), the worker's files not at all. Whose code it
-is does not follow from a folder's name either, since an installation may lie anywhere, below
-``/tmp`` too: the model's own are the blocks, strings that it executes, and the files of its
+What a model reads must not reveal where Python or this package is installed: a file of a library
+is named by its module (``numpy/_core/fromnumeric.py``), the worker's files are never named. The
+origin does not follow from a folder's name, since an installation may be anywhere, even below
+``/tmp``: the model's own code are the blocks, strings that it executes, and the files of its
 private folder.
 """
 
@@ -19,12 +19,12 @@ from typing import Any
 
 BLOCK_PREFIX = "<block "
 STRING = "<string>"
-"""What eval and exec call the code that they are given."""
+"""File name of code run by eval and exec."""
 
 DRAWING = "<figure>"
-"""What the worker's own call is named that draws a figure: what a library warns of names it."""
+"""File name of the worker's call that draws a figure, as named in library warnings."""
 
-_PRIVATE_FOLDER = "/session/tmp"  # what every tier calls a session's own folder
+_PRIVATE_FOLDER = "/session/tmp"  # name of a session's own folder at every isolation level
 _PYTHON = "<python>"
 _WORKER = os.path.dirname(os.path.abspath(__file__))
 _WORKER_IN_ASCII = _WORKER.encode("ascii", "backslashreplace").decode("ascii")
@@ -33,16 +33,16 @@ _OWN_FRAMES = re.compile(
 )
 """The worker's own frames as ``faulthandler`` writes them."""
 _MOST_UP = 16  # steps up in a relative path
-_SHARED_FOLDERS = {"/", "/usr", "/usr/local"}  # much lies there that is no part of Python
+_SHARED_FOLDERS = {"/", "/usr", "/usr/local"}  # shared with files outside Python
 
 
 @functools.cache
 def installed_folders() -> tuple[str, ...]:
-    """Return where Python, its libraries and this worker lie, by every name, the longest first.
+    """Return the folders of Python, its libraries and this worker, by every name, longest first.
 
-    Asked first in the zygote, whose sessions inherit the answer: code may change ``sys.path``.
+    Called first in the zygote, whose sessions inherit the result: code may change ``sys.path``.
     """
-    environment = os.path.dirname(os.path.dirname(sys.executable))  # a virtual one's own folder
+    environment = os.path.dirname(os.path.dirname(sys.executable))  # of a virtual environment
     prefixes = (sys.prefix, sys.base_prefix, sys.exec_prefix, environment)
     named = [*sys.path, *prefixes, *_folder_of("msgpack"), _WORKER]
     return tuple(_every_name(filter(None, named)))
@@ -52,7 +52,7 @@ class Places:
     """The folders of one session.
 
     Args:
-        own_folder: The session's private one.
+        own_folder: Private folder of the session.
     """
 
     def __init__(self, own_folder: str) -> None:
@@ -61,8 +61,8 @@ class Places:
         self._foreign = tuple(f"{folder}/" for folder in installed_folders())
         self.longest = max(map(len, (*self._foreign, own_folder)))
 
-    def completion_mask(self, filename: str) -> bool:
-        """Whether the model wrote the code that is called so."""
+    def is_model_code(self, filename: str) -> bool:
+        """Whether the model wrote the code with this file name."""
         if filename.startswith(BLOCK_PREFIX) or filename == STRING:
             return True
         if filename.startswith(self._foreign):
@@ -72,7 +72,7 @@ class Places:
         return is_private and os.path.isfile(real)
 
     def is_worker(self, filename: str) -> bool:
-        """Whether it is a file of the worker's, which no observation mentions."""
+        """Whether it is a file of the worker, which no observation mentions."""
         return filename == DRAWING or filename.startswith(f"{_WORKER}/")
 
     def without_folders(self, text: str) -> str:
@@ -83,7 +83,7 @@ class Places:
         return _pattern().sub(_name, text).replace(self._folder, _PRIVATE_FOLDER)
 
     def name_in_tracebacks(self) -> None:
-        """Let tracebacks that code prints itself name files so, wherever it prints them."""
+        """Apply these names to tracebacks that code prints itself."""
         summary: Any = traceback.StackSummary
         original = summary.format
 
@@ -108,7 +108,7 @@ def _name(match: re.Match[str]) -> str:
 
 
 def _every_name(folders: Iterable[str]) -> list[str]:
-    """Return folders as given, resolved, and as text shows what is no UTF-8, or no ASCII."""
+    """Return folders as given, resolved, and escaped for UTF-8 and for ASCII."""
     names: set[str] = set()
     for folder in folders:
         for name in (os.path.normpath(folder), os.path.realpath(folder)):
@@ -118,6 +118,6 @@ def _every_name(folders: Iterable[str]) -> list[str]:
 
 
 def _folder_of(package: str) -> list[str]:
-    """Return where a package lies that came from another interpreter's libraries."""
+    """Return the folder of a package that was loaded from another interpreter's libraries."""
     found = getattr(sys.modules.get(package), "__file__", None)
     return [os.path.dirname(os.path.dirname(found))] if found else []

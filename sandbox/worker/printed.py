@@ -1,4 +1,4 @@
-"""What a session's code prints, and what libraries warn of meanwhile."""
+"""Output of a session's code, and warnings of libraries."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .streams import Output
 
 
 class Printed:
-    """Both streams over all blocks, and whose code a file holds.
+    """Both standard streams over all blocks, and the classification of files.
 
     Args:
-        folder: The session's own.
-        limit: Characters of each stream that a block may give back.
+        folder: The session's own folder.
+        limit: Maximum number of characters per stream and block.
     """
 
     def __init__(self, folder: str, limit: int) -> None:
@@ -39,7 +39,7 @@ class Printed:
 
     @classmethod
     def of_session(cls, limit: int) -> Printed:
-        """Return those of this process, which is in its own folder; ``limit`` in characters."""
+        """Return the streams of this process, now in its own folder; ``limit`` in characters."""
         printed = cls(os.getcwd(), limit)
         printed.places.name_in_tracebacks()
         printed._noise.install()
@@ -48,7 +48,7 @@ class Printed:
         return printed
 
     def begin(self, source: str) -> None:
-        """Make them the program's before a block that is to run."""
+        """Install the streams before a block runs."""
         sys.stdin = io.StringIO()
         self.stdout.begin()
         self.stderr.begin()
@@ -56,7 +56,7 @@ class Printed:
             self._files[number].lead()
 
     def end(self, namespace: dict[str, Any], traceback: str) -> None:
-        """Take in all that the block wrote, and how it failed."""
+        """Collect the block's output, then its library warnings and traceback."""
         self.stdout.settle(namespace)
         self.stderr.settle(namespace)
         last = self._noise.take() + traceback

@@ -1,13 +1,13 @@
-"""The one rule that turns any image or array into RGB, for questions and for what code shows.
+"""Conversion of any image or array to RGB, for questions and for what code shows.
 
-- Transparency, in whichever form a mode or a file keeps it, is put over white.
-- 8-bit values stay as they are.
-- Deeper values are mapped by a scale that they fit: truth values and floats from 0 to 1 become 0 to
-  255; values from 0 to 255 that would not come out nearly black stay as they are; everything else
-  is mapped by its own finite range (a 16-bit file rarely uses all of its bits, and does not say
-  which). Infinite values are the darkest and the brightest, NaN is black.
+- Transparency, in whichever form a mode or a file stores it, is composed over white.
+- 8-bit values are unchanged.
+- Deeper values are mapped by a scale that fits them: booleans and floats from 0 to 1 become 0 to
+  255; values from 0 to 255 that would not be nearly black are unchanged; all others are mapped by
+  their own finite range (a 16-bit file rarely uses all of its bits, and does not specify which).
+  Infinite values are the darkest and the brightest, NaN is black.
 
-The sandbox's worker and the host both load this file: it imports numpy and Pillow when it is used.
+Both the sandbox's worker and the host load this file: it imports numpy and Pillow on use.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from __future__ import annotations
 from typing import Any
 
 _NEARLY_BLACK = 32  # deeper values that stay below this of 255 are mapped by their range
-_MOST_OF_ONE = 2.0  # a share of up to this is one of 1 that overshoots, not one of 255
+_MOST_OF_ONE = 2.0  # values up to this are shares of 1 that overshoot, not of 255
 _BLOCK_VALUES = 1 << 20  # converted at a time, so that no copy of a large image is made in float64
-_LARGEST = 8e307  # half of a float64's range, so that no difference of two is infinite
+_LARGEST = 8e307  # half of float64's range, so that no difference of two is infinite
 
 
 def image_to_rgb(image: Any) -> Any:  # noqa: ANN401 - Pillow may be absent
@@ -33,7 +33,7 @@ def image_to_rgb(image: Any) -> Any:  # noqa: ANN401 - Pillow may be absent
         return _deep_to_rgb(image, transparency)
     if _has_alpha(image, transparency):
         return _over_white(image)
-    if transparency is not None:  # of a type that says nothing for this mode
+    if transparency is not None:  # of a type without meaning for this mode
         image = image.copy()
         del image.info["transparency"]
     return image.convert("RGB")
@@ -43,7 +43,7 @@ def array_to_rgb(array: Any) -> Any:  # noqa: ANN401 - numpy may be absent
     """Return an array ``(H, W)`` or ``(H, W, 1 | 3 | 4)`` of numbers as an RGB image.
 
     Raises:
-        ValueError: It is of another shape or type; the message says what to do.
+        ValueError: The array has another shape or type; the message says what to do.
     """
     import numpy
     from PIL import Image
@@ -59,7 +59,7 @@ def array_to_rgb(array: Any) -> Any:  # noqa: ANN401 - numpy may be absent
 
 
 def _unmasked(array: Any) -> Any:  # noqa: ANN401 - numpy may be absent
-    """Return a plain array; what a mask hides is black, and counts for no range."""
+    """Return a plain array; masked values are black and excluded from the range."""
     import numpy
 
     if isinstance(array, numpy.ma.MaskedArray):
@@ -87,7 +87,7 @@ def _check(array: Any) -> None:  # noqa: ANN401 - numpy may be absent
 
 
 def _has_alpha(image: Any, transparency: object) -> bool:  # noqa: ANN401 - Pillow may be absent
-    """Whether some of the image may be transparent: by a channel, its palette or one colour."""
+    """Whether some of the image may be transparent: by a channel, its palette or a colour."""
     mode = image.mode
     if mode in ("RGBA", "LA", "PA", "RGBa", "La"):
         return True
@@ -134,7 +134,7 @@ def _levels(values: Any) -> Any:  # noqa: ANN401 - numpy may be absent
 
 
 def _alpha_levels(alpha: Any) -> Any:  # noqa: ANN401 - numpy may be absent
-    """Map opacity to 0 to 255: of 1, of 255, or of the most opaque value."""
+    """Map opacity to 0 to 255, relative to 1, to 255 or to the most opaque value."""
     import numpy
 
     if alpha.dtype in (numpy.uint8, numpy.bool_):
@@ -147,7 +147,7 @@ def _alpha_levels(alpha: Any) -> Any:  # noqa: ANN401 - numpy may be absent
 
 
 def _finite_range(values: Any) -> tuple[float, float]:  # noqa: ANN401 - numpy may be absent
-    """Return the least and the largest finite value; zeros where there is none."""
+    """Return the smallest and the largest finite value; zeros where there is none."""
     import numpy
 
     if values.dtype.kind != "f":
@@ -161,8 +161,8 @@ def _finite_range(values: Any) -> tuple[float, float]:  # noqa: ANN401 - numpy m
 
 
 def _scale(low: float, high: float, *, is_float: bool) -> tuple[float, float]:
-    """Choose what is black and the levels per unit, so that rounding cuts nothing off."""
-    if high - low < 1e-300:  # one value has no range: a share up to 1, with some excess, or a level
+    """Choose the black value and the levels per unit, so that rounding clips nothing."""
+    if high - low < 1e-300:  # a constant has no range: it is a share up to 1 or a level
         return 0.0, 255.0 if is_float and high < 2.0 else 1.0
     if is_float and _fits(low * 255, high * 255):
         return 0.0, 255.0

@@ -1,4 +1,4 @@
-"""The small read-only root that sessions see: Python, its libraries, three devices, no more."""
+"""The minimal read-only root of sessions: Python, its libraries and three devices."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Iterable, Sequence
 from . import kernel, landlock
 
 SESSION_FOLDER = "/session"
-"""Holds the mount point of each session's own tmpfs; landlock's rule stands on it."""
+"""Parent of the mount point of each session's tmpfs; landlock's rule applies to it."""
 
 PRIVATE_FOLDER = "/session/tmp"
-"""Where a session's tmpfs is mounted; ``/tmp`` leads here."""
+"""Mount point of a session's tmpfs; ``/tmp`` is a link to it."""
 
 DEVICES = ("/dev/null", "/dev/urandom", "/dev/random")
-"""All of /dev that there is."""
+"""Devices available in /dev."""
 
 HIDDEN = ("codedance",)
-"""Packages not shown: with ours, model code could draw the tasks again and look up the answers."""
+"""Hidden packages: with CodeDance itself, model code could redraw tasks and look up answers."""
 
-_MOVED = "/libraries-in-tmp"  # where libraries under /tmp go; links in each session lead there
+_MOVED = "/libraries-in-tmp"  # for libraries under /tmp; each session links to them
 _SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/nix/store")
 _EXTRAS = ("/etc/ld.so.cache", "/etc/fonts", "/usr/share/fonts", "/usr/share/zoneinfo")
 _STAGES = ("/mnt", "/srv", "/opt", "/home", "/tmp", "/usr/local")
@@ -36,7 +36,7 @@ def folders_of_libraries(base_prefix: str, paths: Iterable[str]) -> list[str]:
 
 
 def reading_rules(base_prefix: str, paths: Sequence[str]) -> list[tuple[str, int]]:
-    """Return landlock rules for the same files, where no root of our own can be built."""
+    """Return landlock rules for the same files, where no private root can be built."""
     hidden = [os.path.join(path, name) for path in paths for name in HIDDEN]
     holes = [path for path in hidden if os.path.exists(path)]
     rules = [(device, landlock.USE_DEVICE) for device in DEVICES]
@@ -46,13 +46,13 @@ def reading_rules(base_prefix: str, paths: Sequence[str]) -> list[tuple[str, int
 
 
 def build_root(sources: Sequence[str], paths: Sequence[str]) -> None:
-    """Build the root out of bind mounts of ``sources`` and move into it.
+    """Build the root from bind mounts of ``sources`` and change into it.
 
     The caller is in a mount namespace of its own, in which it may mount.
 
     Args:
-        sources: Files and folders, shown read-only under their own names.
-        paths: Folders on ``sys.path``; packages of ours in them are covered.
+        sources: Files and folders, mounted read-only under their own names.
+        paths: Folders on ``sys.path``; the `HIDDEN` packages in them are covered.
     """
     kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
     stage = _free_folder(sources)
@@ -92,31 +92,31 @@ def is_within(path: str, folder: str) -> bool:
 
 
 def _leads_into(source: str, sources: Sequence[str]) -> bool:
-    """Whether it is a link to what is shown anyway (``/lib`` to ``/usr/lib``)."""
+    """Whether it is a link to something mounted anyway (``/lib`` to ``/usr/lib``)."""
     real = os.path.realpath(source)
     others = (other for other in sources if other != source)
     return os.path.islink(source) and any(is_within(real, other) for other in others)
 
 
 def _place(source: str) -> str:
-    """Return a source's place in the root: its own, but that a session's ``/tmp`` is its own."""
+    """Return a source's path in the root: unchanged, except below ``/tmp``, which is private."""
     return _MOVED + source.removeprefix("/tmp") if is_within(source, "/tmp") else source
 
 
 def _read_around(folder: str, holes: Sequence[str]) -> list[tuple[str, int]]:
-    """Allow reading ``folder`` but for the holes: landlock has no exceptions, so entry by entry."""
+    """Allow reading ``folder`` except the holes, entry by entry: landlock has no exceptions."""
     if folder in holes:
         return []
     if not any(is_within(hole, folder) for hole in holes):
         return [(folder, landlock.READ)]
-    rules = [(folder, landlock.LIST)]  # imports list it; the names in a hole are no secret
+    rules = [(folder, landlock.LIST)]  # imports list it; the names in a hole are not secret
     for entry in os.listdir(folder):
         rules += _read_around(os.path.join(folder, entry), holes)
     return rules
 
 
 def _free_folder(sources: Sequence[str]) -> str:
-    """Find a folder to stage the root in that covers nothing we still need."""
+    """Return a folder to stage the root in, whose content is not needed any more."""
     for stage in _STAGES:
         if os.path.isdir(stage) and not any(is_within(source, stage) for source in sources):
             return stage

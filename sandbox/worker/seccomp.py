@@ -1,8 +1,8 @@
-"""The system-call filter: a small assembler for classic BPF and the two programs that stand.
+"""The system-call filter: a small assembler for classic BPF and the two filter programs.
 
-The zygote loads the first program (what sessions may do, and the calls that set a session up);
-forks inherit it. Each session adds the second, short one, which takes the set-up calls away.
-What is refused gets EPERM, so that model code meets an ordinary PermissionError.
+The zygote loads the first program (the calls of sessions, and those that set up a session); forks
+inherit it. Each session adds the second, short one, which removes the setup calls. Refused calls
+fail with EPERM, so that model code gets an ordinary PermissionError.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _HARMLESS_PRCTL = (15, 16, 0x5356_4D41)  # PR_SET_NAME, PR_GET_NAME, PR_SET_VMA
 
 
 def _word(argument: int) -> int:
-    """Offset of an argument's low half in ``struct seccomp_data``."""
+    """Return the offset of an argument's low half in ``struct seccomp_data``."""
     return 16 + 8 * argument
 
 
@@ -58,16 +58,16 @@ def _load(offset: int) -> bytes:
     return _instruction(_LOAD, offset)
 
 
-def _give(value: int) -> bytes:
+def _return(value: int) -> bytes:
     return _instruction(_RETURN, value)
 
 
 def _refuse(number: int) -> bytes:
-    return _give(_ERRNO | number)
+    return _return(_ERRNO | number)
 
 
 def _for_number(number: int, body: Sequence[bytes]) -> list[bytes]:
-    """Run ``body``, which always returns, when the call is ``number``; the number is loaded."""
+    """Run ``body``, which always returns, when the loaded call number is ``number``."""
     return [_instruction(_EQUAL, number, 0, len(body)), *body]
 
 
@@ -80,7 +80,7 @@ def _for_group(calls: Calls, verdict: bytes) -> list[bytes]:
 
 
 def _by_flags(mask: int, if_any: bytes, if_none: bytes) -> list[bytes]:
-    """Decide by whether the first argument has any bit of ``mask``."""
+    """Branch on whether the first argument has any bit of ``mask``."""
     return [_load(_word(0)), _instruction(_ANY_BIT, mask, 0, 1), if_any, if_none]
 
 
@@ -89,7 +89,7 @@ def _allow_if_any(offset: int, values: Sequence[int]) -> list[bytes]:
     body = [_load(offset)]
     for position, value in enumerate(values):
         body.append(_instruction(_EQUAL, value, len(values) - position, 0))
-    return [*body, _refuse(errno.EPERM), _give(_ALLOW)]
+    return [*body, _refuse(errno.EPERM), _return(_ALLOW)]
 
 
 def _refuse_if_any(offset: int, values: Sequence[int]) -> list[bytes]:
@@ -99,15 +99,15 @@ def _refuse_if_any(offset: int, values: Sequence[int]) -> list[bytes]:
 
 
 def _prologue() -> list[bytes]:
-    """Kill what is not this machine's own ABI, x32 included, then load the call's number."""
+    """Kill calls of any other ABI, x32 included, then load the call's number."""
     code = [
         _load(_ARCH_OFFSET),
         _instruction(_EQUAL, _AUDIT_ARCH[ARCHITECTURE], 1, 0),
-        _give(_KILL),
+        _return(_KILL),
         _load(_NUMBER_OFFSET),
     ]
     if ARCHITECTURE == "x86_64":
-        code += [_instruction(_AT_LEAST, _X32_BIT, 0, 1), _give(_KILL)]
+        code += [_instruction(_AT_LEAST, _X32_BIT, 0, 1), _return(_KILL)]
     return code
 
 
@@ -119,39 +119,39 @@ def _bounded_memory() -> list[bytes]:
         _instruction(_ANY_BIT, _MAP_GROWSDOWN, 3, 0),
         _instruction(_AND, shared_anonymous),
         _instruction(_EQUAL, shared_anonymous, 1, 0),
-        _give(_ALLOW),
+        _return(_ALLOW),
         _refuse(errno.ENOMEM),
     ]
 
 
 def zygote_program() -> bytes:
-    """What a session may do, and what sets it up."""
+    """Return the program of the zygote: the calls of a session and of its setup."""
     code = _prologue()
-    code += _for_group(FREE | SETUP, _give(_ALLOW))
+    code += _for_group(FREE | SETUP, _return(_ALLOW))
     code += _for_call("mmap", _bounded_memory())
-    code += _for_call("clone", _by_flags(_CLONE_NAMESPACES, _refuse(errno.EPERM), _give(_ALLOW)))
+    code += _for_call("clone", _by_flags(_CLONE_NAMESPACES, _refuse(errno.EPERM), _return(_ALLOW)))
     code += _for_call("socketpair", _allow_if_any(_word(0), [_AF_UNIX]))
     code += _for_call("ioctl", _allow_if_any(_word(1), _TERMINAL_QUESTIONS))
     code += _for_call("fcntl", _allow_if_any(_word(1), _FILE_CONTROLS))
     code += _for_call("prlimit64", _allow_if_any(_word(0), [0]))
-    code += _for_group(CHECKED, _give(_ALLOW))  # signals and prctl: the session's program decides
+    code += _for_group(CHECKED, _return(_ALLOW))  # signals and prctl: the session's program decides
     code += _for_group(NOT_HERE, _refuse(errno.ENOSYS))
     code += _for_group(WITHOUT_ATTRIBUTES, _refuse(errno.ENOTSUP))
     return b"".join([*code, _refuse(errno.EPERM)])
 
 
 def session_program(*, own_pid: int | None = None, threads: bool = True) -> bytes:
-    """What takes the set-up calls away again.
+    """Return the program of a session, which removes the setup calls.
 
     Args:
-        own_pid: The only process that may be signalled; None where namespaces see to it. Without
-            them modes and times are not changed either, as files of the trainer's have names: a
-            call to change them does nothing and says that it did, so that `shutil.copy` works.
+        own_pid: The only process that may be signalled; None where namespaces ensure that. Without
+            namespaces modes and times are not changed either, as the trainer's files can be named:
+            a call to change them does nothing and reports success, so that `shutil.copy` works.
         threads: Whether threads may start.
     """
     code = _prologue()
     code += _for_group(SETUP, _refuse(errno.EPERM))
-    only_threads = _by_flags(_CLONE_THREAD, _give(_ALLOW), _refuse(errno.EPERM))
+    only_threads = _by_flags(_CLONE_THREAD, _return(_ALLOW), _refuse(errno.EPERM))
     code += _for_call("clone", only_threads if threads else [_refuse(errno.EAGAIN)])
     code += _for_call("prctl", _allow_if_any(_word(0), _HARMLESS_PRCTL))
     if own_pid is not None:
@@ -160,11 +160,11 @@ def session_program(*, own_pid: int | None = None, threads: bool = True) -> byte
         code += _for_call("tkill", [_refuse(errno.EPERM)])
         code += _for_call("getsockopt", _refuse_if_any(_word(2), _PEER_OPTIONS))
         code += _for_group(BY_NAME | PARENTS, _refuse(0))
-    return b"".join([*code, _give(_ALLOW)])
+    return b"".join([*code, _return(_ALLOW)])
 
 
 def install(program: bytes) -> None:
-    """Load a program for good; ``no_new_privs`` must be set."""
+    """Load a program irrevocably; ``no_new_privs`` must be set."""
     instructions = ctypes.create_string_buffer(program, len(program))
     header = struct.pack("=HxxxxxxQ", len(program) // 8, ctypes.addressof(instructions))
     call(

@@ -1,4 +1,4 @@
-"""Seeds what blocks draw from, so that a replay draws the same."""
+"""Seeding of all random sources, so that a replay draws the same numbers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 def seed_random_sources(seed: int) -> None:
     """Seed every source of randomness in this process, the operating system's included.
 
-    ``random``, ``numpy.random`` and OpenCV start from ``seed``; generators that code makes without
-    a seed, ``os.urandom``, ``secrets``, ``uuid`` and the names of temporary files follow from it.
+    ``random``, ``numpy.random`` and OpenCV start from ``seed``; generators created without a seed,
+    ``os.urandom``, ``secrets``, ``uuid`` and the names of temporary files are derived from it.
     """
     entropy = random.Random(seed)
     _replace_system_entropy(entropy.randbytes)
@@ -36,11 +36,11 @@ def _replace_system_entropy(draw: Callable[[int], bytes]) -> None:
         return draw(size)
 
     os.urandom = urandom
-    random._urandom = urandom  # type: ignore[attr-defined]  # what SystemRandom draws from
+    random._urandom = urandom  # type: ignore[attr-defined]  # used by SystemRandom
 
 
 def _replace_missing_seeds(entropy: random.Random) -> None:
-    """Let ``random.Random()`` and ``random.seed()`` draw from the session's seed."""
+    """Derive ``random.Random()`` and ``random.seed()`` from the session's seed."""
     original = random.Random.seed
 
     def seed(self: random.Random, a: Any = None, version: int = 2) -> None:  # noqa: ANN401

@@ -1,4 +1,4 @@
-"""The life of a session's process: load the pictures, raise the walls, serve blocks."""
+"""A session's process: load the images, apply the isolation, serve blocks."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from .stopwatch import Look, Stopwatch
 
 @dataclass(frozen=True)
 class SessionPlan:
-    """What the zygote knows of a session before it forks.
+    """Configuration of a session, known to the zygote before the fork.
 
     Attributes:
         limits: `Limits` by field name, as the host sent them.
         seed: Seed of ``random`` and ``numpy.random``.
-        picture_sizes: Width and height of each input picture.
-        picture_fds: A descriptor of raw RGB for each.
+        picture_sizes: Width and height of each input image.
+        picture_fds: Descriptor of the raw RGB of each input image.
         connection_fd: The session's end of its stream socket.
     """
 
@@ -54,7 +54,7 @@ class Codec:
 def live(
     plan: SessionPlan, codec: Codec, isolate: Callable[[SessionPlan], Look | None]
 ) -> NoReturn:
-    """Be the session: never returns to the zygote's loop."""
+    """Run the session; never returns to the zygote's loop."""
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         connection = socket.socket(fileno=plan.connection_fd)
@@ -66,7 +66,7 @@ def live(
             ]
             look = isolate(plan)
             seed_random_sources(plan.seed)
-            tempfile.tempdir = os.environ.get("TMPDIR", "/tmp")  # unasked, it would try names out
+            tempfile.tempdir = os.environ.get("TMPDIR", "/tmp")  # else it would probe names
         except Exception as error:
             channel.send(["failed", f"{type(error).__name__}: {error}"])
             raise
@@ -116,7 +116,7 @@ def _reply(
 
 
 def _namespace(gallery: Gallery, pictures: list[Any]) -> dict[str, Any]:
-    """Make the block's ``__main__``: the pictures, ``display``, and what ``site`` would add."""
+    """Create the block's ``__main__``: images, ``display``, and the names that ``site`` adds."""
     module = types.ModuleType("__main__")
     sys.modules["__main__"] = module
     builtins.exit = builtins.quit = sys.exit  # type: ignore[assignment]
@@ -130,7 +130,7 @@ def _namespace(gallery: Gallery, pictures: list[Any]) -> dict[str, Any]:
 
 
 def _load_picture(fd: int, size: tuple[int, int]) -> Any:  # noqa: ANN401 - Pillow loads in the zygote
-    """Copy raw RGB out of the host's sealed memory into a picture of the session's own."""
+    """Copy raw RGB from the host's sealed memory into a private image."""
     from PIL import Image
 
     width, height = size

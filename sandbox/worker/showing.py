@@ -1,4 +1,4 @@
-"""Turns what a block shows (pictures, figures, arrays) into raw RGB for the host."""
+"""Conversion of what a block shows (images, figures, arrays) to raw RGB for the host."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from .rgb import array_to_rgb, image_to_rgb
 from .streams import Output
 
 _draw: Any = eval(compile("lambda canvas: canvas.draw()", DRAWING, "eval"))
-"""Draws a figure; what matplotlib warns of meanwhile has no file of the worker's as its place."""
+"""Draws a figure under a file name of its own, so that warnings name no file of the worker."""
 _PART_BYTES = 65_536
-_SMALLEST_MATRIX_SHOWN = 8  # a number matrix narrower than this is printed, not drawn
+_SMALLEST_MATRIX_SHOWN = 8  # a numeric matrix narrower than this is printed, not drawn
 
 
 @dataclass(frozen=True)
 class RawPicture:
-    """A picture as it crosses the socket: four bytes a pixel, row by row.
+    """An image as sent over the socket: four bytes per pixel, row by row.
 
     Attributes:
-        width: In pixels.
-        height: In pixels.
-        pixels: Its bytes, or an RGB picture that is read while it is sent.
+        width: Width in pixels.
+        height: Height in pixels.
+        pixels: Bytes, or an RGB image that is read while it is sent.
     """
 
     width: int
@@ -35,20 +35,20 @@ class RawPicture:
 
     @property
     def blob_bytes(self) -> int:
-        """How many bytes `parts` gives, unless model code lied about them."""
+        """Number of bytes that `parts` yields, unless model code tampered with them."""
         if isinstance(self.pixels, bytes):
             return len(self.pixels)
         return self.width * self.height * PIXEL_BYTES
 
     def parts(self) -> Iterator[bytes]:
-        """Yield the bytes, in parts that fit a processor's cache."""
+        """Yield the bytes in parts that fit into the processor's cache."""
         if isinstance(self.pixels, bytes):
             yield self.pixels
             return
         try:
             encoder = sys.modules["PIL.Image"]._getencoder("RGB", "raw", ("RGBX",))
             encoder.setimage(self.pixels.im, (0, 0, self.width, self.height))
-        except (AttributeError, TypeError):  # another Pillow than those that this was tried with
+        except (AttributeError, TypeError):  # an untested version of Pillow
             yield self.pixels.tobytes("raw", "RGBX")
             return
         state = 0
@@ -60,12 +60,12 @@ class RawPicture:
 
 
 class Gallery:
-    """Collects the pictures of one block, up to the limits, and notes what was left out.
+    """Collector of the images of one block, up to the limits, with a note of what was left out.
 
     Args:
-        stdout: Where values that are no pictures are printed.
-        count: Most pictures of a block.
-        pixels: Most pixels of all pictures of a block together.
+        stdout: Stream on which values other than images are printed.
+        count: Maximum number of images per block.
+        pixels: Maximum number of pixels of all images of a block.
     """
 
     def __init__(self, stdout: Output, count: int, pixels: int) -> None:
@@ -77,7 +77,7 @@ class Gallery:
         self._left_out: list[str] = []
 
     def take(self) -> tuple[list[RawPicture], str]:
-        """Return the block's pictures and a note of what was left out, and start afresh."""
+        """Return the block's images and a note of what was left out, and reset."""
         pictures, left_out = self._pictures, self._left_out
         self._pictures, self._left_out, self._room = [], [], self._pixels
         if not left_out:
@@ -98,7 +98,7 @@ class Gallery:
     def show_result(self, value: Any) -> None:  # noqa: ANN401 - whatever a block ends with
         """Show the value of a block's last expression as a notebook would; None shows nothing."""
         if _is_plain_rgb(value):
-            if self._has_room(*value.im.size):  # nothing runs any more that could change it
+            if self._has_room(*value.im.size):  # no code runs any more that could change it
                 self._add(value.im.size, value)
             return
         if value is None or self._show_picture(value, smallest=_SMALLEST_MATRIX_SHOWN):
@@ -115,7 +115,7 @@ class Gallery:
             self._show_figure(pyplot.figure(number))
 
     def _show_picture(self, value: object, *, smallest: int) -> bool:
-        """Show ``value`` if it is something to look at; say whether it was."""
+        """Show ``value`` if it is an image, figure or array; return whether it is."""
         if isinstance(value, (list, tuple)) and value:
             if not all(_is_picture(item, smallest) for item in value):
                 return False
@@ -160,14 +160,14 @@ class Gallery:
 
 
 def install_hooks(gallery: Gallery) -> None:
-    """Let ``Image.show`` and ``plt.show`` give pictures back instead of opening a window."""
+    """Make ``Image.show`` and ``plt.show`` collect images instead of opening a window."""
     warnings.filterwarnings("ignore", message=".*non-interactive, and thus cannot be shown")
     image: Any = sys.modules.get("PIL.Image")
     if image is not None:
         image.Image.show = lambda picture, *_, **__: gallery.display(picture)
     pyplot: Any = sys.modules.get("matplotlib.pyplot")
     if pyplot is not None:
-        pyplot.show = lambda *_, **__: gallery.show_figures()  # matplotlib gives it a signature
+        pyplot.show = lambda *_, **__: gallery.show_figures()  # matplotlib sets its signature
 
 
 def _is_picture(value: object, smallest: int) -> bool:
@@ -180,7 +180,7 @@ def _is_pil(value: object) -> bool:
 
 
 def _is_plain_rgb(value: Any) -> bool:  # noqa: ANN401 - Pillow may be absent
-    """Whether it is an RGB picture in memory of Pillow's own class, which claims nothing false."""
+    """Whether it is an RGB image in memory of Pillow's own class, whose attributes are reliable."""
     image: Any = sys.modules.get("PIL.Image")
     return (
         image is not None
@@ -197,7 +197,7 @@ def _is_figure(value: object) -> bool:
 
 
 def _figure_pixels(buffer: Any, size: tuple[int, int]) -> bytes:  # noqa: ANN401 - of matplotlib
-    """Return a canvas's bytes, over white where it is transparent."""
+    """Return the bytes of a canvas, composed over white where it is transparent."""
     import numpy
     from PIL import Image
 
@@ -208,7 +208,7 @@ def _figure_pixels(buffer: Any, size: tuple[int, int]) -> bytes:  # noqa: ANN401
 
 
 def _is_artist(value: object) -> bool:
-    """Whether it is what a plotting call returns: its figure is shown, its address is noise."""
+    """Whether it is the result of a plotting call: the figure is shown, not its repr."""
     artist: Any = sys.modules.get("matplotlib.artist")
     if artist is None:
         return False
@@ -219,7 +219,7 @@ def _is_artist(value: object) -> bool:
 
 
 def _is_drawable_array(value: Any, smallest: int) -> bool:  # noqa: ANN401 - numpy may be absent
-    """Whether it is an array shaped like a picture: bytes of any size, numbers of some size."""
+    """Whether it is an array with an image's shape: bytes of any size, numbers above a size."""
     numpy: Any = sys.modules.get("numpy")
     if numpy is None or not isinstance(value, numpy.ndarray) or value.size == 0:
         return False

@@ -1,4 +1,4 @@
-"""Load this folder as a package of its own and become the zygote; a script, never imported."""
+"""Load this folder as a separate package and run the zygote; a script, never imported."""
 
 import importlib.util
 import os
@@ -6,7 +6,7 @@ import socket
 import stat
 import sys
 
-_MEETING_PLACE = "/run/codedance/control"  # where a container finds the host
+_MEETING_PLACE = "/run/codedance/control"  # the host's socket in a container
 
 
 def _load_worker() -> None:
@@ -25,7 +25,7 @@ def _load_worker() -> None:
 
 
 def _meet_host() -> None:
-    """In a container: make the control socket descriptor 0 and the host's log descriptor 2."""
+    """Connect, in a container, the control socket to descriptor 0 and the log to descriptor 2."""
     if stat.S_ISSOCK(os.fstat(0).st_mode):
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as control:

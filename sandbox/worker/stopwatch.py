@@ -1,8 +1,8 @@
-"""Ends a block whose time is up: an exception that code can hinder, but not for long.
+"""Time limits of a block, enforced by an exception that code can delay, but not for long.
 
-The host keeps the wall clock, as only it can tell a slow block from one that waits for a core; it
-strikes with SIGALRM. Processor time is counted here, by the kernel. A block that catches or masks
-both is killed by the host a moment later.
+The host measures wall-clock time, as only it can distinguish a slow block from one that waits for a
+core; it interrupts with SIGALRM. Processor time is measured here, by the kernel. A block that
+catches or masks both is killed by the host a moment later.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from types import FrameType
 from typing import TypeAlias
 
 Look: TypeAlias = Callable[[FrameType | None], None]
-"""What a session does now and then while a block runs, told where; it may raise there."""
+"""Periodic check while a block runs, called with the current frame; may raise in the block."""
 
-_REPEAT_SECONDS = 0.1  # a block that swallows the time-out meets it again and again
+_REPEAT_SECONDS = 0.1  # a block that swallows the time-out is interrupted again
 _LOOK_SECONDS = 0.005  # of processor time
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_PROF, signal.ITIMER_VIRTUAL)
 
 
 class TimeLimitReached(BaseException):
-    """Raised in the block when its time is up; no ``except Exception`` sees it."""
+    """Raised in the block when its time is up; ``except Exception`` does not catch it."""
 
 
 class Stopwatch:
-    """Raises `TimeLimitReached` in the running block when wall or processor time is used up.
+    """Raises `TimeLimitReached` in the running block when wall-clock or processor time is used up.
 
     Args:
-        wall_seconds: What the host will strike at; named in the message.
-        cpu_seconds: Processor time after which the kernel strikes.
-        look: Called every few milliseconds of the block's processor time.
+        wall_seconds: Time after which the host interrupts; named in the message.
+        cpu_seconds: Processor time after which the kernel interrupts.
+        look: Check, called every few milliseconds of the block's processor time.
     """
 
     def __init__(self, wall_seconds: float, cpu_seconds: float, look: Look | None) -> None:
@@ -40,10 +40,10 @@ class Stopwatch:
         self._look = look
         self._cpu_end = 0.0  # processor seconds of this process
         self._is_running = False
-        self.verdict: str | None = None  # what limit was passed, once one was
+        self.verdict: str | None = None  # which limit was exceeded
 
     def start(self) -> None:
-        """Undo what earlier code did to the signals and begin to count."""
+        """Reset the signal handlers that earlier code changed, and start to measure."""
         signal.signal(signal.SIGALRM, self._on_wall)
         signal.signal(signal.SIGPROF, self._on_cpu)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -55,7 +55,7 @@ class Stopwatch:
             signal.setitimer(signal.ITIMER_PROF, self._cpu, _REPEAT_SECONDS)
 
     def stop(self) -> None:
-        """Stop counting; timers that the block set itself end here too."""
+        """Stop measuring; timers that the block set itself are stopped too."""
         self._is_running = False
         for timer in _TIMERS:
             signal.setitimer(timer, 0.0)
@@ -75,7 +75,7 @@ class Stopwatch:
         self._interrupt(f"the block used more than {self._cpu:g} s of processor time", frame)
 
     def _interrupt(self, verdict: str, frame: FrameType | None) -> None:
-        # Where both limits are met at once, the second signal hits `stop`; the first one holds.
+        # Where both limits are reached at once, the second signal hits `stop`; the first counts.
         is_stopping = frame is not None and frame.f_code is Stopwatch.stop.__code__
         if self._is_running and not is_stopping:
             self.verdict = self.verdict or verdict

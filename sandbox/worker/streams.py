@@ -1,12 +1,12 @@
-"""Standard output and error of a session: ordinary text streams that end in bounded text.
+"""Standard output and error of a session: ordinary text streams whose text is bounded.
 
 ``sys.stdout`` is an `io.TextIOWrapper` over a buffered writer, as in any program, so that code can
-wrap, reconfigure, detach or close it. Whatever way the text takes, it belongs to the block that
-wrote it: at the block's end every stream that leads here is flushed, and a stream that the block
-broke is made anew before the next one.
+wrap, reconfigure, detach or close it. Text always belongs to the block that wrote it: at the
+block's end every stream that writes to these is flushed, and a stream that the block broke is
+recreated before the next one.
 
-Descriptors 1 and 2 are /dev/null, since what libraries in C write there holds clocks and addresses;
-what Python code writes to them is taken in all the same (`descriptors`).
+Descriptors 1 and 2 are /dev/null, since the output of C libraries holds clocks and addresses; what
+Python code writes to them is captured all the same (`descriptors`).
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Output:
 
     Args:
         name: ``stdout`` or ``stderr``.
-        kept: Where its text goes.
-        file: Takes what is written to the stream's descriptor.
+        kept: Receiver of its text.
+        file: Receiver of what is written to the stream's descriptor.
     """
 
     def __init__(self, name: str, kept: KeptText, file: DescriptorFile) -> None:
@@ -49,8 +49,8 @@ class Output:
         self._renew()
 
     def begin(self) -> None:
-        """Make the stream the program's own again before a block, whatever the last one did."""
-        with contextlib.suppress(OSError):  # code closed our file, and left no room for another
+        """Restore the stream before a block, whatever the last one changed."""
+        with contextlib.suppress(OSError):  # code closed the file, and no descriptor is free
             self._file.restore()
         if not self._is_whole():
             self._renew()
@@ -59,22 +59,22 @@ class Output:
         setattr(sys, f"__{self._name}__", self._stream)
 
     def write(self, text: str) -> None:
-        """Write after what the program's streams hold, which may be broken or redirected."""
+        """Write after the content of the program's streams, which may be broken or redirected."""
         self.flush([getattr(sys, self._name, None)])
         for start in range(0, len(text), _CHUNK):
             self._kept.add(printable(text[start : start + _CHUNK]))
 
     def settle(self, namespace: Mapping[str, Any]) -> None:
-        """Flush every stream that leads here: current, original, held by a variable, wrapped."""
+        """Flush every stream that writes here: current, original, in a variable, or wrapped."""
         held = [value for value in list(namespace.values()) if self.leads_here(value)]
-        if self._file.is_open:  # what opened it may be in a list, or in a function
+        if self._file.is_open:  # its stream may be in a list, or in a function
             streams = [one for one in gc.get_objects() if issubclass(type(one), _WRAPPERS)]
             held += [one for one in streams if self.leads_here(one)]
         current = [getattr(sys, self._name, None), *held]
         self.flush([*current, *(self._wrappers() if self._is_handed_out else ())])
 
     def flush(self, streams: Iterable[Any]) -> None:
-        """Flush ``streams``, then our own, then the descriptor; code may have broken any."""
+        """Flush ``streams``, then the session's own, then the descriptor; any may be broken."""
         for stream in (*streams, self._stream, self._buffer):
             try:
                 stream.flush()
@@ -85,16 +85,16 @@ class Output:
         self._drain()
 
     def owns(self, stream: object) -> bool:
-        """Whether a stream is the one that the program was given."""
+        """Whether a stream is the program's own standard stream."""
         return stream is self._stream
 
     def take(self) -> str:
-        """Return the text so far, with a note of what was cut, and start afresh."""
+        """Return the text so far, with a note of what was cut, and reset."""
         self._kept.add(self._decoder.decode(b"", final=True))
         return self._kept.take()
 
     def hand_out(self) -> None:
-        """Note that code has the binary side, and may have wrapped it."""
+        """Note that code has accessed the binary stream, and may have wrapped it."""
         self._is_handed_out = True
 
     def _renew(self) -> None:
@@ -108,11 +108,11 @@ class Output:
                 and self._buffer.raw is self._sink
                 and not self._stream.closed
             )
-        except Exception:  # noqa: BLE001 - detached, or worse
+        except Exception:  # noqa: BLE001 - detached, or broken
             return False
 
     def receive(self, data: bytes) -> None:
-        """Take bytes that were written to the stream or its descriptor."""
+        """Process bytes that were written to the stream or its descriptor."""
         self._drain()
         self._decode(data)
 
@@ -131,7 +131,7 @@ class Output:
             self._kept.add(printable(text.replace("\ufeff", "") if encoding in _MARKED else text))
 
     def _encoding_in_use(self) -> str:
-        """Return the encoding of the stream that is in use, where a block chose another."""
+        """Return the encoding of the stream in use, which a block may have changed."""
         stream: Any = getattr(sys, self._name, None)
         if stream is not self._stream and not self.leads_here(stream):
             return "utf-8"
@@ -144,11 +144,11 @@ class Output:
         """Whether a value is a stream that writes to this stream's descriptor."""
         try:
             return isinstance(value, _WRAPPERS) and self._file.is_ours(value.fileno())
-        except Exception:  # noqa: BLE001 - closed, detached, or a lie
+        except Exception:  # noqa: BLE001 - closed, detached, or invalid
             return False
 
     def _wrappers(self) -> list[Any]:
-        """Return the streams that code has built over ours, the outermost first."""
+        """Return the streams that code has wrapped around these, the outermost first."""
         found: list[Any] = []
         over: list[Any] = [self._buffer, self._sink]
         for _ in range(_DEEPEST):
@@ -165,15 +165,15 @@ class Output:
 
 
 def _decoder(encoding: str) -> codecs.IncrementalDecoder:
-    """Return what reads an encoding; one that wants a mark at a text's beginning may get none."""
+    """Return the decoder of an encoding; a missing byte order mark is allowed."""
     try:
         return codecs.getincrementaldecoder(_MARKED.get(encoding, encoding))("backslashreplace")
-    except LookupError:  # one that is no encoding of text
+    except LookupError:  # not a text encoding
         return codecs.getincrementaldecoder("utf-8")("backslashreplace")
 
 
 class _Stream(io.TextIOWrapper):
-    """What code finds as ``sys.stdout``."""
+    """The stream that code finds as ``sys.stdout``."""
 
     def __init__(self, buffer: _Buffer, hand_out: Callable[[], None]) -> None:
         super().__init__(buffer, encoding="utf-8", errors="backslashreplace")
@@ -181,7 +181,7 @@ class _Stream(io.TextIOWrapper):
         self.restore_methods()
 
     def restore_methods(self) -> None:
-        """Drop what code put in the place of methods."""
+        """Remove attributes with which code replaced methods."""
         hand_out = self._hand_out
         vars(self).clear()
         vars(self)["mode"] = "w"
@@ -189,17 +189,17 @@ class _Stream(io.TextIOWrapper):
 
     @property
     def buffer(self) -> Any:  # type: ignore[override]  # noqa: ANN401
-        """The binary side."""
+        """The binary stream."""
         self._hand_out()
         return io.TextIOWrapper.buffer.__get__(self)
 
     def detach(self) -> Any:  # noqa: ANN401
-        """Return up the binary side."""
+        """Detach and return the binary stream."""
         self._hand_out()
         return super().detach()
 
-    def write(self, text: Any) -> int:  # noqa: ANN401 - what is no text, the library refuses
-        """Write ``text``; a long one in pieces, so that no second copy of it is made."""
+    def write(self, text: Any) -> int:  # noqa: ANN401 - the library refuses other types
+        """Write ``text``; a long one in pieces, to avoid a second copy of it."""
         if not isinstance(text, str) or len(text) <= _CHUNK:
             return super().write(text)
         for start in range(0, len(text), _CHUNK):
@@ -208,10 +208,10 @@ class _Stream(io.TextIOWrapper):
 
 
 class _Buffer(io.BufferedWriter):
-    """A buffered writer that stays open: a wrapper that is dropped would close it."""
+    """A buffered writer that stays open, although a discarded wrapper closes it."""
 
     def close(self) -> None:
-        """Flush."""
+        """Flush, without closing."""
         self.flush()
 
 

@@ -1,7 +1,7 @@
 """Numbers of the system calls that the filter names, on x86-64 and 64-bit ARM.
 
-The first column is x86-64's, the second ARM's; None where the architecture has no such call. What
-stands in no group is refused.
+The first column is x86-64's, the second ARM's; None where the architecture has no such call. Calls
+in no group are refused.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ FREE: Calls = {
     "futex_waitv": (449, 449),
     "fchmodat2": (452, 452),
 }
-"""What a session may call with any arguments."""
+"""Calls allowed in a session with any arguments."""
 
 CHECKED: Calls = {
     "fcntl": (72, 25),
@@ -170,7 +170,7 @@ CHECKED: Calls = {
     "tgkill": (234, 131),
     "prlimit64": (302, 261),
 }
-"""What it may call with some arguments."""
+"""Calls allowed in a session with some arguments."""
 
 SETUP: Calls = {
     "sendmsg": (46, 211),  # carries descriptors, which are memory that no limit counts
@@ -187,7 +187,7 @@ SETUP: Calls = {
     "landlock_add_rule": (445, 445),
     "landlock_restrict_self": (446, 446),
 }
-"""What only its setting up may call."""
+"""Calls allowed only during the setup of a session."""
 
 BY_NAME: Calls = {
     "chmod": (90, None),
@@ -198,8 +198,8 @@ BY_NAME: Calls = {
     "utimensat": (280, 88),
     "fchmodat2": (452, 452),
 }
-"""What changes modes and times of files that can be named or read, which landlock lets by; FREE
-holds them too."""
+"""Calls that change modes and times of files that can be named or read, which landlock allows; also
+in FREE."""
 
 PARENTS: Calls = {
     "getppid": (110, 173),
@@ -207,7 +207,7 @@ PARENTS: Calls = {
     "getpgid": (121, 155),
     "getsid": (124, 156),
 }
-"""What tells of the processes above, and answers 0 without a pid namespace, as it would in one."""
+"""Calls that report parent processes; without a pid namespace they return 0, as within one."""
 
 WITHOUT_ATTRIBUTES: Calls = {
     "setxattr": (188, 5),
@@ -220,12 +220,12 @@ WITHOUT_ATTRIBUTES: Calls = {
     "llistxattr": (195, 12),
     "flistxattr": (196, 13),
 }
-"""What fails as on a file system without extended attributes, which `shutil` knows to ignore."""
+"""Calls that fail as on a file system without extended attributes, which `shutil` ignores."""
 
 NOT_HERE: Calls = {
     "clone3": (435, 435),
 }
-"""What fails as on an older kernel: libc then uses `clone`, whose flags a filter can read."""
+"""Calls that fail as on an older kernel: libc then uses `clone`, whose flags a filter can read."""
 
 _COLUMN = {"x86_64": 0, "aarch64": 1}
 
@@ -243,5 +243,5 @@ def numbers(calls: Calls) -> list[int]:
 
 
 def number_of(name: str) -> int:
-    """Return the number of a checked or set-up call, all of which exist on every architecture."""
+    """Return the number of a checked or setup call, all of which exist on every architecture."""
     return numbers({name: {**CHECKED, **SETUP}[name]})[0]

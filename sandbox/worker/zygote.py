@@ -1,7 +1,7 @@
-"""The zygote: imports the libraries once behind the outer walls, then forks a session on request.
+"""The zygote: imports the libraries once in outer isolation, then forks a session per request.
 
-It learns everything from its control socket (descriptor 0): argv and environment hold nothing.
-Requests and replies are JSON, one a message; descriptors travel beside them. A signal has no reply.
+It is configured over its control socket (descriptor 0) only, not by argv or environment. Requests
+and replies are JSON, one per message; descriptors are sent beside them. A signal has no reply.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from .places import installed_folders
 from .session import Codec, SessionPlan, live
 
 MOST_DESCRIPTORS = 65
-"""Descriptors of one request: the session's socket and its pictures."""
+"""Maximum number of descriptors per request: the session's socket and its images."""
 
 
 def main() -> None:
-    """Configure from the control socket, then serve it until the host closes it."""
+    """Read the configuration from the control socket, then serve it until the host closes it."""
     control = _take_control_socket()
     config: dict[str, Any] = json.loads(control.recv(MESSAGE_BYTES))
     if "paths" not in config:
@@ -65,7 +65,7 @@ def _take_control_socket() -> socket.socket:
 
 
 def _own_layout() -> dict[str, Any]:
-    """Say where Python and the libraries lie in a container, whose image the host did not read."""
+    """Return the folders of Python and the libraries in a container, unknown to the host."""
     image = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     site = os.path.join(image, "site")
     return {
@@ -106,7 +106,7 @@ def _serve(
 
 
 def _signal(handles: list[int], number: int) -> None:
-    """Signal a session for a host that is another user, and does not wait for it."""
+    """Signal a session on behalf of a host that is another user; there is no reply."""
     for handle in handles:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(handle, number)
@@ -114,7 +114,7 @@ def _signal(handles: list[int], number: int) -> None:
 
 
 def _send_handle(control: socket.socket, pid: int) -> None:
-    """Reply with a descriptor of the process, by which the host kills exactly it."""
+    """Reply with a pidfd of the process, by which the host kills exactly this one."""
     try:
         handle = os.pidfd_open(pid)
     except OSError as error:
@@ -133,7 +133,7 @@ def _reply(control: socket.socket, message: object, descriptors: Sequence[int] =
 
 
 def _load_codec(folder: str) -> Codec:
-    """Load msgpack from the host's folder: this interpreter's libraries need not have it."""
+    """Load msgpack from the host's folder: this interpreter's libraries may lack it."""
     spec = importlib.util.spec_from_file_location(
         "msgpack", os.path.join(folder, "__init__.py"), submodule_search_locations=[folder]
     )
@@ -149,11 +149,11 @@ def _import_libraries(names: Sequence[str], *, optional: Sequence[str]) -> None:
     for name in names:
         try:
             importlib.import_module(name)
-        except ModuleNotFoundError as error:  # code that imports it is told so in its own turn
+        except ModuleNotFoundError as error:  # code that imports it gets the error in its own turn
             if name not in optional or error.name != name.partition(".")[0]:
                 raise
     if "numpy" in sys.modules:
-        importlib.import_module("numpy.random")  # else each session would load it, to seed it
+        importlib.import_module("numpy.random")  # else each session would load it to seed it
     cv2: Any = sys.modules.get("cv2")
     if cv2 is not None:
         cv2.setNumThreads(0)  # its pool would not survive a fork

@@ -92,7 +92,7 @@ def test_what_was_not_scored_has_no_own_term_either(file):
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
-        ("brevty", "unknown reward term 'brevty'.*say where the function stands"),
+        ("brevty", "unknown reward term 'brevty'.*give the location of the function"),
         ("my_terms.py:brevty", "has no 'brevty'; did you mean 'brevity'"),
         ("my_terms.py:level", "is a int, no function"),
         ("absent.py:brevity", r"there is no file absent\.py"),

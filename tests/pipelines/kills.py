@@ -94,7 +94,7 @@ class Folder:
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
     def steps_done(self, run=0):
-        """Return the steps that stand in the metrics of a training, one a line, the oldest first."""
+        """Return the steps in the metrics of a training, one per line, oldest first."""
         found = self.trainings()
         path = found[run] / FILE_NAME if len(found) > run else None
         lines = path.read_text().splitlines() if path and path.exists() else []
@@ -113,7 +113,7 @@ class Folder:
         assert process.poll() is None, self.said(log)
 
     def family(self, process):
-        """Return the living processes that a command started, theirs too, whoever their parent is."""
+        """Return the living processes that a command started, and those that they started."""
         children = psutil.Process(process.pid).children(recursive=True)
         return {*children, *(one for one in psutil.process_iter() if _works_in(one, self.root))}
 
@@ -166,7 +166,7 @@ def served(folder, *, port=None):
     process = folder.start(*arguments, log="serve.log")
     try:
         wait_until(
-            lambda: "Ctrl-C ends all." in folder.said("serve.log") or process.poll() is not None,
+            lambda: "stops everything" in folder.said("serve.log") or process.poll() is not None,
             lambda: folder.said("serve.log"),
         )
         assert process.poll() is None, folder.said("serve.log")

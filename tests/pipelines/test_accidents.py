@@ -61,7 +61,7 @@ def test_a_killed_training_goes_on_at_once_and_blocks_no_other(folder):
     assert not psutil.wait_procs(family, timeout=120)[1]
 
     said = folder.run("sft", log="again.log")
-    assert "sft: going on with sft-" in said
+    assert "sft: resuming sft-" in said
     assert "waiting for its turn" not in said
     assert_complete(folder)
 
@@ -90,8 +90,8 @@ def test_trainings_take_turns_until_the_one_at_work_is_killed(long):
             os.killpg(impatient.pid, signal.SIGINT)
             assert impatient.wait(120) == 130
         said = long.said("impatient.log")
-        assert f"(process {first.pid} trains)" in said
-        assert "goes on where it was" in said
+        assert f"(running: process {first.pid})" in said
+        assert "resumes it" in said
         assert "Traceback" not in said
         assert "rror" not in said
         assert len(long.trainings()) == 1
@@ -121,7 +121,7 @@ def test_a_training_outlives_its_worker_and_is_started_only_once(folder):
         wait_until(lambda: states(folder) == ["Completed"], lambda: str(states(folder)))
         wait_until(lambda: is_gone(training))
         assert_complete(folder)
-        assert "is started again" in folder.said("serve.log")
+        assert "is being restarted" in folder.said("serve.log")
         assert "died with their worker" not in folder.said("serve.log")
     assert len(folder.steps_done()) == STEPS  # not even one step was done again
 

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import httpx
 import pytest
@@ -23,9 +24,13 @@ pytestmark = pytest.mark.slow
 PROGRAM = (sys.executable, "-c", "from codedance.pipelines.cli import main; main()")
 
 
-def start(*arguments, **options):
+BASELINES = (sys.executable, "-m", "experiments.baselines")
+ROOT = Path(__file__).parents[2]
+
+
+def start(*arguments, program=PROGRAM, **options):
     return subprocess.Popen(
-        [*PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+        [*program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
     )
 
 
@@ -52,13 +57,14 @@ def test_scale_measures_every_method_and_draws_them(home, tmp_path):
     assert "<svg" in (home.reports / "scale-oracle.html").read_text()
 
 
-def test_baselines_trains_judges_and_goes_on_with_what_it_has(home, tmp_path):
+def test_baselines_trains_judges_and_goes_on_with_what_it_has(home):
     options = ("--learn-from", "8", "--limit", "7", "--steps", "1", "--json")
-    rows = json.loads(run("baselines", *options, cwd=tmp_path))
+    where = {"program": BASELINES, "cwd": ROOT}
+    rows = json.loads(run(*options, **where))
     assert rows
     models = {path: path.read_bytes() for path in home.root.rglob("*.safetensors")}
     assert len(models) >= 2
-    assert json.loads(run("baselines", *options, cwd=tmp_path)) == rows
+    assert json.loads(run(*options, **where)) == rows
     assert {path: path.read_bytes() for path in home.root.rglob("*.safetensors")} == models
 
 

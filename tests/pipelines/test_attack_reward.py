@@ -22,7 +22,7 @@ def attack(folder, *arguments):
 def test_bat_has_no_hole_and_the_command_succeeds(tmp_path):
     done = attack(tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "None of 35 cheats pays." in done.stdout
+    assert "None of 35 reward hacks pays." in done.stdout
     assert "Known limit" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
 
@@ -31,7 +31,7 @@ def test_a_users_term_with_a_hole_is_named_and_the_command_fails(tmp_path):
     (tmp_path / "terms.py").write_text("def turns(t): return len(t.turns)\n", encoding="utf-8")
     done = attack(tmp_path, "--reward", "outcome", "--term", "terms.py:turns=0.1")
     assert done.returncode == 1
-    assert "cheats pay: " in done.stdout
+    assert "reward hacks pay: " in done.stdout
     assert "four constants" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
 

@@ -88,10 +88,10 @@ def report():
 def test_a_run_measures_our_tiers_and_says_who_is_missing(report):
     assert "docker" in report.missing
     assert "docker exec" in report.missing
-    assert report.tiers["no walls"].startswith("none")
-    assert {"bare exec", "no walls", "fresh python -c"} <= set(report.turns.names)
+    assert report.tiers["no isolation"].startswith("none")
+    assert {"bare exec", "no isolation", "fresh python -c"} <= set(report.turns.names)
     assert report.turns.median("fresh python -c", "cycle") is None
-    assert report.turns.ratio("fresh python -c", "print", "no walls") > 5
+    assert report.turns.ratio("fresh python -c", "print", "no isolation") > 5
     has_walls = bool({"full", "confined"} & set(report.tiers))
     assert (None if report.crowd is None else report.crowd.sessions) == (6 if has_walls else None)
 
@@ -108,7 +108,7 @@ def test_a_report_fits_a_terminal_and_a_file(report):
     assert data["seed"] == 1
     assert data["machine"]["cores"] >= 1
     entries = {(entry["contestant"], entry["row"]): entry for entry in data["turns"]}
-    assert entries["no walls", "print"]["ratio"] > 0
-    assert len(entries["no walls", "print"]["seconds"]) == 1
+    assert entries["no isolation", "print"]["ratio"] > 0
+    assert len(entries["no isolation", "print"]["seconds"]) == 1
     layers = {entry["contestant"] for entry in data["layers"]}
     assert {"fork only", "+ rlimits", "+ seccomp", "+ landlock"} <= layers

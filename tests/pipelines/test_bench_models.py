@@ -43,7 +43,7 @@ def test_all_players_play_the_same_number_of_trajectories(untrained):
             assert all(one.tokens >= 4 and one.seconds > 0 for one in rounds)
         assert group.ratio("ours") == 1.0
     text = "\n".join([*rollout_lines(report), *(t.title for t in rollout_tables(report))])
-    assert "4 trajectories a round" in text
+    assert "4 trajectories per round" in text
     assert json.loads(as_json(report))["groups"][0]["ratio"]["ours"] == 1.0
 
 

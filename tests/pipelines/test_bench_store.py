@@ -52,7 +52,7 @@ def test_steps_depend_on_the_seed_alone():
 def test_database_in_use_is_left_alone(postgres_url, tmp_path):
     with Store(open_database(postgres_url), ImageFolder(tmp_path)) as store:
         run = store.lineage.begin(make_request())
-        with pytest.raises(StoreError, match="holds runs: name an empty database"):
+        with pytest.raises(StoreError, match="contains runs: name an empty database"):
             StoreBench(64, 1, postgres=postgres_url).run()
         assert store.lineage.get(run.id).id == run.id
 

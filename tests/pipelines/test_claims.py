@@ -90,7 +90,7 @@ def test_a_mistake_in_a_protocol_is_named(tmp_path, old, new, message):
 def test_unknown_presets_and_patterns_are_refused(tiny_protocol):
     with pytest.raises(ProtocolError, match="no preset 'huge'"):
         tiny_protocol.sizes("huge")
-    with pytest.raises(ProtocolError, match="no arm fits --only 'rl/cod'"):
+    with pytest.raises(ProtocolError, match="no arm matches --only 'rl/cod'"):
         make_plan(tiny_protocol, ["rl/cod"])
 
 
@@ -267,7 +267,7 @@ def test_every_protocol_of_ours_is_sound_and_says_how_its_page_is_written(home, 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--only", "rl/nothing"], "no arm fits --only 'rl/nothing'"),
+        (["--only", "rl/nothing"], "no arm matches --only 'rl/nothing'"),
         (["--preset", "huge"], "no preset 'huge'"),
         (["--protocol", "missing.yaml"], "missing.yaml cannot be read"),
     ],

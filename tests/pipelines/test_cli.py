@@ -167,12 +167,12 @@ def test_ask_says_what_a_model_was_taught(codedance, finished, tmp_path):
     asked = ("ask", str(tmp_path / "photo.png"))
     code, out, _ = codedance(*asked, "How many red objects are there?", "--policy", model)
     assert code == ("no answer: " in out)  # four steps of training may teach it to answer, or not
-    assert "was taught: " in out
-    assert "your question is none of these, so do not trust its answer" in out
+    assert "was trained on: " in out
+    assert "your question is of none of these: do not trust the answer" in out
     assert "a larger model: codedance ask --policy" in out
     trained_with = FAMILIES["digit"].phrasings[0].format(colour="red")
     code, out, _ = codedance(*asked, trained_with, "--policy", model)
-    assert "your question is of its family 'digit'" in out
+    assert "your question is of the family 'digit'" in out
 
 
 def test_report_and_rescore_of_a_finished_run(codedance, finished):
@@ -189,7 +189,7 @@ def test_report_and_rescore_of_a_finished_run(codedance, finished):
 def test_finished_run_is_shown_not_repeated(codedance, finished):
     code, out, error = codedance("run", "--preset", "smoke")
     assert code == 0
-    assert "did this before; --refresh does it again" in error
+    assert "is finished already; --refresh reruns it" in error
     assert "codedance ui" in out
 
 

@@ -318,7 +318,7 @@ def test_a_run_goes_on_where_prefects_own_server_does_not_come_up(tmp_path):
         text=True,
         check=True,
     )
-    assert "going on without Prefect" in done.stderr
+    assert "continuing without Prefect" in done.stderr
     assert json.loads(done.stdout)["status"] == "finished"
 
 

@@ -200,7 +200,7 @@ def test_a_file_of_reward_terms_that_fails_is_named_with_its_line(
 @pytest.mark.parametrize(
     ("address", "code", "said"),
     [
-        ("sqlite:///x.db?timeout=abc", 2, "a parameter has a value that is none"),
+        ("sqlite:///x.db?timeout=abc", 2, "a parameter has an invalid value"),
         ("postgresql://h/d?connect_timeout=abc", 3, "connect_timeout"),
     ],
 )

@@ -54,12 +54,12 @@ def test_interrupted_command_goes_on_when_given_again(home, tiny):
     process.send_signal(signal.SIGINT)
     out, error = process.communicate(timeout=280)
     assert process.returncode == 130, error
-    assert "goes on where it was" in out
+    assert "resumes it" in out
     assert "Traceback" not in error
     assert status_of_curation(home) == "interrupted"
 
     again = subprocess.run(COMMAND, capture_output=True, text=True, timeout=120, check=True)
-    assert "curate: going on with curate-" in again.stderr
+    assert "curate: resuming curate-" in again.stderr
     assert status_of_curation(home) == "finished"
 
 
@@ -86,7 +86,7 @@ def test_ctrl_c_of_a_terminal_leaves_prefects_server_to_hear_of_it(home, tiny):
     os.killpg(process.pid, signal.SIGINT)
     out, error = process.communicate(timeout=280)
     assert process.returncode == 130, error
-    assert "goes on where it was" in out
+    assert "resumes it" in out
     assert "Traceback" not in error
     with closing(sqlite3.connect(home.root / "prefect" / "prefect.db")) as prefect:
         states = prefect.execute("SELECT state_name FROM flow_run").fetchall()

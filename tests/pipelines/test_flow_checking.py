@@ -89,7 +89,7 @@ def test_a_name_that_prefect_cannot_hold_is_refused_with_what_to_leave_out(path,
     with pytest.raises(SettingsError) as refused:
         check_deployments(path, entries)
     assert str(refused.value) == (
-        f"{path}: deployment sft/a{character}b: the name 'a{character}b' holds '{character}': "
+        f"{path}: deployment sft/a{character}b: the name 'a{character}b' contains '{character}': "
         "Prefect accepts none of / % & > <, rename it"
     )
 

@@ -45,7 +45,7 @@ def test_a_run_goes_on_when_the_worker_that_reads_its_output_is_killed(tmp_path)
         [sys.executable, "-c", WORKER, str(tmp_path)], stdout=subprocess.PIPE, text=True
     )
     log = tmp_path / "logs" / LOG
-    assert worker.stdout.readline() == f"what this flow run prints is in {log}\n"
+    assert worker.stdout.readline() == f"the output of this flow run is in {log}\n"
     wait_until(lambda: log.exists() and "begun" in log.read_text())
     worker.send_signal(signal.SIGKILL)
     worker.communicate()

@@ -94,7 +94,7 @@ def test_what_a_stage_says_is_on_the_flow_runs_page(prefect, finished, log_lines
 
     flow_run, lines, made = asyncio.run(go())
     said = [line.message for line in lines if line.flow_run_id == flow_run]
-    assert any(line.startswith("grpo: done before (grpo-") for line in said)
+    assert any(line.startswith("grpo: already finished (grpo-") for line in said)
     figures = [a for a in made if a.flow_run_id == flow_run and a.type == "image"]
     assert {a.key for a in figures} >= {"figure-grpo-entropy"}
     assert all(str(a.data).startswith("data:image/svg+xml;base64,") for a in figures)
@@ -107,7 +107,7 @@ def test_stopped_stage_is_a_cancelled_flow_run(prefect, finished):
     state = asyncio.run(curate("smoke", seed=77, return_state=True))
     assert state.is_cancelled()
     assert "stopped on request" in state.message
-    assert "run it again to go on" in state.message
+    assert "run it again to resume" in state.message
 
 
 def test_pipeline_flow_stops_at_sigterm_as_its_stages_do_alone(prefect, finished, monkeypatch):
@@ -128,7 +128,7 @@ def test_pipeline_flow_stops_at_sigterm_as_its_stages_do_alone(prefect, finished
     state = asyncio.run(pipeline("smoke", seed=79, return_state=True))
     assert ended == ["curate"]
     assert state.is_cancelled()
-    assert state.message == "stopped in curate: run it again to go on"
+    assert state.message == "stopped in curate: run it again to resume"
 
 
 def test_stage_whose_flow_is_torn_down_is_stopped_and_waited_for(finished, monkeypatch):

@@ -50,7 +50,7 @@ def served(folder):
         )
     try:
         end = time.monotonic() + BEGIN_SECONDS
-        while "Ctrl-C ends all." not in log.read_text():
+        while "Ctrl-C stops everything." not in log.read_text():
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < end, log.read_text()
             time.sleep(0.5)

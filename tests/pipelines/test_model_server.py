@@ -155,7 +155,7 @@ def test_deep_json_and_letters_in_base64_are_answered(server):
 def test_a_broken_body_and_an_unknown_path_are_answered(server):
     broken = httpx.post(f"{server.url}/chat/completions", content=b"{")
     assert broken.status_code == 400
-    assert "no JSON" in broken.json()["error"]["message"]
+    assert "not valid JSON" in broken.json()["error"]["message"]
     assert httpx.post(f"{server.url}/completions", json={}).status_code == 404
     assert httpx.get(f"{server.url}/x").json()["error"]["message"] == "nothing at GET /v1/x"
     assert post(server).status_code == 200

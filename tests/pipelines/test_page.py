@@ -63,13 +63,13 @@ def pages(outer):
 def test_lines_are_log_records_and_go_to_the_terminal_too(said):
     terminal = Lines()
     page, _ = pages(terminal)
-    page.say("sft: going on with sft-1")
+    page.say("sft: resuming sft-1")
     page.say("ALARM at step 3: entropy fell")
     assert said == [
-        ("INFO", "sft: going on with sft-1"),
+        ("INFO", "sft: resuming sft-1"),
         ("WARNING", "ALARM at step 3: entropy fell"),
     ]
-    assert terminal.said == ["sft: going on with sft-1", "ALARM at step 3: entropy fell"]
+    assert terminal.said == ["sft: resuming sft-1", "ALARM at step 3: entropy fell"]
 
 
 def test_a_bar_is_one_artifact_however_many_flows_enclose_it(said):

@@ -16,14 +16,14 @@ def test_probe_shows_dependence_and_crops():
     figures = [ProbeFigures("withheld", 8, 0.5, 0.125, 6.56)]
     lines = probe_lines(figures, [True, False])
     assert lines[2].split() == ["withheld", "8", "50.0%", "12.5%", "0.75", "6.56"]
-    assert lines[-1] == "1 of 2 crops held the region of the truth"
+    assert lines[-1] == "1 of 2 crops contained the true region"
     assert max(map(len, lines)) <= 80
 
 
 def test_probe_leaves_out_what_it_does_not_know():
     (_, _, row, *_) = probe_lines([ProbeFigures("swapped", 2, 0.0, 0.0, math.nan)], [])
     assert row.split()[-2:] == ["-", "-"]
-    assert probe_lines([], []) == ["no call was made: there is nothing to take away"]
+    assert probe_lines([], []) == ["no call was made: there is nothing to ablate"]
 
 
 def test_scale_shows_a_row_and_a_bar_a_setting_and_a_line_a_method():

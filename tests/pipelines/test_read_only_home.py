@@ -52,8 +52,8 @@ def test_every_command_that_writes_names_the_folder_and_ends_with_three(
 ):
     code, out, error = codedance(*arguments)
     assert (code, out) == (3, "")
-    assert error.startswith(f"codedance: nothing can be written in {no_folder} (")
-    assert "set CODEDANCE_DIR to a folder that can be written" in error
+    assert error.startswith(f"codedance: cannot write to {no_folder} (")
+    assert "set CODEDANCE_DIR to a writable folder" in error
     assert len(error.splitlines()) == 1
 
 
@@ -61,7 +61,7 @@ def test_what_needs_no_disk_goes_on(codedance, no_folder, tmp_path):
     make_picture().save(tmp_path / "photo.png")
     code, out, error = codedance("play", "--family", "bars", "--difficulty", "easy")
     assert (code, "right: the answer is" in out) == (0, True)
-    assert "pictures are not kept" in error
+    assert "images are not saved" in error
     code, out, _ = codedance("ask", "photo.png", "Why?", "--policy", "oracle", "--json")
     assert (code, json.loads(out)["ending"]) == (0, "answered")
     assert codedance("plan", "--gpus", "1")[0] == 0
@@ -83,7 +83,7 @@ def test_a_folder_for_pictures_that_was_asked_for_has_to_be_there(codedance, no_
 
 def test_a_folder_on_a_read_only_file_system_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)  # what a read-only mount says, to root too
-    with pytest.raises(HomeError, match=f"written in {tmp_path} .it is read-only.: set CODEDANCE_"):
+    with pytest.raises(HomeError, match=f"write to {tmp_path} .it is read-only.: set CODEDANCE_"):
         check_writable(tmp_path)
     assert picture_folder(tmp_path, is_asked_for=False) is None
     with pytest.raises(PermissionError):

@@ -45,7 +45,7 @@ def test_lost_episodes_are_masked_and_counted(evaluation):
     assert (cell.accuracy.hits, cell.accuracy.count, cell.lost) == (2, 3, 1)
     assert lost_lines(evaluation) == [
         "sft/greedy: 1 episodes lost to our infrastructure, left out of every figure; the same "
-        "command plays them again"
+        "command reruns them"
     ]
 
 

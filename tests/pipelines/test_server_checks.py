@@ -105,7 +105,7 @@ def test_an_old_or_foreign_mlflow_is_found(serve, monkeypatch, number):
 
 def test_a_server_that_wants_rights_names_the_variables(serve, monkeypatch):
     finding, _ = mlflow_says(serve, monkeypatch, status=401)
-    assert "refuses us (401)" in finding.state
+    assert "denies access (401)" in finding.state
     assert "MLFLOW_TRACKING_USERNAME" in finding.remedy
     finding, _ = prefect_says(serve, monkeypatch, status=401)
     assert "PREFECT_API_AUTH_STRING" in finding.remedy
@@ -124,7 +124,7 @@ def test_rights_are_sent_and_never_shown(serve, monkeypatch):
 def test_a_page_that_is_no_mlflow_is_found(serve, monkeypatch):
     finding, _ = mlflow_says(serve, monkeypatch, "<html>welcome</html>")
     assert not finding.is_well
-    assert "of no version that it tells" in finding.state
+    assert "of an unknown version" in finding.state
 
 
 def test_nobody_there_is_a_finding(monkeypatch):

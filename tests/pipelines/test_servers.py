@@ -82,7 +82,7 @@ def test_what_is_killed_is_started_again_and_said(toy):
         children.append(int(lines(toy)[1]))
     os.kill(children[0], signal.SIGKILL)  # an orphan since its parent was killed
     wait_until(lambda: not is_alive(children[1]))
-    assert said == [f"the toy died (killed by SIGKILL) and is started again; see {toy.log}"]
+    assert said == [f"the toy died (killed by SIGKILL) and is being restarted; see {toy.log}"]
 
 
 STARTER = """

@@ -126,5 +126,5 @@ def test_the_sandbox_of_the_settings_is_the_one_that_opens():
 def test_another_backend_leaves_the_rest_as_it_was():
     preset = Preset.model_validate({"sandbox": {"floor": "full"}, "suite": "nano"})
     assert preset.with_backend("docker").sandbox == SandboxSettings(backend="docker", floor="full")
-    with pytest.raises(ValueError, match="no sandbox 'ray': one of local, docker"):
+    with pytest.raises(ValueError, match="no sandbox 'ray', only local, docker"):
         preset.with_backend("ray")

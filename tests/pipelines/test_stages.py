@@ -342,7 +342,7 @@ def test_two_processes_do_not_work_on_the_same_stage_run(home, tiny, capsys):
             with pytest.raises(StageError, match="another process"):
                 run_stage(session, "curate", pipeline)
         printed = capsys.readouterr()
-    assert "going on with" not in printed.out + printed.err  # it does not, as long as it waits
+    assert "resuming" not in printed.out + printed.err  # it does not, as long as it waits
 
 
 def test_the_sandbox_that_was_asked_for_goes_with_the_run(home, tiny):

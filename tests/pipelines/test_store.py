@@ -128,7 +128,7 @@ def test_full_disk_leaves_no_half_written_picture(tmp_path):
     picture = make_picture(0, (256, 256))
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     try:
-        with pytest.raises(StoreFullError, match="no room left"):
+        with pytest.raises(StoreFullError, match="no space left"):
             folder.put(picture)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -63,7 +63,7 @@ def test_writer_waits_for_a_server_that_went_away_and_stores_all_once(away_home,
         )
         assert verify(store).is_whole
     waiting, answered = told
-    assert "waiting for it, 60 s at most; nothing is lost" in waiting
+    assert "waiting for it, up to 60 s; no data is lost" in waiting
     assert answered.startswith("the store answers again, after ")
 
 
@@ -121,7 +121,7 @@ def test_training_goes_on_when_the_server_is_back_with_each_trajectory_once(
     server.start()
     _, error = process.communicate(timeout=1500)
     assert process.returncode == 0, error
-    assert "nothing is lost meanwhile" in error
+    assert "no data is lost meanwhile" in error
     assert "the store answers again" in error
     with open_store(finished_home) as unharmed, open_store(away_home) as store:
         for stage in ("curate", "grpo", "evaluate"):

@@ -78,7 +78,7 @@ def test_list_names_runs_and_what_the_store_holds(codedance, runs):
 
 
 def test_list_of_an_empty_store_says_what_fills_it(codedance, home):
-    assert "`codedance run` makes one" in codedance("list")[1]
+    assert "`codedance run` starts one" in codedance("list")[1]
 
 
 def test_show_tells_a_run_with_its_phases(codedance, runs):
@@ -114,7 +114,7 @@ def test_a_number_that_is_none_is_answered_with_a_command_that_tells_numbers(cod
 
 
 def test_a_number_in_an_empty_store_is_answered_with_what_fills_it(codedance, home):
-    with pytest.raises(StoreError, match="holds none yet: `codedance run` makes some"):
+    with pytest.raises(StoreError, match="has none yet: `codedance run` records some"):
         codedance("show", 1)
 
 
@@ -165,7 +165,7 @@ def test_export_leaves_tokens_out_when_asked_and_writes_over_nothing(codedance, 
     told = json.loads(codedance("export", folder, "--no-tokens", "--json")[1])
     assert told["exported"]["trajectories"] == 3  # of the newest, which took over a curation
     assert "tokens" not in json.loads((folder / "trajectories.jsonl").read_text().splitlines()[0])
-    with pytest.raises(StoreError, match="is there already") as caught:
+    with pytest.raises(StoreError, match="exists already") as caught:
         codedance("export", folder)
     assert code_of(caught.value) == USAGE
 
@@ -200,7 +200,7 @@ def test_export_leaves_out_what_is_broken_names_it_and_says_so_by_its_exit_code(
 
 def test_export_of_a_whole_store_names_nothing_as_broken(codedance, runs, tmp_path):
     code, out = codedance("export", tmp_path / "copy", "--run", runs["first"].id)
-    assert (code, "BAD" in out, "not whole" in out) == (0, False, False)
+    assert (code, "BAD" in out, "incomplete" in out) == (0, False, False)
     assert json.loads((tmp_path / "copy" / "run.json").read_text())["broken"] == []
 
 
@@ -209,7 +209,7 @@ def test_export_that_finds_no_room_leaves_no_folder(codedance, runs, tmp_path, m
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("codedance.pipelines.data.exporting.shutil.copyfile", full)
-    with pytest.raises(StoreError, match="no room left"):
+    with pytest.raises(StoreError, match="no space left"):
         codedance("export", tmp_path / "copy")
     assert list(tmp_path.glob("copy*")) == []
 
@@ -231,7 +231,7 @@ def test_verify_exits_with_1_when_something_is_wrong(codedance, home, runs):
 def test_prune_without_yes_only_tells(codedance, home, runs):
     _, out = codedance("prune", runs["second"].id)
     assert "would remove 2 runs with 1 trajectories, 1 task and 1 picture" in out
-    assert "give --yes" in out
+    assert "use --yes" in out
     with open_store(home) as store:
         assert len(store.lineage.find()) == 5
         assert verify(store).unused == 0

@@ -158,7 +158,7 @@ def test_prune_removes_nothing_while_a_row_that_names_pictures_cannot_be_read(ho
     harm(home, "UPDATE executions SET images = '[' WHERE trajectory = 1")
     with open_store(home) as store:
         before = sorted(store.images.digests())
-        with pytest.raises(StoreError, match="names pictures cannot be read"):
+        with pytest.raises(StoreError, match="names images cannot be read"):
             prune(store, [], is_dry=False)
         assert sorted(store.images.digests()) == before
         prune(store, [store.lineage.get(run.id)], is_dry=False)

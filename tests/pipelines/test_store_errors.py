@@ -56,7 +56,7 @@ def test_user_without_the_right_to_make_tables_is_told_what_to_grant(postgres):
 
 
 def test_missing_folder_is_told(tmp_path):
-    with pytest.raises(StoreError, match=r"unable to open database file.*Make its folder"):
+    with pytest.raises(StoreError, match=r"unable to open database file.*Create its folder"):
         open_database(f"sqlite:///{tmp_path / 'no' / 'store.db'}")
 
 

@@ -96,7 +96,7 @@ MOVED = (
     "UPDATE trajectories SET task_key = :tasks",
     "DELETE FROM tasks WHERE key = 't'",
 )
-"""Gives the rows the keys that a real store would have: their own made-up ones fit nothing."""
+"""Sets the keys that a real store would have: the rows' own made-up ones match nothing."""
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -94,8 +94,8 @@ def test_new_grades_and_new_scores_are_no_damage(store, run):
         ("DELETE FROM turns WHERE number = 0", "trajectory", "it lacks a turn"),
         ("UPDATE executions SET number = number + 7", "trajectory", "belongs to no turn"),
         ("UPDATE tasks SET answer = '4'", "task", "it was changed"),
-        ("UPDATE lineage SET seed = 1", "run", "its key no longer fits"),
-        ("UPDATE lineage SET parameters = '{\"a\": 1}'", "run", "its key no longer fits"),
+        ("UPDATE lineage SET seed = 1", "run", "its key no longer matches"),
+        ("UPDATE lineage SET parameters = '{\"a\": 1}'", "run", "its key no longer matches"),
         ("UPDATE lineage SET outputs = '{\"tasks\": 9}'", "run", "its row was changed"),
         ("UPDATE lineage SET status = 'failed'", "run", "its row was changed"),
         ("UPDATE lineage SET parent = 'x'", "run", "its row was changed"),
@@ -104,26 +104,26 @@ def test_new_grades_and_new_scores_are_no_damage(store, run):
         ("UPDATE lineage SET error = 'none'", "run", "its row was changed"),
         ("UPDATE lineage SET ended_at = NULL", "run", "its row was changed"),
         ("UPDATE lineage SET started_at = '2026-01-01 00:00:00'", "run", "its row was changed"),
-        ("UPDATE curation SET is_kept = FALSE", "run", "what its curation decided"),
-        ("UPDATE curation SET is_kept = NOT is_kept", "run", "what its curation decided"),
-        ("UPDATE curation SET reason = 'liked'", "run", "what its curation decided"),
-        ("UPDATE curation SET band = 'hard'", "run", "what its curation decided"),
-        ("UPDATE curation SET weak_rate = 0.5", "run", "what its curation decided"),
-        ("UPDATE curation SET demonstration = NULL", "run", "what its curation decided"),
-        ("DELETE FROM curation WHERE position = 1", "run", "what its curation decided"),
-        ("DELETE FROM curation", "run", "what its curation decided"),
+        ("UPDATE curation SET is_kept = FALSE", "run", "decisions of its curation"),
+        ("UPDATE curation SET is_kept = NOT is_kept", "run", "decisions of its curation"),
+        ("UPDATE curation SET reason = 'liked'", "run", "decisions of its curation"),
+        ("UPDATE curation SET band = 'hard'", "run", "decisions of its curation"),
+        ("UPDATE curation SET weak_rate = 0.5", "run", "decisions of its curation"),
+        ("UPDATE curation SET demonstration = NULL", "run", "decisions of its curation"),
+        ("DELETE FROM curation WHERE position = 1", "run", "decisions of its curation"),
+        ("DELETE FROM curation", "run", "decisions of its curation"),
         ("UPDATE trajectories SET accuracy = 0.25", "trajectory", "its accuracy or scores"),
         ("UPDATE trajectories SET accuracy = NULL", "trajectory", "its accuracy or scores"),
         ("UPDATE scores SET value = 0.9", "trajectory", "its accuracy or scores"),
         ("UPDATE scores SET term = 'nice' WHERE term = 'format'", "trajectory", "or scores"),
         ("DELETE FROM scores WHERE term = 'format'", "trajectory", "its accuracy or scores"),
-        ("DELETE FROM trajectories WHERE sample = 1", "run", "finished with 3 trajectories, 2"),
+        ("DELETE FROM trajectories WHERE sample = 1", "run", "finished with 3 trajectories, but"),
         ("UPDATE tasks SET difficulty = 'hard'", "task", "its row was changed"),
         ("UPDATE tasks SET provenance = '{}'", "task", "its row was changed"),
         ("UPDATE seals SET content = '{}' WHERE kind = 'curation'", "run", "the seal of its"),
         ("UPDATE seals SET content = '{}' WHERE kind = 'trajectories'", "run", "the seal of its"),
         ("UPDATE seals SET content = '[]'", "run", "seal of its curation: its content cannot"),
-        ("UPDATE lineage SET outputs = '[]'", "run", "its outputs cannot be read: no mapping"),
+        ("UPDATE lineage SET outputs = '[]'", "run", "outputs cannot be read: expected mapping"),
         ("UPDATE trajectories SET opening = '7'", "trajectory", "its opening cannot be read"),
         (
             'UPDATE trajectories SET opening = \'[{"role": "user"}]\'',
@@ -147,7 +147,7 @@ def test_changed_missing_and_broken_pictures_are_found(store, run):
     store.images.path(broken).write_bytes(store.images.path(broken).read_bytes()[:60])
     found = {one.name: one.problem for one in verify(store).findings}
     assert sorted(found) == sorted([changed, missing, broken])
-    assert "was changed: its digest no longer fits" in found[changed]
+    assert "was changed: its digest no longer matches" in found[changed]
     assert "missing or broken" in found[missing]
     assert "missing or broken" in found[broken]
     assert all("shows it" in problem for problem in found.values())
@@ -204,7 +204,7 @@ def test_a_run_that_others_name_and_that_is_lost_is_found(store):
         with store.database.engine.begin() as connection:
             connection.execute(text("CREATE TABLE kept AS SELECT * FROM lineage"))
             connection.execute(text("DELETE FROM lineage WHERE id = :id"), {"id": lost.id})
-        problem = f"its {place} names {lost.id}, which is not there"
+        problem = f"its {place} names {lost.id}, which does not exist"
         (found,) = verify(store).findings
         assert (found.kind, found.name, found.problem) == ("run", user.id, problem)
         change(store, "DELETE FROM lineage")

@@ -60,8 +60,8 @@ def test_a_living_training_is_waited_for_and_named_until_it_is_killed(holder):
         order.append("trains")
     assert order == ["waits", "trains"]
     assert said == [
-        f"sft: waiting for its turn, one training at a time on this host (process {holder.pid} "
-        "trains); CODEDANCE_TRAININGS=2 allows one more"
+        "sft: waiting for its turn, one training at a time on this host (running: process "
+        f"{holder.pid}); CODEDANCE_TRAININGS=2 allows one more"
     ]
 
 
@@ -100,7 +100,7 @@ def test_more_at_once_are_had_by_asking(holder, monkeypatch):
 @pytest.mark.parametrize("told", ["0", "-1", "two", "1.5", "99999"])
 def test_a_wrong_number_of_trainings_is_refused(monkeypatch, told):
     monkeypatch.setenv("CODEDANCE_TRAININGS", told)
-    with pytest.raises(ValueError, match="CODEDANCE_TRAININGS is to be a number"), turn():
+    with pytest.raises(ValueError, match="CODEDANCE_TRAININGS must be a positive number"), turn():
         pass
 
 

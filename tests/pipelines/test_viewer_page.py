@@ -234,7 +234,7 @@ def test_a_page_alone_says_where_the_rest_lies(browser, session, run, tmp_path):
     alone.mkdir()
     (alone / "viewer.html").write_bytes(made.html.read_bytes())
     browser.open((alone / "viewer.html").as_uri() + "#f.place=in+files+beside+it")
-    wait_for(browser, "lies beside the page")
+    wait_for(browser, "is in a file beside the page")
     browser.click(".detail .empty button")
     browser.open((alone / "viewer.html").as_uri() + "#f.place=in+this+page")
     wait_for(browser, "Turn 1")

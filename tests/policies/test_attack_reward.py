@@ -1,4 +1,4 @@
-"""The cheats find every hole that is known of a preset, and none where there is none."""
+"""The reward hacks find every hole that is known of a preset, and none where there is none."""
 
 from dataclasses import replace
 
@@ -111,7 +111,7 @@ def test_what_cannot_be_told_from_honest_work_is_shown_and_not_counted(stage):
     assert all(one.gain > 0.1 and not one.pays for one in found)
 
 
-@pytest.mark.parametrize("cheat", REWARD_HACKS, ids=lambda one: one.name)
+@pytest.mark.parametrize("hack", REWARD_HACKS, ids=lambda one: one.name)
 def test_no_cheat_is_masked_as_our_infrastructure(hack, sandbox):
     from codedance.envs.episode import Episode
     from codedance.envs.rewards.evidence import record_evidence

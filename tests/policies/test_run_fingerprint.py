@@ -225,7 +225,7 @@ def test_texts_for_people_and_what_a_trainer_left_do_not_count(model, name):
 
 
 def test_weights_that_differ_in_their_midst_alone_are_other_weights(model):
-    """Of a model whose first and last tensors were frozen, only the midst of the file differs."""
+    """A model with its first and last tensors frozen differs in the middle of the file alone."""
     size = 24 * 2**20
     found = set()
     for midst in (b"a", b"b"):

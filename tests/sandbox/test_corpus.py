@@ -92,7 +92,7 @@ def test_the_corpus_is_large(corpus):
 
 
 @pytest.mark.parametrize(
-    ("walls", "step"),
+    ("isolation", "step"),
     [
         pytest.param("full", 5, id="a fifth"),
         pytest.param("full", 1, id="full", marks=pytest.mark.slow),

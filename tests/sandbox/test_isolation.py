@@ -107,7 +107,7 @@ def test_the_x32_abi_kills_the_session_only(walled):
         assert session.run("print(1)").stdout == "1\n"
 
 
-@pytest.mark.parametrize("walls", ["full", "confined"])
+@pytest.mark.parametrize("isolation", ["full", "confined"])
 def test_our_own_package_among_the_libraries_is_not_shown(tmp_path, isolation):
     """With it, model code could draw a task again and look its answer up."""
     site = tmp_path / "site-packages"

@@ -89,5 +89,5 @@ def test_below_the_floor_the_error_says_what_is_offered_and_what_to_do(confined)
         LocalSandbox(plan, floor="full")
     words = str(caught.value)
     assert "offers the tier 'confined'" in words
-    assert "below the floor 'full'; lower the floor, or give it what it lacks" in words
-    assert "docs/sandbox.md" in words or "To mend it" in words
+    assert "below the floor 'full'; lower the floor, or add what is missing" in words
+    assert "docs/sandbox.md" in words or "To fix it" in words

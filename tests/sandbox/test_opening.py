@@ -44,7 +44,7 @@ def test_another_platform_is_told_what_to_do(monkeypatch):
 def test_the_tier_is_told_in_words(full, confined, unsafe):
     assert full.tier.startswith("full: user, pid, mount, net, ipc, uts and cgroup namespaces")
     assert confined.tier.startswith("confined: seccomp")
-    assert unsafe.tier == "none: no walls: the code can do whatever this user can"
+    assert unsafe.tier == "none: no isolation: the code can do whatever this user can"
 
 
 def test_too_many_pictures_are_refused(full):

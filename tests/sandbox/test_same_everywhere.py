@@ -65,7 +65,7 @@ BLOCKS = {
 }
 SCRIPT = """
 import json, sys
-place, python, walls, blocks = sys.argv[1:]
+place, python, isolation, blocks = sys.argv[1:]
 sys.path.insert(0, place)
 import codedance.sandbox
 assert codedance.sandbox.__file__.startswith(place), codedance.sandbox.__file__
@@ -74,7 +74,7 @@ from codedance.sandbox.host.interpreter import ask_interpreter
 from codedance.sandbox.local import LocalSandbox
 from codedance.sandbox.host.zygote import ZygotePlan
 libraries = ("numpy", "PIL", "matplotlib.pyplot")
-plan = ZygotePlan(ask_interpreter(python), libraries, Limits(), walls)
+plan = ZygotePlan(ask_interpreter(python), libraries, Limits(), isolation)
 found = []
 with LocalSandbox(plan, floor="none") as sandbox:
     for block in json.loads(blocks):
@@ -178,7 +178,7 @@ def test_another_user_gives_the_same(here, copy):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("walls", ["confined", "none"])
+@pytest.mark.parametrize("isolation", ["confined", "none"])
 def test_another_tier_gives_the_same(here, copy, isolation):
     assert elsewhere(copy, isolation=isolation) == here
 

@@ -1,1 +1,1 @@
-"""Rows of a file of tasks: their answers, their images, and errors that name the row."""
+"""Rows of a task file: answers, images, and errors that name the row."""

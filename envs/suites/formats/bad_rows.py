@@ -1,4 +1,4 @@
-"""What is wrong with the rows of a file, all of it at once and in few words."""
+"""Report of all invalid rows of a file in one short message."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class BadImageError(SuiteError, PictureError):
     """An image of a row cannot be used.
 
     Attributes:
-        file: The file of rows.
-        line: Of the row.
-        reason: Which image, and what is wrong with it.
+        file: Path of the file.
+        line: Line number of the row.
+        reason: Name of the image and description of the fault.
     """
 
     def __init__(self, file: str, line: int, reason: str) -> None:
@@ -33,7 +33,7 @@ class BadImageError(SuiteError, PictureError):
 
 
 def bad_rows(file: str | Path, faults: Sequence[tuple[int, str]]) -> SuiteError:
-    """Return one error that names the bad lines of a file, in order, each with its reason.
+    """Return one error that lists the invalid lines of a file, in order, with reasons.
 
     >>> print(bad_rows("mine.jsonl", [(7, "no JSON"), (2, "there is no 'answer'")]))
     mine.jsonl: 2 rows cannot be used
@@ -54,7 +54,7 @@ def bad_rows(file: str | Path, faults: Sequence[tuple[int, str]]) -> SuiteError:
 
 
 def shortened(text: str) -> str:
-    """Return a text on one line, its middle left out where it is long."""
+    """Return a text on one line, with the middle left out where it is long."""
     text = " ".join(text.split())
     if len(text) <= _HEAD + _TAIL:
         return text
@@ -62,6 +62,6 @@ def shortened(text: str) -> str:
 
 
 def quoted(value: object) -> str:
-    """Return the beginning of a value as Python writes it, for use within a sentence."""
+    """Return the start of a value's repr, for use within a sentence."""
     text = repr(value[:80] if isinstance(value, str | list) else value)
     return text if len(text) <= 60 else f"{text[:50]}…"

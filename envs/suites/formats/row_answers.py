@@ -1,4 +1,4 @@
-"""The answer of a row: its kind, its options, and which of them is right.
+"""The answer of a row: its kind, its options, and the right option.
 
 Options are a list, or a mapping whose keys are letters or numbers, in any order. The answer to
 options is a letter or key, an option's text, or (a JSON integer that is neither) its index from 0.
@@ -37,12 +37,12 @@ _KEY = re.compile(r"\W*(?:(?:option|choice)\W*)?([a-z]|\d{1,2})\W*", re.IGNORECA
 
 @dataclass(frozen=True, slots=True)
 class RowAnswer:
-    """What a row says about its answer.
+    """The answer of a row.
 
     Attributes:
-        text: The right answer; of a choice, one that names the right option.
-        kind: Given, or seen from the answer.
-        choices: Options in order, empty without any.
+        text: Right answer; for a choice, a text that names the right option.
+        kind: Kind of the answer, given or inferred from the answer.
+        choices: Options in order; empty without any.
     """
 
     text: str
@@ -51,10 +51,10 @@ class RowAnswer:
 
 
 def read_row_answer(row: Mapping[str, Any]) -> RowAnswer:
-    """Return a row's answer; ``row["answer"]`` has to be there.
+    """Return a row's answer; ``row["answer"]`` is required.
 
     Raises:
-        SuiteError: The answer, the options or the kind is none.
+        SuiteError: The answer, the options or the kind is invalid.
     """
     choices, keys = _options(row)
     text = _text(row["answer"])
@@ -75,7 +75,7 @@ def _text(answer: object) -> str:
 
 
 def _options(row: Mapping[str, Any]) -> tuple[tuple[str, ...], Mapping[str, int]]:
-    """Return the options in order, and the index that each key of a mapping stands for."""
+    """Return the options in order, and the index of each key of a mapping."""
     given = row.get("options") or ()
     if isinstance(given, dict):
         return _ordered(cast(dict[str, Any], given))
@@ -91,9 +91,9 @@ def _option(option: object) -> str:
 
 
 def _ordered(given: Mapping[str, Any]) -> tuple[tuple[str, ...], Mapping[str, int]]:
-    """Order a mapping's options by their keys; keys other than A, B, C, … stay as labels.
+    """Order a mapping's options by their keys; keys other than A, B, C, … remain as labels.
 
-    Labels stay as well where a text could be taken for the key of another option.
+    Labels also remain where a text could be mistaken for the key of another option.
     """
     labels = [found[1].upper() if (found := _KEY.fullmatch(key)) else "" for key in given]
     texts = [_option(option) for option in given.values()]
@@ -117,7 +117,7 @@ def _ordered(given: Mapping[str, Any]) -> tuple[tuple[str, ...], Mapping[str, in
 
 
 def _order(labels: Sequence[str]) -> list[int]:
-    """Return places in the order of their labels; as they are where not all have distinct ones."""
+    """Return the indices sorted by label; unsorted where labels are missing or repeated."""
     places = list(range(len(labels)))
     if len(set(labels)) < len(labels) or "" in labels:
         return places
@@ -148,7 +148,7 @@ def _inferred_kind(row: Mapping[str, Any], answer: str, choices: Sequence[str]) 
 
 
 def _naming(value: object, answer: str, choices: tuple[str, ...], keys: Mapping[str, int]) -> str:
-    """Return an answer that the grader reads as the option that a row means.
+    """Return an answer that the grader reads as the option of a row.
 
     Raises:
         SuiteError: The row's answer names no option, or several.
@@ -168,7 +168,7 @@ def _naming(value: object, answer: str, choices: tuple[str, ...], keys: Mapping[
 
 
 def _is_index(value: object, choices: Sequence[str]) -> bool:
-    """Return whether a JSON integer counts options from 0; among numbers it would be a value."""
+    """Return whether a JSON integer is an index from 0; among numeric options it is a value."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < len(choices):
         return False
     return all(last_number(text) is None for text in choices)

@@ -1,7 +1,7 @@
-"""Where a row's images are: beside the file, or in the row itself.
+"""Sources of a row's images: files next to the task file, or content in the row itself.
 
-An image is a path relative to the file, a picture in base64, a data URL, or the form in which
-Hugging Face's data sets hold one: ``{"bytes": …, "path": …}``. Nothing is downloaded.
+An image is a path relative to the file, base64 content, a data URL, or the format of Hugging Face
+data sets: ``{"bytes": …, "path": …}``. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..base import SuiteError
 from .bad_rows import quoted
 
 ImageSource = Path | bytes
-"""A file that begins like a picture, or the content of one."""
+"""Path of an image file, or its content; the first bytes are those of an image format."""
 
 _LONGEST_PATH = 4096
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -27,14 +27,14 @@ _FORMS = "paths of pictures, or pictures in base64"
 
 
 def image_sources(value: object, folder: Path) -> tuple[ImageSource, ...]:
-    """Return where the images of a row's ``image`` or ``images`` are.
+    """Return the sources of the images in a row's ``image`` or ``images``.
 
     Args:
-        value: One image or a list of them, as JSON holds it.
-        folder: What paths are relative to.
+        value: JSON value of one image or of a list of images.
+        folder: Base folder of relative paths.
 
     Raises:
-        SuiteError: One of them is missing, is a URL, or does not begin like a picture.
+        SuiteError: An image is missing, is a URL, or does not start like an image format.
     """
     given = cast(list[object], value) if isinstance(value, list) else [value]
     if not given:
@@ -67,7 +67,7 @@ def _source(value: object, folder: Path) -> ImageSource:
 
 
 def _from_fields(fields: dict[str, Any], folder: Path) -> ImageSource:
-    """Take Hugging Face's form, in which the bytes count before the path."""
+    """Return the source of Hugging Face's format, in which bytes take precedence over the path."""
     content = fields.get("bytes")
     if isinstance(content, str):
         return _checked(_from_base64(content), "'bytes'")
@@ -90,7 +90,7 @@ def _from_data_url(value: str) -> bytes:
 
 
 def _from_text(value: str, folder: Path) -> ImageSource:
-    """Take a path that exists, else base64 of what begins like a picture."""
+    """Return a path that exists, else the content of a base64 text that is an image."""
     path = _existing(folder, value)
     if path is not None and path.is_file():
         try:
@@ -112,7 +112,7 @@ def _from_text(value: str, folder: Path) -> ImageSource:
 
 
 def _existing(folder: Path, value: str) -> Path | None:
-    """Return the path if anything is there; a text that cannot be a path is none."""
+    """Return the path if it exists, else None; a text may not be a valid path."""
     if len(value) > _LONGEST_PATH:
         return None
     try:
@@ -123,7 +123,7 @@ def _existing(folder: Path, value: str) -> Path | None:
 
 
 def _from_base64(text: str) -> bytes | None:
-    """Decode base64 of either alphabet, broken into lines or not; None where it is none."""
+    """Decode base64 of either alphabet, with or without line breaks; None where invalid."""
     plain = "".join(text.split()).rstrip("=").replace("-", "+").replace("_", "/")
     try:
         return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)

@@ -1,4 +1,4 @@
-"""A row as JSON holds it: an object, its values of the types that a task needs."""
+"""Parsing of a row from JSON, and checks of the types of its values."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _CONSTANTS = {"NaN": None, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def read_row(content: str) -> dict[str, Any]:
-    """Read a line of a file; keys that are null or NaN, as tables write missing values, are absent.
+    """Return the object of a line; keys that are null or NaN (missing values) are left out.
 
     Raises:
-        SuiteError: It is no JSON, no object, or of a split that there is not.
+        SuiteError: The line is not JSON, not an object, or of an unknown split.
     """
     try:
         found = json.loads(content.strip("\ufeff"), parse_constant=_CONSTANTS.get)
@@ -32,10 +32,10 @@ def read_row(content: str) -> dict[str, Any]:
 
 
 def check_values(row: dict[str, Any]) -> None:
-    """Refuse values that would become a task that nobody meant; absent ones are not looked at.
+    """Refuse values that would become an unintended task; absent values are not checked.
 
     Raises:
-        SuiteError: One is of a wrong type, or empty.
+        SuiteError: A value is of a wrong type, or empty.
     """
     question, answer = row.get("question"), row.get("answer")
     if question is not None and not isinstance(question, str):

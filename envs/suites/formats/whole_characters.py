@@ -1,4 +1,4 @@
-"""Rows whose text was cut in the middle of a character, which nothing can encode."""
+"""Check for text that was cut in the middle of a character and cannot be encoded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def require_whole_characters(row: Mapping[str, Any]) -> None:
     r"""Refuse half of a character (JSON's ``\ud83d`` alone) in any text of a row, keys included.
 
     Raises:
-        SuiteError: A text holds one; it names the key.
+        SuiteError: A text holds one; the message names the key.
     """
     for key, value in row.items():
         for text in _texts([key, value]):
@@ -25,7 +25,7 @@ def require_whole_characters(row: Mapping[str, Any]) -> None:
 
 
 def _texts(value: object) -> Iterator[str]:
-    """Find the texts of a JSON value, however deep they lie."""
+    """Yield the texts of a JSON value at any depth."""
     waiting = [value]
     while waiting:
         one = waiting.pop()

@@ -1,6 +1,6 @@
-"""The embedded suite: seven families in three bands, drawn from seeds, answered from pixels.
+"""The embedded suite: seven families in three difficulties, drawn from seeds, answered from pixels.
 
-Whether a task needs code can be seen in its picture only: the questions are the same on every
-band. On the easy band the answer is plain to a model that sees 112 by 112 pixels; on the hard band
-the detail is lost when the picture is shrunk to that.
+Whether a task needs code is visible in its image only: the questions are the same at every
+difficulty. At easy the answer is visible to a model that sees 112 by 112 pixels; at hard the detail
+is lost when the image is downscaled to that size.
 """

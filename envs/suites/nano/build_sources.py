@@ -1,12 +1,12 @@
-"""Pack the real ink and the real photographs that the nano suite draws from into ``sources.npz``.
+"""Pack the handwritten digits and photographs of the nano suite into ``sources.npz``.
 
-Run by hand (``python -m codedance.envs.suites.nano.build_sources``) where scikit-learn and
+Run manually (``python -m codedance.envs.suites.nano.build_sources``) where scikit-learn and
 scikit-image are installed; the packed file is committed, so that the suite needs neither and draws
-the same pixels under any version of them. Sources and licences stand in ``docs/suite.md``.
+the same pixels under any version of them. Sources and licences are listed in ``docs/suite.md``.
 
 Ink: scikit-learn's handwritten digits (UCI Optical Recognition, 43 writers), 8 by 8, 17 levels.
-Train and test take disjoint samples. A digit whose nearest neighbour (itself left out) is another
-digit is left out, since not even its picture says which digit it is.
+Train and test use disjoint samples. A sample whose nearest neighbour (itself excluded) is another
+digit is left out, since its image is ambiguous.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 SIDE = 224
-"""Width and height of every picture of the suite, pixels."""
+"""Width and height of every image of the suite, in pixels."""
 
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (220, 40, 40),
@@ -24,7 +24,7 @@ Box = tuple[int, int, int, int]
 
 
 def paper(rng: Generator) -> Image.Image:
-    """Return an empty, nearly white sheet with a faint slope of brightness."""
+    """Return an empty, nearly white background with a faint gradient of brightness."""
     level = rng.integers(225, 246)
     slope = rng.integers(-8, 9, size=2)
     ramp = np.linspace(-1, 1, SIDE)
@@ -33,7 +33,7 @@ def paper(rng: Generator) -> Image.Image:
 
 
 def scribbles(picture: Image.Image, rng: Generator, count: int) -> None:
-    """Draw pale grey lines across the picture, as clutter."""
+    """Draw pale grey lines across the image, as clutter."""
     draw = ImageDraw.Draw(picture)
     for _ in range(count):
         ends = [int(v) for v in rng.integers(0, SIDE, size=4)]
@@ -42,7 +42,7 @@ def scribbles(picture: Image.Image, rng: Generator, count: int) -> None:
 
 
 def coloured_noise(rng: Generator) -> Image.Image:
-    """Return a sheet of strong colour noise that holds no palette colour."""
+    """Return a background of strong colour noise without the palette colours."""
     noise = rng.integers(60, 200, size=(SIDE, SIDE, 3)).astype(np.uint8)
     for colour in COLOURS.values():
         near = np.abs(noise.astype(int) - colour).sum(2) < 90
@@ -73,7 +73,7 @@ def letter_picture(letter: str, side: int, colour: tuple[int, int, int]) -> Imag
 
 
 def free_boxes(rng: Generator, sides: list[int], *, margin: int = 4, tries: int = 400) -> list[Box]:
-    """Place squares of the given sides so that none touches another; fewer when space runs out."""
+    """Place squares of the given sides without contact; fewer when space runs out."""
     boxes: list[Box] = []
     for side in sides:
         for _ in range(tries):
@@ -95,5 +95,5 @@ def _are_apart(one: Box, other: Box, margin: int) -> bool:
 
 
 def near_colour(pixels: NDArray[np.uint8], colour: tuple[int, int, int]) -> NDArray[np.bool_]:
-    """Tell which pixels ``(h, w, 3)`` a program's colour mask takes for the colour, ``(h, w)``."""
+    """Return which pixels ``(h, w, 3)`` a program's colour mask matches, ``(h, w)``."""
     return np.abs(pixels.astype(np.int64) - np.array(colour)).sum(2) < 60

@@ -1,7 +1,7 @@
-"""What a family of the nano suite is: pictures from a seed, programs, and how to read their output.
+"""The interface of a nano family: images from a seed, programs, and the reading of their output.
 
-The programs and the reading work from the picture alone; they are the suite's oracle and the
-source of its demonstrations. The stored answer comes from the generator's state, never from them.
+The programs and the reading use the image only; they are the suite's oracle and the source of its
+demonstrations. The stored answer comes from the generator's state, never from them.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class Drawn:
     """One item of a family.
 
     Attributes:
-        picture: RGB.
-        question: What is asked.
-        answer: True by the state from which the picture was drawn.
-        provenance: What the drawing took from outside (ink, photograph), by name; ``region``: the
-            box that holds the truth, where there is one.
+        picture: Image, RGB.
+        question: Question about the image.
+        answer: True answer, by the state from which the image was drawn.
+        provenance: External sources of the drawing (ink, photograph) by name; ``region``: box of
+            the object in question, where there is one.
     """
 
     picture: Image.Image
@@ -38,15 +38,15 @@ class Drawn:
 
 
 class Family(Protocol):
-    """A kind of question whose need for code shows only in the picture.
+    """A kind of question whose need for code is visible only in the image.
 
     Attributes:
-        name: Of the family.
-        phrasings: Questions, with ``{colour}`` where one is named.
-        colours: Which are named; empty where none is.
-        answer_kind: Grader.
+        name: Name of the family.
+        phrasings: Phrasings of the question, with ``{colour}`` where one is named.
+        colours: Colours that questions name; empty where none is named.
+        answer_kind: Kind of the answer.
         choices: Possible answers where they are few; empty otherwise.
-        chance: Share that guessing among the answers of the hard band gets right.
+        chance: Accuracy of guessing among the answers at hard difficulty.
     """
 
     @property
@@ -63,7 +63,7 @@ class Family(Protocol):
     def chance(self) -> float: ...  # noqa: D102
 
     def draw(self, rng: Generator, difficulty: Difficulty, split: Split) -> Drawn:
-        """Draw an item; the generator's state decides all of it."""
+        """Draw an item, determined by the generator's state."""
         ...
 
     def programs(self, question: str) -> dict[str, str]:
@@ -71,7 +71,7 @@ class Family(Protocol):
         ...
 
     def read(self, text: str, images: Sequence[Image.Image]) -> str:
-        """Read the answer from what the exact program gave back."""
+        """Return the answer from the output of the exact program."""
         ...
 
 
@@ -81,7 +81,7 @@ def ask(phrasings: Sequence[str], rng: Generator, colour: str = "") -> str:
 
 
 def region(box: tuple[int, int, int, int]) -> str:
-    """Write where the truth stands, for the provenance: only judges read it."""
+    """Return the region as text for the provenance, which only judges read."""
     return ",".join(map(str, box))
 
 
@@ -89,7 +89,7 @@ def colour_in(question: str) -> tuple[int, int, int]:
     """Return the RGB value of the colour that a question names.
 
     Raises:
-        ValueError: It names none of the palette.
+        ValueError: The question names no colour of the palette.
     """
     found = re.search(rf"\b(?:{'|'.join(COLOURS)})\b", question, re.IGNORECASE)
     if found is None:

@@ -36,7 +36,7 @@ WHOLE, SMALL = "input_image", "input_image.resize((56, 56))"
 
 
 class Count:
-    """Discs of one colour: none or a few large ones, or dozens of small ones among others."""
+    """Number of discs of one colour: none or a few large ones, or dozens of small ones."""
 
     name = "count"
     phrasings = ("How many {colour} discs are there?", "Count the {colour} discs.")
@@ -46,7 +46,7 @@ class Count:
     chance = 1 / 36
 
     def draw(self, rng: Generator, difficulty: Difficulty, split: Split) -> Drawn:
-        """Draw the asked number of discs, side by side or among those of other colours."""
+        """Draw the target number of discs, side by side or among those of other colours."""
         del split
         low, high = {
             Difficulty.EASY: (0, 3),
@@ -78,7 +78,7 @@ class Count:
         }
 
     def read(self, text: str, images: Sequence[Image.Image]) -> str:
-        """Take the number that was printed."""
+        """Return the number that was printed."""
         del images
         return last_line(text)
 
@@ -108,7 +108,7 @@ class Bars:
     chance = 1 / 90
 
     def draw(self, rng: Generator, difficulty: Difficulty, split: Split) -> Drawn:
-        """Draw horizontal bars whose unit is wide on the easy band and two pixels on the hard."""
+        """Draw horizontal bars; the unit is 20 pixels at easy and two pixels at hard difficulty."""
         del split
         possible = {
             Difficulty.EASY: np.array([1, 4, 7, 10]),
@@ -145,13 +145,13 @@ class Bars:
         }
 
     def read(self, text: str, images: Sequence[Image.Image]) -> str:
-        """Take the number that was printed."""
+        """Return the number that was printed."""
         del images
         return last_line(text)
 
 
 class Area:
-    """Which colour covers most of a mosaic: by far, or by a hair."""
+    """The colour that covers most of a mosaic, by a wide or a narrow margin."""
 
     name = "area"
     phrasings = (
@@ -164,7 +164,7 @@ class Area:
     chance = 0.2
 
     def draw(self, rng: Generator, difficulty: Difficulty, split: Split) -> Drawn:
-        """Shuffle coloured cells; on the hard band one leads by an eightieth of its cells."""
+        """Shuffle coloured cells; at hard difficulty one leads by an eightieth of its cells."""
         del split
         cells = {Difficulty.EASY: 4, Difficulty.MEDIUM: 28, Difficulty.HARD: 56}[difficulty]
         lead = {Difficulty.EASY: 6, Difficulty.MEDIUM: 6, Difficulty.HARD: 8}[difficulty]
@@ -186,6 +186,6 @@ class Area:
         return {"exact": LARGEST.format(picture=WHOLE), "loose": LARGEST.format(picture=SMALL)}
 
     def read(self, text: str, images: Sequence[Image.Image]) -> str:
-        """Take the name that was printed."""
+        """Return the name that was printed."""
         del images
         return last_line(text)

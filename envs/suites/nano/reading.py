@@ -1,4 +1,4 @@
-"""Families answered by looking again at what a program returns: digit, tag, dots."""
+"""Families answered from an image that a program returns: digit, tag, dots."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .sources import Split, ink, nearest_digit, nearest_dot_pattern, photograph
 
 LETTERS = "ACEHKLMTXZ"
 CLEAREST = {Difficulty.EASY: 0.4, Difficulty.MEDIUM: 1.0, Difficulty.HARD: 1.0}
-"""Share of the ink that a band draws from, the clearest first: easy is easy to read, too."""
+"""Share of the ink used per difficulty, the clearest first: easy is also easy to read."""
 
 CROP = """\
 import numpy as np
@@ -53,7 +53,7 @@ c
 
 
 class Digit:
-    """A handwritten digit in a coloured frame that fills the picture, or is 1 % of it."""
+    """A handwritten digit in a coloured frame that fills the image, or is 1 % of it."""
 
     name = "digit"
     phrasings = (
@@ -66,7 +66,7 @@ class Digit:
     chance = 0.1
 
     def draw(self, rng: Generator, difficulty: Difficulty, split: Split) -> Drawn:
-        """Draw framed ink on paper; on the harder bands among frames of other colours."""
+        """Draw framed ink on paper; above easy difficulty among frames of other colours."""
         digit = int(rng.integers(10))
         colour, *others = rng.permutation(list(COLOURS)).tolist()
         decoys = {Difficulty.EASY: 0, Difficulty.MEDIUM: 1, Difficulty.HARD: 3}[difficulty]
@@ -99,7 +99,7 @@ class Digit:
         )
 
     def programs(self, question: str) -> dict[str, str]:
-        """Crop the frame by its colour, or the middle of the picture."""
+        """Crop the frame by its colour, or the middle of the image."""
         return {"exact": CROP.format(colour=colour_in(question)), "loose": CENTRE}
 
     def read(self, text: str, images: Sequence[Image.Image]) -> str:
@@ -125,7 +125,7 @@ class Tag:
     chance = 0.1
 
     def draw(self, rng: Generator, difficulty: Difficulty, split: Split) -> Drawn:
-        """Put signs on a photograph whose own pixels are not of the asked colour."""
+        """Paste signs on a photograph without pixels of the colour in question."""
         letter = LETTERS[int(rng.integers(len(LETTERS)))]
         colour, *others = rng.permutation(list(self.colours)).tolist()
         decoys = {Difficulty.EASY: 0, Difficulty.MEDIUM: 1, Difficulty.HARD: 2}[difficulty]
@@ -153,7 +153,7 @@ class Tag:
         )
 
     def programs(self, question: str) -> dict[str, str]:
-        """Crop the sign by its colour, or the middle of the picture."""
+        """Crop the sign by its colour, or the middle of the image."""
         return {"exact": CROP.format(colour=colour_in(question)), "loose": CENTRE}
 
     def read(self, text: str, images: Sequence[Image.Image]) -> str:
@@ -171,7 +171,7 @@ class Tag:
 
 
 class Dots:
-    """A handwritten digit whose ink is a handful of dots; drawing them larger shows it."""
+    """A handwritten digit made of dots, readable when the dots are drawn larger."""
 
     name = "dots"
     phrasings = (
@@ -184,7 +184,7 @@ class Dots:
     chance = 0.1
 
     def draw(self, rng: Generator, difficulty: Difficulty, split: Split) -> Drawn:
-        """Put a dot wherever the ink is dark; on the hard band one pixel in colour noise."""
+        """Draw a dot wherever the ink is dark; at hard difficulty one pixel in colour noise."""
         digit = int(rng.integers(10))
         colour, other, *_ = rng.permutation(list(COLOURS)).tolist()
         glyph, source = ink(split, digit, rng, clearest=CLEAREST[difficulty])
@@ -205,11 +205,11 @@ class Dots:
         return Drawn(picture, question, str(digit), {"ink": f"{split}:{source}"})
 
     def programs(self, question: str) -> dict[str, str]:
-        """Draw a large disc at every dot, or crop the middle of the picture."""
+        """Draw a large disc at every dot, or crop the middle of the image."""
         return {"exact": DRAW.format(colour=colour_in(question)), "loose": CENTRE}
 
     def read(self, text: str, images: Sequence[Image.Image]) -> str:
-        """Sample the drawing where the dots may stand and compare with known ink."""
+        """Sample the drawing at the possible dots and compare with known ink."""
         del text
         grey = np.asarray(images[-1].convert("L"))
         cells = grey[28 : 28 + 8 * 24 : 24, 28 : 28 + 8 * 24 : 24]

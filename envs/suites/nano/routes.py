@@ -16,7 +16,7 @@ from .sources import Split
 
 WALL = (60, 60, 70)
 DARKEST, PALEST = (0, 0, 0), (200, 200, 200)
-"""How far walls and paper of a corridor may go, so that few of them look alike."""
+"""Extreme colours of walls and paper of a corridor, for variety."""
 
 DENSITY = {Difficulty.MEDIUM: 0.25, Difficulty.HARD: 0.36}
 """Share of the cells that are walls."""
@@ -51,7 +51,7 @@ print(abs(s - t).sum())
 
 
 class Maze:
-    """How many steps lie between the green and the red cell, walls in the way."""
+    """The number of steps between the green and the red cell around walls."""
 
     name = "maze"
     phrasings = (
@@ -64,7 +64,7 @@ class Maze:
     chance = 1 / 15
 
     def draw(self, rng: Generator, difficulty: Difficulty, split: Split) -> Drawn:
-        """Draw a corridor, or walls at random until two cells lie at the wanted distance."""
+        """Draw a corridor, or random walls until two cells have the target distance."""
         del split
         cells = {Difficulty.EASY: 4, Difficulty.MEDIUM: 7, Difficulty.HARD: 16}[difficulty]
         low, high = {Difficulty.EASY: (1, 3), Difficulty.MEDIUM: (4, 9), Difficulty.HARD: (16, 30)}[
@@ -85,13 +85,13 @@ class Maze:
         return {"exact": SEARCH, "loose": STRAIGHT}
 
     def read(self, text: str, images: Sequence[Image.Image]) -> str:
-        """Take the number that was printed."""
+        """Return the number that was printed."""
         del images
         return last_line(text)
 
 
 def distances(is_free: NDArray[np.bool_], start: tuple[int, int]) -> NDArray[np.int64]:
-    """Return the steps from ``start`` to every cell ``(rows, columns)``; -1 where none leads."""
+    """Return the steps from ``start`` to every cell ``(rows, columns)``; -1 if unreachable."""
     steps = np.full(is_free.shape, -1)
     steps[start] = 0
     frontier = np.zeros_like(is_free)
@@ -110,7 +110,7 @@ def distances(is_free: NDArray[np.bool_], start: tuple[int, int]) -> NDArray[np.
 
 
 def _corridor(rng: Generator, cells: int, wanted: int) -> tuple[NDArray[np.bool_], Cell, Cell]:
-    """Draw one straight corridor across, the start at either end of it."""
+    """Draw one straight horizontal corridor with the start at either end."""
     is_free = np.zeros((cells + 2, cells + 2), bool)
     row = int(rng.integers(1, cells + 1))
     is_free[row, 1:-1] = True
@@ -122,7 +122,7 @@ def _corridor(rng: Generator, cells: int, wanted: int) -> tuple[NDArray[np.bool_
 def _layout(
     rng: Generator, cells: int, density: float, wanted: int
 ) -> tuple[NDArray[np.bool_], Cell, Cell]:
-    """Draw free cells, a start and a goal until the two are the wanted number of steps apart."""
+    """Draw free cells, a start and a goal until these are ``wanted`` steps apart."""
     while True:
         is_free = np.zeros((cells + 2, cells + 2), bool)
         is_free[1:-1, 1:-1] = rng.random((cells, cells)) > density

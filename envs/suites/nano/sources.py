@@ -1,4 +1,4 @@
-"""Real ink and real photographs, disjoint between train and test."""
+"""Handwritten digits and photographs, disjoint between train and test."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def _packed() -> dict[str, NDArray[np.uint8]]:
 def ink(
     split: Split, digit: int, rng: Generator, *, clearest: float = 1.0
 ) -> tuple[NDArray[np.uint8], int]:
-    """Draw a handwritten digit: its ink ``(8, 8)``, levels 0 to 16, and its source's index.
+    """Return a random handwritten digit: ink ``(8, 8)``, levels 0 to 16, and its index.
 
     Args:
-        split: Whose ink.
-        digit: 0 to 9.
-        rng: Decides which.
-        clearest: Share of the digit's ink to draw from, the clearest first.
+        split: Split of the sources.
+        digit: Digit, 0 to 9.
+        rng: Random generator.
+        clearest: Share of the digit's samples to draw from, the clearest first.
     """
     ranked = _by_clearness(split)[digit]
     index = int(rng.choice(ranked[: math.ceil(clearest * len(ranked))]))
@@ -42,7 +42,7 @@ def ink(
 
 @cache
 def _by_clearness(split: Split) -> list[NDArray[np.int64]]:
-    """Rank each digit's ink by how much nearer it is to its own mean than to another digit's."""
+    """Rank each digit's samples by their margin to the mean of the nearest other digit."""
     packed = _packed()
     known = packed["train_ink"].reshape(-1, 64) / 16.0
     means = np.stack([known[packed["train_digits"] == digit].mean(0) for digit in range(10)])
@@ -58,7 +58,7 @@ def _by_clearness(split: Split) -> list[NDArray[np.int64]]:
 
 
 def photograph(split: Split, side: int, rng: Generator) -> tuple[Image.Image, int]:
-    """Draw a square window of a photograph, ``side`` pixels wide, and its source's index."""
+    """Return a random square window of a photograph, ``side`` pixels wide, and its index."""
     photos = _packed()[f"{split}_photos"]
     index = int(rng.integers(len(photos)))
     width = int(rng.integers(110, photos.shape[1] + 1))
@@ -70,7 +70,7 @@ def photograph(split: Split, side: int, rng: Generator) -> tuple[Image.Image, in
 
 
 def nearest_digit(glyph: NDArray[np.float64]) -> int:
-    """Read a digit by its nearest neighbour among all packed ink.
+    """Classify a digit by its nearest neighbour among all packed samples.
 
     Args:
         glyph: Ink, ``(8, 8)``, on any scale.
@@ -83,7 +83,7 @@ def nearest_digit(glyph: NDArray[np.float64]) -> int:
 
 
 def nearest_dot_pattern(dots: NDArray[np.bool_]) -> int:
-    """Read a digit from which cells ``(8, 8)`` hold a dot (ink of level 8 or more)."""
+    """Classify a digit by the cells ``(8, 8)`` with a dot (ink of level 8 or more)."""
     packed = _packed()
     ink_levels = np.concatenate([packed["train_ink"], packed["test_ink"]])
     digits = np.concatenate([packed["train_digits"], packed["test_digits"]])

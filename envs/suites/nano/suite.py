@@ -1,4 +1,4 @@
-"""From index to task: the nano suite's order, ids and seeds."""
+"""The nano suite: order, ids and seeds of its tasks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .routes import Maze
 from .sources import Split
 
 VERSION = "2"
-"""Changes whenever the same seed would draw another item."""
+"""Version, changed whenever the same seed draws another item."""
 FAMILIES: dict[str, Family] = {
     family.name: family for family in (Digit(), Tag(), Dots(), Count(), Bars(), Area(), Maze())
 }
@@ -28,12 +28,12 @@ SIZES: dict[Split, int] = {"train": 1_000_000, "test": 2_000}
 
 
 class NanoSuite:
-    """A split of the nano suite; an index gives the same task on any machine.
+    """A split of the nano suite; an index yields the same task on any machine.
 
-    Families and bands alternate, so that any run of 21 tasks holds each pair once.
+    Families and difficulties alternate, so that any 21 consecutive tasks hold each pair once.
 
     Args:
-        split: ``train`` (a million tasks) or ``test`` (2,000), disjoint by seed and by source.
+        split: Split, ``train`` (a million tasks) or ``test`` (2,000), disjoint by seed and source.
     """
 
     name = "nano"
@@ -62,17 +62,17 @@ class NanoSuite:
         return self.draw(index)
 
     def draw(self, index: int) -> Task:
-        """Draw the task of any index: past the split's end, more of the same kind."""
+        """Draw the task of any index, including indices past the end of the split."""
         names = self.families
         family = names[index % len(names)]
         difficulty = DIFFICULTIES[index // len(names) % len(DIFFICULTIES)]
         return make_task(family, difficulty, self.split, index)
 
     def task(self, task_id: str) -> Task:
-        """Draw the task of an id such as ``nano/bars/test/hard/17``.
+        """Draw the task with an id such as ``nano/bars/test/hard/17``.
 
         Raises:
-            KeyError: The id is not one of this split.
+            KeyError: The split does not have the id.
         """
         found = re.fullmatch(rf"nano/(\w+)/{self.split}/(\w+)/(\d+)", task_id)
         if found is None or found[1] not in FAMILIES or found[2] not in set(DIFFICULTIES):
@@ -81,7 +81,7 @@ class NanoSuite:
 
 
 def make_task(family_name: str, difficulty: Difficulty, split: Split, seed: int) -> Task:
-    """Draw one task; the four arguments decide every pixel and the answer."""
+    """Draw one task; the four arguments determine every pixel and the answer."""
     family = FAMILIES[family_name]
     stream = [
         zlib.crc32(family_name.encode()),
@@ -106,7 +106,7 @@ def make_task(family_name: str, difficulty: Difficulty, split: Split, seed: int)
 
 
 def family_of(question: str) -> Family | None:
-    """Return the family whose phrasing a question is; None when it is none's."""
+    """Return the family that a question is a phrasing of; None without one."""
     for pattern, name in _patterns():
         if pattern.fullmatch(question.strip()):
             return FAMILIES[name]

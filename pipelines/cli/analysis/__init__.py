@@ -1,1 +1,1 @@
-"""Commands that judge and show: evaluate, report, view, probe, scale, attack-reward."""
+"""Commands for evaluation and analysis: evaluate, report, view, probe, scale, attack-reward."""

@@ -1,4 +1,4 @@
-"""``codedance attack-reward``: which scripted cheats a reward would pay."""
+"""``codedance attack-reward``: scripted reward hacks that a reward would pay."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 COLUMNS = 80
 LIMIT = (
     "Known limit, not counted: {hack} earns up to {gain:+.2f} above no call at all, as much as an "
-    "honest call with the same answer. What was recorded shows that a call read the picture, not "
+    "honest call with the same answer. The recorded evidence shows that a call read the image, not "
     "that it helped; `codedance probe` measures that."
 )
 
@@ -33,20 +33,20 @@ def attack_reward(  # noqa: PLR0913 - the options of the command
     ] = "bat",
     term: Annotated[
         list[str] | None,
-        typer.Option(help="Your own term besides: terms.py:function=WEIGHT; may be repeated."),
+        typer.Option(help="Additional custom term: terms.py:function=WEIGHT; may be repeated."),
     ] = None,
     scale: Annotated[
         Literal["floor", "group", "none"], typer.Option(help="scale_rewards, as in training.")
     ] = "floor",
-    per_difficulty: Annotated[int, typer.Option(min=1, help="Tasks of each band to play.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Which tasks.")] = 0,
+    per_difficulty: Annotated[int, typer.Option(min=1, help="Tasks per difficulty.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the tasks.")] = 0,
     sandbox_name: SandboxName = None,
     json: Json = False,
 ) -> None:
-    """Attack a reward with scripted cheats; fails where one pays.
+    """Attack a reward with scripted reward hacks; fails if one of them pays.
 
-    Each cheat acts beside an honest policy that gives the same answer, in groups from all wrong to
-    all right, in the real environment and sandbox.
+    Each hack is compared with an honest policy that gives the same answer, in groups from all wrong
+    to all right, in the real environment and sandbox.
     """
     from ....envs.rewards.registry import with_terms
     from ....policies.analysis.attack_reward import attack_reward as attack
@@ -67,7 +67,8 @@ def attack_reward(  # noqa: PLR0913 - the options of the command
             )
         names = ", ".join((reward, *(term or ())))
         say(
-            f"reward {names}; scale_rewards {scale}; {3 * per_difficulty} tasks of nano, seed {seed}"
+            f"reward {names}; scale_rewards {scale}; {3 * per_difficulty} tasks of nano, "
+            f"seed {seed}"
         )
         for line in attack_lines(results):
             say(line)
@@ -88,12 +89,12 @@ def _entry(result: AttackResult) -> dict[str, object]:
 
 
 def attack_lines(results: Sequence[AttackResult]) -> list[str]:
-    """Return the table, the known limit, and the verdict, 80 columns wide."""
+    """Return the table, the known limit and the verdict, 80 columns wide."""
     counted = [result for result in results if not result.hack.is_limit]
     difficulties = list(counted[0].gains)
     intro = (
-        "Advantage of a reward hack less that of the honest policy that answers the same (direct: no "
-        "call; tool: one honest call), in the group where the hack does best:"
+        "Advantage of a reward hack minus that of the honest policy with the same answer (direct: "
+        "no call; tool: one honest call), in the group where the hack earns most:"
     )
     columns = "".join(f"{difficulty:>9}" for difficulty in difficulties)
     head = f"{'reward hack':<31}{'against':<9}{columns}   verdict"
@@ -125,10 +126,10 @@ def _figure(value: float) -> str:
 
 
 def _terms(texts: Sequence[str]) -> dict[str, float]:
-    """Read ``terms.py:function=0.5``.
+    """Parse ``terms.py:function=0.5``.
 
     Raises:
-        ValueError: There is no number behind an equals sign.
+        ValueError: A term has no number after an equals sign.
     """
     weights: dict[str, float] = {}
     for text in texts:

@@ -1,4 +1,4 @@
-"""``codedance emergence``: what code a training came to write."""
+"""``codedance emergence``: code that emerged in training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def emergence(
     rows: Annotated[int, typer.Option(min=1, help="Rows of each table.")] = 10,
     json: Json = False,
 ) -> None:
-    """Show the calls and compositions that training found, against the demonstrations."""
+    """Show the calls and compositions of training, compared with the demonstrations."""
     from ...analysis.emergence import training_emergence
     from ...runs.requests import find_pipeline
     from ...runs.runner import find_input
@@ -49,7 +49,7 @@ def emergence_lines(found: Emergence, rows: int) -> list[str]:
         *_table("calls", found.calls[:rows]),
         *_table("compositions", found.compositions[:rows]),
     ]
-    return lines + _carried_over(found, rows)
+    return lines + _transfer_lines(found, rows)
 
 
 def _table(title: str, uses: Sequence[Use]) -> list[str]:
@@ -62,11 +62,11 @@ def _table(title: str, uses: Sequence[Use]) -> list[str]:
     return ["", head, *(body or ["(none)"])]
 
 
-def _carried_over(found: Emergence, rows: int) -> list[str]:
-    """List the largest entries of the transfer matrix."""
+def _transfer_lines(found: Emergence, rows: int) -> list[str]:
+    """Return the largest entries of the transfer matrix."""
     entries = sorted(found.transfer.items(), key=lambda item: (-item[1], item[0]))[:rows]
     lines = [
         f"{home} -> {family}: {share:.1%} of {family} use a call shown for {home}, not for {family}"
         for (home, family), share in entries
     ]
-    return ["", "carried over between families", *(lines or ["(nothing)"])]
+    return ["", "transfer between families", *(lines or ["(none)"])]

@@ -50,10 +50,10 @@ def evaluate(  # noqa: PLR0913 - the options of the command
     price_output: PriceOutput = None,
     prefect: Prefect = True,
 ) -> None:
-    """Judge a run's checkpoints, or with --policy, --suite or --limit any policy.
+    """Evaluate a run's checkpoints, or with --policy, --suite or --limit any policy.
 
-    Exits with 1 where a few episodes were lost to infrastructure, with 3 where most were; the same
-    command plays those again and keeps the others.
+    Exits with 1 if a few episodes were lost to infrastructure, with 3 if most were; the same
+    command reruns those and keeps the others.
     """
     from ...runs.requests import RunRequest
     from ..cores import use_workers
@@ -91,29 +91,29 @@ def evaluate(  # noqa: PLR0913 - the options of the command
 def _refuse_what_would_be_ignored(
     policy: str | None, from_run: str | None, server: Mapping[str, object], *, is_alone: bool
 ) -> None:
-    """Refuse options that the rest of the command line leaves without a meaning."""
+    """Reject options that have no meaning with the rest of the command line."""
     from ....policies.inference.endpoint import OPENAI_PREFIX
 
     if is_alone and from_run is not None:
         raise typer.BadParameter(
-            "it judges a run's own checkpoints on its preset's held-out tasks and goes with "
-            "--preset, --seed, --refresh and --sandbox; to judge on --suite or --limit, name a "
+            "it evaluates a run's checkpoints on its preset's held-out tasks and combines with "
+            "--preset, --seed, --refresh and --sandbox; to evaluate on --suite or --limit, name a "
             "checkpoint with --policy and leave --from out",
             param_hint="--from",
         )
     given = [f"--{name.replace('_', '-')}" for name, value in server.items() if value is not None]
     if given and not (policy or "").startswith(OPENAI_PREFIX):
         raise typer.BadParameter(
-            "it is for a model behind a server, which --policy openai:MODEL names, not for "
+            "it is for a model behind a server, named by --policy openai:MODEL, not for "
             f"{policy or ('nano' if is_alone else 'the checkpoints of a run')}",
             param_hint=", ".join(given),
         )
 
 
 def rescore(run: RunName = "latest", json: Json = False) -> None:
-    """Grade a run's stored episodes again, with no inference.
+    """Grade a run's stored episodes again, without inference.
 
-    The newest verdicts count; `codedance store show NUMBER` lists all that a trajectory got.
+    The newest scores count; `codedance store show NUMBER` lists all scores of a trajectory.
     """
     from ...runs.rescoring import rescore_run
     from ...runs.runner import StageError
@@ -133,7 +133,7 @@ def rescore(run: RunName = "latest", json: Json = False) -> None:
                 say(f"  earlier verdicts are kept: codedance store show {change.example}")
         try:
             made = _report(session, found)
-        except StageError as error:  # a run that is not judged yet has no table
+        except StageError as error:  # a run that is not evaluated yet has no table
             say(f"no report: {error}")
             publish({"run": found.id, "changes": changes})
             return
@@ -142,7 +142,7 @@ def rescore(run: RunName = "latest", json: Json = False) -> None:
 
 
 def report(run: RunName = "latest", json: Json = False) -> None:
-    """Make a run's report and viewer again from the store."""
+    """Rebuild a run's report and viewer from the store."""
     from ...runs.session import open_session
     from ...viewer import make_viewer
     from ..document import document
@@ -157,7 +157,7 @@ def report(run: RunName = "latest", json: Json = False) -> None:
 
 
 def find_judged(session: RunSession, name: str) -> StageRun:
-    """Return a pipeline run, or an evaluation that belongs to none."""
+    """Return a pipeline run, or a standalone evaluation."""
     from ...runs.requests import find_pipeline
 
     run = session.store.lineage.get(name)

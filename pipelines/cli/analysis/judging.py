@@ -1,4 +1,4 @@
-"""Judges one policy on a suite, outside any pipeline run; interrupted, it goes on where it was."""
+"""Evaluates one policy on a suite, outside any pipeline run; resumes after an interruption."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from ..server_options import with_server
 
 @dataclass(frozen=True, slots=True)
 class Judging:
-    """How a policy is judged.
+    """Options of an evaluation.
 
     Attributes:
-        preset: Whose parameters; None for those of ``quick``.
-        fresh: Whether to do it again where it was done; one that was stopped goes on.
-        sandbox: Backend; None for that of the run that made the policy, else the preset's.
-        server: Of a policy ``openai:MODEL``, over the preset's; None leaves one as it is.
+        preset: Preset with the parameters; None for ``quick``.
+        fresh: Whether to rerun a finished evaluation; an interrupted rerun resumes.
+        sandbox: Sandbox backend; None for that of the run that made the policy, else the preset's.
+        server: Server settings of a policy ``openai:MODEL`` over the preset's; None keeps one.
         seed: Random seed of the sampled episodes, and of every episode's code.
     """
 
@@ -48,7 +48,10 @@ class Judging:
 
 
 def judge(policy: str, suite: str, limit: int | None, how: Judging) -> dict[str, object]:
-    """Judge a policy greedy and sampled, print the table, store every episode; give a document."""
+    """Evaluate a policy greedy and sampled; print the table, store the episodes, return a document.
+
+    The document has the run's id and its metrics.
+    """
     resolved = _resolve(policy, suite, limit, how)
     request = make_request("evaluate", resolved, _parameters(policy, resolved), {})
     with open_session() as session:
@@ -60,13 +63,13 @@ def judge(policy: str, suite: str, limit: int | None, how: Judging) -> dict[str,
         try:
             run = run_among(session, same, request, resolved.preset, parent=None)
         except (StageInterrupted, KeyboardInterrupt):
-            say("stopped; the same command goes on where it was")
+            say("stopped; the same command resumes it")
             raise
         return _print(session, run.id)
 
 
 def _resolve(policy: str, suite: str, limit: int | None, how: Judging) -> ResolvedRun:
-    """Return the preset with what the command line says over it."""
+    """Return the preset with the options of the command line applied."""
     known = load_flows_file().presets
     settings = load_preset(how.preset) if how.preset else known.get("quick", Preset())
     settings = settings.model_copy(update={"sandbox": sandbox_for(policy, how.sandbox, settings)})
@@ -80,11 +83,11 @@ def _resolve(policy: str, suite: str, limit: int | None, how: Judging) -> Resolv
 
 
 def _same_work(lineage: Lineage, request: StageRequest) -> list[StageRun]:
-    """Return the runs of the same work, newest first, whichever --refresh made them."""
+    """Return the runs with the same parameters, newest first, regardless of --refresh."""
 
     def key(run: StageRun) -> str:
-        told = {name: value for name, value in run.parameters.items() if name != FRESH}
-        return replace(request, parameters=told, inputs=run.inputs, seed=run.seed).key
+        parameters = {name: value for name, value in run.parameters.items() if name != FRESH}
+        return replace(request, parameters=parameters, inputs=run.inputs, seed=run.seed).key
 
     found = lineage.find(stage=request.stage, code_version=request.code_version)
     return [run for run in found if run.parent is None and key(run) == request.key]
@@ -113,7 +116,7 @@ def _parameters(policy: str, resolved: ResolvedRun) -> dict[str, Any]:
 
 
 def _where(policy: str, server: ServerSettings) -> dict[str, str | None]:
-    """Name the server, which with the model's name says who is judged."""
+    """Return the server's address, which with the model's name identifies the policy."""
     if not policy.startswith(OPENAI_PREFIX):
         return {}
     url = server.base_url or os.environ.get("OPENAI_BASE_URL")
@@ -121,5 +124,5 @@ def _where(policy: str, server: ServerSettings) -> dict[str, str | None]:
 
 
 def _short_name(policy: str) -> str:
-    """Return a name for tables; a slash would be read as the mode's."""
+    """Return a name for tables, without slashes, which separate the mode."""
     return policy.removeprefix(OPENAI_PREFIX).rstrip("/").split("/")[-1]

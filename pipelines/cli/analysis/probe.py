@@ -1,4 +1,4 @@
-"""``codedance probe``: whether the tool's replies mattered to the answers."""
+"""``codedance probe``: tool ablation, whether the tool's replies matter to the answers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ProbedRun = Annotated[
     str | None,
     typer.Argument(
         metavar="RUN",
-        help="A run's id, or latest: its suite and its sandbox. The latest, without --policy.",
+        help="Run id, or latest: its suite and sandbox. Without --policy, the latest.",
         autocompletion=completion.runs,
     ),
 ]
@@ -33,20 +33,20 @@ ProbedRun = Annotated[
 
 def probe(
     run: ProbedRun = None,
-    limit: Annotated[int, typer.Option(min=1, help="Held-out tasks to play.")] = 42,
+    limit: Annotated[int, typer.Option(min=1, help="Number of held-out tasks.")] = 42,
     policy: Annotated[
         str | None,
         typer.Option(
-            help="Another policy than the run's last checkpoint.",
+            help="Policy to use instead of the run's last checkpoint.",
             autocompletion=completion.policies,
         ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Take each tool reply away and see what becomes of the answer.
+    """Ablate each tool reply and measure the effect on the answer.
 
-    At every call the reply is withheld, its pictures are blanked, or it is swapped with a
-    sibling's: one that another task of the same family got.
+    For every call the reply is withheld, its images are blanked, or it is swapped with a
+    sibling's: the reply to another task of the same family.
     """
     from ...runs.session import open_session
     from ...runs.used_sandbox import recorded_sandbox, sandbox_for
@@ -70,14 +70,14 @@ def probe(
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("\n".join(lines) + "\n", encoding="utf-8")
             session.tracker.artifact(pipeline.id, path, folder="report")
-            say(f"kept in {path}")
+            say(f"written to {path}")
     leave_incomplete({"is_complete": not lost})
 
 
 def _source(
     session: RunSession, run: str | None, policy: str | None
 ) -> tuple[StageRun | None, str]:
-    """Return the pipeline run, if there is one, and the policy to probe."""
+    """Return the pipeline run, if there is one, and the policy to ablate."""
     from ...runs.requests import find_pipeline
     from ...runs.runner import find_input
 
@@ -90,7 +90,7 @@ def _source(
 def _probe(
     session: RunSession, source: str, tasks: Sequence[Task], settings: SandboxSettings
 ) -> tuple[list[str], dict[str, float], int]:
-    """Play and probe; return the lines of the table, the figures, and how much was lost."""
+    """Play and ablate; return the lines of the table, the metrics, and the number lost."""
     from ....policies import load_policy, rollout
     from ....policies.analysis.probe import crops_held, summarise
     from ....policies.analysis.probe import probe as probe_calls
@@ -129,7 +129,7 @@ def _probe(
 def probe_lines(figures: Sequence[ProbeFigures], held: Sequence[bool]) -> list[str]:
     """Return the table, 80 columns wide."""
     if not figures:
-        return ["no call was made: there is nothing to take away"]
+        return ["no call was made: there is nothing to ablate"]
     head = f"{'reply':<12}{'calls':>7}{'right':>9}{'then':>9}{'dependence':>13}{'log p gained':>15}"
     lines = ["", head]
     lines += [
@@ -137,9 +137,9 @@ def probe_lines(figures: Sequence[ProbeFigures], held: Sequence[bool]) -> list[s
         f"{_figure(one.dependence):>13}{_figure(one.gain):>15}"
         for one in figures
     ]
-    lines += ["", "dependence: 0 where the tool is ignored, 1 where every right answer rests on it"]
+    lines += ["", "dependence: 0 if the tool is ignored, 1 if every right answer depends on it"]
     if held:
-        lines.append(f"{sum(held)} of {len(held)} crops held the region of the truth")
+        lines.append(f"{sum(held)} of {len(held)} crops contained the true region")
     return lines
 
 

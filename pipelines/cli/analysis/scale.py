@@ -1,4 +1,4 @@
-"""``codedance scale``: accuracy against tokens, for more turns, more samples, a second look."""
+"""``codedance scale``: accuracy by tokens, for more turns, more samples, a second look."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def scale(
             autocompletion=completion.suites,
         ),
     ] = "nano",
-    limit: Annotated[int, typer.Option(min=1, help="Held-out tasks to play.")] = 42,
+    limit: Annotated[int, typer.Option(min=1, help="Number of held-out tasks.")] = 42,
     samples: Annotated[int, typer.Option(min=1, help="Largest majority vote.")] = 8,
     sandbox_name: SandboxName = None,
     json: Json = False,
 ) -> None:
-    """Measure what more turns, a majority vote or a second look buy at test time."""
+    """Measure the effect of more turns, a majority vote or a second look at test time."""
     from ....policies import load_policy
     from ....policies.analysis.scaling import scale as measure
     from ....policies.rollouts.losses import Losses
@@ -76,7 +76,7 @@ def scale_lines(points: Sequence[ScalingPoint]) -> list[str]:
 
 
 def _line(point: ScalingPoint) -> str:
-    """Return the row of a setting; dashes where our infrastructure lost all its tasks."""
+    """Return the row of a setting; dashes if all its tasks were lost to our infrastructure."""
     head = f"{point.method:<13}{point.amount:>7}"
     if point.accuracy is None or point.tokens is None:
         return f"{head}{'-':>9}{'-':>9}{point.tasks:>7}"
@@ -86,7 +86,7 @@ def _line(point: ScalingPoint) -> str:
 
 
 def scale_figure(points: Sequence[ScalingPoint]) -> str:
-    """Draw accuracy over tokens, a line a method."""
+    """Draw accuracy over tokens, one line per method."""
     from ...charts.chart import line_chart
     from ...charts.style import STYLE as PAGE
 
@@ -95,5 +95,5 @@ def scale_figure(points: Sequence[ScalingPoint]) -> str:
         if one.tokens is not None and one.accuracy is not None:
             lines.setdefault(one.method, []).append((one.tokens, one.accuracy))
     lines = {method: sorted(line) for method, line in lines.items()}
-    chart = line_chart("Right, over own tokens a task", lines)
+    chart = line_chart("Accuracy by generated tokens per task", lines)
     return f"<!doctype html><meta charset='utf-8'><style>{PAGE}</style><main>{chart}</main>"

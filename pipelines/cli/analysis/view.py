@@ -1,4 +1,4 @@
-"""``codedance view``: a page on which one looks at what a model did."""
+"""``codedance view``: a page for inspecting a run's trajectories."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ Other = Annotated[
     str | None,
     typer.Argument(
         metavar="OTHER",
-        help="A second run, to compare on the same tasks.",
+        help="Second run to compare on the same tasks.",
         autocompletion=completion.runs,
     ),
 ]
 Stages = Annotated[
     list[str] | None,
-    typer.Option("--stage", help="Show only these: evaluate, grpo, curate. May be repeated."),
+    typer.Option("--stage", help="Stage to show: evaluate, grpo, curate. May be repeated."),
 ]
 Inline = Annotated[
-    int, typer.Option(min=0, help="Megabytes in the page itself; the rest lies beside it.")
+    int, typer.Option(min=0, help="Megabytes in the page itself; the rest goes to files.")
 ]
 
 
@@ -33,7 +33,7 @@ def view(
     inline: Inline = 20,
     json: Json = False,
 ) -> None:
-    """Make a page of a run's trajectories, or of two runs, to look at in a browser."""
+    """Write an HTML page of a run's trajectories, or of two runs."""
     from ...runs.session import open_session
     from ...viewer import make_viewer
     from ...viewer.plan import SHOWN_STAGES
@@ -56,5 +56,5 @@ def view(
         where = "" if made.inline == made.count else f", {made.inline:,} of them in the page itself"
         say(f"{made.count:,} trajectories{where}; {made.megabytes:,.0f} MB")
         if made.missing:
-            say(f"{made.missing} pictures are missing from the store; the page says where")
+            say(f"{made.missing} images are missing from the store; the page shows where")
         say(f"open {made.html}")

@@ -1,4 +1,4 @@
-"""``codedance ask``: a question about any picture."""
+"""``codedance ask``: a question about any image."""
 
 from __future__ import annotations
 
@@ -19,11 +19,9 @@ LARGER = "a larger model: codedance ask --policy Qwen/Qwen2.5-VL-7B-Instruct …
 
 def ask(  # noqa: PLR0913 - the options of the command
     image: Annotated[
-        Path, typer.Argument(metavar="IMAGE", help="Any picture: PNG, JPEG, WebP, AVIF, …")
+        Path, typer.Argument(metavar="IMAGE", help="Image file: PNG, JPEG, WebP, AVIF, …")
     ],
-    question: Annotated[
-        str, typer.Argument(metavar="QUESTION", help="What you want to know about it.")
-    ],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="Question about the image.")],
     policy: Annotated[
         str,
         typer.Option(
@@ -31,15 +29,15 @@ def ask(  # noqa: PLR0913 - the options of the command
             autocompletion=completion.policies,
         ),
     ] = "nano",
-    turns: Annotated[int, typer.Option(min=1, help="Turns that the policy gets.")] = 6,
-    save: Annotated[Path | None, typer.Option(help="Where returned pictures go.")] = None,
+    turns: Annotated[int, typer.Option(min=1, help="Maximum number of turns.")] = 6,
+    save: Annotated[Path | None, typer.Option(help="Folder for returned images.")] = None,
     sandbox: SandboxName = None,
     json: Json = False,
 ) -> None:
-    """Ask about a picture; prints each turn: thought, code, what came back.
+    """Ask about an image; prints each turn: thought, code, output.
 
-    Exits with 1 where no answer came (its turns or tokens were used up, or its last turn was
-    neither code nor an answer), and with 3 where the sandbox or the model's server failed.
+    Exits with 1 without an answer (its turns or tokens were used up, or its last turn was neither
+    code nor an answer), and with 3 if the sandbox or the model's server failed.
     """
     from ....envs.picture import load_picture
     from ....envs.text.unicode_text import escape_surrogates
@@ -55,7 +53,7 @@ def ask(  # noqa: PLR0913 - the options of the command
     from .asking import play_turns
     from .terminal import episode_document, picture_folder, show_turn
 
-    question = escape_surrogates(question)  # of a command line in another encoding
+    question = escape_surrogates(question)  # from a command line in another encoding
     if not question.strip():
         raise ValueError("the question is empty")
     picture = load_picture(image)
@@ -80,7 +78,7 @@ def ask(  # noqa: PLR0913 - the options of the command
 
 
 def _why_none(ending: str | None, turns: int) -> str:
-    """Say in words why an episode ended without an answer."""
+    """Return in words why an episode ended without an answer."""
     known = {
         "turn_limit": f"its turns were used up (--turns {turns})",
         "token_limit": "its last turn was too long and was cut",
@@ -91,26 +89,26 @@ def _why_none(ending: str | None, turns: int) -> str:
 
 
 def _say_what_it_knows(policy: str, question: str) -> None:
-    """Say which families a model was taught, and plainly if the question is none of them."""
+    """Print the families that a model was trained on, with a warning if the question is of none."""
     from ..output import say
     from .asking import match_family
 
     families = trained_families(policy)
     if not families:
         return
-    say(f"{policy} was taught: {', '.join(families)}")
+    say(f"{policy} was trained on: {', '.join(families)}")
     family = match_family(question, families)
     if family is not None:
-        say(f"your question is of its family {family!r}")
+        say(f"your question is of the family {family!r}")
         return
     examples = "\n".join(f"  {phrases[0]}" for phrases in families.values() if phrases)
-    say("your question is none of these, so do not trust its answer; it was taught such as:")
+    say("your question is of none of these: do not trust the answer. Questions it was trained on:")
     say(examples)
     say(LARGER)
 
 
 def trained_families(policy: str) -> Mapping[str, Sequence[str]]:
-    """Return the families named in a model folder's codedance.json."""
+    """Return the families named in the codedance.json of a model folder."""
     from ....policies.loading import NANO_FOLDER
     from ....policies.models.model_folder import read_notes
 

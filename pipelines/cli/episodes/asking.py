@@ -1,4 +1,4 @@
-"""What ``codedance ask`` needs to know: which questions a model was taught, and how it acts."""
+"""Helpers of ``codedance ask``: the questions that a model was trained on, and its turns."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ NO_WORD = r"(?!)"
 
 
 def match_family(question: str, families: Mapping[str, Sequence[str]]) -> str | None:
-    """Return the family in whose language a question is; None where it is in none's.
+    """Return the family whose phrases match a question; None if none does.
 
-    A phrase may hold placeholders, ``How many {colour} dots are there?``, which stand for the words
-    that the family's questions have there and for no other: a model that was taught red and green
-    was not taught orange.
+    A phrase may have placeholders, ``How many {colour} dots are there?``, which match only the
+    words that the family's questions have there: a model trained on red and green was not trained
+    on orange.
 
     >>> match_family("how many red dots", {"count": ["How many {colour} dots?"]})
     'count'
@@ -40,7 +40,7 @@ def match_family(question: str, families: Mapping[str, Sequence[str]]) -> str | 
 
 
 def play_turns(policy: Policy, episode: Episode, sampling: Sampling) -> Iterator[Turn]:
-    """Let a policy act until the episode is over; give each turn as it happens."""
+    """Let a policy act until the episode is over; yield each turn as it happens."""
     one = RunningEpisode.begin(episode)
     while not one.is_over:
         begun = time.monotonic()
@@ -50,7 +50,7 @@ def play_turns(policy: Policy, episode: Episode, sampling: Sampling) -> Iterator
 
 
 def _words(family: str) -> dict[str, str]:
-    """Return the pattern of each placeholder of a family's phrases, from the embedded suite."""
+    """Return the pattern of each placeholder in a family's phrases, from the nano suite."""
     known = FAMILIES.get(family)
     if known is None or not known.colours:
         return {}

@@ -1,4 +1,4 @@
-"""``codedance play``: one episode in the terminal, by the oracle, a model, or your own hand."""
+"""``codedance play``: one episode in the terminal, by the oracle, a model, or by hand."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def play(  # noqa: PLR0913 - the options of the command
     family: Annotated[
         str | None,
-        typer.Option(help="A family of the suite.", autocompletion=completion.families),
+        typer.Option(help="Family of the suite.", autocompletion=completion.families),
     ] = None,
     policy: Annotated[
         str,
@@ -38,7 +38,7 @@ def play(  # noqa: PLR0913 - the options of the command
         typer.Option(
             "--suite",
             "--tasks",
-            help="Where the task comes from.",
+            help="Suite of the task.",
             autocompletion=completion.suites,
         ),
     ] = "nano",
@@ -48,13 +48,13 @@ def play(  # noqa: PLR0913 - the options of the command
             help="easy, medium or hard.", autocompletion=completion.one_of(*completion.DIFFICULTIES)
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Which task.")] = 0,
+    seed: Annotated[int, typer.Option(help="Index of the task.")] = 0,
     sandbox: SandboxName = None,
     json: Json = False,
 ) -> None:
-    """Play one episode and see every turn of it.
+    """Play one episode and print every turn.
 
-    Exits with 3 where the sandbox or the model's server failed: then it is neither right nor wrong.
+    Exits with 3 if the sandbox or the model's server failed: then it is neither right nor wrong.
     """
     from ...config.home import find_home
     from ...config.settings import open_configured
@@ -89,7 +89,7 @@ def play(  # noqa: PLR0913 - the options of the command
 
 
 def find_task(suite_name: str, family: str | None, difficulty: str | None, seed: int) -> Task:
-    """Return the ``seed``-th test task of a family and band.
+    """Return the ``seed``-th test task of a family and difficulty.
 
     Raises:
         ValueError: The suite has no such task.
@@ -130,7 +130,7 @@ def find_task(suite_name: str, family: str | None, difficulty: str | None, seed:
 
 @contextmanager
 def _begin(player: str, task: Task, sandbox: Sandbox) -> Generator[tuple[Iterator[Turn], Episode]]:
-    """Open an episode as its player knows it; gives its turns as they will be played."""
+    """Open an episode for a player; yield its turns, as they are played, and the episode."""
     from ....envs.episode import Episode
     from ....policies import load_policy
     from ....policies.interface import Sampling
@@ -149,14 +149,14 @@ def _begin(player: str, task: Task, sandbox: Sandbox) -> Generator[tuple[Iterato
 def _by_hand(episode: Episode) -> Iterator[Turn]:
     from ..output import say
 
-    say("Write Python and end it with an empty line; the picture is input_image.")
-    say("Or give your answer:  = 5")
+    say("Write Python and end it with an empty line; the image is input_image.")
+    say("Or answer:  = 5")
     while episode.ending is None:
         yield episode.step(read_turn())
 
 
 def read_turn() -> str:
-    """Read a block of code (ended by an empty line) or ``= ANSWER`` as a policy's text."""
+    """Read a block of code (ended by an empty line) or ``= ANSWER``; return a policy's text."""
     lines: list[str] = []
     while True:
         line = input(">>> " if not lines else "... ")

@@ -1,4 +1,4 @@
-"""Shows episodes in a terminal: turns as text, pictures inline where the terminal can draw them."""
+"""Shows episodes in a terminal: turns as text, images inline if the terminal supports them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHUNK = 4096
 
 
 def picture_protocol(environment: Mapping[str, str] | None = None) -> str | None:
-    """Say how this terminal draws pictures: ``kitty``, ``iterm``, or None for not at all."""
+    """Return the image protocol of this terminal: ``kitty``, ``iterm``, or None."""
     environment = os.environ if environment is None else environment
     if environment.get("TMUX") or environment.get("STY"):  # they swallow the sequences
         return None
@@ -33,7 +33,7 @@ def picture_protocol(environment: Mapping[str, str] | None = None) -> str | None
 
 
 def picture_sequence(image: Image.Image, protocol: str) -> str:
-    """Return the characters that draw a picture."""
+    """Return the escape sequence that draws an image."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     data = base64.b64encode(buffer.getvalue()).decode()
@@ -49,7 +49,7 @@ def picture_sequence(image: Image.Image, protocol: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Make a model's text harmless to a terminal: control characters become visible escapes."""
+    """Return a model's text with control characters as visible escapes, safe for a terminal."""
     return "".join(
         c if c in "\n\t" or (c.isprintable() and not 0x7F <= ord(c) < 0xA0) else _escape(c)
         for c in text
@@ -57,30 +57,30 @@ def printable(text: str) -> str:
 
 
 def picture_folder(folder: Path, *, is_asked_for: bool) -> Path | None:
-    """Make the folder where an episode's pictures go; None where none can be made there.
+    """Create the folder for an episode's images; return None if it cannot be created.
 
     Raises:
-        OSError: The user asked for this folder.
+        OSError: The folder cannot be created, and the user asked for it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         writable = os.access(folder, os.W_OK | os.X_OK)
         if not writable:
-            raise PermissionError(errno.EACCES, "nothing can be written there", str(folder))
+            raise PermissionError(errno.EACCES, "the folder is not writable", str(folder))
     except OSError as error:
         if is_asked_for:
             raise
-        print(f"pictures are not kept: {error}", file=sys.stderr)  # noqa: T201
+        print(f"images are not saved: {error}", file=sys.stderr)  # noqa: T201
         return None
     return folder
 
 
 def show_picture(image: Image.Image, folder: Path | None, name: str) -> None:
-    """Save a picture where there is a folder for it, and draw it where the terminal can."""
+    """Save an image if there is a folder for it, and draw it if the terminal can."""
     protocol = picture_protocol() if sys.stdout.isatty() else None
     if protocol is not None:
         say(picture_sequence(image, protocol))
-    words = f"  picture {image.width} by {image.height}"
+    words = f"  image {image.width} by {image.height}"
     if folder is None:
         say(words)
         return
@@ -89,12 +89,12 @@ def show_picture(image: Image.Image, folder: Path | None, name: str) -> None:
 
 
 def show_turn(number: int, turn: Turn, folder: Path | None) -> None:
-    """Print a turn: what was thought, what was run, what came back.
+    """Print a turn: its thought, code and output.
 
     Args:
-        number: From 1.
-        turn: What happened.
-        folder: Where pictures go that came back; None keeps none.
+        number: Number of the turn, from 1.
+        turn: The turn.
+        folder: Folder for returned images; None saves none.
     """
     say(f"── turn {number} " + "─" * 50)
     thought = thought_in(turn.text)
@@ -116,7 +116,7 @@ def show_turn(number: int, turn: Turn, folder: Path | None) -> None:
 
 
 def episode_document(episode: Trajectory, question: str) -> dict[str, object]:
-    """Return an episode for a program to read; pictures that came back by their sizes."""
+    """Return an episode as a JSON document; returned images by their sizes."""
     return {
         "task": episode.task_id,
         "policy": episode.policy_id,

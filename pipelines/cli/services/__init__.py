@@ -1,1 +1,1 @@
-"""Commands around services: flows, ui, mlflow, serve, sandbox, doctor."""
+"""Commands for services: flows, ui, mlflow, serve, sandbox, doctor."""

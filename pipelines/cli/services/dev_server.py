@@ -1,9 +1,9 @@
-"""``codedance flows serve``: Prefect's server and a worker, MLflow's pages, the deployments.
+"""``codedance flows serve``: Prefect's server and a worker, MLflow's UI, the deployments.
 
-All of it lasts as long as the command, and ends with it if it is killed. What dies (kill -9, out of
-memory) is started again. Flow runs outlive their worker and this command: they go on, and what died
-with it is marked before the next worker starts. On Ctrl-C the runs under way are asked to stop,
-end at their next safe point as Cancelled, and can be gone on with.
+All services last as long as the command, and end with it if it is killed. A service that dies
+(kill -9, out of memory) is restarted. Flow runs outlive their worker and this command: they
+continue, and runs that died with it are marked before the next worker starts. On Ctrl-C the active
+runs are asked to stop, end at their next safe point as Cancelled, and can be resumed.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from ...serving.flow_processes import flow_run_processes, orphans
 
 LOOK_SECONDS = 0.5
 STOP_SECONDS = 40.0
-"""So long runs may take to their next safe point before they are killed; what is saved stays."""
+"""Time that runs have to reach their next safe point before they are killed; saved state stays."""
 PAGES = "CODEDANCE_MLFLOW_PAGES"
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class DevServer:
-    """What is to be run.
+    """Configuration of the dev server.
 
     Attributes:
-        home: Where all state lies.
-        prefect_port: Of Prefect's server, if none is given by PREFECT_API_URL.
-        mlflow_port: Of MLflow's pages; None for none.
-        at_once: Flow runs that the worker runs at once.
+        home: Home folder with all state.
+        prefect_port: Port of Prefect's server, if PREFECT_API_URL names none.
+        mlflow_port: Port of MLflow's UI; None for no UI.
+        at_once: Maximum number of concurrent flow runs of the worker.
     """
 
     home: Home
@@ -53,7 +53,7 @@ class DevServer:
 
     @property
     def logs(self) -> Path:
-        """Where the output of servers and worker goes."""
+        """Folder for the output of servers and worker."""
         return self.home.root / "logs"
 
 
@@ -61,9 +61,9 @@ def serve_flows(dev_server: DevServer, say: Say) -> None:
     """Serve the deployments of flows.yaml until Ctrl-C.
 
     Raises:
-        SettingsError: flows.yaml is wrong.
+        SettingsError: flows.yaml is invalid.
         ServiceError: A port is taken, or the server does not start.
-        DeployError: Prefect did not take a deployment.
+        DeployError: Prefect rejected a deployment.
     """
     path = find_flows_file()
     deployments = load_flows_file(path).deployments
@@ -83,7 +83,7 @@ def serve_flows(dev_server: DevServer, say: Say) -> None:
         from ...flows.deploying import deploy_all, drop_missed
 
         if server is not None and (missed := asyncio.run(drop_missed())):
-            say(f"dropped   {missed} scheduled runs that fell due while nothing ran")
+            say(f"dropped   {missed} scheduled runs that were due while no server ran")
         pools = deploy_all(path)
         workers = [_worker(dev_server, pool) for pool in pools]
         if server is not None:
@@ -92,7 +92,7 @@ def serve_flows(dev_server: DevServer, say: Say) -> None:
             _announce(dev_server, path, deployments, say)
             if not is_known:
                 say(f"  (first: export PREFECT_API_URL={url})")
-            say("Ctrl-C ends all.")
+            say("Ctrl-C stops everything.")
             try:
                 while True:
                     if server is not None and any(worker.is_due for worker in workers):
@@ -101,16 +101,16 @@ def serve_flows(dev_server: DevServer, say: Say) -> None:
                         service.revive(say)
                     time.sleep(LOOK_SECONDS)
             except KeyboardInterrupt:
-                say("stopping: runs under way end at their next safe point; Ctrl-C again kills")
+                say("stopping: active runs end at their next safe point; Ctrl-C again kills")
                 with contextlib.suppress(KeyboardInterrupt):
                     stop_runs(workers)
 
 
 def stop_runs(workers: list[Service], seconds: float = STOP_SECONDS) -> None:
-    """Ask the flow runs of workers to stop, and wait until they have.
+    """Ask the flow runs of workers to stop, and wait until they have stopped.
 
-    The workers are held: they would take runs that wait for a slot, now that one is free. Runs
-    whose worker has died are asked, too.
+    The workers are paused: they would start runs that wait for a concurrency limit that is now
+    free. Runs whose worker has died are asked to stop, too.
     """
     for worker in workers:
         worker.hold()
@@ -128,32 +128,32 @@ def stop_runs(workers: list[Service], seconds: float = STOP_SECONDS) -> None:
 
 
 def _close_dead(pools: list[str], say: Say) -> None:
-    """Mark runs as crashed that a worker left and whose processes are gone: nobody waits for them.
+    """Mark runs as crashed that a worker left and whose processes are gone.
 
-    Only with a server of ours: all of its runs are on this machine.
+    Only with our own server, all of whose runs are on this machine.
     """
     from ...flows.watching import close_dead_runs
 
     try:
         closed = asyncio.run(close_dead_runs(pools, set(flow_run_processes())))
-    except (httpx.HTTPError, OSError) as error:  # the automations will do it
-        say(f"could not look for dead runs: {error}")
+    except (httpx.HTTPError, OSError) as error:  # the automations will mark them
+        say(f"could not check for dead runs: {error}")
         return
     if closed:
-        say(f"{closed} flow runs died with their worker and are marked as crashed: run them again")
+        say(f"{closed} flow runs died with their worker and are marked as crashed: rerun them")
 
 
 def _prepare(dev_server: DevServer) -> Service | None:
-    """Set what server, worker and flows read; give the server, None where the user has one."""
+    """Set the environment of server, worker and flows; return our server, if the user has none."""
     port = dev_server.prefect_port
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO")  # the runs' own lines, on their pages
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO")  # the runs' log lines, on their pages
     os.environ.setdefault("PREFECT_WORKER_QUERY_SECONDS", "5")
     os.environ.setdefault("PREFECT_WORKER_HEARTBEAT_SECONDS", "15")
     os.environ.setdefault("PREFECT_SERVER_UI_API_URL", f"http://127.0.0.1:{port}/api")
     prepare_environment(dev_server.home)
     if os.environ.get("PREFECT_API_URL"):
         return None
-    _demand_free(port, "--prefect-port", "a Prefect server that you have: set PREFECT_API_URL")
+    _demand_free(port, "--prefect-port", "use your own Prefect server: set PREFECT_API_URL")
     os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
     command = serving_command("prefect", "server", "start", "--port", str(port))
     return Service(
@@ -169,7 +169,7 @@ def _mlflow(dev_server: DevServer) -> Service | None:
     uri = dev_server.home.mlflow_uri
     if port is None or uri.startswith("http"):
         return None
-    _demand_free(port, "--mlflow-port", "none at all: --no-mlflow")
+    _demand_free(port, "--mlflow-port", "use none: --no-mlflow")
     os.environ[PAGES] = f"http://127.0.0.1:{port}"
     command = serving_command("mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1")
     log = dev_server.logs / "mlflow.log"
@@ -204,12 +204,12 @@ def _announce(dev_server: DevServer, path: Path, deployments: list[Deployment], 
     for entry in deployments:
         name = f"{entry.entrypoint.rpartition('.')[2]}/{entry.name}"
         say(f"          {name:<22} {describe_schedules(entry)}")
-    say("Start one in another terminal, in this folder, or on Prefect's page:")
+    say("Start a run in another terminal, in this folder, or in Prefect's UI:")
     say("  prefect deployment run pipeline/quick-demo --watch")
 
 
 def describe_schedules(entry: Deployment) -> str:
-    """Say when a deployment runs by itself.
+    """Return the schedules of a deployment in words.
 
     >>> from codedance.pipelines.config.schedules import Schedule
     >>> describe_schedules(Deployment(name="a", entrypoint="b", schedules=[Schedule(interval=300)]))

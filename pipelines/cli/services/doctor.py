@@ -1,4 +1,4 @@
-"""``codedance doctor``: what works on this machine, and how to mend what does not."""
+"""``codedance doctor``: checks of this machine, with a fix for each failed one."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ PACKAGES = (
 
 
 def doctor(json: Json = False) -> None:
-    """Check this machine, and say how to mend what is not well.
+    """Check this machine, and suggest how to fix what fails.
 
-    Sandbox, folders, versions known to break, GPU, Docker, flows.yaml, and the Prefect and MLflow
-    servers that it is pointed at.
+    Sandbox, folders, versions known to break, GPU, Docker, flows.yaml, and the configured Prefect
+    and MLflow servers.
     """
     from ..document import document
     from ..output import say
@@ -53,14 +53,14 @@ def doctor(json: Json = False) -> None:
                     say(line)
         bad = [finding for finding in findings if finding.is_needed and not finding.is_well]
         say()
-        say(f"{len(bad)} to mend (BAD)" if bad else "all that is needed works")
+        say(f"{len(bad)} to fix (BAD)" if bad else "everything that is needed works")
         publish({"is_well": not bad, "findings": findings})
     if bad:
         raise typer.Exit(FINDINGS)
 
 
 def _lines(finding: Finding) -> list[str]:
-    """Put a finding into lines of 80 columns; a remedy's commands stay as they are."""
+    """Return a finding in lines of 80 columns; commands of a remedy are not wrapped."""
     mark = "ok " if finding.is_well else "BAD" if finding.is_needed else "-  "
     head = f"{mark}  {finding.subject:<14} "
     lines = _wrapped(finding.state)
@@ -77,7 +77,7 @@ def _wrapped(text: str) -> list[str]:
 
 
 def check_versions() -> list[Finding]:
-    """Look at Python's and the packages' versions, known-broken ones above all."""
+    """Check the versions of Python and the packages, especially known-broken ones."""
     python = ".".join(str(part) for part in sys.version_info[:3])
     return [Finding("python", python), *(_package(name) for name in PACKAGES)]
 
@@ -95,7 +95,7 @@ def _package(name: str) -> Finding:
 
 
 def check_torchvision() -> list[Finding]:
-    """Look whether torchvision, where it is installed, was built for this torch."""
+    """Check whether torchvision, if installed, was built for this torch."""
     torch, vision = _installed("torch"), _installed("torchvision")
     if not vision:
         return []
@@ -105,7 +105,7 @@ def check_torchvision() -> list[Finding]:
 
 
 def _installed(name: str) -> str:
-    """Return a package's version; empty where it is not installed."""
+    """Return a package's version; empty if it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -113,7 +113,7 @@ def _installed(name: str) -> str:
 
 
 def check_sandbox() -> list[Finding]:
-    """Open the sandbox, run a block, and say which walls stand and what the others would need."""
+    """Run a block in the sandbox; report its isolation level and what full isolation needs."""
     from ....sandbox import SandboxError, open_sandbox
     from ....sandbox.host.machine import find_lacks
 
@@ -127,14 +127,14 @@ def check_sandbox() -> list[Finding]:
     found = [Finding("sandbox", tier, is_well=is_well)]
     if not tier.startswith("full"):
         found += [
-            Finding("  full walls", lack.what, is_well=False, is_needed=False, remedy=lack.remedy)
+            Finding("  isolation", lack.what, is_well=False, is_needed=False, remedy=lack.remedy)
             for lack in find_lacks()
         ]
     return found
 
 
 def check_libraries() -> list[Finding]:
-    """Measure what each library costs the sandbox: its import once, and every session's fork."""
+    """Measure the cost of each library in the sandbox: its import, and the fork of a session."""
     from ....sandbox import SandboxError
     from ....sandbox.docker.image.build import IMAGE_LIBRARIES
     from ....sandbox.host.import_costs import measure_libraries
@@ -158,7 +158,7 @@ def _library(cost: LibraryCost, *, is_preloaded: bool) -> Finding:
 
 
 def check_home() -> list[Finding]:
-    """Look at CODEDANCE_DIR: whether it can be written, and whether room is left."""
+    """Check that CODEDANCE_DIR is writable and has free space."""
     import shutil
 
     from ...config.home import HomeError, find_home
@@ -175,7 +175,7 @@ def check_home() -> list[Finding]:
 
 
 def check_store() -> list[Finding]:
-    """Ask the store's database for its schema, and what it lies on; nothing is made or changed."""
+    """Check the schema and file system of the store's database; nothing is created or changed."""
     from pathlib import Path
 
     from ...config.home import find_home
@@ -190,7 +190,7 @@ def check_store() -> list[Finding]:
         path = Path(url.database or "") if url.get_backend_name() == "sqlite" else None
         schema = find_schema(address) if path is None or path.exists() else None
     except StoreError as error:
-        return [Finding("store", str(error), is_well=False, remedy="docs/store.md says more")]
+        return [Finding("store", str(error), is_well=False, remedy="see docs/store.md")]
     stands = f"schema {schema}" if schema else "the first run makes it"
     kind = "" if path is None else file_system(path)
     remedy = (
@@ -202,10 +202,10 @@ def check_store() -> list[Finding]:
 
 
 def check_accelerators() -> list[Finding]:
-    """Look for a GPU by its driver, without loading torch, and whether torch can use it."""
+    """Check for a GPU by its driver, without loading torch, and whether torch can use it."""
     gpu = _gpu_in_words()
     if gpu is None:
-        words = "none: the nano model needs none"
+        words = "none: the nano model does not need one"
         return [Finding("gpu", words, is_well=False, is_needed=False)]
     is_cpu_build = "+cpu" in _installed("torch")
     remedy = "torch is its CPU build: pip install --force-reinstall torch, from PyPI"
@@ -213,7 +213,7 @@ def check_accelerators() -> list[Finding]:
 
 
 def _gpu_in_words() -> str | None:
-    """Return the GPUs' names and memory as the driver tells them; None where there is no driver."""
+    """Return the GPUs' names and memory as the driver reports them; None without a driver."""
     import subprocess
 
     query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
@@ -224,7 +224,7 @@ def _gpu_in_words() -> str | None:
 
 
 def check_docker() -> list[Finding]:
-    """Ask the Docker engine for the sandbox's image; the local sandbox needs neither."""
+    """Check the Docker engine and the sandbox's image; the local sandbox needs neither."""
     from ....sandbox import SandboxError
     from ....sandbox.docker.engine import DEFAULT_IMAGE, Engine
 
@@ -238,7 +238,7 @@ def check_docker() -> list[Finding]:
 
 
 def check_flows() -> list[Finding]:
-    """Read flows.yaml."""
+    """Check flows.yaml."""
     from ...config.flows_file import find_flows_file, load_flows_file
     from ...config.yaml_file import SettingsError
 
@@ -246,7 +246,7 @@ def check_flows() -> list[Finding]:
     try:
         load_flows_file(path)
     except SettingsError as error:
-        return [Finding("flows.yaml", str(error), is_well=False, remedy=f"mend {path}")]
+        return [Finding("flows.yaml", str(error), is_well=False, remedy=f"fix {path}")]
     return [Finding("flows.yaml", str(path))]
 
 

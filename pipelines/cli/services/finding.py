@@ -1,4 +1,4 @@
-"""What a check of the doctor's found."""
+"""Result of a check by ``codedance doctor``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the doctor's report; ``remedy`` says how to mend what is not well."""
+    """One line of the doctor's report; ``remedy`` describes the fix of a failed check."""
 
     subject: str
     state: str

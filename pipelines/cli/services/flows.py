@@ -1,4 +1,4 @@
-"""``codedance flows``: serve the deployments of flows.yaml, or hand them to a Prefect server."""
+"""``codedance flows``: serve the deployments of flows.yaml, or deploy them to a Prefect server."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from typing import Annotated
 import typer
 
 flows_app = typer.Typer(
-    help="Run the flows by schedule or from Prefect's pages.", no_args_is_help=True
+    help="Run the flows by schedule or from Prefect's UI.", no_args_is_help=True
 )
-Port = Annotated[int, typer.Option(min=1, max=65535, help="Where its page is.")]
+Port = Annotated[int, typer.Option(min=1, max=65535, help="Port of Prefect's server.")]
 
 
 @flows_app.command()
 def serve(
     prefect_port: Port = 14200,
     mlflow_port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Where MLflow's page is; else 15000.")
+        int | None, typer.Option(min=1, max=65535, help="Port of MLflow's UI; else 15000.")
     ] = None,
-    mlflow: Annotated[bool, typer.Option(help="Serve MLflow's pages too.")] = True,
-    at_once: Annotated[int, typer.Option(min=1, help="Flow runs at once.")] = 2,
+    mlflow: Annotated[bool, typer.Option(help="Serve MLflow's UI too.")] = True,
+    at_once: Annotated[int, typer.Option(min=1, help="Concurrent flow runs.")] = 2,
 ) -> None:
-    """Start Prefect's server and a worker, and deploy flows.yaml: for those who have neither.
+    """Start Prefect's server and a worker, and deploy flows.yaml.
 
-    Schedules fire, runs can be started on Prefect's page or by `prefect deployment run`. With
-    PREFECT_API_URL set, that server is used and only the worker is started. Ctrl-C ends all; what
-    ran can be gone on with. Runs outlive a worker that is killed, and this command if it is.
+    Runs start by schedule, from Prefect's UI or by `prefect deployment run`. With PREFECT_API_URL
+    set, that server is used and only the worker is started. Ctrl-C stops everything; active runs
+    can be resumed. Runs outlive a worker that is killed, and this command if it is killed.
     """
     from ...config.home import MLFLOW_PORT, find_home
     from ..output import say
     from .dev_server import DevServer, serve_flows
 
     if mlflow_port is not None and not mlflow:
-        raise typer.BadParameter("--no-mlflow serves no page there", param_hint="--mlflow-port")
+        raise typer.BadParameter("--no-mlflow serves no UI there", param_hint="--mlflow-port")
     pages = (mlflow_port or MLFLOW_PORT) if mlflow else None
     serve_flows(DevServer(find_home(), prefect_port, pages, at_once), say)
 
@@ -41,8 +41,8 @@ def serve(
 def deploy() -> None:
     """Register the deployments of flows.yaml with the Prefect server in PREFECT_API_URL.
 
-    Does what `prefect deploy --all --prefect-file flows.yaml` does, and makes what that leaves to
-    you: the work pool, and the automations that mark runs as crashed that died with their worker.
+    Like `prefect deploy --all --prefect-file flows.yaml`, and also creates the work pool, and the
+    automations that mark runs as crashed that died with their worker.
     """
     from ...config.flows_file import find_flows_file, load_flows_file
     from ...config.home import find_home, prepare_environment

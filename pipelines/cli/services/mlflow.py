@@ -1,4 +1,4 @@
-"""``codedance mlflow``: what MLflow has not been told yet."""
+"""``codedance mlflow``: events that have not been sent to MLflow yet."""
 
 from __future__ import annotations
 
@@ -8,23 +8,21 @@ import typer
 
 from ..exit_codes import FINDINGS
 
-mlflow_app = typer.Typer(help="Send what MLflow has not been told yet.", no_args_is_help=True)
-Refused = Annotated[
-    bool, typer.Option("--refused", help="Offer once more what MLflow did not take.")
-]
+mlflow_app = typer.Typer(help="Send waiting events to MLflow.", no_args_is_help=True)
+Refused = Annotated[bool, typer.Option("--refused", help="Retry events that MLflow rejected.")]
 
 
 @mlflow_app.callback()
 def _group() -> None:
-    """Keep ``send`` a word of its own."""
+    """Make ``send`` a subcommand."""
 
 
 @mlflow_app.command()
 def send(refused: Refused = False) -> None:
-    """Send what waits in the spool: a run ended while MLflow was away.
+    """Send the events in the outbox, of runs that ended while MLflow was unreachable.
 
-    Each run goes to the server and experiment that it was for. A run under
-    way sends what it has itself. Sending twice doubles nothing.
+    Each run goes to the server and experiment that it was recorded for. An active run
+    sends its own events. Sending twice duplicates nothing.
     """
     from ...config.home import find_home, prepare_environment
     from ...store.store import open_store
@@ -35,10 +33,10 @@ def send(refused: Refused = False) -> None:
     home = find_home()
     prepare_environment(home)
     if refused:
-        say(f"{offer_again(home.outbox)} events that were refused are offered once more")
+        say(f"{offer_again(home.outbox)} rejected events are sent once more")
     waiting = count_unsent(home.outbox, of_living=False)
     if not waiting:
-        say("nothing waits: MLflow has been told everything")
+        say("the outbox is empty: everything has been sent to MLflow")
         return
     with open_store(home) as store:
         OutboxSending(home, store, say).drain(at_once=True)

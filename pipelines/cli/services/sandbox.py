@@ -1,4 +1,4 @@
-"""``codedance sandbox``: the docker backend's image."""
+"""``codedance sandbox``: the image of the docker backend."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ if TYPE_CHECKING:
     from ....sandbox.docker.image.build import BuiltImage, Progress
 
 sandbox_app = typer.Typer(
-    name="sandbox", help="What model code runs in, where it is a container.", no_args_is_help=True
+    name="sandbox", help="Container image in which model code runs.", no_args_is_help=True
 )
 
 
 @sandbox_app.callback()
 def sandbox() -> None:
-    """What model code runs in, where it is a container."""
+    """Container image in which model code runs."""
 
 
 @sandbox_app.command()
 def build(
     tag: Annotated[str, typer.Option(help="Name of the image.")] = "codedance-sandbox",
     libraries: Annotated[
-        str, typer.Option(help="Modules to have inside, with commas; empty for the usual ten.")
+        str, typer.Option(help="Modules to include, comma-separated; empty for the default ten.")
     ] = "",
     python: Annotated[
-        str | None, typer.Option(help="Interpreter to copy; without it, this one.")
+        str | None, typer.Option(help="Interpreter to copy; by default this one.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Build the docker backend's image from this machine's own files; no registry is asked."""
+    """Build the docker backend's image from this machine's files, without a registry."""
     from ....sandbox.docker.image.build import IMAGE_LIBRARIES, build_image
     from ..document import document
     from ..output import say
@@ -44,20 +44,20 @@ def build(
             built = build_image(
                 tag, libraries=names or IMAGE_LIBRARIES, python=python, progress=bar.progress
             )
-        for line in _told(built):
+        for line in _built_lines(built):
             say(line)
         publish(built)
 
 
-def _told(built: BuiltImage) -> list[str]:
+def _built_lines(built: BuiltImage) -> list[str]:
     lines = [f"built    {built.name} ({built.megabytes} MB, {built.id[:19]})"]
     if built.missing:
-        lines.append(f"left out {', '.join(built.missing)}: this interpreter does not have them")
+        lines.append(f"left out {', '.join(built.missing)}: not installed in this interpreter")
     return [*lines, "use it   --sandbox docker, or sandbox: {backend: docker} in flows.yaml"]
 
 
 class _Bar:
-    """A progress bar in a terminal, silence elsewhere."""
+    """A progress bar in a terminal, nothing elsewhere."""
 
     def __enter__(self) -> _Bar:
         from rich.console import Console
@@ -74,11 +74,11 @@ class _Bar:
 
     @property
     def progress(self) -> Progress:
-        """Moves the bar."""
+        """Callback that updates the bar."""
         return self._move
 
     def _move(self, done: int, total: int) -> None:
-        words = "packing files" if done < total else "handing over to the engine"
+        words = "packing files" if done < total else "loading into the engine"
         self._bars.update(self._task, completed=done, total=total, description=words)
 
     def __exit__(self, *_: object) -> None:
@@ -87,7 +87,7 @@ class _Bar:
 
 @sandbox_app.command()
 def digest() -> None:
-    """Print what an image's label org.codedance.worker must be: for the Dockerfile."""
+    """Print the value of an image's label org.codedance.worker, for the Dockerfile."""
     from ....sandbox.docker.engine import worker_digest
     from ..output import say
 

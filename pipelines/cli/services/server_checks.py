@@ -1,4 +1,4 @@
-"""Whether the Prefect and MLflow servers that this machine is pointed at answer, and fit."""
+"""Checks that the configured Prefect and MLflow servers answer, and are compatible."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import httpx
 
 MLFLOW_FROM = (3, 15)
-"""The oldest server that has all that we log: logged models, traces with attachments."""
+"""Oldest server with everything that we log: logged models, traces with attachments."""
 SECONDS = 10.0
 _POOL = "codedance-process"
 _VARIABLES = {"prefect server": "PREFECT_API_URL", "mlflow server": "MLFLOW_TRACKING_URI"}
@@ -21,14 +21,14 @@ Judge = Callable[[str, str, "httpx.Client"], Finding]
 
 
 def check_servers() -> list[Finding]:
-    """Ask each server for its version, and for something that needs rights."""
+    """Check the version of each server, and a request that needs authorization."""
     return [_prefect(), _mlflow()]
 
 
 def _prefect() -> Finding:
     url = os.environ.get("PREFECT_API_URL", "").rstrip("/")
     if not url:
-        words = "no PREFECT_API_URL: a run starts its own, codedance flows serve keeps one"
+        words = "no PREFECT_API_URL: each run starts one, or run codedance flows serve"
         return Finding("prefect server", words)
     return _asked("prefect server", url, _judge_prefect)
 
@@ -42,13 +42,13 @@ def _mlflow() -> Finding:
     if uri.startswith(("http://", "https://")):
         return _asked("mlflow server", uri, _judge_mlflow)
     if "://" not in uri or uri.startswith("file:"):
-        remedy = "MLflow 3 keeps no runs in folders: MLFLOW_TRACKING_URI=sqlite:////PATH/mlflow.db"
+        remedy = "MLflow 3 stores no runs in folders: MLFLOW_TRACKING_URI=sqlite:////PATH/mlflow.db"
         return Finding("mlflow server", uri, is_well=False, remedy=remedy)
     return Finding("mlflow server", f"none, a database: {uri.partition('@')[2] or uri}")
 
 
 def _asked(name: str, url: str, judge: Judge) -> Finding:
-    """Ask a server; one that does not answer is a finding like any other."""
+    """Check a server; one that does not answer is a finding too."""
     import httpx
 
     try:
@@ -67,11 +67,11 @@ def _judge_prefect(name: str, url: str, client: httpx.Client) -> Finding:
         remedy = "set PREFECT_API_KEY (Cloud), or PREFECT_API_AUTH_STRING=USER:PASSWORD"
         return Finding(name, _refused(url, answer), is_well=False, remedy=remedy)
     found, ours = _version_in(answer), version("prefect")
-    words = f"{url} is Prefect {found or 'of no version that it tells'}, ours {ours}"
+    words = f"{url} is Prefect {found or 'of an unknown version'}, ours {ours}"
     if found is None or _numbers(found)[:2] < _numbers(ours)[:2] or _major(found) != _major(ours):
-        remedy = f"a server has to be as new as its clients: pip install 'prefect=={ours}' there"
+        remedy = f"a server must not be older than its clients: pip install 'prefect=={ours}' there"
         return Finding(name, words, is_well=False, remedy=remedy)
-    # Deploying and the work pools' page send this; a server with fastapi 0.151 refuses it.
+    # Deploying and the work pools' page send this; a server with fastapi 0.151 rejects it.
     probe = client.post(f"/work_pools/{_POOL}/workers/filter", json={"limit": None})
     if probe.status_code == 422:
         remedy = "its fastapi breaks deploying and work pools: pip install 'fastapi<0.151' there"
@@ -88,13 +88,13 @@ def _judge_mlflow(name: str, url: str, client: httpx.Client) -> Finding:
     if rights.status_code in (401, 403):
         remedy = (
             "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN; "
-            "a server that is asked by another name wants --allowed-hosts"
+            "a server reached by another name needs --allowed-hosts"
         )
         return Finding(name, _refused(url, rights), is_well=False, remedy=remedy)
-    words = f"{url} is MLflow {found or 'of no version that it tells'}, ours {ours}"
+    words = f"{url} is MLflow {found or 'of an unknown version'}, ours {ours}"
     if found is None or _numbers(found)[:2] < MLFLOW_FROM or _major(found) != _major(ours):
         oldest = ".".join(map(str, MLFLOW_FROM))
-        remedy = f"it has to be {oldest} or later: pip install 'mlflow=={ours}' there"
+        remedy = f"it must be {oldest} or later: pip install 'mlflow=={ours}' there"
         return Finding(name, words, is_well=False, remedy=remedy)
     return Finding(name, words)
 
@@ -121,11 +121,11 @@ def _mlflow_rights() -> dict[str, str]:
 
 
 def _refused(url: str, answer: httpx.Response) -> str:
-    return f"{url} refuses us ({answer.status_code})"
+    return f"{url} denies access ({answer.status_code})"
 
 
 def _version_in(answer: httpx.Response) -> str | None:
-    """Read a version from an answer's text, quoted or not; None where it is none."""
+    """Parse a version from a response's text, quoted or not; None if it is not one."""
     text = answer.text.strip().strip('"')
     return text if answer.is_success and text[:1].isdigit() and len(text) < 40 else None
 

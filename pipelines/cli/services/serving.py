@@ -1,4 +1,4 @@
-"""``codedance serve model``: a policy behind an OpenAI-compatible address."""
+"""``codedance serve model``: a policy behind an OpenAI-compatible API."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def model(
             autocompletion=completion.policies,
         ),
     ] = "nano",
-    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any free one.")] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any free one.")] = 8000,
     api_key: Annotated[
-        str | None, typer.Option(envvar="CODEDANCE_API_KEY", help="That requests must bring.")
+        str | None, typer.Option(envvar="CODEDANCE_API_KEY", help="Key that requests must send.")
     ] = None,
 ) -> None:
-    """Answer chat completions as OpenAI's servers do; Ctrl-C ends it."""
+    """Serve chat completions with an OpenAI-compatible API; Ctrl-C stops it."""
     from ....policies import load_policy
     from ...serving.model_server import ModelServer
     from ..output import say
@@ -47,5 +47,5 @@ def model(
         ModelServer(loaded, host=host, port=port, api_key=api_key) as server,
     ):
         say(f"{server.name} at {server.url}")
-        say("Ctrl-C ends it")
+        say("Ctrl-C stops it")
         signal.pause()

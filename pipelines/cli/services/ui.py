@@ -1,4 +1,4 @@
-"""``codedance ui``: MLflow's and Prefect's pages, those that run already and those it starts."""
+"""``codedance ui``: MLflow's and Prefect's UIs, those that run already and those it starts."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ HOST = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """The pages of one program.
+    """The UI of one program.
 
     Attributes:
-        name: Of the program.
-        address: Where they are.
-        health: What answers there when they are ready.
-        start: The service to start; None where they run already, or are another's.
-        note: Why nothing is started.
+        name: Name of the program.
+        address: Address of the UI.
+        health: Address that answers when the UI is ready.
+        start: Service to start; None if it runs already, or is not ours.
+        note: Reason why nothing is started.
     """
 
     name: str
@@ -40,22 +40,22 @@ class Pages:
 
     @property
     def line(self) -> str:
-        """What the user is told."""
+        """Line to print for the user."""
         return f"{self.name:<8} {self.address}{self.note and f'  ({self.note})'}"
 
 
 def ui(
     mlflow_port: Annotated[
-        int, typer.Option(min=1, max=65535, help="Where MLflow's pages are.")
+        int, typer.Option(min=1, max=65535, help="Port of MLflow's UI.")
     ] = MLFLOW_PORT,
     prefect_port: Annotated[
-        int, typer.Option(min=1, max=65535, help="Where Prefect's pages are.")
+        int, typer.Option(min=1, max=65535, help="Port of Prefect's UI.")
     ] = PREFECT_PORT,
 ) -> None:
-    """Start MLflow's and Prefect's pages on this machine, where they do not run yet.
+    """Start MLflow's and Prefect's UIs on this machine, unless they run already.
 
-    Servers that MLFLOW_TRACKING_URI and PREFECT_API_URL name are shown as they are. Ctrl-C ends
-    what was started.
+    Servers that MLFLOW_TRACKING_URI and PREFECT_API_URL name are shown and not started. Ctrl-C
+    stops what was started.
     """
     from ...config.home import find_home, prepare_environment
     from ...runs.processes import running, wait_for
@@ -78,7 +78,7 @@ def ui(
         for name, path in newest_pages(home):
             say(f"{name:<8} {path}")
         if started:
-            say("Ctrl-C ends what was started")
+            say("Ctrl-C stops what was started")
             with contextlib.suppress(KeyboardInterrupt):
                 signal.pause()
 
@@ -117,7 +117,7 @@ def find_prefect(home: Home, port: int) -> Pages:
 
 
 def newest_pages(home: Home) -> Sequence[tuple[str, str]]:
-    """Return the report and the viewer that were written last; they need no server."""
+    """Return the newest report and the newest viewer, which need no server."""
     found: list[tuple[str, str]] = []
     for name, file in (("report", "report.html"), ("viewer", "viewer.html")):
         pages = sorted(home.reports.glob(f"*/{file}"), key=lambda path: path.stat().st_mtime)
@@ -126,10 +126,10 @@ def newest_pages(home: Home) -> Sequence[tuple[str, str]]:
 
 
 def _is_ours(health: str, port: int, answer: str, option: str) -> bool:
-    """Say whether the pages run at a port already.
+    """Return whether the UI runs at a port already.
 
     Raises:
-        ValueError: Something else has the port.
+        ValueError: Another program has the port.
     """
     import httpx
 

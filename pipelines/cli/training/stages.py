@@ -1,4 +1,4 @@
-"""Starts pipeline runs and stages for the command line, through Prefect or plainly."""
+"""Starts pipeline runs and stages for the command line, with or without Prefect."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 def run_pipeline(
     run_request: RunRequest, *, workers: int | None, prefect: bool, processes: int = 1
 ) -> dict[str, object]:
-    """Run every stage, then print the table and where the report lies; give both as a document."""
+    """Run every stage, then print the table and the report's path; return both as a document."""
     use_workers(workers)
     with open_session() as session, launched_processes(processes):
         pipeline = open_pipeline(session, run_request)
         if pipeline.is_finished:
-            session.progress.say(f"{pipeline.id} did this before; --refresh does it again")
+            session.progress.say(f"{pipeline.id} is finished already; --refresh reruns it")
         else:
             load_code()
             work = _all_through_prefect if prefect else _all_plain
@@ -44,7 +44,7 @@ def run_pipeline(
 def run_alone(
     stage: str, run_request: RunRequest, *, workers: int | None, prefect: bool, processes: int = 1
 ) -> dict[str, object]:
-    """Run one stage, its inputs found through the lineage; give what it made as a document."""
+    """Run one stage, its inputs found through the lineage; return its outputs as a document."""
     use_workers(workers)
     with open_session() as session, launched_processes(processes):
         pipeline = open_pipeline(session, run_request, stage=stage)
@@ -99,7 +99,7 @@ def _through_prefect(
     *,
     otherwise: Callable[[], None],
 ) -> None:
-    """Run a flow; where Prefect's own server does not come up, do the same work without it."""
+    """Run a flow; if Prefect's server does not start, do the same work without it."""
     from ...runs.processes import ServiceError
     from ...serving.own_server import own_server
 
@@ -109,14 +109,14 @@ def _through_prefect(
         try:
             stack.enter_context(own_server(session.home, session.stop.check))
         except ServiceError as error:
-            session.progress.say(f"{error}\n{pipeline.id}: going on without Prefect")
+            session.progress.say(f"{error}\n{pipeline.id}: continuing without Prefect")
             otherwise()
         else:
             asyncio.run(begin())
 
 
 def _prepare_prefect() -> None:
-    """Have Prefect keep the run's lines for its page, and print nothing: we say what happens."""
+    """Configure Prefect to log the run's lines to its page, and to print nothing."""
     from ...serving.client_file import forget_dead_server
 
     os.environ["PREFECT_LOGGING_LEVEL"] = "INFO"
@@ -125,7 +125,7 @@ def _prepare_prefect() -> None:
 
 
 def _guarded(session: RunSession, pipeline: StageRun, work: Callable[[], None]) -> None:
-    """Note in the lineage how it ended, and tell the user how to go on."""
+    """Record in the lineage how the work ended, and print how to resume it."""
     try:
         work()
     except BaseException as error:
@@ -134,12 +134,12 @@ def _guarded(session: RunSession, pipeline: StageRun, work: Callable[[], None]) 
             session.tracker.end(pipeline, "failed")
             raise
         _leave_open(session, pipeline)
-        say(f"stopped; `{_same_command()}` goes on where it was")
+        say(f"stopped; `{_same_command()}` resumes it")
         raise StageInterrupted(pipeline.id) from error
 
 
 def _leave_open(session: RunSession, pipeline: StageRun) -> None:
-    """Note that nothing is at work on a pipeline run that is not finished."""
+    """Record that no process works on an unfinished pipeline run."""
     leave(session, pipeline)
     if not session.store.lineage.get(pipeline.id).is_finished:
         session.tracker.end(pipeline, "interrupted")

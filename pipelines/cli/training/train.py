@@ -1,4 +1,4 @@
-"""``codedance run`` and the training stages alone."""
+"""``codedance run`` and the single training stages."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def run(  # noqa: PLR0913 - the options of the command
     json: Json = False,
     prefect: Prefect = True,
 ) -> None:
-    """Curate, cold start, reinforce, evaluate, report: the whole story in one command.
+    """Curate, cold start, reinforce, evaluate, report: the whole pipeline in one command.
 
-    Interrupt it whenever you like: the same command goes on where it was.
+    It can be interrupted at any time: the same command resumes it.
     """
     from ...runs.requests import RunRequest
     from ..document import document
@@ -57,7 +57,7 @@ def curate(  # noqa: PLR0913 - the options of the command
     json: Json = False,
     prefect: Prefect = True,
 ) -> None:
-    """Choose the train tasks worth learning from, and demonstrate them."""
+    """Select the train tasks that are worth training on, and demonstrate them."""
     from ...runs.requests import RunRequest
     from ..document import document
     from .stages import run_alone

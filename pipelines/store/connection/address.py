@@ -1,4 +1,4 @@
-"""Which database a store's address names: SQLite by a file, PostgreSQL by a server."""
+"""Addresses of stores: an SQLite file or a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _TIMES: dict[str, int] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
 }
-"""Seconds (the last: milliseconds) after which a server that vanished is given up."""
+"""Timeouts for an unreachable server, in seconds (the last in milliseconds)."""
 
 
 def read_address(text: str) -> URL:
-    """Make an address of what the user wrote; ``postgres://`` and the like mean psycopg 3.
+    """Parse an address that the user wrote; ``postgres://`` and the like mean psycopg 3.
 
     Raises:
-        StoreUsageError: It is no address, or of a database that we do not know.
+        StoreUsageError: The text is not an address, or its kind of database is not supported.
     """
     try:
         url = make_url(text)
     except (ArgumentError, ValueError) as error:
         raise StoreUsageError(
-            f"{VARIABLE} is no address of a database: expected {EXAMPLE} or sqlite:////folder/file"
+            f"{VARIABLE} is not the address of a database: expected {EXAMPLE} or sqlite:////folder/file"
         ) from error
     kind = url.drivername.partition("+")[0]
     if kind in ("postgres", "postgresql"):
@@ -43,7 +43,7 @@ def read_address(text: str) -> URL:
 
 
 def connect_options(url: URL) -> dict[str, int | str]:
-    """Return what the driver is told besides the address; the user's own query parameters win."""
+    """Return additional options for the driver; the user's own query parameters take precedence."""
     if url.get_backend_name() == "sqlite":
         return {}
     own: dict[str, int | str] = {

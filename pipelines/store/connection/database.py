@@ -1,8 +1,8 @@
-"""The database under the store: opened with its schema up to date, and waited for when it is away.
+"""The database of the store: opened with a current schema, and waited for when unreachable.
 
-All work goes through `Database.run`: one transaction, begun again from the start when another
-writer came in between or the server was lost. Work may therefore run more than once, and must
-store the same rows however often it does.
+All work goes through `Database.run`: one transaction, which is retried from the start after a
+conflict with another writer or a lost connection. Work may therefore run more than once and must
+be idempotent.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ from .patience import Patience
 Result = TypeVar("Result")
 Row = dict[str, Any]
 CLASHES = 8
-"""How often work is begun again because of other writers."""
+"""Largest number of retries because of other writers."""
 
 
 class _Session(Session):
-    """A session of the store's: what changes a run's row takes its digest again."""
+    """A session of the store, in which every change of a run's row renews its digest."""
 
 
 event.listen(_Session, "do_orm_execute", seal_changed_runs)
@@ -57,8 +57,8 @@ class Database:
     """A store's database; safe to share between threads.
 
     Args:
-        engine: Connected, its schema up to date.
-        patience: For how long a server that went away is waited for.
+        engine: Connected engine with a current schema.
+        patience: Longest wait for an unreachable server.
     """
 
     def __init__(self, engine: Engine, patience: Patience) -> None:
@@ -67,21 +67,21 @@ class Database:
 
     @property
     def address(self) -> str:
-        """Where it is, without a password."""
+        """Address of the database, without the password."""
         return shown_url(self.engine.url)
 
     @property
     def is_sqlite(self) -> bool:
-        """Whether it is a file."""
+        """Whether the database is an SQLite file."""
         return self.engine.dialect.name == "sqlite"
 
     def run(self, work: Callable[[Session], Result]) -> Result:
-        """Do ``work`` in one transaction: all of its writes hold, or none.
+        """Run ``work`` in one transaction: all of its writes are committed, or none.
 
         Raises:
-            StoreAwayError: The server stayed away for longer than our patience.
-            StoreFullError: No room is left.
-            StoreError: Anything else that a database refuses.
+            StoreAwayError: The server stayed unreachable for longer than the patience.
+            StoreFullError: No space is left.
+            StoreError: The database refused the work for another reason.
         """
         clashes, wait = 0, self._patience.begin()
         while True:
@@ -92,10 +92,10 @@ class Database:
                 if is_clash(error) and clashes < CLASHES:
                     clashes += 1
                     time.sleep(random.uniform(0.0, 0.02 * clashes))
-                elif not is_away(error) or not wait.again(self._told(error)):
-                    raise self._told(error) from error
+                elif not is_away(error) or not wait.again(self._translate(error)):
+                    raise self._translate(error) from error
             except SQLAlchemyError as error:
-                raise self._told(error) from error
+                raise self._translate(error) from error
             except OSError as error:
                 if error.errno in FULL:
                     raise StoreFullError(self.address) from error
@@ -108,18 +108,18 @@ class Database:
         """Close the connections."""
         self.engine.dispose()
 
-    def _told(self, error: SQLAlchemyError) -> StoreError:
+    def _translate(self, error: SQLAlchemyError) -> StoreError:
         return translate(error, self.engine.url)
 
 
 def open_database(
     address: str, patience: Patience | None = None, *, mounts: Path = MOUNTS
 ) -> Database:
-    """Connect, and bring the schema up to date; a server that does not answer now is an error.
+    """Connect and migrate the schema; a server that does not answer now is an error.
 
     Args:
-        address: As the user wrote it.
-        patience: For later, when it has answered once; None gives up at once.
+        address: Address as the user wrote it.
+        patience: Longest wait after the first connection; None for no wait.
         mounts: The kernel's list of mounts.
 
     Raises:
@@ -137,10 +137,10 @@ def open_database(
 
 
 def find_schema(address: str) -> str | None:
-    """Return the schema of the store at an address, None where there is none yet; changes nothing.
+    """Return the schema version of the store at an address, None without a store; read only.
 
     Raises:
-        StoreError: The database cannot be reached, or holds a store of a newer CodeDance.
+        StoreError: The database cannot be reached, or has the schema of a newer CodeDance.
     """
     with _connected(address) as engine:
         found = schema_version(engine)
@@ -151,17 +151,15 @@ def find_schema(address: str) -> str | None:
 
 @contextmanager
 def _connected(address: str) -> Generator[Engine]:
-    """Provide an engine whose first errors are told in our words, and which they close."""
+    """Yield an engine; a database error in the context is translated, and any error closes it."""
     url = read_address(address)
     try:
         engine = create_engine(url, connect_args=connect_options(url))
     except (ValueError, TypeError) as error:
-        raise StoreUsageError(
-            f"{VARIABLE}: a parameter has a value that is none: {error}"
-        ) from error
+        raise StoreUsageError(f"{VARIABLE}: a parameter has an invalid value: {error}") from error
     except ImportError as error:
         raise StoreError(
-            f"the store at {shown_url(url)} needs a driver that is not here ({error}): "
+            f"the store at {shown_url(url)} needs a driver that is not installed ({error}): "
             "pip install 'codedance[postgres]'"
         ) from error
     try:
@@ -175,7 +173,7 @@ def _connected(address: str) -> Generator[Engine]:
 
 
 def insert_missing(session: Session, table: type[Base], rows: Sequence[Row]) -> None:
-    """Insert the rows whose key is not there yet, whoever put it there."""
+    """Insert the rows whose key is not in the table yet, even if another writer adds it."""
     is_sqlite = session.get_bind().dialect.name == "sqlite"
     insert = sqlite.insert if is_sqlite else postgresql.insert
     session.execute(insert(table).on_conflict_do_nothing(), list(rows))

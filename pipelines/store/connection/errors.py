@@ -1,8 +1,9 @@
-"""What can go wrong with the store, in words that say what to change.
+"""Errors of the store, with messages that say what to change.
 
 StoreError          the store could not be read or written
-├─ StoreFullError   no room is left
-└─ StoreAwayError   the database does not answer: trying again later may help
+├─ StoreFullError   no space is left
+├─ StoreUsageError  the request is invalid
+└─ StoreAwayError   the database does not answer: a retry may succeed
 """
 
 from __future__ import annotations
@@ -18,49 +19,49 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 VARIABLE = "CODEDANCE_STORE_URL"
 
 _AWAY_STATES = ("08", "57P", "53300", "25006")
-"""Of SQL: connection lost, server stopping or starting, too many connections, a standby."""
+"""SQLSTATE: connection lost, server stopping or starting, too many connections, a standby."""
 
 _CLASH_STATES = ("40001", "40P01", "23505", "55P03")
-"""Of SQL: not serialisable, deadlock, somebody stored the same row first, a lock was not had."""
+"""SQLSTATE: not serializable, deadlock, duplicate row, lock not available."""
 
 _REMEDIES = {
     "password authentication failed|no password supplied": (
-        f"User or password is wrong: mend them in {VARIABLE} (characters such as @ and / as %40 "
+        f"User or password is wrong: correct them in {VARIABLE} (characters such as @ and / as %40 "
         "and %2F), or give the password as PGPASSWORD or in ~/.pgpass"
     ),
     'role ".*" does not exist': (
-        f"There is no such user: mend {VARIABLE}, or make it with createuser"
+        f"There is no such user: correct {VARIABLE}, or create it with createuser"
     ),
     'database ".*" does not exist': (
-        f"There is no such database: mend {VARIABLE}, or make it with createdb"
+        f"There is no such database: correct {VARIABLE}, or create it with createdb"
     ),
     "permission denied|must be owner": (
-        "The user may not do that: let it own the database, or "
+        "The user lacks the privilege: make it the owner of the database, or "
         "GRANT USAGE, CREATE ON SCHEMA public TO the user"
     ),
     "no pg_hba.conf entry": (
-        "The server does not let this user come from here: add a line to its pg_hba.conf"
+        "The server refuses this user from this host: add a line to its pg_hba.conf"
     ),
     "failed to resolve|could not translate host name|Name or service not known": (
-        f"The host's name is not known: mend {VARIABLE}"
+        f"The host name cannot be resolved: correct {VARIABLE}"
     ),
     "Connection refused|No such file|timed out|timeout expired|unreachable|No route": (
-        f"Nothing answers there: start the server, or mend host and port in {VARIABLE}"
+        f"Nothing answers there: start the server, or correct host and port in {VARIABLE}"
     ),
     "too many clients|remaining connection slots": (
         "The server has no connection left: raise its max_connections"
     ),
     "starting up|shutting down": "The server is starting or stopping: try again in a moment",
     "unable to open database file": (
-        f"Make its folder, or name another file in {VARIABLE} or another folder in CODEDANCE_DIR"
+        f"Create its folder, or name another file in {VARIABLE} or another folder in CODEDANCE_DIR"
     ),
-    "readonly database": "The file may not be written: change its owner or its rights",
+    "readonly database": "The file is not writable: change its owner or its permissions",
     "not a database|malformed": (
-        "The file is damaged: put a copy in its place, or save what is left with "
+        "The file is damaged: replace it with a backup, or recover what is left with "
         "`sqlite3 FILE .recover`"
     ),
     "database is locked": (
-        "Another process keeps it locked: end that, or use PostgreSQL for many writers"
+        "Another process holds its lock: end that process, or use PostgreSQL for many writers"
     ),
 }
 
@@ -70,21 +71,21 @@ class StoreError(RuntimeError):
 
 
 class StoreFullError(StoreError):
-    """No room is left. Nothing was half written: after making room, the same command goes on."""
+    """No space is left. Nothing is half written: after freeing space, the same command resumes."""
 
     def __init__(self, place: Path | str) -> None:
         super().__init__(
-            f"no room left to write in {place}; nothing is lost and nothing is half written: make "
-            "room (or move CODEDANCE_DIR to a larger disk), then give the same command again"
+            f"no space left to write in {place}; nothing is lost and nothing is half written: free "
+            "some (or move CODEDANCE_DIR to a larger disk), then run the same command again"
         )
 
 
 class StoreUsageError(StoreError):
-    """What was asked for cannot be done; the message says what can."""
+    """The request is invalid; the message says what is possible."""
 
 
 class StoreAwayError(StoreError):
-    """The database does not answer now."""
+    """The database does not answer."""
 
 
 def shown_url(url: URL) -> str:
@@ -93,7 +94,7 @@ def shown_url(url: URL) -> str:
 
 
 def translate(error: SQLAlchemyError, url: URL) -> StoreError:
-    """Return the error in our words: what happened where, and what to change."""
+    """Return a store error for a database error: what happened where, and what to change."""
     place = shown_url(url)
     if not isinstance(error, DBAPIError):
         return StoreError(f"the store at {place} failed: {error}")
@@ -105,7 +106,7 @@ def translate(error: SQLAlchemyError, url: URL) -> StoreError:
 
 
 def is_away(error: DBAPIError) -> bool:
-    """Whether the database could not be reached, or left in the middle."""
+    """Return whether the database was unreachable or the connection was lost."""
     if error.connection_invalidated:
         return True
     if not isinstance(error, OperationalError):
@@ -117,19 +118,19 @@ def is_away(error: DBAPIError) -> bool:
 
 
 def is_clash(error: DBAPIError) -> bool:
-    """Whether another writer came in between: the same work, begun again, can succeed."""
+    """Return whether the error is a conflict with another writer: a retry can succeed."""
     return _state(error).startswith(_CLASH_STATES) or "UNIQUE constraint" in str(error.orig)
 
 
 def is_full(error: DBAPIError) -> bool:
-    """Whether there was no room."""
+    """Return whether no space was left."""
     reason = str(error.orig)
-    told = ("is full", "No space left", "disk I/O")
-    return _state(error) == "53100" or any(words in reason for words in told)
+    phrases = ("is full", "No space left", "disk I/O")
+    return _state(error) == "53100" or any(words in reason for words in phrases)
 
 
 def _state(error: DBAPIError) -> str:
-    """Return the five letters of SQLSTATE; empty where the database told none."""
+    """Return the five characters of SQLSTATE; empty without one."""
     return str(getattr(error.orig, "sqlstate", None) or "")
 
 

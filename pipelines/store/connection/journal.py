@@ -1,8 +1,8 @@
-"""How SQLite keeps its promises: a write-ahead log on a disk, a rollback journal over a network.
+"""SQLite's journal: a write-ahead log on a local disk, a rollback journal over a network.
 
-The write-ahead log needs memory that all processes share by mapping a file: over NFS, CIFS, 9p,
-FUSE, virtiofs and the like it loses rows or fails. A rollback journal works there, with one
-commit's wait for the disk and readers kept out while somebody writes.
+The write-ahead log needs memory-mapped files that all processes share: over NFS, CIFS, 9p, FUSE,
+virtiofs and the like it loses rows or fails. A rollback journal works there, but each commit waits
+for the disk, and readers wait for writers.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from .errors import VARIABLE, StoreError
 from .mounts import MOUNTS, file_system, is_network
 
 _LOGGED = 2
-"""Bytes 18 and 19 of a database whose journal is the write-ahead log."""
+"""Value of bytes 18 and 19 of a database whose journal is the write-ahead log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """How a database is written.
+    """Journal settings of a database.
 
     Attributes:
-        mode: SQLite's ``journal_mode``.
-        synchronous: Its ``synchronous``: how much a commit waits for the disk.
+        mode: Value of SQLite's ``journal_mode``.
+        synchronous: Value of ``synchronous``: how much a commit waits for the disk.
     """
 
     mode: str
@@ -40,10 +40,10 @@ ROLLBACK = Journal("DELETE", "FULL")
 
 
 def choose_journal(url: URL, say: Callable[[str], None], mounts: Path = MOUNTS) -> Journal:
-    """Return the journal that is safe where the database lies; say so where it is not the usual.
+    """Return the journal that is safe on the database's file system; report an unusual one.
 
     Raises:
-        StoreError: The database has a log from elsewhere that another process uses.
+        StoreError: The database has a write-ahead log that another process uses.
     """
     path = url.database
     if not path or path == ":memory:":
@@ -52,7 +52,7 @@ def choose_journal(url: URL, say: Callable[[str], None], mounts: Path = MOUNTS) 
     if not is_network(kind):
         return LOG
     say(
-        f"{path} lies on a network file system ({kind}), where SQLite's write-ahead log breaks: "
+        f"{path} lies on a network file system ({kind}), where SQLite's write-ahead log fails: "
         "it is written with a rollback journal, which is slower. Better: "
         f"{VARIABLE}=sqlite:////local/folder/store.db, or a PostgreSQL server"
     )
@@ -61,7 +61,7 @@ def choose_journal(url: URL, say: Callable[[str], None], mounts: Path = MOUNTS) 
 
 
 def _leave_log(path: Path) -> None:
-    """Write a database's log back into it, without the shared memory that fails here."""
+    """Checkpoint a database's log into it, without the shared memory that fails here."""
     with contextlib.suppress(OSError), path.open("rb") as file:
         head = file.read(20)
         if len(head) < 20 or head[18] != _LOGGED:
@@ -78,6 +78,6 @@ def _write_back(path: Path) -> None:
             mode = str(error)
     if mode != "delete":
         raise StoreError(
-            f"{path} cannot be taken off the write-ahead log, which breaks on this file system "
+            f"{path} cannot leave the write-ahead log, which fails on this file system "
             f"({mode}): end the other processes that use it, then try again"
         )

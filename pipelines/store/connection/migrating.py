@@ -1,4 +1,4 @@
-"""Brings a database's schema up to date, from the first one on: by Alembic, whole or not at all."""
+"""Migrate a database's schema with Alembic, from any earlier version, in one transaction."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ HEAD = "0003"
 
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
 _LOCK = 0x0C0DEDA9CE
-"""Of PostgreSQL's advisory locks, the one that a process holds while it migrates."""
+"""Key of the PostgreSQL advisory lock that a process holds while it migrates."""
 
 
 def upgrade(engine: Engine, target: str = HEAD) -> None:
-    """Apply the migrations that the database lacks; one process at a time.
+    """Apply the missing migrations, one process at a time.
 
     Raises:
-        StoreError: It was written by a newer CodeDance.
+        StoreError: The database was written by a newer CodeDance.
     """
     if schema_version(engine) == target:
         return
     with _only_one(engine), engine.begin() as connection:
         if engine.dialect.name == "sqlite":
-            connection.exec_driver_sql("BEGIN IMMEDIATE")  # else each statement holds by itself
+            connection.exec_driver_sql("BEGIN IMMEDIATE")  # else each statement commits by itself
         else:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         found = _version(connection)
@@ -41,10 +41,10 @@ def upgrade(engine: Engine, target: str = HEAD) -> None:
 
 
 def check_schema(engine: Engine, found: str | None) -> None:
-    """Refuse what we do not know.
+    """Refuse a schema that is newer than this code.
 
     Raises:
-        StoreError: The schema that was found is newer than ours.
+        StoreError: The schema is newer than `HEAD`.
     """
     if found is not None and found > HEAD:
         raise StoreError(
@@ -54,7 +54,7 @@ def check_schema(engine: Engine, found: str | None) -> None:
 
 
 def schema_version(engine: Engine) -> str | None:
-    """Return the newest migration that a database has; None where there is no store in it."""
+    """Return the newest migration of a database; None where it has no store."""
     with engine.connect() as connection:
         return _version(connection)
 
@@ -67,7 +67,7 @@ def _version(connection: Connection) -> str | None:
 
 @contextmanager
 def _only_one(engine: Engine) -> Generator[None]:
-    """Hold a file lock beside an SQLite database; a server's lock is taken in the transaction."""
+    """Hold a file lock next to an SQLite database; a server is locked in the transaction."""
     path = engine.url.database
     if engine.dialect.name != "sqlite" or not path or path == ":memory:":
         yield

@@ -1,4 +1,4 @@
-"""On which kind of file system a path lies, by the kernel's list of mounts."""
+"""The kind of file system of a path, from the kernel's list of mounts."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ _NETWORK = re.compile(
     r"(nfs|cifs|smb|9p|ceph|lustre|gpfs|beegfs|afs|ocfs2|gfs2|orangefs|pvfs2|virtiofs|vboxsf"
     r"|prl_fs|vmhgfs|glusterfs|fuse(\.|$)).*"
 )
-"""Kinds on which memory is not shared between machines, or not at all. ``fuseblk`` is a disk."""
+"""File systems without shared memory between machines, or at all. ``fuseblk`` is a disk."""
 
 
 def file_system(path: Path, mounts: Path = MOUNTS) -> str:
-    """Return the kind of file system that ``path`` lies on; ``unknown`` if the list cannot be read.
+    """Return the kind of file system of ``path``; ``unknown`` if the list cannot be read.
 
     Args:
-        path: Need not exist.
-        mounts: The list, as Linux writes it.
+        path: Path, which need not exist.
+        mounts: File with the list of mounts, in Linux's format.
     """
     try:
         lines = mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
@@ -38,10 +38,10 @@ def file_system(path: Path, mounts: Path = MOUNTS) -> str:
 
 
 def is_network(kind: str) -> bool:
-    """Whether SQLite's write-ahead log breaks there: it needs memory that all writers share."""
+    """Return whether SQLite's write-ahead log fails there: it needs shared memory."""
     return _NETWORK.fullmatch(kind) is not None
 
 
 def _unescaped(field: str) -> str:
-    r"""Undo the kernel's ``\040`` for a space."""
+    r"""Decode octal escapes of the kernel, such as ``\040`` for a space."""
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), field)

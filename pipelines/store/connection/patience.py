@@ -1,4 +1,4 @@
-"""How long a database that went away is waited for, and what is said meanwhile."""
+"""Waiting for an unreachable database, with messages."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def _log(text: str) -> None:
 
 @dataclass(slots=True)
 class Patience:
-    """Shared by all threads of a store: each waits, one says so.
+    """Wait settings and state, shared by all threads of a store: each waits, one reports it.
 
     Attributes:
-        seconds: How long; 0 gives up at once.
-        say: Told when the wait begins and when it ended well.
-        should_stop: Asked meanwhile: whether the user wants to stop.
+        seconds: Longest wait; 0 gives up at once.
+        say: Called with a message when the wait begins and when the database answers again.
+        should_stop: Polled during the wait; True where the user asked to stop.
     """
 
     seconds: float = 0.0
@@ -36,21 +36,21 @@ class Patience:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self) -> Wait:
-        """Return what one piece of work waits with."""
+        """Return the wait of one piece of work."""
         return Wait(self)
 
     def note_away(self, error: StoreError) -> None:
-        """Say, once, that the wait begins."""
+        """Report, once, that the wait begins."""
         with self._lock:
             if self._away_since is not None:
                 return
             self._away_since = time.monotonic()
         self.say(
-            f"{error}\nwaiting for it, {_length(self.seconds)} at most; nothing is lost meanwhile"
+            f"{error}\nwaiting for it, up to {_length(self.seconds)}; no data is lost meanwhile"
         )
 
     def note_back(self) -> None:
-        """Say, once, that it answers again."""
+        """Report, once, that the database answers again."""
         if self._away_since is None and not self._has_given_up:
             return
         with self._lock:
@@ -59,14 +59,14 @@ class Patience:
             self.say(f"the store answers again, after {_length(time.monotonic() - since)}")
 
     def give_up(self) -> None:
-        """Let nobody wait again until it answers."""
+        """End all waits until the database answers."""
         with self._lock:
             self._has_given_up = True
             self._away_since = None
 
     @property
     def has_given_up(self) -> bool:
-        """Whether a wait has ended in vain, and nothing has worked since."""
+        """Whether a wait has failed and no work has succeeded since."""
         return self._has_given_up
 
 
@@ -79,7 +79,7 @@ class Wait:
         self._pause = 0.1
 
     def again(self, error: StoreError) -> bool:
-        """Pause, and say whether to try again; False when our patience is at its end."""
+        """Pause, and return whether to try again; False when the wait is over."""
         patience = self._patience
         if patience.seconds <= 0 or patience.has_given_up:
             return False
@@ -92,11 +92,11 @@ class Wait:
         return True
 
     def end(self) -> None:
-        """Note that the work is done."""
+        """Record that the work has succeeded."""
         self._patience.note_back()
 
     def _sleep(self) -> bool:
-        """Pause for a while, ever longer; False where one should not try again."""
+        """Pause, longer each time; return False where the work should not be retried."""
         end = time.monotonic() + self._pause
         self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
         while (now := time.monotonic()) < end:

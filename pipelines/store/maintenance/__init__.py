@@ -1,1 +1,1 @@
-"""Upkeep of a store: listing, verifying, pruning, and sweeping checkpoints."""
+"""Maintenance of a store: listing, verifying, pruning, and sweeping checkpoints."""

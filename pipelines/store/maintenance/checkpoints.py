@@ -1,8 +1,8 @@
-"""Frees what trainings leave on disk: folders of removed runs, orphans, stale states, checkpoints.
+"""Free disk space of trainings: folders of removed runs, orphans, stale states, checkpoints.
 
-Kept is whatever a run needs: the final model of every run in the store, all that an unfinished run
-resumes from, and the newest intermediate checkpoints. A folder is touched only while its lock is
-ours, never through a link, and never outside ``CODEDANCE_DIR``.
+Everything that a run needs is kept: the final model of every run in the store, all that an
+unfinished run resumes from, and the newest intermediate checkpoints. A folder is changed only while
+this process holds its lock, never through a link, and never outside ``CODEDANCE_DIR``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ...config.file_lock import try_lock
 from ..lineage import Lineage, StageRun
 
 LOCK = ".lock"
-"""In a stage's folder: held by the process at work in it."""
+"""Lock file in a stage's folder, locked by the process that runs the stage."""
 STATE = "state"
 _CHECKPOINT = re.compile(r"(?:checkpoint|step)[-_](\d+)")
 _HALF_WRITTEN = re.compile(r".+\.new")
@@ -31,9 +31,9 @@ class Freed:
     """A folder that was removed, or would be.
 
     Attributes:
-        path: Where it is.
-        size_bytes: Of all files in it.
-        reason: Why nothing needs it.
+        path: Path of the folder.
+        size_bytes: Size of all files in it, in bytes.
+        reason: Reason why it is not needed.
     """
 
     path: Path
@@ -43,11 +43,11 @@ class Freed:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What a sweep found.
+    """The results of a sweep.
 
     Attributes:
-        freed: What was removed, or would be.
-        left: Why some folders were not looked at, a sentence each.
+        freed: Folders that were removed, or would be.
+        left: Reasons why some folders were skipped, one sentence each.
     """
 
     freed: tuple[Freed, ...]
@@ -55,7 +55,7 @@ class Swept:
 
     @property
     def size_bytes(self) -> int:
-        """Of everything freed."""
+        """Size of all freed folders, in bytes."""
         return sum(one.size_bytes for one in self.freed)
 
 
@@ -67,28 +67,28 @@ def sweep(
     keep: int = 1,
     is_dry: bool = True,
 ) -> Swept:
-    """Remove from the stages' folders what no run needs.
+    """Remove everything from the stages' folders that no run needs.
 
     Args:
-        lineage: The runs there are.
-        root: ``CODEDANCE_DIR``; the stages' folders lie under ``stages``.
-        removed: Ids of runs that go, or went: their folders go too.
-        keep: Newest intermediate checkpoints to keep of each run.
-        is_dry: Only tell what would be removed.
+        lineage: All runs of the store.
+        root: ``CODEDANCE_DIR``, whose subfolder ``stages`` has the stages' folders.
+        removed: Ids of runs that are or were removed: their folders are removed, too.
+        keep: Number of newest intermediate checkpoints to keep per run.
+        is_dry: Whether to report what would be removed without removing it.
     """
     stages = root / "stages"
     if not stages.is_dir():
         return Swept(())
     if not stages.resolve().is_relative_to(root.resolve()):
-        return Swept((), (f"{stages} leads out of {root}: nothing there is removed",))
+        return Swept((), (f"{stages} is outside {root}: nothing in it is removed",))
     folders = [path for path in sorted(stages.iterdir()) if path.is_dir() and not path.is_symlink()]
     runs = {run.id: run for run in lineage.find()}  # read after the folders: rows come first
     left: list[str] = []
     orphans = [one.name for one in folders if one.name not in runs and one.name not in removed]
     if orphans and not runs and not removed:
         left.append(
-            f"{len(orphans)} folders in {stages} are of no run, but the store knows no run at all: "
-            "is it the right one (CODEDANCE_STORE_URL)? They stay"
+            f"{len(orphans)} folders in {stages} belong to no run, but the store has no runs: "
+            "is it the right one (CODEDANCE_STORE_URL)? The folders are kept"
         )
         orphans = []
     needed = _needed(runs.values(), root, removed)
@@ -96,7 +96,7 @@ def sweep(
     for folder in folders:
         with alone_in(folder, is_dry=is_dry) as is_alone:
             if not is_alone:
-                left.append(f"{folder.name} is at work: it stays as it is")
+                left.append(f"{folder.name} is in use by another process: it is left unchanged")
                 continue
             chosen = [
                 (path, reason)
@@ -111,9 +111,9 @@ def sweep(
 
 
 def users_of(runs: Iterable[StageRun], root: Path) -> dict[str, str]:
-    """Return the stage runs whose files another run names, each with that one.
+    """Return the stage runs whose files another run names, each with the id of that run.
 
-    A model that another run starts from, or judges, is named by its path among the parameters.
+    A run's parameters contain the path of a model that it starts from or evaluates.
     """
     stages = (root / "stages").resolve()
     return {
@@ -125,7 +125,7 @@ def users_of(runs: Iterable[StageRun], root: Path) -> dict[str, str]:
 
 
 def folder_bytes(folder: Path) -> int:
-    """Return the size of all files under a folder, links not followed."""
+    """Return the size of all files under a folder, in bytes; links are not followed."""
     return sum(
         os.lstat(os.path.join(place, name)).st_size
         for place, _, names in os.walk(folder)
@@ -140,17 +140,17 @@ def _waste(
     orphans: Collection[str],
     keep: int,
 ) -> list[tuple[Path, str]]:
-    """Return what of a stage's folder can go, with the reason."""
+    """Return the parts of a stage's folder that can be removed, with reasons."""
     if folder.name in removed:
         return [(folder, "its run is removed")]
     if folder.name in orphans:
-        return [(folder, "no run is called so")]
+        return [(folder, "no run has this name")]
     run = runs.get(folder.name)
-    if run is None or run.status == "running":  # killed, it resumes from all that is there
+    if run is None or run.status == "running":  # if killed, it resumes from all of its state
         return []
     keep = keep if run.is_finished else max(keep, 1)
     inside = [path for path in sorted(folder.iterdir()) if _is_folder(path)]
-    found = [(one, "half written") for one in inside if _HALF_WRITTEN.fullmatch(one.name)]
+    found = [(one, "partially written") for one in inside if _HALF_WRITTEN.fullmatch(one.name)]
     found += [(one, f"older than the newest {keep}") for one in _older(inside, keep)]
     state = folder / STATE
     if run.is_finished and _is_folder(state):
@@ -162,7 +162,7 @@ def _waste(
 
 
 def _older(folders: Sequence[Path], keep: int) -> list[Path]:
-    """Return the intermediate checkpoints but for the newest ones, by their step."""
+    """Return all intermediate checkpoints except the newest ``keep``, ordered by step."""
     steps = {path: int(m[1]) for path in folders if (m := _CHECKPOINT.fullmatch(path.name))}
     ordered = sorted(steps, key=lambda path: steps[path])
     return ordered[: max(len(ordered) - keep, 0)]
@@ -174,32 +174,32 @@ def _is_folder(path: Path) -> bool:
 
 @contextmanager
 def alone_in(folder: Path, *, is_dry: bool) -> Generator[bool]:
-    """Hold a stage's lock; False where another process is at work, or its lock cannot be had."""
+    """Hold a stage's lock; yield False where another process has it or it cannot be acquired."""
     lock = folder / LOCK
-    if is_dry and not os.path.lexists(lock):  # a dry run leaves nothing behind
+    if is_dry and not os.path.lexists(lock):  # a dry run creates no files
         yield True
         return
-    with ExitStack() as held:
+    with ExitStack() as stack:
         is_ours = False
         if not lock.is_symlink():  # a link may lead anywhere
             try:
-                is_ours = held.enter_context(try_lock(lock))
+                is_ours = stack.enter_context(try_lock(lock))
             except OSError:
                 is_ours = False
         yield is_ours
 
 
 def _needed(runs: Iterable[StageRun], root: Path, removed: Collection[str]) -> set[Path]:
-    """Return every path that a run which stays names, with the folders around it."""
+    """Return every path that a remaining run names, with its parent folders."""
     named = {path for run in runs if run.id not in removed for path in _named_by(run, root)}
     return {part for path in named for part in (path, *path.parents)}
 
 
 def _named_by(run: StageRun, root: Path) -> Iterator[Path]:
-    """Return the paths that a run names, resolved.
+    """Yield the paths that a run names, resolved.
 
-    A relative one counts if something is there, seen from here, from ``CODEDANCE_DIR`` or from the
-    folder around it: what the current folder was then is not known.
+    A relative path counts if it exists relative to the current folder, ``CODEDANCE_DIR`` or its
+    parent: the run's own working folder is not recorded.
     """
     for text in _texts((run.parameters, run.outputs, run.inputs)):
         try:
@@ -209,12 +209,12 @@ def _named_by(run: StageRun, root: Path) -> Iterator[Path]:
             elif text:
                 places = (Path.cwd(), root, root.parent)
                 yield from ((one / path).resolve() for one in places if (one / path).exists())
-        except (OSError, ValueError, RuntimeError):  # no path at all, such as a long text
+        except (OSError, ValueError, RuntimeError):  # not a path, such as a long text
             continue
 
 
 def _texts(value: object) -> Iterator[str]:
-    """Yield every text in a JSON value."""
+    """Yield every string in a JSON value."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):

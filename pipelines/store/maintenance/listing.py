@@ -1,4 +1,4 @@
-"""What a store holds, run by run: the figures of `codedance store list` and ``show``."""
+"""Contents of a store by run: the figures of `codedance store list` and ``show``."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class Phase:
     """The trajectories of one phase of a stage run.
 
     Attributes:
-        name: Of the phase.
-        trajectories: How many.
-        steps: How many different ones.
-        scored: How many have an accuracy.
-        right: The sum of their accuracies.
-        calls: Tool calls of all.
-        first: The lowest number of a trajectory of the phase.
-        last: The highest; numbers between may belong to others that were stored meanwhile.
+        name: Name of the phase.
+        trajectories: Number of trajectories.
+        steps: Number of distinct steps.
+        scored: Number of trajectories with an accuracy.
+        right: Sum of the accuracies.
+        calls: Number of tool calls in all trajectories.
+        first: Lowest id of a trajectory of the phase.
+        last: Highest id; ids between may belong to other phases that were stored concurrently.
     """
 
     name: str
@@ -50,35 +50,35 @@ class Phase:
 
     @property
     def accuracy(self) -> float | None:
-        """Of those that were scored."""
+        """Mean accuracy of the scored trajectories; None without any."""
         return self.right / self.scored if self.scored else None
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A run and what is stored of it."""
+    """A run with its stored phases."""
 
     run: StageRun
     phases: tuple[Phase, ...]
 
     @property
     def trajectories(self) -> int:
-        """How many, in all phases."""
+        """Number of trajectories in all phases."""
         return sum(phase.trajectories for phase in self.phases)
 
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """A store as a whole.
+    """Total contents and size of a store.
 
     Attributes:
-        address: Of the database, without a password.
-        schema: Its newest migration.
-        rows: By table.
-        database_bytes: Of the database.
-        images: The folder of pictures.
-        pictures: How many.
-        picture_bytes: Of them all.
+        address: Address of the database, without the password.
+        schema: Newest migration of the database.
+        rows: Number of rows, by table.
+        database_bytes: Size of the database, in bytes.
+        images: Folder of the images.
+        pictures: Number of images.
+        picture_bytes: Size of all images, in bytes.
     """
 
     address: str
@@ -91,13 +91,13 @@ class Holdings:
 
 
 def list_runs(store: Store, runs: Sequence[StageRun]) -> list[Listed]:
-    """Return what is stored of each of these runs."""
+    """Return each of these runs with its stored phases."""
     phases = store.database.run(_read_phases)
     return [Listed(run, tuple(phases[run.id])) for run in runs]
 
 
 def holdings(store: Store) -> Holdings:
-    """Measure a store."""
+    """Return the contents and size of a store."""
     sizes = [path.stat().st_size for path in store.images.root.glob("??/*.png")]
     return Holdings(
         address=store.database.address,
@@ -111,7 +111,7 @@ def holdings(store: Store) -> Holdings:
 
 
 def database_bytes(store: Store) -> int:
-    """Return the size of the database: an SQLite file with its log, or what the server says."""
+    """Return the size of the database in bytes: SQLite's file and log, or the server's figure."""
     if not store.database.is_sqlite:
         query = text("SELECT pg_database_size(current_database())")
         return store.database.run(lambda session: int(session.scalar(query) or 0))

@@ -1,8 +1,8 @@
-"""Removes runs that nobody needs, and then tasks and pictures that no row names.
+"""Remove runs that are not needed, and then tasks and images that no row names.
 
-A run that another one reads stays unless that one goes too, and none is removed while a process is
-at work on it. Tasks and pictures are removed only
-while nobody writes: a writer's new ones are named by no row yet.
+A run that another one reads is kept unless that one is removed, too, and no run is removed while a
+process works on it. Tasks and images are removed only while there is no writer, because a writer's
+new ones are named by no row yet.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..store import Store
 from .checkpoints import alone_in, users_of
 
 _STALE_SECONDS = 3600.0
-"""After which a picture that was not written to its end is nobody's any more."""
+"""Age from which a partially written image file is treated as abandoned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +33,11 @@ class Pruned:
     """What was removed, or would be.
 
     Attributes:
-        runs: Their ids.
-        trajectories: How many.
-        tasks: How many that nothing named any more; None where somebody was writing.
-        pictures: How many; None where somebody was writing.
-        picture_bytes: Of those.
+        runs: Ids of the runs.
+        trajectories: Number of trajectories.
+        tasks: Number of tasks that no row named any more; None if there was a writer.
+        pictures: Number of images; None if there was a writer.
+        picture_bytes: Size of those images, in bytes.
     """
 
     runs: tuple[str, ...]
@@ -49,15 +49,15 @@ class Pruned:
 
 @dataclass(frozen=True, slots=True)
 class _Left:
-    """What was removed, and which pictures the rest names."""
+    """Counts of removed rows, and the images that the remaining rows name."""
 
     trajectories: int
     tasks: int
     used: set[str]
 
 
-class _DryRun(Exception):  # noqa: N818 - no error: it takes the transaction back
-    """Carries what was found out of a transaction that must not hold."""
+class _DryRun(Exception):  # noqa: N818 - no error: it rolls the transaction back
+    """Carries the results of a dry run out of its transaction, which is rolled back."""
 
     def __init__(self, left: _Left) -> None:
         super().__init__()
@@ -71,18 +71,19 @@ def choose(
     begun_before: datetime | None = None,
     root: Path | None = None,
 ) -> list[StageRun]:
-    """Return the runs that can go: those named with what they made, and those of old.
+    """Return the runs to remove: the named ones with their stage runs, and old ones.
 
     Args:
-        lineage: All runs.
-        named: To go for certain; the stage runs that a pipeline run made go with it, unless
-            others read them.
-        begun_before: In UTC; older ones go too, unless others read them. None: no others.
-        root: ``CODEDANCE_DIR``: a run whose model another names by its path is read by it. None:
-            only those that are named by their ids.
+        lineage: All runs of the store.
+        named: Runs to remove; the stage runs that a pipeline run made are removed with it, unless
+            other runs read them.
+        begun_before: Start time, in UTC, before which other runs are removed, too, unless other
+            runs read them; None for no others.
+        root: ``CODEDANCE_DIR``, so that a run also counts as read if another run names the path of
+            its model. None: only runs that are named by their ids count.
 
     Raises:
-        StoreUsageError: A named run is read by one that stays.
+        StoreUsageError: A named run is read by a remaining one.
     """
     everyone = lineage.find()
     sure = {run.id for run in named}
@@ -102,7 +103,7 @@ def choose(
 def _needed(
     everyone: Iterable[StageRun], gone: Collection[str], root: Path | None
 ) -> dict[str, str]:
-    """Return the runs among ``gone`` that one outside reads, each with that one."""
+    """Return the runs in ``gone`` that a remaining run reads, each with the id of its reader."""
     staying = [run for run in everyone if run.id not in gone]
     found = {
         str(value): run.id
@@ -117,28 +118,28 @@ def _needed(
 def prune(
     store: Store, chosen: Sequence[StageRun], *, is_dry: bool, root: Path | None = None
 ) -> Pruned:
-    """Remove these runs with their trajectories, and what nothing names any more.
+    """Remove runs with their trajectories, and the tasks and images that no row names any more.
 
     Args:
-        store: From where.
-        chosen: What `choose` gave; none sweeps out tasks and pictures alone.
-        is_dry: Only tell what would be removed.
-        root: ``CODEDANCE_DIR``, whose stages' locks tell what is at work. None: not asked.
+        store: The store.
+        chosen: Runs returned by `choose`; if empty, only tasks and images are removed.
+        is_dry: Whether to report what would be removed without removing it.
+        root: ``CODEDANCE_DIR``, whose stages' locks show which are in use; None to skip this check.
 
     Raises:
-        StoreError: One of them may be at work, or a row that stays cannot be read; nothing is
+        StoreError: One of the runs may be in use, or a remaining row cannot be read; nothing is
             removed.
     """
     ids = [run.id for run in chosen]
-    with ExitStack() as held, store.images.exclusive() as is_alone:
+    with ExitStack() as stack, store.images.exclusive() as is_alone:
         if root is not None:
             for run in _to_hold(store.lineage, chosen):
-                _hold(held, run, root / "stages" / run.id, is_dry=is_dry)
+                _hold(stack, run, root / "stages" / run.id, is_dry=is_dry)
         busy = [run.id for run in chosen if run.status == "running"]
         if busy and not is_alone:
             raise StoreError(
-                f"{busy[0]} is marked as running and somebody writes to the store: try again "
-                "when it has ended"
+                f"{busy[0]} is marked as running and another process is writing to the store: try "
+                "again when it has ended"
             )
         left = _remove(store, ids, with_tasks=is_alone, is_dry=is_dry)
         if not is_alone:
@@ -152,10 +153,10 @@ def prune(
 
 
 def _to_hold(lineage: Lineage, chosen: Sequence[StageRun]) -> list[StageRun]:
-    """Return the stage runs that nobody may be at work on while others are removed.
+    """Return the stage runs that must not be in use while the chosen ones are removed.
 
-    Those are the chosen ones and the stages of chosen pipeline runs: also a stage that a pipeline
-    run which is marked as running may have taken up from another one.
+    These are the chosen runs and the stages of chosen pipeline runs, including a stage of another
+    run that a chosen pipeline run, marked as running, may have resumed.
     """
     everyone = lineage.find()
     ids = {run.id for run in chosen}
@@ -169,22 +170,26 @@ def _to_hold(lineage: Lineage, chosen: Sequence[StageRun]) -> list[StageRun]:
     ]
 
 
-def _hold(held: ExitStack, run: StageRun, folder: Path, *, is_dry: bool) -> None:
-    """Hold a stage's lock until ``held`` ends; nobody takes up a complete one, so it is let go.
+def _hold(stack: ExitStack, run: StageRun, folder: Path, *, is_dry: bool) -> None:
+    """Hold a stage's lock until ``stack`` is closed; release that of a complete run at once.
+
+    A complete run is never resumed.
 
     Raises:
-        StoreError: A process is at work on it.
+        StoreError: Another process is using the stage run.
     """
     if not folder.is_dir():
         return
     with ExitStack() as once:
-        is_ours = (once if run.is_complete else held).enter_context(alone_in(folder, is_dry=is_dry))
+        is_ours = (once if run.is_complete else stack).enter_context(
+            alone_in(folder, is_dry=is_dry)
+        )
     if not is_ours:
-        raise StoreError(f"{run.id} is at work: try again when it has ended")
+        raise StoreError(f"{run.id} is in use by another process: try again when it has ended")
 
 
 def _remove(store: Store, runs: Sequence[str], *, with_tasks: bool, is_dry: bool) -> _Left:
-    """Remove rows, or find out in a transaction that is taken back what that would do."""
+    """Remove rows; for a dry run, in a transaction that is rolled back."""
 
     def work(session: Session) -> _Left:
         count = _remove_runs(session, runs)
@@ -221,29 +226,29 @@ def _remove_tasks(session: Session) -> int:
 
 
 def _used(session: Session) -> set[str]:
-    """Return the digests of all pictures that rows name.
+    """Return the digests of all images that rows name.
 
     Raises:
-        StoreError: A row cannot be read, so nobody knows which pictures it names.
+        StoreError: A row cannot be read, and the images that it names are unknown.
     """
     try:
         return set(pictures_of(_naming(session)))
     except (ValueError, TypeError) as error:
         raise StoreError(
-            f"a row that names pictures cannot be read ({error}), so nothing is removed: "
+            f"a row that names images cannot be read ({error}), so nothing is removed: "
             "`codedance store verify` names its trajectory or task; prune the run it belongs to"
         ) from error
 
 
 def _naming(session: Session) -> Iterable[dict[str, object]]:
-    """Yield the columns of all rows that name pictures."""
+    """Yield the columns of all rows that name images."""
     for column in (TaskRow.images, TrajectoryRow.opening, TurnRow.reply, ExecutionRow.images):
         for value in session.scalars(select(column).execution_options(yield_per=1000)):
             yield {column.key: value}
 
 
 def _waste(store: Store, used: Collection[str]) -> list[Path]:
-    """Return the files of pictures that nothing names, and of those never written to their end."""
+    """Return the files of images that no row names, and abandoned partial files."""
     images = store.images
     waste = [images.path(digest) for digest in images.digests() if digest not in used]
     oldest = time.time() - _STALE_SECONDS

@@ -1,6 +1,6 @@
-"""Checks the rows of runs, that runs which others name are there, and what stages left.
+"""Check the rows of runs, the references between runs, and the results of stages.
 
-What a stage left (decisions, trajectories, checkpoints) is held against its seals.
+A stage's results (decisions, trajectories, checkpoints) are checked against its seals.
 """
 
 from __future__ import annotations
@@ -27,14 +27,12 @@ from ..seals import (
 )
 from ..store import Store
 
-"""The outputs of a pipeline run that name its stage runs."""
-
 Seals = dict[tuple[str, str], "dict[str, Any] | None"]
-"""By run and kind; None for one that nothing can be held against."""
+"""Content of the seals by run and kind; None for an unusable seal."""
 
 
 def check_runs(store: Store, verdict: Verdict, on_progress: Callable[[str, int], None]) -> None:
-    """Check the rows of all runs, and what the finished ones left, against their digests."""
+    """Check the rows of all runs, and the results of the finished ones, against their digests."""
     rows, unread = read_rows(store.database, LineageRow)
     verdict.count("runs", len(rows) + len(unread))
     verdict.extend(one.finding for one in unread)
@@ -43,26 +41,26 @@ def check_runs(store: Store, verdict: Verdict, on_progress: Callable[[str, int],
         _check_row(row, verdict)
         for place, name in _named_by(row):
             if name not in known:
-                verdict.add("run", row["id"], f"its {place} names {name}, which is not there")
+                verdict.add("run", row["id"], f"its {place} names {name}, which does not exist")
     seals = _read_seals(store, verdict)
     _check_curations(store, seals, verdict)
     for row in rows:
-        if row["status"] == "finished":  # else at work: what it holds is not its last
+        if row["status"] == "finished":  # others may still change
             _check_stage(store, row, seals, verdict, on_progress)
 
 
 def _check_row(row: Mapping[str, Any], verdict: Verdict) -> None:
     names = ("stage", "preset", "parameters", "inputs", "seed", "code_version")
     if StageRequest(*(row[name] for name in names)).key != row["key"]:
-        verdict.add("run", row["id"], "what it was told was changed: its key no longer fits")
+        verdict.add("run", row["id"], "its request was changed: its key no longer matches")
     if row["digest"] is None:
         verdict.note_unknown("runs")
     elif row_digest(row) != row["digest"]:
-        verdict.add("run", row["id"], "its row was changed: its digest no longer fits")
+        verdict.add("run", row["id"], "its row was changed: its digest no longer matches")
 
 
 def _named_by(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Return the runs that a run names, each with the place; `prune` keeps all of them."""
+    """Yield the runs that a run names, each with the place; `prune` keeps all of them."""
     if row["parent"] is not None:
         yield "parent", row["parent"]
     for name, value in row["inputs"].items():
@@ -74,7 +72,7 @@ def _named_by(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _read_seals(store: Store, verdict: Verdict) -> Seals:
-    """Return the seals, and note those that were changed or cannot be read."""
+    """Return the seals, and add findings for those that were changed or cannot be read."""
     rows, unread = read_rows(store.database, SealRow)
     seals: Seals = {(one.key[0], one.key[1]): None for one in unread}
     verdict.extend(one.finding for one in unread)
@@ -84,7 +82,7 @@ def _read_seals(store: Store, verdict: Verdict) -> Seals:
         if content_digest(content) != row["digest"]:
             verdict.add("run", run, f"the seal of its {kind} was changed")
         elif not is_fit:
-            verdict.add("run", run, f"the seal of its {kind} has not the form of one")
+            verdict.add("run", run, f"the seal of its {kind} is malformed")
         seals[run, kind] = content if is_fit else None
     return seals
 
@@ -104,7 +102,7 @@ def _check_curations(store: Store, seals: Seals, verdict: Verdict) -> None:
             continue
         found = store.database.run(lambda session, run=run: curation_content(session, run))
         if found != sealed:
-            verdict.add("run", run, "what its curation decided was changed")
+            verdict.add("run", run, "the decisions of its curation were changed")
 
 
 def _check_stage(
@@ -114,7 +112,7 @@ def _check_stage(
     verdict: Verdict,
     on_progress: Callable[[str, int], None],
 ) -> None:
-    """Check which trajectories a finished run has, and its checkpoint."""
+    """Check the set of trajectories of a finished run, and its checkpoint."""
     run = row["id"]
     sealed = seals.get((run, TRAJECTORIES))
     if sealed is not None:
@@ -134,11 +132,11 @@ def _check_stage(
 def _check_count(store: Store, run: str, sealed: Mapping[str, Any], verdict: Verdict) -> None:
     try:
         found = store.database.run(lambda session: trajectories_content(session, run))
-    except TypeError as error:  # what cannot be put in order; the rows are named on their own
+    except TypeError as error:  # not sortable; the damaged rows have their own findings
         verdict.add("run", run, f"its trajectories cannot be counted: {error}")
         return
     if found["count"] != sealed["count"]:
-        problem = f"it finished with {sealed['count']} trajectories, {found['count']} are there"
+        problem = f"it finished with {sealed['count']} trajectories, but has {found['count']}"
         verdict.add("run", run, problem)
     elif found != sealed:
         verdict.add("run", run, "its trajectories are no longer those that it finished with")
@@ -147,7 +145,7 @@ def _check_count(store: Store, run: str, sealed: Mapping[str, Any], verdict: Ver
 def _check_model(run: str, folder: str, files: Mapping[str, Any], verdict: Verdict) -> None:
     try:
         problems: Iterable[tuple[str, str]] = model_problems(Path(folder), files)
-    except (OSError, ValueError) as error:  # no rights to read it, or no path at all
+    except (OSError, ValueError) as error:  # no permission to read it, or not a path
         problems = [(folder, f"cannot be read: {error}")]
     for name, problem in problems:
         verdict.add("model", name, f"{problem}; {run} made it")

@@ -1,6 +1,6 @@
-"""Checks every digest of a store: pictures, rows of every table, checkpoints, and that rows fit.
+"""Check every digest of a store, images, rows and checkpoints, and the consistency of rows.
 
-Nothing is changed. What is wrong is told as findings, each with the thing that it is about.
+Nothing is changed. Problems are returned as findings, each with the thing that it is about.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from ..writing import batches
 from .run_checks import check_runs
 
 OnProgress = Callable[[str, int], None]
-"""Told what is being checked, and how many of it are done."""
+"""Callback with the kind that is being checked and the number checked so far."""
 
 
 def verify(store: Store, on_progress: OnProgress = lambda *_: None) -> Verdict:
-    """Check everything that a store holds.
+    """Check the whole content of a store.
 
     Raises:
         StoreError: The database cannot be read at all.
@@ -47,7 +47,7 @@ def verify(store: Store, on_progress: OnProgress = lambda *_: None) -> Verdict:
 
 
 def _check_database(store: Store, verdict: Verdict) -> None:
-    """Ask SQLite to check its own file; a server sees to that itself."""
+    """Run SQLite's own integrity checks; a server does so itself."""
     verdict.count("database")
     if not store.database.is_sqlite:
         return
@@ -72,11 +72,11 @@ def _check_tasks(
         verdict.extend(one.finding for one in unread)
         for row in rows:
             if task_key(row) != row["key"]:
-                verdict.add("task", row["key"], "it was changed: its digest no longer fits")
+                verdict.add("task", row["key"], "it was changed: its digest no longer matches")
             elif row["digest"] is None:
                 verdict.note_unknown("tasks")
             elif row_digest(row) != row["digest"]:
-                verdict.add("task", row["key"], "its row was changed: its digest no longer fits")
+                verdict.add("task", row["key"], "its row was changed: its digest no longer matches")
             used.update(dict.fromkeys(pictures_of([row]), f"task {row['task_id']}"))
         on_progress("tasks", verdict.count("tasks", len(rows) + len(unread)))
 
@@ -117,7 +117,7 @@ def _check_verdict(
     if head["verdict_digest"] is None:
         verdict.note_unknown("verdicts")
     elif verdict_digest(head["accuracy"], terms) != head["verdict_digest"]:
-        problem = "its accuracy or scores were changed: their digest no longer fits"
+        problem = "its accuracy or scores were changed: their digest no longer matches"
         verdict.add("trajectory", head["id"], problem)
 
 
@@ -130,7 +130,7 @@ def _check_trajectory(
     if head["digest"] is None:
         verdict.unsealed += 1
     elif trajectory_digest(head, turns, runs) != head["digest"]:
-        verdict.add("trajectory", head["id"], "it was changed: its digest no longer fits")
+        verdict.add("trajectory", head["id"], "it was changed: its digest no longer matches")
     if [turn["number"] for turn in turns] != list(range(len(turns))):
         verdict.add("trajectory", head["id"], "it lacks a turn")
     if not {run["number"] for run in runs} <= {turn["number"] for turn in turns}:
@@ -140,7 +140,7 @@ def _check_trajectory(
 def _check_pictures(
     store: Store, verdict: Verdict, used: Mapping[str, str], on_progress: OnProgress
 ) -> None:
-    """Hash the pixels of every picture, those that rows name and those that lie there besides."""
+    """Check the pixels of every image, those that rows name and those that none names."""
     present = set(store.images.digests())
     verdict.unused = len(present - used.keys())
     everything = sorted(present | used.keys())

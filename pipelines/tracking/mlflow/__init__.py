@@ -1,1 +1,1 @@
-"""How MLflow is told: its runs, metrics, models, traces and artifacts."""
+"""Writing to MLflow: runs, metrics, models, traces and artifacts."""

@@ -1,4 +1,4 @@
-"""Puts files beside an MLflow run."""
+"""Uploads files as artifacts of an MLflow run."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class ArtifactUploader:
-    """Copies files to where a run's artifacts lie.
+    """Copies files to the artifact location of a run.
 
-    The viewer's shards are the bulk of a run, and are never changed in place: where MLflow keeps
-    its files on the same disk they get a second name instead of a copy.
+    The viewer's shards are the bulk of a run, and are never changed in place: where MLflow stores
+    its files on the same disk they are hard-linked instead of copied.
     """
 
     def __init__(self, client: MlflowClient, runs: RunRegistry, address: Address) -> None:
@@ -31,10 +31,10 @@ class ArtifactUploader:
         self._address = address
 
     def add(self, ours: str, path: Path, folder: str) -> None:
-        """Return a run a file, an older one of that name replaced.
+        """Upload a file to a run, replacing an older one of that name.
 
         Raises:
-            LookupError: The file is gone.
+            LookupError: The file does not exist any more.
         """
         if not path.is_file():
             raise LookupError(f"{path} is gone")
@@ -45,7 +45,7 @@ class ArtifactUploader:
             self._client.log_artifact(run.id, str(path), folder or None)
 
     def _add_viewer(self, run: KnownRun, path: Path, folder: str) -> None:
-        """Return the page, told where its shards are to be had from MLflow's server."""
+        """Upload a viewer page with the address of its shards on MLflow's server."""
         prefix = urlparse(self._address.uri).path if self._address.uri.startswith("http") else ""
         with tempfile.TemporaryDirectory() as place:
             copy = Path(place) / path.name
@@ -54,7 +54,7 @@ class ArtifactUploader:
             self._client.log_artifact(run.id, str(copy), folder or None)
 
     def _link(self, run: KnownRun, path: Path, folder: str) -> bool:
-        """Return the file a second name; False where that cannot be."""
+        """Hard-link the file; return False if that is not possible."""
         if not (is_embedded(self._address) and run.artifacts.startswith(("file:", "/"))):
             return False
         place = Path(unquote(urlparse(run.artifacts).path)) / folder / path.name

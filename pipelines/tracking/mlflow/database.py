@@ -1,8 +1,8 @@
-"""MLflow's SQLite database, made whole or not at all.
+"""MLflow's SQLite database, created atomically.
 
-MLflow lays a new database out in some sixty migrations over several seconds. A process that is
-killed meanwhile leaves a file that MLflow refuses from then on, and the run's figures would wait in
-the spool for ever. So the file is made under another name and gets its own when it is whole.
+MLflow initializes a new database by some sixty migrations over several seconds. A process that is
+killed meanwhile leaves a file that MLflow refuses from then on, and the run's metrics would wait in
+the outbox forever. The file is therefore created under another name and renamed when complete.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pathlib import Path
 
 
 def make_database(uri: str) -> None:
-    """Make the database behind a tracking address where it is a SQLite file that is not there yet.
+    """Create the database of a tracking address if it is a SQLite file that does not exist yet.
 
     Args:
-        uri: MLflow's tracking address; of any other kind than ``sqlite:///PATH`` nothing is done.
+        uri: MLflow's tracking address; any other kind than ``sqlite:///PATH`` is ignored.
 
     Raises:
         OSError: The folder cannot be written.
@@ -30,7 +30,7 @@ def make_database(uri: str) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if path.exists():
             return
-        for left in path.parent.glob(f"{path.name}.new-*"):  # by one that was killed
+        for left in path.parent.glob(f"{path.name}.new-*"):  # by a process that was killed
             left.unlink()
         _lay_out(path)
 
@@ -49,6 +49,6 @@ def _lay_out(path: Path) -> None:
 
     making = path.with_name(f"{path.name}.new-{os.getpid()}")
     mlflow.MlflowClient(f"sqlite:///{making}").search_experiments(max_results=1)
-    with contextlib.suppress(FileExistsError):  # a server of the user's was quicker
+    with contextlib.suppress(FileExistsError):  # a server of the user was faster
         os.link(making, path)
     making.unlink()

@@ -1,8 +1,8 @@
 """Checkpoints in MLflow: a model of their run, a version in the registry, and the champion.
 
 Each suite has one registered model. A new version takes the alias ``champion`` only if it is better
-than the present champion on the same held-out tasks, by a paired test; the first one takes it
-unopposed.
+than the current champion on the same held-out tasks, by a paired test; the first version takes it
+without a test.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 CHAMPION = "champion"
 LARGEST_MODEL = 2_000_000_000
-"""Bytes of a checkpoint that are copied to MLflow; of a larger one the place is noted."""
+"""Maximum size in bytes of a checkpoint that is copied to MLflow; of a larger one only the path
+is recorded."""
 STAGE_RUN = "codedance.stage_run"
 EVALUATION = "codedance.evaluation"
 POLICY = "codedance.policy"
@@ -42,7 +43,7 @@ class ModelUploader:
         """Log a checkpoint as a model of its run, and register it.
 
         Raises:
-            LookupError: The checkpoint is gone.
+            LookupError: The checkpoint does not exist any more.
         """
         path = Path(event["path"])
         if not path.is_dir():
@@ -55,7 +56,7 @@ class ModelUploader:
             self._register(event, run.id, model_id, suite)
 
     def judge(self, event: Event) -> None:
-        """Note how versions did, and let the better ones take the champion's place."""
+        """Record the results of versions, and make better ones the champion."""
         results = Path(event["results"])
         run = self._runs.find(event["run"])
         self._client.log_artifact(run.id, str(results))
@@ -67,7 +68,7 @@ class ModelUploader:
                 self._judge_one(version, found[policy], policy, run.id)
 
     def _logged(self, event: Event, run_id: str, experiment: str, path: Path) -> str:
-        """Return the id of the run's model, made and filled if it is not there yet."""
+        """Return the id of the run's model, created and uploaded if it does not exist yet."""
         from mlflow.entities import LoggedModelOutput
 
         name = event["name"]
@@ -103,7 +104,7 @@ class ModelUploader:
             self._client.set_registered_model_alias(name, NEWEST[event["name"]], version.version)
 
     def _judge_one(self, version: ModelVersion, results: Results, policy: str, run_id: str) -> None:
-        """Hold a version against the champion, and note how it did."""
+        """Compare a version with the champion, and record its results."""
         tags = {
             EVALUATION: run_id,
             POLICY: policy,
@@ -129,7 +130,7 @@ class ModelUploader:
             self._client.set_registered_model_alias(version.name, CHAMPION, version.version)
 
     def _against(self, champion: ModelVersion, results: Results) -> Verdict:
-        """Compare with the champion's own results, as MLflow keeps them."""
+        """Compare with the champion's results stored in MLflow."""
         evaluation, policy = champion.tags.get(EVALUATION), champion.tags.get(POLICY)
         if evaluation is None or policy is None:
             return Verdict(False, f"version {champion.version} was never judged on held-out tasks")
@@ -162,7 +163,7 @@ class ModelUploader:
             "beat on the same held-out tasks (exact sign test, 5 %); `cold-start` and "
             "`reinforced`: the newest of each stage."
         )
-        with contextlib.suppress(MlflowException):  # it is there already
+        with contextlib.suppress(MlflowException):  # it exists already
             self._client.create_registered_model(name, description=text)
 
     def _note(self, version: ModelVersion, tags: Mapping[str, Any]) -> None:
@@ -171,7 +172,7 @@ class ModelUploader:
 
 
 def registered_name(suite: str) -> str:
-    """Name the registered model of a suite, or of a file of tasks or families.
+    """Return the registered model's name for a suite, or for a file of tasks or families.
 
     >>> registered_name("data/my tasks.jsonl")
     'codedance-my-tasks'

@@ -1,4 +1,4 @@
-"""Which MLflow run each of our runs is: found by a tag, made where there is none."""
+"""Registry that maps each of our runs to its MLflow run: found by a tag, or created."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ EXPERIMENT = "codedance"
 RUN_TAG = "codedance.run"
 NOTE_IS_THEIRS = "codedance.note_is_theirs"
 LONGEST_VALUE = 500
-"""Of a parameter: what the oldest servers take."""
+"""Maximum length of a parameter's value that the oldest servers accept."""
 
 
 @dataclass(slots=True)
 class KnownRun:
-    """An MLflow run that is one of ours.
+    """The MLflow run of one of our runs.
 
     Attributes:
-        id: In MLflow.
-        experiment: Its experiment's id.
-        artifacts: Where its artifacts lie.
-        is_given: Whether the user named it (``MLFLOW_RUN_ID``): its name and note stay theirs.
-        client: Asked for what earlier processes sent; None for a run that this process made.
+        id: Run id in MLflow.
+        experiment: Id of its experiment.
+        artifacts: Location of its artifacts.
+        is_given: Whether the user named it (``MLFLOW_RUN_ID``): its name and note are not changed.
+        client: Client that reads what earlier processes sent; None for a run of this process.
     """
 
     id: str
@@ -43,10 +43,10 @@ class KnownRun:
     _sent: dict[str, dict[int, float]] = field(default_factory=dict[str, "dict[int, float]"])
 
     def has_figure(self, name: str, step: int, value: float) -> bool:
-        """Whether the figure stands there already.
+        """Whether the metric's value is recorded already.
 
-        A training step that was done twice counts as it was first told; a result without steps
-        (step 0) may change, as when a run is judged again.
+        The first record of a repeated training step counts; a result without steps (step 0) may
+        change, for example when a run is evaluated again.
         """
         if name not in self._sent:
             self._sent[name] = {} if self.client is None else self._history(name)
@@ -54,7 +54,7 @@ class KnownRun:
         return known is not None and (step > 0 or known == value)
 
     def note_figures(self, sent: Iterable[Metric]) -> None:
-        """Remember what was sent."""
+        """Record the metrics that were sent."""
         for metric in sent:
             self._sent.setdefault(metric.key, {})[metric.step] = metric.value
 
@@ -65,7 +65,7 @@ class KnownRun:
 
 
 class RunRegistry:
-    """Finds and makes MLflow runs in one experiment."""
+    """Finds and creates MLflow runs in one experiment."""
 
     def __init__(self, client: MlflowClient, home: Home, address: Address) -> None:
         self._client = client
@@ -77,13 +77,13 @@ class RunRegistry:
 
     @property
     def experiment(self) -> str:
-        """The id of the experiment, made if there is none of that name."""
+        """Id of the experiment, created if none of that name exists."""
         if self._experiment is None:
             self._experiment = self._find_experiment()
         return self._experiment
 
     def find(self, ours: str) -> KnownRun:
-        """Return the MLflow run of one of our runs; one that was never begun is made bare."""
+        """Return the MLflow run of one of our runs; create an empty one if it was never begun."""
         found = self._known.get(ours) or self._search(ours)
         if found is not None:
             return found
@@ -91,7 +91,7 @@ class RunRegistry:
         return self._create(bare)
 
     def begin(self, event: Event) -> KnownRun:
-        """Return the run of an event that begins it (again), under way from now on."""
+        """Return the run of an event that begins or resumes it, with the status running."""
         ours = event["run"]
         found = self._known.get(ours) or self._search(ours) or self._given(event)
         if found is None:
@@ -102,20 +102,20 @@ class RunRegistry:
         return found
 
     def add_parameters(self, run: KnownRun, parameters: Mapping[str, str]) -> None:
-        """Set the parameters that are not set yet: MLflow's do not change."""
+        """Set the parameters that are not set yet; MLflow's parameters are immutable."""
         from mlflow.entities import Param
 
-        advantages = self._client.get_run(run.id).data.params
+        existing = self._client.get_run(run.id).data.params
         new = [
             Param(name, value[:LONGEST_VALUE])
             for name, value in parameters.items()
-            if name not in advantages
+            if name not in existing
         ]
         for start in range(0, len(new), 90):
             self._client.log_batch(run.id, params=new[start : start + 90])
 
     def has_own_note(self, run_id: str) -> bool:
-        """Whether a given run came with a description of its user's."""
+        """Whether a given run came with a description by its user."""
         return run_id in self._noted
 
     def _search(self, ours: str) -> KnownRun | None:
@@ -127,12 +127,12 @@ class RunRegistry:
         return self._keep(ours, found[0], is_given=found[0].info.run_id == self._address.run_id)
 
     def _given(self, event: Event) -> KnownRun | None:
-        """Return the run that the user named, for the pipeline run; None where none was named."""
+        """Return the MLflow run that the user named for the pipeline run; None without one."""
         if self._address.run_id is None or event["stage"] != PIPELINE:
             return None
         run = self._client.get_run(self._address.run_id)
         if run.data.tags.get(RUN_TAG, event["run"]) != event["run"]:
-            return None  # it is an earlier pipeline run's; this one gets its own
+            return None  # it belongs to an earlier pipeline run; this one gets a new run
         if run.data.tags.get("mlflow.note.content") and RUN_TAG not in run.data.tags:
             self._client.set_tag(run.info.run_id, NOTE_IS_THEIRS, "true")
             self._noted.add(run.info.run_id)
@@ -176,7 +176,7 @@ class RunRegistry:
         if found is None:
             return self._make_experiment(name)
         if found.lifecycle_stage == "deleted":
-            raise RuntimeError(f"its experiment {name!r} is deleted: restore it, or name another")
+            raise RuntimeError(f"the experiment {name!r} is deleted: restore it, or name another")
         return found.experiment_id
 
     def _make_experiment(self, name: str) -> str:
@@ -185,8 +185,8 @@ class RunRegistry:
         place = self._home.mlflow_artifacts.as_uri() if is_embedded(self._address) else None
         tags = {
             "mlflow.experimentKind": "custom_model_development",
-            "mlflow.note.content": "Models that think by writing code: one run a pipeline, "
-            "below it one a stage.",
+            "mlflow.note.content": "Models that reason by writing code: one run per pipeline, "
+            "with a child run per stage.",
         }
         try:
             return self._client.create_experiment(name, artifact_location=place, tags=tags)
@@ -198,12 +198,12 @@ class RunRegistry:
 
 
 def is_embedded(address: Address) -> bool:
-    """Whether MLflow is a file of ours, no server."""
+    """Whether MLflow is a local file instead of a server."""
     return address.uri.startswith("sqlite:")
 
 
 def _source() -> dict[str, str]:
-    """Say which program made the run, as MLflow's own list of runs shows it."""
+    """Return the tags that name the run's source in MLflow's list of runs."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name

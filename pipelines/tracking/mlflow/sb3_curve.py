@@ -1,6 +1,6 @@
 """A Stable-Baselines3 callback that draws the learning curve in MLflow.
 
-Importing this module needs the extras ``sb3`` and ``ops``; nothing else of ours imports it.
+Importing this module needs the extras ``sb3`` and ``ops``; no other module imports it.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ _WINDOW = 200
 
 
 class MLflowCurve(BaseCallback):
-    """Logs each rollout's figures and, at the end, the curve as a picture.
+    """Logs the metrics of each rollout and, at the end, the curve as an image.
 
-    Metrics: ``rewards/mean`` (whole reward of an episode), ``rewards/<term>/mean``, ``accuracy``,
-    ``episode_length``: means over the newest episodes, the step being environment steps. Episodes
-    that our infrastructure lost are left out. The environments have to be wrapped in SB3's
+    Metrics: ``rewards/mean`` (total reward of an episode), ``rewards/<term>/mean``, ``accuracy``,
+    ``episode_length``: means over the newest episodes, by environment steps. Episodes lost to
+    infrastructure failures are left out. The environments have to be wrapped in SB3's
     ``Monitor``, as its algorithms and ``make_vec_env`` do by themselves.
 
     Args:
-        run_name: Of the MLflow run.
-        parameters: To log with it.
-        window: Episodes a mean is taken over.
-        rise: Learning stops when the mean reward stands this much above what the first rollout's
-            episodes had; None to take every step.
+        run_name: Name of the MLflow run.
+        parameters: Parameters to log with the run.
+        window: Number of episodes that a mean is taken over.
+        rise: Increase of the mean reward over the first rollout's at which learning stops; None
+            to take every step.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class MLflowCurve(BaseCallback):
         self._episodes: deque[dict[str, float]] = deque(maxlen=window)
         self._terms: dict[int, dict[str, float]] = {}
         self.points: list[tuple[int, float, float]] = []
-        """Steps, mean reward and accuracy after each rollout."""
+        """Environment steps, mean reward and accuracy after each rollout."""
         self.run_id = ""
 
     def _on_training_start(self) -> None:

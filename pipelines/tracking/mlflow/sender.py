@@ -1,8 +1,8 @@
-"""Sends the spool to MLflow from a thread of its own; what cannot be sent waits on disk.
+"""Sends the outbox to MLflow in a background thread; what cannot be sent waits on disk.
 
-Each spool file goes to the MLflow that it was written for. One that does not answer is asked again
-after a while and holds up no other. An event that MLflow looks at and refuses is put aside, with
-the reason, so that it holds up none behind it.
+Each outbox file goes to the MLflow that it was written for. A server that does not answer is
+retried after a while and does not block the others. An event that MLflow rejects is put aside, with
+the reason, and does not block the events after it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Say = Callable[[str], None]
 
 @dataclass(slots=True)
 class _Server:
-    """What is known of one MLflow: the way in, and since when it does not answer."""
+    """State of one MLflow: its writer, and when to retry if it does not answer."""
 
     address: Address
     session: MlflowWriter | None = None
@@ -52,14 +52,14 @@ class _Server:
 
 @dataclass(slots=True)
 class OutboxSending:
-    """One pass over the spool after another, in the caller's thread.
+    """Repeated passes over the outbox, in the caller's thread.
 
     Attributes:
-        home: Where the spool and embedded MLflow lie.
-        store: Where traces' trajectories are read.
-        say: Told once when MLflow is away, or refuses something.
-        own: This process's own spool file, which it still writes to.
-        is_over: Set to stop behind the event under way.
+        home: Home folder with the outbox and embedded MLflow.
+        store: Store with the trajectories of traces.
+        say: Called once with a message when MLflow is unreachable, or rejects something.
+        own: Outbox file of this process, which it still writes to.
+        is_over: Set to stop after the current event.
     """
 
     home: Home
@@ -74,7 +74,7 @@ class OutboxSending:
         """Send what can be sent now.
 
         Args:
-            at_once: Ask even those that were away a moment ago.
+            at_once: Retry even servers that were unreachable a moment ago.
         """
         for path in outbox_files(self.home.outbox):
             if self.is_over:
@@ -96,10 +96,10 @@ class OutboxSending:
         try:
             self._drain_to(server, reader)
             server.is_away = False
-        except Exception as error:  # noqa: BLE001 - whatever MLflow raises, training goes on
+        except Exception as error:  # noqa: BLE001 - whatever MLflow raises, training continues
             if not server.is_away:
                 where, why = server.address.shown, brief(error)
-                self.say(f"MLflow ({where}) cannot be told now ({why}); figures wait on disk")
+                self.say(f"MLflow ({where}) cannot be reached ({why}); metrics wait on disk")
             server.is_away = True
             server.ask_again_at = time.monotonic() + RETRY_SECONDS
         finally:
@@ -117,7 +117,7 @@ class OutboxSending:
             reader.remove()
 
     def _send(self, server: _Server, reader: OutboxReader, events: list[Event]) -> int:
-        """Send the first event, and those that can go with it; give how many were done with."""
+        """Send the first event, and those that can go with it; return the number handled."""
         from .writer import MlflowWriter, is_refusal
 
         if events[0]["kind"] == ADDRESS:
@@ -131,18 +131,18 @@ class OutboxSending:
                 raise
             event, reason = events[0], brief(error)
             keep_refused(reader.path, event, reason)
-            self.say(f"MLflow did not take a {event['kind']} of {event['run']} ({reason})")
+            self.say(f"MLflow rejected the event {event['kind']} of {event['run']} ({reason})")
             return 1
 
 
 class Sender:
-    """Drains the spool files of dead processes and of this one, until closed.
+    """Sends the outbox files of dead processes and of this one, until closed.
 
     Args:
-        home: Where the spool and embedded MLflow lie.
-        store: Where traces' trajectories are read.
-        tracker: This process's writing side, whose file no other sender may touch meanwhile.
-        say: Told once when MLflow is away.
+        home: Home folder with the outbox and embedded MLflow.
+        store: Store with the trajectories of traces.
+        tracker: Tracker of this process, whose file no other sender may touch meanwhile.
+        say: Called once with a message when MLflow is unreachable.
     """
 
     def __init__(self, home: Home, store: Store, tracker: Tracker, *, say: Say) -> None:
@@ -155,9 +155,9 @@ class Sender:
         self._thread.start()
 
     def close(self) -> None:
-        """Close the tracker and send what is left, for a minute; say so if some has to wait.
+        """Close the tracker and send the rest, for a minute; report events that have to wait.
 
-        The tracker's file is let go of only when no event of it is under way any more.
+        The tracker's file is closed only when none of its events is being sent any more.
         """
         self._tracker.flush()
         self._closing.set()
@@ -182,6 +182,6 @@ class Sender:
 
 
 def brief(error: BaseException) -> str:
-    """Say in one line what went wrong."""
+    """Return an error as one line."""
     text = str(error).strip()
     return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no reason given'}"[:160]

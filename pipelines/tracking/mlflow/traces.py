@@ -1,11 +1,11 @@
-"""Stored trajectories as MLflow traces: a span a turn, with code, output, pictures and rewards.
+"""Stored trajectories as MLflow traces: a span per turn, with code, output, images and rewards.
 
-A trace has the tag ``codedance.trajectory``, by which one that was sent before is known. Spans lie
-end to end: a turn is as long as the policy wrote it and the sandbox worked on it. Where nobody
-measured the policy (a store of before), its share is a millisecond.
+A trace has the tag ``codedance.trajectory``, which identifies one that was sent before. Spans are
+consecutive: a turn lasts as long as the policy's generation and the sandbox's execution. Where the
+generation was not measured (an older store), it counts as a millisecond.
 
-The right answer stands beside the trace, as an expectation and as a tag. It is read from the store
-for MLflow alone; no message of the trajectory holds it.
+The right answer is attached to the trace as an expectation and as a tag. It is read from the store
+for MLflow only; no message of the trajectory contains it.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ if TYPE_CHECKING:
 KEY_TAG = "codedance.trajectory"
 GROUP_TAG = "codedance.group"
 EXPECTATION = "expected_response"
-"""The name under which MLflow's own judges look for the right answer."""
+"""Name under which MLflow's judges look for the right answer."""
 SHOWN_TEXT = 200
 LEAST_NANOSECONDS = 1_000_000
 MOST_TRACES = 500
-"""Traces per page of a search; MLflow's servers give no more at once."""
+"""Traces per page of a search, the maximum that MLflow's servers return."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """A trajectory and what is said of it.
+    """A trajectory and its scores.
 
     Attributes:
-        key: The same, however often the trajectory is made or sent.
-        group: Phase or step that it is of.
-        number: In the store.
-        trajectory: Itself.
+        key: Identifier that stays the same however often the trajectory is made or sent.
+        group: Phase or step that it belongs to.
+        number: Its id in the store.
+        trajectory: The trajectory itself.
         terms: Reward terms.
-        advantages: Its advantages, where it was learnt from.
-        penalty: What a failed turn cost at once.
+        advantages: Its advantages, where it was trained on.
+        penalty: Immediate reward of a failed turn.
         truth: The right answer of its task.
     """
 
@@ -65,11 +65,11 @@ class _Case:
 
 
 def log_traces(store: Store, event: Event, *, run: KnownRun, uri: str) -> None:
-    """Log the trajectories of an event as traces of an MLflow run, those that are not there yet.
+    """Log the trajectories of an event as traces of an MLflow run, except those logged already.
 
     Raises:
-        StoreError: The store has lost one.
-        ConnectionError: MLflow did not take them all.
+        StoreError: A trajectory is missing from the store.
+        ConnectionError: MLflow did not accept all traces.
     """
     import mlflow
 
@@ -106,18 +106,18 @@ def _cases(store: Store, event: Event) -> list[_Case]:
 
 
 def _kept(store: Store, event: Event) -> tuple[list[int], list[Trajectory]]:
-    """Read those trajectories that a run which went on has not made anew since."""
+    """Read the trajectories, without those that a resumed run has replaced since."""
     ids: list[int] = event["trajectories"]
     try:
         return ids, store.trajectories(ids)
     except StoreError:
-        advantages = {episode.id for episode in store.episodes(event["run"])}
-        ids = [number for number in ids if number in advantages]
+        present = {episode.id for episode in store.episodes(event["run"])}
+        ids = [number for number in ids if number in present]
         return ids, store.trajectories(ids)
 
 
 def _missing(cases: Sequence[_Case], run: KnownRun) -> list[_Case]:
-    """Return the cases whose traces the run does not hold.
+    """Return the cases whose traces the run does not have.
 
     All traces of the run are paged through, newest first, until none is missing: a filter by the
     group would have to quote its name, and MLflow's filters cannot quote every name.
@@ -169,7 +169,7 @@ def _log_trace(case: _Case, run: KnownRun) -> None:
         mlflow.log_expectation(
             trace_id=root.trace_id, name=EXPECTATION, value=case.truth, source=_source()
         )
-        _give_feedback(case, root.trace_id)
+        _add_feedback(case, root.trace_id)
         for place in range(len(one.turns)):
             begun = _log_turn(case, place, root, begun)
     outputs = {
@@ -196,7 +196,7 @@ def _tags(case: _Case) -> dict[str, str]:
     }
 
 
-def _give_feedback(case: _Case, trace_id: str) -> None:
+def _add_feedback(case: _Case, trace_id: str) -> None:
     """Add the reward terms, their sum, and the advantage among the siblings."""
     values = dict(case.terms)
     if values and None not in values.values():
@@ -222,7 +222,7 @@ def _source() -> AssessmentSource:
 
 
 def _log_turn(case: _Case, place: int, root: LiveSpan, begun: int) -> int:
-    """Log a turn that began at a time in nanoseconds; gives when it ended."""
+    """Log a turn that began at a time in nanoseconds; return the time of its end."""
     import mlflow
     from mlflow.entities import SpanType
 
@@ -232,7 +232,7 @@ def _log_turn(case: _Case, place: int, root: LiveSpan, begun: int) -> int:
         f"turn {place + 1}",
         span_type=SpanType.LLM,
         parent_span=root,
-        inputs={"messages": [{"role": "user", "content": _heard(one, place)}]},
+        inputs={"messages": [{"role": "user", "content": _text_before(one, place)}]},
         attributes={**_usage(one, place), **_times(turn)},
         start_time_ns=begun,
     )
@@ -273,8 +273,8 @@ def _log_execution(turn: Turn, parent: LiveSpan, begun: int, end: int) -> None:
     span.end(outputs=outputs, status=status, end_time_ns=end)
 
 
-def _heard(trajectory: Trajectory, place: int) -> str:
-    """Return what the policy was told before a turn; pictures stand at the trace and its calls."""
+def _text_before(trajectory: Trajectory, place: int) -> str:
+    """Return the text that the policy read before a turn, without images."""
     if place == 0:
         return trajectory.opening[-1].text
     reply = trajectory.turns[place - 1].reply
@@ -282,7 +282,7 @@ def _heard(trajectory: Trajectory, place: int) -> str:
 
 
 def _usage(trajectory: Trajectory, place: int) -> dict[str, Any]:
-    """Return a turn's tokens, as MLflow counts them: read before it, written in it."""
+    """Return the token usage of a turn as MLflow counts it: input before it, output in it."""
     if trajectory.tokens is None:
         return {}
     own = [n for n, turn in enumerate(trajectory.tokens.turn_of) if turn == place]
@@ -299,7 +299,7 @@ def _times(turn: Turn) -> dict[str, Any]:
 
 
 def _nanoseconds(turn: Turn) -> int:
-    """Return how long a turn's span is: the policy's time and the sandbox's."""
+    """Return the length of a turn's span: generation and execution."""
     seconds = 0.0 if turn.execution is None else turn.execution.wall_seconds
     return _generation_nanoseconds(turn) + int(seconds * 1e9)
 
@@ -319,7 +319,7 @@ def _chat(message: Message) -> dict[str, Any]:
 
 
 def _data_url(image: Image.Image) -> str:
-    """Return a picture as MLflow's chat view wants it; it is moved to an attachment of its own."""
+    """Return an image as MLflow's chat view expects it; MLflow moves it to an attachment."""
     return f"data:image/png;base64,{base64.b64encode(_png(image)).decode()}"
 
 

@@ -1,8 +1,8 @@
-"""The MLflow side: what each event of the spool does there.
+"""The MLflow side: the effect of each event of the outbox.
 
-Every event can be sent twice and stands once, since a sender may die between MLflow's taking it
-and the note that it was sent: runs, models and traces carry a tag that is looked for first, and a
-step's figure is not sent where an earlier process has sent it.
+Events are idempotent, since a sender may die between MLflow's accepting an event and the record
+that it was sent: runs, models and traces have a tag that is looked up first, and the metric of a
+step is not sent if an earlier process has sent it.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ REFUSALS = frozenset(
 
 
 class MlflowWriter:
-    """Takes events for one MLflow.
+    """Writes events to one MLflow.
 
     Args:
-        home: Where embedded MLflow keeps its files.
-        store: Where trajectories are read.
-        address: Which MLflow, experiment and run.
+        home: Home folder with the files of embedded MLflow.
+        store: Store with the trajectories of traces.
+        address: MLflow server, experiment and run to write to.
     """
 
     def __init__(self, home: Home, store: Store, address: Address) -> None:
         import mlflow
 
         for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)  # we say it in a line
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # the sender reports errors
         self._store = store
         self.address = address
         make_database(address.uri)
@@ -69,7 +69,7 @@ class MlflowWriter:
         """Send the first event, and with it all metrics of its run that follow directly.
 
         Returns:
-            How many events were sent.
+            Number of events sent.
         """
         import mlflow
 
@@ -115,7 +115,7 @@ class MlflowWriter:
         self._describe(run.id, event["description"], is_given=run.is_given)
 
     def _describe(self, run_id: str, text: str, *, is_given: bool) -> None:
-        """Set the description; the one that a user gave to their own run stays."""
+        """Set the description; that of a run which the user named and described is not changed."""
         if not text or (is_given and self.runs.has_own_note(run_id)):
             return
         self.client.set_tag(run_id, NOTE, shortened(text))
@@ -162,7 +162,7 @@ class MlflowWriter:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether an event will never be taken, however often it is sent."""
+    """Whether MLflow will never accept an event, however often it is sent."""
     from mlflow.exceptions import RestException
 
     if isinstance(error, (StoreError, ValueError, TypeError, LookupError, AttributeError)):
@@ -173,12 +173,12 @@ def is_refusal(error: BaseException) -> bool:
 
 
 def readable(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the same values under names that MLflow takes."""
+    """Return the same values under names that MLflow accepts."""
     return {_name(key): value for key, value in values.items()}
 
 
 def shortened(text: str) -> str:
-    """Cut a description to what MLflow takes, at the end of a line."""
+    """Cut a description to the length that MLflow accepts, at the end of a line."""
     if len(text) <= LONGEST_TAG:
         return text
     ending = "\n\n… the rest is in the run's artifacts, report/report.md"
@@ -186,7 +186,7 @@ def shortened(text: str) -> str:
 
 
 def _name(key: str) -> str:
-    """Make a name one that MLflow takes: no strange sign, no path that leads elsewhere."""
+    """Return a name that MLflow accepts: no special characters, no path outside the run."""
     clean = "".join(c if c.isalnum() or c in "_-./ :" else "_" for c in key)
     parts = [part for part in clean.split("/") if part not in ("", ".", "..")]
     return "/".join(parts)[:250] or "unnamed"

@@ -1,4 +1,4 @@
-// The page's state in the address behind "#", so that what one sees can be sent to others.
+// The page's state in the URL fragment, so that a view can be shared.
 
 const VIEWS = ["episode", "group", "task"];
 const SHADES = ["plain", "probability", "advantage"];
@@ -20,7 +20,7 @@ const writeAddress = () => {
   try {
     history.replaceState(null, "", `#${parts}`);
   } catch {
-    // A page inside another (MLflow's artifact tab) may have no address of its own.
+    // A page in a frame (MLflow's artifact tab) may not change its URL.
   }
 };
 

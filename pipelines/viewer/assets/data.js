@@ -1,4 +1,4 @@
-// The index of all trajectories, and the shards that hold them whole, loaded when looked at.
+// The index of all trajectories, and the shards with their full content, loaded on demand.
 
 const readBlock = (id) => {
   const block = document.getElementById(id);
@@ -44,10 +44,10 @@ const siblings = (row) => groups.get(groupKey(row));
 
 const shards = new Map();
 const arriving = new Map();
-// MLflow shows the page in a frame without an address of its own; it was then told what leads to its artifacts.
-const told = document.querySelector('meta[name="codedance-mlflow"]')?.content ?? "";
+// MLflow shows the page in a frame without a URL; a meta tag then holds the path of its artifacts.
+const artifactPath = document.querySelector('meta[name="codedance-mlflow"]')?.content ?? "";
 const server = /^blob:(https?:\/\/[^/]+)\//.exec(location.href)?.[1];
-const beside = told !== "" && server !== undefined ? `${server}${told}` : "";
+const beside = artifactPath !== "" && server !== undefined ? `${server}${artifactPath}` : "";
 
 const trusted = window.trustedTypes?.createPolicy("codedance-shards", {
   createScriptURL: (address) => {
@@ -104,7 +104,7 @@ const load = async (row) => {
   return { row, content: shard.trajectories[row], pictures: shard.pictures };
 };
 
-// What was thought, written and printed, for searching; known of the shards that were read.
+// Thoughts, code and output for searching; available for the shards that were read.
 const transcripts = new Map();
 const readShards = new Set();
 
@@ -126,9 +126,9 @@ const readInline = () => {
   }
 };
 
-const readAll = async (tell) => {
+const readAll = async (onProgress) => {
   for (let place = 0; place < page.shards; place += 1) {
     if (!readShards.has(place)) noteTranscripts(place, await loadShard(place));
-    tell(place + 1);
+    onProgress(place + 1);
   }
 };

@@ -1,4 +1,4 @@
-// Makes elements. Text is set as text only: nothing here turns a string into markup.
+// Creates elements. Text is set as text only: no string is ever parsed as markup.
 
 const make = (tag, options = {}, ...children) => {
   const { text, on, ...attributes } = options;

@@ -1,7 +1,7 @@
-// One trajectory: the question, then each turn's thought, code and what came back, then the reward.
+// One trajectory: the question, then each turn's thought, code and output, then the reward.
 
 const SHADE_LABELS = { plain: "text", probability: "log-probability", advantage: "advantage" };
-// What a turn thought: to </think>, from <think> or, where the model's template opened it, from the start.
+// The thought of a turn: up to </think>, from <think> or, if the chat template opened it, from the start.
 const thoughtOf = (text) => {
   const end = text.search(/<\/think>/i);
   const start = end < 0 ? -1 : text.slice(0, end).search(/<think>/i);
@@ -25,7 +25,7 @@ const runBlock = (run, pictures, title) => {
     outputBlock("error", run.outcome === "ok" ? "error" : run.outcome, run.error ?? ""),
     run.outcome !== "ok" && !run.error ? outputBlock("error", run.outcome, "the block did not end") : null,
     nothing && run.outcome === "ok" ? make("p", { class: "soft", text: "no output" }) : null,
-    run.pictures.length > 0 ? pictureRow(run.pictures, pictures, `${title}, picture made`) : null,
+    run.pictures.length > 0 ? pictureRow(run.pictures, pictures, `${title}, output image`) : null,
   );
 };
 
@@ -33,8 +33,8 @@ const turnFacts = (content, place) => {
   const turn = content.turns[place];
   const facts = make("span", { class: "facts" });
   if (turn.run) facts.append(badge(`${(1000 * turn.run.wall).toFixed(0)} ms`, "flat", "time in the sandbox"));
-  if (turn.evidence === true) facts.append(badge("evidence", "good", "its output is new and depends on the picture"));
-  if (turn.evidence === false) facts.append(badge("no evidence", "bad", "its output is old, or does not depend on the picture"));
+  if (turn.evidence === true) facts.append(badge("evidence", "good", "its output is new and depends on the image"));
+  if (turn.evidence === false) facts.append(badge("no evidence", "bad", "its output is old, or does not depend on the image"));
   if (turn.fault) facts.append(badge("format fault", "bad", turn.fault));
   if (turn.tool_turn) facts.append(badge(`tool_turn ${signed(turn.tool_turn)}`, "bad", "reward due at this turn"));
   if (turn.advantage) facts.append(badge(`A turn ${signed(turn.advantage)}`, tone(turn.advantage), "advantage of this turn"));
@@ -57,10 +57,10 @@ const turnBlock = ({ content, pictures }, place, shade) => {
   const turn = content.turns[place];
   const isShaded = shade !== "plain" && (content.tokens?.[place]?.[0].length ?? 0) > 0;
   const extra = [];
-  if (!isShaded) extra.push(fold("as it was written", make("pre", { class: "raw", text: shortened(turn.text) })));
+  if (!isShaded) extra.push(fold("raw text", make("pre", { class: "raw", text: shortened(turn.text) })));
   if (turn.reply !== null) {
-    const told = turn.reply.map((part) => part.text ?? "[picture]").join("");
-    extra.push(fold("what it was told back", make("pre", { class: "raw", text: shortened(told) })));
+    const reply = turn.reply.map((part) => part.text ?? "[image]").join("");
+    extra.push(fold("reply to the policy", make("pre", { class: "raw", text: shortened(reply) })));
   }
   return make(
     "section",
@@ -81,25 +81,25 @@ const openingBlock = ({ row, content, pictures }) => {
     { class: "opening", "aria-label": "Question" },
     make("p", { class: "asked", text: taskOf(row).question }),
     taskOf(row).choices.length > 0 ? make("p", { class: "soft", text: `one of: ${taskOf(row).choices.join(", ")}` }) : null,
-    shown.length > 0 ? pictureRow(shown, pictures, "Question's picture") : make("p", { class: "soft", text: "no picture" }),
+    shown.length > 0 ? pictureRow(shown, pictures, "Question image") : make("p", { class: "soft", text: "no image" }),
     make(
       "div",
       { class: "folds" },
-      fold("all it was told first", ...[system ? page.systems[system.text] : "", asked.map((part) => part.text ?? "[picture]").join("\n")].filter(Boolean).map((text) => make("pre", { class: "raw", text }))),
+      fold("full prompt", ...[system ? page.systems[system.text] : "", asked.map((part) => part.text ?? "[image]").join("\n")].filter(Boolean).map((text) => make("pre", { class: "raw", text }))),
     ),
   );
 };
 
 const rewardTable = (content) => {
   const terms = Object.entries(content.terms);
-  if (terms.length === 0) return make("p", { class: "soft", text: "No reward terms were recorded in this stage: it judges accuracy only." });
+  if (terms.length === 0) return make("p", { class: "soft", text: "No reward terms were recorded in this stage: it measures accuracy only." });
   const sum = terms.every(([, value]) => value !== null) ? terms.reduce((total_, [, value]) => total_ + value, 0) : null;
   const body = make("tbody");
   const add = (name, value, note, style = "") =>
     body.append(make("tr", { class: style }, make("th", { scope: "row", text: name }), make("td", { class: tone(value), text: value === null ? "not scored" : signed(value, 3) }), make("td", { class: "soft", text: note })));
   for (const [name, value] of terms) add(name, value, name === "tool_turn" ? "sum over the turns that failed" : "at the end");
   add("reward", sum, "", "sum");
-  if (content.advantage !== null) add("advantage", content.advantage, "A_group, computed again from these terms by the code that training uses");
+  if (content.advantage !== null) add("advantage", content.advantage, "A_group, recomputed from these terms by the code that training uses");
   return make("div", { class: "scroll" }, make("table", { class: "terms" }, make("thead", {}, make("tr", {}, ...["term", "value", "when due"].map((text) => make("th", { scope: "col", text })))), body));
 };
 
@@ -149,9 +149,9 @@ const episodeView = (found) => {
     { class: "episode" },
     verdict(row),
     openingBlock(found),
-    make("div", { class: "bar" }, hasTokens(content) ? shadeSwitch(content) : make("span", { class: "soft", text: "This policy left no tokens." }), shade === "plain" ? null : shadeLegend(shade)),
+    make("div", { class: "bar" }, hasTokens(content) ? shadeSwitch(content) : make("span", { class: "soft", text: "No tokens were recorded for this policy." }), shade === "plain" ? null : shadeLegend(shade)),
     ...content.turns.map((_, place) => turnBlock(found, place, shade)),
-    content.turns.length === 0 ? make("p", { class: "soft", text: "It ended before the policy's first turn." }) : null,
+    content.turns.length === 0 ? make("p", { class: "soft", text: "The episode ended before the policy's first turn." }) : null,
     make("section", { class: "turn", "aria-label": "Reward" }, make("h3", { text: "Reward" }), rewardTable(content)),
     facts(found),
   );

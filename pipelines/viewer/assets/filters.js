@@ -1,4 +1,4 @@
-// Which rows are shown and in which order: facets (any of the values chosen), ranges, words.
+// Filtering and sorting of the rows: facets (any of the chosen values), ranges, search words.
 
 const single = (key, label, values, shown = (name) => name) => ({ key, label, shown, of: (row) => [values(row)] });
 
@@ -7,7 +7,7 @@ const CHANGES = page.contrast && {
   lost: `only ${page.contrast[0]} right`,
   right: "both right",
   wrong: "both wrong",
-  mixed: "both at times",
+  mixed: "both sometimes right",
 };
 
 const [NO_CODE, ANY_CODE, FAILED_BLOCK] = ["no code", "any code", "a block failed"];
@@ -37,7 +37,7 @@ const FACETS = [
     ],
   },
   single("policy", "Policy", (row) => page.names.policy[columns.policy[row]], shortPolicy),
-  page.shards > page.inline && single("place", "Kept", (row) => (columns.shard[row] < page.inline ? "in this page" : "in files beside it")),
+  page.shards > page.inline && single("place", "Stored", (row) => (columns.shard[row] < page.inline ? "in this page" : "in files beside it")),
 ].filter(Boolean);
 
 for (const facet of FACETS) {
@@ -113,7 +113,7 @@ const isInRange = (row) =>
     return value !== null && (low === null || value >= low) && (high === null || value <= high);
   });
 
-// Counts beside a facet's values are of the rows that all the other facets let through.
+// A facet's counts are over the rows that pass all the other facets.
 const countFacets = (row, failing) => {
   for (const facet of failing === null ? FACETS : [failing]) {
     for (const place of facet.places[row]) facet.counts[place] += 1;

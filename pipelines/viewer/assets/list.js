@@ -1,4 +1,4 @@
-// The list of rows: only those in view are in the document, however many there are.
+// The list of rows, virtualized: only those in view are in the document.
 
 const ROW_HEIGHT = 74;
 const SPARE_ROWS = 6;
@@ -95,7 +95,7 @@ const drawEmpty = () => {
   if (total === 0) {
     listEmpty.replaceChildren(
       make("h2", { text: "No trajectories yet" }),
-      make("p", { text: `This run has recorded none in the stages shown (${page.stages.join(", ")}). Make the page again with “codedance view ${page.runs[0].id}” once it has.` }),
+      make("p", { text: `This run has no trajectories in the stages shown (${page.stages.join(", ")}) yet. Rerun “codedance view ${page.runs[0].id}” once it has some.` }),
     );
   } else {
     listEmpty.replaceChildren(

@@ -1,4 +1,4 @@
-// Puts the page together: filters, list, detail, keys, theme.
+// Builds the page: filters, list, detail, keyboard shortcuts, theme.
 
 const app = document.getElementById("app");
 const detail = make("main", { class: "detail", id: "detail", tabindex: -1, "aria-label": "Trajectory" });
@@ -11,8 +11,8 @@ const sortBox = make("select", { "aria-label": "Sort by", on: { change: () => { 
 const helpWindow = make("dialog", { class: "help", "aria-label": "Keys" });
 const VIEW_LABELS = { episode: "Trajectory", group: "Group", task: "Same task" };
 const KEYS = [
-  ["j  ↓", "next trajectory"], ["k  ↑", "the one before"], ["/", "search"], ["e", "the trajectory"], ["g", "its group, side by side"],
-  ["t", "the same task by all policies"], ["s", "shade the tokens"], ["z", "enlarge the first picture"], ["f", "filters"], ["c", "clear the filters"], ["d", "dark or light"], ["Esc", "close, or go back"], ["?", "these keys"],
+  ["j  ↓", "next trajectory"], ["k  ↑", "previous trajectory"], ["/", "search"], ["e", "the trajectory"], ["g", "its group, side by side"],
+  ["t", "the same task by all policies"], ["s", "shade the tokens"], ["z", "enlarge the first image"], ["f", "filters"], ["c", "clear the filters"], ["d", "dark or light"], ["Esc", "close, or go back"], ["?", "this help"],
 ];
 
 const SHORT_FACET = 10;
@@ -36,7 +36,7 @@ const refreshSearchNote = () => {
     try {
       await readAll((done) => { more.textContent = `reading ${done} of ${page.shards} …`; });
     } catch {
-      more.textContent = "the files beside the page are not here";
+      more.textContent = "the files beside the page are missing";
       return;
     }
     refresh();
@@ -98,8 +98,8 @@ const shardProblem = (row, error) =>
   make(
     "div",
     { class: "empty" },
-    make("h2", { text: "This trajectory lies beside the page" }),
-    make("p", { text: `Its file ${error.message} could not be loaded. ${number(columns.shard.filter((shard) => shard < page.inline).length)} of ${number(total)} trajectories are in the page itself and can be seen anywhere; for the others open the page from the folder it was written to, its folder “${page.folder}” beside it.` }),
+    make("h2", { text: "This trajectory is in a file beside the page" }),
+    make("p", { text: `Its file ${error.message} could not be loaded. ${number(columns.shard.filter((shard) => shard < page.inline).length)} of ${number(total)} trajectories are in the page itself and can be viewed anywhere; for the others open the page where it was written, with the folder “${page.folder}” beside it.` }),
     page.shards > page.inline ? button("Show only those in the page", () => { FACETS.find((facet) => facet.key === "place")?.chosen.add("in this page"); refresh({ isFromTop: true }); }, { class: "primary" }) : null,
   );
 
@@ -111,7 +111,7 @@ const refreshDetail = async () => {
   drawn += 1;
   const mine = drawn;
   if (row < 0) {
-    detail.replaceChildren(make("div", { class: "empty" }, make("h2", { text: total === 0 ? "Nothing to look at yet" : "Choose a trajectory" }), make("p", { text: "The keys j and k go through the list; ? shows all keys." })));
+    detail.replaceChildren(make("div", { class: "empty" }, make("h2", { text: total === 0 ? "No trajectories yet" : "Choose a trajectory" }), make("p", { text: "The keys j and k go through the list; ? shows all keys." })));
     return;
   }
   let body;
@@ -168,7 +168,7 @@ const setTheme = (theme) => {
   try {
     localStorage.setItem("codedance-theme", theme);
   } catch {
-    // A page inside another may not keep anything.
+    // A page in a frame may have no local storage.
   }
 };
 
@@ -199,7 +199,7 @@ const ACTIONS = {
 
 const LEFT_ALONE = { INPUT: ["Escape"], SELECT: ["Escape"], BUTTON: ["j", "k", "/", "e", "g", "t", "s", "z", "f", "c", "d", "?", "Escape", "ArrowDown", "ArrowUp"] };
 
-const heedKey = (event) => {
+const handleKey = (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || helpWindow.open || zoomWindow.open) return;
   const allowed = LEFT_ALONE[event.target.tagName];
   if (allowed && !allowed.includes(event.key)) return;
@@ -229,7 +229,7 @@ const build = () => {
     const theme = localStorage.getItem("codedance-theme");
     if (theme === "dark" || theme === "light") document.documentElement.dataset.theme = theme;
   } catch {
-    // As above: then the reader's own setting holds.
+    // As above: the reader's system setting applies.
   }
   for (const [name, { label, column: key }] of Object.entries(SORTS)) {
     if (key === undefined || (columns[key] ?? []).some((value) => value !== null && value !== 0)) sortBox.append(make("option", { value: name, text: label }));
@@ -240,7 +240,7 @@ const build = () => {
     searchTimer = setTimeout(() => { state.query = search.value; refresh({ isFromTop: true }); }, 120);
   });
   app.replaceChildren(header(), make("div", { class: "panes" }, filterBox, make("section", { class: "listing", "aria-label": "List" }, make("div", { class: "sorting" }, make("label", {}, "Sort: ", sortBox)), listBox, listEmpty), detail), helpWindow, zoomWindow);
-  document.addEventListener("keydown", heedKey);
+  document.addEventListener("keydown", handleKey);
   addEventListener("resize", drawList);
   addEventListener("hashchange", () => { readAddress(); refresh(); });
   readAddress();

@@ -1,19 +1,19 @@
-// Pictures: small in the text, whole in a window of their own that zooms.
+// Images: small in the text, full size in a dialog that zooms.
 
 const PICTURE = /^[A-Za-z0-9+/]+=*$/;
 const zoom = { scale: 1, isFit: true };
 const zoomImage = make("img", { alt: "" });
 const zoomTitle = make("span", { class: "title" });
-const zoomBox = make("div", { class: "canvas", tabindex: 0, "aria-label": "The picture; + and − zoom, 1 is its own size, 0 fits it" }, zoomImage);
+const zoomBox = make("div", { class: "canvas", tabindex: 0, "aria-label": "The image; + and − zoom, 1 is its original size, 0 fits it" }, zoomImage);
 const zoomWindow = make(
   "dialog",
-  { class: "zoom", "aria-label": "Picture" },
+  { class: "zoom", "aria-label": "Image" },
   make(
     "header",
     {},
     zoomTitle,
     button("−", () => zoomBy(1 / 1.5), { "aria-label": "Smaller" }),
-    button("1 : 1", () => zoomTo(1), { "aria-label": "Its own size" }),
+    button("1 : 1", () => zoomTo(1), { "aria-label": "Original size" }),
     button("Fit", () => zoomToFit()),
     button("+", () => zoomBy(1.5), { "aria-label": "Larger" }),
     button("Close", () => zoomWindow.close(), { class: "primary" }),
@@ -55,7 +55,7 @@ zoomWindow.addEventListener("click", (event) => {
 const openPicture = (source, title) => {
   zoomImage.alt = title;
   Object.assign(zoom, { scale: 1, isFit: true });
-  // A key may come before the picture does: what it asked for is what the picture gets.
+  // A key may be pressed before the image has loaded: its zoom is applied on load.
   zoomImage.onload = () => (zoom.isFit ? zoomToFit() : zoomTo(zoom.scale));
   zoomImage.src = source;
   if (!zoomWindow.open) zoomWindow.showModal();
@@ -64,7 +64,7 @@ const openPicture = (source, title) => {
 
 const picture = (digest, pictures, title) => {
   const data = pictures[digest];
-  if (typeof data !== "string" || !PICTURE.test(data)) return make("p", { class: "lost", text: `${title}: the store has lost this picture (${digest.slice(0, 12)})` });
+  if (typeof data !== "string" || !PICTURE.test(data)) return make("p", { class: "lost", text: `${title}: this image is missing from the store (${digest.slice(0, 12)})` });
   const source = `data:image/png;base64,${data}`;
   const image = make("img", { src: source, alt: title, decoding: "async" });
   const caption = make("span", { class: "size" });
@@ -73,7 +73,7 @@ const picture = (digest, pictures, title) => {
     caption.textContent = `${image.naturalWidth} × ${image.naturalHeight}`;
     image.alt = `${title}, ${image.naturalWidth} by ${image.naturalHeight} pixels`;
   });
-  image.addEventListener("error", () => open.replaceWith(make("p", { class: "lost", text: `${title}: this picture cannot be read` })));
+  image.addEventListener("error", () => open.replaceWith(make("p", { class: "lost", text: `${title}: this image cannot be read` })));
   return open;
 };
 

@@ -1,4 +1,4 @@
-// Colours Python code: a line an element, a token a span; whatever is no Python stays plain text.
+// Highlights Python code: one element per line, one span per token; anything else stays plain text.
 
 const KEYWORDS = new Set(
   ("False None True and as assert async await break class continue def del elif else except finally for from " +

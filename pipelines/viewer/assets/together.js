@@ -1,4 +1,4 @@
-// Trajectories side by side: the siblings of a group, or everything on one task.
+// Trajectories side by side: the siblings of a group, or all trajectories of one task.
 
 const MOST_SIDE_BY_SIDE = 24;
 
@@ -57,7 +57,7 @@ const groupView = async (found) => {
     { class: "together" },
     openingBlock(found),
     make("p", { class: "summary" }, make("b", { text: `${members.length} ${members.length === 1 ? "trajectory" : "siblings"}` }), ` on this task in ${phaseOf(found.row)}${columns.step[found.row] > 0 ? `, step ${columns.step[found.row]}` : ""}: ${rightOf(members)}; the truth is “${taskOf(found.row).answer}”.`),
-    members.length === 1 ? make("p", { class: "soft", text: "It was sampled once in this phase, so there are no siblings; “Same task” shows what other policies did." }) : null,
+    members.length === 1 ? make("p", { class: "soft", text: "It was sampled once in this phase and has no siblings; “Same task” shows the other policies." }) : null,
     advantageStrip(members),
     await sideBySide(members, (row) => `#${columns.sample[row] + 1}`),
   );
@@ -72,7 +72,7 @@ const taskView = async (found) => {
   if (isComparison) {
     view.append(make("p", { class: "soft", text: page.runs.map((run, place) => `${RUN_LETTERS[place]}: ${run.id}`).join("   ") }));
     const missing = RUN_LETTERS.filter((_, place) => !members.some((row) => columns.run[row] === place));
-    if (missing.length > 0) view.append(make("p", { class: "soft", text: `Run ${missing[0]} has no trajectory on it.` }));
+    if (missing.length > 0) view.append(make("p", { class: "soft", text: `Run ${missing[0]} has no trajectory on this task.` }));
   }
   for (const phase of phases) {
     const part = members.filter((row) => phaseOf(row) === phase);

@@ -1,4 +1,4 @@
-// What a policy wrote, token by token: shaded by how sure it was, or by what it was taught.
+// The text of a policy by token: shaded by its probability or by its advantage in training.
 
 const PROBABILITY_STEPS = [0.99, 0.9, 0.7, 0.5, 0.25, 0.1];
 const ADVANTAGE_STEPS = [0.02, 0.25, 0.75, 1.5];
@@ -46,7 +46,7 @@ const shadeLegend = (shade) => {
     for (const [style, label] of [["down4", "≤ −1.5"], ["down3", ""], ["down2", ""], ["down1", ""], ["a0", "0"], ["up1", ""], ["up2", ""], ["up3", ""], ["up4", "≥ 1.5"]]) {
       legend.append(make("span", { class: `token ${style}`, text: label || "\u2003" }));
     }
-    legend.append(make("span", { class: "soft", text: "advantage: what GRPO pushed each token by" }));
+    legend.append(make("span", { class: "soft", text: "advantage: weight of each token in the GRPO update" }));
   }
   return legend;
 };

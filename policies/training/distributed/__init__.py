@@ -1,1 +1,1 @@
-"""Training over several processes: shares of the batch, and sharded weights."""
+"""Distributed training: shares of the batch, and sharded weights."""

@@ -1,9 +1,9 @@
-"""The processes that train together: who this one is, and what they tell each other.
+"""Processes of a distributed launch: rank, world size and collectives.
 
-Started by ``accelerate launch``, ``torchrun``, or ``codedance grpo --processes 2``; all of them say
-by environment variables who is who. Every process holds the same weights and makes the same
-decisions from the same numbers; what is shared out is work: episodes and rows of a batch. So one
-process and many give the same training, but for the order in which sums are rounded.
+Started by ``accelerate launch``, ``torchrun``, or ``codedance grpo --processes 2``, which all set
+rank and size in environment variables. Every process holds the same weights and makes the same
+decisions from the same numbers; the work is divided: episodes and rows of a batch. One process and
+many therefore give the same training, except for the order in which sums are rounded.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ T = TypeVar("T")
 
 _PATIENCE = timedelta(days=7)  # a process that dies is noticed at once, whatever this is
 _BUCKET = 2**24  # numbers that are summed over processes at a time
-_CARRIER = "pt_gloo_runloop"  # what the kernel calls a thread that did what gloo was asked for
+_CARRIER = "pt_gloo_runloop"  # the kernel's name for a thread that ran a gloo collective
 _SETTLING_SECONDS = 5.0
 
 
 class ProcessError(RuntimeError):
-    """Another of the processes failed; the message says which, and with what."""
+    """Another process failed; the message names its rank and error."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Outcome(Generic[T]):
-    """What a process made, or why it could not."""
+    """Result of a process, or its error."""
 
     value: T | None = None
     error: str | None = None
@@ -43,11 +43,11 @@ class _Outcome(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Who this process is among how many.
+    """Rank of this process and number of processes.
 
     Attributes:
-        rank: From 0.
-        size: Of all.
+        rank: Rank of this process, from 0.
+        size: Number of processes.
     """
 
     rank: int = 0
@@ -55,14 +55,14 @@ class World:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that writes files and tells of progress."""
+        """Whether this is the process that writes files and reports progress."""
         return self.rank == 0
 
     def gather(self, work: Callable[[], T]) -> list[T]:
-        """Do one's share and give what each process made, in order of rank.
+        """Run this process's share of the work and return the results of all, in order of rank.
 
         Raises:
-            ProcessError: Another process could not do its share.
+            ProcessError: Another process failed.
         """
         if self.size == 1:
             return [work()]
@@ -70,7 +70,7 @@ class World:
         outcome: _Outcome[T]
         try:
             outcome = _Outcome(value=work())
-        except Exception as error:  # noqa: BLE001 - told to all, then raised
+        except Exception as error:  # noqa: BLE001 - sent to all, then raised
             failure = error
             outcome = _Outcome(error=f"{type(error).__name__}: {error}")
         found: list[Any] = [None] * self.size
@@ -83,11 +83,11 @@ class World:
         return [one.value for one in found]
 
     def is_any(self, claim: bool) -> bool:
-        """Whether any process says so."""
+        """Return whether the claim is true in any process."""
         return any(self.gather(lambda: claim))
 
     def add_gradients(self, weights: Iterable[torch.nn.Parameter]) -> None:
-        """Replace each gradient by its sum over the processes; one that nobody has stays None."""
+        """Replace each gradient by its sum over the processes; None where no process has one."""
         if self.size == 1:
             return
         held = list(weights)
@@ -104,7 +104,7 @@ class World:
 
 
 def join_world() -> World:
-    """Join the processes that this one was started with; alone, there is nothing to join.
+    """Join the process group of this launch; a single process needs none.
 
     Raises:
         ProcessError: The environment names several processes, but they cannot be reached.
@@ -121,24 +121,24 @@ def join_world() -> World:
                 f"cannot join the {size} processes at {os.environ.get('MASTER_ADDR')}:"
                 f"{os.environ.get('MASTER_PORT')}: {error}"
             ) from error
-        atexit.register(leave_world)  # else the interpreter may wait for ever at its end
+        atexit.register(leave_world)  # otherwise the interpreter can hang at exit
     return World(dist.get_rank(), dist.get_world_size())
 
 
 def leave_world() -> None:
-    """Part from the other processes."""
+    """Leave the process group."""
     if dist.is_initialized():
         _settle()
         dist.destroy_process_group()
 
 
 def _settle() -> None:
-    """Wait until gloo's threads are at rest.
+    """Wait until gloo's threads are idle.
 
-    A collective is over for us when it has its result, but the thread that did it has yet to let go
-    of the tensors, for which it needs the interpreter's lock. Asked for that while the interpreter
-    ends, Python 3.11 ends the thread instead, and C++ aborts the process for it. The threads cannot
-    be counted on to end with their group: default arguments, caches and meshes of torch hold it.
+    A collective returns when it has its result, but its thread still has to release the tensors,
+    which needs the interpreter's lock. If it requests the lock while the interpreter exits, Python
+    3.11 ends the thread instead, and C++ then aborts the process. The threads do not reliably end
+    with their group: default arguments, caches and meshes of torch hold references to it.
     """
     until = time.monotonic() + _SETTLING_SECONDS
     while _is_carrying() and time.monotonic() < until:
@@ -146,10 +146,10 @@ def _settle() -> None:
 
 
 def _is_carrying() -> bool:
-    """Whether a thread of gloo is at work; never where the kernel does not tell (macOS)."""
+    """Return whether a gloo thread is busy; False where the kernel does not report it (macOS)."""
     for path in Path("/proc/self/task").glob("*/stat"):
         try:
-            said = path.read_text(encoding="utf-8")  # lockless: who waited for the lock is awake
+            said = path.read_text(encoding="utf-8")  # lockless: a thread waiting for it has woken
         except OSError:  # it has ended
             continue
         name, _, rest = said.partition("(")[2].rpartition(")")
@@ -159,15 +159,15 @@ def _is_carrying() -> bool:
 
 
 def is_sharding_asked() -> bool:
-    """Whether ``accelerate launch`` was told to shard the weights (FSDP)."""
+    """Return whether ``accelerate launch`` was configured to shard the weights (FSDP)."""
     return os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true")
 
 
 def balance(lengths: Sequence[float], *, parts: int) -> list[list[int]]:
-    """Share out items so that the parts' sums of lengths are nearly equal, longest first.
+    """Divide items so that the parts' sums of lengths are nearly equal, longest first.
 
     Returns:
-        The indices of each part, ascending; a part is empty where there are too few items.
+        Indices of each part, ascending; a part is empty where there are too few items.
 
     >>> balance([5, 1, 3, 3], parts=2)
     [[0, 1], [2, 3]]
@@ -182,7 +182,7 @@ def balance(lengths: Sequence[float], *, parts: int) -> list[list[int]]:
 
 
 def _take_device() -> None:
-    """Let each process of a machine use a GPU of its own."""
+    """Assign a separate GPU to each process of a machine."""
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
 
@@ -194,7 +194,7 @@ def _backend() -> str:
 
 
 def _buckets(weights: Sequence[torch.nn.Parameter]) -> Iterator[list[torch.nn.Parameter]]:
-    """Yield runs of weights of one type that are summed at a time."""
+    """Yield buckets of consecutive weights of one dtype, to be summed together."""
     bucket: list[torch.nn.Parameter] = []
     count = 0
     for one in weights:
@@ -208,7 +208,7 @@ def _buckets(weights: Sequence[torch.nn.Parameter]) -> Iterator[list[torch.nn.Pa
 
 
 def whole(value: Tensor) -> Tensor:
-    """Return a tensor as it is, or put together what the processes hold of it."""
+    """Return a plain tensor as it is, and a sharded one gathered from all processes."""
     from torch.distributed.tensor import DTensor
 
     return value.full_tensor() if isinstance(value, DTensor) else value

@@ -1,7 +1,7 @@
-"""Weights, gradients and optimiser state spread over the processes (FSDP, arXiv 2304.11277).
+"""Weights, gradients and optimiser state sharded over the processes (FSDP, arXiv 2304.11277).
 
-torch's `fully_shard` holds a part of each weight in every process and puts a layer together just
-before it is used. What is saved is whole, so that a run goes on with any number of processes.
+torch's `fully_shard` holds a part of each weight in every process and gathers a layer just before
+it is used. Saved states are unsharded, so that a run can be resumed with any number of processes.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from .processes import whole
 
 
 class Scorer(nn.Module):
-    """The log-probabilities of a model's tokens as one module, which is what gets sharded.
+    """Module that computes the log-probabilities of a model's tokens; it is what gets sharded.
 
     Args:
-        model: Whose; its network is sharded in place, layer by layer of the text model.
+        model: Model to score with; its network is sharded in place, layer by layer of the text
+            model.
     """
 
     def __init__(self, model: TokenModel) -> None:
@@ -38,14 +39,14 @@ class Scorer(nn.Module):
         scores = self._model.log_probabilities(batch, chosen, mask=mask)
         if batch.order:
             return scores
-        # All processes have to have a gradient for the same weights, pictures or none.
+        # All processes need gradients for the same weights, with or without images.
         named = self.network.named_parameters()
         seeing = [p for n, p in named if p.requires_grad and _is_of_pictures(n)]
         return scores + sum((p.sum() * 0.0 for p in seeing), torch.zeros((), device=scores.device))
 
 
 def whole_values(value: Any) -> Any:  # noqa: ANN401 - any nesting of plain values and tensors
-    """Put together every sharded tensor in a nesting of dicts and lists; all processes must."""
+    """Gather every sharded tensor in nested dicts and lists; all processes have to call this."""
     if isinstance(value, Tensor):
         return whole(value)
     if isinstance(value, Mapping):
@@ -56,7 +57,7 @@ def whole_values(value: Any) -> Any:  # noqa: ANN401 - any nesting of plain valu
 
 
 def like(given: Tensor, pattern: Tensor) -> Tensor:
-    """Spread a whole tensor as ``pattern`` is spread; it stays as it is where that is whole."""
+    """Shard a whole tensor like ``pattern``; it is returned as it is where that is not sharded."""
     from torch.distributed.tensor import DTensor, distribute_tensor
 
     if not isinstance(pattern, DTensor) or given.shape != pattern.shape:
@@ -65,11 +66,11 @@ def like(given: Tensor, pattern: Tensor) -> Tensor:
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Take up whole weights by name, spread as the network's own are."""
+    """Load whole weights by name, sharded like the network's own."""
     own: dict[str, Tensor] = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     with torch.no_grad():
         for name, value in weights.items():
-            if name in own:  # tied weights are saved under both names and held under one
+            if name in own:  # tied weights are saved under both names and registered under one
                 own[name].copy_(like(value.to(own[name].device), own[name]))
 
 

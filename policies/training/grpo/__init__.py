@@ -1,1 +1,1 @@
-"""GRPO: groups, advantages, the loss, the update, and alarms about a training that goes wrong."""
+"""GRPO: groups, advantages, loss, update, and alarms about failing training."""

@@ -1,4 +1,4 @@
-"""Advantages: what a trajectory earned against its siblings, laid out over its own tokens."""
+"""Advantages: rewards of a trajectory relative to its siblings, assigned to its own tokens."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 ScaleRewards = Literal["floor", "group", "none"]
 
 SMALLEST_SPREAD = 1e-6
-"""Rewards of a group that differ by less are equal."""
+"""Rewards of a group that differ by less count as equal."""
 
 
 def group_advantages(
@@ -19,19 +19,21 @@ def group_advantages(
 ) -> Tensor:
     """Score each trajectory against its siblings on the same task (GRPO, arXiv 2402.03300, eq. 3).
 
-    Departure from the paper: the spread that rewards are divided by is at least ``std_floor``.
-    Plain division pays a lucky guess that saves a call as much as a right answer over a wrong one.
+    Departure from the paper: the standard deviation that rewards are divided by is at least
+    ``std_floor``. Plain division rewards a lucky guess that saves a call as much as a right answer
+    over a wrong one.
 
     Args:
-        rewards: Total reward a trajectory, ``(groups, samples)``; NaN marks one that our
+        rewards: Total reward per trajectory, ``(groups, samples)``; NaN marks one that our
             infrastructure lost.
         std_floor: Smallest divisor of ``floor``.
         scale_rewards: ``floor`` divides by max(std, floor), ``group`` by std (the paper),
             ``none`` not at all (Dr. GRPO, arXiv 2503.20783). Std is with n - 1.
 
     Returns:
-        Advantages, ``(groups, samples)``, of the same float type. A group whose rewards are all
-        equal, or with fewer than two scored, gets exactly 0; so does a lost trajectory.
+        Advantages, ``(groups, samples)``, of the same float type. They are exactly 0 in a group
+        whose rewards are all equal or of which fewer than two are scored, and for a lost
+        trajectory.
 
     Raises:
         ValueError: ``samples`` is below 2: there is nothing to compare with. Or a reward is
@@ -62,12 +64,12 @@ def token_advantages(
     """Return A = A_group + A_turn for each token that the policy wrote, 0 for the others.
 
     Args:
-        group_advantage: Of the trajectory.
-        turn_advantages: Of each of its turns, in order.
-        turn_of: Which turn a token was written in; -1 for tokens that are not the policy's.
+        group_advantage: Advantage A_group of the trajectory.
+        turn_advantages: Advantage A_turn of each of its turns, in order.
+        turn_of: Turn of each token; -1 for tokens that are not the policy's.
 
     Returns:
-        ``(len(turn_of),)`` float32.
+        Token advantages, ``(len(turn_of),)`` float32.
 
     Raises:
         ValueError: A token belongs to a turn that has no advantage.
@@ -104,4 +106,4 @@ def _check(rewards: Tensor, scale_rewards: str) -> None:
             "grpo.num_generations in flows.yaml"
         )
     if bool(rewards.isinf().any()):
-        raise ValueError("a reward is infinite; a reward term must give finite numbers")
+        raise ValueError("a reward is infinite; a reward term must return finite numbers")

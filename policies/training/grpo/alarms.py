@@ -1,9 +1,9 @@
-"""Alarms: what a person should know at once while a training goes on.
+"""Alarms about failing training, derived from step metrics.
 
-A pure reader of the stream of step metrics: no clock, no store, no torch. An alarm is raised when
-its condition begins, once, and can be raised again after it has ended. Means are over the last
-``window`` steps; what they are compared with is the mean of the first ``window`` steps, or the
-best so far where a figure may only rise.
+Step metrics are the only input: no clock, no store, no torch. An alarm is raised once, when its
+condition begins, and can be raised again after the condition has ended. Means are over the last
+``window`` steps; they are compared with the mean of the first ``window`` steps, or with the best
+mean so far where a metric is expected only to rise.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from ....envs.rewards.presets import RewardPreset
 
 @dataclass(frozen=True, slots=True)
 class AlarmConfig:
-    """When to raise an alarm; a limit of 0 switches its alarm off (``_drop``, ``_share``, …).
+    """Alarm thresholds; a threshold of 0 switches its alarm off (``_drop``, ``_share``, …).
 
     Attributes:
-        window: Steps that a mean is over.
-        tool_calls_share: Tool calls an episode have fallen to this share of what they were.
-        constant_steps: A reward term was the same for every trajectory for so many steps.
-        success_drop: The share of calls that ran without error is this far below its best.
-        accuracy_drop: Accuracy while sampling is this far below its best.
-        entropy_share: Entropy has fallen to this share of what it was.
-        infrastructure_share: So many episodes were lost to our infrastructure.
-        logp_drift: The largest difference between a log-probability when the token was drawn and
-            at the first update is above this.
+        window: Steps per mean.
+        tool_calls_share: Share of the initial tool calls per episode; alarm at or below it.
+        constant_steps: Steps in which a reward term was the same for every trajectory.
+        success_drop: Drop of the share of calls that ran without error below its best mean.
+        accuracy_drop: Drop of the accuracy while sampling below its best mean.
+        entropy_share: Share of the initial entropy; alarm at or below it.
+        infrastructure_share: Share of episodes lost to our infrastructure; alarm above it.
+        logp_drift: Largest difference between a log-probability when the token was drawn and at
+            the first update; alarm above it.
     """
 
     window: int = 10
@@ -41,7 +41,7 @@ class AlarmConfig:
     logp_drift: float = 0.05
 
     def __post_init__(self) -> None:
-        """Refuse windows and limits that make no sense."""
+        """Reject invalid windows and thresholds."""
         if self.window < 1:
             raise ValueError(f"alarms.window must be at least 1, got {self.window}")
         for one in fields(self):
@@ -56,9 +56,9 @@ class Alarm:
     """One alarm.
 
     Attributes:
-        name: Which kind, as ``tool_calls`` or ``constant_term.format``.
-        step: At which step.
-        message: What happened, in figures, and what to look at.
+        name: Kind of alarm, such as ``tool_calls`` or ``constant_term.format``.
+        step: Step at which it was raised.
+        message: Description with the measured values, and what to check.
     """
 
     name: str
@@ -67,22 +67,22 @@ class Alarm:
 
 
 LEAST_CALLS = 0.1
-"""Tool calls an episode below which there is nothing to collapse."""
+"""Tool calls per episode below which a collapse is not reported."""
 SAME = 1e-9
-"""A spread below this is none."""
+"""Standard deviation below which values count as equal."""
 _TERM, _MEAN, _STD = "rewards/", "/mean", "/std"
 _PENALTIES = frozenset({"format", "tool_turn"})
 
 Found = Iterable[tuple[str, str]]
-"""Names and messages of the conditions that hold."""
+"""Names and messages of the conditions that currently hold."""
 
 
 @dataclass(slots=True)
 class AlarmBoard:
-    """Watches one training.
+    """Alarm monitor of one training run.
 
     Attributes:
-        config: Limits.
+        config: Alarm thresholds.
         idle_terms: Terms that are constant by the reward's own rule (`idle_terms`).
     """
 
@@ -95,7 +95,7 @@ class AlarmBoard:
     _ringing: frozenset[str] = frozenset()
 
     def observe(self, step: int, metrics: Mapping[str, float]) -> list[Alarm]:
-        """Take in a step's metrics; give the alarms that begin with it."""
+        """Process a step's metrics; return the alarms that begin with it."""
         for name, value in metrics.items():
             self._take_in(name, value)
         checks: tuple[Callable[[Mapping[str, float]], Found], ...] = (
@@ -123,7 +123,7 @@ class AlarmBoard:
             self._best[name] = max(mean, self._best.get(name, mean))
 
     def _mean(self, name: str, metrics: Mapping[str, float]) -> float | None:
-        """Return the mean of the last window; None before it is full, or without a new value."""
+        """Return the mean over the last window; None before it is full or without a new value."""
         recent = self._recent.get(name, ())
         if name not in metrics or len(recent) < self.config.window:
             return None
@@ -136,8 +136,8 @@ class AlarmBoard:
             return
         yield (
             "tool_calls",
-            f"tool calls collapse: {mean:.2f} an episode over the last {self.config.window} steps, "
-            f"{self._first[name]:.2f} over the first; look at rewards/tool_sequence/mean and at "
+            f"tool calls collapse: {mean:.2f} per episode over the last {self.config.window} "
+            f"steps, {self._first[name]:.2f} over the first; check rewards/tool_sequence/mean and "
             "the share of easy tasks",
         )
 
@@ -178,13 +178,13 @@ class AlarmBoard:
             return
         yield (
             name,
-            f"entropy collapses: {mean:.2g} a token over the last {self.config.window} steps, "
-            f"{self._first[name]:.2g} over the first; siblings become alike and teach nothing: "
+            f"entropy collapses: {mean:.2g} per token over the last {self.config.window} steps, "
+            f"{self._first[name]:.2g} over the first; siblings become alike and give no gradient: "
             "raise epsilon_high, or lower the learning rate",
         )
 
     def _infrastructure(self, metrics: Mapping[str, float]) -> Found:
-        """Judge from the first step on: what is lost now is lost."""
+        """Check from the first step on, before the window is full."""
         name, limit = "infrastructure_share", self.config.infrastructure_share
         recent = self._recent.get(name, ())
         share = sum(recent) / len(recent) if recent else 0.0
@@ -192,7 +192,7 @@ class AlarmBoard:
             yield (
                 "infrastructure",
                 f"{share:.1%} of the episodes of the last {len(recent)} steps were lost to our "
-                f"infrastructure (limit {limit:.1%}); `codedance doctor` says how the sandbox is",
+                f"infrastructure (limit {limit:.1%}); check the sandbox with `codedance doctor`",
             )
 
     def _drift(self, metrics: Mapping[str, float]) -> Found:
@@ -206,7 +206,7 @@ class AlarmBoard:
 
 
 def idle_terms(reward: RewardPreset) -> frozenset[str]:
-    """Return the terms that a reward holds at 0 whatever happens."""
+    """Return the terms that are always 0 under a reward."""
     terms = {"tool_sequence"} if reward.sequence == "none" else set[str]()
     if reward.turn_weight == 0.0:
         terms.add("tool_turn")

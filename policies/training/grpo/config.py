@@ -1,4 +1,4 @@
-"""Settings of GRPO; names as in TRL where TRL has one."""
+"""Settings of GRPO; names as in TRL where TRL has the setting."""
 
 from __future__ import annotations
 
@@ -12,57 +12,57 @@ from ...interface import Sampling
 from ..training_setup import TrainingSetup
 
 LossType = Literal["dapo", "bnpo", "grpo", "dr_grpo"]
-"""How tokens are weighed; `token_weights` says what each does."""
+"""How tokens are weighted in the loss; see `token_weights`."""
 
 
 @dataclass(frozen=True, slots=True)
 class GRPOConfig(TrainingSetup):
-    """How to train by reinforcement; how the model is held says `TrainingSetup`.
+    """Settings of GRPO; `TrainingSetup` holds precision, memory and adapters.
 
     Attributes:
-        steps: Batches of groups, each learnt from once it is complete.
-        tasks_per_step: Groups a step.
-        num_generations: Trajectories a group.
-        num_iterations: Updates a step, all on the same trajectories.
-        learning_rate: At its highest.
+        steps: Number of training steps; each samples a batch of groups and then learns from it.
+        tasks_per_step: Groups per step.
+        num_generations: Trajectories per group.
+        num_iterations: Optimizer updates per step, all on the same trajectories.
+        learning_rate: Peak learning rate.
         lr_scheduler_type: ``constant`` (the paper's) or ``cosine``.
-        warmup_steps: Linear rise at the start.
-        weight_decay: Of matrices.
-        max_grad_norm: Gradients are clipped to this norm.
-        epsilon: How far a token's probability ratio may fall before its gradient stops.
-        epsilon_high: How far it may rise.
-        beta: Weight of the KL divergence from the starting weights; 0.0 keeps no copy of them.
-        use_bias_correction_kl: Whether the divergence is weighed by the probability ratio, without
+        warmup_steps: Steps of the linear rise at the start.
+        weight_decay: Weight decay of matrices.
+        max_grad_norm: Norm that gradients are clipped to.
+        epsilon: Lower clipping range of a token's probability ratio.
+        epsilon_high: Upper clipping range of a token's probability ratio.
+        beta: Weight of the KL divergence from the initial weights; 0.0 loads no copy of them.
+        use_bias_correction_kl: Whether the divergence is weighted by the probability ratio, without
             which its gradient is not the divergence's own (arXiv 2512.02556).
-        loss_type: ``dapo`` (or ``bnpo``) weighs all tokens of a step alike, ``grpo`` all
+        loss_type: ``dapo`` (or ``bnpo``) weights all tokens of a step equally, ``grpo`` all
             trajectories, ``dr_grpo`` gives a token the same weight whatever the step's length.
-        max_completion_length: Tokens of an episode that ``dr_grpo`` divides by; 0 for
+        max_completion_length: Tokens per episode that ``dr_grpo`` divides by; 0 for
             ``max_new_tokens`` times ``max_turns``.
         scale_rewards: ``floor``, ``group`` or ``none`` (`group_advantages`).
         std_floor: Smallest divisor of ``floor``.
         reward: Preset of the reward, or its name.
-        reward_terms: A user's own terms besides, with their weights (`with_terms`).
-        temperature: Of sampling; log-probabilities are always those at temperature 1.
-        top_p: Of sampling.
-        top_k: Of sampling; 0 for all.
-        stop: Texts that end a turn; for models that do not end their turns themselves.
-        max_turns: Turns an episode.
-        max_new_tokens: Tokens a turn.
-        max_tokens: Tokens an episode, prompt and replies included.
+        reward_terms: A user's additional reward terms, with their weights (`with_terms`).
+        temperature: Sampling temperature; log-probabilities are always those at temperature 1.
+        top_p: Probability mass of nucleus sampling.
+        top_k: Number of most likely tokens to draw from; 0 for all.
+        stop: Stop texts, for models that do not end their turns themselves.
+        max_turns: Turns per episode.
+        max_new_tokens: Tokens per turn.
+        max_tokens: Tokens per episode, prompt and replies included.
         interface: ``code``, ``box`` or ``text``.
-        max_redraws: Rounds in which groups that teach nothing (or were lost) are replaced by
-            groups of other tasks (dynamic sampling); 0 for none.
-        easy_share: Share of the drawn tasks that are of the easy band; None takes the tasks as
-            they are. Where hard tasks reward a call many times more than easy ones charge for
-            it, equal numbers teach to call everywhere first.
-        curriculum: ``none`` draws every task once an epoch; ``learnability`` draws those more often
-            whose groups are likely to hold both right and wrong answers (`Curriculum`).
-        seed: Of the order of tasks and of all sampling.
+        max_redraws: Rounds in which groups without advantages (or lost ones) are replaced by groups
+            of other tasks (dynamic sampling); 0 for none.
+        easy_share: Share of easy tasks among the drawn tasks; None takes the tasks as they are.
+            Where hard tasks reward a call many times more than easy ones penalise it, equal
+            numbers first train the policy to call everywhere.
+        curriculum: ``none`` draws every task once per epoch; ``learnability`` draws tasks more
+            often if their groups are likely to hold both right and wrong answers (`Curriculum`).
+        seed: Random seed of the task order and of all sampling.
         save_every: Steps between saved states.
-        rollout_batch_size: Episodes whose replies are written side by side.
-        deterministic: Whether a run can be repeated to the bit; without it no episode waits for
+        rollout_batch_size: Episodes whose replies are generated concurrently.
+        deterministic: Whether a run is reproducible bit for bit; without it no episode waits for
             the slow tool of another.
-        max_tokens_per_micro_batch: Memory bound: padded tokens in one forward pass.
+        max_tokens_per_micro_batch: Memory bound: padded tokens per forward pass.
     """
 
     steps: int = 60
@@ -102,9 +102,9 @@ class GRPOConfig(TrainingSetup):
     max_tokens_per_micro_batch: int = 4096
 
     def __post_init__(self) -> None:
-        """Refuse settings under which nothing could be learnt."""
+        """Reject settings under which nothing could be learnt."""
         TrainingSetup.__post_init__(self)
-        self.scoring  # noqa: B018 - an unknown preset or term is refused here
+        self.scoring  # noqa: B018 - raises for an unknown preset or term
         for name in ("steps", "tasks_per_step", "num_iterations", "save_every", "max_new_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"grpo.{name} must be at least 1, got {getattr(self, name)}")
@@ -120,7 +120,7 @@ class GRPOConfig(TrainingSetup):
             )
         if self.easy_share is not None and not 0.0 <= self.easy_share <= 1.0:
             raise ValueError(f"grpo.easy_share must be within 0 and 1, got {self.easy_share}")
-        self.sampling  # noqa: B018 - refuses what cannot be drawn from
+        self.sampling  # noqa: B018 - raises for invalid sampling parameters
         if self.loss_type not in get_args(LossType):
             names = ", ".join(get_args(LossType))
             raise ValueError(f"grpo.loss_type is one of {names}, got {self.loss_type!r}")
@@ -129,17 +129,17 @@ class GRPOConfig(TrainingSetup):
 
     @property
     def scoring(self) -> RewardPreset:
-        """The reward, own terms included."""
+        """Reward preset, own terms included."""
         return with_terms(self.reward, self.reward_terms)
 
     @property
     def completion_budget(self) -> int:
-        """What ``dr_grpo`` divides a trajectory's sum by, tokens."""
+        """Divisor of a trajectory's sum under ``dr_grpo``, in tokens."""
         return self.max_completion_length or self.max_new_tokens * self.max_turns
 
     @property
     def sampling(self) -> Sampling:
-        """How tokens are drawn."""
+        """Sampling parameters."""
         return Sampling(
             temperature=self.temperature,
             top_p=self.top_p,

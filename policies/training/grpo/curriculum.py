@@ -1,9 +1,10 @@
-"""Adaptive curriculum: tasks are drawn by how much their group is likely to teach.
+"""Adaptive curriculum: tasks are drawn by the expected learning signal of their group.
 
-A group of which all or none are right has no spread and teaches nothing, so a task's learnability
-is 4p(1 - p), p the share of its samples that are expected to be right. p is estimated from the
-task's own samples (this run's groups, earlier runs of the store), held by those of its kind
-(suite, family, band), held by one half. Older samples fade, since the policy changes.
+A group of which all or none are right has equal rewards and no gradient. A task's learnability is
+therefore 4p(1 - p), where p is the expected share of right samples. p is estimated from the task's
+own samples (this run's groups, earlier runs of the store), with those of its kind (suite, family,
+difficulty) as a prior, and one half as the prior of the kind. Older samples are discounted, since
+the policy changes.
 """
 
 from __future__ import annotations
@@ -20,25 +21,25 @@ from ....envs.types import Task
 
 @dataclass(frozen=True, slots=True)
 class PassRecord:
-    """What is known of a task from before: samples right, and samples scored."""
+    """Earlier results of a task: number of right samples, and of scored samples."""
 
     right: float
     scored: float
 
 
 History = Mapping[str, PassRecord]
-"""By task id."""
+"""Earlier results by task id."""
 
 FLOOR = 0.05
-"""Weight of a task that teaches nothing, so that none is given up for good."""
+"""Weight of a task with learnability 0, so that no task is excluded for good."""
 KIND_HOLDS = 4.0
-"""Samples that the estimate of its kind weighs in a task's."""
+"""Weight of the kind's estimate in a task's estimate, in samples."""
 HALF_HOLDS = 4.0
-"""Samples that one half weighs in a kind's."""
+"""Weight of one half in a kind's estimate, in samples."""
 HISTORY_HOLDS = 4.0
-"""Samples that all of a task's history may weigh: another policy made it."""
+"""Largest weight of a task's history, in samples: it comes from another policy."""
 FADES = 0.95
-"""What is left of a sample's weight after each later group of its task, or of its kind."""
+"""Discount of a sample's weight per later group of its task, or of its kind."""
 
 
 def learnability(accuracies: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -51,12 +52,12 @@ def learnability(accuracies: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 class Curriculum:
-    """Estimates by task and kind, and draws by them.
+    """Accuracy estimates by task and kind, and draws according to them.
 
     Args:
-        tasks: All of them; an index is a place in this sequence.
-        seed: Of the draws.
-        history: What is known from before.
+        tasks: All tasks; an index is a position in this sequence.
+        seed: Random seed of the draws.
+        history: Results of earlier runs.
     """
 
     def __init__(self, tasks: Sequence[Task], *, seed: int, history: History | None = None) -> None:
@@ -74,9 +75,9 @@ class Curriculum:
         """Return the next task's index.
 
         Args:
-            drawn: How many were drawn before: with the seed it decides the draw.
+            drawn: Number of earlier draws; together with the seed it decides the draw.
             candidates: Indices to choose from.
-            taken: Indices not to be chosen again, unless nothing else is left.
+            taken: Indices to exclude, unless no others are left.
         """
         free = np.setdiff1d(np.array(candidates), np.array(taken, dtype=np.int64))
         pool = free if len(free) else np.array(candidates)
@@ -86,7 +87,7 @@ class Curriculum:
         return int(pool[min(int(np.searchsorted(bounds, point, "right")), len(pool) - 1)])
 
     def learn(self, task_id: str, accuracies: Sequence[float]) -> None:
-        """Take in the accuracies of a group's scored members."""
+        """Update the estimates with the accuracies of a group's scored members."""
         place = self._places[task_id]
         kind = self._kind_of[place]
         found = np.array([sum(accuracies), float(len(accuracies))])
@@ -100,16 +101,16 @@ class Curriculum:
         return (self._tasks[0] + KIND_HOLDS * prior) / (self._tasks[1] + KIND_HOLDS)
 
     def state(self) -> dict[str, Any]:
-        """Return the estimates as plain lists, for a snapshot."""
+        """Return the estimates as plain lists, for a saved state."""
         return {"tasks": self._tasks.tolist(), "kinds": self._kinds.tolist()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state` gave."""
+        """Restore a result of `state`."""
         self._tasks = np.array(state["tasks"])
         self._kinds = np.array(state["kinds"])
 
     def _remember(self, task_id: str, record: PassRecord) -> None:
-        """Take in a task's history, cut down to a few samples; unknown tasks are left aside."""
+        """Add a task's history with the weight of a few samples; unknown tasks are ignored."""
         place = self._places.get(task_id)
         if place is None or record.scored <= 0.0:
             return

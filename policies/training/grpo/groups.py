@@ -1,4 +1,4 @@
-"""Groups: the trajectories of one task, scored against each other and given advantages."""
+"""Groups: the trajectories of one task, scored against each other, with their advantages."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ from .curriculum import Curriculum, History
 from .length_estimator import LengthEstimator
 
 OnTrajectories = Callable[[int, Sequence[Trajectory]], None]
-"""Told the number of a step, from 1, and all that was sampled in it, reward terms filled in."""
+"""Called with the number of a step, from 1, and all its trajectories, with reward terms."""
 
 _WORKERS = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Group:
-    """The trajectories of one task, reward terms filled in, and what they earned.
+    """The trajectories of one task, with reward terms and advantages.
 
     Attributes:
         trajectories: Siblings, in order of sampling.
-        advantages: A_group of each, 0.0 for one that was not scored.
-        turn_advantages: A_turn of each turn of each.
+        advantages: A_group of each trajectory, 0.0 for one that was not scored.
+        turn_advantages: A_turn of each turn of each trajectory.
     """
 
     trajectories: tuple[Trajectory, ...]
@@ -59,7 +59,7 @@ class Group:
 
     @property
     def is_flat(self) -> bool:
-        """Whether it teaches nothing: every advantage of every token is 0."""
+        """Whether it has no gradient: every advantage of every token is 0."""
         turns = (value for values in self.turn_advantages for value in values)
         return not any(self.advantages) and not any(turns)
 
@@ -71,7 +71,7 @@ def score(
     sandbox: Sandbox,
     cache: EvidenceCache | None = None,
 ) -> Group:
-    """Return a group its reward terms and advantages; evidence is looked for where it matters."""
+    """Compute a group's reward terms and advantages; evidence is recorded where it matters."""
     seen = _with_evidence(trajectories, config, sandbox, cache)
     terms = score_group(seen, reward=config.scoring)
     rewards = torch.tensor([[group_reward(one) for one in terms]], dtype=torch.float64)
@@ -91,7 +91,7 @@ def _with_evidence(
     sandbox: Sandbox,
     cache: EvidenceCache | None,
 ) -> list[Trajectory]:
-    """Replay what the reward depends on; one lost in that changes the group's accuracy."""
+    """Replay the trajectories whose reward depends on it; a lost one changes group accuracy."""
     current = list(trajectories)
     while True:
         accuracy = group_accuracy(current)
@@ -110,15 +110,15 @@ def _with_evidence(
 
 
 class GroupSampler:
-    """Draws tasks in a fixed order and gives scored groups, flat ones replaced within a bound.
+    """Draws tasks in a fixed order and samples scored groups; flat ones are redrawn, up to a bound.
 
     Args:
-        tasks: All of them; an epoch is a permutation.
-        config: Of the run.
-        sandbox: Where code runs.
-        drawn: How many tasks were drawn before, for a run that goes on.
-        history: What earlier runs showed of the tasks, for a curriculum by learnability.
-        world: The processes that share out the tasks of a step; each plays with its own sandbox.
+        tasks: All tasks; an epoch is a permutation.
+        config: Settings of the run.
+        sandbox: Sandbox in which code runs.
+        drawn: Number of tasks drawn before, for a resumed run.
+        history: Results of earlier runs on the tasks, for a curriculum by learnability.
+        world: Processes that divide the tasks of a step; each has its own sandbox.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class GroupSampler:
         """Roll out one step's groups.
 
         Returns:
-            The groups to learn from, and those that were replaced.
+            Groups to learn from, and groups that were replaced.
 
         Raises:
             EpisodesLostError: Infrastructure lost every episode of the step.
@@ -171,7 +171,7 @@ class GroupSampler:
         return kept, replaced
 
     def _groups(self, policy: Policy, count: int, seed: int) -> list[Group]:
-        """Roll out the next tasks, shared out over the processes; all get all groups, in order."""
+        """Roll out the next tasks, divided over the processes; all get all groups, in order."""
         tasks = [self._next_task() for _ in range(count)]
         share = self._lengths.shares(tasks, parts=self._world.size)[self._world.rank]
         parts = self._world.gather(lambda: self._play(policy, [tasks[i] for i in share], seed))
@@ -217,7 +217,7 @@ class GroupSampler:
             return list(pool.map(scored, parts))
 
     def state(self) -> dict[str, Any]:
-        """Return what a resumed run needs: how many tasks were drawn, what was learnt of them."""
+        """Return the state for a resumed run: number of drawn tasks, and estimates of them."""
         curriculum = None if self._curriculum is None else self._curriculum.state()
         return {
             "drawn": self.drawn,
@@ -226,14 +226,14 @@ class GroupSampler:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state` gave."""
+        """Restore a result of `state`."""
         self.drawn = int(state["drawn"])
         self._lengths.restore(state.get("lengths", {}))
         if self._curriculum is not None:
             self._curriculum.restore(state["curriculum"])
 
     def _next_task(self) -> Task:
-        """Return the next task: an easy one as often as is asked, by learnability where asked."""
+        """Return the next task, by ``easy_share`` and, where set, by learnability."""
         drawn, self.drawn = self.drawn, self.drawn + 1
         pool, position = self._pool(drawn)
         if self._curriculum is None:
@@ -245,7 +245,7 @@ class GroupSampler:
         return self._tasks[chosen]
 
     def _pool(self, drawn: int) -> tuple[list[int], int]:
-        """Return the places to draw from, and how many draws from among them went before."""
+        """Return the task indices to draw from, and the number of earlier draws among them."""
         share = self._config.easy_share
         everything = list(range(len(self._tasks)))
         easy = [place for place in everything if self._tasks[place].difficulty is Difficulty.EASY]
@@ -258,7 +258,7 @@ class GroupSampler:
 
 
 def _teach(curriculum: Curriculum, group: Group) -> None:
-    """Tell a curriculum what a group showed; nothing where nothing was scored."""
+    """Update a curriculum with a group's accuracies; unchanged where nothing was scored."""
     accuracies = [one.accuracy or 0.0 for one in group.trajectories if is_scored(one)]
     if accuracies:
         curriculum.learn(group.trajectories[0].task_id, accuracies)

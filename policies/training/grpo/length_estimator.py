@@ -1,4 +1,4 @@
-"""How long the trajectories of each kind of task have been, so that processes get equal shares."""
+"""Estimates of trajectory length by kind of task, for equal shares of the processes."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from ....envs.types import Task, Trajectory
 from ..distributed.processes import balance
 
 _FADES = 0.8
-"""Weight of what was known of a kind beside a new group."""
+"""Weight of a kind's earlier mean against a new group."""
 
 
 class LengthEstimator:
-    """A running mean of tokens a trajectory, by suite and family."""
+    """Running mean of tokens per trajectory, by suite and family."""
 
     def __init__(self) -> None:
         self._means: dict[str, float] = {}
 
     def note(self, task: Task, trajectories: Sequence[Trajectory]) -> None:
-        """Take in how long a task's trajectories were; those without tokens count by turns."""
+        """Record the lengths of a task's trajectories; those without tokens count by turns."""
         lengths = [
             float(len(one.turns) if one.tokens is None else len(one.tokens.ids))
             for one in trajectories
@@ -31,9 +31,9 @@ class LengthEstimator:
         self._means[kind] = _FADES * known + (1.0 - _FADES) * mean
 
     def shares(self, tasks: Sequence[Task], *, parts: int) -> list[list[int]]:
-        """Share out tasks by what they are likely to take; a task that occurs twice stays whole.
+        """Divide tasks by expected length; all occurrences of a task stay in one share.
 
-        Its episodes' seeds count its occurrences, so that they are the same in any sharing.
+        Episode seeds count the occurrences of a task, so that they are the same in any division.
         """
         places: dict[str, list[int]] = {}
         for index, task in enumerate(tasks):
@@ -49,11 +49,11 @@ class LengthEstimator:
         ]
 
     def state(self) -> dict[str, float]:
-        """Return the means, for a snapshot."""
+        """Return the means, for a saved state."""
         return dict(self._means)
 
     def restore(self, state: Mapping[str, float]) -> None:
-        """Take over what `state` gave."""
+        """Restore a result of `state`."""
         self._means = dict(state)
 
 

@@ -1,15 +1,15 @@
 """Group relative policy optimisation with advantages for trajectories and for their turns.
 
-Where it departs from GRPO (arXiv 2402.03300) and from the CodeDance paper (arXiv 2512.17312):
+Departures from GRPO (arXiv 2402.03300) and from the CodeDance paper (arXiv 2512.17312):
 
-* a group's spread is divided by at least ½ (`group_advantages`);
+* a group's rewards are divided by a standard deviation of at least ½ (`group_advantages`);
 * A_turn is standardised within the group, not over the batch, and applies where A_group is 0 too;
 * log-probabilities are those recorded when the tokens were drawn, on the exact ids;
-* what our infrastructure lost is outside every statistic and the loss;
-* groups that teach nothing are replaced by other tasks, within a bound.
+* trajectories that our infrastructure lost are excluded from every statistic and the loss;
+* groups without advantages are replaced by other tasks, up to a bound.
 
 A step is a function of weights, optimiser, step number and tasks drawn so far; all of that is
-saved, so a run that was stopped ends with the same weights as one that was not.
+saved, so a run that was stopped and resumed ends with the same weights as one that was not.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from .update import Row, backward, make_rows
 OnStep = Callable[[int, Mapping[str, float]], None]
 
 
-def train_grpo(  # noqa: PLR0913 - what to train on, where, and who is told; each by name
+def train_grpo(  # noqa: PLR0913 - data, settings, folder and callbacks; each by name
     model_folder: str | Path,
     tasks: Sequence[Task],
     config: GRPOConfig,
@@ -49,37 +49,37 @@ def train_grpo(  # noqa: PLR0913 - what to train on, where, and who is told; eac
     should_stop: Callable[[], bool] | None = None,
     history: History | None = None,
 ) -> Path:
-    """Train a model on tasks by reinforcement; the same call continues a run that was stopped.
+    """Train a model on tasks with GRPO; the same call resumes a run that was stopped.
 
-    Where several processes were started together (`join_world`), all of them have to call this
-    with the same arguments, each with a sandbox of its own; the first one writes and tells.
+    In a distributed launch (`join_world`), all processes have to call this with the same arguments,
+    each with its own sandbox; the first one writes and reports.
 
     Args:
-        model_folder: What to start from.
-        tasks: What to learn on; drawn in an order given by the seed, epoch after epoch.
-        config: How.
-        sandbox: Where the policy's code runs.
-        folder: Gets ``final`` (the checkpoint) and ``state`` (to continue from).
-        on_step: Told the number of steps done and the step's metrics.
-        on_trajectories: Told the step's number, from 1, and all its trajectories with reward
-            terms, before the update.
-        should_stop: Asked after every step.
-        history: What earlier runs showed of the tasks, for ``curriculum: learnability``. A run
-            that goes on has to be given the same.
+        model_folder: Initial model.
+        tasks: Training tasks; drawn in an order that the seed decides, epoch after epoch.
+        config: Settings.
+        sandbox: Sandbox in which the policy's code runs.
+        folder: Output folder, for ``final`` (the checkpoint) and ``state`` (to resume from).
+        on_step: Called after every step with the number of steps done and the step's metrics.
+        on_trajectories: Called before the update with the step's number, from 1, and all its
+            trajectories with reward terms.
+        should_stop: Called after every step; a true result stops the run.
+        history: Results of earlier runs on the tasks, for ``curriculum: learnability``. A resumed
+            run needs the same history.
 
     Returns:
-        The folder of the trained model.
+        Folder of the trained model.
 
     Raises:
         ValueError: No tasks, or ``folder`` holds another run's state.
-        TrainingInterrupted: ``should_stop`` said so; the state is saved.
+        TrainingInterrupted: ``should_stop`` returned true; the state is saved.
     """
     if not tasks:
         raise ValueError("train_grpo needs at least one task, got none")
     trainer = GRPORun(model_folder, tasks, config, sandbox=sandbox, history=history)
     fingerprint = _fingerprint(
         model_folder, tasks, config
-    )  # once a hub id's files are on this machine
+    )  # after the model was loaded: a hub id's files are then on this machine
     done = trainer.restore(folder / "state", fingerprint)
     world = trainer.trained.world
     for step in range(done, config.steps):
@@ -98,7 +98,7 @@ def train_grpo(  # noqa: PLR0913 - what to train on, where, and who is told; eac
 
 
 class GRPORun:
-    """One run: the model that acts and learns, its sampler of groups, its optimiser."""
+    """One run: the trained model, its group sampler and its optimiser."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class GRPORun:
     ) -> None:
         world = join_world()
         self.trained = TrainedModel(model_folder, config, seed=config.seed, world=world)
-        # Sharded weights cannot write a reply: a whole copy of them does.
+        # Sharded weights cannot generate replies: an unsharded copy of them does.
         is_sharded = self.trained.is_sharded
         self._actor = (
             TrainedModel(model_folder, config, seed=config.seed) if is_sharded else self.trained
@@ -134,7 +134,7 @@ class GRPORun:
         )
 
     def step(self, step: int, on_trajectories: OnTrajectories | None) -> dict[str, float]:
-        """Sample groups with the present weights and learn from them."""
+        """Sample groups with the current weights and learn from them."""
         if self.trained.is_sharded:
             self._actor.restore(self.trained.weights())
         policy = VisionLanguagePolicy(self.model, policy_id=f"grpo/step-{step}", notes=self._notes)
@@ -150,7 +150,7 @@ class GRPORun:
         return metrics
 
     def state(self) -> dict[str, Any]:
-        """Return what a resumed run needs."""
+        """Return the state for a resumed run."""
         return {
             "weights": self.trained.weights(),
             "optimiser": self._optimiser.state(),
@@ -158,7 +158,7 @@ class GRPORun:
         }
 
     def restore(self, folder: Path, fingerprint: str) -> int:
-        """Take up a saved state, if there is one; gives the steps done."""
+        """Restore a saved state, if there is one; return the number of steps done."""
         snapshot = load_state(folder, fingerprint=fingerprint)
         if snapshot is None:
             return 0
@@ -168,7 +168,7 @@ class GRPORun:
         return snapshot.step
 
     def _update(self, step: int, rows: Sequence[Row]) -> dict[str, float]:
-        """Apply a step's updates; gives the last one's figures, and the first one's drift."""
+        """Apply a step's updates; return the last one's metrics, and the first one's drift."""
         metrics: dict[str, float] = {}
         self.trained.begin_step(step)
         for iteration in range(self._config.num_iterations):
@@ -190,5 +190,5 @@ class GRPORun:
 
 
 def _fingerprint(model_folder: str | Path, tasks: Sequence[Task], config: GRPOConfig) -> str:
-    """Return what the run is recognised by (`run_fingerprint`)."""
+    """Return the run's fingerprint (`run_fingerprint`)."""
     return run_fingerprint(model_folder, config, map(task_digest, tasks), scoring=config.scoring)

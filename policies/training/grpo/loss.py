@@ -1,4 +1,4 @@
-"""The clipped policy-gradient loss of GRPO, token by token, and how tokens are weighed."""
+"""The clipped policy-gradient loss of GRPO per token, and token weights."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def clipped_loss(
 
     Args:
         new: Log-probabilities under the weights being trained, ``(tokens,)``.
-        old: The same when the tokens were drawn.
-        advantages: Of each token.
-        epsilon: How far a ratio may fall.
-        epsilon_high: How far it may rise.
+        old: Log-probabilities when the tokens were drawn, ``(tokens,)``.
+        advantages: Advantage of each token, ``(tokens,)``.
+        epsilon: Lower clipping range of the ratio.
+        epsilon_high: Upper clipping range of the ratio.
     """
     ratio = torch.exp(new - old)
     bounded = ratio.clamp(1.0 - epsilon, 1.0 + epsilon_high)
@@ -33,7 +33,7 @@ def clipped_loss(
 def is_clipped(
     new: Tensor, old: Tensor, advantages: Tensor, *, epsilon: float, epsilon_high: float
 ) -> Tensor:
-    """Say which tokens have no gradient because the ratio left its bounds the way it was pushed."""
+    """Return which tokens have no gradient because their ratio is clipped."""
     ratio = torch.exp(new - old)
     is_low = (ratio < 1.0 - epsilon) & (advantages < 0)
     is_high = (ratio > 1.0 + epsilon_high) & (advantages > 0)
@@ -53,12 +53,12 @@ def token_weights(lengths: Sequence[int], loss_type: LossType, *, budget: int = 
     """Return the weight of each token of a trajectory in the loss of the whole batch.
 
     Args:
-        lengths: Tokens that the policy wrote, of each scored trajectory.
-        loss_type: As TRL names them. ``dapo`` and ``bnpo`` weigh all tokens of the batch alike
-            (they differ in TRL where a batch is cut; here it counts as a whole); ``grpo`` weighs
-            trajectories alike, whatever their length; ``dr_grpo`` (arXiv 2503.20783) divides by a
-            constant.
-        budget: That constant: tokens that a trajectory may have.
+        lengths: Own tokens of each scored trajectory.
+        loss_type: Loss type, with TRL's names. ``dapo`` and ``bnpo`` weight all tokens of the batch
+            equally (they differ in TRL where a batch is cut; here it counts as a whole); ``grpo``
+            weights trajectories equally, whatever their length; ``dr_grpo`` (arXiv 2503.20783)
+            divides by a constant.
+        budget: Divisor of ``dr_grpo``: the token limit of a trajectory.
 
     Raises:
         ValueError: ``loss_type`` is unknown.

@@ -1,4 +1,4 @@
-"""What a GRPO step reports: names as in TRL where TRL has one."""
+"""Metrics of a GRPO step; names as in TRL where TRL has the metric."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from .groups import Group
 
 
 def step_metrics(kept: Sequence[Group], replaced: Sequence[Group]) -> dict[str, float]:
-    """Describe all that was sampled in a step, replaced groups included.
+    """Compute the metrics of all trajectories of a step, replaced groups included.
 
-    A mean over nothing (no trajectory scored, no code run) is left out rather than made up.
+    A mean over no values (no trajectory scored, no code run) is left out.
     """
     groups = [*kept, *replaced]
     everything = [one for group in groups for one in group.trajectories]
@@ -56,7 +56,7 @@ def _behaviour(scored: Sequence[Trajectory]) -> dict[str, float]:
 
 
 def _tokens(scored: Sequence[Trajectory]) -> dict[str, float]:
-    """Describe what was written; entropy is estimated by the drawn tokens' own -log p."""
+    """Compute token metrics; entropy is estimated by the mean -log p of the drawn tokens."""
     with_tokens = [one.tokens for one in scored if one.tokens is not None]
     own = [
         value

@@ -1,4 +1,4 @@
-"""One update of the weights from scored groups: rows, weights, clipped loss, optional KL."""
+"""One weight update from scored groups: rows, token weights, clipped loss, optional KL."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from .loss import clipped_loss, is_clipped, kl_estimate, token_weights
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Row:
-    """A trajectory to learn from.
+    """A training trajectory.
 
     Attributes:
-        source: Its ids and pictures.
+        source: Token ids and images.
         completion_mask: Which ids the policy wrote, ``(length,)``.
-        old: Log-probabilities of its own ids when they were drawn, ``(own,)``.
-        advantages: Of its own ids, ``(own,)``.
-        weight: Of each own id in the loss of the batch.
+        old: Log-probabilities of the own ids when they were drawn, ``(own,)``.
+        advantages: Advantages of the own ids, ``(own,)``.
+        weight: Weight of each own id in the loss of the batch.
     """
 
     source: PicturedIds
@@ -42,15 +42,15 @@ class Row:
 
 @dataclass(slots=True)
 class UpdateFigures:
-    """What one update saw.
+    """Figures of one update.
 
     Attributes:
-        loss: Of the batch.
-        tokens: That had a gradient.
-        clipped: Of those, how many the clip stopped.
-        kl: Sum of the divergence over them; 0.0 without a reference.
-        drift: Largest difference between a log-probability now and when it was drawn.
-        moved: Sum over them of the divergence from the policy that drew them.
+        loss: Loss of the batch.
+        tokens: Number of own tokens in the loss.
+        clipped: Number of those tokens without gradient because of the clip.
+        kl: Sum over the tokens of the divergence from the reference; 0.0 without a reference.
+        drift: Largest difference between a log-probability now and when its token was drawn.
+        moved: Sum over the tokens of the divergence from the policy that drew them.
     """
 
     loss: float = 0.0
@@ -61,7 +61,7 @@ class UpdateFigures:
     moved: float = 0.0
 
     def joined(self, other: UpdateFigures) -> UpdateFigures:
-        """Return the figures of both parts together."""
+        """Return the combined figures of both parts."""
         return UpdateFigures(
             self.loss + other.loss,
             self.tokens + other.tokens,
@@ -73,10 +73,10 @@ class UpdateFigures:
 
 
 def make_rows(groups: Sequence[Group], config: GRPOConfig) -> list[Row]:
-    """Lay out what there is to learn.
+    """Build the rows of an update.
 
     Trajectories that were not scored are left out. Those whose advantages are all 0 count in the
-    weights but give no row: their gradient is exactly 0 (unless there is a KL term).
+    weights but have no row: their gradient is exactly 0 (unless there is a KL term).
     """
     scored = [
         (one, advantage, turns)
@@ -104,10 +104,10 @@ def backward(
     reference: TokenModel | None,
     trained: TrainedModel | None = None,
 ) -> UpdateFigures:
-    """Add the gradient of the batch's loss, micro-batch by micro-batch.
+    """Accumulate the gradient of the batch's loss, micro-batch by micro-batch.
 
-    The sum over micro-batches is the loss of the whole batch, however it is cut. With a
-    ``trained``, only this process's share is computed; what is returned all processes saw.
+    The sum over micro-batches is the loss of the whole batch, however it is cut. With ``trained``,
+    only this process's share is computed; the returned figures are those of all processes.
     """
     figures = UpdateFigures()
     world = World() if trained is None else trained.world
@@ -129,7 +129,7 @@ def backward(
 
 @dataclass(frozen=True, slots=True)
 class _Alone:
-    """A model that learns by itself."""
+    """A model that is trained in a single process."""
 
     model: TokenModel
     gradient_scale: float = 1.0

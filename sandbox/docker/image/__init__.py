@@ -1,1 +1,1 @@
-"""Makes the docker backend's image, from this machine's files or from a registry's Python."""
+"""Build of the docker backend's image, from this machine's files or a registry's Python."""

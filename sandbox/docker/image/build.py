@@ -1,4 +1,4 @@
-"""Builds the docker backend's image: out of this machine's own files, with no registry."""
+"""Build of the docker backend's image out of this machine's own files, without a registry."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ IMAGE_LIBRARIES: tuple[str, ...] = (
     "networkx",
     "shapely",
 )
-"""What an image holds unless it is told otherwise."""
+"""Libraries of an image by default."""
 
 START_SCRIPT = "/opt/codedance/worker/start.py"
 _SANDBOX = Path(__file__).parents[2]
 _PACK = Path(__file__).with_name("pack.py")
 
 Progress = Callable[[int, int], None]
-"""Called with the files packed so far and their number."""
+"""Called with the number of files packed so far and their total."""
 
 
 @dataclass(frozen=True, slots=True)
 class BuiltImage:
-    """An image that was made.
+    """An image that was built.
 
     Attributes:
-        name: As it was asked for.
-        id: The engine's.
-        megabytes: Its size.
-        missing: Libraries that the interpreter did not have.
+        name: Name, as requested.
+        id: Identifier of the image in the engine.
+        megabytes: Size of its root file system, in MiB.
+        missing: Libraries that the interpreter does not have.
     """
 
     name: str
@@ -70,23 +70,23 @@ def build_image(
     """Build an image out of an interpreter, its libraries and the worker.
 
     Args:
-        name: ``repository`` or ``repository:tag``.
-        libraries: Modules to have inside, with all that they require.
-        python: The interpreter; None for this one.
-        progress: Told how far the packing is.
-        whole: Put the libraries where the interpreter itself looks for them, for an image that
+        name: Name of the image, ``repository`` or ``repository:tag``.
+        libraries: Modules to include, with their dependencies.
+        python: Path of the interpreter; None for this one.
+        progress: Callback for the progress of packing.
+        whole: Whether to install the libraries in the interpreter's own folder, for an image that
             runs more than the worker.
 
     Raises:
-        SandboxError: No engine, or the interpreter or a file cannot be read.
+        SandboxError: There is no engine, or the interpreter or a file cannot be read.
     """
     with (
         contextlib.closing(Engine()) as engine,
         tempfile.TemporaryDirectory(prefix="codedance-image-") as folder,
     ):
         tar = os.path.join(folder, "rootfs.tar")
-        order = _order(tar, libraries, whole=whole)
-        packed = _pack(python or sys.executable, order, progress)
+        request = _request(tar, libraries, whole=whole)
+        packed = _pack(python or sys.executable, request, progress)
         missing = tuple(packed["missing"])
         lost = [library for library in missing if library not in IMAGE_LIBRARIES]
         if lost:
@@ -100,7 +100,7 @@ def build_image(
 
 
 def _changes(executable: str) -> list[str]:
-    """Say, as a Dockerfile would, what the image runs and whose code it holds."""
+    """Return the Dockerfile instructions: the command, the user and the worker's version."""
     return [
         f"CMD {json.dumps([executable, *FLAGS, START_SCRIPT])}",
         f"USER {NOBODY}",
@@ -109,7 +109,7 @@ def _changes(executable: str) -> list[str]:
     ]
 
 
-def _order(tar: str, libraries: Sequence[str], *, whole: bool) -> str:
+def _request(tar: str, libraries: Sequence[str], *, whole: bool) -> str:
     return json.dumps(
         {
             "output": tar,
@@ -121,7 +121,7 @@ def _order(tar: str, libraries: Sequence[str], *, whole: bool) -> str:
     )
 
 
-def _pack(python: str, order: str, progress: Progress | None) -> dict[str, Any]:
+def _pack(python: str, request: str, progress: Progress | None) -> dict[str, Any]:
     try:
         with (
             tempfile.TemporaryFile() as errors,
@@ -134,7 +134,7 @@ def _pack(python: str, order: str, progress: Progress | None) -> dict[str, Any]:
                 text=True,
             ) as process,
         ):
-            result = _converse(process, order, progress)
+            result = _converse(process, request, progress)
             if process.wait() != 0 or result is None:
                 errors.seek(0)
                 words = errors.read()[-1000:].decode("utf-8", "replace").strip()
@@ -145,13 +145,13 @@ def _pack(python: str, order: str, progress: Progress | None) -> dict[str, Any]:
 
 
 def _converse(
-    process: subprocess.Popen[str], order: str, progress: Progress | None
+    process: subprocess.Popen[str], request: str, progress: Progress | None
 ) -> dict[str, Any] | None:
-    """Hand over the order, pass the progress on, and give the last word."""
+    """Send the request, report the progress, and return the result; None without one."""
     assert process.stdin is not None
     assert process.stdout is not None
     with contextlib.suppress(BrokenPipeError), process.stdin:
-        process.stdin.write(order)
+        process.stdin.write(request)
     for line in process.stdout:
         words = json.loads(line)
         if isinstance(words, dict):

@@ -1,10 +1,10 @@
-"""Pack a root file system for the worker: Python, libraries, what they link to, and no more.
+"""Pack a root file system for the worker: Python, libraries and the libraries they link to.
 
-A script, run by the interpreter that is to be in the image; standard library only. It reads an
-order (JSON) from standard input, writes a tar, and prints its progress, a JSON list a line.
+A script, run by the interpreter that the image is to contain; standard library only. It reads a
+request (JSON) from standard input, writes a tar, and prints its progress, one JSON list per line.
 
-Bytecode is stored with unchecked hashes, so that it is valid whatever the files' times are, and
-imports do not compile.
+Bytecode is stored with unchecked hashes, so that it is valid whatever the files' modification
+times are, and imports do not compile.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _LINKED = re.compile(r"(?:=> |^\s+)(/\S+) \(0x", re.MULTILINE)
 
 
 class Rootfs:
-    """The tar that grows: each file once, all owned by root, readable by everyone."""
+    """The tar under construction: each file once, all owned by root, readable by everyone."""
 
     def __init__(self, tar: tarfile.TarFile) -> None:
         self._tar = tar
@@ -54,7 +54,7 @@ class Rootfs:
         self.binaries: list[str] = []
 
     def add(self, source: str, target: str) -> None:
-        """Add a file, and the bytecode of one in Python."""
+        """Add a file, with its bytecode if it is a Python file."""
         if target in self._known:
             return
         with open(source, "rb") as file:
@@ -70,7 +70,7 @@ class Rootfs:
             self.binaries.append(source)
 
     def add_folder(self, path: str, mode: int = 0o755) -> None:
-        """Add a folder, and those above it."""
+        """Add a folder and its parents."""
         if path in self._known or path == "/":
             return
         self.add_folder(os.path.dirname(path))
@@ -96,7 +96,7 @@ def _entry(path: str, kind: bytes, mode: int) -> tarfile.TarInfo:
     entry = tarfile.TarInfo(path.lstrip("/"))
     entry.type = kind
     entry.mode = mode
-    entry.mtime = 315_532_800  # 1980: the same files make the same image
+    entry.mtime = 315_532_800  # 1980: reproducible images
     return entry
 
 
@@ -115,7 +115,7 @@ def _bytecode(source: str, text: bytes) -> bytes | None:
 
 
 def _cached_code(source: str) -> bytes | None:
-    """Return the code of the bytecode file beside a source, if it is this very source's."""
+    """Return the code of the bytecode file of a source, if it is up to date."""
     try:
         with open(importlib.util.cache_from_source(source), "rb") as file:
             data = file.read()
@@ -129,7 +129,7 @@ def _cached_code(source: str) -> bytes | None:
 
 
 def _walk(folder: str) -> Iterator[str]:
-    """Yield the files below a folder, what no session needs left out."""
+    """Yield the files below a folder, without those that no session needs."""
     for root, folders, names in os.walk(folder, followlinks=True):
         folders[:] = sorted(
             name for name in folders if name not in _NOT_NEEDED and not name.startswith("config-")
@@ -146,7 +146,7 @@ def _python_files() -> dict[str, str]:
 
 
 def _library_files(libraries: Iterable[str], site: str) -> tuple[dict[str, str], list[str]]:
-    """Return the files of the libraries and all they require, and the names of those not there."""
+    """Return the files of the libraries and their dependencies, and the missing libraries."""
     owners = _owners()
     files: dict[str, str] = {}
     missing: list[str] = []
@@ -175,7 +175,7 @@ def _library_files(libraries: Iterable[str], site: str) -> tuple[dict[str, str],
 
 
 def _owners() -> dict[str, list[str]]:
-    """Return the distributions that each top-level name comes from."""
+    """Return the distributions that provide each top-level name."""
     owners: dict[str, list[str]] = {}
     for found in importlib.metadata.distributions():
         named = (found.read_text("top_level.txt") or "").split()
@@ -210,7 +210,7 @@ def _add_unowned(top: str, site: str, files: dict[str, str]) -> bool:
 
 
 def _linked_files(binaries: list[str], packed: Iterable[str]) -> dict[str, str]:
-    """Return the system's libraries that the binaries link to, as the loader will look for them."""
+    """Return the system libraries that the binaries link to, at the paths the loader searches."""
     ours = set(packed)
     found: set[str] = set()
     for start in range(0, len(binaries), 100):
@@ -228,25 +228,25 @@ def _linked_files(binaries: list[str], packed: Iterable[str]) -> dict[str, str]:
 
 
 def _own_site() -> str:
-    """Say where the interpreter itself, outside any virtual environment, looks for libraries."""
+    """Return the interpreter's own folder of libraries, outside any virtual environment."""
     asked = [sys._base_executable, "-I", "-c", "import site; print(site.getsitepackages()[0])"]  # type: ignore[attr-defined]
     return subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def pack(order: dict[str, object]) -> dict[str, object]:
-    """Write the tar that the order asks for; say where Python lies and what is missing."""
+def pack(request: dict[str, object]) -> dict[str, object]:
+    """Write the requested tar; return the path of Python and the missing libraries."""
     site = f"{_ROOT}/site"
-    if order["whole"]:
+    if request["whole"]:
         site = _own_site()
     libraries, missing = _library_files(
-        list(order["libraries"]),  # type: ignore[call-overload]
+        list(request["libraries"]),  # type: ignore[call-overload]
         site,
     )
     files = {**_python_files(), **libraries}
     for name, target in (("worker", f"{_ROOT}/worker"), ("msgpack", f"{site}/msgpack")):
-        folder = str(order[name])
+        folder = str(request[name])
         files.update((file, f"{target}/{os.path.relpath(file, folder)}") for file in _walk(folder))
-    with tarfile.open(str(order["output"]), "w") as tar:
+    with tarfile.open(str(request["output"]), "w") as tar:
         rootfs = Rootfs(tar)
         for folder in _LINKED_FOLDERS:
             if os.path.islink(folder):

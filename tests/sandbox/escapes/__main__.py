@@ -1,8 +1,8 @@
 """Runs the suite: ``python -m sandbox.escapes`` in ``tests/`` writes the table of verdicts.
 
-``judge PLACE [NUMBER …]`` makes attempts here and prints the verdicts as JSON; ``control WALL,…
-[NUMBER …]`` does so without those isolation, and only in a container; ``as-nobody COMMAND …`` runs a
-command as a user without rights.
+``judge PLACE [NUMBER …]`` makes attempts here and prints the verdicts as JSON; ``control LAYER,…
+[NUMBER …]`` does so without those isolation layers, in a container only; ``as-nobody COMMAND …``
+runs a command as a user without rights.
 """
 
 import sys

@@ -78,7 +78,7 @@ def test_attempts_in_a_plain_container_without_root_are_held():
 
 @pytest.mark.slow
 @needs_docker
-@pytest.mark.parametrize("walls", _CONTROLS, ids="+".join)
+@pytest.mark.parametrize("isolation", _CONTROLS, ids="+".join)
 def test_without_its_wall_an_attempt_succeeds(isolation):
     numbers = [attempt.number for attempt in ATTEMPTS if attempt.without == isolation]
     verdicts = judge_without(isolation, numbers)
