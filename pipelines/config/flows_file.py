@@ -5,20 +5,21 @@ from __future__ import annotations
 import difflib
 import re
 import reprlib
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from .settings import FlowsFile, Preset, PresetName
+from .key_names import Location, nearest_key, valid_keys
+from .presets import EXTENDS, PresetProblem, build_presets
+from .settings import FlowsFile, Preset
 from .yaml_file import SettingsError, line_of, read_yaml
 
 FILE_NAME = "flows.yaml"
-Location = tuple[int | str, ...]
 _WAY = re.compile("constrained-(?:int|float|str)|ConcurrencyLimit")
 """Pydantic's names for the members of a union, as they appear in an error's location."""
 _WRONG_WAY = ("int_type", "float_type", "string_type", "model_type", "dict_type")
@@ -32,7 +33,7 @@ def find_flows_file(folder: Path | None = None) -> Path:
 
 
 def load_flows_file(path: Path | None = None) -> FlowsFile:
-    """Read and check flows.yaml.
+    """Read and check flows.yaml; a preset that extends another holds that one's values too.
 
     Raises:
         SettingsError: The file is not YAML, or a key or value is wrong; the message names the path,
@@ -40,11 +41,62 @@ def load_flows_file(path: Path | None = None) -> FlowsFile:
     """
     path = path or find_flows_file()
     tree, content = read_yaml(path)
+    raw = _raw_presets(content)
+    written = {name: _without_extends(preset) for name, preset in raw.items()}
+    found = _validated(path, tree, {**content, "presets": written} if raw else content)
+    if written == raw:
+        _refuse_names(path, tree, raw)
+        return found
+    try:
+        built = build_presets(raw, partial(_packaged_presets, path))
+    except PresetProblem as problem:
+        raise _located(path, tree, problem) from problem
+    return _validated(path, tree, {**content, "presets": built})
+
+
+def _validated(path: Path, tree: yaml.Node | None, content: object) -> FlowsFile:
     try:
         return FlowsFile.model_validate(content)
     except ValidationError as error:
         lines = [_explain(path, tree, item) for item in _plain(error.errors())]
         raise SettingsError("\n".join(lines)) from error
+
+
+def _raw_presets(content: object) -> Mapping[str, Any]:
+    """Return the presets as the file has them; nothing where they are no mapping."""
+    presets = cast("Mapping[str, Any]", content).get("presets") if _is_mapping(content) else None
+    return cast("Mapping[str, Any]", presets) if _is_mapping(presets) else {}
+
+
+def _is_mapping(value: object) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _without_extends(preset: Any) -> Any:  # noqa: ANN401 - what YAML holds
+    if not isinstance(preset, Mapping):
+        return preset
+    own = cast("Mapping[str, Any]", preset)
+    return {key: value for key, value in own.items() if key != EXTENDS}
+
+
+def _packaged_presets(reader: Path) -> Mapping[str, Any]:
+    """Return the packaged presets, for those of another file to extend."""
+    packaged = Path(__file__).with_name(FILE_NAME)
+    if packaged.resolve() == reader.resolve():
+        return {}
+    return build_presets(_raw_presets(read_yaml(packaged)[1]), dict[str, Any])
+
+
+def _refuse_names(path: Path, tree: yaml.Node | None, raw: Mapping[str, Any]) -> None:
+    try:
+        build_presets(raw, dict[str, Any])
+    except PresetProblem as problem:
+        raise _located(path, tree, problem) from problem
+
+
+def _located(path: Path, tree: yaml.Node | None, problem: PresetProblem) -> SettingsError:
+    place = ("presets", *problem.key)
+    return SettingsError(f"{path}:{line_of(tree, place)}: {'.'.join(place)}: {problem}")
 
 
 def load_preset(name: str, path: Path | None = None) -> Preset:
@@ -89,11 +141,7 @@ def _explain(path: Path, tree: yaml.Node | None, item: ErrorDetails) -> str:
     place = f"{path}:{line_of(tree, location)}"
     parent = location[:-1]
     if item["type"] == "extra_forbidden":
-        return f"{place}: unknown key {key!r}{_nearest(str(location[-1]), _valid_keys(parent))}"
-    if location[-1] == "[key]":
-        found = str(location[-2])
-        key = ".".join(str(part) for part in parent)
-        return f"{place}: unknown key {key!r}{_nearest(found, get_args(PresetName))}"
+        return f"{place}: unknown key {key!r}{nearest_key(str(location[-1]), _valid_keys(parent))}"
     if item["type"] == "missing":
         return f"{place}: key {key!r} is missing"
     reason = item["msg"].removeprefix("Value error, ")
@@ -106,33 +154,8 @@ def _shown(value: object) -> str:
     return "nothing" if value is None else reprlib.repr(value)
 
 
-def _nearest(key: str, valid: Sequence[str]) -> str:
-    near = difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
-    if near:
-        return f"; did you mean {near[0]!r}?"
-    return f"; valid here: {', '.join(sorted(valid))}"
-
-
-@cache
 def _valid_keys(location: Location) -> tuple[str, ...]:
-    """Return the valid keys of the model at ``location``."""
-    model: type[BaseModel] | None = FlowsFile
-    for part in location:
-        if isinstance(part, int) or part in get_args(PresetName) or model is None:
-            continue
-        model = _model_of(model, part)
-    if model is None:
-        return ()
-    return tuple(field.alias or name for name, field in model.model_fields.items())
-
-
-def _model_of(model: type[BaseModel], name: str) -> type[BaseModel] | None:
-    """Return the model of field ``name``: its type, its list items or its mapping values."""
-    field = model.model_fields.get(name)
-    pending: list[Any] = [field.annotation] if field is not None else []
-    while pending:
-        annotation = pending.pop()
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            return annotation
-        pending.extend(get_args(annotation))
-    return None
+    """Return the keys that flows.yaml knows at ``location``."""
+    valid = valid_keys(FlowsFile, location)
+    is_preset = len(location) == 2 and location[0] == "presets"
+    return (*valid, EXTENDS) if is_preset else valid

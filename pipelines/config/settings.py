@@ -17,7 +17,6 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
 Above = Annotated[float, Field(gt=0.0)]
 Backend = Literal["local", "docker", "unsafe-subprocess"]
-PresetName = Literal["smoke", "quick", "full"]
 
 
 class CurateSettings(StrictModel):
@@ -330,4 +329,4 @@ class FlowsFile(StrictModel):
     prefect_version: str | None = Field(default=None, alias="prefect-version")
     pull: list[dict[str, Any]] | None = None
     deployments: list[Deployment] = Field(default_factory=list[Deployment])
-    presets: dict[PresetName, Preset]
+    presets: dict[str, Preset]

@@ -1,0 +1,127 @@
+"""Presets that users name and build on others, and single values set over one."""
+
+from __future__ import annotations
+
+import pytest
+from codedance.pipelines.config.flows_file import load_flows_file, load_preset
+from codedance.pipelines.config.presets import read_overrides, with_overrides
+from codedance.pipelines.config.settings import Preset
+from codedance.pipelines.config.yaml_file import SettingsError
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text):
+        path = tmp_path / "flows.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def refusal(path):
+    with pytest.raises(SettingsError) as error:
+        load_flows_file(path)
+    return str(error.value).removeprefix(f"{path}:")
+
+
+def test_a_preset_of_the_users_holds_what_it_extends_but_for_what_it_writes(write):
+    path = write(
+        "presets:\n"
+        "  base: {suite: 'nano:count', grpo: {steps: 3, num_generations: 4}}\n"
+        "  mine:\n    extends: base\n    grpo: {steps: 9}\n"
+        "  longer: {extends: mine, sft: {steps: 7}}\n"
+    )
+    longer = load_preset("longer", path)
+    assert (longer.suite, longer.sft.steps) == ("nano:count", 7)
+    assert (longer.grpo.steps, longer.grpo.num_generations) == (9, 4)
+    assert load_preset("base", path).grpo.steps == 3
+
+
+def test_a_packaged_preset_can_be_extended_from_any_file_and_under_its_own_name(write):
+    packaged = load_preset("quick")
+    path = write(
+        "presets:\n  mine: {extends: quick, grpo: {steps: 9}}\n  quick: {extends: quick}\n"
+    )
+    assert load_preset("quick", path) == packaged
+    changed = packaged.grpo.model_copy(update={"steps": 9})
+    assert load_preset("mine", path) == packaged.model_copy(update={"grpo": changed})
+
+
+def test_lists_and_single_values_are_replaced_whole(write):
+    path = write(
+        "presets:\n  one: {sft: {shown_directly: [tag, bars]}}\n"
+        "  two: {extends: one, sft: {shown_directly: [maze]}}\n"
+    )
+    assert load_preset("two", path).sft.shown_directly == ("maze",)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "presets:\n  a: {extends: b}\n  b:\n    extends: a\n",
+            "2: presets.a.extends: a circle: a → b → a: cut it",
+        ),
+        (
+            "presets:\n  a:\n    suite: nano\n    extends: smoek\n",
+            "4: presets.a.extends: there is no preset 'smoek'; did you mean 'smoke'?",
+        ),
+        ("presets:\n  a: {extends: a}\n", "2: presets.a.extends: 'a' extends itself"),
+        ("presets:\n  a: {extends: [b]}\n", "2: presets.a.extends: expected a preset's name"),
+        ("presets:\n  a/b: {suite: nano}\n", "2: presets.a/b: a preset's name has letters"),
+        (f"presets:\n  {'a' * 51}: {{}}\n", f"2: presets.{'a' * 51}: a preset's name has letters"),
+        (
+            "presets:\n  a:\n    extend: quick\n",
+            "3: unknown key 'presets.a.extend'; did you mean 'extends'?",
+        ),
+        (
+            "presets:\n  b: {grpo: {step: 1}}\n  a: {extends: b}\n",
+            "2: unknown key 'presets.b.grpo.step'; did you mean 'steps'?",
+        ),
+    ],
+)
+def test_what_cannot_be_built_is_refused_with_line_and_remedy(write, text, said):
+    assert refusal(write(text)).startswith(said)
+
+
+def test_overrides_are_read_as_yaml_reads_them():
+    found = read_overrides(
+        ["grpo.steps=300", "grpo.learning_rate=1e-4", "suite=nano:count,bars", "sft.bf16=true"]
+    )
+    changed = with_overrides(Preset(), found)
+    assert changed.grpo.steps == 300
+    assert changed.grpo.learning_rate == 1e-4
+    assert changed.suite == "nano:count,bars"
+    assert changed.sft.bf16 is True
+    assert changed.evaluate == Preset().evaluate
+
+
+def test_a_mapping_is_laid_over_what_is_there():
+    changed = with_overrides(Preset(), read_overrides(["grpo={steps: 4}"]))
+    assert changed.grpo == Preset().grpo.model_copy(update={"steps": 4})
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        (["grpo.steps"], "expected KEY=VALUE"),
+        (["=3"], "expected KEY=VALUE"),
+        (["grpo.steps="], "expected KEY=VALUE"),
+        (["grpo.steps=3", "grpo.steps=4"], "grpo.steps is set already"),
+        (["grpo.steps=3", "grpo={steps: 4}"], "grpo.steps is set already"),
+        (["grpo.steps=[3"], "not valid YAML"),
+        (["grpo.step=3"], "unknown key 'grpo.step'; did you mean 'steps'?"),
+        (["gpro.steps=3"], "unknown key 'gpro.steps'; did you mean 'grpo'?"),
+        (["seed=3"], "unknown key 'seed'"),
+        (["grpo.steps.more=3"], "unknown key 'grpo.steps.more'"),
+        (["grpo.steps=0"], "--set grpo.steps=0: Input should be greater than or equal to 1"),
+        (["grpo.steps=many"], "--set grpo.steps=many: Input should be a valid integer"),
+        (["grpo.steps=true"], "--set grpo.steps=True: it is a truth value"),
+        (["grpo=3"], "--set grpo=3: "),
+    ],
+)
+def test_an_override_that_would_not_do_what_it_says_is_refused(texts, said):
+    with pytest.raises(SettingsError) as error:
+        with_overrides(Preset(), read_overrides(texts))
+    assert said in str(error.value)
