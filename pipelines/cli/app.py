@@ -78,14 +78,9 @@ class _UsageProblem(Protocol):
     def show(self) -> None: ...
 
 
-def run_app() -> None:
-    """Run the command line."""
-    _run(app, app.info.name or "")
-
-
 def run_single(command: Callable[..., Any], program: str) -> None:
     """Run one function as a program, with the same options, errors and exit codes."""
-    _run(single_app(command), program)
+    run_app(single_app(command), program)
 
 
 def single_app(command: Callable[..., Any]) -> typer.Typer:
@@ -99,7 +94,7 @@ def single_app(command: Callable[..., Any]) -> typer.Typer:
     return single
 
 
-def _run(application: typer.Typer, program: str) -> None:
+def run_app(application: typer.Typer = app, program: str = "codedance") -> None:
     """Run a program; the one place that handles all errors."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the parent process

@@ -13,7 +13,7 @@ from .cores import use_workers
 Preset = Annotated[
     str | None,
     typer.Option(
-        help="smoke, quick or full, from flows.yaml.",
+        help="A preset of flows.yaml: smoke, quick, full, or your own.",
         autocompletion=completion.presets,
     ),
 ]
@@ -77,7 +77,21 @@ Experiment = Annotated[
         "--experiment", callback=use_experiment, help="MLflow experiment; created if missing."
     ),
 ]
-Prefect = Annotated[bool, typer.Option("--prefect/--no-prefect", hidden=True)]
+Prefect = Annotated[
+    bool,
+    typer.Option(
+        "--prefect/--no-prefect",
+        help="Run as a Prefect flow, or without Prefect: the same stages, the same results.",
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="A value over the preset's, such as grpo.steps=300; repeatable.",
+    ),
+]
 RunName = Annotated[
     str,
     typer.Argument(metavar="RUN", help="A run's id, or latest.", autocompletion=completion.runs),

@@ -102,7 +102,7 @@ def laid_over(under: Any, over: Any) -> Any:  # noqa: ANN401 - trees of YAML
     return merged
 
 
-def read_overrides(texts: Sequence[str]) -> Tree:
+def read_overrides(texts: Sequence[str] | None) -> Tree:
     """Read overrides as a user writes them, by their keys.
 
     >>> read_overrides(["grpo.steps=300", "suite=nano:count,bars", "sft.shown_directly=[tag]"])
@@ -112,7 +112,7 @@ def read_overrides(texts: Sequence[str]) -> Tree:
         SettingsError: One is not ``KEY=VALUE``, its value is not YAML, or a key is set twice.
     """
     found: Tree = {}
-    for text in texts:
+    for text in texts or ():
         key, mark, value = (part.strip() for part in text.partition("="))
         if not key or not mark or not value:
             raise SettingsError(f"--set {text}: expected KEY=VALUE, such as grpo.steps=300")
@@ -136,6 +136,8 @@ def with_overrides(preset: Preset, overrides: Mapping[str, Any]) -> Preset:
     Raises:
         SettingsError: There is no such key, or it does not take the value.
     """
+    if not overrides:
+        return preset
     tree: Tree = preset.model_dump()
     for key, value in overrides.items():
         parts = key.split(".")
@@ -154,4 +156,4 @@ def with_overrides(preset: Preset, overrides: Mapping[str, Any]) -> Preset:
         place = ".".join(str(part) for part in item["loc"])
         given = next((key for key in overrides if place.startswith(key)), place)
         reason = item["msg"].removeprefix("Value error, ")
-        raise SettingsError(f"--set {given}={overrides.get(given)}: {reason}") from error
+        raise SettingsError(f"--set {given}: {reason}, got {overrides.get(given)!r}") from error

@@ -10,121 +10,112 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, tags
+from prefect import Flow, flow, tags
 from prefect.client.schemas.objects import State
 from prefect.exceptions import CancelledRun
 from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
-from ..runs.requests import RunRequest, open_pipeline
+from ..config.yaml_file import SettingsError
+from ..runs.requests import RunRequest, open_pipeline, reopen_pipeline
 from ..runs.session import RunSession, open_session
 from ..stages.finish import finish_pipeline
 from ..store.lineage import STAGES, StageRun
 from .page import on_page
-from .parameters import FromRun, Preset, Refresh, Seed, Suite, explained, name_run, preset_of
+from .parameters import FromRun, Overrides, Preset, Refresh, Run, Seed, Suite, explained, name_run
 from .publishing import publish_report
 from .work import TAG, work
 from .worker_death import outliving_worker
 
 
-@flow(name="curate", flow_run_name=name_run)
-@explained
-async def curate(
-    preset: Preset = None,
-    seed: Seed = None,
-    suite: Suite = None,
-    refresh: Refresh = False,
-    from_run: FromRun = None,
-) -> str | State[str]:
-    """Choose and demonstrate the train tasks; return the id of the stage run."""
-    return await _alone("curate", _run_request(preset, seed, suite, refresh, from_run))
+def _stage_flow(stage: str, purpose: str) -> Flow[..., Any]:
+    """Return the flow that runs one stage; its inputs are found by lineage."""
+
+    async def run_flow(  # noqa: PLR0913 - the fields of Prefect's form
+        preset: Preset = None,
+        seed: Seed = None,
+        suite: Suite = None,
+        refresh: Refresh = False,
+        from_run: FromRun = None,
+        overrides: Overrides = None,
+        run: Run = None,
+    ) -> str | State[str]:
+        asked = _run_request(preset, seed, suite, refresh, from_run, overrides)
+        with open_session() as session:
+            async with outliving_worker(session):
+                opened = _opened(session, asked, run, stage)
+                call: Any = work(stage, opened.id, return_state=True)  # for Prefect synchronous
+                done: State[str] = await call
+                if done.is_cancelled():
+                    return Cancelled(message=done.message)
+                made = await done.aresult()
+                if stage == STAGES[-1]:
+                    await _finish(session, opened)
+                return made
+
+    run_flow.__name__ = run_flow.__qualname__ = stage
+    run_flow.__doc__ = f"{purpose}; return the id of the stage run."
+    return flow(name=stage, flow_run_name=name_run)(explained(run_flow))
 
 
-@flow(name="sft", flow_run_name=name_run)
-@explained
-async def sft(
-    preset: Preset = None,
-    seed: Seed = None,
-    suite: Suite = None,
-    refresh: Refresh = False,
-    from_run: FromRun = None,
-) -> str | State[str]:
-    """Train on the curated demonstrations; return the id of the stage run."""
-    return await _alone("sft", _run_request(preset, seed, suite, refresh, from_run))
-
-
-@flow(name="grpo", flow_run_name=name_run)
-@explained
-async def grpo(
-    preset: Preset = None,
-    seed: Seed = None,
-    suite: Suite = None,
-    refresh: Refresh = False,
-    from_run: FromRun = None,
-) -> str | State[str]:
-    """Train the cold start's model with GRPO; return the id of the stage run."""
-    return await _alone("grpo", _run_request(preset, seed, suite, refresh, from_run))
-
-
-@flow(name="evaluate", flow_run_name=name_run)
-@explained
-async def evaluate(
-    preset: Preset = None,
-    seed: Seed = None,
-    suite: Suite = None,
-    refresh: Refresh = False,
-    from_run: FromRun = None,
-) -> str | State[str]:
-    """Evaluate both checkpoints on the held-out tasks; return the id of the stage run."""
-    return await _alone("evaluate", _run_request(preset, seed, suite, refresh, from_run))
+curate = _stage_flow("curate", "Choose and demonstrate the train tasks")
+sft = _stage_flow("sft", "Train on the curated demonstrations")
+grpo = _stage_flow("grpo", "Train the cold start's model with GRPO")
+evaluate = _stage_flow("evaluate", "Evaluate both checkpoints on the held-out tasks")
+FLOWS = {"curate": curate, "sft": sft, "grpo": grpo, "evaluate": evaluate}
 
 
 @flow(name="pipeline", flow_run_name=name_run)
 @explained
-async def pipeline(
-    preset: Preset = "quick",
-    seed: Seed = 0,
+async def pipeline(  # noqa: PLR0913 - the fields of Prefect's form
+    preset: Preset = None,
+    seed: Seed = None,
     suite: Suite = None,
     refresh: Refresh = False,
     from_run: FromRun = None,
+    overrides: Overrides = None,
+    run: Run = None,
 ) -> str | State[str]:
     """Run all stages and write the report; return the id of the pipeline run."""
+    asked = _run_request(preset, seed, suite, refresh, from_run, overrides)
     with open_session() as session:
         async with outliving_worker(session), on_page(session):
-            run = open_pipeline(session, _run_request(preset, seed, suite, refresh, from_run))
-            session.progress.say(f"pipeline run {run.id}")
+            opened = _opened(session, asked, run, None)
+            session.progress.say(f"pipeline run {opened.id}")
             with tags(TAG):
                 for stage in STAGES:
                     try:
-                        await FLOWS[stage](preset_of(run), run.seed, from_run=run.id)
+                        await FLOWS[stage](run=opened.id)
                     except CancelledRun:
                         return Cancelled(message=f"stopped in {stage}: run it again to resume")
-            await _finish(session, run)
-            return run.id
-
-
-FLOWS = {"curate": curate, "sft": sft, "grpo": grpo, "evaluate": evaluate}
+            await _finish(session, opened)
+            return opened.id
 
 
 def _run_request(
-    preset: str | None, seed: int | None, suite: str | None, refresh: bool, from_run: str | None
+    preset: str | None,
+    seed: int | None,
+    suite: str | None,
+    refresh: bool,
+    from_run: str | None,
+    overrides: dict[str, Any] | None,
 ) -> RunRequest:
     token = str(flow_run.id) if refresh else None
-    return RunRequest(preset, seed, suite, refresh, from_run, token=token)
+    return RunRequest(
+        preset, seed, suite, refresh, from_run, token=token, overrides=overrides or {}
+    )
 
 
-async def _alone(stage: str, run_request: RunRequest) -> str | State[str]:
-    with open_session() as session:
-        async with outliving_worker(session):
-            run = open_pipeline(session, run_request, stage=stage)
-            call: Any = work(stage, run.id, return_state=True)  # typed by Prefect as synchronous
-            done: State[str] = await call
-            if done.is_cancelled():
-                return Cancelled(message=done.message)
-            made = await done.aresult()
-            if stage == STAGES[-1]:
-                await _finish(session, run)
-            return made
+def _opened(session: RunSession, asked: RunRequest, run: str | None, stage: str | None) -> StageRun:
+    """Return the pipeline run to continue by its id, or the one that parameters ask for."""
+    if run is None:
+        return open_pipeline(session, asked, stage=stage)
+    if asked != RunRequest():
+        raise SettingsError(
+            f"run={run} continues that run as it was resolved: leave the other parameters out, or "
+            "name it as from_run to change them"
+        )
+    return reopen_pipeline(session, run)
 
 
 async def _finish(session: RunSession, run: StageRun) -> None:

@@ -58,29 +58,23 @@ async def work(stage: str, pipeline: str) -> str | State[str]:
 
 
 async def _run_when_free(session: RunSession, stage: str, run: StageRun) -> StageRun:
-    """Run a stage, after waiting for any other process that is running the same one."""
+    """Run a stage in a thread, once no other process is doing the same work.
+
+    A flow that is torn down under its stage stops it and waits for it: a thread cannot be ended
+    from outside, and would go on training while the session and its sandboxes are closed.
+    """
     has_said = False
     while True:
+        work = asyncio.ensure_future(asyncio.to_thread(run_stage, session, stage, run))
         try:
-            return await _run_to_its_end(session, stage, run)
+            return await asyncio.shield(work)
         except StageBusyError as busy:
             if not has_said:
                 session.progress.say(f"{stage}: waiting, {busy}")
             has_said = True
+        except asyncio.CancelledError:
+            session.stop.request()
+            await asyncio.wait({work})
+            raise
         await asyncio.sleep(BUSY_SECONDS)
         session.stop.check()
-
-
-async def _run_to_its_end(session: RunSession, stage: str, run: StageRun) -> StageRun:
-    """Run a stage in a thread; if the flow is cancelled, stop the stage and wait for it.
-
-    A thread cannot be ended from outside: it would continue training while the session and its
-    sandboxes are closed.
-    """
-    work = asyncio.ensure_future(asyncio.to_thread(run_stage, session, stage, run))
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        session.stop.request()
-        await asyncio.wait({work})
-        raise

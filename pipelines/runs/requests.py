@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...envs import load_suite
 from ..config.flows_file import load_preset
+from ..config.presets import with_overrides
+from ..config.yaml_file import SettingsError
 from ..store.lineage import PIPELINE, STAGES, StageRun
 from .run_page import opening, run_tags
 from .runner import FRESH, INPUTS, ResolvedRun, StageError, find_input, fresh_mark, make_request
@@ -17,6 +19,9 @@ from .used_sandbox import recorded_sandbox
 
 if TYPE_CHECKING:
     from .session import RunSession
+
+OVERRIDES = "overrides"
+"""In a pipeline run's outputs: values set over its preset, by their place (``grpo.steps``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,7 @@ class RunRequest:
         sandbox: Sandbox backend for model code.
         token: Token that identifies a fresh run: a repeated request with the same token (a flow run
             that Prefect retries) resumes it. None for a new run each time.
+        overrides: Values over the preset's, by their place: ``{"grpo.steps": 300}``.
     """
 
     preset: str | None = None
@@ -42,6 +48,7 @@ class RunRequest:
     from_run: str | None = None
     sandbox: str | None = None
     token: str | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 def open_pipeline(
@@ -55,12 +62,15 @@ def open_pipeline(
         stage: The only stage to run; None for all stages.
 
     Raises:
-        SettingsError: flows.yaml is wrong or has no such preset.
+        SettingsError: flows.yaml is wrong or has no such preset, or an override is wrong or would
+            be ignored.
         StageError: The task file is missing, ``from_run`` belongs to no pipeline run, or ``stage``
             has no finished inputs.
     """
+    _refuse_unread(run_request, stage)
     source = _source(session, run_request, stage)
-    resolved = _resolve(run_request, source)
+    overrides = _overrides(run_request, source)
+    resolved = _resolve(run_request, source, overrides)
     request = make_request(PIPELINE, resolved, resolved.preset.model_dump(), {})
     same = session.store.lineage.find(stage=PIPELINE, key=request.key)
     names = [stage] if stage else list(STAGES)
@@ -77,14 +87,57 @@ def open_pipeline(
         _check_inputs(_inherited(session, source, stage), stage)
         run = session.store.lineage.begin(request)
     outputs = {**_inherited(session, source, stage), **run.outputs}
+    if overrides:
+        outputs[OVERRIDES] = overrides
     if run_request.fresh:
         token = token or secrets.token_hex(4)
         outputs |= {fresh_mark(name): token for name in names}
     if run.is_complete and outputs == run.outputs:
         return run
+    return _begin(session, run, outputs)
+
+
+def reopen_pipeline(session: RunSession, run_id: str) -> StageRun:
+    """Return a pipeline run to continue, with the parameters that it was resolved to.
+
+    Raises:
+        StageError: The run is not a pipeline run.
+    """
+    run = session.store.lineage.get(run_id)
+    if run.stage != PIPELINE:
+        raise StageError(f"{run.id} is a run of {run.stage}: name the pipeline run it belongs to")
+    return run if run.is_complete else _begin(session, run, run.outputs)
+
+
+def _begin(session: RunSession, run: StageRun, outputs: Mapping[str, Any]) -> StageRun:
+    """Mark a pipeline run as running, in the store and in MLflow."""
     session.store.lineage.mark(run.id, "running", outputs=outputs)
     session.tracker.begin(run, tags=run_tags(run, session.store), description=opening(run))
     return session.store.lineage.get(run.id)
+
+
+def _refuse_unread(run_request: RunRequest, stage: str | None) -> None:
+    """Refuse overrides that nothing would read, and those of what an option says too."""
+    earlier = STAGES[: STAGES.index(stage)] if stage else ()
+    for key in run_request.overrides:
+        section = key.partition(".")[0]
+        if section in earlier:
+            raise SettingsError(
+                f"--set {key}: {stage} takes a finished {section} as it is: rerun {section} with "
+                "it, or leave it out"
+            )
+        if section == "suite" and earlier:
+            raise SettingsError(f"--set {key}: {stage} takes the tasks of the curation as they are")
+        if section == "suite" and run_request.suite is not None:
+            raise SettingsError(f"--set {key}: --suite is given too: keep one of them")
+        if key in ("sandbox", "sandbox.backend") and run_request.sandbox is not None:
+            raise SettingsError(f"--set {key}: --sandbox is given too: keep one of them")
+
+
+def _overrides(run_request: RunRequest, source: StageRun | None) -> dict[str, Any]:
+    """Return the overrides of the source run, unless another preset is asked for, and the new."""
+    recorded = {} if source is None or run_request.preset else source.outputs.get(OVERRIDES, {})
+    return {**recorded, **run_request.overrides}
 
 
 def _begun_token(
@@ -153,7 +206,9 @@ def _has_inputs(session: RunSession, run: StageRun, stage: str) -> bool:
     return True
 
 
-def _resolve(run_request: RunRequest, source: StageRun | None) -> ResolvedRun:
+def _resolve(
+    run_request: RunRequest, source: StageRun | None, overrides: Mapping[str, Any]
+) -> ResolvedRun:
     name = run_request.preset or (source.preset if source is not None else "quick")
     seed = (
         run_request.seed
@@ -161,16 +216,17 @@ def _resolve(run_request: RunRequest, source: StageRun | None) -> ResolvedRun:
         else (source.seed if source is not None else 0)
     )
     settings = load_preset(name)
-    suite = run_request.suite or (
-        source.parameters["suite"] if source is not None else settings.suite
-    )
-    settings = settings.model_copy(update={"suite": resolve_suite(suite)})
+    if source is not None:
+        settings = settings.model_copy(update={"suite": source.parameters["suite"]})
+        if run_request.from_run is not None:
+            settings = settings.model_copy(update={"sandbox": recorded_sandbox(source)})
+        else:  # no run was named: flows.yaml as it is now, with the same backend
+            settings = settings.with_backend(recorded_sandbox(source).backend)
+    settings = with_overrides(settings, overrides)
+    suite = resolve_suite(run_request.suite or settings.suite)
+    settings = settings.model_copy(update={"suite": suite})
     if run_request.sandbox is not None:
         settings = settings.with_backend(run_request.sandbox)
-    elif source is not None and run_request.from_run is not None:
-        settings = settings.model_copy(update={"sandbox": recorded_sandbox(source)})
-    elif source is not None:  # no run was named: flows.yaml as it is now, with the same backend
-        settings = settings.with_backend(recorded_sandbox(source).backend)
     return ResolvedRun(name, settings, seed)
 
 

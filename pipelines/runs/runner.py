@@ -85,20 +85,20 @@ def resolved_run(pipeline: StageRun) -> ResolvedRun:
 
 
 def run_stage(session: RunSession, stage: str, pipeline: StageRun) -> StageRun:
-    """Run a stage for a pipeline run, or return the finished run with the same key.
+    """Run a stage for a pipeline run, or return the finished run that did the same work.
 
-    A training waits until no other one is running on this host; a finished run is returned at once.
+    A training stage waits until no other one is running on this host; a finished one does not wait.
 
     Raises:
         StageError: An input is missing, or another process is running the stage.
-        StageInterrupted: The user asked to stop; the same call resumes the stage.
+        StageInterrupted: A stop was requested; the same call resumes the stage.
     """
     request = _request_for(session, stage, pipeline)
     try:
         with _in_turn(session, request):
-            finished = run_request(
-                session, request, resolved_run(pipeline).preset, parent=pipeline.id
-            )
+            same = session.store.lineage.find(stage=stage, key=request.key)
+            preset = resolved_run(pipeline).preset
+            finished = run_among(session, same, request, preset, parent=pipeline.id)
         _adopt(session, pipeline, finished)
     finally:
         leave(session, pipeline)
@@ -140,14 +140,6 @@ def leave(session: RunSession, pipeline: StageRun) -> None:
             session.store.lineage.mark(pipeline.id, "interrupted")
 
 
-def run_request(
-    session: RunSession, request: StageRequest, preset: Preset, *, parent: str | None
-) -> StageRun:
-    """Run the requested stage, unless a finished run has the same key."""
-    same = session.store.lineage.find(stage=request.stage, key=request.key)
-    return run_among(session, same, request, preset, parent=parent)
-
-
 def run_among(
     session: RunSession,
     same: Sequence[StageRun],
@@ -167,7 +159,8 @@ def run_among(
     with _only_here(session.home.stages / run.id):
         if begun is not None:
             session.progress.say(f"{request.stage}: resuming {run.id}")
-        _work(session, run, preset)
+        with _recorded(session, run) as results:
+            results.append(_stage_function(run.stage)(_context(session, run, preset)))
     finished = lineage.get(run.id)
     took = format_seconds(finished.seconds)
     session.progress.say(f"{request.stage}: finished in {took} ({finished.id})")
@@ -253,25 +246,34 @@ def make_request(
     )
 
 
-def _work(session: RunSession, run: StageRun, preset: Preset) -> None:
-    lineage, tracker = session.store.lineage, session.tracker
-    folder = session.home.stages / run.id
-    sandbox = partial(session.sandbox, preset.sandbox)
-    context = StageContext(
+def _context(session: RunSession, run: StageRun, preset: Preset) -> StageContext:
+    return StageContext(
         run=run,
         preset=preset,
-        folder=folder,
+        folder=session.home.stages / run.id,
         store=session.store,
-        tracker=tracker,
+        tracker=session.tracker,
         progress=session.progress,
-        sandbox=sandbox,
+        sandbox=partial(session.sandbox, preset.sandbox),
         stop=session.stop,
         on_alarm=session.on_alarm,
     )
+
+
+@contextmanager
+def _recorded(session: RunSession, run: StageRun) -> Generator[list[StageResult]]:
+    """Record how a stage ends, in the store and in MLflow.
+
+    Yields:
+        A list for the result of the stage, which the body adds to it.
+    """
+    lineage, tracker = session.store.lineage, session.tracker
+    folder = session.home.stages / run.id
     lineage.mark(run.id, "running")
     tracker.begin(run, tags=run_tags(run, session.store), description=opening(run))
     tell_curated(tracker, session.store, run)
     begun = time.monotonic()
+    results: list[StageResult] = []
 
     def worked() -> dict[str, float]:
         return {SECONDS: round(run.seconds + time.monotonic() - begun, 1)}
@@ -279,7 +281,8 @@ def _work(session: RunSession, run: StageRun, preset: Preset) -> None:
     try:
         session.stop.check()
         with metered(tracker, run.id, folder):
-            result = _stage_function(run.stage)(context)
+            yield results
+        (result,) = results
         _seal(session, run, result)
     except (StageInterrupted, KeyboardInterrupt):
         lineage.mark(run.id, "interrupted", outputs=worked())

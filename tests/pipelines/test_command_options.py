@@ -22,6 +22,7 @@ GIVEN = {
     "--from": ("latest",),
     "--workers": ("1",),
     "--sandbox": ("local",),
+    "--set": ("evaluate.batch_size=3",),
     "--experiment": ("one",),
     "--json": (),
     "--base-url": ("http://127.0.0.1:9/v1",),
@@ -81,6 +82,7 @@ def test_an_option_beside_a_policy_is_heeded_or_refused(evaluate, option):
         "--seed": how.seed == 7,
         "--refresh": how.fresh,
         "--sandbox": how.sandbox == "local",
+        "--set": how.overrides == {"evaluate.batch_size": 3},
     }
     assert begun[0] == "alone"
     assert policy == "oracle"

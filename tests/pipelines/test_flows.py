@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import os
 import signal
@@ -14,7 +15,9 @@ from importlib import import_module
 import pytest
 from codedance.pipelines.config.flows_file import load_flows_file
 from codedance.pipelines.config.home import prepare_environment
+from codedance.pipelines.config.yaml_file import SettingsError
 
+from .frames import MOST_FRAMES, Reached, is_ours
 from .runs import first_run
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Prefect's own, many and none of ours
@@ -142,7 +145,7 @@ def test_stage_whose_flow_is_torn_down_is_stopped_and_waited_for(finished, monke
         ended.append("training")
 
     async def tear_down():
-        under_way = asyncio.create_task(work._run_to_its_end(finished, "grpo", None))
+        under_way = asyncio.create_task(work._run_when_free(finished, "grpo", None))
         await asyncio.to_thread(begun.wait)
         under_way.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -387,5 +390,48 @@ def test_forms_explain_every_parameter():
 
     for flow in (*FLOWS.values(), pipeline):
         fields = flow.parameters.properties
-        assert set(fields) == {"preset", "seed", "suite", "refresh", "from_run"}
+        assert set(fields) == {
+            *("preset", "seed", "suite", "refresh", "from_run", "overrides", "run"),
+        }
         assert all(field["description"] for field in fields.values())
+
+
+def test_a_flow_reaches_a_stage_through_few_frames(prefect, home, tiny, monkeypatch):
+    """The exception has passed every frame of ours, those of the event loop's tasks as well."""
+    from codedance.pipelines.flows import pipeline
+
+    def run_curate(_context):
+        raise Reached
+
+    monkeypatch.setattr("codedance.pipelines.stages.curate.run_curate", run_curate)
+    with pytest.raises(Reached) as raised:
+        asyncio.run(pipeline("smoke"))
+    generators = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR  # context managers
+    names = [
+        entry.name
+        for entry in raised.traceback
+        if is_ours(entry.path) and not entry.frame.code.raw.co_flags & generators
+    ]
+    assert names[0] == "pipeline"
+    assert names[-1] == "run_among"
+    assert len(names) + 1 <= MOST_FRAMES, names
+
+
+@pytest.mark.parametrize("name", ["pipeline", "evaluate"])
+def test_a_flow_continues_a_run_by_its_id_or_takes_what_decides_one(prefect, finished, name):
+    from codedance.pipelines import flows
+
+    run = first_run(finished)
+    flow = getattr(flows, name)
+    with pytest.raises(SettingsError, match="leave the other parameters out"):
+        asyncio.run(flow(run=run.id, seed=3))
+    state = asyncio.run(flow(run=run.id, return_state=True))
+    assert state.is_completed()
+    assert first_run(finished).outputs == run.outputs
+
+
+def test_a_flow_takes_overrides(prefect, finished):
+    from codedance.pipelines.flows import grpo
+
+    made = asyncio.run(grpo(overrides={"grpo.steps": 1}))
+    assert finished.store.lineage.get(made).parameters["grpo"]["steps"] == 1

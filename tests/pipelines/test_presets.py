@@ -115,10 +115,10 @@ def test_a_mapping_is_laid_over_what_is_there():
         (["gpro.steps=3"], "unknown key 'gpro.steps'; did you mean 'grpo'?"),
         (["seed=3"], "unknown key 'seed'"),
         (["grpo.steps.more=3"], "unknown key 'grpo.steps.more'"),
-        (["grpo.steps=0"], "--set grpo.steps=0: Input should be greater than or equal to 1"),
-        (["grpo.steps=many"], "--set grpo.steps=many: Input should be a valid integer"),
-        (["grpo.steps=true"], "--set grpo.steps=True: it is a truth value"),
-        (["grpo=3"], "--set grpo=3: "),
+        (["grpo.steps=0"], "--set grpo.steps: Input should be greater than or equal to 1, got 0"),
+        (["grpo.steps=many"], "--set grpo.steps: Input should be a valid integer"),
+        (["grpo.steps=true"], "--set grpo.steps: it is a boolean"),
+        (["grpo=3"], "--set grpo: "),
     ],
 )
 def test_an_override_that_would_not_do_what_it_says_is_refused(texts, said):

@@ -20,6 +20,7 @@ from ..options import (
     RunName,
     SandboxName,
     Seed,
+    Set,
     Suite,
     Workers,
 )
@@ -41,6 +42,7 @@ def evaluate(  # noqa: PLR0913 - the options of the command
     from_run: From = None,
     workers: Workers = None,
     sandbox: SandboxName = None,
+    settings: Set = None,
     experiment: Experiment = None,
     json: Json = False,
     base_url: BaseUrl = None,
@@ -55,6 +57,7 @@ def evaluate(  # noqa: PLR0913 - the options of the command
     Exits with 1 if a few episodes were lost to infrastructure, with 3 if most were; the same
     command reruns those and keeps the others.
     """
+    from ...config.presets import read_overrides
     from ...runs.requests import RunRequest
     from ..cores import use_workers
     from ..document import document
@@ -69,12 +72,13 @@ def evaluate(  # noqa: PLR0913 - the options of the command
     }
     is_alone = (policy, suite, limit) != (None, None, None)
     _refuse_what_would_be_ignored(policy, from_run, server, is_alone=is_alone)
+    overrides = read_overrides(settings)
     with document(json) as publish:
         if is_alone:
             use_workers(workers)
             from .judging import Judging, judge
 
-            how = Judging(preset, refresh, sandbox, server, seed or 0)
+            how = Judging(preset, refresh, sandbox, server, seed or 0, overrides)
             made = judge(
                 "nano" if policy is None else policy,
                 "nano" if suite is None else suite,
@@ -82,7 +86,9 @@ def evaluate(  # noqa: PLR0913 - the options of the command
                 how,
             )
         else:
-            run_request = RunRequest(preset, seed, None, refresh, from_run, sandbox)
+            run_request = RunRequest(
+                preset, seed, None, refresh, from_run, sandbox, overrides=overrides
+            )
             made = run_alone("evaluate", run_request, workers=workers, prefect=prefect)
         publish(made)
     leave_incomplete(made)

@@ -14,8 +14,10 @@ from ....policies.inference.model_files import model_state
 from ....policies.inference.server_words import without_credentials
 from ...analysis.results import summarise
 from ...config.flows_file import load_flows_file, load_preset
+from ...config.presets import with_overrides
 from ...config.server_settings import ServerSettings
 from ...config.settings import Preset
+from ...config.yaml_file import SettingsError
 from ...runs.context import StageInterrupted
 from ...runs.requests import resolve_suite
 from ...runs.runner import FRESH, ResolvedRun, make_request, run_among
@@ -24,6 +26,9 @@ from ...runs.used_sandbox import sandbox_for
 from ...store.lineage import Lineage, StageRequest, StageRun
 from ..output import print_table, say, summary_document
 from ..server_options import with_server
+
+READ = ("evaluate", "interface", "max_new_tokens", "sandbox", "server")
+"""The parts of a preset that an evaluation outside any pipeline run reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,7 @@ class Judging:
         sandbox: Sandbox backend; None for that of the run that made the policy, else the preset's.
         server: Server settings of a policy ``openai:MODEL`` over the preset's; None keeps one.
         seed: Random seed of the sampled episodes, and of every episode's code.
+        overrides: Values over the preset's, by their place: ``{"evaluate.batch_size": 64}``.
     """
 
     preset: str | None = None
@@ -45,6 +51,7 @@ class Judging:
         default_factory=dict[str, "float | str | None"]
     )
     seed: int = 0
+    overrides: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 def judge(policy: str, suite: str, limit: int | None, how: Judging) -> dict[str, object]:
@@ -69,10 +76,12 @@ def judge(policy: str, suite: str, limit: int | None, how: Judging) -> dict[str,
 
 
 def _resolve(policy: str, suite: str, limit: int | None, how: Judging) -> ResolvedRun:
-    """Return the preset with the options of the command line applied."""
+    """Return the parameters: the preset's, with the options of the command line over them."""
+    _refuse_unread(how, limit)
     known = load_flows_file().presets
     settings = load_preset(how.preset) if how.preset else known.get("quick", Preset())
     settings = settings.model_copy(update={"sandbox": sandbox_for(policy, how.sandbox, settings)})
+    settings = with_overrides(settings, how.overrides)
     changes: dict[str, Any] = {
         "suite": resolve_suite(suite),
         "server": with_server(settings.server, **how.server),
@@ -80,6 +89,25 @@ def _resolve(policy: str, suite: str, limit: int | None, how: Judging) -> Resolv
     if limit is not None:
         changes["evaluate"] = settings.evaluate.model_copy(update={"limit": limit})
     return ResolvedRun("evaluate", settings.model_copy(update=changes), how.seed)
+
+
+def _refuse_unread(how: Judging, limit: int | None) -> None:
+    """Refuse overrides that an evaluation does not read, and those of what an option says too."""
+    given = {
+        "evaluate.limit": limit,
+        "sandbox.backend": how.sandbox,
+        **{f"server.{name}": value for name, value in how.server.items()},
+    }
+    for key in how.overrides:
+        if key.partition(".")[0] not in READ:
+            raise SettingsError(
+                f"--set {key}: an evaluation of one policy reads {', '.join(READ)}; its tasks are "
+                "those of --suite"
+            )
+        twice = [name for name, value in given.items() if value is not None and name == key]
+        if twice:
+            option = key.rpartition(".")[2].replace("_", "-").replace("backend", "sandbox")
+            raise SettingsError(f"--set {key}: --{option} is given too: keep one of them")
 
 
 def _same_work(lineage: Lineage, request: StageRequest) -> list[StageRun]:
@@ -108,6 +136,7 @@ def _parameters(policy: str, resolved: ResolvedRun) -> dict[str, Any]:
         "suite": resolved.preset.suite,
         "evaluate": resolved.preset.evaluate.model_dump(),
         "max_new_tokens": resolved.preset.max_new_tokens,
+        "interface": resolved.preset.interface,
         "policies": {_short_name(policy): policy},
         "weights": model_state(policy),
         **({} if content is None else {"suite_digest": content}),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Coroutine
-from contextlib import ExitStack
+from collections.abc import Coroutine, Generator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ...runs.context import StageInterrupted
@@ -34,8 +34,16 @@ def run_pipeline(
             session.progress.say(f"{pipeline.id} is finished already; --refresh reruns it")
         else:
             load_code()
-            work = _all_through_prefect if prefect else _all_plain
-            _guarded(session, pipeline, lambda: work(session, pipeline))
+            with (
+                _guarded(session, pipeline),
+                _through_prefect(session, pipeline, is_wanted=prefect) as is_there,
+            ):
+                if is_there:
+                    asyncio.run(_flow("pipeline", pipeline))
+                else:
+                    for stage in STAGES:
+                        run_stage(session, stage, pipeline)
+                    finish_pipeline(session, pipeline)
         made = _report(session, pipeline)
         print_report(session, made)
         return report_document(session, pipeline.id, made)
@@ -48,8 +56,14 @@ def run_alone(
     use_workers(workers)
     with open_session() as session, launched_processes(processes):
         pipeline = open_pipeline(session, run_request, stage=stage)
-        work = _one_through_prefect if prefect else _one_plain
-        _guarded(session, pipeline, lambda: work(session, stage, pipeline))
+        with (
+            _guarded(session, pipeline),
+            _through_prefect(session, pipeline, is_wanted=prefect) as is_there,
+        ):
+            if is_there:
+                asyncio.run(_flow(stage, pipeline))
+            else:
+                run_stage(session, stage, pipeline)
         done = find_input(session, pipeline, stage)
         if stage == "evaluate":
             made = finish_pipeline(session, pipeline)
@@ -60,59 +74,40 @@ def run_alone(
         return run_document(done)
 
 
-def _all_plain(session: RunSession, pipeline: StageRun) -> None:
-    for stage in STAGES:
-        run_stage(session, stage, pipeline)
-    finish_pipeline(session, pipeline)
+def _flow(name: str, pipeline: StageRun) -> Coroutine[Any, Any, object]:
+    """Return the flow for a pipeline run; only the run's id is passed on."""
+    from ...flows import FLOWS
+    from ...flows import pipeline as whole
+
+    call: Any = whole if name == "pipeline" else FLOWS[name]
+    return call(run=pipeline.id)
 
 
-def _one_plain(session: RunSession, stage: str, pipeline: StageRun) -> None:
-    run_stage(session, stage, pipeline)
-
-
-def _all_through_prefect(session: RunSession, pipeline: StageRun) -> None:
-    def begin() -> Coroutine[Any, Any, object]:
-        from ...flows import pipeline as flow
-        from ...flows.parameters import preset_of
-
-        return flow(preset_of(pipeline), pipeline.seed, from_run=pipeline.id)
-
-    _through_prefect(session, pipeline, begin, otherwise=lambda: _all_plain(session, pipeline))
-
-
-def _one_through_prefect(session: RunSession, stage: str, pipeline: StageRun) -> None:
-    def begin() -> Coroutine[Any, Any, object]:
-        from ...flows import FLOWS
-        from ...flows.parameters import preset_of
-
-        return FLOWS[stage](preset_of(pipeline), pipeline.seed, from_run=pipeline.id)
-
-    _through_prefect(
-        session, pipeline, begin, otherwise=lambda: _one_plain(session, stage, pipeline)
-    )
-
-
+@contextmanager
 def _through_prefect(
-    session: RunSession,
-    pipeline: StageRun,
-    begin: Callable[[], Coroutine[Any, Any, object]],
-    *,
-    otherwise: Callable[[], None],
-) -> None:
-    """Run a flow; if Prefect's server does not start, do the same work without it."""
+    session: RunSession, pipeline: StageRun, *, is_wanted: bool
+) -> Generator[bool]:
+    """Start Prefect's server for the time of a command.
+
+    Yields:
+        Whether flows can be run: not with ``--no-prefect``, or if the server does not start.
+    """
+    if not is_wanted:
+        yield False
+        return
     from ...runs.processes import ServiceError
     from ...serving.own_server import own_server
 
     session.progress.say(f"{pipeline.id}: starting Prefect …")
     _prepare_prefect()
     with ExitStack() as stack:
+        is_there = True
         try:
             stack.enter_context(own_server(session.home, session.stop.check))
         except ServiceError as error:
             session.progress.say(f"{error}\n{pipeline.id}: continuing without Prefect")
-            otherwise()
-        else:
-            asyncio.run(begin())
+            is_there = False
+        yield is_there
 
 
 def _prepare_prefect() -> None:
@@ -124,10 +119,11 @@ def _prepare_prefect() -> None:
     forget_dead_server()
 
 
-def _guarded(session: RunSession, pipeline: StageRun, work: Callable[[], None]) -> None:
+@contextmanager
+def _guarded(session: RunSession, pipeline: StageRun) -> Generator[None]:
     """Record in the lineage how the work ended, and print how to resume it."""
     try:
-        work()
+        yield
     except BaseException as error:
         if not session.stop.is_requested() and not isinstance(error, KeyboardInterrupt):
             session.store.lineage.mark(pipeline.id, "failed", error=str(error))

@@ -13,6 +13,7 @@ from ..options import (
     Refresh,
     SandboxName,
     Seed,
+    Set,
     Suite,
     Workers,
 )
@@ -26,6 +27,7 @@ def run(  # noqa: PLR0913 - the options of the command
     workers: Workers = None,
     processes: Processes = 1,
     sandbox: SandboxName = None,
+    settings: Set = None,
     experiment: Experiment = None,
     json: Json = False,
     prefect: Prefect = True,
@@ -34,11 +36,19 @@ def run(  # noqa: PLR0913 - the options of the command
 
     It can be interrupted at any time: the same command resumes it.
     """
+    from ...config.presets import read_overrides
     from ...runs.requests import RunRequest
     from ..document import document
     from .stages import run_pipeline
 
-    run_request = RunRequest(preset or "quick", seed or 0, suite, refresh, sandbox=sandbox)
+    run_request = RunRequest(
+        preset or "quick",
+        seed or 0,
+        suite,
+        refresh,
+        sandbox=sandbox,
+        overrides=read_overrides(settings),
+    )
     with document(json) as publish:
         made = run_pipeline(run_request, workers=workers, prefect=prefect, processes=processes)
         publish(made)
@@ -53,16 +63,20 @@ def curate(  # noqa: PLR0913 - the options of the command
     from_run: From = None,
     workers: Workers = None,
     sandbox: SandboxName = None,
+    settings: Set = None,
     experiment: Experiment = None,
     json: Json = False,
     prefect: Prefect = True,
 ) -> None:
     """Select the train tasks that are worth training on, and demonstrate them."""
+    from ...config.presets import read_overrides
     from ...runs.requests import RunRequest
     from ..document import document
     from .stages import run_alone
 
-    run_request = RunRequest(preset, seed, suite, refresh, from_run, sandbox)
+    run_request = RunRequest(
+        preset, seed, suite, refresh, from_run, sandbox, overrides=read_overrides(settings)
+    )
     with document(json) as publish:
         made = run_alone("curate", run_request, workers=workers, prefect=prefect)
         publish(made)
@@ -76,16 +90,20 @@ def sft(  # noqa: PLR0913 - the options of the command
     from_run: From = None,
     workers: Workers = None,
     processes: Processes = 1,
+    settings: Set = None,
     experiment: Experiment = None,
     json: Json = False,
     prefect: Prefect = True,
 ) -> None:
     """Train on the demonstrations (cold start)."""
+    from ...config.presets import read_overrides
     from ...runs.requests import RunRequest
     from ..document import document
     from .stages import run_alone
 
-    run_request = RunRequest(preset, seed, None, refresh, from_run)
+    run_request = RunRequest(
+        preset, seed, None, refresh, from_run, overrides=read_overrides(settings)
+    )
     with document(json) as publish:
         publish(
             run_alone("sft", run_request, workers=workers, prefect=prefect, processes=processes)
@@ -100,16 +118,20 @@ def grpo(  # noqa: PLR0913 - the options of the command
     workers: Workers = None,
     processes: Processes = 1,
     sandbox: SandboxName = None,
+    settings: Set = None,
     experiment: Experiment = None,
     json: Json = False,
     prefect: Prefect = True,
 ) -> None:
     """Reinforce the cold start's model (GRPO)."""
+    from ...config.presets import read_overrides
     from ...runs.requests import RunRequest
     from ..document import document
     from .stages import run_alone
 
-    run_request = RunRequest(preset, seed, None, refresh, from_run, sandbox)
+    run_request = RunRequest(
+        preset, seed, None, refresh, from_run, sandbox, overrides=read_overrides(settings)
+    )
     with document(json) as publish:
         publish(
             run_alone("grpo", run_request, workers=workers, prefect=prefect, processes=processes)
