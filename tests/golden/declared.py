@@ -39,8 +39,8 @@ IDS = ("VisualCode", "VisualCodeMenu")
 def schemas() -> dict[str, str]:
     """Return a digest per schema: tables, flows.yaml, the values between rooms, the spaces."""
     found: dict[str, Any] = {
-        "flows.yaml": FlowsFile.model_json_schema(),
-        "preset": Preset.model_json_schema(),
+        "flows.yaml": _without_descriptions(FlowsFile.model_json_schema()),
+        "preset": _without_descriptions(Preset.model_json_schema()),
     }
     for table in Base.metadata.sorted_tables:
         for dialect in (sqlite.dialect(), postgresql.dialect()):
@@ -60,6 +60,17 @@ def public_names() -> dict[str, list[str]]:
     return {
         room.__name__: [_signature(room, name) for name in sorted(room.__all__)] for room in ROOMS
     }
+
+
+def _without_descriptions(schema: Any) -> Any:
+    """Return a JSON schema without the docstrings in it."""
+    if isinstance(schema, dict):
+        return {
+            key: _without_descriptions(value)
+            for key, value in schema.items()
+            if key != "description" or not isinstance(value, str)
+        }
+    return [_without_descriptions(one) for one in schema] if isinstance(schema, list) else schema
 
 
 def _values(module: ModuleType) -> dict[str, Any]:
