@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from codedance.pipelines.config.settings import Preset
-from codedance.pipelines.runs.runner import ResolvedRun, make_request, run_among, stage_parameters
+from codedance.pipelines.runs.runner import ResolvedRun, make_request, run_among
 from codedance.pipelines.runs.session import RunSession
+from codedance.pipelines.runs.stage_parameters import stage_parameters
 from codedance.pipelines.store.lineage import StageRun
 
 from .costs import steps_within, training_seconds

@@ -16,6 +16,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "run": (
         "codedance run --preset smoke",
         "codedance run --tasks mine.jsonl --seed 1",
+        "codedance run --preset quick --set grpo.steps=300",
         "codedance run --preset smoke --json",
     ),
     "curate": ("codedance curate --preset smoke", "codedance curate --tasks mine.jsonl"),

@@ -77,12 +77,9 @@ Experiment = Annotated[
         "--experiment", callback=use_experiment, help="MLflow experiment; created if missing."
     ),
 ]
-Prefect = Annotated[
+NoPrefect = Annotated[
     bool,
-    typer.Option(
-        "--prefect/--no-prefect",
-        help="Run as a Prefect flow, or without Prefect: the same stages, the same results.",
-    ),
+    typer.Option("--no-prefect", help="Run without Prefect: the same stages, the same results."),
 ]
 Set = Annotated[
     list[str] | None,

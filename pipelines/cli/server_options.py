@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 BaseUrl = Annotated[
     str | None,
-    typer.Option(help="Address of openai:MODEL's server, such as http://localhost:8000/v1."),
+    typer.Option(help="URL of openai:MODEL's server."),
 ]
 RequestsPerMinute = Annotated[
     float | None, typer.Option(min=0, help="Rate limit of requests to the server.")

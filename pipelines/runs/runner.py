@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import shutil
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -14,9 +13,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...envs.rewards.registry import own_term_files, own_term_programs, with_terms
-from ...envs.suites.content import suite_content
-from ...policies.inference.model_files import model_states
 from ..config.code_version import code_version, git_commit
 from ..config.file_lock import try_lock
 from ..config.settings import Preset
@@ -26,6 +22,7 @@ from ..tracking.system_metrics import metered
 from .context import StageContext, StageInterrupted, StageResult
 from .progress import format_seconds
 from .run_page import closing, data_digest, opening, run_tags, tell_curated, tell_figures
+from .stage_parameters import stage_parameters
 from .turns import training_turn
 
 if TYPE_CHECKING:
@@ -190,51 +187,6 @@ def find_input(session: RunSession, pipeline: StageRun, stage: str) -> StageRun:
     if not found:
         raise StageError(f"{pipeline.id} has no finished {stage}: run `codedance {stage}` first")
     return max(found, key=lambda run: run.ended_at or run.started_at)
-
-
-def stage_parameters(stage: str, preset: Preset) -> dict[str, Any]:
-    """Return the parameters that decide a stage's result; a task file counts by its content."""
-    whole = preset.model_dump()
-    parameters = {"suite": preset.suite, stage: whole[stage]}
-    if stage != "sft":
-        parameters["max_new_tokens"] = preset.max_new_tokens
-    if stage != "curate":
-        parameters["interface"] = preset.interface
-    if (content := suite_content(preset.suite)) is not None:
-        parameters["suite_digest"] = content
-    if stage == "sft":
-        parameters |= model_states([preset.sft.base])
-    if stage == "grpo":
-        parameters |= _digests(own_term_files(preset.grpo.reward_terms))
-        parameters |= _programs(preset)
-    if stage == "curate":
-        parameters |= model_states([preset.sft.base, preset.curate.weak, preset.curate.strong])
-        parameters["held_out"] = preset.evaluate.limit
-        parameters["base"] = preset.sft.base
-        if any(one.startswith("openai:") for one in (preset.curate.weak, preset.curate.strong)):
-            parameters["base_url"] = preset.server.base_url
-    return parameters
-
-
-def _programs(preset: Preset) -> dict[str, Any]:
-    """Return digests of the source of reward terms in modules, which have no file of their own."""
-    references = preset.grpo.reward_terms
-    if all(reference.rpartition(":")[0].endswith(".py") for reference in references):
-        return {}
-    programs = own_term_programs(with_terms(preset.grpo.reward, references))
-    digests = {
-        name: hashlib.sha256(text.encode()).hexdigest() for name, (_, text) in programs.items()
-    }
-    return {"own_terms": digests}
-
-
-def _digests(files: Iterable[Path]) -> dict[str, str]:
-    """Return digests of files that a result depends on."""
-    return {
-        f"digest of {path}": hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
-        if path.is_file()
-    }
 
 
 def make_request(

@@ -182,7 +182,8 @@ def _messages(value: object) -> tuple[Message, ...]:
     found = tuple(_message(one, f"messages[{number}]") for number, one in enumerate(value))
     if found[-1].role == "assistant":
         raise RequestError(
-            "the last message is by the assistant: expected one by the user", parameter="messages"
+            "the last of messages is by the assistant: expected one by the user",
+            parameter="messages",
         )
     return found
 

@@ -18,8 +18,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from . import disk_use, identity, kernel, landlock, rootfs, seccomp
-from . import disk_watchdog as disk_watchdog
+from . import disk_use, disk_watchdog, identity, kernel, landlock, rootfs, seccomp
 from .limits import data_bytes_in_use, limit_resources
 from .session import SessionPlan
 from .stopwatch import Look

@@ -105,7 +105,7 @@ def test_what_our_side_lost_is_not_scored(task, sandbox):
 
 def test_no_step_after_the_ending_and_no_trajectory_before(task, sandbox):
     episode = Episode(task, sandbox)
-    with pytest.raises(RuntimeError, match="goes on"):
+    with pytest.raises(RuntimeError, match="has not ended"):
         episode.trajectory("me")
     episode.step("<answer>5</answer>")
     for act in (lambda: episode.step("<answer>5</answer>"), episode.cut):

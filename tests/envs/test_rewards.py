@@ -323,7 +323,7 @@ def test_a_users_own_term_joins_every_preset():
 def test_a_users_term_that_is_not_finite_is_refused_by_name(value):
     register_reward_term("broken")(lambda one: value)
     try:
-        with pytest.raises(ValueError, match="'broken' gave"):
+        with pytest.raises(ValueError, match="'broken' returned"):
             score_group([trajectory()])
     finally:
         unregister_reward_term("broken")

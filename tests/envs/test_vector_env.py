@@ -309,7 +309,7 @@ def test_a_call_that_fails_names_its_member():
     envs = vector(2)
     envs.reset(seed=0)
     envs.step(["<answer>1</answer>", LOOK])
-    with pytest.raises(RuntimeError, match="environment 1: the episode goes on"):
+    with pytest.raises(RuntimeError, match="environment 1: the episode has not ended"):
         envs.call("trajectory")
     envs.close()
 

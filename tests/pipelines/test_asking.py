@@ -174,5 +174,5 @@ def test_a_sandbox_that_fails_ends_with_three_and_is_neither_right_nor_wrong(
 def test_help_says_what_the_exit_codes_of_ask_mean(codedance):
     _, out, _ = codedance("ask", "--help")
     words = " ".join(out.split())
-    assert "Exits with 1 where no answer came" in words
-    assert "with 3 where the sandbox or the model's server failed" in words
+    assert "Exits with 1 without an answer" in words
+    assert "with 3 if the sandbox or the model's server failed" in words

@@ -81,7 +81,7 @@ def report():
     patch = pytest.MonkeyPatch()
     patch.setenv("DOCKER_HOST", "unix:///nowhere.sock")
     said = []
-    yield SandboxBench(rounds=1, sessions=6, seed=1, told=said.append).run()
+    yield SandboxBench(rounds=1, sessions=6, seed=1, on_progress=said.append).run()
     patch.undo()
 
 

@@ -16,7 +16,7 @@ def report():
     patch = pytest.MonkeyPatch()
     patch.setattr(envs, "_STEPS_OF_MEMBERS", 10)
     said = []
-    yield EnvsBench(rounds=1, counts=[2], seed=3, told=said.append).run()
+    yield EnvsBench(rounds=1, counts=[2], seed=3, on_progress=said.append).run()
     patch.undo()
     assert len(said) == len(KINDS)
 

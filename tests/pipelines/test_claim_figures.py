@@ -33,7 +33,7 @@ def test_tasks_are_chosen_by_band_or_family():
 
 def test_arms_on_other_tasks_are_never_paired():
     other = Judged(("x",), ("hard",), ("bars",), judged([1]).values, 0)
-    with pytest.raises(ValueError, match="same tasks"):
+    with pytest.raises(ValueError, match="different tasks"):
         gap(judged([1]), other, "accuracy")
 
 

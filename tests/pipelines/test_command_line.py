@@ -248,7 +248,7 @@ def test_help_breaks_its_paragraphs_where_the_terminal_is_full(codedance, monkey
     monkeypatch.setenv("COLUMNS", "80")
     _, out, _ = codedance("flows", "serve", "--help")
     starts = [line.strip()[:32] for line in out.splitlines()]
-    assert "deployment run`. With PREFECT_API_URL set"[:32] in starts
+    assert "Ctrl-C stops everything; active runs"[:32] in starts
 
 
 def test_help_shows_what_may_be_left_out_in_single_brackets(codedance):

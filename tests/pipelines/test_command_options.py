@@ -59,7 +59,7 @@ def evaluate(home, tiny, monkeypatch):
 
 def options_of(name):
     command = typer.main.get_command(app).commands[name]
-    return {option.opts[0] for option in command.params} - {"--prefect", "--help"}
+    return {option.opts[0] for option in command.params} - {"--no-prefect", "--help"}
 
 
 def test_every_option_of_evaluate_is_looked_at_here():

@@ -101,5 +101,5 @@ def test_a_picture_is_told_even_if_it_is_not_kept(capsys, tmp_path):
     show_picture(make_picture(), None, "one.png")
     show_picture(make_picture(), tmp_path, "two.png")
     told = capsys.readouterr().out.splitlines()
-    assert told == ["  picture 24 by 16", f"  picture 24 by 16: {tmp_path / 'two.png'}"]
+    assert told == ["  image 24 by 16", f"  image 24 by 16: {tmp_path / 'two.png'}"]
     assert [path.name for path in tmp_path.iterdir()] == ["two.png"]

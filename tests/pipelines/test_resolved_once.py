@@ -92,7 +92,7 @@ def test_another_preset_drops_the_overrides_of_the_run_before(finished):
             {"overrides": {"sandbox.backend": "docker"}, "sandbox": "local"},
             "--sandbox is given too",
         ),
-        (None, {"overrides": {"grpo.stpes": 9}}, "did you mean 'steps'"),
+        (None, {"preset": "smoke", "overrides": {"grpo.stpes": 9}}, "did you mean 'steps'"),
     ],
 )
 def test_an_override_that_would_be_ignored_is_refused(finished, stage, given, said):

@@ -15,8 +15,9 @@ from codedance.pipelines.data.exporting import read_whole
 from codedance.pipelines.runs.context import StageInterrupted, Stop
 from codedance.pipelines.runs.requests import RunRequest, open_pipeline
 from codedance.pipelines.runs.rescoring import PLAYED, rescore_run
-from codedance.pipelines.runs.runner import StageError, find_input, run_stage, stage_parameters
+from codedance.pipelines.runs.runner import StageError, find_input, run_stage
 from codedance.pipelines.runs.session import open_session
+from codedance.pipelines.runs.stage_parameters import stage_parameters
 from codedance.pipelines.stages.demonstrations import load_demonstrations
 from codedance.pipelines.stages.draws import draw_candidates, held_out_tasks
 from codedance.pipelines.stages.grpo import load_tasks

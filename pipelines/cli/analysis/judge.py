@@ -13,8 +13,8 @@ from ..options import (
     From,
     Json,
     Limit,
+    NoPrefect,
     Policy,
-    Prefect,
     Preset,
     Refresh,
     RunName,
@@ -50,7 +50,7 @@ def evaluate(  # noqa: PLR0913 - the options of the command
     tokens_per_minute: TokensPerMinute = None,
     price_input: PriceInput = None,
     price_output: PriceOutput = None,
-    prefect: Prefect = True,
+    no_prefect: NoPrefect = False,
 ) -> None:
     """Evaluate a run's checkpoints, or with --policy, --suite or --limit any policy.
 
@@ -89,7 +89,7 @@ def evaluate(  # noqa: PLR0913 - the options of the command
             run_request = RunRequest(
                 preset, seed, None, refresh, from_run, sandbox, overrides=overrides
             )
-            made = run_alone("evaluate", run_request, workers=workers, prefect=prefect)
+            made = run_alone("evaluate", run_request, workers=workers, prefect=not no_prefect)
         publish(made)
     leave_incomplete(made)
 

@@ -7,7 +7,7 @@ from ..options import (
     Experiment,
     From,
     Json,
-    Prefect,
+    NoPrefect,
     Preset,
     Processes,
     Refresh,
@@ -30,7 +30,7 @@ def run(  # noqa: PLR0913 - the options of the command
     settings: Set = None,
     experiment: Experiment = None,
     json: Json = False,
-    prefect: Prefect = True,
+    no_prefect: NoPrefect = False,
 ) -> None:
     """Curate, cold start, reinforce, evaluate, report: the whole pipeline in one command.
 
@@ -50,7 +50,9 @@ def run(  # noqa: PLR0913 - the options of the command
         overrides=read_overrides(settings),
     )
     with document(json) as publish:
-        made = run_pipeline(run_request, workers=workers, prefect=prefect, processes=processes)
+        made = run_pipeline(
+            run_request, workers=workers, prefect=not no_prefect, processes=processes
+        )
         publish(made)
     leave_incomplete(made)
 
@@ -66,7 +68,7 @@ def curate(  # noqa: PLR0913 - the options of the command
     settings: Set = None,
     experiment: Experiment = None,
     json: Json = False,
-    prefect: Prefect = True,
+    no_prefect: NoPrefect = False,
 ) -> None:
     """Select the train tasks that are worth training on, and demonstrate them."""
     from ...config.presets import read_overrides
@@ -78,7 +80,7 @@ def curate(  # noqa: PLR0913 - the options of the command
         preset, seed, suite, refresh, from_run, sandbox, overrides=read_overrides(settings)
     )
     with document(json) as publish:
-        made = run_alone("curate", run_request, workers=workers, prefect=prefect)
+        made = run_alone("curate", run_request, workers=workers, prefect=not no_prefect)
         publish(made)
     leave_incomplete(made)
 
@@ -93,7 +95,7 @@ def sft(  # noqa: PLR0913 - the options of the command
     settings: Set = None,
     experiment: Experiment = None,
     json: Json = False,
-    prefect: Prefect = True,
+    no_prefect: NoPrefect = False,
 ) -> None:
     """Train on the demonstrations (cold start)."""
     from ...config.presets import read_overrides
@@ -106,7 +108,9 @@ def sft(  # noqa: PLR0913 - the options of the command
     )
     with document(json) as publish:
         publish(
-            run_alone("sft", run_request, workers=workers, prefect=prefect, processes=processes)
+            run_alone(
+                "sft", run_request, workers=workers, prefect=not no_prefect, processes=processes
+            )
         )
 
 
@@ -121,7 +125,7 @@ def grpo(  # noqa: PLR0913 - the options of the command
     settings: Set = None,
     experiment: Experiment = None,
     json: Json = False,
-    prefect: Prefect = True,
+    no_prefect: NoPrefect = False,
 ) -> None:
     """Reinforce the cold start's model (GRPO)."""
     from ...config.presets import read_overrides
@@ -134,5 +138,7 @@ def grpo(  # noqa: PLR0913 - the options of the command
     )
     with document(json) as publish:
         publish(
-            run_alone("grpo", run_request, workers=workers, prefect=prefect, processes=processes)
+            run_alone(
+                "grpo", run_request, workers=workers, prefect=not no_prefect, processes=processes
+            )
         )
