@@ -118,14 +118,14 @@ def closing(store: Store, run: StageRun, folder: Path) -> str:
     return "\n".join(lines)
 
 
-def tell_figures(tracker: Tracker, run: StageRun, folder: Path) -> None:
+def report_figures(tracker: Tracker, run: StageRun, folder: Path) -> None:
     """Log a finished training's curves as images, besides MLflow's own charts."""
     if run.stage in SHOWN:
         for path in write_figures(folder / "figures", read_metrics(folder)):
             tracker.artifact(run.id, path, folder="figures")
 
 
-def tell_curated(tracker: Tracker, store: Store, run: StageRun) -> None:
+def report_curated(tracker: Tracker, store: Store, run: StageRun) -> None:
     """Log the curated tasks of a training as its dataset."""
     if run.stage not in SHOWN or "curate" not in run.inputs:
         return

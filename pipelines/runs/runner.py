@@ -21,7 +21,7 @@ from ..store.lineage import SECONDS, STAGES, StageRequest, StageRun
 from ..tracking.system_metrics import metered
 from .context import StageContext, StageInterrupted, StageResult
 from .progress import format_seconds
-from .run_page import closing, data_digest, opening, run_tags, tell_curated, tell_figures
+from .run_page import closing, data_digest, opening, report_curated, report_figures, run_tags
 from .stage_parameters import stage_parameters
 from .turns import training_turn
 
@@ -223,7 +223,7 @@ def _recorded(session: RunSession, run: StageRun) -> Generator[list[StageResult]
     folder = session.home.stages / run.id
     lineage.mark(run.id, "running")
     tracker.begin(run, tags=run_tags(run, session.store), description=opening(run))
-    tell_curated(tracker, session.store, run)
+    report_curated(tracker, session.store, run)
     begun = time.monotonic()
     results: list[StageResult] = []
 
@@ -261,7 +261,7 @@ def _show_result(session: RunSession, run: StageRun, result: StageResult) -> Non
     folder = session.home.stages / run.id
     for path in result.artifacts:
         session.tracker.artifact(run.id, path)
-    tell_figures(session.tracker, run, folder)
+    report_figures(session.tracker, run, folder)
     if digest := data_digest(session.store, run):
         session.tracker.tag(run.id, "codedance.data_digest", digest)
     session.tracker.describe(run.id, closing(session.store, run, folder))

@@ -16,7 +16,7 @@ def open_policy(source: str, server: ServerSettings | None = None) -> Policy:
     return load_policy(source, endpoint=Endpoint(**settings.model_dump()))
 
 
-def tell_usage(context: StageContext, name: str, policy: Policy) -> None:
+def report_usage(context: StageContext, name: str, policy: Policy) -> None:
     """Print and log the usage of a model server; do nothing for local policies."""
     usage: Usage | None = getattr(policy, "usage", None)
     if usage is None:

@@ -20,7 +20,7 @@ from ..runs.context import StageContext, StageResult
 from ..runs.run_page import digest_of
 from ..store.episodes import Episode as StoredEpisode
 from ..store.lineage import LOST
-from .asked import open_policy, tell_usage
+from .asked import open_policy, report_usage
 from .cards import write_data_card
 from .collect import Session, collect
 from .curation import Candidate, Decision, Rules, count_reasons, decide
@@ -150,7 +150,7 @@ def _collect(
             f"{phase}: {found.lost} of {found.wanted} episodes lost, which are not counted: "
             f"{found.losses.reason}"
         )
-    tell_usage(context, phase, policy)
+    report_usage(context, phase, policy)
     return found.lost
 
 

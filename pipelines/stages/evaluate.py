@@ -20,7 +20,7 @@ from ..runs.runner import StageError
 from ..store.episodes import Episode
 from ..store.lineage import LOST
 from ..tracking.tracker import Terms
-from .asked import open_policy, tell_usage
+from .asked import open_policy, report_usage
 from .collect import Session, collect
 from .draws import held_out_tasks
 
@@ -55,7 +55,7 @@ def run_evaluate(context: StageContext) -> StageResult:
                 lost[phase] = found.lost
                 context.progress.say(f"{phase}: {found.lost} lost: {found.losses.reason}")
             accuracy[phase] = _report_figures(context, phase, found.lost)
-        tell_usage(context, name, policy)
+        report_usage(context, name, policy)
     _record_verdict(context)
     outputs = {"tasks": len(tasks), "accuracy": accuracy, "policies": policies_of(context)}
     return StageResult(outputs | ({LOST: lost} if lost else {}))

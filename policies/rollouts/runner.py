@@ -87,21 +87,18 @@ def rollout(  # noqa: PLR0913 - policy, tasks and settings; each by name
         policy: Policy that acts, in the setting that it was trained in (`open_episode`).
         tasks: Tasks to run.
         sandbox: Sandbox in which its code runs.
-        samples: Episodes per task; or, to complete a partial rollout, the sample numbers to run
-            by task id.
+        samples: Episodes per task; or, by task id, the sample numbers that are left to run.
         seed: Random seed; an episode's own seed depends on it, on the task's id and on the sample.
         sampling: Sampling parameters; the default draws at temperature 1.
-        interface: Tool interface of the policy; None for the one that it was trained with, if it
-            names one, else ``code``.
+        interface: Tool interface; None for the one that the policy was trained with, else ``code``.
         max_turns: Turns per episode.
         batch_size: Episodes whose replies are generated concurrently.
         evidence: Whether to record which calls brought evidence, by replays in the sandbox; the
             presets ``bat`` and ``bat_sequence`` of `score_group` need it.
-        deterministic: Whether the order in which episodes get their turns is the same whatever the
-            sandbox's timing; without it no slot waits for a slow tool.
+        deterministic: Whether episodes get their turns in the same order whatever the sandbox's
+            timing; without it no slot waits for a slow tool.
         on_trajectory: Called with each trajectory, in order, as soon as those before it are done.
-        on_lost: Called with the reason for each episode that infrastructure lost, from any thread;
-            None for one warning in the log.
+        on_lost: Called with the reason for each lost episode, from any thread; None logs a warning.
 
     Returns:
         ``len(tasks) * samples`` trajectories, all samples of the first task first. Where the model
@@ -115,9 +112,7 @@ def rollout(  # noqa: PLR0913 - policy, tasks and settings; each by name
     losses = Losses()
     setting = _Setting(sandbox, interface, max_turns, evidence, on_lost or losses)
     wanted = _seeded(tasks, samples, seed)
-    with ThreadPoolExecutor(
-        min(_WORKERS, _UNDER_WAY * batch_size), thread_name_prefix="rollout"
-    ) as pool:
+    with ThreadPoolExecutor(min(_WORKERS, _UNDER_WAY * batch_size), "rollout") as pool:
         runner = _RolloutRunner(policy, setting, sampling or Sampling(), pool, on_trajectory)
         try:
             if isinstance(policy, StreamingPolicy):

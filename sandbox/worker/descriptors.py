@@ -24,13 +24,13 @@ class DescriptorFile:
     Args:
         folder: Folder in which its file is created on first use.
         number: The stream's standard descriptor, 1 or 2.
-        tells_number: Whether `fileno` is ``number``; else a descriptor unknown to C code.
+        has_fileno: Whether `fileno` is ``number``; else a descriptor unknown to C code.
     """
 
-    def __init__(self, folder: str, number: int, *, tells_number: bool) -> None:
+    def __init__(self, folder: str, number: int, *, has_fileno: bool) -> None:
         self._folder = folder
         self._number = number
-        self._tells_number = tells_number
+        self._has_fileno = has_fileno
         self._own = -1
         self._identity: tuple[int, int] | None = None  # once the file is open
         self._is_led = False
@@ -42,7 +42,7 @@ class DescriptorFile:
 
     def fileno(self) -> int:
         """Return a descriptor of the file."""
-        if self._tells_number:
+        if self._has_fileno:
             self.lead()
             return self._number
         if self._identity is None:

@@ -26,8 +26,8 @@ class Printed:
         self.places = Places(folder)
         clean, longest = self.places.without_folders, self.places.longest
         self._files = {
-            1: DescriptorFile(folder, 1, tells_number=True),
-            2: DescriptorFile(folder, 2, tells_number=False),
+            1: DescriptorFile(folder, 1, has_fileno=True),
+            2: DescriptorFile(folder, 2, has_fileno=False),
         }
         self.stdout = Output("stdout", KeptText(limit, clean, longest), self._files[1])
         self.stderr = Output("stderr", KeptText(limit, clean, longest), self._files[2])

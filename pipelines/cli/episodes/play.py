@@ -19,20 +19,23 @@ if TYPE_CHECKING:
     from ....sandbox.types import Sandbox
 
 
+Player = Annotated[
+    str,
+    typer.Option(
+        "--policy",
+        "--by",
+        help="oracle, hand, nano, or a checkpoint folder.",
+        autocompletion=completion.players,
+    ),
+]
+
+
 def play(  # noqa: PLR0913 - the options of the command
     family: Annotated[
         str | None,
         typer.Option(help="Family of the suite.", autocompletion=completion.families),
     ] = None,
-    policy: Annotated[
-        str,
-        typer.Option(
-            "--policy",
-            "--by",
-            help="oracle, hand, nano, or a checkpoint folder.",
-            autocompletion=completion.players,
-        ),
-    ] = "oracle",
+    policy: Player = "oracle",
     suite: Annotated[
         str,
         typer.Option(
