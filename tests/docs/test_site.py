@@ -59,7 +59,7 @@ def test_every_command_and_option_is_in_the_reference(site):
 @pytest.mark.slow
 def test_docstrings_are_in_the_reference(site):
     text = (site / "reference" / "rewards.html").read_text(encoding="utf-8")
-    assert "above 0 where tools are to be encouraged" in text
+    assert "above 0 to encourage tool calls" in text
     assert "difficulty_factor" in text
 
 
