@@ -100,7 +100,7 @@ def test_the_corpus_is_large(corpus):
     ],
 )
 def test_programs_give_the_same_as_in_plain_python(corpus, expected, isolation, step):
-    different = {}
+    different = []
     libraries = (*DEFAULT_LIBRARIES, *_MORE_LIBRARIES)
     with open_walls(isolation, ROOMY, libraries=libraries) as sandbox:
         for name, code, picture in corpus[::step]:
@@ -108,6 +108,9 @@ def test_programs_give_the_same_as_in_plain_python(corpus, expected, isolation, 
                 continue  # no threads in this tier, which its documentation says
             with sandbox.session([picture]) as session:
                 seen = given(session, code)
-            if seen != expected[name]:
-                different[name] = (code, expected[name], seen)
-    assert different == {}
+            different += [
+                f"{name}, {part}: expected {expected[name][part]!r}, found {value!r}"
+                for part, value in seen.items()
+                if value != expected[name][part]
+            ]
+    assert not different, "\n".join(different)
