@@ -44,14 +44,13 @@ def load_flows_file(path: Path | None = None) -> FlowsFile:
     raw = _raw_presets(content)
     written = {name: _without_extends(preset) for name, preset in raw.items()}
     found = _validated(path, tree, {**content, "presets": written} if raw else content)
-    if written == raw:
-        _refuse_names(path, tree, raw)
-        return found
     try:
         built = build_presets(raw, partial(_packaged_presets, path))
     except PresetProblem as problem:
-        raise _located(path, tree, problem) from problem
-    return _validated(path, tree, {**content, "presets": built})
+        place = ("presets", *problem.key)
+        where = f"{path}:{line_of(tree, place)}: {'.'.join(place)}"
+        raise SettingsError(f"{where}: {problem}") from problem
+    return found if built == raw else _validated(path, tree, {**content, "presets": built})
 
 
 def _validated(path: Path, tree: yaml.Node | None, content: object) -> FlowsFile:
@@ -85,18 +84,6 @@ def _packaged_presets(reader: Path) -> Mapping[str, Any]:
     if packaged.resolve() == reader.resolve():
         return {}
     return build_presets(_raw_presets(read_yaml(packaged)[1]), dict[str, Any])
-
-
-def _refuse_names(path: Path, tree: yaml.Node | None, raw: Mapping[str, Any]) -> None:
-    try:
-        build_presets(raw, dict[str, Any])
-    except PresetProblem as problem:
-        raise _located(path, tree, problem) from problem
-
-
-def _located(path: Path, tree: yaml.Node | None, problem: PresetProblem) -> SettingsError:
-    place = ("presets", *problem.key)
-    return SettingsError(f"{path}:{line_of(tree, place)}: {'.'.join(place)}: {problem}")
 
 
 def load_preset(name: str, path: Path | None = None) -> Preset:
