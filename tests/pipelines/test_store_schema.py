@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from codedance.pipelines.store.connection.address import read_address
-from codedance.pipelines.store.connection.database import open_database
+from codedance.pipelines.store.connection.database import _set_journal, open_database
 from codedance.pipelines.store.connection.errors import StoreError
 from codedance.pipelines.store.connection.migrating import HEAD, MIGRATIONS, schema_version, upgrade
 from codedance.pipelines.store.lineage import StageRequest
@@ -214,6 +215,24 @@ def test_many_that_open_a_new_store_at_once_all_find_it_whole(address):
     for thread in threads:
         thread.join()
     assert (found, errors) == ([HEAD] * 4, [])
+
+
+def test_journal_is_switched_once_the_connection_that_switches_it_is_done(tmp_path):
+    """SQLite fails at once here, whatever its timeout: two connections change the journal."""
+    path = tmp_path / "store.db"
+    first = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    first.execute("CREATE TABLE words (word TEXT)")
+    first.execute("BEGIN EXCLUSIVE")
+    release = threading.Timer(0.3, lambda: first.execute("COMMIT"))
+    second = sqlite3.connect(path, timeout=0.0)
+    release.start()
+    try:
+        _set_journal(second.cursor(), "WAL")
+        assert second.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    finally:
+        release.join()
+        second.close()
+        first.close()
 
 
 KILLED_IN_MIGRATION = """

@@ -8,6 +8,7 @@ be idempotent.
 from __future__ import annotations
 
 import random
+import sqlite3
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
@@ -16,8 +17,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Engine, create_engine, event, text
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects import sqlite as sqlite_dialect
+from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -44,6 +46,8 @@ Result = TypeVar("Result")
 Row = dict[str, Any]
 CLASHES = 8
 """Largest number of retries because of other writers."""
+BUSY_SECONDS = 30
+"""Longest wait for another connection's lock on an SQLite file."""
 
 
 class _Session(Session):
@@ -175,20 +179,31 @@ def _connected(address: str) -> Generator[Engine]:
 def insert_missing(session: Session, table: type[Base], rows: Sequence[Row]) -> None:
     """Insert the rows whose key is not in the table yet, even if another writer adds it."""
     is_sqlite = session.get_bind().dialect.name == "sqlite"
-    insert = sqlite.insert if is_sqlite else postgresql.insert
+    insert = sqlite_dialect.insert if is_sqlite else postgresql.insert
     session.execute(insert(table).on_conflict_do_nothing(), list(rows))
 
 
 def _prepare_sqlite(journal: Journal, connection: DBAPIConnection, _record: object) -> None:
     cursor = connection.cursor()
-    for pragma in (
-        "busy_timeout=30000",
-        f"journal_mode={journal.mode}",
-        f"synchronous={journal.synchronous}",
-        "foreign_keys=ON",
-    ):
-        cursor.execute(f"PRAGMA {pragma}")
+    cursor.execute(f"PRAGMA busy_timeout={1000 * BUSY_SECONDS}")
+    _set_journal(cursor, journal.mode)
+    cursor.execute(f"PRAGMA synchronous={journal.synchronous}")
+    cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
+
+
+def _set_journal(cursor: DBAPICursor, mode: str) -> None:
+    """Set the journal mode; SQLite's own timeout does not apply where two connections change it."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute(f"PRAGMA journal_mode={mode}")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(random.uniform(0.001, 0.02))
+        else:
+            return
 
 
 def _check_encoding(engine: Engine) -> None:
