@@ -14,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import typer
 
+from ..config.registry import EVALUATION
 from .analysis.attack_reward import attack_reward
 from .analysis.emergence import emergence
 from .analysis.judge import evaluate, report, rescore
@@ -33,11 +34,12 @@ from .services.serving import serve_app
 from .services.ui import ui
 from .store import store_app
 from .training.plan import plan
-from .training.train import curate, grpo, run, sft
+from .training.stage_commands import replacement_note, stage_commands
+from .training.train import run
 
 EXIT_CODES = "Exit codes\n\n" + "\n\n".join(f"{code}  {words}" for code, words in MEANINGS.items())
 PANELS = {
-    "Train": (run, curate, sft, grpo, plan),
+    "Train": (run, *stage_commands().values(), plan),
     "Evaluate": (
         *(evaluate, rescore, report),
         *(probe, scale, emergence, attack_reward),
@@ -67,6 +69,10 @@ for panel, commands in PANELS.items():
 for group, members in GROUPS.items():
     app.add_typer(members, name=group, rich_help_panel="Operate (more commands in each)")
 add_examples(app)
+for command in app.registered_commands:
+    if command.callback is evaluate and (note := replacement_note(EVALUATION)):
+        head, *rest = (command.help or "").split("\n\n")
+        command.help = "\n\n".join((f"{head} {note}", *rest))
 
 
 @runtime_checkable

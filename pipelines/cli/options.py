@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..config.registry import known_names
 from . import completion
 from .cores import use_workers
 
@@ -100,7 +101,7 @@ Policy = Annotated[
         autocompletion=completion.policies,
     ),
 ]
-STAGES = ("pipeline", "curate", "sft", "grpo", "evaluate")
+STAGES = ("pipeline", *known_names())
 
 
 def _one_of_the_stages(stage: str | None) -> str | None:
@@ -113,7 +114,7 @@ Stage = Annotated[
     str | None,
     typer.Option(
         callback=_one_of_the_stages,
-        help="Stage to list: pipeline, curate, sft, grpo or evaluate.",
+        help=f"Stage to list: {', '.join(STAGES)}.",
         autocompletion=completion.one_of(*STAGES),
     ),
 ]

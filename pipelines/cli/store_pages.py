@@ -16,7 +16,6 @@ from ..store.lineage import StageRun
 from ..store.maintenance.checkpoints import Swept
 from ..store.maintenance.listing import Holdings, Listed
 from ..store.maintenance.pruning import Pruned
-from .options import STAGES
 from .output import column_lines, run_document
 
 _WIDTH = 80
@@ -92,7 +91,7 @@ def run_lines(one: Listed) -> Iterator[str]:
             ]
         )
         yield f"a trajectory by its number: `codedance store show {one.phases[0].first}`"
-    elif stages := [str(run.outputs[stage]) for stage in STAGES if stage in run.outputs]:
+    elif stages := run.stage_runs.values():
         yield ""
         yield "its trajectories are those of its stages:"
         yield from (f"  codedance store show {stage}" for stage in stages)

@@ -16,10 +16,13 @@ from pydantic_core import ErrorDetails
 
 from .key_names import Location, nearest_key, valid_keys
 from .presets import EXTENDS, PresetProblem, build_presets
-from .settings import FlowsFile, Preset
+from .registry import entries, find_stage
+from .settings import Deployment, FlowsFile, Preset, flows_model
 from .yaml_file import SettingsError, line_of, read_yaml
 
 FILE_NAME = "flows.yaml"
+FLOWS_MODULE = "codedance.pipelines.flows"
+"""Module of our flows, in the entrypoints of deployments."""
 _WAY = re.compile("constrained-(?:int|float|str)|ConcurrencyLimit")
 """Pydantic's names for the members of a union, as they appear in an error's location."""
 _WRONG_WAY = ("int_type", "float_type", "string_type", "model_type", "dict_type")
@@ -55,7 +58,7 @@ def load_flows_file(path: Path | None = None) -> FlowsFile:
 
 def _validated(path: Path, tree: yaml.Node | None, content: object) -> FlowsFile:
     try:
-        return FlowsFile.model_validate(content)
+        return flows_model().model_validate(content)
     except ValidationError as error:
         lines = [_explain(path, tree, item) for item in _plain(error.errors())]
         raise SettingsError("\n".join(lines)) from error
@@ -84,6 +87,32 @@ def _packaged_presets(reader: Path) -> Mapping[str, Any]:
     if packaged.resolve() == reader.resolve():
         return {}
     return build_presets(_raw_presets(read_yaml(packaged)[1]), dict[str, Any])
+
+
+def all_deployments(path: Path) -> list[Deployment]:
+    """Return the deployments of a file, and one per stage of another package that has none there.
+
+    Those have the work pool of the file's first deployment, and no schedule.
+
+    Raises:
+        SettingsError: flows.yaml is wrong.
+        StageLoadError: A stage of another package cannot be loaded.
+    """
+    written = load_flows_file(path).deployments
+    named = {entry.entrypoint for entry in written}
+    pool = next((entry.work_pool for entry in written if entry.work_pool is not None), None)
+    added = [
+        Deployment(
+            name="newest",
+            entrypoint=f"{FLOWS_MODULE}.{name}",
+            description=find_stage(name).summary,
+            tags=["codedance"],
+            work_pool=pool,
+        )
+        for name in entries()
+        if f"{FLOWS_MODULE}.{name}" not in named and pool is not None
+    ]
+    return [*written, *added]
 
 
 def load_preset(name: str, path: Path | None = None) -> Preset:
@@ -143,6 +172,6 @@ def _shown(value: object) -> str:
 
 def _valid_keys(location: Location) -> tuple[str, ...]:
     """Return the keys that flows.yaml knows at ``location``."""
-    valid = valid_keys(FlowsFile, location)
+    valid = valid_keys(flows_model(), location)
     is_preset = len(location) == 2 and location[0] == "presets"
     return (*valid, EXTENDS) if is_preset else valid

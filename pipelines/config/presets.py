@@ -144,13 +144,13 @@ def with_overrides(preset: Preset, overrides: Mapping[str, Any]) -> Preset:
         node = tree
         for depth, part in enumerate(parts):
             if not isinstance(node, dict) or part not in node:
-                valid = valid_keys(Preset, tuple(parts[:depth]))
+                valid = valid_keys(type(preset), tuple(parts[:depth]))
                 raise SettingsError(f"--set {key}: unknown key {key!r}{nearest_key(part, valid)}")
             if depth < len(parts) - 1:
                 node = node[part]
         node[parts[-1]] = laid_over(node[parts[-1]], value)
     try:
-        return Preset.model_validate(tree)
+        return type(preset).model_validate(tree)
     except ValidationError as error:
         item = error.errors()[0]
         place = ".".join(str(part) for part in item["loc"])

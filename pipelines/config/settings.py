@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, field_validator
+from pydantic import Field, create_model, field_validator
 
 from ...envs.parsing import Interface
 from ...sandbox import Limits, open_sandbox
 from ...sandbox.types import DEFAULT_LIBRARIES, Sandbox
+from .registry import added_settings
 from .schedules import Schedule
 from .server_settings import ServerSettings
 from .strict_model import StrictModel
@@ -291,6 +293,17 @@ class Preset(StrictModel):
         return self.model_copy(update={"sandbox": sandbox})
 
 
+@cache
+def preset_model() -> type[Preset]:
+    """Return the model of a preset, with the sections of other packages' stages.
+
+    Raises:
+        StageLoadError: A stage of another package cannot be loaded.
+    """
+    added: dict[str, Any] = {name: (model, model()) for name, model in added_settings().items()}
+    return create_model("Preset", __base__=Preset, **added) if added else Preset
+
+
 class WorkPool(StrictModel):
     """The work pool in which a deployment's runs are queued."""
 
@@ -330,3 +343,17 @@ class FlowsFile(StrictModel):
     pull: list[dict[str, Any]] | None = None
     deployments: list[Deployment] = Field(default_factory=list[Deployment])
     presets: dict[str, Preset]
+
+
+@cache
+def flows_model() -> type[FlowsFile]:
+    """Return the model of flows.yaml, with the sections of other packages' stages.
+
+    Raises:
+        StageLoadError: A stage of another package cannot be loaded.
+    """
+    preset = preset_model()
+    if preset is Preset:
+        return FlowsFile
+    presets: Any = dict.__class_getitem__((str, preset))
+    return create_model("FlowsFile", __base__=FlowsFile, presets=(presets, ...))

@@ -23,7 +23,7 @@ from sqlalchemy import select
 
 from ..store.connection.errors import FULL, StoreError, StoreFullError, StoreUsageError
 from ..store.findings import Finding
-from ..store.lineage import STAGES, StageRun, UnreadableRunError
+from ..store.lineage import StageRun, UnreadableRunError
 from ..store.readable import pictures_of, read_rows
 from ..store.rows import unpack_tokens
 from ..store.schema import ExecutionRow, ScoreRow, TaskRow, TrajectoryRow, TurnRow
@@ -74,8 +74,7 @@ def with_stages(store: Store, names: Sequence[str]) -> tuple[list[StageRun], lis
         for run in get(name):
             theirs, unread = store.lineage.find_readable(parent=run.id)
             broken |= {one.name: one for one in unread}
-            taken = [str(run.outputs[stage]) for stage in STAGES if stage in run.outputs]
-            adopted = [one for stage in taken for one in get(stage)]
+            adopted = [one for stage in run.stage_runs.values() for one in get(stage)]
             runs |= {one.id: one for one in (run, *reversed(theirs), *adopted)}
     return list(runs.values()), list(broken.values())
 

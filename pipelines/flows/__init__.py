@@ -16,11 +16,12 @@ from prefect.exceptions import CancelledRun
 from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
+from ..config.registry import EVALUATION, find_stage, stage_names
 from ..config.yaml_file import SettingsError
 from ..runs.requests import RunRequest, open_pipeline, reopen_pipeline
 from ..runs.session import RunSession, open_session
 from ..stages.finish import finish_pipeline
-from ..store.lineage import STAGES, StageRun
+from ..store.lineage import StageRun
 from .page import on_page
 from .parameters import FromRun, Overrides, Preset, Refresh, Run, Seed, Suite, explained, name_run
 from .publishing import publish_report
@@ -28,7 +29,7 @@ from .work import TAG, work
 from .worker_death import outliving_worker
 
 
-def _stage_flow(stage: str, purpose: str) -> Flow[..., Any]:
+def _stage_flow(stage: str) -> Flow[..., Any]:
     """Return the flow that runs one stage; its inputs are found by lineage."""
 
     async def run_flow(  # noqa: PLR0913 - the fields of Prefect's form
@@ -49,20 +50,18 @@ def _stage_flow(stage: str, purpose: str) -> Flow[..., Any]:
                 if done.is_cancelled():
                     return Cancelled(message=done.message)
                 made = await done.aresult()
-                if stage == STAGES[-1]:
+                if stage == EVALUATION:
                     await _finish(session, opened)
                 return made
 
     run_flow.__name__ = run_flow.__qualname__ = stage
-    run_flow.__doc__ = f"{purpose}; return the id of the stage run."
+    run_flow.__doc__ = find_stage(stage).summary
     return flow(name=stage, flow_run_name=name_run)(explained(run_flow))
 
 
-curate = _stage_flow("curate", "Choose and demonstrate the train tasks")
-sft = _stage_flow("sft", "Train on the curated demonstrations")
-grpo = _stage_flow("grpo", "Train the cold start's model with GRPO")
-evaluate = _stage_flow("evaluate", "Evaluate both checkpoints on the held-out tasks")
-FLOWS = {"curate": curate, "sft": sft, "grpo": grpo, "evaluate": evaluate}
+FLOWS = {name: _stage_flow(name) for name in stage_names()}
+"""The flow of each stage, by name; each is also an attribute of this module."""
+globals().update(FLOWS)
 
 
 @flow(name="pipeline", flow_run_name=name_run)
@@ -83,7 +82,7 @@ async def pipeline(  # noqa: PLR0913 - the fields of Prefect's form
             opened = _opened(session, asked, run, None)
             session.progress.say(f"pipeline run {opened.id}")
             with tags(TAG):
-                for stage in STAGES:
+                for stage in FLOWS:
                     try:
                         await FLOWS[stage](run=opened.id)
                     except CancelledRun:

@@ -19,12 +19,12 @@ from pydantic import ValidationError
 from ...envs import load_suite
 from ...envs.suites import SuiteError
 from ...envs.suites.loading import known_suites
+from ..config.flows_file import FLOWS_MODULE
 from ..config.schedules import Schedule
 from ..config.settings import Deployment
 from ..config.yaml_file import SettingsError
 from . import FLOWS, pipeline
 
-MODULE = "codedance.pipelines.flows"
 OURS = {**FLOWS, "pipeline": pipeline}
 RESERVED = "prefect"
 """Prefix of work pool names that Prefect's server reserves, in upper or lower case."""
@@ -91,7 +91,7 @@ def _check_work_pool(place: str, entry: Deployment) -> None:
 
 def _check_suites(place: str, entry: Deployment) -> None:
     """Refuse an unknown suite; files are looked up only where the flow runs."""
-    if entry.entrypoint.rpartition(".")[0] != MODULE:
+    if entry.entrypoint.rpartition(".")[0] != FLOWS_MODULE:
         return  # the user's own flow, with its own parameters
     for given in (entry.parameters, *(schedule.parameters for schedule in entry.schedules)):
         suite = given.get("suite")
@@ -137,7 +137,7 @@ def _problems(error: ValidationError) -> str:
 def _flow_name(path: Path, entry: Deployment) -> str:
     """Return the name of a deployment's flow; a user's own flow is loaded for it."""
     module, _, name = entry.entrypoint.rpartition(".")
-    if module == MODULE:
+    if module == FLOWS_MODULE:
         if name not in OURS:
             raise SettingsError(f"{path}: there is no flow {name!r}, only {', '.join(OURS)}")
         return str(OURS[name].name)

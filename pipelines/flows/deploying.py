@@ -8,12 +8,15 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import yaml
 from prefect import Flow, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import (
@@ -27,11 +30,11 @@ from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectNotFound, ParameterTypeError
 from prefect.workers.process import ProcessWorker
 
-from ..config.flows_file import load_flows_file
+from ..config.flows_file import FLOWS_MODULE, all_deployments
 from ..config.settings import Deployment
-from ..config.yaml_file import SettingsError
+from ..config.yaml_file import SettingsError, read_yaml
 from . import FLOWS, pipeline
-from .checking import MODULE, check_deployments
+from .checking import check_deployments
 from .watching import close_lost_tasks, make_automations, watch_unfinished
 from .work import TAG
 
@@ -50,25 +53,41 @@ def deploy_all(path: Path) -> list[str]:
         SettingsError: flows.yaml is wrong; nothing was registered.
         DeployError: Prefect refused a deployment; the message has Prefect's output.
     """
-    deployments = load_flows_file(path).deployments
+    deployments = all_deployments(path)
     check_parameters(path, deployments)
     names = check_deployments(path, deployments)
     pools = {entry.work_pool.name for entry in deployments if entry.work_pool}
     types = asyncio.run(_prepare(pools))
-    arguments = ["--no-prompt", "deploy", "--all", "--prefect-file", str(path)]
     before = asyncio.run(_registered(names))
     environment = {**os.environ, "PWD": str(Path.cwd()), "PREFECT_LOGGING_LEVEL": "WARNING"}
-    done = subprocess.run(
-        [sys.executable, "-m", "prefect", *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with _whole_file(path, deployments) as file:
+        arguments = ["--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
+        done = subprocess.run(
+            [sys.executable, "-m", "prefect", *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     if done.returncode != 0:
         asyncio.run(_take_back(names, before))
         raise DeployError(f"prefect deploy failed:\n{done.stdout}{done.stderr}")
     return [name for name, kind in types.items() if kind == ProcessWorker.type]
+
+
+@contextmanager
+def _whole_file(path: Path, deployments: Sequence[Deployment]) -> Generator[Path]:
+    """Yield a file with all deployments for Prefect: ``path`` itself, where it has them all."""
+    _, content = read_yaml(path)
+    written: list[Any] = content["deployments"]
+    if len(written) == len(deployments):
+        yield path
+        return
+    added = [entry.model_dump(mode="json") for entry in deployments[len(written) :]]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / path.name
+        file.write_text(yaml.safe_dump({**content, "deployments": [*written, *added]}))
+        yield file
 
 
 class DeployError(RuntimeError):
@@ -85,7 +104,7 @@ def check_parameters(path: Path, deployments: Sequence[Deployment]) -> None:
     logging.getLogger("prefect.flows").setLevel(logging.CRITICAL)  # reported in one line below
     for entry in deployments:
         module, _, name = entry.entrypoint.rpartition(".")
-        if module != MODULE:
+        if module != FLOWS_MODULE:
             continue  # the user's own flow
         if name not in known:
             raise SettingsError(f"{path}: there is no flow {name!r}, only {', '.join(known)}")

@@ -19,19 +19,12 @@ from prefect.artifacts import (
 from ...policies.training.grpo.alarms import Alarm
 from ..analysis.results import summarise, table_head, table_rows
 from ..charts.chart import line_picture
+from ..config.registry import EVALUATION, find_stage
 from ..runs.session import RunSession
 from ..store.lineage import StageRun
 from ..tracking.metrics_file import read_metrics
 from .links import run_address
 
-FIGURES: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
-    "sft": (("SFT: loss", ("loss",)),),
-    "grpo": (
-        ("GRPO: reward and accuracy", ("reward", "accuracy")),
-        ("GRPO: tool calls per episode", ("tool_calls/mean",)),
-        ("GRPO: entropy", ("entropy",)),
-    ),
-}
 SMOOTH = 5
 Call = Coroutine[Any, Any, Any]
 
@@ -48,7 +41,7 @@ async def publish_stage(session: RunSession, run: StageRun) -> None:
     if card is not None and Path(card).is_file():
         text = Path(card).read_text(encoding="utf-8")
         calls.append(acreate_markdown_artifact(text, key="data-card", description=run.id))
-    if run.stage == "evaluate":
+    if run.stage == EVALUATION:
         calls += _evaluation_tables(session, run)
     await asyncio.gather(*calls)  # concurrently: the flow waits for them
 
@@ -108,7 +101,7 @@ def _evaluation_tables(session: RunSession, run: StageRun) -> list[Call]:
 def _figures(folder: Path, run: StageRun) -> list[Call]:
     metrics = read_metrics(folder)
     calls: list[Call] = []
-    for title, names in FIGURES.get(run.stage, ()):
+    for title, names in find_stage(run.stage).charts.items():
         lines = {name: metrics.get(name, []) for name in names}
         picture = line_picture(title, lines, smooth=SMOOTH)
         if picture:

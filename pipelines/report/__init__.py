@@ -41,15 +41,11 @@ def make_report(session: RunSession, run: StageRun, evaluation: StageRun) -> Rep
     """Write the report of an evaluation, with the training curves of the evaluated stages."""
     store = session.store
     summary = summarise(store, evaluation)
-    stages = _ancestry(session, evaluation)
+    stages = _involved(session, run, evaluation)
     folders = {stage.stage: session.home.stages / stage.id for stage in stages}
     figures = {name: read_metrics(path) for name, path in folders.items()}
     grpo = next((stage for stage in stages if stage.stage == "grpo"), None)
-    charts = render_charts(
-        figures.get("sft", {}),
-        figures.get("grpo", {}),
-        store.episodes(grpo.id) if grpo is not None else (),
-    )
+    charts = render_charts(figures, store.episodes(grpo.id) if grpo is not None else ())
     last = summary.phases[-1].split("/")[0] if summary.phases else ""
     shown = [e for e in store.episodes(evaluation.id) if e.phase == f"{last}/greedy"]
     gallery = render_sections(store, choose_sections(shown, seed=run.seed))
@@ -77,10 +73,10 @@ def make_report(session: RunSession, run: StageRun, evaluation: StageRun) -> Rep
     return Report(folder, folder / "report.html", text, summary)
 
 
-def _ancestry(session: RunSession, run: StageRun) -> list[StageRun]:
-    """Return the stage runs that an evaluation depends on, in order, itself last."""
+def _involved(session: RunSession, run: StageRun, evaluation: StageRun) -> list[StageRun]:
+    """Return the stage runs of a run, and those that its evaluation depends on, in order."""
     found: dict[str, StageRun] = {}
-    pending = [run.id]
+    pending = [evaluation.id, *run.stage_runs.values()]
     while pending:
         stage = session.store.lineage.get(pending.pop())
         if stage.id not in found:

@@ -10,6 +10,7 @@ from ...envs.types import Difficulty
 from ..analysis.results import WHOLE, Summary, difference_lines, lost_lines, table_head, table_rows
 from ..charts.chart import Series, line_chart
 from ..charts.style import STYLE
+from ..config.registry import find_stage, known_names
 from ..runs.progress import format_seconds
 from ..store.episodes import Episode
 from ..store.lineage import StageRun
@@ -19,14 +20,6 @@ POLICY = (
     "form-action 'none'"
 )
 SMOOTH = 5
-CURVES = (
-    ("GRPO: reward", ("reward",)),
-    ("GRPO: accuracy while sampling", ("accuracy",)),
-    ("GRPO: reward terms", ("rewards/tool_sequence/mean", "rewards/format/mean")),
-    ("GRPO: tool calls per episode", ("tool_calls/mean",)),
-    ("GRPO: execution success", ("execution_success",)),
-    ("GRPO: entropy", ("entropy",)),
-)
 
 
 def render_page(
@@ -54,14 +47,19 @@ def render_page(
     )
 
 
-def render_charts(
-    sft: Mapping[str, Series], grpo: Mapping[str, Series], episodes: Sequence[Episode]
-) -> str:
-    """Draw the curves of SFT and GRPO, and the tool calls by difficulty during GRPO."""
-    charts = [line_chart("SFT: loss", {"loss": sft.get("loss", ())}, smooth=SMOOTH)]
-    for title, names in CURVES:
-        lines = {name: grpo.get(name, ()) for name in names}
-        charts.append(line_chart(title, lines, smooth=SMOOTH))
+def render_charts(figures: Mapping[str, Mapping[str, Series]], episodes: Sequence[Episode]) -> str:
+    """Draw the curves that the stages declare, and the tool calls by difficulty during GRPO.
+
+    Args:
+        figures: Metrics of each stage, by stage.
+        episodes: Episodes of GRPO.
+    """
+    charts = [
+        line_chart(title, {name: series.get(name, ()) for name in names}, smooth=SMOOTH)
+        for stage, series in figures.items()
+        if stage in known_names()
+        for title, names in find_stage(stage).charts.items()
+    ]
     charts.append(
         line_chart("GRPO: tool calls by difficulty", _calls_by_difficulty(episodes), smooth=SMOOTH)
     )

@@ -83,6 +83,11 @@ class StageContext:
         """Random seed of every draw in the stage."""
         return self.run.seed
 
+    @property
+    def settings(self) -> Any:  # noqa: ANN401 - the model that the stage declares
+        """The stage's own section of the preset; None where it declares no settings."""
+        return getattr(self.preset, self.run.stage, None)
+
     def input(self, stage: str) -> StageRun:
         """Return the finished stage run whose outputs this one reads."""
         return self.store.lineage.get(self.run.inputs[stage])

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from ...envs import load_suite
 from ..config.flows_file import load_preset
 from ..config.presets import with_overrides
+from ..config.registry import earlier_stages, find_stage, stage_names
 from ..config.yaml_file import SettingsError
-from ..store.lineage import PIPELINE, STAGES, StageRun
+from ..store.lineage import PIPELINE, StageRun
 from .run_page import opening, run_tags
-from .runner import FRESH, INPUTS, ResolvedRun, StageError, find_input, fresh_mark, make_request
+from .runner import FRESH, ResolvedRun, StageError, find_input, fresh_mark, make_request
 from .used_sandbox import recorded_sandbox
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def open_pipeline(
     resolved = _resolve(run_request, source, overrides)
     request = make_request(PIPELINE, resolved, resolved.preset.model_dump(), {})
     same = session.store.lineage.find(stage=PIPELINE, key=request.key)
-    names = [stage] if stage else list(STAGES)
+    names = [stage] if stage else list(stage_names())
     token = run_request.token or (
         _begun_token(session, source, same, names) if run_request.fresh else None
     )
@@ -118,7 +119,7 @@ def _begin(session: RunSession, run: StageRun, outputs: Mapping[str, Any]) -> St
 
 def _refuse_unread(run_request: RunRequest, stage: str | None) -> None:
     """Refuse overrides that nothing would read, and those of what an option says too."""
-    earlier = STAGES[: STAGES.index(stage)] if stage else ()
+    earlier = earlier_stages(stage) if stage else ()
     for key in run_request.overrides:
         section = key.partition(".")[0]
         if section in earlier:
@@ -185,7 +186,8 @@ def _source(session: RunSession, run_request: RunRequest, stage: str | None) -> 
     if run_request.from_run is not None:
         return find_pipeline(session, run_request.from_run)
     if (
-        stage in (None, "curate")
+        stage is None
+        or not find_stage(stage).inputs
         or run_request.preset
         or run_request.suite
         or run_request.seed is not None
@@ -199,7 +201,7 @@ def _source(session: RunSession, run_request: RunRequest, stage: str | None) -> 
 def _has_inputs(session: RunSession, run: StageRun, stage: str) -> bool:
     """Return whether a pipeline run has finished all inputs of ``stage``."""
     try:
-        for name in INPUTS[stage]:
+        for name in find_stage(stage).inputs:
             find_input(session, run, name)
     except StageError:
         return False
@@ -234,14 +236,14 @@ def _inherited(session: RunSession, source: StageRun | None, stage: str | None) 
     """Return the finished stage runs before ``stage`` of the source run, by stage."""
     if source is None or stage is None:
         return {}
-    earlier = STAGES[: STAGES.index(stage)]
+    earlier = earlier_stages(stage)
     fresh = session.store.lineage.get(source.id)
     return {name: fresh.outputs[name] for name in earlier if name in fresh.outputs}
 
 
 def _check_inputs(inherited: Mapping[str, str], stage: str | None) -> None:
     """Refuse to begin a pipeline run for one stage whose inputs are missing."""
-    missing = [name for name in INPUTS[stage] if name not in inherited] if stage else []
+    missing = [one for one in find_stage(stage).inputs if one not in inherited] if stage else []
     if missing:
         raise StageError(
             f"{stage} needs a finished {missing[0]}, and there is none: run "

@@ -11,7 +11,7 @@ from ...envs.grading import grade
 from ...envs.types import Task
 from ..config.code_version import code_version
 from ..store.episodes import Episode
-from ..store.lineage import PIPELINE, STAGES, StageRun
+from ..store.lineage import PIPELINE, StageRun
 
 if TYPE_CHECKING:
     from .session import RunSession
@@ -49,9 +49,8 @@ def rescore_run(session: RunSession, run: StageRun) -> Iterator[Change]:
         The changes in each stage run that has episodes.
     """
     scoring = f"graded {datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f} UTC, code {code_version()[:12]}"
-    names = [run.outputs.get(stage) for stage in STAGES] if run.stage == PIPELINE else [run.id]
-    for name in names:
-        if name is not None and session.store.episodes(name):
+    for name in run.stage_runs.values() if run.stage == PIPELINE else [run.id]:
+        if session.store.episodes(name):
             yield _rescore_stage(session, name, scoring)
 
 

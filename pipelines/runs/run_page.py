@@ -6,14 +6,16 @@ import hashlib
 import json
 import platform
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 
 from ..analysis.results import difference_lines, lost_lines, summarise, table_head, table_rows
 from ..charts.figures import write_figures
+from ..charts.markdown_table import markdown_table
 from ..config.code_version import git_commit
+from ..config.registry import find_stage
 from ..store.lineage import PIPELINE, StageRun
 from ..store.store import Store
 from ..tracking.alarm_file import read_alarms
@@ -22,21 +24,11 @@ from ..tracking.tracker import Tracker
 from .machine import describe_machine
 from .progress import format_seconds
 
-PURPOSE = {
-    PIPELINE: "The whole pipeline: curation, cold start, reinforcement learning, evaluation. "
-    "Each stage is a run of its own below this one.",
-    "curate": "Runs a weak and a strong policy on candidate tasks; keeps those worth training on.",
-    "sft": "Cold start: supervised learning on the curated demonstrations.",
-    "grpo": "Reinforcement learning on the curated tasks, from the cold start's model.",
-    "evaluate": "Evaluates checkpoints on the same held-out tasks, greedily and sampled.",
-}
+PURPOSE = "Run every stage of the pipeline. Each stage is a run of its own below this one."
+"""Description of a pipeline run."""
 PACKAGES = ("torch", "transformers", "mlflow", "numpy")
 COMPARED = 10
 """Steps at either end of a training whose means are compared."""
-SHOWN = {
-    "sft": ("loss", "grad_norm", "tokens_per_second"),
-    "grpo": ("reward", "accuracy", "tool_calls/mean", "execution_success", "entropy"),
-}
 
 
 def machine_tags() -> dict[str, str]:
@@ -94,7 +86,7 @@ def digest_of(parts: Iterable[str]) -> str:
 def opening(run: StageRun) -> str:
     """Return the description of a run at its start, in Markdown."""
     lines = [
-        PURPOSE.get(run.stage, ""),
+        PURPOSE if run.stage == PIPELINE else find_stage(run.stage).summary,
         "",
         f"Preset **{run.preset}**, seed {run.seed}, suite {run.parameters.get('suite', '')}, "
         f"code {run.code_version}, begun {run.started_at:%Y-%m-%d %H:%M} UTC.",
@@ -107,10 +99,9 @@ def opening(run: StageRun) -> str:
 
 def closing(store: Store, run: StageRun, folder: Path) -> str:
     """Return the description of a finished stage run: its parameters and results, in Markdown."""
-    results = _RESULTS.get(run.stage)
+    results = find_stage(run.stage).results or _output_lines
     lines = [opening(run), "", f"Finished after {format_seconds(run.seconds)} of work."]
-    if results is not None:
-        lines += ["", *results(store, run, folder)]
+    lines += ["", *results(store, run, folder)]
     alarms = read_alarms(folder)
     if alarms:
         lines += ["", "**Alarms**", ""]
@@ -120,14 +111,14 @@ def closing(store: Store, run: StageRun, folder: Path) -> str:
 
 def report_figures(tracker: Tracker, run: StageRun, folder: Path) -> None:
     """Log a finished training's curves as images, besides MLflow's own charts."""
-    if run.stage in SHOWN:
+    if find_stage(run.stage).compared:
         for path in write_figures(folder / "figures", read_metrics(folder)):
             tracker.artifact(run.id, path, folder="figures")
 
 
 def report_curated(tracker: Tracker, store: Store, run: StageRun) -> None:
     """Log the curated tasks of a training as its dataset."""
-    if run.stage not in SHOWN or "curate" not in run.inputs:
+    if not find_stage(run.stage).compared or "curate" not in run.inputs:
         return
     rows = [row for row in store.curation(str(run.inputs["curate"])) if row.is_kept]
     difficulties = Counter(f"difficulty/{row.band}" for row in rows)
@@ -141,44 +132,47 @@ def report_curated(tracker: Tracker, store: Store, run: StageRun) -> None:
     )
 
 
-def _curated(_store: Store, run: StageRun, _folder: Path) -> list[str]:
+def curation_lines(_store: Store, run: StageRun, _folder: Path) -> list[str]:
+    """Return the results of a curation, in Markdown."""
     reasons: Mapping[str, int] = run.outputs.get("reasons", {})
     rows = [[reason, str(count)] for reason, count in sorted(reasons.items())]
     head = f"{run.outputs.get('candidates', 0)} candidates; see `data_card.md` for details."
-    return [head, "", *_table(["outcome", "tasks"], rows)]
+    return [head, "", *markdown_table(["outcome", "tasks"], rows)]
 
 
-def _trained(_store: Store, run: StageRun, folder: Path) -> list[str]:
+def training_lines(_store: Store, run: StageRun, folder: Path) -> list[str]:
+    """Return the results of a training, in Markdown."""
     series = read_metrics(folder)
     rows = [
         [name, _mean(series[name][:COMPARED]), _mean(series[name][-COMPARED:])]
-        for name in SHOWN[run.stage]
+        for name in find_stage(run.stage).compared
         if series.get(name)
     ]
     steps = max((points[-1][0] for points in series.values() if points), default=0)
     head = ["figure", f"first {COMPARED} steps", f"last {COMPARED} steps"]
-    return [f"{steps} steps. Checkpoint: `{run.outputs.get('model')}`.", "", *_table(head, rows)]
+    return [
+        f"{steps} steps. Checkpoint: `{run.outputs.get('model')}`.",
+        "",
+        *markdown_table(head, rows),
+    ]
 
 
-def _judged(store: Store, run: StageRun, _folder: Path) -> list[str]:
+def evaluation_lines(store: Store, run: StageRun, _folder: Path) -> list[str]:
+    """Return the results of an evaluation, in Markdown."""
     summary = summarise(store, run)
     lines = [f"- {line}" for line in (*difference_lines(summary), *lost_lines(summary))]
     for mode in summary.modes:
-        lines += ["", f"**{mode}**", "", *_table(table_head(summary), table_rows(summary, mode))]
+        lines += [
+            "",
+            f"**{mode}**",
+            "",
+            *markdown_table(table_head(summary), table_rows(summary, mode)),
+        ]
     return lines
 
 
-_RESULTS: Mapping[str, Callable[[Store, StageRun, Path], list[str]]] = {
-    "curate": _curated,
-    "sft": _trained,
-    "grpo": _trained,
-    "evaluate": _judged,
-}
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [head, ["---"] * len(head), *rows]
-    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+def _output_lines(_store: Store, run: StageRun, _folder: Path) -> list[str]:
+    return markdown_table(["output", "value"], run.outputs.items())
 
 
 def _mean(points: Series) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -13,11 +13,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from ..config.code_version import code_version, git_commit
 from ..config.file_lock import try_lock
-from ..config.settings import Preset
+from ..config.registry import find_stage, stage_names
+from ..config.settings import Preset, preset_model
 from ..store.connection.errors import StoreError
-from ..store.lineage import SECONDS, STAGES, StageRequest, StageRun
+from ..store.lineage import SECONDS, StageRequest, StageRun
 from ..tracking.system_metrics import metered
 from .context import StageContext, StageInterrupted, StageResult
 from .progress import format_seconds
@@ -37,15 +40,8 @@ _LOADED_POLICIES = (
     "training.sft",
     "training.grpo.loop",
 )
-INPUTS: dict[str, tuple[str, ...]] = {
-    "curate": (),
-    "sft": ("curate",),
-    "grpo": ("curate", "sft"),
-    "evaluate": ("sft", "grpo"),
-}
 FRESH = "fresh"
 """Key in a pipeline run's outputs: a token that keeps its stages from reusing older ones."""
-StageFunction = Callable[[StageContext], StageResult]
 
 
 class StageError(RuntimeError):
@@ -77,8 +73,23 @@ def fresh_mark(stage: str) -> str:
 
 
 def resolved_run(pipeline: StageRun) -> ResolvedRun:
-    """Return the resolved run that a pipeline run was begun with."""
-    return ResolvedRun(pipeline.preset, Preset.model_validate(pipeline.parameters), pipeline.seed)
+    """Return the resolved run that a pipeline run was begun with.
+
+    Raises:
+        StageError: It was begun with other settings of a stage than those that are installed.
+    """
+    model = preset_model()
+    known = {
+        name: value for name, value in pipeline.parameters.items() if name in model.model_fields
+    }
+    try:
+        return ResolvedRun(pipeline.preset, model.model_validate(known), pipeline.seed)
+    except ValidationError as error:
+        place = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise StageError(
+            f"{pipeline.id} was begun with settings that no installed stage has ({place}): "
+            "install the package whose stage it used, or begin a new run"
+        ) from error
 
 
 def run_stage(session: RunSession, stage: str, pipeline: StageRun) -> StageRun:
@@ -103,7 +114,9 @@ def run_stage(session: RunSession, stage: str, pipeline: StageRun) -> StageRun:
 
 
 def _in_turn(session: RunSession, request: StageRequest) -> AbstractContextManager[None]:
-    """Hold a training slot of this host, unless the stage is already finished."""
+    """Hold a training slot of this host for an exclusive stage, unless it is already finished."""
+    if not find_stage(request.stage).exclusive:
+        return nullcontext()
     if _find_finished(session.store.lineage.find(stage=request.stage, key=request.key)):
         return nullcontext()
     return training_turn(
@@ -119,7 +132,7 @@ def _request_for(session: RunSession, stage: str, pipeline: StageRun) -> StageRe
 
     A stage whose input lacks episodes is rerun once that input is complete.
     """
-    found = {name: find_input(session, pipeline, name) for name in INPUTS[stage]}
+    found = {name: find_input(session, pipeline, name) for name in find_stage(stage).inputs}
     inputs = {name: run.id for name, run in found.items()}
     resolved = resolved_run(pipeline)
     parameters = stage_parameters(stage, resolved.preset)
@@ -157,7 +170,7 @@ def run_among(
         if begun is not None:
             session.progress.say(f"{request.stage}: resuming {run.id}")
         with _recorded(session, run) as results:
-            results.append(_stage_function(run.stage)(_context(session, run, preset)))
+            results.append(find_stage(run.stage).run(_context(session, run, preset)))
     finished = lineage.get(run.id)
     took = format_seconds(finished.seconds)
     session.progress.say(f"{request.stage}: finished in {took} ({finished.id})")
@@ -166,8 +179,8 @@ def run_among(
 
 def load_code() -> None:
     """Import all modules of the stages, so that editing the source cannot change a running run."""
-    for stage in STAGES:
-        import_module(f"..stages.{stage}", __package__)
+    for stage in stage_names():
+        find_stage(stage)
     for name in _LOADED_POLICIES:
         import_module(f"...policies.{name}", __package__)
 
@@ -273,11 +286,6 @@ def _mark_failed(session: RunSession, run: StageRun, error: BaseException) -> No
         session.store.lineage.mark(run.id, "failed", error=f"{type(error).__name__}: {error}")
     except StoreError as second:
         session.progress.say(f"{run.id} failed, and the store could not record it: {second}")
-
-
-def _stage_function(stage: str) -> StageFunction:
-    module = import_module(f"..stages.{stage}", __package__)
-    return getattr(module, f"run_{stage}")
 
 
 def _adopt(session: RunSession, pipeline: StageRun, run: StageRun) -> None:

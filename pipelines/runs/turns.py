@@ -17,7 +17,6 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-TRAININGS = ("sft", "grpo")
 LOOK_SECONDS = 0.2
 FOLDER = "CODEDANCE_LOCKS"
 """Variable with a folder for locks that several users, or containers of one host, share."""
@@ -34,7 +33,7 @@ def training_turn(
     """Hold one of the host's training slots while the context lasts.
 
     Args:
-        stage: Stage to run; only trainings take a slot.
+        stage: Stage to run, for the message.
         fallback: Folder of the locks if the host's folder for them cannot be used.
         say: Called once with a message if all slots are taken.
         check: Called while waiting; an exception that it raises ends the wait.
@@ -42,9 +41,6 @@ def training_turn(
     Raises:
         ValueError: ``CODEDANCE_TRAININGS`` is not a number of trainings.
     """
-    if stage not in TRAININGS:
-        yield
-        return
     count, has_said = trainings_at_once(), False
     files = [lock_folder(fallback) / f"training-{_host()}-{n}.lock" for n in range(count)]
     while (lock := _take_any(files)) is None:

@@ -10,14 +10,18 @@ import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from ...envs.episode import Episode
 from ...envs.types import Difficulty, Task, Trajectory
+from ...policies.inference.endpoint import OPENAI_PREFIX
+from ...policies.inference.model_files import model_states
 from ...policies.interface import Policy, Sampling
 from ..analysis.similarity import Fingerprint, Twins, find_twins, fingerprint
+from ..config.registry import stage
 from ..config.settings import CurateSettings, Preset
 from ..runs.context import StageContext, StageResult
-from ..runs.run_page import digest_of
+from ..runs.run_page import curation_lines, digest_of
 from ..store.episodes import Episode as StoredEpisode
 from ..store.lineage import LOST
 from .asked import open_policy, report_usage
@@ -27,8 +31,26 @@ from .curation import Candidate, Decision, Rules, count_reasons, decide
 from .draws import draw_candidates, held_out_tasks
 
 
+def _deciding(preset: Preset) -> dict[str, Any]:
+    """Return what decides the curation besides its own settings."""
+    policies = (preset.curate.weak, preset.curate.strong)
+    found: dict[str, Any] = model_states([preset.sft.base, *policies])
+    found |= {"held_out": preset.evaluate.limit, "base": preset.sft.base}
+    if any(one.startswith(OPENAI_PREFIX) for one in policies):
+        found["base_url"] = preset.server.base_url
+    return found
+
+
+@stage(
+    "curate",
+    settings=CurateSettings,
+    runs_code=True,
+    reads=("max_new_tokens",),
+    decides=_deciding,
+    results=curation_lines,
+)
 def run_curate(context: StageContext) -> StageResult:
-    """Choose the train tasks and how each is demonstrated."""
+    """Select the train tasks that are worth training on, and demonstrate them."""
     settings = context.preset.curate
     candidates, known = _draw(context)
     held_out = held_out_tasks(context.preset.suite, context.preset.evaluate.limit)

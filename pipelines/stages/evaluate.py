@@ -14,8 +14,10 @@ from ...policies.interface import Policy, Sampling
 from ...policies.rollouts.trained_with import trained_interface
 from ..analysis.model_comparison import FILE_NAME, write_results
 from ..analysis.statistics import rate_of
+from ..config.registry import stage
+from ..config.settings import EvaluateSettings
 from ..runs.context import StageContext, StageResult
-from ..runs.run_page import digest_of
+from ..runs.run_page import digest_of, evaluation_lines
 from ..runs.runner import StageError
 from ..store.episodes import Episode
 from ..store.lineage import LOST
@@ -29,8 +31,18 @@ DEFAULT_RATE = 0.5
 """Assumed pass rate of a task that curation has not seen."""
 
 
+@stage(
+    "evaluate",
+    inputs=("sft", "grpo"),
+    settings=EvaluateSettings,
+    runs_code=True,
+    reads=("interface", "max_new_tokens"),
+    results=evaluation_lines,
+)
 def run_evaluate(context: StageContext) -> StageResult:
-    """Evaluate the policies of the run: the pipeline's checkpoints, or given ones.
+    """Evaluate the checkpoints on the same held-out tasks, greedy and sampled.
+
+    A run with policies of its own, outside of a pipeline run, evaluates those.
 
     Raises:
         EpisodesLostError: Infrastructure lost half of the episodes of a phase or more; those with a

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..analysis.results import summarise
+from ..config.registry import EVALUATION
 from ..report import Report, make_report
 from ..runs.run_page import run_tags
 from ..runs.runner import find_input
-from ..store.lineage import LOST, STAGES, StageRun
+from ..store.lineage import LOST, StageRun
 from ..viewer import make_viewer
 
 if TYPE_CHECKING:
@@ -18,14 +19,13 @@ if TYPE_CHECKING:
 def finish_pipeline(session: RunSession, pipeline: StageRun) -> Report:
     """Write the report and the viewer, and mark the pipeline run as finished."""
     run = session.store.lineage.get(pipeline.id)
-    evaluation = find_input(session, run, "evaluate")
+    evaluation = find_input(session, run, EVALUATION)
     report = make_report(session, run, evaluation)
     make_viewer(session.store, session.home, [run], report.folder)
     summary = summarise(session.store, evaluation)
     session.tracker.begin(run, tags=run_tags(run, session.store), description=report.text)
-    for name in STAGES:
-        if name in run.outputs:
-            session.tracker.tag(run.id, f"codedance.stage.{name}", str(run.outputs[name]))
+    for name, value in run.stage_runs.items():
+        session.tracker.tag(run.id, f"codedance.stage.{name}", value)
     figures = {
         f"{phase}/accuracy": summary.cells[phase, "all"].accuracy.share for phase in summary.phases
     }

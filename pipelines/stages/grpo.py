@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from typing import Any
 
+from ...envs.rewards.registry import own_term_files, own_term_programs, with_terms
 from ...envs.types import Difficulty, Task, Trajectory
 from ...policies.training.grpo.alarms import AlarmBoard, AlarmConfig, idle_terms
 from ..analysis.emergence import training_emergence
+from ..config.registry import stage
+from ..config.settings import GRPOSettings, Preset
 from ..runs.context import StageContext, StageInterrupted, StageResult
 from ..runs.distributed_launch import GRPOJob, announce
+from ..runs.run_page import training_lines
 from ..runs.runner import StageError
+from ..runs.stage_parameters import file_digests
 from ..store.lineage import StageRun
 from ..store.store import Store
 from .history import load_history
@@ -23,8 +30,40 @@ TRACE_EVERY = 10
 """Steps between two that are logged as traces, one group each."""
 
 
+def _deciding(preset: Preset) -> dict[str, Any]:
+    """Return digests of the user's own reward terms, by file or by source."""
+    references = preset.grpo.reward_terms
+    found: dict[str, Any] = {**file_digests(own_term_files(references))}
+    if not all(reference.rpartition(":")[0].endswith(".py") for reference in references):
+        programs = own_term_programs(with_terms(preset.grpo.reward, references))
+        found["own_terms"] = {
+            name: hashlib.sha256(text.encode()).hexdigest() for name, (_, text) in programs.items()
+        }
+    return found
+
+
+@stage(
+    "grpo",
+    inputs=("curate", "sft"),
+    settings=GRPOSettings,
+    exclusive=True,
+    distributed=True,
+    runs_code=True,
+    reads=("interface", "max_new_tokens"),
+    decides=_deciding,
+    charts={
+        "GRPO: reward": ("reward",),
+        "GRPO: accuracy while sampling": ("accuracy",),
+        "GRPO: reward terms": ("rewards/tool_sequence/mean", "rewards/format/mean"),
+        "GRPO: tool calls per episode": ("tool_calls/mean",),
+        "GRPO: execution success": ("execution_success",),
+        "GRPO: entropy": ("entropy",),
+    },
+    compared=("reward", "accuracy", "tool_calls/mean", "execution_success", "entropy"),
+    results=training_lines,
+)
 def run_grpo(context: StageContext) -> StageResult:
-    """Train the cold start's model on the curated tasks."""
+    """Train the cold start's model on the curated tasks (GRPO)."""
     from ...policies.training.grpo.config import GRPOConfig
     from ...policies.training.grpo.loop import train_grpo
     from ...policies.training.training_state import TrainingInterrupted

@@ -8,17 +8,37 @@ from pathlib import Path
 from ...envs.protocol import system_prompt
 from ...envs.suites.nano.suite import FAMILIES
 from ...envs.types import Message
+from ...policies.inference.model_files import model_states
 from ...policies.interface import Demonstration
+from ..config.registry import stage
+from ..config.settings import Preset, SFTSettings
 from ..runs.context import StageContext, StageInterrupted, StageResult
 from ..runs.distributed_launch import SFTJob, announce
+from ..runs.run_page import training_lines
 from .demonstrations import shown_demonstrations
 from .training import follow
 
 NANO = "nano"
 
 
+def _deciding(preset: Preset) -> Mapping[str, object]:
+    return model_states([preset.sft.base])
+
+
+@stage(
+    "sft",
+    inputs=("curate",),
+    settings=SFTSettings,
+    exclusive=True,
+    distributed=True,
+    reads=("interface",),
+    decides=_deciding,
+    charts={"SFT: loss": ("loss",)},
+    compared=("loss", "grad_norm", "tokens_per_second"),
+    results=training_lines,
+)
 def run_sft(context: StageContext) -> StageResult:
-    """Train the base model on the demonstrations of the run's curation."""
+    """Train the base model on the curated demonstrations (cold start)."""
     from ...policies.models.model_folder import note_interface, read_notes
     from ...policies.training.sft import SFTConfig, train_sft
     from ...policies.training.training_state import TrainingInterrupted

@@ -22,8 +22,6 @@ from .schema import LineageRow
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 PIPELINE = "pipeline"
-STAGES = ("curate", "sft", "grpo", "evaluate")
-"""The stages of a pipeline run, in order."""
 SECONDS = "seconds"
 """Key in the outputs: working time so far, in seconds."""
 LOST = "lost"
@@ -56,7 +54,7 @@ class StageRun:
 
     Attributes:
         id: Readable unique id, such as ``sft-20261122-145501-3f2a``.
-        stage: ``pipeline``, ``curate``, ``sft``, ``grpo``, ``evaluate``, …
+        stage: ``pipeline``, or the name of a stage.
         key: Digest of code version, parameters, seed and inputs: equal keys mean equal work.
         preset: Name of the preset.
         status: ``running``, ``finished``, ``interrupted`` or ``failed``.
@@ -104,6 +102,11 @@ class StageRun:
         return self.is_finished and not self.lost
 
     @property
+    def stage_runs(self) -> dict[str, str]:
+        """Ids of the stage runs of a pipeline run by stage, in order; empty for a stage run."""
+        return stage_runs(self.stage, self.outputs)
+
+    @property
     def seconds(self) -> float:
         """Working time in seconds, without pauses."""
         return float(self.outputs.get(SECONDS, 0.0))
@@ -126,6 +129,15 @@ class StageRequest:
         """Digest of everything that decides the result."""
         content = [self.stage, self.parameters, self.inputs, self.seed, self.code_version]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def stage_runs(stage: str, outputs: Mapping[str, Any]) -> dict[str, str]:
+    """Return the ids of the stage runs in a pipeline run's outputs, by stage; else nothing."""
+    if stage != PIPELINE:
+        return {}
+    return {
+        name: str(value) for name, value in outputs.items() if str(value).startswith(f"{name}-")
+    }
 
 
 class Lineage:

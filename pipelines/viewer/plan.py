@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
+from ..config.registry import EVALUATION, known_names
 from ..store.episodes import Episode
-from ..store.lineage import PIPELINE, STAGES, StageRun
+from ..store.lineage import PIPELINE, StageRun
 from ..store.store import Store
 
-SHOWN_STAGES = ("evaluate", "grpo")
+SHOWN_STAGES = (EVALUATION, "grpo")
 """Stages in which a trained model acts; curation's weak and strong policies on request only."""
 
 
@@ -41,8 +42,8 @@ class Shown:
     @property
     def bundle(self) -> tuple[str, ...]:
         """Key of the bundle: evaluated episodes of a task together, others by group."""
-        if self.stage.stage == "evaluate":
-            return ("evaluate", self.episode.task_key)
+        if self.stage.stage == EVALUATION:
+            return (EVALUATION, self.episode.task_key)
         return tuple(str(part) for part in self.group)
 
 
@@ -68,9 +69,9 @@ def list_episodes(
     Raises:
         ValueError: A stage is unknown.
     """
-    unknown = set(stages) - set(STAGES)
-    if unknown:
-        raise ValueError(f"no stage is called {min(unknown)!r}; there are {', '.join(STAGES)}")
+    if unknown := set(stages) - set(known_names()):
+        names = ", ".join(known_names())
+        raise ValueError(f"no stage is called {min(unknown)!r}; there are {names}")
     shown: list[Shown] = []
     for number, run in enumerate(runs):
         for stage in stage_runs(store, run, stages):
@@ -139,7 +140,7 @@ class Contrast:
 
 def find_contrast(shown: Sequence[Shown], names: Sequence[str]) -> Contrast | None:
     """Compare two runs phase by phase; for a single run its first and last evaluated policy."""
-    judged = [one for one in shown if one.stage.stage == "evaluate"]
+    judged = [one for one in shown if one.stage.stage == EVALUATION]
     policies = list(dict.fromkeys(one.episode.phase.partition("/")[0] for one in judged))
     if len(names) > 1:
         sides = list(names)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from codedance.pipelines.config.registry import stage_names
 from codedance.pipelines.runs.context import Stop
 from codedance.pipelines.runs.requests import RunRequest, open_pipeline
 from codedance.pipelines.runs.runner import run_stage
-from codedance.pipelines.store.lineage import STAGES
 
 TINY = """
 presets:
@@ -49,9 +50,15 @@ def write_tiny(folder: Path) -> Path:
 def run_all(session, **run_request):
     """Run every stage plainly; give the pipeline's row."""
     pipeline = open_pipeline(session, RunRequest("smoke", **run_request))
-    for stage in STAGES:
+    for stage in stage_names():
         run_stage(session, stage, pipeline)
     return session.store.lineage.get(pipeline.id)
+
+
+def with_function(monkeypatch, module, function):
+    """Let a stage's module declare another function for it."""
+    name = f"run_{module.__name__.rpartition('.')[2]}"
+    monkeypatch.setattr(module, name, replace(getattr(module, name), run=function))
 
 
 def story(store, run_id):

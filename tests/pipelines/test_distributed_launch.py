@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 from codedance.pipelines.config.home import Home
+from codedance.pipelines.config.registry import BUILT_IN
 from codedance.pipelines.runs.distributed_launch import (
     LaunchError,
     _share_cores,
     launched_processes,
 )
 from codedance.pipelines.runs.session import open_session
-from codedance.pipelines.store.lineage import STAGES
 from codedance.pipelines.tracking.metrics_file import read_steps
 
 from .runs import first_run, story, write_tiny
@@ -160,7 +160,7 @@ def test_two_processes_tell_the_same_story_once(arguments: list[str], alone: Pat
 
 def _told(session):
     pipeline = first_run(session)
-    runs = {stage: session.store.lineage.get(pipeline.outputs[stage]) for stage in STAGES}
+    runs = {stage: session.store.lineage.get(pipeline.outputs[stage]) for stage in BUILT_IN}
     stories = {stage: story(session.store, run.id) for stage, run in runs.items()}
     figures = {s: read_steps(session.home.stages / runs[s].id) for s in ("sft", "grpo")}
     return {"stories": stories, **figures}

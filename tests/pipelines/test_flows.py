@@ -18,7 +18,7 @@ from codedance.pipelines.config.home import prepare_environment
 from codedance.pipelines.config.yaml_file import SettingsError
 
 from .frames import MOST_FRAMES, Reached, is_ours
-from .runs import first_run
+from .runs import first_run, with_function
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Prefect's own, many and none of ours
 
@@ -127,7 +127,7 @@ def test_pipeline_flow_stops_at_sigterm_as_its_stages_do_alone(prefect, finished
         ended.append(context.run.stage)
         context.stop.check()
 
-    monkeypatch.setattr(curate, "run_curate", work_until_told)
+    with_function(monkeypatch, curate, work_until_told)
     state = asyncio.run(pipeline("smoke", seed=79, return_state=True))
     assert ended == ["curate"]
     assert state.is_cancelled()
@@ -403,7 +403,7 @@ def test_a_flow_reaches_a_stage_through_few_frames(prefect, home, tiny, monkeypa
     def run_curate(_context):
         raise Reached
 
-    monkeypatch.setattr("codedance.pipelines.stages.curate.run_curate", run_curate)
+    with_function(monkeypatch, import_module("codedance.pipelines.stages.curate"), run_curate)
     with pytest.raises(Reached) as raised:
         asyncio.run(pipeline("smoke"))
     generators = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR  # context managers

@@ -19,7 +19,7 @@ from codedance.pipelines.runs.session import open_session
 from codedance.pipelines.stages import curate as curate_module
 
 from .frames import MOST_FRAMES, Reached, is_ours
-from .runs import TINY, first_run
+from .runs import TINY, first_run, with_function
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def reached(monkeypatch):
         found.extend(reversed(frames))
         raise Reached
 
-    monkeypatch.setattr(curate_module, "run_curate", run_curate)
+    with_function(monkeypatch, curate_module, run_curate)
     return found
 
 

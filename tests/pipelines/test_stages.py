@@ -11,6 +11,7 @@ from codedance.envs.suites import SuiteError
 from codedance.envs.types import Difficulty
 from codedance.pipelines.config.code_version import code_version
 from codedance.pipelines.config.flows_file import load_preset
+from codedance.pipelines.config.registry import BUILT_IN
 from codedance.pipelines.data.exporting import read_whole
 from codedance.pipelines.runs.context import StageInterrupted, Stop
 from codedance.pipelines.runs.requests import RunRequest, open_pipeline
@@ -21,7 +22,6 @@ from codedance.pipelines.runs.stage_parameters import stage_parameters
 from codedance.pipelines.stages.demonstrations import load_demonstrations
 from codedance.pipelines.stages.draws import draw_candidates, held_out_tasks
 from codedance.pipelines.stages.grpo import load_tasks
-from codedance.pipelines.store.lineage import STAGES
 from codedance.pipelines.tracking.metrics_file import read_metrics
 from codedance.policies.models.model_folder import read_notes
 
@@ -37,13 +37,13 @@ def weights(folder):
 
 
 def stages_of(session, pipeline):
-    return {name: session.store.lineage.get(pipeline.outputs[name]) for name in STAGES}
+    return {name: session.store.lineage.get(pipeline.outputs[name]) for name in BUILT_IN}
 
 
 def test_run_stopped_in_every_stage_ends_like_one_that_was_not(home, tiny, finished_home):
     with open_session(home, track=False) as session:
         pipeline = open_pipeline(session, RunRequest("smoke"))
-        for stage in STAGES:
+        for stage in BUILT_IN:
             session.stop = StopAt(MOMENTS[stage])
             with pytest.raises(StageInterrupted):
                 run_stage(session, stage, pipeline)
@@ -71,7 +71,7 @@ def test_checkpoints_say_which_tool_they_were_taught(finished):
 def test_finished_stages_are_not_done_again(finished):
     pipeline = first_run(finished)
     before = stages_of(finished, pipeline)
-    for stage in STAGES:
+    for stage in BUILT_IN:
         assert run_stage(finished, stage, pipeline) == before[stage]
     assert open_pipeline(finished, RunRequest("smoke")).id == pipeline.id
 
@@ -128,7 +128,7 @@ def test_a_stage_alone_made_afresh_leaves_the_others_as_they_are(home, tiny):
         alone = open_pipeline(session, RunRequest("smoke", fresh=True), stage="curate")
         assert list(alone.outputs) == ["fresh curate"]
         whole = open_pipeline(session, RunRequest("smoke", seed=1, fresh=True))
-        assert list(whole.outputs) == [f"fresh {stage}" for stage in STAGES]
+        assert list(whole.outputs) == [f"fresh {stage}" for stage in BUILT_IN]
 
 
 def test_stage_without_its_input_says_what_to_run_first(home, tiny):
@@ -294,10 +294,10 @@ def test_another_picture_under_the_same_name_is_another_input(tmp_path):
     (tmp_path / "mine.jsonl").write_text(json.dumps(row))
     make_picture(0).save(tmp_path / "a.png")
     preset = load_preset("smoke").model_copy(update={"suite": str(tmp_path / "mine.jsonl")})
-    before = [stage_parameters(stage, preset) for stage in STAGES]
-    assert [stage_parameters(stage, preset) for stage in STAGES] == before
+    before = [stage_parameters(stage, preset) for stage in BUILT_IN]
+    assert [stage_parameters(stage, preset) for stage in BUILT_IN] == before
     make_picture(1).save(tmp_path / "a.png")
-    after = [stage_parameters(stage, preset) for stage in STAGES]
+    after = [stage_parameters(stage, preset) for stage in BUILT_IN]
     assert all(one != other for one, other in zip(before, after, strict=True))
 
 

@@ -104,12 +104,6 @@ def test_a_wrong_number_of_trainings_is_refused(monkeypatch, told):
         pass
 
 
-def test_stages_that_train_nothing_need_no_turn(holder):
-    for stage in ("curate", "evaluate"):
-        with turn(stage, say=pytest.fail):
-            pass
-
-
 def test_the_locks_of_a_host_are_this_users_own(tmp_path, monkeypatch):
     monkeypatch.delenv("CODEDANCE_LOCKS")
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))

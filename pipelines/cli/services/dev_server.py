@@ -21,7 +21,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from ...config.flows_file import find_flows_file, load_flows_file
+from ...config.flows_file import all_deployments, find_flows_file
 from ...config.home import Home, prepare_environment
 from ...config.settings import Deployment
 from ...runs.processes import Service, ServiceError, is_free, running, serving_command, wait_for
@@ -66,7 +66,7 @@ def serve_flows(dev_server: DevServer, say: Say) -> None:
         DeployError: Prefect rejected a deployment.
     """
     path = find_flows_file()
-    deployments = load_flows_file(path).deployments
+    deployments = all_deployments(path)
     server = _prepare(dev_server)
     from ...flows.checking import check_deployments
 

@@ -9,13 +9,14 @@ from collections.abc import Coroutine, Generator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from ...config.registry import EVALUATION, stage_names
 from ...runs.context import StageInterrupted
 from ...runs.distributed_launch import launched_processes
 from ...runs.requests import RunRequest, open_pipeline
 from ...runs.runner import find_input, leave, load_code, run_stage
 from ...runs.session import RunSession, open_session
 from ...stages.finish import finish_pipeline
-from ...store.lineage import STAGES, StageRun
+from ...store.lineage import StageRun
 from ..cores import use_workers
 from ..output import print_report, print_stage, report_document, run_document, say
 
@@ -41,7 +42,7 @@ def run_pipeline(
                 if is_there:
                     asyncio.run(_flow("pipeline", pipeline))
                 else:
-                    for stage in STAGES:
+                    for stage in stage_names():
                         run_stage(session, stage, pipeline)
                     finish_pipeline(session, pipeline)
         made = _report(session, pipeline)
@@ -65,7 +66,7 @@ def run_alone(
             else:
                 run_stage(session, stage, pipeline)
         done = find_input(session, pipeline, stage)
-        if stage == "evaluate":
+        if stage == EVALUATION:
             made = finish_pipeline(session, pipeline)
             print_report(session, made)
             return report_document(session, pipeline.id, made)
@@ -150,4 +151,4 @@ def _report(session: RunSession, pipeline: StageRun) -> Report:
     from ...report import make_report
 
     run = session.store.lineage.get(pipeline.id)
-    return make_report(session, run, find_input(session, run, "evaluate"))
+    return make_report(session, run, find_input(session, run, EVALUATION))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from ..exit_codes import leave_incomplete
 from ..options import (
     Experiment,
-    From,
     Json,
     NoPrefect,
     Preset,
@@ -55,90 +54,3 @@ def run(  # noqa: PLR0913 - the options of the command
         )
         publish(made)
     leave_incomplete(made)
-
-
-def curate(  # noqa: PLR0913 - the options of the command
-    preset: Preset = None,
-    seed: Seed = None,
-    suite: Suite = None,
-    refresh: Refresh = False,
-    from_run: From = None,
-    workers: Workers = None,
-    sandbox: SandboxName = None,
-    settings: Set = None,
-    experiment: Experiment = None,
-    json: Json = False,
-    no_prefect: NoPrefect = False,
-) -> None:
-    """Select the train tasks that are worth training on, and demonstrate them."""
-    from ...config.presets import read_overrides
-    from ...runs.requests import RunRequest
-    from ..document import document
-    from .stages import run_alone
-
-    run_request = RunRequest(
-        preset, seed, suite, refresh, from_run, sandbox, overrides=read_overrides(settings)
-    )
-    with document(json) as publish:
-        made = run_alone("curate", run_request, workers=workers, prefect=not no_prefect)
-        publish(made)
-    leave_incomplete(made)
-
-
-def sft(  # noqa: PLR0913 - the options of the command
-    preset: Preset = None,
-    seed: Seed = None,
-    refresh: Refresh = False,
-    from_run: From = None,
-    workers: Workers = None,
-    processes: Processes = 1,
-    settings: Set = None,
-    experiment: Experiment = None,
-    json: Json = False,
-    no_prefect: NoPrefect = False,
-) -> None:
-    """Train on the demonstrations (cold start)."""
-    from ...config.presets import read_overrides
-    from ...runs.requests import RunRequest
-    from ..document import document
-    from .stages import run_alone
-
-    run_request = RunRequest(
-        preset, seed, None, refresh, from_run, overrides=read_overrides(settings)
-    )
-    with document(json) as publish:
-        publish(
-            run_alone(
-                "sft", run_request, workers=workers, prefect=not no_prefect, processes=processes
-            )
-        )
-
-
-def grpo(  # noqa: PLR0913 - the options of the command
-    preset: Preset = None,
-    seed: Seed = None,
-    refresh: Refresh = False,
-    from_run: From = None,
-    workers: Workers = None,
-    processes: Processes = 1,
-    sandbox: SandboxName = None,
-    settings: Set = None,
-    experiment: Experiment = None,
-    json: Json = False,
-    no_prefect: NoPrefect = False,
-) -> None:
-    """Reinforce the cold start's model (GRPO)."""
-    from ...config.presets import read_overrides
-    from ...runs.requests import RunRequest
-    from ..document import document
-    from .stages import run_alone
-
-    run_request = RunRequest(
-        preset, seed, None, refresh, from_run, sandbox, overrides=read_overrides(settings)
-    )
-    with document(json) as publish:
-        publish(
-            run_alone(
-                "grpo", run_request, workers=workers, prefect=not no_prefect, processes=processes
-            )
-        )

@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from ..digests import content_digest, row_digest
 from ..findings import Verdict
-from ..lineage import PIPELINE, STAGES, StageRequest
+from ..lineage import PIPELINE, StageRequest, stage_runs
 from ..readable import read_rows
 from ..schema import CurationRow, LineageRow, SealRow
 from ..seals import (
@@ -65,10 +65,8 @@ def _named_by(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "parent", row["parent"]
     for name, value in row["inputs"].items():
         yield f"input {name}", str(value)
-    if row["stage"] == PIPELINE:
-        for name in STAGES:
-            if name in row["outputs"]:
-                yield f"output {name}", str(row["outputs"][name])
+    for name, value in stage_runs(row["stage"], row["outputs"]).items():
+        yield f"output {name}", value
 
 
 def _read_seals(store: Store, verdict: Verdict) -> Seals:
