@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..config.home import find_home
 from ..config.settings import Preset, SandboxSettings
@@ -20,7 +21,11 @@ def recorded_sandbox(run: StageRun) -> SandboxSettings:
 
 
 def sandbox_for(
-    policy: str, backend: str | None = None, preset: Preset | None = None
+    policy: str,
+    backend: str | None = None,
+    preset: Preset | None = None,
+    *,
+    overrides: Mapping[str, Any] | None = None,
 ) -> SandboxSettings:
     """Return the sandbox settings for evaluating or showing a policy.
 
@@ -28,11 +33,13 @@ def sandbox_for(
         policy: Name or folder of the policy. A checkpoint of a run uses that run's own sandbox.
         backend: Backend from the command line, which replaces only the backend.
         preset: Preset whose sandbox other policies use; None for ``quick`` of flows.yaml.
+        overrides: Values over those settings: ``{"sandbox.limits.wall_seconds": 30}``.
 
     Raises:
         ValueError: There is no such backend.
-        SettingsError: flows.yaml is wrong; or no pipeline run records the checkpoint's sandbox any
-            more and no backend is given: a default may be weaker than the recorded one.
+        SettingsError: flows.yaml or an override is wrong; or no pipeline run records the
+            checkpoint's sandbox any more and no backend is given: a default may be weaker than the
+            recorded one.
         StoreError: The store, which records a checkpoint's run, cannot be read.
     """
     from ..config.flows_file import load_flows_file
@@ -50,7 +57,37 @@ def sandbox_for(
         )
     else:
         settings = preset or load_flows_file().presets.get("quick", Preset())
-    return (settings if backend is None else settings.with_backend(backend)).sandbox
+    if backend is not None:
+        settings = settings.with_backend(backend)
+    return with_sandbox_overrides(settings.sandbox, overrides or {}, backend)
+
+
+def with_sandbox_overrides(
+    settings: SandboxSettings, overrides: Mapping[str, Any], backend: str | None = None
+) -> SandboxSettings:
+    """Return sandbox settings with single values replaced, for a command that reads no others.
+
+    Args:
+        settings: The settings.
+        overrides: New values by their place: ``{"sandbox.limits.wall_seconds": 30}``.
+        backend: Backend from the command line.
+
+    Raises:
+        SettingsError: An override is wrong, belongs to another part of a preset, or is given by an
+            option too.
+    """
+    from ..config.presets import with_overrides
+    from ..config.yaml_file import SettingsError
+
+    for key in overrides:
+        if key.partition(".")[0] != "sandbox":
+            raise SettingsError(
+                f"--set {key}: this command reads only the sandbox's settings, such as "
+                "sandbox.limits.wall_seconds=30"
+            )
+        if backend is not None and key in ("sandbox", "sandbox.backend"):
+            raise SettingsError(f"--set {key}: --sandbox is given too: keep one of them")
+    return with_overrides(Preset(sandbox=settings), overrides).sandbox
 
 
 def _maker(stage_run: str) -> StageRun | None:

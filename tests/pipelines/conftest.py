@@ -96,6 +96,17 @@ def home(tmp_path, monkeypatch, backend, request):
     return Home(tmp_path / "home")
 
 
+@pytest.fixture(
+    params=[
+        pytest.param(("--no-prefect",), id="no-prefect"),
+        pytest.param((), id="prefect", marks=pytest.mark.slow),
+    ]
+)
+def way(request):
+    """The options of a command that runs stages: without Prefect, and through its own server."""
+    return request.param
+
+
 @pytest.fixture
 def store(home):
     with open_store(home) as opened:

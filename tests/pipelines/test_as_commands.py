@@ -105,7 +105,7 @@ def test_sandbox_build_makes_an_image_that_code_runs_in(home, tmp_path):
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
-def test_two_workers_on_one_store_lose_nothing(home, tmp_path, database, request):
+def test_two_workers_on_one_store_lose_nothing(home, tmp_path, database, request, way):
     """Two machines: a folder each, the store and its pictures shared."""
     shared = {**os.environ, "CODEDANCE_IMAGES": str(tmp_path / "images")}
     shared["CODEDANCE_STORE_URL"] = (
@@ -118,7 +118,7 @@ def test_two_workers_on_one_store_lose_nothing(home, tmp_path, database, request
         folder = tmp_path / f"machine-{seed}"
         folder.mkdir()
         own = {**shared, "CODEDANCE_DIR": str(folder / "home")}
-        command = ("curate", "--preset", "smoke", "--seed", seed, "--no-prefect", "--json")
+        command = ("curate", "--preset", "smoke", "--seed", seed, *way, "--json")
         workers.append(start(*command, cwd=write_tiny(folder), env=own))
     told = []
     for worker in workers:

@@ -19,7 +19,6 @@ THROUGH_PREFECT = [
     "from codedance.pipelines.cli import main; main()",
     *("curate", "--preset", "smoke"),
 ]
-COMMAND = [*THROUGH_PREFECT, "--no-prefect"]
 
 
 def status_of_curation(home):
@@ -46,9 +45,10 @@ def wait_until_running(home, process, seconds=280):
     raise AssertionError(f"curation never ran: {process.communicate()}")
 
 
-def test_interrupted_command_goes_on_when_given_again(home, tiny):
+def test_interrupted_command_goes_on_when_given_again(home, tiny, way):
+    command = [*THROUGH_PREFECT, *way]
     process = subprocess.Popen(
-        COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
     )
     wait_until_running(home, process)
     process.send_signal(signal.SIGINT)
@@ -58,7 +58,7 @@ def test_interrupted_command_goes_on_when_given_again(home, tiny):
     assert "Traceback" not in error
     assert status_of_curation(home) == "interrupted"
 
-    again = subprocess.run(COMMAND, capture_output=True, text=True, timeout=120, check=True)
+    again = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert "curate: resuming curate-" in again.stderr
     assert status_of_curation(home) == "finished"
 

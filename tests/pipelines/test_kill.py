@@ -17,7 +17,7 @@ COMMAND = [
     sys.executable,
     "-c",
     "from codedance.pipelines.cli import main; main()",
-    *("run", "--preset", "smoke", "--no-prefect"),
+    *("run", "--preset", "smoke"),
 ]
 
 
@@ -33,9 +33,9 @@ def steps_done(home, stage):
     return len(path.read_text().splitlines()) if path and path.exists() else 0
 
 
-def kill_in(home, stage, count, delay):
+def kill_in(home, stage, count, delay, *, way):
     process = subprocess.Popen(
-        COMMAND, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ
+        [*COMMAND, *way], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ
     )
     while process.poll() is None and steps_done(home, stage) < count:
         time.sleep(0.01)
@@ -45,23 +45,23 @@ def kill_in(home, stage, count, delay):
     assert process.returncode == -9
 
 
-def run_unharmed(folder):
+def run_unharmed(folder, way):
     """Run the same command to its end, as a process of its own: with as many threads, too."""
     folder.mkdir()
     environment = os.environ | {"CODEDANCE_DIR": str(folder)}
-    subprocess.run(COMMAND, check=True, timeout=400, capture_output=True, env=environment)
+    subprocess.run([*COMMAND, *way], check=True, timeout=400, capture_output=True, env=environment)
     return Home(folder)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_killed_command_goes_on_to_the_figures_of_an_unharmed_one(home, tiny, tmp_path):
-    unharmed_home = run_unharmed(tmp_path / "unharmed")
+def test_killed_command_goes_on_to_the_figures_of_an_unharmed_one(home, tiny, tmp_path, way):
+    unharmed_home = run_unharmed(tmp_path / "unharmed", way)
     draw = random.Random(1)
-    kill_in(home, "sft", 1, draw.uniform(0.0, 0.2))
-    kill_in(home, "sft", 3, draw.uniform(0.0, 0.2))
-    kill_in(home, "grpo", 2, draw.uniform(0.0, 0.2))
-    subprocess.run(COMMAND, check=True, timeout=400, capture_output=True)
+    kill_in(home, "sft", 1, draw.uniform(0.0, 0.2), way=way)
+    kill_in(home, "sft", 3, draw.uniform(0.0, 0.2), way=way)
+    kill_in(home, "grpo", 2, draw.uniform(0.0, 0.2), way=way)
+    subprocess.run([*COMMAND, *way], check=True, timeout=400, capture_output=True)
     for stage in ("sft", "grpo"):
         unharmed = read_metrics(stage_folder(unharmed_home, stage))
         assert read_metrics(stage_folder(home, stage)) == unharmed

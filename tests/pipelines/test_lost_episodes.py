@@ -246,10 +246,10 @@ def test_curation_by_a_server_that_refuses_is_an_error_with_its_words(judge, ser
 
 
 def test_a_curation_that_lost_some_is_completed_and_what_was_made_from_it_made_again(
-    codedance, judge, server, session
+    codedance, judge, server, session, way
 ):
     server.refusal = Refusing([1, 3])
-    assert codedance("curate", "--preset", "smoke", "--no-prefect")[0] == 1
+    assert codedance("curate", "--preset", "smoke", *way)[0] == 1
     pipeline = open_pipeline(session, RunRequest("smoke"))
     (row,) = session.store.lineage.find(stage="curate")
     assert (row.is_finished, row.is_complete, row.lost) == (True, False, 2)
@@ -258,7 +258,7 @@ def test_a_curation_that_lost_some_is_completed_and_what_was_made_from_it_made_a
 
     server.refusal = lambda *_: None
     server.asked.clear()
-    assert codedance("curate", "--preset", "smoke", "--no-prefect")[0] == 0
+    assert codedance("curate", "--preset", "smoke", *way)[0] == 0
     assert len(server.asked) == 2  # the lost ones alone
     (row,) = session.store.lineage.find(stage="curate")
     assert (row.is_complete, row.lost) == (True, 0)
@@ -266,7 +266,7 @@ def test_a_curation_that_lost_some_is_completed_and_what_was_made_from_it_made_a
     after = _request_for(session, "sft", pipeline).key
     assert after != before
     server.asked.clear()
-    assert codedance("curate", "--preset", "smoke", "--no-prefect")[0] == 0
+    assert codedance("curate", "--preset", "smoke", *way)[0] == 0
     assert server.asked == []
 
 

@@ -117,8 +117,8 @@ def test_an_evaluation_of_one_policy_refuses_what_it_does_not_read(codedance, ho
     assert said in error
 
 
-def test_a_set_value_decides_and_stands_in_the_store(codedance, home, tiny):
-    words = ("--preset", "smoke", "--no-prefect", "--set", "curate.candidates=21")
+def test_a_set_value_decides_and_stands_in_the_store(codedance, home, tiny, way):
+    words = ("--preset", "smoke", *way, "--set", "curate.candidates=21")
     assert codedance("curate", *words)[0] == 0
     with open_session(home, track=False) as session:
         (curation,) = session.store.lineage.find(stage="curate")

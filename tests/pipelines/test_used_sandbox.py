@@ -104,6 +104,44 @@ def test_what_no_run_made_gets_the_sandbox_of_flows_yaml(codedance, finished, op
         assert (opened["floor"], opened["limits"].memory_mb) == ("confined", 301), words
 
 
+SETTING = ("--set", "sandbox.limits.memory_mb=302")
+
+
+def commands_with_a_sandbox(tmp_path):
+    make_picture().save(tmp_path / "picture.png")
+    return (
+        ("play",),
+        ("ask", str(tmp_path / "picture.png"), "How many?", "--policy", "oracle"),
+        ("attack-reward",),
+        ("scale", "--policy", "oracle", "--limit", "2"),
+        ("probe", "--policy", "oracle", "--limit", "2"),
+        ("probe", "latest", "--limit", "2"),
+    )
+
+
+def test_every_command_with_a_sandbox_takes_its_settings(codedance, finished, opened, tmp_path):
+    for words in commands_with_a_sandbox(tmp_path):
+        opened.clear()
+        assert codedance(*words, *SETTING)[0] == 3, words
+        assert opened["limits"].memory_mb == 302, words
+
+
+def test_a_setting_that_such_a_command_does_not_read_is_refused(
+    codedance, finished, opened, tmp_path
+):
+    for words in commands_with_a_sandbox(tmp_path):
+        code, _, error = codedance(*words, "--set", "grpo.steps=3")
+        assert code == 2, words
+        assert "--set grpo.steps: this command reads only the sandbox's settings" in error
+        code, _, error = codedance(*words, "--set", "sandbox.floor=cellar")
+        assert (code, "--set sandbox.floor: " in error) == (2, True), words
+    twice = ("--sandbox", "local", "--set", "sandbox.backend=docker")
+    for name in ("play", "scale", "attack-reward"):
+        code, _, error = codedance(name, *twice)
+        assert (code, "--sandbox is given too" in error) == (2, True), name
+    assert opened == {}
+
+
 def test_a_backend_that_is_asked_for_leaves_the_other_settings(finished, checkpoint):
     found = sandbox_for(checkpoint, "docker")
     assert (found.backend, found.floor, found.limits.memory_mb) == ("docker", "full", 300)

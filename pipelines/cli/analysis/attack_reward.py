@@ -10,7 +10,7 @@ import typer
 
 from .. import completion
 from ..exit_codes import FINDINGS
-from ..options import Json, SandboxName
+from ..options import Json, SandboxName, Set
 
 if TYPE_CHECKING:
     from ....policies.analysis.attack_reward import AttackResult
@@ -41,6 +41,7 @@ def attack_reward(  # noqa: PLR0913 - the options of the command
     per_difficulty: Annotated[int, typer.Option(min=1, help="Tasks per difficulty.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the tasks.")] = 0,
     sandbox_name: SandboxName = None,
+    settings: Set = None,
     json: Json = False,
 ) -> None:
     """Attack a reward with scripted reward hacks; fails if one of them pays.
@@ -50,14 +51,16 @@ def attack_reward(  # noqa: PLR0913 - the options of the command
     """
     from ....envs.rewards.registry import with_terms
     from ....policies.analysis.attack_reward import attack_reward as attack
+    from ...config.presets import read_overrides
     from ...config.settings import open_configured
     from ...runs.used_sandbox import sandbox_for
     from ..document import document
     from ..output import say
 
+    overrides = read_overrides(settings)
     preset = with_terms(reward, _terms(term or ()))
     with document(json) as publish:
-        with open_configured(sandbox_for("oracle", sandbox_name)) as sandbox:
+        with open_configured(sandbox_for("oracle", sandbox_name, overrides=overrides)) as sandbox:
             results = attack(
                 preset,
                 sandbox=sandbox,

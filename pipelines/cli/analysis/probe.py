@@ -10,7 +10,7 @@ import typer
 
 from .. import completion
 from ..exit_codes import leave_incomplete
-from ..options import Json
+from ..options import Json, Set
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +41,7 @@ def probe(
             autocompletion=completion.policies,
         ),
     ] = None,
+    settings: Set = None,
     json: Json = False,
 ) -> None:
     """Ablate each tool reply and measure the effect on the answer.
@@ -48,18 +49,21 @@ def probe(
     For every call the reply is withheld, its images are blanked, or it is swapped with a
     sibling's: the reply to another task of the same family.
     """
+    from ...config.presets import read_overrides
     from ...runs.session import open_session
-    from ...runs.used_sandbox import recorded_sandbox, sandbox_for
+    from ...runs.used_sandbox import recorded_sandbox, sandbox_for, with_sandbox_overrides
     from ...stages.draws import held_out_tasks
     from ..document import document
     from ..output import say
 
+    overrides = read_overrides(settings)
     with document(json) as publish, open_session() as session:
         pipeline, source = _source(session, run, policy)
         if pipeline is None:
-            suite, sandbox = "nano", sandbox_for(source)
+            suite, sandbox = "nano", sandbox_for(source, overrides=overrides)
         else:
-            suite, sandbox = str(pipeline.parameters["suite"]), recorded_sandbox(pipeline)
+            suite = str(pipeline.parameters["suite"])
+            sandbox = with_sandbox_overrides(recorded_sandbox(pipeline), overrides)
         lines, metrics, lost = _probe(session, source, held_out_tasks(suite, limit), sandbox)
         for line in lines:
             say(line)

@@ -9,7 +9,7 @@ import typer
 
 from .. import completion
 from ..exit_codes import leave_incomplete
-from ..options import Json, SandboxName
+from ..options import Json, SandboxName, Set
 
 if TYPE_CHECKING:
     from ....policies.analysis.scaling import ScalingPoint
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 WIDTH = 30
 
 
-def scale(
+def scale(  # noqa: PLR0913 - the options of the command
     policy: Annotated[
         str,
         typer.Option(
@@ -37,24 +37,27 @@ def scale(
     limit: Annotated[int, typer.Option(min=1, help="Number of held-out tasks.")] = 42,
     samples: Annotated[int, typer.Option(min=1, help="Largest majority vote.")] = 8,
     sandbox_name: SandboxName = None,
+    settings: Set = None,
     json: Json = False,
 ) -> None:
     """Measure the effect of more turns, a majority vote or a second look at test time."""
     from ....policies import load_policy
     from ....policies.analysis.scaling import scale as measure
     from ....policies.rollouts.losses import Losses
+    from ...config.presets import read_overrides
     from ...runs.session import open_session
     from ...runs.used_sandbox import sandbox_for
     from ...stages.draws import held_out_tasks
     from ..document import document
     from ..output import say
 
+    overrides = read_overrides(settings)
     losses = Losses()
     counts = [count for count in (1, 2, 4, 8, 16, 32, 64) if count < samples] + [samples]
     with document(json) as publish, open_session(track=False) as session:
         tasks = held_out_tasks(suite, limit, whole=True)
         session.progress.say(f"playing {len(tasks)} tasks, {samples + 5} times each …")
-        sandbox = session.sandbox(sandbox_for(policy, sandbox_name))
+        sandbox = session.sandbox(sandbox_for(policy, sandbox_name, overrides=overrides))
         acting = load_policy(policy)
         points = measure(acting, tasks, sandbox=sandbox, samples=counts, on_lost=losses)
         for line in scale_lines(points):

@@ -9,7 +9,7 @@ import typer
 
 from .. import completion
 from ..exit_codes import FAILED, FINDINGS
-from ..options import Json, SandboxName
+from ..options import Json, SandboxName, Set
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,6 +32,7 @@ def ask(  # noqa: PLR0913 - the options of the command
     turns: Annotated[int, typer.Option(min=1, help="Maximum number of turns.")] = 6,
     save: Annotated[Path | None, typer.Option(help="Folder for returned images.")] = None,
     sandbox: SandboxName = None,
+    settings: Set = None,
     json: Json = False,
 ) -> None:
     """Ask about an image; prints each turn: thought, code, output.
@@ -46,6 +47,7 @@ def ask(  # noqa: PLR0913 - the options of the command
     from ....policies.interface import Sampling
     from ....policies.rollouts.trained_with import open_episode
     from ...config.home import find_home
+    from ...config.presets import read_overrides
     from ...config.settings import open_configured
     from ...runs.used_sandbox import sandbox_for
     from ..document import document
@@ -56,6 +58,7 @@ def ask(  # noqa: PLR0913 - the options of the command
     question = escape_surrogates(question)  # from a command line in another encoding
     if not question.strip():
         raise ValueError("the question is empty")
+    limits = sandbox_for(policy, sandbox, overrides=read_overrides(settings))
     picture = load_picture(image)
     model = load_policy(policy)
     kept = save or find_home(make=False).root / "ask" / image.stem
@@ -63,7 +66,7 @@ def ask(  # noqa: PLR0913 - the options of the command
     task = Task(f"ask/{image.name}", "ask", "ask", "test", question, (picture,), answer="")
     with (
         document(json) as publish,
-        open_configured(sandbox_for(policy, sandbox)) as opened,
+        open_configured(limits) as opened,
         open_episode(task, opened, model, max_turns=turns) as episode,
     ):
         _say_what_it_knows(policy, question)

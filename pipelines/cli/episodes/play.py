@@ -9,7 +9,7 @@ import typer
 
 from .. import completion
 from ..exit_codes import FAILED
-from ..options import Json, SandboxName
+from ..options import Json, SandboxName, Set
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -53,6 +53,7 @@ def play(  # noqa: PLR0913 - the options of the command
     ] = None,
     seed: Annotated[int, typer.Option(help="Index of the task.")] = 0,
     sandbox: SandboxName = None,
+    settings: Set = None,
     json: Json = False,
 ) -> None:
     """Play one episode and print every turn.
@@ -60,18 +61,20 @@ def play(  # noqa: PLR0913 - the options of the command
     Exits with 3 if the sandbox or the model's server failed: then it is neither right nor wrong.
     """
     from ...config.home import find_home
+    from ...config.presets import read_overrides
     from ...config.settings import open_configured
     from ...runs.used_sandbox import sandbox_for
     from ..document import document
     from ..output import say
     from .terminal import episode_document, picture_folder, show_picture, show_turn
 
+    limits = sandbox_for(policy, sandbox, overrides=read_overrides(settings))
     task = find_task(suite, family, difficulty, seed)
     kept = find_home(make=False).root / "play" / task.id.replace("/", "-")
     folder = picture_folder(kept, is_asked_for=False)
     with (
         document(json) as publish,
-        open_configured(sandbox_for(policy, sandbox)) as opened,
+        open_configured(limits) as opened,
         _begin(policy, task, opened) as (turns, episode),
     ):
         say(f"{task.id}: {task.question}")
