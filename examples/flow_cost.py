@@ -31,10 +31,10 @@ def time_function(session, run) -> float:
 
 async def time_flow(run) -> float:
     """Return the seconds of the stage as a flow."""
-    from codedance.pipelines.flows import curate
+    from codedance.pipelines.flows import FLOWS
 
     begun = time.perf_counter()
-    await curate(run.preset, run.seed, from_run=run.id)
+    await FLOWS["curate"](run.preset, run.seed, from_run=run.id)
     return time.perf_counter() - begun
 
 

@@ -67,12 +67,12 @@ def test_pipeline_flow_reuses_what_is_finished_and_publishes(prefect, finished):
 
 
 def test_an_alarm_is_shown_on_the_flow_runs_page_at_once(prefect, finished):
-    from codedance.pipelines.flows import grpo
+    from codedance.pipelines.flows import FLOWS
 
     run = first_run(finished)
 
     async def go():
-        state = await grpo(run.preset, run.seed + 1, from_run=run.id, return_state=True)
+        state = await FLOWS["grpo"](run.preset, run.seed + 1, from_run=run.id, return_state=True)
         return state, await artifacts()
 
     state, found = asyncio.run(go())
@@ -81,14 +81,14 @@ def test_an_alarm_is_shown_on_the_flow_runs_page_at_once(prefect, finished):
 
 
 def test_what_a_stage_says_is_on_the_flow_runs_page(prefect, finished, log_lines):
-    from codedance.pipelines.flows import grpo
+    from codedance.pipelines.flows import FLOWS
     from prefect.client.orchestration import get_client
     from prefect.logging.handlers import APILogHandler
 
     run = first_run(finished)
 
     async def go():
-        state = await grpo(run.preset, run.seed, from_run=run.id, return_state=True)
+        state = await FLOWS["grpo"](run.preset, run.seed, from_run=run.id, return_state=True)
         await APILogHandler.aflush()
         async with get_client() as client:
             lines = await client.read_logs()
@@ -104,10 +104,10 @@ def test_what_a_stage_says_is_on_the_flow_runs_page(prefect, finished, log_lines
 
 
 def test_stopped_stage_is_a_cancelled_flow_run(prefect, finished):
-    from codedance.pipelines.flows import curate
+    from codedance.pipelines.flows import FLOWS
 
     finished.stop.request()
-    state = asyncio.run(curate("smoke", seed=77, return_state=True))
+    state = asyncio.run(FLOWS["curate"]("smoke", seed=77, return_state=True))
     assert state.is_cancelled()
     assert "stopped on request" in state.message
     assert "run it again to resume" in state.message
@@ -157,23 +157,23 @@ def test_stage_whose_flow_is_torn_down_is_stopped_and_waited_for(finished, monke
 
 
 def test_what_is_done_already_waits_for_no_training(prefect, finished):
-    from codedance.pipelines.flows import grpo
+    from codedance.pipelines.flows import FLOWS
     from codedance.pipelines.runs.turns import training_turn
 
     run = first_run(finished)
 
     async def go():
         with training_turn("sft", fallback=finished.home.root, say=print, check=lambda: None):
-            shown = grpo(run.preset, run.seed, from_run=run.id, return_state=True)
+            shown = FLOWS["grpo"](run.preset, run.seed, from_run=run.id, return_state=True)
             return await asyncio.wait_for(shown, timeout=60)
 
     assert asyncio.run(go()).is_completed()
 
 
 def test_failed_stage_is_a_failed_flow_run_with_its_reason(prefect, finished):
-    from codedance.pipelines.flows import sft
+    from codedance.pipelines.flows import FLOWS
 
-    state = asyncio.run(sft("smoke", seed=78, return_state=True))
+    state = asyncio.run(FLOWS["sft"]("smoke", seed=78, return_state=True))
     assert state.is_failed()
     assert "`codedance curate` first" in state.message
 
@@ -201,7 +201,7 @@ def test_every_deployment_names_a_flow_that_exists_and_takes_its_parameters():
 
 
 def test_a_training_that_waits_for_its_turn_can_be_stopped(prefect, finished):
-    from codedance.pipelines.flows import grpo
+    from codedance.pipelines.flows import FLOWS
     from codedance.pipelines.runs.turns import training_turn
 
     run, said = first_run(finished), []
@@ -213,7 +213,7 @@ def test_a_training_that_waits_for_its_turn_can_be_stopped(prefect, finished):
     finished.progress.say = say
     with training_turn("sft", fallback=finished.home.root, say=print, check=lambda: None):
         state = asyncio.run(
-            grpo(run.preset, run.seed, from_run=run.id, refresh=True, return_state=True)
+            FLOWS["grpo"](run.preset, run.seed, from_run=run.id, refresh=True, return_state=True)
         )
     assert state.is_cancelled()
     assert any("grpo: waiting for its turn, one training at a time" in line for line in said)
@@ -239,7 +239,7 @@ def test_the_server_watches_for_dead_runs_and_is_told_only_once(prefect):
 
 
 def test_a_task_that_a_dead_process_left_is_marked_and_one_at_work_is_not(prefect):
-    from codedance.pipelines.flows import grpo
+    from codedance.pipelines.flows import FLOWS
     from codedance.pipelines.flows.watching import close_lost_tasks
     from prefect.client.orchestration import get_client
     from prefect.states import Crashed, Running
@@ -250,7 +250,9 @@ def test_a_task_that_a_dead_process_left_is_marked_and_one_at_work_is_not(prefec
         async with get_client() as client:
             tasks = []
             for _ in ("dead", "at work"):
-                run = await client.create_flow_run(grpo, tags=["codedance"], state=Running())
+                run = await client.create_flow_run(
+                    FLOWS["grpo"], tags=["codedance"], state=Running()
+                )
                 task = await client.create_task_run(work, run.id, "0", state=Running())
                 tasks.append((run, task))
             await client.set_flow_run_state(tasks[0][0].id, Crashed(), force=True)
@@ -264,7 +266,7 @@ def test_a_task_that_a_dead_process_left_is_marked_and_one_at_work_is_not(prefec
 
 
 def test_a_run_whose_process_is_gone_is_marked_with_what_it_started_and_no_other(prefect):
-    from codedance.pipelines.flows import grpo
+    from codedance.pipelines.flows import FLOWS
     from codedance.pipelines.flows.watching import close_dead_runs
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import WorkPoolCreate
@@ -275,15 +277,17 @@ def test_a_run_whose_process_is_gone_is_marked_with_what_it_started_and_no_other
     async def go():
         async with get_client() as client:
             await client.create_work_pool(WorkPoolCreate(name="machine", type="process"))
-            flow = await client.create_flow(grpo)
+            flow = await client.create_flow(FLOWS["grpo"])
             of = await client.create_deployment(flow, "of-dead-runs", work_pool_name="machine")
             dead, taken, alive = [
                 await client.create_flow_run_from_deployment(of, state=state)
                 for state in (Running(), Pending(), Running())
             ]
-            alone = await client.create_flow_run(grpo, state=Running())  # a command's
+            alone = await client.create_flow_run(FLOWS["grpo"], state=Running())  # a command's
             task = await client.create_task_run(work, dead.id, "0", state=Running())
-            within = await client.create_flow_run(grpo, parent_task_run_id=task.id, state=Running())
+            within = await client.create_flow_run(
+                FLOWS["grpo"], parent_task_run_id=task.id, state=Running()
+            )
             closed = await close_dead_runs(["machine"], {str(alive.id)})
             runs = (dead, taken, within, alive, alone)
             return closed, [(await client.read_flow_run(run.id)).state_name for run in runs]
@@ -294,7 +298,7 @@ def test_a_run_whose_process_is_gone_is_marked_with_what_it_started_and_no_other
 
 
 def test_a_run_without_its_worker_looks_for_its_cancellation_itself(prefect, finished, monkeypatch):
-    from codedance.pipelines.flows import grpo, worker_death
+    from codedance.pipelines.flows import FLOWS, worker_death
     from prefect.client.orchestration import get_client
     from prefect.states import Cancelling, Running
 
@@ -303,7 +307,7 @@ def test_a_run_without_its_worker_looks_for_its_cancellation_itself(prefect, fin
 
     async def go():
         async with get_client() as client:
-            run = await client.create_flow_run(grpo, state=Running())
+            run = await client.create_flow_run(FLOWS["grpo"], state=Running())
             watch = worker_death._heed_cancellation(finished, str(run.id), dead_worker)
             watching = asyncio.create_task(watch)
             assert not finished.stop.is_requested()
@@ -336,7 +340,7 @@ async def miss_runs(client, flow, *, tags):
 
 
 def test_missed_runs_are_dropped_and_one_that_a_person_asked_for_is_not(prefect):
-    from codedance.pipelines.flows import curate
+    from codedance.pipelines.flows import FLOWS
     from codedance.pipelines.flows.deploying import drop_missed
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
@@ -344,9 +348,11 @@ def test_missed_runs_are_dropped_and_one_that_a_person_asked_for_is_not(prefect)
 
     async def go():
         async with get_client() as client:
-            ours = await miss_runs(client, curate, tags=["codedance"])
-            others = await miss_runs(client, curate, tags=["somebody-else"])
-            asked = await client.create_flow_run(curate, tags=["codedance"], state=Scheduled())
+            ours = await miss_runs(client, FLOWS["curate"], tags=["codedance"])
+            others = await miss_runs(client, FLOWS["curate"], tags=["somebody-else"])
+            asked = await client.create_flow_run(
+                FLOWS["curate"], tags=["codedance"], state=Scheduled()
+            )
             left = {}
             for name, deployment in (("ours", ours), ("others", others)):
                 one = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment]))
@@ -431,7 +437,7 @@ def test_a_flow_continues_a_run_by_its_id_or_takes_what_decides_one(prefect, fin
 
 
 def test_a_flow_takes_overrides(prefect, finished):
-    from codedance.pipelines.flows import grpo
+    from codedance.pipelines.flows import FLOWS
 
-    made = asyncio.run(grpo(overrides={"grpo.steps": 1}))
+    made = asyncio.run(FLOWS["grpo"](overrides={"grpo.steps": 1}))
     assert finished.store.lineage.get(made).parameters["grpo"]["steps"] == 1

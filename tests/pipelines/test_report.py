@@ -97,6 +97,6 @@ def test_lines_are_smoothed_over_the_points_before():
 
 
 def test_charts_leave_out_what_was_not_measured():
-    page = render_charts({"loss": [(1, 2.0), (2, 1.0)]}, {}, [])
+    page = render_charts({"sft": {"loss": [(1, 2.0), (2, 1.0)]}}, [])
     assert "SFT: loss" in page
     assert "GRPO" not in page
