@@ -69,7 +69,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "codedance flows serve --no-mlflow --prefect-port 4200",
     ),
     "flows deploy": ("codedance flows deploy",),
-    "mlflow send": ("codedance mlflow send", "codedance mlflow send --refused"),
+    "mlflow sync": ("codedance mlflow sync latest", "codedance mlflow sync --all"),
     "sandbox build": (
         "codedance sandbox build",
         "codedance sandbox build --libraries numpy,PIL,cv2 --tag ours",

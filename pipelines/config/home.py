@@ -58,11 +58,6 @@ class Home:
         return self.root / "reports"
 
     @property
-    def outbox(self) -> Path:
-        """Events that have not been sent to MLflow yet."""
-        return self.root / "spool"
-
-    @property
     def mlflow_uri(self) -> str:
         """MLflow's tracking URI."""
         return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.root / 'mlflow.db'}"
@@ -126,7 +121,7 @@ def prepare_environment(home: Home) -> None:
         "MLFLOW_TRACKING_URI": home.mlflow_uri,
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "MLFLOW_ENABLE_ASYNC_TRACE_LOGGING": "false",  # our own thread sends and checks traces
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the outbox retries without blocking
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # our own thread tries again
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # a dozen unused processes
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",

@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 
 from ..config.home import Home
+from ..tracking.mlflow.address import Address, named_place
 from ..tracking.mlflow.runs import EXPERIMENT, RUN_TAG
-from ..tracking.outbox import Address
 
 PAGES = "CODEDANCE_MLFLOW_PAGES"
 """Variable with the address of MLflow's UI, if the tracking URI is a database.
@@ -29,7 +29,7 @@ async def run_address(home: Home, run_id: str) -> str | None:
     base = home.mlflow_uri if home.mlflow_uri.startswith("http") else os.environ.get(PAGES)
     if base is None:
         return None
-    address = Address.of_environment(base.rstrip("/"))
+    address = Address(base.rstrip("/"), **named_place())
     try:
         async with httpx.AsyncClient(
             base_url=address.uri, auth=_login(), headers=_token(), timeout=PATIENCE_SECONDS

@@ -1,34 +1,27 @@
-"""A stage run's page in MLflow: its description, its tags and its datasets."""
+"""A run's page in MLflow: its description and its tags."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import platform
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from ..analysis.results import difference_lines, lost_lines, summarise, table_head, table_rows
-from ..charts.figures import write_figures
 from ..charts.markdown_table import markdown_table
 from ..config.code_version import git_commit
 from ..config.registry import find_stage
 from ..store.lineage import PIPELINE, StageRun
 from ..store.store import Store
 from ..tracking.alarm_file import read_alarms
-from ..tracking.metrics_file import Series, read_metrics
-from ..tracking.tracker import Tracker
 from .machine import describe_machine
 from .progress import format_seconds
 
 PURPOSE = "Run every stage of the pipeline. Each stage is a run of its own below this one."
 """Description of a pipeline run."""
 PACKAGES = ("torch", "transformers", "mlflow", "numpy")
-COMPARED = 10
-"""Steps at either end of a training whose means are compared."""
 
 
 def machine_tags() -> dict[str, str]:
@@ -109,74 +102,8 @@ def closing(store: Store, run: StageRun, folder: Path) -> str:
     return "\n".join(lines)
 
 
-def report_figures(tracker: Tracker, run: StageRun, folder: Path) -> None:
-    """Log a finished training's curves as images, besides MLflow's own charts."""
-    if find_stage(run.stage).compared:
-        for path in write_figures(folder / "figures", read_metrics(folder)):
-            tracker.artifact(run.id, path, folder="figures")
-
-
-def report_curated(tracker: Tracker, store: Store, run: StageRun) -> None:
-    """Log the curated tasks of a training as its dataset."""
-    if not find_stage(run.stage).compared or "curate" not in run.inputs:
-        return
-    rows = [row for row in store.curation(str(run.inputs["curate"])) if row.is_kept]
-    difficulties = Counter(f"difficulty/{row.band}" for row in rows)
-    shown = Counter(f"shown/{row.demonstration}" for row in rows)
-    tracker.dataset(
-        run.id,
-        f"{run.parameters.get('suite', '')} curated",
-        digest=data_digest(store, run),
-        profile={"tasks": len(rows), **difficulties, **shown},
-        use="training",
-    )
-
-
-def curation_lines(_store: Store, run: StageRun, _folder: Path) -> list[str]:
-    """Return the results of a curation, in Markdown."""
-    reasons: Mapping[str, int] = run.outputs.get("reasons", {})
-    rows = [[reason, str(count)] for reason, count in sorted(reasons.items())]
-    head = f"{run.outputs.get('candidates', 0)} candidates; see `data_card.md` for details."
-    return [head, "", *markdown_table(["outcome", "tasks"], rows)]
-
-
-def training_lines(_store: Store, run: StageRun, folder: Path) -> list[str]:
-    """Return the results of a training, in Markdown."""
-    series = read_metrics(folder)
-    rows = [
-        [name, _mean(series[name][:COMPARED]), _mean(series[name][-COMPARED:])]
-        for name in find_stage(run.stage).compared
-        if series.get(name)
-    ]
-    steps = max((points[-1][0] for points in series.values() if points), default=0)
-    head = ["figure", f"first {COMPARED} steps", f"last {COMPARED} steps"]
-    return [
-        f"{steps} steps. Checkpoint: `{run.outputs.get('model')}`.",
-        "",
-        *markdown_table(head, rows),
-    ]
-
-
-def evaluation_lines(store: Store, run: StageRun, _folder: Path) -> list[str]:
-    """Return the results of an evaluation, in Markdown."""
-    summary = summarise(store, run)
-    lines = [f"- {line}" for line in (*difference_lines(summary), *lost_lines(summary))]
-    for mode in summary.modes:
-        lines += [
-            "",
-            f"**{mode}**",
-            "",
-            *markdown_table(table_head(summary), table_rows(summary, mode)),
-        ]
-    return lines
-
-
 def _output_lines(_store: Store, run: StageRun, _folder: Path) -> list[str]:
     return markdown_table(["output", "value"], run.outputs.items())
-
-
-def _mean(points: Series) -> str:
-    return f"{sum(value for _, value in points) / len(points):.4g}" if points else "-"
 
 
 @cache

@@ -24,7 +24,7 @@ from ..store.lineage import SECONDS, StageRequest, StageRun
 from ..tracking.system_metrics import metered
 from .context import StageContext, StageInterrupted, StageResult
 from .progress import format_seconds
-from .run_page import closing, data_digest, opening, report_curated, report_figures, run_tags
+from .run_page import closing, data_digest, opening, run_tags
 from .stage_parameters import stage_parameters
 from .turns import training_turn
 
@@ -227,7 +227,7 @@ def _context(session: RunSession, run: StageRun, preset: Preset) -> StageContext
 
 @contextmanager
 def _recorded(session: RunSession, run: StageRun) -> Generator[list[StageResult]]:
-    """Record how a stage ends, in the store and in MLflow.
+    """Record how a stage ends, in the store and in its folder.
 
     Yields:
         A list for the result of the stage, which the body adds to it.
@@ -235,8 +235,7 @@ def _recorded(session: RunSession, run: StageRun) -> Generator[list[StageResult]
     lineage, tracker = session.store.lineage, session.tracker
     folder = session.home.stages / run.id
     lineage.mark(run.id, "running")
-    tracker.begin(run, tags=run_tags(run, session.store), description=opening(run))
-    report_curated(tracker, session.store, run)
+    tracker.begin(run.id, tags=run_tags(run, session.store), description=opening(run))
     begun = time.monotonic()
     results: list[StageResult] = []
 
@@ -251,16 +250,13 @@ def _recorded(session: RunSession, run: StageRun) -> Generator[list[StageResult]
         _seal(session, run, result)
     except (StageInterrupted, KeyboardInterrupt):
         lineage.mark(run.id, "interrupted", outputs=worked())
-        tracker.end(run, "interrupted")
         raise
     except BaseException as error:
-        tracker.end(run, "failed")
         _mark_failed(session, run, error)
         raise
     lineage.mark(run.id, "finished", outputs={**result.outputs, **worked()})
     _forget_state(folder)
     _show_result(session, lineage.get(run.id), result)
-    tracker.end(run, "finished")
 
 
 def _seal(session: RunSession, run: StageRun, result: StageResult) -> None:
@@ -270,11 +266,10 @@ def _seal(session: RunSession, run: StageRun, result: StageResult) -> None:
 
 
 def _show_result(session: RunSession, run: StageRun, result: StageResult) -> None:
-    """Complete a finished run's page in MLflow."""
+    """Complete a finished run's page."""
     folder = session.home.stages / run.id
     for path in result.artifacts:
         session.tracker.artifact(run.id, path)
-    report_figures(session.tracker, run, folder)
     if digest := data_digest(session.store, run):
         session.tracker.tag(run.id, "codedance.data_digest", digest)
     session.tracker.describe(run.id, closing(session.store, run, folder))

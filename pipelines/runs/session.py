@@ -15,8 +15,8 @@ from ..config.home import Home, find_home, prepare_environment
 from ..config.settings import SandboxSettings, open_configured
 from ..store.connection.patience import Patience
 from ..store.store import Store, open_store
-from ..tracking.mlflow.sender import Sender
-from ..tracking.outbox import Address
+from ..tracking.mlflow.address import Address, named_place
+from ..tracking.mlflow.sync_thread import SyncThread
 from ..tracking.tracker import Tracker
 from .context import OnAlarm, Stop, ignore_alarm
 from .progress import Progress, open_progress
@@ -73,7 +73,7 @@ def open_session(home: Home | None = None, *, track: bool = True) -> Generator[R
 
     Args:
         home: State folder; None for the one that ``CODEDANCE_DIR`` names.
-        track: Whether events are sent to MLflow.
+        track: Whether MLflow is brought up to date with the runs.
 
     Yields:
         The session, closed at the end by the context that opened it.
@@ -88,9 +88,10 @@ def open_session(home: Home | None = None, *, track: bool = True) -> Generator[R
     progress, stop = open_progress(), Stop()
     patience = Patience(home.store_wait_seconds, progress.say, stop.is_requested)
     store = open_store(home, patience)
-    address = Address.of_environment(home.mlflow_uri)
-    tracker = Tracker(home.outbox if track else None, address=address)
-    sender = Sender(home, store, tracker, say=progress.say) if track else None
+    place = named_place()
+    tracker = Tracker(home.stages, place)
+    address = Address(home.mlflow_uri, **place)
+    sync = SyncThread(home, store, tracker, address, say=progress.say) if track else None
     session = RunSession(home, store, tracker, progress, stop)
     token = _current.set(session)
     try:
@@ -98,9 +99,11 @@ def open_session(home: Home | None = None, *, track: bool = True) -> Generator[R
             yield session
     finally:
         _current.reset(token)
-        tracker.close() if sender is None else sender.close()
-        if tracker.lost:
-            progress.say(f"{home.outbox} is full: {tracker.lost} events for MLflow are lost")
+        tracker.writer.flush()
+        if sync is not None:
+            sync.close()
+        if left := tracker.writer.waiting:
+            progress.say(f"{home.stages}: no space for {left} lines of metrics, which are lost")
         session.close()
 
 

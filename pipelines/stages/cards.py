@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ...envs.types import Difficulty, Task
 from ..charts.markdown_table import markdown_table
 from ..runs.context import StageContext
+from ..store.lineage import StageRun
+from ..store.store import Store
 from .curation import Candidate, Decision, count_reasons
 
 
@@ -102,3 +104,10 @@ def _provenance(tasks: Sequence[Task]) -> list[str]:
 
 def _many(name: str, counts: Counter[str]) -> str:
     return f"- {name}: {len(counts)} different values"
+
+
+def curation_lines(_store: Store, run: StageRun, _folder: Path) -> list[str]:
+    """Return the results of a curation, in Markdown."""
+    reasons: Mapping[str, int] = run.outputs.get("reasons", {})
+    head = f"{run.outputs.get('candidates', 0)} candidates; see `data_card.md` for details."
+    return [head, "", *markdown_table(["outcome", "tasks"], sorted(reasons.items()))]

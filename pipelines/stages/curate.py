@@ -21,11 +21,11 @@ from ..analysis.similarity import Fingerprint, Twins, find_twins, fingerprint
 from ..config.registry import stage
 from ..config.settings import CurateSettings, Preset
 from ..runs.context import StageContext, StageResult
-from ..runs.run_page import curation_lines, digest_of
+from ..runs.run_page import digest_of
 from ..store.episodes import Episode as StoredEpisode
 from ..store.lineage import LOST
 from .asked import open_policy, report_usage
-from .cards import write_data_card
+from .cards import curation_lines, write_data_card
 from .collect import Session, collect
 from .curation import Candidate, Decision, Rules, count_reasons, decide
 from .draws import draw_candidates, held_out_tasks

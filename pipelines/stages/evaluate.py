@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
+from pathlib import Path
 
 from ...envs.rewards.evidence import record_evidence
 from ...envs.rewards.registry import with_terms
@@ -13,14 +14,17 @@ from ...envs.types import Task
 from ...policies.interface import Policy, Sampling
 from ...policies.rollouts.trained_with import trained_interface
 from ..analysis.model_comparison import FILE_NAME, write_results
+from ..analysis.results import difference_lines, lost_lines, summarise, table_head, table_rows
 from ..analysis.statistics import rate_of
+from ..charts.markdown_table import markdown_table
 from ..config.registry import stage
 from ..config.settings import EvaluateSettings
 from ..runs.context import StageContext, StageResult
-from ..runs.run_page import digest_of, evaluation_lines
+from ..runs.run_page import digest_of
 from ..runs.runner import StageError
 from ..store.episodes import Episode
-from ..store.lineage import LOST
+from ..store.lineage import LOST, StageRun
+from ..store.store import Store
 from ..tracking.tracker import Terms
 from .asked import open_policy, report_usage
 from .collect import Session, collect
@@ -29,6 +33,16 @@ from .draws import held_out_tasks
 MODES = ("greedy", "sampled")
 DEFAULT_RATE = 0.5
 """Assumed pass rate of a task that curation has not seen."""
+
+
+def evaluation_lines(store: Store, run: StageRun, _folder: Path) -> list[str]:
+    """Return the results of an evaluation, in Markdown."""
+    summary = summarise(store, run)
+    lines = [f"- {line}" for line in (*difference_lines(summary), *lost_lines(summary))]
+    for mode in summary.modes:
+        table = markdown_table(table_head(summary), table_rows(summary, mode))
+        lines += ["", f"**{mode}**", "", *table]
+    return lines
 
 
 @stage(
@@ -161,9 +175,5 @@ def choose_shown(episodes: Sequence[Episode], count: int) -> list[int]:
 
 def _record_verdict(context: StageContext) -> None:
     """Submit the checkpoints for comparison with the champion, by their results on each task."""
-    makers = {name: str(context.run.inputs[name]) for name in context.run.inputs}
-    if not makers:
-        return
-    path = context.folder / FILE_NAME
-    write_results(context.store, context.run, path)
-    context.tracker.judged(context.run.id, path, makers=makers, suite=context.preset.suite)
+    if context.run.inputs:
+        write_results(context.store, context.run, context.folder / FILE_NAME)

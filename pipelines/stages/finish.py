@@ -1,4 +1,4 @@
-"""The end of a pipeline run: report and viewer, row in the lineage, MLflow run."""
+"""The end of a pipeline run: report and viewer, row in the lineage, page."""
 
 from __future__ import annotations
 
@@ -23,9 +23,7 @@ def finish_pipeline(session: RunSession, pipeline: StageRun) -> Report:
     report = make_report(session, run, evaluation)
     make_viewer(session.store, session.home, [run], report.folder)
     summary = summarise(session.store, evaluation)
-    session.tracker.begin(run, tags=run_tags(run, session.store), description=report.text)
-    for name, value in run.stage_runs.items():
-        session.tracker.tag(run.id, f"codedance.stage.{name}", value)
+    session.tracker.begin(run.id, tags=run_tags(run, session.store), description=report.text)
     figures = {
         f"{phase}/accuracy": summary.cells[phase, "all"].accuracy.share for phase in summary.phases
     }
@@ -38,5 +36,4 @@ def finish_pipeline(session: RunSession, pipeline: StageRun) -> Report:
     if lost := {**curation.get(LOST, {}), **evaluation.outputs.get(LOST, {})}:
         outputs[LOST] = lost
     session.store.lineage.mark(run.id, "finished", outputs=outputs)
-    session.tracker.end(run, "finished")
     return report

@@ -15,14 +15,13 @@ from ..config.registry import stage
 from ..config.settings import GRPOSettings, Preset
 from ..runs.context import StageContext, StageInterrupted, StageResult
 from ..runs.distributed_launch import GRPOJob, announce
-from ..runs.run_page import training_lines
 from ..runs.runner import StageError
 from ..runs.stage_parameters import file_digests
 from ..store.lineage import StageRun
 from ..store.store import Store
 from .history import load_history
 from .step_figures import StepFigures
-from .training import follow
+from .training import follow, record_curated, record_figures, training_lines
 
 PHASE = "train"
 SHOWN = ("reward", "accuracy", "tool_calls/mean", "entropy")
@@ -84,6 +83,7 @@ def run_grpo(context: StageContext) -> StageResult:
         AlarmConfig(**context.preset.alarms.model_dump()), idle_terms(config.scoring)
     )
     figures = StepFigures()
+    record_curated(context)
     announce(GRPOJob(start, tasks, config, context.folder, history, context.preset.sandbox))
     with context.progress.bar("grpo", settings.steps) as bar:
         try:
@@ -100,7 +100,7 @@ def run_grpo(context: StageContext) -> StageResult:
             )
         except TrainingInterrupted as stop:
             raise StageInterrupted(str(stop)) from stop
-    context.tracker.model(context.run.id, model, name="grpo", suite=context.preset.suite)
+    record_figures(context)
     _log_code_usage(context)
     return StageResult({"model": str(model), "tasks": len(tasks)})
 

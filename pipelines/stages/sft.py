@@ -14,9 +14,8 @@ from ..config.registry import stage
 from ..config.settings import Preset, SFTSettings
 from ..runs.context import StageContext, StageInterrupted, StageResult
 from ..runs.distributed_launch import SFTJob, announce
-from ..runs.run_page import training_lines
 from .demonstrations import shown_demonstrations
-from .training import follow
+from .training import follow, record_curated, record_figures, training_lines
 
 NANO = "nano"
 
@@ -53,6 +52,7 @@ def run_sft(context: StageContext) -> StageResult:
         **settings.model_dump(exclude={"base", "nano", "shown_directly", "easy_alone"}),
         seed=context.seed,
     )
+    record_curated(context)
     announce(SFTJob(base, shown, config, context.folder))
     with context.progress.bar("sft", settings.steps) as bar:
         try:
@@ -67,7 +67,7 @@ def run_sft(context: StageContext) -> StageResult:
         except TrainingInterrupted as stop:
             raise StageInterrupted(str(stop)) from stop
     note_interface(model, context.preset.interface)
-    context.tracker.model(context.run.id, model, name="sft", suite=context.preset.suite)
+    record_figures(context)
     return StageResult({"model": str(model), "demonstrations": len(shown)})
 
 

@@ -1,16 +1,27 @@
-"""Step callback of both training stages: metrics for the bar, the tracker and the alarms."""
+"""What both training stages share: the step callback, the dataset, and the results of a page."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from ...policies.training.grpo.alarms import AlarmBoard
+from ..charts.figures import write_figures
+from ..charts.markdown_table import markdown_table
+from ..config.registry import find_stage
 from ..runs.context import StageContext
 from ..runs.progress import Bar, format_figures
+from ..runs.run_page import data_digest
+from ..store.lineage import StageRun
+from ..store.store import Store
 from ..tracking.alarm_file import append_alarm
-from ..tracking.metrics_file import MetricsFile, append_time, read_steps
+from ..tracking.metrics_file import Series, append_metrics, append_time, read_metrics, read_steps
 from .step_figures import StepFigures
+
+COMPARED = 10
+"""Steps at either end of a training whose means are compared."""
 
 
 def follow(
@@ -28,11 +39,10 @@ def follow(
         bar: Progress bar for the number of steps done.
         shown: Names of the metrics that the bar shows.
         board: Alarm board; a resumed run first replays the earlier steps to it.
-        extra: Further metrics, from trajectories and the clock; those from the clock are sent only
-            to MLflow, since they are no results.
+        extra: Further metrics, from trajectories and the clock; those from the clock are no
+            results, and stand in a file of their own.
     """
     has_begun = False
-    file = MetricsFile(context.folder)
     beside = extra or StepFigures()
     before = time.monotonic()
 
@@ -46,8 +56,8 @@ def follow(
                     board.observe(earlier, figures)
         has_begun = True
         metrics = {**metrics, **beside.results()}
-        file.append(step, metrics)
-        context.tracker.metrics(context.run.id, step, {**metrics, **beside.rates(metrics)})
+        append_metrics(context.tracker.writer, context.folder, step, metrics)
+        context.tracker.metrics(context.run.id, step, beside.rates(metrics))
         bar.reach(step, note=format_figures({n: metrics[n] for n in shown if n in metrics}))
         if board is not None:
             _ring(context, bar, board, step, metrics)
@@ -58,11 +68,48 @@ def follow(
 def _ring(
     context: StageContext, bar: Bar, board: AlarmBoard, step: int, metrics: Mapping[str, float]
 ) -> None:
-    """Report a new alarm to the terminal, the stage's folder, MLflow and the callback."""
+    """Report a new alarm to the terminal, the stage's folder and the callback."""
     for alarm in board.observe(step, metrics):
         bar.ring(alarm.name)
         context.progress.say(f"ALARM at step {alarm.step}: {alarm.message}")
         append_alarm(context.folder, alarm)
-        tag = f"codedance.alarm.{alarm.name}"
-        context.tracker.tag(context.run.id, tag, f"step {alarm.step}: {alarm.message}")
         context.on_alarm(context.run, alarm)
+
+
+def record_curated(context: StageContext) -> None:
+    """Record the curated tasks as the dataset of a training."""
+    run = context.run
+    rows = [row for row in context.store.curation(str(run.inputs["curate"])) if row.is_kept]
+    difficulties = Counter(f"difficulty/{row.band}" for row in rows)
+    shown = Counter(f"shown/{row.demonstration}" for row in rows)
+    context.tracker.dataset(
+        run.id,
+        f"{context.preset.suite} curated",
+        digest=data_digest(context.store, run),
+        profile={"tasks": len(rows), **difficulties, **shown},
+        use="training",
+    )
+
+
+def record_figures(context: StageContext) -> None:
+    """Draw the curves of a training as images, besides MLflow's own charts."""
+    if write_figures(context.folder / "figures", read_metrics(context.folder)):
+        context.tracker.artifact(context.run.id, context.folder / "figures", folder="figures")
+
+
+def training_lines(_store: Store, run: StageRun, folder: Path) -> list[str]:
+    """Return the results of a training, in Markdown: its first steps against its last."""
+    series = read_metrics(folder)
+    rows = [
+        [name, _mean(series[name][:COMPARED]), _mean(series[name][-COMPARED:])]
+        for name in find_stage(run.stage).compared
+        if series.get(name)
+    ]
+    steps = max((points[-1][0] for points in series.values() if points), default=0)
+    head = ["figure", f"first {COMPARED} steps", f"last {COMPARED} steps"]
+    first = f"{steps} steps. Checkpoint: `{run.outputs.get('model')}`."
+    return [first, "", *markdown_table(head, rows)]
+
+
+def _mean(points: Series) -> str:
+    return f"{sum(value for _, value in points) / len(points):.4g}" if points else "-"

@@ -1,7 +1,7 @@
 """Load of the machine while a stage runs, for MLflow's page "System metrics".
 
-The names are those of MLflow's own system metrics; they go through the outbox and are therefore
-not lost while MLflow is unreachable.
+The names are those of MLflow's own system metrics; they are recorded in the run's folder, and not
+lost while MLflow is unreachable.
 """
 
 from __future__ import annotations
@@ -25,9 +25,6 @@ _GPU_NAMES = ("utilization_percentage", "memory_usage_megabytes", "power_usage_w
 @contextmanager
 def metered(tracker: Tracker, run_id: str, folder: Path) -> Generator[None]:
     """Sample the machine every ten seconds within the context; the step is the time in seconds."""
-    if tracker.path is None:
-        yield
-        return
     ending = threading.Event()
 
     def work() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +12,7 @@ from codedance.pipelines.runs.progress import PlainProgress
 from codedance.pipelines.runs.runner import find_input
 from codedance.pipelines.stages.training import follow
 from codedance.pipelines.tracking.alarm_file import append_alarm, read_alarms
+from codedance.pipelines.tracking.lines import LineWriter
 from codedance.pipelines.tracking.metrics_file import append_metrics
 from codedance.pipelines.tracking.tracker import Tracker
 from codedance.policies.training.grpo.alarms import Alarm, AlarmBoard, AlarmConfig
@@ -31,7 +31,7 @@ def followed(home, store):
     folder = home.stages / run.id
     folder.mkdir(parents=True)
     terminal, told = io.StringIO(), []
-    tracker = Tracker(home.outbox)
+    tracker = Tracker(home.stages)
 
     def begin():
         context = StageContext(
@@ -48,10 +48,7 @@ def followed(home, store):
         bar = context.progress.bar("grpo", 10).__enter__()
         return follow(context, bar, shown=(), board=AlarmBoard(AlarmConfig(window=2)))
 
-    yield SimpleNamespace(
-        begin=begin, run=run, folder=folder, terminal=terminal, told=told, path=tracker.path
-    )
-    tracker.close()
+    return SimpleNamespace(begin=begin, run=run, folder=folder, terminal=terminal, told=told)
 
 
 def test_an_alarm_is_told_everywhere_at_once(followed):
@@ -62,10 +59,6 @@ def test_an_alarm_is_told_everywhere_at_once(followed):
     assert "ALARM at step 2: 25.0% of the episodes" in followed.terminal.getvalue()
     assert followed.told == [(followed.run.id, "infrastructure")]
     assert [alarm.step for alarm in read_alarms(followed.folder)] == [2]
-    events = [json.loads(line) for line in followed.path.read_text().splitlines()]
-    (tag,) = [event for event in events if event["kind"] == "tag"]
-    assert tag["name"] == "codedance.alarm.infrastructure"
-    assert tag["value"].startswith("step 2: 25.0%")
 
 
 def test_a_run_that_goes_on_does_not_ring_again_for_what_was_told(followed):
@@ -76,7 +69,7 @@ def test_a_run_that_goes_on_does_not_ring_again_for_what_was_told(followed):
 
 def test_a_step_that_is_done_again_rings_again_and_is_kept_once(followed):
     followed.begin()(1, WHOLE)
-    append_metrics(followed.folder, 2, LOST)  # killed before its state was saved
+    append_metrics(LineWriter(), followed.folder, 2, LOST)  # killed before its state was saved
     append_alarm(followed.folder, Alarm("infrastructure", 2, "lost"))
     followed.begin()(2, LOST)
     assert len(followed.told) == 1

@@ -11,6 +11,7 @@ import time
 
 import pytest
 from codedance.pipelines.config.home import Home
+from codedance.pipelines.tracking.lines import LineWriter
 from codedance.pipelines.tracking.metrics_file import FILE_NAME, append_metrics, read_metrics
 
 COMMAND = [
@@ -71,8 +72,8 @@ def test_killed_command_goes_on_to_the_figures_of_an_unharmed_one(home, tiny, tm
 
 
 def test_a_line_that_a_kill_cut_short_costs_only_itself(tmp_path):
-    append_metrics(tmp_path, 1, {"loss": 2.0})
+    append_metrics(LineWriter(), tmp_path, 1, {"loss": 2.0})
     with (tmp_path / FILE_NAME).open("a") as file:
         file.write('{"step": 2, "lo')
-    append_metrics(tmp_path, 2, {"loss": 1.0})
+    append_metrics(LineWriter(), tmp_path, 2, {"loss": 1.0})
     assert read_metrics(tmp_path) == {"loss": [(1, 2.0), (2, 1.0)]}

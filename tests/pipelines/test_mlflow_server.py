@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 
 import mlflow
 import pytest
 from codedance.pipelines.config.home import prepare_environment
 from codedance.pipelines.store.store import open_store
+from codedance.pipelines.tracking.metrics_file import append_metrics
+from codedance.pipelines.tracking.mlflow.address import Address
 from codedance.pipelines.tracking.mlflow.models import registered_name
-from codedance.pipelines.tracking.mlflow.sender import OutboxSending, Sender
-from codedance.pipelines.tracking.outbox import Address, count_unsent
+from codedance.pipelines.tracking.mlflow.sync import MlflowSync
+from codedance.pipelines.tracking.mlflow.sync_thread import SyncThread
 from codedance.pipelines.tracking.tracker import Tracker
 
 from .makers import make_request, make_task, make_trajectory
@@ -44,24 +45,32 @@ def client(server, home, monkeypatch):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    """Senders that do not wait long between two tries."""
-    monkeypatch.setattr("codedance.pipelines.tracking.mlflow.sender.PERIOD_SECONDS", 0.2)
-    monkeypatch.setattr("codedance.pipelines.tracking.mlflow.sender.RETRY_SECONDS", 0.5)
+    """A thread that does not wait long between two tries."""
+    monkeypatch.setattr("codedance.pipelines.tracking.mlflow.sync_thread.PERIOD_SECONDS", 0.2)
+    monkeypatch.setattr("codedance.pipelines.tracking.mlflow.sync_thread.RETRY_SECONDS", 0.5)
 
 
-def address_of(server, experiment, run_id=None):
-    return Address(server.address, experiment, None, run_id)
+def synced(home, store, address, *runs):
+    """Bring MLflow up to date with runs, by a new process as it were."""
+    sync = MlflowSync(home, store, address, print)
+    for run in runs:
+        sync.sync(run.id)
 
 
 def begin_runs(store, tracker, **parameters):
     pipeline = store.lineage.begin(make_request("pipeline", parameters=parameters))
     stage = store.lineage.begin(make_request("grpo", parameters=parameters), parent=pipeline.id)
-    tracker.begin(pipeline, tags={"machine": "test"}, description="**story**")
-    tracker.begin(stage, tags={"codedance.git_commit": "abc"}, description="how it began")
+    tracker.begin(pipeline.id, tags={"machine": "test"}, description="**story**")
+    tracker.begin(stage.id, tags={"codedance.git_commit": "abc"}, description="how it began")
     return pipeline, stage
 
 
-def tell_group(store, tracker, stage, step):
+def record_step(home, tracker, stage, step):
+    values = {"reward": step / 2, "rewards/format/mean": 0.0}
+    append_metrics(tracker.writer, home.stages / stage.id, step, values)
+
+
+def record_group(store, tracker, stage, step):
     task = make_task(step)
     made = [make_trajectory(task, calls=2, failed=1), make_trajectory(task, accuracy=0.0)]
     store.add_trajectories([task], made, stage_run=stage.id, phase="train", step=step)
@@ -69,17 +78,20 @@ def tell_group(store, tracker, stage, step):
     tracker.traces(stage.id, ids, name=f"grpo step {step}")
 
 
-def tell_rest(home, tracker, stage):
+def record_rest(home, store, tracker, stage):
     card = home.root / "card.md"
     card.write_text("# card", encoding="utf-8")
     tracker.artifact(stage.id, card)
+    tracker.dataset(stage.id, "toy curated", digest="abc", profile={"tasks": 1}, use="training")
+    tracker.describe(stage.id, "how it ended")
+    store.lineage.mark(stage.id, "finished", outputs={"model": make_model(home)})
+
+
+def make_model(home):
     model = home.root / "model"
     model.mkdir(exist_ok=True)
     (model / "config.json").write_text("{}", encoding="utf-8")
-    tracker.model(stage.id, model, name="grpo", suite=f"suite-{stage.id}")
-    tracker.dataset(stage.id, "toy curated", digest="abc", profile={"tasks": 1}, use="training")
-    tracker.describe(stage.id, "how it ended")
-    tracker.end(stage, "finished")
+    return str(model)
 
 
 def wait_until(claim, seconds=120):
@@ -111,24 +123,26 @@ def check_whole(client, store, stage, steps):
     query = f"source_run_id = '{run.info.run_id}'"
     models = client.search_logged_models([run.info.experiment_id], filter_string=query)
     assert [model.name for model in models] == ["grpo"]
-    versions = client.search_model_versions(f"name = '{registered_name(f'suite-{stage.id}')}'")
+    name = registered_name(stage.parameters["suite"])
+    versions = client.search_model_versions(f"name = '{name}'")
     assert len(versions) == 1
     return traces
 
 
 def test_a_server_killed_in_the_middle_gets_everything_once(server, client, home, impatient):
     said: list[str] = []
+    address = Address(server.address, "killed")
     with open_store(home) as store:
-        tracker = Tracker(home.outbox, address=address_of(server, "killed"))
-        sender = Sender(home, store, tracker, say=said.append)
-        _, stage = begin_runs(store, tracker)
+        tracker = Tracker(home.stages)
+        pipeline, stage = begin_runs(store, tracker, suite="killed")
+        thread = SyncThread(home, store, tracker, address, say=said.append)
         longest = 0.0
         for step in range(STEPS):
             begun = time.perf_counter()
-            tracker.metrics(stage.id, step, {"reward": step / 2, "rewards/format/mean": 0.0})
+            record_step(home, tracker, stage, step)
             longest = max(longest, time.perf_counter() - begun)
             if step % 10 == 1:
-                tell_group(store, tracker, stage, step)
+                record_group(store, tracker, stage, step)
             if step == 9:
                 wait_until(lambda: client.search_experiments(filter_string="name = 'killed'"))
                 server.kill()
@@ -136,18 +150,12 @@ def test_a_server_killed_in_the_middle_gets_everything_once(server, client, home
                 wait_until(lambda: any("cannot be reached" in line for line in said))
                 server.start()
             time.sleep(0.05)
-        tell_rest(home, tracker, stage)
-        sender.close()
+        record_rest(home, store, tracker, stage)
+        thread.close()
         assert longest < 0.5, "training waited for MLflow"
-        wait_until(lambda: _drained(home, store))
+        synced(home, store, address, pipeline, stage)
         traces = check_whole(client, store, stage, STEPS)
-    assert list(home.outbox.iterdir()) == []
     check_feedback(traces)
-
-
-def _drained(home, store):
-    OutboxSending(home, store, print).drain(at_once=True)
-    return count_unsent(home.outbox) == 0
 
 
 def check_feedback(traces):
@@ -167,32 +175,29 @@ def check_feedback(traces):
     assert "mlflow-attachment://" in json.dumps([span.to_dict() for span in right.data.spans])
 
 
-def test_a_spool_sent_twice_doubles_nothing(server, client, home):
-    """As after a sender that died before it noted what it had sent; steps are done again, too."""
+def test_a_run_resumed_after_a_kill_and_synced_again_and_again_is_whole(server, client, home):
+    address = Address(server.address, "again")
     with open_store(home) as store:
-        tracker = Tracker(home.outbox, address=address_of(server, "twice"))
-        pipeline, stage = begin_runs(store, tracker, sft={"steps": 3})
+        tracker = Tracker(home.stages)
+        pipeline, stage = begin_runs(store, tracker, suite="again", sft={"steps": 3})
         for step in range(5):
-            tracker.metrics(stage.id, step, {"reward": step / 2})
-        tell_group(store, tracker, stage, 1)
-        tell_rest(home, tracker, stage)
-        tracker.close()
-        copy = home.root / "copy.jsonl"
-        shutil.copy(tracker.path, copy)
-        assert _drained(home, store)
-        shutil.copy(copy, home.outbox / "again.jsonl")
-        assert _drained(home, store)
-        again = Tracker(home.outbox, address=address_of(server, "twice"))
-        again.begin(stage, tags={})
-        for step in range(3, 8):  # killed after step 4, gone on with from the state of step 2
-            again.metrics(stage.id, step, {"reward": step / 2})
-        again.describe(stage.id, "how it ended")
-        again.end(stage, "finished")
-        again.close()
-        assert _drained(home, store)
+            record_step(home, tracker, stage, step)
+        record_group(store, tracker, stage, 1)
+        store.lineage.mark(stage.id, "interrupted")
+        for _ in range(2):
+            synced(home, store, address, pipeline, stage)
+        assert find_run(client, stage.id).info.status == "KILLED"
+        store.lineage.mark(stage.id, "running")
+        synced(home, store, address, stage)
+        assert find_run(client, stage.id).info.status == "RUNNING"
+        for step in range(3, 8):  # killed after step 4, resumed from the state of step 2
+            record_step(home, tracker, stage, step)
+        record_rest(home, store, tracker, stage)
+        for _ in range(2):
+            synced(home, store, address, pipeline, stage)
         check_whole(client, store, stage, 8)
     parent = find_run(client, pipeline.id)
-    assert parent.data.params == {"sft.steps": "3"}
+    assert parent.data.params == {"suite": "again", "sft.steps": "3"}
     child = find_run(client, stage.id)
     assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
 
@@ -204,13 +209,13 @@ def test_a_given_run_and_experiment_are_used_as_they_are(server, client, home):
     )
     client.log_param(given.info.run_id, "sft.steps", "their own value")
     with open_store(home) as store:
-        tracker = Tracker(home.outbox, address=address_of(server, None, given.info.run_id))
+        tracker = Tracker(home.stages)
         pipeline, stage = begin_runs(store, tracker, sft={"steps": 3}, seed=1)
         tracker.metrics(pipeline.id, 0, {"sft/greedy/accuracy": 0.5})
-        tracker.end(pipeline, "finished")
-        tracker.close()
-        assert _drained(home, store)
-    assert list(home.outbox.iterdir()) == []
+        store.lineage.mark(pipeline.id, "finished")
+        address = Address(server.address, None, None, given.info.run_id)
+        for _ in range(2):
+            synced(home, store, address, pipeline, stage)
     run = client.get_run(given.info.run_id)
     assert find_run(client, pipeline.id).info.run_id == run.info.run_id
     assert run.info.run_name == "nightly 7"
@@ -226,23 +231,19 @@ def test_a_given_run_and_experiment_are_used_as_they_are(server, client, home):
 
 def judge(home, store, server, results):
     """Register a checkpoint that did so on the held-out tasks; give its stage run's id."""
-    tracker = Tracker(home.outbox, address=address_of(server, "champions"))
-    maker = store.lineage.begin(make_request("grpo"))
-    evaluation = store.lineage.begin(make_request("evaluate"))
-    tracker.begin(maker, tags={})
-    tracker.begin(evaluation, tags={})
-    model = home.root / "model"
-    model.mkdir(exist_ok=True)
-    (model / "config.json").write_text("{}", encoding="utf-8")
-    tracker.model(maker.id, model, name="grpo", suite="toy")
-    folder = home.root / evaluation.id
-    folder.mkdir()
-    path = folder / "held_out.json"
+    parameters = {"suite": "toy"}
+    maker = store.lineage.begin(make_request("grpo", parameters=parameters))
+    store.lineage.mark(maker.id, "finished", outputs={"model": make_model(home)})
+    inputs = {"grpo": maker.id}
+    evaluation = store.lineage.begin(make_request("evaluate", parameters=parameters, inputs=inputs))
+    folder = home.stages / evaluation.id
+    folder.mkdir(parents=True)
     found = {f"task-{n}": float(right) for n, right in enumerate(results)}
-    path.write_text(json.dumps({"run": evaluation.id, "policies": {"grpo": found}}))
-    tracker.judged(evaluation.id, path, makers={"grpo": maker.id}, suite="toy")
-    tracker.close()
-    assert _drained(home, store)
+    content = {"run": evaluation.id, "policies": {"grpo": found}}
+    (folder / "held_out.json").write_text(json.dumps(content))
+    store.lineage.mark(evaluation.id, "finished")
+    for _ in range(2):
+        synced(home, store, Address(server.address, "champions"), maker, evaluation)
     return maker.id
 
 
@@ -270,20 +271,3 @@ def test_only_a_better_checkpoint_becomes_the_champion(server, client, home):
     assert any("not comparable" in verdict for verdict in verdicts.values())
     newest = client.get_model_version_by_alias("codedance-toy", "reinforced")
     assert newest.version == str(len(versions))
-
-
-def test_an_event_that_is_refused_holds_up_none_behind_it(server, client, home):
-    said: list[str] = []
-    with open_store(home) as store:
-        tracker = Tracker(home.outbox, address=address_of(server, "refused"))
-        _, stage = begin_runs(store, tracker)
-        tracker.artifact(stage.id, home.root / "gone.md")
-        tracker.traces(stage.id, [12345], name="made anew since")
-        tracker.metrics(stage.id, 0, {"reward": 1.0})
-        tracker.close()
-        OutboxSending(home, store, said.append).drain(at_once=True)
-    assert count_unsent(home.outbox) == 0
-    assert find_run(client, stage.id).data.metrics == {"reward": 1.0}
-    assert sum("MLflow rejected" in line for line in said) == 1
-    (kept,) = home.outbox.glob("*.refused")
-    assert json.loads(kept.read_text())["kind"] == "artifact"

@@ -11,9 +11,9 @@ import pytest
 from codedance.pipelines.config.home import Home, prepare_environment
 from codedance.pipelines.store.store import open_store
 from codedance.pipelines.tracking.mlflow import traces as mlflow_traces
+from codedance.pipelines.tracking.mlflow.address import Address
 from codedance.pipelines.tracking.mlflow.database import make_database
-from codedance.pipelines.tracking.mlflow.sender import OutboxSending
-from codedance.pipelines.tracking.outbox import Address
+from codedance.pipelines.tracking.mlflow.sync import MlflowSync
 from codedance.pipelines.tracking.tracker import Tracker
 
 from .makers import make_request, make_task, make_trajectory
@@ -55,14 +55,11 @@ def send(home, store, tasks, trajectories, *, name, run=None, groups=1):
     if run is None:
         run = store.lineage.begin(make_request("grpo"))
         store.add_trajectories(tasks, trajectories, stage_run=run.id, phase="train")
-    tracker = Tracker(home.outbox, address=Address.of_environment(home.mlflow_uri))
-    tracker.begin(run, tags={}, description="")
+    tracker, said = Tracker(home.stages), []
+    tracker.begin(run.id, tags={}, description="")
     for _ in range(groups):
         tracker.traces(run.id, [one.id for one in store.episodes(run.id)], name=name)
-    tracker.end(run, "finished")
-    tracker.close()
-    said = []
-    OutboxSending(home, store, said.append).drain(at_once=True)
+        MlflowSync(home, store, Address(home.mlflow_uri), said.append).sync(run.id)
     return run, said
 
 

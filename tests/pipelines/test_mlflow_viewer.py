@@ -8,9 +8,8 @@ import mlflow
 import pytest
 from codedance.pipelines.config.home import prepare_environment
 from codedance.pipelines.runs.session import open_session
-from codedance.pipelines.tracking.mlflow.sender import OutboxSending
-from codedance.pipelines.tracking.outbox import Address
-from codedance.pipelines.tracking.tracker import Tracker
+from codedance.pipelines.tracking.mlflow.address import Address
+from codedance.pipelines.tracking.mlflow.sync import MlflowSync
 from codedance.pipelines.viewer import make_viewer
 from codedance.pipelines.viewer.page import place_viewer
 
@@ -67,12 +66,9 @@ def test_the_viewer_shows_what_lies_beside_it_in_mlflows_artifact_tab(
     with open_session(home, track=False) as session:
         pipeline, viewer = write_page(session, tmp_path / "report", inline=20_000)
         assert 0 < viewer.inline < viewer.count
-        tracker = Tracker(home.outbox, address=Address(server.address, "viewed"))
-        tracker.begin(pipeline, tags={})
-        tracker.artifact(pipeline.id, tmp_path / "report", folder="report")
-        tracker.end(pipeline, "finished")
-        tracker.close()
-        OutboxSending(home, session.store, print).drain(at_once=True)
+        session.tracker.artifact(pipeline.id, tmp_path / "report", folder="report")
+        address = Address(server.address, "viewed")
+        MlflowSync(home, session.store, address, print).sync(pipeline.id)
     run = find_run(server)
     features = "--disable-features=IsolateSandboxedIframes,IsolateOrigins,site-per-process"
     with open_browser(tmp_path / "browser", features) as page:

@@ -16,6 +16,7 @@ from codedance.pipelines.runs.progress import (
     open_progress,
 )
 from codedance.pipelines.stages.seeding import draw_indices, spread_indices
+from codedance.pipelines.tracking.lines import LineWriter
 from codedance.pipelines.tracking.metrics_file import append_metrics, read_metrics
 from rich.console import Console
 
@@ -111,7 +112,7 @@ def test_figures_leave_out_what_is_unknown():
 
 def test_step_written_twice_counts_once_and_the_later_one(tmp_path):
     for step, loss in ((1, 3.0), (2, 2.0), (2, 1.5), (3, float("nan"))):
-        append_metrics(tmp_path, step, {"loss": loss, "lr": 0.1})
+        append_metrics(LineWriter(), tmp_path, step, {"loss": loss, "lr": 0.1})
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "lo')
     assert read_metrics(tmp_path) == {

@@ -32,7 +32,7 @@ WRITERS = (
     ("store", "verify"),
     ("flows", "deploy"),
     ("flows", "serve"),
-    ("mlflow", "send"),
+    ("mlflow", "sync"),
 )
 
 

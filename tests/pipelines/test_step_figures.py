@@ -91,12 +91,11 @@ def test_several_gpus_are_told_apart():
 
 
 def test_a_stage_shorter_than_the_period_is_not_held_up(home):
-    tracker = Tracker(home.outbox)
+    tracker = Tracker(home.stages)
     before = os.times().elapsed
     with metered(tracker, "run", home.root):
         pass
     assert os.times().elapsed - before < PERIOD_SECONDS / 2
-    tracker.close()
 
 
 def test_curves_become_pictures_of_their_own(tmp_path):

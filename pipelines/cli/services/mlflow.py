@@ -1,4 +1,4 @@
-"""``codedance mlflow``: events that have not been sent to MLflow yet."""
+"""``codedance mlflow``: bring MLflow up to date with runs."""
 
 from __future__ import annotations
 
@@ -6,42 +6,43 @@ from typing import Annotated
 
 import typer
 
+from .. import completion
 from ..exit_codes import FINDINGS
 
-mlflow_app = typer.Typer(help="Send waiting events to MLflow.", no_args_is_help=True)
-Refused = Annotated[bool, typer.Option("--refused", help="Retry events that MLflow rejected.")]
+mlflow_app = typer.Typer(help="Bring MLflow up to date with runs.", no_args_is_help=True)
+Runs = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[RUN]...", help="Runs; else latest.", autocompletion=completion.runs),
+]
 
 
 @mlflow_app.callback()
 def _group() -> None:
-    """Make ``send`` a subcommand."""
+    """Make ``sync`` a subcommand."""
 
 
 @mlflow_app.command()
-def send(refused: Refused = False) -> None:
-    """Send the events in the outbox, of runs that ended while MLflow was unreachable.
+def sync(
+    runs: Runs = None,
+    every: Annotated[bool, typer.Option("--all", help="All runs of the store.")] = False,
+) -> None:
+    """Make the pages of runs in MLflow from their folders and the store.
 
-    Each run goes to the server and experiment that it was recorded for. An active run
-    sends its own events. Sending twice duplicates nothing.
+    Any number of times with the same result: runs that were begun while MLflow was away appear,
+    and nothing is doubled. A pipeline run brings its stages along. The experiment is the one that
+    the run was begun with, unless MLFLOW_EXPERIMENT_NAME (or ..._ID) names another.
     """
     from ...config.home import find_home, prepare_environment
     from ...store.store import open_store
-    from ...tracking.mlflow.sender import OutboxSending
-    from ...tracking.outbox import count_unsent, offer_again
+    from ...tracking.mlflow.catching_up import chosen_runs, sync_runs
     from ..output import say
 
+    if every and runs:
+        raise typer.BadParameter("it means every run: name none beside it", param_hint="--all")
     home = find_home()
     prepare_environment(home)
-    if refused:
-        say(f"{offer_again(home.outbox)} rejected events are sent once more")
-    waiting = count_unsent(home.outbox, of_living=False)
-    if not waiting:
-        say("the outbox is empty: everything has been sent to MLflow")
-        return
     with open_store(home) as store:
-        OutboxSending(home, store, say).drain(at_once=True)
-    left = count_unsent(home.outbox, of_living=False)
-    say(f"{waiting - left:,} of {waiting:,} events sent")
-    if left:
-        say(f"{left:,} wait in {home.outbox}")
+        chosen = chosen_runs(store.lineage, [] if every else runs or ["latest"])
+        refused = sync_runs(home, store, chosen, say)
+    if refused:
         raise typer.Exit(FINDINGS)

@@ -128,7 +128,7 @@ def _guarded(session: RunSession, pipeline: StageRun) -> Generator[None]:
     except BaseException as error:
         if not session.stop.is_requested() and not isinstance(error, KeyboardInterrupt):
             session.store.lineage.mark(pipeline.id, "failed", error=str(error))
-            session.tracker.end(pipeline, "failed")
+            session.tracker.touch(pipeline.id)
             raise
         _leave_open(session, pipeline)
         say(f"stopped; `{_same_command()}` resumes it")
@@ -138,8 +138,7 @@ def _guarded(session: RunSession, pipeline: StageRun) -> Generator[None]:
 def _leave_open(session: RunSession, pipeline: StageRun) -> None:
     """Record that no process works on an unfinished pipeline run."""
     leave(session, pipeline)
-    if not session.store.lineage.get(pipeline.id).is_finished:
-        session.tracker.end(pipeline, "interrupted")
+    session.tracker.touch(pipeline.id)
 
 
 def _same_command() -> str:

@@ -11,8 +11,8 @@ from urllib.parse import unquote, urlparse
 
 from ...viewer.page import VIEWER_NAMES, place_viewer
 from ...viewer.shards import SHARD_SUFFIX
-from ..outbox import Address
-from .runs import KnownRun, RunRegistry, is_embedded
+from .address import Address
+from .runs import KnownRun
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -25,12 +25,11 @@ class ArtifactUploader:
     its files on the same disk they are hard-linked instead of copied.
     """
 
-    def __init__(self, client: MlflowClient, runs: RunRegistry, address: Address) -> None:
+    def __init__(self, client: MlflowClient, address: Address) -> None:
         self._client = client
-        self._runs = runs
         self._address = address
 
-    def add(self, ours: str, path: Path, folder: str) -> None:
+    def add(self, run: KnownRun, path: Path, folder: str) -> None:
         """Upload a file to a run, replacing an older one of that name.
 
         Raises:
@@ -38,7 +37,6 @@ class ArtifactUploader:
         """
         if not path.is_file():
             raise LookupError(f"{path} is gone")
-        run = self._runs.find(ours)
         if path.name.startswith(VIEWER_NAMES) and path.suffix == ".html":
             self._add_viewer(run, path, folder)
         elif path.suffix != SHARD_SUFFIX or not self._link(run, path, folder):
@@ -55,7 +53,7 @@ class ArtifactUploader:
 
     def _link(self, run: KnownRun, path: Path, folder: str) -> bool:
         """Hard-link the file; return False if that is not possible."""
-        if not (is_embedded(self._address) and run.artifacts.startswith(("file:", "/"))):
+        if not (self._address.is_embedded and run.artifacts.startswith(("file:", "/"))):
             return False
         place = Path(unquote(urlparse(run.artifacts).path)) / folder / path.name
         try:

@@ -1,8 +1,8 @@
 """MLflow's SQLite database, created atomically.
 
 MLflow initializes a new database by some sixty migrations over several seconds. A process that is
-killed meanwhile leaves a file that MLflow refuses from then on, and the run's metrics would wait in
-the outbox forever. The file is therefore created under another name and renamed when complete.
+killed meanwhile leaves a file that MLflow refuses from then on. The file is therefore created under
+another name and renamed when complete.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...analysis.model_comparison import FILE_NAME, Results, Verdict, compare, read_results
-from ..outbox import Event
-from .runs import RunRegistry
+from ...store.lineage import StageRun
+from .runs import KnownRun
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,6 +26,7 @@ LARGEST_MODEL = 2_000_000_000
 """Maximum size in bytes of a checkpoint that is copied to MLflow; of a larger one only the path
 is recorded."""
 STAGE_RUN = "codedance.stage_run"
+CHECKPOINT = "codedance.checkpoint"
 EVALUATION = "codedance.evaluation"
 POLICY = "codedance.policy"
 VERDICT = "codedance.verdict"
@@ -35,61 +36,63 @@ NEWEST = {"sft": "cold-start", "grpo": "reinforced"}
 class ModelUploader:
     """Logs, registers and ranks checkpoints."""
 
-    def __init__(self, client: MlflowClient, runs: RunRegistry) -> None:
+    def __init__(self, client: MlflowClient) -> None:
         self._client = client
-        self._runs = runs
 
-    def add(self, event: Event) -> None:
-        """Log a checkpoint as a model of its run, and register it.
+    def add(self, run: StageRun, known: KnownRun, path: Path) -> None:
+        """Log a stage's checkpoint as a model of its MLflow run, and register it for the suite.
 
         Raises:
             LookupError: The checkpoint does not exist any more.
         """
-        path = Path(event["path"])
         if not path.is_dir():
             raise LookupError(f"{path} is gone")
-        run = self._runs.find(event["run"])
-        model_id = self._logged(event, run.id, run.experiment, path)
-        self._client.set_tag(run.id, "codedance.checkpoint", str(path))
-        suite = event.get("suite")
-        if suite:
-            self._register(event, run.id, model_id, suite)
+        model_id = self._logged(run, known, path)
+        self._client.set_tag(known.id, CHECKPOINT, str(path))
+        if suite := run.parameters.get("suite"):
+            self._register(run, known.id, model_id, str(suite))
 
-    def judge(self, event: Event) -> None:
-        """Record the results of versions, and make better ones the champion."""
-        results = Path(event["results"])
-        run = self._runs.find(event["run"])
-        self._client.log_artifact(run.id, str(results))
+    def judge(self, run: StageRun, known: KnownRun, results: Path) -> None:
+        """Record an evaluation's results with the versions, and make better ones the champion.
+
+        Args:
+            run: Evaluation, whose inputs made the checkpoint of each policy.
+            known: Its MLflow run.
+            results: File written by `model_comparison.write_results`.
+        """
+        self._client.log_artifact(known.id, str(results))
         found = read_results(results)
-        name = registered_name(event["suite"])
-        for policy, maker in event["makers"].items():
-            version = self._version_of(name, maker)
+        name = registered_name(str(run.parameters.get("suite", "")))
+        for policy, maker in run.inputs.items():
+            version = self._version_of(name, str(maker))
             if version is not None and found.get(policy):
-                self._judge_one(version, found[policy], policy, run.id)
+                self._judge_one(version, found[policy], policy, known.id)
 
-    def _logged(self, event: Event, run_id: str, experiment: str, path: Path) -> str:
+    def _logged(self, run: StageRun, known: KnownRun, path: Path) -> str:
         """Return the id of the run's model, created and uploaded if it does not exist yet."""
         from mlflow.entities import LoggedModelOutput
 
-        name = event["name"]
-        query = f"source_run_id = '{run_id}' AND name = '{name}'"
-        found = self._client.search_logged_models([experiment], filter_string=query)
+        query = f"source_run_id = '{known.id}' AND name = '{run.stage}'"
+        found = self._client.search_logged_models([known.experiment], filter_string=query)
         model = found[0] if found else None
         if model is None:
-            tags = {STAGE_RUN: event["run"], "codedance.checkpoint": str(path)}
             model = self._client.create_logged_model(
-                experiment, name=name, source_run_id=run_id, model_type="vision-language", tags=tags
+                known.experiment,
+                name=run.stage,
+                source_run_id=known.id,
+                model_type="vision-language",
+                tags={STAGE_RUN: run.id, CHECKPOINT: str(path)},
             )
         if str(model.status) != "READY":
             if _size(path) <= LARGEST_MODEL:
                 self._client.log_model_artifacts(model.model_id, str(path))
             self._client.finalize_logged_model(model.model_id, "READY")
-            self._client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+            self._client.log_outputs(known.id, [LoggedModelOutput(model.model_id, step=0)])
         return model.model_id
 
-    def _register(self, event: Event, run_id: str, model_id: str, suite: str) -> None:
+    def _register(self, run: StageRun, run_id: str, model_id: str, suite: str) -> None:
         name = registered_name(suite)
-        version = self._version_of(name, event["run"])
+        version = self._version_of(name, run.id)
         if version is None:
             self._make_name(name, suite)
             version = self._client.create_model_version(
@@ -97,11 +100,13 @@ class ModelUploader:
                 source=f"models:/{model_id}",
                 run_id=run_id,
                 model_id=model_id,
-                tags={STAGE_RUN: event["run"], "codedance.stage": event["name"]},
-                description=f"{event['name']} checkpoint of {event['run']}",
+                tags={STAGE_RUN: run.id, "codedance.stage": run.stage},
+                description=f"{run.stage} checkpoint of {run.id}",
             )
-        if event["name"] in NEWEST:
-            self._client.set_registered_model_alias(name, NEWEST[event["name"]], version.version)
+        alias = NEWEST.get(run.stage, run.stage)
+        newest = self._holder(name, alias)
+        if newest is None or newest.tags.get(STAGE_RUN, "") < run.id:  # ids sort by time
+            self._client.set_registered_model_alias(name, alias, version.version)
 
     def _judge_one(self, version: ModelVersion, results: Results, policy: str, run_id: str) -> None:
         """Compare a version with the champion, and record its results."""
@@ -111,23 +116,25 @@ class ModelUploader:
             "codedance.held_out_accuracy": f"{sum(results.values()) / len(results):.4f}",
             "codedance.held_out_tasks": str(len(results)),
         }
-        champion = self._champion(version.name)
+        if VERDICT in version.tags and tags.items() <= version.tags.items():
+            return  # by an earlier sync
+        champion = self._holder(version.name, CHAMPION)
+        first = f"the first champion, judged on {len(results)} tasks"
         if champion is None:
-            verdict = Verdict(True, f"the first champion, judged on {len(results)} tasks")
+            verdict = Verdict(True, first)
         elif champion.version == version.version:
-            self._note(version, tags)
-            return
+            verdict = Verdict(True, version.tags.get(VERDICT, first))
         else:
             verdict = self._against(champion, results)
-        self._note(version, {**tags, VERDICT: verdict.reason})
+        if verdict.is_better:
+            self._client.set_registered_model_alias(version.name, CHAMPION, version.version)
         share = sum(results.values()) / len(results)
         text = (
             f"{policy}: {share:.1%} of {len(results)} held-out tasks right, greedily. "
             f"As champion: {verdict.reason}."
         )
         self._client.update_model_version(version.name, version.version, text)
-        if verdict.is_better:
-            self._client.set_registered_model_alias(version.name, CHAMPION, version.version)
+        self._note(version, {**tags, VERDICT: verdict.reason})
 
     def _against(self, champion: ModelVersion, results: Results) -> Verdict:
         """Compare with the champion's results stored in MLflow."""
@@ -140,11 +147,12 @@ class ModelUploader:
         verdict = compare(theirs, results)
         return Verdict(verdict.is_better, f"against version {champion.version}: {verdict.reason}")
 
-    def _champion(self, name: str) -> ModelVersion | None:
+    def _holder(self, name: str, alias: str) -> ModelVersion | None:
+        """Return the version that holds an alias; None where none does."""
         from mlflow.exceptions import MlflowException
 
         try:
-            return self._client.get_model_version_by_alias(name, CHAMPION)
+            return self._client.get_model_version_by_alias(name, alias)
         except MlflowException as error:
             if error.error_code in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):
                 return None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from ...config.home import Home
-from ...store.lineage import PIPELINE
-from ..outbox import Address, Event
+from ...store.lineage import PIPELINE, Lineage, StageRun
+from .address import Address
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -18,29 +19,32 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "codedance"
 RUN_TAG = "codedance.run"
+NOTE = "mlflow.note.content"
 NOTE_IS_THEIRS = "codedance.note_is_theirs"
-LONGEST_VALUE = 500
-"""Maximum length of a parameter's value that the oldest servers accept."""
 
 
 @dataclass(slots=True)
 class KnownRun:
-    """The MLflow run of one of our runs.
+    """The MLflow run of one of our runs, with what it is known to hold.
 
     Attributes:
         id: Run id in MLflow.
         experiment: Id of its experiment.
         artifacts: Location of its artifacts.
-        is_given: Whether the user named it (``MLFLOW_RUN_ID``): its name and note are not changed.
-        client: Client that reads what earlier processes sent; None for a run of this process.
+        status: Its status in MLflow.
+        parameters: Names of its parameters, which MLflow never changes.
+        tags: Its tags.
+        client: Client that reads its metrics.
     """
 
     id: str
     experiment: str
     artifacts: str
-    is_given: bool = False
-    client: MlflowClient | None = None
-    _sent: dict[str, dict[int, float]] = field(default_factory=dict[str, "dict[int, float]"])
+    status: str
+    parameters: set[str]
+    tags: dict[str, str]
+    client: MlflowClient
+    _figures: dict[str, dict[int, float]] = field(default_factory=dict[str, "dict[int, float]"])
 
     def has_figure(self, name: str, step: int, value: float) -> bool:
         """Whether the metric's value is recorded already.
@@ -48,32 +52,37 @@ class KnownRun:
         The first record of a repeated training step counts; a result without steps (step 0) may
         change, for example when a run is evaluated again.
         """
-        if name not in self._sent:
-            self._sent[name] = {} if self.client is None else self._history(name)
-        known = self._sent[name].get(step)
+        if name not in self._figures:
+            found = sorted(self.client.get_metric_history(self.id, name), key=lambda m: m.timestamp)
+            self._figures[name] = {m.step: m.value for m in found}
+        known = self._figures[name].get(step)
         return known is not None and (step > 0 or known == value)
 
     def note_figures(self, sent: Iterable[Metric]) -> None:
-        """Record the metrics that were sent."""
+        """Note the metrics that were sent."""
         for metric in sent:
-            self._sent.setdefault(metric.key, {})[metric.step] = metric.value
-
-    def _history(self, name: str) -> dict[int, float]:
-        assert self.client is not None
-        found = self.client.get_metric_history(self.id, name)
-        return {m.step: m.value for m in sorted(found, key=lambda m: m.timestamp)}
+            self._figures.setdefault(metric.key, {})[metric.step] = metric.value
 
 
 class RunRegistry:
-    """Finds and creates MLflow runs in one experiment."""
+    """Finds and creates MLflow runs in one experiment.
 
-    def __init__(self, client: MlflowClient, home: Home, address: Address) -> None:
+    Args:
+        client: Client of the MLflow.
+        home: Home folder with the files of embedded MLflow.
+        lineage: Lineage with the parents of runs.
+        address: The MLflow, and the place in it.
+    """
+
+    def __init__(
+        self, client: MlflowClient, home: Home, lineage: Lineage, address: Address
+    ) -> None:
         self._client = client
         self._home = home
+        self._lineage = lineage
         self._address = address
         self._known: dict[str, KnownRun] = {}
         self._experiment: str | None = None
-        self._noted: set[str] = set()
 
     @property
     def experiment(self) -> str:
@@ -82,88 +91,49 @@ class RunRegistry:
             self._experiment = self._find_experiment()
         return self._experiment
 
-    def find(self, ours: str) -> KnownRun:
-        """Return the MLflow run of one of our runs; create an empty one if it was never begun."""
-        found = self._known.get(ours) or self._search(ours)
-        if found is not None:
-            return found
-        bare: Event = {"run": ours, "parent": None, "stage": "", "tags": {}, "parameters": {}}
-        return self._create(bare)
+    def find(self, run: StageRun) -> KnownRun:
+        """Return the MLflow run of a run, below that of its pipeline run; created if missing."""
+        if run.id not in self._known:
+            query = f"tags.`{RUN_TAG}` = '{run.id}'"
+            found = self._client.search_runs([self.experiment], query, max_results=1)
+            theirs = found[0] if found else self._given(run) or self._create(run)
+            self._known[run.id] = KnownRun(
+                theirs.info.run_id,
+                theirs.info.experiment_id,
+                theirs.info.artifact_uri or "",
+                theirs.info.status,
+                set(theirs.data.params),
+                dict(theirs.data.tags),
+                self._client,
+            )
+        return self._known[run.id]
 
-    def begin(self, event: Event) -> KnownRun:
-        """Return the run of an event that begins or resumes it, with the status running."""
-        ours = event["run"]
-        found = self._known.get(ours) or self._search(ours) or self._given(event)
-        if found is None:
-            return self._create(event)
-        self._client.update_run(found.id, status="RUNNING")
-        for name, value in self._tags(event).items():
-            self._client.set_tag(found.id, name, value)
-        return found
-
-    def add_parameters(self, run: KnownRun, parameters: Mapping[str, str]) -> None:
-        """Set the parameters that are not set yet; MLflow's parameters are immutable."""
-        from mlflow.entities import Param
-
-        existing = self._client.get_run(run.id).data.params
-        new = [
-            Param(name, value[:LONGEST_VALUE])
-            for name, value in parameters.items()
-            if name not in existing
-        ]
-        for start in range(0, len(new), 90):
-            self._client.log_batch(run.id, params=new[start : start + 90])
-
-    def has_own_note(self, run_id: str) -> bool:
-        """Whether a given run came with a description by its user."""
-        return run_id in self._noted
-
-    def _search(self, ours: str) -> KnownRun | None:
-        found = self._client.search_runs(
-            [self.experiment], filter_string=f"tags.`{RUN_TAG}` = '{ours}'", max_results=1
-        )
-        if not found:
-            return None
-        return self._keep(ours, found[0], is_given=found[0].info.run_id == self._address.run_id)
-
-    def _given(self, event: Event) -> KnownRun | None:
-        """Return the MLflow run that the user named for the pipeline run; None without one."""
-        if self._address.run_id is None or event["stage"] != PIPELINE:
-            return None
-        run = self._client.get_run(self._address.run_id)
-        if run.data.tags.get(RUN_TAG, event["run"]) != event["run"]:
-            return None  # it belongs to an earlier pipeline run; this one gets a new run
-        if run.data.tags.get("mlflow.note.content") and RUN_TAG not in run.data.tags:
-            self._client.set_tag(run.info.run_id, NOTE_IS_THEIRS, "true")
-            self._noted.add(run.info.run_id)
-        return self._keep(event["run"], run, is_given=True)
-
-    def _create(self, event: Event) -> KnownRun:
-        run = self._client.create_run(
-            self.experiment,
-            start_time=event.get("time"),
-            run_name=event["run"],
-            tags=self._tags(event) | _source(),
-        )
-        known = KnownRun(run.info.run_id, run.info.experiment_id, run.info.artifact_uri or "")
-        self._known[event["run"]] = known
-        return known
-
-    def _keep(self, ours: str, run: Run, *, is_given: bool) -> KnownRun:
-        info = run.info
-        known = KnownRun(
-            info.run_id, info.experiment_id, info.artifact_uri or "", is_given, self._client
-        )
-        if NOTE_IS_THEIRS in run.data.tags:
-            self._noted.add(info.run_id)
-        self._known[ours] = known
-        return known
-
-    def _tags(self, event: Event) -> dict[str, Any]:
-        tags = {RUN_TAG: event["run"], "codedance.stage": event["stage"]}
-        if event["parent"]:
-            tags["mlflow.parentRunId"] = self.find(event["parent"]).id
+    def own_tags(self, run: StageRun) -> dict[str, str]:
+        """Return the tags by which a run is found, and stands below its pipeline run."""
+        tags = {RUN_TAG: run.id, "codedance.stage": run.stage}
+        if run.parent is not None and (parents := self._lineage.find(id=run.parent)):
+            tags["mlflow.parentRunId"] = self.find(parents[0]).id
         return tags
+
+    def _given(self, run: StageRun) -> Run | None:
+        """Return the MLflow run that the user named for the pipeline run; None without one."""
+        if self._address.run_id is None or run.stage != PIPELINE:
+            return None
+        theirs = self._client.get_run(self._address.run_id)
+        if theirs.data.tags.get(RUN_TAG, run.id) != run.id:
+            return None  # it belongs to an earlier pipeline run; this one gets a new run
+        if theirs.data.tags.get(NOTE) and RUN_TAG not in theirs.data.tags:
+            self._client.set_tag(theirs.info.run_id, NOTE_IS_THEIRS, "true")
+        self._client.set_tag(theirs.info.run_id, RUN_TAG, run.id)
+        return self._client.get_run(theirs.info.run_id)
+
+    def _create(self, run: StageRun) -> Run:
+        return self._client.create_run(
+            self.experiment,
+            start_time=milliseconds(run.started_at),
+            run_name=run.id,
+            tags=self.own_tags(run) | _source(),
+        )
 
     def _find_experiment(self) -> str:
         address = self._address
@@ -182,11 +152,11 @@ class RunRegistry:
     def _make_experiment(self, name: str) -> str:
         from mlflow.exceptions import MlflowException
 
-        place = self._home.mlflow_artifacts.as_uri() if is_embedded(self._address) else None
+        place = self._home.mlflow_artifacts.as_uri() if self._address.is_embedded else None
         tags = {
             "mlflow.experimentKind": "custom_model_development",
-            "mlflow.note.content": "Models that reason by writing code: one run per pipeline, "
-            "with a child run per stage.",
+            NOTE: "Models that reason by writing code: one run per pipeline, with a child run per "
+            "stage.",
         }
         try:
             return self._client.create_experiment(name, artifact_location=place, tags=tags)
@@ -197,9 +167,9 @@ class RunRegistry:
             return found.experiment_id
 
 
-def is_embedded(address: Address) -> bool:
-    """Whether MLflow is a local file instead of a server."""
-    return address.uri.startswith("sqlite:")
+def milliseconds(moment: datetime) -> int:
+    """Return a time of the store (UTC, without a zone) as MLflow expects it."""
+    return int(moment.replace(tzinfo=UTC).timestamp() * 1000)
 
 
 def _source() -> dict[str, str]:
@@ -208,8 +178,4 @@ def _source() -> dict[str, str]:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
         user = f"uid {os.getuid()}"
-    return {
-        "mlflow.source.name": "codedance",
-        "mlflow.source.type": "LOCAL",
-        "mlflow.user": user,
-    }
+    return {"mlflow.source.name": "codedance", "mlflow.source.type": "LOCAL", "mlflow.user": user}

@@ -21,9 +21,9 @@ from PIL import Image
 
 from ....envs.types import Message, Trajectory, Turn
 from ...store.connection.errors import StoreError
+from ...store.lineage import StageRun
 from ...store.store import Store
 from ...viewer.advantages import Advantages, sibling_advantages, turn_penalty
-from ..outbox import Event
 from .runs import KnownRun
 
 if TYPE_CHECKING:
@@ -64,54 +64,56 @@ class _Case:
     truth: str
 
 
-def log_traces(store: Store, event: Event, *, run: KnownRun, uri: str) -> None:
-    """Log the trajectories of an event as traces of an MLflow run, except those logged already.
+def log_traces(store: Store, run: StageRun, chosen: Mapping[str, Any], *, known: KnownRun) -> None:
+    """Log chosen trajectories as traces of an MLflow run, except those logged already.
+
+    Args:
+        store: Store with the trajectories.
+        run: Stage run that recorded them.
+        chosen: Their ``trajectories`` (ids), ``name`` and ``terms``, as `Tracker.traces` records.
+        known: The MLflow run, of the MLflow at the tracking URI that is set.
 
     Raises:
-        StoreError: A trajectory is missing from the store.
         ConnectionError: MLflow did not accept all traces.
     """
     import mlflow
 
-    mlflow.set_tracking_uri(uri)
-    cases = _cases(store, event)
-    missing = _missing(cases, run)
+    cases = _cases(store, run, chosen)
+    missing = _missing(cases, known)
     for case in missing:
-        _log_trace(case, run)
+        _log_trace(case, known)
     mlflow.flush_trace_async_logging()
-    if missing and (left := _missing(missing, run)):
+    if missing and (left := _missing(missing, known)):
         raise ConnectionError(f"{len(left)} of {len(missing)} traces did not arrive")
 
 
-def _cases(store: Store, event: Event) -> list[_Case]:
-    stage = store.lineage.get(event["run"])
-    ids, found = _kept(store, event)
-    terms = event.get("terms", {})
+def _cases(store: Store, run: StageRun, chosen: Mapping[str, Any]) -> list[_Case]:
+    ids, found = _kept(store, run, chosen["trajectories"])
+    name, terms = chosen["name"], chosen["terms"]
     truths = store.answers(ids)
     return [
         _Case(
-            key=f"{event['name']}/{place}/{trajectory.task_id}",
-            group=event["name"],
+            key=f"{name}/{place}/{trajectory.task_id}",
+            group=name,
             number=number,
             trajectory=trajectory,
             terms=terms.get(str(number)) or trajectory.reward_terms,
             advantages=advantages,
-            penalty=turn_penalty(stage),
+            penalty=turn_penalty(run),
             truth=truths[number],
         )
         for place, (number, trajectory, advantages) in enumerate(
-            zip(ids, found, sibling_advantages(stage, found), strict=True)
+            zip(ids, found, sibling_advantages(run, found), strict=True)
         )
     ]
 
 
-def _kept(store: Store, event: Event) -> tuple[list[int], list[Trajectory]]:
+def _kept(store: Store, run: StageRun, ids: list[int]) -> tuple[list[int], list[Trajectory]]:
     """Read the trajectories, without those that a resumed run has replaced since."""
-    ids: list[int] = event["trajectories"]
     try:
         return ids, store.trajectories(ids)
     except StoreError:
-        present = {episode.id for episode in store.episodes(event["run"])}
+        present = {episode.id for episode in store.episodes(run.id)}
         ids = [number for number in ids if number in present]
         return ids, store.trajectories(ids)
 

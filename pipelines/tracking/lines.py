@@ -1,0 +1,94 @@
+"""Append-only files of JSON lines in a run's folder; lines that a full disk refuses wait."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+Line = dict[str, Any]
+MOST_WAITING = 200_000
+"""Maximum number of lines kept in memory; beyond it the oldest are dropped."""
+
+
+class LineWriter:
+    """Appends lines to files; on a full disk they wait for space in memory, and training does not.
+
+    Safe to share between threads.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[Path, Line]] = deque(maxlen=MOST_WAITING)
+        self._lock = threading.Lock()
+
+    @property
+    def waiting(self) -> int:
+        """Number of lines that wait for space."""
+        return len(self._waiting)
+
+    def append(self, path: Path, line: Mapping[str, Any]) -> None:
+        """Append a line after the waiting ones; the file's folder is created if it is missing."""
+        with self._lock:
+            self._waiting.append((path, dict(line)))
+            self._write()
+
+    def flush(self) -> None:
+        """Write the waiting lines as far as there is space."""
+        with self._lock:
+            self._write()
+
+    def _write(self) -> None:
+        with contextlib.suppress(OSError):
+            while self._waiting:
+                append_line(*self._waiting[0])
+                self._waiting.popleft()
+
+
+def append_line(path: Path, line: Mapping[str, Any]) -> None:
+    """Append a line, on a new line even if a kill or a full disk cut the last one short.
+
+    Raises:
+        OSError: The disk is full.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab+") as file:
+        if file.tell() and file.seek(-1, 2) >= 0 and file.read(1) != b"\n":
+            file.write(b"\n")
+        file.write((json.dumps(line) + "\n").encode())
+
+
+def read_lines(path: Path) -> Iterator[Line]:
+    """Yield the whole lines of a file; nothing where there is no file."""
+    return iter(LineReader(path).read())
+
+
+class LineReader:
+    """Reads the lines that were appended to a file since the last call."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def read(self) -> list[Line]:
+        """Return the new lines, without those that are no JSON object."""
+        if not self._path.is_file():
+            return []
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            content = file.read()
+        whole = content[: content.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        found = [_parsed(line) for line in whole.splitlines()]
+        return [line for line in found if line is not None]
+
+
+def _parsed(line: bytes) -> Line | None:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
