@@ -80,7 +80,7 @@ test-container: $(VENV)/.dev
 docs: $(VENV)/.dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-# Redraws the figures of the reward's explanation from the code.
+# Redraws the figures of the documentation from the code.
 figures: $(VENV)/.dev
 	$(BIN)/python docs/figures/draw.py
 

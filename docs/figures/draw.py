@@ -1,12 +1,14 @@
-"""Figures of the reward's explanation, drawn with the functions that training calls.
+"""Figures of the documentation: the reward's, and the architecture.
 
-Run: python docs/figures/draw.py [FOLDER]. Every point is a value of codedance.envs.rewards or of
+Run: python docs/figures/draw.py [FOLDER]. The reward's figures are drawn with the functions that
+training calls: every point is a value of codedance.envs.rewards or of
 codedance.policies.training.grpo.advantages.
 """
 
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib as mpl
@@ -20,6 +22,7 @@ from codedance.sandbox import Execution, Outcome
 
 mpl.use("svg")
 from matplotlib import pyplot as plt
+from matplotlib.patches import FancyBboxPatch
 
 FOLDER = Path(__file__).parent
 BLUE, ORANGE, GREY = "#1f6feb", "#d9822b", "#8a94a3"
@@ -40,6 +43,34 @@ WIDE = {  # where both are equal, the published form shows as a broad line under
 }
 LONGEST = 6
 """Number of calls of the longest trajectory."""
+ROOMS = {  # in the order of imports: name, colour, contents
+    "sandbox": ("#e8912d", "sessions that run\nmodel-written code"),
+    "envs": ("#2f9e5b", "tasks, grading, rewards,\nthe environment"),
+    "policies": ("#1f6feb", "models, rollouts,\nSFT and GRPO"),
+    "pipelines": ("#8250df", "stages, store, reports,\ncommand line"),
+}
+STEPS = {  # name: room, column, row
+    "environment": ("envs", 3, 2),
+    "sandbox": ("sandbox", 4, 2),
+    "source": ("envs", 0, 1),
+    "curate": ("pipelines", 1, 1),
+    "Task": ("envs", 2, 1),
+    "rollout": ("policies", 3, 1),
+    "Trajectory": ("envs", 4, 1),
+    "store": ("pipelines", 5, 1),
+    "MLflow": (None, 6, 1),
+    "advantages": ("policies", 5, 0),
+    "update": ("policies", 4, 0),
+    "checkpoint": ("policies", 3, 0),
+    "evaluate": ("pipelines", 2, 0),
+    "report": ("pipelines", 1, 0),
+}
+NOTE = "Packages import only those to their left. A step below has the colour of its package."
+FLOWS = (
+    ("source", "curate", "Task", "rollout", "Trajectory", "store"),
+    ("store", "advantages", "update", "checkpoint", "evaluate", "report"),
+    ("checkpoint", "rollout"),
+)
 
 
 def episode(*, is_right, succeeded):
@@ -161,15 +192,67 @@ def advantage():
     return figure
 
 
-FIGURES = (difficulty, calls, failing, turns, advantage)
+def box(axes, centre, text, *, colour, width=0.8, height=0.46):
+    """Draw a rounded box with a text around a point."""
+    x, y = centre[0] - width / 2, centre[1] - height / 2
+    style = {"boxstyle": "round,pad=0,rounding_size=0.07", "edgecolor": colour, "linewidth": 1.4}
+    axes.add_patch(FancyBboxPatch((x, y), width, height, facecolor=f"{colour}1f", **style))
+    axes.text(*centre, text, ha="center", va="center", fontsize=10)
+
+
+def arrow(axes, start, end, *, style="-|>", line="-"):
+    """Draw an arrow from the edge of one box to the edge of another in its row or column."""
+    (x, y), (u, v) = start, end
+    gap = (0.41, 0) if y == v else (0, 0.25)
+    way = (np.sign(u - x), np.sign(v - y))
+    ends = [(x + way[0] * gap[0], y + way[1] * gap[1]), (u - way[0] * gap[0], v - way[1] * gap[1])]
+    shape = {"arrowstyle": style, "color": "#444c56", "linestyle": line, "shrinkA": 0, "shrinkB": 0}
+    axes.annotate("", ends[1], ends[0], arrowprops=shape)
+
+
+def architecture():
+    """Rooms in the order of their imports, and the way of the data through them."""
+    figure, axes = plt.subplots(figsize=(10.6, 5.0))
+    axes.set(xlim=(-0.5, 6.5), ylim=(-0.45, 3.9))
+    axes.axis("off")
+    for place, (room, (colour, contents)) in enumerate(ROOMS.items()):
+        centre = (0.285 + 1.81 * place, 3.3)
+        box(axes, centre, "", colour=colour, width=1.37, height=0.92)
+        axes.text(centre[0], 3.55, room, ha="center", va="center", fontsize=11, weight="bold")
+        axes.text(centre[0], 3.17, contents, ha="center", va="center", fontsize=9)
+        if place:
+            arrow(axes, (centre[0] - 0.29, 3.3), (centre[0] - 1.52, 3.3))
+    axes.text(-0.4, 2.58, NOTE, fontsize=9)
+    places = {name: (column, row) for name, (_, column, row) in STEPS.items()}
+    for name, (room, *_) in STEPS.items():
+        box(axes, places[name], name, colour=ROOMS[room][0] if room else GREY)
+    for flow in FLOWS:
+        for first, second in pairwise(flow):
+            arrow(axes, places[first], places[second])
+    arrow(axes, places["rollout"], places["environment"], style="<|-|>")
+    arrow(axes, places["environment"], places["sandbox"], style="<|-|>")
+    arrow(axes, places["store"], places["MLflow"], line="--")
+    axes.text(6, 0.56, "shows what\nthe store holds", ha="center", va="center", fontsize=9)
+    axes.text(3.06, 0.5, "next policy", va="center", fontsize=9)
+    return figure
+
+
+FIGURES = {
+    "reward-difficulty": difficulty,
+    "reward-calls": calls,
+    "reward-failing": failing,
+    "reward-turns": turns,
+    "reward-advantage": advantage,
+    "architecture": architecture,
+}
 
 
 def main(folder=FOLDER):
     """Write every figure as an SVG file."""
     mpl.rcParams.update(STYLE)
-    for draw in FIGURES:
+    for name, draw in FIGURES.items():
         figure = draw()
-        path = Path(folder) / f"reward-{draw.__name__}.svg"
+        path = Path(folder) / f"{name}.svg"
         figure.savefig(path, metadata={"Date": None, "Creator": None}, bbox_inches="tight")
         plt.close(figure)
 
