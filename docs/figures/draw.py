@@ -192,7 +192,7 @@ def advantage():
     return figure
 
 
-def box(axes, centre, text, *, colour, width=0.8, height=0.46):
+def box(axes, centre, text, *, colour, width=0.84, height=0.46):
     """Draw a rounded box with a text around a point."""
     x, y = centre[0] - width / 2, centre[1] - height / 2
     style = {"boxstyle": "round,pad=0,rounding_size=0.07", "edgecolor": colour, "linewidth": 1.4}
@@ -203,7 +203,7 @@ def box(axes, centre, text, *, colour, width=0.8, height=0.46):
 def arrow(axes, start, end, *, style="-|>", line="-"):
     """Draw an arrow from the edge of one box to the edge of another in its row or column."""
     (x, y), (u, v) = start, end
-    gap = (0.41, 0) if y == v else (0, 0.25)
+    gap = (0.43, 0) if y == v else (0, 0.25)
     way = (np.sign(u - x), np.sign(v - y))
     ends = [(x + way[0] * gap[0], y + way[1] * gap[1]), (u - way[0] * gap[0], v - way[1] * gap[1])]
     shape = {"arrowstyle": style, "color": "#444c56", "linestyle": line, "shrinkA": 0, "shrinkB": 0}
@@ -216,13 +216,13 @@ def architecture():
     axes.set(xlim=(-0.5, 6.5), ylim=(-0.45, 3.9))
     axes.axis("off")
     for place, (room, (colour, contents)) in enumerate(ROOMS.items()):
-        centre = (0.285 + 1.81 * place, 3.3)
-        box(axes, centre, "", colour=colour, width=1.37, height=0.92)
+        centre = (0.305 + 1.797 * place, 3.3)
+        box(axes, centre, "", colour=colour, width=1.45, height=0.92)
         axes.text(centre[0], 3.55, room, ha="center", va="center", fontsize=11, weight="bold")
         axes.text(centre[0], 3.17, contents, ha="center", va="center", fontsize=9)
         if place:
-            arrow(axes, (centre[0] - 0.29, 3.3), (centre[0] - 1.52, 3.3))
-    axes.text(-0.4, 2.58, NOTE, fontsize=9)
+            arrow(axes, (centre[0] - 0.31, 3.3), (centre[0] - 1.48, 3.3))
+    axes.text(-0.42, 2.58, NOTE, fontsize=9)
     places = {name: (column, row) for name, (_, column, row) in STEPS.items()}
     for name, (room, *_) in STEPS.items():
         box(axes, places[name], name, colour=ROOMS[room][0] if room else GREY)
