@@ -15,6 +15,7 @@ from pathlib import Path
 
 from codedance.envs.suites.nano.suite import FAMILIES
 from codedance.envs.types import Message, Task, Trajectory
+from codedance.pipelines.charts.markdown_table import markdown_table
 from codedance.policies.interface import Conversation, Demonstration, Policy, Reply, Sampling
 from codedance.policies.rollouts.losses import Losses
 from codedance.policies.scripted.teacher import direct_demonstration
@@ -158,15 +159,14 @@ def tabulate(
 def as_markdown(rows: Sequence[BaselineRow]) -> str:
     """Return the table as Markdown, shares in per cent."""
     names = list(rows[0].models) if rows else []
-    lines = [
-        f"| family | difficulty | tasks | chance | majority | {' | '.join(names)} |",
-        f"|---|---|---|---|---|{'---|' * len(names)}",
-    ]
-    for row in rows:
-        shares = [row.chance, row.majority, *row.models.values()]
-        cells = " | ".join("-" if math.isnan(one) else f"{100 * one:.0f} %" for one in shares)
-        lines.append(f"| {row.family} | {row.difficulty} | {row.count} | {cells} |")
-    return "\n".join(lines) + "\n"
+    head = ("family", "difficulty", "tasks", "chance", "majority", *names)
+    cells = [(row.family, row.difficulty, row.count, *_shares(row)) for row in rows]
+    return "\n".join(markdown_table(head, cells)) + "\n"
+
+
+def _shares(row: BaselineRow) -> list[str]:
+    shares = (row.chance, row.majority, *row.models.values())
+    return ["-" if math.isnan(share) else f"{100 * share:.0f} %" for share in shares]
 
 
 def _blinded(one: Demonstration) -> Demonstration:

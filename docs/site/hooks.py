@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+from codedance.pipelines.charts.markdown_table import markdown_table
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -101,9 +102,8 @@ def commands_page() -> str:
     from codedance.pipelines.cli.app import app
     from codedance.pipelines.cli.exit_codes import MEANINGS
 
-    codes = [f"| {code} | {words} |" for code, words in MEANINGS.items()]
-    table = ["| exit code | meaning |", "|---|---|", *codes, ""]
-    return "\n".join([HEAD, *table, *_sections(typer.main.get_command(app), ("codedance",))])
+    table = markdown_table(("exit code", "meaning"), MEANINGS.items())
+    return "\n".join([HEAD, *table, "", *_sections(typer.main.get_command(app), ("codedance",))])
 
 
 def _sections(command: Command, path: tuple[str, ...]) -> list[str]:
@@ -117,17 +117,17 @@ def _sections(command: Command, path: tuple[str, ...]) -> list[str]:
     lines = [f"## {' '.join(path)}", "", command.help or "", ""]
     if examples:
         lines += ["```console", *(f"$ {line}" for line in examples), "```", ""]
-    return [*lines, "| option | meaning |", "|---|---|", *map(_row, _shown(command)), ""]
+    return [*lines, *markdown_table(("option", "meaning"), map(_row, _shown(command))), ""]
 
 
 def _shown(command: Command) -> list[Parameter]:
     return [p for p in command.params if not getattr(p, "hidden", False)]
 
 
-def _row(parameter: Parameter) -> str:
+def _row(parameter: Parameter) -> tuple[str, str]:
     is_option = any(name.startswith("-") for name in parameter.opts)
     names = ", ".join(f"`{name}`" for name in parameter.opts) if is_option else parameter.name
-    return f"| {names} | {(parameter.help or '').replace('|', ' or ')} |"
+    return names, (parameter.help or "").replace("|", " or ")
 
 
 def _unlinked(found: re.Match[str]) -> str:

@@ -7,6 +7,7 @@ from html import escape
 
 from ..analysis.emergence import Emergence, Use
 from ..charts.chart import line_chart
+from ..charts.markdown_table import markdown_table
 
 MOST_ROWS = 12
 MOST_LINES = 5
@@ -34,10 +35,10 @@ def emergence_markdown(found: Emergence) -> str:
     """Return the report as Markdown."""
     lines = ["# Emergent code", "", _summary(found), ""]
     for title, rows in _tables(found):
-        lines += [f"## {title}", "", *_markdown(HEAD, rows), ""] if rows else []
+        lines += [f"## {title}", "", *markdown_table(HEAD, rows), ""] if rows else []
     matrix = _matrix(found)
     if matrix:
-        lines += [f"## {_TRANSFER}", "", *_markdown(matrix[0], matrix[1:]), ""]
+        lines += [f"## {_TRANSFER}", "", *markdown_table(matrix[0], matrix[1:]), ""]
     return "\n".join(lines)
 
 
@@ -101,10 +102,3 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
     return f'<div class="scroll"><table><thead><tr>{top}</tr></thead>{body}</table></div>'
-
-
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-    return [line(head), line(["---"] * len(head)), *map(line, rows)]

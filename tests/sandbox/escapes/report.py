@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from codedance.pipelines.charts.markdown_table import markdown_table
+
 from .attempt import Attempt
 from .catalogue import ATTEMPTS
 from .container import is_docker_there, judge_in_container
@@ -90,26 +92,24 @@ def _told(name: str, judge: Callable[[], list[Verdict]]) -> list[Verdict]:
 
 
 def _counts(places: dict[str, list[Verdict]]) -> list[str]:
-    lines = ["| where | attempts | held | escaped | not applicable |", "|---|---|---|---|---|"]
+    rows = []
     for name, verdicts in places.items():
         counts = Counter(verdict.result for verdict in verdicts)
-        lines.append(
-            f"| {name} | {len(verdicts)} | {counts['held']} | "
-            f"{counts['escaped'] + counts['broken']} | {counts['not applicable']} |"
-        )
-    return lines
+        escaped = counts["escaped"] + counts["broken"]
+        rows.append((name, len(verdicts), counts["held"], escaped, counts["not applicable"]))
+    return markdown_table(("where", "attempts", "held", "escaped", "not applicable"), rows)
 
 
 def _details(controls: Sequence[Verdict]) -> list[str]:
     results = {verdict.number: verdict.result for verdict in controls}
-    lines = ["| | attempt | held by | control: without |", "|---|---|---|---|"]
-    return lines + [_row(attempt, results.get(attempt.number)) for attempt in ATTEMPTS]
+    rows = [_row(attempt, results.get(attempt.number)) for attempt in ATTEMPTS]
+    return markdown_table(("", "attempt", "held by", "control: without"), rows)
 
 
-def _row(attempt: Attempt, result: str | None) -> str:
+def _row(attempt: Attempt, result: str | None) -> tuple[object, ...]:
     if attempt.without:
         found = {"escaped": "succeeds", None: "not run"}.get(result, "fails")
         control = f"{', '.join(attempt.without)}: {found}"
     else:
         control = f"none: {attempt.why_no_control}"
-    return f"| {attempt.number} | {attempt.name} | {attempt.wall} | {control} |"
+    return attempt.number, attempt.name, attempt.wall, control
