@@ -21,7 +21,7 @@ MEANINGS = {
     FAILED: "failed: the sandbox, the disk, a server (most episodes were lost), or a bug in "
     "CodeDance",
     INTERRUPTED: "interrupted (Ctrl-C, SIGTERM): the same command resumes",
-    UNREAD: "the reader of the output closed it (`| head`)",
+    UNREAD: "the reader of the output closed it, as `head` does",
 }
 
 _USAGE_ERRORS = ("StageError", "StoreUsageError", "UnknownRunError")
