@@ -7,7 +7,6 @@ be compared with the current champion on the same tasks.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,14 +88,6 @@ def sign_test(better: int, worse: int) -> float:
     >>> round(sign_test(9, 1), 4)
     0.0215
     """
-    count = better + worse
-    if count == 0:
-        return 1.0
-    tail = sum(_binomial(count, k) for k in range(max(better, worse), count + 1))
-    return min(1.0, 2.0 * tail)
+    from scipy.stats import binomtest  # most of a second, so not with the module
 
-
-def _binomial(count: int, hits: int) -> float:
-    """Return the probability of ``hits`` heads in ``count`` tosses."""
-    logarithm = math.lgamma(count + 1) - math.lgamma(hits + 1) - math.lgamma(count - hits + 1)
-    return math.exp(logarithm - count * math.log(2.0))
+    return float(binomtest(better, better + worse).pvalue) if better + worse else 1.0

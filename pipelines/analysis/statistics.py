@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Z = 1.959964
-"""Two-sided 95 % quantile of the normal distribution."""
 RESAMPLES = 10_000
 
 
@@ -54,11 +52,10 @@ def wilson(hits: int, count: int) -> Rate:
     """
     if count == 0:
         return Rate(0, 0, math.nan, math.nan, math.nan)
-    share = hits / count
-    centre = (share + Z**2 / (2 * count)) / (1 + Z**2 / count)
-    spread = math.sqrt(share * (1 - share) / count + Z**2 / (4 * count**2))
-    half = Z * spread / (1 + Z**2 / count)
-    return Rate(hits, count, share, max(0.0, centre - half), min(1.0, centre + half))
+    from scipy.stats import binomtest  # most of a second, so not with the module
+
+    interval = binomtest(hits, count).proportion_ci(method="wilson")
+    return Rate(hits, count, hits / count, float(interval.low), float(interval.high))
 
 
 def rate_of(outcomes: Iterable[bool]) -> Rate:
