@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("sandbox", "envs", "policies", "pipelines")
 MOST_FILES = 15
 HEAVY = {"torch", "transformers", "prefect", "mlflow", "sklearn", "skimage", "cv2", "matplotlib"}
+HEAVY |= {"scipy", "jinja2"}
 
 
 def test_every_folder_with_code_is_listed_as_a_package():
@@ -22,6 +23,15 @@ def test_every_folder_with_code_is_listed_as_a_package():
     }
     listed = set(project["tool"]["setuptools"]["packages"])
     assert listed == {"codedance." + folder.replace("/", ".") for folder in folders}
+
+
+def test_every_file_that_is_read_at_run_time_is_package_data():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    listed = project["tool"]["setuptools"]["package-data"]
+    folders = [folder for room in ROOMS for folder in (ROOT / room).rglob("assets")]
+    packages = ["codedance." + ".".join(f.parent.relative_to(ROOT).parts) for f in folders]
+    assert len(packages) == 3
+    assert all("assets/*" in listed[package] for package in packages)
 
 
 def test_no_folder_has_more_files_than_one_can_take_in():

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
+
+from .templates import SHARED, render
 
 Series = Sequence[tuple[float, float]]
 WIDTH, HEIGHT = 420, 240
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 28
 COLOURS = ("#8a94a3", "#1f6feb", "#d9822b", "#1a7f4b", "#8250df")
-PICTURE_STYLE = (
-    "text{font:11px system-ui,sans-serif;fill:#6a7078}.title{font-weight:600;fill:#1c1f23}"
-    ".grid{stroke:#e4e1da}polyline{fill:none;stroke-linejoin:round}"
-    ".line{stroke-width:2}.raw{stroke-width:1;opacity:.3}"
-    + "".join(
-        f".c{number}{{stroke:{colour}}}.k{number}{{fill:{colour}}}"
-        for number, colour in enumerate(COLOURS)
-    )
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,38 +39,29 @@ def line_chart(title: str, lines: Mapping[str, Series], *, smooth: int = 1) -> s
         lines: Points by label, in order of the legend.
         smooth: Window of the moving average in points; the raw line stays visible behind it.
     """
-    drawn = {label: points for label, points in lines.items() if points}
-    if not drawn:
-        return ""
-    legend = "".join(
-        f'<span class="key"><i class="c{number}"></i>{escape(label)}</span>'
-        for number, label in enumerate(drawn)
-        if len(drawn) > 1
-    )
-    return (
-        f'<figure class="chart"><figcaption>{escape(title)}<span>{legend}</span></figcaption>'
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title, quote=True)}">'
-        f"{_drawing(drawn, smooth)}</svg></figure>"
-    )
+    return _rendered("chart.html.j2", title, lines, smooth)
 
 
 def line_picture(title: str, lines: Mapping[str, Series], *, smooth: int = 1) -> str:
     """Draw the same chart as a standalone SVG document, always in light colours."""
+    return _rendered("chart.svg.j2", title, lines, smooth)
+
+
+def _rendered(template: str, title: str, lines: Mapping[str, Series], smooth: int) -> str:
     drawn = {label: points for label, points in lines.items() if points}
     if not drawn:
         return ""
-    names = [label for label in drawn if len(drawn) > 1]
-    keys = "".join(
-        f'<tspan class="k{number}" dx="10">● </tspan><tspan>{escape(label)}</tspan>'
-        for number, label in enumerate(names)
-    )
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{2 * WIDTH}" height="{2 * HEIGHT + 64}" '
-        f'viewBox="0 -32 {WIDTH} {HEIGHT + 32}"><style>{PICTURE_STYLE}</style>'
-        f'<rect y="-32" width="{WIDTH}" height="{HEIGHT + 32}" fill="#ffffff"/>'
-        f'<text class="title" x="{LEFT}" y="-12">{escape(title)}</text>'
-        f'<text x="{WIDTH - RIGHT}" y="-12" text-anchor="end">{keys}</text>'
-        f"{_drawing(drawn, smooth)}</svg>"
+    return render(
+        SHARED,
+        template,
+        title=title,
+        labels=list(drawn) if len(drawn) > 1 else [],
+        drawing=_drawing(drawn, smooth),
+        colours=COLOURS,
+        width=WIDTH,
+        height=HEIGHT,
+        left=LEFT,
+        right=RIGHT,
     )
 
 

@@ -14,7 +14,7 @@ from ..tracking.metrics_file import read_metrics
 from .emergence import emergence_markdown, emergence_section
 from .gallery import choose_sections, render_sections
 from .markdown import render_markdown
-from .page import alarm_list, render_charts, render_page
+from .page import render_charts, render_page
 
 if TYPE_CHECKING:
     from ..runs.session import RunSession
@@ -45,7 +45,6 @@ def make_report(session: RunSession, run: StageRun, evaluation: StageRun) -> Rep
     folders = {stage.stage: session.home.stages / stage.id for stage in stages}
     figures = {name: read_metrics(path) for name, path in folders.items()}
     grpo = next((stage for stage in stages if stage.stage == "grpo"), None)
-    charts = render_charts(figures, store.episodes(grpo.id) if grpo is not None else ())
     last = summary.phases[-1].split("/")[0] if summary.phases else ""
     shown = [e for e in store.episodes(evaluation.id) if e.phase == f"{last}/greedy"]
     gallery = render_sections(store, choose_sections(shown, seed=run.seed))
@@ -56,13 +55,14 @@ def make_report(session: RunSession, run: StageRun, evaluation: StageRun) -> Rep
         for name, path in folders.items()
         for alarm in read_alarms(path)
     ]
+    charts = render_charts(figures, store.episodes(grpo.id) if grpo is not None else (), alarms)
     text = render_markdown(run, summary, stages, alarms=alarms)
     emergence = training_emergence(store, grpo) if grpo is not None else None
     page = render_page(
         run,
         summary,
         stages,
-        charts=alarm_list(alarms) + charts,
+        charts=charts,
         gallery=gallery,
         emergence="" if emergence is None else emergence_section(emergence),
     )

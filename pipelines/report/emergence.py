@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
 from ..analysis.emergence import Emergence, Use
 from ..charts.chart import line_chart
 from ..charts.markdown_table import markdown_table
+from ..charts.templates import render
+from .gallery import ASSETS
 
+Row = tuple[str, ...]
 MOST_ROWS = 12
 MOST_LINES = 5
 HEAD = ("what", "demonstrations", "first steps", "last steps", "right", "trajectories", "since")
@@ -19,26 +21,17 @@ def emergence_section(found: Emergence) -> str:
     if not found.trajectories:
         return ""
     idioms = dict(list(found.idioms.items())[:MOST_LINES])
-    charts = line_chart("Techniques, share of the trajectories with code", idioms, smooth=5)
-    tables = "".join(
-        f"<h3>{escape(title)}</h3>{_table(HEAD, rows)}" for title, rows in _tables(found) if rows
-    )
-    matrix = _matrix(found)
-    transfer = f"<h3>{escape(_TRANSFER)}</h3>{_table(matrix[0], matrix[1:])}" if matrix else ""
-    return (
-        f"<h2>Emergent code</h2><p>{escape(_summary(found))}</p>"
-        f"<div class='charts'>{charts}</div>{tables}{transfer}"
+    chart = line_chart("Techniques, share of the trajectories with code", idioms, smooth=5)
+    return render(
+        ASSETS, "emergence.html.j2", summary=_summary(found), chart=chart, tables=_tables(found)
     )
 
 
 def emergence_markdown(found: Emergence) -> str:
     """Return the report as Markdown."""
     lines = ["# Emergent code", "", _summary(found), ""]
-    for title, rows in _tables(found):
-        lines += [f"## {title}", "", *markdown_table(HEAD, rows), ""] if rows else []
-    matrix = _matrix(found)
-    if matrix:
-        lines += [f"## {_TRANSFER}", "", *markdown_table(matrix[0], matrix[1:]), ""]
+    for title, head, rows in _tables(found):
+        lines += [f"## {title}", "", *markdown_table(head, rows), ""]
     return "\n".join(lines)
 
 
@@ -55,16 +48,19 @@ def _summary(found: Emergence) -> str:
     )
 
 
-def _tables(found: Emergence) -> list[tuple[str, list[tuple[str, ...]]]]:
-    return [
-        ("Novel calls", _rows([use for use in found.calls if use.is_novel])),
-        ("Unseen compositions", _rows([use for use in found.compositions if use.is_novel])),
-        ("Calls", _rows(found.calls)),
-        ("Compositions", _rows(found.compositions)),
+def _tables(found: Emergence) -> list[tuple[str, Row, list[Row]]]:
+    """Return title, header and rows of each table that has rows."""
+    tables = [
+        ("Novel calls", HEAD, _rows([use for use in found.calls if use.is_novel])),
+        ("Unseen compositions", HEAD, _rows([use for use in found.compositions if use.is_novel])),
+        ("Calls", HEAD, _rows(found.calls)),
+        ("Compositions", HEAD, _rows(found.compositions)),
+        (_TRANSFER, ("shown for", *found.families), _matrix(found)),
     ]
+    return [table for table in tables if table[2]]
 
 
-def _rows(uses: Sequence[Use]) -> list[tuple[str, ...]]:
+def _rows(uses: Sequence[Use]) -> list[Row]:
     return [
         (
             use.name,
@@ -79,11 +75,11 @@ def _rows(uses: Sequence[Use]) -> list[tuple[str, ...]]:
     ]
 
 
-def _matrix(found: Emergence) -> list[tuple[str, ...]]:
-    """Return header and rows; empty without any transfer."""
+def _matrix(found: Emergence) -> list[Row]:
+    """Return a row per family; none without any transfer."""
     if not found.transfer:
         return []
-    rows = [
+    return [
         (
             home,
             *(
@@ -93,12 +89,3 @@ def _matrix(found: Emergence) -> list[tuple[str, ...]]:
         )
         for home in found.families
     ]
-    return [("shown for", *found.families), *rows]
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    top = "".join(f"<th>{escape(name)}</th>" for name in head)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-    )
-    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead>{body}</table></div>'

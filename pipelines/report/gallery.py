@@ -5,17 +5,25 @@ from __future__ import annotations
 import base64
 import io
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from ...envs.parsing import thought_in
-from ...envs.types import Difficulty, Ending, Task, Trajectory, Turn
+from ...envs.types import Difficulty, Task, Trajectory
+from ...sandbox.types import Execution
+from ..charts.templates import render
 from ..store.episodes import Episode
 from ..store.store import Store
 
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+ASSETS = Path(__file__).parent / "assets"
+"""Folder of the report's templates."""
 SHOWN_EACH = 6
 LARGEST_SIDE = 360
 
@@ -51,85 +59,50 @@ def choose_sections(episodes: Sequence[Episode], *, seed: int = 0) -> list[Galle
     ]
 
 
-def render_sections(store: Store, sections: Sequence[GallerySection]) -> str:
+def render_sections(store: Store, sections: Sequence[GallerySection]) -> Markup:
     """Render the gallery."""
     ids = list(dict.fromkeys(e.id for section in sections for e in section.episodes))
     found = dict(zip(ids, store.trajectories(ids), strict=True))
     keys = list(dict.fromkeys(e.task_key for section in sections for e in section.episodes))
     tasks = store.tasks(keys, with_images=False)
-    return "".join(
-        _render_section(section, found, tasks) for section in sections if section.episodes
-    )
+    cards = {
+        e.id: render_episode(found[e.id], tasks[e.task_key], e.phase)
+        for section in sections
+        for e in section.episodes
+    }
+    return render(ASSETS, "gallery.html.j2", sections=sections, cards=cards)
 
 
-def render_episode(trajectory: Trajectory, task: Task, phase: str) -> str:
+def render_episode(trajectory: Trajectory, task: Task, phase: str) -> Markup:
     """Render one episode: question and images, then each turn."""
-    pictures = "".join(_picture(i) for message in trajectory.opening for i in message.images)
-    turns = "".join(_render_turn(turn) for turn in trajectory.turns)
-    is_right = trajectory.accuracy == 1.0
-    verdict = f"answered {trajectory.answer!s}" if trajectory.answer is not None else "no answer"
-    return (
-        '<article class="episode">'
-        f"<header><span>{escape(task.family)}, {escape(task.difficulty)}</span>"
-        f"<span>{escape(phase)}</span></header>"
-        f'<p class="question">{escape(task.question)}</p>{pictures}{turns}'
-        f'<p class="verdict"><b class="{"good" if is_right else "bad"}">'
-        f"{'right' if is_right else 'wrong'}</b>: {escape(_short(verdict, 200))}, "
-        f"truth {escape(task.answer)}{_ending(trajectory)}</p></article>"
+    return render(
+        ASSETS,
+        "episode.html.j2",
+        trajectory=trajectory,
+        task=task,
+        phase=phase,
+        images=[image for message in trajectory.opening for image in message.images],
+        verdict="no answer" if trajectory.answer is None else f"answered {trajectory.answer}",
+        thought_in=thought_in,
+        output_of=_output_of,
+        encoded=_encoded,
+        short=_short,
     )
 
 
-def _ending(trajectory: Trajectory) -> str:
-    """Return how the episode ended, if not by an answer."""
-    if trajectory.ending is Ending.ANSWERED:
-        return ""
-    return f", ended by {escape(trajectory.ending.replace('_', ' '))}"
+def _output_of(execution: Execution) -> str:
+    """Return what a block printed and its error; empty if it returned images alone."""
+    parts = (execution.stdout.strip(), execution.stderr.strip(), execution.error)
+    return "\n".join(filter(None, parts)) or ("" if execution.images else "(no output)")
 
 
-def _render_section(
-    section: GallerySection, found: Mapping[int, Trajectory], tasks: Mapping[str, Task]
-) -> str:
-    cards = "".join(
-        render_episode(found[e.id], tasks[e.task_key], e.phase) for e in section.episodes
-    )
-    return (
-        f"<h3>{escape(section.title)}</h3><p class='note'>{escape(section.meaning)}</p>"
-        f'<div class="gallery">{cards}</div>'
-    )
-
-
-def _render_turn(turn: Turn) -> str:
-    thought = thought_in(turn.text)
-    parts: list[str] = []
-    if thought:
-        parts.append(f'<p class="thought">{escape(_short(thought, 600))}</p>')
-    if turn.action.kind == "code":
-        parts.append(f"<pre>{escape(_short(turn.action.content.strip(), 2000))}</pre>")
-    elif turn.action.kind == "malformed":
-        parts.append(f'<pre class="failed">{escape(_short(turn.text, 1000))}</pre>')
-    execution = turn.execution
-    if execution is not None:
-        back = "\n".join(
-            text
-            for text in (execution.stdout.strip(), execution.stderr.strip(), execution.error or "")
-            if text
-        )
-        style = "failed" if turn.has_failed else "back"
-        empty = "" if execution.images else "(no output)"
-        if back or empty:
-            parts.append(f'<pre class="{style}">{escape(_short(back or empty, 2000))}</pre>')
-        parts += [_picture(image) for image in execution.images]
-    return "".join(parts)
-
-
-def _picture(image: Image.Image) -> str:
+def _encoded(image: Image.Image) -> str:
+    """Return a small copy of an image as PNG in base 64."""
     shown = image.convert("RGB")
     shown.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
     buffer = io.BytesIO()
     shown.save(buffer, format="PNG", optimize=True)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    size = f"{image.width} by {image.height} pixels"
-    return f'<img src="data:image/png;base64,{data}" alt="{size}" loading="lazy">'
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _short(text: str, limit: int) -> str:

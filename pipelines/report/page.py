@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
+from typing import TYPE_CHECKING
 
 from ...envs.types import Difficulty
 from ..analysis.results import WHOLE, Summary, difference_lines, lost_lines, table_head, table_rows
 from ..charts.chart import Series, line_chart
-from ..charts.style import STYLE
+from ..charts.templates import render
 from ..config.registry import find_stage, known_names
 from ..runs.progress import format_seconds
 from ..store.episodes import Episode
 from ..store.lineage import StageRun
+from .gallery import ASSETS
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; "
@@ -30,29 +34,36 @@ def render_page(
     charts: str,
     gallery: str,
     emergence: str = "",
-) -> str:
-    """Render the page."""
-    facts = f"seed {run.seed}, suite {run.parameters.get('suite', '')}, commit {run.git_commit}"
-    differences = "".join(f"<p>{escape(line)}</p>" for line in difference_lines(summary))
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>CodeDance: {escape(run.id)}</title><style>{STYLE}</style></head><body><main>"
-        f"<h1>{escape(run.id)}</h1><p class='sub'>{escape(facts)}</p>{_tiles(summary)}"
-        f"<h2>Held-out results</h2>{differences}{_tables(summary)}{_footnote(summary)}"
-        f"<h2>Training</h2><div class='charts'>{charts}</div>{emergence}"
-        f"<h2>Episodes</h2>{gallery}"
-        f"<h2>How it was made</h2>{_lineage(stages)}</main></body></html>"
+) -> Markup:
+    """Render the page; its last three parts are rendered already, plain text is escaped."""
+    return render(
+        ASSETS,
+        "report.html.j2",
+        policy=POLICY,
+        run=run,
+        tiles=_tiles(summary),
+        differences=difference_lines(summary),
+        head=table_head(summary),
+        tables={mode: table_rows(summary, mode) for mode in summary.modes},
+        notes=_notes(summary),
+        charts=charts,
+        emergence=emergence,
+        gallery=gallery,
+        lineage=_lineage(stages),
     )
 
 
-def render_charts(figures: Mapping[str, Mapping[str, Series]], episodes: Sequence[Episode]) -> str:
+def render_charts(
+    figures: Mapping[str, Mapping[str, Series]],
+    episodes: Sequence[Episode],
+    alarms: Sequence[str] = (),
+) -> Markup:
     """Draw the curves that the stages declare, and the tool calls by difficulty during GRPO.
 
     Args:
         figures: Metrics of each stage, by stage.
         episodes: Episodes of GRPO.
+        alarms: Alarms of the training, listed before the curves.
     """
     charts = [
         line_chart(title, {name: series.get(name, ()) for name in names}, smooth=SMOOTH)
@@ -63,13 +74,7 @@ def render_charts(figures: Mapping[str, Mapping[str, Series]], episodes: Sequenc
     charts.append(
         line_chart("GRPO: tool calls by difficulty", _calls_by_difficulty(episodes), smooth=SMOOTH)
     )
-    return "".join(charts)
-
-
-def alarm_list(alarms: Sequence[str]) -> str:
-    """Render the alarms of the training; empty text without any."""
-    items = "".join(f"<li>{escape(alarm)}</li>" for alarm in alarms)
-    return f"<section class='alarms'><h3>Alarms</h3><ul>{items}</ul></section>" if items else ""
+    return render(ASSETS, "training.html.j2", alarms=alarms, charts=filter(None, charts))
 
 
 def _calls_by_difficulty(episodes: Sequence[Episode]) -> dict[str, Series]:
@@ -87,61 +92,36 @@ def _calls_by_difficulty(episodes: Sequence[Episode]) -> dict[str, Series]:
     }
 
 
-def _tiles(summary: Summary) -> str:
-    tiles: list[str] = []
+def _tiles(summary: Summary) -> list[tuple[str, str, str]]:
+    """Return the figure, the words and the style of each tile."""
+    tiles: list[tuple[str, str, str]] = []
     for phase in summary.phases:
         policy, mode = phase.split("/")
         rate = summary.cells[phase, WHOLE].accuracy
         if rate.count:
-            tiles.append(_tile(f"{rate.share:.1%}", f"{policy}, {mode}: right", ""))
+            tiles.append((f"{rate.share:.1%}", f"{policy}, {mode}: right", ""))
     for mode in dict.fromkeys(phase.split("/")[1] for phase in summary.phases):
         gap = summary.differences.get((mode, WHOLE))
         if gap is not None and gap.count:
             style = "good" if gap.low > 0 else "bad" if gap.high < 0 else ""
             bounds = f"{100 * gap.low:+.1f} to {100 * gap.high:+.1f}"
-            tiles.append(_tile(f"{100 * gap.mean:+.1f}", f"points, {mode} (95 %: {bounds})", style))
-    return f'<div class="tiles">{"".join(tiles)}</div>'
+            tiles.append((f"{100 * gap.mean:+.1f}", f"points, {mode} (95 %: {bounds})", style))
+    return tiles
 
 
-def _tile(figure: str, words: str, style: str) -> str:
-    shown = f'<b class="{style}">{escape(figure)}</b><span>{escape(words)}</span>'
-    return f'<div class="tile">{shown}</div>'
-
-
-def _tables(summary: Summary) -> str:
-    return "".join(
-        f"<h3>{escape(mode)}</h3>" + _table(table_head(summary), table_rows(summary, mode))
-        for mode in summary.modes
-    )
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    top = "".join(f"<th>{escape(name)}</th>" for name in head)
-    body = "".join(
-        f'<tr class="{"first" if row[0] in ("all", "easy") else "next"}">'
-        + "".join(f"<td>{escape(cell)}</td>" for cell in row)
-        + "</tr>"
-        for row in rows
-    )
-    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead>{body}</table></div>'
-
-
-def _footnote(summary: Summary) -> str:
-    lines = [
-        "Right: percent, with Wilson's 95 % interval. Differences: points on the same tasks, with "
-        "the bootstrap's 95 % interval. Code ran: share of tool calls without an error.",
+def _notes(summary: Summary) -> list[str]:
+    return [
         *(lost_lines(summary) or ["No episode was lost to our infrastructure."]),
+        *(
+            f"{phase}: {rate.share:.1%} within 10 % of the true count"
+            for phase, rate in summary.within_tenth.items()
+            if not math.isnan(rate.share)
+        ),
     ]
-    lines += [
-        f"{phase}: {rate.share:.1%} within 10 % of the true count"
-        for phase, rate in summary.within_tenth.items()
-        if not math.isnan(rate.share)
-    ]
-    return "".join(f"<p class='note'>{escape(line)}</p>" for line in lines)
 
 
-def _lineage(stages: Sequence[StageRun]) -> str:
-    rows = [
+def _lineage(stages: Sequence[StageRun]) -> list[tuple[str, ...]]:
+    return [
         (
             stage.stage,
             stage.id,
@@ -151,4 +131,3 @@ def _lineage(stages: Sequence[StageRun]) -> str:
         )
         for stage in stages
     ]
-    return _table(("stage", "run", "from", "time", "code"), rows)

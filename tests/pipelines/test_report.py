@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 import pytest
 from codedance.envs.types import Action, Ending, Turn
 from codedance.pipelines.analysis.results import summarise
-from codedance.pipelines.charts.chart import line_chart, moving_average
+from codedance.pipelines.charts.chart import line_chart, line_picture, moving_average
 from codedance.pipelines.report.gallery import choose_sections, render_episode, render_sections
 from codedance.pipelines.report.page import POLICY, render_charts, render_page
+from codedance.pipelines.viewer.page import render_viewer
 
 from .makers import make_request, make_task, make_trajectory
 
@@ -30,10 +32,26 @@ def test_model_text_never_becomes_markup():
     task, trajectory = hostile_episode()
     page = render_episode(trajectory, task, "grpo/greedy")
     assert "<script" not in page
-    assert "onerror=&quot;" in page
+    assert 'onerror="' not in page
+    assert HOSTILE in html.unescape(page)
     tags = set(re.findall(r"<(\w+)", page))
     assert tags <= {"article", "header", "span", "p", "img", "pre", "b"}
     assert page.count("<img") == len(task.images)
+
+
+def test_text_in_any_other_place_never_becomes_markup(store):
+    run = store.lineage.begin(make_request("evaluate"))
+    lines = {HOSTILE: [(1, 0.0), (2, 1.0)], "b": [(1, 1.0), (2, 0.0)]}
+    for part in (
+        line_chart(HOSTILE, lines),
+        line_picture(HOSTILE, lines),
+        render_charts({}, [], [HOSTILE]),
+        render_page(run, summarise(store, run), [run], charts=HOSTILE, gallery="", emergence=""),
+        render_viewer(HOSTILE, {}, []),
+    ):
+        assert HOSTILE in html.unescape(part)
+        assert "<script>alert" not in part
+        assert 'onerror="' not in part
 
 
 def test_page_forbids_scripts_and_needs_no_other_file(store):

@@ -91,7 +91,7 @@ def _line(point: ScalingPoint) -> str:
 def scale_figure(points: Sequence[ScalingPoint]) -> str:
     """Draw accuracy over tokens, one line per method."""
     from ...charts.chart import line_chart
-    from ...charts.style import STYLE as PAGE
+    from ...charts.templates import SHARED, render
 
     lines: dict[str, list[tuple[float, float]]] = {}
     for one in points:
@@ -99,4 +99,4 @@ def scale_figure(points: Sequence[ScalingPoint]) -> str:
             lines.setdefault(one.method, []).append((one.tokens, one.accuracy))
     lines = {method: sorted(line) for method, line in lines.items()}
     chart = line_chart("Accuracy by generated tokens per task", lines)
-    return f"<!doctype html><meta charset='utf-8'><style>{PAGE}</style><main>{chart}</main>"
+    return render(SHARED, "chart_page.html.j2", chart=chart)
