@@ -11,17 +11,17 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from ..charts.templates import render
 from .shards import safe_json
 
 VIEWER_NAMES = ("viewer", "compare-")
 """Prefixes of the pages' file names."""
 _UNPLACED = '<meta name="codedance-mlflow" content="">'
-_FOLDER = files(__name__.rpartition(".")[0]) / "assets"
+_FOLDER = Path(__file__).parent / "assets"
 SCRIPTS = (
     "dom.js",
     "data.js",
@@ -39,24 +39,18 @@ SCRIPTS = (
 
 def render_viewer(title: str, index: dict[str, Any], inline: Sequence[str]) -> str:
     """Render the page."""
-    style, script = _style(), _script()
-    policy = (
-        f"default-src 'none'; script-src '{_source(script)}' 'strict-dynamic'; "
-        f"style-src '{_source(style)}'; img-src data:; base-uri 'none'; "
-        "form-action 'none'; require-trusted-types-for 'script'; trusted-types codedance-shards"
-    )
-    shards = "".join(_data(f"shard-{number}", body) for number, body in enumerate(inline))
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        '<meta name="referrer" content="no-referrer">'
-        f"{_UNPLACED}"
-        f"<title>{escape(title)}</title><style>{style}</style></head>\n<body>"
-        '<div id="app"><p class="loading">Reading the trajectories …</p></div>'
-        "<noscript>This page shows trajectories by a script; allow it to run.</noscript>\n"
-        f"{_data('index', safe_json(index))}\n{shards}\n<script>{script}</script></body></html>\n"
+    style, script = _read("viewer.css"), _script()
+    return render(
+        _FOLDER,
+        "viewer.html.j2",
+        title=title,
+        style=style,
+        style_source=_source(style),
+        script=script,
+        script_source=_source(script),
+        unplaced=_UNPLACED,
+        index=safe_json(index),
+        shards=inline,
     )
 
 
@@ -78,17 +72,12 @@ def place_viewer(page: Path, *, run_id: str, folder: str, prefix: str = "") -> N
     page.write_text(text.replace(_UNPLACED, placed, 1), encoding="utf-8")
 
 
-def _data(name: str, body: str) -> str:
-    return f'<script type="application/json" id="{name}">{body}</script>'
-
-
-def _style() -> str:
-    return _FOLDER.joinpath("viewer.css").read_text(encoding="utf-8")
-
-
 def _script() -> str:
-    parts = [_FOLDER.joinpath(name).read_text(encoding="utf-8") for name in SCRIPTS]
-    return '"use strict";\n(() => {\n' + "\n".join(parts) + "})();\n"
+    return '"use strict";\n(() => {\n' + "\n".join(map(_read, SCRIPTS)) + "})();\n"
+
+
+def _read(name: str) -> str:
+    return _FOLDER.joinpath(name).read_text(encoding="utf-8")
 
 
 def _source(text: str) -> str:
