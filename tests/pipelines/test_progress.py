@@ -55,6 +55,11 @@ def test_rate_and_time_left_follow_the_last_minute(monkeypatch):
     assert "30.0 s each" in plain_lines(monkeypatch, slow)[-1]
 
 
+def test_steps_longer_than_the_window_have_a_rate_too(monkeypatch):
+    lines = plain_lines(monkeypatch, [(90.0 * step, step) for step in range(1, 5)])
+    assert lines[-1].endswith("2:24:00 left  90.0 s each  loss 4")
+
+
 def test_steps_of_an_earlier_process_are_not_taken_for_speed(monkeypatch):
     (line,) = plain_lines(monkeypatch, [(1.0, 90), (11.0, 91)])
     assert "1:30 left  10.0 s each" in line
