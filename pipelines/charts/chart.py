@@ -39,15 +39,23 @@ def line_chart(title: str, lines: Mapping[str, Series], *, smooth: int = 1) -> s
         lines: Points by label, in order of the legend.
         smooth: Window of the moving average in points; the raw line stays visible behind it.
     """
-    return _rendered("chart.html.j2", title, lines, smooth)
+    return render_chart("chart.html.j2", title, lines, smooth=smooth)
 
 
 def line_picture(title: str, lines: Mapping[str, Series], *, smooth: int = 1) -> str:
     """Draw the same chart as a standalone SVG document, always in light colours."""
-    return _rendered("chart.svg.j2", title, lines, smooth)
+    return render_chart("chart.svg.j2", title, lines, smooth=smooth)
 
 
-def _rendered(template: str, title: str, lines: Mapping[str, Series], smooth: int) -> str:
+def render_chart(
+    template: str,
+    title: str,
+    lines: Mapping[str, Series],
+    *,
+    smooth: int,
+    colours: Sequence[str] = COLOURS,
+) -> str:
+    """Draw lines in one of the charts' templates; return empty text without points."""
     drawn = {label: points for label, points in lines.items() if points}
     if not drawn:
         return ""
@@ -57,7 +65,7 @@ def _rendered(template: str, title: str, lines: Mapping[str, Series], smooth: in
         title=title,
         labels=list(drawn) if len(drawn) > 1 else [],
         drawing=_drawing(drawn, smooth),
-        colours=COLOURS,
+        colours=colours,
         width=WIDTH,
         height=HEIGHT,
         left=LEFT,
