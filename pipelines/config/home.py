@@ -49,8 +49,12 @@ class Home:
 
     @property
     def stages(self) -> Path:
-        """One folder per stage run: its state and its checkpoint."""
-        return self.root / "stages"
+        """Folder with a folder per run: ``CODEDANCE_STAGES`` (to share it), or ``stages``.
+
+        A stage run's folder holds its metrics, its state and its checkpoint.
+        """
+        named = os.environ.get("CODEDANCE_STAGES")
+        return Path(named).expanduser().resolve() if named else self.root / "stages"
 
     @property
     def reports(self) -> Path:

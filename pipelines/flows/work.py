@@ -14,7 +14,7 @@ from ...policies.interface import PolicyRefusedError, PolicyUnavailableError
 from ...sandbox import SandboxError
 from ...sandbox.types import SandboxUnavailableError
 from ..runs.context import StageInterrupted
-from ..runs.runner import StageBusyError, run_stage
+from ..runs.runner import run_stage
 from ..runs.session import RunSession, open_session
 from ..store.lineage import StageRun
 from .page import on_page
@@ -22,7 +22,6 @@ from .publishing import publish_stage
 
 INFRASTRUCTURE = (SandboxError, PolicyUnavailableError, ConnectionError)
 FINAL = (SandboxUnavailableError, PolicyRefusedError)
-BUSY_SECONDS = 3.0
 TAG = "codedance"
 
 
@@ -50,31 +49,23 @@ async def work(stage: str, pipeline: str) -> str | State[str]:
         run = session.store.lineage.get(pipeline)
         try:
             async with on_page(session):
-                done = await _run_when_free(session, stage, run)
+                done = await _run_in_thread(session, stage, run)
         except StageInterrupted as stop:
             return Cancelled(message=f"{stop}; completed work is kept: run it again to resume")
         await publish_stage(session, done)
         return done.id
 
 
-async def _run_when_free(session: RunSession, stage: str, run: StageRun) -> StageRun:
-    """Run a stage in a thread, once no other process is doing the same work.
+async def _run_in_thread(session: RunSession, stage: str, run: StageRun) -> StageRun:
+    """Run a stage in a thread.
 
     A flow that is torn down under its stage stops it and waits for it: a thread cannot be ended
     from outside, and would go on training while the session and its sandboxes are closed.
     """
-    has_said = False
-    while True:
-        work = asyncio.ensure_future(asyncio.to_thread(run_stage, session, stage, run))
-        try:
-            return await asyncio.shield(work)
-        except StageBusyError as busy:
-            if not has_said:
-                session.progress.say(f"{stage}: waiting, {busy}")
-            has_said = True
-        except asyncio.CancelledError:
-            session.stop.request()
-            await asyncio.wait({work})
-            raise
-        await asyncio.sleep(BUSY_SECONDS)
-        session.stop.check()
+    work = asyncio.ensure_future(asyncio.to_thread(run_stage, session, stage, run))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        session.stop.request()
+        await asyncio.wait({work})
+        raise

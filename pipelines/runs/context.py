@@ -11,6 +11,7 @@ from typing import Any
 from ...policies.training.grpo.alarms import Alarm
 from ...sandbox.types import Sandbox
 from ..config.settings import Preset
+from ..store.claims import Claim
 from ..store.lineage import StageRun
 from ..store.store import Store
 from ..tracking.tracker import Tracker
@@ -66,6 +67,7 @@ class StageContext:
         sandbox: Function that opens the sandbox on the first call and returns the same one later.
         stop: Stop request, checked at every safe point.
         on_alarm: Called with the stage run and each alarm at once, besides the usual records.
+        claim: Claim of the stage's work; None where nobody else can do it (tests).
     """
 
     run: StageRun
@@ -77,6 +79,35 @@ class StageContext:
     sandbox: Callable[[], Sandbox]
     stop: Stop
     on_alarm: OnAlarm = ignore_alarm
+    claim: Claim | None = None
+
+    def check(self) -> None:
+        """Make sure that the stage may go on, before it writes a file.
+
+        Raises:
+            StageInterrupted: A stop was requested.
+            ClaimLostError: Another process has taken over the stage.
+        """
+        self.check_claim()
+        self.stop.check()
+
+    def check_claim(self) -> None:
+        """Make sure that the stage is still this process's.
+
+        Raises:
+            ClaimLostError: Another process has taken over the stage.
+        """
+        if self.claim is not None:
+            self.claim.check()
+
+    def should_stop(self) -> bool:
+        """Return whether a stop was requested, for trainers, which save their state first.
+
+        Raises:
+            ClaimLostError: Another process has taken over the stage; nothing may be saved.
+        """
+        self.check_claim()
+        return self.stop.is_requested()
 
     @property
     def seed(self) -> int:

@@ -6,7 +6,7 @@ import contextlib
 import shutil
 import time
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -19,6 +19,7 @@ from ..config.code_version import code_version, git_commit
 from ..config.file_lock import try_lock
 from ..config.registry import find_stage, stage_names
 from ..config.settings import Preset, preset_model
+from ..store.claims import Claim, ClaimLostError, claimed_work, held, try_claim
 from ..store.connection.errors import StoreError
 from ..store.lineage import SECONDS, StageRequest, StageRun
 from ..tracking.system_metrics import metered
@@ -40,16 +41,14 @@ _LOADED_POLICIES = (
     "training.sft",
     "training.grpo.loop",
 )
+BUSY_SECONDS = 1.0
+"""Time between two looks at work that another process does."""
 FRESH = "fresh"
 """Key in a pipeline run's outputs: a token that keeps its stages from reusing older ones."""
 
 
 class StageError(RuntimeError):
     """A stage cannot run as asked; the message says what to do."""
-
-
-class StageBusyError(StageError):
-    """Another process is running the same stage run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,36 +94,59 @@ def resolved_run(pipeline: StageRun) -> ResolvedRun:
 def run_stage(session: RunSession, stage: str, pipeline: StageRun) -> StageRun:
     """Run a stage for a pipeline run, or return the finished run that did the same work.
 
-    A training stage waits until no other one is running on this host; a finished one does not wait.
+    A stage that another process is running is waited for, and taken over if that process ends. An
+    exclusive stage waits until no other one is running on this host.
 
     Raises:
-        StageError: An input is missing, or another process is running the stage.
+        StageError: An input is missing.
         StageInterrupted: A stop was requested; the same call resumes the stage.
+        ClaimLostError: Another process has taken over the stage, since this one was too slow.
     """
     request = _request_for(session, stage, pipeline)
     try:
-        with _in_turn(session, request):
+        with at_work(session, request):
             same = session.store.lineage.find(stage=stage, key=request.key)
             preset = resolved_run(pipeline).preset
             finished = run_among(session, same, request, preset, parent=pipeline.id)
         _adopt(session, pipeline, finished)
-    finally:
+    except ClaimLostError:
+        raise  # the pipeline run is another process's as well
+    except BaseException:
         leave(session, pipeline)
+        raise
+    leave(session, pipeline)
     return finished
 
 
-def _in_turn(session: RunSession, request: StageRequest) -> AbstractContextManager[None]:
-    """Hold a training slot of this host for an exclusive stage, unless it is already finished."""
-    if not find_stage(request.stage).exclusive:
-        return nullcontext()
-    if _find_finished(session.store.lineage.find(stage=request.stage, key=request.key)):
-        return nullcontext()
-    return training_turn(
-        request.stage,
-        fallback=session.home.root / "locks",
-        say=session.progress.say,
-        check=session.stop.check,
-    )
+@contextmanager
+def at_work(session: RunSession, request: StageRequest) -> Generator[None]:
+    """Hold the claim of a stage's work, and for an exclusive stage a training slot of this host.
+
+    Neither is held, or waited for, where the work is finished.
+    """
+    has_said = False
+    while not _find_finished(session.store.lineage.find(stage=request.stage, key=request.key)):
+        with ExitStack() as stack:
+            if find_stage(request.stage).exclusive:
+                turn = training_turn(
+                    request.stage,
+                    fallback=session.home.root / "locks",
+                    say=session.progress.say,
+                    check=session.stop.check,
+                )
+                stack.enter_context(turn)
+            claim = try_claim(session.store.database, claimed_work(request.stage, request.key))
+            if isinstance(claim, Claim):
+                session.claim = stack.enter_context(held(session.store.database, claim))
+                stack.callback(setattr, session, "claim", None)
+                yield
+                return
+        if not has_said:
+            session.progress.say(f"{request.stage}: waiting, {claim} is running it")
+            has_said = True
+        session.stop.check()
+        time.sleep(BUSY_SECONDS)
+    yield
 
 
 def _request_for(session: RunSession, stage: str, pipeline: StageRun) -> StageRequest:
@@ -166,7 +188,7 @@ def run_among(
         return finished
     begun = next((run for run in same if not run.is_complete), None)
     run = begun or lineage.begin(request, parent=parent)
-    with _only_here(session.home.stages / run.id):
+    with _in_use(session.home.stages / run.id):
         if begun is not None:
             session.progress.say(f"{request.stage}: resuming {run.id}")
         with _recorded(session, run) as results:
@@ -222,6 +244,7 @@ def _context(session: RunSession, run: StageRun, preset: Preset) -> StageContext
         sandbox=partial(session.sandbox, preset.sandbox),
         stop=session.stop,
         on_alarm=session.on_alarm,
+        claim=session.claim,
     )
 
 
@@ -248,6 +271,8 @@ def _recorded(session: RunSession, run: StageRun) -> Generator[list[StageResult]
             yield results
         (result,) = results
         _seal(session, run, result)
+    except ClaimLostError:
+        raise  # the run is another process's: nothing is recorded here
     except (StageInterrupted, KeyboardInterrupt):
         lineage.mark(run.id, "interrupted", outputs=worked())
         raise
@@ -302,12 +327,13 @@ def _is_whole(run: StageRun) -> bool:
 
 
 @contextmanager
-def _only_here(folder: Path) -> Generator[None]:
-    """Hold the lock of a stage folder against other processes."""
+def _in_use(folder: Path) -> Generator[None]:
+    """Hold the lock that keeps ``store prune`` from removing a stage's folder.
+
+    Whether a stage is run is decided by its claim: a process that lost it may still hold the lock.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    with try_lock(folder / ".lock") as is_ours:
-        if not is_ours:
-            raise StageBusyError(f"another process is running {folder.name}")
+    with try_lock(folder / ".lock"):
         yield
 
 

@@ -13,6 +13,7 @@ from types import FrameType
 from ...sandbox.types import Sandbox
 from ..config.home import Home, find_home, prepare_environment
 from ..config.settings import SandboxSettings, open_configured
+from ..store.claims import Claim
 from ..store.connection.patience import Patience
 from ..store.store import Store, open_store
 from ..tracking.mlflow.address import Address, named_place
@@ -35,6 +36,7 @@ class RunSession:
         progress: Display of the progress.
         stop: Stop request, set by Ctrl-C.
         on_alarm: Called with each alarm at once; a flow shows it on its page.
+        claim: Claim of the stage that is running; None between stages.
     """
 
     home: Home
@@ -43,6 +45,7 @@ class RunSession:
     progress: Progress
     stop: Stop = field(default_factory=Stop)
     on_alarm: OnAlarm = ignore_alarm
+    claim: Claim | None = None
     _sandboxes: dict[SandboxSettings, Sandbox] = field(
         default_factory=dict["SandboxSettings", Sandbox]
     )

@@ -95,7 +95,7 @@ def run_grpo(context: StageContext) -> StageResult:
                 folder=context.folder,
                 on_step=follow(context, bar, shown=SHOWN, board=board, extra=figures),
                 on_trajectories=_Recorder(context, tasks, figures),
-                should_stop=context.stop.is_requested,
+                should_stop=context.should_stop,
                 history=history,
             )
         except TrainingInterrupted as stop:

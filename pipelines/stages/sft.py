@@ -62,7 +62,7 @@ def run_sft(context: StageContext) -> StageResult:
                 config,
                 folder=context.folder,
                 on_step=follow(context, bar, shown=("loss", "lr")),
-                should_stop=context.stop.is_requested,
+                should_stop=context.should_stop,
             )
         except TrainingInterrupted as stop:
             raise StageInterrupted(str(stop)) from stop

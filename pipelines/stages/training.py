@@ -48,6 +48,7 @@ def follow(
 
     def on_step(step: int, metrics: Mapping[str, float]) -> None:
         nonlocal has_begun, before
+        context.check_claim()
         before, took = time.monotonic(), time.monotonic() - before
         append_time(context.folder, step, took)
         if board is not None and not has_begun:

@@ -168,6 +168,21 @@ class CurationRow(Base):
     demonstration: Mapped[str | None] = mapped_column(_NAME)
 
 
+class ClaimRow(Base):
+    """A claim of work by a process, with its lease and the token that fences its writes."""
+
+    __tablename__ = "claims"
+
+    work: Mapped[str] = mapped_column(String(120), primary_key=True)
+    token: Mapped[int] = mapped_column(BigInteger)
+    mark: Mapped[str] = mapped_column(String(32))
+    host: Mapped[str] = mapped_column(String(120))
+    pid: Mapped[int] = mapped_column(BigInteger)
+    begun: Mapped[int] = mapped_column(BigInteger)
+    name: Mapped[str]
+    expires_at: Mapped[float] = mapped_column(Float)
+
+
 class SealRow(Base):
     """The digest of a stage run's results, taken when they were written.
 

@@ -21,6 +21,7 @@ from .runs import run_all, write_tiny
 OURS = (
     "CODEDANCE_DIR",
     "CODEDANCE_IMAGES",
+    "CODEDANCE_STAGES",
     "CODEDANCE_STORE_URL",
     "CODEDANCE_STORE_WAIT",
     "CODEDANCE_TRAININGS",
@@ -35,6 +36,7 @@ ON_BOTH = (
     "test_store",
     "test_store_commands",
     "test_store_verify",
+    "test_work_claims",
 )
 
 

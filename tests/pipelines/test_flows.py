@@ -145,7 +145,7 @@ def test_stage_whose_flow_is_torn_down_is_stopped_and_waited_for(finished, monke
         ended.append("training")
 
     async def tear_down():
-        under_way = asyncio.create_task(work._run_when_free(finished, "grpo", None))
+        under_way = asyncio.create_task(work._run_in_thread(finished, "grpo", None))
         await asyncio.to_thread(begun.wait)
         under_way.cancel()
         with pytest.raises(asyncio.CancelledError):

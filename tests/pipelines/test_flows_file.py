@@ -115,13 +115,14 @@ def test_a_schedule_says_when_in_one_way(tmp_path):
         load_flows_file(path)
 
 
-def test_only_the_demo_begins_by_itself_and_only_one_run_of_each_at_a_time():
+def test_only_the_demo_begins_by_itself_and_only_what_trains_is_limited():
     entries = load_flows_file(PACKAGED).deployments
     active = {entry.name for entry in entries if any(s.active for s in entry.schedules)}
     assert active == {"quick-demo"}
     assert {bool(s.cron) for entry in entries for s in entry.schedules} == {True, False}
     for entry in entries:
-        assert entry.concurrency_limit
+        flow = entry.entrypoint.rpartition(".")[2]
+        assert bool(entry.concurrency_limit) == (flow in ("pipeline", "sft", "grpo"))
         assert entry.description
         assert "codedance" in entry.tags
 

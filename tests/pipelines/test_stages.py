@@ -329,23 +329,6 @@ def test_another_text_of_a_reward_term_in_a_module_is_another_input(tmp_path, mo
     assert found[0] != found[1]
 
 
-def test_two_processes_do_not_work_on_the_same_stage_run(home, tiny, capsys):
-    import fcntl
-
-    with open_session(home, track=False) as session:
-        pipeline = open_pipeline(session, RunRequest("smoke"))
-        session.stop = StopAt(1)
-        with pytest.raises(StageInterrupted):
-            run_stage(session, "curate", pipeline)
-        (row,) = session.store.lineage.find(stage="curate")
-        with (home.stages / row.id / ".lock").open("w") as other:
-            fcntl.flock(other, fcntl.LOCK_EX)
-            with pytest.raises(StageError, match="another process"):
-                run_stage(session, "curate", pipeline)
-        printed = capsys.readouterr()
-    assert "resuming" not in printed.out + printed.err  # it does not, as long as it waits
-
-
 def test_the_sandbox_that_was_asked_for_goes_with_the_run(home, tiny):
     """Through Prefect too, which opens the run again by its id."""
     with open_session(home, track=False) as session:

@@ -20,7 +20,7 @@ from ...config.settings import Preset
 from ...config.yaml_file import SettingsError
 from ...runs.context import StageInterrupted
 from ...runs.requests import resolve_suite
-from ...runs.runner import FRESH, ResolvedRun, make_request, run_among
+from ...runs.runner import FRESH, ResolvedRun, at_work, make_request, run_among
 from ...runs.session import RunSession, open_session
 from ...runs.used_sandbox import sandbox_for
 from ...store.lineage import Lineage, StageRequest, StageRun
@@ -68,7 +68,10 @@ def judge(policy: str, suite: str, limit: int | None, how: Judging) -> dict[str,
             token = same[0].parameters[FRESH] if same else secrets.token_hex(4)
             request = replace(request, parameters={**request.parameters, FRESH: token})
         try:
-            run = run_among(session, same, request, resolved.preset, parent=None)
+            with at_work(session, request):
+                same = [session.store.lineage.get(run.id) for run in same]
+                same += session.store.lineage.find(stage=request.stage, key=request.key)
+                run = run_among(session, same, request, resolved.preset, parent=None)
         except (StageInterrupted, KeyboardInterrupt):
             say("stopped; the same command resumes it")
             raise

@@ -16,6 +16,7 @@ from ...runs.requests import RunRequest, open_pipeline
 from ...runs.runner import find_input, leave, load_code, run_stage
 from ...runs.session import RunSession, open_session
 from ...stages.finish import finish_pipeline
+from ...store.claims import ClaimLostError
 from ...store.lineage import StageRun
 from ..cores import use_workers
 from ..output import print_report, print_stage, report_document, run_document, say
@@ -125,6 +126,8 @@ def _guarded(session: RunSession, pipeline: StageRun) -> Generator[None]:
     """Record in the lineage how the work ended, and print how to resume it."""
     try:
         yield
+    except ClaimLostError:
+        raise  # another process goes on with it
     except BaseException as error:
         if not session.stop.is_requested() and not isinstance(error, KeyboardInterrupt):
             session.store.lineage.mark(pipeline.id, "failed", error=str(error))

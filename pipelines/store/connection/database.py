@@ -21,7 +21,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects import sqlite as sqlite_dialect
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import ORMExecuteState, Session
 
 from ..schema import Base
 from ..seals import seal_changed_runs
@@ -43,6 +43,9 @@ from .mounts import MOUNTS
 from .patience import Patience
 
 Result = TypeVar("Result")
+Fence = Callable[[Session], None]
+WRITES = "writes"
+"""Key in a session's info: whether its transaction has written."""
 Row = dict[str, Any]
 CLASHES = 8
 """Largest number of retries because of other writers."""
@@ -54,6 +57,12 @@ class _Session(Session):
     """A session of the store, in which every change of a run's row renews its digest."""
 
 
+def _note_write(state: ORMExecuteState) -> None:
+    if not state.is_select:
+        state.session.info[WRITES] = True
+
+
+event.listen(_Session, "do_orm_execute", _note_write)
 event.listen(_Session, "do_orm_execute", seal_changed_runs)
 
 
@@ -68,6 +77,7 @@ class Database:
     def __init__(self, engine: Engine, patience: Patience) -> None:
         self.engine = engine
         self._patience = patience
+        self._fence: Fence | None = None
 
     @property
     def address(self) -> str:
@@ -79,8 +89,25 @@ class Database:
         """Whether the database is an SQLite file."""
         return self.engine.dialect.name == "sqlite"
 
-    def run(self, work: Callable[[Session], Result]) -> Result:
+    @contextmanager
+    def fenced(self, fence: Fence) -> Generator[None]:
+        """Have every transaction that writes end with a check, while the context lasts.
+
+        Args:
+            fence: Called with the session before it commits; an exception undoes the transaction.
+        """
+        before, self._fence = self._fence, fence
+        try:
+            yield
+        finally:
+            self._fence = before
+
+    def run(self, work: Callable[[Session], Result], *, is_fenced: bool = True) -> Result:
         """Run ``work`` in one transaction: all of its writes are committed, or none.
+
+        Args:
+            work: Called with the session, again after a conflict or a lost connection.
+            is_fenced: Whether the check of `fenced` applies.
 
         Raises:
             StoreAwayError: The server stayed unreachable for longer than the patience.
@@ -92,6 +119,8 @@ class Database:
             try:
                 with _Session(self.engine) as session, session.begin():
                     result = work(session)
+                    if is_fenced and self._fence is not None and session.info.get(WRITES):
+                        self._fence(session)
             except DBAPIError as error:
                 if is_clash(error) and clashes < CLASHES:
                     clashes += 1

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ...config.file_lock import try_lock
+from ...config.home import Home
 from ..lineage import Lineage, StageRun
 
 LOCK = ".lock"
@@ -71,15 +72,17 @@ def sweep(
 
     Args:
         lineage: All runs of the store.
-        root: ``CODEDANCE_DIR``, whose subfolder ``stages`` has the stages' folders.
+        root: ``CODEDANCE_DIR``, which has the stages' folders unless ``CODEDANCE_STAGES`` names
+            another place.
         removed: Ids of runs that are or were removed: their folders are removed, too.
         keep: Number of newest intermediate checkpoints to keep per run.
         is_dry: Whether to report what would be removed without removing it.
     """
-    stages = root / "stages"
+    stages = Home(root).stages
     if not stages.is_dir():
         return Swept(())
-    if not stages.resolve().is_relative_to(root.resolve()):
+    is_named = stages != root / "stages"
+    if not is_named and not stages.resolve().is_relative_to(root.resolve()):
         return Swept((), (f"{stages} is outside {root}: nothing in it is removed",))
     folders = [path for path in sorted(stages.iterdir()) if path.is_dir() and not path.is_symlink()]
     runs = {run.id: run for run in lineage.find()}  # read after the folders: rows come first
@@ -115,7 +118,7 @@ def users_of(runs: Iterable[StageRun], root: Path) -> dict[str, str]:
 
     A run's parameters contain the path of a model that it starts from or evaluates.
     """
-    stages = (root / "stages").resolve()
+    stages = Home(root).stages.resolve()
     return {
         name: run.id
         for run in runs

@@ -17,6 +17,7 @@ from pathlib import Path
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
+from ...config.home import Home
 from ..connection.errors import StoreError, StoreUsageError
 from ..lineage import PIPELINE, Lineage, StageRun
 from ..readable import pictures_of
@@ -134,7 +135,7 @@ def prune(
     with ExitStack() as stack, store.images.exclusive() as is_alone:
         if root is not None:
             for run in _to_hold(store.lineage, chosen):
-                _hold(stack, run, root / "stages" / run.id, is_dry=is_dry)
+                _hold(stack, run, Home(root).stages / run.id, is_dry=is_dry)
         busy = [run.id for run in chosen if run.status == "running"]
         if busy and not is_alone:
             raise StoreError(
