@@ -85,6 +85,21 @@ class Reply:
         return self if self.seconds is not None else replace(self, seconds=seconds)
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Part of a reply that is still being generated.
+
+    Attributes:
+        text: Text of whole characters, so that the pieces of a reply join to its beginning.
+        ids: Token ids of the text.
+        log_probabilities: Log-probability of each id.
+    """
+
+    text: str
+    ids: tuple[int, ...]
+    log_probabilities: tuple[float, ...]
+
+
 class Policy(Protocol):
     """A policy; it raises `PolicyUnavailableError` (infrastructure) if the model is unreachable."""
 
@@ -116,6 +131,19 @@ class ReplyStream(Protocol):
 
     def forget(self, conversation: Conversation) -> None:
         """Discard the cached state of a conversation that is over."""
+        ...
+
+
+@runtime_checkable
+class TokenStream(ReplyStream, Protocol):
+    """A reply stream whose replies can be read while they grow, and ended at any token."""
+
+    def piece(self, conversation: Conversation) -> Piece | None:
+        """Return what was added to a growing reply since the last call; None where nothing was."""
+        ...
+
+    def end(self, conversation: Conversation) -> Reply:
+        """End a growing reply where it is; free its slot and return the reply so far."""
         ...
 
 

@@ -153,10 +153,17 @@ class Slots:
         done = self._record(chosen.tolist(), scores.tolist())
         leaving = [self._rows[slot].completion for slot in done]
         if done:
-            chosen = self._leave(done, chosen)
+            chosen = chosen[self._leave(done)]
         if self._rows:
             self._feed(chosen)
         return leaving
+
+    @torch.inference_mode()
+    def drop(self, completion: Completion) -> None:
+        """Free the slot of an unfinished output, which is not filled any further."""
+        slot = next(i for i, row in enumerate(self._rows) if row.completion is completion)
+        left = self._leave([slot])
+        self._logits = None if self._logits is None else self._logits[left]
 
     def _record(self, chosen: Sequence[int], scores: Sequence[float]) -> list[int]:
         """Record the drawn tokens; return the rows that are done."""
@@ -182,18 +189,18 @@ class Slots:
         written = chat.decode(ids[-window:])
         return any(text in written for text in stop)
 
-    def _leave(self, done: Sequence[int], chosen: Tensor) -> Tensor:
-        """Free slots and fill them with rows from the end; return ``chosen`` in the new order."""
+    def _leave(self, done: Sequence[int]) -> Tensor:
+        """Free slots and fill them with rows from the end; return the new order, ``(rows,)``."""
         gone = set(done)
         left = len(self._rows) - len(gone)
         last = iter(row for row in range(len(self._rows) - 1, left - 1, -1) if row not in gone)
         order = [next(last) if row in gone else row for row in range(left)]
         self._cache.keep(order)
         self._rows = [self._rows[row] for row in order]
-        index = torch.tensor(order, device=chosen.device, dtype=torch.long)
+        index = torch.tensor(order, device=self._model.device, dtype=torch.long)
         if self._next_position is not None:
             self._next_position = self._next_position[index]
-        return chosen[index]
+        return index
 
     def _feed(self, chosen: Tensor) -> None:
         """Feed the drawn tokens to the model and store the next logits."""

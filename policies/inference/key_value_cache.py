@@ -59,7 +59,7 @@ class SlotCache(Cache):
         super().__init__(layer_class_to_replicate=DynamicLayer)
         self.slots = slots
         self.lengths: list[int] = []
-        self._buffers: list[Tensor] = []  # per layer: (2, slots, heads, columns, width)
+        self._buffers: list[Tensor] = []  # per layer: (2, rows, heads, columns, width)
         self._ends: Tensor | None = None  # columns of this step's tokens, (rows,)
         self._rows: Tensor | None = None
 
@@ -87,7 +87,7 @@ class SlotCache(Cache):
         layers: list[Any] = list(source.layers)
         if not self._buffers:
             self._buffers = [self._empty(layer.keys) for layer in layers]
-        self._make_room(max(lengths))
+        self._make_room(max(lengths), rows=end)
         longest = columns.shape[1]
         for buffer, layer in zip(self._buffers, layers, strict=True):
             for which, states in enumerate((layer.keys, layer.values)):
@@ -151,14 +151,19 @@ class SlotCache(Cache):
 
     def _empty(self, states: Tensor) -> Tensor:
         _, heads, _, width = states.shape
-        return states.new_zeros(2, self.slots, heads, 0, width)
+        return states.new_zeros(2, 0, heads, 0, width)
 
-    def _make_room(self, columns: int) -> None:
-        have = self._buffers[0].shape[3]
-        if columns <= have:
+    def _make_room(self, columns: int, *, rows: int = 0) -> None:
+        """Enlarge the buffers where they are too small; a server's slots are mostly empty."""
+        have_rows, have = self._buffers[0].shape[1], self._buffers[0].shape[3]
+        if columns <= have and rows <= have_rows:
             return
-        wanted = max(columns, have + have // 4) + _CHUNK
+        if columns > have:
+            columns = max(columns, have + have // 4) + _CHUNK
+        if rows > have_rows:
+            rows = min(max(rows, 2 * have_rows), self.slots)
         for index, old in enumerate(self._buffers):
-            fresh = old.new_zeros(*old.shape[:3], wanted, old.shape[4])
-            fresh[:, :, :, :have] = old
+            heads, width = old.shape[2], old.shape[4]
+            fresh = old.new_zeros(2, max(rows, have_rows), heads, max(columns, have), width)
+            fresh[:, :have_rows, :, :have] = old
             self._buffers[index] = fresh

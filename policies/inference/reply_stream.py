@@ -2,16 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from ...envs.types import Message, Tokens
-from ..interface import Conversation, Reply, Sampling
+from ..interface import Conversation, Piece, Reply, Sampling
 from ..models.token_model import TokenModel
 from .engine import Completion, Prompt, Slots
 from .key_value_cache import RowStates
 
 Kept = tuple[Tokens, RowStates]
 """A record of ids, and its keys and values; they are valid for this very object."""
+_NO_CHARACTER = "\ufffd"  # stands for the bytes of a character that is not complete yet
+
+
+@dataclass(slots=True, eq=False)
+class _Growing:
+    """A reply in generation.
+
+    Attributes:
+        conversation: Conversation that it belongs to.
+        prompt: Prompt of the conversation.
+        completion: Ids so far.
+        context: First id of the last piece: a tokenizer may decode an id by the one before it.
+        read: Number of ids whose text was handed out.
+    """
+
+    conversation: Conversation
+    prompt: Prompt
+    completion: Completion = field(default_factory=Completion)
+    context: int = 0
+    read: int = 0
+
+    def piece(self, decode: Callable[[Sequence[int]], str]) -> Piece | None:
+        """Return the text since the last call; None while it ends within a character."""
+        ids = self.completion.ids
+        text = decode(ids[self.context :])
+        before = len(decode(ids[self.context : self.read]))
+        if len(text) <= before or text.endswith(_NO_CHARACTER):
+            return None
+        begin = self.read
+        scores = self.completion.log_probabilities[begin:]
+        self.context, self.read = begin, len(ids)
+        return Piece(text[before:], tuple(ids[begin:]), tuple(scores))
 
 
 class VisionLanguageStream:
@@ -37,8 +70,9 @@ class VisionLanguageStream:
         self._sampling = sampling
         self._slots = Slots(model, sampling, count=slots)
         self._known = dict(kept or {})
-        self._asked: dict[int, tuple[Conversation, Prompt, Completion]] = {}
-        self._cut: list[tuple[Conversation, Prompt]] = []
+        self._asked: dict[int, _Growing] = {}  # by the identity of the conversation
+        self._growing: dict[int, _Growing] = {}  # by the identity of the completion
+        self._cut: list[_Growing] = []
 
     @property
     def free(self) -> int:
@@ -48,41 +82,51 @@ class VisionLanguageStream:
     @property
     def is_busy(self) -> bool:
         """Whether a reply is due."""
-        return bool(self._asked or self._cut)
+        return bool(self._asked)
 
     def join(self, conversations: Sequence[Conversation]) -> None:
         """Prefill the new messages of each conversation and begin its next reply."""
-        begun: list[tuple[Conversation, Prompt]] = []
-        for conversation in conversations:
-            prompt = self._prompt(conversation)
-            (begun if prompt.limit > 0 else self._cut).append((conversation, prompt))
-        completions = self._slots.join([prompt for _, prompt in begun])
-        for (conversation, prompt), completion in zip(begun, completions, strict=True):
-            self._asked[id(completion)] = conversation, prompt, completion
+        asked = [_Growing(one, self._prompt(one)) for one in conversations]
+        begun = [one for one in asked if one.prompt.limit > 0]
+        completions = self._slots.join([one.prompt for one in begun])
+        for one, completion in zip(begun, completions, strict=True):
+            one.completion = completion
+            self._growing[id(completion)] = one
+        self._cut += [one for one in asked if one.prompt.limit <= 0]
+        self._asked |= {id(one.conversation): one for one in asked}
 
     def advance(self) -> list[tuple[Conversation, Reply]]:
         """Draw a token of each reply; return the finished replies."""
-        cut, self._cut = self._cut, []
-        done = [self._finish(one, prompt, Completion()) for one, prompt in cut]
-        for completion in self._slots.advance():
-            conversation, prompt, _ = self._asked.pop(id(completion))
-            done.append(self._finish(conversation, prompt, completion))
-        return done
+        done, self._cut = self._cut, []
+        done += [self._growing.pop(id(completion)) for completion in self._slots.advance()]
+        for one in done:
+            del self._asked[id(one.conversation)]
+        return [(one.conversation, self._finish(one)) for one in done]
+
+    def piece(self, conversation: Conversation) -> Piece | None:
+        """Return what was added to a growing reply since the last call; None where nothing was."""
+        return self._asked[id(conversation)].piece(self._model.chat.decode)
+
+    def end(self, conversation: Conversation) -> Reply:
+        """End a growing reply where it is; free its slot and return the reply so far."""
+        one = self._asked.pop(id(conversation))
+        if one in self._cut:
+            self._cut.remove(one)
+        else:
+            self._slots.drop(self._growing.pop(id(one.completion)).completion)
+        return replace(self._finish(one), is_cut=False)
 
     def forget(self, conversation: Conversation) -> None:
         """Discard the keys and values of a conversation that is over."""
         self.kept.pop(id(conversation.tokens), None)
 
-    def _finish(
-        self, conversation: Conversation, prompt: Prompt, completion: Completion
-    ) -> tuple[Conversation, Reply]:
-        tokens = conversation.tokens = _extend(conversation, prompt, completion)
+    def _finish(self, one: _Growing) -> Reply:
+        completion = one.completion
+        tokens = one.conversation.tokens = _extend(one.conversation, one.prompt, completion)
         if completion.states is not None:
             self.kept[id(tokens)] = tokens, completion.states
         text = self._model.chat.decode(completion.ids)
-        return conversation, Reply(
-            text, is_cut=not completion.is_finished, new_tokens=len(completion.ids)
-        )
+        return Reply(text, is_cut=not completion.is_finished, new_tokens=len(completion.ids))
 
     def _prompt(self, conversation: Conversation) -> Prompt:
         chat, sampling = self._model.chat, self._sampling

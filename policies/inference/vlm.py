@@ -26,8 +26,8 @@ class VisionLanguagePolicy:
         policy_id: Name of model and weights.
         notes: Setting that it was trained in: system prompt, largest image, families.
         batch_size: Largest number of conversations per forward pass.
-        keeps_cache: Whether keys and values of a turn are cached until the next call, which then
-            prefills only new tokens; costs memory.
+        keeps_cache: Whether keys and values of a turn are cached until the next call or stream,
+            which then prefills only new tokens; costs memory.
     """
 
     def __init__(
@@ -79,7 +79,6 @@ class VisionLanguagePolicy:
                 del left[: len(joining)]
                 stream.join(joining)
                 replies += [(place[id(one)], reply) for one, reply in stream.advance()]
-        self._kept = stream.kept if self._keeps_cache else {}
         return [reply for _, reply in sorted(replies, key=lambda pair: pair[0])]
 
     @contextmanager
@@ -87,8 +86,11 @@ class VisionLanguagePolicy:
         """Open a reply stream with ``slots`` slots; the model's train or eval mode is restored."""
         was_training = self.model.model.training
         self.model.model.eval()
+        stream = VisionLanguageStream(self.model, sampling, slots=slots, kept=self._kept)
+        self._kept = {}
         try:
-            yield VisionLanguageStream(self.model, sampling, slots=slots, kept=self._kept)
+            yield stream
+            self._kept = stream.kept if self._keeps_cache else {}
         finally:
             self.model.model.train(was_training)
 
