@@ -1,232 +1,185 @@
-"""Chat completions in OpenAI's format: requests, replies and errors."""
+"""Chat requests in OpenAI's format: what a body may contain, and what is read from it."""
 
 from __future__ import annotations
 
 import base64
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, cast
-from uuid import uuid4
+import json
+import reprlib
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, cast
 
-from ...envs.picture import PictureError, load_picture
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
+
+from ...envs.picture import load_picture
 from ...envs.protocol import system_prompt
-from ...envs.text.unicode_text import escape_surrogates, lone_surrogate
+from ...envs.text.unicode_text import lone_surrogate
 from ...envs.types import Message, Part
-from ...policies.interface import Conversation, Reply, Sampling
+from ...policies.interface import Conversation, Sampling
+from .request_error import RequestError
 
 MOST_CHOICES = 16
-_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+MOST_STOPS = 4
+LONGEST_STOP = 1000
 
 
-class RequestError(ValueError):
-    """A request cannot be served.
-
-    Attributes:
-        status: Status code of the HTTP response.
-        kind: OpenAI's ``type`` of the error.
-        parameter: Field at fault; None for the request as a whole.
-        retry_seconds: Seconds to wait before a retry; None if a retry would not help.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        status: int = 400,
-        kind: str = "invalid_request_error",
-        parameter: str | None = None,
-        retry_seconds: int | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.kind = kind
-        self.parameter = parameter
-        self.retry_seconds = retry_seconds
-
-    def body(self) -> dict[str, Any]:
-        """Return the error in OpenAI's format."""
-        error = {"message": str(self), "type": self.kind, "param": self.parameter, "code": None}
-        return {"error": error}
+def _whole_text(text: object) -> object:
+    half = lone_surrogate(text) if isinstance(text, str) else None
+    if half is not None:
+        raise ValueError(f"contains {half}, half of a surrogate pair")
+    return text
 
 
-@dataclass(frozen=True, slots=True)
-class ChatRequest:
-    """A chat request.
+def _part(value: object) -> Part:
+    fields = cast(Mapping[str, Any], value) if isinstance(value, Mapping) else {}
+    if fields.get("type") == "text" and isinstance(fields.get("text"), str):
+        return str(_whole_text(fields["text"]))
+    if fields.get("type") != "image_url":
+        raise ValueError("must be a text or an image_url part")
+    link = fields.get("image_url")
+    address = str(cast(Mapping[str, Any], link).get("url") if isinstance(link, Mapping) else link)
+    head, _, data = address.partition(",")
+    if not (head.startswith("data:image/") and head.endswith(";base64")):
+        raise ValueError("images are accepted as data URLs (data:image/png;base64,…) only")
+    return load_picture(base64.b64decode(data, validate=True))
 
-    Attributes:
-        messages: The conversation so far.
-        sampling: Sampling parameters.
-        seed: Random seed of the first choice; the following choices count up from it.
-        choices: Number of replies.
-        wants_logprobs: Whether to return the log-probability of each token.
-    """
 
-    messages: tuple[Message, ...]
-    sampling: Sampling
-    seed: int
-    choices: int
-    wants_logprobs: bool
+def _parts(content: object) -> object:
+    if not isinstance(content, str | list):
+        raise ValueError("must be a text or a list of parts")
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def _no_feature(value: object) -> object:
+    if value:
+        raise ValueError("is not supported; leave it out")
+    return value
+
+
+def _texts(stop: object) -> object:
+    return [stop] if isinstance(stop, str) and stop else stop or []
+
+
+_Unsupported = Annotated[Any, AfterValidator(_no_feature)]
+_Stop = Annotated[
+    str, BeforeValidator(_whole_text), Field(min_length=1, max_length=LONGEST_STOP, strict=True)
+]
+_Tokens = Annotated[int, Field(ge=1, le=10**6, strict=True)]
+
+
+class ChatMessage(BaseModel):
+    """A message of a chat request; ``developer`` is another name of ``system``."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Annotated[list[Annotated[Any, PlainValidator(_part)]], BeforeValidator(_parts)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fields(cls, value: object) -> object:
+        return value if isinstance(value, Mapping) else {}
+
+    def message(self) -> Message:
+        """Return the message as policies see it."""
+        role = "system" if self.role == "developer" else self.role
+        return Message(role, tuple(self.content))
+
+
+class StreamOptions(BaseModel):
+    """Options of a streamed reply."""
+
+    include_usage: bool = False
+
+
+class ChatRequest(BaseModel):
+    """A chat request; a field that is null counts as left out, an unknown one is ignored."""
+
+    model: Any = None
+    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    temperature: float = Field(1.0, ge=0.0, le=2.0, strict=True)
+    top_p: float = Field(1.0, ge=1e-6, le=1.0, strict=True)
+    top_k: int = Field(0, ge=0, le=10**6, strict=True)
+    max_tokens: _Tokens = 512
+    max_completion_tokens: _Tokens | None = None
+    seed: int = Field(0, ge=-(2**63), le=2**63, strict=True)
+    n: int = Field(1, ge=1, le=MOST_CHOICES, strict=True)
+    stop: Annotated[list[_Stop], BeforeValidator(_texts), Field(max_length=MOST_STOPS)] = []
+    logprobs: bool = False
+    stream: bool = False
+    stream_options: StreamOptions = StreamOptions()
+    tools: _Unsupported = None
+    functions: _Unsupported = None
+    response_format: _Unsupported = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _given(cls, value: object) -> object:
+        fields = cast(Mapping[str, Any], value) if isinstance(value, Mapping) else None
+        return {k: v for k, v in fields.items() if v is not None} if fields is not None else value
+
+    @property
+    def sampling(self) -> Sampling:
+        """Sampling parameters, without the stop texts: requests in a batch may differ in those."""
+        return Sampling(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            max_new_tokens=self.max_completion_tokens or self.max_tokens,
+        )
 
     def conversations(self, own_prompt: str | None = None) -> list[Conversation]:
-        """Return one conversation per choice.
+        """Return one conversation per choice; their seeds count up from the request's.
 
         Args:
             own_prompt: System prompt that the policy was trained with (None: any, ``""``: none);
                 it replaces the environment's usual system message.
         """
-        messages = list(self.messages)
+        messages = [one.message() for one in self.messages]
         is_usual = messages[0].role == "system" and messages[0].text == system_prompt("code")
         if own_prompt is not None and is_usual:
             messages[:1] = [Message("system", (own_prompt,))] if own_prompt else []
         turn = sum(message.role == "assistant" for message in messages)
         return [
             Conversation(list(messages), seed=self.seed + number, turn=turn)
-            for number in range(self.choices)
+            for number in range(self.n)
         ]
 
 
-def read_request(body: object) -> ChatRequest:
+def read_request(data: bytes | bytearray) -> ChatRequest:
     """Parse the body of a request.
 
     Raises:
-        RequestError: A field is missing, of the wrong type, or not supported.
+        RequestError: It is not JSON, or a field is missing, invalid or not supported.
     """
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"the body is not valid JSON: {error}") from error
     if not isinstance(body, Mapping):
         raise RequestError("the body must be a JSON object")
-    fields = cast(Mapping[str, Any], body)
-    if fields.get("stream"):
-        raise RequestError("streaming is not supported; leave stream out", parameter="stream")
-    for name in ("tools", "functions", "stop", "response_format"):
-        if fields.get(name):
-            raise RequestError(f"{name} is not supported; leave it out", parameter=name)
-    most = fields.get("max_completion_tokens")
-    most_name = "max_tokens" if most is None else "max_completion_tokens"
-    sampling = Sampling(
-        temperature=float(_number(fields, "temperature", 1.0, low=0.0, high=2.0)),
-        top_p=float(_number(fields, "top_p", 1.0, low=1e-6, high=1.0)),
-        top_k=int(_number(fields, "top_k", 0, low=0, high=10**6, whole=True)),
-        max_new_tokens=int(_number(fields, most_name, 512, low=1, high=10**6, whole=True)),
-    )
-    return ChatRequest(
-        _messages(fields.get("messages")),
-        sampling,
-        seed=int(_number(fields, "seed", 0, low=-(2**63), high=2**63, whole=True)),
-        choices=int(_number(fields, "n", 1, low=1, high=MOST_CHOICES, whole=True)),
-        wants_logprobs=bool(fields.get("logprobs")),
-    )
-
-
-def completion(
-    model: str,
-    request: ChatRequest,
-    answered: Sequence[tuple[Conversation, Reply]],
-    token_text: Any = None,  # noqa: ANN401 - a function from an id to its text
-) -> dict[str, Any]:
-    """Return the body of the response; tokens are counted as the policy generated them."""
-    choices: list[dict[str, Any]] = []
-    written = read = 0
-    for number, (conversation, reply) in enumerate(answered):
-        tokens = conversation.tokens
-        written += reply.new_tokens
-        if tokens is not None and number == 0:
-            read = len(tokens.ids) - reply.new_tokens
-        choice: dict[str, Any] = {
-            "index": number,
-            "message": {"role": "assistant", "content": escape_surrogates(reply.text)},
-            "finish_reason": "length" if reply.is_cut else "stop",
-            "logprobs": None,
-        }
-        if request.wants_logprobs and tokens is not None:
-            start = len(tokens.ids) - reply.new_tokens
-            pairs = zip(tokens.ids[start:], tokens.log_probabilities[start:], strict=True)
-            content = [
-                {"token": token_text(one), "logprob": value, "bytes": None, "top_logprobs": []}
-                for one, value in pairs
-            ]
-            choice["logprobs"] = {"content": content}
-        choices.append(choice)
-    usage = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
-    return {
-        "id": f"chatcmpl-{uuid4().hex}",
-        "object": "chat.completion",
-        "created": int(time.time()),
-        "model": model,
-        "choices": choices,
-        "usage": usage,
-    }
-
-
-def _number(
-    fields: Mapping[str, Any],
-    name: str,
-    default: float,
-    *,
-    low: float,
-    high: float,
-    whole: bool = False,
-) -> float:
-    value = fields.get(name)
-    if value is None:
-        return default
-    is_number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    if not (is_number and low <= value <= high):
-        kind = "a whole number" if whole else "a number"
-        raise RequestError(f"{name} must be {kind} from {low} to {high}", parameter=name)
-    return value
-
-
-def _messages(value: object) -> tuple[Message, ...]:
-    if not isinstance(value, list) or not value:
-        raise RequestError("messages must be a list of at least one message", parameter="messages")
-    found = tuple(_message(one, f"messages[{number}]") for number, one in enumerate(value))
-    if found[-1].role == "assistant":
+    try:
+        request = ChatRequest.model_validate(body)
+    except ValidationError as error:
+        raise _first_fault(error) from error
+    if request.messages[-1].role == "assistant":
         raise RequestError(
             "the last of messages is by the assistant: expected one by the user",
             parameter="messages",
         )
-    return found
+    return request
 
 
-def _message(value: object, name: str) -> Message:
-    fields = cast(Mapping[str, Any], value) if isinstance(value, Mapping) else {}
-    role = _ROLES.get(str(fields.get("role")))
-    if role is None:
-        known = ", ".join(_ROLES)
-        raise RequestError(f"{name}.role must be one of {known}", parameter=f"{name}.role")
-    content = fields.get("content")
-    if isinstance(content, str):
-        content = [{"type": "text", "text": content}]
-    if not isinstance(content, list):
-        raise RequestError(
-            f"{name}.content must be a text or a list of parts", parameter=f"{name}.content"
-        )
-    parts = tuple(_part(one, f"{name}.content[{n}]") for n, one in enumerate(content))
-    return Message(cast(Literal["system", "user", "assistant"], role), parts)
-
-
-def _whole_text(text: str, name: str) -> str:
-    half = lone_surrogate(text)
-    if half is not None:
-        raise RequestError(f"{name} contains {half}, half of a surrogate pair", parameter=name)
-    return text
-
-
-def _part(value: object, name: str) -> Part:
-    fields = cast(Mapping[str, Any], value) if isinstance(value, Mapping) else {}
-    if fields.get("type") == "text" and isinstance(fields.get("text"), str):
-        return _whole_text(str(fields["text"]), name)
-    if fields.get("type") != "image_url":
-        raise RequestError(f"{name} must be a text or an image_url part", parameter=name)
-    link = fields.get("image_url")
-    address = str(cast(Mapping[str, Any], link).get("url") if isinstance(link, Mapping) else link)
-    head, _, data = address.partition(",")
-    if not (head.startswith("data:image/") and head.endswith(";base64")):
-        raise RequestError(
-            f"{name}: images are accepted as data URLs (data:image/png;base64,…) only",
-            parameter=name,
-        )
-    try:
-        return load_picture(base64.b64decode(data, validate=True))
-    except (ValueError, PictureError) as error:  # letters beyond ASCII are a plain ValueError
-        raise RequestError(f"{name}: {error}", parameter=name) from error
+def _first_fault(error: ValidationError) -> RequestError:
+    fault = error.errors(include_url=False)[0]
+    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in fault["loc"])
+    name = "".join(steps).removeprefix(".")
+    if "error" in (context := fault.get("ctx", {})):  # one of the checks above
+        return RequestError(f"{name} {context['error']}", parameter=name)
+    came = "" if fault["type"] == "missing" else f", got {reprlib.repr(fault['input'])}"
+    return RequestError(f"{name}: {fault['msg']}{came}", parameter=name)

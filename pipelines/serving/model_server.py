@@ -1,134 +1,43 @@
 """A small OpenAI-compatible HTTP server for any policy: ``codedance serve model``.
 
-``GET /v1/models``, ``POST /v1/chat/completions``, ``GET /health``. Concurrent requests are answered
-in one batch. A request that would wait behind too many others is rejected with 429 and
-``Retry-After``. For one machine and trusted users: no TLS, no quotas.
+``GET /v1/models``, ``POST /v1/chat/completions`` (whole or streamed), ``GET /health``. Concurrent
+requests are answered in one batch. A request that would wait behind too many others is rejected
+with 429 and ``Retry-After``. For one machine and trusted users: no TLS, no quotas.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hmac
 import json
-import logging
-import queue
+import socket
 import threading
-import time
-from concurrent.futures import Future
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-from ...policies.interface import Conversation, Policy, PolicyUnavailableError, Reply, Sampling
-from .chat_requests import RequestError, completion, read_request
+import uvicorn
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+from starlette.exceptions import HTTPException
+
+from ...policies.interface import Conversation, Policy
+from .batcher import Batcher, Job
+from .chat_replies import ChatReply
+from .chat_requests import ChatRequest, read_request
+from .reply_writer import Delta
+from .request_error import RequestError
 from .token_records import TokenRecords
 
-_log = logging.getLogger(__name__)
-
-_GATHER_SECONDS = 0.01
 _LARGEST_BODY = 64 * 2**20
+_PATIENCE_SECONDS = 120.0  # with a client that is sending, or keeps an idle connection
+_CLOSING_SECONDS = 10.0  # until requests in progress are cancelled
+_LAST_SECONDS = 5  # until connections to clients that do not read are cut
+_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
-Answered = list[tuple[Conversation, Reply]]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Job:
-    """Conversations of one request, and the future of their replies."""
-
-    conversations: list[Conversation]
-    sampling: Sampling
-    done: Future[Answered] = field(default_factory=Future[Answered])
-
-
-class Batcher:
-    """Answers requests in batches, in one thread; a batch has one set of sampling parameters.
-
-    Args:
-        policy: Policy that answers.
-        batch_size: Conversations answered at once.
-        most_waiting: Maximum number of open requests; more are rejected.
-    """
-
-    def __init__(self, policy: Policy, *, batch_size: int = 32, most_waiting: int = 128) -> None:
-        self._policy = policy
-        self._batch_size = batch_size
-        self._most_waiting = most_waiting
-        self._jobs: queue.Queue[_Job | None] = queue.Queue()
-        self._lock = threading.Lock()
-        self._open = 0
-        self._thread = threading.Thread(target=self._work, name="model-server", daemon=True)
-        self._thread.start()
-
-    def answer(self, conversations: list[Conversation], sampling: Sampling) -> Answered:
-        """Return the reply to each conversation; block until it is ready.
-
-        Raises:
-            RequestError: Too many requests wait already (429), or the policy failed (500, 503).
-        """
-        with self._lock:
-            if self._open >= self._most_waiting:
-                raise RequestError(
-                    f"{self._open} requests are waiting already; retry later",
-                    status=429,
-                    kind="rate_limit_error",
-                    retry_seconds=1,
-                )
-            self._open += 1
-        try:
-            job = _Job(conversations, sampling)
-            self._jobs.put(job)
-            return job.done.result()
-        finally:
-            with self._lock:
-                self._open -= 1
-
-    def close(self) -> None:
-        """Stop the thread once all waiting requests are answered."""
-        self._jobs.put(None)
-        self._thread.join()
-
-    def _work(self) -> None:
-        kept: _Job | None = None
-        while (first := kept or self._jobs.get()) is not None:
-            batch, kept, is_last = self._gather(first)
-            self._reply(batch)
-            if is_last and kept is None:
-                return
-
-    def _gather(self, first: _Job) -> tuple[list[_Job], _Job | None, bool]:
-        """Return the jobs to answer with the first, one that has to wait, and whether to stop."""
-        batch, end = [first], time.monotonic() + _GATHER_SECONDS
-        while sum(len(job.conversations) for job in batch) < self._batch_size:
-            try:
-                job = self._jobs.get(timeout=max(0.0, end - time.monotonic()))
-            except queue.Empty:
-                break
-            if job is None:
-                return batch, None, True
-            if job.sampling != first.sampling:
-                return batch, job, False
-            batch.append(job)
-        return batch, None, False
-
-    def _reply(self, batch: list[_Job]) -> None:
-        conversations = [one for job in batch for one in job.conversations]
-        try:
-            replies = self._policy.reply(conversations, sampling=batch[0].sampling)
-        except Exception as error:  # noqa: BLE001 - the server survives the failure of a request
-            _log.exception("the policy failed")
-            is_away = isinstance(error, PolicyUnavailableError)
-            failure = RequestError(
-                f"{type(error).__name__}: {error}",
-                status=503 if is_away else 500,
-                kind="server_error",
-                retry_seconds=1 if is_away else None,
-            )
-            for job in batch:
-                job.done.set_exception(failure)
-            return
-        pairs = iter(zip(conversations, replies, strict=True))
-        for job in batch:
-            job.done.set_result([next(pairs) for _ in job.conversations])
+_Result = TypeVar("_Result")
 
 
 class ModelServer:
@@ -141,6 +50,9 @@ class ModelServer:
         name: Name of the model; None for the policy's id.
         api_key: API key that requests must send as a bearer token; None for no key.
         batcher: Batcher of the requests; None for the default one.
+
+    Raises:
+        OSError: The address is in use, or not one of this machine.
     """
 
     def __init__(
@@ -156,24 +68,28 @@ class ModelServer:
         self.name = name or policy.id
         self.policy = policy
         self.api_key = api_key
+        self._socket = _listen(host, port)
         self.batcher = batcher or Batcher(policy)
         self._records = TokenRecords()
-        outer = self
-
-        class Handler(_Handler):
-            server_of = outer
-
-        try:
-            self._http = ThreadingHTTPServer((host, port), Handler)
-        except (OSError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise OSError(
-                f"cannot listen at {host}:{port} ({reason}): choose another with --host or --port"
-            ) from error
-        self._http.daemon_threads = True
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True)
+        config = uvicorn.Config(
+            self._app(),
+            http="h11",
+            ws="none",
+            loop="asyncio",
+            lifespan="off",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=int(_PATIENCE_SECONDS),
+            timeout_graceful_shutdown=int(_CLOSING_SECONDS) + _LAST_SECONDS,
+        )
+        self._uvicorn = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=self._uvicorn.run, args=([self._socket],), name="model-server-http", daemon=True
+        )
         shown = f"[{host}]" if ":" in host else host
-        self.url = f"http://{shown}:{self._http.server_port}/v1"
+        self.url = f"http://{shown}:{self._socket.getsockname()[1]}/v1"
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -185,108 +101,188 @@ class ModelServer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._http.shutdown()
+        self._uvicorn.should_exit = True
+        self._thread.join(_CLOSING_SECONDS)
+        self.batcher.cancel()
         self._thread.join()
-        self._http.server_close()
+        self._socket.close()
         self.batcher.close()
 
-    def chat(self, body: object) -> dict[str, Any]:
-        """Answer the body of a chat request.
+    def _app(self) -> FastAPI:
+        app = FastAPI(openapi_url=None)  # neither schema nor pages that load from elsewhere
+        guarded = APIRouter(dependencies=[Depends(self._check_key)])
+        app.get("/health")(_health)
+        for end in ("", "/"):
+            guarded.get(f"/v1/models{end}", response_model=None)(self._models)
+            guarded.post(f"/v1/chat/completions{end}", response_model=None)(self._chat)
+        guarded.api_route("/{path:path}", methods=_METHODS, response_model=None)(_nothing)
+        app.include_router(guarded)
+        app.add_exception_handler(RequestError, _refuse)
+        app.add_exception_handler(HTTPException, _refuse)
+        app.add_exception_handler(Exception, _refuse)
+        return app
 
-        Raises:
-            RequestError: The request is invalid, or the policy failed.
-        """
-        request = read_request(body)
-        model = body.get("model", self.name) if isinstance(body, dict) else self.name
-        if model != self.name:
+    async def _check_key(self, request: Request) -> None:
+        given = request.headers.get("Authorization", "")
+        wanted = f"Bearer {self.api_key}"
+        if self.api_key and not hmac.compare_digest(given.encode(), wanted.encode()):
+            raise RequestError("wrong or no API key", status=401, kind="authentication_error")
+
+    async def _models(self) -> Response:
+        one = {"id": self.name, "object": "model", "created": 0, "owned_by": "codedance"}
+        return _json({"object": "list", "data": [one]})
+
+    async def _chat(self, request: Request) -> Response:
+        asked = await run_in_threadpool(read_request, await _body(request))
+        if asked.model not in (None, self.name):
             raise RequestError(
-                f"the model {model!r} is not served; the served model is {self.name!r}",
+                f"the model {asked.model!r} is not served; the served model is {self.name!r}",
                 status=404,
                 parameter="model",
             )
         own_prompt: str | None = getattr(self.policy, "system_prompt", None)
-        conversations = request.conversations(own_prompt)
-        self._records.find(conversations)
-        answered = self.batcher.answer(conversations, request.sampling)
-        self._records.keep(answered)
-        return completion(self.name, request, answered, self._token_text)
+        conversations = asked.conversations(own_prompt)
+        await run_in_threadpool(self._records.find, conversations)
+        deltas = self._deltas(asked, conversations)
+        reply = ChatReply(self.name, self._token_text if asked.logprobs else None)
+        if not asked.stream:
+            return _json(reply.whole(await _unless_gone(request, _all(deltas))))
+        # An error before the first token is one of the request, with its status.
+        first = await _unless_gone(request, _next(deltas))
+        events = _events(reply, first, deltas, with_usage=asked.stream_options.include_usage)
+        headers = {"Cache-Control": "no-cache"}
+        return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
-    def models(self) -> dict[str, Any]:
-        """Return the list of models, which has one entry."""
-        one = {"id": self.name, "object": "model", "created": 0, "owned_by": "codedance"}
-        return {"object": "list", "data": [one]}
+    async def _deltas(
+        self, asked: ChatRequest, conversations: list[Conversation]
+    ) -> AsyncGenerator[Delta, None]:
+        """Yield the replies in parts; the job is released however this ends."""
+        loop, parts = asyncio.get_running_loop(), asyncio.Queue[Delta | RequestError]()
+
+        def send(part: Delta | RequestError) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the server has ended
+                loop.call_soon_threadsafe(parts.put_nowait, part)
+
+        job = Job(conversations, asked.sampling, send, asked.stop, asked.stream)
+        self.batcher.submit(job)
+        try:
+            unfinished = len(conversations)
+            while unfinished:
+                part = await parts.get()
+                if isinstance(part, RequestError):
+                    raise part
+                if part.end is not None:
+                    unfinished -= 1
+                    if part.end.reply is not None:
+                        answered = conversations[part.choice], part.end.reply
+                        await run_in_threadpool(self._records.keep, [answered])
+                yield part
+        finally:
+            self.batcher.release(job)
 
     def _token_text(self, token: int) -> str:
         tokenizer: Any = self.policy.model.chat.tokenizer  # pyright: ignore[reportAttributeAccessIssue]
         return str(tokenizer.decode([token], skip_special_tokens=False))
 
 
-class _Handler(BaseHTTPRequestHandler):
-    """Handler of one request, in its own thread."""
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError, UnicodeError) as error:
+        reason = str(getattr(error, "strerror", None) or error).partition(" (while ")[0]
+        raise OSError(
+            f"cannot listen at {host}:{port} ({reason}): choose another with --host or --port"
+        ) from error
 
-    server_of: ModelServer
-    protocol_version = "HTTP/1.1"
-    server_version = "codedance"
-    timeout = 120.0
 
-    def do_GET(self) -> None:
-        """Answer requests for the list of models and for the health check."""
-        self._answer(self._get)
+async def _health() -> Response:
+    return _json({"status": "ok"})
 
-    def do_POST(self) -> None:
-        """Answer a chat completion."""
-        self._answer(self._post)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
-        """Log at debug level."""
-        _log.debug(format, *args)
+async def _nothing(request: Request) -> Response:
+    raise RequestError(f"nothing at {request.method} {request.url.path}", status=404)
 
-    def _get(self) -> dict[str, Any]:
-        if self.path == "/health":
-            return {"status": "ok"}
-        self._check_key()
-        if self.path.rstrip("/") == "/v1/models":
-            return self.server_of.models()
-        raise RequestError(f"nothing at GET {self.path}", status=404)
 
-    def _post(self) -> dict[str, Any]:
-        length = self.headers.get("Content-Length", "")
-        if not length.isdecimal() or int(length) > _LARGEST_BODY:
-            self.close_connection = True
-            raise RequestError(
-                f"the body must have a Content-Length of at most {_LARGEST_BODY} bytes", status=413
-            )
-        data = self.rfile.read(int(length))
-        self._check_key()
-        if self.path.rstrip("/") != "/v1/chat/completions":
-            raise RequestError(f"nothing at POST {self.path}", status=404)
-        try:
-            body = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise RequestError(f"the body is not valid JSON: {error}") from error
-        return self.server_of.chat(body)
+async def _refuse(request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException):
+        error = RequestError(str(error.detail), status=error.status_code)
+    elif not isinstance(error, RequestError):
+        said = f"{type(error).__name__}: {error}"
+        error = RequestError(said, status=500, kind="server_error")
+    headers = {"Connection": "close"} if error.status in (408, 413) else {}
+    if error.retry_seconds is not None:
+        headers["Retry-After"] = str(error.retry_seconds)
+    return _json(error.body(), status=error.status, headers=headers)
 
-    def _check_key(self) -> None:
-        wanted = self.server_of.api_key
-        given = self.headers.get("Authorization", "")
-        if wanted and not hmac.compare_digest(given.encode(), f"Bearer {wanted}".encode()):
-            raise RequestError("wrong or no API key", status=401, kind="authentication_error")
 
-    def _answer(self, make: Any) -> None:  # noqa: ANN401 - a method of this class
-        status, extra = 200, {}
-        try:
-            body = make()
-        except RequestError as error:
-            status, body = error.status, error.body()
-            if error.retry_seconds is not None:
-                extra = {"Retry-After": str(error.retry_seconds)}
-        data = json.dumps(body).encode()
-        try:
-            self.send_response(status)
-            for name, value in {"Content-Type": "application/json", **extra}.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-        except OSError:  # the client has disconnected
-            self.close_connection = True
+def _json(
+    body: dict[str, Any], *, status: int = 200, headers: dict[str, str] | None = None
+) -> Response:
+    return Response(json.dumps(body), status, headers, media_type="application/json")
+
+
+async def _body(request: Request) -> bytearray:
+    data = bytearray()
+    length = request.headers.get("Content-Length", "0")
+    is_fit = length.isdecimal() and int(length) <= _LARGEST_BODY
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            parts = request.stream()
+            while is_fit and (part := await anext(parts, None)) is not None:
+                data += part
+                is_fit = len(data) <= _LARGEST_BODY
+    except TimeoutError as error:
+        raise RequestError("the body did not arrive in time", status=408) from error
+    if not is_fit:
+        raise RequestError(f"the body must have at most {_LARGEST_BODY} bytes", status=413)
+    return data
+
+
+async def _all(deltas: AsyncIterator[Delta]) -> list[Delta]:
+    return [one async for one in deltas]
+
+
+async def _next(deltas: AsyncIterator[Delta]) -> Delta:
+    return await anext(deltas)
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, _Result]) -> _Result:
+    """Return the result of work, which is cancelled if the client disconnects before."""
+
+    async def leave() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    working, leaving = asyncio.create_task(work), asyncio.create_task(leave())
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise RequestError("the client has disconnected", status=499)
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+
+
+async def _events(
+    reply: ChatReply, first: Delta, deltas: AsyncGenerator[Delta, None], *, with_usage: bool
+) -> AsyncGenerator[str, None]:
+    """Yield server-sent events; an error ends them with an event that OpenAI's client raises."""
+
+    def event(body: dict[str, Any]) -> str:
+        return f"data: {json.dumps(body)}\n\n"
+
+    try:
+        for chunk in reply.chunks(first, with_usage=with_usage):
+            yield event(chunk)
+        async for delta in deltas:
+            for chunk in reply.chunks(delta, with_usage=with_usage):
+                yield event(chunk)
+        if with_usage:
+            yield event(reply.usage_chunk())
+    except RequestError as error:
+        yield event(error.body())
+    finally:
+        await deltas.aclose()
+    yield "data: [DONE]\n\n"

@@ -13,7 +13,8 @@ import httpx
 import pytest
 from codedance.envs.suites.nano.suite import NanoSuite
 from codedance.envs.types import Message, Tokens
-from codedance.pipelines.serving.model_server import Batcher, ModelServer
+from codedance.pipelines.serving.batcher import Batcher
+from codedance.pipelines.serving.model_server import ModelServer
 from codedance.pipelines.serving.token_records import TokenRecords
 from codedance.policies import load_policy, rollout
 from codedance.policies.inference.endpoint import Endpoint
@@ -109,8 +110,13 @@ def test_pictures_come_in_as_data_urls_pixel_by_pixel(server, echo):
         ({"n": 0}, 400, "n"),
         ({"max_tokens": 0}, 400, "max_tokens"),
         ({"max_completion_tokens": 1.5}, 400, "max_completion_tokens"),
-        ({"stream": True}, 400, "stream"),
-        ({"stop": ["x"]}, 400, "stop"),
+        ({"stream": "please"}, 400, "stream"),
+        ({"stream": True, "stream_options": "usage"}, 400, "stream_options"),
+        ({"stop": list("abcde")}, 400, "stop"),
+        ({"stop": ["x", ""]}, 400, "stop[1]"),
+        ({"stop": [5]}, 400, "stop[0]"),
+        ({"stop": "x" * 1001}, 400, "stop[0]"),
+        ({"tools": [{}]}, 400, "tools"),
         ({"model": "other"}, 404, "model"),
     ],
 )

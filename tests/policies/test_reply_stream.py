@@ -61,7 +61,9 @@ def test_pieces_join_to_the_beginning_of_the_reply(policy):
 def test_replies_that_are_read_are_those_of_a_whole_call(policy):
     whole = [asked(seed) for seed in range(4)]
     replies = policy.reply(whole, sampling=SAMPLING)
-    read = {one.seed: reply for one, reply, _ in read_to_the_end(policy, [asked(n) for n in range(4)])}
+    read = {
+        one.seed: reply for one, reply, _ in read_to_the_end(policy, [asked(n) for n in range(4)])
+    }
     assert [read[one.seed] for one in whole] == replies
 
 
