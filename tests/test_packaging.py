@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("sandbox", "envs", "policies", "pipelines")
 MOST_FILES = 15
 HEAVY = {"torch", "transformers", "prefect", "mlflow", "sklearn", "skimage", "cv2", "matplotlib"}
-HEAVY |= {"scipy", "jinja2"}
+HEAVY |= {"scipy", "jinja2", "fastapi", "uvicorn", "openai"}
 
 
 def test_every_folder_with_code_is_listed_as_a_package():

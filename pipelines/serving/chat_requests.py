@@ -64,6 +64,8 @@ def _no_feature(value: object) -> object:
 
 
 def _texts(stop: object) -> object:
+    if not isinstance(stop, str | list):
+        raise ValueError(f"must be a text or a list of up to {MOST_STOPS} texts")
     return [stop] if isinstance(stop, str) and stop else stop or []
 
 

@@ -115,6 +115,7 @@ def test_pictures_come_in_as_data_urls_pixel_by_pixel(server, echo):
         ({"stop": list("abcde")}, 400, "stop"),
         ({"stop": ["x", ""]}, 400, "stop[1]"),
         ({"stop": [5]}, 400, "stop[0]"),
+        ({"stop": 5}, 400, "stop"),
         ({"stop": "x" * 1001}, 400, "stop[0]"),
         ({"tools": [{}]}, 400, "tools"),
         ({"model": "other"}, 404, "model"),

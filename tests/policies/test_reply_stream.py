@@ -90,11 +90,11 @@ def test_an_ended_reply_frees_its_slot_and_leaves_the_others_as_they_are(policy,
 
 def test_all_slots_can_be_emptied_and_filled_again(policy):
     (expected,) = policy.reply([asked(5)], sampling=SAMPLING)
-    full = Conversation(list(asked(1).messages), seed=1)
+    first, second = asked(0), asked(1)
     with policy.stream(sampling=SAMPLING, slots=2) as stream:
-        stream.join([asked(0), full])
-        for one in list(stream._asked.values()):
-            assert stream.end(one.conversation).new_tokens == 0
+        stream.join([first, second])
+        for one in (first, second):
+            assert stream.end(one).new_tokens == 0
         assert (stream.free, stream.is_busy, stream.advance()) == (2, False, [])
         again = asked(5)
         stream.join([again])
