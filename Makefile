@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet $(PIP_OPTIONS)
 
 .PHONY: run smoke docs figures bench test lint tests test-slow test-environments test-container \
-  test-escapes test-soak test-anywhere fuzz viewer-times recovery-times install clean
+  test-escapes test-soak test-anywhere fuzz viewer-times recovery-times test-accidents install clean
 
 run: $(VENV)/.run
 	$(BIN)/codedance run --preset $(PRESET)
@@ -67,6 +67,10 @@ bench: $(VENV)/.dev
 # Times of a run's viewer in Chromium: make viewer-times PAGE=.codedance/reports/RUN/viewer.html
 viewer-times: $(VENV)/.dev
 	cd tests && $(abspath $(BIN))/python -m pipelines.viewer_times $(abspath $(PAGE))
+
+# Kills, Ctrl-C, full disks and servers that go away, in every stage; writes docs/accidents.md. Half an hour.
+test-accidents: $(VENV)/.dev
+	cd tests && PYTHONPATH=$(CURDIR) $(abspath $(BIN))/python -m pipelines.accident_rows
 
 # Seconds from kill -9 to the next new step, for the command and for a worker, three times each.
 recovery-times: $(VENV)/.dev

@@ -11,6 +11,7 @@ from collections.abc import Sequence, Set
 from datetime import timedelta
 
 from prefect import get_client
+from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterParentFlowRunId,
@@ -26,6 +27,7 @@ from prefect.events import AutomationCore, ChangeFlowRunState, EventTrigger, Pos
 from prefect.events.related import tags_as_related_resources
 from prefect.states import Crashed
 
+from ..store.claims import Holder
 from .work import TAG
 
 HEARTBEAT = "prefect.flow-run.heartbeat"
@@ -38,6 +40,8 @@ after its first beat, is marked at the end of the next.
 """
 BEGIN_SECONDS = 600
 """Longest time from taking a run to its start (an image may have to be pulled)."""
+COMMAND_TAG = "codedance-process|"
+"""Beginning of the tag of runs that a command runs itself; the rest names its process."""
 DIED = "Its process died. Completed work is kept: run it again to resume."
 ENDED = tuple(f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Crashed"))
 STOPPED = tuple(
@@ -110,21 +114,56 @@ async def close_dead_runs(pools: Sequence[str], living: Set[str]) -> int:
     Returns:
         The number of deployment runs that were marked; their child runs are marked as well.
     """
-    begun = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING])
-    unfinished = FlowRunFilterState(type=begun)
-    wanted = FlowRunFilter(state=unfinished)
     closed = 0
     async with get_client() as client:
-        for run in await client.read_flow_runs(flow_run_filter=wanted):
-            if run.work_pool_name not in pools or str(run.id) in living:
-                continue
-            parent = FlowRunFilterParentFlowRunId(any_=[run.id])
-            within = FlowRunFilter(state=unfinished, parent_flow_run_id=parent)
-            for one in (*await client.read_flow_runs(flow_run_filter=within), run):
-                await client.set_flow_run_state(one.id, Crashed(message=DIED), force=True)
-            closed += 1
+        for run in await client.read_flow_runs(flow_run_filter=FlowRunFilter(state=_unfinished())):
+            if run.work_pool_name in pools and str(run.id) not in living:
+                await _close(client, run)
+                closed += 1
     await close_lost_tasks()
     return closed
+
+
+def command_tag() -> str:
+    """Return the tag of flow runs that this process runs itself, without a worker."""
+    me = Holder.of_this_process()
+    return f"{COMMAND_TAG}{me.host}|{me.pid}|{me.begun}"
+
+
+async def close_dead_commands() -> int:
+    """Mark runs as crashed that a command of this host began, and whose process is gone.
+
+    Returns:
+        The number of runs that were marked, without their child runs, which are marked as well.
+    """
+    closed = 0
+    async with get_client() as client:
+        for run in await client.read_flow_runs(flow_run_filter=FlowRunFilter(state=_unfinished())):
+            makers = [_holder(tag) for tag in run.tags if tag.startswith(COMMAND_TAG)]
+            if any(maker.is_gone() for maker in makers):
+                await _close(client, run)
+                closed += 1
+    if closed:
+        await close_lost_tasks()
+    return closed
+
+
+def _holder(tag: str) -> Holder:
+    host, pid, begun = tag.removeprefix(COMMAND_TAG).rsplit("|", 2)
+    return Holder(host, int(pid), int(begun), "")
+
+
+def _unfinished() -> FlowRunFilterState:
+    begun = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING])
+    return FlowRunFilterState(type=begun)
+
+
+async def _close(client: PrefectClient, run: FlowRun) -> None:
+    """Mark a run whose process is gone, and its unfinished child runs, as crashed."""
+    parent = FlowRunFilterParentFlowRunId(any_=[run.id])
+    within = FlowRunFilter(state=_unfinished(), parent_flow_run_id=parent)
+    for one in (*await client.read_flow_runs(flow_run_filter=within), run):
+        await client.set_flow_run_state(one.id, Crashed(message=DIED), force=True)
 
 
 async def close_lost_tasks() -> int:

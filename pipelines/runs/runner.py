@@ -309,7 +309,11 @@ def _mark_failed(session: RunSession, run: StageRun, error: BaseException) -> No
 
 
 def _adopt(session: RunSession, pipeline: StageRun, run: StageRun) -> None:
-    """Record a stage run in the row of its pipeline run."""
+    """Record a stage run in the row of its pipeline run, and have MLflow show it.
+
+    A process that was killed may have finished the stage before MLflow was up to date.
+    """
+    session.tracker.touch(run.id)
     current = session.store.lineage.get(pipeline.id)
     outputs = {**current.outputs, run.stage: run.id}
     status = "finished" if current.is_finished else "running"

@@ -8,6 +8,7 @@ for minutes. This one runs in its own session, and ends with the command, howeve
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -20,15 +21,21 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 LAST_WORDS_SECONDS = 5.0
+LOOK_SECONDS = 0.5
 
 
 @contextmanager
-def own_server(home: Home, check: Callable[[], None]) -> Generator[None]:
+def own_server(
+    home: Home, check: Callable[[], None], say: Callable[[str], None]
+) -> Generator[None]:
     """Ensure that a Prefect server answers within the context: the user's, or our own.
+
+    Ours is restarted if it dies; its database is on disk, and Prefect's client tries again.
 
     Args:
         home: Home folder for its log.
         check: Called while it starts; an exception that it raises ends the wait.
+        say: Called with a message if it died.
 
     Raises:
         ServiceError: The server does not start.
@@ -52,13 +59,34 @@ def own_server(home: Home, check: Callable[[], None]) -> Generator[None]:
         os.environ["PREFECT_API_URL"] = url
         refresh_global_settings_context()
         try:
-            yield
+            with _kept_running(service, say):
+                try:
+                    yield
+                finally:
+                    _send_last_words()
         finally:
-            _send_last_words()
             del os.environ["PREFECT_API_URL"]
             refresh_global_settings_context()
     finally:
         service.end()
+
+
+@contextmanager
+def _kept_running(service: Service, say: Callable[[str], None]) -> Generator[None]:
+    """Restart a service that dies, while the context lasts."""
+    ending = threading.Event()
+
+    def work() -> None:
+        while not ending.wait(LOOK_SECONDS):
+            service.revive(say)
+
+    thread = threading.Thread(target=work, name="prefect-server", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ending.set()
+        thread.join()
 
 
 def app() -> FastAPI:

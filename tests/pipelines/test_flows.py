@@ -297,6 +297,39 @@ def test_a_run_whose_process_is_gone_is_marked_with_what_it_started_and_no_other
     assert states == ["Crashed", "Crashed", "Crashed", "Running", "Running"]
 
 
+def test_what_a_killed_command_left_is_marked_and_what_a_living_one_runs_is_not(prefect):
+    from codedance.pipelines.flows import FLOWS
+    from codedance.pipelines.flows.watching import COMMAND_TAG, close_dead_commands, command_tag
+    from prefect.client.orchestration import get_client
+    from prefect.states import Running
+
+    work = import_module("codedance.pipelines.flows.work").work
+    host, pid, begun = command_tag().removeprefix(COMMAND_TAG).rsplit("|", 2)
+    gone, elsewhere = f"{COMMAND_TAG}{host}|{pid}|{int(begun) - 1}", f"{COMMAND_TAG}other|1|1"
+
+    async def go():
+        async with get_client() as client:
+            dead, alive, far = [
+                await client.create_flow_run(
+                    FLOWS["grpo"], tags=["codedance", tag], state=Running()
+                )
+                for tag in (gone, command_tag(), elsewhere)
+            ]
+            task = await client.create_task_run(work, dead.id, "0", state=Running())
+            within = await client.create_flow_run(
+                FLOWS["grpo"], parent_task_run_id=task.id, state=Running()
+            )
+            closed = await close_dead_commands()
+            runs = (dead, within, alive, far)
+            states = [(await client.read_flow_run(run.id)).state_name for run in runs]
+            return closed, states, (await client.read_task_run(task.id)).state_name
+
+    closed, states, task = asyncio.run(go())
+    assert closed == 1
+    assert states == ["Crashed", "Crashed", "Running", "Running"]
+    assert task == "Crashed"
+
+
 def test_a_run_without_its_worker_looks_for_its_cancellation_itself(prefect, finished, monkeypatch):
     from codedance.pipelines.flows import FLOWS, worker_death
     from prefect.client.orchestration import get_client

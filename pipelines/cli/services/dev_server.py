@@ -132,9 +132,10 @@ def _close_dead(pools: list[str], say: Say) -> None:
 
     Only with our own server, all of whose runs are on this machine.
     """
-    from ...flows.watching import close_dead_runs
+    from ...flows.watching import close_dead_commands, close_dead_runs
 
     try:
+        asyncio.run(close_dead_commands())
         closed = asyncio.run(close_dead_runs(pools, set(flow_run_processes())))
     except (httpx.HTTPError, OSError) as error:  # the automations will mark them
         say(f"could not check for dead runs: {error}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Coroutine, Generator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +41,7 @@ def run_pipeline(
                 _through_prefect(session, pipeline, is_wanted=prefect) as is_there,
             ):
                 if is_there:
-                    asyncio.run(_flow("pipeline", pipeline))
+                    asyncio.run(_run_flow("pipeline", pipeline))
                 else:
                     for stage in stage_names():
                         run_stage(session, stage, pipeline)
@@ -63,7 +63,7 @@ def run_alone(
             _through_prefect(session, pipeline, is_wanted=prefect) as is_there,
         ):
             if is_there:
-                asyncio.run(_flow(stage, pipeline))
+                asyncio.run(_run_flow(stage, pipeline))
             else:
                 run_stage(session, stage, pipeline)
         done = find_input(session, pipeline, stage)
@@ -76,13 +76,22 @@ def run_alone(
         return run_document(done)
 
 
-def _flow(name: str, pipeline: StageRun) -> Coroutine[Any, Any, object]:
-    """Return the flow for a pipeline run; only the run's id is passed on."""
+async def _run_flow(name: str, pipeline: StageRun) -> None:
+    """Run the flow for a pipeline run; only the run's id is passed on.
+
+    Runs that a killed command left in Prefect are marked as crashed before.
+    """
+    from prefect import tags
+
     from ...flows import FLOWS
     from ...flows import pipeline as whole
+    from ...flows.watching import close_dead_commands, command_tag
+    from ...flows.work import TAG
 
+    await close_dead_commands()
     call: Any = whole if name == "pipeline" else FLOWS[name]
-    return call(run=pipeline.id)
+    with tags(TAG, command_tag()):
+        await call(run=pipeline.id)
 
 
 @contextmanager
@@ -105,7 +114,7 @@ def _through_prefect(
     with ExitStack() as stack:
         is_there = True
         try:
-            stack.enter_context(own_server(session.home, session.stop.check))
+            stack.enter_context(own_server(session.home, session.stop.check, session.progress.say))
         except ServiceError as error:
             session.progress.say(f"{error}\n{pipeline.id}: continuing without Prefect")
             is_there = False
