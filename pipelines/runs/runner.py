@@ -20,7 +20,7 @@ from ..config.file_lock import try_lock
 from ..config.registry import find_stage, stage_names
 from ..config.settings import Preset, preset_model
 from ..store.claims import Claim, ClaimLostError, claimed_work, held, try_claim
-from ..store.connection.errors import StoreError
+from ..store.connection.errors import StoreError, StoreFullError, is_disk_full
 from ..store.lineage import SECONDS, StageRequest, StageRun
 from ..tracking.system_metrics import metered
 from .context import StageContext, StageInterrupted, StageResult
@@ -278,6 +278,8 @@ def _recorded(session: RunSession, run: StageRun) -> Generator[list[StageResult]
         raise
     except BaseException as error:
         _mark_failed(session, run, error)
+        if is_disk_full(error) and not isinstance(error, StoreError):
+            raise StoreFullError(folder) from error
         raise
     lineage.mark(run.id, "finished", outputs={**result.outputs, **worked()})
     _forget_state(folder)

@@ -7,6 +7,7 @@ import resource
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import psutil
 from codedance.pipelines.runs.processes import free_port
@@ -107,8 +108,11 @@ def full_disk(trial):
     process = trial.start()
     with killed_at_last(process):
         trial.reach(process)
-        files = [path for path in trial.folder.home.root.rglob("*") if path.is_file()]
-        size = max(path.stat().st_size for path in files) // 2
+        sizes = []
+        for path in trial.folder.home.root.rglob("*"):
+            with suppress(OSError):  # a journal may be gone by now
+                sizes.append(path.stat().st_size)
+        size = max(sizes) // 2
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
         trial.end(process, FAILED)
     assert "no space left" in trial.said, trial.said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -11,7 +12,12 @@ import pytest
 from codedance.pipelines.cli.services.doctor import check_store
 from codedance.pipelines.store.connection.address import read_address
 from codedance.pipelines.store.connection.database import open_database
-from codedance.pipelines.store.connection.errors import StoreAwayError, StoreError, shown_url
+from codedance.pipelines.store.connection.errors import (
+    StoreAwayError,
+    StoreError,
+    is_disk_full,
+    shown_url,
+)
 from codedance.pipelines.store.store import open_store
 from sqlalchemy import text
 
@@ -126,3 +132,20 @@ def test_doctor_asks_a_server_and_tells_what_is_wrong(home, postgres_url, postgr
     (finding,) = check_store()
     assert (finding.is_well, finding.is_needed) == (False, True)
     assert "no such database" in finding.state
+
+
+def test_a_full_disk_is_seen_through_the_errors_of_libraries():
+    def wrapped(inner):
+        try:
+            try:
+                raise inner
+            except OSError:
+                raise RuntimeError("unexpected pos")  # noqa: B904 - as torch does
+        except RuntimeError as error:
+            return error
+
+    assert is_disk_full(OSError(errno.ENOSPC, "No space left on device"))
+    assert is_disk_full(wrapped(OSError(errno.EFBIG, "File too large")))
+    assert is_disk_full(ValueError("Error while serializing: I/O error (os error 122)"))
+    assert not is_disk_full(wrapped(OSError(errno.EIO, "Input/output error")))
+    assert not is_disk_full(ValueError("os error 280"))

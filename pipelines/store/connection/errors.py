@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 VARIABLE = "CODEDANCE_STORE_URL"
+_OS_ERROR_FULL = re.compile(rf"os error (?:{'|'.join(map(str, sorted(FULL)))})\b")
 
 _AWAY_STATES = ("08", "57P", "53300", "25006")
 """SQLSTATE: connection lost, server stopping or starting, too many connections, a standby."""
@@ -120,6 +121,24 @@ def is_away(error: DBAPIError) -> bool:
 def is_clash(error: DBAPIError) -> bool:
     """Return whether the error is a conflict with another writer: a retry can succeed."""
     return _state(error).startswith(_CLASH_STATES) or "UNIQUE constraint" in str(error.orig)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Return whether an error, or one that it followed, says that no space is left.
+
+    Libraries that write checkpoints wrap the system's error in their own, or mention its number.
+
+    >>> is_disk_full(RuntimeError("I/O error: No space left on device (os error 28)"))
+    True
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in FULL:
+            return True
+        if _OS_ERROR_FULL.search(str(seen)):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
 
 
 def is_full(error: DBAPIError) -> bool:
