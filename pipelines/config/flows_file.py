@@ -14,10 +14,11 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from .deployments import Deployment, FlowsFile, flows_model
 from .key_names import Location, nearest_key, valid_keys
 from .presets import EXTENDS, PresetProblem, build_presets
 from .registry import entries, find_stage
-from .settings import Deployment, FlowsFile, Preset, flows_model
+from .settings import Preset
 from .yaml_file import SettingsError, line_of, read_yaml
 
 FILE_NAME = "flows.yaml"

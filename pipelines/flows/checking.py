@@ -19,9 +19,9 @@ from pydantic import ValidationError
 from ...envs import load_suite
 from ...envs.suites import SuiteError
 from ...envs.suites.loading import known_suites
+from ..config.deployments import Deployment
 from ..config.flows_file import FLOWS_MODULE
 from ..config.schedules import Schedule
-from ..config.settings import Deployment
 from ..config.yaml_file import SettingsError
 from . import FLOWS, pipeline
 

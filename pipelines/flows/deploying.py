@@ -30,8 +30,8 @@ from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectNotFound, ParameterTypeError
 from prefect.workers.process import ProcessWorker
 
+from ..config.deployments import Deployment
 from ..config.flows_file import FLOWS_MODULE, all_deployments
-from ..config.settings import Deployment
 from ..config.yaml_file import SettingsError, read_yaml
 from . import FLOWS, pipeline
 from .checking import check_deployments

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 from codedance.pipelines.config import flows_file
+from codedance.pipelines.config.deployments import FlowsFile
 from codedance.pipelines.config.flows_file import load_flows_file
-from codedance.pipelines.config.settings import FlowsFile
 from codedance.pipelines.config.yaml_file import SettingsError
 from hypothesis import given
 from hypothesis import strategies as st

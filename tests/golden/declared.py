@@ -20,7 +20,8 @@ import codedance.policies
 import codedance.sandbox
 import codedance.sandbox.types
 import gymnasium as gym
-from codedance.pipelines.config.settings import FlowsFile, Preset
+from codedance.pipelines.config.deployments import FlowsFile
+from codedance.pipelines.config.settings import Preset
 from codedance.pipelines.store.schema import Base
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateTable

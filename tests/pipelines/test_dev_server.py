@@ -15,8 +15,8 @@ from codedance.pipelines.cli.services.dev_server import (
     serve_flows,
     stop_runs,
 )
+from codedance.pipelines.config.deployments import Deployment
 from codedance.pipelines.config.schedules import Schedule
-from codedance.pipelines.config.settings import Deployment
 from codedance.pipelines.runs.processes import Service, ServiceError, running
 from codedance.pipelines.serving import client_file
 

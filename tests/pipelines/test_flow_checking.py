@@ -7,9 +7,9 @@ import subprocess
 import sys
 
 import pytest
+from codedance.pipelines.config.deployments import Deployment, WorkPool
 from codedance.pipelines.config.flows_file import find_flows_file, load_flows_file
 from codedance.pipelines.config.schedules import Schedule
-from codedance.pipelines.config.settings import Deployment, WorkPool
 from codedance.pipelines.config.yaml_file import SettingsError
 from codedance.pipelines.flows.checking import check_deployments
 from prefect.client.schemas.actions import WorkPoolCreate

@@ -407,8 +407,8 @@ def test_missed_runs_are_dropped_and_one_that_a_person_asked_for_is_not(prefect)
 
 
 def test_a_deployment_that_its_flow_would_refuse_is_refused_before_any_is_made(tmp_path):
+    from codedance.pipelines.config.deployments import Deployment
     from codedance.pipelines.config.schedules import Schedule
-    from codedance.pipelines.config.settings import Deployment
     from codedance.pipelines.config.yaml_file import SettingsError
     from codedance.pipelines.flows.deploying import check_parameters
 

@@ -21,9 +21,9 @@ from pathlib import Path
 import httpx
 import psutil
 
+from ...config.deployments import Deployment
 from ...config.flows_file import all_deployments, find_flows_file
 from ...config.home import Home, prepare_environment
-from ...config.settings import Deployment
 from ...runs.processes import Service, ServiceError, is_free, running, serving_command, wait_for
 from ...serving.client_file import client_file
 from ...serving.flow_processes import flow_run_processes, orphans
