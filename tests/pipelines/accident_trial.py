@@ -149,8 +149,8 @@ def check_runs(trial, store, runs):
         assert all(run.is_finished for run in runs), [(run.id, run.status) for run in runs]
     for stage, steps in STEPS.items():
         for path in trial.folder.home.stages.glob(f"{stage}-*"):
-            lines = [json.loads(line) for line in (path / "metrics.jsonl").open()]
-            done = sorted({line["step"] for line in lines})
+            lines = (path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+            done = sorted({json.loads(line)["step"] for line in lines})
             wanted = trial.folder.steps if stage == "sft" else steps
             assert done == list(range(1, wanted + 1)), done
     assert "running" not in {run.status for run in runs}, [(run.id, run.status) for run in runs]

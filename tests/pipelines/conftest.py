@@ -101,7 +101,16 @@ def home(tmp_path, monkeypatch, backend, request):
 @pytest.fixture(
     params=[
         pytest.param(("--no-prefect",), id="no-prefect"),
-        pytest.param((), id="prefect", marks=pytest.mark.slow),
+        pytest.param(
+            (),
+            id="prefect",
+            marks=[
+                pytest.mark.slow,
+                # Prefect's clients leave sockets to the server that ends with the command.
+                pytest.mark.filterwarnings("ignore::ResourceWarning"),
+                pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+            ],
+        ),
     ]
 )
 def way(request):

@@ -200,13 +200,13 @@ def test_what_prefect_refuses_all_the_same_leaves_no_deployment_behind(home, pat
     prepare_environment(home)
 
     def loaded(_):
-        return type("File", (), {"deployments": [deployment("first"), deployment("second")]})
+        return [deployment("first"), deployment("second")]
 
     async def registered():
         async with get_client() as client:
             return [one.name for one in await client.read_deployments()]
 
-    monkeypatch.setattr(deploying, "load_flows_file", loaded)  # as if nobody had looked at it
+    monkeypatch.setattr(deploying, "all_deployments", loaded)  # as if nobody had looked at it
     with prefect_test_harness(server_startup_timeout=240):
         from prefect.settings import PREFECT_API_URL
 
