@@ -32,7 +32,7 @@ tests: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m slow --timeout 3000
+	$(BIN)/python -m pytest -m slow --timeout 3000 --numprocesses 2 --dist loadfile
 
 # The environment with five conflicting sets of pins from a package index: compares the digests of 100 tasks.
 # PYTHONS="python3.12 python3.13" uses other interpreters in turn.
