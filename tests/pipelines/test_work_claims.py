@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 
@@ -23,7 +24,8 @@ from codedance.pipelines.store.store import open_store
 from sqlalchemy import update
 
 from .makers import make_request
-from .runs import StopAt, write_tiny
+from .model_fake import model_fake
+from .runs import TINY, StopAt
 
 WORK = "sft 0123"
 ELSEWHERE = Holder("another boot pid:[1]", 7, 1, "another-machine")
@@ -187,8 +189,22 @@ def wait_for(claim, process):
 
 
 @pytest.fixture
-def machines(tmp_path, postgres_url, monkeypatch):
+def gated():
+    """A model's server that gives no reply before its gate is open."""
+    with model_fake() as server:
+        server.gate = threading.Event()
+        server.refusal = lambda *_: server.gate.wait(250) and None
+        try:
+            yield server
+        finally:
+            server.gate.set()
+
+
+@pytest.fixture
+def machines(tmp_path, postgres_url, monkeypatch, gated):
     """Two folders that share a store, images and stages; each has its own training slots."""
+    served = f"    server: {{base_url: '{gated.url}', concurrency: 4, timeout_seconds: 250}}\n"
+    flows = TINY.replace("{candidates", '{weak: "openai:m", candidates') + served
     monkeypatch.setenv("CODEDANCE_STORE_URL", postgres_url)
     for name in ("images", "stages"):
         monkeypatch.setenv(f"CODEDANCE_{name.upper()}", str(tmp_path / name))
@@ -196,22 +212,23 @@ def machines(tmp_path, postgres_url, monkeypatch):
     for name in ("first", "second"):
         folder = tmp_path / name
         folder.mkdir()
-        write_tiny(folder)
+        (folder / "flows.yaml").write_text(flows)
         own = {"CODEDANCE_DIR": str(folder / "home"), "CODEDANCE_LOCKS": str(folder / "locks")}
         made.append((folder, own))
     return made
 
 
 @pytest.mark.parametrize("is_killed", [False, True], ids=["both live", "one is killed"])
-def test_two_machines_do_one_stage_run_once(machines, tmp_path, is_killed):
+def test_two_machines_do_one_stage_run_once(machines, gated, tmp_path, is_killed):
     (first, its_own), (second, others_own) = machines
     with open_store(Home(tmp_path / "reader")) as store:
         one = start(first, "log", **its_own)
-        wait_for(lambda: any(map(store.episodes, ids_of(store, "curate"))), one)
+        wait_for(lambda: gated.asked, one)  # it is at work, and cannot end
         two = start(second, "log", **others_own)
         wait_for(lambda: b"curate: waiting, process" in (second / "log").read_bytes(), two)
         if is_killed:
             one.kill()
+        gated.gate.set()
         assert one.wait(250) == (-signal.SIGKILL if is_killed else 0)
         assert two.wait(250) == 0, (second / "log").read_text()
         (run,) = store.lineage.find(stage="curate")
@@ -223,7 +240,3 @@ def test_two_machines_do_one_stage_run_once(machines, tmp_path, is_killed):
         assert len(episodes) == len(set(episodes))
         assert {row.status for row in store.lineage.find()} <= {"finished", "interrupted"}
         assert verify(store).is_whole
-
-
-def ids_of(store, stage):
-    return [run.id for run in store.lineage.find(stage=stage)]
