@@ -8,11 +8,11 @@ for minutes. This one runs in its own session, and ends with the command, howeve
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from ..config.background import repeated
 from ..config.home import Home
 from ..runs.processes import Service, free_port, serving_command, wait_for
 
@@ -59,7 +59,7 @@ def own_server(
         os.environ["PREFECT_API_URL"] = url
         refresh_global_settings_context()
         try:
-            with _kept_running(service, say):
+            with repeated(lambda: service.revive(say), every=LOOK_SECONDS, name="prefect-server"):
                 try:
                     yield
                 finally:
@@ -69,24 +69,6 @@ def own_server(
             refresh_global_settings_context()
     finally:
         service.end()
-
-
-@contextmanager
-def _kept_running(service: Service, say: Callable[[str], None]) -> Generator[None]:
-    """Restart a service that dies, while the context lasts."""
-    ending = threading.Event()
-
-    def work() -> None:
-        while not ending.wait(LOOK_SECONDS):
-            service.revive(say)
-
-    thread = threading.Thread(target=work, name="prefect-server", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ending.set()
-        thread.join()
 
 
 def app() -> FastAPI:

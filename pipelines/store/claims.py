@@ -9,7 +9,6 @@ and whose work another has taken over meanwhile, writes nothing more.
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -21,6 +20,7 @@ from sqlalchemy import Float, func, literal, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
+from ..config.background import repeated
 from .connection.database import Database, insert_missing
 from .connection.errors import StoreError
 from .schema import ClaimRow
@@ -166,22 +166,18 @@ def _read(session: Session, work: str) -> tuple[str, int, Holder] | None:
 @contextmanager
 def held(database: Database, claim: Claim) -> Generator[Claim]:
     """Renew a claim, and fence every write of the database with it, while the context lasts."""
-    ending = threading.Event()
 
-    def work() -> None:
-        while not ending.wait(RENEW_SECONDS):
-            with suppress(StoreError):  # away: it is renewed when the database answers
-                if not claim.renew():
-                    return  # the next write says so
+    def renew() -> None:
+        with suppress(StoreError):  # away: it is renewed when the database answers
+            claim.renew()
 
-    thread = threading.Thread(target=work, name="claim", daemon=True)
-    thread.start()
     try:
-        with database.fenced(claim.check_in):
+        with (
+            repeated(renew, every=RENEW_SECONDS, name="claim"),
+            database.fenced(claim.check_in),
+        ):
             yield claim
     finally:
-        ending.set()
-        thread.join()
         with suppress(StoreError):
             claim.release()
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..config.background import repeated
 from .tracker import Tracker
 
 PERIOD_SECONDS = 10.0
@@ -25,20 +25,13 @@ _GPU_NAMES = ("utilization_percentage", "memory_usage_megabytes", "power_usage_w
 @contextmanager
 def metered(tracker: Tracker, run_id: str, folder: Path) -> Generator[None]:
     """Sample the machine every ten seconds within the context; the step is the time in seconds."""
-    ending = threading.Event()
+    meter = Meter(folder)
 
-    def work() -> None:
-        meter = Meter(folder)
-        while not ending.wait(PERIOD_SECONDS):
-            tracker.metrics(run_id, int(time.time()), meter.sample())
+    def sample() -> None:
+        tracker.metrics(run_id, int(time.time()), meter.sample())
 
-    thread = threading.Thread(target=work, name="system-metrics", daemon=True)
-    thread.start()
-    try:
+    with repeated(sample, every=PERIOD_SECONDS, name="system-metrics"):
         yield
-    finally:
-        ending.set()
-        thread.join()
 
 
 class Meter:

@@ -16,19 +16,21 @@ if TYPE_CHECKING:
 
 LARGER = "a larger model: codedance ask --policy Qwen/Qwen2.5-VL-7B-Instruct …"
 
+Answerer = Annotated[
+    str,
+    typer.Option(
+        help="nano, oracle, a checkpoint folder or a hub id.",
+        autocompletion=completion.policies,
+    ),
+]
+
 
 def ask(  # noqa: PLR0913 - the options of the command
     image: Annotated[
         Path, typer.Argument(metavar="IMAGE", help="Image file: PNG, JPEG, WebP, AVIF, …")
     ],
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="Question about the image.")],
-    policy: Annotated[
-        str,
-        typer.Option(
-            help="nano, oracle, a checkpoint folder or a hub id.",
-            autocompletion=completion.policies,
-        ),
-    ] = "nano",
+    policy: Answerer = "nano",
     turns: Annotated[int, typer.Option(min=1, help="Maximum number of turns.")] = 6,
     save: Annotated[Path | None, typer.Option(help="Folder for returned images.")] = None,
     sandbox: SandboxName = None,

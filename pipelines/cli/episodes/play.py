@@ -29,6 +29,13 @@ Player = Annotated[
     ),
 ]
 
+Difficulty = Annotated[
+    str | None,
+    typer.Option(
+        help="easy, medium or hard.", autocompletion=completion.one_of(*completion.DIFFICULTIES)
+    ),
+]
+
 
 def play(  # noqa: PLR0913 - the options of the command
     family: Annotated[
@@ -45,12 +52,7 @@ def play(  # noqa: PLR0913 - the options of the command
             autocompletion=completion.suites,
         ),
     ] = "nano",
-    difficulty: Annotated[
-        str | None,
-        typer.Option(
-            help="easy, medium or hard.", autocompletion=completion.one_of(*completion.DIFFICULTIES)
-        ),
-    ] = None,
+    difficulty: Difficulty = None,
     seed: Annotated[int, typer.Option(help="Index of the task.")] = 0,
     sandbox: SandboxName = None,
     settings: Set = None,
