@@ -6,7 +6,7 @@ import contextlib
 import json
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ class LineWriter:
     """
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[Path, Line]] = deque(maxlen=MOST_WAITING)
+        self._waiting = deque[tuple[Path, Line]](maxlen=MOST_WAITING)
         self._lock = threading.Lock()
 
     @property
@@ -34,15 +34,11 @@ class LineWriter:
         """Append a line after the waiting ones; the file's folder is created if it is missing."""
         with self._lock:
             self._waiting.append((path, dict(line)))
-            self._write()
+        self.flush()
 
     def flush(self) -> None:
         """Write the waiting lines as far as there is space."""
-        with self._lock:
-            self._write()
-
-    def _write(self) -> None:
-        with contextlib.suppress(OSError):
+        with self._lock, contextlib.suppress(OSError):
             while self._waiting:
                 append_line(*self._waiting[0])
                 self._waiting.popleft()
@@ -61,9 +57,9 @@ def append_line(path: Path, line: Mapping[str, Any]) -> None:
         file.write((json.dumps(line) + "\n").encode())
 
 
-def read_lines(path: Path) -> Iterator[Line]:
-    """Yield the whole lines of a file; nothing where there is no file."""
-    return iter(LineReader(path).read())
+def read_lines(path: Path) -> list[Line]:
+    """Return the whole lines of a file; none where there is no file."""
+    return LineReader(path).read()
 
 
 class LineReader:
@@ -82,13 +78,8 @@ class LineReader:
             content = file.read()
         whole = content[: content.rfind(b"\n") + 1]
         self._offset += len(whole)
-        found = [_parsed(line) for line in whole.splitlines()]
-        return [line for line in found if line is not None]
-
-
-def _parsed(line: bytes) -> Line | None:
-    try:
-        found = json.loads(line)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
+        found: list[Any] = []
+        for line in whole.splitlines():
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line))
+        return [line for line in found if isinstance(line, dict)]

@@ -33,12 +33,16 @@ def append_time(folder: Path, step: int, seconds: float) -> None:
 
 def read_seconds(folder: Path) -> list[float]:
     """Return the duration of each step in seconds, in order, without pauses between runs."""
-    return [values["seconds"] for values in _read(folder / TIMES_NAME).values()]
+    return [values["seconds"] for values in read_steps(folder, TIMES_NAME).values()]
 
 
-def read_steps(folder: Path) -> dict[int, dict[str, float]]:
+def read_steps(folder: Path, name: str = FILE_NAME) -> dict[int, dict[str, float]]:
     """Return the metrics of each step, in order; the later record of a repeated step counts."""
-    return _read(folder / FILE_NAME)
+    steps: dict[int, dict[str, float]] = {}
+    for line in read_lines(folder / name):
+        with contextlib.suppress(KeyError, ValueError):
+            steps[int(line.pop("step"))] = line
+    return dict(sorted(steps.items()))
 
 
 def read_metrics(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -48,11 +52,3 @@ def read_metrics(folder: Path) -> dict[str, list[tuple[int, float]]]:
         for name, value in values.items():
             series[name].append((step, value))
     return dict(series)
-
-
-def _read(path: Path) -> dict[int, dict[str, float]]:
-    steps: dict[int, dict[str, float]] = {}
-    for line in read_lines(path):
-        with contextlib.suppress(KeyError, ValueError):
-            steps[int(line.pop("step"))] = line
-    return dict(sorted(steps.items()))
