@@ -12,6 +12,8 @@ import fcntl
 import os
 from pathlib import Path
 
+from sqlalchemy.engine import make_url
+
 
 def make_database(uri: str) -> None:
     """Create the database of a tracking address if it is a SQLite file that does not exist yet.
@@ -22,33 +24,20 @@ def make_database(uri: str) -> None:
     Raises:
         OSError: The folder cannot be written.
     """
-    path = _file_behind(uri)
-    if path is None or path.exists():
+    name = make_url(uri).database if uri.startswith("sqlite") else None
+    if not name or name == ":memory:" or (path := Path(name)).exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f"{path.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if path.exists():
             return
+        import mlflow  # seconds, and it reads the environment
+
         for left in path.parent.glob(f"{path.name}.new-*"):  # by a process that was killed
             left.unlink()
-        _lay_out(path)
-
-
-def _file_behind(uri: str) -> Path | None:
-    if not uri.startswith("sqlite"):
-        return None
-    from sqlalchemy.engine import make_url
-
-    named = make_url(uri).database
-    return Path(named) if named and named != ":memory:" else None
-
-
-def _lay_out(path: Path) -> None:
-    import mlflow
-
-    making = path.with_name(f"{path.name}.new-{os.getpid()}")
-    mlflow.MlflowClient(f"sqlite:///{making}").search_experiments(max_results=1)
-    with contextlib.suppress(FileExistsError):  # a server of the user was faster
-        os.link(making, path)
-    making.unlink()
+        making = path.with_name(f"{path.name}.new-{os.getpid()}")
+        mlflow.MlflowClient(f"sqlite:///{making}").search_experiments(max_results=1)
+        with contextlib.suppress(FileExistsError):  # a server of the user was faster
+            os.link(making, path)
+        making.unlink()
