@@ -8,8 +8,7 @@ from typing import Any
 import httpx
 
 from ..config.home import Home
-from ..tracking.mlflow.address import Address, named_place
-from ..tracking.mlflow.runs import EXPERIMENT, RUN_TAG
+from ..tracking.mlflow.address import EXPERIMENT, RUN_TAG, Address, named_place
 
 PAGES = "CODEDANCE_MLFLOW_PAGES"
 """Variable with the address of MLflow's UI, if the tracking URI is a database.

@@ -113,7 +113,7 @@ def reopen_pipeline(session: RunSession, run_id: str) -> StageRun:
 def _begin(session: RunSession, run: StageRun, outputs: Mapping[str, Any]) -> StageRun:
     """Mark a pipeline run as running, in the store and in MLflow."""
     session.store.lineage.mark(run.id, "running", outputs=outputs)
-    session.tracker.begin(run.id, tags=run_tags(run, session.store), description=opening(run))
+    session.tracker.describe(run.id, opening(run), tags=run_tags(run, session.store))
     return session.store.lineage.get(run.id)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import platform
@@ -11,7 +12,6 @@ from importlib import metadata
 from pathlib import Path
 
 from ..charts.markdown_table import markdown_table
-from ..config.code_version import git_commit
 from ..config.registry import find_stage
 from ..store.lineage import PIPELINE, StageRun
 from ..store.store import Store
@@ -20,41 +20,32 @@ from .machine import describe_machine
 from .progress import format_seconds
 
 PURPOSE = "Run every stage of the pipeline. Each stage is a run of its own below this one."
-"""Description of a pipeline run."""
 PACKAGES = ("torch", "transformers", "mlflow", "numpy")
 
 
-def machine_tags() -> dict[str, str]:
-    """Return tags with the machine and the library versions of this process."""
-    machine = describe_machine()
-    text = f"{machine.processor}, {machine.cores} cores, {machine.memory_gb:.0f} GiB"
-    gpus = _gpus()
-    tags = {"codedance.machine": text + (f", {gpus}" if gpus else "")}
-    tags["codedance.host"] = platform.node()
-    tags["codedance.system"] = machine.system
-    for name in PACKAGES:
-        try:
-            tags[f"codedance.version.{name}"] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return tags
-
-
 def run_tags(run: StageRun, store: Store) -> dict[str, str]:
-    """Return the tags of a run at its start."""
-    commit = run.git_commit or git_commit() or ""
-    digest = data_digest(store, run)
-    return {
+    """Return the tags of a run, among them the machine and the library versions of this process."""
+    commit, machine = run.git_commit or "", describe_machine()
+    memory = f"{machine.memory_gb:.0f} GiB"
+    tags = {
         "codedance.preset": run.preset,
         "codedance.seed": str(run.seed),
         "codedance.suite": str(run.parameters.get("suite", "")),
         "codedance.code_version": run.code_version,
         "codedance.git_commit": commit,
-        **({"mlflow.source.git.commit": commit.rstrip("+")} if commit else {}),
-        **({"codedance.data_digest": digest} if digest else {}),
-        **machine_tags(),
+        "mlflow.source.git.commit": commit.rstrip("+"),
+        "codedance.data_digest": data_digest(store, run),
+        "codedance.machine": ", ".join(
+            [machine.processor, f"{machine.cores} cores", memory, *_gpus()]
+        ),
+        "codedance.host": platform.node(),
+        "codedance.system": machine.system,
         **{f"codedance.input.{name}": str(value) for name, value in run.inputs.items()},
     }
+    for name in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            tags[f"codedance.version.{name}"] = metadata.version(name)
+    return {name: value for name, value in tags.items() if value}
 
 
 def data_digest(store: Store, run: StageRun) -> str:
@@ -92,26 +83,21 @@ def opening(run: StageRun) -> str:
 
 def closing(store: Store, run: StageRun, folder: Path) -> str:
     """Return the description of a finished stage run: its parameters and results, in Markdown."""
-    results = find_stage(run.stage).results or _output_lines
-    lines = [opening(run), "", f"Finished after {format_seconds(run.seconds)} of work."]
-    lines += ["", *results(store, run, folder)]
-    alarms = read_alarms(folder)
-    if alarms:
+    lines = [opening(run), "", f"Finished after {format_seconds(run.seconds)} of work.", ""]
+    if results := find_stage(run.stage).results:
+        lines += results(store, run, folder)
+    else:
+        lines += markdown_table(["output", "value"], run.outputs.items())
+    if alarms := read_alarms(folder):
         lines += ["", "**Alarms**", ""]
         lines += [f"- step {alarm.step}: {alarm.message}" for alarm in alarms]
     return "\n".join(lines)
 
 
-def _output_lines(_store: Store, run: StageRun, _folder: Path) -> list[str]:
-    return markdown_table(["output", "value"], run.outputs.items())
-
-
 @cache
-def _gpus() -> str:
+def _gpus() -> list[str]:
     """Return count and name of the GPUs that the driver lists, without loading torch."""
-    found = Path("/proc/driver/nvidia/gpus")
-    names: list[str] = []
-    for path in sorted(found.glob("*/information")) if found.is_dir() else []:
-        model = next((line for line in path.read_text().splitlines() if "Model" in line), "")
-        names.append(model.partition(":")[2].strip())
-    return ", ".join(f"{names.count(name)} × {name}" for name in dict.fromkeys(names))
+    files = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    lines = [line for path in files for line in path.read_text().splitlines()]
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("Model")]
+    return [f"{names.count(name)} × {name}" for name in dict.fromkeys(names)]

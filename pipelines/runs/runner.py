@@ -25,7 +25,7 @@ from ..store.lineage import SECONDS, StageRequest, StageRun
 from ..tracking.system_metrics import metered
 from .context import StageContext, StageInterrupted, StageResult
 from .progress import format_seconds
-from .run_page import closing, data_digest, opening, run_tags
+from .run_page import closing, opening, run_tags
 from .stage_parameters import stage_parameters
 from .turns import training_turn
 
@@ -258,7 +258,7 @@ def _recorded(session: RunSession, run: StageRun) -> Generator[list[StageResult]
     lineage, tracker = session.store.lineage, session.tracker
     folder = session.home.stages / run.id
     lineage.mark(run.id, "running")
-    tracker.begin(run.id, tags=run_tags(run, session.store), description=opening(run))
+    tracker.describe(run.id, opening(run), tags=run_tags(run, session.store))
     begun = time.monotonic()
     results: list[StageResult] = []
 
@@ -297,9 +297,8 @@ def _show_result(session: RunSession, run: StageRun, result: StageResult) -> Non
     folder = session.home.stages / run.id
     for path in result.artifacts:
         session.tracker.artifact(run.id, path)
-    if digest := data_digest(session.store, run):
-        session.tracker.tag(run.id, "codedance.data_digest", digest)
-    session.tracker.describe(run.id, closing(session.store, run, folder))
+    text = closing(session.store, run, folder)
+    session.tracker.describe(run.id, text, tags=run_tags(run, session.store))
 
 
 def _mark_failed(session: RunSession, run: StageRun, error: BaseException) -> None:

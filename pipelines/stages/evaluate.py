@@ -100,7 +100,7 @@ def _record_tasks(context: StageContext, tasks: Sequence[Task]) -> None:
     digest = digest_of(context.store.add_tasks(tasks).values())
     name, profile = f"{context.preset.suite} test", {"tasks": len(tasks)}
     context.tracker.dataset(context.run.id, name, digest=digest, profile=profile, use="evaluation")
-    context.tracker.tag(context.run.id, "codedance.data_digest", digest)
+    context.tracker.describe(context.run.id, tags={"codedance.data_digest": digest})
 
 
 def _session(context: StageContext, policy: Policy, phase: str, mode: str) -> Session:

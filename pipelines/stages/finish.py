@@ -23,7 +23,7 @@ def finish_pipeline(session: RunSession, pipeline: StageRun) -> Report:
     report = make_report(session, run, evaluation)
     make_viewer(session.store, session.home, [run], report.folder)
     summary = summarise(session.store, evaluation)
-    session.tracker.begin(run.id, tags=run_tags(run, session.store), description=report.text)
+    session.tracker.describe(run.id, report.text, tags=run_tags(run, session.store))
     figures = {
         f"{phase}/accuracy": summary.cells[phase, "all"].accuracy.share for phase in summary.phases
     }

@@ -17,9 +17,11 @@ from .lines import LineWriter, read_lines
 
 Terms = Mapping[str, float | None]
 PAGE_NAME = "page.jsonl"
-"""Tags, description, datasets, artifacts and traces of a run; of each, the later record counts."""
+"""Parts of a run's page, each an object with some fields of `RunPage`."""
 FIGURES_NAME = "figures.jsonl"
 """Metrics besides those of training steps: of whole phases, of the clock, of the machine."""
+NOTE = "mlflow.note.content"
+"""Tag that MLflow shows as the description of a run."""
 
 
 class Tracker:
@@ -37,40 +39,30 @@ class Tracker:
         self.touched: list[str] = []
         """Ids of the runs that were written to, in order, for `SyncThread`."""
 
-    def begin(self, run_id: str, *, tags: Mapping[str, str], description: str) -> None:
-        """Record how a run begins or resumes.
-
-        Args:
-            run_id: Stage run or pipeline run.
-            tags: Tags of its page.
-            description: Description at the top of its page, Markdown.
-        """
-        self._note(run_id, tags=dict(tags), description=description, place=self._place)
+    def describe(
+        self, run_id: str, description: str = "", *, tags: Mapping[str, str] | None = None
+    ) -> None:
+        """Record the description of a run (Markdown; empty to keep the earlier one) and tags."""
+        note = {NOTE: description} if description else {}
+        self._append(run_id, PAGE_NAME, {"tags": {**(tags or {}), **note}, "place": self._place})
 
     def metrics(self, run_id: str, step: int, values: Mapping[str, float | None]) -> None:
         """Record metrics that are no training metrics of a step; None and NaN are left out."""
         clean = {k: float(v) for k, v in values.items() if v is not None and math.isfinite(v)}
         if clean:
-            self._append(run_id, FIGURES_NAME, {"step": step, "at": now(), "values": clean})
+            line = {"step": step, "at": time.time_ns() // 10**6, "values": clean}
+            self._append(run_id, FIGURES_NAME, line)
 
     def dataset(
         self, run_id: str, name: str, *, digest: str, profile: Mapping[str, Any], use: str
     ) -> None:
         """Record the data that a run reads: name, digest, a profile, and its use."""
         found = {"name": name, "digest": digest, "profile": dict(profile), "use": use}
-        self._note(run_id, dataset=found)
-
-    def tag(self, run_id: str, name: str, value: str) -> None:
-        """Set a tag of a run, replacing an older value."""
-        self._note(run_id, tags={name: value})
-
-    def describe(self, run_id: str, description: str) -> None:
-        """Replace the description at the top of a run's page, Markdown."""
-        self._note(run_id, description=description)
+        self._append(run_id, PAGE_NAME, {"datasets": {f"{name} {digest}": found}})
 
     def artifact(self, run_id: str, path: Path, *, folder: str = "") -> None:
         """Record a file, or a folder with all its files, as an artifact of a run."""
-        self._note(run_id, artifact=[str(path), folder])
+        self._append(run_id, PAGE_NAME, {"artifacts": {str(path): folder}})
 
     def traces(
         self,
@@ -80,26 +72,23 @@ class Tracker:
         name: str,
         terms: Mapping[int, Terms] | None = None,
     ) -> None:
-        """Choose stored trajectories of a run that are shown as traces.
+        """Choose stored trajectories of a run, by id, that are shown as traces.
 
         Args:
             run_id: Stage run.
-            trajectories: Their ids in the store; siblings of a group together.
+            trajectories: Ids in the store; siblings of a group together.
             name: Phase or step that they belong to.
             terms: Reward terms of the trajectories that have none in the store.
         """
         if trajectories:
             scored = {str(number): dict(values) for number, values in (terms or {}).items()}
-            found = {"name": name, "trajectories": list(trajectories), "terms": scored}
-            self._note(run_id, traces=found)
+            chosen = {"trajectories": list(trajectories), "terms": scored}
+            self._append(run_id, PAGE_NAME, {"groups": {name: chosen}})
 
     def touch(self, run_id: str) -> None:
         """Have MLflow brought up to date with a run whose row in the store has changed."""
         if run_id not in self.touched:
             self.touched.append(run_id)
-
-    def _note(self, run_id: str, **content: Any) -> None:  # noqa: ANN401 - JSON
-        self._append(run_id, PAGE_NAME, content)
 
     def _append(self, run_id: str, name: str, line: Mapping[str, Any]) -> None:
         self.touch(run_id)
@@ -111,21 +100,17 @@ class RunPage:
     """What a run's folder says for its page, the later record of a thing over the earlier.
 
     Attributes:
-        tags: Tags by name.
-        description: Description, Markdown.
+        tags: Tags by name, the description among them.
         datasets: Datasets by name and digest.
         artifacts: Folder in MLflow by path of a file or folder.
-        traces: Chosen trajectories and their reward terms, by phase or step.
+        groups: Trajectories to show as traces, and their reward terms, by phase or step.
         place: Experiment and run in MLflow that the user named.
     """
 
     tags: dict[str, str] = field(default_factory=dict[str, str])
-    description: str = ""
-    datasets: dict[tuple[str, str], dict[str, Any]] = field(
-        default_factory=dict["tuple[str, str]", "dict[str, Any]"]
-    )
+    datasets: dict[str, Any] = field(default_factory=dict[str, Any])
     artifacts: dict[str, str] = field(default_factory=dict[str, str])
-    traces: dict[str, dict[str, Any]] = field(default_factory=dict[str, "dict[str, Any]"])
+    groups: dict[str, Any] = field(default_factory=dict[str, Any])
     place: dict[str, str] = field(default_factory=dict[str, str])
 
 
@@ -134,17 +119,8 @@ def read_page(folder: Path) -> RunPage:
     page = RunPage()
     for line in read_lines(folder / PAGE_NAME):
         page.tags |= line.get("tags", {})
-        page.description = line.get("description") or page.description
+        page.datasets |= line.get("datasets", {})
+        page.artifacts |= line.get("artifacts", {})
+        page.groups |= line.get("groups", {})
         page.place = line.get("place") or page.place
-        if dataset := line.get("dataset"):
-            page.datasets[dataset["name"], dataset["digest"]] = dataset
-        if artifact := line.get("artifact"):
-            page.artifacts[artifact[0]] = artifact[1]
-        if traces := line.get("traces"):
-            page.traces[traces["name"]] = traces
     return page
-
-
-def now() -> int:
-    """Return the time in milliseconds, as MLflow expects it."""
-    return time.time_ns() // 10**6

@@ -244,15 +244,16 @@ def openai_message(message: Message) -> dict[str, Any]:
     content: list[dict[str, Any]] = [
         {"type": "text", "text": escape_surrogates(part)}
         if isinstance(part, str)
-        else {"type": "image_url", "image_url": {"url": _data_uri(part)}}
+        else {"type": "image_url", "image_url": {"url": data_uri(part)}}
         for part in message.parts
     ]
     return {"role": message.role, "content": content}
 
 
-def _data_uri(image: Image.Image) -> str:
+def data_uri(image: Image.Image) -> str:
+    """Return an image as a data URL, losslessly."""
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG")  # lossless: the image that the code sees
+    image.save(buffer, format="PNG")  # the image that the code sees
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 

@@ -60,8 +60,8 @@ def synced(home, store, address, *runs):
 def begin_runs(store, tracker, **parameters):
     pipeline = store.lineage.begin(make_request("pipeline", parameters=parameters))
     stage = store.lineage.begin(make_request("grpo", parameters=parameters), parent=pipeline.id)
-    tracker.begin(pipeline.id, tags={"machine": "test"}, description="**story**")
-    tracker.begin(stage.id, tags={"codedance.git_commit": "abc"}, description="how it began")
+    tracker.describe(pipeline.id, "**story**", tags={"machine": "test"})
+    tracker.describe(stage.id, "how it began", tags={"codedance.git_commit": "abc"})
     return pipeline, stage
 
 

@@ -56,7 +56,6 @@ def send(home, store, tasks, trajectories, *, name, run=None, groups=1):
         run = store.lineage.begin(make_request("grpo"))
         store.add_trajectories(tasks, trajectories, stage_run=run.id, phase="train")
     tracker, said = Tracker(home.stages), []
-    tracker.begin(run.id, tags={}, description="")
     for _ in range(groups):
         tracker.traces(run.id, [one.id for one in store.episodes(run.id)], name=name)
         MlflowSync(home, store, Address(home.mlflow_uri), said.append).sync(run.id)
@@ -87,6 +86,34 @@ def test_a_turn_lasts_as_long_as_policy_and_sandbox_took(trace):
     assert second.end_time_ns - second.start_time_ns == 1_000_000  # nobody measured it
     assert "generation_seconds" not in second.attributes
     assert second.start_time_ns == first.end_time_ns
+
+
+def test_images_are_attachments_and_tokens_are_counted_by_turn(trace):
+    spans = {span.name: span for span in trace.data.spans}
+    (root,) = (span for span in trace.data.spans if span.parent_id is None)
+    (question,) = root.inputs["messages"]
+    assert [part["type"] for part in question["content"]] == ["image_url", "text"]
+    shown = [question["content"][0]["image_url"]["url"], *spans["sandbox"].outputs["images"]]
+    assert len(shown) == 2
+    assert all(address.startswith("mlflow-attachment://") for address in shown)
+    counted = [spans[f"turn {n}"].attributes["mlflow.chat.tokenUsage"] for n in (1, 2)]
+    assert counted == [
+        {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2},
+        {"input_tokens": 2, "output_tokens": 1, "total_tokens": 3},
+    ]
+
+
+def test_a_trajectory_that_a_resumed_run_replaced_is_left_out(traced):
+    tasks, gone = [make_task()], 10**6
+    with open_store(traced) as store:
+        run, _ = send(traced, store, tasks, [make_trajectory(tasks[0])], name="grpo step 1")
+        ids = [one.id for one in store.episodes(run.id)]
+        Tracker(traced.stages).traces(run.id, [gone, *ids], name="grpo step 11")
+        said = []
+        MlflowSync(traced, store, Address(traced.mlflow_uri), said.append).sync(run.id)
+    assert said == []
+    keys = sorted(found.info.tags["codedance.trajectory"] for found in traces_of(traced, run))
+    assert keys == [f"grpo step {step}/0/{tasks[0].id}" for step in (1, 11)]
 
 
 @pytest.mark.parametrize("name", ["a large group", "it's", 'it\'s "quoted" `so`/greedy'])

@@ -11,10 +11,16 @@ from codedance.pipelines.config.home import prepare_environment
 from codedance.pipelines.tracking.lines import LineWriter, read_lines
 from codedance.pipelines.tracking.metrics_file import append_metrics
 from codedance.pipelines.tracking.mlflow.address import Address, named_place
-from codedance.pipelines.tracking.mlflow.catching_up import chosen_runs, sync_runs
-from codedance.pipelines.tracking.mlflow.sync import is_refusal, readable, shortened
+from codedance.pipelines.tracking.mlflow.runs import readable
+from codedance.pipelines.tracking.mlflow.sync import (
+    chosen_runs,
+    is_refusal,
+    shortened,
+    sync_runs,
+)
 from codedance.pipelines.tracking.mlflow.sync_thread import SyncThread
-from codedance.pipelines.tracking.tracker import FIGURES_NAME, PAGE_NAME, Tracker, read_page
+from codedance.pipelines.tracking.tracker import FIGURES_NAME, NOTE, PAGE_NAME, Tracker, read_page
+from mlflow.exceptions import MlflowException, RestException
 
 from .makers import make_request, make_task, make_trajectory
 
@@ -35,8 +41,8 @@ def test_metrics_leave_out_what_is_no_number(home, tracker):
 
 
 def test_of_a_page_the_later_record_counts(home, tracker):
-    tracker.begin("run", tags={"a": "1", "b": "2"}, description="begun")
-    tracker.tag("run", "a", "3")
+    tracker.describe("run", "begun", tags={"a": "1", "b": "2"})
+    tracker.describe("run", tags={"a": "3"})
     tracker.artifact("run", home.root / "report", folder="report")
     for digest in ("x", "x", "y"):
         tracker.dataset("run", "toy", digest=digest, profile={"tasks": 1}, use="training")
@@ -44,19 +50,23 @@ def test_of_a_page_the_later_record_counts(home, tracker):
     tracker.traces("run", [3], name="step 1")
     tracker.traces("run", [], name="step 2")
     page = read_page(home.stages / "run")
-    assert page.tags == {"a": "3", "b": "2"}
-    assert page.description == "begun"
+    assert page.tags == {"a": "3", "b": "2", NOTE: "begun"}
     assert page.artifacts == {str(home.root / "report"): "report"}
-    assert list(page.datasets) == [("toy", "x"), ("toy", "y")]
-    assert page.traces == {"step 1": {"name": "step 1", "trajectories": [3], "terms": {}}}
+    assert list(page.datasets) == ["toy x", "toy y"]
+    assert page.groups == {"step 1": {"trajectories": [3], "terms": {}}}
 
 
-def test_experiment_and_run_are_read_as_mlflow_reads_them_and_recorded_without_the_address(home):
+def test_experiment_and_run_are_read_as_mlflow_reads_them_and_recorded_without_the_address(
+    home, monkeypatch
+):
     given = {"MLFLOW_EXPERIMENT_NAME": "vision", "MLFLOW_RUN_ID": "abc", "MLFLOW_EXPERIMENT_ID": ""}
     given["MLFLOW_TRACKING_URI"] = "http://me:secret@mlflow.example"
-    place = named_place(given)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    place = named_place()
     assert Address("x", **place) == Address("x", "vision", None, "abc")
-    Tracker(home.stages, place).begin("run", tags={}, description="")
+    Tracker(home.stages, place).describe("run")
+    Tracker(home.stages).describe("run")  # resumed by a command that names none
     assert read_page(home.stages / "run").place == place
     assert "secret" not in (home.stages / "run" / PAGE_NAME).read_text()
 
@@ -68,7 +78,18 @@ def test_a_password_in_the_address_is_not_shown():
 
 @pytest.mark.parametrize(
     ("error", "is_final"),
-    [(ConnectionError("away"), False), (OSError(28, "full"), False), (KeyError("kind"), True)],
+    [
+        (ConnectionError("away"), False),
+        (OSError(28, "full"), False),
+        (KeyError("kind"), True),
+        (MlflowException("timed out"), False),
+        (RestException({"error_code": "TEMPORARILY_UNAVAILABLE"}), False),
+        (RestException({"error_code": "REQUEST_LIMIT_EXCEEDED"}), False),
+        (RestException({"error_code": "PERMISSION_DENIED"}), False),
+        (RestException({"error_code": "INVALID_PARAMETER_VALUE"}), True),
+        (RestException({"error_code": "RESOURCE_DOES_NOT_EXIST"}), True),
+        (RestException({"error_code": "FEATURE_DISABLED"}), True),
+    ],
 )
 def test_only_what_was_looked_at_counts_as_refused(error, is_final):
     assert is_refusal(error) is is_final
@@ -101,8 +122,8 @@ def recorded(home, store, tracker, monkeypatch):
     store.add_trajectories(
         [task], [make_trajectory(task, calls=2, failed=1)], stage_run=stage.id, phase="train"
     )
-    tracker.begin(pipeline.id, tags={"machine": "test"}, description="**story**")
-    tracker.begin(stage.id, tags={}, description="how it began")
+    tracker.describe(pipeline.id, "**story**", tags={"machine": "test"})
+    tracker.describe(stage.id, "how it began")
     writer, folder = LineWriter(), home.stages / stage.id
     for step in range(5):
         append_metrics(writer, folder, step, {"reward": float(step)})

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-PLACES = {
-    "experiment": "MLFLOW_EXPERIMENT_NAME",
-    "experiment_id": "MLFLOW_EXPERIMENT_ID",
-    "run_id": "MLFLOW_RUN_ID",
-}
-"""MLflow's variables of the place of a run, by the names of `Address`."""
+EXPERIMENT = "codedance"
+"""Name of the experiment, unless another one is named."""
+RUN_TAG = "codedance.run"
+"""Tag of an MLflow run with the id of our run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +44,11 @@ class Address:
         return head + separator + host.rpartition("@")[2] + slash + path
 
 
-def named_place(environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the experiment and the run that MLflow's variables name."""
-    found = os.environ if environment is None else environment
-    return {name: found[variable] for name, variable in PLACES.items() if found.get(variable)}
+def named_place() -> dict[str, str]:
+    """Return the experiment and the run that MLflow's variables name, as fields of `Address`."""
+    place = {
+        "experiment": os.environ.get("MLFLOW_EXPERIMENT_NAME"),
+        "experiment_id": os.environ.get("MLFLOW_EXPERIMENT_ID"),
+        "run_id": os.environ.get("MLFLOW_RUN_ID"),
+    }
+    return {name: value for name, value in place.items() if value}

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import getpass
-import os
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Run
+from mlflow.exceptions import MlflowException
+from mlflow.tracking.context.git_context import GitRunContext
+from mlflow.tracking.context.registry import resolve_tags
 
 from ...config.home import Home
-from ...store.lineage import PIPELINE, Lineage, StageRun
-from .address import Address
+from ...store.lineage import PIPELINE, StageRun
+from ..lines import LineReader
+from ..metrics_file import FILE_NAME as METRICS_NAME
+from ..tracker import FIGURES_NAME, NOTE
+from .address import EXPERIMENT, RUN_TAG, Address
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import Metric, Run
-
-EXPERIMENT = "codedance"
-RUN_TAG = "codedance.run"
-NOTE = "mlflow.note.content"
 NOTE_IS_THEIRS = "codedance.note_is_theirs"
 
 
-@dataclass(slots=True)
 class KnownRun:
     """The MLflow run of one of our runs, with what it is known to hold.
 
@@ -34,86 +35,69 @@ class KnownRun:
         status: Its status in MLflow.
         parameters: Names of its parameters, which MLflow never changes.
         tags: Its tags.
-        client: Client that reads its metrics.
+        sent: Names of the datasets, traces, artifacts and models that this process sent.
     """
 
-    id: str
-    experiment: str
-    artifacts: str
-    status: str
-    parameters: set[str]
-    tags: dict[str, str]
-    client: MlflowClient
-    _figures: dict[str, dict[int, float]] = field(default_factory=dict[str, "dict[int, float]"])
+    def __init__(self, client: MlflowClient, found: Run, folder: Path) -> None:
+        self.id: str = found.info.run_id
+        self.experiment: str = found.info.experiment_id
+        self.artifacts: str = found.info.artifact_uri or ""
+        self.status: str = found.info.status
+        self.parameters = set[str](found.data.params)
+        self.tags = dict[str, str](found.data.tags)
+        self.sent = set[str]()
+        self._client = client
+        self._steps = LineReader(folder / METRICS_NAME)
+        self._figures = LineReader(folder / FIGURES_NAME)
+        self._unsent: list[Metric] = []
+        self._recorded: dict[str, dict[int, float]] = {}
 
-    def has_figure(self, name: str, step: int, value: float) -> bool:
-        """Whether the metric's value is recorded already.
+    def send_metrics(self) -> None:
+        """Send the new metrics in the run's folder, except those that MLflow has."""
+        now = time.time_ns() // 10**6
+        for line in self._steps.read():
+            step = int(line.pop("step"))
+            self._unsent += [Metric(n, v, now, step) for n, v in readable(line).items()]
+        for line in self._figures.read():
+            found = readable(line["values"]).items()
+            self._unsent += [Metric(n, v, line["at"], line["step"]) for n, v in found]
+        new = {(one.key, one.step): one for one in self._unsent if not self._has(one)}
+        self._client.log_batch(self.id, metrics=list(new.values()))
+        for (name, step), metric in new.items():
+            self._recorded[name][step] = metric.value
+        self._unsent.clear()
+
+    def _has(self, metric: Metric) -> bool:
+        """Whether a metric's value is recorded already.
 
         The first record of a repeated training step counts; a result without steps (step 0) may
         change, for example when a run is evaluated again.
         """
-        if name not in self._figures:
-            found = sorted(self.client.get_metric_history(self.id, name), key=lambda m: m.timestamp)
-            self._figures[name] = {m.step: m.value for m in found}
-        known = self._figures[name].get(step)
-        return known is not None and (step > 0 or known == value)
-
-    def note_figures(self, sent: Iterable[Metric]) -> None:
-        """Note the metrics that were sent."""
-        for metric in sent:
-            self._figures.setdefault(metric.key, {})[metric.step] = metric.value
+        if metric.key not in self._recorded:
+            history = self._client.get_metric_history(self.id, metric.key)
+            ordered = sorted(history, key=lambda one: one.timestamp)
+            self._recorded[metric.key] = {one.step: one.value for one in ordered}
+        value = self._recorded[metric.key].get(metric.step)
+        return value is not None and (metric.step > 0 or value == metric.value)
 
 
 class RunRegistry:
-    """Finds and creates MLflow runs in one experiment.
+    """Finds and creates MLflow runs in the experiment that an address names."""
 
-    Args:
-        client: Client of the MLflow.
-        home: Home folder with the files of embedded MLflow.
-        lineage: Lineage with the parents of runs.
-        address: The MLflow, and the place in it.
-    """
-
-    def __init__(
-        self, client: MlflowClient, home: Home, lineage: Lineage, address: Address
-    ) -> None:
+    def __init__(self, client: MlflowClient, home: Home, address: Address) -> None:
         self._client = client
         self._home = home
-        self._lineage = lineage
         self._address = address
         self._known: dict[str, KnownRun] = {}
-        self._experiment: str | None = None
-
-    @property
-    def experiment(self) -> str:
-        """Id of the experiment, created if none of that name exists."""
-        if self._experiment is None:
-            self._experiment = self._find_experiment()
-        return self._experiment
 
     def find(self, run: StageRun) -> KnownRun:
-        """Return the MLflow run of a run, below that of its pipeline run; created if missing."""
+        """Return the MLflow run of a run, created if it is missing."""
         if run.id not in self._known:
             query = f"tags.`{RUN_TAG}` = '{run.id}'"
-            found = self._client.search_runs([self.experiment], query, max_results=1)
+            found = self._client.search_runs([self._experiment], query, max_results=1)
             theirs = found[0] if found else self._given(run) or self._create(run)
-            self._known[run.id] = KnownRun(
-                theirs.info.run_id,
-                theirs.info.experiment_id,
-                theirs.info.artifact_uri or "",
-                theirs.info.status,
-                set(theirs.data.params),
-                dict(theirs.data.tags),
-                self._client,
-            )
+            self._known[run.id] = KnownRun(self._client, theirs, self._home.stages / run.id)
         return self._known[run.id]
-
-    def own_tags(self, run: StageRun) -> dict[str, str]:
-        """Return the tags by which a run is found, and stands below its pipeline run."""
-        tags = {RUN_TAG: run.id, "codedance.stage": run.stage}
-        if run.parent is not None and (parents := self._lineage.find(id=run.parent)):
-            tags["mlflow.parentRunId"] = self.find(parents[0]).id
-        return tags
 
     def _given(self, run: StageRun) -> Run | None:
         """Return the MLflow run that the user named for the pipeline run; None without one."""
@@ -128,14 +112,16 @@ class RunRegistry:
         return self._client.get_run(theirs.info.run_id)
 
     def _create(self, run: StageRun) -> Run:
-        return self._client.create_run(
-            self.experiment,
-            start_time=milliseconds(run.started_at),
-            run_name=run.id,
-            tags=self.own_tags(run) | _source(),
+        tags = resolve_tags(
+            {RUN_TAG: run.id, "mlflow.source.name": "codedance"},
+            ignore=[GitRunContext],  # pyright: ignore[reportArgumentType] - MLflow wants classes
         )
+        begun = milliseconds(run.started_at)
+        return self._client.create_run(self._experiment, begun, tags, run_name=run.id)
 
-    def _find_experiment(self) -> str:
+    @cached_property
+    def _experiment(self) -> str:
+        """Id of the experiment, created if none of that name exists."""
         address = self._address
         if address.experiment_id is not None:
             return address.experiment_id
@@ -150,21 +136,15 @@ class RunRegistry:
         return found.experiment_id
 
     def _make_experiment(self, name: str) -> str:
-        from mlflow.exceptions import MlflowException
-
         place = self._home.mlflow_artifacts.as_uri() if self._address.is_embedded else None
-        tags = {
-            "mlflow.experimentKind": "custom_model_development",
-            NOTE: "Models that reason by writing code: one run per pipeline, with a child run per "
-            "stage.",
-        }
+        note = "Models that reason by writing code: one run per pipeline, a child run per stage."
+        tags = {"mlflow.experimentKind": "custom_model_development", NOTE: note}
         try:
             return self._client.create_experiment(name, artifact_location=place, tags=tags)
         except MlflowException:
-            found = self._client.get_experiment_by_name(name)  # another process was faster
-            if found is None:
-                raise
-            return found.experiment_id
+            if found := self._client.get_experiment_by_name(name):
+                return found.experiment_id  # another process was faster
+            raise
 
 
 def milliseconds(moment: datetime) -> int:
@@ -172,10 +152,14 @@ def milliseconds(moment: datetime) -> int:
     return int(moment.replace(tzinfo=UTC).timestamp() * 1000)
 
 
-def _source() -> dict[str, str]:
-    """Return the tags that name the run's source in MLflow's list of runs."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        user = f"uid {os.getuid()}"
-    return {"mlflow.source.name": "codedance", "mlflow.source.type": "LOCAL", "mlflow.user": user}
+def readable(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the same values under names that MLflow accepts.
+
+    Without special characters, and without a path that leads out of the run.
+    """
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        clean = "".join(c if c.isalnum() or c in "_-./ :" else "_" for c in key)
+        parts = [part for part in clean.split("/") if part not in ("", ".", "..")]
+        found["/".join(parts)[:250] or "unnamed"] = value
+    return found

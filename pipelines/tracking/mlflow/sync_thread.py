@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-import time
+from typing import TYPE_CHECKING
 
 from ...config.home import Home
 from ...store.store import Store
 from ..tracker import Tracker
 from .address import Address
-from .sync import MlflowSync, Say, brief
+
+if TYPE_CHECKING:
+    from .sync import MlflowSync, Say
 
 PERIOD_SECONDS = 5.0
 RETRY_SECONDS = 30.0
@@ -17,14 +19,10 @@ LAST_CHANCE_SECONDS = 60.0
 
 
 class SyncThread:
-    """Syncs the runs that a tracker has touched, until closed.
+    """Syncs the runs that the tracker of this process has touched, until closed.
 
     Args:
-        home: Home folder with the runs' folders.
-        store: Store with the runs.
-        tracker: Tracker of this process.
-        address: The MLflow, and the place in it.
-        say: Called once with a message when MLflow is unreachable, or refuses something.
+        say: Called once with a message when MLflow is unreachable, or rejects something.
     """
 
     def __init__(
@@ -50,27 +48,26 @@ class SyncThread:
             )
 
     def _work(self) -> None:
-        retry_at = 0.0
-        while not self._closing.wait(PERIOD_SECONDS):
-            if time.monotonic() >= retry_at and not self._pass():
-                retry_at = time.monotonic() + RETRY_SECONDS
+        while not self._closing.wait(RETRY_SECONDS if self._is_away else PERIOD_SECONDS):
+            self._pass()
         self._pass()
 
-    def _pass(self) -> bool:
-        """Sync all touched runs; return False where MLflow did not answer."""
-        runs = list(self._tracker.touched)
+    def _pass(self) -> None:
+        """Sync the touched runs, until MLflow does not answer."""
+        if not self._tracker.touched:
+            return
+        from .sync import MlflowSync, brief
+
         try:
-            for run in runs:
+            for run in list(self._tracker.touched):
                 if self._giving_up.is_set():
-                    return False
+                    return
                 if self._sync is None:
                     self._sync = MlflowSync(self._home, self._store, self._address, self._say)
                 self._sync.sync(run)
+            self._is_away = False
         except Exception as error:  # noqa: BLE001 - whatever MLflow raises, training continues
             if not self._is_away:
                 where, why = self._address.shown, brief(error)
                 self._say(f"MLflow ({where}) cannot be reached ({why}); the runs go on without it")
             self._is_away = True
-            return False
-        self._is_away = False
-        return True

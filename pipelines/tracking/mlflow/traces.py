@@ -10,29 +10,28 @@ for MLflow only; no message of the trajectory contains it.
 
 from __future__ import annotations
 
-import base64
-import io
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
-from PIL import Image
+import mlflow
+from mlflow.entities import AssessmentSource, LiveSpan, SpanType
+from mlflow.tracing.provider import safe_set_span_in_context
 
-from ....envs.types import Message, Trajectory, Turn
-from ...store.connection.errors import StoreError
+from ....envs.types import Trajectory, Turn
+from ....policies.inference.openai_client import data_uri, openai_message
 from ...store.lineage import StageRun
 from ...store.store import Store
 from ...viewer.advantages import Advantages, sibling_advantages, turn_penalty
+from ..tracker import Terms
 from .runs import KnownRun
-
-if TYPE_CHECKING:
-    from mlflow.entities import AssessmentSource, LiveSpan
 
 KEY_TAG = "codedance.trajectory"
 GROUP_TAG = "codedance.group"
 EXPECTATION = "expected_response"
 """Name under which MLflow's judges look for the right answer."""
+SOURCE = AssessmentSource(source_type="CODE", source_id="codedance")
 SHOWN_TEXT = 200
 LEAST_NANOSECONDS = 1_000_000
 MOST_TRACES = 500
@@ -41,96 +40,64 @@ MOST_TRACES = 500
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """A trajectory and its scores.
+    """A scored trajectory with its tags, its right answer and the penalty of a failed turn."""
 
-    Attributes:
-        key: Identifier that stays the same however often the trajectory is made or sent.
-        group: Phase or step that it belongs to.
-        number: Its id in the store.
-        trajectory: The trajectory itself.
-        terms: Reward terms.
-        advantages: Its advantages, where it was trained on.
-        penalty: Immediate reward of a failed turn.
-        truth: The right answer of its task.
-    """
-
-    key: str
-    group: str
-    number: int
     trajectory: Trajectory
-    terms: Mapping[str, float | None]
+    tags: dict[str, str]
+    truth: str
     advantages: Advantages
     penalty: float
-    truth: str
 
 
-def log_traces(store: Store, run: StageRun, chosen: Mapping[str, Any], *, known: KnownRun) -> None:
+def log_traces(
+    store: Store, run: StageRun, name: str, chosen: Mapping[str, Any], *, known: KnownRun
+) -> None:
     """Log chosen trajectories as traces of an MLflow run, except those logged already.
 
-    Args:
-        store: Store with the trajectories.
-        run: Stage run that recorded them.
-        chosen: Their ``trajectories`` (ids), ``name`` and ``terms``, as `Tracker.traces` records.
-        known: The MLflow run, of the MLflow at the tracking URI that is set.
+    They are named by id under their phase or step, as `Tracker.traces` records them; those that a
+    resumed run has replaced since are left out. MLflow is the one at the tracking URI that is set.
 
     Raises:
         ConnectionError: MLflow did not accept all traces.
     """
-    import mlflow
-
-    cases = _cases(store, run, chosen)
+    truths = store.answers(chosen["trajectories"])
+    ids = [number for number in chosen["trajectories"] if number in truths]
+    group = store.trajectories(ids)
+    advantages, penalty = sibling_advantages(run, group), turn_penalty(run)
+    cases: dict[str, _Case] = {}
+    for place, (number, one) in enumerate(zip(ids, group, strict=True)):
+        key = f"{name}/{place}/{one.task_id}"  # the same however often the trajectory is made
+        tags = {
+            KEY_TAG: key,
+            GROUP_TAG: name,
+            "task": one.task_id,
+            "policy": one.policy_id,
+            "ending": str(one.ending),
+            "accuracy": str(one.accuracy),
+            "tool_calls": str(len(one.tool_turns)),
+            "trajectory": str(number),
+            "right_answer": truths[number][:SHOWN_TEXT],
+        }
+        scored = replace(one, reward_terms=chosen["terms"].get(str(number)) or one.reward_terms)
+        cases[key] = _Case(scored, tags, truths[number], advantages[place], penalty)
     missing = _missing(cases, known)
-    for case in missing:
-        _log_trace(case, known)
+    for key in missing:
+        _log_trace(cases[key], known)
     mlflow.flush_trace_async_logging()
-    if missing and (left := _missing(missing, known)):
+    if left := _missing(missing, known):
         raise ConnectionError(f"{len(left)} of {len(missing)} traces did not arrive")
 
 
-def _cases(store: Store, run: StageRun, chosen: Mapping[str, Any]) -> list[_Case]:
-    ids, found = _kept(store, run, chosen["trajectories"])
-    name, terms = chosen["name"], chosen["terms"]
-    truths = store.answers(ids)
-    return [
-        _Case(
-            key=f"{name}/{place}/{trajectory.task_id}",
-            group=name,
-            number=number,
-            trajectory=trajectory,
-            terms=terms.get(str(number)) or trajectory.reward_terms,
-            advantages=advantages,
-            penalty=turn_penalty(run),
-            truth=truths[number],
-        )
-        for place, (number, trajectory, advantages) in enumerate(
-            zip(ids, found, sibling_advantages(run, found), strict=True)
-        )
-    ]
-
-
-def _kept(store: Store, run: StageRun, ids: list[int]) -> tuple[list[int], list[Trajectory]]:
-    """Read the trajectories, without those that a resumed run has replaced since."""
-    try:
-        return ids, store.trajectories(ids)
-    except StoreError:
-        present = {episode.id for episode in store.episodes(run.id)}
-        ids = [number for number in ids if number in present]
-        return ids, store.trajectories(ids)
-
-
-def _missing(cases: Sequence[_Case], run: KnownRun) -> list[_Case]:
-    """Return the cases whose traces the run does not have.
+def _missing(keys: Iterable[str], run: KnownRun) -> list[str]:
+    """Return the keys whose traces the run does not have, in order.
 
     All traces of the run are paged through, newest first, until none is missing: a filter by the
     group would have to quote its name, and MLflow's filters cannot quote every name.
     """
-    import mlflow
-
-    client = mlflow.MlflowClient()
-    missing = {case.key: case for case in cases}
+    missing = dict.fromkeys(keys)
     token: str | None = None
     while missing:
-        traces = client.search_traces(
+        traces = mlflow.MlflowClient().search_traces(
             locations=[run.experiment],
             run_id=run.id,
             max_results=MOST_TRACES,
@@ -142,23 +109,18 @@ def _missing(cases: Sequence[_Case], run: KnownRun) -> list[_Case]:
         token = traces.token
         if not token:
             break
-    return list(missing.values())
+    return list(missing)
 
 
 def _log_trace(case: _Case, run: KnownRun) -> None:
-    import mlflow
-    from mlflow.entities import SpanType
-    from mlflow.tracing.provider import safe_set_span_in_context
-
     one = case.trajectory
-    length = sum(_nanoseconds(turn) for turn in one.turns) + LEAST_NANOSECONDS
-    begun = time.time_ns() - length
-    session = f"{case.group} {one.task_id}"
+    begun = time.time_ns() - sum(sum(_times(turn)) for turn in one.turns) - LEAST_NANOSECONDS
+    session = f"{case.tags[GROUP_TAG]} {one.task_id}"
     root = mlflow.start_span_no_context(
         one.task_id,
         span_type=SpanType.AGENT,
-        inputs={"messages": [_chat(message) for message in one.opening]},
-        tags=_tags(case),
+        inputs={"messages": [openai_message(message) for message in one.opening]},
+        tags=case.tags,
         metadata={"mlflow.sourceRun": run.id, "mlflow.trace.session": session},
         experiment_id=run.experiment,
         start_time_ns=begun,
@@ -169,91 +131,48 @@ def _log_trace(case: _Case, run: KnownRun) -> None:
             response_preview=str(one.answer)[:SHOWN_TEXT],
         )
         mlflow.log_expectation(
-            trace_id=root.trace_id, name=EXPECTATION, value=case.truth, source=_source()
+            trace_id=root.trace_id, name=EXPECTATION, value=case.truth, source=SOURCE
         )
-        _add_feedback(case, root.trace_id)
+        totals = {"reward": one.reward, "advantage": case.advantages.group}
+        _add_feedback(root.trace_id, {**one.reward_terms, **totals})
         for place in range(len(one.turns)):
             begun = _log_turn(case, place, root, begun)
     outputs = {
         "answer": one.answer,
         "accuracy": one.accuracy,
         "ending": str(one.ending),
-        "reward_terms": dict(case.terms),
+        "reward_terms": dict(one.reward_terms),
     }
     root.end(outputs=outputs, end_time_ns=begun + LEAST_NANOSECONDS)
 
 
-def _tags(case: _Case) -> dict[str, str]:
-    one = case.trajectory
-    return {
-        KEY_TAG: case.key,
-        GROUP_TAG: case.group,
-        "task": one.task_id,
-        "policy": one.policy_id,
-        "ending": str(one.ending),
-        "accuracy": str(one.accuracy),
-        "tool_calls": str(len(one.tool_turns)),
-        "trajectory": str(case.number),
-        "right_answer": case.truth[:SHOWN_TEXT],
-    }
-
-
-def _add_feedback(case: _Case, trace_id: str) -> None:
-    """Add the reward terms, their sum, and the advantage among the siblings."""
-    values = dict(case.terms)
-    if values and None not in values.values():
-        values["reward"] = sum(value for value in values.values() if value is not None)
-    values["advantage"] = case.advantages.group
-    for name, value in values.items():
-        if value is not None:
-            _feedback(trace_id, name, value)
-
-
-def _feedback(trace_id: str, name: str, value: float, span_id: str | None = None) -> None:
-    import mlflow
-
-    mlflow.log_feedback(
-        trace_id=trace_id, name=name, value=round(value, 6), source=_source(), span_id=span_id
-    )
-
-
-def _source() -> AssessmentSource:
-    from mlflow.entities import AssessmentSource
-
-    return AssessmentSource(source_type="CODE", source_id="codedance")
-
-
 def _log_turn(case: _Case, place: int, root: LiveSpan, begun: int) -> int:
     """Log a turn that began at a time in nanoseconds; return the time of its end."""
-    import mlflow
-    from mlflow.entities import SpanType
-
-    one = case.trajectory
-    turn = one.turns[place]
+    one, turn = case.trajectory, case.trajectory.turns[place]
+    before = one.turns[place - 1].reply if place else one.opening[-1]
+    generation, execution = _times(turn)
+    end = begun + generation + execution
     span = mlflow.start_span_no_context(
         f"turn {place + 1}",
         span_type=SpanType.LLM,
         parent_span=root,
-        inputs={"messages": [{"role": "user", "content": _text_before(one, place)}]},
-        attributes={**_usage(one, place), **_times(turn)},
+        inputs={"messages": [{"role": "user", "content": before.text if before else ""}]},
+        attributes=_measured(one, place),
         start_time_ns=begun,
     )
-    end = begun + _nanoseconds(turn)
     if turn.execution is not None:
-        _log_execution(turn, span, begun + _generation_nanoseconds(turn), end)
-    if turn.has_failed and case.penalty:
-        _feedback(root.trace_id, "tool_turn", case.penalty, span.span_id)
-    if case.advantages.turns and turn.is_tool_turn:
-        _feedback(root.trace_id, "turn_advantage", case.advantages.turns[place], span.span_id)
+        _log_execution(turn, span, begun + generation, end)
+        scores = {
+            "tool_turn": case.penalty if turn.has_failed and case.penalty else None,
+            "turn_advantage": case.advantages.turns[place] if case.advantages.turns else None,
+        }
+        _add_feedback(root.trace_id, scores, span.span_id)
     message = {"role": "assistant", "content": turn.text}
     span.end(outputs={"choices": [{"message": message}]}, end_time_ns=end)
     return end
 
 
 def _log_execution(turn: Turn, parent: LiveSpan, begun: int, end: int) -> None:
-    import mlflow
-    from mlflow.entities import SpanType
-
     execution = turn.execution
     assert execution is not None
     span = mlflow.start_span_no_context(
@@ -269,69 +188,32 @@ def _log_execution(turn: Turn, parent: LiveSpan, begun: int, end: int) -> None:
         "stdout": execution.stdout,
         "stderr": execution.stderr,
         "error": execution.error,
-        "images": [_attachment(image) for image in execution.images],
+        "images": [data_uri(image) for image in execution.images],
     }
-    status = "ERROR" if turn.has_failed else "OK"
-    span.end(outputs=outputs, status=status, end_time_ns=end)
+    span.end(outputs=outputs, status="ERROR" if turn.has_failed else "OK", end_time_ns=end)
 
 
-def _text_before(trajectory: Trajectory, place: int) -> str:
-    """Return the text that the policy read before a turn, without images."""
-    if place == 0:
-        return trajectory.opening[-1].text
-    reply = trajectory.turns[place - 1].reply
-    return "" if reply is None else reply.text
+def _add_feedback(trace_id: str, scores: Terms, span_id: str | None = None) -> None:
+    """Add the known scores to a trace, or to one of its spans."""
+    for name, value in scores.items():
+        if value is not None:
+            mlflow.log_feedback(
+                trace_id=trace_id, name=name, value=round(value, 6), source=SOURCE, span_id=span_id
+            )
 
 
-def _usage(trajectory: Trajectory, place: int) -> dict[str, Any]:
-    """Return the token usage of a turn as MLflow counts it: input before it, output in it."""
-    if trajectory.tokens is None:
-        return {}
-    own = [n for n, turn in enumerate(trajectory.tokens.turn_of) if turn == place]
-    if not own:
-        return {}
-    usage = {"input_tokens": own[0], "output_tokens": len(own), "total_tokens": own[-1] + 1}
-    return {"mlflow.chat.tokenUsage": usage}
+def _times(turn: Turn) -> tuple[int, int]:
+    """Return how long the policy wrote a turn and the sandbox ran its code, in nanoseconds."""
+    wall = 0.0 if turn.execution is None else turn.execution.wall_seconds
+    return max(int((turn.generation_seconds or 0.0) * 1e9), LEAST_NANOSECONDS), int(wall * 1e9)
 
 
-def _times(turn: Turn) -> dict[str, Any]:
-    if turn.generation_seconds is None:
-        return {}
-    return {"generation_seconds": round(turn.generation_seconds, 6)}
-
-
-def _nanoseconds(turn: Turn) -> int:
-    """Return the length of a turn's span: generation and execution."""
-    seconds = 0.0 if turn.execution is None else turn.execution.wall_seconds
-    return _generation_nanoseconds(turn) + int(seconds * 1e9)
-
-
-def _generation_nanoseconds(turn: Turn) -> int:
-    return max(int((turn.generation_seconds or 0.0) * 1e9), LEAST_NANOSECONDS)
-
-
-def _chat(message: Message) -> dict[str, Any]:
-    content = [
-        {"type": "text", "text": part}
-        if isinstance(part, str)
-        else {"type": "image_url", "image_url": {"url": _data_url(part)}}
-        for part in message.parts
-    ]
-    return {"role": message.role, "content": content}
-
-
-def _data_url(image: Image.Image) -> str:
-    """Return an image as MLflow's chat view expects it; MLflow moves it to an attachment."""
-    return f"data:image/png;base64,{base64.b64encode(_png(image)).decode()}"
-
-
-def _attachment(image: Image.Image) -> Any:  # noqa: ANN401 - untyped library class
-    from mlflow.tracing.attachments import Attachment
-
-    return Attachment(content_type="image/png", content_bytes=_png(image))
-
-
-def _png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", compress_level=1)
-    return buffer.getvalue()
+def _measured(trajectory: Trajectory, place: int) -> dict[str, Any]:
+    """Return the time of a turn's generation, and its tokens: input before it, output in it."""
+    seconds = trajectory.turns[place].generation_seconds
+    found: dict[str, Any] = {} if seconds is None else {"generation_seconds": round(seconds, 6)}
+    turn_of = () if trajectory.tokens is None else trajectory.tokens.turn_of
+    if own := [n for n, turn in enumerate(turn_of) if turn == place]:
+        usage = {"input_tokens": own[0], "output_tokens": len(own), "total_tokens": own[-1] + 1}
+        found["mlflow.chat.tokenUsage"] = usage
+    return found
