@@ -11,6 +11,9 @@ from .schedules import Schedule
 from .settings import Count, Preset, preset_model
 from .strict_model import StrictModel
 
+FLOWS_MODULE = "codedance.pipelines.flows"
+"""Module of our flows, in the entrypoints of deployments."""
+
 
 class WorkPool(StrictModel):
     """The work pool in which a deployment's runs are queued."""

@@ -14,7 +14,8 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from .deployments import Deployment, FlowsFile, flows_model
+from .deployments import FLOWS_MODULE, Deployment, FlowsFile, flows_model
+from .flow_parameters import FlowParameters, parameter_problems
 from .key_names import Location, nearest_key, valid_keys
 from .presets import EXTENDS, PresetProblem, build_presets
 from .registry import entries, find_stage
@@ -22,8 +23,6 @@ from .settings import Preset
 from .yaml_file import SettingsError, line_of, read_yaml
 
 FILE_NAME = "flows.yaml"
-FLOWS_MODULE = "codedance.pipelines.flows"
-"""Module of our flows, in the entrypoints of deployments."""
 _WAY = re.compile("constrained-(?:int|float|str)|ConcurrencyLimit")
 """Pydantic's names for the members of a union, as they appear in an error's location."""
 _WRONG_WAY = ("int_type", "float_type", "string_type", "model_type", "dict_type")
@@ -52,9 +51,14 @@ def load_flows_file(path: Path | None = None) -> FlowsFile:
         built = build_presets(raw, partial(_packaged_presets, path))
     except PresetProblem as problem:
         place = ("presets", *problem.key)
-        where = f"{path}:{line_of(tree, place)}: {'.'.join(place)}"
-        raise SettingsError(f"{where}: {problem}") from problem
-    return found if built == raw else _validated(path, tree, {**content, "presets": built})
+        raise SettingsError(_line(path, tree, place, str(problem))) from problem
+    found = found if built == raw else _validated(path, tree, {**content, "presets": built})
+    if lines := [
+        _line(path, tree, *item) if isinstance(item, tuple) else _explain(path, tree, item)
+        for item in parameter_problems(found)
+    ]:
+        raise SettingsError("\n".join(lines))
+    return found
 
 
 def _validated(path: Path, tree: yaml.Node | None, content: object) -> FlowsFile:
@@ -63,6 +67,10 @@ def _validated(path: Path, tree: yaml.Node | None, content: object) -> FlowsFile
     except ValidationError as error:
         lines = [_explain(path, tree, item) for item in _plain(error.errors())]
         raise SettingsError("\n".join(lines)) from error
+
+
+def _line(path: Path, tree: yaml.Node | None, location: Location, reason: str) -> str:
+    return f"{path}:{line_of(tree, location)}: {'.'.join(map(str, location))}: {reason}"
 
 
 def _raw_presets(content: object) -> Mapping[str, Any]:
@@ -173,6 +181,8 @@ def _shown(value: object) -> str:
 
 def _valid_keys(location: Location) -> tuple[str, ...]:
     """Return the keys that flows.yaml knows at ``location``."""
+    if location[:1] == ("deployments",) and location[-1] == "parameters":
+        return tuple(FlowParameters.model_fields)
     valid = valid_keys(flows_model(), location)
     is_preset = len(location) == 2 and location[0] == "presets"
     return (*valid, EXTENDS) if is_preset else valid

@@ -19,8 +19,7 @@ from pydantic import ValidationError
 from ...envs import load_suite
 from ...envs.suites import SuiteError
 from ...envs.suites.loading import known_suites
-from ..config.deployments import Deployment
-from ..config.flows_file import FLOWS_MODULE
+from ..config.deployments import FLOWS_MODULE, Deployment
 from ..config.schedules import Schedule
 from ..config.yaml_file import SettingsError
 from . import FLOWS, pipeline

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 import yaml
-from prefect import Flow, get_client
+from prefect import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -27,13 +26,12 @@ from prefect.client.schemas.filters import (
     FlowRunFilterTags,
 )
 from prefect.client.schemas.objects import StateType
-from prefect.exceptions import ObjectNotFound, ParameterTypeError
+from prefect.exceptions import ObjectNotFound
 from prefect.workers.process import ProcessWorker
 
 from ..config.deployments import Deployment
-from ..config.flows_file import FLOWS_MODULE, all_deployments
-from ..config.yaml_file import SettingsError, read_yaml
-from . import FLOWS, pipeline
+from ..config.flows_file import all_deployments
+from ..config.yaml_file import read_yaml
 from .checking import check_deployments
 from .watching import close_lost_tasks, make_automations, watch_unfinished
 from .work import TAG
@@ -54,7 +52,6 @@ def deploy_all(path: Path) -> list[str]:
         DeployError: Prefect refused a deployment; the message has Prefect's output.
     """
     deployments = all_deployments(path)
-    check_parameters(path, deployments)
     names = check_deployments(path, deployments)
     pools = {entry.work_pool.name for entry in deployments if entry.work_pool}
     types = asyncio.run(_prepare(pools))
@@ -92,28 +89,6 @@ def _whole_file(path: Path, deployments: Sequence[Deployment]) -> Generator[Path
 
 class DeployError(RuntimeError):
     """Prefect refused a deployment; the message has Prefect's output."""
-
-
-def check_parameters(path: Path, deployments: Sequence[Deployment]) -> None:
-    """Refuse a deployment, or a schedule of it, whose parameters its flow would refuse.
-
-    Raises:
-        SettingsError: A parameter is invalid; the message names the deployment and the problem.
-    """
-    known: dict[str, Flow[..., Any]] = {**FLOWS, "pipeline": pipeline}
-    logging.getLogger("prefect.flows").setLevel(logging.CRITICAL)  # reported in one line below
-    for entry in deployments:
-        module, _, name = entry.entrypoint.rpartition(".")
-        if module != FLOWS_MODULE:
-            continue  # the user's own flow
-        if name not in known:
-            raise SettingsError(f"{path}: there is no flow {name!r}, only {', '.join(known)}")
-        schedules = [schedule.parameters for schedule in entry.schedules]
-        for given in ({}, *schedules):
-            try:
-                known[name].validate_parameters({**entry.parameters, **given})
-            except (ParameterTypeError, TypeError) as error:
-                raise SettingsError(f"{path}: deployment {name}/{entry.name}: {error}") from error
 
 
 async def drop_missed() -> int:

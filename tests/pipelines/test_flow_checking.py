@@ -8,10 +8,11 @@ import sys
 
 import pytest
 from codedance.pipelines.config.deployments import Deployment, WorkPool
+from codedance.pipelines.config.flow_parameters import FlowParameters
 from codedance.pipelines.config.flows_file import find_flows_file, load_flows_file
 from codedance.pipelines.config.schedules import Schedule
 from codedance.pipelines.config.yaml_file import SettingsError
-from codedance.pipelines.flows.checking import check_deployments
+from codedance.pipelines.flows.checking import OURS, check_deployments
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.settings import PREFECT_DEPLOYMENTS_DEFAULT_WORK_POOL_NAME, temporary_settings
 from pydantic import ValidationError
@@ -43,6 +44,11 @@ def path(tmp_path, monkeypatch):
 def test_the_packaged_deployments_are_well(path):
     names = check_deployments(path, load_flows_file(find_flows_file()).deployments)
     assert "pipeline/quick-demo" in names
+
+
+def test_flows_file_knows_the_parameters_that_the_flows_take():
+    for flow in OURS.values():
+        assert list(flow.parameters.properties) == list(FlowParameters.model_fields)
 
 
 @pytest.mark.parametrize(

@@ -406,24 +406,6 @@ def test_missed_runs_are_dropped_and_one_that_a_person_asked_for_is_not(prefect)
     assert asked.state.is_scheduled()  # it was made by no schedule
 
 
-def test_a_deployment_that_its_flow_would_refuse_is_refused_before_any_is_made(tmp_path):
-    from codedance.pipelines.config.deployments import Deployment
-    from codedance.pipelines.config.schedules import Schedule
-    from codedance.pipelines.config.yaml_file import SettingsError
-    from codedance.pipelines.flows.deploying import check_parameters
-
-    entry = Deployment(
-        name="nightly",
-        entrypoint="codedance.pipelines.flows.sft",
-        schedules=[Schedule(cron="0 3 * * *", parameters={"seed": -1})],
-    )
-    with pytest.raises(SettingsError, match=r"deployment sft/nightly: .*\n.*seed: .*than or equal"):
-        check_parameters(tmp_path / "flows.yaml", [entry])
-    wrong = entry.model_copy(update={"entrypoint": "codedance.pipelines.flows.sfd"})
-    with pytest.raises(SettingsError, match="there is no flow 'sfd'"):
-        check_parameters(tmp_path / "flows.yaml", [wrong])
-
-
 def test_forms_explain_every_parameter():
     from codedance.pipelines.flows import FLOWS, pipeline
 

@@ -37,10 +37,19 @@ def test_typo_names_path_line_key_and_nearest_valid_key(tmp_path):
 
 def test_typo_in_a_preset_name_is_explained(tmp_path):
     path = tmp_path / "flows.yaml"
-    path.write_text(TEXT.replace("\n  quick:", "\n  quik:"), encoding="utf-8")
+    presets, _, deployments = TEXT.replace("\n  quick:", "\n  quik:").partition("\ndeployments:")
+    path.write_text(presets, encoding="utf-8")
     assert "quik" in load_flows_file(path).presets  # any name is a preset's
     with pytest.raises(SettingsError, match=r"no preset 'quick' in .*; did you mean 'quik'"):
         load_preset("quick", path)
+    path.write_text(f"{presets}\ndeployments:{deployments}", encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"ments\.1\.parameters\.preset: .* mean 'quik'"):
+        load_flows_file(path)
+
+
+def test_a_typo_at_the_top_is_refused(tmp_path):
+    said = refusal(tmp_path, "presets: {}\ndeploymets: []\n")
+    assert said == "2: unknown key 'deploymets'; did you mean 'deployments'?"
 
 
 def test_typo_in_a_deployment_is_refused(tmp_path):
@@ -324,3 +333,104 @@ def test_a_command_ends_with_the_code_of_wrong_usage_and_no_traceback(
     assert (code, out) == (2, "")
     assert error.startswith(f"codedance: {tmp_path / 'flows.yaml'}:2: ")
     assert "Traceback" not in error
+
+
+def deployed(parameters, flow="pipeline", schedule="{interval: 60}"):
+    return f"""presets:
+  smoke: {{suite: nano}}
+deployments:
+  - name: nightly
+    entrypoint: codedance.pipelines.flows.{flow}
+    parameters: {parameters}
+    schedules:
+      - {schedule}
+"""
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ("{preset: smok}", ".preset: there is no preset 'smok'; did you mean 'smoke'?"),
+        ("{overrides: {grpo.stpes: 3}}", ".overrides.grpo.stpes: unknown key 'grpo.stpes'; did"),
+        ("{overrides: {grpo.steps: 0}}", ".overrides.grpo.steps: Input should be greater than"),
+        ("{overrides: {grpo: {stpes: 3}}}", ".overrides.grpo: Extra inputs are not permitted"),
+        ("{overrides: [1]}", ".overrides: expected keys and their values, got [1]"),
+        ("{suite: nano, overrides: {suite: nano}}", ".overrides.suite: the parameter suite is giv"),
+        (
+            "{preset: smoke, run: abc}",
+            ".run: run continues a run as it was resolved: leave the oth",
+        ),
+        ("{run: abc, seed: 0}", ".run: run continues a run"),
+        ("{seed: -1}", ".seed: Input should be greater than or equal to 0, got -1"),
+        ("{seed: yes}", ".seed: it is a boolean"),
+        ("{suite: 3}", ".suite: Input should be a valid string, got 3"),
+    ],
+)
+def test_a_deployment_that_its_flow_would_refuse_is_refused_with_its_line(
+    tmp_path, parameters, said
+):
+    assert refusal(tmp_path, deployed(parameters)).startswith(f"6: deployments.0.parameters{said}")
+    late = deployed("{}", schedule=f"{{interval: 60, parameters: {parameters}}}")
+    there = f"8: deployments.0.schedules.0.parameters{said}"
+    assert refusal(tmp_path, late).startswith(there)
+
+
+def test_a_typo_in_a_parameter_or_a_flow_names_the_nearest(tmp_path):
+    said = refusal(tmp_path, deployed('{sed: 3, preset: "{{ $PRESET }}"}'))
+    assert said == "6: unknown key 'deployments.0.parameters.sed'; did you mean 'seed'?"
+    said = refusal(tmp_path, deployed("{}", flow="grop"))
+    assert said == "5: deployments.0.entrypoint: there is no flow 'grop'; did you mean 'grpo'?"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "late", "key"),
+    [
+        ("{preset: smoke}", "{run: abc}", "run"),
+        ("{run: abc}", "{seed: 1}", "seed"),
+        ("{suite: nano}", "{overrides: {suite: nano}}", "overrides.suite"),
+        ("{overrides: {suite: nano}}", "{suite: nano}", "suite"),
+    ],
+)
+def test_a_schedule_is_checked_over_its_deployment(tmp_path, parameters, late, key):
+    text = deployed(parameters, schedule=f"{{interval: 60, parameters: {late}}}")
+    said = refusal(tmp_path, text)
+    assert said.startswith(f"8: deployments.0.schedules.0.parameters.{key}: ")
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("sft.steps", 3, "grpo takes a finished sft as it is"),
+        ("suite", "nano", "grpo takes the tasks of the curation as they are"),
+    ],
+)
+def test_an_override_that_a_flow_does_not_read_is_refused(tmp_path, key, value, reason):
+    text = deployed(f"{{overrides: {{{key}: {value}}}}}", flow="grpo")
+    said = refusal(tmp_path, text)
+    assert said.startswith(f"6: deployments.0.parameters.overrides.{key}: {reason}")
+    assert load_flows_file_of(tmp_path, text.replace("flows.grpo", "flows.pipeline")).deployments
+
+
+def load_flows_file_of(tmp_path, text):
+    path = tmp_path / "flows.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_flows_file(path)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        "{preset: smoke, seed: 0, refresh: true, from_run: latest, overrides: {grpo.steps: 3}}",
+        "{run: abc, refresh: no, overrides: {}, preset: ~}",
+        '{preset: "{{ prefect.variables.p }}", seed: "{{ $S }}"}',
+        '{overrides: {grpo.steps: "{{ prefect.variables.steps }}", grpo: {beta: 0.1}}}',
+    ],
+)
+def test_parameters_that_a_flow_takes_are_taken(tmp_path, parameters):
+    assert load_flows_file_of(tmp_path, deployed(parameters)).deployments
+
+
+def test_the_parameters_of_a_flow_of_the_users_own_are_theirs(tmp_path):
+    text = deployed("{sed: 3, preset: none}").replace("codedance.pipelines.flows.", "own.")
+    assert load_flows_file_of(tmp_path, text).deployments
