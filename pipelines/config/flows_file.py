@@ -14,11 +14,11 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from .deployments import FLOWS_MODULE, Deployment, FlowsFile, flows_model
-from .flow_parameters import FlowParameters, parameter_problems
+from .deployments import FLOWS_MODULE, Deployment, FlowsFile, WorkPool, flows_model
+from .flow_parameters import PIPELINE, FlowParameters, parameter_problems
 from .key_names import Location, nearest_key, valid_keys
 from .presets import EXTENDS, PresetProblem, build_presets
-from .registry import entries, find_stage
+from .registry import entries, find_stage, stage_names
 from .settings import Preset
 from .yaml_file import SettingsError, line_of, read_yaml
 
@@ -101,27 +101,58 @@ def _packaged_presets(reader: Path) -> Mapping[str, Any]:
 def all_deployments(path: Path) -> list[Deployment]:
     """Return the deployments of a file, and one per stage of another package that has none there.
 
-    Those have the work pool of the file's first deployment, and no schedule.
+    Those have the work pool of the file's first deployment, and no schedule. For a file without
+    deployments, they are those of `_default_deployments`.
 
     Raises:
         SettingsError: flows.yaml is wrong.
         StageLoadError: A stage of another package cannot be loaded.
     """
-    written = load_flows_file(path).deployments
+    file = load_flows_file(path)
+    written = file.deployments
+    if not written:
+        return _default_deployments(file)
     named = {entry.entrypoint for entry in written}
     pool = next((entry.work_pool for entry in written if entry.work_pool is not None), None)
-    added = [
-        Deployment(
-            name="newest",
-            entrypoint=f"{FLOWS_MODULE}.{name}",
-            description=find_stage(name).summary,
-            tags=["codedance"],
-            work_pool=pool,
-        )
-        for name in entries()
-        if f"{FLOWS_MODULE}.{name}" not in named and pool is not None
-    ]
-    return [*written, *added]
+    added = [_deployment(name, pool) for name in entries()]
+    return [*written, *(entry for entry in added if entry.entrypoint not in named)]
+
+
+def _default_deployments(file: FlowsFile) -> list[Deployment]:
+    """Return deployments of all flows, with the packaged work pool and without schedules.
+
+    The pipeline and the stages that read no other have one per preset; the others have one, which
+    takes the newest inputs.
+    """
+    packaged = load_flows_file(Path(__file__).with_name(FILE_NAME)).deployments
+    pool = next(entry.work_pool for entry in packaged if entry.work_pool is not None)
+    found: list[Deployment] = []
+    for name in (PIPELINE, *stage_names()):
+        takes_newest = name != PIPELINE and find_stage(name).inputs
+        presets = [None] if takes_newest else file.presets
+        found += [_deployment(name, pool, preset, pull=[]) for preset in presets]
+    return found
+
+
+def _deployment(
+    flow: str,
+    pool: WorkPool | None,
+    preset: str | None = None,
+    pull: list[dict[str, Any]] | None = None,
+) -> Deployment:
+    """Return a deployment of one of our flows; only one training of it runs at a time."""
+    is_whole = flow == PIPELINE
+    summary = "Run all stages and write the report." if is_whole else find_stage(flow).summary
+    return Deployment(
+        name=preset or "newest",
+        entrypoint=f"{FLOWS_MODULE}.{flow}",
+        description=summary,
+        tags=["codedance"],
+        parameters={"preset": preset} if preset else {},
+        concurrency_limit=1 if is_whole or find_stage(flow).exclusive else None,
+        work_pool=pool,
+        pull=pull,
+    )
 
 
 def load_preset(name: str, path: Path | None = None) -> Preset:

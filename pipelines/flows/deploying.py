@@ -57,7 +57,7 @@ def deploy_all(path: Path) -> list[str]:
     types = asyncio.run(_prepare(pools))
     before = asyncio.run(_registered(names))
     environment = {**os.environ, "PWD": str(Path.cwd()), "PREFECT_LOGGING_LEVEL": "WARNING"}
-    with _whole_file(path, deployments) as file:
+    with whole_file(path, deployments) as file:
         arguments = ["--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
         done = subprocess.run(
             [sys.executable, "-m", "prefect", *arguments],
@@ -73,14 +73,16 @@ def deploy_all(path: Path) -> list[str]:
 
 
 @contextmanager
-def _whole_file(path: Path, deployments: Sequence[Deployment]) -> Generator[Path]:
+def whole_file(path: Path, deployments: Sequence[Deployment]) -> Generator[Path]:
     """Yield a file with all deployments for Prefect: ``path`` itself, where it has them all."""
     _, content = read_yaml(path)
-    written: list[Any] = content["deployments"]
+    written: list[Any] = content.get("deployments") or []
     if len(written) == len(deployments):
         yield path
         return
-    added = [entry.model_dump(mode="json") for entry in deployments[len(written) :]]
+    # Without null: `pull: null` would hide the file's own `pull` from Prefect.
+    missing = deployments[len(written) :]
+    added = [entry.model_dump(mode="json", exclude_none=True) for entry in missing]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / path.name
         file.write_text(yaml.safe_dump({**content, "deployments": [*written, *added]}))

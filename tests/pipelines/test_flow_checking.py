@@ -7,12 +7,14 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 from codedance.pipelines.config.deployments import Deployment, WorkPool
 from codedance.pipelines.config.flow_parameters import FlowParameters
-from codedance.pipelines.config.flows_file import find_flows_file, load_flows_file
+from codedance.pipelines.config.flows_file import all_deployments, find_flows_file, load_flows_file
 from codedance.pipelines.config.schedules import Schedule
 from codedance.pipelines.config.yaml_file import SettingsError
 from codedance.pipelines.flows.checking import OURS, check_deployments
+from codedance.pipelines.flows.deploying import whole_file
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.settings import PREFECT_DEPLOYMENTS_DEFAULT_WORK_POOL_NAME, temporary_settings
 from pydantic import ValidationError
@@ -157,6 +159,19 @@ def test_a_suite_that_a_worker_may_know_is_let_pass(path, suite, monkeypatch):
     monkeypatch.delenv("CODEDANCE_DATA", raising=False)
     entry = deployment(parameters={"suite": suite})
     assert check_deployments(path, [entry]) == ["sft/mine"]
+
+
+def test_prefect_gets_a_file_with_the_deployments_that_the_users_has_not(path):
+    path.write_text("presets: {smoke: {}}\npull: [{mine: {}}]\n", encoding="utf-8")
+    entries = all_deployments(path)
+    assert check_deployments(path, entries)[:2] == ["pipeline/smoke", "curate/smoke"]
+    with whole_file(path, [*entries, deployment("last")]) as file:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    first, *_, last = content["deployments"]
+    assert first["parameters"] == {"preset": "smoke"}
+    assert first["pull"] == []
+    assert content["pull"] == [{"mine": {}}]
+    assert "pull" not in last  # null would hide the file's
 
 
 BAD = """

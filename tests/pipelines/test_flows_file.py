@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from codedance.pipelines.config.flows_file import find_flows_file, load_flows_file, load_preset
+from codedance.pipelines.config.flows_file import (
+    all_deployments,
+    find_flows_file,
+    load_flows_file,
+    load_preset,
+)
 from codedance.pipelines.config.yaml_file import SettingsError
 
 PACKAGED = Path(__file__).parents[2] / "flows.yaml"
@@ -434,3 +439,26 @@ def test_parameters_that_a_flow_takes_are_taken(tmp_path, parameters):
 def test_the_parameters_of_a_flow_of_the_users_own_are_theirs(tmp_path):
     text = deployed("{sed: 3, preset: none}").replace("codedance.pipelines.flows.", "own.")
     assert load_flows_file_of(tmp_path, text).deployments
+
+
+TUTORIAL = """presets:
+  smoke: {suite: nano}
+  mine: {extends: smoke}
+"""
+
+
+@pytest.mark.parametrize("end", ["", "deployments: []\n"])
+def test_a_file_without_deployments_has_one_of_each_flow(tmp_path, end):
+    path = tmp_path / "flows.yaml"
+    path.write_text(TUTORIAL + end, encoding="utf-8")
+    found = all_deployments(path)
+    names = [f"{entry.entrypoint.rpartition('.')[2]}/{entry.name}" for entry in found]
+    assert names == [
+        *("pipeline/smoke", "pipeline/mine", "curate/smoke", "curate/mine"),
+        *("sft/newest", "grpo/newest", "evaluate/newest"),
+    ]
+    assert [entry.parameters for entry in found[:2]] == [{"preset": "smoke"}, {"preset": "mine"}]
+    assert {entry.work_pool.name for entry in found} == {"codedance-process"}
+    assert not any(entry.schedules for entry in found)
+    limited = {name for name, entry in zip(names, found, strict=True) if entry.concurrency_limit}
+    assert limited == {"pipeline/smoke", "pipeline/mine", "sft/newest", "grpo/newest"}

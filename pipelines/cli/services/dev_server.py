@@ -202,11 +202,11 @@ def _announce(dev_server: DevServer, path: Path, deployments: list[Deployment], 
     say(f"worker    up to {dev_server.at_once} runs at once, one training at a time")
     say(f"logs      {dev_server.logs}")
     say(f"flows     {path}")
-    for entry in deployments:
-        name = f"{entry.entrypoint.rpartition('.')[2]}/{entry.name}"
-        say(f"          {name:<22} {describe_schedules(entry)}")
+    names = [f"{entry.entrypoint.rpartition('.')[2]}/{entry.name}" for entry in deployments]
+    for name, entry in zip(names, deployments, strict=True):
+        say(f"          {name:<22} {describe_schedules(entry)}".rstrip())
     say("Start a run in another terminal, in this folder, or in Prefect's UI:")
-    say("  prefect deployment run pipeline/quick-demo --watch")
+    say(f"  prefect deployment run {names[0]} --watch")
 
 
 def describe_schedules(entry: Deployment) -> str:
