@@ -129,6 +129,20 @@ def test_options_that_contradict_each_other_are_refused(home, words):
     assert CliRunner().invoke(app, words).exit_code == 2
 
 
+@pytest.mark.parametrize("command", [("ui",), ("flows", "serve")])
+@pytest.mark.parametrize(
+    ("option", "variable"),
+    [("--prefect-port", "PREFECT_API_URL"), ("--mlflow-port", "MLFLOW_TRACKING_URI")],
+)
+def test_a_port_is_refused_where_a_server_is_named(home, monkeypatch, command, option, variable):
+    monkeypatch.setenv(variable, "http://127.0.0.1:9/api")
+    done = CliRunner().invoke(app, [*command, option, "15001"])
+    assert done.exit_code == 2
+    said = " ".join(done.output.replace("│", " ").split())
+    assert option in said
+    assert f"{variable} names a server" in said
+
+
 def test_a_seed_draws_the_sampled_episodes(codedance, home, tiny):
     """With --policy it was dropped once, and all runs were the one of seed 0."""
     with open_session(home, track=False) as session:

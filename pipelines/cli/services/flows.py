@@ -6,18 +6,17 @@ from typing import Annotated
 
 import typer
 
+from .ports import MlflowPort, PrefectPort, choose_mlflow_port, choose_prefect_port
+
 flows_app = typer.Typer(
     help="Run the flows by schedule or from Prefect's UI.", no_args_is_help=True
 )
-Port = Annotated[int, typer.Option(min=1, max=65535, help="Port of Prefect's server.")]
 
 
 @flows_app.command()
 def serve(
-    prefect_port: Port = 14200,
-    mlflow_port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Port of MLflow's UI; else 15000.")
-    ] = None,
+    prefect_port: PrefectPort = None,
+    mlflow_port: MlflowPort = None,
     mlflow: Annotated[bool, typer.Option(help="Serve MLflow's UI too.")] = True,
     at_once: Annotated[int, typer.Option(min=1, help="Concurrent flow runs.")] = 2,
 ) -> None:
@@ -27,14 +26,14 @@ def serve(
     set, that server is used and only the worker is started. Ctrl-C stops everything; active runs
     can be resumed. Runs outlive a worker that is killed, and this command if it is killed.
     """
-    from ...config.home import MLFLOW_PORT, find_home
+    from ...config.home import find_home
     from ..output import say
     from .dev_server import DevServer, serve_flows
 
     if mlflow_port is not None and not mlflow:
         raise typer.BadParameter("--no-mlflow serves no UI there", param_hint="--mlflow-port")
-    pages = (mlflow_port or MLFLOW_PORT) if mlflow else None
-    serve_flows(DevServer(find_home(), prefect_port, pages, at_once), say)
+    port, pages = choose_prefect_port(prefect_port), choose_mlflow_port(mlflow_port)
+    serve_flows(DevServer(find_home(), port, pages if mlflow else None, at_once), say)
 
 
 @flows_app.command()

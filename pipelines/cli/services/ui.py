@@ -7,11 +7,9 @@ import os
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from ...config.home import MLFLOW_PORT, PREFECT_PORT
+from .ports import MlflowPort, PrefectPort, choose_mlflow_port, choose_prefect_port
 
 if TYPE_CHECKING:
     from ...config.home import Home
@@ -44,14 +42,7 @@ class Pages:
         return f"{self.name:<8} {self.address}{self.note and f'  ({self.note})'}"
 
 
-def ui(
-    mlflow_port: Annotated[
-        int, typer.Option(min=1, max=65535, help="Port of MLflow's UI.")
-    ] = MLFLOW_PORT,
-    prefect_port: Annotated[
-        int, typer.Option(min=1, max=65535, help="Port of Prefect's UI.")
-    ] = PREFECT_PORT,
-) -> None:
+def ui(mlflow_port: MlflowPort = None, prefect_port: PrefectPort = None) -> None:
     """Start MLflow's and Prefect's UIs on this machine, unless they run already.
 
     Servers that MLFLOW_TRACKING_URI and PREFECT_API_URL name are shown and not started. Ctrl-C
@@ -62,8 +53,9 @@ def ui(
     from ...tracking.mlflow.database import make_database
     from ..output import say
 
+    ports = choose_mlflow_port(mlflow_port), choose_prefect_port(prefect_port)
     home = find_home()
-    mlflow, prefect = find_mlflow(home, mlflow_port), find_prefect(home, prefect_port)
+    mlflow, prefect = find_mlflow(home, ports[0]), find_prefect(home, ports[1])
     if prefect.start is not None:
         os.environ["PREFECT_SERVER_UI_API_URL"] = f"{prefect.address}/api"
     prepare_environment(home)
