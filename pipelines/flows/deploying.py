@@ -32,6 +32,7 @@ from prefect.workers.process import ProcessWorker
 from ..config.deployments import Deployment
 from ..config.flows_file import all_deployments
 from ..config.yaml_file import read_yaml
+from ..serving.named_server import check_named_server
 from .checking import check_deployments
 from .watching import close_lost_tasks, make_automations, watch_unfinished
 from .work import TAG
@@ -49,10 +50,12 @@ def deploy_all(path: Path) -> list[str]:
 
     Raises:
         SettingsError: flows.yaml is wrong; nothing was registered.
+        PrefectAwayError: The user's server does not answer.
         DeployError: Prefect refused a deployment; the message has Prefect's output.
     """
     deployments = all_deployments(path)
     names = check_deployments(path, deployments)
+    check_named_server()
     pools = {entry.work_pool.name for entry in deployments if entry.work_pool}
     types = asyncio.run(_prepare(pools))
     before = asyncio.run(_registered(names))

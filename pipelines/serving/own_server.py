@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..config.background import repeated
 from ..config.home import Home
 from ..runs.processes import Service, free_port, serving_command, wait_for
+from .named_server import check_named_server
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -39,6 +40,7 @@ def own_server(
 
     Raises:
         ServiceError: The server does not start.
+        PrefectAwayError: The user's server does not answer.
     """
     from prefect.context import refresh_global_settings_context
     from prefect.settings import (
@@ -47,6 +49,7 @@ def own_server(
     )
 
     if PREFECT_API_URL.value():
+        check_named_server("add --no-prefect")
         yield
         return
     port = free_port()

@@ -64,7 +64,7 @@ def test_what_runs_is_used(home):
 
 def test_servers_that_the_user_names_are_shown_and_not_started(home, monkeypatch, free_port):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://runs.example/")
-    monkeypatch.setenv("PREFECT_API_URL", "https://flows.example/api")
+    monkeypatch.setenv("PREFECT_API_URL", "https://me:secret@flows.example/api")
     mlflow, prefect = find_mlflow(home, free_port), find_prefect(home, free_port)
     assert mlflow.line == "MLflow   https://runs.example  (MLFLOW_TRACKING_URI)"
     assert prefect.line == "Prefect  https://flows.example  (PREFECT_API_URL)"

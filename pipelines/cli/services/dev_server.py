@@ -21,12 +21,14 @@ from pathlib import Path
 import httpx
 import psutil
 
+from ....policies.inference.server_words import without_credentials
 from ...config.deployments import Deployment
 from ...config.flows_file import all_deployments, find_flows_file
 from ...config.home import Home, prepare_environment
 from ...runs.processes import Service, ServiceError, is_free, running, serving_command, wait_for
 from ...serving.client_file import client_file
 from ...serving.flow_processes import flow_run_processes, orphans
+from ...serving.named_server import check_named_server
 
 LOOK_SECONDS = 0.5
 STOP_SECONDS = 40.0
@@ -63,6 +65,7 @@ def serve_flows(dev_server: DevServer, say: Say) -> None:
     Raises:
         SettingsError: flows.yaml is invalid.
         ServiceError: A port is taken, or the server does not start.
+        PrefectAwayError: The user's server does not answer.
         DeployError: Prefect rejected a deployment.
     """
     path = find_flows_file()
@@ -71,11 +74,14 @@ def serve_flows(dev_server: DevServer, say: Say) -> None:
     from ...flows.checking import check_deployments
 
     check_deployments(path, deployments)
+    if server is None:
+        check_named_server()
     pages = _mlflow(dev_server)
     services = [service for service in (server, pages) if service is not None]
     with running(*services), contextlib.ExitStack() as stack:
         url = os.environ["PREFECT_API_URL"]
-        say(f"Prefect   {url.removesuffix('/api')}" + (" (starting)" if server else ""))
+        shown = without_credentials(url).removesuffix("/api")
+        say(f"Prefect   {shown}" + (" (starting)" if server else ""))
         is_known = False
         if server is not None:
             wait_for(f"{url}/health", server)
@@ -91,7 +97,7 @@ def serve_flows(dev_server: DevServer, say: Say) -> None:
         with running(*workers):
             _announce(dev_server, path, deployments, say)
             if not is_known:
-                say(f"  (first: export PREFECT_API_URL={url})")
+                say(f"  (first: export PREFECT_API_URL={url if server else '… as here'})")
             say("Ctrl-C stops everything.")
             try:
                 while True:

@@ -43,6 +43,7 @@ def deploy() -> None:
     Like `prefect deploy --all --prefect-file flows.yaml`, and also creates the work pool, and the
     automations that mark runs as crashed that died with their worker.
     """
+    from ....policies.inference.server_words import without_credentials
     from ...config.flows_file import find_flows_file, load_flows_file
     from ...config.home import find_home, prepare_environment
     from ..output import say
@@ -57,7 +58,7 @@ def deploy() -> None:
 
     pools = deploy_all(path)
     if address := PREFECT_API_URL.value():
-        say(f"deployed {path} with {address}")
+        say(f"deployed {path} with {without_credentials(address)}")
     else:
         say(f"deployed {path} into {home.prefect}, since PREFECT_API_URL names no server;")
         say("`codedance flows serve` is a server and a worker for it")

@@ -39,7 +39,10 @@ class Pages:
     @property
     def line(self) -> str:
         """Line to print for the user."""
-        return f"{self.name:<8} {self.address}{self.note and f'  ({self.note})'}"
+        from ....policies.inference.server_words import without_credentials
+
+        address = without_credentials(self.address)
+        return f"{self.name:<8} {address}{self.note and f'  ({self.note})'}"
 
 
 def ui(mlflow_port: MlflowPort = None, prefect_port: PrefectPort = None) -> None:
