@@ -47,6 +47,8 @@ def find_emerged(
         if run is None or not is_done(run):
             continue
         found = training_emergence(store, run, family=claim.family)
+        if found is None:
+            continue
         coded = coded_share(store.programs(run.id), claim.family)
         new = [_of_all(use, coded) for use in found.compositions if use.is_novel]
         frequent[seed] = tuple(use for use in new if is_frequent(use, claim))

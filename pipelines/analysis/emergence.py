@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from ...policies.analysis.code_usage import Usage, usage_of
+from ..config.settings import SFTSettings
+from ..config.strict_model import accepted_part
 from ..store.lineage import StageRun
 from ..store.programs import Program
 from ..store.store import Store
@@ -90,12 +92,21 @@ def find_emergence(demonstrations: Iterable[Program], trajectories: Iterable[Pro
     )
 
 
-def training_emergence(store: Store, grpo: StageRun, *, family: str | None = None) -> Emergence:
-    """Compute the emergence of a GRPO stage run from the store, optionally for one family."""
+def training_emergence(
+    store: Store, grpo: StageRun, *, family: str | None = None
+) -> Emergence | None:
+    """Compute the emergence of a GRPO stage run from the store, optionally for one family.
+
+    None where the run has no curation or cold start among its inputs, as where another package
+    replaces the stage: its demonstrations are not known then.
+    """
+    if not {"curate", "sft"} <= grpo.inputs.keys():
+        return None
     curation = store.lineage.get(grpo.inputs["curate"])
     cold_start = store.lineage.get(grpo.inputs["sft"])
-    settings = cold_start.parameters.get("sft", {})
-    toolless = {*settings.get("shown_directly", ()), *settings.get("easy_alone", ())}
+    known = accepted_part(SFTSettings, cold_start.parameters.get("sft", {}))
+    settings = SFTSettings.model_validate(known)
+    toolless = {*settings.shown_directly, *settings.easy_alone}
     chosen = set(chosen_demonstrations(store, curation).values())
     shown = [
         one

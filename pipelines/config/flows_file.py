@@ -19,10 +19,11 @@ from .flow_parameters import PIPELINE, FlowParameters, parameter_problems
 from .key_names import Location, nearest_key, valid_keys
 from .presets import EXTENDS, PresetProblem, build_presets
 from .registry import entries, find_stage, stage_names
-from .settings import Preset
+from .settings import Preset, fitting_presets
 from .yaml_file import SettingsError, line_of, read_yaml
 
 FILE_NAME = "flows.yaml"
+_PACKAGED = Path(__file__).with_name(FILE_NAME)
 _WAY = re.compile("constrained-(?:int|float|str)|ConcurrencyLimit")
 """Pydantic's names for the members of a union, as they appear in an error's location."""
 _WRONG_WAY = ("int_type", "float_type", "string_type", "model_type", "dict_type")
@@ -32,7 +33,7 @@ def find_flows_file(folder: Path | None = None) -> Path:
     """Return the current folder's flows.yaml, else the packaged one."""
     own = (folder or Path.cwd()) / FILE_NAME
     is_there = own.exists() or own.is_symlink()  # a folder or a dangling link is reported
-    return own if is_there else Path(__file__).with_name(FILE_NAME)
+    return own if is_there else _PACKAGED
 
 
 def load_flows_file(path: Path | None = None) -> FlowsFile:
@@ -44,7 +45,7 @@ def load_flows_file(path: Path | None = None) -> FlowsFile:
     """
     path = path or find_flows_file()
     tree, content = read_yaml(path)
-    raw = _raw_presets(content)
+    raw = _raw_presets(path, content)
     written = {name: _without_extends(preset) for name, preset in raw.items()}
     found = _validated(path, tree, {**content, "presets": written} if raw else content)
     try:
@@ -73,10 +74,14 @@ def _line(path: Path, tree: yaml.Node | None, location: Location, reason: str) -
     return f"{path}:{line_of(tree, location)}: {'.'.join(map(str, location))}: {reason}"
 
 
-def _raw_presets(content: object) -> Mapping[str, Any]:
-    """Return the presets as the file has them; nothing where they are no mapping."""
+def _raw_presets(path: Path, content: object) -> Mapping[str, Any]:
+    """Return the presets as the file has them; nothing where they are no mapping.
+
+    The packaged ones are fitted to the stages of other packages that replace ours.
+    """
     presets = cast("Mapping[str, Any]", content).get("presets") if _is_mapping(content) else None
-    return cast("Mapping[str, Any]", presets) if _is_mapping(presets) else {}
+    found = cast("Mapping[str, Any]", presets) if _is_mapping(presets) else {}
+    return fitting_presets(found) if path.resolve() == _PACKAGED.resolve() else found
 
 
 def _is_mapping(value: object) -> bool:
@@ -92,10 +97,9 @@ def _without_extends(preset: Any) -> Any:  # noqa: ANN401 - what YAML holds
 
 def _packaged_presets(reader: Path) -> Mapping[str, Any]:
     """Return the packaged presets, for those of another file to extend."""
-    packaged = Path(__file__).with_name(FILE_NAME)
-    if packaged.resolve() == reader.resolve():
+    if reader.resolve() == _PACKAGED.resolve():
         return {}
-    return build_presets(_raw_presets(read_yaml(packaged)[1]), dict[str, Any])
+    return build_presets(_raw_presets(_PACKAGED, read_yaml(_PACKAGED)[1]), dict[str, Any])
 
 
 def all_deployments(path: Path) -> list[Deployment]:
@@ -124,7 +128,7 @@ def _default_deployments(file: FlowsFile) -> list[Deployment]:
     The pipeline and the stages that read no other have one per preset; the others have one, which
     takes the newest inputs.
     """
-    packaged = load_flows_file(Path(__file__).with_name(FILE_NAME)).deployments
+    packaged = load_flows_file(_PACKAGED).deployments
     pool = next(entry.work_pool for entry in packaged if entry.work_pool is not None)
     found: list[Deployment] = []
     for name in (PIPELINE, *stage_names()):

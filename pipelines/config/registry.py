@@ -7,13 +7,17 @@ deployment, the section of a preset, the lineage and the report follow from the 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from functools import cache
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cache, wraps
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
+
+from .stage_checks import check_function, check_names, check_result, check_settings, inner_function
+from .stage_names import RESERVED as RESERVED
+from .stage_names import is_usable, name_problem
 
 if TYPE_CHECKING:
     from .settings import Preset
@@ -30,41 +34,6 @@ BUILT_IN = {
 """Our own stages in order, with their summaries; each is declared in a module of its name."""
 EVALUATION = "evaluate"
 """Stage whose results the report of a pipeline run shows."""
-NAME = re.compile(r"[a-z][a-z0-9_]{0,29}")
-RESERVED = frozenset(
-    [
-        "alarms",
-        "ask",
-        "attack_reward",
-        "cluster",
-        "compare",
-        "data",
-        "doctor",
-        "emergence",
-        "flows",
-        "interface",
-        "latest",
-        "max_new_tokens",
-        "mlflow",
-        "pipeline",
-        "plan",
-        "play",
-        "probe",
-        "report",
-        "rescore",
-        "run",
-        "runs",
-        "sandbox",
-        "scale",
-        "serve",
-        "server",
-        "store",
-        "suite",
-        "ui",
-        "view",
-    ]
-)
-"""Names of commands and of other sections of a preset."""
 _MODULES = "codedance.pipelines.stages"
 
 
@@ -109,7 +78,7 @@ class Stage:
     @property
     def summary(self) -> str:
         """First line of the function's docstring."""
-        lines = (self.run.__doc__ or "").strip().splitlines()
+        lines = (inner_function(self.run).__doc__ or "").strip().splitlines()
         return lines[0] if lines else f"Run the stage {self.name}."
 
 
@@ -129,15 +98,11 @@ def stage(
         options: Further attributes of `Stage`.
 
     Raises:
-        ValueError: The name cannot be used.
+        ValueError: The name cannot be used, or ``inputs`` is a single name.
     """
-    if not NAME.fullmatch(name):
-        raise ValueError(
-            f"a stage cannot be called {name!r}: use lower-case letters, digits and underscores, "
-            "beginning with a letter, at most 30"
-        )
-    if name in RESERVED:
-        raise ValueError(f"a stage cannot be called {name!r}, which has another meaning: rename it")
+    if problem := name_problem(name):
+        raise ValueError(problem)
+    check_names("inputs", inputs)
     return lambda run: Stage(name, run, tuple(inputs), settings, **options)
 
 
@@ -157,8 +122,11 @@ def package_of(point: EntryPoint) -> str:
 
 
 def known_names() -> tuple[str, ...]:
-    """Return the names of all stages, our own first; no stage is loaded."""
-    return (*BUILT_IN, *(name for name in entries() if name not in BUILT_IN))
+    """Return the names of all stages, our own first; no stage is loaded.
+
+    An entry point with a name that no stage can have is left out: loading the stages refuses it.
+    """
+    return (*BUILT_IN, *(one for one in entries() if one not in BUILT_IN and is_usable(one)))
 
 
 def find_stage(name: str) -> Stage:
@@ -183,9 +151,11 @@ def _loaded(name: str) -> Stage:
         others = " and ".join(package_of(point) for point in points)
         raise StageLoadError(f"{others} both declare the stage {name!r}: uninstall one of them")
     problem = f"the stage {name!r} of {package} cannot be used"
+    if wrong := name_problem(name):
+        raise StageLoadError(f"{problem}: {wrong}")
     try:
         found = points[0].load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise StageLoadError(
             f"{problem}: {type(error).__name__}: {error}; correct it, or uninstall the package"
         ) from error
@@ -197,7 +167,38 @@ def _loaded(name: str) -> Stage:
         raise StageLoadError(
             f"{problem}: it is declared as {found.name!r}: give the entry point that name"
         )
-    return found
+    try:
+        _check(found)
+    except ValueError as error:
+        raise StageLoadError(f"{problem}: {error}") from error
+    return replace(found, run=_checking_result(found, package))
+
+
+def _check(found: Stage) -> None:
+    """Refuse a declaration that would fail, or be ignored, when the stage runs."""
+    from .settings import Preset
+
+    check_function(found.run)
+    check_names("inputs", found.inputs)
+    check_names("reads", found.reads, {*Preset.model_fields, *known_names()})
+    check_settings(found.settings)
+
+
+def _checking_result(found: Stage, package: str) -> Callable[[Any], Any]:
+    """Return the stage's function, which refuses what is no result."""
+
+    @wraps(found.run)
+    def run(context: Any) -> Any:  # noqa: ANN401 - StageContext, and the stage's result
+        made = found.run(context)
+        try:
+            check_result(made)
+        except ValueError as error:
+            raise StageLoadError(
+                f"the stage {found.name!r} of {package} has no result: {error}"
+            ) from error
+        return made
+
+    return run
 
 
 def stage_names() -> tuple[str, ...]:
@@ -211,7 +212,7 @@ def stage_names() -> tuple[str, ...]:
 
 @cache
 def _ordered() -> tuple[str, ...]:
-    names = known_names()
+    names = (*BUILT_IN, *(name for name in entries() if name not in BUILT_IN))
     inputs = {name: find_stage(name).inputs for name in names}
     for name, wanted in inputs.items():
         if missing := [one for one in wanted if one not in inputs]:
@@ -232,7 +233,12 @@ def _ordered() -> tuple[str, ...]:
 
 
 def earlier_stages(name: str) -> tuple[str, ...]:
-    """Return the stages that a stage needs, directly or through others, in order."""
+    """Return the stages that a stage needs, directly or through others, in order.
+
+    Raises:
+        StageLoadError: As for `stage_names`.
+    """
+    order = stage_names()
     needed: set[str] = set()
     pending = list(find_stage(name).inputs)
     while pending:
@@ -240,7 +246,7 @@ def earlier_stages(name: str) -> tuple[str, ...]:
         if one not in needed:
             needed.add(one)
             pending += find_stage(one).inputs
-    return tuple(one for one in stage_names() if one in needed)
+    return tuple(one for one in order if one in needed)
 
 
 def added_settings() -> dict[str, type[StrictModel]]:
@@ -256,14 +262,27 @@ def added_settings() -> dict[str, type[StrictModel]]:
 def origin(name: str) -> dict[str, str]:
     """Return package, version and source digest of another package's stage; empty for our own.
 
-    Our own are part of the code version.
+    Our own are part of the code version. The source is the file of the entry point and, where the
+    function comes from another one, that of the function within its decorators.
     """
     from hashlib import sha256
-    from inspect import getsourcefile
-    from pathlib import Path
 
     if name not in entries():
         return {}
-    file = getsourcefile(find_stage(name).run)
-    source = Path(file).read_bytes() if file is not None else b""
-    return {"package": package_of(entries()[name]), "source": sha256(source).hexdigest()}
+    point, run = entries()[name], find_stage(name).run
+    digest = sha256(b"".join(_sources(point.module, inner_function(run))))
+    return {"package": package_of(point), "source": digest.hexdigest()}
+
+
+def _sources(module: str, function: Callable[..., Any]) -> list[bytes]:
+    """Return the content of the files of a module and of a function, each file once."""
+    from inspect import getsourcefile
+    from pathlib import Path
+
+    found: dict[str, bytes] = {}
+    for one in (import_module(module), function, type(function)):
+        with suppress(TypeError, OSError):  # compiled, or not from a file
+            file = getsourcefile(one)
+            if file is not None and file not in found:
+                found[file] = Path(file).read_bytes()
+    return list(found.values())

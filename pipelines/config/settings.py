@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, Literal, get_args
 
@@ -10,9 +11,9 @@ from pydantic import Field, create_model, field_validator
 from ...envs.parsing import Interface
 from ...sandbox import Limits, open_sandbox
 from ...sandbox.types import DEFAULT_LIBRARIES, Sandbox
-from .registry import added_settings
+from .registry import BUILT_IN, added_settings
 from .server_settings import ServerSettings
-from .strict_model import StrictModel
+from .strict_model import StrictModel, accepted_part
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
@@ -301,3 +302,24 @@ def preset_model() -> type[Preset]:
     """
     added: dict[str, Any] = {name: (model, model()) for name, model in added_settings().items()}
     return create_model("Preset", __base__=Preset, **added) if added else Preset
+
+
+def fitting_presets(presets: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the packaged presets without values that a replaced section does not take.
+
+    They are written for our own stages; where another package replaces one, only the keys that its
+    settings share with ours keep their values.
+
+    Raises:
+        StageLoadError: A stage of another package cannot be loaded.
+    """
+    replaced = {name: model for name, model in added_settings().items() if name in BUILT_IN}
+
+    def fitting(name: str, section: Any) -> Any:  # noqa: ANN401 - trees of YAML
+        is_other = name in replaced and isinstance(section, Mapping)
+        return accepted_part(replaced[name], section) if is_other else section
+
+    return {
+        preset: {name: fitting(name, section) for name, section in sections.items()}
+        for preset, sections in presets.items()
+    }

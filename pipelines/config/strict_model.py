@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, cast, get_args
+from typing import Any, TypeVar, cast, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 
 class StrictModel(BaseModel):
@@ -23,6 +23,44 @@ class StrictModel(BaseModel):
                 "a string in quotes"
             )
         return value
+
+
+Model = TypeVar("Model", bound=StrictModel)
+
+
+def read_as(section: StrictModel, model: type[Model]) -> Model:
+    """Return a section of a preset as the model of our own stage.
+
+    Another package may replace a stage, and its section with it. Fields that both models have keep
+    their values, where ours accepts them; the others have our defaults.
+
+    >>> class Ours(StrictModel):
+    ...     limit: int = 500
+    ...     samples: int = 1
+    >>> class Theirs(StrictModel):
+    ...     shots: int = 3
+    ...     limit: int = 20
+    >>> read_as(Theirs(), Ours)
+    Ours(limit=20, samples=1)
+    """
+    if type(section) is model:
+        return section
+    shared = {name: value for name, value in section if name in model.model_fields}
+    return model.model_validate(accepted_part(model, shared))
+
+
+def accepted_part(model: type[StrictModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the values that a model accepts, each and together; unknown keys are not."""
+    found = {name: value for name, value in values.items() if _accepts(model, {name: value})}
+    return found if _accepts(model, found) else {}
+
+
+def _accepts(model: type[StrictModel], values: Mapping[str, Any]) -> bool:
+    try:
+        model.model_validate(values)
+    except ValidationError:
+        return False
+    return True
 
 
 def _holds_boolean(value: object) -> bool:

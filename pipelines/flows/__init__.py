@@ -60,8 +60,18 @@ def _stage_flow(stage: str) -> Flow[..., Any]:
 
 
 FLOWS = {name: _stage_flow(name) for name in stage_names()}
-"""The flow of each stage, by name; each is also an attribute of this module."""
-globals().update(FLOWS)
+"""The flow of each stage, by name; `__getattr__` makes each an attribute of this module too."""
+
+
+def __getattr__(name: str) -> Flow[..., Any]:
+    """Return the flow of a stage, as entrypoints name it: ``codedance.pipelines.flows.curate``."""
+    if name in FLOWS:
+        return FLOWS[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *FLOWS})
 
 
 @flow(name="pipeline", flow_run_name=name_run)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from ...envs.types import Difficulty, Task
 from ..charts.markdown_table import markdown_table
+from ..config.settings import CurateSettings
+from ..config.strict_model import read_as
 from ..runs.context import StageContext
 from ..store.lineage import StageRun
 from ..store.store import Store
@@ -22,7 +24,7 @@ def write_data_card(
 ) -> Path:
     """Write the data card of a curation and return its path."""
     path = context.folder / "data_card.md"
-    settings = context.preset.curate
+    settings = read_as(context.preset.curate, CurateSettings)
     kept = sum(decision.is_kept for decision in decisions)
     lines = [
         f"# Data card: {context.preset.suite}, train",

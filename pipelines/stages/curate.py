@@ -19,7 +19,8 @@ from ...policies.inference.model_files import model_states
 from ...policies.interface import Policy, Sampling
 from ..analysis.similarity import Fingerprint, Twins, find_twins, fingerprint
 from ..config.registry import stage
-from ..config.settings import CurateSettings, Preset
+from ..config.settings import CurateSettings, EvaluateSettings, Preset, SFTSettings
+from ..config.strict_model import read_as
 from ..runs.context import StageContext, StageResult
 from ..runs.run_page import digest_of
 from ..store.episodes import Episode as StoredEpisode
@@ -33,9 +34,10 @@ from .draws import draw_candidates, held_out_tasks
 
 def _deciding(preset: Preset) -> dict[str, Any]:
     """Return what decides the curation besides its own settings."""
-    policies = (preset.curate.weak, preset.curate.strong)
-    found: dict[str, Any] = model_states([preset.sft.base, *policies])
-    found |= {"held_out": preset.evaluate.limit, "base": preset.sft.base}
+    settings, base = read_as(preset.curate, CurateSettings), read_as(preset.sft, SFTSettings).base
+    policies = (settings.weak, settings.strong)
+    found: dict[str, Any] = model_states([base, *policies])
+    found |= {"held_out": read_as(preset.evaluate, EvaluateSettings).limit, "base": base}
     if any(one.startswith(OPENAI_PREFIX) for one in policies):
         found["base_url"] = preset.server.base_url
     return found
@@ -51,9 +53,10 @@ def _deciding(preset: Preset) -> dict[str, Any]:
 )
 def run_curate(context: StageContext) -> StageResult:
     """Select the train tasks that are worth training on, and demonstrate them."""
-    settings = context.preset.curate
+    settings = read_as(context.preset.curate, CurateSettings)
     candidates, known = _draw(context)
-    held_out = held_out_tasks(context.preset.suite, context.preset.evaluate.limit)
+    evaluation = read_as(context.preset.evaluate, EvaluateSettings)
+    held_out = held_out_tasks(context.preset.suite, evaluation.limit)
     leaks, duplicates = find_copies(candidates, held_out, settings.near_duplicate_bits)
     sound = [t for t in candidates if t.id not in leaks and t.id not in duplicates]
     trained_with = [task for task in sound if _has_teacher(settings, task)]
@@ -84,7 +87,7 @@ def run_curate(context: StageContext) -> StageResult:
 
 def _draw(context: StageContext) -> tuple[list[Task], list[Task]]:
     """Draw the candidates and, disjoint from them, the tasks that the weak policy knows."""
-    settings = context.preset.curate
+    settings = read_as(context.preset.curate, CurateSettings)
     wanted = settings.candidates + settings.known
     with context.progress.bar("candidates", wanted) as bar:
 
@@ -101,14 +104,14 @@ def _draw(context: StageContext) -> tuple[list[Task], list[Task]]:
 def _weak_policy(preset: Preset, known: Sequence[Task]) -> Policy:
     from ...policies.scripted.teacher import WeakPolicy
 
-    weak = preset.curate.weak
+    weak = read_as(preset.curate, CurateSettings).weak
     return WeakPolicy(known) if weak == "thumbnail" else open_policy(weak, preset.server)
 
 
 def _strong_policy(preset: Preset) -> Policy:
     from ...policies.scripted.teacher import TeacherPolicy, TeacherStyle
 
-    settings = preset.curate
+    settings = read_as(preset.curate, CurateSettings)
     if settings.strong != "teacher":
         return open_policy(settings.strong, preset.server)
     return TeacherPolicy(TeacherStyle(settings.loose_share, settings.wander_share))
@@ -164,7 +167,7 @@ def _collect(
 ) -> int:
     """Collect trajectories of a policy on the tasks; return the number of lost episodes."""
     sampling = Sampling(temperature=1.0, max_new_tokens=context.preset.max_new_tokens)
-    turns = context.preset.curate.max_turns
+    turns = read_as(context.preset.curate, CurateSettings).max_turns
     found = collect(context, policy, tasks, Session(phase, samples, sampling, turns))
     found.check()
     if found.lost:

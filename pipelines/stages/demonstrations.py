@@ -17,6 +17,8 @@ from ...policies.interface import Demonstration
 from ...policies.scripted.box_teacher import box_texts
 from ...policies.scripted.teacher import direct_demonstration
 from ..analysis.demonstrations import chosen_demonstrations
+from ..config.settings import SFTSettings
+from ..config.strict_model import read_as
 from ..runs.context import StageContext
 from ..runs.runner import StageError
 from ..store.lineage import StageRun
@@ -55,7 +57,8 @@ def load_demonstrations(store: Store, curation: StageRun) -> list[Demonstration]
 
 def shown_demonstrations(context: StageContext) -> list[Demonstration]:
     """Return the curated demonstrations, adapted to this run's interface and settings."""
-    settings, interface = context.preset.sft, context.preset.interface
+    settings = read_as(context.preset.sft, SFTSettings)
+    interface = context.preset.interface
     curated = [
         one
         for one in load_demonstrations(context.store, context.input("curate"))

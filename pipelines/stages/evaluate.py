@@ -18,7 +18,8 @@ from ..analysis.results import difference_lines, lost_lines, summarise, table_he
 from ..analysis.statistics import rate_of
 from ..charts.markdown_table import markdown_table
 from ..config.registry import stage
-from ..config.settings import EvaluateSettings
+from ..config.settings import EvaluateSettings, GRPOSettings
+from ..config.strict_model import read_as
 from ..runs.context import StageContext, StageResult
 from ..runs.run_page import digest_of
 from ..runs.runner import StageError
@@ -63,7 +64,7 @@ def run_evaluate(context: StageContext) -> StageResult:
             verdict are kept.
         StageError: The test split is empty.
     """
-    settings = context.preset.evaluate
+    settings = read_as(context.preset.evaluate, EvaluateSettings)
     is_alone = "policies" in context.run.parameters
     tasks = held_out_tasks(context.preset.suite, settings.limit, whole=is_alone)
     if not tasks:
@@ -104,7 +105,8 @@ def _record_tasks(context: StageContext, tasks: Sequence[Task]) -> None:
 
 
 def _session(context: StageContext, policy: Policy, phase: str, mode: str) -> Session:
-    settings, interface = context.preset.evaluate, context.preset.interface
+    settings = read_as(context.preset.evaluate, EvaluateSettings)
+    interface = context.preset.interface
     return Session(
         phase=phase,
         samples=settings.samples if mode == "sampled" else 1,
@@ -153,8 +155,9 @@ def _show_some(context: StageContext, phase: str, episodes: Sequence[Episode]) -
 
     Evaluation needs no reward and records no evidence; for these few episodes it is recorded.
     """
-    shown = choose_shown(episodes, context.preset.evaluate.traces)
-    reward = with_terms(context.preset.grpo.reward, context.preset.grpo.reward_terms)
+    shown = choose_shown(episodes, read_as(context.preset.evaluate, EvaluateSettings).traces)
+    training = read_as(context.preset.grpo, GRPOSettings)
+    reward = with_terms(training.reward, training.reward_terms)
     terms: dict[int, Terms] = {}
     for number, one in zip(shown, context.store.trajectories(shown), strict=True):
         mu = DEFAULT_RATE if one.pass_rate is None else one.pass_rate

@@ -13,6 +13,7 @@ from ...policies.training.grpo.alarms import AlarmBoard, AlarmConfig, idle_terms
 from ..analysis.emergence import training_emergence
 from ..config.registry import stage
 from ..config.settings import GRPOSettings, Preset
+from ..config.strict_model import read_as
 from ..runs.context import StageContext, StageInterrupted, StageResult
 from ..runs.distributed_launch import GRPOJob, announce
 from ..runs.runner import StageError
@@ -31,10 +32,11 @@ TRACE_EVERY = 10
 
 def _deciding(preset: Preset) -> dict[str, Any]:
     """Return digests of the user's own reward terms, by file or by source."""
-    references = preset.grpo.reward_terms
+    settings = read_as(preset.grpo, GRPOSettings)
+    references = settings.reward_terms
     found: dict[str, Any] = {**file_digests(own_term_files(references))}
     if not all(reference.rpartition(":")[0].endswith(".py") for reference in references):
-        programs = own_term_programs(with_terms(preset.grpo.reward, references))
+        programs = own_term_programs(with_terms(settings.reward, references))
         found["own_terms"] = {
             name: hashlib.sha256(text.encode()).hexdigest() for name, (_, text) in programs.items()
         }
@@ -67,7 +69,7 @@ def run_grpo(context: StageContext) -> StageResult:
     from ...policies.training.grpo.loop import train_grpo
     from ...policies.training.training_state import TrainingInterrupted
 
-    settings = context.preset.grpo
+    settings = read_as(context.preset.grpo, GRPOSettings)
     tasks = load_tasks(context.store, context.input("curate"), without=settings.without_families)
     start = context.input("sft").outputs["model"]
     config = GRPOConfig(
@@ -132,12 +134,15 @@ def load_tasks(store: Store, curation: StageRun, *, without: Collection[str] = (
 def _log_code_usage(context: StageContext) -> None:
     """Log the code usage of each step, and the counts of novel calls and compositions."""
     found = training_emergence(context.store, context.run)
+    if found is None:
+        return
+    steps = read_as(context.preset.grpo, GRPOSettings).steps
     for idiom, series in found.idioms.items():
         for step, share in series:
             context.tracker.metrics(context.run.id, int(step), {f"idioms/{idiom}": share})
     uses = {"novel_calls": found.calls, "unseen_compositions": found.compositions}
     figures = {f"emergence/{n}": float(sum(u.is_novel for u in some)) for n, some in uses.items()}
-    context.tracker.metrics(context.run.id, context.preset.grpo.steps, figures)
+    context.tracker.metrics(context.run.id, steps, figures)
 
 
 class _Recorder:

@@ -12,6 +12,7 @@ from ...policies.inference.model_files import model_states
 from ...policies.interface import Demonstration
 from ..config.registry import stage
 from ..config.settings import Preset, SFTSettings
+from ..config.strict_model import read_as
 from ..runs.context import StageContext, StageInterrupted, StageResult
 from ..runs.distributed_launch import SFTJob, announce
 from .demonstrations import shown_demonstrations
@@ -21,7 +22,7 @@ NANO = "nano"
 
 
 def _deciding(preset: Preset) -> Mapping[str, object]:
-    return model_states([preset.sft.base])
+    return model_states([read_as(preset.sft, SFTSettings).base])
 
 
 @stage(
@@ -42,7 +43,7 @@ def run_sft(context: StageContext) -> StageResult:
     from ...policies.training.sft import SFTConfig, train_sft
     from ...policies.training.training_state import TrainingInterrupted
 
-    settings = context.preset.sft
+    settings = read_as(context.preset.sft, SFTSettings)
     demonstrations = shown_demonstrations(context)
     base = _base_model(context, demonstrations)
     prompt = read_notes(base).system_prompt if Path(base).is_dir() else None
@@ -77,13 +78,14 @@ def _base_model(context: StageContext, demonstrations: Sequence[Demonstration]) 
 
     from ...policies.models.nano import NanoConfig, build_nano
 
-    if context.preset.sft.base != NANO:
-        return context.preset.sft.base
+    settings = read_as(context.preset.sft, SFTSettings)
+    if settings.base != NANO:
+        return settings.base
     folder = context.folder / "base"
     if not folder.exists():
         transformers_logging.disable_progress_bar()  # its bars would garble ours
         fresh = context.folder / "base.new"
-        config = NanoConfig(**context.preset.sft.nano.model_dump(), seed=context.seed)
+        config = NanoConfig(**settings.nano.model_dump(), seed=context.seed)
         corpus = (m.text for d in demonstrations for m in d.messages)
         build_nano(fresh, corpus, config, families=trained_families())
         fresh.replace(folder)

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from sqlalchemy import Select, select, update
 
@@ -93,8 +93,15 @@ class StageRun:
 
     @property
     def lost(self) -> int:
-        """Number of episodes that infrastructure lost; a rerun completes them."""
-        return sum(dict(self.outputs.get(LOST, {})).values())
+        """Number of episodes that infrastructure lost; a rerun completes them.
+
+        A stage of another package may record anything under this key: only counts are read.
+        """
+        recorded: object = self.outputs.get(LOST)
+        if not isinstance(recorded, Mapping):
+            return 0
+        counts = cast("Mapping[str, object]", recorded).values()
+        return sum(count for count in counts if isinstance(count, int))
 
     @property
     def is_complete(self) -> bool:
@@ -109,7 +116,8 @@ class StageRun:
     @property
     def seconds(self) -> float:
         """Working time in seconds, without pauses."""
-        return float(self.outputs.get(SECONDS, 0.0))
+        recorded = self.outputs.get(SECONDS)
+        return float(recorded) if isinstance(recorded, int | float) else 0.0
 
 
 @dataclass(frozen=True, slots=True)

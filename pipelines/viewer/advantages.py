@@ -13,7 +13,12 @@ from typing import Any
 
 from ...envs.rewards.terms import group_reward, group_turn_advantages, is_scored
 from ...envs.types import Trajectory
+from ..config.settings import GRPOSettings
+from ..config.strict_model import accepted_part
 from ..store.lineage import StageRun
+
+READ = ("reward", "std_floor", "scale_rewards")
+"""Settings of the training that decide its advantages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +36,7 @@ class Advantages:
 
 def sibling_advantages(stage: StageRun, group: Sequence[Trajectory]) -> list[Advantages]:
     """Return the advantages of each sibling; empty ones outside reinforcement learning."""
-    settings: Mapping[str, Any] = stage.parameters.get("grpo", {})
+    settings = _settings(stage)
     if stage.stage != "grpo" or len(group) < 2:
         return [Advantages() for _ in group]
     import torch
@@ -41,10 +46,10 @@ def sibling_advantages(stage: StageRun, group: Sequence[Trajectory]) -> list[Adv
     rewards = [_reward(one) for one in group]
     advantages = group_advantages(
         torch.tensor([rewards], dtype=torch.float64),
-        std_floor=settings.get("std_floor", 0.5),
-        scale_rewards=settings.get("scale_rewards", "floor"),
+        std_floor=settings.std_floor,
+        scale_rewards=settings.scale_rewards,
     )[0].tolist()
-    turns = group_turn_advantages(group, reward=settings.get("reward", "bat"))
+    turns = group_turn_advantages(group, reward=settings.reward)
     return [
         Advantages(None if math.isnan(reward) else advantage, tuple(of_turns))
         for reward, advantage, of_turns in zip(rewards, advantages, turns, strict=True)
@@ -57,8 +62,15 @@ def turn_penalty(stage: StageRun) -> float:
 
     if stage.stage != "grpo":
         return 0.0
-    preset = reward_preset(stage.parameters.get("grpo", {}).get("reward", "bat"))
+    preset = reward_preset(_settings(stage).reward)
     return 0.0 - preset.turn_weight * preset.penalty
+
+
+def _settings(stage: StageRun) -> GRPOSettings:
+    """Return the settings of the training; another package's stage may have recorded others."""
+    recorded: Mapping[str, Any] = stage.parameters.get("grpo", {})
+    read = {name: recorded[name] for name in READ if name in recorded}
+    return GRPOSettings.model_validate(accepted_part(GRPOSettings, read))
 
 
 def _reward(trajectory: Trajectory) -> float:

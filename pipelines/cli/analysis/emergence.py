@@ -21,7 +21,7 @@ def emergence(
     """Show the calls and compositions of training, compared with the demonstrations."""
     from ...analysis.emergence import training_emergence
     from ...runs.requests import find_pipeline
-    from ...runs.runner import find_input
+    from ...runs.runner import StageError, find_input
     from ...runs.session import open_session
     from ..document import document
     from ..output import say
@@ -31,6 +31,11 @@ def emergence(
         if found.stage != "grpo":
             found = find_input(session, find_pipeline(session, run), "grpo")
         made = training_emergence(session.store, found)
+        if made is None:
+            raise StageError(
+                f"{found.id} has no curation and cold start among its inputs, whose demonstrations "
+                "its code is compared with"
+            )
         for line in emergence_lines(made, rows):
             say(line)
         publish(made)

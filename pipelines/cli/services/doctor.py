@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from ...config.registry import StageLoadError, entries, package_of, stage_names
 from ..exit_codes import FINDINGS
 from ..options import Json
 from .finding import Finding
@@ -47,7 +48,7 @@ def doctor(json: Json = False) -> None:
     findings: list[Finding] = []
     with document(json) as publish:
         for check in CHECKS:
-            for finding in check():
+            for finding in _found(check):
                 findings.append(finding)
                 for line in _lines(finding):
                     say(line)
@@ -57,6 +58,14 @@ def doctor(json: Json = False) -> None:
         publish({"is_well": not bad, "findings": findings})
     if bad:
         raise typer.Exit(FINDINGS)
+
+
+def _found(check: Callable[[], list[Finding]]) -> list[Finding]:
+    """Return the findings of a check; none where it needs a stage that `check_stages` reports."""
+    try:
+        return check()
+    except StageLoadError:
+        return []
 
 
 def _lines(finding: Finding) -> list[str]:
@@ -237,6 +246,19 @@ def check_docker() -> list[Finding]:
     return [Finding("docker", f"engine answers, image {DEFAULT_IMAGE} is of this version")]
 
 
+def check_stages() -> list[Finding]:
+    """Check the stages of other packages; no finding without any."""
+    if not entries():
+        return []
+    try:
+        stage_names()
+    except StageLoadError as error:
+        remedy = "correct that package, or uninstall it: every run needs all stages"
+        return [Finding("stages", str(error), is_well=False, remedy=remedy)]
+    added = ", ".join(f"{name} by {package_of(point)}" for name, point in entries().items())
+    return [Finding("stages", added)]
+
+
 def check_flows() -> list[Finding]:
     """Check flows.yaml."""
     from ...config.flows_file import find_flows_file, load_flows_file
@@ -259,6 +281,7 @@ CHECKS: tuple[Callable[[], list[Finding]], ...] = (
     check_home,
     check_store,
     check_accelerators,
+    check_stages,
     check_flows,
     check_servers,
 )
