@@ -73,8 +73,12 @@ class Summary:
 
 
 def summarise(store: Store, run: StageRun) -> Summary:
-    """Compute the metrics of an evaluation from the store."""
-    episodes = store.episodes(run.id)
+    """Compute the metrics of an evaluation from the store.
+
+    Episodes whose phase is not ``policy/mode``, as another package's evaluation may store them, are
+    left out.
+    """
+    episodes = [e for e in store.episodes(run.id) if e.phase.count("/") == 1]
     phases = tuple(dict.fromkeys(e.phase for e in episodes))
     groups = _groups(episodes)
     cells = {
@@ -110,7 +114,8 @@ def table_rows(summary: Summary, mode: str) -> list[list[str]]:
     """Return one row per group: the policies side by side, in one mode (greedy or sampled)."""
     rows: list[list[str]] = []
     for group in summary.groups:
-        cells = [summary.cells[f"{name}/{mode}", group] for name in summary.policies]
+        found = [summary.cells.get((f"{name}/{mode}", group)) for name in summary.policies]
+        cells = [cell or _cell([]) for cell in found]
         gap = summary.differences.get((mode, group))
         rows.append(
             [

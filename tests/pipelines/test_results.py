@@ -105,3 +105,14 @@ def test_a_table_for_a_file_keeps_to_80_columns_and_loses_no_figure(capsys):
     assert all(printed.count(name) == 1 for name in head if name != "tasks")
     assert printed.count("tasks  ") == 2
     assert printed.count("100.0%") == len(use)
+
+
+def test_episodes_of_another_evaluations_phases_are_left_out(store):
+    run = store.lineage.begin(make_request("evaluate", parameters={"suite": "toy"}))
+    task = make_task(0)
+    for phase in ("shots", "a/greedy", "b/sampled", "a/greedy/3"):
+        made = [make_trajectory(task, accuracy=1.0, calls=0)]
+        store.add_trajectories([task], made, stage_run=run.id, phase=phase)
+    found = summarise(store, run)
+    assert found.phases == ("a/greedy", "b/sampled")
+    assert [row[2:4] for row in table_rows(found, "greedy")] == [["100.0 (21 to 100)", "-"]]
