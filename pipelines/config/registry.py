@@ -16,7 +16,6 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
 from .stage_checks import check_function, check_names, check_result, check_settings, inner_function
-from .stage_names import RESERVED as RESERVED
 from .stage_names import is_usable, name_problem
 
 if TYPE_CHECKING:

@@ -15,13 +15,13 @@ from codedance.pipelines.cli.training.stage_commands import UNUSED, unused_optio
 from codedance.pipelines.config.registry import (
     BUILT_IN,
     EVALUATION,
-    RESERVED,
     earlier_stages,
     find_stage,
     stage,
     stage_names,
 )
 from codedance.pipelines.config.settings import Preset
+from codedance.pipelines.config.stage_names import RESERVED
 
 from .runs import write_tiny
 
