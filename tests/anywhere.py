@@ -1,12 +1,13 @@
 """Install a wheel of this checkout in several places; compare the golden digests of each.
 
-What a model reads, digests, seeds and trained weights must not depend on where the package, the
-interpreter or the home lies, nor on user, locale, time zone, the terminal's width or the hash seed:
+The text that a model reads, digests, seeds and trained weights must not depend on the location of
+the package, the interpreter or the home folder, nor on user, locale, time zone, terminal width or
+hash seed:
 
     make test-anywhere
 
-Every place has an environment of its own whose dependencies are those of this interpreter, and a
-copy of ``golden`` and `played_tasks` beside it.
+Every place has its own environment with the dependencies of this interpreter, and a copy of
+``golden`` and `played_tasks`.
 """
 
 from __future__ import annotations
@@ -29,13 +30,14 @@ NOBODY = 65534
 
 @dataclass(frozen=True)
 class Place:
-    """Where and how the package is used.
+    """Location and conditions of an installation.
 
     Attributes:
-        name: Row of the table.
-        folder: Below the scratch folder.
-        environment: Beside a bare one.
-        user: Who runs it, by an interpreter that this user can read; None for this process's.
+        name: Name of its row in the table.
+        folder: Folder inside the scratch folder.
+        environment: Variables added to an empty environment.
+        user: User that runs it, with an interpreter that this user can read; None for the
+            current one.
     """
 
     name: str
@@ -64,7 +66,7 @@ PLACES = (
 
 
 def main() -> int:
-    """Run the golden digests in every place, print the table; 1 where one differs."""
+    """Compute the golden digests in every place and print the table; return 1 if one differs."""
     before = json.loads((ROOT / "tests" / "golden" / "digests.json").read_text(encoding="utf-8"))
     differing = 0
     with tempfile.TemporaryDirectory(prefix="codedance-anywhere-") as scratch:
@@ -88,13 +90,13 @@ def main() -> int:
 
 
 def differences(before: dict, found: dict, part: str) -> list[str]:
-    """Return the names in one part of the digests that are not as recorded."""
+    """Return the names in one part of the digests that differ from the record."""
     names = before[part] | found[part]
     return [name for name in names if before[part].get(name) != found[part].get(name)]
 
 
 def build_wheel(scratch: Path) -> Path:
-    """Build this checkout's wheel from a copy, so that nothing of an earlier build is in it."""
+    """Build this checkout's wheel from a copy, to exclude files of an earlier build."""
     source = scratch / "source"
     listed = run("git", "-C", str(ROOT), "ls-files", "-z", "-co", "--exclude-standard")
     for name in filter(None, listed.split("\0")):
@@ -108,7 +110,7 @@ def build_wheel(scratch: Path) -> Path:
 
 
 def digests_in(scratch: Path, place: Place, wheel: Path) -> dict:
-    """Install in a place and return the golden digests that come out there."""
+    """Install in a place and return the golden digests computed there."""
     folder = scratch / place.folder
     (folder / "home").mkdir(parents=True)
     base = sys.executable if place.user is None else python_for(place.user)
@@ -144,7 +146,7 @@ def digests_in(scratch: Path, place: Place, wheel: Path) -> dict:
 
 
 def python_for(user: int) -> str:
-    """Return an interpreter that works for another user, who can read the dependencies; else ""."""
+    """Return an interpreter with which another user can read the dependencies; "" if none."""
     dependencies = sysconfig.get_path("purelib")
     find = f"import ssl, sys; sys.path.append({dependencies!r}); import msgpack, torch"
     minor = f"python3.{sys.version_info.minor}"
@@ -157,7 +159,7 @@ def python_for(user: int) -> str:
 
 
 def as_user(user: int, *command: str) -> str | None:
-    """Run a command as another user; None where it cannot be run, or fails."""
+    """Run a command as another user; None if it cannot be run, or fails."""
     try:
         done = subprocess.run(
             command, user=user, group=user, extra_groups=[], capture_output=True, check=True
@@ -168,7 +170,7 @@ def as_user(user: int, *command: str) -> str | None:
 
 
 def run(*command: str) -> str:
-    """Run a command; its errors go where ours go.
+    """Run a command with this process's standard error.
 
     Raises:
         CalledProcessError: It failed.
@@ -177,7 +179,7 @@ def run(*command: str) -> str:
 
 
 def say(line: str) -> None:
-    """Write a line at once."""
+    """Print a line and flush it."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 

@@ -1,4 +1,4 @@
-"""What holds for every test: no skip that is not on the list, where CI asks for that."""
+"""Hooks and fixtures of all tests; in CI, only listed reasons for a skip are allowed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ALLOWED = Path(__file__).with_name("allowed_skips.txt")
 
 @pytest.fixture(autouse=True)
 def no_variable_left():
-    """Forget what a command set for its process: its folder, MLflow's and Prefect's addresses."""
+    """Restore variables that a command set for its process, such as MLflow's address."""
     kept = dict(os.environ)
     yield
     os.environ.clear()
@@ -24,14 +24,14 @@ def no_variable_left():
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    """Name the skips that nobody allowed; CI fails on them (see pytest_sessionfinish)."""
+    """List the skips that are not allowed; CI fails on them (see pytest_sessionfinish)."""
     for reason in _unlisted(terminalreporter) if IS_STRICT else ():
         terminalreporter.write_line(f"SKIP NOT ALLOWED: {reason}", red=True)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session, exitstatus):
-    """Fail the run when a test was skipped for a reason that is not in allowed_skips.txt."""
+    """Fail the run if a test was skipped for a reason that is not in allowed_skips.txt."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if IS_STRICT and exitstatus == 0 and reporter and _unlisted(reporter):  # none in a worker
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

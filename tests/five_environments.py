@@ -1,7 +1,7 @@
-"""Install beside five sets of pins that conflict; compare what 100 tasks give, digest by digest.
+"""Install with five conflicting sets of pins, and compare the digests of 100 tasks.
 
-Each environment gets a venv, ``codedance[sandbox]`` as a wheel of this checkout, and its pins; then
-`played_tasks` is run in it. Needs a package index, about 4 GB of disk and some minutes:
+Each environment is a venv with ``codedance[sandbox]`` as a wheel of this checkout and its pins, in
+which `played_tasks` is run. Needs a package index, about 4 GB of disk and some minutes:
 
     make test-environments
     python tests/five_environments.py --folder KEEP --python python3.12 --python python3.13
@@ -34,7 +34,7 @@ SHOWN = ("numpy", "pillow", "gymnasium", "opencv-python-headless")
 
 
 def main() -> int:
-    """Build the environments, play in each, and show the table; 1 where a digest differs."""
+    """Build the environments, play in each, and print the table; return 1 if a digest differs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, help="keep the environments here")
     parser.add_argument("--python", action="append", help="interpreters to use in turn")
@@ -58,11 +58,11 @@ def main() -> int:
             reports = dict(zip(ENVIRONMENTS, found, strict=True))
     for name, pins in ENVIRONMENTS.items():
         say(row(name, pins, reports[name]))
-    return tell(reports)
+    return print_verdict(reports)
 
 
 def build_wheel(folder: Path) -> Path:
-    """Build this checkout's wheel; what an earlier build left behind is not in it."""
+    """Build this checkout's wheel, without files of an earlier build."""
     source = folder / "source"
     run("rm", "-rf", str(source))
     run("mkdir", str(source))
@@ -91,13 +91,13 @@ def make_environment(place: Path, base: str, wheel: Path, pins: tuple[str, ...])
 
 
 def say(line: str) -> None:
-    """Write a line at once."""
+    """Print a line and flush it."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
 def run(*command: str) -> str:
-    """Run a command; its errors go where ours go.
+    """Run a command with this process's standard error.
 
     Raises:
         CalledProcessError: It failed.
@@ -106,7 +106,7 @@ def run(*command: str) -> str:
 
 
 def row(name: str, pins: tuple[str, ...], report: dict) -> str:
-    """Return an environment's line of the table."""
+    """Return the line of an environment in the table."""
     versions = [report["versions"][one] for one in SHOWN]
     beside = {pin.split("==")[0] for pin in pins} - set(SHOWN)
     others = [f"{one} {version}" for one, version in report["versions"].items() if one in beside]
@@ -114,8 +114,8 @@ def row(name: str, pins: tuple[str, ...], report: dict) -> str:
     return f"| {' | '.join(map(str, cells))} |"
 
 
-def tell(reports: dict[str, dict]) -> int:
-    """Say whether all digests are the same, and which tasks differ where they are not."""
+def print_verdict(reports: dict[str, dict]) -> int:
+    """Print whether all digests are equal, or else which tasks differ."""
     first, *others = reports
     for name in others:
         pairs = zip(reports[first]["tasks"].items(), reports[name]["tasks"].values(), strict=True)

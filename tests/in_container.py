@@ -1,7 +1,7 @@
 """Run tests/sandbox in a plain container: default seccomp profile, no root, no user namespaces.
 
-What stands there is the tier `confined`, as in default Docker and Kubernetes. The image is built
-from this machine's own files; the checkout is mounted read-only. Arguments go to pytest.
+The isolation level there is `confined`, as in default Docker and Kubernetes. The image is built
+from this machine's files; the checkout is mounted read-only. Arguments are passed to pytest.
 """
 
 import contextlib
@@ -16,14 +16,14 @@ ROOT = Path(__file__).resolve().parent.parent
 NAME = "codedance-tests"
 ROOMS = ("sandbox", "envs", "policies", "pipelines")
 TESTING = ("pytest", "pytest_timeout", "hypothesis", "msgpack", "docker", "gymnasium")
-ALL = ("-q", "tests/sandbox", "--ignore=tests/sandbox/test_soak.py")  # the soak wants full walls
-# The walls that cannot stand here are skipped by the hundred; their reasons are no news.
+ALL = ("-q", "tests/sandbox", "--ignore=tests/sandbox/test_soak.py")  # it needs full isolation
+# Hundreds of tests of full isolation are skipped here; their reasons are not printed.
 OPTIONS = "addopts=--strict-markers -m 'not slow' -rfE"
 PYTEST = ("-p", "no:cacheprovider", "-o", OPTIONS)
 
 
 def main() -> int:
-    """Build the image, run the tests in it, and give pytest's exit status."""
+    """Build the image, run the tests in it, and return pytest's exit status."""
     build_image(NAME, libraries=(*IMAGE_LIBRARIES, *TESTING), whole=True)
     with contextlib.closing(Engine()) as engine:
         python = engine._client.images.get(NAME).attrs["Config"]["Cmd"][0]

@@ -1,10 +1,10 @@
-"""Play a script over 100 tasks; print a digest of all that was seen, equal under any versions.
+"""Play a script on 100 tasks; print digests of the results, equal under any versions.
 
 Needs what ``codedance[sandbox]`` installs and nothing else, so that it runs in any trainer's
-environment. The script knows the suite's programs, never an answer: it runs the right program, a
-coarse one, a broken one first, the libraries that a worker has, a crop, or writes what cannot be
-parsed. Every task has three digests, to the last bit: of the observations (texts and pictures), of
-the rewards (each step's, its terms, and those that ``score_group`` gives), and of the endings.
+environment. The script knows the suite's programs, never an answer: it runs the right program, an
+inaccurate one, a broken one first, the worker's libraries or a crop, or writes an invalid turn.
+Every task has three exact digests: of the observations (texts and images), of the rewards (of each
+step, by term, and of ``score_group``), and of the endings.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ CROP = "input_image.crop((20, 30, 120, 110)).resize((50, 40))\n"
 
 
 def first_texts(question: str, number: int) -> tuple[str, ...]:
-    """Return what the script writes before it answers: one of six ways, by the task's number."""
+    """Return the script's turns before its answer: one of six variants, by the task's number."""
     code = program_for(question) or CROP
     coarse = code.replace("input_image)", "input_image.resize((56, 56)))")
     ways = (
@@ -63,7 +63,7 @@ def first_texts(question: str, number: int) -> tuple[str, ...]:
 
 
 class Recorder:
-    """The three digests of one task's episodes."""
+    """Computes the three digests of one task's episodes."""
 
     def __init__(self) -> None:
         self.observations = hashlib.sha256()
@@ -87,7 +87,7 @@ class Recorder:
 
 
 def play(env: gym.Env, task_id: str, number: int, seed: int, recorder: Recorder) -> None:
-    """Play one episode; everything that comes back is recorded."""
+    """Play one episode and record all results."""
     observation, info = env.reset(seed=seed, options={"task_id": task_id})
     question = observation["text"]
     recorder.note(observation, info)
@@ -103,7 +103,7 @@ def play(env: gym.Env, task_id: str, number: int, seed: int, recorder: Recorder)
 
 
 def digests(tasks: int) -> tuple[dict[str, dict[str, str]], int]:
-    """Return each task's digests, half of them of each split, and how many answers were right."""
+    """Return each task's digests, half of them of each split, and the number of right answers."""
     found, right = {}, 0
     for split in ("train", "test"):
         suite = load_suite("nano", split=split)
@@ -123,12 +123,12 @@ def digests(tasks: int) -> tuple[dict[str, dict[str, str]], int]:
 
 
 def whole(found: dict[str, dict[str, str]]) -> str:
-    """Return one digest of all."""
+    """Return one digest of all tasks."""
     return hashlib.sha256(json.dumps(found).encode()).hexdigest()
 
 
 def main() -> None:
-    """Play all, and print digests, versions and the time as one line of JSON."""
+    """Play all tasks; print digests, versions and the time as one line of JSON."""
     started = time.perf_counter()
     found, right = digests(TASKS)
     versions = {name: version(name) for name in NAMED}
@@ -138,7 +138,7 @@ def main() -> None:
 
 
 def version(name: str) -> str | None:
-    """Return the installed version of a distribution; None where it is not installed."""
+    """Return the installed version of a distribution; None if it is not installed."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

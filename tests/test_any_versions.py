@@ -1,6 +1,6 @@
-"""What some tasks give under the tested versions; `five_environments` holds others against it.
+"""Results of some tasks under the tested versions; `five_environments` compares other versions.
 
-All hundred are held against what was recorded in `golden.test_golden`.
+All hundred tasks are compared with the record in `golden.test_golden`.
 """
 
 from golden.record import recorded

@@ -1,4 +1,4 @@
-"""What a model reads, digests and weights are the same wherever the package lies."""
+"""Prompts, digests and weights do not depend on the location of the package."""
 
 import anywhere
 import pytest

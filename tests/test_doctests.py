@@ -7,7 +7,7 @@ import pkgutil
 import pytest
 
 ROOMS = ("sandbox", "envs", "policies", "pipelines")
-EXECUTED = "codedance.sandbox.worker"  # runs inside the walls, under its own import path
+EXECUTED = "codedance.sandbox.worker"  # runs inside the sandbox, under its own import path
 NOT_IMPORTED = (".migrations", ".__main__")  # alembic and `python -m` run them
 
 
@@ -22,6 +22,6 @@ def modules():
 
 
 @pytest.mark.parametrize("name", sorted(modules()))
-def test_the_examples_of_a_module_hold(name):
+def test_the_examples_of_a_module_pass(name):
     failed, _ = doctest.testmod(importlib.import_module(name))
     assert failed == 0

@@ -1,4 +1,4 @@
-"""The examples run as their first lines say."""
+"""The examples run as described in their first lines."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ def test_the_random_agent_plays_an_episode(tmp_path):
     assert lines[-1].startswith("answered {'accuracy'")
 
 
-def test_a_family_and_a_reward_term_of_ones_own(tmp_path):
+def test_a_custom_family_and_reward_term(tmp_path):
     out = run("own_family.py", tmp_path)
     assert out.startswith("True ")
     assert "'brevity': 0.1" in out

@@ -1,4 +1,4 @@
-"""Each name has one import path: the module that defines it, or the room that hands it out."""
+"""Each name has one import path: the module that defines it, or the room that exports it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ HANDED_OUT = {
     "codedance.policies": {"group_advantages", "load_policy", "rollout"},
     "codedance.policies.rollouts": {"rollout"},
 }
-"""What rooms re-export for their users."""
+"""Names that rooms re-export for their users."""
 
 
 def name_of(path: Path) -> str:
-    """Return the module that a file of a room is."""
+    """Return the module name of a file of a room."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(("codedance", *(part for part in parts if part != "__init__")))
 
@@ -33,7 +33,7 @@ FILES = [path for folder in (*ROOMS, *OTHERS) for path in sorted((ROOT / folder)
 
 
 def imported(path: Path) -> list[tuple[str, str]]:
-    """Return the module and the name of every import from our rooms in a file."""
+    """Return the module and the name of every import from the rooms in a file."""
     found = []
     package = name_of(path) if path.name == "__init__.py" else name_of(path).rpartition(".")[0]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -46,7 +46,7 @@ def imported(path: Path) -> list[tuple[str, str]]:
 
 @cache
 def defined(module: str) -> set[str]:
-    """Return the names that a module itself defines, its submodules included."""
+    """Return the names defined by a module itself, including its submodules."""
     path = MODULES[module]
     names = {other.rpartition(".")[2] for other in MODULES if other.rpartition(".")[0] == module}
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -70,7 +70,7 @@ def test_names_are_imported_from_where_they_are_defined(folder):
 
 
 @pytest.mark.parametrize("module", HANDED_OUT)
-def test_a_room_hands_out_these_names_and_no_others(module):
+def test_a_room_exports_these_names_and_no_others(module):
     tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
     ours = {
         alias.name

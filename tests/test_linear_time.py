@@ -1,7 +1,7 @@
-"""What reads a model's or a user's text takes time linear in it, whatever the text.
+"""Functions that read text of a model or a user take linear time for any text.
 
-Work in Python is counted, line by line, at two lengths. Work inside a pattern cannot be counted, so
-patterns get texts so long that one that tries every start with every end would run for minutes.
+Python lines are counted at two lengths. Work inside a pattern cannot be counted, so patterns are
+tested on texts so long that one with quadratic time would run for minutes.
 """
 
 import sys
@@ -34,7 +34,7 @@ ENDS = [
 
 
 def lines_run(text: str) -> int:
-    """Count the lines of Python that reading a text runs."""
+    """Count the lines of Python that are executed to read a text."""
     count = 0
 
     def trace(frame, event, _):
@@ -53,7 +53,7 @@ def lines_run(text: str) -> int:
 
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("piece", PIECES)
-def test_twice_the_text_is_no_more_than_twice_the_work(piece, end):
+def test_twice_the_text_takes_at_most_twice_the_work(piece, end):
     once = lines_run(piece * 200 + end)
     twice = lines_run(piece * 400 + end)
     assert twice <= 2.2 * once + 100
@@ -81,7 +81,7 @@ READERS = {
     [" ", "\t", "`", "~", "<", "/", "-", ">", "1", "a", "\n ", "- ", "1. ", "/a", "/codedance-"],
 )
 @pytest.mark.parametrize("reader", READERS)
-def test_no_pattern_tries_every_start_with_every_end(reader, piece):
+def test_no_pattern_takes_quadratic_time(reader, piece):
     run = piece * (LONG // len(piece))
     READERS[reader](run)
     READERS[reader](f"{FENCE}{run}")
@@ -92,6 +92,6 @@ def test_no_pattern_tries_every_start_with_every_end(reader, piece):
     "lead", ["there are 1 ", "box with ", "box with 1 ", "how many ", f"<code>{FENCE}python "]
 )
 @pytest.mark.parametrize("reader", READERS)
-def test_no_pattern_is_slow_behind_its_own_words(reader, lead):
+def test_no_pattern_is_slow_after_its_own_keywords(reader, lead):
     READERS[reader](lead + " " * LONG + "x")
     READERS[reader](lead + "1" * LONG + "x")

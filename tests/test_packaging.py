@@ -1,4 +1,4 @@
-"""What is installed is what is in the repository, and what is light stays light."""
+"""The package contains all files of the repository that it needs, and imports stay light."""
 
 import subprocess
 import sys
@@ -25,7 +25,7 @@ def test_every_folder_with_code_is_listed_as_a_package():
     assert listed == {"codedance." + folder.replace("/", ".") for folder in folders}
 
 
-def test_every_file_that_is_read_at_run_time_is_package_data():
+def test_every_file_read_at_run_time_is_package_data():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     listed = project["tool"]["setuptools"]["package-data"]
     folders = [folder for room in ROOMS for folder in (ROOT / room).rglob("assets")]
@@ -34,7 +34,7 @@ def test_every_file_that_is_read_at_run_time_is_package_data():
     assert all("assets/*" in listed[package] for package in packages)
 
 
-def test_no_folder_has_more_files_than_one_can_take_in():
+def test_no_folder_has_too_many_files():
     counts = {
         folder.relative_to(ROOT).as_posix(): len([*folder.glob("*.py")])
         - len([*folder.glob("__init__.py")])
@@ -42,7 +42,7 @@ def test_no_folder_has_more_files_than_one_can_take_in():
         for folder in (ROOT / room, *(ROOT / room).rglob("*"))
         if folder.is_dir()
     }
-    del counts["sandbox/worker"]  # goes into the sandbox as one flat folder
+    del counts["sandbox/worker"]  # copied into the sandbox as one flat folder
     assert {folder: count for folder, count in counts.items() if count > MOST_FILES} == {}
 
 

@@ -1,4 +1,4 @@
-"""PPO of Stable-Baselines3 learns the menu from our shaped reward, until it has risen by LEAST."""
+"""PPO of Stable-Baselines3 trains on the menu until the shaped reward has risen by LEAST."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Other trainers learn on our environment: each example until its held-out reward has risen."""
+"""Other trainers on our environment: each example trains until its held-out reward has risen."""
 
 import importlib.util
 import math
@@ -45,7 +45,7 @@ def test_an_example_raises_the_held_out_reward(name, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_example_fails_where_nothing_was_learnt(tmp_path):
+def test_an_example_fails_if_nothing_was_learned(tmp_path):
     done = run("reinforce.py", tmp_path, "--steps", "0", "--episodes", "16")
     assert done.returncode == 1, done.stderr
     assert f"NOT risen by at least {LEAST}" in done.stdout
@@ -55,16 +55,16 @@ def test_an_example_fails_where_nothing_was_learnt(tmp_path):
     ("after", "code"),
     [
         ([1.0] * 8, 0),
-        ([0.25] * 7 + [0.0], 1),  # risen for certain, by less than is asked for
-        ([8.0] + [0.0] * 7, 1),  # one great success: the interval holds 0
+        ([0.25] * 7 + [0.0], 1),  # certain, but smaller than required
+        ([8.0] + [0.0] * 7, 1),  # one large success: the interval contains 0
     ],
 )
-def test_a_rise_has_to_be_as_large_as_stated_and_certain(guesser, after, code):
+def test_a_rise_must_be_large_enough_and_certain(guesser, after, code):
     least = 0.5
     assert guesser.report("by hand", [0.0] * 8, after, least=least) == code
 
 
-def test_an_episode_that_was_lost_counts_on_neither_side(guesser, capsys):
+def test_a_lost_episode_is_excluded_before_and_after(guesser, capsys):
     before = [0.0, 0.0, math.nan, 5.0]
     after = [1.0, 1.0, 9.0, math.nan]
     assert guesser.report("by hand", before, after, least=0.5) == 0

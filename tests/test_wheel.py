@@ -1,4 +1,4 @@
-"""A wheel that is built and installed elsewhere works: nothing that it needs stays behind."""
+"""A wheel that is built and installed elsewhere works: it contains everything it needs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run(*command: str, **options: object) -> str:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment that holds the wheel, and this one's packages but not this checkout."""
+    """An environment with the wheel and this one's packages, but without this checkout."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     shutil.copytree(ROOT, source, ignore=KEPT)  # building writes into the folder
@@ -38,7 +38,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(environment, with_pip=False, symlinks=True)
     python = environment / "bin" / "python"
     (packages,) = environment.glob("lib/python*/site-packages")
-    # A path in a .pth file brings the packages there, and none of that folder's own .pth files:
+    # A path in a .pth file adds the packages there, but not that folder's own .pth files:
     # the editable install of this checkout is not found by it.
     others = [*site.getsitepackages(), sysconfig.get_path("purelib")]
     (packages / "others.pth").write_text("\n".join(dict.fromkeys(others)) + "\n")
@@ -57,10 +57,10 @@ def test_the_installed_wheel_runs_its_commands(installed: Path, tmp_path: Path):
     assert Path(place).is_relative_to(installed.parents[1])
     codedance = str(installed.with_name("codedance"))
     assert "Exit codes" in run(codedance, "--help", **options)
-    told = run(codedance, "evaluate", "--policy", "nano", "--limit", "2", "--json", **options)
-    assert json.loads(told)["cells"]  # the checkpoint, the suite's sources, the migrations
-    assert "report.html" in run(codedance, "report", json.loads(told)["run"], **options)
-    assert "open " in run(codedance, "view", json.loads(told)["run"], **options)
+    document = run(codedance, "evaluate", "--policy", "nano", "--limit", "2", "--json", **options)
+    assert json.loads(document)["cells"]  # the checkpoint, the suite's sources, the migrations
+    assert "report.html" in run(codedance, "report", json.loads(document)["run"], **options)
+    assert "open " in run(codedance, "view", json.loads(document)["run"], **options)
     assert "the store is whole" in run(codedance, "store", "verify", **options)
     assert "quick" in run(str(installed), "-c", PRESETS, **options)
 

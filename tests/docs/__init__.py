@@ -1,1 +1,1 @@
-"""The documentation and the examples of the command line hold."""
+"""Tests of the documentation and of the command line's examples."""

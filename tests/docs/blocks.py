@@ -1,11 +1,11 @@
-"""Reads the fenced blocks of a Markdown page, and the marks that stand before them.
+"""Reads the fenced blocks of a Markdown page and the marks before them.
 
 A mark is a comment on the line before a block:
 
-* ``<!-- not run: REASON -->``: its commands are only asked of the parser, its Python compiled.
-* ``<!-- exits: 1 -->``: its last command ends with this code.
+* ``<!-- not run: REASON -->``: its commands are only parsed, its Python is only compiled.
+* ``<!-- exits: 1 -->``: its last command exits with this code.
 
-A Python or YAML block whose first line is a comment with a file's name is written to that file.
+A Python or YAML block whose first line is a comment with a file name is written to that file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FILE = re.compile(r"# ([\w./-]+\.(?:py|yaml|jsonl))\n")
 
 @dataclass(frozen=True)
 class Block:
-    """One block: its language, its text, where it begins, and what its mark says."""
+    """One block: its language, text, position and mark."""
 
     language: str
     text: str
@@ -30,13 +30,13 @@ class Block:
 
     @property
     def file(self):
-        """The file that it is to be written to; None for none."""
+        """Name of the file to write it to; None if it names none."""
         found = FILE.match(self.text)
         return found.group(1) if found else None
 
     @property
     def commands(self):
-        """The commands of a console or bash block, continued lines joined, output left out."""
+        """Commands of a console or bash block, with continued lines joined and without output."""
         joined = self.text.replace("\\\n", " ")
         if self.language == "console":
             return [line[2:] for line in joined.splitlines() if line.startswith("$ ")]

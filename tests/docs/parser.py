@@ -1,4 +1,4 @@
-"""Asks the command line's own parser about a command, and runs nothing."""
+"""Checks a command with the command line's own parser, without running it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import typer
 from codedance.pipelines.cli.app import app, single_app
 
 PROGRAMS = ("python -m benchmarks.", "python -m experiments.")
-"""How a line begins that runs a module of the repository."""
+"""Beginning of a line that runs a module of the repository."""
 OURS = ("codedance ", *PROGRAMS)
 
 
 def command_tree():
-    """Return the whole command line: groups and commands."""
+    """Return the root of the command line, with its groups and commands."""
     return typer.main.get_command(app)
 
 
 def leaves(command=None, path=()):
-    """Yield every command that is no group, with its path."""
+    """Yield every command that is not a group, with its path."""
     command = command_tree() if command is None else command
     if not hasattr(command, "commands"):
         yield " ".join(path), command
@@ -29,7 +29,7 @@ def leaves(command=None, path=()):
 
 
 def check(line):
-    """Raise what the user would be told, where a command line is not one of ours."""
+    """Raise the error that the user would see for an invalid command line."""
     program, *words = shlex.split(line, comments=True)
     if line.startswith(PROGRAMS):
         _check_module(*words[1:])
@@ -50,7 +50,7 @@ def check(line):
 
 
 def _check_module(name, *words):
-    """Ask the parser of a module that runs one command, which goes by the module's own name."""
+    """Check a command of a module with one command, which has the module's own name."""
     application = single_app(getattr(import_module(name), name.rpartition(".")[2]))
     if "--help" not in words and "-h" not in words:
         typer.main.get_command(application).make_context(name, list(words))

@@ -1,4 +1,4 @@
-"""Blocks and their marks are read as the pages mean them."""
+"""Tests of the parser of blocks and marks."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ presets: {}
 """
 
 
-def test_blocks_have_language_place_and_text():
+def test_blocks_have_a_language_a_position_and_text():
     blocks = read_blocks(PAGE)
     assert [b.language for b in blocks] == ["python", "console", "bash", "console", "yaml"]
     assert blocks[0].text == "print(1)\n"
     assert [b.line for b in blocks][:2] == [3, 8]
 
 
-def test_output_and_comments_are_no_commands():
+def test_output_and_comments_are_not_commands():
     _, console, bash, *_ = read_blocks(PAGE)
     assert console.commands == ["codedance ui", "codedance runs      --json"]
     assert bash.commands == ["ls"]
 
 
-def test_a_mark_holds_for_the_block_after_it_only():
+def test_a_mark_applies_only_to_the_next_block():
     blocks = read_blocks(PAGE)
     assert [b.not_run for b in blocks] == [None, "starts servers", None, None, None]
     assert [b.exit_code for b in blocks] == [0, 0, 0, 1, 0]

@@ -1,4 +1,4 @@
-"""Every command tells how it is used, and means what it says."""
+"""Every command has help with an example, and every example is valid."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def test_every_command_has_an_example_in_its_help(path):
 
 
 @pytest.mark.parametrize("line", [line for lines in EXAMPLES.values() for line in lines])
-def test_the_parser_takes_every_example(line):
+def test_the_parser_accepts_every_example(line):
     check(line)
 
 
 @pytest.mark.parametrize("path", COMMANDS)
-def test_every_option_says_what_it_is(path):
+def test_every_option_has_a_description(path):
     silent = [
         parameter.name
         for parameter in COMMANDS[path].params
@@ -36,7 +36,7 @@ def test_every_option_says_what_it_is(path):
     assert silent == []
 
 
-def test_an_option_goes_by_the_same_names_in_every_command():
+def test_an_option_has_the_same_names_in_every_command():
     names = {}
     for path, command in COMMANDS.items():
         for parameter in command.params:
@@ -46,7 +46,7 @@ def test_an_option_goes_by_the_same_names_in_every_command():
 
 
 def help_pages():
-    """Yield the help of every command and group, as a terminal of 80 columns shows it."""
+    """Yield the help of every command and group, in 80 columns."""
 
     def groups(command, path=()):
         if hasattr(command, "commands"):
@@ -58,7 +58,7 @@ def help_pages():
         yield CliRunner(env={"COLUMNS": "80"}).invoke(app, [*path, "--help"]).output
 
 
-def test_help_shows_flags_without_a_value_and_cuts_no_word_in_80_columns():
+def test_help_in_80_columns_shows_flags_without_a_value_and_cuts_no_word():
     pages = list(help_pages())
     assert len(pages) == len(COMMANDS) + 6
     for page in pages:
@@ -94,6 +94,6 @@ SHARED = (
     "line",
     ["codedance rum", "codedance run --presett smoke", "python -m benchmarks.sandbox --rounds x"],
 )
-def test_the_check_refuses_what_is_wrong(line):
+def test_the_check_rejects_invalid_commands(line):
     with pytest.raises(Exception, match=r"rum|presett|valid integer"):
         check(line)

@@ -1,4 +1,4 @@
-"""Links between the Markdown files of the repository lead somewhere."""
+"""Links between the Markdown files of the repository have existing targets."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def anchors_of(path):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_relative_link_leads_to_a_file_and_a_heading(page):
+def test_every_relative_link_has_an_existing_file_and_heading(page):
     lost = []
     for link in LINK.findall(prose_of(ROOT / page)):
         if "://" in link:
@@ -41,7 +41,7 @@ def test_every_relative_link_leads_to_a_file_and_a_heading(page):
     assert lost == []
 
 
-def test_the_readme_says_what_was_not_run_and_shows_both_pictures():
+def test_the_readme_lists_what_was_not_run_and_shows_both_figures():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for words in ("## What has not been run", "docs/figures/viewer.png", "architecture.svg"):
         assert words in text

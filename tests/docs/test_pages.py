@@ -1,8 +1,8 @@
-"""Every block of code in the README and the pages runs, in order, as a reader would run it.
+"""Runs every block of code in the README and the pages, in order, as a reader would.
 
-A page's blocks run in one temporary folder, whose flows.yaml has every preset small; Python blocks
-share their names. What installs, starts servers, needs a GPU or takes long is marked in the page
-with its reason; then the command line's parser is asked about it, and nothing runs.
+A page's blocks run in one temporary folder whose flows.yaml has small versions of all presets;
+Python blocks share their names. Blocks that install something, start servers, need a GPU or take
+long are marked in the page with the reason; those are only parsed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SMALL = {
     "evaluate": {"limit": 12, "batch_size": 12, "traces": 1},
 }
 INSTALLS = ("make ", "pip install", "source ")
-"""Commands that change the machine: the README shows them without a mark."""
+"""Commands that change the machine; the README shows them without a mark."""
 PROGRAM = """#!{python}
 import sys
 from codedance.pipelines.cli import main
@@ -54,7 +54,7 @@ def blocks_of(page):
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder to work in, with small presets, and a program ``codedance`` on the path."""
+    """Working folder with small presets, and a program ``codedance`` on the path."""
     monkeypatch.chdir(tmp_path)
     presets = dict.fromkeys(("smoke", "quick", "full"), SMALL)
     (tmp_path / "flows.yaml").write_text(yaml.safe_dump({"presets": presets}))
@@ -90,11 +90,11 @@ def run(command, place, *, expected=0):
 
 
 def write(block, place):
-    """Write a block that names its file; a flows.yaml keeps the small presets it does not name."""
+    """Write a block to the file it names; a flows.yaml keeps the small presets it does not name."""
     path = place / block.file
     path.write_text(block.text, encoding="utf-8")
     if path.name == "flows.yaml":
-        load_flows_file(path)  # as the page has it
+        load_flows_file(path)  # checks the page's version
         content = yaml.safe_load(block.text)
         presets = {
             name: {**SMALL, **{k: v for k, v in preset.items() if k == "suite"}}
@@ -115,19 +115,19 @@ def run_commands(block, place):
 
 
 def run_python(texts, place):
-    """Run a page's Python so far anew: files of a later block may be what it needs."""
+    """Rerun a page's Python so far: it may need the files of a later block."""
     script = place / "page.py"
     script.write_text("\n".join(texts), encoding="utf-8")
     run([sys.executable, str(script)], place)
 
 
-def test_the_pages_are_found():
+def test_all_pages_are_found():
     assert "README.md" in PAGES
     assert "docs/tutorial.md" in PAGES
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_block_is_well_formed_and_every_command_one_of_ours(page):
+def test_every_block_is_well_formed_and_every_command_is_valid(page):
     for block in blocks_of(page):
         where = f"{page}:{block.line}"
         assert block.language in ("python", "console", "bash", "yaml", "json", "text"), where

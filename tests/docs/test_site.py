@@ -1,4 +1,4 @@
-"""The site builds without a warning, and its figures show what the code does."""
+"""The site builds without a warning, and its figures match the code."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_every_page_of_the_repository_is_in_the_site(site):
 
 
 @pytest.mark.slow
-def test_every_page_can_be_reached_from_the_navigation(site):
+def test_every_page_is_in_the_navigation(site):
     start = (site / "index.html").read_text(encoding="utf-8")
     pages = [path.relative_to(site).as_posix() for path in site.rglob("*.html")]
     lost = [page for page in pages if page != "404.html" and f'href="{page}"' not in start]
@@ -64,7 +64,7 @@ def test_docstrings_are_in_the_reference(site):
 
 
 @pytest.mark.slow
-def test_the_site_asks_nobody_else_for_anything(site):
+def test_the_site_loads_nothing_from_other_servers(site):
     for page in site.rglob("*.html"):
         sources = re.findall(
             r'<(?:script|img|link)[^>]+(?:src|href)="(https?:[^"]+)"',
@@ -74,7 +74,7 @@ def test_the_site_asks_nobody_else_for_anything(site):
 
 
 @pytest.mark.slow
-def test_the_figures_are_those_that_the_code_draws(tmp_path):
+def test_the_figures_match_the_code_that_draws_them(tmp_path):
     script = FIGURES / "draw.py"
     subprocess.run([sys.executable, str(script), str(tmp_path)], cwd=tmp_path, check=True)
     kept = sorted(path.name for path in FIGURES.glob("*.svg"))

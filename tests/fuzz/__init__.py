@@ -1,1 +1,1 @@
-"""Bad input of every kind: a clear error or a sound result, never a traceback of ours."""
+"""Fuzz tests: any input yields a clear error or a valid result, never a traceback."""

@@ -1,7 +1,7 @@
-"""How many examples a fuzz test tries, and whether they are the same each time.
+"""Number of examples per fuzz test, and whether they are the same each time.
 
-CI tries the same examples every time. ``CODEDANCE_FUZZ=N`` tries N times as many, new ones at
-every run: that is what ``make fuzz`` is for.
+CI tries the same examples every time. ``CODEDANCE_FUZZ=N`` tries N times as many, different in
+every run, as ``make fuzz`` does.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ TIMES = int(os.environ.get("CODEDANCE_FUZZ", "0"))
 
 
 def examples(count: int) -> settings:
-    """Return the settings of a test with so many examples, none of which is timed."""
+    """Return the settings of a test with ``count`` examples and without a deadline."""
     return settings(
         max_examples=count * max(TIMES, 1),
         derandomize=TIMES == 0,

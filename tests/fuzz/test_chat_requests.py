@@ -1,4 +1,4 @@
-"""Whatever a client sends to the model server: a request, or an error of the request."""
+"""Anything that a client sends to the model server is a request or a request error."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ bodies = st.fixed_dictionaries(
 
 @given(st.one_of(bodies, values).map(lambda body: json.dumps(body).encode()))
 @examples(3000)
-def test_any_body_is_a_request_or_an_error_of_the_request(data):
+def test_any_body_is_a_request_or_a_request_error(data):
     try:
         request = read_request(data)
     except RequestError as error:
@@ -64,6 +64,6 @@ def test_any_body_is_a_request_or_an_error_of_the_request(data):
 
 @given(st.binary(max_size=30))
 @examples(500)
-def test_any_bytes_are_a_request_or_an_error_of_the_request(data):
+def test_any_bytes_are_a_request_or_a_request_error(data):
     with pytest.raises(RequestError):
         read_request(data)

@@ -1,7 +1,7 @@
-"""Whatever is typed: exit 0, 1, 2 or 3 and words of ours, never a traceback.
+"""Any command line: exit code 0, 1, 2 or 3 and a message, never a traceback.
 
-What would begin long work gets one word that it must refuse, so that a command that did not would
-be found by its exit code.
+Commands that would start long work get an invalid argument, so the exit code shows whether one of
+them accepts it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ pytestmark = [
 ]
 
 LASTING = {"ui", "doctor", "serve model", "flows serve", "flows deploy", "mlflow sync"}
-"""Start servers or ask for them: tried with what they must refuse alone."""
+"""Commands that start or query servers: tested only with invalid arguments."""
 POISON = (
     *("--no-such-option", "--preset=nosuch", "--suite=no/such.jsonl", "--from=nosuch-1-2"),
     *("--sandbox=nosuch", "--seed=x", "--limit=0", "--limit=-3", "--workers=0", "--policy=nosuch"),
@@ -32,7 +32,7 @@ POISON = (
 
 
 def commands(group=None, path=()):
-    """Return every command by the words that call it."""
+    """Return every command as a list of words."""
     group = group or typer.main.get_command(app)
     found = {}
     for name, one in group.commands.items():
@@ -62,12 +62,12 @@ def folder(tmp_path_factory):
 
 
 def typed(words, folder, monkeypatch, capsys):
-    """Run a command line; its exit code and what it said on standard error."""
+    """Run a command line; return its exit code and standard error."""
     with monkeypatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("CODEDANCE_DIR", str(folder / "home"))
         patch.setattr("sys.argv", ["codedance", *words])
-        sys.stderr.reconfigure(errors="backslashreplace")  # as every process's is
+        sys.stderr.reconfigure(errors="backslashreplace")  # as in every process
         with pytest.raises(SystemExit) as ended:
             run_app()
     captured = capsys.readouterr()
@@ -77,7 +77,7 @@ def typed(words, folder, monkeypatch, capsys):
 
 @given(data=st.data())
 @examples(1200)
-def test_any_options_end_in_an_exit_code_with_words(folder, monkeypatch, capsys, data):
+def test_any_options_yield_an_exit_code_and_a_message(folder, monkeypatch, capsys, data):
     name = data.draw(st.sampled_from(sorted(COMMANDS)))
     options = [
         option
@@ -103,7 +103,7 @@ READING = ("runs", "store list", "store show", "store verify", "report", "rescor
 
 @given(st.sampled_from(READING), st.lists(values, max_size=2))
 @examples(150)
-def test_any_arguments_of_a_reading_command_end_so_too(
+def test_any_arguments_of_a_reading_command_yield_an_exit_code_and_a_message(
     folder, monkeypatch, capsys, name, arguments
 ):
     code, _ = typed([*name.split(), *arguments], folder, monkeypatch, capsys)

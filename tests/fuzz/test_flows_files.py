@@ -1,4 +1,4 @@
-"""Whatever stands in flows.yaml: settings, or an error that begins with the file's path."""
+"""Any flows.yaml yields settings, or an error that begins with the file's path."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ODD = (
 
 
 def outcome(path):
-    """Read the file; the error where it is refused."""
+    """Read the file; return the error if it is rejected."""
     try:
         assert isinstance(load_flows_file(path), FlowsFile)
     except SettingsError as error:
@@ -54,7 +54,7 @@ def path(tmp_path_factory):
 
 @given(data=st.data())
 @examples(800)
-def test_the_packaged_file_with_odd_edits_is_read_or_refused(path, data):
+def test_the_packaged_file_with_odd_edits_is_read_or_rejected(path, data):
     lines = list(LINES)
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(lines) - 1))
@@ -75,14 +75,14 @@ def test_the_packaged_file_with_odd_edits_is_read_or_refused(path, data):
 
 @given(json_values)
 @examples(400)
-def test_any_tree_is_read_or_refused(path, tree):
+def test_any_tree_is_read_or_rejected(path, tree):
     path.write_bytes(yaml.safe_dump({"presets": {"quick": tree}}).encode("utf-8", "replace"))
     outcome(path)
 
 
 @given(st.one_of(st.binary(max_size=80), st.text(max_size=80).map(lambda t: t.encode("utf-8"))))
 @examples(400)
-def test_any_bytes_are_refused_with_the_path(path, content):
+def test_any_bytes_are_rejected_with_the_path(path, content):
     path.write_bytes(content)
     assert outcome(path) is not None
 
@@ -96,7 +96,7 @@ FIELDS = [
 
 @given(st.sampled_from(FIELDS), json_values)
 @examples(800)
-def test_any_value_of_a_known_field_is_read_or_refused(path, where, value):
+def test_any_value_of_a_known_field_is_read_or_rejected(path, where, value):
     tree = yaml.safe_load(PACKAGED)
     stage, name = where
     tree["presets"]["quick"][stage][name] = value

@@ -1,4 +1,4 @@
-"""Whatever is given as an image: an RGB image within bounds, or `PictureError` with few words."""
+"""Any input as an image yields an RGB image within bounds, or a short `PictureError`."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ MOST = 50_000
 
 
 def check(image):
-    """What is taken is RGB, within the bound, and can be drawn from."""
+    """Check that an accepted image is RGB, within the bound, and readable."""
     assert image.mode == "RGB"
     assert 1 <= image.width * image.height <= MOST
     assert len(image.tobytes()) == 3 * image.width * image.height
 
 
 def load(source):
-    """Load; True where it was taken. Pillow may warn of a file's oddities."""
+    """Load a source; return whether it was accepted. Pillow may warn about it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -44,7 +44,7 @@ def load(source):
 
 @st.composite
 def images(draw):
-    """Small images of every mode, their pixels drawn."""
+    """Small images of every mode with random pixels."""
     width, height = draw(st.integers(1, 40)), draw(st.integers(1, 40))
     generator = np.random.default_rng(draw(st.integers(0, 2**32)))
     values = generator.integers(0, 256, (height, width, 4), dtype=np.uint8)
@@ -70,16 +70,16 @@ def test_an_image_of_any_mode_becomes_rgb(image):
 
 
 DAMAGE = st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=4)
-"""Places in a file and the bytes that stand there then.
+"""Positions in a file and their new bytes.
 
-They do not depend on the file's length: Pillow gives a LAB image, saved as an icon, other bytes at
-times, and a case has to be the same whenever it is run.
+They do not depend on the file's length: Pillow sometimes saves a LAB image as an icon with other
+bytes, and a case has to be reproducible.
 """
 
 
 @given(images(), st.sampled_from(FORMATS), DAMAGE, st.one_of(st.just(1.0), st.floats(0.0, 1.0)))
 @examples(2000)
-def test_a_damaged_file_is_an_image_or_refused(image, kind, damage, kept):
+def test_a_damaged_file_is_an_image_or_rejected(image, kind, damage, kept):
     buffer = io.BytesIO()
     try:
         image.save(buffer, kind)
@@ -105,5 +105,5 @@ def test_a_damaged_file_is_an_image_or_refused(image, kind, damage, kept):
     )
 )
 @examples(1500)
-def test_an_array_of_any_type_and_shape_is_an_image_or_refused(array):
+def test_an_array_of_any_type_and_shape_is_an_image_or_rejected(array):
     load(array)

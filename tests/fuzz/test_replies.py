@@ -1,4 +1,4 @@
-"""Whatever a policy or its server writes: an action, a grade of 0 or 1, or a policy's failure."""
+"""Any text of a policy or its server is an action, a grade of 0 or 1, or a policy failure."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ json_values = st.recursive(
 
 @given(replies, st.sampled_from(["code", "box", "text"]))
 @examples(3000)
-def test_any_reply_is_an_action_of_known_form(text, interface):
+def test_any_reply_is_an_action_of_a_known_kind(text, interface):
     action = parse_action(text, interface=interface)
     assert action.kind in ("code", "answer", "malformed")
     assert action.kind != "malformed" or action.content  # the reason
@@ -88,7 +88,7 @@ def test_any_answer_to_any_gradable_task_is_right_or_wrong(kind, truth, choices,
 
 
 class Answering(BaseHTTPRequestHandler):
-    """Answers every request with the body that the test put there."""
+    """Answers every request with the body set by the test."""
 
     body = b""
 

@@ -1,4 +1,4 @@
-"""Whatever stands in a file of tasks: tasks that can be played, or one error with file and line."""
+"""Any file of tasks yields playable tasks, or one error with file and line."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_any_rows_are_tasks_or_an_error_with_file_and_line(folder, found, answer
     except (SuiteError, PictureError) as error:
         assert path.name in str(error).splitlines()[0]
         assert re.search(r"line \d", str(error)) or "no task" in str(error)
-        assert len(str(error)) < 1500  # never a picture's text
+        assert len(str(error)) < 1500  # never an image's data
         return
     for task in tasks:
         assert {image.mode for image in task.images} <= {"RGB"}
@@ -89,7 +89,7 @@ def test_any_rows_are_tasks_or_an_error_with_file_and_line(folder, found, answer
 
 @given(st.binary(max_size=200))
 @examples(300)
-def test_any_bytes_are_no_traceback(tmp_path_factory, content):
+def test_any_bytes_cause_no_traceback(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("bytes") / "mine.jsonl"
     path.write_bytes(content)
     with pytest.raises(SuiteError, match=re.escape(path.name)):

@@ -1,1 +1,1 @@
-"""Digests of what must not change unnoticed: episodes, weights, schemas, public names."""
+"""Digests that must not change unnoticed: episodes, weights, schemas, public names."""

@@ -1,4 +1,4 @@
-"""Digests of what others build on: schemas of data and settings, and each room's public names."""
+"""Digests of interfaces: schemas of data and settings, and each room's public names."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def schemas() -> dict[str, str]:
 
 
 def public_names() -> dict[str, list[str]]:
-    """Return what each room hands out: its names, each with its signature's parameters."""
+    """Return each room's exported names with the parameters of their signatures."""
     return {
         room.__name__: [_signature(room, name) for name in sorted(room.__all__)] for room in ROOMS
     }

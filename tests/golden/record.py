@@ -1,7 +1,7 @@
-"""Write the digests anew: ``cd tests && python -m golden.record`` (``--print``: write nothing).
+"""Record the digests: ``cd tests && python -m golden.record`` (``--print``: write nothing).
 
-Only a named fault or a named feature may change one: write what changed and why into
-``CHANGES.md`` beside the digests, under the whole digest that this prints.
+Only a named fault or a named feature may change one: describe the change and its reason in
+``CHANGES.md``, under the overall digest that this command prints.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def episodes() -> dict[str, dict[str, str]]:
 
 
 def weights() -> dict[str, str]:
-    """Return the digests of the weights of one short SFT and one short GRPO."""
+    """Return the digests of the weights after a short SFT and a short GRPO."""
     command = (sys.executable, "-m", "golden.short_training")
     environment = os.environ | KERNELS
     done = subprocess.run(
@@ -45,12 +45,12 @@ def declared() -> dict[str, object]:
 
 
 def recorded() -> dict[str, object]:
-    """Return what is committed."""
+    """Return the committed digests."""
     return json.loads(DIGESTS.read_text(encoding="utf-8"))
 
 
 def whole_digest(text: str) -> str:
-    """Name a state of ``digests.json``; `CHANGES` says of each what changed and why."""
+    """Return the digest of a state of ``digests.json``; `CHANGES` explains each state."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -1,8 +1,8 @@
 """Train a nano model for a few steps by SFT, then the shipped one by GRPO; print the digests.
 
-Run in a process of its own, because the floating-point kernels are chosen when torch is imported:
-without vector instructions of one processor or another, the same weights come out on every x86-64
-machine that has the same version of torch.
+Run in its own process, because the floating-point kernels are selected when torch is imported:
+without processor-specific vector instructions, the weights are the same on every x86-64 machine
+with the same version of torch.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ KERNELS = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
-"""Environment of this process: kernels that every x86-64 processor has, one thread."""
+"""Environment of this process: kernels that run on every x86-64 processor, one thread."""
 SEED = 0
 
 

@@ -1,4 +1,4 @@
-"""What was recorded is what comes out today; `record` says how a digest may change."""
+"""The results match the recorded digests; `record` explains how a digest may change."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TORCH = "2.13.0"
 
 
 def differing(now: dict, name: str) -> list[str]:
-    """Return the entries that are not as recorded."""
+    """Return the entries that differ from the record."""
     before = record.recorded()[name]
     return sorted(key for key in before | now if before.get(key) != now.get(key))
 
@@ -32,7 +32,7 @@ def test_a_short_sft_and_a_short_grpo_give_the_recorded_weights():
 
 
 @pytest.mark.parametrize("name", ["schemas", "public names"])
-def test_schemas_and_public_names_are_the_recorded_ones(name):
+def test_schemas_and_public_names_match_the_record(name):
     assert differing(record.declared()[name], name) == [], HINT
 
 
