@@ -223,7 +223,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
 def _from_array(source: ArrayLike) -> Image.Image:
     if not hasattr(source, "__array__"):
         kind = type(source).__name__
-        raise PictureError(f"a {kind} is no picture; give a path, bytes, an array or a PIL image")
+        raise PictureError(f"a {kind} is not an image: give a path, bytes, an array or a PIL image")
     try:
         return array_to_rgb(np.asanyarray(source))
     except (TypeError, ValueError, RuntimeError) as error:  # the last two: tensors on other devices

@@ -56,7 +56,7 @@ def check_gradable(task: Task) -> None:
         GradingError: The grader does not accept the task's own answer.
     """
     if grade(task, task.answer) != 1.0:
-        raise GradingError(f"{task.id}: {task.answer!r} is no answer of kind {task.answer_kind}")
+        raise GradingError(f"{task.id}: {task.answer!r} is not of the kind {task.answer_kind}")
 
 
 @register_grader(AnswerKind.TEXT)

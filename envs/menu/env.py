@@ -117,7 +117,7 @@ class VisualCodeMenuEnv(gymnasium.Env[View, NDArray[np.int64]]):
             ValueError: The action is not in the action space.
         """
         if not self.action_space.contains(action):
-            raise ValueError(f"{action!r} is no action of {self.action_space}")
+            raise ValueError(f"{action!r} is not an action of {self.action_space}")
         ran = [turn.execution.stdout for turn in self.episode.turns if turn.execution]
         return menu_text(
             [int(value) for value in action],

@@ -72,7 +72,7 @@ class JsonlSuite:
         if faults:
             raise bad_rows(path, faults + self._damaged())
         if not rows:
-            raise SuiteError(f"{path} holds no task: it has to have a JSON object a line")
+            raise SuiteError(f"{path} holds no task: it needs one JSON object per line")
         if not chosen:
             raise SuiteError(f"{path} holds no task of split {split!r}")
 
@@ -123,7 +123,7 @@ class JsonlSuite:
         if task.id in self._places:
             first = self._lines[self._places[task.id]]
             raise SuiteError(
-                f"the id {row.get('id', line)!r} stands twice; ids have to differ (line {first})"
+                f"the id {row.get('id', line)!r} occurs twice; ids must be unique (line {first})"
             )
         value = row["images"] if "images" in row else _required(row, "image")
         sources = image_sources(value, self._path.parent)

@@ -40,7 +40,7 @@ def suite_of_file(path: Path) -> str:
 def _run(path: Path) -> ModuleType:
     specification = importlib.util.spec_from_file_location(f"families_of_{path.stem}", path)
     if specification is None or specification.loader is None:
-        raise SuiteError(f"{path} is no Python file")
+        raise SuiteError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(specification)
     try:
         specification.loader.exec_module(module)

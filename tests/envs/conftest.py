@@ -1,11 +1,11 @@
-"""Fixtures of this room: an open sandbox without walls, and a toy task."""
+"""Fixtures of this room: a sandbox without isolation, and a toy task."""
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from .toys import InProcessSandbox, make_task
 
-# Shared machines stall; a slow example is no failure.
+# Shared machines stall; a slow example is not a failure.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 

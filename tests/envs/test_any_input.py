@@ -1,4 +1,4 @@
-"""Whatever a policy writes is an action, and a picture of any size can be observed."""
+"""Any text of a policy is an action, and an image of any size can be observed."""
 
 import math
 
@@ -25,7 +25,7 @@ def test_text_in_any_unicode_is_an_action(text):
     "text",
     ["\ud800", "\0", "```python\nprint('\ud800')\n```", "<answer>\udfff</answer>", "😀" * 9999],
 )
-def test_lone_surrogates_and_the_like_do_no_harm(text):
+def test_lone_surrogates_and_similar_text_are_harmless(text):
     env = gym.make("codedance.envs:codedance/VisualCode-v0", observe="transcript")
     env.reset(seed=0)
     observation, *_ = env.step(text)
@@ -34,7 +34,7 @@ def test_lone_surrogates_and_the_like_do_no_harm(text):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 400), (5000, 10), (3000, 2000)])
-def test_pictures_of_any_size_are_observed_as_code_sees_them(sandbox, size):
+def test_images_of_any_size_are_the_same_in_observation_and_code(sandbox, size):
     task = make_task(images=(noise(*size),))
     env = VisualCodeEnv(ToySuite(), sandbox=sandbox, max_pixels=1_000_000)
     observation, _ = env.reset(options={"task": task})

@@ -1,4 +1,4 @@
-"""Some families of a suite: each of their tasks exactly once, in turns, without drawing others."""
+"""Chosen families of a suite: each task exactly once, alternating, without drawing others."""
 
 import json
 from collections import Counter
@@ -19,7 +19,7 @@ from .toys import make_task, noise
 
 
 class Unindexed:
-    """A suite of someone else's, which has nothing but what `Suite` asks for."""
+    """A third-party suite with only the members of `Suite`."""
 
     name, split = "toy", "train"
 
@@ -54,7 +54,7 @@ def ids(suite):
     return [suite[index].id for index in range(len(suite))]
 
 
-def test_nine_of_one_family_and_one_of_another_come_once_each(tmp_path):
+def test_nine_tasks_of_one_family_and_one_of_another_come_once_each(tmp_path):
     suite = write_rows(tmp_path, "aaaaabaaaa")
     chosen = ChosenFamilies(suite, ["a", "b"])
     assert len(chosen) == 10
@@ -65,7 +65,7 @@ def test_nine_of_one_family_and_one_of_another_come_once_each(tmp_path):
 
 
 @given(st.text("abcd", min_size=1, max_size=40), st.data())
-def test_every_task_of_the_chosen_families_comes_exactly_once_in_turns(letters, data):
+def test_every_task_of_the_chosen_families_comes_exactly_once_and_alternates(letters, data):
     suite = Unindexed(letters)
     names = data.draw(st.permutations(suite.families))
     names = names[: data.draw(st.integers(1, len(names)))]
@@ -82,7 +82,7 @@ def test_every_task_of_the_chosen_families_comes_exactly_once_in_turns(letters, 
     assert begin == list(names) * least
 
 
-def test_a_suite_that_cannot_say_where_its_families_lie_is_read_once():
+def test_a_suite_without_an_index_of_families_is_read_once():
     suite = Unindexed("abacabaa")
     chosen = ChosenFamilies(suite, ["b", "c"])
     assert suite.reads == Counter(range(8))
@@ -94,7 +94,7 @@ def test_a_suite_that_cannot_say_where_its_families_lie_is_read_once():
         chosen.task("toy/0")
 
 
-def test_a_family_named_twice_is_taken_once_and_one_name_is_one_family():
+def test_a_repeated_family_counts_once_and_a_string_is_one_family():
     suite = Unindexed("abab")
     assert ids(ChosenFamilies(suite, ["b", "b"])) == ["toy/1", "toy/3"]
     assert ids(ChosenFamilies(suite, "b")) == ["toy/1", "toy/3"]
@@ -103,7 +103,7 @@ def test_a_family_named_twice_is_taken_once_and_one_name_is_one_family():
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Which tasks of the nano suite and of a user's family are drawn."""
+    """Record of the tasks drawn from the nano suite and from a custom family."""
     found = []
     make_nano_task = nano_module.make_task
 
@@ -122,7 +122,7 @@ def drawn(monkeypatch):
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_a_users_family_in_nano_is_chosen_without_drawing_the_others(drawn, split):
+def test_a_custom_family_in_nano_is_chosen_without_drawing_the_others(drawn, split):
     suite = load_suite("nano:shade,count", split=split)
     count, own = (1_000_000, 142_857) if split == "train" else (2_000, 285)
     assert len(suite) == own + len(range(3, count, 7))
@@ -132,18 +132,18 @@ def test_a_users_family_in_nano_is_chosen_without_drawing_the_others(drawn, spli
     assert drawn == ["shade", "count", "shade", "count", "shade"]
 
 
-def test_play_finds_a_users_family_without_drawing_the_others(drawn):
+def test_play_finds_a_custom_family_without_drawing_the_others(drawn):
     assert find_task("nano", "shade", "hard", 1).id == "nano/shade/test/hard/1"
     assert set(drawn) == {"shade"}
 
 
-def test_a_users_family_may_not_take_the_name_of_one_of_nanos(drawn):
+def test_a_custom_family_may_not_have_the_name_of_a_nano_family(drawn):
     register_family("nano", "count")(lambda rng, difficulty: None)
     with pytest.raises(SuiteError, match=r"\['count'\] of its own"):
         load_suite("nano")
 
 
-def test_nanos_families_take_turns_as_before():
+def test_nano_families_still_alternate():
     whole = load_suite("nano", split="test")
     chosen = ChosenFamilies(whole, ["maze", "count"])
     for index in (0, 1, 2, 3, 100, 101):
@@ -151,7 +151,7 @@ def test_nanos_families_take_turns_as_before():
         assert chosen[index].id == whole[place * 7 + (6, 3)[number]].id
 
 
-def test_an_environment_keeps_to_the_chosen_families_of_a_file(tmp_path, sandbox):
+def test_an_environment_draws_only_the_chosen_families_of_a_file(tmp_path, sandbox):
     suite = write_rows(tmp_path, "aaaaabaaaa")
     env = VisualCodeEnv(suite, families=["b"], sandbox=sandbox)
     assert {env.reset(seed=seed)[1]["task_id"] for seed in range(5)} == {"mine/6"}

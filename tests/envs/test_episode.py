@@ -11,7 +11,7 @@ def code(block):
     return f"<think>t</think><code>\n```python\n{block}\n```\n</code>"
 
 
-def test_the_opening_is_the_system_message_then_pictures_then_the_question(task, sandbox):
+def test_the_opening_is_system_message_images_and_question(task, sandbox):
     episode = Episode(task, sandbox)
     system, question = episode.messages
     assert (system.role, system.text) == ("system", system_prompt("code"))
@@ -19,12 +19,12 @@ def test_the_opening_is_the_system_message_then_pictures_then_the_question(task,
     assert question.parts == (*episode.images, task.question)
 
 
-def test_an_empty_system_prompt_is_no_message(task, sandbox):
+def test_an_empty_system_prompt_adds_no_message(task, sandbox):
     assert [one.role for one in Episode(task, sandbox, system_prompt="").messages] == ["user"]
     assert Episode(task, sandbox, system_prompt="Hi").messages[0].text == "Hi"
 
 
-def test_an_answer_ends_it_and_is_graded(task, sandbox):
+def test_an_answer_ends_the_episode_and_is_graded(task, sandbox):
     episode = Episode(task, sandbox)
     turn = episode.step("<answer>5</answer>")
     assert turn.reply is None
@@ -33,7 +33,7 @@ def test_an_answer_ends_it_and_is_graded(task, sandbox):
     assert (one.task_id, one.policy_id) == (task.id, "me")
 
 
-def test_code_is_run_and_answered_and_variables_persist(task, sandbox):
+def test_code_runs_and_gets_a_reply_and_variables_persist(task, sandbox):
     with Episode(task, sandbox) as episode:
         episode.step(code("x = 5"))
         turn = episode.step(code("print(x)"))
@@ -43,21 +43,21 @@ def test_code_is_run_and_answered_and_variables_persist(task, sandbox):
         assert episode.messages[-1] is turn.reply
 
 
-def test_a_block_that_fails_changes_nothing(task, sandbox):
+def test_a_failed_block_changes_nothing(task, sandbox):
     with Episode(task, sandbox) as episode:
         episode.step(code("x = 5"))
         assert episode.step(code("x = 6\n1/0")).has_failed
         assert episode.step(code("print(x)")).execution.stdout == "5\n"
 
 
-def test_a_malformed_turn_ends_it_as_wrong(task, sandbox):
+def test_a_malformed_turn_ends_the_episode_as_wrong(task, sandbox):
     episode = Episode(task, sandbox)
     episode.step("I do not know.")
     one = episode.trajectory("me")
     assert (one.ending, one.answer, one.accuracy) == (Ending.MALFORMED, None, 0.0)
 
 
-def test_the_reply_before_the_last_turn_says_to_answer_and_code_in_the_last_is_not_run(
+def test_the_reply_before_the_last_turn_requests_an_answer_and_code_in_the_last_is_not_run(
     task, sandbox
 ):
     with Episode(task, sandbox, max_turns=3) as episode:
@@ -81,7 +81,7 @@ def test_a_malformed_last_turn_is_malformed(task, sandbox):
     assert episode.ending is Ending.MALFORMED
 
 
-def test_a_token_limit_ends_it_as_wrong_and_keeps_what_was_written(task, sandbox):
+def test_a_token_limit_ends_the_episode_as_wrong_and_keeps_the_text(task, sandbox):
     episode = Episode(task, sandbox)
     episode.cut("<think>so long")
     one = episode.trajectory("me", Tokens((1,), (0.0,), (0,)))
@@ -96,14 +96,14 @@ def test_a_token_limit_ends_it_as_wrong_and_keeps_what_was_written(task, sandbox
     assert bare.trajectory("me").turns == ()
 
 
-def test_what_our_side_lost_is_not_scored(task, sandbox):
+def test_an_infrastructure_failure_is_not_scored(task, sandbox):
     episode = Episode(task, sandbox)
     episode.fail()
     one = episode.trajectory("me")
     assert (one.ending, one.accuracy, one.is_valid) == (Ending.INFRASTRUCTURE, None, False)
 
 
-def test_no_step_after_the_ending_and_no_trajectory_before(task, sandbox):
+def test_there_is_no_step_after_the_ending_and_no_trajectory_before(task, sandbox):
     episode = Episode(task, sandbox)
     with pytest.raises(RuntimeError, match="has not ended"):
         episode.trajectory("me")
@@ -113,7 +113,7 @@ def test_no_step_after_the_ending_and_no_trajectory_before(task, sandbox):
             act()
 
 
-def test_no_session_is_opened_before_the_first_block_and_none_stays_open(task, sandbox):
+def test_a_session_is_opened_at_the_first_block_and_closed_at_the_end(task, sandbox):
     episode = Episode(task, sandbox)
     assert sandbox.opened == 0
     episode.step(code("print(1)"))
@@ -134,7 +134,7 @@ def test_a_lost_session_is_rebuilt_by_replay(task, sandbox):
         assert episode.ending is None
 
 
-def test_a_sandbox_that_stays_away_makes_it_infrastructure(task, sandbox):
+def test_a_sandbox_that_stays_unavailable_ends_the_episode_as_infrastructure(task, sandbox):
     with Episode(task, sandbox) as episode:
         episode.step(code("x = 1"))
         sandbox.is_down = True
@@ -155,7 +155,7 @@ class _LosesEach(InProcessSandbox):
         return opened
 
 
-def test_a_session_is_rebuilt_once_not_for_ever(task):
+def test_a_session_is_rebuilt_only_once(task):
     sandbox = _LosesEach()
     with Episode(task, sandbox) as episode:
         episode.step(code("print(1)"))
@@ -163,14 +163,14 @@ def test_a_session_is_rebuilt_once_not_for_ever(task):
     assert sandbox.opened == 2
 
 
-def test_what_model_code_does_to_its_session_is_no_infrastructure(task):
+def test_a_session_that_model_code_kills_is_not_infrastructure(task):
     with open_sandbox("local") as sandbox, Episode(task, sandbox) as episode:
         turn = episode.step(code("import os\nos._exit(1)"))
         assert turn.execution.outcome is Outcome.KILLED
         assert episode.step(code("print('alive')")).execution.stdout == "alive\n"
 
 
-def test_episodes_go_on_from_a_state_any_number_of_times(task, sandbox):
+def test_episodes_continue_from_a_state_any_number_of_times(task, sandbox):
     episode = Episode(task, sandbox, seed=3)
     episode.step(code("x = seeded()"))
     state = episode.snapshot()
@@ -186,7 +186,7 @@ def test_episodes_go_on_from_a_state_any_number_of_times(task, sandbox):
     episode.close()
 
 
-def test_a_state_taken_before_any_code_has_no_session(task, sandbox):
+def test_a_state_before_any_code_has_no_session(task, sandbox):
     episode = Episode(task, sandbox)
     state = episode.snapshot()
     assert state.session is None
@@ -196,7 +196,7 @@ def test_a_state_taken_before_any_code_has_no_session(task, sandbox):
         assert other.step(code("print(1)")).execution.is_ok
 
 
-def test_the_policy_and_its_code_see_the_same_small_picture(sandbox):
+def test_the_policy_and_its_code_get_the_same_small_image(sandbox):
     task = make_task(images=(noise(200, 100),))
     with Episode(task, sandbox, max_pixels=5_000) as episode:
         size = episode.messages[-1].images[0].size
@@ -204,7 +204,7 @@ def test_the_policy_and_its_code_see_the_same_small_picture(sandbox):
         assert episode.step(code("print(input_image.size)")).execution.stdout == f"{size}\n"
 
 
-def test_a_task_without_a_picture_can_be_played(sandbox):
+def test_a_task_without_an_image_can_be_played(sandbox):
     with Episode(make_task(images=()), sandbox) as episode:
         assert episode.step(code("print(2 + 3)")).execution.stdout == "5\n"
 
@@ -216,14 +216,14 @@ def test_a_box_shows_its_crop_and_an_empty_one_fails(task, sandbox):
         assert episode.step("<box>11, 2, 1, 9</box>").has_failed
 
 
-def test_arguments_out_of_range_are_refused(task, sandbox):
+def test_arguments_out_of_range_are_rejected(task, sandbox):
     with pytest.raises(ValueError, match="max_turns must be at least 1"):
         Episode(task, sandbox, max_turns=0)
     with pytest.raises(ValueError, match="one of code, box, text"):
         Episode(task, sandbox, interface="cod")
 
 
-def test_a_session_that_cannot_even_be_closed_ends_quietly(task, sandbox):
+def test_a_session_that_cannot_be_closed_raises_nothing(task, sandbox):
     episode = Episode(task, sandbox)
     episode.step(code("print(1)"))
 

@@ -20,7 +20,7 @@ from .toys import InProcessSandbox, make_task, noise
 
 
 @pytest.fixture(scope="module")
-def walled():
+def isolated():
     with open_sandbox("local") as opened:
         yield opened
 
@@ -55,12 +55,12 @@ def evidence(sandbox, *blocks, **settings):
         ("print(input_image.getpixel((3, 3)))\n1/0", False),
     ],
 )
-def test_only_output_that_depends_on_the_picture_is_evidence(sandbox, walled, block, has_evidence):
+def test_only_output_that_depends_on_the_image_is_evidence(sandbox, isolated, block, has_evidence):
     assert evidence(sandbox, block) == [has_evidence]
-    assert evidence(walled, block) == [has_evidence]
+    assert evidence(isolated, block) == [has_evidence]
 
 
-def test_output_that_was_given_before_is_no_evidence(sandbox):
+def test_repeated_output_is_not_evidence(sandbox):
     look = "print(input_image.getpixel((3, 3)))"
     assert evidence(sandbox, look, look, "print(input_image.getpixel((4, 4)))") == [
         True,
@@ -69,25 +69,25 @@ def test_output_that_was_given_before_is_no_evidence(sandbox):
     ]
 
 
-def test_a_picture_under_a_new_caption_is_no_new_evidence(sandbox):
+def test_an_image_with_a_new_caption_is_not_new_evidence(sandbox):
     crop = "display(input_image.crop((0, 0, 9, 9)))"
     assert evidence(sandbox, f"print('a')\n{crop}", f"print('b')\n{crop}") == [True, False]
 
 
-def test_what_earlier_blocks_prepared_counts_where_it_is_shown(sandbox, walled):
+def test_work_of_earlier_blocks_counts_in_the_block_that_shows_it(sandbox, isolated):
     blocks = ("p = input_image.getpixel((3, 3))", "1/0", "q = sum(p)", "print(q)")
-    for one in (sandbox, walled):
+    for one in (sandbox, isolated):
         assert evidence(one, *blocks) == [False, False, False, True]
 
 
-def test_a_block_that_fails_on_the_shuffled_picture_depends_on_it(sandbox):
+def test_a_block_that_fails_on_the_shuffled_image_depends_on_it(sandbox):
     pixel = noise().getpixel((0, 0))
     assert evidence(sandbox, f"assert input_image.getpixel((0, 0)) == {pixel}\nprint('ok')") == [
         True
     ]
 
 
-def test_output_that_a_replay_does_not_reproduce_is_no_evidence(sandbox):
+def test_output_that_a_replay_does_not_reproduce_is_not_evidence(sandbox):
     assert evidence(sandbox, "import os\nprint(os.urandom(8), input_image.getpixel((3, 3)))") == [
         False
     ]
@@ -98,7 +98,7 @@ def test_seeded_randomness_is_reproduced(sandbox):
     assert evidence(sandbox, block, seed=7) == [True]
 
 
-def test_a_task_that_needs_no_picture_asks_only_for_new_output(sandbox):
+def test_a_task_that_needs_no_image_requires_only_new_output(sandbox):
     task = make_task(needs_picture=False)
     assert evidence(sandbox, "print(5)", "print(5)", "x = 1", "1/0", task=task) == [
         True,
@@ -108,7 +108,7 @@ def test_a_task_that_needs_no_picture_asks_only_for_new_output(sandbox):
     ]
 
 
-def test_a_picture_of_one_colour_still_gives_evidence(sandbox):
+def test_an_image_of_one_colour_still_yields_evidence(sandbox):
     task = make_task(images=(Image.new("RGB", (1, 1), (9, 9, 9)),))
     assert evidence(sandbox, "print(input_image.getpixel((0, 0)))", task=task) == [True]
 
@@ -133,14 +133,14 @@ def test_a_cache_saves_the_replays(sandbox):
     assert again.turns[0].has_evidence is True
 
 
-def test_nothing_is_replayed_where_nothing_can_be_found(sandbox):
+def test_nothing_is_replayed_without_candidates_for_evidence(sandbox):
     one, images = played(sandbox, "x = 1", "1/0")
     opened = sandbox.opened
     record_evidence(one, images, sandbox)
     assert sandbox.opened == opened
 
 
-def test_a_sandbox_that_fails_twice_makes_the_trajectory_a_lost_one(sandbox):
+def test_a_sandbox_that_fails_twice_loses_the_trajectory(sandbox):
     one, images = played(sandbox, "print(input_image.getpixel((3, 3)))")
     sandbox.is_down = True
     lost = record_evidence(one, images, sandbox)
@@ -157,12 +157,12 @@ class _FailsOnce(InProcessSandbox):
         return super().session(images, seed=seed)
 
 
-def test_a_sandbox_that_fails_once_is_asked_again(sandbox):
+def test_a_sandbox_that_fails_once_is_retried(sandbox):
     one, images = played(sandbox, "print(input_image.getpixel((3, 3)))")
     assert record_evidence(one, images, _FailsOnce()).turns[0].has_evidence is True
 
 
-def test_a_replay_that_overruns_is_no_evidence_and_no_infrastructure(sandbox):
+def test_a_replay_that_overruns_is_neither_evidence_nor_infrastructure(sandbox):
     class Slow(InProcessSandbox):
         def session(self, images=(), *, seed=0):
             opened = super().session(images, seed=seed)
@@ -184,7 +184,7 @@ LOOK = "print(input_image.getpixel((3, 3)))"
 
 
 def cost(sandbox, seeds, *blocks):
-    """Play siblings that differ by their seed; give their evidence and the replays it took."""
+    """Play siblings that differ by their seed; return their evidence and the number of replays."""
     siblings = [played(sandbox, *blocks, seed=seed) for seed in seeds]
     opened, cache = sandbox.opened, {}
     found = [
@@ -194,32 +194,32 @@ def cost(sandbox, seeds, *blocks):
     return found, sandbox.opened - opened
 
 
-def test_siblings_that_differ_by_their_seed_alone_share_two_replays(sandbox):
+def test_siblings_that_differ_only_by_their_seed_share_two_replays(sandbox):
     assert cost(sandbox, range(8), LOOK, "x = 1", LOOK) == ([[True, False, False]] * 8, 2)
 
 
-def test_a_draw_that_shows_nowhere_keeps_siblings_from_nothing(sandbox):
+def test_siblings_share_replays_if_a_random_draw_is_not_shown(sandbox):
     assert cost(sandbox, range(5), f"seeded()\n{LOOK}") == ([[True]] * 5, 2)
 
 
-def test_siblings_whose_output_was_drawn_are_replayed_under_their_own_seeds(sandbox):
-    """One shared replay shows that it was drawn; two more for each are its own."""
+def test_siblings_with_random_output_are_replayed_with_their_own_seeds(sandbox):
+    """One shared replay shows that the output is random; each sibling then has two of its own."""
     block = "print(seeded(), input_image.getpixel((3, 3)))"
     assert cost(sandbox, range(4), block) == ([[True]] * 4, 1 + 4 * 2)
     assert cost(sandbox, [7, 7, 7], block) == ([[True]] * 3, 1 + 2)
 
 
-def test_a_drawn_constant_is_no_evidence_and_needs_no_shuffled_replay(sandbox):
+def test_a_random_constant_is_not_evidence_and_needs_no_shuffled_replay(sandbox):
     found, replays = cost(sandbox, range(4), "import os\nprint(os.urandom(4))")
     assert (found, replays) == ([[False]] * 4, 1 + 4)
 
 
-def test_numbers_drawn_alike_on_both_pictures_are_no_evidence(sandbox):
+def test_equal_random_numbers_on_both_images_are_not_evidence(sandbox):
     assert cost(sandbox, range(4), "print(seeded())")[0] == [[False]] * 4
 
 
-def test_what_is_found_does_not_depend_on_which_sibling_came_first(sandbox):
-    """Code that looks at the picture or not, by a draw: each sibling has a verdict of its own."""
+def test_the_result_does_not_depend_on_the_order_of_siblings(sandbox):
+    """Code that reads the image or not at random: each sibling has its own verdict."""
     block = (
         "bright = sum(input_image.getpixel((3, 3)))\nprint(bright if seeded() < 0.5 else 'no look')"
     )
@@ -230,7 +230,7 @@ def test_what_is_found_does_not_depend_on_which_sibling_came_first(sandbox):
     assert {True, False} == {one for (one,) in forward}
 
 
-def test_another_picture_or_another_block_is_another_replay(sandbox):
+def test_another_image_or_another_block_needs_another_replay(sandbox):
     cache = {}
     for task in (make_task(), make_task(images=(noise(seed=1),))):
         for block in (LOOK, LOOK + " "):
@@ -238,7 +238,7 @@ def test_another_picture_or_another_block_is_another_replay(sandbox):
     assert len(cache) == 8
 
 
-def test_blocks_are_told_apart_where_they_begin_and_end(sandbox):
+def test_blocks_with_different_boundaries_are_different(sandbox):
     cache = {}
     record_evidence(*played(sandbox, LOOK, "x = 12"), sandbox, cache)
     record_evidence(*played(sandbox, LOOK + "\nx = 1", "2"), sandbox, cache)
@@ -259,7 +259,7 @@ def test_siblings_in_threads_wait_for_one_replay(sandbox):
     assert sandbox.opened - opened == 2
 
 
-def test_a_replay_that_our_sandbox_lost_is_tried_by_the_next_sibling(sandbox):
+def test_a_replay_lost_by_the_sandbox_is_retried_by_the_next_sibling(sandbox):
     one, two = (played(sandbox, LOOK, seed=seed) for seed in range(2))
     cache = {}
     sandbox.is_down = True
@@ -268,7 +268,7 @@ def test_a_replay_that_our_sandbox_lost_is_tried_by_the_next_sibling(sandbox):
     assert record_evidence(*two, sandbox, cache).turns[0].has_evidence is True
 
 
-def test_a_real_sandbox_shares_replays_too_where_modules_draw_from_its_seed(walled):
+def test_a_real_sandbox_shares_replays_if_modules_draw_from_its_seed(isolated):
     calls = (
         "import random, tempfile\nprint(random.random(), tempfile.mktemp())",
         "import numpy as np\nprint(np.asarray(input_image)[3, 3], np.random.rand())",
@@ -276,15 +276,15 @@ def test_a_real_sandbox_shares_replays_too_where_modules_draw_from_its_seed(wall
     )
     cache = {}
     for seed in (3, 4):
-        one, images = played(walled, *calls, seed=seed)
-        found = record_evidence(one, images, walled, cache)
+        one, images = played(isolated, *calls, seed=seed)
+        found = record_evidence(one, images, isolated, cache)
         assert [turn.has_evidence for turn in found.tool_turns] == [False, True, True]
     assert len(cache) == 1 + 2 * 2
 
 
 @pytest.fixture
 def hashed(monkeypatch):
-    """Return the sizes of the pictures that were hashed, in order."""
+    """Return the sizes of the images that were hashed, in order."""
     sizes = []
 
     def sha256(head):
@@ -295,7 +295,7 @@ def hashed(monkeypatch):
     return sizes
 
 
-def test_each_picture_of_a_group_is_hashed_once(hashed, sandbox):
+def test_each_image_of_a_group_is_hashed_once(hashed, sandbox):
     task = make_task(images=(noise(40, 30), noise(20, 50, seed=1)))
     show = "crop = input_images[1].crop((0, 0, 7, 9))\ndisplay(crop)"
     siblings = [played(sandbox, show, LOOK, task=task, seed=seed)[0] for seed in range(4)]
@@ -306,11 +306,11 @@ def test_each_picture_of_a_group_is_hashed_once(hashed, sandbox):
             score_trajectory(recorded, group_accuracy=0.5)
     assert hashed.count((40, 30)) == 1
     assert hashed.count((20, 50)) == 1
-    # A crop is hashed as each sibling showed it, and as the two replays did.
+    # A crop is hashed for each sibling and for the two replays.
     assert hashed.count((7, 9)) == 4 + 2
 
 
-def test_a_digest_is_forgotten_with_its_picture():
+def test_a_digest_is_dropped_with_its_image():
     made = []
 
     @once_per_picture
@@ -320,7 +320,7 @@ def test_a_digest_is_forgotten_with_its_picture():
 
     one, equal = noise(), noise()
     assert size(one) == size(one) == size(equal)
-    assert len(made) == 2  # equal pixels, two pictures
+    assert len(made) == 2  # equal pixels, two images
     known = size.__closure__
     held = next(cell.cell_contents for cell in known if isinstance(cell.cell_contents, dict))
     assert len(held) == 2

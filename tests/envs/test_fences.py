@@ -1,4 +1,4 @@
-"""Fenced code by CommonMark's rules, and what models write beyond them: correct code runs."""
+"""Fenced code by CommonMark's rules, and in forms that models write beyond them."""
 
 import pytest
 from codedance.envs.parsing import Requests, parse_action, requests_in
@@ -25,7 +25,7 @@ def test_a_fence_may_have_any_length(fence, form):
 
 
 @pytest.mark.parametrize("fence", [FOUR, "~~~"])
-def test_a_longer_or_another_fence_holds_shorter_ones(fence):
+def test_a_longer_or_another_fence_contains_shorter_ones(fence):
     assert code(f"{fence}python\n{INNER}{fence}") == INNER
     assert code(f"<code>\n{fence}python\n{INNER}{fence}\n</code>") == INNER
 
@@ -36,7 +36,7 @@ def test_a_closing_fence_may_be_longer_and_never_shorter():
 
 
 @pytest.mark.parametrize("indent", [" ", "  ", "   "])
-def test_an_indent_of_up_to_three_comes_off_the_content(indent):
+def test_an_indent_of_up_to_three_is_removed_from_the_content(indent):
     block = f"{indent}{THREE}python\n{indented(LOOP, indent)}{indent}{THREE}\n"
     assert code(block) == LOOP
     assert code(f"<code>\n{block}</code>") == LOOP
@@ -58,21 +58,21 @@ def test_an_indent_of_up_to_three_comes_off_the_content(indent):
     ],
 )
 @pytest.mark.parametrize("fence", [THREE, FOUR])
-def test_a_fence_in_a_list_or_quotation_gives_its_code(lead, indent, fence):
+def test_a_fence_in_a_list_or_quotation_is_code(lead, indent, fence):
     body = indented(LOOP, indent)
     assert code(f"{lead}{fence}python\n{body}{indent}{fence}\n\nThen.") == LOOP
 
 
-def test_code_that_stands_left_of_its_fence_keeps_its_indents():
+def test_code_left_of_its_fence_keeps_its_indentation():
     assert code(f"  {THREE}python\nif True:\n  print(1)\n  {THREE}") == "if True:\n  print(1)\n"
 
 
-def test_lines_of_a_text_may_stand_left_of_the_fence():
+def test_lines_of_a_string_may_be_left_of_the_fence():
     body = '   s = """\nleft\n   """\n'
     assert code(f"   {THREE}python\n{body}   {THREE}") == 's = """\nleft\n"""\n'
 
 
-def test_a_fence_indented_by_four_more_closes_nothing():
+def test_a_fence_indented_by_four_more_does_not_close():
     text = "s = '''\n    ```\n'''\nprint(s)\n"
     assert code(f"{THREE}python\n{text}{THREE}") == text
 
@@ -95,30 +95,30 @@ def test_the_first_word_of_the_info_string_is_the_language(info):
     assert code(f"{THREE}{info}\nprint(1)\n{THREE}") == "print(1)\n"
 
 
-def test_a_backtick_in_the_info_string_makes_it_no_fence():
+def test_a_line_with_a_backtick_in_the_info_string_is_not_a_fence():
     assert parse_action(f"{THREE}python `x`\nprint(1)\n{THREE}").kind == "malformed"
     assert code("~~~python `x`\nprint(1)\n~~~") == "print(1)\n"
 
 
-def test_inline_code_opens_no_fence():
+def test_inline_code_does_not_open_a_fence():
     assert code(f"Use {THREE}x = 1{THREE}\n{THREE}python\nprint(1)\n{THREE}") == "print(1)\n"
 
 
-def test_backticks_in_a_comment_or_text_close_nothing():
+def test_backticks_in_a_comment_or_string_do_not_close():
     for line in ("# ends with ```\n", 's = """```\nx\n```"""\n', "x = '``' '`'\n"):
         assert code(f"{THREE}python\n{line}print(1)\n{THREE}") == f"{line}print(1)\n"
 
 
-def test_a_fence_closed_in_the_line_of_its_code_ends_there():
+def test_a_fence_closed_on_the_line_of_its_code_ends_there():
     text = f"{THREE}python\nprint(1){THREE}\nThen\n{THREE}python\nprint(2)\n{THREE}"
     assert code(text) == "print(1)"
 
 
-def test_a_bare_fence_that_never_closes_hides_no_block():
+def test_an_unclosed_bare_fence_hides_no_block():
     assert code(f"~~~\nplan\n{THREE}python\nprint(1)\n{THREE}") == "print(1)\n"
 
 
-def test_a_fence_that_never_closes_runs_to_the_end():
+def test_an_unclosed_fence_extends_to_the_end():
     action = parse_action(f"{FOUR}python\nprint(1)\n{THREE}\n<answer>5</answer>")
     assert (action.kind, action.content) == ("malformed", "a code fence that is not closed")
 
@@ -138,11 +138,11 @@ def test_a_fence_that_never_closes_runs_to_the_end():
         ("no code", 0, 0),
     ],
 )
-def test_blocks_that_ask_to_run_are_counted(text, count, chosen):
+def test_blocks_to_run_are_counted(text, count, chosen):
     assert requests_in(text) == Requests(count, chosen)
 
 
-def test_a_block_of_another_language_that_never_closes_hides_no_code():
+def test_an_unclosed_block_of_another_language_hides_no_code():
     assert code(f"{THREE}json\n{{}}\n\n{THREE}python\nprint(1)\n{THREE}") == "print(1)\n"
     assert code(f"{THREE} is how it begins:\n{THREE}python\nprint(1)\n{THREE}") == "print(1)\n"
 

@@ -1,4 +1,4 @@
-"""The number grammar, held against values worked out by hand."""
+"""The number grammar, compared with values calculated by hand."""
 
 from fractions import Fraction
 
@@ -44,7 +44,7 @@ def named(text):
         ("\u221a9 = 3", "3"),
     ],
 )
-def test_the_power_of_a_unit_and_the_digits_of_a_word_are_no_numbers(text, numbers):
+def test_powers_of_units_and_digits_in_words_are_not_numbers(text, numbers):
     assert named(text) == numbers
 
 
@@ -93,7 +93,7 @@ def test_the_power_of_a_unit_and_the_digits_of_a_word_are_no_numbers(text, numbe
         ("no one", ""),
     ],
 )
-def test_numbers_in_words_are_read_whole(text, numbers):
+def test_numbers_in_words_are_read_completely(text, numbers):
     assert named(text) == numbers
 
 
@@ -163,7 +163,7 @@ def test_digits_are_read_with_their_separators_powers_and_fractions(text, number
     "text",
     ["3:30", "3:1", "1/2/2020", "2020-01-02", "1.2.3", "192.168.1.1", "1/0", "1e9999", "9^99999"],
 )
-def test_times_dates_versions_and_the_like_are_no_numbers(text):
+def test_times_dates_and_versions_are_not_numbers(text):
     assert last_number(text) is None
     assert last_integer(text) is None
 
@@ -211,5 +211,5 @@ def test_numbers_are_graded_by_their_whole_value(kind, truth, answer, is_right):
         *((text, "text") for text in ("right", "none", "A", "no dogs", "1.2.3", "555-1234", "")),
     ],
 )
-def test_the_kind_of_a_reference_is_what_the_readers_read(reference, kind):
+def test_the_readers_determine_the_kind_of_a_reference(reference, kind):
     assert kind_of(reference) == kind

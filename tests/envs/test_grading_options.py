@@ -1,4 +1,4 @@
-"""Which option an answer names: 2, 4, 8 within numbers, red within sentences, letters anywhere."""
+"""Selection of an option by an answer: as a number, in a sentence, by letter."""
 
 import pytest
 from codedance.envs.grading import grade
@@ -61,7 +61,7 @@ def all_of(choices, place, *texts):
         *all_of(("\u221a2", "2\u221a2", "4"), None, "3\u221a2", "-\u221a2"),
     ],
 )
-def test_a_number_names_an_option_as_a_whole_quantity(choices, text, place):
+def test_a_number_selects_an_option_as_a_whole_quantity(choices, text, place):
     assert chosen(text, choices) == place
 
 
@@ -87,7 +87,7 @@ def test_a_number_names_an_option_as_a_whole_quantity(choices, text, place):
         *((text, None) for text in ("neither red, blue nor green", "not only red but also blue")),
     ],
 )
-def test_a_sentence_names_what_it_does_not_deny(text, place):
+def test_a_sentence_selects_the_option_that_it_does_not_deny(text, place):
     assert chosen(text, COLOURS) == place
 
 
@@ -118,7 +118,7 @@ def test_a_sentence_names_what_it_does_not_deny(text, place):
         *((text, None) for text in ("E", "A bird", "I see nothing", "The answer is A or B.")),
     ],
 )
-def test_a_letter_names_an_option_and_the_longest_text_wins(text, place):
+def test_a_letter_selects_an_option_and_the_longest_text_wins(text, place):
     assert chosen(text, SHADES) == place
 
 
@@ -142,7 +142,7 @@ def test_a_letter_names_an_option_and_the_longest_text_wins(text, place):
         (("bar", "caf\u00e9"), ("cafe\u0301", "It is the caf\u00e9.")),
     ],
 )
-def test_options_with_labels_of_their_own_are_named_by_label_or_text(choices, answers):
+def test_options_with_their_own_labels_are_selected_by_label_or_text(choices, answers):
     assert [chosen(answer, choices) for answer in answers] == [1] * len(answers)
 
 
@@ -161,22 +161,22 @@ def test_options_with_labels_of_their_own_are_named_by_label_or_text(choices, an
         (("red", "blue"), "A. blue", None),
     ],
 )
-def test_a_letter_within_an_options_text_is_no_label(choices, text, place):
+def test_a_letter_within_an_options_text_is_not_a_label(choices, text, place):
     assert chosen(text, choices) == place
 
 
-def test_a_label_that_is_a_number_loses_to_no_text():
+def test_a_numeric_label_does_not_override_a_text():
     choices = ("0. 2", "1. 4", "2. 8")
     assert [chosen(text, choices) for text in ("2", "8", "2. 8", "4")] == [None, 2, 2, 1]
 
 
-def test_yes_among_other_options_decides_when_it_leads():
+def test_a_leading_yes_among_other_options_decides():
     choices = ("Yes", "No", "Cannot be determined")
     assert chosen("Yes, there is no problem.", choices) == 0
     assert chosen("It cannot be determined.", choices) == 2
 
 
-def test_two_options_with_one_text_are_told_apart_by_letter_alone():
+def test_two_options_with_the_same_text_differ_only_by_letter():
     assert chosen("C", ("A", "C", "C", "D")) == 2
     assert [chosen(text, ("red", "red", "blue")) for text in ("red", "B", "not red")] == [
         None,
@@ -190,6 +190,6 @@ def test_the_true_option_may_be_a_number_in_another_spelling():
     assert [grade(task, text) for text in ("B", "four", "4.5")] == [1.0, 1.0, 0.0]
 
 
-def test_a_label_is_enough_where_the_options_have_no_text():
-    """They stand in the picture, perhaps."""
+def test_a_label_is_sufficient_for_options_without_text():
+    """The texts may be in the image."""
     assert chosen("A:0", ()) == chosen("A", ()) == 0

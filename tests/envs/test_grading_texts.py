@@ -1,4 +1,4 @@
-"""Yes and no, plain texts, and the time that any text takes to read."""
+"""Grading of yes and no and of plain texts, and the time to read any text."""
 
 import pytest
 from codedance.envs.grading import grade, last_number
@@ -49,7 +49,7 @@ def test_a_leading_yes_or_no_decides(truth, texts):
         (None, ("the true color", "It is on its right", "This is the right answer")),
     ],
 )
-def test_right_and_wrong_are_verdicts_and_no_directions(truth, texts):
+def test_right_and_wrong_are_verdicts_not_directions(truth, texts):
     assert {text: truth_of(text) for text in texts} == dict.fromkeys(texts, truth)
 
 
@@ -92,7 +92,7 @@ OTHER = [
 @pytest.mark.parametrize(
     ("truth", "answers", "score"), [(*row, 1.0) for row in SAME] + [(*row, 0.0) for row in OTHER]
 )
-def test_texts_are_equal_up_to_outer_marks_and_unicode_form(truth, answers, score):
+def test_texts_are_compared_without_outer_marks_and_unicode_form(truth, answers, score):
     task = make_task(answer=truth, answer_kind=AnswerKind.TEXT)
     assert [grade(task, answer) for answer in answers] == [score] * len(answers)
 
@@ -148,6 +148,6 @@ def test_no_pattern_backtracks_over_a_text(unit):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("unit", HOSTILE)
-def test_no_reader_takes_time_that_grows_with_the_square_of_a_text(unit):
-    """Squared, four times the characters would take sixteen times as long."""
+def test_no_reader_takes_quadratic_time(unit):
+    """In quadratic time, four times the characters would take sixteen times as long."""
     read_in_every_way(unit * (20_000 // len(unit)) + "x")

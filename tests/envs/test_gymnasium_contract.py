@@ -1,4 +1,4 @@
-"""Gymnasium to the letter: its checker, its wrappers, its specifications, and what close leaves."""
+"""Conformance to Gymnasium: its checker, wrappers and specifications, and leftovers of close."""
 
 import logging
 import os
@@ -88,7 +88,7 @@ def test_the_checker_is_silent_for_other_settings(settings, capsys):
 @pytest.mark.parametrize(
     ("mode", "kind"), [("ansi_list", str), ("rgb_array_list", np.ndarray)], ids=str
 )
-def test_modes_that_end_with_list_give_every_turn_since_the_last_call(environment, mode, kind):
+def test_list_modes_return_every_turn_since_the_last_call(environment, mode, kind):
     env = gym.make(environment, render_mode=mode, max_turns=2)
     env.reset(seed=0)
     env.step(LOOK if environment == ID else np.array([0, 0, 0, 0]))
@@ -99,13 +99,13 @@ def test_modes_that_end_with_list_give_every_turn_since_the_last_call(environmen
 
 
 @pytest.mark.parametrize("name", WRAPPERS)
-def test_the_checker_says_of_a_wrapped_one_only_that_it_is_wrapped(name, capsys):
+def test_the_checker_reports_of_a_wrapped_environment_only_the_wrapping(name, capsys):
     env = WRAPPERS[name](gym.make(ID))
     assert silent_check(env, allowed=["is different from the unwrapped version"]) == []
     env.close()
 
 
-def test_a_specification_survives_pickling_and_json_and_makes_the_same_environment():
+def test_a_specification_survives_pickling_and_json_and_recreates_the_environment():
     env = gym.make(ID, split="test", max_turns=3, render_mode="ansi", max_episode_steps=2)
     spec = env.spec
     env.close()
@@ -119,14 +119,14 @@ def test_a_specification_survives_pickling_and_json_and_makes_the_same_environme
     assert seen[0] == seen[1] == seen[2]
 
 
-def test_a_wrapped_ones_specification_makes_it_again_wrapper_and_all():
+def test_the_specification_of_a_wrapped_environment_recreates_it_with_its_wrapper():
     env = RunningAccuracy(gym.make(ID), by="family", prior_weight=3.0)
     made = gym.make(pickle.loads(pickle.dumps(env.spec)))
     assert isinstance(made, RunningAccuracy)
     assert made.spec == env.spec
 
 
-def test_a_vector_environments_specification_makes_it_again():
+def test_the_specification_of_a_vector_environment_recreates_it():
     envs = gym.make_vec(ID, num_envs=3, split="test")
     again = gym.make_vec(pickle.loads(pickle.dumps(envs.spec)))
     assert type(again) is type(envs)
@@ -135,7 +135,7 @@ def test_a_vector_environments_specification_makes_it_again():
         each.close()
 
 
-def test_a_time_limit_truncates_and_the_next_episode_begins_clean():
+def test_a_time_limit_truncates_and_the_next_episode_starts_clean():
     env = gym.make(ID, max_episode_steps=2)
     env.reset(seed=0)
     assert env.step(LOOK)[2:4] == (False, False)
@@ -174,12 +174,12 @@ def test_a_video_is_recorded_of_every_episode(tmp_path):
 
 
 def children():
-    """Return the processes below this one, grandchildren included; dead ones do not count."""
+    """Return the living descendants of this process."""
     parents = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
             number, rest = entry.parent.name, entry.read_text().rpartition(")")[2].split()
-        except OSError:  # it ended meanwhile
+        except OSError:  # it has ended meanwhile
             continue
         if rest[0] != "Z":
             parents[int(number)] = int(rest[1])

@@ -57,7 +57,7 @@ def test_stable_baselines_checker_is_silent(settings):
 
 
 @pytest.mark.parametrize("family", ["count", "bars", "area", "maze"])
-def test_the_right_entries_solve_hard_tasks_of_a_family_with_the_whole_reward(family):
+def test_the_right_entries_solve_hard_tasks_of_a_family_with_the_full_reward(family):
     env = gym.make(ID, split="test", families=[family], sandbox="local")
     place = env.unwrapped.visual_code
     tasks = [place.suite[index] for index in range(12) if place.suite[index].difficulty == "hard"]
@@ -69,13 +69,13 @@ def test_the_right_entries_solve_hard_tasks_of_a_family_with_the_whole_reward(fa
         _, reward, terminated, _, info = env.step(act("answer_printed"))
         assert (terminated, info["is_success"]) == (True, True)
         bonus = info["reward_terms"]["tool_sequence"]
-        # By chance a shuffled mosaic has the same largest colour: then the call shows nothing.
+        # By chance a shuffled mosaic has the same largest colour: then the call is not evidence.
         assert bonus == pytest.approx(0.45) or (family, bonus) == ("area", 0.0)
         assert reward == pytest.approx(1.0 + bonus)
     env.close()
 
 
-def test_it_is_the_same_episode_as_the_text_environments():
+def test_the_episode_is_the_same_as_in_the_text_environment():
     menu = VisualCodeMenuEnv(ToySuite(), sandbox=InProcessSandbox())
     plain = VisualCodeEnv(ToySuite(), sandbox=InProcessSandbox())
     assert menu.reset(seed=4)[1] == plain.reset(seed=4)[1]
@@ -85,7 +85,7 @@ def test_it_is_the_same_episode_as_the_text_environments():
     assert menu.trajectory().messages()[2:] == plain.trajectory().messages()[2:]
 
 
-def test_the_reward_has_every_term_and_each_step_sums_them(env):
+def test_the_reward_of_each_step_is_the_sum_of_all_terms(env):
     env.reset(seed=0)
     for action in (act("draw_discs"), act("crop_colour"), act("answer_printed")):
         _, reward, _, _, info = env.step(action)
@@ -93,7 +93,7 @@ def test_the_reward_has_every_term_and_each_step_sums_them(env):
         assert reward == sum(info["reward_terms"].values())
 
 
-def test_every_entry_is_written_cleanly_with_every_argument(env):
+def test_every_entry_is_well_formed_with_every_argument(env):
     rng = np.random.default_rng(0)
     for _ in range(200):
         action = rng.integers(0, env.action_space.nvec)
@@ -103,7 +103,7 @@ def test_every_entry_is_written_cleanly_with_every_argument(env):
         assert info["reward_terms"]["format"] == 0.0
 
 
-def test_cells_cover_any_picture_and_show_what_they_name():
+def test_cells_cover_any_image_and_show_the_named_part():
     picture = noise(40, 20)
     env = gym.make(ID, grid=2)
     env.reset(options={"task": make_task(images=(picture,))})
@@ -120,7 +120,7 @@ def test_cells_cover_any_picture_and_show_what_they_name():
     env.close()
 
 
-def test_answers_are_what_was_printed_a_number_or_a_choice():
+def test_answers_are_the_printed_value_a_number_or_a_choice():
     text = menu_text(act("answer_printed"), grid=4, printed="3\n 17 \n\n")
     assert text.endswith("<answer>17</answer>")
     assert menu_text(act("answer_printed"), grid=4).endswith("<answer>unknown</answer>")
@@ -131,7 +131,7 @@ def test_answers_are_what_was_printed_a_number_or_a_choice():
     assert len(WORDS) <= NUMBERS
 
 
-def test_the_view_holds_the_newest_picture_and_what_was_printed():
+def test_the_view_contains_the_newest_image_and_output():
     env = gym.make(ID, families=["area"])
     first, _ = env.reset(seed=0)
     assert not first["tool_image"].any()
@@ -147,7 +147,7 @@ def test_the_view_holds_the_newest_picture_and_what_was_printed():
     env.close()
 
 
-def test_pictures_keep_their_proportions_and_the_rest_is_black():
+def test_images_keep_their_proportions_and_the_rest_is_black():
     wide = Image.new("RGB", (100, 50), (200, 100, 0))
     array = encode_picture(wide, 8)
     assert (array[:4] == (200, 100, 0)).all()
@@ -158,7 +158,7 @@ def test_pictures_keep_their_proportions_and_the_rest_is_black():
     assert encode_picture(None, 3).sum() == 0
 
 
-def test_words_are_encoded_without_case_order_or_signs():
+def test_words_are_encoded_without_case_order_or_punctuation():
     assert (
         encode_words("How many RED discs?", 64) == encode_words("discs red, many; how", 64)
     ).all()
@@ -181,7 +181,7 @@ def test_questions_of_different_families_and_colours_look_different():
     assert len(bags) == len(questions)
 
 
-def test_it_goes_on_from_a_state_and_its_specification_pickles(env):
+def test_it_continues_from_a_state_and_its_specification_can_be_pickled(env):
     env.reset(seed=2)
     env.step(act("crop_cell"))
     state = env.clone_state()
@@ -192,7 +192,7 @@ def test_it_goes_on_from_a_state_and_its_specification_pickles(env):
     assert made.reset(seed=0)[0]["image"].shape == (40, 40, 3)
 
 
-def test_processes_and_threads_give_the_same_views():
+def test_processes_and_threads_return_the_same_views():
     seen = []
     for mode in ("sync", "async"):
         envs = gym.make_vec(ID, num_envs=2, vectorization_mode=mode, families=["count"])
@@ -210,7 +210,7 @@ def test_processes_and_threads_give_the_same_views():
     assert seen[0] == seen[1]
 
 
-def test_a_smaller_menu_has_these_entries_and_only_the_arguments_they_read():
+def test_a_smaller_menu_has_only_the_arguments_that_its_entries_read():
     entries = ("measure_width", "answer_printed")
     env = VisualCodeMenuEnv(ToySuite(), sandbox=InProcessSandbox(), entries=entries)
     assert env.action_space.nvec.tolist() == [2, len(COLOURS), 1, 1]
@@ -219,7 +219,7 @@ def test_a_smaller_menu_has_these_entries_and_only_the_arguments_they_read():
     blue = list(COLOURS).index("blue")
     assert env.text_of(np.array([0, blue, 0, 0])) == whole
     assert env.text_of(np.array([1, 0, 0, 0])) == menu_text(act("answer_printed"), grid=4)
-    with pytest.raises(ValueError, match="no action of"):
+    with pytest.raises(ValueError, match="not an action of"):
         env.step(np.array([2, 0, 0, 0]))
     env.close()
     for wrong in (["measure"], []):
@@ -227,11 +227,11 @@ def test_a_smaller_menu_has_these_entries_and_only_the_arguments_they_read():
             VisualCodeMenuEnv(ToySuite(), entries=wrong)
 
 
-def test_misuse_is_refused_by_name(env):
+def test_misuse_is_rejected_by_name(env):
     with pytest.raises(ResetNeeded):
         env.step(act("answer_printed"))
     env.reset(seed=0)
-    with pytest.raises(ValueError, match="no action of MultiDiscrete"):
+    with pytest.raises(ValueError, match="not an action of MultiDiscrete"):
         env.step(np.array([99, 0, 0, 0]))
     with pytest.raises(ValueError, match="interface"):
         VisualCodeMenuEnv(ToySuite(), interface="box")
@@ -241,7 +241,7 @@ def test_misuse_is_refused_by_name(env):
         VisualCodeMenuEnv("nano", families=["cuont"])
 
 
-def test_chosen_families_alternate_and_hold_no_other():
+def test_chosen_families_alternate_and_exclude_all_others():
     suite = ChosenFamilies(load_suite("nano", split="test"), ["maze", "count"])
     tasks = [suite[index] for index in range(20)]
     assert [task.family for task in tasks[:4]] == ["maze", "count", "maze", "count"]

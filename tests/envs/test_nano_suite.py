@@ -1,4 +1,4 @@
-"""The nano suite: the same item from the same seed, balanced answers, exact oracles, no leaks."""
+"""The nano suite: reproducible items, balanced answers, exact oracles, no leaks."""
 
 from collections import Counter
 
@@ -19,14 +19,14 @@ def sandbox():
         yield opened
 
 
-def test_a_seed_gives_the_same_item_every_time():
+def test_a_seed_yields_the_same_item_every_time():
     for family in FAMILIES:
         one, two = (make_task(family, Difficulty.HARD, "test", 7) for _ in range(2))
         assert (one.question, one.answer, one.id) == (two.question, two.answer, two.id)
         assert one.images[0].tobytes() == two.images[0].tobytes()
 
 
-def test_another_seed_gives_another_item():
+def test_another_seed_yields_another_item():
     pictures = {
         make_task("bars", Difficulty.HARD, "train", seed).images[0].tobytes() for seed in range(9)
     }
@@ -39,31 +39,31 @@ def test_splits_share_no_item_for_the_same_seed():
         assert train.images[0].tobytes() != test.images[0].tobytes()
 
 
-def test_any_21_tasks_in_a_row_hold_each_family_and_band_once():
+def test_any_21_tasks_in_a_row_contain_each_family_and_difficulty_once():
     suite = NanoSuite("train")
     kinds = Counter((suite[i].family, suite[i].difficulty) for i in range(100, 121))
     assert set(kinds.values()) == {1}
     assert len(kinds) == len(FAMILIES) * 3
 
 
-def test_a_task_is_found_again_by_its_id():
+def test_a_task_is_found_by_its_id():
     suite = NanoSuite("test")
     task = suite[11]
     assert suite.task(task.id).images[0].tobytes() == task.images[0].tobytes()
 
 
 @pytest.mark.parametrize("wrong", ["nano/bars/train/hard/1", "nano/bars/test/huge/1", "nano", ""])
-def test_an_id_of_another_split_or_form_is_refused(wrong):
+def test_an_id_of_another_split_or_form_is_rejected(wrong):
     with pytest.raises(KeyError, match="expected an id like"):
         NanoSuite("test").task(wrong)
 
 
-def test_an_index_beyond_the_split_is_refused():
+def test_an_index_beyond_the_split_is_rejected():
     with pytest.raises(IndexError, match="0 to 1999"):
         NanoSuite("test")[2000]
 
 
-def test_past_the_end_more_tasks_of_the_same_order_are_drawn():
+def test_more_tasks_in_the_same_order_are_drawn_past_the_end():
     suite = NanoSuite("test")
     assert suite.draw(41).id == suite[41].id
     families = [suite.draw(index).family for index in range(2000, 2007)]
@@ -71,7 +71,7 @@ def test_past_the_end_more_tasks_of_the_same_order_are_drawn():
     assert suite.draw(2000).family == suite.families[2000 % 7]
 
 
-def test_an_unknown_split_is_refused():
+def test_an_unknown_split_is_rejected():
     with pytest.raises(ValueError, match="'dev'"):
         NanoSuite("dev")
 
@@ -98,7 +98,7 @@ def test_at_least_one_family_returns_a_drawing(sandbox):
     assert execution.images[0].tobytes() != task.images[0].tobytes()
 
 
-def test_the_loose_style_fails_where_detail_is_fine(sandbox):
+def test_the_loose_style_fails_on_fine_details(sandbox):
     wrong = 0
     for seed in range(6):
         task = make_task("count", Difficulty.HARD, "train", seed)
@@ -109,8 +109,8 @@ def test_the_loose_style_fails_where_detail_is_fine(sandbox):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_answers_are_balanced_on_the_hard_band(family):
-    """The commonest answer of 400 stays within 10 points of the family's chance."""
+def test_answers_of_hard_tasks_are_balanced(family):
+    """The most common answer of 400 is within 10 points of the family's chance."""
     answers = Counter(
         make_task(family, Difficulty.HARD, "train", seed).answer for seed in range(400)
     )
@@ -118,7 +118,7 @@ def test_answers_are_balanced_on_the_hard_band(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_question_does_not_tell_the_band(family):
+def test_the_question_does_not_depend_on_the_difficulty(family):
     def phrasings(difficulty):
         tasks = (make_task(family, difficulty, "train", seed) for seed in range(80))
         return {task.question for task in tasks}
@@ -127,17 +127,17 @@ def test_the_question_does_not_tell_the_band(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_question_is_known_as_its_familys(family):
+def test_every_question_is_assigned_to_its_family(family):
     for seed in range(8):
         task = make_task(family, Difficulty.EASY, "train", seed)
         assert family_of(task.question) is FAMILIES[family]
 
 
-def test_a_question_of_no_family_is_known_as_none():
+def test_a_question_of_no_family_is_assigned_to_none():
     assert family_of("What is the meaning of life?") is None
 
 
-def test_the_asked_frame_takes_most_of_the_easy_picture_and_about_a_hundredth_of_the_hard():
+def test_the_target_frame_fills_the_easy_image_and_a_hundredth_of_the_hard_one():
     from codedance.envs.suites.nano.canvas import near_colour
     from codedance.envs.suites.nano.family import colour_in
 
@@ -158,7 +158,7 @@ def test_ink_and_photographs_are_disjoint_between_the_splits():
     assert not photos & {photo.tobytes() for photo in packed["test_photos"]}
 
 
-def test_the_packed_sources_are_those_that_the_libraries_install():
+def test_the_packed_sources_match_the_installed_libraries():
     built = build_sources.pack_sources()
     packed = _packed()
     assert built.keys() == packed.keys()

@@ -13,7 +13,7 @@ from PIL import Image
 
 
 @register_family("{suite}", "level")
-def level(rng, band):
+def level(rng, difficulty):
     """A grey level."""
     value = int(rng.integers({start}, 256))
     return Item("Which level?", Image.new("RGB", (8, 8), (value, value, value)), str(value))
@@ -47,13 +47,13 @@ def test_the_environment_takes_the_file(tmp_path):
     env.close()
 
 
-def test_a_changed_file_is_read_again(tmp_path):
+def test_a_changed_file_is_reloaded(tmp_path):
     load_suite(write(tmp_path))
     suite = load_suite(write(tmp_path, start=255))
     assert {suite[index].answer for index in range(6)} == {"255"}
 
 
-def test_families_for_nano_join_it(tmp_path):
+def test_families_registered_for_nano_are_added_to_it(tmp_path):
     suite = load_suite(write(tmp_path, suite="nano"))
     assert suite.name == "nano"
     assert "level" in suite.families
@@ -69,12 +69,12 @@ def test_families_for_nano_join_it(tmp_path):
         (FILE.replace("{suite}", "one") + FILE.replace("{suite}", "two"), "one and two"),
     ],
 )
-def test_a_file_that_is_no_suite_is_named_with_the_reason(tmp_path, text, words):
+def test_a_file_that_is_not_a_suite_is_named_with_the_reason(tmp_path, text, words):
     path = tmp_path / "mine.py"
     path.write_text(text.replace("{start}", "0"))
-    with pytest.raises(SuiteError, match=r"mine\.py") as told:
+    with pytest.raises(SuiteError, match=r"mine\.py") as raised:
         load_suite(str(path))
-    assert words in str(told.value)
+    assert words in str(raised.value)
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -31,7 +31,7 @@ def encoded(image, kind="PNG", **settings):
     return buffer.getvalue()
 
 
-def test_a_png_comes_back_pixel_by_pixel_from_file_bytes_array_and_pil(tmp_path):
+def test_a_png_is_loaded_exactly_from_file_bytes_array_and_pil(tmp_path):
     picture = noise()
     path = tmp_path / "a.png"
     path.write_bytes(encoded(picture))
@@ -59,7 +59,7 @@ def test_a_missing_file_is_named():
         load_picture("nowhere.png")
 
 
-def test_a_damaged_picture_is_named(tmp_path):
+def test_a_damaged_image_is_named(tmp_path):
     path = tmp_path / "cut.png"
     path.write_bytes(encoded(noise(300, 300))[:2000])
     with pytest.raises(PictureError, match=r"cut\.png: damaged"):
@@ -72,12 +72,12 @@ BEGINNINGS = (
 )
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # decoders warn before they give up
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # decoders warn before they fail
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @example(b"\0\0\0\0\0\0\0,\0\0\0\0\0\x06\0\xe4")
 @example(b"\0\0\0\0\0\0\0,\0\0\0\0\xff\xff\xff\xff")
 @given(st.binary(max_size=200))
-def test_bytes_that_are_no_picture_raise_our_error_only(data):
+def test_bytes_that_are_not_an_image_raise_only_our_error(data):
     for prefix in BEGINNINGS:
         try:
             load_picture(prefix + data)
@@ -85,7 +85,7 @@ def test_bytes_that_are_no_picture_raise_our_error_only(data):
             continue
 
 
-def test_an_avif_file_is_upright_over_white_and_refused_when_it_is_cut():
+def test_an_avif_file_is_upright_over_white_and_rejected_if_truncated():
     skip_unless_readable("AVIF")
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -96,18 +96,18 @@ def test_an_avif_file_is_upright_over_white_and_refused_when_it_is_cut():
         load_picture(data[:-20])
 
 
-def test_an_unknown_format_is_refused_with_the_formats_that_are_read(tmp_path):
+def test_an_unknown_format_is_rejected_with_the_supported_formats(tmp_path):
     known = ", ".join(readable_formats())
     heic = b"\0\0\0\x18ftypheic" + bytes(100)
-    with pytest.raises(PictureError) as told:
+    with pytest.raises(PictureError) as raised:
         load_picture(heic)
-    assert str(told.value) == f"picture: not a picture in a known format ({known})"
+    assert str(raised.value) == f"picture: not a picture in a known format ({known})"
     (tmp_path / "a.png").write_bytes(heic)
     with pytest.raises(PictureError, match=r"a\.png: not a picture in a known format"):
         check_format(tmp_path / "a.png")
 
 
-def test_a_format_that_pillow_was_built_without_is_named(monkeypatch):
+def test_a_format_missing_in_pillow_is_named(monkeypatch):
     skip_unless_readable("AVIF")
     data = encoded(noise(), "AVIF")
     factory, _ = Image.OPEN["AVIF"]
@@ -125,14 +125,14 @@ def test_an_empty_file_and_a_folder_are_named(tmp_path):
         load_picture(tmp_path)
 
 
-def test_a_text_file_is_no_picture(tmp_path):
+def test_a_text_file_is_not_an_image(tmp_path):
     path = tmp_path / "a.jpg"
     path.write_text("hello")
     with pytest.raises(PictureError, match="known format"):
         load_picture(path)
 
 
-def test_one_pixel_is_a_picture():
+def test_a_single_pixel_is_an_image():
     assert load_picture(encoded(Image.new("RGB", (1, 1)))).size == (1, 1)
 
 
@@ -146,7 +146,7 @@ def test_a_hundred_megapixels_are_shrunk_in_seconds(kind):
     assert picture.getpixel((500, 500)) == (77, 77, 77)
 
 
-def test_a_decompression_bomb_is_refused_before_it_is_decoded():
+def test_a_decompression_bomb_is_rejected_before_decoding():
     small = encoded(noise())
     header = b"IHDR" + struct.pack(">II", 40_000, 40_000) + small[24:29]
     bomb = small[:12] + header + struct.pack(">I", zlib.crc32(header)) + small[33:]
@@ -154,7 +154,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded():
         load_picture(bomb)
 
 
-def test_a_picture_stands_upright_as_its_camera_says():
+def test_an_image_is_rotated_by_its_exif_orientation():
     exif = Image.Exif()
     exif[0x0112] = 6
     picture = Image.new("RGB", (40, 20), "red")
@@ -164,12 +164,12 @@ def test_a_picture_stands_upright_as_its_camera_says():
     assert turned.getpixel((10, 5)) == (0, 0, 255)
 
 
-def test_transparency_is_shown_over_white():
+def test_transparency_is_composited_over_white():
     assert as_rgb(Image.new("RGBA", (1, 1), (255, 0, 0, 0))).getpixel((0, 0)) == (255, 255, 255)
     assert as_rgb(Image.new("LA", (1, 1), (0, 255))).getpixel((0, 0)) == (0, 0, 0)
 
 
-def test_deep_grey_values_are_scaled_not_cut():
+def test_deep_grey_values_are_scaled_not_clipped():
     deep = Image.fromarray(np.array([[0, 32768, 65535]], dtype=np.uint16))
     assert [as_rgb(deep).getpixel((x, 0))[0] for x in range(3)] == [0, 128, 255]
     share = Image.fromarray(np.array([[0.0, 0.5, 1.0]], dtype=np.float32))
@@ -185,7 +185,7 @@ def test_a_grey_file_of_more_than_eight_bits_is_bright(kind, bits):
 
 
 def deep_png(values, colour_type, extra=b""):
-    """Write a PNG of 16 bits a channel, which Pillow cannot."""
+    """Encode a PNG with 16 bits per channel, which Pillow cannot write."""
     height, width = values.shape[:2]
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
@@ -205,7 +205,7 @@ def test_a_colour_file_of_twelve_bits_keeps_all_of_them():
     assert np.array_equal(shown, (values * (255 / 4095)).round().astype(np.uint8))
 
 
-def test_a_colour_file_of_twelve_bits_with_transparency_is_put_over_white():
+def test_a_colour_file_of_twelve_bits_with_transparency_is_composited_over_white():
     values = np.array([[[4095, 0, 0, 65535], [4095, 0, 0, 0], [0, 0, 0, 65535]]])
     seen = load_picture(deep_png(values, 6))
     assert [seen.getpixel((x, 0)) for x in range(3)] == [(255, 0, 0), (255,) * 3, (0, 0, 0)]
@@ -220,14 +220,14 @@ def test_grey_with_opacity_of_sixteen_bits_is_bright():
     assert [seen.getpixel((x, 0))[0] for x in range(3)] == [255, 0, 255]
 
 
-def test_one_transparent_colour_stays_clear_when_a_picture_is_shrunk():
+def test_one_transparent_colour_stays_transparent_when_an_image_is_shrunk():
     grey = Image.new("L", (64, 64), 0)
     grey.paste(200, (0, 0, 32, 64))
     shown = load_picture(encoded(grey, transparency=0), max_pixels=64)
     assert (shown.getpixel((0, 4))[0], shown.getpixel((7, 4))[0]) == (200, 255)
 
 
-def test_a_question_and_code_show_an_array_alike():
+def test_an_array_is_shown_the_same_in_a_question_and_by_code():
     values = np.linspace(-5, 5000, 1200).reshape(30, 40)
     values[0, 0] = np.inf
     with open_sandbox("local") as sandbox, sandbox.session() as session:
@@ -237,7 +237,7 @@ def test_a_question_and_code_show_an_array_alike():
 
 
 class Tensor:
-    """What torch and others offer to numpy, and nothing else."""
+    """The interface of a tensor to numpy, as in torch and others, and nothing else."""
 
     def __init__(self, values):
         self.values = values
@@ -255,7 +255,7 @@ def test_a_tensor_is_read_as_an_array():
 
 
 @pytest.mark.parametrize("other", [None, 5, [[1, 2], [3, 4]]])
-def test_what_is_neither_file_nor_array_is_refused(other):
+def test_an_input_that_is_neither_file_nor_array_is_rejected(other):
     with pytest.raises(PictureError, match="give a path, bytes, an array or a PIL image"):
         load_picture(other)
 
@@ -269,7 +269,7 @@ def test_what_is_neither_file_nor_array_is_refused(other):
         np.zeros(3, np.uint8),
     ],
 )
-def test_an_array_that_is_no_picture_is_refused(array):
+def test_an_array_that_is_not_an_image_is_rejected(array):
     with pytest.raises(PictureError, match="an array of"):
         load_picture(array)
 
@@ -280,14 +280,14 @@ def test_a_grey_array_becomes_rgb():
 
 
 @given(st.integers(1, 10**6), st.integers(1, 10**6), st.integers(1, 10**8))
-def test_the_size_that_fits_is_within_the_bound_and_never_larger(width, height, max_pixels):
+def test_the_fitted_size_is_within_the_bound_and_never_larger(width, height, max_pixels):
     new_width, new_height = fitting_size(width, height, max_pixels)
     assert 1 <= new_width <= width
     assert 1 <= new_height <= height
     assert new_width * new_height <= max_pixels
 
 
-def test_a_strip_is_widened_in_black_and_its_coordinates_stand():
+def test_a_strip_is_padded_with_black_and_its_coordinates_are_kept():
     strip = Image.new("RGB", (1000, 1), "red")
     fitted = fit_picture(strip)
     assert fitted.size == (1000, 5)
@@ -296,19 +296,19 @@ def test_a_strip_is_widened_in_black_and_its_coordinates_stand():
     assert fit_picture(Image.new("RGB", (200, 1))).size == (200, 1)
 
 
-def test_max_pixels_below_one_is_refused():
+def test_max_pixels_below_one_is_rejected():
     with pytest.raises(ValueError, match="max_pixels"):
         fit_picture(noise(), 0)
 
 
 @pytest.mark.parametrize("max_pixels", [1, 199, 200, 201, 799, 801, 50_000, 1_000_001])
-def test_a_strip_is_within_the_bound_after_it_was_widened(max_pixels):
+def test_a_padded_strip_is_within_the_bound(max_pixels):
     found = fit_picture(Image.new("RGB", (1, 9000)), max_pixels)
     assert found.width * found.height <= max_pixels
     assert found.height <= 200 * found.width
 
 
-def test_a_picture_that_pillow_opened_is_read_by_the_rules_of_its_file(tmp_path):
+def test_an_image_opened_by_pillow_is_read_like_its_file(tmp_path):
     turned = Image.Exif()
     turned[0x0112] = 6
     Image.new("RGB", (30, 20), "red").save(tmp_path / "turned.jpg", exif=turned)
@@ -319,7 +319,7 @@ def test_a_picture_that_pillow_opened_is_read_by_the_rules_of_its_file(tmp_path)
         assert load_picture(opened.crop((0, 0, 30, 10))).size == (30, 10)
 
 
-def test_a_picture_of_pillows_that_cannot_be_used_is_named_as_a_file_is(tmp_path):
+def test_an_unusable_pillow_image_is_reported_like_a_file(tmp_path):
     with pytest.raises(PictureError, match="0 x 5 pixels"):
         load_picture(Image.new("RGB", (0, 5)))
     buffer = io.BytesIO()

@@ -13,7 +13,7 @@ def env_in(mode):
     return env
 
 
-def test_text_shows_the_question_and_then_each_turn():
+def test_ansi_shows_the_question_and_then_each_turn():
     env = env_in("ansi")
     assert env.render() == "toy/counting/train/3\n[picture 24 x 16]\nHow many dots are there?"
     env.step(SHOW)
@@ -25,7 +25,7 @@ def test_text_shows_the_question_and_then_each_turn():
     )
 
 
-def test_a_picture_has_one_size_and_changes_with_the_turn():
+def test_a_frame_has_a_fixed_size_and_changes_with_the_turn():
     env = env_in("rgb_array")
     frames = [env.render()]
     for action in (SHOW, "```python\n1/0\n```", "<answer>3</answer>"):
@@ -44,14 +44,14 @@ def test_any_text_can_be_drawn_and_printed(text, capsys):
         env.render()
 
 
-def test_a_task_without_a_picture_or_with_a_strip_can_be_drawn():
+def test_a_task_without_an_image_or_with_a_strip_can_be_drawn():
     env = env_in("rgb_array")
     for images in ((), (noise(400, 2),)):
         env.reset(options={"task": make_task(images=images)})
         assert env.render().shape == (576, 1024, 3)
 
 
-def test_human_prints_each_turn_by_itself(capsys):
+def test_human_mode_prints_each_turn_automatically(capsys):
     env = env_in("human")
     assert "How many dots" in capsys.readouterr().out
     env.step(SHOW)
@@ -59,7 +59,7 @@ def test_human_prints_each_turn_by_itself(capsys):
     assert env.render() is None
 
 
-def test_without_a_mode_rendering_says_what_to_pass():
+def test_rendering_without_a_mode_names_the_argument_to_pass():
     env = env_in(None)
     with pytest.warns(UserWarning, match="ansi, rgb_array, human"):
         assert env.render() is None

@@ -1,4 +1,4 @@
-"""What holds of rewards and advantages whatever happened: bounds, monotony, groups of equals."""
+"""Invariants of rewards and advantages: bounds, monotonicity, groups of equals."""
 
 import itertools
 import math
@@ -35,7 +35,7 @@ PRESET = st.sampled_from(sorted(PRESETS))
 
 @st.composite
 def members(draw):
-    """A scored trajectory of any kind."""
+    """Arbitrary scored trajectories."""
     turns = draw(st.lists(BLOCKS, max_size=5))
     accuracy = draw(st.sampled_from([0.0, 1.0]))
     fault = draw(st.sampled_from([None, "two answers"]))
@@ -68,7 +68,7 @@ def test_equal_rewards_of_any_size_of_group_give_exactly_zero(dtype, size):
 
 
 @given(group=st.lists(members(), min_size=2, max_size=8), preset=PRESET, data=st.data())
-def test_members_that_our_infrastructure_lost_shift_no_statistic(group, preset, data):
+def test_members_lost_to_infrastructure_change_no_statistic(group, preset, data):
     lost = trajectory(failed(), GOOD, accuracy=None, ending=Ending.INFRASTRUCTURE)
     unjudged = replace(lost, ending=Ending.ANSWERED, accuracy=math.nan)
     mixed = list(group)
@@ -88,7 +88,7 @@ def test_members_that_our_infrastructure_lost_shift_no_statistic(group, preset, 
 
 
 @given(one=members(), preset=PRESET, size=st.integers(0, 4))
-def test_with_fewer_than_two_scored_every_advantage_is_zero(one, preset, size):
+def test_every_advantage_is_zero_with_fewer_than_two_scored_members(one, preset, size):
     lost = trajectory(GOOD, failed(), accuracy=None, ending=Ending.INFRASTRUCTURE)
     group = [one, *[lost] * (size + 1)]
     assert set(advantages(group, preset)) == {0.0}
@@ -96,7 +96,7 @@ def test_with_fewer_than_two_scored_every_advantage_is_zero(one, preset, size):
 
 
 @given(group=st.lists(members(), min_size=2, max_size=16))
-def test_advantages_are_bounded_by_the_widest_gap_over_the_floor(group):
+def test_advantages_are_bounded_by_the_largest_difference_over_the_floor(group):
     terms = score_group(group)
     rewards = [group_reward(one) for one in terms]
     gap = max(rewards) - min(rewards)
@@ -107,7 +107,7 @@ def test_advantages_are_bounded_by_the_widest_gap_over_the_floor(group):
 
 
 @given(group=st.lists(members(), min_size=2, max_size=8), preset=PRESET, scale=SCALES)
-def test_who_earns_more_reward_earns_no_less_advantage(group, preset, scale):
+def test_a_higher_reward_never_has_a_lower_advantage(group, preset, scale):
     rewards = [group_reward(one) for one in score_group(group, reward=preset)]
     found = advantages(group, preset, scale_rewards=scale)
     order = sorted(range(len(group)), key=lambda n: rewards[n])
@@ -125,7 +125,7 @@ def test_a_right_answer_never_earns_less_than_a_wrong_one(turns, accuracy, prese
 
 
 @given(turns=st.lists(BLOCKS, min_size=1, max_size=5), accuracy=st.floats(0, 1))
-def test_one_failure_more_never_pays_in_bat(turns, accuracy):
+def test_an_additional_failure_never_pays_in_bat(turns, accuracy):
     def total(*blocks):
         one = trajectory(*blocks)
         terms = score_trajectory(one, group_accuracy=accuracy)

@@ -35,7 +35,7 @@ PRESETS = [
 ]
 LOOK = "print(input_image.getpixel((3, 3)))"
 PROGRAMS = [(), (LOOK,), ("print(5)",), ("x = 1",), ("1/0",), (LOOK, "1/0", "x = 1", "print(5)")]
-ACCURACIES = {  # of six siblings, one for each of the programs
+ACCURACIES = {  # accuracies of six siblings, one per program
     "all right": (1.0,) * 6,
     "easy": (1.0, 1.0, 1.0, 0.0, 1.0, 1.0),
     "mixed": (1.0, 0.0, 1.0, 0.0, 1.0, 0.0),
@@ -48,7 +48,7 @@ ACCURACIES = {  # of six siblings, one for each of the programs
 
 
 def sibling(program, accuracy):
-    """Return a trajectory whose evidence nobody has looked for yet."""
+    """Return a trajectory without evidence recorded yet."""
     turns = []
     for block in program:
         if block == "1/0":
@@ -61,7 +61,7 @@ def sibling(program, accuracy):
 
 
 def looked(one):
-    """Fill in what a replay would find: only ``7`` is evidence."""
+    """Record the evidence that a replay would find: only ``7``."""
     turns = [
         replace(turn, has_evidence=turn.execution.stdout == "7") if turn.is_tool_turn else turn
         for turn in one.turns
@@ -70,7 +70,7 @@ def looked(one):
 
 
 def group_of(kind, preset):
-    """Return a group with evidence where the preset asks for it, and nowhere else."""
+    """Return a group, with evidence only if the preset requires it."""
     members = [sibling(*pair) for pair in zip(PROGRAMS, ACCURACIES[kind], strict=True)]
     accuracy = group_accuracy(members)
     if accuracy is None:
@@ -115,7 +115,7 @@ def test_a_right_answer_beats_a_wrong_one_under_every_combination(accuracy):
 
 
 @pytest.mark.parametrize("accuracy", [0.0, 1 / 6, 0.5, 0.7, 5 / 6, 1.0])
-def test_where_evidence_counts_a_constant_earns_nothing_under_every_combination(accuracy):
+def test_a_constant_earns_nothing_in_every_combination_that_counts_evidence(accuracy):
     for preset in PRESETS:
         if preset.sequence != "bat" or not preset.counts_evidence:
             continue
@@ -134,8 +134,8 @@ def sequence(group_accuracy, program, *, right=True, **switches):
     return score_trajectory(one, group_accuracy=group_accuracy, reward=preset)["tool_sequence"]
 
 
-EASIEST = (1 + math.tanh(-2.0)) / 2 - 0.2  # -0.18201, the factor where all are right
-HARDEST = (1 + math.tanh(2.0)) / 2 - 0.2  # 0.78201, where none is
+EASIEST = (1 + math.tanh(-2.0)) / 2 - 0.2  # -0.18201, the factor if all are right
+HARDEST = (1 + math.tanh(2.0)) / 2 - 0.2  # 0.78201, the factor if none is right
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_an_easy_group_by_hand(switches, right, wrong):
     [
         ({}, 3 / 4),
         ({"counts_evidence": True}, 1 / 3),  # the silent one is in neither count
-        ({"charges_easy_calls": True}, 3 / 4),  # nothing is charged where tools are encouraged
+        ({"charges_easy_calls": True}, 3 / 4),  # nothing is charged if tools are encouraged
         ({"pays_unsolved": False}, 0.0),
         ({"counts_evidence": True, "pays_unsolved": False}, 0.0),
     ],
@@ -171,7 +171,7 @@ def test_a_group_without_a_right_answer_by_hand(switches, share):
     assert sequence(0.0, program, right=False, **switches) == expected
 
 
-def test_bat_that_charges_no_easy_call_asks_for_evidence_on_easy_tasks():
+def test_bat_without_charges_for_easy_calls_requires_evidence_on_easy_tasks():
     preset = RewardPreset("bat", counts_evidence=True, charges_easy_calls=False)
     one = sibling((LOOK, "print(5)"), 1.0)
     assert needs_evidence(one, group_accuracy=1.0, reward=preset)
@@ -179,7 +179,7 @@ def test_bat_that_charges_no_easy_call_asks_for_evidence_on_easy_tasks():
     assert terms["tool_sequence"] == pytest.approx(EASIEST * 1.5 / 2)
 
 
-@pytest.mark.parametrize("answer", ["3", "4"])  # of the task's own
+@pytest.mark.parametrize("answer", ["3", "4"])  # 3 is the task's answer
 def test_every_combination_plays_in_the_environment_on_easy_and_hard_tasks(answer):
     program = (LOOK, "1/0", "x = 1", "print(5)")
     for preset in PRESETS:
@@ -195,7 +195,7 @@ def test_every_combination_plays_in_the_environment_on_easy_and_hard_tasks(answe
 
 
 @pytest.mark.parametrize("accuracies", ACCURACIES.values(), ids=ACCURACIES)
-def test_every_combination_trains_on_groups_that_nobody_has_looked_at(accuracies):
+def test_every_combination_trains_on_groups_without_recorded_evidence(accuracies):
     sandbox, cache = InProcessSandbox(), {}
     members = [sibling(*pair) for pair in zip(PROGRAMS, accuracies, strict=True)]
     for preset in PRESETS:

@@ -33,7 +33,7 @@ CALL = call("a", evidence=True)
 
 @pytest.fixture
 def file(tmp_path, monkeypatch):
-    """A file of terms in the current folder; what it registers is taken out again."""
+    """A file of terms in the current folder; registered terms are removed afterwards."""
     (tmp_path / "my_terms.py").write_text(TERMS, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     yield "my_terms.py"
@@ -44,7 +44,7 @@ def file(tmp_path, monkeypatch):
             continue
 
 
-def test_a_function_named_by_its_file_joins_one_preset_only(file):
+def test_a_function_named_by_its_file_is_added_to_one_preset_only(file):
     preset = with_terms("bat", {f"{file}:brevity": -0.01})
     group = [trajectory(CALL), trajectory(accuracy=0.0)]
     terms = score_group(group, reward=preset)
@@ -59,13 +59,13 @@ def test_a_function_named_by_its_module_is_found_from_the_current_folder(file):
     assert score_group([trajectory()], reward=preset)[0]["brevity"] == 2.0
 
 
-def test_a_function_that_registers_itself_keeps_its_name_and_counts_only_where_asked_for(file):
+def test_a_self_registering_function_keeps_its_name_and_counts_only_on_request(file):
     preset = with_terms("outcome", {f"{file}:calls": 0.25})
     assert score_group([trajectory(CALL)], reward=preset)[0]["calls_made"] == 0.25
     assert "calls_made" not in score_group([trajectory(CALL)], reward="outcome")[0]
 
 
-def test_a_registered_term_is_weighed_by_name():
+def test_a_registered_term_is_weighted_by_name():
     register_reward_term("halves")(lambda one: 0.5)
     try:
         preset = with_terms("bat", {"halves": 4.0})
@@ -75,14 +75,14 @@ def test_a_registered_term_is_weighed_by_name():
         unregister_reward_term("halves")
 
 
-def test_terms_are_added_to_those_that_a_preset_has(file):
+def test_terms_are_added_to_the_terms_of_a_preset(file):
     preset = with_terms(with_terms("bat", {f"{file}:brevity": 1.0}), {f"{file}:calls": 1.0})
     assert {"brevity", "calls_made"} <= score_group([trajectory()], reward=preset)[0].keys()
     assert with_terms(preset, None) == preset
     assert with_terms(preset, {f"{file}:brevity": 3.0}).own_terms[0][1] == 3.0
 
 
-def test_what_was_not_scored_has_no_own_term_either(file):
+def test_an_unscored_trajectory_has_no_custom_term(file):
     preset = with_terms("bat", {f"{file}:brevity": 1.0})
     terms = score_group([trajectory(accuracy=None)], reward=preset)[0]
     assert terms["brevity"] is None
@@ -101,12 +101,12 @@ def test_what_was_not_scored_has_no_own_term_either(file):
         ("", "unknown reward term"),
     ],
 )
-def test_a_term_that_cannot_be_found_is_refused_with_the_reason(file, reference, message):
+def test_an_unknown_term_is_rejected_with_the_reason(file, reference, message):
     with pytest.raises(ValueError, match=message):
         with_terms("bat", {reference: 1.0})
 
 
-def test_weights_that_are_not_finite_and_names_that_clash_are_refused(file, tmp_path):
+def test_infinite_weights_and_conflicting_names_are_rejected(file, tmp_path):
     with pytest.raises(ValueError, match=r"weight of reward term .* is nan"):
         with_terms("bat", {f"{file}:brevity": math.nan})
     with pytest.raises(ValueError, match="weight of reward term 'heavy' is inf"):
@@ -126,13 +126,13 @@ def test_weights_that_are_not_finite_and_names_that_clash_are_refused(file, tmp_
         ("wordy", "'wordy' failed on .*: ValueError: could not convert"),
     ],
 )
-def test_a_term_that_fails_is_named_with_the_task(file, name, message):
+def test_a_failing_term_is_named_with_the_task(file, name, message):
     preset = with_terms("bat", {f"{file}:{name}": 1.0})
     with pytest.raises(ValueError, match=message):
         score_group([trajectory()], reward=preset)
 
 
-def test_the_environment_pays_an_own_term_at_the_end_and_always_has_its_key(file):
+def test_the_environment_pays_a_custom_term_at_the_end_and_always_has_its_key(file):
     with InProcessSandbox() as sandbox:
         env = gymnasium.make(
             "codedance.envs:codedance/VisualCode-v0",
@@ -151,7 +151,7 @@ def test_the_environment_pays_an_own_term_at_the_end_and_always_has_its_key(file
         env.close()
 
 
-def test_the_vector_environment_pays_it_too(file):
+def test_the_vector_environment_pays_a_custom_term(file):
     with InProcessSandbox() as sandbox:
         envs = gymnasium.make_vec(
             "codedance.envs:codedance/VisualCode-v0",
@@ -167,13 +167,13 @@ def test_the_vector_environment_pays_it_too(file):
         envs.close()
 
 
-def test_the_trainers_settings_name_terms_and_refuse_unknown_ones(file):
+def test_the_trainers_settings_accept_terms_and_reject_unknown_ones(file):
     config = GRPOConfig(reward="outcome", reward_terms={f"{file}:brevity": 2.0})
     assert score_group([trajectory()], reward=config.scoring)[0]["brevity"] == 2.0
     with pytest.raises(ValueError, match="unknown reward term 'brevty'"):
         GRPOConfig(reward_terms={"brevty": 1.0})
 
 
-def test_the_files_that_terms_depend_on_are_known():
+def test_the_files_of_terms_are_listed():
     paths = own_term_files(["terms/mine.py:brevity", "package.module:brevity", "halves"])
     assert [path.as_posix() for path in paths] == ["terms/mine.py"]

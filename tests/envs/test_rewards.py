@@ -30,7 +30,7 @@ def tool_sequence(one, accuracy, reward="bat"):
 
 
 @pytest.mark.parametrize(("accuracy", "factor"), D.items())
-def test_the_difficulty_factor_is_the_papers(accuracy, factor):
+def test_the_difficulty_factor_equals_the_papers(accuracy, factor):
     assert difficulty_factor(accuracy) == pytest.approx(factor, abs=1e-5)
 
 
@@ -47,7 +47,7 @@ def test_the_difficulty_factor_falls_with_accuracy_within_its_bounds(low, high):
 
 
 @pytest.mark.parametrize("accuracy", [-0.1, 1.1, math.nan])
-def test_an_accuracy_out_of_range_is_refused(accuracy):
+def test_an_accuracy_out_of_range_is_rejected(accuracy):
     with pytest.raises(ValueError, match="between 0 and 1"):
         difficulty_factor(accuracy)
 
@@ -91,7 +91,7 @@ def test_a_format_fault_costs_a_fifth_once(one):
     assert score_group([one])[0]["format"] == -0.2
 
 
-def test_faults_in_several_turns_cost_once():
+def test_faults_in_several_turns_are_charged_once():
     turn = replace(CALL, action=replace(CALL.action, format_fault="a think tag"))
     assert score_group([trajectory(turn, turn, answered(fault="…"))])[0]["format"] == -0.2
 
@@ -104,13 +104,13 @@ def test_the_paper_pays_the_share_of_calls_that_succeeded():
     assert tool_sequence(trajectory(), 0.5, "bat_paper") == 0.0
 
 
-def test_ours_pays_calls_with_evidence_among_those_that_said_something():
+def test_bat_pays_the_share_of_calls_with_evidence_among_calls_with_output():
     one = trajectory(CALL, call("", evidence=False), call("b", evidence=False), failed())
     assert tool_sequence(one, 0.5) == pytest.approx(0.3 * 1.5 * 1 / 3)
     assert tool_sequence(trajectory(CALL, accuracy=0.0), 0.5) == pytest.approx(0.15)
 
 
-def test_the_most_that_calls_can_earn():
+def test_the_maximum_that_calls_can_earn():
     assert tool_sequence(trajectory(CALL), 0.125) == pytest.approx(1.5 * difficulty_factor(0.125))
 
 
@@ -120,17 +120,17 @@ def test_constants_earn_nothing_right_or_wrong():
         assert tool_sequence(one, 0.5) == 0.0
 
 
-def test_silent_blocks_are_neutral_where_tools_are_encouraged():
+def test_silent_blocks_are_neutral_if_tools_are_encouraged():
     silent = call("", evidence=False)
     assert tool_sequence(trajectory(silent), 0.5) == 0.0
     assert tool_sequence(trajectory(silent, CALL), 0.5) == tool_sequence(trajectory(CALL), 0.5)
 
 
-def test_a_silent_block_that_fails_counts_against_the_others():
+def test_a_failed_silent_block_lowers_the_share():
     assert tool_sequence(trajectory(failed(), CALL), 0.5) == pytest.approx(0.3 * 1.5 / 2)
 
 
-def test_evidence_that_nobody_looked_for_is_an_error_not_a_zero():
+def test_missing_evidence_is_an_error_not_a_zero():
     one = trajectory(call("a"))
     assert needs_evidence(one, group_accuracy=0.5)
     with pytest.raises(ValueError, match="call record_evidence"):
@@ -140,7 +140,7 @@ def test_evidence_that_nobody_looked_for_is_an_error_not_a_zero():
     assert not needs_evidence(one, group_accuracy=0.5, reward="bat_paper")
 
 
-def test_a_task_that_needs_no_picture_asks_only_for_new_output():
+def test_a_task_that_needs_no_image_requires_only_new_output():
     one = trajectory(call("a"), call("a"), needs_picture=False)
     assert tool_sequence(one, 0.5) == pytest.approx(0.3 * 1.5 / 2)
 
@@ -164,7 +164,7 @@ def test_on_easy_tasks_every_call_costs(calls, share):
     assert tool_sequence(wrong, 0.75) == pytest.approx(-0.08080 * 0.5 * share, abs=1e-5)
 
 
-def test_on_easy_tasks_failing_or_silence_is_no_cheaper():
+def test_on_easy_tasks_failed_or_silent_calls_are_not_cheaper():
     costs = {
         tool_sequence(trajectory(one, one), 1.0)
         for one in (CALL, failed(), call("", evidence=False), call("5", evidence=False))
@@ -176,7 +176,7 @@ def test_on_easy_tasks_failing_or_silence_is_no_cheaper():
     st.floats(0, 1),
     st.lists(st.sampled_from([CALL, failed(), call("", evidence=False)]), max_size=9),
 )
-def test_right_beats_wrong_by_four_tenths_whatever_the_calls(accuracy, calls):
+def test_right_beats_wrong_by_four_tenths_for_any_calls(accuracy, calls):
     def total(answer):
         return group_reward(
             score_trajectory(trajectory(*calls, accuracy=answer), group_accuracy=accuracy)
@@ -188,12 +188,12 @@ def test_right_beats_wrong_by_four_tenths_whatever_the_calls(accuracy, calls):
 
 
 @given(st.floats(0.68, 1.0), st.integers(0, 8))
-def test_on_easy_tasks_one_more_call_never_pays(accuracy, calls):
+def test_on_easy_tasks_an_additional_call_never_pays(accuracy, calls):
     fewer, more = (tool_sequence(trajectory(*[CALL] * n), accuracy) for n in (calls, calls + 1))
     assert more < fewer
 
 
-def test_each_switch_stands_alone():
+def test_each_switch_is_independent():
     paper = reward_preset("bat_paper")
     constant = trajectory(call("5", evidence=False))
     evidence = replace(paper, counts_evidence=True)
@@ -209,7 +209,7 @@ def test_each_switch_stands_alone():
     assert tool_sequence(constant, 0.5, easy) == pytest.approx(0.45)
 
 
-def test_where_only_evidence_is_switched_on_silence_counts_on_easy_tasks():
+def test_with_only_evidence_switched_on_silence_counts_on_easy_tasks():
     preset = replace(reward_preset("bat_paper"), counts_evidence=True)
     one = trajectory(call("", evidence=False), CALL)
     assert tool_sequence(one, 1.0, preset) == pytest.approx(-0.18201 * 1.5 / 2, abs=1e-5)
@@ -229,7 +229,7 @@ def test_outcome_is_accuracy_and_format_only():
     assert terms == {"accuracy": 1.0, "format": 0.0, "tool_sequence": 0.0, "tool_turn": 0.0}
 
 
-def test_a_failed_turn_costs_a_tenth_where_turns_count():
+def test_a_failed_turn_costs_a_tenth_if_turns_count():
     one = trajectory(failed(), CALL, failed(Outcome.KILLED))
     paid = {name: score_group([one], reward=name)[0]["tool_turn"] for name in PRESETS}
     assert paid == {
@@ -248,7 +248,7 @@ def test_bat_sequence_is_bat_without_the_turns():
     assert group_turn_advantages(group, reward="bat_sequence") == [[0.0, 0.0, 0.0], [0.0]]
 
 
-def test_what_was_not_scored_is_none_and_enters_no_statistic():
+def test_an_unscored_trajectory_is_none_and_enters_no_statistic():
     lost = trajectory(CALL, accuracy=None, ending=Ending.INFRASTRUCTURE)
     unjudged = trajectory(failed(), accuracy=math.nan)
     group = [trajectory(CALL), trajectory(accuracy=0.0), lost, unjudged]
@@ -266,12 +266,12 @@ def test_an_infrastructure_ending_is_not_scored_even_with_an_accuracy():
     assert group_accuracy([lost]) is None
 
 
-def test_a_group_of_which_nothing_was_scored_has_no_terms():
+def test_a_group_without_scored_members_has_no_terms():
     assert score_group([trajectory(accuracy=None)] * 2) == [dict.fromkeys(TERMS)] * 2
     assert score_group([]) == []
 
 
-def test_an_accuracy_above_one_is_refused():
+def test_an_accuracy_above_one_is_rejected():
     with pytest.raises(ValueError, match="accuracy is 0 to 1"):
         score_group([trajectory(accuracy=1.2)])
 
@@ -290,7 +290,7 @@ def test_the_turns_of_a_group_are_standardised_together():
     assert ours[1] == [0.0, 0.0]
 
 
-def test_not_having_failed_is_no_merit_and_one_failure_among_many_is_bounded():
+def test_not_failing_earns_nothing_and_one_failure_among_many_is_bounded():
     group = [trajectory(failed()), *[trajectory(CALL)] * 40]
     assert group_turn_advantages(group)[0][0] == pytest.approx(0.2 * -3.0)
     assert group_turn_advantages(group, reward="bat_paper")[0][0] == pytest.approx(
@@ -299,11 +299,11 @@ def test_not_having_failed_is_no_merit_and_one_failure_among_many_is_bounded():
     assert group_turn_advantages(group)[1] == [0.0, 0.0]
 
 
-def test_turns_that_all_failed_alike_get_exactly_zero():
+def test_equally_failed_turns_get_exactly_zero():
     assert group_turn_advantages([trajectory(failed())] * 8) == [[0.0, 0.0]] * 8
 
 
-def test_a_users_own_term_joins_every_preset():
+def test_a_custom_term_is_added_to_every_preset():
     @register_reward_term("brevity", weight=-0.01)
     def brevity(one):
         return len(one.turns)
@@ -320,7 +320,7 @@ def test_a_users_own_term_joins_every_preset():
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_users_term_that_is_not_finite_is_refused_by_name(value):
+def test_an_infinite_custom_term_is_rejected_by_name(value):
     register_reward_term("broken")(lambda one: value)
     try:
         with pytest.raises(ValueError, match="'broken' returned"):
@@ -335,6 +335,6 @@ def test_a_built_in_term_cannot_be_replaced(name):
         register_reward_term(name)
 
 
-def test_an_unknown_preset_names_the_nearest():
+def test_the_error_for_an_unknown_preset_names_the_nearest():
     with pytest.raises(ValueError, match="did you mean 'bat_paper'"):
         score_group([trajectory()], reward="bat_papr")

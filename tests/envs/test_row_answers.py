@@ -1,4 +1,4 @@
-"""Options and answers of a user's file, as data sets write them."""
+"""Options and answers of a user's file, in the forms of common data sets."""
 
 import pytest
 from codedance.envs.grading import grade
@@ -19,7 +19,7 @@ UNSORTED = {"C": "red", "A": "blue", "B": "green"}
 
 
 @pytest.mark.parametrize("answer", ["A", "a", "(A)", "blue", "Blue."])
-def test_the_keys_of_a_mapping_order_its_options(answer):
+def test_the_keys_of_a_mapping_determine_the_order_of_options(answer):
     read = read_row_answer({"answer": answer, "options": UNSORTED})
     assert read.choices == ("blue", "green", "red")
     assert scores({"answer": answer, "options": UNSORTED}, "A", "blue", "C", "red") == [1, 1, 0, 0]
@@ -68,7 +68,7 @@ def test_the_answer_is_a_key_a_letter_a_text_or_an_index(options, answer, right,
         ({"answer": float("nan")}, "a finite number"),
     ],
 )
-def test_an_answer_that_names_no_option_is_refused(fields, message):
+def test_an_answer_that_names_no_option_is_rejected(fields, message):
     with pytest.raises(SuiteError, match=message):
         read_row_answer(fields)
 
@@ -87,7 +87,7 @@ def test_an_answer_that_names_no_option_is_refused(fields, message):
         ("007", ("007", '"007"')),
     ],
 )
-def test_a_reference_without_a_type_is_read_as_answers_are(answer, said):
+def test_a_reference_without_a_type_is_read_like_an_answer(answer, said):
     assert scores({"answer": answer}, *said) == [1.0] * len(said)
 
 

@@ -1,4 +1,4 @@
-"""Rows of a file: images in every form, and what is wrong named at once, in few words."""
+"""Rows of a file: images in every form, and short errors that list all problems."""
 
 import base64
 import io
@@ -59,17 +59,17 @@ def row(**fields):
         {"bytes": None, "path": DATA_URL},
     ],
 )
-def test_an_image_is_a_path_or_in_the_row_itself(load, image):
+def test_an_image_is_a_path_or_embedded_in_the_row(load, image):
     for fields in ({"image": image}, {"images": [image]}, {"images": None, "image": image}):
         (read,) = load(row(**fields))[0].images
         assert picture_digest(read) == picture_digest(PICTURE)
 
 
-def test_images_of_several_forms_stand_in_one_row(load):
+def test_one_row_may_have_images_of_several_forms(load):
     assert len(load(row(images=["a.png", DATA_URL, {"bytes": BASE64}]))[0].images) == 3
 
 
-def test_a_path_may_lead_elsewhere(load, tmp_path):
+def test_a_path_may_be_absolute_or_contain_dots(load, tmp_path):
     (tmp_path / "deep").mkdir()
     for path in ("deep/../a.png", str(tmp_path / "a.png")):
         assert load(row(image=path))[0].images[0].size == PICTURE.size
@@ -81,9 +81,9 @@ def test_a_path_may_lead_elsewhere(load, tmp_path):
         ("https://example.org/a.png", "is a URL, and nothing is downloaded: save the picture"),
         ("s3://bucket/" + "a" * 9000, "is a URL"),
         ("data:image/png," + LONG, "a data URL without base64"),
-        ("data:image/png;base64,!" + LONG, "the data URL is no base64"),
+        ("data:image/png;base64,!" + LONG, "the data URL is not base64"),
         ("data:image/png;base64,aGVsbG8=", "the data URL holds no picture"),
-        ("x" + LONG, "no picture 'x.*beside the file, and it is no picture in base64"),
+        ("x" + LONG, "no picture 'x.*beside the file, and it is not a picture in base64"),
         ("a" * 300 + ".png", "no picture 'aaaa"),
         ("\0", "no picture"),
         ("\ud800.png", "half of a character"),
@@ -96,17 +96,17 @@ def test_a_path_may_lead_elsewhere(load, tmp_path):
         ([["a.png"]], r"got \['a.png'\]"),
         ({"url": LONG}, "one with 'url'"),
         ({"bytes": None, "path": None}, "one with 'bytes', 'path'"),
-        ({"bytes": LONG[:-9] + "!"}, "'bytes' is no base64"),
-        ({"bytes": [1, 2, 300]}, "'bytes' is no picture"),
+        ({"bytes": LONG[:-9] + "!"}, "'bytes' is not base64"),
+        ({"bytes": [1, 2, 300]}, "'bytes' is not a picture"),
     ],
 )
-def test_a_bad_image_is_refused_with_its_line_in_few_words(load, tmp_path, image, words):
+def test_a_bad_image_is_rejected_with_its_line_and_a_short_reason(load, tmp_path, image, words):
     (tmp_path / "empty.png").touch()
     (tmp_path / "page.png").write_text("<!DOCTYPE html>")
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(SuiteError, match=f"mine.jsonl, line 2: .*{words}") as told:
+    with pytest.raises(SuiteError, match=f"mine.jsonl, line 2: .*{words}") as raised:
         load(row(image="a.png"), row(image=image))
-    assert len(str(told.value)) < 500
+    assert len(str(raised.value)) < 500
 
 
 @pytest.mark.parametrize(
@@ -124,55 +124,55 @@ def test_a_bad_image_is_refused_with_its_line_in_few_words(load, tmp_path, image
         ({"answer": "many " * 9000, "answer_type": "integer"}, "integer"),
     ],
 )
-def test_a_value_of_a_wrong_type_is_refused_in_few_words(load, fields, words):
-    with pytest.raises(SuiteError, match=f"line 2: .*{words}") as told:
+def test_a_value_of_a_wrong_type_is_rejected_with_a_short_reason(load, fields, words):
+    with pytest.raises(SuiteError, match=f"line 2: .*{words}") as raised:
         load(row(image="a.png"), row(image="a.png", **fields))
-    assert len(str(told.value)) < 500
+    assert len(str(raised.value)) < 500
 
 
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ('{"question": "?", "answer": 1e999, "image": "a.png"}', "no finite number"),
+        ('{"question": "?", "answer": 1e999, "image": "a.png"}', "not a finite number"),
         (json.dumps([row()] * 99), "expected an object"),
         (json.dumps(LONG), "expected an object"),
-        ("[" * 100_000, "no JSON"),
-        ('{"image": "' + LONG, "no JSON"),
-        ('{"answer": ' + "9" * 5000 + "}", "no JSON"),
+        ("[" * 100_000, "not JSON"),
+        ('{"image": "' + LONG, "not JSON"),
+        ('{"answer": ' + "9" * 5000 + "}", "not JSON"),
     ],
 )
-def test_a_line_that_is_no_row_is_refused_in_few_words(load, line, words):
-    with pytest.raises(SuiteError, match=f"line 2: .*{words}") as told:
+def test_a_line_that_is_not_a_row_is_rejected_with_a_short_reason(load, line, words):
+    with pytest.raises(SuiteError, match=f"line 2: .*{words}") as raised:
         load(row(image="a.png"), line)
-    assert len(str(told.value)) < 500
+    assert len(str(raised.value)) < 500
 
 
-def test_what_a_table_writes_for_a_missing_value_is_absent(load):
+def test_a_tables_placeholder_for_a_missing_value_is_absent(load):
     task = load(row(image="a.png", tolerance=float("nan"), id=None, split=None, family=None))[0]
     assert (task.id, task.family, task.tolerance) == ("mine/1", "mine", 0.0)
 
 
-def test_files_that_were_put_together_are_read_though_marks_and_blank_lines_are_left(load):
+def test_concatenated_files_with_byte_order_marks_and_blank_lines_are_read(load):
     suite = load(row(image="a.png"), "\ufeff" + json.dumps(row(image="a.png")), "\ufeff", " \t")
     assert [task.id for task in suite] == ["mine/1", "mine/2"]
 
 
-def test_an_id_that_is_another_rows_line_number_is_refused(load):
-    with pytest.raises(SuiteError, match=r"line 2: the id 2 stands twice.*\(line 1\)"):
+def test_an_id_equal_to_another_rows_line_number_is_rejected(load):
+    with pytest.raises(SuiteError, match=r"line 2: the id 2 occurs twice.*\(line 1\)"):
         load(row(image="a.png", id="2"), row(image="a.png"))
 
 
-def test_all_bad_rows_are_named_at_once_damaged_pictures_too(load, tmp_path):
+def test_all_bad_rows_and_damaged_images_are_listed_at_once(load, tmp_path):
     (tmp_path / "cut.png").write_bytes(png()[:-30])
-    with pytest.raises(SuiteError) as told:
+    with pytest.raises(SuiteError) as raised:
         load(row(image="cut.png"), row(image="b.png"), row(image="a.png"), "{", row(image=LONG[5:]))
-    lines = str(told.value).splitlines()
+    lines = str(raised.value).splitlines()
     assert lines[0].endswith("mine.jsonl: 4 rows cannot be used")
     assert [line[:9] for line in lines[1:]] == [f"  line {number}:" for number in (1, 2, 4, 5)]
     assert "cut.png: damaged" in lines[1]
 
 
-def test_all_bad_pictures_of_a_row_are_named_at_once(load, tmp_path):
+def test_all_bad_images_of_a_row_are_listed_at_once(load, tmp_path):
     (tmp_path / "cut.png").write_bytes(png()[:-30])
     (tmp_path / "broken.png").write_bytes(png()[:-40])
     with pytest.raises(SuiteError, match=r"line 1: .*none-1\.png.*none-2\.png"):
@@ -182,7 +182,7 @@ def test_all_bad_pictures_of_a_row_are_named_at_once(load, tmp_path):
         read_tasks(suite, [0])
 
 
-def test_a_line_that_is_not_utf_8_is_named_beside_the_others(tmp_path, load):
+def test_a_line_that_is_not_utf_8_is_listed_with_the_others(tmp_path, load):
     PICTURE.save(tmp_path / "a.png")
     lines = [json.dumps(row(image="a.png")).encode(), b'{"question": "\xe9"}', b"{"]
     (tmp_path / "latin.jsonl").write_bytes(b"\n".join(lines))
@@ -190,31 +190,31 @@ def test_a_line_that_is_not_utf_8_is_named_beside_the_others(tmp_path, load):
         load_suite(tmp_path / "latin.jsonl")
 
 
-def test_a_byte_order_mark_and_a_data_url_between_spaces_are_no_fault(tmp_path):
+def test_a_byte_order_mark_and_a_data_url_between_spaces_are_accepted(tmp_path):
     line = json.dumps(row(image=f" {DATA_URL}\n"))
     (tmp_path / "marked.jsonl").write_text(line, encoding="utf-8-sig")
     assert len(load_suite(tmp_path / "marked.jsonl")) == 1
 
 
-def test_of_many_bad_rows_the_first_are_named_and_all_counted(load):
-    with pytest.raises(SuiteError) as told:
+def test_the_first_of_many_bad_rows_are_listed_and_all_are_counted(load):
+    with pytest.raises(SuiteError) as raised:
         load(*[row(image=f"{number}.png") for number in range(300)])
-    lines = str(told.value).splitlines()
+    lines = str(raised.value).splitlines()
     assert len(lines) == 22
     assert lines[-1].startswith("  and lines 21, 22, 23, ")
     assert lines[-1].endswith(", 219, 220 and 80 more")
     assert "300 rows" in lines[0]
 
 
-def test_damaged_pictures_are_all_named_when_tasks_are_read_before_they_are_played(load, tmp_path):
+def test_all_damaged_images_are_listed_when_tasks_are_read_before_playing(load, tmp_path):
     (tmp_path / "cut.png").write_bytes(png()[:-30])
     suite = load(
         row(image="a.png"), row(image="cut.png"), row(image=BASE64[:-60]), row(image="a.png")
     )
-    with pytest.raises(SuiteError, match="2 rows cannot be used") as told:
+    with pytest.raises(SuiteError, match="2 rows cannot be used") as raised:
         read_tasks(suite, range(4))
-    assert "line 2: " in str(told.value)
-    assert "line 3: " in str(told.value)
+    assert "line 2: " in str(raised.value)
+    assert "line 3: " in str(raised.value)
     with pytest.raises(SuiteError, match=r"mine\.jsonl, line 2: .*cut\.png: damaged"):
         read_tasks(suite, [0, 1])
     seen = []
@@ -225,17 +225,17 @@ def test_damaged_pictures_are_all_named_when_tasks_are_read_before_they_are_play
     assert seen == [1, 2]
 
 
-def test_a_damaged_picture_is_an_error_of_the_suite_and_of_the_picture(load, tmp_path):
+def test_a_damaged_image_is_both_a_suite_error_and_an_image_error(load, tmp_path):
     (tmp_path / "cut.png").write_bytes(png()[:-30])
-    with pytest.raises(BadImageError) as told:
+    with pytest.raises(BadImageError) as raised:
         load(row(image="cut.png"))[0]
-    assert isinstance(told.value, SuiteError)
-    assert isinstance(told.value, PictureError)
-    assert told.value.line == 1
+    assert isinstance(raised.value, SuiteError)
+    assert isinstance(raised.value, PictureError)
+    assert raised.value.line == 1
 
 
 @pytest.mark.parametrize("key", ["tolerance", "pass_rate"])
-def test_infinity_is_no_missing_value_and_nan_is_one(load, key):
+def test_nan_is_a_missing_value_and_infinity_is_not(load, key):
     whole = json.dumps(row(image="a.png"))[:-1]
     with pytest.raises(SuiteError, match=f"line 1: '{key}' is a number from 0 to 1, got inf"):
         load(f'{whole}, "{key}": Infinity}}')

@@ -20,13 +20,13 @@ def answer(env, content, **task):
     return env.step(f"<answer>{content}</answer>")
 
 
-def test_the_estimate_begins_at_the_recorded_rate():
+def test_the_estimate_starts_at_the_recorded_rate():
     env = wrapped()
     assert env.estimate(make_task()) == 0.5
     assert env.estimate(make_task(pass_rate=0.25)) == 0.25
 
 
-def test_it_moves_with_each_scored_episode():
+def test_each_scored_episode_updates_the_estimate():
     env = wrapped(prior_weight=2.0, decay=1.0)
     answer(env, 5)
     assert env.estimate(make_task()) == pytest.approx((1 + 1) / (2 + 1))
@@ -35,7 +35,7 @@ def test_it_moves_with_each_scored_episode():
     assert env.estimate(make_task(id="toy/counting/train/9")) == 0.5
 
 
-def test_older_episodes_fade():
+def test_older_episodes_lose_weight():
     env = wrapped(prior_weight=1.0, decay=0.5)
     answer(env, 5)
     answer(env, 6)
@@ -49,7 +49,7 @@ def test_families_can_share_an_estimate():
     assert env.estimate(make_task(family="reading")) == 0.5
 
 
-def test_the_reward_judges_difficulty_by_the_estimate():
+def test_the_reward_uses_the_estimate_as_difficulty():
     env = wrapped(prior_weight=1e-9, decay=1.0)
     answer(env, 5)
     env.reset(options={"task": make_task()})
@@ -58,7 +58,7 @@ def test_the_reward_judges_difficulty_by_the_estimate():
     assert info["reward_terms"]["tool_sequence"] == pytest.approx(-0.27302, abs=1e-4)
 
 
-def test_an_episode_that_we_lost_is_not_counted():
+def test_a_lost_episode_is_not_counted():
     env = wrapped()
     env.reset(options={"task": make_task()})
     env.unwrapped.sandbox.is_down = True
@@ -66,7 +66,7 @@ def test_an_episode_that_we_lost_is_not_counted():
     assert env.state_dict() == {"right": {}, "scored": {}}
 
 
-def test_the_state_goes_through_json():
+def test_the_state_survives_json():
     env, other = wrapped(), wrapped()
     answer(env, 5)
     other.load_state_dict(json.loads(json.dumps(env.state_dict())))
@@ -75,7 +75,7 @@ def test_the_state_goes_through_json():
     assert other.estimate(make_task()) != env.estimate(make_task())
 
 
-def test_wrong_arguments_are_refused():
+def test_wrong_arguments_are_rejected():
     with pytest.raises(ValueError, match="'task' or 'family'"):
         wrapped(by="suite")
     with pytest.raises(ValueError, match="decay"):

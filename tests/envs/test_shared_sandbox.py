@@ -27,12 +27,12 @@ def opened(monkeypatch):
     return sandboxes
 
 
-def test_nothing_is_opened_before_it_is_used(opened):
+def test_nothing_is_opened_before_the_first_use(opened):
     SharedSandbox().close()
     assert opened == []
 
 
-def test_one_sandbox_serves_all_of_the_same_limits(opened):
+def test_environments_with_the_same_limits_share_one_sandbox(opened):
     one, two, other = SharedSandbox(), SharedSandbox(), SharedSandbox(limits=Limits(memory_mb=64))
     for shared in (one, two, two, other):
         shared.session()
@@ -54,7 +54,7 @@ def test_the_last_user_closes_it_and_a_later_one_opens_another(opened):
     assert opened[1].is_closed
 
 
-def test_a_state_is_restored_by_it(opened):
+def test_it_restores_a_state(opened):
     with SharedSandbox() as shared:
         session = shared.session(seed=3)
         session.run("x = 5")
@@ -62,7 +62,7 @@ def test_a_state_is_restored_by_it(opened):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_process_opens_its_own_and_leaves_its_parents_alone(opened):
+def test_a_forked_process_opens_its_own_sandbox_and_keeps_its_parents_open(opened):
     shared = SharedSandbox()
     shared.session()
     child = os.fork()
@@ -77,13 +77,13 @@ def test_a_forked_process_opens_its_own_and_leaves_its_parents_alone(opened):
     assert opened[0].is_closed
 
 
-def test_an_unknown_backend_is_refused_at_once():
+def test_an_unknown_backend_is_rejected_immediately():
     with pytest.raises(ValueError, match="did you mean 'docker'"):
         SharedSandbox("doker")
 
 
 @pytest.mark.parametrize("name", ["ray", "Docker", "", "kubernetes"])
-def test_a_name_that_nothing_opens_is_refused_when_the_environment_is_made(name):
+def test_an_unknown_name_is_rejected_when_the_environment_is_created(name):
     with pytest.raises(ValueError, match="one of local, docker, unsafe-subprocess"):
         VisualCodeEnv(ToySuite(), sandbox=name)
     with pytest.raises(ValueError, match="one of local, docker, unsafe-subprocess"):
@@ -91,12 +91,12 @@ def test_a_name_that_nothing_opens_is_refused_when_the_environment_is_made(name)
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-def test_every_name_is_one_that_open_sandbox_knows(name):
-    with pytest.raises(ValueError, match="is one process"):  # told after the name was accepted
+def test_open_sandbox_knows_every_name(name):
+    with pytest.raises(ValueError, match="is one process"):  # raised after the name was accepted
         open_sandbox(name, limits=Limits(processes=2))
 
 
-def test_it_is_opened_once_in_a_process_to_see_that_it_can_be(opened):
+def test_it_is_opened_once_per_process_as_a_check(opened):
     first = SharedSandbox()
     first.require()
     first.close()
@@ -118,7 +118,7 @@ def refuse(monkeypatch, error):
 LACK = SandboxUnavailableError("no Docker engine answers; start it")
 
 
-def test_what_the_machine_lacks_is_told_before_an_episode_begins(monkeypatch):
+def test_a_missing_requirement_is_reported_before_an_episode_starts(monkeypatch):
     refuse(monkeypatch, LACK)
     env = VisualCodeEnv(ToySuite(), sandbox="docker")
     for _ in range(2):
@@ -132,7 +132,7 @@ def test_what_the_machine_lacks_is_told_before_an_episode_begins(monkeypatch):
     host.close()
 
 
-def test_limits_that_a_backend_cannot_keep_are_told_before_an_episode_begins():
+def test_unsupported_limits_are_reported_before_an_episode_starts():
     env = VisualCodeEnv(ToySuite(), limits=Limits(processes=2))
     with pytest.raises(ValueError, match=r"Limits\.processes=2"):
         env.reset(seed=0)
@@ -147,7 +147,7 @@ def test_without_a_tool_nothing_is_opened(monkeypatch):
     env.close()
 
 
-def test_a_failure_that_may_pass_is_left_to_the_session_that_needs_it(monkeypatch):
+def test_a_temporary_failure_is_left_to_the_session_that_needs_the_sandbox(monkeypatch):
     refuse(monkeypatch, SandboxError("the worker did not start"))
     env = VisualCodeEnv(ToySuite())
     env.reset(seed=0)

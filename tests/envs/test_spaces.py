@@ -8,14 +8,14 @@ def test_every_string_is_text(text):
     assert text in AnyText()
 
 
-def test_what_is_no_string_or_too_long_is_no_text():
+def test_a_value_that_is_not_a_string_or_too_long_is_not_in_the_text_space():
     assert 5 not in AnyText()
     assert b"a" not in AnyText()
     assert "aaa" not in AnyText(2)
     assert AnyText(2) == AnyText(2) != AnyText(3)
 
 
-def test_samples_are_in_their_space_and_follow_the_seed():
+def test_samples_are_in_their_space_and_depend_on_the_seed():
     for make in (AnyText, Picture):
         first, second = make(seed=4), make(seed=4)
         for _ in range(20):
@@ -24,7 +24,7 @@ def test_samples_are_in_their_space_and_follow_the_seed():
             assert np.array_equal(one, other)
 
 
-def test_text_samples_take_gymnasiums_masks():
+def test_text_samples_accept_gymnasiums_masks():
     assert len(AnyText(seed=0).sample(mask=(7, None))) == 7
 
 
@@ -38,11 +38,11 @@ def test_text_samples_take_gymnasiums_masks():
         [[[0, 0, 0]]],
     ],
 )
-def test_what_is_no_rgb_array_is_no_picture(array):
+def test_a_value_that_is_not_an_rgb_array_is_not_in_the_image_space(array):
     assert array not in Picture()
 
 
-def test_an_observation_holds_text_and_any_number_of_pictures_of_any_size():
+def test_an_observation_has_text_and_any_number_of_images_of_any_size():
     space = observation_space()
     for sizes in ([], [(1, 1)], [(5, 900), (3, 2)]):
         images = tuple(np.zeros((*size, 3), np.uint8) for size in sizes)

@@ -47,7 +47,7 @@ def test_the_embedded_suite_is_found_by_name():
     assert suite.task(suite[5].id).question == suite[5].question
 
 
-def test_a_name_may_choose_families():
+def test_a_name_may_select_families():
     whole = load_suite("nano", split="test")
     suite = load_suite("nano:maze,count", split="test")
     assert (suite.name, suite.split) == ("nano", "test")
@@ -59,39 +59,39 @@ def test_a_name_may_choose_families():
 
 
 @pytest.mark.parametrize("name", ["nano:dance", "nano:", "nano:count,"])
-def test_a_family_that_a_suite_lacks_is_named_with_those_it_has(name):
+def test_the_error_for_an_unknown_family_lists_the_existing_ones(name):
     with pytest.raises(SuiteError, match="choose from digit, tag"):
         load_suite(name)
 
 
-def test_a_suite_whose_own_name_has_a_colon_is_found(own_families):
+def test_a_suite_with_a_colon_in_its_name_is_found(own_families):
     register_family("my:shades", "red")(draw_shade)
     register_family("my:shades", "blue")(draw_shade)
     assert load_suite("my:shades").families == ("red", "blue")
 
 
-def test_families_of_a_file_are_not_chosen_by_name(write):
+def test_families_of_a_file_are_not_selected_by_name(write):
     with pytest.raises(SuiteError, match="leave out what follows the colon"):
         load_suite(write(row()) + ":clock")
 
 
 @pytest.mark.parametrize("name", ["nanno", "nlvr_de", ""])
-def test_an_unknown_suite_names_what_there_is(name):
+def test_the_error_for_an_unknown_suite_lists_the_existing_ones(name):
     with pytest.raises(SuiteError, match="there are nano"):
         load_suite(name)
 
 
-def test_an_unknown_suite_names_the_nearest():
+def test_the_error_for_an_unknown_suite_names_the_nearest():
     with pytest.raises(ValueError, match="did you mean 'nano'"):
         load_suite("nanno")
 
 
-def test_an_unknown_split_is_refused():
+def test_an_unknown_split_is_rejected():
     with pytest.raises(SuiteError, match="train, test"):
         load_suite("nano", split="dev")
 
 
-def test_a_users_family_makes_a_suite_of_its_own(own_families):
+def test_a_custom_family_defines_a_suite(own_families):
     register_family("shades", "red")(draw_shade)
     suite = load_suite("shades", split="train")
     assert "shades" in known_suites()
@@ -103,7 +103,7 @@ def test_a_users_family_makes_a_suite_of_its_own(own_families):
     assert {suite[i].answer for i in range(30)} != {task.answer}
 
 
-def test_the_splits_of_a_users_family_differ(own_families):
+def test_the_splits_of_a_custom_family_differ(own_families):
     register_family("shades", "red")(draw_shade)
     train, test = (load_suite("shades", split=split) for split in ("train", "test"))
     assert [train[i].answer for i in range(20)] != [test[i].answer for i in range(20)]
@@ -115,13 +115,13 @@ def test_the_splits_of_a_users_family_differ(own_families):
 @pytest.mark.parametrize(
     "task_id", ["", "shades/red/train/easy", "shades/blue/train/easy/1", "shades/red/train/odd/1"]
 )
-def test_an_id_that_is_none_is_a_key_error(own_families, task_id):
+def test_an_invalid_id_is_a_key_error(own_families, task_id):
     register_family("shades", "red")(draw_shade)
     with pytest.raises(KeyError):
         load_suite("shades").task(task_id)
 
 
-def test_a_users_family_joins_the_embedded_ones(own_families):
+def test_a_custom_family_is_added_to_the_embedded_ones(own_families):
     bare = load_suite("nano", split="test")
     register_family("nano", "shade")(draw_shade)
     joined = load_suite("nano", split="test")
@@ -135,7 +135,7 @@ def test_a_users_family_joins_the_embedded_ones(own_families):
 
 
 @pytest.mark.parametrize("name", ["a/b", "", "a.jsonl"])
-def test_a_name_that_spoils_ids_is_refused(own_families, name):
+def test_a_name_that_would_break_ids_is_rejected(own_families, name):
     with pytest.raises(ValueError, match="cannot name"):
         register_family(name, "red")
 
@@ -170,14 +170,14 @@ def test_a_users_file_is_a_suite(write):
         ({"answer": "B", "answer_type": "mcq", "options": ["1", "2"]}, "choice"),
     ],
 )
-def test_the_kind_of_an_answer_is_given_or_seen(write, fields, kind):
+def test_the_kind_of_an_answer_is_given_or_inferred(write, fields, kind):
     assert load_suite(write(row(**fields)))[0].answer_kind == kind
 
 
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ("{", "no JSON"),
+        ("{", "not JSON"),
         ("[1]", "expected an object"),
         ({"image": "a.png", "question": "?", "anwser": "5"}, "no 'answer'; is 'anwser' meant"),
         ({"question": "?", "answer": "5"}, "no 'image'"),
@@ -194,17 +194,17 @@ def test_the_kind_of_an_answer_is_given_or_seen(write, fields, kind):
         (row(split="dev"), "train or test"),
     ],
 )
-def test_a_bad_line_is_refused_by_its_number(write, bad, message):
+def test_a_bad_line_is_rejected_with_its_number(write, bad, message):
     with pytest.raises(SuiteError, match=f"mine.jsonl, line 2: .*{message}"):
         load_suite(write(row(), bad))
 
 
-def test_ids_have_to_differ(write):
-    with pytest.raises(SuiteError, match="line 2: the id 'a' stands twice"):
+def test_ids_must_be_unique(write):
+    with pytest.raises(SuiteError, match="line 2: the id 'a' occurs twice"):
         load_suite(write(row(id="a"), row(id="a")))
 
 
-def test_lines_that_name_splits_are_kept_apart(write):
+def test_lines_with_splits_are_separated(write):
     path = write(row(id="a", split="test"), row(id="b"), row(id="c", split="train"))
     assert [task.id for task in load_suite(path, split="train")] == ["mine/b", "mine/c"]
     assert [task.id for task in load_suite(path, split="test")] == ["mine/a"]
@@ -212,17 +212,17 @@ def test_lines_that_name_splits_are_kept_apart(write):
         load_suite(write(row(split="train")), split="test")
 
 
-def test_a_file_that_is_missing_empty_or_no_text_is_named(write, tmp_path):
+def test_a_missing_empty_or_binary_file_is_named(write, tmp_path):
     with pytest.raises(SuiteError, match=r"none\.jsonl: there is no such file"):
         load_suite(str(tmp_path / "none.jsonl"))
-    with pytest.raises(SuiteError, match="holds no task: it has to have a JSON object a line"):
+    with pytest.raises(SuiteError, match="holds no task: it needs one JSON object per line"):
         load_suite(write())
     (tmp_path / "bad.jsonl").write_bytes(b"\xff\xfe{")
     with pytest.raises(SuiteError, match=r"bad\.jsonl, line 1: not UTF-8"):
         load_suite(str(tmp_path / "bad.jsonl"))
 
 
-def test_a_damaged_picture_is_named_when_its_task_is_read(write, tmp_path):
+def test_a_damaged_image_is_named_when_its_task_is_read(write, tmp_path):
     suite = load_suite(write(row()))
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     with pytest.raises(PictureError, match=r"a\.png: damaged"):
@@ -247,13 +247,13 @@ def test_a_data_set_is_found_in_the_data_folder(write, tmp_path, monkeypatch):
     assert load_suite(path, split="test")[0].id == "nlvr_dev/1"
 
 
-def test_a_data_set_that_is_not_here_says_where_it_is_looked_for(monkeypatch):
+def test_the_error_for_a_missing_data_set_names_the_searched_folder(monkeypatch):
     monkeypatch.delenv("CODEDANCE_DATA", raising=False)
     with pytest.raises(SuiteError, match="set CODEDANCE_DATA"):
         load_suite("nuclei_count", split="test")
 
 
-def test_a_name_does_not_reach_out_of_the_data_folder(tmp_path, write, monkeypatch):
+def test_a_name_cannot_leave_the_data_folder(tmp_path, write, monkeypatch):
     write(row(), name="data.jsonl")
     (tmp_path / "inner").mkdir()
     monkeypatch.setenv("CODEDANCE_DATA", str(tmp_path / "inner"))

@@ -1,4 +1,4 @@
-"""Where a thought ends, whoever opened it: nothing in it acts, and no fault is made of it."""
+"""The end of a thought, opened by the policy or the template; no text in it is an action."""
 
 import pytest
 from codedance.envs.parsing import parse_action, thought_in
@@ -26,13 +26,13 @@ def read(text, interface="code"):
     ],
 )
 @pytest.mark.parametrize("end", ["</think>", "\n</think>\n", "</THINK>", "</Think>"])
-def test_text_before_a_lone_closing_tag_is_thought_and_no_fault(thought, end):
+def test_text_before_a_lone_closing_tag_is_a_thought_without_a_fault(thought, end):
     assert read(f"{thought}{end}<answer>5</answer>") == ("answer", "5", None)
     assert read(f"{thought}{end}{TAGGED}") == ("code", "print(5)\n", None)
     assert read(f"{thought}{end}\n{BLOCK}") == ("code", "print(5)\n", None)
 
 
-def test_a_thought_with_nothing_behind_it_is_malformed():
+def test_a_thought_with_nothing_after_it_is_malformed():
     assert read("Maybe <answer>3</answer>.</think>")[0] == "malformed"
     assert read(f"{TAGGED}\n</think>\n")[0] == "malformed"
 
@@ -43,14 +43,14 @@ def test_a_lone_closing_tag_ends_a_thought_in_every_interface():
     assert read(f"{text}<answer>5</answer>", "text") == ("answer", "5", None)
 
 
-def test_of_several_lone_closing_tags_the_last_before_an_act_counts():
+def test_the_last_of_several_lone_closing_tags_before_an_action_counts():
     fault = "a think tag without its other half"
     text = "<answer>1</answer></think><answer>2</answer></think><answer>5</answer>"
     assert read(text) == ("answer", "5", fault)
     assert read("Two.</think><answer>5</answer></think>") == ("answer", "5", fault)
 
 
-def test_a_thought_in_the_text_may_follow_one_that_the_template_opened():
+def test_a_thought_may_follow_one_opened_by_the_template():
     text = "<answer>1</answer></think><think><answer>2</answer></think><answer>5</answer>"
     assert read(text) == ("answer", "5", None)
 
@@ -61,11 +61,11 @@ def test_a_nested_thought_ends_with_the_outer_one():
     assert read("<think>a<think>b</think><answer>3</answer></think>")[0] == "malformed"
 
 
-def test_capital_tags_hide_as_small_ones_do():
+def test_uppercase_tags_hide_text_like_lowercase_ones():
     assert read("<THINK><answer>3</answer></Think><answer>5</answer>") == ("answer", "5", None)
 
 
-def test_a_closing_tag_inside_code_ends_no_thought():
+def test_a_closing_tag_inside_code_does_not_end_a_thought():
     code = "print('</think>')\n"
     assert read(f"{FENCE}python\n{code}{FENCE}") == ("code", code, None)
     assert read(f"<code>\n{FENCE}python\n{code}{FENCE}\n</code>") == ("code", code, None)
@@ -73,12 +73,12 @@ def test_a_closing_tag_inside_code_ends_no_thought():
     assert read(f"{FENCE}python\n{lines}{FENCE}") == ("code", lines, None)
 
 
-def test_a_closing_tag_in_code_that_never_closes_ends_no_thought():
+def test_a_closing_tag_in_unclosed_code_does_not_end_a_thought():
     text = f"{FENCE}python\nprint('</think>')\nprint('<answer>5</answer>')"
     assert read(text)[:2] == ("malformed", "a code fence that is not closed")
 
 
-def test_code_that_a_thought_leaves_open_ends_with_the_thought():
+def test_unclosed_code_in_a_thought_ends_with_the_thought():
     thought = f"Try\n{FENCE}python\nbad()\nno.\n</think>\n"
     assert read(f"{thought}<answer>5</answer>") == ("answer", "5", None)
     assert read(f"{thought}{BLOCK}") == ("code", "print(5)\n", None)
@@ -95,16 +95,16 @@ def test_code_that_a_thought_leaves_open_ends_with_the_thought():
         f"{FENCE}python\nbad()\nno.</think>",
     ],
 )
-def test_code_of_any_fence_that_a_thought_leaves_open_hides_no_block(opened, left_open):
+def test_unclosed_code_of_any_fence_in_a_thought_hides_no_block(opened, left_open):
     assert read(f"{opened}Try\n{left_open}\n{BLOCK}")[:2] == ("code", "print(5)\n")
 
 
-def test_code_that_a_thought_leaves_open_hides_no_answer():
+def test_unclosed_code_in_a_thought_hides_no_answer():
     text = f"Try\n{FENCE}python\nbad()\nno.</think>\n<answer>5</answer>"
     assert read(text)[:2] == ("answer", "5")
 
 
-def test_a_tag_between_backticks_is_spoken_of_and_ends_nothing():
+def test_a_tag_in_backticks_is_quoted_and_does_not_end_a_thought():
     assert read("I end with `</think>`. <answer>5</answer>") == ("answer", "5", None)
 
 
@@ -116,7 +116,7 @@ def test_a_thought_is_shown_without_its_tags():
     assert thought_in(f"{FENCE}python\nprint('</think>')\n{FENCE}") == ""
 
 
-def test_think_tags_in_a_tool_response_of_the_policys_own_are_text():
+def test_think_tags_in_a_tool_response_written_by_the_policy_are_text():
     answer = ("answer", "5", None)
     assert read("<answer>5</answer><tool_response><think></tool_response>") == answer
     assert read("<tool_response><think>a</think></tool_response><answer>5</answer>") == answer

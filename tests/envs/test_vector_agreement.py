@@ -1,4 +1,4 @@
-"""Our vector environment against Gymnasium's own two: the same trajectories in every mode."""
+"""Our vector environment and Gymnasium's two produce the same trajectories in every mode."""
 
 import functools
 
@@ -36,7 +36,7 @@ def ours(mode, **settings):
 
 
 def exact(value):
-    """Return what is compared: every pixel, whatever the order of an info's keys."""
+    """Return a value for comparison: with every pixel, independent of the order of keys."""
     if isinstance(value, dict):
         return {key: exact(one) for key, one in sorted(value.items())}
     if isinstance(value, tuple | list):
@@ -47,7 +47,7 @@ def exact(value):
 
 
 def record(envs, mode):
-    """Return all that is seen; without autoreset the ended ones are reset by a mask."""
+    """Return all results; without autoreset, ended members are reset by a mask."""
     seen = [exact(envs.reset(seed=3))]
     for actions in ACTIONS:
         observation, rewards, terminations, truncations, infos = envs.step(actions)
@@ -63,7 +63,7 @@ def record(envs, mode):
 
 @pytest.mark.parametrize("limit", [None, 2])
 @pytest.mark.parametrize("mode", list(AutoresetMode))
-def test_all_three_give_the_same_trajectories(mode, limit):
+def test_all_three_produce_the_same_trajectories(mode, limit):
     make = [functools.partial(toy, limit)] * 3
     found = record(ours(mode, max_episode_steps=limit), mode)
     assert found == record(SyncVectorEnv(make, autoreset_mode=mode), mode)
@@ -71,7 +71,7 @@ def test_all_three_give_the_same_trajectories(mode, limit):
     assert found == record(processes, mode)
 
 
-def test_a_step_limit_truncates_and_says_so_in_the_specification():
+def test_a_step_limit_truncates_and_is_in_the_specification():
     envs = gym.make_vec(
         ID, num_envs=2, max_episode_steps=1, suite=ToySuite(), sandbox=InProcessSandbox()
     )
@@ -83,7 +83,7 @@ def test_a_step_limit_truncates_and_says_so_in_the_specification():
     envs.close()
 
 
-def test_gymnasiums_vector_wrappers_go_over_it():
+def test_gymnasiums_vector_wrappers_work():
     envs = DictInfoToList(RecordEpisodeStatistics(ours(AutoresetMode.NEXT_STEP)))
     envs.reset(seed=0)
     *_, infos = envs.step(["<answer>99</answer>", LOOK, "hm"])
@@ -91,7 +91,7 @@ def test_gymnasiums_vector_wrappers_go_over_it():
     envs.close()
 
 
-def test_members_are_called_read_and_set_as_in_gymnasiums():
+def test_call_get_attr_and_set_attr_work_as_in_gymnasium():
     envs = ours(AutoresetMode.NEXT_STEP)
     theirs = SyncVectorEnv([toy] * 3)
     for each in (envs, theirs):
@@ -116,7 +116,7 @@ def test_members_are_called_read_and_set_as_in_gymnasiums():
         (np.zeros(3, bool), ValueError),
     ],
 )
-def test_a_mask_that_gymnasium_refuses_is_refused(mask, error):
+def test_a_mask_that_gymnasium_rejects_is_rejected(mask, error):
     for envs in (ours(AutoresetMode.DISABLED), SyncVectorEnv([toy] * 3)):
         envs.reset(seed=0)
         with pytest.raises(error, match="reset_mask"):
@@ -124,7 +124,7 @@ def test_a_mask_that_gymnasium_refuses_is_refused(mask, error):
         envs.close()
 
 
-def test_members_are_seeded_as_in_gymnasiums():
+def test_members_are_seeded_as_in_gymnasium():
     envs, theirs = ours(AutoresetMode.NEXT_STEP), SyncVectorEnv([toy] * 3)
     for each in (envs, theirs):
         each.reset(seed=5)
@@ -135,7 +135,7 @@ def test_members_are_seeded_as_in_gymnasiums():
         each.close()
 
 
-def test_a_closed_one_says_so():
+def test_a_closed_environment_reports_that():
     envs = ours(AutoresetMode.NEXT_STEP)
     envs.reset(seed=0)
     envs.close()

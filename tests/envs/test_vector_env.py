@@ -42,17 +42,17 @@ def record(envs):
 
 
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
-def test_it_gives_what_gymnasiums_own_vector_environment_gives(mode):
+def test_its_results_equal_those_of_gymnasiums_vector_environment(mode):
     ours = record(vector(autoreset_mode=mode))
     assert ours == record(SyncVectorEnv([toy] * 3, autoreset_mode=mode))
 
 
-def test_it_works_in_processes_too():
+def test_it_works_in_processes():
     theirs = AsyncVectorEnv([toy] * 3, shared_memory=False)
     assert record(theirs) == record(vector())
 
 
-def test_make_vec_gives_ours_and_gymnasiums_on_request():
+def test_make_vec_returns_ours_and_gymnasiums_on_request():
     settings = {"suite": "nano", "split": "test"}
     ours = gym.make_vec(ID, num_envs=4, **settings)
     assert isinstance(ours, VisualCodeVectorEnv)
@@ -73,7 +73,7 @@ def test_make_vec_gives_ours_and_gymnasiums_on_request():
     assert seen[0] == seen[1] == seen[2]
 
 
-def test_sixty_four_members_step_at_once_over_one_sandbox():
+def test_sixty_four_members_step_concurrently_over_one_sandbox():
     envs = gym.make_vec(ID, num_envs=64)
     envs.reset(seed=0)
     observation, _, _, truncations, infos = envs.step([LOOK] * 64)
@@ -84,7 +84,7 @@ def test_sixty_four_members_step_at_once_over_one_sandbox():
 
 
 class _Broken:
-    """A suite of which the first task cannot be read at all."""
+    """A suite with an unreadable first task."""
 
     name, split, families = "broken", "train", ("counting",)
 
@@ -98,7 +98,7 @@ class _Broken:
         return ToySuite()[0]
 
 
-def test_a_member_whose_task_cannot_be_read_raises_and_begins_when_it_can():
+def test_a_member_with_an_unreadable_task_raises_and_starts_later():
     envs = vector(2)
     readable, envs.envs[1].suite = envs.envs[1].suite, _Broken()
     with pytest.raises(OSError, match="environment 1: the disk is gone"):
@@ -121,7 +121,7 @@ class _TwoPartError(ValueError):
     [RuntimeError("a bug"), KeyError("key"), OSError(5, "gone"), _TwoPartError("a", "b")],
     ids=repr,
 )
-def test_a_mistake_keeps_its_type_and_names_its_member(error):
+def test_an_error_keeps_its_type_and_names_its_member(error):
     envs = vector(3)
     envs.reset(seed=0)
     envs.envs[2].step = functools.partial(_raise, error)
@@ -131,7 +131,7 @@ def test_a_mistake_keeps_its_type_and_names_its_member(error):
     envs.close()
 
 
-def test_the_words_of_a_mistake_begin_with_its_member():
+def test_the_message_of_an_error_begins_with_its_member():
     envs = vector(2)
     envs.reset(seed=0)
     envs.envs[1].step = functools.partial(_raise, ZeroDivisionError("division by zero"))
@@ -142,7 +142,7 @@ def test_the_words_of_a_mistake_begin_with_its_member():
 
 
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
-def test_after_a_mistake_the_others_have_stepped_and_the_one_begins_anew(mode):
+def test_after_an_error_the_others_have_stepped_and_the_member_restarts(mode):
     envs = vector(3, autoreset_mode=mode)
     envs.reset(seed=0)
     step = envs.envs[0].step
@@ -173,8 +173,8 @@ def test_without_autoreset_a_member_that_raised_waits_for_its_reset():
     envs.close()
 
 
-def test_all_members_have_finished_before_a_mistake_is_raised():
-    """Nothing is still at work in a thread when the user sees the error."""
+def test_all_members_have_finished_before_an_error_is_raised():
+    """No thread is running any more when the user sees the error."""
     envs = vector(2)
     envs.reset(seed=0)
     slow, order = envs.envs[1].step, []
@@ -198,7 +198,7 @@ def test_all_members_have_finished_before_a_mistake_is_raised():
 
 
 @pytest.mark.parametrize("action", [None, 5, b"x", ["x"], np.array("x")], ids=repr)
-def test_an_action_that_is_no_text_is_refused_before_anyone_steps(action):
+def test_an_action_that_is_not_text_is_rejected_before_any_member_steps(action):
     envs = vector(4)
     envs.reset(seed=0)
     with pytest.raises(TypeError, match="environment 3: an action is the policy's text"):
@@ -207,7 +207,7 @@ def test_an_action_that_is_no_text_is_refused_before_anyone_steps(action):
     envs.close()
 
 
-def test_one_text_for_all_is_no_sequence_of_actions():
+def test_a_single_string_is_not_a_sequence_of_actions():
     envs = vector(2)
     envs.reset(seed=0)
     with pytest.raises(TypeError, match="got one str"):
@@ -215,7 +215,7 @@ def test_one_text_for_all_is_no_sequence_of_actions():
     envs.close()
 
 
-def test_the_action_of_a_member_that_begins_anew_is_not_read():
+def test_the_action_of_a_restarting_member_is_ignored():
     envs = vector(2)
     envs.reset(seed=0)
     envs.step(["<answer>1</answer>", LOOK])
@@ -247,7 +247,7 @@ def async_vector():
 
 @pytest.mark.filterwarnings("ignore:.*ERROR.*:UserWarning")
 @pytest.mark.parametrize("make", [own_vector, sync_vector, async_vector])
-def test_a_reward_term_that_raises_raises_in_every_kind_of_vector(make, broken_term):
+def test_a_failing_reward_term_raises_in_every_kind_of_vector_environment(make, broken_term):
     envs = make()
     envs.reset(seed=0)
     with pytest.raises(
@@ -264,7 +264,7 @@ class _Lacking(InProcessSandbox):
         raise SandboxUnavailableError("no engine answers; start it")
 
 
-def test_a_backend_that_the_machine_lacks_is_no_lost_member():
+def test_a_missing_backend_is_not_a_lost_member():
     envs = vector(2, sandbox=_Lacking())
     envs.reset(seed=0)
     with pytest.raises(SandboxUnavailableError, match="environment 1: no engine answers; start it"):
@@ -273,7 +273,7 @@ def test_a_backend_that_the_machine_lacks_is_no_lost_member():
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_a_named_backend_that_the_machine_lacks_is_refused_at_reset(monkeypatch, count):
+def test_a_missing_named_backend_is_rejected_at_reset(monkeypatch, count):
     def open_one(backend, *, limits):
         raise SandboxUnavailableError(f"no {backend} here; start it")
 
@@ -289,7 +289,7 @@ def test_a_named_backend_that_the_machine_lacks_is_refused_at_reset(monkeypatch,
     envs.close()
 
 
-def test_a_member_that_the_sandbox_fails_at_reset_begins_at_its_next_step():
+def test_a_member_whose_sandbox_fails_at_reset_starts_at_its_next_step():
     envs = vector(2)
     reset = envs.envs[0].reset
 
@@ -305,7 +305,7 @@ def test_a_member_that_the_sandbox_fails_at_reset_begins_at_its_next_step():
     envs.close()
 
 
-def test_a_call_that_fails_names_its_member():
+def test_a_failing_call_names_its_member():
     envs = vector(2)
     envs.reset(seed=0)
     envs.step(["<answer>1</answer>", LOOK])
@@ -318,7 +318,7 @@ def _raise(error, action):
     raise error
 
 
-def test_a_sandbox_that_goes_down_truncates_every_member_and_raises_nothing():
+def test_a_failing_sandbox_truncates_every_member_and_raises_nothing():
     sandbox = InProcessSandbox()
     envs = vector(3, sandbox=sandbox)
     envs.reset(seed=0)
@@ -355,7 +355,7 @@ def test_every_member_can_be_given_its_own_task():
     envs.close()
 
 
-def test_seeds_are_one_for_all_or_one_each():
+def test_seeds_are_one_for_all_members_or_one_per_member():
     envs = vector(2)
     both = envs.reset(seed=4)[1]["task_id"].tolist()
     assert envs.reset(seed=[4, 5])[1]["task_id"].tolist() == both
@@ -364,7 +364,7 @@ def test_seeds_are_one_for_all_or_one_each():
     envs.close()
 
 
-def test_misuse_is_told_before_anything_is_stepped():
+def test_misuse_is_reported_before_any_member_steps():
     envs = vector(2)
     with pytest.raises(ResetNeeded):
         envs.step(["", ""])

@@ -39,7 +39,7 @@ def play(env, *actions, **options):
 
 @pytest.mark.parametrize("observe", ["newest", "transcript"])
 @pytest.mark.parametrize("interface", ["code", "box", "text"])
-def test_the_checker_finds_nothing_and_warns_of_nothing(observe, interface, capsys):
+def test_the_checker_finds_nothing_and_emits_no_warning(observe, interface, capsys):
     env = make(observe=observe, interface=interface)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -48,7 +48,7 @@ def test_the_checker_finds_nothing_and_warns_of_nothing(observe, interface, caps
     env.close()
 
 
-def test_the_checker_is_content_with_the_defaults(capsys):
+def test_the_checker_accepts_the_defaults(capsys):
     env = gym.make(ID)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -57,7 +57,7 @@ def test_the_checker_is_content_with_the_defaults(capsys):
     env.close()
 
 
-def test_the_arguments_of_the_design_are_taken():
+def test_the_arguments_of_the_design_are_accepted():
     env = gym.make(
         ID,
         suite="nano",
@@ -79,7 +79,7 @@ def test_the_arguments_of_the_design_are_taken():
     env.close()
 
 
-def test_the_opening_is_the_question_and_its_picture(env):
+def test_the_first_observation_is_the_question_and_its_image(env):
     observation, info = env.reset(options={"task_id": "toy/counting/train/7"})
     assert observation["text"] == "How many dots are there?"
     assert (observation["images"][0] == np.asarray(noise(seed=7))).all()
@@ -96,7 +96,7 @@ def test_the_opening_is_the_question_and_its_picture(env):
     }
 
 
-def test_a_right_answer_earns_one_and_terminates(env):
+def test_a_right_answer_has_reward_one_and_terminates(env):
     rewards, (observation, _, terminated, truncated, info) = play(
         env, "<answer>7</answer>", task_id="toy/counting/train/7"
     )
@@ -106,7 +106,7 @@ def test_a_right_answer_earns_one_and_terminates(env):
     assert observation == {"text": "", "images": ()}
 
 
-def test_each_term_falls_due_at_its_step_and_the_terms_sum_to_the_reward(env):
+def test_each_term_is_paid_at_its_step_and_the_terms_sum_to_the_reward(env):
     env.reset(seed=0, options={"task_id": "toy/counting/train/7"})
     seen = []
     for action in (FAIL, LOOK, "<think><answer>7</answer>"):
@@ -124,7 +124,7 @@ def test_each_term_falls_due_at_its_step_and_the_terms_sum_to_the_reward(env):
     }
 
 
-def test_the_steps_sum_to_what_scoring_the_trajectory_gives(env):
+def test_the_steps_sum_to_the_score_of_the_trajectory(env):
     for name in ("bat", "bat_paper", "tool_bonus", "outcome", "bat_sequence"):
         other = VisualCodeEnv(ToySuite(), sandbox=env.sandbox, reward=name)
         rewards, _ = play(other, FAIL, FAIL, "<answer>7</answer>", task_id="toy/counting/train/7")
@@ -133,7 +133,7 @@ def test_the_steps_sum_to_what_scoring_the_trajectory_gives(env):
 
 
 @pytest.mark.parametrize(("pass_rate", "earned"), [(None, 0.45), (0.0, 0.0), (1.0, -0.27302)])
-def test_outside_a_group_the_tasks_own_pass_rate_says_how_hard_it_is(env, pass_rate, earned):
+def test_outside_a_group_the_difficulty_is_the_tasks_pass_rate(env, pass_rate, earned):
     task = make_task(pass_rate=pass_rate)
     _, (*_, info) = play(env, LOOK, "<answer>5</answer>", task=task)
     assert info["reward_terms"]["tool_sequence"] == pytest.approx(earned, abs=1e-5)
@@ -143,7 +143,7 @@ def test_outside_a_group_the_tasks_own_pass_rate_says_how_hard_it_is(env, pass_r
     ("action", "ending"),
     [("hm", "malformed"), ("", "malformed"), ("<answer></answer>", "answered")],
 )
-def test_every_ending_of_the_policys_terminates(env, action, ending):
+def test_every_ending_caused_by_the_policy_terminates(env, action, ending):
     _, (_, reward, terminated, truncated, info) = play(env, action)
     assert (terminated, truncated, info["ending"]) == (True, False, ending)
     assert reward == (0.0 if ending == "answered" else -0.2)
@@ -157,7 +157,7 @@ def test_the_turn_limit_terminates_and_code_in_the_last_turn_is_not_run(sandbox)
     assert info["outcome"] is None
 
 
-def test_a_sandbox_that_stays_away_truncates_for_nothing(env):
+def test_a_sandbox_that_stays_unavailable_truncates_with_reward_zero(env):
     env.reset(seed=0)
     env.step(LOOK)
     env.sandbox.is_down = True
@@ -168,7 +168,7 @@ def test_a_sandbox_that_stays_away_truncates_for_nothing(env):
     assert set(info["reward_terms"].values()) == {0.0}
 
 
-def test_a_sandbox_that_goes_before_the_evidence_is_seen_truncates_for_nothing(env):
+def test_a_sandbox_that_fails_before_evidence_is_recorded_truncates_with_reward_zero(env):
     env.reset(seed=0)
     env.step(LOOK)
     env.sandbox.is_down = True
@@ -178,7 +178,7 @@ def test_a_sandbox_that_goes_before_the_evidence_is_seen_truncates_for_nothing(e
 
 def test_a_sandbox_that_cannot_be_opened_truncates(monkeypatch):
     def refuse(*_, **__):
-        raise SandboxError("no walls here")
+        raise SandboxError("no isolation here")
 
     monkeypatch.setattr("codedance.sandbox.shared.open_sandbox", refuse)
     env = VisualCodeEnv(ToySuite())
@@ -196,14 +196,14 @@ def test_a_lost_session_is_replayed(env):
     assert observation["text"] == f"<tool_response>\n{first}</tool_response>"
 
 
-def test_the_newest_observation_is_the_message_that_just_came(env):
+def test_the_newest_observation_is_the_latest_message(env):
     env.reset(seed=0)
     observation, *_ = env.step("```python\ndisplay(input_image.crop((0, 0, 9, 8)))\n```")
     assert observation["text"].startswith("<tool_response>\npicture 1, 9 x 8:")
     assert [image.shape for image in observation["images"]] == [(112, 126, 3)]
 
 
-def test_the_transcript_holds_all_so_far(sandbox):
+def test_the_transcript_contains_all_messages_so_far(sandbox):
     env = VisualCodeEnv(ToySuite(), sandbox=sandbox, observe="transcript")
     env.reset(seed=0)
     observation, *_ = env.step("```python\nprint(1)\ndisplay(input_image)\n```")
@@ -214,7 +214,7 @@ def test_the_transcript_holds_all_so_far(sandbox):
     assert final["text"].endswith("[assistant]\n<answer>5</answer>")
 
 
-def test_the_same_seed_and_actions_give_the_same_episode(sandbox):
+def test_the_same_seed_and_actions_produce_the_same_episode(sandbox):
     def record():
         env = VisualCodeEnv(ToySuite(), sandbox=sandbox)
         seen = [env.reset(seed=5)]
@@ -225,7 +225,7 @@ def test_the_same_seed_and_actions_give_the_same_episode(sandbox):
     assert record() == record()
 
 
-def test_an_episode_goes_on_from_any_turn_any_number_of_times(env):
+def test_an_episode_continues_from_any_turn_any_number_of_times(env):
     env.reset(seed=1)
     env.step("```python\nx = seeded()\n```")
     state = env.clone_state()
@@ -253,7 +253,7 @@ def test_a_state_after_the_ending_stays_ended(env):
         env.step("<answer>5</answer>")
 
 
-def test_stepping_before_a_reset_or_after_the_end_says_what_to_do(env):
+def test_the_error_for_a_step_without_a_reset_says_what_to_do(env):
     with pytest.raises(ResetNeeded, match=r"call reset\(\) first"):
         env.step("")
     play(env, "hm")
@@ -261,13 +261,13 @@ def test_stepping_before_a_reset_or_after_the_end_says_what_to_do(env):
         env.step("hm")
 
 
-def test_an_action_that_is_no_text_is_refused(env):
+def test_an_action_that_is_not_text_is_rejected(env):
     env.reset(seed=0)
     with pytest.raises(TypeError, match="got int"):
         env.step(5)
 
 
-def test_an_unknown_task_or_option_is_refused(env):
+def test_an_unknown_task_or_option_is_rejected(env):
     with pytest.raises(ValueError, match="no task 'nano/x'"):
         env.reset(options={"task_id": "nano/x"})
     with pytest.raises(ValueError, match="task_id, task"):
@@ -287,12 +287,12 @@ def test_an_unknown_task_or_option_is_refused(env):
         ({"render_mode": "ascii"}, "ansi"),
     ],
 )
-def test_a_wrong_argument_is_refused_at_once_by_name(settings, message):
+def test_a_wrong_argument_is_rejected_immediately_by_name(settings, message):
     with pytest.raises(ValueError, match=message):
         VisualCodeEnv(**{"suite": ToySuite()} | settings)
 
 
-def test_a_users_own_term_stands_in_the_reward(env):
+def test_a_custom_term_is_part_of_the_reward(env):
     register_reward_term("calm")(lambda one: -0.5 * len(one.tool_turns))
     try:
         env.reset(seed=0)

@@ -1,8 +1,8 @@
-"""What these tests play with: a toy task, turns and trajectories by hand, a sandbox without walls.
+"""Toy tasks, hand-made turns and trajectories, and a sandbox without isolation, for these tests.
 
-The sandbox is for harmless code only, in this process, so that tests are fast. Blocks run by `exec`
-in a namespace of their own session; a block that fails is rolled back by running the earlier ones
-again, as the real one does.
+The sandbox runs harmless code in this process, so that tests are fast. Blocks run by `exec` in the
+namespace of their session; a failed block is rolled back by rerunning the earlier ones, as in the
+real one.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ class InProcessSession:
 
     def run(self, code):
         if self.is_lost or self._sandbox.is_down:
-            raise SandboxError("the session's process is gone, by our fault")
+            raise SandboxError("the session's process is gone, an infrastructure failure")
         if self._namespace is None:
             self._namespace = self._fresh()
             for block, digest in self._blocks:
@@ -94,7 +94,7 @@ class InProcessSession:
 
 
 class InProcessSandbox:
-    """Counts what is opened; `is_down` and `lose_sessions` play our own failures."""
+    """Counts opened sessions; `is_down` and `lose_sessions` simulate infrastructure failures."""
 
     tier = "none: the test's own process"
 
@@ -126,7 +126,7 @@ class InProcessSandbox:
         self.close()
 
     def __deepcopy__(self, memo):
-        return self  # a specification with this sandbox in it names the same one
+        return self  # a copied specification refers to the same sandbox
 
     def _open(self, session):
         if self.is_down:
@@ -156,7 +156,7 @@ def make_task(**changes):
 
 
 class ToySuite:
-    """Ten tasks of one question whose pictures and answers differ."""
+    """Ten tasks of one question whose images and answers differ."""
 
     name = "toy"
     split = "train"
@@ -179,7 +179,7 @@ class ToySuite:
 
 
 def call(output="", *, outcome=Outcome.OK, evidence=None, images=(), error=None):
-    """Return a tool turn by hand."""
+    """Return a hand-made tool turn."""
     if outcome is not Outcome.OK:
         error = error or "ValueError: no"
     execution = Execution(outcome, stdout=output, images=images, error=error)
@@ -195,7 +195,7 @@ def answered(content="5", fault=None):
 
 
 def trajectory(*turns, accuracy=1.0, ending=Ending.ANSWERED, **changes):
-    """Return a trajectory by hand; an answer is added at the end where it ends with one."""
+    """Return a hand-made trajectory; an answer is added if it ends with one."""
     if ending is Ending.ANSWERED and not (turns and turns[-1].action.kind == "answer"):
         turns = (*turns, answered())
     fields = {

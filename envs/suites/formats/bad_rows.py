@@ -35,10 +35,10 @@ class BadImageError(SuiteError, PictureError):
 def bad_rows(file: str | Path, faults: Sequence[tuple[int, str]]) -> SuiteError:
     """Return one error that lists the invalid lines of a file, in order, with reasons.
 
-    >>> print(bad_rows("mine.jsonl", [(7, "no JSON"), (2, "there is no 'answer'")]))
+    >>> print(bad_rows("mine.jsonl", [(7, "not JSON"), (2, "there is no 'answer'")]))
     mine.jsonl: 2 rows cannot be used
       line 2: there is no 'answer'
-      line 7: no JSON
+      line 7: not JSON
     """
     found = [(line, shortened(reason)) for line, reason in sorted(faults)]
     if len(found) == 1:

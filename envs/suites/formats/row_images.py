@@ -75,7 +75,7 @@ def _from_fields(fields: dict[str, Any], folder: Path) -> ImageSource:
         try:
             return _checked(bytes(cast(list[int], content)), "'bytes'")
         except (TypeError, ValueError) as error:
-            raise SuiteError(f"'bytes' is no picture: {error}") from None
+            raise SuiteError(f"'bytes' is not a picture: {error}") from None
     if content is None and isinstance(fields.get("path"), str):
         return _source(fields["path"], folder)
     keys = ", ".join(map(quoted, list(fields)[:5])) or "nothing"
@@ -107,7 +107,7 @@ def _from_text(value: str, folder: Path) -> ImageSource:
             return content
     except PictureError:
         pass
-    also = "" if content is None else ", and it is no picture in base64"
+    also = "" if content is None else ", and it is not a picture in base64"
     raise SuiteError(f"there is no picture {quoted(value)} beside the file{also}")
 
 
@@ -133,7 +133,7 @@ def _from_base64(text: str) -> bytes | None:
 
 def _checked(content: bytes | None, where: str) -> bytes:
     if content is None:
-        raise SuiteError(f"{where} is no base64")
+        raise SuiteError(f"{where} is not base64")
     try:
         check_format(content)
     except PictureError as error:

@@ -21,7 +21,7 @@ def read_row(content: str) -> dict[str, Any]:
     try:
         found = json.loads(content.strip("\ufeff"), parse_constant=_CONSTANTS.get)
     except (ValueError, RecursionError) as error:
-        raise SuiteError(f"no JSON ({error})") from error
+        raise SuiteError(f"not JSON ({error})") from error
     if not isinstance(found, dict):
         raise SuiteError(f"expected an object with keys, got {quoted(found)}")
     fields = cast(dict[str, Any], found)
@@ -44,7 +44,7 @@ def check_values(row: dict[str, Any]) -> None:
         if isinstance(value, str) and not value.strip():
             raise SuiteError(f"{key!r} is empty")
     if isinstance(answer, float) and not math.isfinite(answer):
-        raise SuiteError("'answer' is no finite number")
+        raise SuiteError("'answer' is not a finite number")
     for key in ("id", "family"):
         value = row.get(key, "")
         if isinstance(value, bool) or not isinstance(value, str | int):
