@@ -62,7 +62,7 @@ class Emergence:
         trajectories: Number of training trajectories that ran code.
         calls: Every call, the most used first.
         compositions: Every composition of techniques, the most used first.
-        idioms: By technique: share of a step's trajectories with code, by step.
+        techniques: By technique: share of a step's trajectories with code, by step.
         transfer: By home family and family: share of the latter's trajectories with code that
             use a call which demonstrations showed in the home family and never in this one.
         families: Names of the families, in order.
@@ -72,7 +72,7 @@ class Emergence:
     trajectories: int
     calls: tuple[Use, ...]
     compositions: tuple[Use, ...]
-    idioms: Mapping[str, Sequence[tuple[float, float]]]
+    techniques: Mapping[str, Sequence[tuple[float, float]]]
     transfer: Mapping[tuple[str, str], float]
     families: tuple[str, ...]
 
@@ -86,7 +86,7 @@ def find_emergence(demonstrations: Iterable[Program], trajectories: Iterable[Pro
         trajectories=len(made),
         calls=_uses(shown, made, lambda usage: usage.calls),
         compositions=_uses(shown, made, lambda usage: usage.compositions),
-        idioms=_over_steps(made),
+        techniques=_over_steps(made),
         transfer=_transfer(shown, made),
         families=tuple(sorted({one.family for one, _ in (*shown, *made)})),
     )
@@ -164,11 +164,15 @@ def _share(claims: Iterable[bool | None]) -> float:
 
 def _over_steps(made: Sequence[Read]) -> dict[str, list[tuple[float, float]]]:
     totals = Counter(one.step for one, _ in made)
-    counts = Counter((idiom, one.step) for one, usage in made for idiom in usage.all_idioms)
-    order = Counter(idiom for _, usage in made for idiom in usage.all_idioms)
+    counts = Counter(
+        (technique, one.step) for one, usage in made for technique in usage.all_techniques
+    )
+    order = Counter(technique for _, usage in made for technique in usage.all_techniques)
     return {
-        idiom: [(float(step), counts[idiom, step] / totals[step]) for step in sorted(totals)]
-        for idiom, _ in sorted(order.items(), key=lambda item: (-item[1], item[0]))
+        technique: [
+            (float(step), counts[technique, step] / totals[step]) for step in sorted(totals)
+        ]
+        for technique, _ in sorted(order.items(), key=lambda item: (-item[1], item[0]))
     }
 
 

@@ -20,8 +20,8 @@ def emergence_section(found: Emergence) -> str:
     """Return the section of the page; empty text if no trajectory ran code."""
     if not found.trajectories:
         return ""
-    idioms = dict(list(found.idioms.items())[:MOST_LINES])
-    chart = line_chart("Techniques, share of the trajectories with code", idioms, smooth=5)
+    techniques = dict(list(found.techniques.items())[:MOST_LINES])
+    chart = line_chart("Techniques, share of the trajectories with code", techniques, smooth=5)
     return render(
         ASSETS, "emergence.html.j2", summary=_summary(found), chart=chart, tables=_tables(found)
     )

@@ -137,9 +137,9 @@ def _log_code_usage(context: StageContext) -> None:
     if found is None:
         return
     steps = read_as(context.preset.grpo, GRPOSettings).steps
-    for idiom, series in found.idioms.items():
+    for technique, series in found.techniques.items():
         for step, share in series:
-            context.tracker.metrics(context.run.id, int(step), {f"idioms/{idiom}": share})
+            context.tracker.metrics(context.run.id, int(step), {f"idioms/{technique}": share})
     uses = {"novel_calls": found.calls, "unseen_compositions": found.compositions}
     figures = {f"emergence/{n}": float(sum(u.is_novel for u in some)) for n, some in uses.items()}
     context.tracker.metrics(context.run.id, steps, figures)

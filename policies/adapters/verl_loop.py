@@ -1,8 +1,8 @@
 """Agent loop for verl: exact ids, images from tools, the sandbox, and our reward.
 
 verl (tested with 0.9.1) runs an agent loop for one trajectory at a time and receives it as
-`AgentLoopOutput`. The reward is therefore that of the trajectory alone: whatever needs siblings
-(`score_group`, the advantages of turns) has to be computed in an advantage estimator of verl, for
+`AgentLoopOutput`. The reward is therefore that of the trajectory alone: values that need siblings
+(`score_group`, the advantages of turns) have to be computed in an advantage estimator of verl, for
 which ``extra_fields`` holds the terms and the turn of every token.
 
 In verl's ``agent_loop_config_path``, with rows of `dataset_row`::

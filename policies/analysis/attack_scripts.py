@@ -25,7 +25,7 @@ class AttackContext:
 
     Attributes:
         task: Task, with its answer.
-        is_right: Whether the script is to answer right.
+        is_right: Whether the script should answer right.
     """
 
     task: Task

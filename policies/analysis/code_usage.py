@@ -30,7 +30,7 @@ _ARRAY_MAKERS = re.compile(
 )
 _SHORT = {"PIL.Image": IMAGE, "PIL.ImageDraw": CANVAS, "PIL.Image.Image": IMAGE}
 
-IDIOMS: dict[str, re.Pattern[str]] = {
+TECHNIQUES: dict[str, re.Pattern[str]] = {
     "crop": re.compile(r"Image\.crop"),
     "zoom": re.compile(r"Image\.(resize|thumbnail|reduce)|cv2\.(resize|pyr\w+)"),
     "count": re.compile(
@@ -60,16 +60,16 @@ class Usage:
 
     Attributes:
         calls: Dotted names of the called functions.
-        idioms: Techniques per block.
+        techniques: Techniques per block.
     """
 
     calls: frozenset[str]
-    idioms: tuple[frozenset[str], ...]
+    techniques: tuple[frozenset[str], ...]
 
     @property
-    def all_idioms(self) -> frozenset[str]:
+    def all_techniques(self) -> frozenset[str]:
         """Techniques of all blocks."""
-        return frozenset[str]().union(*self.idioms)
+        return frozenset[str]().union(*self.techniques)
 
     @property
     def compositions(self) -> frozenset[str]:
@@ -78,11 +78,11 @@ class Usage:
         The second kind reads ``crop, then count``.
         """
         together = {
-            " + ".join(pair) for block in self.idioms for pair in combinations(sorted(block), 2)
+            " + ".join(pair) for block in self.techniques for pair in combinations(sorted(block), 2)
         }
         orders = {
             f"{first}, then {second}"
-            for before, after in combinations(self.idioms, 2)
+            for before, after in combinations(self.techniques, 2)
             for first in before
             for second in after
         }
@@ -98,28 +98,28 @@ def usage_of(blocks: Sequence[str]) -> Usage:
     """
     names = dict(_KNOWN)
     calls: set[str] = set()
-    idioms: list[frozenset[str]] = []
+    techniques: list[frozenset[str]] = []
     for block in blocks:
         reader = _Reader(names)
         try:
             tree = ast.parse(block)
             reader.visit(tree)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
-            idioms.append(frozenset())
+            techniques.append(frozenset())
             continue
         last = tree.body[-1] if tree.body else None
         if isinstance(last, ast.Expr) and reader.kind_of(last.value) == IMAGE:
             reader.marks.add("<shown image>")
         calls |= reader.calls
         seen = reader.calls | reader.marks
-        idioms.append(
+        techniques.append(
             frozenset(
-                idiom
-                for idiom, pattern in IDIOMS.items()
+                technique
+                for technique, pattern in TECHNIQUES.items()
                 if any(pattern.fullmatch(name) for name in seen)
             )
         )
-    return Usage(frozenset(calls), tuple(idioms))
+    return Usage(frozenset(calls), tuple(techniques))
 
 
 class _Reader(ast.NodeVisitor):
@@ -139,7 +139,7 @@ class _Reader(ast.NodeVisitor):
                 self.names[one.name.split(".")[0]] = one.name.split(".")[0]
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        """Record what an imported name stands for."""
+        """Record the target of an imported name."""
         for one in node.names:
             self.names[one.asname or one.name] = _short(f"{node.module}.{one.name}")
 

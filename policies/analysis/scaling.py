@@ -4,7 +4,7 @@ Every trajectory is run once and counted in all settings that it fits: a majorit
 first k samples of each task. Tokens are the policy's own; for a policy without tokens, words.
 
 A second look is a self-check: the policy is asked again with its first answer in the question.
-Where both looks agree the answer stands. Where they differ, the second counts if it is informative
+If both looks agree, the answer is kept. If they differ, the second counts if it is informative
 ("unknown" is not) and has at least as much evidence: an answer with evidence from the image
 (`record_evidence`) is not overruled by one without. A policy that is right because it looked
 therefore keeps its answer.
@@ -124,9 +124,9 @@ def scale(  # noqa: PLR0913 - keyword-only settings of one measurement
 
 
 def self_checked(first: Trajectory, second: Trajectory, sandbox: Sandbox) -> Trajectory:
-    """Return the look whose answer stands; where they differ, evidence is recorded by replay.
+    """Return the look whose answer counts; if they differ, evidence is recorded by replay.
 
-    The second stands if it is informative and the first is not, or if it has at least as much
+    The second counts if it is informative and the first is not, or if it has at least as much
     evidence: with evidence, or where neither has any. The result can be lost, if a replay was.
     """
     if _plain(first.answer) == _plain(second.answer) or _says_nothing(second.answer):
@@ -174,8 +174,8 @@ class _Outcome:
             return None
         answers = [one.answer for one in valid]
         winner = majority(answers)
-        stands = next((a for a in answers if a is not None and _plain(a) == winner), None)
-        return cls(stands, sum(map(own_tokens, valid)))  # as it was written: graders read case
+        chosen = next((a for a in answers if a is not None and _plain(a) == winner), None)
+        return cls(chosen, sum(map(own_tokens, valid)))  # in its original form: graders read case
 
     @classmethod
     def of_looks(cls, first: Trajectory, second: Trajectory, sandbox: Sandbox) -> _Outcome | None:

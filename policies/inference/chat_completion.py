@@ -160,7 +160,7 @@ def _named_error(error: object) -> CompletionError:
 
 def _mapping(value: object, name: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise CompletionError(f"not a chat completion, {name} is no object: {_shown(value)}")
+        raise CompletionError(f"not a chat completion, {name} is not an object: {_shown(value)}")
     return cast(Mapping[str, Any], value)
 
 

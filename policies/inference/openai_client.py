@@ -169,7 +169,7 @@ class OpenAIPolicy:
         body = self._request(conversation, sampling)
         expected = _expected_tokens(conversation, sampling)
         wait_seconds = 0.0
-        reason, kind = "never asked", PolicyUnavailableError  # the class is narrowed below
+        reason, kind = "not requested", PolicyUnavailableError  # the class is narrowed below
         for attempt in range(self._endpoint.max_retries + 1):
             if attempt and self._hopeless is not None:
                 break

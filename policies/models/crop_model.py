@@ -164,7 +164,7 @@ class CropTokenModel(TokenModel):
             pieces = len(self._features_of(picture))
         if pieces != self._tokens_of(picture):
             raise ValueError(
-                f"the model makes {pieces} pieces of a picture that stands as "
+                f"the model makes {pieces} features of an image that has "
                 f"{self._tokens_of(picture)} tokens in a prompt: the image processor is another "
                 "model's"
             )

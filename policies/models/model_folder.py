@@ -166,7 +166,7 @@ def _assemble(model: Any, tokenizer: Any, processor: Any, source: str) -> TokenM
 
     template = _chat_template(source) or tokenizer.chat_template
     if not isinstance(template, str):
-        raise ValueError("it has no chat template, so its turns cannot be laid out")
+        raise ValueError("it has no chat template to format its turns")
     tokenizer.chat_template = template  # saved with the tokenizer
     return CropTokenModel(model, tokenizer, processor, template=template)
 

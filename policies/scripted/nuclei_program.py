@@ -27,6 +27,6 @@ print(max(found, len(sizes)))
 
 
 def is_nuclei_question(question: str) -> bool:
-    """Return whether a question asks for a number of cell nuclei."""
+    """Return whether a question is about the number of cell nuclei."""
     text = question.lower()
     return "nuclei" in text and "how many" in text

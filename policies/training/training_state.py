@@ -27,7 +27,7 @@ _IGNORED = re.compile(
 
 
 class TrainingInterrupted(RuntimeError):  # noqa: N818 - not an error: the state is saved
-    """Training was asked to stop and has saved its state; the same call resumes from there.
+    """Training was stopped and has saved its state; the same call resumes from there.
 
     Attributes:
         step: Number of steps done.

@@ -1,4 +1,4 @@
-"""What training found is told apart from what was shown, by hand-made programs."""
+"""Techniques found in training are distinguished from demonstrated ones, on made-up programs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHOWN = [
     program(COUNT),
     program(COUNT),
     program(CROP, family="digit"),
-    program(family="digit"),  # answered at a glance
+    program(family="digit"),  # answered directly
 ]
 MADE = [
     program(COUNT, step=1),
@@ -54,9 +54,9 @@ def test_compositions_that_no_demonstration_showed_are_named(found):
     assert unseen == {"crop, then count": 0.5, "crop, then edges": 0.5}
 
 
-def test_idioms_are_followed_over_the_steps(found):
-    assert found.idioms["crop"] == [(1.0, 0.5), (2.0, 1.0)]
-    assert found.idioms["edges"] == [(1.0, 0.0), (2.0, 0.5)]
+def test_techniques_are_counted_by_step(found):
+    assert found.techniques["crop"] == [(1.0, 0.5), (2.0, 1.0)]
+    assert found.techniques["edges"] == [(1.0, 0.0), (2.0, 0.5)]
 
 
 def test_calls_shown_for_another_family_are_transfer(found):
@@ -64,7 +64,7 @@ def test_calls_shown_for_another_family_are_transfer(found):
     assert found.transfer == {("digit", "count"): pytest.approx(2 / 3)}
 
 
-def test_report_and_terminal_tell_the_same(found):
+def test_report_and_terminal_show_the_same(found):
     page, text = emergence_section(found), emergence_markdown(found)
     for name in ("cv2.Canny", "crop, then count", "66.7%"):
         assert name in page
@@ -75,7 +75,7 @@ def test_report_and_terminal_tell_the_same(found):
     assert max(map(len, lines)) <= 80
 
 
-def test_a_training_without_code_says_so():
+def test_a_training_without_code_is_reported():
     nothing = find_emergence(SHOWN, [])
     assert emergence_section(nothing) == ""
     assert emergence_lines(nothing, 3) == ["no trajectory of this training ran code"]

@@ -1,4 +1,4 @@
-"""Fixtures of this room: one tiny model folder a session."""
+"""Fixtures of this room: one tiny model folder per session."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +22,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tiny_model(tiny_folder: Path) -> TokenModel:
-    """Loaded anew for each test: some change the weights."""
+    """Loaded again for each test, since some change the weights."""
     return load_token_model(tiny_folder, device="cpu")
 
 

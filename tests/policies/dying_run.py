@@ -1,6 +1,6 @@
-"""Trains a tiny model by SFT and then by GRPO, in a process that a test kills when it likes.
+"""Trains a tiny model by SFT and then by GRPO, in a process that a test kills at any time.
 
-Usage: ``dying_run.py MODEL FOLDER``; each step's metrics are a line of ``FOLDER/log.jsonl``.
+Usage: ``dying_run.py MODEL FOLDER``; writes each step's metrics as a line of ``FOLDER/log.jsonl``.
 """
 
 import json
@@ -38,7 +38,7 @@ GRPO = GRPOConfig(
 
 @register_reward_term("letters")
 def letters(trajectory: Trajectory) -> float:
-    """A random model answers nothing right, so a term of our own tells siblings apart."""
+    """Custom term that distinguishes siblings: a random model has no right answers."""
     text = trajectory.turns[0].text
     return sum(character.isascii() for character in text) / max(len(text), 1)
 

@@ -1,4 +1,4 @@
-"""Policies and sandboxes that tests play with: small, real implementations of the protocols."""
+"""Policies and sandboxes for tests: small, real implementations of the protocols."""
 
 from collections.abc import Callable, Sequence
 
@@ -20,7 +20,7 @@ def task(index: int = 0, answer: str = "5") -> Task:
 
 
 class PlannedPolicy:
-    """Says what a function of the conversation says."""
+    """Replies with a function of the conversation."""
 
     id = "planned"
     system_prompt = ""
@@ -38,7 +38,7 @@ class PlannedPolicy:
 
 
 class CountingSandbox:
-    """A real sandbox that counts the sessions it was asked for."""
+    """A real sandbox that counts the requested sessions."""
 
     def __init__(self, real: Sandbox) -> None:
         self.real = real
@@ -54,7 +54,7 @@ class CountingSandbox:
 
 
 class AbsentSandbox:
-    """A sandbox that cannot open a session: our failure, always."""
+    """A sandbox that cannot open a session: always an infrastructure failure."""
 
     tier = "none"
 
@@ -72,7 +72,7 @@ def trajectory(
     fails: bool = False,
     tokens: Tokens | None = None,
 ) -> Trajectory:
-    """One that ran these blocks, then answered; lost to infrastructure where accuracy is None."""
+    """Return a trajectory with these blocks and an answer; lost if ``accuracy`` is None."""
     outcome = Outcome.ERROR if fails else Outcome.OK
     turns = [
         Turn(code(block), Action("code", block), Execution(outcome, stdout=f"{block}\n"))

@@ -1,7 +1,7 @@
-"""What verl 0.9.1 and verifiers 0.3.1 and 0.4.0 ask of an adapter, as far as ours is touched by it.
+"""Interfaces of verl 0.9.1 and verifiers 0.3.1 and 0.4.0, as far as our adapters use them.
 
-Written down from the published packages, so that the adapters are held to them where the packages
-are not installed: the same names, the same refusals, and a loop that calls in the same order.
+Recorded from the published packages, to test the adapters where the packages are not installed:
+the same names, the same errors, and a loop with the same order of calls.
 """
 
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class AgentLoopBase:
-    """verl's: all arguments by name, one coroutine to implement."""
+    """verl's base class: all arguments by name, one coroutine to implement."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class AgentLoopBase:
 
 @dataclass
 class AgentLoopOutput:
-    """verl's, with the fields that a loop may fill."""
+    """verl's output, with the fields that a loop may set."""
 
     prompt_ids: list[int]
     response_ids: list[int]
@@ -56,7 +56,7 @@ class AgentLoopOutput:
 
 @dataclass
 class TokenOutput:
-    """verl's: what its server manager gives."""
+    """verl's output of its server manager."""
 
     token_ids: list[int]
     log_probs: list[float] | None = None
@@ -64,11 +64,11 @@ class TokenOutput:
 
 
 class InfraError(Exception):
-    """verifiers': an infrastructure failure, kept on the state."""
+    """verifiers' infrastructure failure, stored in the state."""
 
 
 class Rubric:
-    """verifiers': functions of a group take ``states`` and give a list."""
+    """verifiers' rubric: functions of a group take ``states`` and return a list."""
 
     def __init__(self, funcs: list[Any]) -> None:
         self.funcs = funcs
@@ -85,13 +85,13 @@ class Rubric:
 
 
 def cleanup(function: Any) -> Any:
-    """verifiers': marks what runs after a rollout, however it ended."""
+    """verifiers' decorator of functions that run after every rollout."""
     function.is_cleanup = True
     return function
 
 
 class MultiTurnEnv:
-    """verifiers' loop: set up, ask the model, let the environment respond, until it is final."""
+    """verifiers' loop: set up, call the model, let the environment respond, until it is done."""
 
     def __init__(self, *, dataset: Any, rubric: Rubric, max_turns: int) -> None:
         self.dataset, self.rubric, self.max_turns = dataset, rubric, max_turns
@@ -125,7 +125,7 @@ VERIFIERS = SimpleNamespace(
 
 
 class Interaction:
-    """verifiers 0.4's: a user turn in, a segment out; ``terminated`` once the agent's limit is."""
+    """verifiers 0.4's interaction: a user turn in, a segment out; ``terminated`` at the limit."""
 
     def __init__(self, replies: list[str]) -> None:
         self.replies = replies

@@ -1,4 +1,4 @@
-"""Trains a tiny model by SFT and by GRPO, in as many processes as it is started in.
+"""Trains a tiny model by SFT and by GRPO, in as many processes as are started.
 
 Usage: ``spread_run.py MODEL FOLDER STOP FSDP``; stops both after STOP steps. Each step's metrics
 are a line of ``FOLDER/KIND.jsonl``; each process notes its sandbox as a file.
@@ -41,7 +41,7 @@ GRPO = GRPOConfig(
 
 @register_reward_term("letters")
 def letters(trajectory: Trajectory) -> float:
-    """A random model answers nothing right, so a term of our own tells siblings apart."""
+    """Custom term that distinguishes siblings: a random model has no right answers."""
     text = trajectory.turns[0].text
     return sum(character.isascii() for character in text) / max(len(text), 1)
 
@@ -50,8 +50,8 @@ def main(model: str, folder: Path, stop: int, fsdp: bool) -> None:
     torch.set_num_threads(1)
     folder.mkdir(parents=True, exist_ok=True)
     play(
-        lambda **told: train_sft(
-            model, DEMONSTRATIONS, replace(SFT, fsdp=fsdp), folder=folder / "sft", **told
+        lambda **options: train_sft(
+            model, DEMONSTRATIONS, replace(SFT, fsdp=fsdp), folder=folder / "sft", **options
         ),
         folder / "sft.jsonl",
         stop,
@@ -60,13 +60,13 @@ def main(model: str, folder: Path, stop: int, fsdp: bool) -> None:
     with open_sandbox("local", libraries=()) as sandbox:
         (folder / f"sandbox-{os.environ.get('RANK', '0')}-{os.getpid()}").write_text(sandbox.tier)
         play(
-            lambda **told: train_grpo(
+            lambda **options: train_grpo(
                 model,
                 tasks,
                 replace(GRPO, fsdp=fsdp),
                 sandbox=sandbox,
                 folder=folder / "grpo",
-                **told,
+                **options,
             ),
             folder / "grpo.jsonl",
             stop,
@@ -78,7 +78,7 @@ def play(train: Callable[..., Path], log: Path, stop: int) -> None:
         with log.open("a") as file:
             file.write(json.dumps({"step": step, **metrics}) + "\n")
 
-    def is_over() -> bool:  # asked in every process, told only in the first
+    def is_over() -> bool:  # called in every process, true only in the first
         return log.exists() and len(log.read_text().splitlines()) >= stop
 
     try:

@@ -8,7 +8,7 @@ from codedance.policies.training.grpo.advantages import token_advantages
 NAN = math.nan
 
 
-def test_floor_divides_a_small_spread_by_a_half():
+def test_floor_divides_a_small_spread_by_one_half():
     # Mean 0.1, std of (0.2, 0.0) is 0.1414 < 0.5, so ±0.1 / 0.5.
     found = group_advantages(torch.tensor([[0.2, 0.0]]))
     assert found.tolist() == [[pytest.approx(0.2), pytest.approx(-0.2)]]
@@ -19,7 +19,7 @@ def test_wide_spread_is_divided_by_its_own_std():
     assert group_advantages(torch.tensor([[0.0, 1.0, 2.0]])).tolist() == [[-1.0, 0.0, 1.0]]
 
 
-def test_scale_group_is_the_papers_and_none_is_dr_grpos():
+def test_scale_group_matches_the_paper_and_none_matches_dr_grpo():
     rewards = torch.tensor([[0.2, 0.0]])
     by_group = group_advantages(rewards, scale_rewards="group")
     assert by_group.tolist() == [[pytest.approx(0.5**0.5), pytest.approx(-(0.5**0.5))]]
@@ -39,18 +39,18 @@ def test_group_of_equals_gets_exactly_zero(dtype: torch.dtype, scale, value: flo
         assert found.eq(0).all()
 
 
-def test_rounding_error_is_no_merit():
+def test_rounding_error_has_no_advantage():
     # The paper's code gives 8 rewards of 1.2, one off by rounding, an advantage of 0.1 and more.
     rewards = torch.tensor([[1.2] * 7 + [1.2000001]])
     assert group_advantages(rewards, scale_rewards="group").eq(0).all()
 
 
-def test_lost_trajectory_is_outside_mean_and_std():
+def test_lost_trajectory_is_excluded_from_mean_and_std():
     with_lost = group_advantages(torch.tensor([[0.0, NAN, 1.0, 2.0]]))
     assert with_lost.tolist() == [[-1.0, 0.0, 0.0, 1.0]]
 
 
-def test_fewer_than_two_scored_give_zero():
+def test_fewer_than_two_scored_trajectories_have_advantage_zero():
     rewards = torch.tensor([[1.0, NAN, NAN], [NAN, NAN, NAN]])
     assert group_advantages(rewards).eq(0).all()
 
@@ -75,21 +75,21 @@ def test_advantages_of_a_group_sum_to_zero():
         (torch.tensor([[math.inf, 0.0]]), "infinite"),
     ],
 )
-def test_rewards_that_cannot_be_compared_are_refused(rewards: torch.Tensor, message: str):
+def test_rewards_that_cannot_be_compared_are_rejected(rewards: torch.Tensor, message: str):
     with pytest.raises(ValueError, match=message):
         group_advantages(rewards)
 
 
-def test_unknown_scale_is_refused():
+def test_unknown_scale_is_rejected():
     with pytest.raises(ValueError, match="floor, group, none"):
         group_advantages(torch.ones(1, 2), scale_rewards="batch")  # type: ignore[arg-type]
 
 
-def test_turns_advantage_falls_on_the_tokens_of_that_turn():
+def test_a_turns_advantage_is_on_the_tokens_of_that_turn():
     found = token_advantages(1.0, [-0.25, 0.0], turn_of=[-1, 0, 0, -1, 1, -1])
     assert found.tolist() == [0.0, 0.75, 0.75, 0.0, 1.0, 0.0]
 
 
-def test_token_of_an_unknown_turn_is_refused():
+def test_token_of_an_unknown_turn_is_rejected():
     with pytest.raises(ValueError, match="tokens of turn 1"):
         token_advantages(1.0, [0.0], turn_of=[0, 1])

@@ -1,4 +1,4 @@
-"""Each alarm rings in a run that provokes it, and is silent in one that does not."""
+"""Each alarm is raised in a run that provokes it, and not in one that does not."""
 
 import json
 from dataclasses import replace
@@ -32,7 +32,7 @@ SHORT = AlarmConfig(window=2, constant_steps=3)
 RECORDED = Path(__file__).with_name("recorded")
 
 
-def rung(steps, config=SHORT, idle=frozenset()):
+def raised_by(steps, config=SHORT, idle=frozenset()):
     """Return the names of the alarms that a stream raises, with their steps."""
     board = AlarmBoard(config, idle)
     return {a.name: a.step for n, m in enumerate(steps, 1) for a in board.observe(n, m)}
@@ -58,7 +58,7 @@ def recorded(name):
 
 @pytest.fixture
 def letters():
-    """A term that tells a random model's siblings apart."""
+    """Custom term that distinguishes a random model's siblings."""
 
     def letters(one):
         text = one.turns[0].text
@@ -70,18 +70,16 @@ def letters():
 
 
 @pytest.mark.usefixtures("letters")
-def test_a_term_that_is_the_same_for_all_is_told_of_and_one_that_varies_is_not(
-    tiny_folder, tmp_path, sandbox
-):
-    # A random model never answers: accuracy is always 0 and the format always at fault.
+def test_a_constant_term_raises_an_alarm_and_a_varying_one_does_not(tiny_folder, tmp_path, sandbox):
+    # A random model never answers: accuracy is always 0 and the format always wrong.
     stream = trained(tiny_folder, tmp_path, sandbox)
-    found = rung(stream, idle=idle_terms(PRESETS["outcome"]))
+    found = raised_by(stream, idle=idle_terms(PRESETS["outcome"]))
     assert found == {"constant_term.accuracy": 3, "constant_term.format": 3}
-    assert "constant_term.tool_sequence" in rung(stream)
+    assert "constant_term.tool_sequence" in raised_by(stream)
 
 
 def answers(*choices):
-    """A policy whose siblings say these in turn; every task is asked four times."""
+    """Return a policy whose siblings give these answers in turn; each task has four samples."""
 
     def plan(conversation):
         return choices[conversation.seed % len(choices)] if conversation.turn == 0 else choices[0]
@@ -90,7 +88,7 @@ def answers(*choices):
 
 
 def sampled(policy, sandbox, config=TINY, step=0):
-    """Return the metrics of a step that a policy without weights acts in."""
+    """Return the metrics of a step played by a policy without weights."""
     kept, replaced = GroupSampler(TASKS, config, sandbox=sandbox).sample(policy, step)
     return step_metrics(kept, replaced)
 
@@ -98,50 +96,52 @@ def sampled(policy, sandbox, config=TINY, step=0):
 RIGHT, WRONG = "<answer>5</answer>", "<answer>6</answer>"
 
 
-def test_episodes_lost_to_our_infrastructure_ring_at_once_and_a_whole_sandbox_does_not(sandbox):
+def test_lost_episodes_raise_an_alarm_immediately_and_a_working_sandbox_does_not(sandbox):
     policy = answers(RIGHT, code("print(1)"))
-    assert rung([sampled(policy, AbsentSandbox())]) == {"infrastructure": 1}
-    assert "infrastructure" not in rung([sampled(policy, sandbox)] * 3)
+    assert raised_by([sampled(policy, AbsentSandbox())]) == {"infrastructure": 1}
+    assert "infrastructure" not in raised_by([sampled(policy, sandbox)] * 3)
 
 
-def test_a_single_loss_among_many_steps_is_below_the_share():
+def test_a_single_lost_episode_among_many_steps_is_below_the_limit():
     quiet = {"infrastructure_share": 0.0}
     config = AlarmConfig(window=20)
-    assert rung([*[quiet] * 19, {"infrastructure_share": 0.5}], config) == {}
-    assert rung([*[quiet] * 5, {"infrastructure_share": 0.5}], config) == {"infrastructure": 6}
+    assert raised_by([*[quiet] * 19, {"infrastructure_share": 0.5}], config) == {}
+    assert raised_by([*[quiet] * 5, {"infrastructure_share": 0.5}], config) == {"infrastructure": 6}
 
 
-def test_tool_calls_that_stop_ring_and_calls_that_go_on_do_not(sandbox):
+def test_tool_calls_that_stop_raise_an_alarm_and_continuing_calls_do_not(sandbox):
     calling = sampled(answers(code("print(1)"), RIGHT), sandbox)
     direct = sampled(answers(RIGHT, WRONG), sandbox)
     assert calling["tool_calls/mean"] > 0.1
     assert direct["tool_calls/mean"] == 0.0
-    assert rung([calling, calling, direct, direct])["tool_calls"] == 4
-    assert "tool_calls" not in rung([calling] * 6)
-    assert "tool_calls" not in rung([direct] * 6)
+    assert raised_by([calling, calling, direct, direct])["tool_calls"] == 4
+    assert "tool_calls" not in raised_by([calling] * 6)
+    assert "tool_calls" not in raised_by([direct] * 6)
 
 
-def test_code_that_begins_to_fail_and_answers_that_go_wrong_ring(sandbox):
+def test_code_that_starts_to_fail_and_wrong_answers_raise_alarms(sandbox):
     good = sampled(answers(code("print(1)"), RIGHT), sandbox)
     bad = sampled(answers(code("1/0"), WRONG), sandbox)
-    found = rung([good, good, bad, bad])
+    found = raised_by([good, good, bad, bad])
     assert {"execution_success", "accuracy"} <= found.keys()
-    assert not {"execution_success", "accuracy"} & rung([good] * 6).keys()
-    assert not {"execution_success", "accuracy"} & rung([bad, bad, good, good]).keys()
+    assert not {"execution_success", "accuracy"} & raised_by([good] * 6).keys()
+    assert not {"execution_success", "accuracy"} & raised_by([bad, bad, good, good]).keys()
 
 
 @pytest.mark.usefixtures("letters")
-def test_entropy_that_collapses_rings_and_slow_learning_does_not(tiny_folder, tmp_path, sandbox):
+def test_collapsing_entropy_raises_an_alarm_and_slow_learning_does_not(
+    tiny_folder, tmp_path, sandbox
+):
     config = replace(TINY, steps=14, tasks_per_step=4, num_generations=8, learning_rate=5e-2)
     fast = trained(tiny_folder, tmp_path / "fast", sandbox, config)
     assert fast[-1]["entropy"] < 0.1 * fast[0]["entropy"]
-    assert "entropy" in rung(fast)
+    assert "entropy" in raised_by(fast)
     slow = trained(tiny_folder, tmp_path / "slow", sandbox, replace(TINY, learning_rate=1e-5))
-    assert "entropy" not in rung(slow)
+    assert "entropy" not in raised_by(slow)
 
 
 @pytest.mark.usefixtures("letters")
-def test_weights_that_change_between_drawing_and_learning_ring(tiny_folder, sandbox):
+def test_weights_changed_between_sampling_and_training_raise_an_alarm(tiny_folder, sandbox):
     trainer = GRPORun(tiny_folder, TASKS, TINY, sandbox=sandbox)
     exact = trainer.step(0, None)
 
@@ -151,22 +151,22 @@ def test_weights_that_change_between_drawing_and_learning_ring(tiny_folder, sand
                 parameter.mul_(1.05)
 
     drifted = trainer.step(1, disturb)
-    assert rung([exact]) == {}
-    assert rung([exact, drifted]) == {"logp_drift": 2}
+    assert raised_by([exact]) == {}
+    assert raised_by([exact, drifted]) == {"logp_drift": 2}
 
 
-def test_a_run_that_was_made_to_give_up_its_tool_rings(sandbox):
-    # 30 steps of nano at learning rate 2e-3, with a term of -1 for every call.
-    found = rung(recorded("calls_punished"), AlarmConfig(window=5))
+def test_a_run_trained_to_abandon_its_tool_raises_an_alarm(sandbox):
+    # 30 steps of nano at learning rate 2e-3, with a term of -1 per call.
+    found = raised_by(recorded("calls_punished"), AlarmConfig(window=5))
     assert "tool_calls" in found
 
 
-def test_a_healthy_run_is_silent():
-    # 30 steps of nano as the quick preset trains it, in groups of 4 by 6.
-    assert rung(recorded("healthy"), AlarmConfig()) == {}
+def test_a_healthy_run_raises_no_alarm():
+    # 30 steps of nano with the settings of the quick preset, 4 groups of 6 per step.
+    assert raised_by(recorded("healthy"), AlarmConfig()) == {}
 
 
-def test_an_alarm_rings_once_until_its_cause_has_gone():
+def test_an_alarm_is_raised_once_until_its_condition_ends():
     bad, good = {"infrastructure_share": 1.0}, {"infrastructure_share": 0.0}
     board = AlarmBoard(AlarmConfig(window=1))
     stream = [bad, bad, good, good, bad]
@@ -174,7 +174,7 @@ def test_an_alarm_rings_once_until_its_cause_has_gone():
     assert steps == [1, 5]
 
 
-def test_a_board_that_saw_the_earlier_steps_goes_on_as_if_never_stopped():
+def test_a_board_with_the_earlier_steps_continues_like_an_uninterrupted_one():
     stream = recorded("calls_punished")
     whole, first, second = (AlarmBoard(AlarmConfig(window=5)) for _ in range(3))
     wanted = [a for n, m in enumerate(stream, 1) for a in whole.observe(n, m)]
@@ -196,10 +196,10 @@ def test_a_limit_of_zero_is_never_reached():
         infrastructure_share=0.0,
         logp_drift=0.0,
     )
-    assert rung([*recorded("calls_punished"), {"infrastructure_share": 1.0}], never) == {}
+    assert raised_by([*recorded("calls_punished"), {"infrastructure_share": 1.0}], never) == {}
 
 
-def test_terms_that_a_reward_holds_at_zero_are_idle():
+def test_terms_that_a_reward_fixes_at_zero_are_idle():
     assert idle_terms(PRESETS["outcome"]) == {"tool_sequence", "tool_turn"}
     assert idle_terms(PRESETS["bat_sequence"]) == {"tool_turn"}
     assert idle_terms(PRESETS["bat"]) == frozenset()
@@ -211,7 +211,7 @@ def test_terms_that_a_reward_holds_at_zero_are_idle():
 
 
 @pytest.mark.parametrize("change", [{"window": 0}, {"entropy_share": -0.1}])
-def test_limits_that_make_no_sense_are_refused(change):
+def test_invalid_limits_are_rejected(change):
     with pytest.raises(ValueError, match=f"alarms.{next(iter(change))}"):
         AlarmConfig(**change)
 

@@ -1,4 +1,4 @@
-"""The reward hacks find every hole that is known of a preset, and none where there is none."""
+"""The reward hacks find every known loophole of a preset, and none in presets without any."""
 
 from dataclasses import replace
 
@@ -54,14 +54,14 @@ def paying(reward, stage, **settings):
 
 
 @pytest.mark.parametrize("reward", ["bat", "bat_sequence", "outcome"])
-def test_no_cheat_pays_under_our_rewards_nor_where_calls_are_not_rewarded(stage, reward):
+def test_no_hack_pays_under_our_rewards_or_without_rewards_for_calls(stage, reward):
     for scale in ("floor", "group", "none"):
         assert paying(reward, stage, scale_rewards=scale) == set()
 
 
 def test_the_published_form_pays_empty_calls_failing_on_easy_items_and_idle_turns(stage):
-    # Empty calls: rho counts whatever ran; failing: rho = 0 escapes d < 0; idle turns: z above 0
-    # for any turn that did not fail while a sibling's did.
+    # Empty calls: rho counts any call that ran; failing: rho = 0 avoids d < 0; idle turns: z is
+    # above 0 for any turn that did not fail while a sibling's did.
     assert paying("bat_paper", stage) == EMPTY_CALLS | {
         "fail on purpose, not look",
         "have the tool say <answer>",
@@ -71,11 +71,11 @@ def test_the_published_form_pays_empty_calls_failing_on_easy_items_and_idle_turn
     }
 
 
-def test_a_plain_bonus_pays_any_call_even_one_that_fails(stage):
+def test_a_plain_bonus_pays_any_call_even_a_failed_one(stage):
     assert paying("tool_bonus", stage) == EMPTY_CALLS | FAILING_CALLS
 
 
-def test_each_switch_of_bat_closes_the_hole_that_it_is_for(stage):
+def test_each_switch_of_bat_closes_its_loophole(stage):
     bat = PRESETS["bat"]
     without = {
         "a comment, no code": replace(bat, counts_evidence=False),
@@ -86,7 +86,7 @@ def test_each_switch_of_bat_closes_the_hole_that_it_is_for(stage):
         assert hole in paying(reward, stage)
 
 
-def test_a_users_own_term_that_pays_for_length_is_found(stage):
+def test_a_custom_term_that_pays_for_length_is_found(stage):
     register_reward_term("length", weight=0.0)(lambda one: len(one.turns))
     try:
         assert "four constants" in paying(with_terms("outcome", {"length": 0.1}), stage)
@@ -95,7 +95,7 @@ def test_a_users_own_term_that_pays_for_length_is_found(stage):
         unregister_reward_term("length")
 
 
-def test_a_users_own_cheat_is_judged_like_ours(sandbox):
+def test_a_custom_hack_is_evaluated_like_ours(sandbox):
     chatter = RewardHack("chatter", lambda s: [run("print('hm')"), answer(s.answer)])
     own = AttackStage(sandbox, hacks=[chatter])
     (found,) = own.judge("tool_bonus")
@@ -105,14 +105,14 @@ def test_a_users_own_cheat_is_judged_like_ours(sandbox):
     assert none.gain == 0.0
 
 
-def test_what_cannot_be_told_from_honest_work_is_shown_and_not_counted(stage):
+def test_hacks_indistinguishable_from_honest_work_are_shown_and_not_counted(stage):
     found = [one for one in stage.judge("bat") if one.hack.is_limit]
     assert found
     assert all(one.gain > 0.1 and not one.pays for one in found)
 
 
 @pytest.mark.parametrize("hack", REWARD_HACKS, ids=lambda one: one.name)
-def test_no_cheat_is_masked_as_our_infrastructure(hack, sandbox):
+def test_no_hack_is_masked_as_infrastructure(hack, sandbox):
     from codedance.envs.episode import Episode
     from codedance.envs.rewards.evidence import record_evidence
 
@@ -121,13 +121,13 @@ def test_no_cheat_is_masked_as_our_infrastructure(hack, sandbox):
         for text in hack.texts(context):
             if isinstance(text, str) and episode.ending is None:
                 episode.step(text)
-        found = record_evidence(episode.trajectory("cheat"), episode.images, sandbox)
+        found = record_evidence(episode.trajectory("hack"), episode.images, sandbox)
     assert found.ending is not Ending.INFRASTRUCTURE
     assert found.accuracy is not None
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
-def test_players_answer_right_and_wrong_as_they_are_told(family, sandbox):
+def test_scripted_players_answer_right_or_wrong_as_configured(family, sandbox):
     from codedance.envs.grading import grade
 
     for difficulty in Difficulty:
@@ -137,7 +137,7 @@ def test_players_answer_right_and_wrong_as_they_are_told(family, sandbox):
         assert AttackContext(task, is_right=False).other == task.answer
 
 
-def test_cheats_have_names_of_their_own_and_the_groups_go_from_all_wrong_to_all_right():
+def test_hacks_have_unique_names_and_groups_range_from_all_wrong_to_all_right():
     names = [one.name for one in REWARD_HACKS]
     assert len(names) == len(set(names)) >= 20
     assert not set(names) & set(HONEST)

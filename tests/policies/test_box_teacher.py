@@ -1,4 +1,4 @@
-"""The crop of a demonstration: it holds what the question is about, from the picture alone."""
+"""The crop of a demonstration: it contains the region of the question, by the image alone."""
 
 import pytest
 from codedance.envs.parsing import parse_action
@@ -16,7 +16,7 @@ PLACED = [
 
 
 @pytest.mark.parametrize(("family", "difficulty", "seed"), PLACED)
-def test_the_box_holds_the_truth_and_little_else(family, difficulty, seed):
+def test_the_box_contains_the_true_region_and_little_else(family, difficulty, seed):
     task = make_task(family, difficulty, "train", seed)
     left, top, right, bottom = map(int, task.provenance["region"].split(","))
     box = useful_box(task.images[0], task.question)
@@ -28,7 +28,7 @@ def test_the_box_holds_the_truth_and_little_else(family, difficulty, seed):
 
 
 @pytest.mark.parametrize("family", ["digit", "tag", "dots", "count", "bars", "maze"])
-def test_sides_stand_on_the_grid_within_the_picture(family):
+def test_sides_are_on_the_grid_within_the_image(family):
     task = make_task(family, Difficulty.HARD, "train", 3)
     box = useful_box(task.images[0], task.question)
     assert box is not None
@@ -45,7 +45,7 @@ def test_the_texts_are_a_crop_and_the_answer_in_the_box_interface():
     assert all(action.format_fault is None for action in actions)
 
 
-def test_where_no_crop_helps_the_answer_stands_alone():
+def test_the_demonstration_is_only_the_answer_if_no_crop_helps():
     area = make_task("area", Difficulty.HARD, "train", 0)
     assert useful_box(area.images[0], area.question) is None
     assert [parse_action(text, interface="box").kind for text in box_texts(area)] == ["answer"]
@@ -58,7 +58,7 @@ def test_an_unknown_question_and_an_absent_colour_have_no_box():
     assert useful_box(task.images[0], f"Which digit is in the {absent} frame?") is None
 
 
-def test_a_box_costs_a_nano_model_one_token_a_digit():
+def test_a_box_has_one_token_per_digit_in_the_nano_model():
     tasks = [make_task("tag", Difficulty.HARD, "train", seed) for seed in range(40)]
     tokenizer = train_tokenizer([text for task in tasks for text in box_texts(task)], 600)
     for task in tasks:

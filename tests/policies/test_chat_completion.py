@@ -1,4 +1,4 @@
-"""What a server's JSON says, in every form seen: text, thought, or no text of the model's."""
+"""Chat completions in every observed form: text, a thought, or no text of the model."""
 
 import json
 
@@ -36,19 +36,19 @@ def completion(content, reason="stop", **more):
         [{"type": "text", "text": GUESS, "thought": True}, TEXT],
     ],
 )
-def test_text_parts_are_joined_and_thoughts_left_out(content):
+def test_text_parts_are_joined_and_thoughts_are_omitted(content):
     assert read_completion(completion(content)).text == ANSWER
     assert text_of_content(content) == ANSWER
 
 
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "reasoning_details"])
-def test_a_thought_beside_the_content_is_no_part_of_the_reply(name):
+def test_a_separate_thought_is_not_part_of_the_reply(name):
     assert read_completion(completion(ANSWER, **{name: GUESS})).text == ANSWER
     assert read_completion(completion(None, **{name: GUESS})).text == ""
 
 
 @pytest.mark.parametrize("content", [None, "", [], [{"type": "thinking", "thinking": GUESS}]])
-def test_a_model_that_says_nothing_has_said_nothing(content):
+def test_an_empty_completion_is_an_empty_reply(content):
     assert read_completion(completion(content)).text == ""
 
 
@@ -84,22 +84,22 @@ def test_a_model_that_says_nothing_has_said_nothing(content):
         (completion(ANSWER) | {"error": {"message": "out of memory"}}, "out of memory"),
         ({"object": "error", "message": "no such model", "code": 404}, "no such model"),
         ({"choices": [{"message": {"role": "assistant"}}]}, "has no content"),
-        ({"choices": [{"message": None}]}, "message is no object"),
-        ({"choices": [{"text": ANSWER}]}, "message is no object"),
-        ({"choices": [None]}, r"choices\[0\] is no object"),
+        ({"choices": [{"message": None}]}, "message is not an object"),
+        ({"choices": [{"text": ANSWER}]}, "message is not an object"),
+        ({"choices": [None]}, r"choices\[0\] is not an object"),
         ({"choices": []}, "no choices"),
         ({"choices": None}, "no choices"),
         ({"choices": {"0": {}}}, "no choices"),
         ({"choices": "stop"}, "no choices"),
         ({}, "no choices"),
-        ([], "the answer is no object"),
-        (None, "the answer is no object"),
-        ("text", "the answer is no object"),
+        ([], "the answer is not an object"),
+        (None, "the answer is not an object"),
+        ("text", "the answer is not an object"),
         ({"error": "out of memory"}, "error: out of memory"),
         ({"choices": [{"error": {"message": "cut", "code": 502}}]}, "error: cut"),
     ],
 )
-def test_a_form_without_text_is_the_servers_failure_in_plain_words(data, words):
+def test_a_completion_without_text_is_a_server_failure_with_a_reason(data, words):
     with pytest.raises(CompletionError, match=words):
         read_completion(data)
 
@@ -115,7 +115,7 @@ def test_a_form_without_text_is_the_servers_failure_in_plain_words(data, words):
         ("busy", None),
     ],
 )
-def test_an_error_in_a_successful_answer_names_its_status(error, status):
+def test_an_error_in_a_successful_response_has_its_status(error, status):
     with pytest.raises(CompletionError, match="busy") as caught:
         read_completion({"error": error})
     assert caught.value.status == status
@@ -133,7 +133,7 @@ def test_an_error_in_a_successful_answer_names_its_status(error, status):
         ("7", (0, 0)),
     ],
 )
-def test_a_strange_count_costs_no_reply(usage, counts):
+def test_an_invalid_token_count_does_not_lose_the_reply(usage, counts):
     found = read_completion(completion(ANSWER) | {"usage": usage})
     assert (found.text, found.new_tokens, found.read_tokens) == (ANSWER, *counts)
 
@@ -145,10 +145,10 @@ def test_a_strange_count_costs_no_reply(usage, counts):
         *[("stop", False), (None, False), (["length"], False)],
     ],
 )
-def test_only_a_limit_of_tokens_cuts(reason, is_cut):
+def test_only_a_token_limit_marks_a_reply_as_cut(reason, is_cut):
     assert read_completion(completion(ANSWER, reason)).is_cut is is_cut
 
 
-def test_half_a_character_in_a_reply_is_written_as_its_escape():
+def test_a_lone_surrogate_in_a_reply_is_replaced_by_its_escape():
     data = json.loads(json.dumps(completion("<answer>5 \ud83d</answer>")))
     assert read_completion(data).text == "<answer>5 \\ud83d</answer>"

@@ -22,7 +22,7 @@ def test_no_text_becomes_a_control_token(chat: ChatTokenizer, forgery: str, role
     forged = chat.encode([Message(role, (f"x{forgery}",))])
     count = [sum(i in chat.control_ids for i in encoded.ids) for encoded in (honest, forged)]
     assert count[0] == count[1] == 2  # the message's own start and end
-    assert len(forged.ids) == len(honest.ids) + len(forgery)  # one id a byte: it is spelt out
+    assert len(forged.ids) == len(honest.ids) + len(forgery)  # one id per byte: it is plain text
 
 
 @pytest.mark.parametrize("forgery", FORGERIES)
@@ -59,7 +59,7 @@ def test_prompt_grows_as_the_whole_conversation_is_encoded(chat: ChatTokenizer):
     assert grown == chat.open_prompt([*opening, replied, *result])
 
 
-def test_assistants_text_and_end_are_its_own_and_nothing_else(chat: ChatTokenizer):
+def test_own_tokens_are_exactly_the_assistants_text_and_end(chat: ChatTokenizer):
     encoded = chat.encode(
         [Message("user", ("q",)), Message("assistant", ("ab",)), Message("user", ("r",))]
     )
@@ -71,12 +71,12 @@ def test_assistants_text_and_end_are_its_own_and_nothing_else(chat: ChatTokenize
     assert own == [*chat.encode_text("ab"), chat.end_id]
 
 
-def test_no_system_message_is_put_in(chat: ChatTokenizer):
+def test_no_system_message_is_inserted(chat: ChatTokenizer):
     text = byte_tokenizer().decode(chat.open_prompt([Message("user", ("q",))]))
     assert text == "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n"
 
 
-def test_each_picture_takes_its_own_number_of_tokens(chat: ChatTokenizer):
+def test_each_image_has_its_own_number_of_tokens(chat: ChatTokenizer):
     encoded = chat.encode([Message("user", (noise(0, 56), "then", noise(1, 84)))])
     assert encoded.ids.count(chat.image_id) == 2 + 3
     assert [image.width for image in encoded.images] == [56, 84]
@@ -87,13 +87,13 @@ def test_end_of_turn_is_the_only_control_token_that_may_be_sampled(chat: ChatTok
     assert chat.forbidden_ids == controls - {chat.end_id}
 
 
-def test_tokenizer_without_vision_tokens_is_refused():
+def test_tokenizer_without_vision_tokens_is_rejected():
     bare = Tokenizer(models.BPE(vocab={"a": 0}, merges=[]))
     with pytest.raises(ValueError, match=r"has no <\|im_start\|>"):
         ChatTokenizer(PreTrainedTokenizerFast(tokenizer_object=bare), image_tokens=lambda _: 1)
 
 
-def test_tokenizer_that_reads_printed_text_as_control_token_is_refused():
+def test_tokenizer_that_reads_printed_text_as_control_token_is_rejected():
     backend = Tokenizer(models.BPE(vocab={"a": 0, "b": 1}, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.add_tokens(list(SPECIALS))  # not marked as special

@@ -24,7 +24,7 @@ from codedance.policies.analysis.code_usage import usage_of
         ("def broken(:", set()),
     ],
 )
-def test_calls_are_named_through_imports_and_assignments(block, calls):
+def test_calls_are_resolved_through_imports_and_assignments(block, calls):
     assert usage_of([block]).calls == calls
 
 
@@ -35,7 +35,7 @@ def test_names_persist_from_block_to_block():
     assert usage.calls == {"Image.crop", "cv2.Canny", "Image.resize"}
 
 
-def test_compositions_are_told_within_a_block_and_over_turns():
+def test_compositions_are_found_within_a_block_and_across_turns():
     crop = "c = input_image.crop(b)"
     count = "import cv2\nprint(cv2.connectedComponents(m))"
     assert usage_of([crop, count]).compositions == {"crop, then count"}
@@ -45,7 +45,7 @@ def test_compositions_are_told_within_a_block_and_over_turns():
 
 
 @pytest.mark.parametrize(
-    ("family", "idioms"),
+    ("family", "techniques"),
     [
         ("digit", {"crop", "locate", "mask", "measure", "show"}),
         ("count", {"count", "mask", "measure"}),
@@ -53,11 +53,11 @@ def test_compositions_are_told_within_a_block_and_over_turns():
         ("dots", {"draw", "locate", "mask", "measure", "search", "show"}),
     ],
 )
-def test_the_suites_own_programs_are_read_as_what_they_do(family, idioms):
+def test_the_techniques_of_the_suites_own_programs_are_recognized(family, techniques):
     question = make_task(family, Difficulty.HARD, "train", 0).question
-    assert usage_of([FAMILIES[family].programs(question)["exact"]]).all_idioms == idioms
+    assert usage_of([FAMILIES[family].programs(question)["exact"]]).all_techniques == techniques
 
 
-def test_code_that_would_exhaust_the_parser_uses_nothing():
+def test_code_that_would_exhaust_the_parser_has_no_usage():
     assert usage_of(["(" * 5000]).calls == frozenset()
     assert usage_of(["x = " + "-" * 20_000 + "1"]).calls == frozenset()

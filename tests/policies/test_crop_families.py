@@ -1,4 +1,4 @@
-"""Families whose pictures are read in crops: each as exact as the Qwen line."""
+"""Families that split images into crops: each is as exact as the Qwen line."""
 
 import json
 import shutil
@@ -31,12 +31,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: build_tiny(TINY_FAMILIES[name], root / name) for name in CROPPED}
 
 
-def test_every_family_that_is_taken_is_tried():
+def test_every_supported_family_is_tested():
     assert {one.model_type for one in TINY_FAMILIES.values()} | {"qwen2_vl"} == set(FAMILIES)
 
 
 @pytest.mark.parametrize("name", TINY_FAMILIES)
-def test_family_loads_writes_takes_pictures_back_and_trains(name: str, tmp_path: Path):
+def test_family_loads_generates_accepts_returned_images_and_trains(name: str, tmp_path: Path):
     trial = try_family(name, TINY_FAMILIES[name], tmp_path)
     assert trial.is_exact
     assert trial.generated >= 12
@@ -47,7 +47,7 @@ def test_family_loads_writes_takes_pictures_back_and_trains(name: str, tmp_path:
 
 
 @pytest.mark.parametrize("name", CROPPED)
-def test_replies_do_not_depend_on_who_else_is_in_the_batch(name: str, folders: dict[str, Path]):
+def test_replies_do_not_depend_on_the_rest_of_the_batch(name: str, folders: dict[str, Path]):
     model = load_token_model(folders[name], device="cpu")
 
     def play(seeds: list[int]) -> list[Conversation]:
@@ -73,7 +73,7 @@ def test_replies_do_not_depend_on_who_else_is_in_the_batch(name: str, folders: d
 
 
 @pytest.mark.parametrize("name", CROPPED)
-def test_training_reads_what_a_rollout_wrote(name: str, folders: dict[str, Path]):
+def test_training_reads_the_tokens_of_a_rollout(name: str, folders: dict[str, Path]):
     chat = load_token_model(folders[name], device="cpu").chat
     asked = [Message("system", ("Look.",)), Message("user", (noise(1, 60, 30), "How many?"))]
     back = Message("user", ("out", noise(2, 30, 30)))
@@ -104,7 +104,9 @@ def test_printed_control_tokens_are_text(name: str, folders: dict[str, Path]):
 @pytest.mark.parametrize(
     ("name", "kind"), [("Gemma 3", Gemma3Processor), ("Idefics 3", Idefics3Processor)]
 )
-def test_ids_are_those_of_the_familys_own_processor(name: str, kind: Any, folders: dict[str, Path]):
+def test_ids_equal_those_of_the_familys_own_processor(
+    name: str, kind: Any, folders: dict[str, Path]
+):
     model = load_token_model(folders[name], device="cpu")
     tokenizer: Any = model.chat.tokenizer
     if kind is Gemma3Processor:
@@ -160,7 +162,7 @@ def test_system_message_is_folded_where_the_template_has_none(tmp_path: Path):
         ),
     ],
 )
-def test_template_that_cannot_be_followed_is_refused(
+def test_unsupported_template_is_rejected(
     template: str, reason: str, folders: dict[str, Path], tmp_path: Path
 ):
     folder = Path(shutil.copytree(folders["SmolVLM"], tmp_path / "model"))
@@ -169,16 +171,14 @@ def test_template_that_cannot_be_followed_is_refused(
         load_policy(folder)
 
 
-def test_folder_without_a_template_is_refused(folders: dict[str, Path], tmp_path: Path):
+def test_folder_without_a_template_is_rejected(folders: dict[str, Path], tmp_path: Path):
     folder = Path(shutil.copytree(folders["InternVL 3"], tmp_path / "model"))
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(ModelFolderError, match="no chat template"):
         load_policy(folder)
 
 
-def test_template_that_goes_with_the_processor_comes_first(
-    folders: dict[str, Path], tmp_path: Path
-):
+def test_template_of_the_processor_takes_precedence(folders: dict[str, Path], tmp_path: Path):
     folder = Path(shutil.copytree(folders["InternVL 3"], tmp_path / "model"))
     template = (folder / "chat_template.jinja").read_text()
     (folder / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
@@ -186,16 +186,16 @@ def test_template_that_goes_with_the_processor_comes_first(
     assert load_policy(folder).id == str(folder)
 
 
-def test_image_processor_of_another_model_is_refused(folders: dict[str, Path], tmp_path: Path):
+def test_image_processor_of_another_model_is_rejected(folders: dict[str, Path], tmp_path: Path):
     folder = Path(shutil.copytree(folders["InternVL 3"], tmp_path / "model"))
     path = folder / "preprocessor_config.json"
     settings = {**json.loads(path.read_text()), "size": {"height": 56, "width": 56}}
     path.write_text(json.dumps(settings))
-    with pytest.raises(ModelFolderError, match="pieces of a picture"):
+    with pytest.raises(ModelFolderError, match="features of an image"):
         load_policy(folder)
 
 
-def test_tokenizer_of_another_family_is_refused(folders: dict[str, Path]):
+def test_tokenizer_of_another_family_is_rejected(folders: dict[str, Path]):
     model = load_token_model(folders["Gemma 3"], device="cpu")
     other = load_token_model(folders["SmolVLM"], device="cpu")
     with pytest.raises(ValueError, match="no <image_soft_token>"):
@@ -204,7 +204,7 @@ def test_tokenizer_of_another_family_is_refused(folders: dict[str, Path]):
         )
 
 
-def test_text_model_with_a_window_is_refused(folders: dict[str, Path], tmp_path: Path):
+def test_text_model_with_a_window_is_rejected(folders: dict[str, Path], tmp_path: Path):
     folder = Path(shutil.copytree(folders["LLaVA-OneVision"], tmp_path / "model"))
     config = json.loads((folder / "config.json").read_text())
     config["text_config"] |= {
@@ -218,7 +218,7 @@ def test_text_model_with_a_window_is_refused(folders: dict[str, Path], tmp_path:
 
 
 @pytest.mark.parametrize("name", ["SmolVLM", "Gemma 3"])
-def test_adapters_go_to_the_text_model(name: str, folders: dict[str, Path]):
+def test_adapters_are_attached_to_the_text_model(name: str, folders: dict[str, Path]):
     trained = TrainedModel(folders[name], SFTConfig(lora_r=2), seed=0)
     names = list(trained.weights())
     assert names

@@ -30,7 +30,7 @@ CONFIG = GRPOConfig(
 )
 
 
-def test_learnability_is_highest_where_half_are_right():
+def test_learnability_is_highest_if_half_are_right():
     assert learnability(np.array([0.0, 0.25, 0.5, 0.75, 1.0])).tolist() == [0, 0.75, 1.0, 0.75, 0]
 
 
@@ -44,7 +44,7 @@ def test_estimates_by_hand():
     assert curriculum.accuracies().tolist() == pytest.approx([0.6875, 0.625, 0.5])
 
 
-def test_older_groups_fade():
+def test_older_groups_lose_weight():
     curriculum = Curriculum(TASKS[:1], seed=0)
     curriculum.learn(TASKS[0].id, [1.0] * 8)
     for _ in range(60):
@@ -52,7 +52,7 @@ def test_older_groups_fade():
     assert curriculum.accuracies()[0] < 0.05
 
 
-def test_history_counts_for_a_few_samples_and_unknown_tasks_are_left_aside():
+def test_history_counts_as_a_few_samples_and_unknown_tasks_are_ignored():
     history = {TASKS[0].id: PassRecord(90.0, 100.0), "gone/1": PassRecord(1.0, 1.0)}
     curriculum = Curriculum(TASKS[:2], seed=0, history=history)
     # 4 samples at 0.9: kind (3.6 + 2) / 8 = 0.7, task (3.6 + 2.8) / 8 = 0.8.
@@ -60,7 +60,7 @@ def test_history_counts_for_a_few_samples_and_unknown_tasks_are_left_aside():
 
 
 def knowing(conversation):
-    """Right on one family, right half the time on the second, never on the third."""
+    """Answer the first family right, the second half the time, the third never."""
     family = conversation.messages[-1].text
     sure = {"known": True, "half": conversation.seed % 2 == 0, "unknown": False}[family]
     return f"<answer>{5 if sure else 6}</answer>"
@@ -77,12 +77,12 @@ def drawn(sampler, steps):
 ASKED = [replace(one, question=one.family) for one in TASKS]
 
 
-def test_tasks_whose_groups_teach_are_drawn_more_often(sandbox):
+def test_tasks_with_mixed_groups_are_drawn_more_often(sandbox):
     sampler = GroupSampler(ASKED, CONFIG, sandbox=sandbox)
     drawn(sampler, range(12))
     families = Counter(one.split("/")[0] for step in drawn(sampler, range(12, 36)) for one in step)
     assert families["half"] > 2 * max(families["known"], families["unknown"])
-    assert min(families.values()) > 0  # none is given up for good
+    assert min(families.values()) > 0  # none is dropped permanently
     plain = GroupSampler(ASKED, replace(CONFIG, curriculum="none"), sandbox=sandbox)
     even = Counter(one.split("/")[0] for step in drawn(plain, range(24)) for one in step)
     assert set(even.values()) == {24}
@@ -94,7 +94,7 @@ def test_no_task_is_drawn_twice_in_a_step_while_others_are_left(sandbox):
         assert len(set(step)) == 12
 
 
-def test_draws_depend_on_the_seed_and_on_what_was_seen_only(sandbox):
+def test_draws_depend_only_on_the_seed_and_earlier_results(sandbox):
     whole = drawn(GroupSampler(ASKED, CONFIG, sandbox=sandbox), range(8))
     first = GroupSampler(ASKED, CONFIG, sandbox=sandbox)
     begun = drawn(first, range(4))
@@ -105,7 +105,7 @@ def test_draws_depend_on_the_seed_and_on_what_was_seen_only(sandbox):
     assert drawn(other, range(8)) != whole
 
 
-def test_the_share_of_easy_tasks_is_kept_to(sandbox):
+def test_the_share_of_easy_tasks_is_respected(sandbox):
     tasks = [
         replace(one, difficulty=Difficulty.EASY if place < 4 else Difficulty.HARD)
         for place, one in enumerate(ASKED)
@@ -117,7 +117,7 @@ def test_the_share_of_easy_tasks_is_kept_to(sandbox):
 
 
 @given(st.lists(st.tuples(st.integers(0, 11), st.lists(st.sampled_from([0.0, 1.0]), min_size=1))))
-def test_estimates_stay_within_their_bounds(groups):
+def test_estimates_are_within_their_bounds(groups):
     curriculum = Curriculum(TASKS, seed=0)
     for place, accuracies in groups:
         curriculum.learn(TASKS[place].id, accuracies)
@@ -125,11 +125,11 @@ def test_estimates_stay_within_their_bounds(groups):
     assert 0 <= curriculum.draw(3, range(12), [0, 1]) < 12
 
 
-def test_a_stopped_run_goes_on_to_the_same_draws(tiny_folder, tmp_path, sandbox):
+def test_a_stopped_run_resumes_with_the_same_draws(tiny_folder, tmp_path, sandbox):
     history = {TASKS[0].id: PassRecord(0.0, 4.0)}
 
     def run(folder, stop=None):
-        told = []
+        drawn_ids = []
         train_grpo(
             tiny_folder,
             TASKS,
@@ -137,10 +137,10 @@ def test_a_stopped_run_goes_on_to_the_same_draws(tiny_folder, tmp_path, sandbox)
             sandbox=sandbox,
             folder=folder,
             history=history,
-            on_trajectories=lambda _, found: told.append([one.task_id for one in found]),
-            should_stop=lambda: len(told) == stop,
+            on_trajectories=lambda _, found: drawn_ids.append([one.task_id for one in found]),
+            should_stop=lambda: len(drawn_ids) == stop,
         )
-        return told
+        return drawn_ids
 
     whole = run(tmp_path / "whole")
     with pytest.raises(TrainingInterrupted):

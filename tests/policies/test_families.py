@@ -1,4 +1,4 @@
-"""Every model family that `load_policy` takes is exact, not only the one the nano model has."""
+"""Every model family that `load_policy` supports is exact, not only that of the nano model."""
 
 from collections.abc import Callable
 from typing import Any
@@ -64,8 +64,8 @@ MAKERS: dict[str, tuple[Callable[[], tuple[PreTrainedConfig, int]], type[PreTrai
 }
 
 
-def test_every_supported_family_is_tried():
-    assert {*MAKERS, "qwen2_5_vl"} == set(QWEN_FAMILIES)  # the last one by all other tests
+def test_every_supported_family_is_tested():
+    assert {*MAKERS, "qwen2_5_vl"} == set(QWEN_FAMILIES)  # all other tests use the last one
 
 
 @pytest.mark.parametrize("family", MAKERS)

@@ -29,7 +29,7 @@ def test_reward_and_both_advantages_by_hand():
     assert [one.reward for one in group.trajectories] == [1.0, 1.0, 0.0, 0.0]
 
 
-def test_failed_turn_is_charged_on_its_own_turn_and_nowhere_else():
+def test_failed_turn_is_charged_only_on_its_own_turn():
     siblings = [trajectory(blocks=["a"]), trajectory(blocks=["b"], fails=True)]
     group = score(siblings, GRPOConfig(reward="bat"), sandbox=AbsentSandbox())
     # Returns 0 and -0.5: mean -0.25, population std 0.25, z = ±1; clipped to [-3, 0], times 0.2.
@@ -43,7 +43,7 @@ def test_group_of_equals_is_flat():
     assert not group.is_lost
 
 
-def test_turn_advantage_alone_makes_a_group_worth_learning_from():
+def test_a_group_with_only_turn_advantages_is_not_flat():
     # All wrong with equal rewards under the preset, but one turn failed.
     siblings = [
         trajectory(accuracy=0.0, blocks=["a"]),
@@ -54,7 +54,7 @@ def test_turn_advantage_alone_makes_a_group_worth_learning_from():
     assert not group.is_flat
 
 
-def test_infrastructure_is_outside_every_statistic():
+def test_infrastructure_failures_are_excluded_from_every_statistic():
     siblings = [trajectory(accuracy=1.0), trajectory(accuracy=0.0)]
     lost = trajectory(accuracy=None)
     whole = score([*siblings, lost], GRPOConfig(), sandbox=AbsentSandbox())
@@ -79,7 +79,7 @@ def test_group_with_one_scored_member_is_lost():
         ((1.0, 1.0, 1.0, 1.0), False),
     ],
 )
-def test_evidence_is_looked_for_only_where_it_matters(
+def test_evidence_is_recorded_only_if_it_matters(
     sandbox: Sandbox, accuracies: Sequence[float], is_asked: bool
 ):
     counting = CountingSandbox(sandbox)
@@ -98,7 +98,7 @@ def test_presets_without_evidence_never_replay(sandbox: Sandbox):
     assert counting.sessions == 0
 
 
-def test_replay_that_our_sandbox_loses_takes_its_trajectory_out():
+def test_replay_lost_by_the_sandbox_excludes_its_trajectory():
     siblings = [trajectory(accuracy=1.0, blocks=[LOOK]), *seen(0.0, 2)]
     group = score(siblings, GRPOConfig(reward="bat"), sandbox=AbsentSandbox())
     assert [one.is_valid for one in group.trajectories] == [False, True, True]
@@ -106,7 +106,7 @@ def test_replay_that_our_sandbox_loses_takes_its_trajectory_out():
 
 
 def acts(one: Conversation) -> str:
-    """A sibling in two looks at the picture; the others answer at once, wrongly."""
+    """Every other sibling reads the image; the others immediately answer wrongly."""
     if one.turn == 0 and one.seed % 2:
         return code("print(sorted(input_image.getdata())[0], input_image.getpixel((3, 5)))")
     return f"<answer>{5 if one.seed % 2 else 0}</answer>"
@@ -125,7 +125,7 @@ def test_call_with_evidence_is_paid_by_the_difficulty_factor(sandbox: Sandbox):
     )
 
 
-def test_tasks_are_drawn_in_an_order_that_seed_and_count_alone_decide(sandbox: Sandbox):
+def test_the_order_of_tasks_depends_only_on_seed_and_count(sandbox: Sandbox):
     tasks = [task(index) for index in range(5)]
     config = GRPOConfig(tasks_per_step=2, num_generations=2, max_redraws=0)
     policy = PlannedPolicy(lambda _: "<answer>1</answer>")
@@ -140,7 +140,7 @@ def test_tasks_are_drawn_in_an_order_that_seed_and_count_alone_decide(sandbox: S
     assert sorted(whole[:5]) == sorted(whole[5:]) == [one.id for one in tasks]
 
 
-def test_easy_tasks_are_drawn_as_often_as_is_asked(sandbox: Sandbox):
+def test_easy_tasks_are_drawn_with_the_configured_share(sandbox: Sandbox):
     easy = [replace(task(index), difficulty=Difficulty.EASY) for index in range(3)]
     tasks = [*easy, *(task(index) for index in range(3, 8))]
     policy = PlannedPolicy(lambda _: "<answer>1</answer>")
@@ -153,7 +153,7 @@ def test_easy_tasks_are_drawn_as_often_as_is_asked(sandbox: Sandbox):
         return [group.trajectories[0].task_id for group in groups]
 
     ids = {one.id for one in easy}
-    # Draw i is an easy one where floor(0.6 (i + 1)) exceeds floor(0.6 i): at 1, 3, 4, 6, 8, 9.
+    # Draw i is an easy one if floor(0.6 (i + 1)) exceeds floor(0.6 i): at 1, 3, 4, 6, 8, 9.
     assert [place for place, one in enumerate(drawn(0.6)) if one in ids] == [1, 3, 4, 6, 8, 9]
     assert {one for one in drawn(0.6) if one in ids} == ids
     assert drawn(0.6)[7:] == drawn(0.6, start=7)
@@ -162,7 +162,7 @@ def test_easy_tasks_are_drawn_as_often_as_is_asked(sandbox: Sandbox):
     assert len(set(drawn(None)) - ids) == 5
 
 
-def test_share_of_easy_tasks_beyond_one_is_refused():
+def test_share_of_easy_tasks_above_one_is_rejected():
     with pytest.raises(ValueError, match=r"easy_share must be within 0 and 1, got 1\.5"):
         GRPOConfig(easy_share=1.5)
 
@@ -178,7 +178,7 @@ def test_flat_groups_are_replaced_by_other_tasks_within_the_bound(sandbox: Sandb
         assert len(ids) == 3 + 3 * redraws
 
 
-def test_groups_that_teach_are_kept_and_not_redrawn(sandbox: Sandbox):
+def test_mixed_groups_are_kept_and_not_redrawn(sandbox: Sandbox):
     tasks = [task(index) for index in range(12)]
     policy = PlannedPolicy(lambda one: f"<answer>{5 if one.seed % 2 else 0}</answer>")
     config = GRPOConfig(tasks_per_step=4, num_generations=8, max_redraws=5)
@@ -187,7 +187,7 @@ def test_groups_that_teach_are_kept_and_not_redrawn(sandbox: Sandbox):
     assert not any(group.is_flat for group in kept)
 
 
-def test_a_step_that_lost_every_episode_is_an_error_that_says_why(sandbox: Sandbox):
+def test_a_step_that_lost_every_episode_is_an_error_with_the_reason(sandbox: Sandbox):
     tasks = [task(index) for index in range(3)]
     config = GRPOConfig(tasks_per_step=2, num_generations=2, max_redraws=1)
     away = PlannedPolicy(lambda _: None)
@@ -198,7 +198,7 @@ def test_a_step_that_lost_every_episode_is_an_error_that_says_why(sandbox: Sandb
         GroupSampler(tasks, config, sandbox=AbsentSandbox()).sample(look, 4)
 
 
-def test_a_step_that_lost_some_episodes_goes_on(sandbox: Sandbox):
+def test_a_step_that_lost_some_episodes_continues(sandbox: Sandbox):
     config = GRPOConfig(tasks_per_step=1, num_generations=2, max_redraws=0)
     answers = iter(["<answer>5</answer>"])
 

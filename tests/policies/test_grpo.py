@@ -32,7 +32,7 @@ CONFIG = GRPOConfig(
 
 @pytest.fixture
 def letters() -> Iterator[None]:
-    """A random model answers nothing right, so a term of our own tells siblings apart."""
+    """Custom term that distinguishes siblings: a random model has no right answers."""
 
     @register_reward_term("letters")
     def letters(trajectory: Trajectory) -> float:
@@ -65,7 +65,7 @@ def same(one: Path, other: Path) -> bool:
 
 
 @pytest.mark.usefixtures("letters")
-def test_stopped_run_goes_on_to_the_same_weights_and_metrics(tiny_folder, tmp_path, sandbox):
+def test_stopped_run_resumes_to_the_same_weights_and_metrics(tiny_folder, tmp_path, sandbox):
     straight, log = run(tiny_folder, tmp_path / "straight", sandbox)
     seen: list[tuple[int, dict[str, float]]] = []
     with pytest.raises(TrainingInterrupted) as caught:
@@ -86,7 +86,7 @@ def test_stopped_run_goes_on_to_the_same_weights_and_metrics(tiny_folder, tmp_pa
 
 
 @pytest.mark.usefixtures("letters")
-def test_killed_run_goes_on_from_its_last_saved_step(tiny_folder, tmp_path, sandbox):
+def test_killed_run_resumes_from_its_last_saved_step(tiny_folder, tmp_path, sandbox):
     class Killed(BaseException):
         pass
 
@@ -105,7 +105,7 @@ def test_killed_run_goes_on_from_its_last_saved_step(tiny_folder, tmp_path, sand
 
 
 @pytest.mark.usefixtures("letters")
-def test_what_is_rewarded_becomes_frequent(tiny_folder, tmp_path, sandbox):
+def test_rewarded_text_becomes_more_frequent(tiny_folder, tmp_path, sandbox):
     config = replace(CONFIG, steps=15, tasks_per_step=4, num_generations=8, learning_rate=5e-3)
     _, log = run(tiny_folder, tmp_path, sandbox, config)
     rewards = [metrics["rewards/letters/mean"] for _, metrics in log]
@@ -113,15 +113,15 @@ def test_what_is_rewarded_becomes_frequent(tiny_folder, tmp_path, sandbox):
 
 
 @pytest.mark.usefixtures("letters")
-def test_metrics_are_finite_and_tell_the_whole_step(tiny_folder, tmp_path, sandbox):
-    told: list[tuple[int, list[Trajectory]]] = []
+def test_metrics_are_finite_and_describe_the_whole_step(tiny_folder, tmp_path, sandbox):
+    reported: list[tuple[int, list[Trajectory]]] = []
     config = replace(CONFIG, steps=2, beta=0.05, num_iterations=2)
     _, log = run(
         tiny_folder,
         tmp_path,
         sandbox,
         config,
-        on_trajectories=lambda step, found: told.append((step, list(found))),
+        on_trajectories=lambda step, found: reported.append((step, list(found))),
     )
     metrics = log[0][1]
     wanted = {
@@ -148,8 +148,8 @@ def test_metrics_are_finite_and_tell_the_whole_step(tiny_folder, tmp_path, sandb
     assert all(math.isfinite(value) for value in metrics.values())
     assert metrics["sampling_logp_difference/max"] < 1e-4
     assert metrics["completion_length/mean"] <= 8
-    assert [(step, len(found)) for step, found in told] == [(1, 8), (2, 8)]
-    mean = sum(one.reward or 0.0 for one in told[0][1]) / 8
+    assert [(step, len(found)) for step, found in reported] == [(1, 8), (2, 8)]
+    mean = sum(one.reward or 0.0 for one in reported[0][1]) / 8
     assert metrics["reward"] == pytest.approx(mean)
     assert metrics["rewards/format/mean"] == pytest.approx(-0.2)  # a random model never answers
 
@@ -164,13 +164,13 @@ def test_groups_of_equals_change_no_weight(tiny_folder, tmp_path, sandbox):
 
 
 @pytest.mark.usefixtures("letters")
-def test_state_of_other_tasks_is_refused(tiny_folder, tmp_path, sandbox):
+def test_state_of_other_tasks_is_rejected(tiny_folder, tmp_path, sandbox):
     run(tiny_folder, tmp_path, sandbox, replace(CONFIG, steps=1))
     with pytest.raises(ValueError, match="another run"):
         run(tiny_folder, tmp_path, sandbox, replace(CONFIG, steps=1), tasks=TASKS[1:])
 
 
-def test_no_tasks_are_refused(tiny_folder, tmp_path):
+def test_an_empty_list_of_tasks_is_rejected(tiny_folder, tmp_path):
     with pytest.raises(ValueError, match="at least one task"):
         run(tiny_folder, tmp_path, AbsentSandbox(), tasks=[])
 
@@ -185,6 +185,6 @@ def test_no_tasks_are_refused(tiny_folder, tmp_path):
         ({"reward": "batt"}, "did you mean 'bat'"),
     ],
 )
-def test_settings_that_cannot_learn_are_refused(setting: dict, message: str):
+def test_settings_without_learning_are_rejected(setting: dict, message: str):
     with pytest.raises(ValueError, match=message):
         GRPOConfig(**setting)

@@ -10,7 +10,7 @@ def scored(*siblings) -> Group:
     return score(siblings, GRPOConfig(reward="bat_paper"), sandbox=AbsentSandbox())
 
 
-def test_figures_by_hand():
+def test_metrics_by_hand():
     mixed = scored(
         trajectory(accuracy=1.0, blocks=["a", "b"]),
         trajectory(accuracy=0.0, blocks=["c"], fails=True),
@@ -30,7 +30,7 @@ def test_figures_by_hand():
     assert metrics["rewards/tool_turn/mean"] == pytest.approx(-0.1 / 4)
 
 
-def test_what_was_not_measured_is_left_out():
+def test_missing_measurements_are_omitted():
     lost = scored(trajectory(accuracy=None), trajectory(accuracy=None))
     metrics = step_metrics([lost], [])
     assert metrics["infrastructure_share"] == 1.0

@@ -1,4 +1,4 @@
-r"""Half a character (a lone surrogate, ``\ud83d`` in JSON) ends no rollout, wherever it is from."""
+r"""Half a character (a lone surrogate, ``\ud83d`` in JSON) of any source ends no rollout."""
 
 import json
 
@@ -24,7 +24,7 @@ HALF = "\ud83d"
 ROW = {"image": "a.png", "question": "How many?", "answer": "5"}
 
 
-def test_whole_characters_stay_as_they_are():
+def test_whole_characters_are_unchanged():
     for text in ("", "plain", "é", "\U0001f600", "\0", "\ufffd"):
         assert escape_surrogates(text) == text
         assert lone_surrogate(text) is None
@@ -43,7 +43,7 @@ def test_whole_characters_stay_as_they_are():
         ({HALF: "x"}, "ud83d"),
     ],
 )
-def test_a_row_with_half_a_character_is_refused_by_its_line(tmp_path, change, key):
+def test_a_row_with_half_a_character_is_rejected_with_its_line(tmp_path, change, key):
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
     path = tmp_path / "mine.jsonl"
     path.write_text(f"{json.dumps(ROW)}\n{json.dumps(ROW | change)}\n")
@@ -52,7 +52,7 @@ def test_a_row_with_half_a_character_is_refused_by_its_line(tmp_path, change, ke
     str(caught.value).encode()
 
 
-def test_a_family_that_gives_half_a_character_is_played_with_its_escape():
+def test_a_family_that_returns_half_a_character_is_played_with_its_escape():
     def draw(rng, difficulty):
         return Item(f"How {HALF}?", noise(0), f"5{HALF}", choices=(f"5{HALF}", "4"))
 
@@ -62,7 +62,7 @@ def test_a_family_that_gives_half_a_character_is_played_with_its_escape():
 
 
 class Says:
-    """Answers every conversation with the same text, once it was read as a tokenizer would."""
+    """Replies with a fixed text, after encoding the conversation as a tokenizer would."""
 
     id = "says"
 
@@ -85,7 +85,7 @@ class Says:
         HALF,
     ],
 )
-def test_a_reply_with_half_a_character_costs_no_other_episode(sandbox: Sandbox, text: str):
+def test_a_reply_with_half_a_character_loses_no_other_episode(sandbox: Sandbox, text: str):
     odd = Task("t/1", "t", "t", "train", f"How {HALF}?", (noise(1),), f"{HALF}")
     played = rollout(Says(text), [task(), odd], sandbox=sandbox, max_turns=2, sampling=Sampling())
     assert len(played) == 2
@@ -96,7 +96,7 @@ def test_a_reply_with_half_a_character_costs_no_other_episode(sandbox: Sandbox, 
         json.dumps(one.answer, ensure_ascii=False).encode()
 
 
-def test_a_text_that_was_cut_off_is_kept_with_the_escape(sandbox: Sandbox):
+def test_a_cut_text_is_kept_with_the_escape(sandbox: Sandbox):
     with Episode(task(), sandbox, system_prompt=f"Be brief {HALF}") as episode:
         episode.cut(f"<think>{HALF}")
         assert episode.turns[-1].text == "<think>\\ud83d"

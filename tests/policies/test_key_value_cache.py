@@ -32,7 +32,7 @@ def of(source: DynamicCache, row: int, length: int) -> torch.Tensor:
 
 
 def step(cache: SlotCache, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Feed one random token a row through transformers' own entrance; gives what was fed."""
+    """Feed one random token per row through transformers' own interface; return keys and values."""
     rows = len(cache.lengths)
     seen = cache.open_step()
     generator = torch.Generator().manual_seed(seed)
@@ -62,7 +62,7 @@ def test_growing_past_the_buffers_loses_nothing():
 
 
 @torch.no_grad()
-def test_rows_that_leave_make_place_for_the_last_ones():
+def test_removed_rows_are_replaced_by_the_last_ones():
     cache, source = SlotCache(4), prefill(0, rows=4, length=4)
     join(cache, source, [0, 1, 2, 3], [4, 1, 2, 3])
     cache.keep([3, 1])
@@ -74,7 +74,7 @@ def test_rows_that_leave_make_place_for_the_last_ones():
 
 
 @torch.no_grad()
-def test_a_row_that_comes_back_finds_what_it_left():
+def test_a_rejoining_row_has_its_earlier_keys_and_values():
     cache, source = SlotCache(2), prefill(0, rows=2, length=4)
     join(cache, source, [0, 1], [4, 2])
     left = [cache.states(row) for row in range(2)]
@@ -87,12 +87,12 @@ def test_a_row_that_comes_back_finds_what_it_left():
 
 
 @torch.no_grad()
-def test_more_rows_than_slots_are_refused():
+def test_more_rows_than_slots_are_rejected():
     cache = SlotCache(1)
     with pytest.raises(ValueError, match="1 slots are free"):
         join(cache, prefill(0, rows=2, length=1), [0, 1], [1, 1])
 
 
-def test_cache_that_would_break_gradients_is_refused():
+def test_cache_that_would_break_gradients_is_rejected():
     with pytest.raises(RuntimeError, match="no_grad"):
         SlotCache(1)

@@ -1,4 +1,4 @@
-"""Kill -9 at moments of no one's choosing: the same command goes on to the same result."""
+"""Kill -9 at random moments: the same command resumes and has the same result."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def lines(folder: Path) -> list[str]:
 
 
 def kill_after(process: subprocess.Popen[bytes], folder: Path, count: int, delay: float) -> bool:
-    """Kill once ``count`` more steps are logged and a moment has passed; False if it was done."""
+    """Kill after ``count`` more steps and a delay; return False if the run had finished."""
     wanted = len(lines(folder)) + count
     while process.poll() is None and len(lines(folder)) < wanted:
         time.sleep(0.005)
@@ -58,7 +58,9 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.timeout(600)
-def test_killed_runs_end_with_the_metrics_and_weights_of_an_unharmed_one(tiny_folder, tmp_path):
+def test_killed_runs_end_with_the_metrics_and_weights_of_an_uninterrupted_one(
+    tiny_folder, tmp_path
+):
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     straight.mkdir()
     killed.mkdir()

@@ -34,43 +34,45 @@ def broken(tiny_folder: Path, tmp_path: Path) -> Path:
         ("preprocessor_config.json", "no preprocessor_config.json"),
     ],
 )
-def test_folder_without_a_part_is_refused_by_its_name(broken: Path, missing: str, message: str):
+def test_folder_without_a_part_is_rejected_with_the_name_of_the_part(
+    broken: Path, missing: str, message: str
+):
     (broken / missing).unlink()
     with pytest.raises(ModelFolderError, match=message):
         load_policy(broken)
 
 
-def test_family_that_is_not_supported_is_refused_with_the_reason(broken: Path):
+def test_unsupported_family_is_rejected_with_the_reason(broken: Path):
     config = broken / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "model_type": "llava"}))
     with pytest.raises(ModelFolderError, match=r"'llava' is not supported: .*qwen2_5_vl"):
         load_policy(broken)
 
 
-def test_configuration_that_is_no_json_is_refused(broken: Path):
+def test_configuration_that_is_not_json_is_rejected(broken: Path):
     (broken / "config.json").write_text("{")
     with pytest.raises(ModelFolderError, match="not JSON"):
         load_policy(broken)
 
 
-def test_weights_that_are_cut_off_are_refused(broken: Path):
+def test_truncated_weights_are_rejected(broken: Path):
     weights = broken / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(ModelFolderError, match="weights"):
         load_policy(broken)
 
 
-def test_folder_that_is_not_there_is_refused(tmp_path: Path):
+def test_missing_folder_is_rejected(tmp_path: Path):
     with pytest.raises(ModelFolderError, match="no model folder at"):
         load_policy(tmp_path / "nowhere" / "model")
 
 
-def test_unknown_name_is_refused_with_the_nearest():
+def test_unknown_name_is_rejected_with_the_nearest():
     with pytest.raises(ValueError, match="did you mean 'oracle'"):
         load_policy("oracel")
 
 
-def test_hub_id_that_cannot_be_had_is_one_clear_error():
+def test_unavailable_hub_id_is_one_clear_error():
     program = (
         "from codedance.policies import load_policy\n"
         "try:\n    load_policy('codedance-tests/no-such-model')\n"
@@ -87,7 +89,7 @@ def test_hub_id_that_cannot_be_had_is_one_clear_error():
     assert "check the name and the network" in done.stdout
 
 
-def test_folder_loads_and_acts_as_its_notes_say(broken: Path):
+def test_folder_loads_and_acts_according_to_its_notes(broken: Path):
     notes = {"system_prompt": "", "max_pixels": 784, "families": {"dots": ["How many dots"]}}
     (broken / "codedance.json").write_text(json.dumps(notes))
     policy = load_policy(broken, device="cpu")
@@ -99,18 +101,18 @@ def test_folder_loads_and_acts_as_its_notes_say(broken: Path):
     assert policy.reply([asked], sampling=Sampling(max_new_tokens=3))[0].new_tokens <= 3
 
 
-def test_folder_without_notes_knows_nothing(tiny_folder: Path):
+def test_folder_without_notes_has_the_defaults(tiny_folder: Path):
     notes = read_notes(tiny_folder)
     assert (notes.system_prompt, notes.max_pixels, dict(notes.families)) == (None, None, {})
 
 
-def test_notes_that_are_no_object_are_refused(broken: Path):
+def test_notes_that_are_not_an_object_are_rejected(broken: Path):
     (broken / "codedance.json").write_text("[1]")
     with pytest.raises(ModelFolderError, match="not a JSON object"):
         load_policy(broken)
 
 
-def test_saved_model_is_the_same_model_with_its_notes(broken: Path, tmp_path: Path):
+def test_saved_model_is_unchanged_and_has_its_notes(broken: Path, tmp_path: Path):
     (broken / "codedance.json").write_text('{"system_prompt": ""}')
     model = load_token_model(broken, device="cpu")
     save_token_model(model, tmp_path / "copy", like=broken)

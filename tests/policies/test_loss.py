@@ -24,8 +24,8 @@ def test_two_tokens_by_hand():
     assert float(losses.mean()) == pytest.approx(-0.88)
 
 
-def test_clip_never_hides_a_move_in_the_wrong_direction():
-    # A rare token that was bad and got likelier, a good one that got rarer: both still pull.
+def test_clip_keeps_the_gradient_of_a_move_in_the_wrong_direction():
+    # A bad token that became likelier, a good one that became rarer: both keep their gradient.
     losses = clipped_loss(logs(1.5, 0.5), torch.zeros(2), torch.tensor([-1.0, 2.0]), **BOUNDS)
     assert losses.tolist() == pytest.approx([1.5, -1.0])
 
@@ -41,7 +41,7 @@ def test_clip_never_hides_a_move_in_the_wrong_direction():
         (1.5, -1.0, False),
     ],
 )
-def test_gradient_stops_exactly_where_a_token_counts_as_clipped(ratio, advantage, clipped):
+def test_gradient_is_zero_exactly_if_a_token_counts_as_clipped(ratio, advantage, clipped):
     new = logs(ratio).requires_grad_()
     old, advantages = torch.zeros(1), torch.tensor([advantage])
     clipped_loss(new, old, advantages, **BOUNDS).sum().backward()
@@ -69,12 +69,12 @@ def test_weights_of_a_batch_sum_to_one():
     assert math.fsum(
         w * n for w, n in zip(token_weights(lengths, "dapo"), lengths, strict=True)
     ) == pytest.approx(1.0)
-    # The empty trajectory takes its third of grpo's weight with it.
+    # The empty trajectory removes its third of grpo's weight.
     assert math.fsum(
         w * n for w, n in zip(token_weights(lengths, "grpo"), lengths, strict=True)
     ) == pytest.approx(2 / 3)
 
 
-def test_unknown_loss_type_is_refused():
+def test_unknown_loss_type_is_rejected():
     with pytest.raises(ValueError, match="dapo, bnpo, grpo, dr_grpo"):
         token_weights([1], "ppo")  # type: ignore[arg-type]

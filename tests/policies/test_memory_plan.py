@@ -1,4 +1,4 @@
-"""The plan of memory against what a nano model holds, byte by byte where it can be counted."""
+"""The planned memory compared with that of a nano model, to the byte where it can be counted."""
 
 import gc
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from .tiny import noise
 
 TOLERANCE = 0.15
-"""How far planned activations may be from measured ones."""
+"""Relative tolerance of planned activations."""
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def nano(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def sequence(trained: TrainedModel) -> tuple[PicturedIds, Workload]:
-    """A long episode with three pictures, an eighth of it the policy's own."""
+    """A long episode with three images, an eighth of its tokens the policy's own."""
     pictures = [noise(seed, 112, 112) for seed in range(3)]
     message = Message("user", (*pictures, "how many? " * 120))
     ids = trained.model.chat.open_prompt([message])
@@ -55,7 +55,7 @@ def sequence(trained: TrainedModel) -> tuple[PicturedIds, Workload]:
 
 @contextmanager
 def measured_bytes(network: torch.nn.Module) -> Iterator[list[int]]:
-    """Count what autograd keeps, weights left out; one entry, filled in at the end."""
+    """Count the bytes that autograd keeps, without weights; one entry, set at the end."""
     weights = {p.untyped_storage().data_ptr() for p in network.parameters()}
     kept: dict[int, torch.Tensor] = {}
     total: list[int] = []
@@ -73,7 +73,7 @@ def measured_bytes(network: torch.nn.Module) -> Iterator[list[int]]:
 
 @pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_planned_activations_are_those_measured(nano, bf16, checkpointing):
+def test_planned_activations_match_the_measured_ones(nano, bf16, checkpointing):
     setup = TrainingSetup(bf16=bf16, gradient_checkpointing=checkpointing)
     trained = TrainedModel(nano, setup, seed=0)
     trained.begin_step(0)
@@ -92,7 +92,7 @@ def test_planned_activations_are_those_measured(nano, bf16, checkpointing):
 
 
 @pytest.mark.parametrize(("bf16", "lora_r"), [(False, 0), (True, 0), (False, 4), (True, 4)])
-def test_planned_weights_gradients_and_optimiser_are_those_held(nano, bf16, lora_r):
+def test_planned_weights_gradients_and_optimizer_match_the_actual_ones(nano, bf16, lora_r):
     trained = TrainedModel(nano, TrainingSetup(bf16=bf16, lora_r=lora_r), seed=0)
     trained.begin_step(0)
     network = trained.model.model
@@ -123,7 +123,7 @@ def test_planned_weights_gradients_and_optimiser_are_those_held(nano, bf16, lora
     gc.collect()
 
 
-def test_planned_cache_is_what_a_row_holds(nano):
+def test_planned_cache_matches_that_of_a_row(nano):
     trained = TrainedModel(nano, TrainingSetup(), seed=0)
     source, work = sequence(trained)
     trained.model.model.eval()
@@ -135,7 +135,7 @@ def test_planned_cache_is_what_a_row_holds(nano):
     assert held == work.tokens * cache_bytes(shape, Holding(bf16=False))
 
 
-def test_planned_operations_are_those_counted(nano):
+def test_planned_operations_match_the_counted_ones(nano):
     trained = TrainedModel(nano, TrainingSetup(), seed=0)
     source, work = sequence(trained)
     batch = trained.model.pad([source])
@@ -169,7 +169,7 @@ def test_seven_billion_on_one_gpu_needs_adapters_and_on_eight_does_not():
     assert plan_memory(shape, work, Holding(gpus=8), "grpo").peak < room
 
 
-def test_more_gpus_take_less_memory_and_time_each():
+def test_more_gpus_need_less_memory_and_time_each():
     shape, work = read_shape(PUBLISHED[1]), Workload()
     peaks = [plan_memory(shape, work, Holding(gpus=n), "grpo").peak for n in (1, 8, 16)]
     assert peaks == sorted(peaks, reverse=True)
@@ -178,7 +178,7 @@ def test_more_gpus_take_less_memory_and_time_each():
     assert times[0].update / times[1].update == pytest.approx(8.0)
 
 
-def test_a_reference_doubles_the_weights_of_grpo_alone():
+def test_a_reference_doubles_the_weights_of_grpo_only():
     shape, work = read_shape(PUBLISHED[1]), Workload()
     plain, doubled = Holding(), Holding(keeps_reference=True)
     weights = [plan_memory(shape, work, one, "grpo").weights for one in (plain, doubled)]
@@ -186,7 +186,7 @@ def test_a_reference_doubles_the_weights_of_grpo_alone():
     assert plan_memory(shape, work, doubled, "sft").weights == weights[0]
 
 
-def test_what_is_no_model_is_told(tmp_path):
+def test_a_folder_without_a_model_is_reported(tmp_path):
     with pytest.raises(ModelFolderError, match=r"Qwen2\.5-VL-7B"):
         read_shape("Qwen/Qwen9-VL")
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')

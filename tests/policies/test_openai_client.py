@@ -37,7 +37,7 @@ def completion(text: object, reason: str = "stop") -> Answer:
 
 
 class Server:
-    """A real HTTP server on this machine; ``answer`` decides by the request's body."""
+    """A real HTTP server on this machine; ``answer`` maps a request's body to a response."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, dict[str, Any], dict[str, str]]] = []
@@ -85,7 +85,7 @@ def policy_of(server: Server, **options: Any) -> tuple[OpenAIPolicy, list[float]
     return policy, waits
 
 
-def test_conversation_goes_out_whole_and_the_reply_comes_back(server: Server):
+def test_the_whole_conversation_is_sent_and_the_reply_is_returned(server: Server):
     policy, _ = policy_of(server, api_key="secret")
     one = asks("How many?")
     one.messages.insert(0, Message("system", ("Be brief.",)))
@@ -116,7 +116,7 @@ def test_replies_keep_the_order_of_the_conversations(server: Server):
     assert [reply.text for reply in replies] == texts
 
 
-def test_reply_that_hit_the_token_limit_is_cut(server: Server):
+def test_reply_at_the_token_limit_is_cut(server: Server):
     server.answer = lambda _: completion("half", "length")
     assert policy_of(server)[0].reply([asks("q")], sampling=Sampling())[0].is_cut
 
@@ -126,7 +126,7 @@ def test_empty_content_is_an_empty_text(server: Server):
     assert policy_of(server)[0].reply([asks("q")], sampling=Sampling())[0].text == ""
 
 
-def test_busy_server_is_asked_again_and_its_wish_kept_to(server: Server):
+def test_busy_server_is_retried_after_the_requested_time(server: Server):
     answers = iter([(429, {"Retry-After": "3"}, ""), (503, {}, ""), completion("at last")])
     server.answer = lambda _: next(answers)
     policy, waits = policy_of(server)
@@ -134,7 +134,7 @@ def test_busy_server_is_asked_again_and_its_wish_kept_to(server: Server):
     assert waits == [3.0, 1.0]
 
 
-def test_server_that_is_busy_in_a_successful_answer_is_asked_again(server: Server):
+def test_server_that_reports_busy_in_a_successful_response_is_retried(server: Server):
     busy = json.dumps({"error": {"message": "overloaded", "code": 503}})
     answers = iter([(200, {}, busy), completion("at last")])
     server.answer = lambda _: next(answers)
@@ -146,7 +146,7 @@ def test_server_that_is_busy_in_a_successful_answer_is_asked_again(server: Serve
         policy.reply([asks("q")], sampling=Sampling())
 
 
-def test_half_a_character_in_a_question_or_a_reply_is_sent_and_read_as_its_escape(server: Server):
+def test_half_a_character_in_a_question_or_a_reply_is_replaced_by_its_escape(server: Server):
     server.answer = lambda _: completion("<answer>5 \ud83d</answer>")
     policy, _ = policy_of(server)
     (reply,) = policy.reply([asks("How \ud83d?")], sampling=Sampling())
@@ -154,7 +154,7 @@ def test_half_a_character_in_a_question_or_a_reply_is_sent_and_read_as_its_escap
     assert server.requests[0][1]["messages"][0]["content"][1]["text"] == "How \\ud83d?"
 
 
-def test_server_that_stays_busy_is_given_up_within_the_bound(server: Server):
+def test_retries_of_a_busy_server_are_bounded(server: Server):
     server.answer = lambda _: (429, {}, "slow down")
     policy, waits = policy_of(server, max_retries=3)
     with pytest.raises(PartialRepliesError, match="HTTP 429: slow down"):
@@ -176,7 +176,9 @@ def test_server_that_stays_busy_is_given_up_within_the_bound(server: Server):
         completion(5),
     ],
 )
-def test_answer_that_no_retry_mends_is_our_failure_at_once(server: Server, answer: Answer):
+def test_permanent_error_is_an_infrastructure_failure_without_a_retry(
+    server: Server, answer: Answer
+):
     server.answer = lambda _: answer
     policy, _ = policy_of(server, api_key="secret")
     with pytest.raises(PartialRepliesError) as caught:
@@ -185,7 +187,7 @@ def test_answer_that_no_retry_mends_is_our_failure_at_once(server: Server, answe
     assert "secret" not in str(caught.value)
 
 
-def test_server_that_is_away_is_our_failure(server: Server):
+def test_unreachable_server_is_an_infrastructure_failure(server: Server):
     policy = OpenAIPolicy(
         "m", base_url="http://127.0.0.1:9", endpoint=Endpoint(max_retries=1), sleep=lambda _: None
     )
@@ -193,7 +195,7 @@ def test_server_that_is_away_is_our_failure(server: Server):
         policy.reply([asks("q")], sampling=Sampling())
 
 
-def test_one_lost_conversation_does_not_take_the_others_along(server: Server, sandbox: Sandbox):
+def test_one_lost_conversation_does_not_lose_the_others(server: Server, sandbox: Sandbox):
     def answer(body: dict[str, Any]) -> Answer:
         is_first = body["messages"][-1]["content"][1]["text"] == "lost"
         return (400, {}, "no") if is_first else completion("<answer>5</answer>")
@@ -208,7 +210,7 @@ def test_one_lost_conversation_does_not_take_the_others_along(server: Server, sa
     assert kept.text == "<answer>5</answer>"
 
 
-def test_loaded_by_name_and_address_it_plays_episodes(server: Server, sandbox: Sandbox):
+def test_policy_loaded_by_name_and_address_plays_episodes(server: Server, sandbox: Sandbox):
     server.answer = lambda _: completion("<think>t</think>\n<answer>5</answer>")
     policy = load_policy("big", base_url=server.url, api_key="secret")
     (found,) = rollout(policy, [task()], sandbox=sandbox)
@@ -224,7 +226,7 @@ def test_key_is_read_from_the_environment(server: Server, monkeypatch: pytest.Mo
     assert server.requests[0][2]["Authorization"] == "Bearer from-environment"
 
 
-def test_same_episode_asks_with_the_same_seed(server: Server):
+def test_same_episode_sends_the_same_seed(server: Server):
     policy, _ = policy_of(server)
     for seed in (1, 1, 2):
         policy.reply([asks("q", seed)], sampling=Sampling())
@@ -232,7 +234,7 @@ def test_same_episode_asks_with_the_same_seed(server: Server):
     assert seeds[0] == seeds[1] != seeds[2]
 
 
-def test_server_that_wishes_by_date_is_asked_then(server: Server):
+def test_retry_after_may_be_a_date(server: Server):
     then = format_datetime(datetime.now(UTC) + timedelta(seconds=40), usegmt=True)
     answers = iter([(429, {"Retry-After": then}, ""), completion("late")])
     server.answer = lambda _: next(answers)
@@ -241,7 +243,7 @@ def test_server_that_wishes_by_date_is_asked_then(server: Server):
     assert 30.0 < waits[0] <= 40.0
 
 
-def test_server_that_wants_an_hour_is_given_up_at_once(server: Server):
+def test_a_retry_after_of_an_hour_is_not_waited_for(server: Server):
     server.answer = lambda _: (429, {"Retry-After": "3600"}, "come tomorrow")
     policy, waits = policy_of(server)
     with pytest.raises(PartialRepliesError, match="come tomorrow"):
@@ -249,7 +251,7 @@ def test_server_that_wants_an_hour_is_given_up_at_once(server: Server):
     assert (len(server.requests), waits) == (1, [])
 
 
-def test_silent_server_is_asked_again(server: Server):
+def test_server_without_a_response_is_retried(server: Server):
     pauses = iter([3.0, 0.0])
 
     def answer(_: object) -> Answer:
@@ -277,7 +279,7 @@ def test_tokens_and_cost_are_added_up(server: Server):
 
 
 class Clock:
-    """Time that passes only while one sleeps."""
+    """A clock that advances only during sleep."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -289,7 +291,7 @@ class Clock:
         self.now += seconds
 
 
-def test_requests_a_minute_are_kept_to():
+def test_requests_per_minute_are_limited():
     clock = Clock()
     meter = Meter(Endpoint(requests_per_minute=3), sleep=clock.sleep, clock=clock)
     times: list[float] = []
@@ -300,11 +302,11 @@ def test_requests_a_minute_are_kept_to():
     assert times == [0.0, 1.0, 2.0, 60.0, 61.0, 62.0, 120.0]
 
 
-def test_tokens_a_minute_are_kept_to_by_the_servers_own_count():
+def test_tokens_per_minute_are_limited_by_the_servers_own_count():
     clock = Clock()
     meter = Meter(Endpoint(tokens_per_minute=100), sleep=clock.sleep, clock=clock)
     first = meter.enter(90.0)
-    meter.leave(first, read=30, written=10)  # less than was expected: another may go
+    meter.leave(first, read=30, written=10)  # less than expected: another may start
     meter.enter(60.0)
     assert clock.now == 0.0
     meter.enter(10.0)
@@ -323,7 +325,7 @@ def test_policy_by_prefix_needs_an_address(monkeypatch: pytest.MonkeyPatch, serv
     assert load_policy("openai:m", endpoint=Endpoint(base_url="http://h:1/v1")).id == "m@h:1"
 
 
-def test_the_first_refusal_of_all_speaks_for_its_batch(server: Server):
+def test_the_first_rejection_ends_its_batch(server: Server):
     server.answer = lambda _: (401, {}, '{"error": {"message": "no such key"}}')
     policy, _ = policy_of(server, concurrency=1)
     with pytest.raises(PartialRepliesError, match=r"20 of 20 .*HTTP 401: no such key") as caught:
@@ -332,7 +334,7 @@ def test_the_first_refusal_of_all_speaks_for_its_batch(server: Server):
     assert all(isinstance(error, PolicyRefusedError) for error in caught.value.errors)
     with pytest.raises(PartialRepliesError):
         policy.reply([asks("later")], sampling=Sampling())
-    assert len(server.requests) == 2  # another call asks again: the key may have been mended
+    assert len(server.requests) == 2  # another call retries: the key may have been fixed
 
 
 @pytest.mark.parametrize(
@@ -343,7 +345,7 @@ def test_the_first_refusal_of_all_speaks_for_its_batch(server: Server):
         ({"error": {"message": "too long", "code": 400}}, PolicyUnavailableError, 3),
     ],
 )
-def test_an_error_in_a_successful_answer_counts_as_one_of_its_status(
+def test_an_error_in_a_successful_response_counts_as_its_status(
     server: Server, error: dict[str, Any], kind: type[Exception], requests: int
 ):
     server.answer = lambda _: (200, {}, json.dumps(error))
@@ -354,7 +356,7 @@ def test_an_error_in_a_successful_answer_counts_as_one_of_its_status(
     assert all(isinstance(error, kind) for error in caught.value.errors)
 
 
-def test_a_wish_that_is_no_number_is_no_wish(server: Server):
+def test_an_invalid_retry_after_is_ignored(server: Server):
     answers = iter([(429, {"Retry-After": "nan"}, ""), completion("at last")])
     server.answer = lambda _: next(answers)
     policy, waits = policy_of(server)
@@ -362,12 +364,12 @@ def test_a_wish_that_is_no_number_is_no_wish(server: Server):
     assert waits == [0.5]
 
 
-def test_half_a_character_in_a_models_name_is_refused_at_once(server: Server):
+def test_half_a_character_in_a_models_name_is_rejected_immediately(server: Server):
     with pytest.raises(ValueError, match=r"name holds \\ud83d, half of a character"):
         OpenAIPolicy("m\ud83d", base_url=server.url)
 
 
-def test_a_refusal_after_an_answer_is_that_conversations_alone(server: Server):
+def test_a_rejection_after_a_reply_affects_only_its_conversation(server: Server):
     answers = iter([completion("a"), (404, {}, "a flake"), completion("c")])
     server.answer = lambda _: next(answers)
     policy, _ = policy_of(server, concurrency=1)
@@ -377,7 +379,7 @@ def test_a_refusal_after_an_answer_is_that_conversations_alone(server: Server):
     assert texts == ["a", None, "c"]
 
 
-def test_one_bad_request_speaks_for_no_other(server: Server):
+def test_one_bad_request_does_not_affect_others(server: Server):
     answers = iter([(400, {}, "too long"), completion("b")])
     server.answer = lambda _: next(answers)
     policy, _ = policy_of(server, concurrency=1)
@@ -386,7 +388,7 @@ def test_one_bad_request_speaks_for_no_other(server: Server):
     assert [reply and reply.text for reply in caught.value.replies] == [None, "b"]
 
 
-def test_a_server_that_never_answered_is_waited_for_once_not_by_everyone(server: Server):
+def test_a_server_that_never_answered_is_waited_for_only_once(server: Server):
     server.answer = lambda _: (503, {}, "starting")
     policy, waits = policy_of(server, concurrency=1, max_retries=3)
     with pytest.raises(PartialRepliesError, match="HTTP 503: starting"):
@@ -410,26 +412,26 @@ def test_a_server_that_never_answered_is_waited_for_once_not_by_everyone(server:
         ("", "Unauthorized"),
     ],
 )
-def test_a_refusal_is_told_short_and_without_the_key(server: Server, body: str, words: str):
+def test_a_rejection_is_reported_briefly_and_without_the_key(server: Server, body: str, words: str):
     server.answer = lambda _: (401, {}, body)
     policy, _ = policy_of(server, api_key="sk-secret-1\n")
     with pytest.raises(PartialRepliesError) as caught:
         policy.reply([asks("q")], sampling=Sampling())
-    told = str(caught.value)
-    assert f"HTTP 401: {words}" in told
-    assert "secret" not in told
-    assert len(told) < 500
+    message = str(caught.value)
+    assert f"HTTP 401: {words}" in message
+    assert "secret" not in message
+    assert len(message) < 500
 
 
 @pytest.mark.parametrize(
     "body",
     [
         {"error": {"message": "x" * 290 + " sk-secret-1", "code": 401}},
-        {"choices": [], "told": "x" * 270 + " sk-secret-1"},
+        {"choices": [], "note": "x" * 270 + " sk-secret-1"},
         "x" * 285 + " sk-secret-1",
     ],
 )
-def test_a_key_is_not_told_where_the_words_are_cut_within_it(server: Server, body: object):
+def test_a_key_is_hidden_if_the_message_is_cut_within_it(server: Server, body: object):
     text = body if isinstance(body, str) else json.dumps(body)
     server.answer = lambda _: (200, {}, text)
     policy, _ = policy_of(server, api_key="sk-secret-1")
@@ -441,12 +443,12 @@ def test_a_key_is_not_told_where_the_words_are_cut_within_it(server: Server, bod
 @pytest.mark.parametrize(
     "url", ["localhost:8000/v1", "ftp://h/v1", "http://", "http://h:port/v1", "http://h /v1", "v1"]
 )
-def test_what_is_no_address_is_refused_at_once(url: str):
+def test_an_invalid_address_is_rejected_immediately(url: str):
     with pytest.raises(ValueError, match="not a server address"):
         OpenAIPolicy("m", base_url=url)
 
 
-def test_credentials_in_an_address_and_a_key_that_fits_no_header_are_not_shown():
+def test_credentials_in_an_address_and_an_invalid_key_are_not_shown():
     with pytest.raises(ValueError, match="no HTTP header") as caught:
         OpenAIPolicy("m", base_url="http://h/v1", api_key="schl\u00fcssel-1")
     assert "ssel-1" not in str(caught.value)

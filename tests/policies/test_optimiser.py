@@ -13,7 +13,7 @@ def test_rate_rises_to_its_highest_and_falls_as_a_cosine():
     assert schedule.at(12) == pytest.approx(0.0)
 
 
-def test_constant_rate_stays():
+def test_constant_rate_does_not_change():
     assert Schedule(0.3, steps=5, kind="constant").at(4) == 0.3
 
 

@@ -1,4 +1,4 @@
-"""The oracle and the teacher act in the real environment and read nothing but the conversation."""
+"""The oracle and the teacher act in the real environment and read only the conversation."""
 
 import json
 from collections import Counter
@@ -40,20 +40,20 @@ def play(policy, task, sandbox, seed=0):
         return episode.trajectory(policy.id)
 
 
-def test_the_oracle_answers_every_family_and_band(sandbox):
+def test_the_oracle_answers_every_family_and_difficulty(sandbox):
     suite = NanoSuite("test")
     trajectories = [play(OraclePolicy(), suite[i], sandbox) for i in range(21)]
     assert [t.accuracy for t in trajectories] == [1.0] * 21
     assert {len(t.tool_turns) for t in trajectories} == {1}
 
 
-def test_the_oracle_says_so_where_it_knows_no_program(sandbox):
+def test_the_oracle_reports_an_unknown_question(sandbox):
     task = Task("x", "x", "x", "test", "Who painted this?", (Image.new("RGB", (9, 9)),), "me")
     trajectory = play(OraclePolicy(), task, sandbox)
     assert (trajectory.answer, trajectory.ending) == ("unknown", Ending.ANSWERED)
 
 
-def test_the_oracle_survives_a_reply_that_holds_nothing():
+def test_the_oracle_survives_an_empty_reply():
     question = FAMILIES["digit"].phrasings[0].format(colour="red")
     messages = [
         Message("user", (Image.new("RGB", (9, 9)), question)),
@@ -74,7 +74,7 @@ def test_the_teacher_is_right_in_the_exact_style(sandbox):
         assert play(teacher, NanoSuite("train")[index], sandbox).accuracy == 1.0
 
 
-def test_the_loose_style_counts_wrong_on_the_hard_band(sandbox):
+def test_the_loose_style_counts_wrong_on_hard_tasks(sandbox):
     teacher = TeacherPolicy(TeacherStyle(loose_share=1.0, wander_share=0.0))
     task = make_task("count", Difficulty.HARD, "train", 1)
     trajectory = play(teacher, task, sandbox)
@@ -89,7 +89,7 @@ def test_a_wandering_teacher_crops_the_middle_first(sandbox):
     assert trajectory.accuracy == 1.0
 
 
-def test_the_seed_decides_the_teachers_style():
+def test_the_seed_determines_the_teachers_style():
     teacher = TeacherPolicy(TeacherStyle(loose_share=0.5, wander_share=0.5))
     task = make_task("bars", Difficulty.EASY, "train", 1)
     opening = [Message("user", (*task.images, task.question))]
@@ -99,7 +99,7 @@ def test_the_seed_decides_the_teachers_style():
         return [teacher.reply([one], sampling=Sampling())[0].text for one in seeds]
 
     assert texts() == texts()
-    assert len(set(texts())) == 3  # exact, loose, and the crop of a wanderer
+    assert len(set(texts())) == 3  # exact, loose, and a wandering teacher's crop
 
 
 def test_a_direct_demonstration_is_question_and_answer():
@@ -154,7 +154,7 @@ def test_simple_statements_are_judged_from_the_inventory(statement, answer):
     assert judge(question, json.dumps(rows)) == answer
 
 
-def test_a_broken_inventory_does_not_break_the_judge():
+def test_an_invalid_inventory_does_not_break_the_judge():
     question = "Is the following statement about the image true or false? Statement: there is a box"
     assert judge(question, "Traceback: [1, 2") == "true"
 
@@ -186,7 +186,7 @@ def test_the_statement_rules_beat_always_true_on_human_statements(sandbox):
     assert outcomes[1.0] / 239 >= 0.6
 
 
-def test_a_program_of_ones_own_is_run_and_its_last_word_is_the_answer(sandbox):
+def test_a_custom_program_runs_and_its_last_word_is_the_answer(sandbox):
     from codedance.policies.scripted.oracle import register_program, unregister_program
 
     @register_program

@@ -1,4 +1,4 @@
-"""An algorithm of one's own gets the policy's tokens as they were drawn, with gradient."""
+"""Custom algorithms get the policy's tokens as sampled, with gradients."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from .tiny import noise
 
 @pytest.fixture
 def talks(tiny_model):
-    """Two conversations of two turns, with different pictures and lengths."""
+    """Two conversations of two turns, with different images and lengths."""
     policy = VisionLanguagePolicy(tiny_model, policy_id="tiny")
     found = [
         Conversation([Message("user", (noise(seed), "What is it?" * seed))], seed=seed)
@@ -28,7 +28,7 @@ def talks(tiny_model):
     return found
 
 
-def test_scores_equal_those_that_were_recorded_when_the_tokens_were_drawn(tiny_model, talks):
+def test_scores_equal_those_recorded_at_sampling(tiny_model, talks):
     for own, talk in zip(score_own_tokens(tiny_model, talks), talks, strict=True):
         drawn = [
             score
@@ -38,7 +38,7 @@ def test_scores_equal_those_that_were_recorded_when_the_tokens_were_drawn(tiny_m
         assert own.log_probabilities.tolist() == pytest.approx(drawn, abs=1e-4)
 
 
-def test_each_token_knows_its_turn_and_the_state_it_was_drawn_from(tiny_model, talks):
+def test_each_token_has_its_turn_and_the_state_it_was_sampled_from(tiny_model, talks):
     for own, talk in zip(score_own_tokens(tiny_model, talks), talks, strict=True):
         assert own.turns.tolist() == [turn for turn in talk.tokens.turn_of if turn >= 0]
         assert set(own.turns.tolist()) == {0, 1}
@@ -61,6 +61,6 @@ def test_raising_the_scores_of_tokens_makes_them_likelier(tiny_model, talks):
     assert total().item() > before.item()
 
 
-def test_a_conversation_without_tokens_is_refused(tiny_model):
+def test_a_conversation_without_tokens_is_rejected(tiny_model):
     with pytest.raises(ValueError, match="without tokens"):
         score_own_tokens(tiny_model, [Conversation([Message("user", ("Hello",))], seed=0)])

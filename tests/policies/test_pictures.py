@@ -11,7 +11,7 @@ from .tiny import noise
 
 
 class CountingProcessor:
-    """The real processor, with a count of the pictures it was given."""
+    """The real processor, with a count of the processed images."""
 
     def __init__(self) -> None:
         self.real = Qwen2VLImageProcessorPil(min_pixels=28 * 28, max_pixels=112 * 112)
@@ -40,16 +40,16 @@ def test_pixel_values_are_the_processors_own_bit_for_bit(
     assert [1, *cache.patches(image).grid] == expected["image_grid_thw"][0].tolist()
 
 
-def test_values_that_are_no_levels_are_kept_as_they_are(processor: CountingProcessor):
+def test_values_that_are_not_levels_are_unchanged(processor: CountingProcessor):
     processor.real.do_rescale = False
     cache = PictureCache(processor)
-    processor.real.image_mean = [0.1, 0.2, 0.3]  # the measured levels no longer hold
+    processor.real.image_mean = [0.1, 0.2, 0.3]  # the measured levels are no longer valid
     image = noise(0)
     expected = processor.real(images=[image], return_tensors="pt")["pixel_values"]
     assert torch.equal(cache.pixel_values([cache.patches(image)]), expected)
 
 
-def test_equal_pictures_are_processed_once(processor: CountingProcessor):
+def test_equal_images_are_processed_once(processor: CountingProcessor):
     cache = PictureCache(processor)
     before = processor.count
     for image in (noise(0), noise(0), noise(1), noise(0).copy()):
@@ -57,10 +57,10 @@ def test_equal_pictures_are_processed_once(processor: CountingProcessor):
     assert processor.count - before == 2
 
 
-def test_remembered_bytes_stay_within_the_bound(processor: CountingProcessor):
+def test_cached_bytes_stay_within_the_bound(processor: CountingProcessor):
     one = 56 * 56 * 3
     cache = PictureCache(processor, max_bytes=2 * one)
-    for seed in (0, 1, 0, 2):  # 1 is the longest unused when 2 comes
+    for seed in (0, 1, 0, 2):  # 1 is the least recently used when 2 is added
         cache.patches(noise(seed))
     before = processor.count
     cache.patches(noise(0))
@@ -74,14 +74,14 @@ def test_token_count_is_the_merged_grid(processor: CountingProcessor):
     assert PictureCache(processor).token_count(noise(0, 84, 56)) == 3 * 2
 
 
-def test_pictures_of_other_size_but_equal_bytes_are_told_apart(processor: CountingProcessor):
+def test_images_of_different_sizes_with_equal_bytes_are_distinguished(processor: CountingProcessor):
     cache = PictureCache(processor)
     tall = Image.fromarray(np.zeros((84, 56, 3), np.uint8))
     wide = Image.fromarray(np.zeros((56, 84, 3), np.uint8))
     assert cache.patches(tall).grid != cache.patches(wide).grid
 
 
-def test_a_picture_of_another_mode_is_seen_as_a_question_shows_it(processor: CountingProcessor):
+def test_an_image_of_another_mode_is_converted_like_a_questions_image(processor: CountingProcessor):
     cache = PictureCache(processor)
     clear = Image.new("RGBA", (56, 56), (0, 0, 0, 0))
     white = Image.new("RGB", (56, 56), "white")
@@ -92,7 +92,7 @@ def test_a_picture_of_another_mode_is_seen_as_a_question_shows_it(processor: Cou
     assert processor.count == 2  # the ramp that the cache measures, and one of the two
 
 
-def test_palettes_of_other_colours_are_other_pictures():
+def test_images_with_different_palettes_are_different():
     red, blue = (Image.new("RGB", (8, 8), colour).quantize(2) for colour in ("red", "blue"))
     assert red.tobytes() == blue.tobytes()
     assert picture_digest(red) != picture_digest(blue)

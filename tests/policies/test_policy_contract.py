@@ -1,4 +1,4 @@
-"""What every policy must keep to, whatever it is."""
+"""The contract of all policies."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +38,7 @@ def texts(policy: Policy, seeds: list[int]) -> list[str]:
     return [reply.text for reply in policy.reply(conversations(seeds), sampling=SHORT)]
 
 
-def test_there_is_one_reply_a_conversation(policy: Policy):
+def test_there_is_one_reply_per_conversation(policy: Policy):
     assert policy.reply([], sampling=SHORT) == []
     assert len(texts(policy, [1, 2, 3])) == 3
 
@@ -48,14 +48,14 @@ def test_reply_depends_on_the_seed_and_not_on_the_batch(policy: Policy):
     assert texts(policy, [3, 1]) == [together[2], together[0]]
 
 
-def test_messages_are_left_as_they_are(policy: Policy):
+def test_messages_are_not_modified(policy: Policy):
     asked = conversations([1])
     before = list(asked[0].messages)
     policy.reply(asked, sampling=SHORT)
     assert asked[0].messages == before
 
 
-def test_it_plays_an_episode_to_its_end(policy: Policy, sandbox: Sandbox):
+def test_it_plays_an_episode_to_the_end(policy: Policy, sandbox: Sandbox):
     found = rollout(policy, [task()], samples=2, sandbox=sandbox, sampling=SHORT)
     assert all(one.is_valid and one.policy_id == policy.id for one in found)
 

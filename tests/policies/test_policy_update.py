@@ -17,7 +17,7 @@ CONFIG = GRPOConfig()
 
 @pytest.fixture
 def sampled(tiny_model: TokenModel) -> list[Trajectory]:
-    """Three trajectories with exact tokens; 2, 3 and 4 of them the policy's, in one turn."""
+    """Three trajectories with exact tokens, of which 2, 3 and 4 are the policy's, in one turn."""
     policy = VisionLanguagePolicy(tiny_model, policy_id="tiny")
     found: list[Trajectory] = []
     for own in (2, 3, 4):
@@ -41,37 +41,37 @@ def gradient(model: TokenModel) -> torch.Tensor:
     return torch.cat(parts)
 
 
-def test_tokens_weigh_alike_and_only_the_policys_own_count(sampled):
+def test_tokens_have_equal_weight_and_only_the_policys_own_count(sampled):
     rows = make_rows([group(sampled, (1.0, -1.0, 0.5))], CONFIG)
     assert [len(row.advantages) for row in rows] == [2, 3, 4]
     assert [row.weight for row in rows] == [1 / 9] * 3
     assert [row.advantages[0].item() for row in rows] == [1.0, -1.0, 0.5]
 
 
-def test_trajectories_weigh_alike_in_the_grpo_loss(sampled):
+def test_trajectories_have_equal_weight_in_the_grpo_loss(sampled):
     rows = make_rows([group(sampled, (1.0, -1.0, 0.5))], replace(CONFIG, loss_type="grpo"))
     assert [row.weight for row in rows] == pytest.approx([1 / 6, 1 / 9, 1 / 12])
 
 
-def test_turn_advantage_is_added_on_its_tokens(sampled):
+def test_turn_advantage_is_added_to_its_tokens(sampled):
     (row,) = make_rows([group(sampled[:1], (1.0,), turn=-0.25)], CONFIG)
     assert row.advantages.tolist() == [0.75, 0.75]
 
 
-def test_flat_trajectories_count_in_the_weights_but_give_no_row(sampled):
+def test_flat_trajectories_count_in_the_weights_but_add_no_row(sampled):
     (row,) = make_rows([group(sampled, (0.0, -1.0, 0.0))], CONFIG)
     assert row.weight == 1 / 9
     assert len(row.advantages) == 3
 
 
-def test_infrastructure_gives_no_row_and_no_weight(sampled):
+def test_infrastructure_failures_add_no_row_and_no_weight(sampled):
     lost = replace(trajectory(accuracy=None), tokens=sampled[2].tokens)
     rows = make_rows([group([*sampled[:2], lost], (1.0, -1.0, 0.0))], CONFIG)
     assert [row.weight for row in rows] == [1 / 5] * 2
 
 
 def test_first_update_is_the_plain_policy_gradient(tiny_model, sampled):
-    # On the drawn weights every ratio is 1, so the gradient is that of -mean(A log p).
+    # With the sampling weights every ratio is 1, so the gradient is that of -mean(A log p).
     advantages = (1.0, -1.0, 0.5)
     rows = make_rows([group(sampled, advantages)], CONFIG)
     figures = backward(tiny_model, rows, CONFIG, reference=None)
@@ -105,9 +105,9 @@ def test_micro_batches_add_up_to_the_whole_batch(tiny_model, sampled):
     assert (whole - parts).abs().max() < 1e-5 * whole.abs().max()
 
 
-def test_ratio_beyond_the_bound_gives_no_gradient(tiny_model, sampled):
+def test_ratio_beyond_the_bound_has_no_gradient(tiny_model, sampled):
     tokens = sampled[0].tokens
-    # Drawn at half the probability: the ratio is 2, above 1.28, and the advantage is positive.
+    # Sampled at half the probability: the ratio is 2, above 1.28, and the advantage is positive.
     older = tuple(
         s - 0.6931 if t >= 0 else 0.0
         for s, t in zip(tokens.log_probabilities, tokens.turn_of, strict=True)
@@ -120,7 +120,7 @@ def test_ratio_beyond_the_bound_gives_no_gradient(tiny_model, sampled):
     assert gradient(tiny_model).eq(0).all()
 
 
-def test_divergence_from_the_start_is_zero_at_the_start_and_then_pulls_back(
+def test_divergence_is_zero_at_the_initial_model_and_then_restrains_the_update(
     tiny_model, tiny_folder, sampled
 ):
     config = replace(CONFIG, beta=0.1)

@@ -7,10 +7,10 @@ from codedance.policies.models.token_model import TokenModel
 IMAGE = 9
 
 
-def test_text_counts_on_and_a_picture_spans_a_square():
+def test_text_positions_increase_and_an_image_spans_a_square():
     positions = mrope_positions([1, 2, *[IMAGE] * 6, 3], [(2, 3)], image_id=IMAGE)
     assert positions.tolist() == [
-        [0, 1, 2, 2, 2, 2, 2, 2, 5],  # after 2 rows and 3 columns the text goes on at 2 + 3
+        [0, 1, 2, 2, 2, 2, 2, 2, 5],  # after 2 rows and 3 columns the text continues at 2 + 3
         [0, 1, 2, 2, 2, 3, 3, 3, 5],
         [0, 1, 2, 3, 4, 2, 3, 4, 5],
     ]
@@ -30,6 +30,6 @@ def test_positions_equal_those_of_transformers(tiny_model: TokenModel):
     assert np.array_equal(mrope_positions(ids, grids, image_id=image), expected[:, 0].numpy())
 
 
-def test_pictures_that_do_not_fit_the_ids_are_refused():
+def test_images_that_do_not_match_the_ids_are_rejected():
     with pytest.raises(ValueError, match="3 image tokens, but the 1 pictures take 4"):
         mrope_positions([1, IMAGE, IMAGE, IMAGE], [(2, 2)], image_id=IMAGE)

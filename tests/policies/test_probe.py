@@ -1,4 +1,4 @@
-"""Two planted policies: one that ignores its tool (about 0), one that rests on it (about 1)."""
+"""Two scripted policies: one ignores its tool (about 0), one depends on it (about 1)."""
 
 import re
 
@@ -20,7 +20,7 @@ LOOK = "<code>\n```python\n{}\n```\n</code>"
 
 
 class Planted:
-    """Runs the oracle's program, then answers by its output, or from memory whatever it says."""
+    """Runs the oracle's program, then answers by its output, or from memory regardless of it."""
 
     system_prompt = ""
 
@@ -40,7 +40,7 @@ class Planted:
         ]
 
     def answer_log_probability(self, messages, before, answer):
-        """As sure as can be of what it would say."""
+        """Return the highest log-probability for its own answer."""
         number = re.search(r"<tool_response>\n(\d+)", messages[-1].text)
         says = self._known(messages) if self._ignores_tool else number and number[1]
         return -0.1 if says == answer else -8.0
@@ -56,7 +56,7 @@ def probed(policy, tasks, sandbox, scorer=None):
 
 
 @pytest.mark.parametrize(("ignores_tool", "wanted"), [(True, 0.0), (False, 1.0)])
-def test_planted_policies_are_told_apart(sandbox, ignores_tool, wanted):
+def test_the_two_policies_are_distinguished(sandbox, ignores_tool, wanted):
     policy = Planted(TASKS, ignores_tool=ignores_tool)
     figures = {one.change: one for one in summarise(probed(policy, TASKS, sandbox, policy))}
     assert set(figures) == {"withheld", "swapped"}  # a number is printed: nothing to blank
@@ -66,15 +66,15 @@ def test_planted_policies_are_told_apart(sandbox, ignores_tool, wanted):
         assert one.gain == pytest.approx(7.9 * wanted)
 
 
-def test_blanking_matters_where_the_answer_is_read_off_a_crop(sandbox):
+def test_blanking_matters_if_the_answer_is_read_from_a_crop(sandbox):
     tasks = [make_task("tag", Difficulty.MEDIUM, "test", number) for number in range(3)]
     figures = {one.change: one for one in summarise(probed(OraclePolicy(), tasks, sandbox))}
     assert figures["blanked"].dependence > 0.6
     assert figures["withheld"].dependence == 1.0
-    assert figures["blanked"].gain != figures["blanked"].gain  # NaN: nobody was asked
+    assert figures["blanked"].gain != figures["blanked"].gain  # NaN: not measured
 
 
-def test_variables_are_there_when_the_rest_is_played_again(sandbox):
+def test_variables_exist_when_the_rest_is_replayed(sandbox):
     class Remembering:
         id, system_prompt = "remembering", ""
 
@@ -94,7 +94,7 @@ def test_variables_are_there_when_the_rest_is_played_again(sandbox):
     assert (second.turn, second.was_right, second.is_right) == (1, True, False)
 
 
-def test_episodes_without_calls_or_lost_ones_are_left_aside(sandbox):
+def test_episodes_without_calls_and_lost_ones_are_ignored(sandbox):
     class Direct:
         id, system_prompt = "direct", ""
 

@@ -1,4 +1,4 @@
-"""Several processes train as one does; a run goes on with another number of them."""
+"""Several processes train like one; a run resumes with another number of processes."""
 
 import json
 import os
@@ -28,7 +28,7 @@ from .players import task
 HERE = Path(__file__).parent
 LOSSES = 1e-5
 WEIGHTS = 1e-5
-"""Tolerances of two processes against one, whose sums are rounded in another order."""
+"""Tolerances of two processes compared with one, whose sums are rounded in another order."""
 
 
 def test_shares_are_nearly_equal():
@@ -39,11 +39,11 @@ def test_shares_are_nearly_equal():
     assert max(sums) - min(sums) <= 1
 
 
-def test_more_processes_than_items_leave_some_without():
+def test_with_more_processes_than_items_some_get_none():
     assert balance([3.0], parts=3) == [[0], [], []]
 
 
-def test_every_item_is_in_one_share_and_even_shares_repeat_with_weight_zero():
+def test_every_item_is_in_one_share_and_equal_shares_repeat_items_with_weight_zero():
     lengths = [100, 10, 10, 10, 10, 10]
     found = [
         micro_shares(lengths, max_tokens=20, world=World(rank, 2), is_even=True)
@@ -55,7 +55,7 @@ def test_every_item_is_in_one_share_and_even_shares_repeat_with_weight_zero():
     assert [counts for _, counts in found[0]] == [1.0, 0.0, 0.0]
 
 
-def test_alone_there_is_nothing_to_join(monkeypatch: pytest.MonkeyPatch):
+def test_a_single_process_joins_no_group(monkeypatch: pytest.MonkeyPatch):
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     world = join_world()
@@ -67,11 +67,11 @@ def test_alone_there_is_nothing_to_join(monkeypatch: pytest.MonkeyPatch):
     assert weight.grad is None
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells of threads on Linux only")
-def test_one_leaves_only_when_the_threads_that_carry_are_at_rest(
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel reports threads on Linux only")
+def test_a_process_leaves_only_when_its_communication_threads_are_idle(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    told: list[str] = []
+    events: list[str] = []
     carries, rests = threading.Event(), threading.Event()
 
     def carry() -> None:
@@ -80,11 +80,11 @@ def test_one_leaves_only_when_the_threads_that_carry_are_at_rest(
         until = time.monotonic() + 0.3
         while time.monotonic() < until:
             sum(range(1000))
-        told.append("carried")
+        events.append("carried")
         rests.wait()
 
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: told.append("parted"))
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: events.append("parted"))
     carrier = threading.Thread(target=carry)
     carrier.start()
     try:
@@ -93,22 +93,22 @@ def test_one_leaves_only_when_the_threads_that_carry_are_at_rest(
     finally:
         rests.set()
         carrier.join()
-    assert told == ["carried", "parted"]
+    assert events == ["carried", "parted"]
 
 
-def test_tasks_are_shared_out_by_what_their_kind_took():
+def test_tasks_are_distributed_by_the_expected_length_of_their_kind():
     def kind(index: int, family: str) -> Task:
         one = task(index)
         return Task(f"{family}/{index}", "toy", family, "train", "?", one.images, "5")
 
-    book = LengthEstimator()
-    assert book.shares([kind(0, "a"), kind(1, "b")], parts=2) == [[0], [1]]
-    book.restore({"toy/long": 100.0, "toy/short": 10.0})
+    estimator = LengthEstimator()
+    assert estimator.shares([kind(0, "a"), kind(1, "b")], parts=2) == [[0], [1]]
+    estimator.restore({"toy/long": 100.0, "toy/short": 10.0})
     tasks = [kind(0, "short"), kind(1, "long"), kind(2, "short"), kind(3, "short")]
-    assert book.shares(tasks, parts=2) == [[1], [0, 2, 3]]
+    assert estimator.shares(tasks, parts=2) == [[1], [0, 2, 3]]
     twice = [kind(0, "short"), kind(1, "short"), kind(0, "short")]
-    assert book.shares(twice, parts=2) == [[0, 2], [1]]
-    assert book.state() == {"toy/long": 100.0, "toy/short": 10.0}
+    assert estimator.shares(twice, parts=2) == [[0, 2], [1]]
+    assert estimator.state() == {"toy/long": 100.0, "toy/short": 10.0}
 
 
 def run(model: Path, folder: Path, *, count: int, stop: int = 99, fsdp: bool = False) -> Path:
@@ -164,9 +164,7 @@ def alone(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fsdp", [False, True])
-def test_two_processes_train_as_one_does(
-    fsdp: bool, alone: Path, tiny_folder: Path, tmp_path: Path
-):
+def test_two_processes_train_like_one(fsdp: bool, alone: Path, tiny_folder: Path, tmp_path: Path):
     both = run(tiny_folder, tmp_path, count=2, fsdp=fsdp)
     assert_same(alone, both)
     sandboxes = sorted(path.name.split("-")[1] for path in both.glob("sandbox-*"))
@@ -175,7 +173,7 @@ def test_two_processes_train_as_one_does(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("before", "after", "fsdp"), [(2, 1, True), (1, 2, False)])
-def test_a_run_goes_on_with_another_number_of_processes(
+def test_a_run_resumes_with_another_number_of_processes(
     before: int, after: int, fsdp: bool, alone: Path, tiny_folder: Path, tmp_path: Path
 ):
     run(tiny_folder, tmp_path, count=before, stop=2, fsdp=fsdp)

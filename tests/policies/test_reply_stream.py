@@ -1,4 +1,4 @@
-"""Replies read while they grow: pieces, and an end at any token."""
+"""Replies read during generation: pieces, and an end at any token."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ SAMPLING = Sampling(max_new_tokens=20)
 
 @pytest.fixture
 def policy(tiny_model: TokenModel) -> VisionLanguagePolicy:
-    """A model that sometimes ends its turn, and writes bytes that are no whole character."""
+    """A model that sometimes ends its turn, and generates incomplete characters."""
     with torch.no_grad():
         tiny_model.model.lm_head.weight[tiny_model.chat.end_id] *= 4.0
     return VisionLanguagePolicy(tiny_model, policy_id="tiny")
@@ -58,7 +58,7 @@ def test_pieces_join_to_the_beginning_of_the_reply(policy):
             assert all(piece.text and not piece.text.endswith("\ufffd") for piece in pieces)
 
 
-def test_replies_that_are_read_are_those_of_a_whole_call(policy):
+def test_streamed_replies_equal_those_of_a_whole_call(policy):
     whole = [asked(seed) for seed in range(4)]
     replies = policy.reply(whole, sampling=SAMPLING)
     read = {
@@ -68,7 +68,7 @@ def test_replies_that_are_read_are_those_of_a_whole_call(policy):
 
 
 @pytest.mark.parametrize("ended", [0, 1, 2])
-def test_an_ended_reply_frees_its_slot_and_leaves_the_others_as_they_are(policy, ended):
+def test_an_ended_reply_frees_its_slot_and_does_not_change_the_others(policy, ended):
     expected = policy.reply([asked(seed) for seed in range(3)], sampling=SAMPLING)
     conversations = [asked(seed) for seed in range(3)]
     found = {}
@@ -104,7 +104,7 @@ def test_all_slots_can_be_emptied_and_filled_again(policy):
     assert replies == [(again, expected)]
 
 
-def test_a_reply_without_room_is_ended_like_any_other(policy):
+def test_a_reply_without_space_ends_like_any_other(policy):
     one = asked(0)
     with policy.stream(sampling=Sampling(max_tokens=1), slots=1) as stream:
         stream.join([one])

@@ -1,4 +1,4 @@
-"""A continued run is recognised by all that decides its result, and by nothing else."""
+"""The fingerprint of a run covers exactly what determines its result."""
 
 import json
 import shutil
@@ -46,7 +46,7 @@ NEW_TEXT = {
 
 
 def changed(config, name):
-    """Return the configuration with another legal value of one setting."""
+    """Return the configuration with another valid value of one setting."""
     value = getattr(config, name)
     if name in NEW_TEXT:
         other = NEW_TEXT[name]
@@ -59,7 +59,7 @@ def changed(config, name):
     elif isinstance(value, tuple):
         other = ("</answer>",)
     else:
-        assert value is None, f"{name}: say in this test which other value to try"
+        assert value is None, f"{name}: add another value to this test"
         other = 0.5
     return replace(config, **{name: other})
 
@@ -79,7 +79,7 @@ def of(model, config, tasks=(TASK,)):
 
 
 @pytest.mark.parametrize("config", [GRPOConfig(), SFTConfig()], ids=["grpo", "sft"])
-def test_every_setting_counts_but_how_the_work_is_laid_out(model, config):
+def test_every_setting_counts_except_how_the_work_is_distributed(model, config):
     first = of(model, config)
     same = set()
     for one in fields(config):
@@ -89,7 +89,7 @@ def test_every_setting_counts_but_how_the_work_is_laid_out(model, config):
 
 
 @pytest.mark.parametrize("name", [one.name for one in fields(Task)])
-def test_every_field_of_a_task_counts_that_training_reads(name):
+def test_every_field_of_a_task_that_training_reads_counts(name):
     other = replace(TASK, **{name: {**NEW_TASK, **UNREAD}[name]})
     assert (task_digest(other) == task_digest(TASK)) == (name in UNREAD)
 
@@ -103,7 +103,7 @@ def test_order_and_number_of_the_tasks_count(model):
     assert len(found) == 5
 
 
-def test_pictures_count_by_their_pixels_and_in_their_order():
+def test_images_count_by_their_pixels_and_in_their_order():
     one, two = noise(0), noise(1)
     pairs = [(one, two), (two, one), (one, one), (one,)]
     assert len({task_digest(replace(TASK, images=pair)) for pair in pairs}) == 4
@@ -131,7 +131,7 @@ def test_a_reward_counts_by_its_numbers(model, switch):
     assert of(model, GRPOConfig(reward=replace(base, **switch))) != first
 
 
-def test_a_reward_is_the_same_by_name_by_value_and_under_another_name(model):
+def test_a_reward_is_the_same_by_name_by_value_and_with_another_name(model):
     base = PRESETS["bat"]
     rewards = ["bat", base, replace(base, name="mine")]
     assert len({of(model, GRPOConfig(reward=reward)) for reward in rewards}) == 1
@@ -143,7 +143,7 @@ def term_file(folder: Path, text: str) -> str:
     return f"{folder / 'terms.py'}:{text.split()[1].split('(')[0]}"
 
 
-def test_a_users_term_counts_by_weight_and_text_wherever_its_file_lies(model, tmp_path):
+def test_a_custom_term_counts_by_weight_and_text_not_by_its_path(model, tmp_path):
     first = term_file(tmp_path / "a", "def fingerprint_a(one):\n    return 1.0\n")
     changed_text = term_file(tmp_path / "b", "def fingerprint_b(one):\n    return 2.0\n")
     found = [
@@ -162,7 +162,7 @@ def test_a_users_term_counts_by_weight_and_text_wherever_its_file_lies(model, tm
         unregister_reward_term(name)
 
 
-def test_a_term_that_joins_every_preset_counts(model):
+def test_a_term_added_to_every_preset_counts(model):
     first = of(model, GRPOConfig())
     register_reward_term("fingerprint_joined", weight=0.5)(lambda one: 1.0)
     try:
@@ -217,15 +217,15 @@ def test_every_form_of_weights_and_every_part_of_a_model_counts(model, name):
     "name",
     ["README.md", "LICENSE", ".gitattributes", "training_args.bin", "optimizer.pt", ".cache/x"],
 )
-def test_texts_for_people_and_what_a_trainer_left_do_not_count(model, name):
+def test_documentation_and_leftovers_of_a_trainer_do_not_count(model, name):
     first = folder_digest(model)
     (model / ".cache").mkdir()
     (model / name).write_bytes(b"x")
     assert folder_digest(model) == first
 
 
-def test_weights_that_differ_in_their_midst_alone_are_other_weights(model):
-    """A model with its first and last tensors frozen differs in the middle of the file alone."""
+def test_weights_that_differ_only_in_the_middle_are_different(model):
+    """A model with frozen first and last tensors differs only in the middle of the file."""
     size = 24 * 2**20
     found = set()
     for midst in (b"a", b"b"):
@@ -236,7 +236,7 @@ def test_weights_that_differ_in_their_midst_alone_are_other_weights(model):
     assert len(found) == 2
 
 
-def test_two_files_are_told_from_one_that_holds_both(tmp_path):
+def test_two_files_differ_from_their_concatenation(tmp_path):
     found = []
     for number, files in enumerate([{"a.bin": b"xy"}, {"a.bin": b"x", "b.bin": b"y"}]):
         folder = tmp_path / str(number)
@@ -247,7 +247,7 @@ def test_two_files_are_told_from_one_that_holds_both(tmp_path):
     assert found[0] != found[1]
 
 
-def test_a_folder_that_was_moved_is_the_same_model(model, tmp_path):
+def test_a_moved_folder_is_the_same_model(model, tmp_path):
     first = folder_digest(model)
     moved = shutil.copytree(model, tmp_path / "elsewhere")
     assert folder_digest(moved) == first
@@ -257,7 +257,7 @@ def test_a_folder_that_was_moved_is_the_same_model(model, tmp_path):
     assert folder_digest(moved) != first
 
 
-def test_the_notes_count_by_prompt_and_picture_size_alone(model):
+def test_only_prompt_and_image_size_of_the_notes_count(model):
     found = []
     for notes in (
         {},
@@ -271,7 +271,7 @@ def test_the_notes_count_by_prompt_and_picture_size_alone(model):
     assert len(set(found)) == 3
 
 
-def test_adapters_count_with_the_model_that_they_belong_to(model, tmp_path):
+def test_adapters_count_together_with_their_base_model(model, tmp_path):
     adapters = tmp_path / "adapters"
     adapters.mkdir()
     (adapters / "adapter_model.safetensors").write_bytes(b"low rank")
@@ -294,7 +294,7 @@ def test_two_hub_ids_are_two_models():
     assert folder_digest(names[0]) == folder_digest(names[0])
 
 
-def test_a_hub_id_counts_with_the_commit_that_is_held_of_it(monkeypatch, tmp_path):
+def test_a_hub_id_counts_with_its_cached_commit(monkeypatch, tmp_path):
     name = "codedance-tests/no-such-model"
     digests = {folder_digest(name)}
     repository = tmp_path / "models--codedance-tests--no-such-model"

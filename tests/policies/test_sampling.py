@@ -16,7 +16,7 @@ def draw(uniform: float, sampling: Sampling, allowed: torch.Tensor = ALL) -> int
     ("uniform", "token"),
     [(0.0, 0), (0.09, 0), (0.11, 1), (0.29, 1), (0.31, 2), (0.61, 3), (1 - 2**-53, 3)],
 )
-def test_token_is_where_the_distribution_function_passes_the_number(uniform: float, token: int):
+def test_token_is_where_the_distribution_function_exceeds_the_number(uniform: float, token: int):
     assert draw(uniform, Sampling()) == token
 
 
@@ -42,7 +42,7 @@ def test_top_p_keeps_the_smallest_set_that_reaches_it():
     assert {draw(u / 100, Sampling(top_p=0.3)) for u in range(100)} == {3}
 
 
-def test_numbers_depend_on_seed_and_turn_alone():
+def test_numbers_depend_only_on_seed_and_turn():
     first = draw_uniform(7, 0, 16)
     assert torch.equal(first, draw_uniform(7, 0, 16))
     assert torch.equal(first[:8], draw_uniform(7, 0, 8))
@@ -50,12 +50,12 @@ def test_numbers_depend_on_seed_and_turn_alone():
     assert not torch.equal(first, draw_uniform(8, 0, 16))
 
 
-def test_drawing_leaves_the_global_random_state_alone():
+def test_sampling_does_not_change_the_global_random_state():
     before = torch.get_rng_state()
     draw_uniform(7, 0, 16)
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_seed_tells_its_parts_apart():
+def test_seed_distinguishes_its_parts():
     assert derive_seed("a", "bc") != derive_seed("ab", "c")
     assert 0 <= derive_seed("a") < 2**63

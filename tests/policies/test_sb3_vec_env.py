@@ -1,4 +1,4 @@
-"""Our threads under Stable-Baselines3 give what its own loop gives."""
+"""Our threaded VecEnv returns the same as Stable-Baselines3's own loop."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from codedance.policies.adapters.sb3_vec_env import ThreadVecEnv
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # SB3's own, none of ours
+pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of SB3 only
 
 ID = "codedance.envs:codedance/VisualCodeMenu-v0"
-CLOCK = r"'t': [0-9.]+"  # Monitor's, in an ended episode's info
+CLOCK = r"'t': [0-9.]+"  # Monitor's time, in an ended episode's info
 SETTINGS = {"families": ["count"], "max_turns": 2, "entries": ["count_colour", "answer_number"]}
 
 
@@ -30,7 +30,7 @@ def played(kind):
     return repr(seen), np.concatenate([step[1] for step in seen[1:]])
 
 
-def test_threads_give_the_same_trajectories_and_end_with_close():
+def test_threads_produce_the_same_trajectories_and_end_with_close():
     before = threading.active_count()
     ours, rewards = played(ThreadVecEnv)
     theirs, _ = played(DummyVecEnv)
@@ -51,7 +51,7 @@ def test_members_step_at_the_same_time():
             return 0, {}
 
         def step(self, action):
-            meeting.wait()  # until the other one steps, too
+            meeting.wait()  # until the other one also steps
             return 1, float(action), bool(action), False, {}
 
     envs = ThreadVecEnv([Waits, Waits])

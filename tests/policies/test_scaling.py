@@ -22,7 +22,7 @@ TASKS = [task(index) for index in range(4)]
 
 
 class Wavering:
-    """Looks once, then is right; without a turn for it, or by its seed, it is wrong."""
+    """Calls the tool once, then is right; wrong without a turn for the call, or by its seed."""
 
     id, system_prompt = "wavering", ""
 
@@ -63,7 +63,7 @@ def test_more_turns_more_samples_and_a_second_look_are_measured(sandbox):
         ([None, "7"], "7"),
     ],
 )
-def test_the_commonest_answer_wins_and_the_earlier_of_equals(answers, wanted):
+def test_the_most_common_answer_wins_and_the_earlier_of_equals(answers, wanted):
     assert majority(answers) == wanted
 
 
@@ -80,7 +80,7 @@ LOOK = code("print(input_image.getpixel((0, 0)))")
 
 
 def looks_then_says(first, second, *, founded=()):
-    """Return a policy by its two answers, and which of the looks read the picture."""
+    """Return a policy with two answers; ``founded`` lists the looks that read the image."""
 
     def plan(talk):
         look = 1 if is_second(talk) else 0
@@ -106,8 +106,8 @@ def test_a_perfect_policy_stays_perfect_when_it_checks_itself(sandbox):
         ("6", "5", (), 1.0),  # wrong, then right
         ("6", "5", (1,), 1.0),
         ("6", "5", (0, 1), 1.0),
-        ("5", "6", (), 0.0),  # talked out of a guess
-        ("5", "6", (0,), 1.0),  # not out of what it saw
+        ("5", "6", (), 0.0),  # changes a guess
+        ("5", "6", (0,), 1.0),  # keeps an observation
         ("5", "6", (0, 1), 0.0),
         ("5", "unknown", (), 1.0),
         ("5", "Unknown.", (1,), 1.0),
@@ -117,14 +117,14 @@ def test_a_perfect_policy_stays_perfect_when_it_checks_itself(sandbox):
         (" 5", "5 ", (1,), 1.0),
     ],
 )
-def test_what_agreed_stands_and_what_was_seen_is_not_overruled_by_a_guess(
+def test_agreement_is_kept_and_a_guess_does_not_overrule_an_observation(
     sandbox, first, second, founded, accuracy
 ):
     policy = looks_then_says(first, second, founded=founded)
     assert second_point(policy, [task()], sandbox)["second look"].accuracy == accuracy
 
 
-def test_a_constant_is_no_foundation(sandbox):
+def test_a_constant_is_not_an_observation(sandbox):
     def plan(talk):
         if talk.turn == 0 and not is_second(talk):
             return code("print(6)")
@@ -134,13 +134,13 @@ def test_a_constant_is_no_foundation(sandbox):
 
 
 @pytest.mark.parametrize("lost", [0, 1])
-def test_a_look_that_our_infrastructure_lost_is_neither_right_nor_wrong(sandbox, lost):
+def test_a_look_lost_to_infrastructure_is_neither_right_nor_wrong(sandbox, lost):
     def plan(talk):
         is_lost = talk.messages[0].text.startswith("Lose") and is_second(talk) == bool(lost)
         return None if is_lost else "<answer>5</answer>"
 
     class Loses(PlannedPolicy):
-        """Answers one conversation at a time, so that one alone is lost."""
+        """Answers one conversation at a time, so that only one is lost."""
 
         def reply(self, conversations, *, sampling):
             texts = [self.plan(talk) for talk in conversations]
@@ -154,13 +154,13 @@ def test_a_look_that_our_infrastructure_lost_is_neither_right_nor_wrong(sandbox,
     assert (found.accuracy, found.tasks) == (1.0, 2)
 
 
-def test_where_everything_was_lost_nothing_is_claimed():
+def test_no_figure_is_reported_if_everything_was_lost():
     policy = PlannedPolicy(lambda _: LOOK)
     with pytest.raises(EpisodesLostError, match="1 of 1 episodes were lost"):
         scale(policy, [task()], sandbox=AbsentSandbox(), turns=(2,), samples=(1,))
 
 
-def test_a_replay_that_was_lost_decides_nothing(sandbox):
+def test_a_lost_replay_does_not_decide(sandbox):
     policy = looks_then_says("5", "6", founded=(0, 1))
     first, second = (
         rollout(policy, [one], sandbox=sandbox, evidence=False)[0]
@@ -170,7 +170,7 @@ def test_a_replay_that_was_lost_decides_nothing(sandbox):
     assert self_checked(first, first, AbsentSandbox()) is first
 
 
-def test_a_vote_is_graded_as_it_was_written(sandbox):
+def test_a_vote_is_graded_in_its_original_form(sandbox):
     lettered = replace(
         task(), answer="A", answer_kind=AnswerKind.CHOICE, choices=("red", "a dog", "blue")
     )
@@ -184,8 +184,8 @@ def test_a_vote_is_graded_as_it_was_written(sandbox):
     assert [one.accuracy for one in points] == [1.0, 1.0, 1.0]
 
 
-def test_the_order_of_the_limits_changes_no_look(sandbox):
-    """The look that is checked had as many turns as the one that checks it."""
+def test_the_order_of_the_limits_does_not_change_a_look(sandbox):
+    """The first look had as many turns as the second."""
 
     def plan(talk):
         return LOOK if talk.turn == 0 else "<answer>5</answer>"
@@ -196,12 +196,12 @@ def test_the_order_of_the_limits_changes_no_look(sandbox):
 
 @pytest.mark.parametrize("answer", ["3", "a. b", "two\nlines", "A first look gave: 3.", ""])
 @pytest.mark.parametrize("question", ["How many?", "Two\nlines?", "A first look gave: 3."])
-def test_a_program_knows_a_question_that_is_asked_again(question, answer):
+def test_a_program_recognizes_a_repeated_question(question, answer):
     assert plain_question(second_look(question, answer)) == question
     assert plain_question(question) == question
 
 
-def test_a_users_own_program_knows_a_question_that_is_asked_again():
+def test_a_custom_program_recognizes_a_repeated_question():
     @register_program
     def grey_level(question):
         return "print(1)" if question == "What is the grey level?" else None

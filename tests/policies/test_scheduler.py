@@ -1,4 +1,4 @@
-"""Episodes in slots: exact, independent of the sandbox's timing, and no slot waits for a tool."""
+"""Episodes in slots are exact, independent of the sandbox's timing, and do not wait for tools."""
 
 import random
 import threading
@@ -26,7 +26,7 @@ LIMITS = Sampling(max_new_tokens=40, max_tokens=1500)
 
 
 class TimedSession:
-    """Shows a picture after a time that a function tells."""
+    """Shows an image after the time that a function returns."""
 
     def __init__(self, wait, seed: int) -> None:
         self._wait = wait
@@ -64,7 +64,7 @@ class TimedSandbox:
 
 
 class Calling:
-    """A real stream whose replies are read as code for some turns, then as an answer."""
+    """A real stream whose replies are replaced by code for some turns, then by an answer."""
 
     def __init__(self, stream, joined: list[int]) -> None:
         self.stream = stream
@@ -104,7 +104,7 @@ class CallingPolicy(VisionLanguagePolicy):
 
 @pytest.fixture
 def policy(tiny_model: TokenModel) -> CallingPolicy:
-    with torch.no_grad():  # turns often come to an end of their own
+    with torch.no_grad():  # turns often end by themselves
         tiny_model.model.lm_head.weight[tiny_model.chat.end_id] *= 6.0
     return CallingPolicy(tiny_model, policy_id="calling", notes=ModelNotes(""))
 
@@ -124,7 +124,7 @@ def shuffled_times(seed: int) -> TimedSandbox:
     return TimedSandbox(lambda: time.sleep(draw.choice([0.0, 0.001, 0.02])))
 
 
-def test_trajectories_are_the_same_to_the_bit_whatever_the_sandboxs_timing(policy):
+def test_trajectories_are_bitwise_equal_for_any_timing_of_the_sandbox(policy):
     first = play(policy, shuffled_times(0))
     joined = list(policy.joined)
     again = play(policy, shuffled_times(1))
@@ -135,7 +135,7 @@ def test_trajectories_are_the_same_to_the_bit_whatever_the_sandboxs_timing(polic
 
 @pytest.mark.parametrize("deterministic", [True, False])
 @pytest.mark.parametrize("error", [TypeError("a bug"), SandboxUnavailableError("start it")])
-def test_a_mistake_in_a_tools_thread_is_raised_and_loses_no_episode(policy, error, deterministic):
+def test_an_error_in_a_tools_thread_is_raised_and_loses_no_episode(policy, error, deterministic):
     def fail() -> None:
         raise error
 
@@ -165,11 +165,11 @@ def test_the_order_of_joining_and_the_number_of_slots_change_no_id(policy):
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
-def test_a_trajectory_that_waits_for_its_sandbox_gives_its_slot_to_another(policy, deterministic):
+def test_a_trajectory_that_waits_for_its_sandbox_yields_its_slot(policy, deterministic):
     others = threading.Barrier(2, timeout=30)
 
     def wait_for_another() -> None:
-        others.wait()  # breaks, and the test fails, unless two tools are at work at once
+        others.wait()  # times out, and the test fails, unless two tools run at once
 
     options = {"batch_size": 1, "samples": 1, "deterministic": deterministic}
     policy.model.model.eval()
@@ -201,7 +201,7 @@ class OneCall(CallingPolicy):
             yield stream
 
 
-def test_only_what_a_tool_says_is_read_when_a_trajectory_goes_on(policy, monkeypatch):
+def test_only_the_tools_reply_is_processed_when_a_trajectory_continues(policy, monkeypatch):
     begun: list[list[int]] = []
     pad = policy.model.pad
 
@@ -213,7 +213,7 @@ def test_only_what_a_tool_says_is_read_when_a_trajectory_goes_on(policy, monkeyp
     found = play(policy, shuffled_times(4))
     whole = sum(start == 0 for starts in begun for start in starts)
     on = sum(start > 0 for starts in begun for start in starts)
-    cut = sum(  # a turn that a limit ended has no keys and values to keep
+    cut = sum(  # a turn ended by a limit has no keys and values to keep
         recorded(one).ids[i] != policy.model.chat.end_id
         for one in found
         for i, (turn, after) in enumerate(
@@ -225,12 +225,12 @@ def test_only_what_a_tool_says_is_read_when_a_trajectory_goes_on(policy, monkeyp
     assert on == sum(max(recorded(one).turn_of) for one in found) - cut
 
 
-def test_nothing_is_kept_of_trajectories_that_are_over(policy):
+def test_nothing_is_kept_of_finished_trajectories(policy):
     play(policy, shuffled_times(5))
     assert policy.streams[0].kept == {}
 
 
-def test_sessions_are_closed_when_the_model_breaks(policy, monkeypatch):
+def test_sessions_are_closed_when_the_model_fails(policy, monkeypatch):
     open_sessions: set[int] = set()
 
     class Counted(TimedSandbox):

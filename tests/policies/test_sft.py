@@ -79,7 +79,7 @@ def test_first_loss_is_transformers_own_on_the_assistants_tokens(tiny_folder, tm
     assert log[0][1]["tokens"] == sum(encoded.completion_mask)
 
 
-def test_answers_weigh_as_much_more_as_asked(tiny_folder: Path, tmp_path: Path):
+def test_answers_have_the_configured_weight(tiny_folder: Path, tmp_path: Path):
     # Own tokens of the last turn: "<answer>" weighs 1, "5</answer>" and the turn's end 3 each;
     # the turn before has no answer.
     model = load_token_model(tiny_folder)
@@ -94,7 +94,7 @@ def test_answers_weigh_as_much_more_as_asked(tiny_folder: Path, tmp_path: Path):
         SFTConfig(answer_weight=0.0)
 
 
-def test_micro_batches_do_not_change_what_is_learnt(tiny_folder: Path, tmp_path: Path):
+def test_micro_batches_do_not_change_the_result(tiny_folder: Path, tmp_path: Path):
     whole, _ = run(tiny_folder, tmp_path / "a")
     parts, _ = run(tiny_folder, tmp_path / "b", replace(CONFIG, max_tokens_per_micro_batch=150))
     first, second = weights(whole), weights(parts)
@@ -102,11 +102,11 @@ def test_micro_batches_do_not_change_what_is_learnt(tiny_folder: Path, tmp_path:
 
 
 @pytest.mark.parametrize("muon_factor", [0.0, 0.5])
-def test_stopped_run_goes_on_to_the_same_weights_bit_for_bit(tiny_folder, tmp_path, muon_factor):
+def test_stopped_run_resumes_to_the_same_weights_bit_for_bit(tiny_folder, tmp_path, muon_factor):
     config = replace(CONFIG, muon_factor=muon_factor)
     straight, log = run(tiny_folder, tmp_path / "straight", config)
     seen: list[int] = []
-    for stop in (1, 3):  # at a saved step and between two
+    for stop in (1, 3):  # at a saved step and between two of them
 
         def reached(stop: int = stop) -> bool:
             return len(seen) == stop
@@ -127,7 +127,7 @@ def test_stopped_run_goes_on_to_the_same_weights_bit_for_bit(tiny_folder, tmp_pa
     assert same(straight, resumed)
 
 
-def test_killed_run_goes_on_from_its_last_saved_step(tiny_folder: Path, tmp_path: Path):
+def test_killed_run_resumes_from_its_last_saved_step(tiny_folder: Path, tmp_path: Path):
     straight, _ = run(tiny_folder, tmp_path / "straight")
 
     class Killed(BaseException):
@@ -144,13 +144,13 @@ def test_killed_run_goes_on_from_its_last_saved_step(tiny_folder: Path, tmp_path
     assert same(straight, resumed)
 
 
-def test_finished_run_is_not_done_again(tiny_folder: Path, tmp_path: Path):
+def test_finished_run_is_not_repeated(tiny_folder: Path, tmp_path: Path):
     run(tiny_folder, tmp_path)
     _, log = run(tiny_folder, tmp_path)
     assert log == []
 
 
-def test_state_of_other_settings_is_refused(tiny_folder: Path, tmp_path: Path):
+def test_state_of_other_settings_is_rejected(tiny_folder: Path, tmp_path: Path):
     run(tiny_folder, tmp_path)
     with pytest.raises(ValueError, match="another run"):
         run(tiny_folder, tmp_path, replace(CONFIG, learning_rate=1e-4))
@@ -158,7 +158,7 @@ def test_state_of_other_settings_is_refused(tiny_folder: Path, tmp_path: Path):
         run(tiny_folder, tmp_path, demonstrations=DEMONSTRATIONS[1:])
 
 
-def test_nothing_to_learn_from_is_refused(tiny_folder: Path, tmp_path: Path):
+def test_an_empty_data_set_is_rejected(tiny_folder: Path, tmp_path: Path):
     with pytest.raises(ValueError, match="at least one demonstration"):
         run(tiny_folder, tmp_path, demonstrations=[])
     mute = replace(DEMONSTRATIONS[0], messages=DEMONSTRATIONS[0].messages[:1])
@@ -168,7 +168,9 @@ def test_nothing_to_learn_from_is_refused(tiny_folder: Path, tmp_path: Path):
         run(tiny_folder, tmp_path, replace(CONFIG, max_length=20))
 
 
-def test_a_stopped_run_with_batches_of_like_length_goes_on_alike(tiny_folder: Path, tmp_path: Path):
+def test_a_stopped_run_grouped_by_length_resumes_to_the_same_result(
+    tiny_folder: Path, tmp_path: Path
+):
     config = replace(CONFIG, group_by_length=True)
     straight, log = run(tiny_folder, tmp_path / "straight", config)
     assert log[-1][1]["loss"] < log[0][1]["loss"]
@@ -187,7 +189,7 @@ def test_a_stopped_run_with_batches_of_like_length_goes_on_alike(tiny_folder: Pa
     assert same(straight, resumed)
 
 
-def test_packing_learns_the_same_from_rows_without_padding(tiny_folder: Path, tmp_path: Path):
+def test_packing_trains_equally_on_rows_without_padding(tiny_folder: Path, tmp_path: Path):
     padded, log = run(tiny_folder, tmp_path / "padded")
     config = replace(CONFIG, packing=True, max_tokens_per_micro_batch=300)
     packed, again = run(tiny_folder, tmp_path / "packed", config)
@@ -198,7 +200,7 @@ def test_packing_learns_the_same_from_rows_without_padding(tiny_folder: Path, tm
     assert all((first[name] - second[name]).abs().max() < 1e-4 for name in first)
 
 
-def test_no_packed_demonstration_sees_another(tiny_folder: Path):
+def test_packed_demonstrations_do_not_attend_to_each_other(tiny_folder: Path):
     model = load_token_model(tiny_folder)
     encoded = [model.chat.encode(one.messages) for one in DEMONSTRATIONS[:3]]
     sequences = [PicturedIds(item.ids, item.images) for item in encoded]

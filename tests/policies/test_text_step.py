@@ -1,4 +1,4 @@
-"""The quick decoding step says what transformers says, in every family that it knows."""
+"""The fast decoding step equals transformers' own, in every supported family."""
 
 import pytest
 import torch
@@ -54,7 +54,7 @@ def written(model: TokenModel) -> tuple[list[list[int]], list[float]]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_quick_step_draws_and_scores_as_the_librarys_own(family, monkeypatch):
+def test_fast_step_samples_and_scores_like_the_librarys_own(family, monkeypatch):
     model = make(family)
     assert type(TextStep.of(model)) is FastTextStep
     quick_ids, quick = written(model)
@@ -64,7 +64,7 @@ def test_quick_step_draws_and_scores_as_the_librarys_own(family, monkeypatch):
     assert quick == pytest.approx(scores, abs=2e-5)
 
 
-def test_adapters_on_the_projections_are_kept_to():
+def test_adapters_on_the_projections_take_effect():
     model = make("qwen2_5_vl")
     before, _ = written(model)
     projection = model.model.model.language_model.layers[0].mlp.down_proj
@@ -72,13 +72,13 @@ def test_adapters_on_the_projections_are_kept_to():
     assert written(model)[0] != before
 
 
-def test_a_model_with_hooks_on_its_layers_goes_the_librarys_way():
+def test_a_model_with_hooks_on_its_layers_uses_the_librarys_step():
     model = make("qwen2_5_vl")
     model.model.model.language_model.layers[1].register_forward_hook(lambda *_: None)
     assert type(TextStep.of(model)) is TextStep
 
 
-def test_a_model_with_another_rope_goes_the_librarys_way():
+def test_a_model_with_another_rope_uses_the_librarys_step():
     model = make("qwen2_5_vl")
     model.model.model.language_model.config.rope_parameters["rope_type"] = "dynamic"
     assert type(TextStep.of(model)) is TextStep

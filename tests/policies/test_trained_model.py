@@ -1,4 +1,4 @@
-"""Precision, checkpointing and adapters: what they change, and what they must not change."""
+"""Effects of precision, checkpointing and adapters, and what they must not change."""
 
 import json
 from dataclasses import replace
@@ -86,7 +86,7 @@ def test_gradients_in_half_precision_are_summed_exactly():
     assert optimiser.step(0)["grad_norm"] == 258.0
 
 
-def test_adapters_are_all_that_is_trained_and_are_merged_at_the_end(tiny_folder, tmp_path):
+def test_only_adapters_are_trained_and_they_are_merged_at_the_end(tiny_folder, tmp_path):
     final, log = run(tiny_folder, tmp_path, replace(LORA, steps=8, learning_rate=2e-2))
     assert log[-1][1]["loss"] < log[0][1]["loss"]
     before, after = weights(tiny_folder), weights(final)
@@ -96,7 +96,7 @@ def test_adapters_are_all_that_is_trained_and_are_merged_at_the_end(tiny_folder,
     assert all("language_model" in name and "_proj" in name for name in changed)
 
 
-def test_adapters_alone_say_the_same_as_merged_and_name_their_model(tiny_folder, tmp_path):
+def test_separate_adapters_act_like_merged_ones_and_name_their_model(tiny_folder, tmp_path):
     merged, _ = run(tiny_folder, tmp_path / "merged", LORA)
     alone, _ = run(tiny_folder, tmp_path / "alone", replace(LORA, merge_lora=False))
     assert (alone / "adapter_model.safetensors").stat().st_size < 60_000
@@ -108,7 +108,7 @@ def test_adapters_alone_say_the_same_as_merged_and_name_their_model(tiny_folder,
     assert load_policy(alone, device="cpu").id == str(alone)
 
 
-def test_adapters_whose_model_is_gone_say_so(tiny_folder, tmp_path):
+def test_adapters_without_their_model_are_reported(tiny_folder, tmp_path):
     alone, _ = run(tiny_folder, tmp_path / "alone", replace(LORA, merge_lora=False))
     path = alone / "adapter_config.json"
     settings = json.loads(path.read_text())
@@ -117,7 +117,7 @@ def test_adapters_whose_model_is_gone_say_so(tiny_folder, tmp_path):
         load_token_model(alone)
 
 
-def test_adapters_state_is_small_and_a_stopped_run_goes_on_bit_for_bit(tiny_folder, tmp_path):
+def test_adapters_state_is_small_and_a_stopped_run_resumes_bit_for_bit(tiny_folder, tmp_path):
     straight, log = run(tiny_folder, tmp_path / "straight", LORA)
     seen: list[int] = []
     with pytest.raises(TrainingInterrupted):
@@ -137,6 +137,6 @@ def test_adapters_state_is_small_and_a_stopped_run_goes_on_bit_for_bit(tiny_fold
 
 
 @pytest.mark.parametrize("setting", [{"lora_r": -1}, {"lora_alpha": 0}, {"lora_dropout": 1.0}])
-def test_what_no_model_can_be_held_in_is_refused(setting):
+def test_invalid_holding_settings_are_rejected(setting):
     with pytest.raises(ValueError, match="lora"):
         SFTConfig(**setting)

@@ -1,4 +1,4 @@
-"""A policy acts with the tool that it was taught, wherever it is asked to act."""
+"""A policy acts with the tool that it was trained with, in every use."""
 
 import json
 
@@ -14,7 +14,7 @@ from .players import PlannedPolicy, task
 
 
 class Cropper(PlannedPolicy):
-    """Crops once, then answers; knows nothing of code."""
+    """Crops once, then answers; does not write code."""
 
     interface = "box"
 
@@ -24,7 +24,7 @@ class Cropper(PlannedPolicy):
         )
 
 
-def test_rollouts_probe_and_scaling_keep_to_the_taught_tool(sandbox):
+def test_rollouts_probe_and_scaling_use_the_trained_tool(sandbox):
     policy, tasks = Cropper(), [task(0), task(1)]
     played = rollout(policy, tasks, sandbox=sandbox)
     assert [len(one.tool_turns) for one in played] == [1, 1]
@@ -37,12 +37,12 @@ def test_rollouts_probe_and_scaling_keep_to_the_taught_tool(sandbox):
     assert crops_held(list(zip(tasks, played, strict=True))) == []
 
 
-def test_a_named_tool_comes_before_the_taught_one(sandbox):
+def test_a_named_tool_takes_precedence_over_the_trained_one(sandbox):
     (played,) = rollout(Cropper(), [task()], sandbox=sandbox, interface="text", max_turns=2)
     assert not played.tool_turns
 
 
-def test_a_policy_that_does_not_say_writes_code(sandbox):
+def test_a_policy_without_a_named_tool_writes_code(sandbox):
     policy = PlannedPolicy(lambda talk: "<answer>5</answer>")
     assert trained_interface(policy) == "code"
     with open_episode(task(), sandbox, policy) as episode:
@@ -53,7 +53,7 @@ def test_a_policy_that_does_not_say_writes_code(sandbox):
         assert episode.messages[0].text == system_prompt("box")
 
 
-def test_a_folder_says_which_tool_its_model_was_taught(tiny_folder, tmp_path):
+def test_a_folder_records_the_tool_its_model_was_trained_with(tiny_folder, tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
     for path in tiny_folder.iterdir():

@@ -1,4 +1,4 @@
-"""verl's and verifiers' loops drive our episodes and learn of them what is true."""
+"""verl's and verifiers' loops play our episodes and get correct results."""
 
 import asyncio
 import subprocess
@@ -22,7 +22,7 @@ from .recorded_interfaces import (
     TokenOutput,
 )
 
-TASK = "nano/digit/train/hard/1"  # its program gives back a crop
+TASK = "nano/digit/train/hard/1"  # its program returns a crop
 SETTINGS = HostSettings(system_prompt="", max_turns=4)
 
 
@@ -33,14 +33,14 @@ def host(sandbox):
 
 @pytest.fixture
 def texts(host):
-    """Look, fail, answer."""
+    """Turns that call the tool, fail, and answer."""
     task = host.suite.task(TASK)
     program = FAMILIES["digit"].programs(task.question)["exact"]
     return [code(program), code("1 / 0"), f"<answer>{task.answer}</answer>"]
 
 
 def rewards_in_the_environment(texts, sandbox):
-    """Return the reward terms of the same texts by Gymnasium's way, summed over the steps."""
+    """Return the reward terms of the same texts in the Gymnasium environment, summed over steps."""
     env = gym.make("codedance.envs:codedance/VisualCode-v0", sandbox=sandbox, max_turns=4)
     env.reset(seed=0, options={"task_id": TASK})
     infos = [env.step(text)[-1]["reward_terms"] for text in texts]
@@ -48,14 +48,14 @@ def rewards_in_the_environment(texts, sandbox):
 
 
 class Processor:
-    """A processor as far as pictures go."""
+    """The image part of a processor."""
 
     def __init__(self, image_processor):
         self.image_processor = image_processor
 
 
 class Server:
-    """verl's server manager: writes the given texts, in order."""
+    """verl's server manager, which returns the given texts in order."""
 
     def __init__(self, chat, texts, *, stop_reason="completed"):
         self.chat, self.texts, self.stop_reason = chat, list(texts), stop_reason
@@ -93,14 +93,14 @@ def test_verl_gets_the_exact_ids_with_the_tool_replies_masked(tiny_model, host, 
     chat = tiny_model.chat
     assert own == [i for text in texts for i in (*chat.encode_text(text), chat.end_id)]
     assert [score for score in out.response_logprobs if score] == [-0.5] * len(own)
-    # Each prompt is what was there, what was written, and what came back: nothing made again.
+    # Each prompt is the previous prompt, the generated ids and the reply: nothing is re-encoded.
     whole = out.prompt_ids + out.response_ids
     assert all(whole[: len(ids)] == ids for _, ids, _ in server.asked)
     assert [len(images) for _, _, images in server.asked] == [1, 2, 2]
     assert len({request for request, _, _ in server.asked}) == 1
 
 
-def test_verl_gets_every_picture_for_the_image_tokens(tiny_model, host, texts):
+def test_verl_gets_every_image_for_the_image_tokens(tiny_model, host, texts):
     out = run_loop(tiny_model, host, Server(tiny_model.chat, texts))
     images = out.multi_modal_data["images"]
     count = (out.prompt_ids + out.response_ids).count(tiny_model.chat.image_id)
@@ -118,7 +118,7 @@ def test_verl_gets_the_reward_of_the_environment(tiny_model, host, texts, sandbo
 
 
 @pytest.mark.parametrize("why", ["sandbox", "server"])
-def test_verl_does_not_learn_from_what_infrastructure_lost(tiny_model, host, texts, why):
+def test_verl_does_not_train_on_lost_episodes(tiny_model, host, texts, why):
     if why == "sandbox":
         host = EpisodeHost(SETTINGS, sandbox=AbsentSandbox())
     reason = "aborted" if why == "server" else "completed"
@@ -128,7 +128,7 @@ def test_verl_does_not_learn_from_what_infrastructure_lost(tiny_model, host, tex
     assert not out.extra_fields["is_valid"]
 
 
-def test_verl_s_limit_of_the_response_cuts_the_episode(tiny_model, host, texts):
+def test_verls_response_limit_cuts_the_episode(tiny_model, host, texts):
     first = len(tiny_model.chat.encode_text(texts[0])) + 1
     out = run_loop(tiny_model, host, Server(tiny_model.chat, texts), response_length=first + 3)
     assert out.extra_fields["ending"] == "token_limit"
@@ -137,14 +137,14 @@ def test_verl_s_limit_of_the_response_cuts_the_episode(tiny_model, host, texts):
 
 
 def roll_out(host, replies):
-    """Play one rollout as verifiers does, the model saying the replies in order."""
+    """Play one rollout as verifiers does, with the given replies in order."""
     env = multi_turn_class(VERIFIERS)(host, dataset=None)
     left = iter(replies)
     row = {"info": {"task_id": TASK}, "prompt": [{"role": "user", "content": "?"}]}
     return env, asyncio.run(env.rollout(row, lambda messages: next(left)))
 
 
-def test_verifiers_shows_the_model_question_and_crop(host, texts):
+def test_verifiers_shows_the_question_and_the_crop_to_the_model(host, texts):
     _, state = roll_out(host, [(text, False) for text in texts])
     shown = [
         [part["type"] for part in message["content"]]
@@ -155,18 +155,18 @@ def test_verifiers_shows_the_model_question_and_crop(host, texts):
     assert "ZeroDivisionError" in state["messages"][-2]["content"]
 
 
-def test_verifiers_reads_text_parts_and_no_thought(host):
+def test_verifiers_reads_text_parts_without_thoughts(host):
     parts = [{"type": "thinking", "thinking": "<answer>4</answer>"}]
     _, state = roll_out(host, [([*parts, {"type": "text", "text": "<answer>5</answer>"}], False)])
     assert state[TRAJECTORY].answer == "5"
 
 
-def test_verifiers_loses_a_rollout_whose_reply_holds_no_text(host):
+def test_verifiers_loses_a_rollout_without_text_in_its_reply(host):
     _, state = roll_out(host, [([{"type": "refusal", "refusal": "I will not."}], False)])
     assert "I will not." in str(state["error"])
 
 
-def test_verifiers_scores_siblings_together_and_each_turn_by_itself(host, texts):
+def test_verifiers_scores_siblings_together_and_each_turn_separately(host, texts):
     env, failing = roll_out(host, [(text, False) for text in texts])
     _, wrong = roll_out(host, [(texts[0], False), ("<answer>no</answer>", False)])
     env.rubric.score_group([failing, wrong])
@@ -178,7 +178,7 @@ def test_verifiers_scores_siblings_together_and_each_turn_by_itself(host, texts)
     assert failed < looked <= answered
 
 
-def test_a_rollout_that_verifiers_lost_is_outside_the_mean_of_the_others(host, texts):
+def test_a_rollout_lost_by_verifiers_is_excluded_from_the_mean(host, texts):
     env, right = roll_out(host, [(texts[2], False)])
     _, lost = roll_out(EpisodeHost(SETTINGS, sandbox=AbsentSandbox()), [(texts[0], False)])
     assert lost["error"] is not None
@@ -188,13 +188,13 @@ def test_a_rollout_that_verifiers_lost_is_outside_the_mean_of_the_others(host, t
     assert [step["advantage"] for step in right["trajectory"]] == [0.0]
 
 
-def test_a_reply_that_verifiers_cut_ends_the_episode_by_the_token_limit(host, texts):
+def test_a_reply_cut_by_verifiers_ends_the_episode_by_the_token_limit(host, texts):
     env, state = roll_out(host, [(texts[2], True)])
     env.rubric.score_group([state])
     assert state["reward"] == pytest.approx(-0.2)
 
 
-def test_verifiers_agent_hears_the_question_then_what_its_code_gave_back(host, texts):
+def test_verifiers_agent_gets_the_question_then_the_output_of_its_code(host, texts):
     episode = host.open(TASK, seed=0)
     interaction = Interaction(list(texts))
     asyncio.run(converse(episode, interaction))

@@ -10,7 +10,7 @@ from codedance.policies.training.training_state import (
 )
 
 
-def test_state_comes_back_as_it_was(tmp_path: Path):
+def test_state_is_restored_unchanged(tmp_path: Path):
     save_state(tmp_path / "state", 7, {"w": torch.arange(3), "n": 2}, fingerprint="r")
     found = load_state(tmp_path / "state", fingerprint="r")
     assert found is not None
@@ -19,17 +19,17 @@ def test_state_comes_back_as_it_was(tmp_path: Path):
     assert found.values["n"] == 2
 
 
-def test_no_state_is_none(tmp_path: Path):
+def test_a_missing_state_is_none(tmp_path: Path):
     assert load_state(tmp_path / "state", fingerprint="r") is None
 
 
-def test_state_of_another_run_is_refused(tmp_path: Path):
+def test_state_of_another_run_is_rejected(tmp_path: Path):
     save_state(tmp_path, 1, {}, fingerprint="one")
     with pytest.raises(ValueError, match="another run"):
         load_state(tmp_path, fingerprint="two")
 
 
-def test_half_written_state_leaves_the_old_one(tmp_path: Path):
+def test_a_partially_written_state_keeps_the_old_one(tmp_path: Path):
     save_state(tmp_path, 1, {}, fingerprint="r")
     (tmp_path / "state.pt.new").write_bytes(b"the process died here")
     found = load_state(tmp_path, fingerprint="r")
@@ -47,7 +47,7 @@ def test_publishing_replaces_an_older_folder(tmp_path: Path):
     assert not (tmp_path / "build").exists()
 
 
-def test_digest_tells_weights_apart(tmp_path: Path):
+def test_digest_distinguishes_weights(tmp_path: Path):
     digests: set[bytes] = set()
     for content in (b"a", b"b", b"a"):
         (tmp_path / "model.safetensors").write_bytes(content)

@@ -1,4 +1,4 @@
-"""What examples/trl_grpo.py adds to TRL's batch: an advantage of each turn, on its own tokens."""
+"""Addition of examples/trl_grpo.py to TRL's batch: each turn's advantage on its own tokens."""
 
 import importlib
 import sys
@@ -16,13 +16,13 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 @pytest.fixture
 def example(monkeypatch):
-    monkeypatch.syspath_prepend(str(EXAMPLES))  # as where it is run from
+    monkeypatch.syspath_prepend(str(EXAMPLES))  # as when it is run from there
     yield importlib.import_module("trl_grpo")
     sys.modules.pop("trl_grpo")
 
 
 @pytest.mark.slow
-def test_a_turn_s_advantage_is_on_its_own_tokens_alone(example):
+def test_a_turns_advantage_is_only_on_its_own_tokens(example):
     # Two prompt tokens, two of a turn that ran code, two of its reply, one that answers.
     turn_of = (-1, -1, 0, 0, -1, -1, 1)
     tokens = Tokens(tuple(range(7)), (0.0,) * 7, turn_of)

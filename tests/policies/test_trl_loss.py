@@ -1,4 +1,4 @@
-"""On the same batch our loss and its gradient are those of the installed TRL."""
+"""On the same batch our loss and its gradient equal those of the installed TRL."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,7 @@ ADVANTAGES = (1.0, -0.7, 0.4)
 
 @pytest.fixture
 def episodes(tiny_model: TokenModel) -> list[Trajectory]:
-    """Three of two turns and two pictures each, drawn by other weights than those that learn."""
+    """Three episodes with two turns and two images each, sampled with other weights."""
     policy = VisionLanguagePolicy(tiny_model, policy_id="tiny")
     found: list[Trajectory] = []
     for seed, (first, second) in enumerate([("ab", "xyz"), ("abcd", "x"), ("a", "wxyz")]):
@@ -84,7 +84,7 @@ def theirs(model: TokenModel, config: GRPOConfig, folder: Path) -> Any:
 def as_trl_takes_it(
     model: TokenModel, episodes: list[Trajectory], reference: TokenModel | None
 ) -> dict[str, Any]:
-    """Prompts padded on the left, completions on the right, tool replies masked."""
+    """Return prompts padded on the left, completions padded on the right, tool replies masked."""
     rows = [one.tokens for one in episodes if one.tokens is not None]
     begins = [row.mask.index(True) for row in rows]
     left, right = max(begins), max(len(row.ids) - b for row, b in zip(rows, begins, strict=True))
@@ -133,7 +133,7 @@ def gradients(model: TokenModel) -> torch.Tensor:
 
 @pytest.fixture
 def other_weights(tmp_path: Path) -> TokenModel:
-    """What the reference is: another random model."""
+    """Return the reference: another random model."""
     return load_token_model(build_tiny(tmp_path / "other", seed=1), device="cpu")
 
 

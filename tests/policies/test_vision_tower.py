@@ -7,7 +7,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 from .tiny import byte_tokenizer, tiny_config
 
 
-def test_tower_gives_the_same_for_pictures_of_any_sizes_with_their_gradients():
+def test_tower_outputs_and_gradients_are_equal_for_images_of_any_sizes():
     torch.manual_seed(0)
     whole = Qwen2_5_VLForConditionalGeneration(tiny_config(byte_tokenizer()))
     model = whole.model
@@ -26,7 +26,7 @@ def test_tower_gives_the_same_for_pictures_of_any_sizes_with_their_gradients():
     assert (plain_gradient - batched_gradient).abs().max() < 1e-5 * plain_gradient.abs().max()
 
 
-def test_a_flash_kernel_that_was_asked_for_is_left_alone():
+def test_an_explicitly_selected_flash_kernel_is_kept():
     model = Qwen2_5_VLForConditionalGeneration(tiny_config(byte_tokenizer()))
     model.config.vision_config._attn_implementation_internal = "flash_attention_2"
     patch_vision_attention(model)

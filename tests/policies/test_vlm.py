@@ -19,7 +19,7 @@ def conversation(seed: int, *, words: int = 1) -> Conversation:
 
 
 def act(policy: VisionLanguagePolicy, conversations: list[Conversation], turns: int) -> None:
-    """Take turns; each tool reply brings a picture of its own and a forged control token."""
+    """Take turns; each tool reply has its own image and a forged control token."""
     for turn in range(turns):
         for one, reply in zip(
             conversations, policy.reply(conversations, sampling=SHORT), strict=True
@@ -43,7 +43,7 @@ def pictures(one: Conversation) -> list:
 
 
 class RecordingModel(TokenModel):
-    """Notes where each prefill began."""
+    """Records the start of each prefill."""
 
     begins: list[list[int]]
 
@@ -89,7 +89,7 @@ def test_recorded_log_probabilities_equal_a_plain_transformers_forward_pass(poli
 
 
 @pytest.mark.parametrize("keeps_cache", [True, False])
-def test_a_later_turn_is_exact_whether_its_past_is_read_again_or_kept(terse, keeps_cache):
+def test_a_later_turn_is_exact_with_and_without_a_cache(terse, keeps_cache):
     policy = VisionLanguagePolicy(terse, policy_id="terse", keeps_cache=keeps_cache)
     conversations = [conversation(seed, words=1 + 4 * seed) for seed in range(6)]
     limits = Sampling(max_new_tokens=60)
@@ -100,7 +100,7 @@ def test_a_later_turn_is_exact_whether_its_past_is_read_again_or_kept(terse, kee
         replies = policy.reply(asked, sampling=limits)
         if turn and asked and keeps_cache:
             lengths = [len(before[id(one)].ids) - 1 for one in asked]
-            assert terse.begins == [lengths]  # all but the end of the turn was at hand
+            assert terse.begins == [lengths]  # all but the end of the turn was cached
         elif asked:
             assert not any(terse.begins[0])
         for one, reply in zip(asked, replies, strict=True):
@@ -117,7 +117,7 @@ def test_a_later_turn_is_exact_whether_its_past_is_read_again_or_kept(terse, kee
             assert not own or now == pytest.approx(then, abs=1e-4)
 
 
-def test_kept_cache_is_of_the_last_call_only_and_bound_to_its_record(terse):
+def test_the_cache_is_kept_for_the_last_call_only_and_bound_to_its_record(terse):
     policy = VisionLanguagePolicy(terse, policy_id="terse")
     one = conversation(0)
     for seed in range(50):  # until a turn ends
@@ -147,7 +147,7 @@ def test_full_logprobs_equal_those_at_generation(policy):
         assert not own or now == pytest.approx(then, abs=1e-4)
 
 
-def test_reply_does_not_depend_on_who_else_is_in_the_batch(policy):
+def test_reply_does_not_depend_on_the_rest_of_the_batch(policy):
     together = [conversation(seed, words=1 + 3 * seed) for seed in range(5)]
     act(policy, together, turns=2)
     for seed in (0, 3):
@@ -159,14 +159,14 @@ def test_reply_does_not_depend_on_who_else_is_in_the_batch(policy):
         )
 
 
-def test_siblings_with_one_prompt_draw_each_by_its_own_seed(policy):
+def test_siblings_with_one_prompt_sample_by_their_own_seeds(policy):
     siblings = [Conversation(conversation(0).messages, seed=seed) for seed in (1, 2, 1)]
     policy.reply(siblings, sampling=SHORT)
     first, other, again = (recorded(one).ids for one in siblings)
     assert first == again != other
 
 
-def test_ids_are_extended_and_never_made_again(policy):
+def test_ids_are_appended_and_never_recomputed(policy):
     one = conversation(1)
     act(policy, [one], turns=1)
     before = recorded(one)
@@ -178,7 +178,7 @@ def test_ids_are_extended_and_never_made_again(policy):
     assert max(after.turn_of) == 1
 
 
-def test_forged_image_token_in_a_tool_reply_is_no_image(policy):
+def test_forged_image_token_in_a_tool_reply_is_not_an_image(policy):
     one = conversation(0)
     act(policy, [one], turns=2)
     tokens = recorded(one)
@@ -187,8 +187,8 @@ def test_forged_image_token_in_a_tool_reply_is_no_image(policy):
     assert tokens.ids.count(image) == expected
 
 
-def test_vision_tokens_are_never_sampled_even_where_they_are_likeliest(policy):
-    with torch.no_grad():  # the tied embeddings now favour control tokens whatever the state
+def test_vision_tokens_are_never_sampled_even_if_they_are_likeliest(policy):
+    with torch.no_grad():  # the tied embeddings now favour control tokens in every state
         weights = policy.model.model.lm_head.weight
         controls = sorted(policy.model.chat.forbidden_ids)
         weights[controls] *= 100.0
@@ -203,7 +203,7 @@ def test_vision_tokens_are_never_sampled_even_where_they_are_likeliest(policy):
             assert not own & policy.model.chat.forbidden_ids
 
 
-def test_end_of_turn_is_kept_in_the_ids_and_left_out_of_the_text(policy):
+def test_end_of_turn_is_kept_in_the_ids_and_omitted_from_the_text(policy):
     end = policy.model.chat.end_id
     with torch.no_grad():
         policy.model.model.lm_head.weight[end] = 0.0
@@ -228,7 +228,7 @@ def test_turn_limit_and_episode_limit_cut_a_reply(policy):
     assert len(recorded(other).ids) == len(recorded(other).turn_of)
 
 
-def test_cut_turn_that_is_answered_gets_its_end_as_nobodys_own(policy):
+def test_a_continued_cut_turn_gets_an_end_token_that_is_not_its_own(policy):
     one = conversation(0)
     (reply,) = policy.reply([one], sampling=SHORT)
     assert reply.is_cut
@@ -255,7 +255,7 @@ def test_greedy_reply_takes_the_likeliest_allowed_token(policy):
     assert torch.equal(best[0, start - 1 : -1], batch_ids[0, start:])
 
 
-def test_large_batch_is_worked_off_in_parts(tiny_model):
+def test_large_batch_is_processed_in_parts(tiny_model):
     whole = VisionLanguagePolicy(tiny_model, policy_id="a")
     parts = VisionLanguagePolicy(tiny_model, policy_id="b", batch_size=2)
     texts = [
@@ -265,13 +265,13 @@ def test_large_batch_is_worked_off_in_parts(tiny_model):
     assert texts[0] == texts[1]
 
 
-def test_training_mode_is_left_as_it_was(policy):
+def test_training_mode_is_not_changed(policy):
     policy.model.model.train()
     policy.reply([conversation(0)], sampling=SHORT)
     assert policy.model.model.training
 
 
-def test_a_stop_text_ends_the_turn_and_the_episode_goes_on_exactly(policy):
+def test_a_stop_text_ends_the_turn_and_the_episode_continues_exactly(policy):
     one = conversation(0)
     plain = conversation(0)
     (whole,) = policy.reply([plain], sampling=Sampling(max_new_tokens=40))
@@ -296,6 +296,6 @@ def test_a_stop_text_ends_the_turn_and_the_episode_goes_on_exactly(policy):
 @pytest.mark.parametrize(
     "setting", [{"temperature": -1.0}, {"top_p": 0.0}, {"top_k": -1}, {"stop": ("",)}]
 )
-def test_what_cannot_be_drawn_from_is_refused(setting):
+def test_invalid_sampling_parameters_are_rejected(setting):
     with pytest.raises(ValueError, match=r"must be|empty text"):
         Sampling(**setting)

@@ -1,4 +1,4 @@
-"""A random Qwen2.5-VL of a few thousand parameters with a byte-level tokenizer, as a folder."""
+"""A folder of a random Qwen2.5-VL with a few thousand parameters and a byte-level tokenizer."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ SPECIALS = (
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer of the 256 bytes and Qwen's control tokens."""
+    """Return a tokenizer of the 256 bytes and Qwen's control tokens."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {character: index for index, character in enumerate(alphabet)}
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
@@ -41,7 +41,7 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def tiny_config(tokenizer: PreTrainedTokenizerFast, **vision: object) -> Qwen2_5_VLConfig:
-    """The smallest configuration that has every part of the architecture."""
+    """Return the smallest configuration with every part of the architecture."""
     token = tokenizer.convert_tokens_to_ids
     return Qwen2_5_VLConfig(
         text_config={
@@ -96,6 +96,6 @@ def build_tiny(folder: Path, *, seed: int = 0, spread: float = 0.2) -> Path:
 
 
 def noise(seed: int, width: int = 56, height: int = 56) -> Image.Image:
-    """A picture of random pixels."""
+    """Return an image of random pixels."""
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(pixels)

@@ -179,7 +179,7 @@ class AlarmBoard:
         yield (
             name,
             f"entropy collapses: {mean:.2g} per token over the last {self.config.window} steps, "
-            f"{self._first[name]:.2g} over the first; siblings become alike and give no gradient: "
+            f"{self._first[name]:.2g} over the first; siblings become equal and yield no gradient: "
             "raise epsilon_high, or lower the learning rate",
         )
 
