@@ -101,7 +101,7 @@ def decode_reply(header: bytes | bytearray, blob_bytes: int, limits: Limits) -> 
         raise FrameError(f"expected 6 fields, got {len(message)}")
     turn, outcome, stdout, stderr, error, sizes = message
     if type(turn) is not int:
-        raise FrameError("turn is no integer")
+        raise FrameError("turn is not an integer")
     if not isinstance(outcome, str) or outcome not in _WORKER_OUTCOMES:
         raise FrameError("no such outcome")
     most = limits.output_characters + _NOTE_CHARACTERS
@@ -128,7 +128,7 @@ def _text(value: object, most: int) -> str:
 
 def _sizes(value: object, limits: Limits) -> tuple[tuple[int, int], ...]:
     if not isinstance(value, list):
-        raise FrameError("picture sizes are no list")
+        raise FrameError("picture sizes are not a list")
     items = cast("list[object]", value)
     if len(items) > limits.images:
         raise FrameError("too many pictures")

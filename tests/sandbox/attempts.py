@@ -1,6 +1,6 @@
-"""Attempts to get out: what model code runs, and what must meet it. Only ever run behind walls.
+"""Attempts to escape: model code and the expected errors. Run only with isolation.
 
-The numbers are those of the escape list. The verdict is the exception that the wall gives.
+The numbers are those of the escape list. The verdict is the exception raised by the isolation.
 """
 
 import platform
@@ -158,4 +158,4 @@ SYSTEM_CALLS = {
     "own 14 mlockall": 151,
     "own 15 process_madvise": 440,
 }
-"""x86-64 numbers of calls that must fail with EPERM, whatever the arguments."""
+"""x86-64 numbers of calls that must fail with EPERM for any arguments."""

@@ -20,8 +20,8 @@ SMALL = Limits(
 )
 
 
-def open_walls(isolation, limits=SMALL, libraries=DEFAULT_LIBRARIES, interpreter=None):
-    """Open a local sandbox with these walls; skip where the machine lacks what they need."""
+def open_isolated(isolation, limits=SMALL, libraries=DEFAULT_LIBRARIES, interpreter=None):
+    """Open a local sandbox with this isolation; skip if the machine does not support it."""
     interpreter = interpreter or ask_interpreter(sys.executable)
     plan = ZygotePlan(interpreter, libraries, limits, isolation)
     try:
@@ -32,28 +32,28 @@ def open_walls(isolation, limits=SMALL, libraries=DEFAULT_LIBRARIES, interpreter
 
 
 def skip_if_lacking(isolation, error):
-    """Skip if the machine itself cannot have these walls; a worker that is broken is no reason."""
+    """Skip if the machine does not support the isolation; a broken worker is not a reason."""
     if isolation == "full" and not has_namespaces():
-        pytest.skip(f"no user namespaces for full walls here: {error}")
+        pytest.skip(f"no user namespaces for full isolation here: {error}")
     if isolation == "confined" and not landlock.abi():
-        pytest.skip(f"no landlock for confined walls here: {error}")
+        pytest.skip(f"no landlock for confined isolation here: {error}")
 
 
 def has_namespaces():
-    """Ask the kernel, in a process of its own and with none of our code."""
+    """Return whether the kernel allows namespaces, tested in a separate process."""
     calls = "import ctypes, sys; sys.exit(ctypes.CDLL(None).unshare(0x10020000) != 0)"
     return subprocess.run([sys.executable, "-c", calls], check=False).returncode == 0
 
 
 def open_container(image, limits=SMALL, libraries=DEFAULT_LIBRARIES, isolation="auto"):
-    """Open a sandbox in a container with exactly these walls inside."""
+    """Open a sandbox in a container with exactly this isolation inside."""
     plan = ZygotePlan(None, libraries, limits, isolation)
     return LocalSandbox(plan, floor="confined", start=starter(image))
 
 
 @pytest.fixture(scope="session")
 def engine():
-    """Docker's engine; where none answers, what needs it is skipped."""
+    """Docker's engine; without one, its tests are skipped."""
     try:
         engine = Engine()
     except SandboxError as error:
@@ -64,7 +64,7 @@ def engine():
 
 @pytest.fixture(scope="session")
 def image(engine):
-    """An image of this very code, built from local files unless it is there already."""
+    """An image of the current code, built from local files unless it exists."""
     name = f"codedance-sandbox-test:{worker_digest()}"
     try:
         engine.check_image(name)
@@ -87,31 +87,31 @@ def docker_confined(image):
 
 @pytest.fixture(scope="session")
 def full():
-    with open_walls("full") as sandbox:
+    with open_isolated("full") as sandbox:
         yield sandbox
 
 
 @pytest.fixture(scope="session")
 def confined():
-    with open_walls("confined") as sandbox:
+    with open_isolated("confined") as sandbox:
         yield sandbox
 
 
 @pytest.fixture(scope="session")
 def unsafe():
-    with open_walls("none") as sandbox:
+    with open_isolated("none") as sandbox:
         yield sandbox
 
 
 @pytest.fixture(params=["full", "confined", "docker", "docker_confined", "unsafe"])
 def sandbox(request):
-    """Every backend and tier: what a session promises holds on each."""
+    """Every backend and isolation level: the contract of a session holds on each."""
     return request.getfixturevalue(request.param)
 
 
 @pytest.fixture(params=["full", "confined", "docker", "docker_confined"])
-def walled(request):
-    """Every tier with walls: the only place where an attempt to escape may run."""
+def isolated(request):
+    """Every isolated level: only there may an attempt to escape run."""
     return request.getfixturevalue(request.param)
 
 

@@ -1,4 +1,4 @@
-"""The folder of a session as this machine names it; what a session prints has another name."""
+"""The real path of a session's folder; the printed output of a session has another name."""
 
 FOLDER = "import os\nprint(os.getcwd().encode().hex())"
 

@@ -24,7 +24,7 @@ Fields = list[Any]
 
 
 def frames(seed: int, count: int) -> Iterator[bytes]:
-    """Yield ``count`` frames: a tenth valid, seven tenths mutations of such, the rest noise."""
+    """Yield ``count`` frames: a tenth valid, seven tenths mutations of valid ones, else noise."""
     draw = random.Random(seed)
     for _ in range(count):
         kind = draw.random()
@@ -37,7 +37,7 @@ def frames(seed: int, count: int) -> Iterator[bytes]:
 
 
 def valid(draw: random.Random) -> tuple[Fields, bytes]:
-    """Draw a reply that the protocol allows, with its pixels."""
+    """Return a random valid reply with its pixels."""
     outcome = draw.choice(_OUTCOMES)
     sizes = [[draw.randint(1, 30), draw.randint(1, 30)] for _ in range(draw.randint(0, 3))]
     error = None if outcome == "ok" else f"ValueError: {_text(draw, 60)}, line {draw.randint(1, 9)}"
@@ -46,7 +46,7 @@ def valid(draw: random.Random) -> tuple[Fields, bytes]:
 
 
 def frame(fields: Any, pixels: bytes) -> bytes:
-    """Pack as the worker does."""
+    """Pack a frame like the worker."""
     header = fields if isinstance(fields, bytes) else msgpack.packb(fields, use_bin_type=True)
     return struct.pack("!II", len(header), len(pixels)) + header + pixels
 
@@ -117,7 +117,7 @@ def _cut(draw: random.Random, fields: Fields, pixels: bytes) -> bytes:
 
 def _flip(draw: random.Random, fields: Fields, pixels: bytes) -> bytes:
     whole = bytearray(frame(fields, pixels))
-    end = draw.choice((len(whole), len(whole) - len(pixels)))  # most flips belong in the header
+    end = draw.choice((len(whole), len(whole) - len(pixels)))  # most flips should be in the header
     for _ in range(draw.randint(1, 6)):
         whole[draw.randrange(end)] = draw.choice((0, 0x7F, 0x80, 0xC1, 0xFF, draw.randint(0, 255)))
     return bytes(whole)

@@ -1,8 +1,8 @@
 """Thousands of turns over hundreds of sessions while sessions and the zygote are killed.
 
-``python -m sandbox.soak`` (in ``tests/``) runs it whole and prints what it found. Every turn prints
-a nonce of its own and what it knows of the turns before, so that a swapped, stale or lost result is
-seen; every turn must end in a right result or in an outcome that says what was lost.
+``python -m sandbox.soak`` (in ``tests/``) runs it in full size and prints the findings. Every turn
+prints a nonce and its knowledge of the turns before, to detect swapped, stale or lost results. It
+must end in a correct result or in an outcome that reports the loss.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LIMITS = Limits(wall_seconds=20.0, memory_mb=128, disk_mb=4, output_characters=5
 _PROGRESS_SECONDS = 10.0
 _SETTLE_SECONDS = 10.0
 _SHADES = 8
-_IS_SHARED = "PYTEST_XDIST_WORKER" in os.environ  # others make folders too
+_IS_SHARED = "PYTEST_XDIST_WORKER" in os.environ  # other tests create folders too
 _PREPARE = "import os\nhistory = []"
 _TURN = """history.append({number})
 with open('note', 'a') as file: _ = file.write('{number} ')
@@ -41,30 +41,30 @@ print('{nonce}', sum(history), len(open('note').read().split()), input_image.get
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long and how hard.
+    """Size and load of a soak test.
 
     Attributes:
-        turns: Of all sessions together.
-        sessions: How many one after another, a few at a time.
-        threads: How many at a time.
-        session_kills: Share of the sessions that die between or in their turns.
-        turns_a_zygote: How many turns pass from one death of the zygote to the next.
-        seed: Of everything that is drawn.
-        isolation: Of the sandbox.
+        turns: Number of turns of all sessions together.
+        sessions: Number of sessions in total.
+        threads: Number of concurrent sessions.
+        session_kills: Share of the sessions that are killed between or in their turns.
+        turns_per_zygote: Number of turns between two kills of the zygote.
+        seed: Random seed.
+        isolation: Isolation level of the sandbox.
     """
 
     turns: int = 100_000
     sessions: int = 2_000
     threads: int = 8
     session_kills: float = 0.2
-    turns_a_zygote: int = 2_500
+    turns_per_zygote: int = 2_500
     seed: int = 0
     isolation: str = "full"
 
 
 @dataclass(slots=True)
 class Findings:
-    """What a soak found; all lists are empty when all is well."""
+    """Findings of a soak test; all lists are empty if there is no problem."""
 
     seconds: float = 0.0
     turns: int = 0
@@ -90,8 +90,8 @@ class Soak:
         self._sandbox = LocalSandbox(zygote, floor="none")
 
     def run(self) -> Findings:
-        """Play all sessions and look for what is left afterwards."""
-        for shade in range(_SHADES):  # what is made once (caches, sealed pictures) is no leak
+        """Play all sessions and look for leaks afterwards."""
+        for shade in range(_SHADES):  # objects created once (caches, sealed images) are not leaks
             self._play(-_SHADES + shade)
         before = self._held()
         self._findings = Findings()
@@ -121,7 +121,7 @@ class Soak:
         try:
             with self._sandbox.session([picture], seed=number) as session:
                 self._take_turns(session, draw, turns, kill_at)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
+        except Exception as error:  # noqa: BLE001 - any error is a finding
             self._note("unreported", f"session {number}: {error!r}")
 
     def _take_turns(self, session: Session, draw: random.Random, turns: int, kill_at: int) -> None:
@@ -137,7 +137,7 @@ class Soak:
             execution = session.run(_TURN.format(number=number, nonce=nonce))
             self._count(execution.outcome)
             if execution.outcome is Outcome.KILLED:
-                if (execution.error or "").startswith("SessionLost"):  # told: all is gone
+                if (execution.error or "").startswith("SessionLost"):  # reported: all state is gone
                     session.run(_PREPARE)
                     total = kept = 0
                 continue
@@ -148,7 +148,7 @@ class Soak:
                 return
 
     def _kill(self, session: Session, draw: random.Random) -> None:
-        """Kill a session between two turns, or in the middle of one."""
+        """Kill a session between two turns or within one."""
         with self._lock:
             self._findings.kills += 1
         if draw.random() < 0.5:
@@ -173,7 +173,7 @@ class Soak:
         draw = random.Random(self._plan.seed)
         done = 0
         while not self._is_over.wait(0.02):
-            if done < self._findings.turns // self._plan.turns_a_zygote:
+            if done < self._findings.turns // self._plan.turns_per_zygote:
                 self._is_over.wait(draw.random() / 10)
                 os.kill(self._sandbox.process_id, signal.SIGKILL)
                 done += 1
@@ -211,20 +211,20 @@ class Soak:
         }
 
     def _mounts(self) -> int:
-        """Count the zygote's mounts: a session's tmpfs must end with it."""
+        """Count the zygote's mounts: a session's tmpfs must end with the session."""
         first, *others = descendants(self._sandbox.process_id)
         path = Path(f"/proc/{others[0] if others else first}/mounts")
         return path.read_text().count("\n")
 
     def _look_for_leaks(self, before: dict[str, int]) -> None:
-        self._play(-1)  # a dead zygote is replaced when next asked
+        self._play(-1)  # a dead zygote is replaced at the next request
         self._findings.turns -= self._plan.turns // self._plan.sessions
         after = self._held()
         deadline = time.monotonic() + _SETTLE_SECONDS
         while any(after[name] > before[name] for name in before if name != "memory"):
             if time.monotonic() > deadline:
                 break
-            time.sleep(0.2)  # what was killed is still being taken down
+            time.sleep(0.2)  # killed processes are still being removed
             after = self._held()
         self._findings.memory_growth_mb = after.pop("memory") - before.pop("memory")
         for name, count in after.items():
@@ -239,7 +239,7 @@ class Soak:
 
 
 def descendants(process_id: int) -> list[int]:
-    """Every process below one, itself included."""
+    """Return all descendants of a process, including itself."""
     found = [process_id]
     for children in Path(f"/proc/{process_id}/task").glob("*/children"):
         try:
@@ -256,7 +256,7 @@ def _resident_mb(process_id: int) -> int:
 
 
 def main() -> None:
-    """Run a soak from the command line; ends with 1 if it found anything."""
+    """Run a soak test from the command line; exit with 1 if it found anything."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=100_000)
     parser.add_argument("--sessions", type=int, default=2_000)
@@ -266,7 +266,7 @@ def main() -> None:
     plan = Plan(
         turns=words.turns,
         sessions=words.sessions,
-        turns_a_zygote=max(100, words.turns // 40),
+        turns_per_zygote=max(100, words.turns // 40),
         seed=words.seed,
         isolation=words.isolation,
     )

@@ -1,4 +1,4 @@
-"""How much of the machine is ours: cores by affinity and quota, memory, descriptors."""
+"""Available share of the machine: cores by affinity and quota, memory, descriptors."""
 
 import os
 import resource
@@ -17,7 +17,7 @@ CORES = len(os.sched_getaffinity(0))
 
 @pytest.fixture
 def descriptors():
-    """The bounds on open files, put back afterwards."""
+    """Limits on open files, restored afterwards."""
     bounds = resource.getrlimit(resource.RLIMIT_NOFILE)
     yield bounds
     resource.setrlimit(resource.RLIMIT_NOFILE, bounds)
@@ -35,7 +35,7 @@ def test_a_cgroups_quota_bounds_the_cores(tmp_path, quota, cores):
     assert core_count(tmp_path) == cores
 
 
-def test_the_older_kind_of_cgroup_bounds_them_too(tmp_path):
+def test_an_older_cgroup_also_bounds_the_cores(tmp_path):
     (tmp_path / "cpu").mkdir()
     (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("100000\n")
     (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
@@ -45,11 +45,11 @@ def test_the_older_kind_of_cgroup_bounds_them_too(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("told", "cores"), [("1", 1), ("3", 3), ("8", 4), ("0", 4), ("many", 4), ("-2", 4), ("", 4)]
+    ("value", "cores"), [("1", 1), ("3", 3), ("8", 4), ("0", 4), ("many", 4), ("-2", 4), ("", 4)]
 )
-def test_workers_that_were_asked_for_bound_the_cores(tmp_path, monkeypatch, told, cores):
+def test_requested_workers_bound_the_cores(tmp_path, monkeypatch, value, cores):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
-    monkeypatch.setenv("CODEDANCE_CORES", told)
+    monkeypatch.setenv("CODEDANCE_CORES", value)
     assert core_count(tmp_path) == cores
 
 
@@ -67,7 +67,7 @@ def test_turns_follow_cores_and_memory_and_one_always_runs():
     assert turns_at_once(1 << 40) == 1
 
 
-def test_descriptors_are_raised_only_when_they_are_needed(descriptors):
+def test_the_descriptor_limit_is_raised_only_when_needed(descriptors):
     _, hard = descriptors
     resource.setrlimit(resource.RLIMIT_NOFILE, (400, hard))
     allow_descriptors(2)
@@ -76,7 +76,7 @@ def test_descriptors_are_raised_only_when_they_are_needed(descriptors):
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= 856
 
 
-def test_sessions_beyond_the_hard_bound_are_refused_in_words(descriptors):
+def test_sessions_beyond_the_hard_limit_are_rejected_with_a_reason(descriptors):
     _, hard = descriptors
     with pytest.raises(SandboxError, match=f"this process may have {hard}"):
         allow_descriptors(hard)

@@ -1,4 +1,4 @@
-"""What the tier without namespaces must hold by other means: own folder, disk, parents, modes."""
+"""The level without namespaces isolates folder, disk, parents and modes by other means."""
 
 import os
 import resource
@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from codedance.sandbox import Outcome
 
-from .conftest import SMALL, open_walls
+from .conftest import SMALL, open_isolated
 from .folders import folder_of
 
 
 @pytest.fixture(params=["confined", "docker_confined"])
 def nameless(request):
-    """The tier without namespaces: on this machine, and in a container that refuses them."""
+    """The level without namespaces: on this machine, and in a container that refuses them."""
     return request.getfixturevalue(request.param)
 
 
@@ -29,15 +29,15 @@ FILL = "with open(str(n), 'wb') as f: f.write(bytes(1 << 20))\n"
 
 
 def test_many_files_cannot_fill_the_disk(nameless):
-    """11: SMALL allows 8 MB; the watchdog's word is the error that a full disk gives."""
+    """11: SMALL allows 8 MB; the watchdog raises the error of a full disk."""
     execution = run(nameless, "for n in range(10**6):\n    " + FILL)
     assert execution.outcome is Outcome.ERROR
     assert execution.error.startswith("OSError: [Errno 28] No space left on device, line ")
 
 
 @pytest.mark.parametrize("hidden", ["", "; os.unlink(str(n)); kept.append(f)"])
-def test_a_loop_meets_its_own_bound_while_the_watchdog_waits_for_a_core(confined, hidden):
-    """11: a fiftieth of a second grows long where more processes run than the machine has cores."""
+def test_a_loop_reaches_its_own_limit_while_the_watchdog_waits_for_a_core(confined, hidden):
+    """11: a fiftieth of a second becomes long if more processes run than there are cores."""
     code = "import os\nn = 0\nkept = []\ntry:\n    while n < 600:\n        n += 1\n"
     code += "        f = open(str(n), 'wb', 0); f.write(bytes(1 << 20))" + hidden + "\n"
     code += "except OSError as error: print(error.strerror)\nn"
@@ -48,15 +48,15 @@ def test_a_loop_meets_its_own_bound_while_the_watchdog_waits_for_a_core(confined
             said, files = session.run(code).stdout.split("\n")[:2]
         finally:
             os.kill(watchdog, signal.SIGCONT)
-    bounds = ["No space left on device"]  # the look is due by processor time, which writing is not
-    bounds += ["Too many open files"] if hidden else []  # bounds what has no name, too
+    bounds = ["No space left on device"]  # checks are due by processor time, which writing is not
+    bounds += ["Too many open files"] if hidden else []  # also bounds unlinked files
     assert said in bounds
     assert 8 <= int(files) < 600
 
 
 @pytest.mark.parametrize(("small_files", "open_files"), [(8_000, 64), (1, 4_000)])
-def test_a_look_that_takes_longer_than_its_timer_begins_no_other(small_files, open_files):
-    """Each look inside another is a call deeper, until the block meets a RecursionError."""
+def test_a_check_longer_than_its_timer_starts_no_other(small_files, open_files):
+    """Each nested check is a deeper call, until the block gets a RecursionError."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     limits = replace(SMALL, wall_seconds=60.0, open_files=min(open_files, hard), disk_mb=128)
     code = f"""
@@ -67,13 +67,13 @@ end = time.process_time() + 0.7
 while time.process_time() < end: pass
 print("whole")
 """
-    with open_walls("confined", limits) as sandbox:
+    with open_isolated("confined", limits) as sandbox:
         execution = run(sandbox, code)
     assert (execution.stdout, execution.error) == ("whole\n", None)
 
 
 def _watchdog_of(folder):
-    """Return the process that watches a session's folder: its session's parent's other child."""
+    """Return the process that watches a session's folder: the other child of its parent."""
     zygote = _parent_of(Path(folder).name)
     siblings = [p.name for p in Path("/proc").iterdir() if p.name.isdigit()]
     (watchdog,) = [int(p) for p in siblings if _parent_of(p) == zygote and p != Path(folder).name]
@@ -93,13 +93,13 @@ def test_many_empty_files_cannot_fill_the_inodes(nameless):
     assert execution.error.startswith("OSError: [Errno 28] No space left on device")
 
 
-def test_a_deep_tree_is_counted_too(nameless):
+def test_a_deep_tree_is_counted(nameless):
     code = "import os\nwhile True:\n    os.mkdir('d'); os.chdir('d')"
     assert run(nameless, code).error.startswith(("OSError: [Errno 28]", "OSError: [Errno 36]"))
 
 
-def test_files_without_a_name_are_counted_too(nameless):
-    """Unlinked while open, and unlinked, closed and mapped: no listing shows them."""
+def test_unlinked_files_are_counted(nameless):
+    """Unlinked while open, and unlinked, closed and mapped: they are in no listing."""
     opened = "import os\nkept = []\nfor n in range(50):\n    f = open('x', 'wb'); os.unlink('x')\n"
     opened += "    f.write(bytes(1 << 20)); f.flush(); kept.append(f)\nimport time; time.sleep(2)"
     assert run(nameless, opened).error.startswith("OSError: [Errno 28]")
@@ -109,11 +109,11 @@ def test_files_without_a_name_are_counted_too(nameless):
     assert run(nameless, mapped).error.startswith("OSError: [Errno 28]")
 
 
-# In a container the shared tmpfs may be full before the watchdog loses its patience:
+# In a container the shared tmpfs may be full before the watchdog kills:
 ENDED = (Outcome.KILLED, Outcome.ERROR)
 
 
-def test_who_does_not_listen_to_the_watchdog_is_killed(nameless):
+def test_code_that_ignores_the_watchdog_is_killed(nameless):
     code = "import signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nn = 0\nwhile True:\n"
     code += "    n += 1\n    " + FILL
     with nameless.session() as session:
@@ -122,18 +122,18 @@ def test_who_does_not_listen_to_the_watchdog_is_killed(nameless):
         assert session.run("x").stdout == "2\n"
 
 
-def test_a_session_within_its_bounds_is_left_alone(nameless):
+def test_a_session_within_its_limits_is_not_killed(nameless):
     code = "import os, time\nfor n in range(6):\n    " + FILL
     code += "time.sleep(0.3)\nfor n in range(6): os.unlink(str(n))\n"
     assert run(nameless, code * 3 + "print('done')").stdout == "done\n"
 
 
-def test_a_closed_folder_hides_nothing(confined):
+def test_an_unreadable_folder_hides_nothing(confined):
     code = "import os, time\nos.mkdir('open'); os.mkdir('closed', 0)\ntime.sleep(3)"
     assert run(confined, code).error.startswith("OSError: [Errno 28] No space left on device")
 
 
-def test_a_closed_sessions_folder_goes_however_it_is_made(confined):
+def test_any_folder_of_a_closed_session_is_removed(confined):
     with confined.session() as session:
         folder = folder_of(session)
         session.run("for _ in range(20): os.mkdir('d' * 40); os.chdir('d' * 40)")
@@ -146,12 +146,12 @@ def test_a_closed_sessions_folder_goes_however_it_is_made(confined):
 
 
 def _rubbish(folder):
-    """What is left of a session's folder: itself, or parts of it on their way out."""
+    """Return leftovers of a session's folder: itself, or parts being removed."""
     place = Path(folder).parent
     return [p.name for p in place.iterdir() if p.name.startswith("gone-") or str(p) == folder]
 
 
-def test_there_is_no_parent_to_be_seen(nameless):
+def test_the_parent_process_is_hidden(nameless):
     code = (
         "import os, socket, struct\nprint(os.getppid(), os.getpgrp(), os.getsid(0), os.getpgid(0))"
     )
@@ -162,13 +162,13 @@ def test_there_is_no_parent_to_be_seen(nameless):
     assert run(nameless, code).stdout == "0\n"
 
 
-def test_its_own_root_through_proc_leads_nowhere(nameless):
+def test_its_own_root_in_proc_is_inaccessible(nameless):
     for start in ("", *(f"/proc/{one}/" + "root" for one in ("self", "1"))):
         path = f"{start}/etc/passwd"
         assert run(nameless, f"open({path!r}).read()").outcome is Outcome.ERROR
 
 
-def test_a_sibling_is_reached_neither_by_name_nor_by_link(nameless):
+def test_a_sibling_is_accessible_neither_by_name_nor_by_link(nameless):
     with nameless.session() as one, nameless.session() as two:
         one.run("open('mine', 'w').write('x')")
         folder = folder_of(one)
@@ -180,7 +180,7 @@ def test_a_sibling_is_reached_neither_by_name_nor_by_link(nameless):
 
 
 @pytest.mark.parametrize("call", ["os.fchmod(os.open(p, os.O_RDONLY), 0)", "os.chmod(p, 0)"])
-def test_modes_of_readable_files_stay(confined, call):
+def test_modes_of_readable_files_are_unchanged(confined, call):
     path = Path(os.__file__)
     before = path.stat().st_mode
     run(confined, f"import os; p = {str(path)!r}; {call}")

@@ -1,4 +1,4 @@
-"""The contract of a session, on every backend and tier."""
+"""The contract of a session, on every backend and isolation level."""
 
 import threading
 
@@ -8,12 +8,12 @@ from PIL import Image
 
 
 def run(sandbox, *blocks, images=()):
-    """Run blocks in one session; give the last execution."""
+    """Run blocks in one session; return the last execution."""
     with sandbox.session(images) as session:
         return [session.run(block) for block in blocks][-1]
 
 
-def test_prints_reach_the_policy(sandbox):
+def test_printed_text_is_returned(sandbox):
     execution = run(sandbox, "print(2 + 3)")
     assert (execution.outcome, execution.stdout, execution.stderr) == (Outcome.OK, "5\n", "")
     assert execution.error is None
@@ -32,19 +32,19 @@ def test_none_shows_nothing(sandbox):
     assert run(sandbox, "None").is_silent
 
 
-def test_an_error_names_its_kind_and_the_models_own_line(sandbox):
+def test_an_error_has_its_kind_and_the_models_own_line(sandbox):
     execution = run(sandbox, "a = 1\n\nprint(a)\nmissing + 1")
     assert execution.outcome is Outcome.ERROR
     assert execution.error == "NameError: name 'missing' is not defined, line 4"
     assert execution.stdout == "1\n"
 
 
-def test_an_error_in_an_earlier_function_names_the_line_that_called_it(sandbox):
+def test_an_error_in_an_earlier_function_has_the_line_of_the_call(sandbox):
     execution = run(sandbox, "def f():\n\n\n    return 1 / 0", "y = 1\nf()")
     assert execution.error == "ZeroDivisionError: division by zero, line 2"
 
 
-def test_an_error_inside_a_library_names_the_models_line(sandbox):
+def test_an_error_inside_a_library_has_the_models_line(sandbox):
     execution = run(sandbox, "import json\njson.loads('{')")
     assert execution.error.startswith("JSONDecodeError: ")
     assert execution.error.endswith(", line 2")
@@ -95,7 +95,7 @@ def test_a_traceback_names_lines_of_earlier_blocks(sandbox):
     )
 
 
-def test_a_traceback_names_modules_that_the_model_wrote(sandbox):
+def test_a_traceback_names_modules_written_by_the_model(sandbox):
     write = "open('mine.py', 'w').write('def f():\\n    return 1 / 0\\n')"
     execution = run(
         sandbox, write, "import sys, os\nsys.path.append(os.getcwd())\nimport mine\nmine.f()"
@@ -103,13 +103,13 @@ def test_a_traceback_names_modules_that_the_model_wrote(sandbox):
     assert execution.stderr.endswith("  line 4: mine.f()\n  mine.py, line 2, in f: return 1 / 0\n")
 
 
-def test_a_traceback_without_end_is_short(sandbox):
+def test_an_infinite_traceback_is_shortened(sandbox):
     execution = run(sandbox, "def f(n): return f(n + 1)\nf(0)")
     assert len(execution.stderr.splitlines()) == 10
     assert " more frames]\n" in execution.stderr
 
 
-def test_a_syntax_error_names_its_line(sandbox):
+def test_a_syntax_error_has_its_line(sandbox):
     assert run(sandbox, "x = 1\ny = = 2").error == "SyntaxError: invalid syntax, line 2"
 
 
@@ -127,7 +127,7 @@ def test_an_exception_whose_text_raises_is_still_an_error(sandbox):
 @pytest.mark.parametrize(
     "code", ["exit()", "quit()", "import sys; sys.exit(3)", "raise SystemExit"]
 )
-def test_exit_ends_the_block_and_not_the_session(sandbox, code):
+def test_exit_ends_the_block_but_not_the_session(sandbox, code):
     with sandbox.session() as session:
         session.run("x = 7")
         execution = session.run(f"print('before')\n{code}\nprint('after')")
@@ -135,16 +135,16 @@ def test_exit_ends_the_block_and_not_the_session(sandbox, code):
         assert session.run("x").stdout == "7\n"
 
 
-def test_exit_with_words_puts_them_on_standard_error(sandbox):
+def test_the_message_of_exit_is_on_standard_error(sandbox):
     assert run(sandbox, "import sys; sys.exit('no digits')").stderr == "no digits\n"
 
 
-def test_standard_error_is_kept_apart(sandbox):
+def test_standard_error_is_separate(sandbox):
     execution = run(sandbox, "import sys; print('e', file=sys.stderr); print('o')")
     assert (execution.stdout, execution.stderr) == ("o\n", "e\n")
 
 
-def test_bytes_written_to_the_binary_side_are_text(sandbox):
+def test_bytes_written_to_the_buffer_are_text(sandbox):
     assert run(sandbox, "import sys; sys.stdout.buffer.write('é'.encode()); None").stdout == "é"
 
 
@@ -173,13 +173,13 @@ def test_long_output_is_cut_with_a_note(sandbox):
     assert execution.stdout == f"{half}\n… 3,001 characters were cut …\n{half[1:]}\n"
 
 
-def test_many_lone_surrogates_stay_within_the_bound(sandbox):
+def test_many_lone_surrogates_stay_within_the_limit(sandbox):
     execution = run(sandbox, "print('\\ud800' * 1_999)")
     assert execution.outcome is Outcome.OK
     assert len(execution.stdout) < 2_100
 
 
-def test_input_finds_no_one_to_ask(sandbox):
+def test_input_reaches_the_end_of_file(sandbox):
     assert run(sandbox, "input()").error == "EOFError: EOF when reading a line, line 1"
 
 
@@ -193,23 +193,23 @@ def test_classes_and_dataclasses_find_their_module(sandbox):
     assert run(sandbox, code).stdout == "P(x=1)\n"
 
 
-def test_the_pictures_are_there_under_their_names(sandbox, picture):
+def test_the_images_are_available_by_their_names(sandbox, picture):
     other = Image.new("RGB", (5, 6))
     code = "print(input_image.size, [i.size for i in input_images], input_image.getpixel((3, 2)))"
     execution = run(sandbox, code, images=[picture, other])
     assert execution.stdout == "(40, 30) [(40, 30), (5, 6)] (1, 2, 3)\n"
 
 
-def test_a_session_without_pictures_is_legal(sandbox):
+def test_a_session_without_images_is_valid(sandbox):
     assert run(sandbox, "print(input_image, input_images)").stdout == "None []\n"
 
 
-def test_the_pixels_come_back_as_they_went_in(sandbox, picture):
+def test_the_pixels_are_returned_unchanged(sandbox, picture):
     (back,) = run(sandbox, "input_image", images=[picture]).images
     assert (back.mode, back.size, back.tobytes()) == ("RGB", (40, 30), picture.tobytes())
 
 
-def test_a_tiny_picture_is_not_enlarged(sandbox, picture):
+def test_a_tiny_image_is_not_enlarged(sandbox, picture):
     (back,) = run(sandbox, "input_image.crop((3, 2, 4, 3))", images=[picture]).images
     assert (back.size, back.getpixel((0, 0))) == ((1, 1), (1, 2, 3))
 
@@ -249,23 +249,23 @@ def test_every_random_source_follows_the_seed(sandbox, code):
     assert seen[0]
 
 
-def test_the_zone_is_utc(sandbox):
+def test_the_time_zone_is_utc(sandbox):
     assert run(sandbox, "import time; print(time.tzname[0])").stdout == "UTC\n"
 
 
 def test_hashes_are_the_same_in_every_worker(confined, unsafe):
-    """A replay after the zygote's death meets sets in the same order."""
+    """A replay after the zygote's death iterates over sets in the same order."""
     code = "print(hash('a'), list({'one', 'two', 'three'}))"
     assert run(confined, code).stdout == run(unsafe, code).stdout
 
 
-def test_files_persist_over_blocks_and_end_with_the_session(sandbox):
+def test_files_persist_between_blocks_and_are_removed_with_the_session(sandbox):
     write = "open('note.txt', 'w').write('hello')"
     assert run(sandbox, write, "print(open('note.txt').read())").stdout == "hello\n"
     assert "FileNotFoundError" in run(sandbox, "open('note.txt')").error
 
 
-def test_closing_twice_is_harmless_and_running_after_is_refused(sandbox):
+def test_closing_twice_is_harmless_and_running_afterwards_is_rejected(sandbox):
     session = sandbox.session()
     session.close()
     session.close()
@@ -282,7 +282,7 @@ def test_a_dead_interpreter_is_an_outcome(sandbox):
         assert session.run("x").stdout == "5\n"
 
 
-def test_a_timer_that_stays_does_not_work_between_turns(sandbox):
+def test_a_remaining_timer_does_not_run_between_turns(sandbox):
     code = "import signal, time\nn = [0]\n"
     code += "def tick(*_): n[0] += 1\n"
     code += "signal.signal(signal.SIGALRM, tick)\nsignal.setitimer(0, 0.001, 0.001)\n"
@@ -293,8 +293,8 @@ def test_a_timer_that_stays_does_not_work_between_turns(sandbox):
         assert int(session.run("print(n[0])").stdout) < 100
 
 
-def test_a_thread_that_stays_does_not_work_between_turns(unsafe):
-    """Also true behind walls; here threads can be told by a counter in shared memory."""
+def test_a_remaining_thread_does_not_run_between_turns(unsafe):
+    """Also true with isolation; here a counter in shared memory shows the threads."""
     code = "import threading, time\nn = [0]\ndef go():\n    while True: n[0] += 1; time.sleep(0)\n"
     code += "threading.Thread(target=go, daemon=True).start()"
     with unsafe.session() as session:

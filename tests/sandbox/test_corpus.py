@@ -1,4 +1,4 @@
-"""Programs as visual reasoners write them give the same in the sandbox as in plain Python."""
+"""Typical programs of visual reasoners have the same results in the sandbox as in plain Python."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from codedance.envs.suites.nano.suite import FAMILIES, NanoSuite
 from codedance.sandbox import Limits, Outcome
 from codedance.sandbox.types import DEFAULT_LIBRARIES
 
-from .conftest import open_walls
+from .conftest import open_isolated
 from .corpus.templates import programs
 
 ROOMY = Limits(wall_seconds=60.0, cpu_seconds=60.0)
@@ -28,7 +28,7 @@ _MORE_LIBRARIES = (
     "networkx",
     "shapely.geometry",
 )
-_TASKS = 63  # three of each family and band
+_TASKS = 63  # three of each family and difficulty
 _ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
     "TZ": "UTC",
@@ -42,7 +42,7 @@ _ENVIRONMENT = {
 
 @pytest.fixture(scope="module")
 def corpus():
-    """Every program with its picture: the oracle's, and variations over the libraries."""
+    """Every program with its image: the oracle's, and variations over the libraries."""
     suite = NanoSuite("train")
     tasks = [suite[index] for index in range(_TASKS)]
     made = []
@@ -56,7 +56,7 @@ def corpus():
 
 @pytest.fixture(scope="module")
 def expected(corpus, tmp_path_factory):
-    """What plain Python gives for each, by name."""
+    """Results of plain Python by name."""
     folder = tmp_path_factory.mktemp("corpus")
     records = []
     for number, (name, code, picture) in enumerate(corpus):
@@ -75,7 +75,7 @@ def expected(corpus, tmp_path_factory):
 
 
 def given(session, code):
-    """What the sandbox gives, in the same form."""
+    """Return the results of the sandbox in the same form."""
     execution = session.run(code)
     assert execution.outcome in (Outcome.OK, Outcome.ERROR), execution
     digests = []
@@ -99,13 +99,13 @@ def test_the_corpus_is_large(corpus):
         pytest.param("confined", 1, id="confined", marks=pytest.mark.slow),
     ],
 )
-def test_programs_give_the_same_as_in_plain_python(corpus, expected, isolation, step):
+def test_programs_have_the_same_results_as_in_plain_python(corpus, expected, isolation, step):
     different = []
     libraries = (*DEFAULT_LIBRARIES, *_MORE_LIBRARIES)
-    with open_walls(isolation, ROOMY, libraries=libraries) as sandbox:
+    with open_isolated(isolation, ROOMY, libraries=libraries) as sandbox:
         for name, code, picture in corpus[::step]:
             if isolation == "confined" and "ThreadPoolExecutor" in code:
-                continue  # no threads in this tier, which its documentation says
+                continue  # no threads at this level, as documented
             with sandbox.session([picture]) as session:
                 seen = given(session, code)
             different += [

@@ -1,4 +1,4 @@
-"""The container around the zygote: locked, gone with its owner, its failures in clear words."""
+"""The container of the zygote: hardened, removed with its owner, with clear errors."""
 
 import os
 import select
@@ -37,7 +37,7 @@ input()
 
 @pytest.fixture
 def own(image):
-    """A sandbox of this test's own, without libraries, so that it starts fast."""
+    """A separate sandbox without libraries, which starts fast."""
     with open_container(image, libraries=()) as sandbox:
         yield sandbox
 
@@ -48,13 +48,13 @@ def client(engine):
 
 
 def containers_of(client, process_id):
-    """The containers that a process owns, running or not."""
+    """Return the containers of a process, running or not."""
     found = client.containers.list(all=True, filters={"label": OWNER_LABEL}, ignore_removed=True)
     return [c for c in found if c.labels[OWNER_LABEL].split()[-2] == str(process_id)]
 
 
 def kill_container(client, process_id):
-    """Kill a container as the kernel would; who is not root asks the engine to."""
+    """Kill a container as the kernel would; without root, through the engine."""
     processes = descendants(process_id)
     try:
         os.kill(process_id, signal.SIGKILL)
@@ -71,12 +71,12 @@ def await_none(client, process_id, seconds=60.0):
     return containers_of(client, process_id)
 
 
-def test_the_full_walls_nest_in_the_container(docker):
+def test_full_isolation_works_inside_the_container(docker):
     assert docker.tier.startswith("full: in a Docker container (no network, read-only, no cap")
     assert "user, pid, mount, net, ipc, uts and cgroup namespaces" in docker.tier
 
 
-def test_every_lock_of_the_container_is_on(own, client):
+def test_every_restriction_of_the_container_is_set(own, client):
     (container,) = [
         c for c in containers_of(client, os.getpid()) if c.attrs["State"]["Pid"] == own.process_id
     ]
@@ -99,8 +99,8 @@ def test_every_lock_of_the_container_is_on(own, client):
     assert [m["Destination"] for m in container.attrs["Mounts"] if m["RW"]] == []
 
 
-def test_the_kernel_agrees_about_the_locks(docker_confined):
-    """Where no user namespace is entered, in which the first process had rights of its own."""
+def test_the_kernel_reports_the_restrictions(docker_confined):
+    """Without a user namespace, in which the first process would have its own rights."""
     lines = Path(f"/proc/{docker_confined.process_id}/status").read_text().splitlines()
     status = dict(line.split(":\t", 1) for line in lines)
     assert status["Uid"].split() == ["65532"] * 4
@@ -108,8 +108,8 @@ def test_the_kernel_agrees_about_the_locks(docker_confined):
     assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
 
 
-def test_the_profile_allows_what_the_filters_inside_do():
-    """Docker's own lacks the namespaces; ours lacks all that no session and no start needs."""
+def test_the_profile_allows_the_system_calls_of_the_inner_filters():
+    """Docker's own lacks the namespaces; ours lacks calls that sessions and start do not need."""
     profile = seccomp_profile()
     for name in {**syscalls.FREE, **syscalls.CHECKED, **syscalls.SETUP}:
         assert f'"{name}"' in profile
@@ -117,7 +117,7 @@ def test_the_profile_allows_what_the_filters_inside_do():
         assert f'"{name}"' not in profile
 
 
-def test_the_container_goes_with_the_sandbox(image, client):
+def test_the_container_ends_with_the_sandbox(image, client):
     with open_container(image, libraries=()) as sandbox:
         process_id = sandbox.process_id
         assert any(
@@ -127,7 +127,7 @@ def test_the_container_goes_with_the_sandbox(image, client):
     assert not os.path.exists(f"/proc/{process_id}")
 
 
-def test_the_container_goes_with_a_trainer_that_is_killed(image, client):
+def test_the_container_ends_with_a_killed_trainer(image, client):
     command = [sys.executable, "-c", LIVE, image]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as trainer:
         assert trainer.stdout is not None
@@ -137,7 +137,7 @@ def test_the_container_goes_with_a_trainer_that_is_killed(image, client):
     assert await_none(client, trainer.pid) == []
 
 
-def test_a_container_that_a_dead_trainer_left_goes_at_the_next_start(image, client):
+def test_a_container_left_by_a_dead_trainer_is_removed_at_the_next_start(image, client):
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     mark = f"{boot} {os.readlink('/proc/self/ns/pid')} 4194304 1"
     left = client.containers.create(image, labels={OWNER_LABEL: mark})
@@ -151,7 +151,7 @@ def test_a_container_that_a_dead_trainer_left_goes_at_the_next_start(image, clie
         mine.remove()
 
 
-def test_a_mark_is_stale_only_when_its_process_is_certainly_dead():
+def test_a_label_is_stale_only_if_its_process_is_certainly_dead():
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     here = os.readlink("/proc/self/ns/pid")
     started = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
@@ -171,7 +171,7 @@ def test_a_killed_container_is_replaced_and_its_sessions_replayed(own, client):
         assert own.process_id != first
 
 
-def test_a_session_is_killed_within_its_time(own):
+def test_a_session_is_killed_at_its_time_limit(own):
     with own.session() as session:
         code = (
             "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\nwhile 1: pass"
@@ -182,8 +182,8 @@ def test_a_session_is_killed_within_its_time(own):
         assert session.run("print(1)").stdout == "1\n"
 
 
-def test_the_zygote_signals_where_the_host_may_not(own):
-    """A host that is another user than the container's asks the zygote inside."""
+def test_the_zygote_sends_signals_if_the_host_may_not(own):
+    """A host process of another user than the container's delegates to the zygote inside."""
     with own.session() as session:
         session.run("1")
         process = session._process
@@ -192,14 +192,14 @@ def test_the_zygote_signals_where_the_host_may_not(own):
         assert session.run("1").outcome is Outcome.KILLED
 
 
-def test_an_image_that_is_missing_is_told_with_the_command_that_makes_it(engine):
+def test_the_error_for_a_missing_image_has_the_command_that_builds_it(engine):
     with pytest.raises(
         SandboxUnavailableError, match=r"no Docker image 'no-such'; .*codedance sandbox build"
     ):
         open_sandbox("docker", image="no-such")
 
 
-def test_an_image_of_another_version_is_refused(image, client):
+def test_an_image_of_another_version_is_rejected(image, client):
     client.api.import_image_from_data(
         b"\0" * 1024, repository="codedance-old", changes=[f"LABEL {WORKER_LABEL}=0123"]
     )
@@ -212,7 +212,7 @@ def test_an_image_of_another_version_is_refused(image, client):
         client.images.remove("codedance-old")
 
 
-def test_no_engine_is_told_with_what_to_do(monkeypatch, tmp_path):
+def test_the_error_for_a_missing_engine_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
     with pytest.raises(
         SandboxUnavailableError, match=r"no Docker engine answers at unix://.*start it"
@@ -221,7 +221,7 @@ def test_no_engine_is_told_with_what_to_do(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "http://127.0.0.1:9", "nonsense"])
-def test_an_address_where_no_engine_answers_is_told_with_what_to_do(monkeypatch, address):
+def test_the_error_for_an_address_without_an_engine_says_what_to_do(monkeypatch, address):
     monkeypatch.setenv("DOCKER_HOST", address)
     with pytest.raises(
         SandboxUnavailableError, match=f"no Docker engine answers at {address}; start it"
@@ -229,7 +229,7 @@ def test_an_address_where_no_engine_answers_is_told_with_what_to_do(monkeypatch,
         open_sandbox("docker")
 
 
-def test_a_lack_of_permission_is_told_with_what_to_do(tmp_path):
+def test_the_error_for_a_missing_permission_says_what_to_do(tmp_path):
     """As another user: root may use any socket."""
     code = (
         "import os, sys\nsys.path[:] = eval(sys.argv[2])\n"
@@ -253,10 +253,10 @@ def test_a_lack_of_permission_is_told_with_what_to_do(tmp_path):
     assert "usermod -aG docker" in answer.stdout
 
 
-def test_an_engine_that_goes_in_mid_run_is_told_when_it_is_needed(
+def test_an_engine_that_stops_during_a_run_is_reported_when_needed(
     image, client, monkeypatch, tmp_path
 ):
-    """Sessions go on without dockerd, which is not in their way; a new container cannot come."""
+    """Sessions continue without dockerd; a new container cannot be started."""
     with open_container(image, libraries=()) as sandbox, sandbox.session() as session:
         session.run("x = 1")
         with monkeypatch.context() as patch:
@@ -268,12 +268,12 @@ def test_an_engine_that_goes_in_mid_run_is_told_when_it_is_needed(
         assert session.run("x").stdout == "1\n"
 
 
-def test_a_python_is_chosen_when_the_image_is_built():
+def test_a_python_can_be_selected_when_the_image_is_built():
     with pytest.raises(ValueError, match="codedance sandbox build --python PATH"):
         open_sandbox("docker", python="/usr/bin/python3")
 
 
-def test_the_engine_is_told_without_its_sdk():
+def test_a_missing_sdk_is_reported():
     code = "import sys\nsys.modules['docker'] = None\nfrom codedance.sandbox import open_sandbox\n"
     code += "try: open_sandbox('docker')\nexcept Exception as e: print(type(e).__name__, e)"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -282,14 +282,14 @@ def test_the_engine_is_told_without_its_sdk():
     )
 
 
-def test_two_sandboxes_have_a_container_each(image, own):
+def test_two_sandboxes_have_separate_containers(image, own):
     with open_container(image, libraries=()) as other:
         assert other.process_id != own.process_id
         with own.session() as one, other.session() as two:
             assert one.run("1").stdout == two.run("1").stdout
 
 
-def test_the_engine_can_be_closed_and_asked_again(image):
+def test_the_engine_can_be_closed_and_used_again(image):
     engine = Engine()
     engine.check_image(image)
     engine.close()

@@ -1,4 +1,4 @@
-"""Model code that speaks the worker's protocol, or breaks it: the host checks everything."""
+"""Model code that uses or breaks the worker's protocol: the host checks everything."""
 
 import pytest
 from codedance.sandbox import Outcome
@@ -44,8 +44,8 @@ FORGERIES = {
 
 
 @pytest.mark.parametrize("code", FORGERIES.values(), ids=FORGERIES)
-def test_a_forged_or_broken_reply_kills_its_own_session_only(walled, code):
-    with walled.session() as sibling, walled.session() as session:
+def test_a_forged_or_broken_reply_kills_only_its_own_session(isolated, code):
+    with isolated.session() as sibling, isolated.session() as session:
         sibling.run("x = 41")
         session.run(FIND_SOCKET + "mine = 6")
         execution = session.run("import ctypes\n" + code)
@@ -55,9 +55,9 @@ def test_a_forged_or_broken_reply_kills_its_own_session_only(walled, code):
         assert sibling.run("x + 1").stdout == "42\n"
 
 
-def test_a_well_made_forgery_is_worth_no_more_than_a_print(walled):
-    """It may say what it likes in its own name; the true reply then comes a turn late and kills."""
-    with walled.session() as session:
+def test_a_valid_forgery_achieves_no_more_than_a_print(isolated):
+    """It may claim anything for itself; the true reply is then a turn late and ends the session."""
+    with isolated.session() as session:
         session.run(FIND_SOCKET)
         forged = session.run("send([2, 'ok', 'forged', '', None, []])")
         assert (forged.outcome, forged.stdout) == (Outcome.OK, "forged")
@@ -66,35 +66,35 @@ def test_a_well_made_forgery_is_worth_no_more_than_a_print(walled):
         assert session.run("print('sound')").stdout in ("sound\n", "")
 
 
-def test_an_answer_in_advance_is_not_taken(walled):
-    """It would stand for the answer to a block that the model has not even written."""
+def test_a_reply_in_advance_is_rejected(isolated):
+    """It would be the reply to a block that the model has not written yet."""
     code = "def reply(turn):\n"
     code += "    packed = msgpack.packb([turn, 'ok', 'in advance', '', None, []])\n"
     code += "    return struct.pack('!II', len(packed), 0) + packed\n"
     code += "os.write(found[0], reply(2) + reply(3))"
-    with walled.session() as session:
+    with isolated.session() as session:
         session.run(FIND_SOCKET)
         assert session.run(code).stdout == "in advance"
         assert session.run("print('asked')").outcome is Outcome.KILLED
 
 
-def test_a_session_that_drowns_the_host_in_frames_is_cut_off(walled):
+def test_a_session_that_floods_the_host_with_frames_is_ended(isolated):
     code = "while True: send([2, 'ok', 'flood', '', None, []])"
-    with walled.session() as session:
+    with isolated.session() as session:
         session.run(FIND_SOCKET)
         assert session.run(code).stdout == "flood"
         assert session.run("print(1)").outcome is Outcome.KILLED
 
 
-def test_patched_msgpack_and_clock_change_nothing_outside(walled):
+def test_patched_msgpack_and_clock_change_nothing_outside(isolated):
     """72."""
     code = "import msgpack, time, sys\nmsgpack.packb = msgpack.unpackb = None\n"
     code += "time.monotonic = time.time = lambda: 0.0\nsys.modules['msgpack'] = None"
-    with walled.session() as session:
+    with isolated.session() as session:
         assert session.run(code).is_ok
         execution = session.run("print(1)")
         assert (execution.stdout, execution.wall_seconds > 0) == ("1\n", True)
-    with walled.session() as fresh:
+    with isolated.session() as fresh:
         assert fresh.run("import time; print(time.time() > 0)").stdout == "True\n"
 
 
@@ -110,11 +110,11 @@ TAMPERINGS = {
 
 
 @pytest.mark.parametrize("code", TAMPERINGS.values(), ids=TAMPERINGS)
-def test_tampering_ends_with_its_session(walled, code):
+def test_tampering_ends_with_its_session(isolated, code):
     probe = "import numpy as np\nfrom PIL import Image\n"
     probe += "print(len('ab'), np.zeros(2).sum(), Image.new('L', (1, 2)).size)"
-    with walled.session() as session:
+    with isolated.session() as session:
         session.run(code)
         session.run("1")
-    with walled.session() as fresh:
+    with isolated.session() as fresh:
         assert fresh.run(probe).stdout == "2 0.0 (1, 2)\n"

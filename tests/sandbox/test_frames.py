@@ -1,4 +1,4 @@
-"""The host's decoder on anything at all: a reply within the limits, or FrameError."""
+"""The host's decoder on any input: a reply within the limits, or FrameError."""
 
 import struct
 
@@ -26,7 +26,7 @@ values = st.recursive(
 
 
 def judge(header, blob_bytes):
-    """Decode; whatever is accepted must be within the limits."""
+    """Decode a frame and check that an accepted reply is within the limits."""
     try:
         reply = decode_reply(header, blob_bytes, LIMITS)
     except FrameError:
@@ -40,19 +40,19 @@ def judge(header, blob_bytes):
     return reply
 
 
-def test_a_valid_frame_is_read_as_it_was_written():
+def test_a_valid_frame_is_decoded_exactly():
     reply = decode_reply(msgpack.packb(VALID), 28, LIMITS)
     assert (reply.turn, reply.outcome, reply.stdout, reply.stderr) == (1, Outcome.OK, "out", "err")
     assert reply.sizes == ((2, 3), (1, 1))
 
 
 @given(st.binary(max_size=400), st.integers(0, 400))
-def test_noise_is_refused(header, blob_bytes):
+def test_noise_is_rejected(header, blob_bytes):
     judge(header, blob_bytes)
 
 
 @given(st.lists(values, max_size=8), st.integers(0, 400))
-def test_any_list_of_values_is_judged(message, blob_bytes):
+def test_any_list_of_values_is_accepted_or_rejected(message, blob_bytes):
     judge(msgpack.packb(message), blob_bytes)
 
 
@@ -66,7 +66,7 @@ def test_any_list_of_values_is_judged(message, blob_bytes):
 @example(fields={}, cut=0, flips=[], blob_bytes=28)
 @example(fields={5: [[True, True]]}, cut=0, flips=[], blob_bytes=4)
 @example(fields={5: [[2**40, 2**40]]}, cut=0, flips=[], blob_bytes=4)
-def test_mutations_of_a_valid_frame_are_judged(fields, cut, flips, blob_bytes):
+def test_mutations_of_a_valid_frame_are_accepted_or_rejected(fields, cut, flips, blob_bytes):
     message = [fields.get(index, value) for index, value in enumerate(VALID)]
     header = bytearray(msgpack.packb(message))
     for position, value in flips:
@@ -75,7 +75,7 @@ def test_mutations_of_a_valid_frame_are_judged(fields, cut, flips, blob_bytes):
 
 
 @given(st.binary(min_size=8, max_size=8))
-def test_lengths_are_within_the_limits_or_refused(prefix):
+def test_lengths_are_within_the_limits_or_rejected(prefix):
     try:
         header_bytes, blob_bytes = decode_lengths(prefix, LIMITS)
     except FrameError:
@@ -85,7 +85,7 @@ def test_lengths_are_within_the_limits_or_refused(prefix):
 
 
 @pytest.mark.parametrize("bomb", [b"\x91" * 5_000, b"\xdd\xff\xff\xff\xff", b"\xdc\xff\xff" * 900])
-def test_a_msgpack_bomb_is_refused_at_once(bomb):
+def test_a_msgpack_bomb_is_rejected_immediately(bomb):
     with pytest.raises(FrameError):
         decode_reply(bomb, 0, LIMITS)
 

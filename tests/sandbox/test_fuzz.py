@@ -1,4 +1,4 @@
-"""The host's decoder under frames by the thousand: a reply, or FrameError, within its bounds."""
+"""The host's decoder on thousands of frames: a reply or FrameError, within its limits."""
 
 import inspect
 import sys
@@ -18,12 +18,12 @@ from .frame_mutations import LIMITS, frame, valid
 from .frame_mutations import frames as made_frames
 
 _MOST_MEMORY = 4 << 20
-"""Of one frame: its own bytes, a header of at most 10 kB as values, 4,000 pixels twice."""
+"""Memory limit of one frame: its bytes, a decoded header of at most 10 kB, 4,000 pixels twice."""
 _LONGEST_SECONDS = 1.0
 
 
 def receive(data):
-    """Do with a frame's bytes what the host does; say how it ended."""
+    """Decode a frame's bytes like the host; return the result."""
     if len(data) < LENGTHS.size:
         return "cut off"
     try:
@@ -48,7 +48,7 @@ def receive(data):
 
 
 def check(reply, blob_bytes):
-    """What is taken is within the limits and of the types that it says."""
+    """Check that an accepted reply is within the limits and has the declared types."""
     assert type(reply.turn) is int
     assert isinstance(reply.outcome, Outcome)
     assert reply.outcome is not Outcome.KILLED
@@ -64,7 +64,7 @@ def check(reply, blob_bytes):
     ("seed", "count"),
     [(0, 5_000), pytest.param(1, 100_000, marks=pytest.mark.slow)],
 )
-def test_frames_are_taken_or_refused(seed, count):
+def test_frames_are_accepted_or_rejected(seed, count):
     ends = Counter()
     slowest = 0.0
     for data in made_frames(seed, count):
@@ -72,12 +72,12 @@ def test_frames_are_taken_or_refused(seed, count):
         ends[receive(data)] += 1
         slowest = max(slowest, time.perf_counter() - started)
     assert ends.total() == count
-    assert ends["taken"] > 0.1 * count  # else the fuzzer would only knock at the door
+    assert ends["taken"] > 0.1 * count  # else the fuzzer would test only the first check
     assert ends["refused"] > 0.3 * count
     assert slowest < _LONGEST_SECONDS
 
 
-def test_no_frame_takes_more_memory_than_its_bound():
+def test_no_frame_needs_more_memory_than_its_limit():
     data = [*made_frames(2, 3_000)]
     tracemalloc.start()
     try:
@@ -91,7 +91,7 @@ def test_no_frame_takes_more_memory_than_its_bound():
         tracemalloc.stop()
 
 
-def test_frames_reach_nearly_every_line_of_the_decoder():
+def test_frames_execute_nearly_every_line_of_the_decoder():
     decoder = [
         function.__code__
         for name, function in inspect.getmembers(frames, inspect.isfunction)

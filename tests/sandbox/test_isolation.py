@@ -1,4 +1,4 @@
-"""What model code must not reach: files, processes, network, kernel; each with a verdict."""
+"""Model code cannot access files, processes, network and kernel of the host."""
 
 import os
 import socket
@@ -12,7 +12,7 @@ from codedance.sandbox import Outcome
 from codedance.sandbox.host.interpreter import ask_interpreter
 
 from .attempts import FILES, NETWORK, ONLY_X86, PROCESSES, SYSTEM_CALLS
-from .conftest import open_walls
+from .conftest import open_isolated
 from .folders import folder_of
 
 PRELUDE = """
@@ -29,10 +29,10 @@ def call(number, *arguments):
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory):
-    """What there is to find on the host: a file to read, a port to reach, a process to signal."""
+    """Targets on the host: a file to read, a port to reach, a process to signal."""
     home = tmp_path_factory.mktemp("home")
     (home / "canary").write_text("the answer")
-    os.chmod(home / "canary", 0o666)  # the walls must hold it, not its mode
+    os.chmod(home / "canary", 0o666)  # the isolation must protect it, not its mode
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         names = f"HOME = {str(home)!r}\nCANARY_FILE = {str(home / 'canary')!r}\n"
@@ -42,8 +42,8 @@ def host(tmp_path_factory):
 @pytest.mark.parametrize(
     "attempt", [*FILES, *PROCESSES, *NETWORK], ids=lambda attempt: attempt.name
 )
-def test_an_attempt_is_refused_and_hurts_no_one(walled, host, attempt):
-    with walled.session() as sibling, walled.session() as session:
+def test_an_attempt_is_refused_and_harms_nothing(isolated, host, attempt):
+    with isolated.session() as sibling, isolated.session() as session:
         sibling.run("x = 41")
         assert session.run(host).is_ok
         execution = session.run(attempt.code)
@@ -51,13 +51,13 @@ def test_an_attempt_is_refused_and_hurts_no_one(walled, host, attempt):
         assert execution.error.startswith(attempt.refusals), execution.error
         assert session.run("print(PORT > 0)").stdout == "True\n"
         assert sibling.run("x + 1").stdout == "42\n"
-    with walled.session() as fresh:
+    with isolated.session() as fresh:
         assert fresh.run("print('sound')").stdout == "sound\n"
 
 
 @ONLY_X86
-def test_dangerous_system_calls_are_refused(walled):
-    with walled.session() as session:
+def test_dangerous_system_calls_are_refused(isolated):
+    with isolated.session() as session:
         session.run(PRELUDE)
         numbers = list(SYSTEM_CALLS.values())
         verdicts = session.run(f"print(*[call(n, 0, 0, 0, 0, 0) for n in {numbers}])").stdout
@@ -67,8 +67,8 @@ def test_dangerous_system_calls_are_refused(walled):
 
 
 @ONLY_X86
-def test_the_positive_control_of_the_refusals_is_that_harmless_calls_work(walled):
-    with walled.session() as session:
+def test_harmless_calls_work_as_a_positive_control(isolated):
+    with isolated.session() as session:
         session.run(PRELUDE)
         assert session.run("print(call(39), call(102))").stdout == "ALLOWED ALLOWED\n"
 
@@ -93,23 +93,23 @@ def test_the_positive_control_of_the_refusals_is_that_harmless_calls_work(walled
         ("49 a growing stack", "call(9, 0, 4096, 3, 0x122, -1, 0)", ("ENOMEM",)),
     ],
 )
-def test_calls_are_judged_by_their_arguments(walled, name, expression, answer):
-    with walled.session() as session:
+def test_calls_are_filtered_by_their_arguments(isolated, name, expression, answer):
+    with isolated.session() as session:
         session.run(PRELUDE)
         assert session.run(f"print({expression})").stdout.strip() in answer, name
 
 
 @ONLY_X86
-def test_the_x32_abi_kills_the_session_only(walled):
-    with walled.session() as session:
+def test_the_x32_abi_kills_only_the_session(isolated):
+    with isolated.session() as session:
         session.run(PRELUDE)
         assert session.run("call(0x40000000 | 39)").outcome is Outcome.KILLED
         assert session.run("print(1)").stdout == "1\n"
 
 
 @pytest.mark.parametrize("isolation", ["full", "confined"])
-def test_our_own_package_among_the_libraries_is_not_shown(tmp_path, isolation):
-    """With it, model code could draw a task again and look its answer up."""
+def test_our_own_package_among_the_libraries_is_hidden(tmp_path, isolation):
+    """With it, model code could draw a task again and look up its answer."""
     site = tmp_path / "site-packages"
     (site / "codedance").mkdir(parents=True)
     (site / "codedance" / "answers.py").write_text("answer = 42")
@@ -118,7 +118,7 @@ def test_our_own_package_among_the_libraries_is_not_shown(tmp_path, isolation):
     asked = ask_interpreter(sys.executable)
     known = replace(asked, paths=(*asked.paths, str(site)))
     with (
-        open_walls(isolation, libraries=(), interpreter=known) as sandbox,
+        open_isolated(isolation, libraries=(), interpreter=known) as sandbox,
         sandbox.session() as session,
     ):
         assert session.run("import other; other.word").stdout == "'shown'\n"
@@ -127,8 +127,8 @@ def test_our_own_package_among_the_libraries_is_not_shown(tmp_path, isolation):
             assert session.run(f"print(open({str(path)!r}).read())").outcome is Outcome.ERROR
 
 
-def test_modes_and_times_of_the_trainers_files_stay(confined, tmp_path):
-    """Landlock does not judge them, and the session may be of the trainer's own user."""
+def test_modes_and_times_of_the_trainers_files_are_unchanged(confined, tmp_path):
+    """Landlock does not protect them, and the session may have the trainer's user."""
     file = tmp_path / "file"
     file.write_text("x")
     file.chmod(0o666)
@@ -140,15 +140,15 @@ def test_modes_and_times_of_the_trainers_files_stay(confined, tmp_path):
     assert (file.stat().st_mode, file.stat().st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
 
 
-def test_limits_cannot_be_raised(walled):
+def test_limits_cannot_be_raised(isolated):
     code = "import resource as r\nfor kind in (r.RLIMIT_DATA, r.RLIMIT_NOFILE, r.RLIMIT_AS):\n"
     code += "    try: r.setrlimit(kind, (-1, -1)); print('RAISED')\n"
     code += "    except (ValueError, OSError): print('held')"
-    with walled.session() as session:
+    with isolated.session() as session:
         assert session.run(code).stdout == "held\nheld\nheld\n"
 
 
-def test_nobody_is_root_and_no_right_is_left(full):
+def test_a_session_is_not_root_and_has_no_capabilities(full):
     with full.session() as session:
         session.run(PRELUDE)
         assert (
@@ -158,7 +158,7 @@ def test_nobody_is_root_and_no_right_is_left(full):
         assert execution.error.startswith("PermissionError")
 
 
-def test_the_root_holds_python_and_nothing_of_the_users(full):
+def test_the_root_contains_python_and_no_user_files(full):
     with full.session() as session:
         seen = session.run("import os; print(*sorted(os.listdir('/dev')))").stdout
         assert seen == "null random urandom\n"
@@ -168,8 +168,8 @@ def test_the_root_holds_python_and_nothing_of_the_users(full):
         assert session.run("print(os.uname().nodename)").stdout == "sandbox\n"
 
 
-def test_signals_to_everyone_reach_no_one(full):
-    """18 and 19: in its own pid namespace a session is alone; elsewhere this is never tried."""
+def test_signals_to_all_processes_reach_none(full):
+    """18 and 19: a session is alone in its own pid namespace; elsewhere this is never tried."""
     with full.session() as sibling, full.session() as session:
         sibling.run("x = 41")
         code = "import os\nfor pid in [-1, *range(2, 400)]:\n    try: os.kill(pid, 9)\n"
@@ -181,33 +181,33 @@ def test_signals_to_everyone_reach_no_one(full):
 
 
 def test_a_session_that_stops_itself_is_killed_in_time(full):
-    """24: a process 1 cannot stop itself; the block goes on."""
+    """24: a process 1 cannot stop itself; the block continues."""
     with full.session() as session:
         execution = session.run("import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)\nprint(1)")
         assert execution.stdout == "1\n"
 
 
-def test_sessions_do_not_see_each_others_files(walled):
-    with walled.session() as one, walled.session() as other:
+def test_sessions_cannot_access_each_others_files(isolated):
+    with isolated.session() as one, isolated.session() as other:
         one.run("open('mine', 'w').write('x')")
         folder = folder_of(one)
         assert one.run("print(open('mine').read())").stdout == "x\n"
         assert other.run(f"open({folder + '/mine'!r}).read()").outcome is Outcome.ERROR
 
 
-def test_a_session_holds_no_descriptor_but_its_own(walled):
+def test_a_session_has_only_its_own_descriptors(isolated):
     """35, 36: neither the control socket nor a sibling's; three are /dev/null."""
     code = (
         "import os\nopened = []\nfor fd in range(200):\n    try: os.fstat(fd); opened.append(fd)\n"
     )
     code += "    except OSError: pass\nprint(len(opened))"
-    with walled.session() as sibling, walled.session() as session:
+    with isolated.session() as sibling, isolated.session() as session:
         sibling.run("1")
         assert session.run(code).stdout == "4\n"
 
 
-def test_secrets_of_the_trainer_are_not_there(walled, monkeypatch):
-    """26 to 29: environment, C environ, argv, every object that the collector knows."""
+def test_secrets_of_the_trainer_are_inaccessible(isolated, monkeypatch):
+    """26 to 29: environment, C environ, argv, every object known to the garbage collector."""
     secret = f"canary-{time.time_ns()}"
     monkeypatch.setenv("API_KEY", secret)
     half, rest = secret[:9], secret[9:]
@@ -229,12 +229,12 @@ for holder in gc.get_objects():
             found.append(thing)
 print(len(found), sys.argv, sys.orig_argv)
 """
-    with walled.session() as session:
+    with isolated.session() as session:
         assert session.run(code).stdout == "0 [''] ['']\n"
 
 
-def test_the_zygote_was_started_with_harmless_words_only(full):
-    """30: it is executed, so its memory never held the trainer's; seen from outside."""
+def test_the_zygote_was_started_with_harmless_arguments_only(full):
+    """30: it is executed, so its memory never contained the trainer's; checked from outside."""
     environment = Path(f"/proc/{full.process_id}/environ").read_bytes()
     names = {entry.partition(b"=")[0] for entry in environment.split(b"\0") if entry}
     assert names <= {

@@ -1,4 +1,4 @@
-"""Head and tail of a long text, and how much lay between."""
+"""Head and tail of a long text, and the length of the omitted part."""
 
 import pytest
 from codedance.sandbox.worker.kept_text import KeptText, shortened
@@ -17,7 +17,7 @@ TEXT = "0123456789"
         (1, "0\n… 9 characters were cut …\n"),
     ],
 )
-def test_head_and_tail_are_kept_in_whatever_pieces_the_text_comes(size, limit, kept):
+def test_head_and_tail_are_kept_for_any_split_of_the_text(size, limit, kept):
     text = KeptText(limit)
     for start in range(0, len(TEXT), size):
         text.add(TEXT[start : start + size])
@@ -34,14 +34,14 @@ def test_memory_is_bounded_by_the_limit():
     assert "… 769,900 characters were cut …" in text.take()
 
 
-def test_a_line_that_ends_where_the_cut_begins_gets_no_empty_one():
+def test_a_line_that_ends_at_the_cut_adds_no_empty_line():
     text = KeptText(6)
     text.add("ab\ncdefgh\n")
     assert text.take() == "ab\n… 4 characters were cut …\ngh\n"
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 40])
-def test_a_pattern_that_comes_in_two_pieces_is_cleaned(size):
+def test_a_pattern_split_over_two_pieces_is_cleaned(size):
     text = KeptText(40, clean=lambda words: words.replace("/secret/", ""), overlap=8)
     source = "see /secret/a and /secret/b"
     for start in range(0, len(source), size):
@@ -49,6 +49,6 @@ def test_a_pattern_that_comes_in_two_pieces_is_cleaned(size):
     assert text.take() == "see a and b"
 
 
-def test_a_short_text_is_left_as_it_is():
+def test_a_short_text_is_unchanged():
     assert shortened("abc", 3) == "abc"
     assert shortened("abcdefghi", 6) == "abcd … 3 characters were cut … hi"

@@ -1,4 +1,4 @@
-"""Walls by layers, for the benchmark: each is really there, and no floor takes them for walls."""
+"""Isolation by layers, for the benchmark: each is effective, and none satisfies a minimum level."""
 
 import sys
 
@@ -9,7 +9,7 @@ from codedance.sandbox.local import LocalSandbox
 from codedance.sandbox.types import SandboxUnavailableError
 from codedance.sandbox.worker.layers import LAYERS
 
-from .conftest import SMALL, open_walls
+from .conftest import SMALL, open_isolated
 
 PROBE = """
 import resource
@@ -32,14 +32,14 @@ print(bounded, is_refused(socket.socket), is_refused(lambda: os.open('/var', nam
         ("landlock", "True True True"),
     ],
 )
-def test_each_layer_stands_with_those_before_it(last, seen):
-    with open_walls(f"layers:{last}", libraries=()) as sandbox, sandbox.session() as session:
+def test_each_layer_includes_the_previous_ones(last, seen):
+    with open_isolated(f"layers:{last}", libraries=()) as sandbox, sandbox.session() as session:
         assert sandbox.tier.startswith("none: a measurement of rlimits")
         assert session.run(PROBE).stdout.startswith(seen)
 
 
 @pytest.mark.parametrize("last", LAYERS)
-def test_layers_are_below_every_floor(last):
+def test_layers_are_below_every_minimum_level(last):
     plan = ZygotePlan(ask_interpreter(sys.executable), (), SMALL, f"layers:{last}")
     with pytest.raises(SandboxUnavailableError, match="below the floor 'confined'"):
         LocalSandbox(plan, floor="confined")

@@ -1,4 +1,4 @@
-"""Births and deaths: of sessions, of the zygote, of the trainer; nothing stays behind."""
+"""Start and end of sessions, zygote and trainer; nothing is left behind."""
 
 import os
 import signal
@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from codedance.sandbox import Outcome, SandboxError, open_sandbox
 
-from .conftest import SMALL, open_walls
+from .conftest import SMALL, open_isolated
 
 
 def descendants(process_id):
-    """Every process below one, itself included."""
+    """Return all descendants of a process, including itself."""
     found = [process_id]
     for children in Path(f"/proc/{process_id}/task").glob("*/children"):
         for child in children.read_text().split():
@@ -25,7 +25,7 @@ def descendants(process_id):
 
 
 def await_death(process_ids, seconds=60.0):
-    """Wait until none of the processes is left, zombies aside; give those that are."""
+    """Wait until none of the processes is left, except zombies; return the remaining ones."""
     deadline = time.monotonic() + seconds
     while left := [pid for pid in process_ids if is_alive(pid)]:
         if time.monotonic() > deadline:
@@ -43,8 +43,8 @@ def is_alive(process_id):
 
 @pytest.fixture(params=["full", "confined", "none"])
 def own(request):
-    """A sandbox of this test's own, to be killed."""
-    with open_walls(request.param, SMALL, libraries=()) as sandbox:
+    """A separate sandbox that may be killed."""
+    with open_isolated(request.param, SMALL, libraries=()) as sandbox:
         yield sandbox
 
 
@@ -70,7 +70,7 @@ def test_closing_a_session_ends_its_process(own):
     assert await_death([born]) == []
 
 
-def test_the_zygotes_death_is_not_the_models_failure(own):
+def test_the_death_of_the_zygote_is_not_the_models_failure(own):
     with own.session(seed=1) as session, own.session(seed=2) as other:
         session.run("x = [1]")
         other.run("x = [2]")
@@ -81,7 +81,7 @@ def test_the_zygotes_death_is_not_the_models_failure(own):
         assert other.run("x").stdout == "[2]\n"
 
 
-def test_a_sessions_death_before_its_first_block_is_no_blocks_failure(own):
+def test_the_death_of_a_session_before_its_first_block_is_not_the_blocks_failure(own):
     for seconds in (0.0, 0.002, 0.01, 0.1):
         with own.session() as session:
             time.sleep(seconds)
@@ -90,7 +90,7 @@ def test_a_sessions_death_before_its_first_block_is_no_blocks_failure(own):
             assert session.run("print(1)").stdout == "1\n"
 
 
-def test_the_zygotes_death_under_a_block_runs_it_again(own):
+def test_a_block_is_rerun_after_the_death_of_the_zygote(own):
     with own.session() as session:
         session.run("x = 1")
         killer = threading.Timer(0.3, os.kill, (own.process_id, signal.SIGKILL))
@@ -100,7 +100,7 @@ def test_the_zygotes_death_under_a_block_runs_it_again(own):
     assert (execution.outcome, execution.stdout) == (Outcome.OK, "1\n")
 
 
-def test_the_trainers_death_takes_everything_along(tmp_path):
+def test_the_death_of_the_trainer_ends_everything(tmp_path):
     script = tmp_path / "trainer.py"
     script.write_text(
         "import os, threading\n"
@@ -122,8 +122,8 @@ def test_the_trainers_death_takes_everything_along(tmp_path):
     assert await_death(processes) == []
 
 
-def test_an_interrupt_from_the_terminal_is_the_trainers_alone(own):
-    """Ctrl-C goes to the terminal's process group, of which no process of ours is a member."""
+def test_an_interrupt_from_the_terminal_reaches_only_the_trainer(own):
+    """Ctrl-C is sent to the terminal's process group, which contains no process of the sandbox."""
     with own.session() as session:
         session.run("x = 1")
         groups = {os.getpgid(pid) for pid in descendants(own.process_id)}
@@ -131,8 +131,8 @@ def test_an_interrupt_from_the_terminal_is_the_trainers_alone(own):
         assert session.run("x").stdout == "1\n"
 
 
-def test_an_interrupt_in_the_middle_of_a_block_confuses_nothing(full):
-    """The reply that was on its way must not be taken for the next block's."""
+def test_an_interrupt_within_a_block_does_not_mix_up_replies(full):
+    """The pending reply must not be returned for the next block."""
 
     class Interrupted(BaseException):
         pass
@@ -152,7 +152,7 @@ def test_an_interrupt_in_the_middle_of_a_block_confuses_nothing(full):
         signal.signal(signal.SIGALRM, previous)
 
 
-def test_when_memory_runs_out_the_session_goes_first(full):
+def test_a_session_is_the_first_victim_of_the_oom_killer(full):
     idle = descendants(full.process_id)
     with full.session() as session:
         session.run("1")
@@ -174,7 +174,7 @@ def test_a_sandbox_outlives_the_thread_that_opened_it():
         assert sandbox.process_id == first
 
 
-def test_hundreds_of_sessions_keep_their_own_state(own):
+def test_hundreds_of_sessions_have_separate_states(own):
     def live(number):
         with own.session(seed=number) as session:
             session.run(f"x = {number}")
@@ -187,7 +187,7 @@ def test_hundreds_of_sessions_keep_their_own_state(own):
     assert seen == [(f"{2 * number}\n", f"{number}\n") for number in range(120)]
 
 
-def test_a_hundred_sessions_live_at_once(own):
+def test_a_hundred_sessions_can_be_open_at_once(own):
     sessions = [own.session() for _ in range(100)]
     for number, session in enumerate(sessions):
         session.run(f"x = {number}")
@@ -197,7 +197,7 @@ def test_a_hundred_sessions_live_at_once(own):
     assert seen == [f"{number}\n" for number in range(100)]
 
 
-def test_no_descriptor_is_left_behind(own):
+def test_no_descriptor_is_leaked(own):
     def descriptors():
         return len(os.listdir("/proc/self/fd"))
 

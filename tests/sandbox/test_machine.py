@@ -1,4 +1,4 @@
-"""What the machine lacks, told from its files; each with commands that can be typed."""
+"""Missing requirements of the machine, detected from its files; each with commands to fix it."""
 
 import sys
 from pathlib import Path
@@ -15,7 +15,7 @@ STATUS = "Name:\tpython\nSeccomp:\t0\n"
 
 
 def machine(folder, **files):
-    """A root folder with these files; double underscores stand for slashes."""
+    """Return a root folder with these files; double underscores represent slashes."""
     for name, text in {"proc__self__status": STATUS, **files}.items():
         path = folder / name.replace("__", "/")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +66,7 @@ def test_a_machine_without_faults_lacks_nothing(tmp_path):
     ],
     ids=["no namespaces", "root only", "AppArmor", "a container", "no landlock", "no seccomp"],
 )
-def test_each_lack_has_its_own_remedy(tmp_path, files, words, command):
+def test_each_missing_requirement_has_its_own_fix(tmp_path, files, words, command):
     (lack,) = find_lacks(machine(tmp_path, **files))
     assert words in lack.what
     assert command in lack.remedy
@@ -83,7 +83,7 @@ def test_the_profile_for_ubuntu_names_the_workers_own_interpreter(tmp_path):
     )
 
 
-def test_below_the_floor_the_error_says_what_is_offered_and_what_to_do(confined):
+def test_the_error_below_the_minimum_level_says_what_is_available_and_what_to_do(confined):
     plan = ZygotePlan(confined._plan.interpreter, (), SMALL, "confined")
     with pytest.raises(SandboxError) as caught:
         LocalSandbox(plan, floor="full")

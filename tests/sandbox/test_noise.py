@@ -1,4 +1,4 @@
-"""Warnings and logs of libraries are few and counted; what the model writes is left alone."""
+"""Warnings and logs of libraries are limited and counted; the model's own output is not."""
 
 import pytest
 
@@ -10,7 +10,7 @@ def stderr(sandbox, *blocks):
         return [session.run(block) for block in blocks][-1].stderr
 
 
-def test_a_title_of_many_missing_glyphs_fills_no_reply(full):
+def test_a_title_with_many_missing_glyphs_does_not_fill_the_reply(full):
     code = f"import matplotlib.pyplot as plt\nplt.title({CHINESE!r})\nplt.plot([1])\nprint(3)"
     with full.session() as session:
         execution = session.run(code)
@@ -20,7 +20,7 @@ def test_a_title_of_many_missing_glyphs_fills_no_reply(full):
     assert len(execution.stderr) < 700
 
 
-def test_a_font_that_is_not_there_is_told_once(full):
+def test_a_missing_font_is_reported_once(full):
     code = "import matplotlib.pyplot as plt\nplt.rcParams['font.family'] = 'NoSuchFont'\n"
     code += "for n in range(3): plt.plot([n]); plt.title('a'); plt.show()"
     text = stderr(full, code)
@@ -28,13 +28,13 @@ def test_a_font_that_is_not_there_is_told_once(full):
     assert text.endswith(" repeated]\n")
 
 
-def test_logging_that_the_model_set_up_gets_no_flood_either(full):
+def test_logging_configured_by_the_model_is_limited_too(full):
     code = "import logging\nimport matplotlib.pyplot as plt\nlogging.basicConfig()\n"
     code += "plt.rcParams['font.family'] = 'NoSuchFont'\nplt.title('a')\nplt.show()"
     assert stderr(full, code).count("WARNING:matplotlib.font_manager:findfont") == 1
 
 
-def test_a_warning_in_a_loop_is_told_once_with_the_count(full):
+def test_a_warning_in_a_loop_is_reported_once_with_the_count(full):
     code = "import warnings\nwarnings.simplefilter('always')\n"
     code += "for n in range(50): warnings.warn('odd')"
     assert stderr(full, code) == (
@@ -48,7 +48,7 @@ def test_every_block_has_its_own_count(full):
     assert stderr(full, code, code) == "<block 2>:3: UserWarning: odd\n  warnings.warn('odd')\n"
 
 
-def test_warnings_of_many_places_are_bounded_together(full):
+def test_warnings_of_many_places_are_limited_together(full):
     code = "import warnings\n" + "\n".join(f"warnings.warn('number {n}')" for n in range(40))
     text = stderr(full, code)
     assert text.count("UserWarning: number") == 12
@@ -69,7 +69,7 @@ def test_a_long_warning_keeps_its_end(full):
         "import logging\nlog = logging.getLogger('me')\nfor _ in range(50): log.error('mine')",
     ],
 )
-def test_what_the_model_writes_itself_is_all_there(full, code):
+def test_the_models_own_output_is_complete(full, code):
     text = stderr(full, code)
     assert text.count("mine") == 50
     assert "left out" not in text
@@ -86,7 +86,7 @@ def test_warnings_can_still_be_caught_and_turned_into_errors(full):
         assert session.run(code).error == "UserWarning: no, line 3"
 
 
-def test_a_warning_of_the_models_own_file_keeps_its_place(full):
+def test_a_warning_of_the_models_own_file_keeps_its_location(full):
     write = "open('mine.py', 'w').write('import warnings\\nwarnings.warn(\"odd\")\\n')"
     code = "import os, sys\nsys.path.append(os.getcwd())\nimport mine"
     assert stderr(full, write, code).endswith(

@@ -1,4 +1,4 @@
-"""Input pictures: one sealed copy, by digest, within a bound."""
+"""Input images: one sealed copy per digest, within a limit."""
 
 import os
 
@@ -7,7 +7,7 @@ from codedance.sandbox.host.pictures import PicturePool, read_pictures
 from PIL import Image
 
 
-def test_equal_pixels_have_equal_digests_and_others_not():
+def test_only_equal_pixels_have_equal_digests():
     one, same, other, shape = read_pictures(
         [
             Image.new("RGB", (4, 2), (1, 2, 3)),
@@ -20,7 +20,7 @@ def test_equal_pixels_have_equal_digests_and_others_not():
     assert len({one.digest, other.digest, shape.digest}) == 3
 
 
-def test_a_picture_is_shared_and_cannot_be_written_shrunk_or_grown():
+def test_an_image_is_shared_and_cannot_be_written_shrunk_or_grown():
     (picture,) = read_pictures([Image.new("RGB", (4, 2), (1, 2, 3))])
     pool = PicturePool()
     first, second = pool.descriptor(picture), pool.descriptor(picture)
@@ -37,7 +37,7 @@ def test_a_picture_is_shared_and_cannot_be_written_shrunk_or_grown():
     pool.close()
 
 
-def test_the_pool_lets_go_of_the_least_recently_used():
+def test_the_pool_drops_the_least_recently_used_image():
     pictures = read_pictures([Image.new("RGB", (10, 10), (n, 0, 0)) for n in range(3)])
     pool = PicturePool(most_bytes=600)
     inodes = []
@@ -50,7 +50,7 @@ def test_the_pool_lets_go_of_the_least_recently_used():
     assert inodes[1] != inodes[5]
 
 
-def test_a_picture_larger_than_the_pool_still_comes_through():
+def test_an_image_larger_than_the_pool_still_works():
     (picture,) = read_pictures([Image.new("RGB", (10, 10))])
     pool = PicturePool(most_bytes=10)
     descriptor = pool.descriptor(picture)
@@ -64,15 +64,15 @@ def test_other_modes_become_rgb():
     assert picture.pixels == bytes([9, 9, 9])
 
 
-def test_all_sessions_of_a_group_share_one_copy(walled):
-    """Pictures with equal pixels, as each rollout of a group brings them."""
-    before = len(walled._pool._files)
+def test_all_sessions_of_a_group_share_one_copy(isolated):
+    """Images with equal pixels, as in the rollouts of a group."""
+    before = len(isolated._pool._files)
     own = [Image.new("RGB", (31, 17), (7, 8, 9)) for _ in range(4)]
-    sessions = [walled.session([image]) for image in own]
+    sessions = [isolated.session([image]) for image in own]
     try:
         seen = [session.run("print(input_image.getpixel((30, 16)))").stdout for session in sessions]
         assert seen == ["(7, 8, 9)\n"] * 4
-        assert len(walled._pool._files) == min(before + 1, 64)
+        assert len(isolated._pool._files) == min(before + 1, 64)
         sessions[0].run("input_image.putpixel((0, 0), (0, 0, 0))")
         assert sessions[1].run("print(input_image.getpixel((0, 0)))").stdout == "(7, 8, 9)\n"
     finally:

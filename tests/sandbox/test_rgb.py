@@ -1,4 +1,4 @@
-"""The rule that turns any image or array into RGB; numbers are worked out by hand."""
+"""The rule that converts any image or array to RGB, with values calculated by hand."""
 
 import io
 
@@ -35,7 +35,7 @@ def from_file(image, kind="PNG", **options):
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "RGBa", "PA", "LA", "La"])
-def test_an_alpha_channel_is_put_over_white(mode):
+def test_an_alpha_channel_is_composited_over_white(mode):
     grey = layer().convert("LA")
     image = grey if mode == "LA" else grey.convert("La") if mode == "La" else layer().convert(mode)
     clear, black, half = row(image)
@@ -43,7 +43,7 @@ def test_an_alpha_channel_is_put_over_white(mode):
     assert half == ((165, 165, 165) if mode.lower() == "la" else (255, 127, 127))
 
 
-def test_a_palette_with_transparency_is_put_over_white_in_memory_and_from_files():
+def test_a_palette_with_transparency_is_composited_over_white_in_memory_and_from_files():
     palette = layer().quantize(4)
     assert palette.palette.mode == "RGBA"
     assert row(palette) == [WHITE, BLACK, (255, 127, 127)]
@@ -64,7 +64,7 @@ def test_a_palette_with_transparency_is_put_over_white_in_memory_and_from_files(
         ("I;16", 0, 65535, WHITE),
     ],
 )
-def test_the_one_colour_that_a_file_calls_transparent_is_white(mode, clear, other, shown):
+def test_the_transparent_colour_of_a_file_is_white(mode, clear, other, shown):
     image = Image.new(mode, (2, 1), other)
     image.putpixel((0, 0), clear)
     file = from_file(image, transparency=clear)
@@ -74,7 +74,7 @@ def test_the_one_colour_that_a_file_calls_transparent_is_white(mode, clear, othe
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV", "I", "F"])
 @pytest.mark.parametrize("transparency", [b"xx", (1, 2), "red", None])
-def test_a_note_of_transparency_that_means_nothing_is_left_out(mode, transparency):
+def test_invalid_transparency_is_ignored(mode, transparency):
     image = Image.new(mode, (2, 2))
     image.info["transparency"] = transparency
     assert image_to_rgb(image).mode == "RGB"
@@ -93,7 +93,7 @@ def test_a_file_of_any_depth_uses_all_levels(mode, bits):
     assert row(Image.frombytes(mode, (2, 1), values.tobytes())) == [BLACK, WHITE]
 
 
-def test_eight_bits_stay_as_they_are_however_dark():
+def test_eight_bit_values_are_unchanged_even_if_dark():
     assert greys([0, 1, 12], np.uint8) == [0, 1, 12]
     assert greys([0, 100, 200], np.int64) == [0, 100, 200]
     assert greys([0, 100, 200], np.uint16) == [0, 100, 200]
@@ -105,7 +105,7 @@ def test_eight_bits_stay_as_they_are_however_dark():
     [
         ([0.0, 0.2, 1.0], float, [0, 51, 255]),
         ([0.0, 0.1], np.float16, [0, 25]),
-        ([0.0, 0.2, 1.0 + 1e-6], float, [0, 51, 255]),  # a rounding error is no other scale
+        ([0.0, 0.2, 1.0 + 1e-6], float, [0, 51, 255]),  # a rounding error does not change the scale
         ([False, True], bool, [0, 255]),
         ([0.0, 0.6, 1.2], float, [0, 128, 255]),
         ([0, 1, 2], np.int32, [0, 128, 255]),  # labels: as levels they would be nearly black
@@ -116,7 +116,7 @@ def test_eight_bits_stay_as_they_are_however_dark():
         ([0, 4095], ">u2", [0, 255]),
     ],
 )
-def test_the_scale_is_one_that_the_values_fit(values, dtype, shown):
+def test_the_scale_fits_the_values(values, dtype, shown):
     assert greys(values, dtype) == shown
 
 
@@ -135,22 +135,22 @@ def test_the_scale_is_one_that_the_values_fit(values, dtype, shown):
         (-np.inf, float, 0),
     ],
 )
-def test_a_single_value_has_a_level_though_it_has_no_range(value, dtype, shown):
+def test_a_constant_image_has_a_level_without_a_range(value, dtype, shown):
     assert greys([value, value], dtype) == [shown, shown]
 
 
 @pytest.mark.parametrize(("odd", "shown"), [(np.inf, 255), (-np.inf, 0), (np.nan, 0)])
-def test_one_value_that_is_not_finite_leaves_the_scale_to_the_others(odd, shown):
+def test_a_value_that_is_not_finite_does_not_affect_the_scale(odd, shown):
     assert greys([odd, 1000.0, 1500.0, 2000.0]) == [shown, 0, 128, 255]
     assert greys([odd, 0.0, 0.2, 1.0], np.float32) == [shown, 0, 51, 255]
 
 
-def test_values_that_a_mask_hides_count_for_no_range():
+def test_masked_values_do_not_count_in_the_range():
     masked = np.ma.masked_greater(np.array([[1000.0, 2000.0, 1e9]]), 5000)
     assert [pixel[0] for pixel in row(array_to_rgb(masked))] == [0, 255, 0]
 
 
-def test_colours_share_one_scale_and_opacity_has_its_own():
+def test_colours_share_a_scale_and_opacity_has_its_own():
     deep = np.array([[[4095, 0, 2048, 65535], [4095, 0, 0, 0]]], np.uint16)
     assert row(array_to_rgb(deep[..., :3]))[0] == (255, 0, 128)
     assert row(array_to_rgb(deep)) == [(255, 0, 128), WHITE]
@@ -177,12 +177,12 @@ def test_a_large_array_is_mapped_like_a_small_one():
         (np.zeros((0, 2, 3)), r"shape \(0, 2, 3\)"),
     ],
 )
-def test_what_is_no_picture_is_refused_with_what_to_do(array, words):
+def test_the_error_for_an_invalid_image_says_what_to_do(array, words):
     with pytest.raises(ValueError, match=words):
         array_to_rgb(array)
 
 
-def test_a_share_of_opacity_that_overshoots_one_is_still_one_of_one():
+def test_opacity_slightly_above_one_is_still_scaled_by_one():
     grey = np.linspace(0.0, 1.0, 64, dtype=np.float32).reshape(8, 8)
     values = np.dstack([grey, grey, grey, np.ones_like(grey)])
     for overshoot in (1.001, 1.003, 1.05, 1.2, 2.0):

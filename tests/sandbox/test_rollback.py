@@ -1,11 +1,11 @@
-"""A failed block leaves no trace; a state can be gone on from, any number of times."""
+"""A failed block has no effect; a state can be continued any number of times."""
 
 import pytest
 from codedance.sandbox import Limits, Outcome
 from codedance.sandbox.types import SessionState
 from PIL import Image
 
-from .conftest import open_walls
+from .conftest import open_isolated
 
 FAILURES = {
     "error": ("1 / 0", Outcome.ERROR),
@@ -15,13 +15,16 @@ FAILURES = {
 
 
 @pytest.mark.parametrize(("last", "outcome"), FAILURES.values(), ids=FAILURES)
-def test_a_failed_block_leaves_no_trace(walled, picture, last, outcome):
+def test_a_failed_block_has_no_effect(isolated, picture, last, outcome):
     before = "import random\nx = [1]\nopen('f', 'w').write('one')\nprint(random.random())"
     damage = "x.append(2)\ny = 3\nopen('f', 'w').write('two')\nrandom.seed(5)\n"
     damage += "input_image.putpixel((0, 0), (9, 9, 9))\n"
     look = "print(x, 'y' in globals(), open('f').read(), input_image.getpixel((0, 0)))"
     draw = "print(random.random())"
-    with walled.session([picture], seed=3) as session, walled.session([picture], seed=3) as twin:
+    with (
+        isolated.session([picture], seed=3) as session,
+        isolated.session([picture], seed=3) as twin,
+    ):
         session.run(before)
         twin.run(before)
         assert session.run(damage + last).outcome is outcome
@@ -86,8 +89,8 @@ TRACES = {
 
 
 @pytest.mark.parametrize(("before", "damage", "look"), TRACES.values(), ids=TRACES)
-def test_nothing_that_a_failed_block_did_is_left(walled, before, damage, look):
-    with walled.session(seed=3) as session, walled.session(seed=3) as twin:
+def test_all_changes_of_a_failed_block_are_undone(isolated, before, damage, look):
+    with isolated.session(seed=3) as session, isolated.session(seed=3) as twin:
         session.run(before)
         twin.run(before)
         assert session.run(f"{damage}\n1 / 0").outcome is Outcome.ERROR
@@ -95,13 +98,13 @@ def test_nothing_that_a_failed_block_did_is_left(walled, before, damage, look):
         assert (seen.outcome, seen.stdout) == (Outcome.OK, expected.stdout)
 
 
-def test_addresses_and_folders_of_their_own_are_no_difference(walled):
-    """Another process keeps its objects elsewhere; a block that prints one can be replayed."""
+def test_addresses_and_folders_are_not_compared(isolated):
+    """Objects have other addresses in another process; a block that prints one can be replayed."""
     code = "import os\nprint(os.getcwd(), os.path.abspath('f'))\n"
     code += "junk = [object() for _ in range({})]\nclass A: pass\nprint(A(), print, input_image)"
     digests = []
     for number in (1, 100_000):
-        with walled.session([Image.new("RGB", (2, 2))]) as session:
+        with isolated.session([Image.new("RGB", (2, 2))]) as session:
             execution = session.run(code.format(number))
             assert execution.is_ok
             assert " at 0x" in execution.stdout
@@ -109,8 +112,8 @@ def test_addresses_and_folders_of_their_own_are_no_difference(walled):
     assert digests[0] == digests[1]
 
 
-def test_a_state_goes_on_when_its_process_was_killed_from_outside(walled):
-    with walled.session() as session:
+def test_a_state_continues_after_its_process_was_killed_from_outside(isolated):
+    with isolated.session() as session:
         session.run("x = [1]")
         session.kill()
         died = session.run("x.append(2)\nx")
@@ -120,22 +123,22 @@ def test_a_state_goes_on_when_its_process_was_killed_from_outside(walled):
 
 def test_a_timed_out_block_is_rolled_back():
     limits = Limits(wall_seconds=0.3, memory_mb=256)
-    with open_walls("full", limits, libraries=()) as sandbox, sandbox.session() as session:
+    with open_isolated("full", limits, libraries=()) as sandbox, sandbox.session() as session:
         session.run("x = [1]")
         assert session.run("x.append(2)\nwhile True: pass").outcome is Outcome.TIMEOUT
         assert session.run("x").stdout == "[1]\n"
 
 
-def test_many_failures_in_a_row_change_nothing(walled):
-    with walled.session() as session:
+def test_many_failures_in_a_row_change_nothing(isolated):
+    with isolated.session() as session:
         session.run("x = 1")
         for _ in range(3):
             assert session.run("x += 1\nmissing").outcome is Outcome.ERROR
         assert session.run("x").stdout == "1\n"
 
 
-def test_a_replay_that_differs_loses_the_state_and_says_so(walled):
-    with walled.session() as session:
+def test_a_different_replay_loses_the_state_and_reports_it(isolated):
+    with isolated.session() as session:
         assert session.run("import time\nx = time.time_ns()\nprint(x)").is_ok
         assert session.run("missing").outcome is Outcome.ERROR
         lost = session.run("print(x)")
@@ -146,11 +149,11 @@ def test_a_replay_that_differs_loses_the_state_and_says_so(walled):
         assert session.run("print(1)").stdout == "1\n"
 
 
-def test_a_replay_that_overruns_loses_the_state():
-    """The block runs for ever once half a second has passed."""
+def test_a_replay_that_exceeds_its_time_loses_the_state():
+    """The block runs forever once half a second has passed."""
     limits = Limits(wall_seconds=0.3, memory_mb=256)
     code = "import time\nif time.time() > START + 0.5:\n    while True: pass"
-    with open_walls("full", limits, libraries=()) as sandbox, sandbox.session() as session:
+    with open_isolated("full", limits, libraries=()) as sandbox, sandbox.session() as session:
         start = session.run("import time; print(time.time())").stdout.strip()
         session.close()
         with sandbox.session() as other:
@@ -160,7 +163,7 @@ def test_a_replay_that_overruns_loses_the_state():
     assert [end.error[:13] for end in lost] == ["SessionLost: "]
 
 
-def test_a_snapshot_holds_the_successful_blocks_only(sandbox, picture):
+def test_a_snapshot_contains_only_the_successful_blocks(sandbox, picture):
     with sandbox.session([picture], seed=4) as session:
         session.run("x = 1")
         session.run("missing")
@@ -171,7 +174,7 @@ def test_a_snapshot_holds_the_successful_blocks_only(sandbox, picture):
     assert len(state.image_digests) == 1
 
 
-def test_a_state_is_gone_on_from_any_number_of_times(sandbox, picture):
+def test_a_state_can_be_continued_any_number_of_times(sandbox, picture):
     with sandbox.session([picture], seed=4) as session:
         session.run("import random\nx = [random.random()]")
         session.run("x.append(input_image.size)\nx")
@@ -183,7 +186,7 @@ def test_a_state_is_gone_on_from_any_number_of_times(sandbox, picture):
             assert again.snapshot().blocks[:2] == state.blocks
 
 
-def test_a_state_goes_on_in_another_sandbox(full, confined, picture):
+def test_a_state_continues_in_another_sandbox(full, confined, picture):
     with full.session([picture], seed=4) as session:
         session.run("import random\nprint(random.random(), {'a', 'b', 'c'})")
         state = session.snapshot()
@@ -191,7 +194,7 @@ def test_a_state_goes_on_in_another_sandbox(full, confined, picture):
         assert again.run("print(1)").stdout == "1\n"
 
 
-def test_a_state_that_shows_where_it_lived_goes_on_in_another_sandbox(full, confined, unsafe):
+def test_a_state_that_prints_its_folder_continues_in_another_sandbox(full, confined, unsafe):
     code = "import os, tempfile\nprint(os.getcwd(), tempfile.mkstemp()[1], object())"
     with full.session(seed=4) as session:
         assert session.run(code).is_ok
@@ -201,7 +204,7 @@ def test_a_state_that_shows_where_it_lived_goes_on_in_another_sandbox(full, conf
             assert again.run("print(1)").stdout == "1\n"
 
 
-def test_a_state_with_other_pictures_is_refused(full, picture):
+def test_a_state_with_other_images_is_rejected(full, picture):
     with full.session([picture]) as session:
         state = session.snapshot()
     with pytest.raises(ValueError, match="restore needs the 1 pictures"):
@@ -210,7 +213,7 @@ def test_a_state_with_other_pictures_is_refused(full, picture):
         full.restore(state)
 
 
-def test_a_state_whose_digests_are_wrong_is_lost(full):
+def test_a_state_with_wrong_digests_is_lost(full):
     state = SessionState(seed=0, blocks=("print(1)",), output_digests=("0" * 64,))
     with full.restore(state) as session:
         assert session.run("print(2)").error.startswith("SessionLost: ")

@@ -1,4 +1,4 @@
-"""What comes back does not tell where the product or Python lies, nor whose environment it has."""
+"""Output does not depend on the location of the package or Python, or on the environment."""
 
 import json
 import os
@@ -85,8 +85,8 @@ print(json.dumps(found))
 """
 ROOM = Path(codedance.sandbox.__file__).parent
 PYTHON = Path(sys.executable).name
-WALLS = "full" if has_namespaces() else "confined"
-"""The strongest isolation of this machine; a plain container has no user namespaces."""
+ISOLATION = "full" if has_namespaces() else "confined"
+"""The strongest isolation level of this machine; a plain container has no user namespaces."""
 ANOTHER_USERS = {
     "LC_ALL": "POSIX",
     "LANG": "de_DE.UTF-8",
@@ -103,14 +103,14 @@ ANOTHER_USERS = {
 
 @pytest.fixture(scope="module")
 def copy():
-    """The room under another path, which every user may read (pytest's folders are closed)."""
+    """A copy of the room under another path, readable by every user, unlike pytest's folders."""
     with tempfile.TemporaryDirectory(prefix="Jürgen Müller ") as folder:
         Path(folder).chmod(0o755)
         yield copied(Path(folder) / "a clone")
 
 
 def copied(place):
-    """Copy the room to a place, with a home and a link to this virtual environment beside it."""
+    """Copy the room to a folder, with a home and a link to this virtual environment beside it."""
     room = place / "codedance" / "sandbox"
     shutil.copytree(ROOM, room, ignore=shutil.ignore_patterns("__pycache__"))
     (place / "codedance" / "__init__.py").touch()
@@ -124,9 +124,9 @@ def copied(place):
 
 @pytest.fixture(scope="module")
 def here():
-    """What the room that is installed gives."""
+    """Output of the installed room."""
     code = SCRIPT.replace("sys.path.insert(0, place)\n", "")
-    return answer([sys.executable, "-c", code, str(ROOM), sys.executable, WALLS], os.environ)
+    return answer([sys.executable, "-c", code, str(ROOM), sys.executable, ISOLATION], os.environ)
 
 
 def answer(command, environment, cwd="/"):
@@ -138,14 +138,14 @@ def answer(command, environment, cwd="/"):
     return dict(zip(BLOCKS, json.loads(done.stdout.splitlines()[-1]), strict=True))
 
 
-def elsewhere(copy, *, python=sys.executable, isolation=WALLS, before=(), cwd="/"):
+def elsewhere(copy, *, python=sys.executable, isolation=ISOLATION, before=(), cwd="/"):
     home = {"HOME": str(copy / "home"), "MPLCONFIGDIR": str(copy / "home" / "given")}
     environment = os.environ | ANOTHER_USERS | home
     command = [sys.executable, "-c", SCRIPT, str(copy), str(python), isolation]
     return answer([*before, *command], environment, cwd)
 
 
-def test_what_comes_back_names_no_folder_of_this_machine(here):
+def test_output_names_no_folder_of_this_machine(here):
     for name, (_, stdout, stderr, error, _) in here.items():
         text = f"{stdout} {stderr} {error}"
         own = ("showing.py", "block.py", "start.py")
@@ -164,12 +164,12 @@ def test_what_comes_back_names_no_folder_of_this_machine(here):
     )
 
 
-def test_a_copy_under_another_path_in_another_environment_gives_the_same(here, copy):
+def test_a_copy_under_another_path_in_another_environment_has_the_same_output(here, copy):
     assert elsewhere(copy) == here
 
 
 @pytest.mark.slow
-def test_another_user_gives_the_same(here, copy):
+def test_another_user_has_the_same_output(here, copy):
     if os.geteuid() != 0:
         pytest.skip("already a user without rights")
     nobody = [sys.executable, "-m", "sandbox.escapes", "as-nobody"]
@@ -179,17 +179,17 @@ def test_another_user_gives_the_same(here, copy):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("isolation", ["confined", "none"])
-def test_another_tier_gives_the_same(here, copy, isolation):
+def test_another_isolation_level_has_the_same_output(here, copy, isolation):
     assert elsewhere(copy, isolation=isolation) == here
 
 
 @pytest.mark.slow
-def test_an_environment_under_another_path_gives_the_same(here, copy):
+def test_an_environment_under_another_path_has_the_same_output(here, copy):
     assert elsewhere(copy, python=copy / "venv" / "bin" / PYTHON) == here
 
 
-def test_a_snapshot_goes_on_under_another_path(copy):
-    """Also where code printed the name of a library's file, which is another one there."""
+def test_a_snapshot_continues_under_another_path(copy):
+    """Also if code printed the path of a library's file, which differs there."""
     from codedance.sandbox import open_sandbox
 
     prints = "import numpy as np, sys\nprint(np.__file__, sys.prefix, np.mean(np.array([])))\nv = 7"

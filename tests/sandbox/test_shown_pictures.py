@@ -1,4 +1,4 @@
-"""Pictures that come back: whole, their own, and as they were when they were shown."""
+"""Returned images: complete, independent, and as they were when they were shown."""
 
 import pickle
 
@@ -10,7 +10,7 @@ from PIL import Image
 RED_TO_BLUE = "from PIL import Image\nx = Image.new('RGB', (300, 400), (255, 0, 0))\ndisplay(x)\n"
 
 
-def test_memory_becomes_the_picture_without_its_fourth_bytes():
+def test_the_fourth_bytes_of_the_pixels_are_dropped():
     memory = picture_memory((2, 1))
     memory[:] = bytes([1, 2, 3, 99, 4, 5, 6, 77])
     picture = as_picture(memory, (2, 1))
@@ -19,7 +19,7 @@ def test_memory_becomes_the_picture_without_its_fourth_bytes():
     assert picture.convert("RGBA").getpixel((0, 0)) == (1, 2, 3, 255)
 
 
-def test_a_picture_that_came_back_is_like_any_other(full):
+def test_a_returned_image_is_an_ordinary_image(full):
     with full.session([Image.effect_noise((700, 500), 90).convert("RGB")]) as session:
         (picture,) = session.run("input_image").images
         (again,) = session.run("input_image").images
@@ -32,32 +32,32 @@ def test_a_picture_that_came_back_is_like_any_other(full):
     assert picture.resize((70, 50)).size == (70, 50)
 
 
-def test_a_picture_comes_back_as_it_was_when_it_was_shown(walled):
-    with walled.session() as session:
+def test_an_image_is_returned_as_it_was_when_shown(isolated):
+    with isolated.session() as session:
         execution = session.run(RED_TO_BLUE + "x.paste((0, 0, 255), (0, 0, 300, 400))\nx")
         colours = [image.getpixel((150, 200)) for image in execution.images]
         assert colours == [(255, 0, 0), (0, 0, 255)]
 
 
-def test_a_picture_opened_from_a_file_comes_back(walled):
-    with walled.session() as session:
+def test_an_image_opened_from_a_file_is_returned(isolated):
+    with isolated.session() as session:
         session.run("from PIL import Image\nImage.new('RGB', (500, 300), (3, 2, 1)).save('x.png')")
         (picture,) = session.run("Image.open('x.png')").images
         assert (picture.size, picture.getpixel((499, 299))) == ((500, 300), (3, 2, 1))
 
 
-def test_a_picture_that_breaks_off_kills_its_session_only(walled):
+def test_a_truncated_image_kills_only_its_session(isolated):
     broken = "import PIL.Image\nclass Half:\n    def setimage(self, *_): self.left = 2\n"
     broken += "    def encode(self, size):\n        self.left -= 1\n        if not self.left:\n"
     broken += "            raise MemoryError\n        return 0, 0, bytes(size)\n"
     broken += "PIL.Image._getencoder = lambda *_: Half()\nPIL.Image.new('RGB', (999, 999))"
-    with walled.session() as session:
+    with isolated.session() as session:
         session.run("kept = 5")
         assert session.run(broken).outcome is Outcome.KILLED
         assert session.run("kept").stdout == "5\n"
 
 
-def test_another_pillow_is_asked_for_all_the_bytes_at_once(full):
+def test_another_version_of_pillow_copies_all_bytes_at_once(full):
     code = "import PIL.Image\noriginal = PIL.Image._getencoder\ncalls = []\n"
     code += "class Old:\n    def setimage(self, *_): raise TypeError('1 argument, not 2')\n"
     code += "def get(*arguments):\n    calls.append(1)\n"

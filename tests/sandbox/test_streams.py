@@ -1,4 +1,4 @@
-"""What a block prints comes back with that block, whatever way it takes."""
+"""A block's output is returned with that block, however it is written."""
 
 import pytest
 
@@ -120,13 +120,13 @@ IN_A_BLOCK = {
 POOL = "from concurrent.futures import ThreadPoolExecutor\np = ThreadPoolExecutor(2)\n"
 
 
-def test_a_pool_that_nobody_shuts_down_is_not_waited_for(full):
+def test_a_pool_without_shutdown_is_not_waited_for(full):
     with full.session() as session:
         assert session.run(POOL + "print(list(p.map(abs, [-1, 2])))").stdout == "[1, 2]\n"
         assert session.run("print(list(p.map(abs, [-3])))").stdout == "[3]\n"
 
 
-def test_a_pool_that_is_at_work_is_waited_for(full):
+def test_a_working_pool_is_waited_for(full):
     work = "import time\n_ = p.submit(lambda: (time.sleep(0.3), print(5)))"
     with full.session() as session:
         assert session.run(POOL + work).stdout == "5\n"
@@ -134,7 +134,7 @@ def test_a_pool_that_is_at_work_is_waited_for(full):
 
 @pytest.mark.parametrize(("code", "printed"), IN_A_BLOCK.values(), ids=IN_A_BLOCK)
 @pytest.mark.parametrize("tier", ["full", "confined"])
-def test_what_a_block_prints_comes_back_with_it(tier, code, printed, request):
+def test_the_output_of_a_block_is_returned_with_it(tier, code, printed, request):
     with request.getfixturevalue(tier).session() as session:
         assert session.run(code).stdout == printed
         assert session.run("print('next')").stdout == "next\n"
@@ -159,7 +159,7 @@ BREAKS = {
 
 
 @pytest.mark.parametrize("code", BREAKS.values(), ids=BREAKS)
-def test_a_block_that_breaks_the_stream_loses_no_output_of_the_next(full, code):
+def test_a_block_that_breaks_the_stream_does_not_affect_the_next(full, code):
     with full.session() as session:
         session.run(f"import sys\n{code}\nx = 1")
         execution = session.run("import os\nprint(x, flush=True)\n_ = os.write(1, b'2')")
@@ -167,7 +167,7 @@ def test_a_block_that_breaks_the_stream_loses_no_output_of_the_next(full, code):
         assert session.run("print(3, file=sys.stderr)").stderr == "3\n"
 
 
-def test_the_streams_are_what_a_program_expects(full):
+def test_the_streams_have_the_usual_attributes(full):
     code = "import io, sys\nprint([(s.fileno() == n, s.isatty(), s.encoding, s.name, s.mode, "
     code += "s.writable(), s.readable(), s.line_buffering, isinstance(s, io.TextIOWrapper)) "
     code += "for n, s in ((1, sys.stdout), (2, sys.stderr))], sys.stdout is sys.__stdout__)"
@@ -178,7 +178,7 @@ def test_the_streams_are_what_a_program_expects(full):
         )
 
 
-def test_standard_error_has_a_descriptor_of_its_own(full):
+def test_standard_error_has_its_own_descriptor(full):
     code = "import os, sys\n_ = os.write(sys.stderr.fileno(), b'a\\n')"
     with full.session() as session:
         assert session.run(code).stderr == "a\n"
@@ -188,13 +188,13 @@ def test_standard_error_has_a_descriptor_of_its_own(full):
 @pytest.mark.parametrize(
     "code", ["import os\n_ = os.write(2, b'a\\n')", "with open(2, 'w') as w: print('a', file=w)"]
 )
-def test_what_code_writes_to_descriptor_2_is_standard_error(full, code):
+def test_output_to_descriptor_2_is_standard_error(full, code):
     with full.session() as session:
         assert session.run(code).stderr == "a\n"
         assert session.run(code).stderr == "a\n"
 
 
-def test_what_libraries_in_c_write_to_the_descriptors_is_dropped(full):
+def test_output_of_c_libraries_to_the_descriptors_is_dropped(full):
     code = "import ctypes, os\nlibc = ctypes.CDLL(None)\n"
     code += "_ = [libc.dprintf(n, b'0x7f00 at 12:01\\n') for n in (1, 2)]"
     with full.session() as session:
@@ -202,7 +202,7 @@ def test_what_libraries_in_c_write_to_the_descriptors_is_dropped(full):
         assert (execution.outcome, execution.stdout, execution.stderr) == ("ok", "", "")
 
 
-def test_a_descriptor_that_code_led_elsewhere_is_its_own(full):
+def test_a_redirected_descriptor_stays_redirected(full):
     code = "import os\nf = os.open('f', os.O_CREAT | os.O_RDWR)\n_ = os.dup2(f, 1)\n"
     code += "_ = os.write(1, b'in the file')\nprint(open('f').read())"
     with full.session() as session:
@@ -224,12 +224,12 @@ def test_a_wrapper_of_an_earlier_block_still_prints(full):
 @pytest.mark.parametrize(
     "code",
     [
-        "print('a' * 100_000_000)",  # in a session of 256 MB: no copy of it is made
+        "print('a' * 100_000_000)",  # in a session of 256 MB: the text is not copied
         "for _ in range(300): print('é' * 100_000)",
         "import sys\nfor _ in range(300): _ = sys.stdout.buffer.write(bytes(1_000_000))",
     ],
 )
-def test_what_is_printed_beyond_the_limit_takes_no_memory(full, code):
+def test_output_beyond_the_limit_takes_no_memory(full, code):
     with full.session() as session:
         execution = session.run(code)
         assert execution.outcome == "ok"
@@ -237,7 +237,7 @@ def test_what_is_printed_beyond_the_limit_takes_no_memory(full, code):
         assert len(execution.stdout) < 2_100
 
 
-def test_descriptor_1_has_the_room_of_the_disk(full):
+def test_output_to_descriptor_1_is_limited_by_the_disk(full):
     code = "w = open(1, 'wb', 0)\nwhile True: w.write(bytes(1_000_000))"
     with full.session() as session:
         execution = session.run(code)

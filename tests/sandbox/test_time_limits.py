@@ -1,4 +1,4 @@
-"""Time-outs: fair to the block, deadly to whatever tries to outlive them."""
+"""Time-outs: fair to the block, and effective against code that tries to exceed them."""
 
 import os
 import time
@@ -7,24 +7,24 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from codedance.sandbox import Limits, Outcome
 
-from .conftest import open_walls
+from .conftest import open_isolated
 
 HASTY = Limits(wall_seconds=0.4, cpu_seconds=0.4, memory_mb=256)
 
 
 @pytest.fixture(scope="module")
 def hasty():
-    with open_walls("full", HASTY, libraries=()) as sandbox:
+    with open_isolated("full", HASTY, libraries=()) as sandbox:
         yield sandbox
 
 
 @pytest.fixture(scope="module")
 def hasty_confined():
-    with open_walls("confined", HASTY, libraries=()) as sandbox:
+    with open_isolated("confined", HASTY, libraries=()) as sandbox:
         yield sandbox
 
 
-def test_a_loop_meets_the_soft_time_out_with_its_line_and_its_output(hasty):
+def test_a_loop_gets_the_soft_time_out_with_its_line_and_output(hasty):
     with hasty.session() as session:
         execution = session.run("print('so far')\nx = 0\nwhile True: x += 1")
     assert execution.outcome is Outcome.TIMEOUT
@@ -47,18 +47,18 @@ def test_sleeping_counts_as_wall_time(hasty):
 BOTH_AT_ONCE = """import signal as s, threading, time
 both = {s.SIGALRM, s.SIGPROF}
 s.pthread_sigmask(s.SIG_BLOCK, both)
-def strike(end=time.process_time() + 0.45):
+def interrupt(end=time.process_time() + 0.45):
     while time.process_time() < end: pass
     s.raise_signal(s.SIGALRM)
     s.pthread_sigmask(s.SIG_UNBLOCK, both)
-threading.Thread(target=strike).start()
+threading.Thread(target=interrupt).start()
 while True: pass"""
 
 
-def test_two_strikes_at_once_are_one_and_keep_the_line():
-    """As on a busy machine, where the wall clock waits until the processor time is used up too."""
+def test_two_simultaneous_time_outs_are_one_and_keep_the_line():
+    """As on a busy machine, where both limits may be reached at the same time."""
     limits = Limits(wall_seconds=10.0, cpu_seconds=0.4, memory_mb=256)
-    with open_walls("full", limits, libraries=()) as sandbox, sandbox.session() as session:
+    with open_isolated("full", limits, libraries=()) as sandbox, sandbox.session() as session:
         execution = session.run(BOTH_AT_ONCE)
     assert execution.error == "TimeoutError: the block ran longer than 10 s, line 9"
 
@@ -85,12 +85,12 @@ OUTLIVERS = {
 
 
 @pytest.mark.parametrize("code", OUTLIVERS.values(), ids=OUTLIVERS)
-def test_nothing_outlives_its_time(hasty, code):
+def test_no_code_exceeds_its_time(hasty, code):
     _expect_timeout(hasty, code)
 
 
 @pytest.mark.parametrize("name", ["59 except BaseException", "60 masked signals", "61 a long sum"])
-def test_nothing_outlives_its_time_without_namespaces(hasty_confined, name):
+def test_no_code_exceeds_its_time_without_namespaces(hasty_confined, name):
     _expect_timeout(hasty_confined, OUTLIVERS[name])
 
 
@@ -100,12 +100,12 @@ def _expect_timeout(sandbox, code):
         execution = session.run(code)
         assert execution.outcome is Outcome.TIMEOUT, execution
         assert execution.cpu_seconds < 2.0  # its limit and the grace before the kill
-        assert execution.wall_seconds < 20.0  # with all of the patience for a starved block
+        assert execution.wall_seconds < 20.0  # with the full extension for a starved block
         assert session.run("kept").stdout == "'kept'\n"
 
 
-def test_a_block_that_hides_from_the_time_out_is_late_all_the_same(hasty):
-    """It ends within the grace that the kill waits for, and says that all went well."""
+def test_a_block_that_masks_the_time_out_still_times_out(hasty):
+    """It ends within the grace period before the kill, and claims success."""
     code = "import signal, time\nsignal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\n"
     code += "time.sleep(0.9)\nprint('well')"
     with hasty.session() as session:
@@ -115,11 +115,11 @@ def test_a_block_that_hides_from_the_time_out_is_late_all_the_same(hasty):
 
 
 def test_threads_share_the_blocks_processor_time():
-    """Four spinning threads use the time up faster than the wall clock does."""
+    """Four spinning threads use up their processor time before the wall-clock limit."""
     limits = Limits(wall_seconds=30.0, cpu_seconds=0.4, memory_mb=256)
     code = "import threading\ndef spin():\n    while True: pass\n"
     code += "for _ in range(4): threading.Thread(target=spin, daemon=True).start()\nspin()"
-    with open_walls("full", limits, libraries=()) as sandbox, sandbox.session() as session:
+    with open_isolated("full", limits, libraries=()) as sandbox, sandbox.session() as session:
         execution = session.run(code)
     assert execution.outcome is Outcome.TIMEOUT
     assert "processor time" in execution.error
@@ -130,7 +130,7 @@ def test_a_thread_left_running_cannot_use_the_processor_after_its_block():
     limits = Limits(wall_seconds=5.0, memory_mb=256)
     code = "import threading, time\ndef spin():\n    while True: pass\n"
     code += "threading.Thread(target=spin, daemon=True).start()\nprint(time.process_time())"
-    with open_walls("full", limits, libraries=()) as sandbox, sandbox.session() as session:
+    with open_isolated("full", limits, libraries=()) as sandbox, sandbox.session() as session:
         assert session.run(code).is_ok
         used = float(session.run("print(time.process_time())").stdout)
         time.sleep(0.5)
@@ -138,10 +138,10 @@ def test_a_thread_left_running_cannot_use_the_processor_after_its_block():
 
 
 def test_slow_sessions_do_not_delay_their_neighbours():
-    """A turn that only waits lends its place; one that computes too, if later."""
+    """A turn that only waits lends its place; so does one that computes, but later."""
     limits = Limits(wall_seconds=5.0, cpu_seconds=5.0, memory_mb=256)
     slow = ["import time; time.sleep(60)", "while True: pass"] * len(os.sched_getaffinity(0))
-    with open_walls("full", limits, libraries=()) as sandbox:
+    with open_isolated("full", limits, libraries=()) as sandbox:
         with ThreadPoolExecutor(len(slow)) as threads:
             dawdling = [threads.submit(_run_alone, sandbox, code) for code in slow]
             time.sleep(0.05)
@@ -150,29 +150,29 @@ def test_slow_sessions_do_not_delay_their_neighbours():
         assert [one.result().outcome for one in dawdling] == [Outcome.TIMEOUT] * len(slow)
 
 
-def test_waiting_in_line_is_not_the_blocks_time(hasty):
-    """Twelve turns in line need a second of processor time, each has 0.4 s from when it starts."""
+def test_time_in_the_queue_is_not_charged_to_the_block(hasty):
+    """Twelve queued turns need a second of processor time; each has 0.4 s from its start."""
     code = "import time\nend = time.process_time() + 0.08\nwhile time.process_time() < end: pass"
     with ThreadPoolExecutor(12) as threads:
         ends = list(threads.map(lambda _: _run_alone(hasty, code), range(12)))
     assert [end.outcome for end in ends] == [Outcome.OK] * 12
 
 
-def test_threads_that_crowd_each_other_out_are_no_excuse():
-    """A deadlock among threads that fight for the cores is still the block's own time-out."""
+def test_competing_threads_do_not_extend_the_time_limit():
+    """A deadlock among threads that compete for the cores is still the block's own time-out."""
     limits = Limits(wall_seconds=0.5, cpu_seconds=60.0, memory_mb=256)
     code = "import threading, zlib\ndata = bytes(1 << 20)\ndef spin():\n"
     code += "    while True: zlib.crc32(data)\n"
     code += "for _ in range(12): threading.Thread(target=spin, daemon=True).start()\n"
     code += "lock = threading.Lock()\nlock.acquire()\nlock.acquire()"
-    with open_walls("full", limits, libraries=()) as sandbox:
+    with open_isolated("full", limits, libraries=()) as sandbox:
         execution = _run_alone(sandbox, code)
     assert execution.outcome is Outcome.TIMEOUT
 
 
 @pytest.mark.parametrize("swallow", ["except Exception", "except BaseException", "finally"])
-def test_a_thread_that_a_time_out_left_is_gone_with_it(hasty, swallow):
-    """The thread would write into the state that the next block sees."""
+def test_a_thread_remaining_after_a_time_out_is_ended(hasty, swallow):
+    """The thread would change the state of the next block."""
     code = "import threading, time\ndef late():\n    time.sleep(0.8)\n    kept.append(2)\n"
     code += "threading.Thread(target=late, daemon=True).start()\n"
     code += f"try:\n    time.sleep(60)\n{swallow}: time.sleep(60)"

@@ -1,4 +1,4 @@
-"""Whose fault an overrun is: the block's, its own threads', or the machine's."""
+"""Attribution of an overrun to the block, to its own threads, or to the machine."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ LIMITS = Limits(wall_seconds=0.2, cpu_seconds=5.0)
 
 
 class Hand:
-    """A clock that only goes on when somebody sleeps."""
+    """A clock that advances only during sleep."""
 
     def __init__(self):
         self.now = 0.0
@@ -33,7 +33,7 @@ def hand(monkeypatch):
 
 
 class Scripted:
-    """What the kernel would say, as shares of the time that has passed."""
+    """Readings of the kernel, as shares of the elapsed time."""
 
     def __init__(self, hand, waiting=0.0, computing=0.0):
         self.hand, self.waiting, self.computing = hand, waiting, computing
@@ -49,7 +49,7 @@ class Scripted:
 
 
 def outcome(view):
-    """Look until the clock strikes; give how long that took."""
+    """Poll until the time-out; return the elapsed time."""
     clock = TurnClock(view, LIMITS, patience_seconds=0.2)
     while True:
         view.hand.sleep(clock.seconds_to_look)
@@ -57,26 +57,26 @@ def outcome(view):
             return clock.wall_seconds
 
 
-def test_a_block_that_had_a_core_is_struck_at_its_limit(hand):
+def test_a_block_with_a_core_times_out_at_its_limit(hand):
     assert outcome(Scripted(hand)) == pytest.approx(0.2, abs=0.01)
 
 
-def test_waiting_for_less_than_half_of_the_time_is_no_excuse(hand):
+def test_waiting_for_less_than_half_of_the_time_does_not_extend_the_limit(hand):
     assert outcome(Scripted(hand, waiting=0.4)) == pytest.approx(0.2, abs=0.01)
 
 
-def test_a_block_that_mostly_waited_gets_the_time_that_it_missed(hand):
-    """With two thirds of the time spent waiting, 0.2 s of its own last 0.6 s."""
+def test_a_block_that_mostly_waited_gets_the_missed_time(hand):
+    """With two thirds of the time spent waiting, 0.2 s of its own time take 0.6 s."""
     assert outcome(Scripted(hand, waiting=2 / 3)) == pytest.approx(0.6, abs=0.01)
 
 
-def test_a_block_that_gets_no_core_at_all_is_our_failure(hand):
+def test_a_block_without_any_core_is_an_infrastructure_failure(hand):
     with pytest.raises(SandboxError, match="for a core"):
         outcome(Scripted(hand, waiting=1.0))
     assert hand.now == pytest.approx(8 * 0.2 + 0.2, abs=0.2)
 
 
-def test_a_strike_is_followed_by_a_kill(hand):
+def test_a_time_out_is_followed_by_a_kill(hand):
     clock = TurnClock(Scripted(hand), LIMITS)
     steps = []
     while Step.KILL not in steps:
@@ -87,7 +87,7 @@ def test_a_strike_is_followed_by_a_kill(hand):
     assert clock.verdict() == "ran longer than 0.2 s"
 
 
-def test_processor_time_far_over_its_limit_is_a_kill_however_little_time_has_passed(hand):
+def test_processor_time_far_over_its_limit_is_a_kill_at_any_time(hand):
     clock = TurnClock(Scripted(hand, computing=20.0), Limits(wall_seconds=60.0, cpu_seconds=1.0))
     step = Step.GO_ON
     while step is Step.GO_ON:
@@ -104,7 +104,7 @@ def view_of_self():
     return KernelView(os.pidfd_open(os.getpid()))
 
 
-def test_sleeping_is_not_waiting_for_a_core():
+def test_sleeping_does_not_count_as_waiting_for_a_core():
     view = view_of_self()
     before = view.usage()
     time.sleep(1.0)
@@ -112,8 +112,8 @@ def test_sleeping_is_not_waiting_for_a_core():
     view.close()
 
 
-def test_threads_that_wait_for_each_other_have_not_starved():
-    """Four that compute on the cores of this test: what each waits, its siblings run."""
+def test_threads_that_wait_for_each_other_are_not_starved():
+    """Four threads compute on the cores of this test: while one waits, the others run."""
     view = view_of_self()
     before = view.usage()
     data = bytes(1 << 20)
@@ -123,7 +123,7 @@ def test_threads_that_wait_for_each_other_have_not_starved():
         import zlib
 
         while time.process_time() < ends:
-            zlib.crc32(data)  # lets go of the interpreter's lock
+            zlib.crc32(data)  # releases the interpreter's lock
 
     started = time.monotonic()
     threads = [threading.Thread(target=spin) for _ in range(8)]
@@ -134,13 +134,13 @@ def test_threads_that_wait_for_each_other_have_not_starved():
         starved = max(starved, view.starved_seconds(before))
         time.sleep(0.05)
     ran = view.cpu_seconds() - before.cpu_seconds
-    waited = 8 * (time.monotonic() - started) - ran  # all of them together, for whatever reason
+    waited = 8 * (time.monotonic() - started) - ran  # of all threads, for any reason
     view.close()
     assert ran > 0.1
     assert starved < waited / 3
 
 
-def test_the_kernel_tells_nothing_of_a_process_that_is_gone():
+def test_the_kernel_has_no_figures_of_a_process_that_has_ended():
     view = view_of_self()
     view.close()
     assert view.thread_count() == 0

@@ -1,4 +1,4 @@
-"""How many at once, and in which order."""
+"""Number of concurrent turns, and their order."""
 
 import signal
 import threading
@@ -8,7 +8,7 @@ import pytest
 from codedance.sandbox.host.turn_gate import TurnGate
 
 
-def test_no_more_than_its_places_are_inside():
+def test_the_number_of_concurrent_turns_is_limited():
     gate = TurnGate(2)
     inside, most = [], []
 
@@ -27,7 +27,7 @@ def test_no_more_than_its_places_are_inside():
     assert max(most) == 2
 
 
-def test_who_waits_is_served_in_the_order_of_arrival():
+def test_waiting_turns_are_served_in_the_order_of_arrival():
     gate = TurnGate(1)
     served = []
 
@@ -45,7 +45,7 @@ def test_who_waits_is_served_in_the_order_of_arrival():
     assert served == [0, 1, 2, 3, 4, 5]
 
 
-def test_a_place_is_given_back_after_an_error():
+def test_a_place_is_released_after_an_error():
     gate = TurnGate(1)
     for _ in range(3):
         try:
@@ -57,7 +57,7 @@ def test_a_place_is_given_back_after_an_error():
         pass
 
 
-def test_who_is_interrupted_while_waiting_leaves_the_queue():
+def test_an_interrupted_turn_leaves_the_queue():
     class Interrupted(BaseException):
         pass
 
@@ -77,7 +77,7 @@ def test_who_is_interrupted_while_waiting_leaves_the_queue():
         signal.signal(signal.SIGALRM, previous)
 
 
-def test_a_turn_that_only_waits_lends_its_place_and_takes_none_back():
+def test_a_turn_that_only_waits_lends_its_place_and_needs_none_afterwards():
     gate = TurnGate(1)
     with gate.place() as slow:
         slow.lend(is_busy=False)
@@ -89,7 +89,7 @@ def test_a_turn_that_only_waits_lends_its_place_and_takes_none_back():
         assert not _is_free(gate)
 
 
-def test_as_many_computing_turns_lend_their_places_as_there_are():
+def test_computing_turns_lend_at_most_as_many_places_as_exist():
     gate = TurnGate(1)
     with gate.place() as first:
         first.lend(is_busy=True)
@@ -103,7 +103,7 @@ def test_as_many_computing_turns_lend_their_places_as_there_are():
 
 
 def _is_free(gate):
-    """Whether someone who comes now gets in at once."""
+    """Return whether a new turn would start immediately."""
     got_in = threading.Event()
 
     def come():

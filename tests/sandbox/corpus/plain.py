@@ -1,8 +1,8 @@
-"""Plain Python's side of the comparison: runs programs from a file in one process, unconfined.
+"""Reference results of plain Python: runs programs from a file in one process, unconfined.
 
-``python plain.py IN OUT`` reads ``{"name", "code", "picture"}`` records and writes what each gave:
-standard output with the last expression, the error, a digest of each picture. It shares no code
-with the worker. Only for programs of our own.
+``python plain.py IN OUT`` reads ``{"name", "code", "picture"}`` records and writes the results:
+standard output with the last expression, the error, a digest of each image. It shares no code with
+the worker. Only for trusted programs.
 """
 
 import ast
@@ -27,30 +27,30 @@ from PIL import Image
 
 
 class Screen:
-    """What a program shows."""
+    """Output of a program."""
 
     def __init__(self):
         self.digests = []
 
     def picture(self, picture):
-        """Note a picture's digest."""
+        """Record an image's digest."""
         rgb = picture.convert("RGB")
         head = f"{rgb.width} {rgb.height} ".encode()
         self.digests.append(hashlib.sha256(head + rgb.tobytes()).hexdigest())
 
     def figure(self, figure):
-        """Draw a figure as it would be saved, and close it."""
+        """Render a figure as it would be saved, and close it."""
         figure.canvas.draw()
         self.picture(Image.fromarray(np.asarray(figure.canvas.buffer_rgba())))
         plt.close(figure)
 
     def all_figures(self, *_, **__):
-        """Draw what is open."""
+        """Render all open figures."""
         for number in plt.get_fignums():
             self.figure(plt.figure(number))
 
     def show(self, value):
-        """Show a value; say whether it was something to look at."""
+        """Show a value; return whether it was an image or a figure."""
         if isinstance(value, Image.Image):
             self.picture(value)
         elif isinstance(value, Figure):
@@ -67,16 +67,16 @@ class Screen:
         return True
 
     def display(self, *values):
-        """Show values one after another."""
+        """Show several values."""
         for value in values:
             if not self.show(value):
                 sys.stdout.write(f"{value}\n")
 
 
 def run(code, picture):
-    """Run one program in a fresh namespace; give what it showed."""
+    """Run one program in a fresh namespace; return its output."""
     random.seed(0)
-    np.random.seed(0)  # noqa: NPY002 - the worker seeds what models draw from
+    np.random.seed(0)  # noqa: NPY002 - the worker seeds the generators of models
     screen = Screen()
     Image.Image.show = lambda shown, *_, **__: screen.picture(shown)
     plt.show = screen.all_figures
@@ -100,7 +100,7 @@ def run(code, picture):
 
 
 def execute(code, names, screen):
-    """Run the statements, then look at the last one if it is an expression."""
+    """Run the statements, then show the last one if it is an expression."""
     tree = ast.parse(code, "<program>")
     last = None
     if tree.body and isinstance(tree.body[-1], ast.Expr):
@@ -117,7 +117,7 @@ def execute(code, names, screen):
 
 
 def one_line(error):
-    """Say an error as a model reads it: kind, message, line of its own program."""
+    """Return an error as a model reads it: kind, message, line of its own program."""
     lines = [
         f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == "<program>"
     ]
@@ -131,7 +131,7 @@ def one_line(error):
 def main(source, target):
     """Run every record of a file."""
     matplotlib.use("Agg")
-    plt.close(plt.figure())  # pyplot picks its backend, and its show, at the first
+    plt.close(plt.figure())  # pyplot selects its backend and `show` at the first figure
     with open(source) as file:
         records = json.load(file)
     results = {}

@@ -1,8 +1,8 @@
 """Runs the suite: ``python -m sandbox.escapes`` in ``tests/`` writes the table of verdicts.
 
-``judge PLACE [NUMBER …]`` makes attempts here and prints the verdicts as JSON; ``control LAYER,…
-[NUMBER …]`` does so without those isolation layers, in a container only; ``as-nobody COMMAND …``
-runs a command as a user without rights.
+``judge PLACE [NUMBER …]`` makes attempts here and prints the verdicts as JSON;
+``control LAYER,… [NUMBER …]`` does so without these isolation layers, in a container only;
+``as-nobody COMMAND …`` runs a command as an unprivileged user.
 """
 
 import sys
@@ -12,7 +12,7 @@ from .places import go_on_as_nobody, judge_all, print_verdicts
 
 
 def main(words: list[str]) -> None:
-    """Do what the command line says."""
+    """Run the command line."""
     match words:
         case ["judge", place, *numbers]:
             print_verdicts(judge_all(place, _chosen(numbers)))

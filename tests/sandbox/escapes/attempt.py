@@ -1,4 +1,4 @@
-"""What an attempt is: code as a model writes it, how it may end, and what stands in its way."""
+"""Attempts: code as a model writes it, its expected end, and the isolation that holds it."""
 
 from __future__ import annotations
 
@@ -10,44 +10,44 @@ REFUSED = (
     "PermissionError FileNotFoundError NotADirectoryError OSError ProcessLookupError "
     "BlockingIOError"
 )
-"""Exceptions by which a wall refuses; an attempt that ends otherwise is broken, not held."""
+"""Exceptions of a refusal; an attempt that ends otherwise is broken, not held."""
 
 ESCAPED = "ESCAPED"
-"""What an attempt prints when it has got through."""
+"""Output of a successful attempt."""
 
 FILTER = "system-call filter"
-HOST = "the host checks every frame before it believes it"
-"""Walls that hold many attempts."""
+HOST = "the host validates every frame"
+"""Layers that hold many attempts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One way to try to get out.
+    """One attempt to escape.
 
     Attributes:
-        number: That of the list in the docs; 80 and above are of our own devising.
-        name: What it tries.
-        blocks: What the model writes, turn by turn; `PRELUDE` has run before.
-        ends: How the last block may end: exceptions, or outcomes in lower case. ``ok`` counts only
-            if the attempt printed ``held``.
-        wall: What holds it.
-        without: Walls that its control takes away, in a container; then it must succeed.
-        why_no_control: Why there is none, where ``without`` is empty.
-        is_x86: Whether it speaks x86-64 system calls that other machines lack.
+        number: Number in the list of the docs; 80 and above are our own.
+        name: Description.
+        blocks: Code of the model, turn by turn, after `PRELUDE`.
+        ends: Allowed ends of the last block: exceptions, or outcomes in lower case. ``ok`` counts
+            only if the attempt printed ``held``.
+        held_by: Isolation layers that hold it.
+        without: Layers that its control removes, in a container; then it must succeed.
+        why_no_control: Reason for no control if ``without`` is empty.
+        is_x86: Whether it uses x86-64 system calls that other machines lack.
     """
 
     number: str
     name: str
     blocks: tuple[str, ...]
     ends: str = REFUSED
-    wall: str = ""
+    held_by: str = ""
     without: tuple[str, ...] = ()
     why_no_control: str = ""
     is_x86: bool = False
 
 
 def prelude(facts: Mapping[str, object]) -> str:
-    """Return the first block of every attempt: what an adversary would know, and his tools."""
+    """Return the first block of every attempt: knowledge and tools of an adversary."""
     return f"import json\nFACTS = json.loads({json.dumps(facts)!r})\n{PRELUDE}"
 
 

@@ -1,4 +1,4 @@
-"""What there is to find and to break on the host, and whether it is still whole."""
+"""Bait on the host for attempts to find or damage, and checks of its integrity."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy
 from PIL import Image
 
-_IS_SHARED = "PYTEST_XDIST_WORKER" in os.environ  # others use shared memory too
+_IS_SHARED = "PYTEST_XDIST_WORKER" in os.environ  # other tests use shared memory too
 
 
 class Bait:
-    """A canary in a file, in the environment and in memory; ports that note who reaches them."""
+    """A canary in a file, in the environment and in memory; ports that record connections."""
 
     def __init__(self) -> None:
         word = secrets.token_hex(16)
@@ -45,7 +45,7 @@ class Bait:
         self._clock = time.time() - time.monotonic()
 
     def facts(self) -> dict[str, object]:
-        """Return what an adversary could know of the host."""
+        """Return facts about the host that an adversary could know."""
         return {
             "home": str(self.home),
             "canary_file": str(self.home / "canary2.txt"),
@@ -57,7 +57,7 @@ class Bait:
         }
 
     def complaints(self) -> list[str]:
-        """Return what is not as it was: files, libraries, name, clock, limits, callers."""
+        """Return the changes on the host: files, libraries, name, clock, limits, connections."""
         now = self._look()
         found = [f"{name} changed" for name, value in self._before.items() if now[name] != value]
         if abs(time.time() - time.monotonic() - self._clock) > 5:
@@ -68,7 +68,7 @@ class Bait:
         return found
 
     def close(self) -> None:
-        """Take everything away."""
+        """Remove everything."""
         for server in self._servers:
             server.close()
         shutil.rmtree(self.home, ignore_errors=True)

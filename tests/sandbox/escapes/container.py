@@ -1,7 +1,7 @@
-"""A disposable container with this machine's Python in it, for controls and for plain users.
+"""A disposable container with this machine's Python, for controls and for unprivileged users.
 
-The image holds next to nothing; interpreter, libraries and tests are mounted read-only, so that it
-is built in a second and needs no registry.
+The image is nearly empty; interpreter, libraries and tests are mounted read-only, so it is built in
+a second and needs no registry.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LIMITS = """
 
 
 def is_docker_there() -> bool:
-    """Whether a container can be run here."""
+    """Return whether a container can be run here."""
     if shutil.which("docker") is None:
         return False
     return subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
@@ -46,7 +46,7 @@ def judge_in_container(
     """Run ``python -m sandbox.escapes WORDS`` as a container's first process.
 
     Raises:
-        RuntimeError: It failed; the message ends with its own words.
+        RuntimeError: It failed; the message ends with its standard error.
     """
     build_image()
     command = ["docker", "run", *_LIMITS.split(), "--user", f"{user}:{user}", *options, *_mounts()]
@@ -61,7 +61,7 @@ def judge_in_container(
 
 @functools.cache
 def build_image() -> None:
-    """Build the image out of a few empty folders and links."""
+    """Build the image from a few empty folders and links."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "root"
         for name in ("usr", "etc", "proc", "sys", "dev", "root", "var", "package/codedance"):

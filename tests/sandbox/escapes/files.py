@@ -1,8 +1,8 @@
-"""1 to 13: files of the host."""
+"""Attempts 1 to 13: files of the host."""
 
 from .attempt import Attempt
 
-_FILE_WALLS = "no such file in the mount namespace (full); landlock"
+_FILE_LAYERS = "no such file in the mount namespace (full); landlock"
 
 FILES = (
     Attempt(
@@ -10,7 +10,7 @@ FILES = (
         "read a file of the host",
         ("tries(lambda: canary_in(open(FACTS['canary_file']).read()))",),
         ends="ok",
-        wall=_FILE_WALLS,
+        held_by=_FILE_LAYERS,
         without=("landlock",),
     ),
     Attempt(
@@ -18,7 +18,7 @@ FILES = (
         "read the shadow file",
         ("tries(lambda: open('/etc/shadow').read())",),
         ends="ok",
-        wall=f"{_FILE_WALLS}; another user",
+        held_by=f"{_FILE_LAYERS}; another user",
         without=("landlock", "user"),
     ),
     Attempt(
@@ -31,7 +31,7 @@ FILES = (
             "      lambda: canary_in(open(FACTS['home'] + '/canary.txt').read()))",
         ),
         ends="ok",
-        wall=_FILE_WALLS,
+        held_by=_FILE_LAYERS,
         without=("landlock",),
     ),
     Attempt(
@@ -48,7 +48,7 @@ FILES = (
             "print('held')",
         ),
         ends="ok",
-        wall=_FILE_WALLS,
+        held_by=_FILE_LAYERS,
         without=("landlock",),
     ),
     Attempt(
@@ -67,7 +67,7 @@ FILES = (
             "      lambda: os.rename(numpy.__path__[0], 'mine') or 'renamed')",
         ),
         ends="ok",
-        wall="read-only root (full); landlock",
+        held_by="read-only root (full); landlock",
         without=("landlock",),
     ),
     Attempt(
@@ -85,7 +85,7 @@ FILES = (
             "      *[lambda p=p, i=i: linked(p, f'h{i}') for i, p in enumerate(paths)])",
         ),
         ends="ok",
-        wall=_FILE_WALLS,
+        held_by=_FILE_LAYERS,
         without=("landlock",),
     ),
     Attempt(
@@ -97,7 +97,7 @@ FILES = (
             "      *[lambda p=p: os.listdir(f'/proc/{p}/root') for p in pids])",
         ),
         ends="ok",
-        wall="no /proc (full); landlock",
+        held_by="no /proc (full); landlock",
         without=("landlock",),
     ),
     Attempt(
@@ -113,7 +113,7 @@ FILES = (
             "      lambda: reaches_kernel('chroot', 161, 51, b'.'))",
         ),
         ends="ok",
-        wall=f"{_FILE_WALLS}; system-call filter",
+        held_by=f"{_FILE_LAYERS}; system-call filter",
         without=("landlock",),
     ),
     Attempt(
@@ -124,7 +124,7 @@ FILES = (
             "      lambda: reaches_kernel('open_by_handle_at', 304, 265, -1, 0, 0))",
         ),
         ends="ok",
-        wall="system-call filter",
+        held_by="system-call filter",
         without=("filter",),
     ),
     Attempt(
@@ -140,7 +140,7 @@ FILES = (
             "      *[lambda n=n: os.open('/dev/' + n, os.O_RDWR) for n in names.split()])",
         ),
         ends="ok",
-        wall="three devices only (full); landlock; system-call filter",
+        held_by="three devices only (full); landlock; system-call filter",
         without=("filter",),
     ),
     Attempt(
@@ -154,8 +154,8 @@ FILES = (
             "most = FACTS['disk_mb'] + 1 if FACTS['tier'] == 'full' else 100\n"
             "print(total >> 20, 'MB'); print('held') if total <= most << 20 else escaped(total)",
         ),
-        ends="ok OSError killed",  # told a second time, after its own except
-        wall="size of its own tmpfs (full); a watch on its folder (confined)",
+        ends="ok OSError killed",  # raised a second time, after its own except
+        held_by="size of its own tmpfs (full); a disk watchdog (confined)",
         why_no_control="the control is the disk of the machine that runs it",
     ),
     Attempt(
@@ -167,7 +167,7 @@ FILES = (
             "print('held') if made < 30_000 else escaped(made)",
         ),
         ends="ok OSError killed timeout",
-        wall="inodes of its own tmpfs (full); a watch on its folder (confined)",
+        held_by="inodes of its own tmpfs (full); a disk watchdog (confined)",
         why_no_control="the control is the disk of the machine that runs it",
     ),
     Attempt(
@@ -180,7 +180,7 @@ FILES = (
             "      lambda: open('/proc/sys/kernel/core_pattern').read())",
         ),
         ends="ok",
-        wall=_FILE_WALLS,
+        held_by=_FILE_LAYERS,
         without=("landlock",),
     ),
 )

@@ -1,4 +1,4 @@
-"""Runs one attempt and says whether it was held; then looks whether all others are sound."""
+"""Runs one attempt, determines whether it was held, and checks host and other sessions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LIMITS = Limits(
     images=4,
     image_pixels=1_000_000,
 )
-"""Small ones, so that passing them is quick."""
+"""Small limits, so that exceeding them is fast."""
 
 _LONGEST_REPLY = LIMITS.output_characters + 400
 PROBE = (
@@ -38,13 +38,13 @@ SOUND = "2 0.0 (1, 2) ['a', 'b']\n"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of one attempt.
+    """Result of one attempt.
 
     Attributes:
-        number: The attempt's.
+        number: Number of the attempt.
         result: ``held``, ``escaped``, ``broken`` (neither: the attempt itself is wrong) or
             ``not applicable``.
-        detail: The last block's end and what was found amiss.
+        detail: End of the last block, and the problems found.
     """
 
     number: str
@@ -53,12 +53,12 @@ class Verdict:
 
 
 class Arena:
-    """A sandbox with a sibling session in it, around which attempts are made.
+    """A sandbox with a sibling session, in which attempts are made.
 
     Args:
-        sandbox: Where they run.
-        bait: What they are after.
-        worker_id: Asks for the process id of the worker, so that a death is noticed.
+        sandbox: Sandbox of the attempts.
+        bait: Bait on the host.
+        worker_id: Returns the process id of the worker, to detect its death.
     """
 
     def __init__(self, sandbox: Sandbox, bait: Bait, worker_id: Callable[[], int]) -> None:
@@ -93,7 +93,7 @@ class Arena:
             amiss = [*_faults(executions), *_faults([after]), *self._unsound(worker)]
         except SandboxError as error:
             return Verdict(attempt.number, "escaped", f"blamed on infrastructure: {error}")
-        except Exception as error:  # noqa: BLE001 - whatever the host raises, the code caused it
+        except Exception as error:  # noqa: BLE001 - any error of the host is caused by the code
             return Verdict(attempt.number, "escaped", f"the host raised {error!r}"[:300])
         last = executions[-1]
         detail = f"{last.outcome}: {last.error or _brief(last.stdout)}"
@@ -104,7 +104,7 @@ class Arena:
         return Verdict(attempt.number, "held", detail)
 
     def close(self) -> None:
-        """End the sibling."""
+        """Close the sibling session."""
         self._sibling.close()
 
     def _run(self, session: Session, attempt: Attempt) -> Iterator[Execution]:

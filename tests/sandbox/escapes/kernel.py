@@ -1,4 +1,4 @@
-"""31 to 46: the network and the kernel."""
+"""Attempts 31 to 46: the network and the kernel."""
 
 from .attempt import FILTER, Attempt
 
@@ -19,7 +19,7 @@ NETWORK = (
             "      lambda: urllib.request.urlopen('http://127.0.0.1:%d' % FACTS['port']))",
         ),
         ends="ok",
-        wall=_NET,
+        held_by=_NET,
         without=("filter", "landlock"),
     ),
     Attempt(
@@ -33,7 +33,7 @@ NETWORK = (
             "tries(lambda: s.getaddrinfo('example.org', 80), udp)",
         ),
         ends="ok",
-        wall=_NET,
+        held_by=_NET,
         without=("filter",),
     ),
     Attempt(
@@ -46,7 +46,7 @@ NETWORK = (
             "tries(*[lambda k=k: s.socket(*k).fileno() for k in kinds])",
         ),
         ends="ok",
-        wall=_NET,
+        held_by=_NET,
         without=("filter",),
     ),
     Attempt(
@@ -61,7 +61,7 @@ NETWORK = (
             "tries(reach)",
         ),
         ends="ok",
-        wall=_NET,
+        held_by=_NET,
         without=("filter", "landlock"),
     ),
     Attempt(
@@ -77,7 +77,7 @@ NETWORK = (
             "tries(*[lambda p=p: reach(p) for p in paths])",
         ),
         ends="ok",
-        wall=f"{FILTER}; no such file (full)",
+        held_by=f"{FILTER}; no such file (full)",
         without=("filter",),
     ),
     Attempt(
@@ -92,14 +92,14 @@ NETWORK = (
             "      lambda: s.socketpair(s.AF_INET)[0].fileno())",
         ),
         ends="ok",
-        wall=FILTER,
+        held_by=FILTER,
         without=("filter",),
     ),
 )
 
 
 def _calls(*names: str) -> str:
-    """Write an attempt that makes system calls, each as ``name x86 arm [arguments]``."""
+    """Return an attempt that makes system calls, each given as ``name x86 arm [arguments]``."""
     lines = []
     for entry in names:
         name, x86, arm, *rest = entry.split()
@@ -114,7 +114,7 @@ KERNEL = (
         "io_uring",
         (_calls("io_uring_setup 425 425", "io_uring_enter 426 426", "io_uring_register 427 427"),),
         ends="ok",
-        wall=FILTER,
+        held_by=FILTER,
         without=("filter",),
     ),
     Attempt(
@@ -133,7 +133,7 @@ KERNEL = (
             ),
         ),
         ends="ok",
-        wall=FILTER,
+        held_by=FILTER,
         without=("filter",),
     ),
     Attempt(
@@ -147,7 +147,7 @@ KERNEL = (
             ),
         ),
         ends="ok",
-        wall=FILTER,
+        held_by=FILTER,
         without=("filter",),
     ),
     Attempt(
@@ -167,7 +167,7 @@ KERNEL = (
             ),
         ),
         ends="ok",
-        wall=f"{FILTER}; no capability",
+        held_by=f"{FILTER}; no capability",
         without=("filter",),
     ),
     Attempt(
@@ -187,12 +187,12 @@ KERNEL = (
             ),
         ),
         ends="ok",
-        wall=f"{FILTER}; no capability",
+        held_by=f"{FILTER}; no capability",
         without=("filter",),
     ),
     Attempt(
         "42",
-        "prctl, switching seccomp off, undoing the zygote's hold",
+        "prctl: disabling seccomp, undoing the zygote's settings",
         (
             _calls(
                 "no_new_privs 157 167 38 0 0 0 0",
@@ -207,7 +207,7 @@ KERNEL = (
             ),
         ),
         ends="ok",
-        wall=FILTER,
+        held_by=FILTER,
         without=("filter",),
     ),
     Attempt(
@@ -215,7 +215,7 @@ KERNEL = (
         "the x32 ABI",
         ("call(0x40000000 | 39, 0)\nescaped('x32 answered')",),
         ends="killed",
-        wall=FILTER,
+        held_by=FILTER,
         why_no_control="kernels built without x32 refuse it by themselves",
         is_x86=True,
     ),
@@ -231,7 +231,7 @@ KERNEL = (
             "        for n, r in requests.items()])",
         ),
         ends="ok",
-        wall=FILTER,
+        held_by=FILTER,
         without=("filter",),
     ),
     Attempt(
@@ -248,7 +248,7 @@ KERNEL = (
             ),
         ),
         ends="ok",
-        wall=f"{FILTER}; no capability",
+        held_by=f"{FILTER}; no capability",
         without=("filter",),
     ),
     Attempt(
@@ -270,7 +270,7 @@ KERNEL = (
             "      lambda: reaches_kernel('ioprio_set', 251, 30))",
         ),
         ends="ok",
-        wall=f"hard limits; {FILTER}",
+        held_by=f"hard limits; {FILTER}",
         without=("filter",),
     ),
 )

@@ -1,4 +1,4 @@
-"""Where the attempts are made: backends, tiers, and as whom."""
+"""Places of the attempts: backends, isolation levels and users."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PLACES = {
     "docker, full inside": "docker-full",
     "docker, confined inside": "docker-confined",
 }
-"""Backends and tiers by the names of the table, and as `judge_all` knows them."""
+"""Places in `judge_all` by their names in the table."""
 
 
 @contextmanager
@@ -63,13 +63,13 @@ def _image() -> str:
 
 
 def judge_all(place: str, attempts: Sequence[Attempt] = ATTEMPTS) -> list[Verdict]:
-    """Make attempts one after another in an arena of their own."""
+    """Make attempts one after another in a new arena."""
     with open_arena(place) as arena:
         return [arena.judge(attempt) for attempt in attempts]
 
 
 def judge_as_nobody(place: str, numbers: Sequence[str] = ()) -> list[Verdict]:
-    """Make attempts from a process without root: trainer, zygote and sessions are one user's."""
+    """Make attempts from a process without root: one user has trainer, zygote and sessions."""
     command = [sys.executable, "-m", "sandbox.escapes", "judge", place, *numbers]
     answer = subprocess.run(
         [sys.executable, "-m", "sandbox.escapes", "as-nobody", *command],
@@ -82,7 +82,7 @@ def judge_as_nobody(place: str, numbers: Sequence[str] = ()) -> list[Verdict]:
 
 
 def go_on_as_nobody(command: Sequence[str]) -> None:
-    """Become a user without any right and execute ``command``; never returns."""
+    """Become an unprivileged user and execute ``command``; never returns."""
     closed = _closed_ancestor(Path(sys.base_prefix))
     if closed is not None:
         _show_through(closed, Path(sys.base_prefix))
@@ -93,12 +93,12 @@ def go_on_as_nobody(command: Sequence[str]) -> None:
 
 
 def print_verdicts(verdicts: Sequence[Verdict]) -> None:
-    """Print verdicts as one line of JSON, for the process that asked."""
+    """Print verdicts as one line of JSON, for the calling process."""
     sys.stdout.write("\n" + json.dumps([asdict(verdict) for verdict in verdicts]) + "\n")
 
 
 def _closed_ancestor(path: Path) -> Path | None:
-    """Find the folder above ``path`` that others than its owner may not enter."""
+    """Return the folder above ``path`` that only its owner may enter."""
     for folder in reversed(path.parents):
         if not folder.stat().st_mode & 0o001:
             return folder
@@ -106,7 +106,7 @@ def _closed_ancestor(path: Path) -> Path | None:
 
 
 def _show_through(closed: Path, inside: Path) -> None:
-    """Put an open, empty folder over ``closed`` with only ``inside`` in it, for this process."""
+    """Mount an empty folder with only ``inside`` over ``closed``, for this process."""
     kernel.unshare(kernel.CLONE_NEWNS)
     kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
     stage = tempfile.mkdtemp()

@@ -1,11 +1,11 @@
-"""91 and above, ours: what an adversary plans."""
+"""Attempts 91 and above: planned attacks, our own."""
 
 from .attempt import FILTER, HOST, Attempt
 
 PLANNED = (
     Attempt(
         "91",
-        "make its own failure look like ours: die before the block, between blocks, while replayed",
+        "disguise its failure as infrastructure: die before a block, between blocks, in a replay",
         (
             "x = 1",
             "import threading, signal\n"
@@ -18,7 +18,7 @@ PLANNED = (
             "x + 1",
         ),
         ends="ok killed",
-        wall="death is an outcome unless the zygote died too",
+        held_by="death is an outcome unless the zygote died too",
         why_no_control="a property of the host, which every attempt checks",
     ),
     Attempt(
@@ -32,20 +32,20 @@ PLANNED = (
             "import os\nprint('held')",
         ),
         ends="ok killed timeout",
-        wall="a replay has the limits of its blocks; one that overruns loses the state",
+        held_by="a replay has the limits of its blocks; one that overruns loses the state",
         why_no_control="a property of the host, which every attempt checks",
     ),
     Attempt(
         "93",
-        "a replay that gives something else",
+        "a replay with different output",
         (
             "print(time.time_ns())",
             "1 / 0",
             "print('held')",
         ),
         ends="killed",
-        wall="digests of the outputs are compared",
-        why_no_control="compared digests have tests of their own",
+        held_by="digests of the outputs are compared",
+        why_no_control="the comparison of digests has its own tests",
     ),
     Attempt(
         "94",
@@ -63,7 +63,7 @@ PLANNED = (
             "time.sleep(0.2); print('held')",
         ),
         ends="ok killed",
-        wall="turns are numbered; no thread works between turns",
+        held_by="turns are numbered; no thread works between turns",
         why_no_control="a reply of another turn is 65, which has one",
     ),
     Attempt(
@@ -83,8 +83,8 @@ PLANNED = (
             "print(open(FACTS['canary_file']).read())",
         ),
         ends="ok killed",
-        wall="nothing outside its session: it can only say what it could have printed",
-        why_no_control="held by what it cannot reach, not by one wall",
+        held_by="nothing outside its session: it can only claim what it could have printed",
+        why_no_control="held by its lack of access, not by one layer",
     ),
     Attempt(
         "96",
@@ -100,7 +100,7 @@ PLANNED = (
             "tries(circle, lambda: give(host, [0] * 200))",
         ),
         ends="ok",
-        wall=FILTER,
+        held_by=FILTER,
         without=("filter",),
     ),
     Attempt(
@@ -115,7 +115,7 @@ PLANNED = (
             "tries(peer, lambda: reaches_kernel('pidfd_send_signal', 424, 424, -1, 0, 0, 0))",
         ),
         ends="ok",
-        wall=FILTER,
+        held_by=FILTER,
         without=("filter", "landlock"),
     ),
     Attempt(
@@ -130,12 +130,12 @@ PLANNED = (
             "      lambda: fcntl.fcntl(fd, 8, 1) == 0, lambda: fcntl.fcntl(fd, 10, 9) == 0)",
         ),
         ends="ok",
-        wall=FILTER,
+        held_by=FILTER,
         without=("filter",),
     ),
     Attempt(
         "99",
-        "change modes and times of the trainer's files, which landlock lets by",
+        "change modes and times of the trainer's files, which landlock permits",
         (
             "home = FACTS['home']\n"
             "def touch(path):\n    os.utime(path, (0, 0))\n"
@@ -147,7 +147,7 @@ PLANNED = (
             "      lambda: call(280, 88, -100, (home + '/canary.txt').encode(), 0, 0) or None)",
         ),
         ends="ok",
-        wall="no such file (full); system-call filter (confined)",
+        held_by="no such file (full); system-call filter (confined)",
         without=("filter",),
     ),
     Attempt(
@@ -161,12 +161,12 @@ PLANNED = (
             "os.chdir(top); os.symlink('/', 'root')\nprint('held')",
         ),
         ends="ok OSError",
-        wall="its tmpfs ends with it (full); the host removes without recursion (confined)",
-        why_no_control="what is left in the host's temporary folder is counted after all",
+        held_by="its tmpfs ends with it (full); the host removes without recursion (confined)",
+        why_no_control="leftovers in the host's temporary folder are counted at the end",
     ),
     Attempt(
         "101",
-        "remap and advise the pages of the picture and of the libraries",
+        "remap and advise the pages of the image and of the libraries",
         (
             "for number in (4, 8, 9, 12, 14, 100, 101):\n"
             "    libc.madvise(ctypes.c_void_p(id(input_image) & ~4095), 4096, number)\n"
@@ -179,7 +179,7 @@ PLANNED = (
             "patch(ctypes.cast(libc.getppid, ctypes.c_void_p).value); os.getppid(); print('held')",
         ),
         ends="ok killed OSError",
-        wall="pages are its own: copies, or private to its process",
+        held_by="pages are its own: copies, or private to its process",
         why_no_control="a sibling and a fresh session are probed after each attempt",
     ),
     Attempt(
@@ -198,20 +198,20 @@ PLANNED = (
             "kept._head_limit = kept._head_room = 10**9\nprint('x' * 10**6)",
         ),
         ends="killed ok",
-        wall=HOST,
+        held_by=HOST,
         without=("checks",),
     ),
     Attempt(
         "103",
-        "finish within the host's grace, the soft time-out masked",
+        "finish within the host's grace period, with the soft time-out masked",
         (
             "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\n"
             "end = time.monotonic() + FACTS['wall_seconds'] + 0.6\n"
             "while time.monotonic() < end: time.sleep(0.01)\nprint('late')",
         ),
         ends="timeout",
-        wall="the host judges by its own clock",
-        why_no_control="without the host's clock the test would wait for ever",
+        held_by="the host judges by its own clock",
+        why_no_control="without the host's clock the test would wait forever",
     ),
     Attempt(
         "104",
@@ -231,12 +231,12 @@ PLANNED = (
             "print('held') if total < 64 << 20 else escaped(total)",
         ),
         ends="ok",
-        wall="descriptors times the kernel's buffer",
+        held_by="descriptors times the kernel's buffer",
         without=("rlimits",),
     ),
     Attempt(
         "105",
-        "processor time between turns, out of any turn's account",
+        "processor time between turns, not charged to any turn",
         (
             "import gc\nsignal = __import__('signal')\n"
             "ticks = [0]\n"
@@ -255,12 +255,12 @@ PLANNED = (
             "used = ticks[0] - before\nprint('held') if used < 30 else escaped(f'{used} times')",
         ),
         ends="ok killed timeout",
-        wall="the host stops a session between its turns",
+        held_by="the host stops a session between its turns",
         without=("pause",),
     ),
     Attempt(
         "106",
-        "leave words for the next session in what they share: entropy, locks, names",
+        "leave data for the next session in shared state: entropy, locks, names",
         (
             "import fcntl, numpy\n"
             "def lock(path):\n"
@@ -272,7 +272,7 @@ PLANNED = (
             "os.umask(0o777); os.chdir('/'); print('held')",
         ),
         ends="ok OSError",
-        wall="nothing writable is shared",
+        held_by="nothing writable is shared",
         why_no_control="a sibling and a fresh session are probed after each attempt",
     ),
     Attempt(
@@ -286,12 +286,12 @@ PLANNED = (
             "    ('move_pages', 279, 239), ('set_mempolicy', 238, 237))])",
         ),
         ends="ok",
-        wall=FILTER,
+        held_by=FILTER,
         without=("filter",),
     ),
     Attempt(
         "108",
-        "other ways to be late: timers of the kernel, signals by queue",
+        "other ways to overrun: timers of the kernel, queued signals",
         (
             "tries(*[lambda n=n: reaches_kernel(*n) for n in (\n"
             "    ('timer_create', 222, 107), ('timerfd_create', 283, 85), ('signalfd4', 289, 74),\n"
@@ -299,7 +299,7 @@ PLANNED = (
             "    ('waitid', 247, 95, 9), ('wait4', 61, 260, 99))])",
         ),
         ends="ok",
-        wall=FILTER,
+        held_by=FILTER,
         without=("filter",),
     ),
     Attempt(
@@ -313,7 +313,7 @@ PLANNED = (
             "    ('landlock_create_ruleset', 444, 444, 0, 0, 1))])",
         ),
         ends="ok",
-        wall=FILTER,
+        held_by=FILTER,
         without=("filter",),
     ),
     Attempt(
@@ -327,7 +327,7 @@ PLANNED = (
             "print('held')",
         ),
         ends="killed ok",
-        wall="turns wait in order; frames out of turn end the session",
-        why_no_control="neighbours are timed in tests of their own",
+        held_by="turns wait in order; frames out of turn end the session",
+        why_no_control="the timing of neighbours has its own tests",
     ),
 )

@@ -1,4 +1,4 @@
-"""14 to 30: other processes, new ones, and what a process knows of its maker."""
+"""Attempts 14 to 30: other processes, new ones, and traces of the parent process."""
 
 from .attempt import FILTER, Attempt
 
@@ -7,7 +7,7 @@ _NO_PROC = "no /proc (full); landlock"
 PROCESSES = (
     Attempt(
         "14",
-        "look at others in /proc",
+        "inspect other processes in /proc",
         (
             "pids = [FACTS['host_pid'], FACTS['zygote_pid'], *range(1, 40)]\n"
             "tries(lambda: os.listdir('/proc'),\n"
@@ -15,7 +15,7 @@ PROCESSES = (
             "        for p in pids for n in ('cmdline', 'environ', 'maps', 'status')])",
         ),
         ends="ok",
-        wall=_NO_PROC,
+        held_by=_NO_PROC,
         without=("landlock",),
     ),
     Attempt(
@@ -27,7 +27,7 @@ PROCESSES = (
             "      lambda: os.listdir('/proc/self/fd'))",
         ),
         ends="ok",
-        wall=_NO_PROC,
+        held_by=_NO_PROC,
         without=("landlock",),
     ),
     Attempt(
@@ -38,12 +38,12 @@ PROCESSES = (
             "      lambda: reaches_kernel('PTRACE_ATTACH', 101, 117, 16, FACTS['host_pid'], 0, 0))",
         ),
         ends="ok",
-        wall=FILTER,
+        held_by=FILTER,
         without=("filter",),
     ),
     Attempt(
         "17",
-        "read another's memory, take its descriptors",
+        "read another process's memory, take its descriptors",
         (
             "tries(lambda: reaches_kernel('process_vm_readv', 310, 270, FACTS['host_pid']),\n"
             "      lambda: reaches_kernel('process_vm_writev', 311, 271, FACTS['host_pid']),\n"
@@ -52,12 +52,12 @@ PROCESSES = (
             "      lambda: reaches_kernel('kcmp', 312, 272, 1, 1, 0, 0, 0))",
         ),
         ends="ok",
-        wall=FILTER,
+        held_by=FILTER,
         without=("filter",),
     ),
     Attempt(
         "18",
-        "signal everyone",
+        "signal all processes",
         (
             "import signal\n"
             "for target in (-1, 0):\n"
@@ -67,7 +67,7 @@ PROCESSES = (
             "print('held')",
         ),
         ends="ok killed",
-        wall="its own pid namespace (full); system-call filter, landlock (confined)",
+        held_by="its own pid namespace (full); system-call filter, landlock (confined)",
         without=("filter", "landlock"),
     ),
     Attempt(
@@ -82,7 +82,7 @@ PROCESSES = (
             "      *[lambda p=p: call(200, 130, p, 0) or f'thread {p}' for p in others])",
         ),
         ends="ok",
-        wall="its own pid namespace (full); system-call filter, landlock (confined)",
+        held_by="its own pid namespace (full); system-call filter, landlock (confined)",
         without=("filter", "landlock"),
     ),
     Attempt(
@@ -100,7 +100,7 @@ PROCESSES = (
             "      lambda: reaches_kernel('clone3', 435, 435, 0, 0))",
         ),
         ends="ok",
-        wall="process limit; system-call filter",
+        held_by="process limit; system-call filter",
         without=("filter",),
         is_x86=True,
     ),
@@ -118,7 +118,7 @@ PROCESSES = (
             "os.system('true') == 0 and escaped('os.system')",
         ),
         ends="ok",
-        wall="system-call filter; landlock; nothing to execute (full)",
+        held_by="system-call filter; landlock; nothing to execute (full)",
         without=("filter", "landlock"),
     ),
     Attempt(
@@ -133,7 +133,7 @@ PROCESSES = (
             "tries(lambda: start('fork'), lambda: start('spawn'), lambda: start('forkserver'))",
         ),
         ends="ok",
-        wall="system-call filter; landlock",
+        held_by="system-call filter; landlock",
         without=("filter", "landlock"),
     ),
     Attempt(
@@ -147,7 +147,7 @@ PROCESSES = (
             "print('held') if started <= FACTS['threads'] else escaped(started)",
         ),
         ends="ok",
-        wall="thread limit in its own user namespace (full); no threads (confined)",
+        held_by="thread limit in its own user namespace (full); no threads (confined)",
         without=("filter",),
     ),
     Attempt(
@@ -155,8 +155,8 @@ PROCESSES = (
         "stop itself, so that the host waits",
         ("import signal\nos.kill(os.getpid(), signal.SIGSTOP)\nprint('held')",),
         ends="ok timeout killed",
-        wall="the host's clock",
-        why_no_control="without the host's clock the test would wait for ever",
+        held_by="the host's clock",
+        why_no_control="without the host's clock the test would wait forever",
     ),
     Attempt(
         "25",
@@ -180,7 +180,7 @@ PROCESSES = (
             "print('held') if count < 40 else escaped(f'{count} steps between turns')",
         ),
         ends="ok error timeout",
-        wall="the host stops a session between its turns",
+        held_by="the host stops a session between its turns",
         without=("pause",),
     ),
 )
@@ -202,7 +202,7 @@ SECRETS = (
         "the environment",
         ("tries(lambda: canary_in(dict(os.environ)))",),
         ends="ok",
-        wall="the zygote is executed with harmless variables",
+        held_by="the zygote is executed with harmless variables",
         without=("exec",),
     ),
     Attempt(
@@ -215,7 +215,7 @@ SECRETS = (
             "print('held')",
         ),
         ends="ok",
-        wall="the zygote is executed with harmless variables",
+        held_by="the zygote is executed with harmless variables",
         without=("exec",),
     ),
     Attempt(
@@ -229,7 +229,7 @@ SECRETS = (
             "print('held')",
         ),
         ends="ok error killed",
-        wall="no words of the trainer's on the zygote's command line",
+        held_by="no arguments of the trainer on the zygote's command line",
         without=("exec",),
     ),
     Attempt(
@@ -237,7 +237,7 @@ SECRETS = (
         "a scan of every object that the collector knows",
         (f"{_SCAN}\nfor thing in everything(): canary_in(thing)\nprint('held')",),
         ends="ok timeout",
-        wall="the zygote is executed, not forked from the trainer",
+        held_by="the zygote is executed, not forked from the trainer",
         without=("exec",),
     ),
     Attempt(
@@ -258,7 +258,7 @@ SECRETS = (
             "print('held')",
         ),
         ends="ok timeout killed",
-        wall="the zygote is executed, not forked from the trainer",
+        held_by="the zygote is executed, not forked from the trainer",
         without=("exec",),
     ),
 )

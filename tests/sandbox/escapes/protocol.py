@@ -1,4 +1,4 @@
-"""65 to 79: the worker's protocol and what is left behind."""
+"""Attempts 65 to 79: the worker's protocol and persistent changes."""
 
 from .attempt import HOST, Attempt
 
@@ -14,7 +14,7 @@ PROTOCOL = (
             "send([2, 'infrastructure', '', '', None, []])",
         ),
         ends=_FORGED,
-        wall=HOST,
+        held_by=HOST,
         without=("checks",),
     ),
     Attempt(
@@ -22,7 +22,7 @@ PROTOCOL = (
         "outcome and error that disagree",
         ("send([2, 'ok', '', '', 'E', []])",),
         ends=_FORGED,
-        wall=HOST,
+        held_by=HOST,
         without=("checks",),
     ),
     Attempt(
@@ -30,7 +30,7 @@ PROTOCOL = (
         "an oversized header",
         ("send(b'', lengths=(1 << 31, 0))",),
         ends=_FORGED,
-        wall=HOST,
+        held_by=HOST,
         without=("checks",),
     ),
     Attempt(
@@ -42,7 +42,7 @@ PROTOCOL = (
             "send(b'\\xdf\\xff\\xff\\xff\\xff')",
         ),
         ends=_FORGED,
-        wall=HOST,
+        held_by=HOST,
         without=("checks",),
     ),
     Attempt(
@@ -55,7 +55,7 @@ PROTOCOL = (
             "send(pickle.dumps(G()))",
         ),
         ends=_FORGED,
-        wall="the host never unpickles",
+        held_by="the host never unpickles",
         why_no_control="the host has no unpickling to put back",
     ),
     Attempt(
@@ -67,12 +67,12 @@ PROTOCOL = (
             "kept._head_limit = kept._head_room = 10**9\nprint('\\ud800' * 100_000)",
         ),
         ends="killed ok",
-        wall=HOST,
-        why_no_control="what it would break, the worker's own encoder, breaks only the session",
+        held_by=HOST,
+        why_no_control="the worker's encoder, which it would break, affects only the session",
     ),
     Attempt(
         "70",
-        "pictures that lie about their size",
+        "images with a false size",
         (
             "from PIL import Image\n"
             "class Liar(Image.Image):\n"
@@ -84,18 +84,18 @@ PROTOCOL = (
             "send([2, 'ok', '', '', None, [[1 << 40, 1 << 40]]], b'rgbx' * 3)",
         ),
         ends=_FORGED,
-        wall=HOST,
+        held_by=HOST,
         without=("checks",),
     ),
     Attempt(
         "71",
-        "a gigabyte of pixels, and too many pictures",
+        "a gigabyte of pixels, and too many images",
         (
             "send([2, 'ok', '', '', None, []], lengths=(9, 1 << 30))",
             "send([2, 'ok', '', '', None, [[1, 1]] * 99], b'rgbx' * 99)",
         ),
         ends=_FORGED,
-        wall=HOST,
+        held_by=HOST,
         without=("checks",),
     ),
     Attempt(
@@ -108,16 +108,16 @@ PROTOCOL = (
             "print('held')",
         ),
         ends="ok",
-        wall="the host takes its own time",
-        why_no_control="its harm is its own session's",
+        held_by="the host uses its own clock",
+        why_no_control="it harms only its own session",
     ),
     Attempt(
         "73",
         "closing every descriptor",
         ("os.closerange(0, 64)\nprint('held')",),
         ends="killed",
-        wall="a closed socket is the death of the session",
-        why_no_control="its harm is its own death, which the next turn survives",
+        held_by="a closed socket ends the session",
+        why_no_control="it kills only its own process; the next turn works",
     ),
     Attempt(
         "74",
@@ -129,8 +129,8 @@ PROTOCOL = (
             "tries(*[lambda f=f: cut(f) for f in range(64)])",
         ),
         ends="ok",
-        wall="no shared memory is left open; the input's is sealed",
-        why_no_control="there is no shared memory to cut; seals have a test of their own",
+        held_by="no shared memory is left open; the input's is sealed",
+        why_no_control="there is no shared memory to cut; seals have their own test",
     ),
     Attempt(
         "75",
@@ -147,8 +147,8 @@ PROTOCOL = (
             "tries(*[lambda f=f: spoil(f) for f in range(64)])",
         ),
         ends="ok",
-        wall="a copy; the memory behind it is sealed and closed",
-        why_no_control="seals have a test of their own; a sibling's picture is compared here",
+        held_by="a copy; the memory behind it is sealed and closed",
+        why_no_control="seals have their own test; a sibling's image is compared here",
     ),
     Attempt(
         "76",
@@ -167,8 +167,8 @@ PROTOCOL = (
             "class T:\n    def __repr__(self): raise GeneratorExit\nT()",
         ),
         ends="error GeneratorExit",
-        wall="the worker copies text; the host checks it",
-        why_no_control="its harm is its own session's",
+        held_by="the worker copies text; the host checks it",
+        why_no_control="it harms only its own session",
     ),
 )
 
@@ -182,7 +182,7 @@ STATE = (
             "builtins.open = builtins.__import__ = None",
         ),
         ends="ok killed",
-        wall="a process of its own; the next one is forked from the untouched zygote",
+        held_by="a process of its own; the next one is forked from the untouched zygote",
         without=("process",),
     ),
     Attempt(
@@ -197,7 +197,7 @@ STATE = (
             "sys.modules['random'] = None\nsys.path.clear()\nsys.meta_path.clear()",
         ),
         ends="ok killed",
-        wall="a process of its own; the next one is forked from the untouched zygote",
+        held_by="a process of its own; the next one is forked from the untouched zygote",
         without=("process",),
     ),
     Attempt(
@@ -210,7 +210,7 @@ STATE = (
             "import signal\nos.kill(os.getpid(), signal.SIGKILL)\nctypes.string_at(0)",
         ),
         ends="killed",
-        wall="death is an outcome; the state is replayed",
-        why_no_control="its harm is its own death, which the next turn survives",
+        held_by="death is an outcome; the state is replayed",
+        why_no_control="it kills only its own process; the next turn works",
     ),
 )

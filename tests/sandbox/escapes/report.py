@@ -18,7 +18,7 @@ from .places import PLACES, judge_all, judge_as_nobody
 
 DOCS = Path(__file__).parents[3] / "docs" / "escapes.md"
 NO_FILTER = ("--security-opt", "seccomp=unconfined")
-"""Docker's own filter off, so that it does not stand in for ours."""
+"""Options without Docker's own filter, which would replace ours."""
 
 _HEAD = """# Attempts against the sandbox
 
@@ -35,8 +35,8 @@ Attempts 1 to 79 are numbered as in the suite's original list; 80 and above are 
 
 
 def write_report(path: str = str(DOCS)) -> None:
-    """Make every attempt in every place and write the table; ends with 1 if any got through."""
-    places = {name: _told(name, judge) for name, judge in all_places()}
+    """Make every attempt in every place and write the table; exit with 1 if any escaped."""
+    places = {name: _reported(name, judge) for name, judge in all_places()}
     controls = judge_controls() if is_docker_there() else []
     text = "\n".join([_HEAD, *_counts(places), "", *_details(controls), ""])
     Path(path).write_text(text, encoding="utf-8")
@@ -48,11 +48,11 @@ def write_report(path: str = str(DOCS)) -> None:
 
 
 def all_places() -> Iterable[tuple[str, Callable[[], list[Verdict]]]]:
-    """Yield each place where the suite runs here: its name, and how to run it."""
-    as_whom = "root" if os.geteuid() == 0 else "a user without rights"
+    """Yield each available place: its name, and a function that runs the suite there."""
+    as_user = "root" if os.geteuid() == 0 else "a user without rights"
     for name, place in PLACES.items():
         if not place.startswith("docker") or is_docker_there():
-            yield f"{name}, as {as_whom}", lambda place=place: judge_all(place)
+            yield f"{name}, as {as_user}", lambda place=place: judge_all(place)
     if os.geteuid() == 0:
         for place in ("full", "confined"):
             name = f"local, {place}, as a user without rights"
@@ -65,7 +65,7 @@ def all_places() -> Iterable[tuple[str, Callable[[], list[Verdict]]]]:
 
 
 def judge_controls() -> list[Verdict]:
-    """Make every attempt that has a control without its wall."""
+    """Make every attempt with a control without its layers."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for attempt in ATTEMPTS:
         if attempt.without:
@@ -78,12 +78,12 @@ def judge_controls() -> list[Verdict]:
 
 
 def judge_without(isolation: Sequence[str], numbers: Sequence[str]) -> list[Verdict]:
-    """Make attempts in a container without ``isolation``; as root only where root is the point."""
+    """Make attempts in a container without ``isolation``; as root only if the control needs it."""
     words = ["control", ",".join(isolation), *numbers]
     return judge_in_container(words, user=0 if "user" in isolation else 65534, options=NO_FILTER)
 
 
-def _told(name: str, judge: Callable[[], list[Verdict]]) -> list[Verdict]:
+def _reported(name: str, judge: Callable[[], list[Verdict]]) -> list[Verdict]:
     verdicts = judge()
     counts = Counter(verdict.result for verdict in verdicts)
     sys.stdout.write(f"{name}: {dict(counts)}\n")
@@ -112,4 +112,4 @@ def _row(attempt: Attempt, result: str | None) -> tuple[object, ...]:
         control = f"{', '.join(attempt.without)}: {found}"
     else:
         control = f"none: {attempt.why_no_control}"
-    return attempt.number, attempt.name, attempt.wall, control
+    return attempt.number, attempt.name, attempt.held_by, control

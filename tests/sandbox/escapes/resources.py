@@ -1,4 +1,4 @@
-"""47 to 64: memory, output, pictures, recursion, and time."""
+"""Attempts 47 to 64: memory, output, images, recursion, and time."""
 
 from .attempt import Attempt
 
@@ -14,7 +14,7 @@ RESOURCES = (
             "escaped(f'{len(kept)} MB')",
         ),
         ends="memory killed",
-        wall=_DATA,
+        held_by=_DATA,
         without=("rlimits",),
     ),
     Attempt(
@@ -22,7 +22,7 @@ RESOURCES = (
         "a 100 GB array",
         ("import numpy as np\nx = np.empty(100 * 10**9 // 8)\nescaped('mapped')",),
         ends="memory",
-        wall=_DATA,
+        held_by=_DATA,
         why_no_control="the kernel's own rule on overcommitting refuses it as well",
     ),
     Attempt(
@@ -39,12 +39,12 @@ RESOURCES = (
             "      lambda: bomb(mmap.MAP_SHARED | mmap.MAP_ANONYMOUS), grow)",
         ),
         ends="ok",
-        wall=f"{_DATA}; system-call filter",
+        held_by=f"{_DATA}; system-call filter",
         without=("rlimits", "filter"),
     ),
     Attempt(
         "50",
-        "memory that is no file of its own: memfd, SysV, message queues",
+        "memory without a file: memfd, SysV, message queues",
         (
             "tries(lambda: reaches_kernel('memfd_create', 319, 279),\n"
             "      lambda: reaches_kernel('memfd_secret', 447, 447),\n"
@@ -55,7 +55,7 @@ RESOURCES = (
             "      lambda: os.memfd_create('x'))",
         ),
         ends="ok",
-        wall="system-call filter",
+        held_by="system-call filter",
         without=("filter",),
     ),
     Attempt(
@@ -63,7 +63,7 @@ RESOURCES = (
         "descriptors",
         ("opened = [os.dup(0) for _ in range(2000)]\nescaped(f'{len(opened)} descriptors')",),
         ends="OSError",
-        wall="RLIMIT_NOFILE",
+        held_by="RLIMIT_NOFILE",
         without=("rlimits",),
     ),
     Attempt(
@@ -76,7 +76,7 @@ RESOURCES = (
             "escaped(f'{len(opened)} pipes')",
         ),
         ends="OSError",
-        wall="RLIMIT_NOFILE; system-call filter",
+        held_by="RLIMIT_NOFILE; system-call filter",
         without=("filter",),
     ),
     Attempt(
@@ -84,7 +84,7 @@ RESOURCES = (
         "a gigabyte of output",
         ("for _ in range(1000): print('a' * 10**6)\nprint('held')", "print('held')"),
         ends="ok",
-        wall="the stream keeps head and tail; the host checks the length",
+        held_by="the stream keeps head and tail; the host checks the length",
         why_no_control="the length of every reply is checked after each attempt",
     ),
     Attempt(
@@ -100,15 +100,15 @@ RESOURCES = (
             "print('held')",
         ),
         ends="ok",
-        wall="the standard descriptors are /dev/null; what Python writes is bounded as print is",
-        why_no_control="what they would reach is the zygote's log, whose length is checked",
+        held_by="the standard descriptors are /dev/null; Python's output is bounded like print's",
+        why_no_control="they would reach only the zygote's log, whose length is checked",
     ),
     Attempt(
         "55",
         "a huge repr",
         ("class R:\n    def __repr__(self): return 'a' * 50_000_000\nprint('held')\nR()",),
         ends="ok memory",
-        wall="the stream keeps head and tail; the host checks the length",
+        held_by="the stream keeps head and tail; the host checks the length",
         why_no_control="the length of every reply is checked after each attempt",
     ),
     Attempt(
@@ -124,12 +124,12 @@ RESOURCES = (
             "escaped('decoded')",
         ),
         ends="memory OSError killed",
-        wall=f"{_DATA}; the host decodes no image format",
+        held_by=f"{_DATA}; the host decodes no image format",
         why_no_control="2.5 GB of pixels are more than the container may use",
     ),
     Attempt(
         "57",
-        "a picture of 30,000 × 30,000",
+        "an image of 30,000 × 30,000",
         (
             "from PIL import Image\n"
             "display(Image.new('L', (6000, 6000)))\n"
@@ -137,7 +137,7 @@ RESOURCES = (
             "Image.new('RGB', (30_000, 30_000)); escaped('made')",
         ),
         ends="memory",
-        wall=_DATA,
+        held_by=_DATA,
         why_no_control="2.7 GB of pixels are more than the container may use",
     ),
     Attempt(
@@ -152,8 +152,8 @@ RESOURCES = (
             "sort(0)",
         ),
         ends="killed memory timeout RecursionError",
-        wall="a session of its own, replayed",
-        why_no_control="its harm is its own death, which the next turn survives",
+        held_by="a session of its own, replayed",
+        why_no_control="it kills only its own process; the next turn works",
     ),
 )
 
@@ -165,8 +165,8 @@ TIME = (
         "catching the soft time-out",
         ("while True:\n    try:\n        while True: x = 1\n    except BaseException: pass",),
         ends="timeout",
-        wall=_CLOCK,
-        why_no_control="without the host's clock the test would wait for ever",
+        held_by=_CLOCK,
+        why_no_control="without the host's clock the test would wait forever",
     ),
     Attempt(
         "60",
@@ -180,24 +180,24 @@ TIME = (
             "while True: pass",
         ),
         ends="timeout",
-        wall=_CLOCK,
-        why_no_control="without the host's clock the test would wait for ever",
+        held_by=_CLOCK,
+        why_no_control="without the host's clock the test would wait forever",
     ),
     Attempt(
         "61",
         "a loop in C",
         ("import re\nre.match('(a*)*b', 'a' * 64)",),
         ends="timeout",
-        wall=_CLOCK,
-        why_no_control="without the host's clock the test would wait for ever",
+        held_by=_CLOCK,
+        why_no_control="without the host's clock the test would wait forever",
     ),
     Attempt(
         "62",
         "a deadlock",
         ("import threading\nlock = threading.Lock()\nlock.acquire()\nlock.acquire()",),
         ends="timeout",
-        wall=_CLOCK,
-        why_no_control="without the host's clock the test would wait for ever",
+        held_by=_CLOCK,
+        why_no_control="without the host's clock the test would wait forever",
     ),
     Attempt(
         "63",
@@ -207,12 +207,12 @@ TIME = (
             "print(sys.stdin.read(), os.read(0, 9))\nprint('held')",
         ),
         ends="ok",
-        wall="standard input is empty",
-        why_no_control="nobody types in a container",
+        held_by="standard input is empty",
+        why_no_control="there is no input in a container",
     ),
     Attempt(
         "64",
-        "using more processor time than it may, in threads and out of signals' reach",
+        "exceeding the processor time, in threads and where signals have no effect",
         (
             "import hashlib, signal, threading\n"
             "signal.setitimer(signal.ITIMER_PROF, 0)\n"
@@ -222,7 +222,7 @@ TIME = (
             "burn()",
         ),
         ends="timeout",
-        wall="the host reads the kernel's own clock of the process",
-        why_no_control="without the host's clock the test would wait for ever",
+        held_by="the host reads the kernel's own clock of the process",
+        why_no_control="without the host's clock the test would wait forever",
     ),
 )

@@ -33,23 +33,23 @@ def arena(request):
         yield opened
 
 
-def amiss(verdicts):
-    """What was not held, told for whoever reads a failed test."""
+def not_held(verdicts):
+    """Return descriptions of the attempts that were not held."""
     return [f"{v.number}: {v.result}: {v.detail}" for v in verdicts if v.result != "held"]
 
 
 @pytest.mark.parametrize("number", _BY_NUMBER)
-def test_an_attempt_is_held_and_hurts_no_one(arena, number):
-    assert amiss([arena.judge(_BY_NUMBER[number])]) == []
+def test_an_attempt_is_held_and_harms_nothing(arena, number):
+    assert not_held([arena.judge(_BY_NUMBER[number])]) == []
 
 
-def test_the_list_is_whole():
-    """79 of the list and at least 20 of ours, each with a control or the reason why it has none."""
+def test_the_list_is_complete():
+    """79 of the list and at least 20 of ours, each with a control or a reason for none."""
     numbers = {int("".join(filter(str.isdigit, number))) for number in _BY_NUMBER}
     assert numbers >= set(range(1, 100))
     assert len(_BY_NUMBER) == len(ATTEMPTS)
     for attempt in ATTEMPTS:
-        assert attempt.wall
+        assert attempt.held_by
         assert bool(attempt.without) != bool(attempt.why_no_control), attempt.number
         for block in attempt.blocks:
             if not block.startswith("WAIT "):
@@ -59,35 +59,35 @@ def test_the_list_is_whole():
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="already a user without rights")
 @pytest.mark.parametrize("place", ["full", "confined"])
-def test_attempts_of_a_user_without_rights_are_held(place):
-    assert amiss(judge_as_nobody(place)) == []
+def test_attempts_of_an_unprivileged_user_are_held(place):
+    assert not_held(judge_as_nobody(place)) == []
 
 
 @pytest.mark.slow
 @needs_docker
 @pytest.mark.parametrize("place", ["docker-full", "docker-confined"])
 def test_attempts_in_the_docker_backend_are_held(place):
-    assert amiss(judge_all(place)) == []
+    assert not_held(judge_all(place)) == []
 
 
 @pytest.mark.slow
 @needs_docker
 def test_attempts_in_a_plain_container_without_root_are_held():
-    assert amiss(judge_in_container(["judge", "confined"], user=65534)) == []
+    assert not_held(judge_in_container(["judge", "confined"], user=65534)) == []
 
 
 @pytest.mark.slow
 @needs_docker
 @pytest.mark.parametrize("isolation", _CONTROLS, ids="+".join)
-def test_without_its_wall_an_attempt_succeeds(isolation):
+def test_an_attempt_succeeds_without_its_layers(isolation):
     numbers = [attempt.number for attempt in ATTEMPTS if attempt.without == isolation]
     verdicts = judge_without(isolation, numbers)
     assert [f"{v.number}: {v.detail}" for v in verdicts if v.result != "escaped"] == []
 
 
-def test_walls_are_never_taken_away_outside_a_container():
+def test_isolation_is_never_removed_outside_a_container():
     from .without import judge_without as take_away
 
     assert sys.platform == "linux"
-    with pytest.raises(RuntimeError, match="only taken away in a container"):
+    with pytest.raises(RuntimeError, match="only removed in a container"):
         take_away(frozenset({"filter"}), ATTEMPTS[:1])

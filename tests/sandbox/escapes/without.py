@@ -1,6 +1,6 @@
-"""Makes attempts with a wall taken away: the control of a verdict. Only ever in a container.
+"""Makes attempts without a layer of isolation, as a control. Only in a container.
 
-What is patched here is this process and the zygote that it executes; nothing of it is installed.
+Patches are applied to this process and to the zygote that it executes; nothing is installed.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ _MOST_BYTES = 64 << 20
 
 
 class FooledError(Exception):
-    """A host that checks nothing would have done this."""
+    """An action that a host without checks would have taken."""
 
 
 def judge_without(isolation: frozenset[str], attempts: Sequence[Attempt]) -> list[Verdict]:
     """Make attempts without ``isolation``.
 
     Raises:
-        RuntimeError: This is no container; taking walls away elsewhere could end the machine.
+        RuntimeError: This is not a container; attempts without isolation could damage the machine.
     """
     if not Path("/.dockerenv").exists() or os.getpid() != 1:
-        raise RuntimeError("walls are only taken away in a container, as its first process")
+        raise RuntimeError("isolation is only removed in a container, by its first process")
     if "exec" in isolation or "process" in isolation:
         return [_judge_in_fork(attempt) for attempt in attempts]
     if "pause" in isolation:
         process.SessionProcess._pause = lambda self: None
     if "checks" in isolation:
-        _believe_everything()
+        _accept_everything()
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         worker_process._SCRIPT = _script_without(isolation, Path(folder))
@@ -60,7 +60,7 @@ def judge_without(isolation: frozenset[str], attempts: Sequence[Attempt]) -> lis
 def _script_without(isolation: frozenset[str], folder: Path) -> Path:
     """Write a start script for the worker that patches it first."""
     original = worker_process._SCRIPT
-    patches = [code for wall, code in _IN_WORKER.items() if wall in isolation]
+    patches = [code for layer, code in _IN_WORKER.items() if layer in isolation]
     text = original.read_text(encoding="utf-8")
     text = text.replace("os.path.abspath(__file__)", repr(str(original)))
     main = 'importlib.import_module("codedance_worker.zygote").main()'
@@ -73,8 +73,8 @@ def _script_without(isolation: frozenset[str], folder: Path) -> Path:
     return script
 
 
-def _believe_everything() -> None:
-    """Make the host believe whatever a frame says."""
+def _accept_everything() -> None:
+    """Make the host accept any frame."""
 
     def lengths(prefix: bytes, _: object) -> tuple[int, int]:
         header, blob = frames.LENGTHS.unpack(prefix)
@@ -95,7 +95,7 @@ def _believe_everything() -> None:
 
 
 def _judge_in_fork(attempt: Attempt) -> Verdict:
-    """Run an attempt as peers do: by ``exec`` in a fork of the trainer, one for all episodes."""
+    """Run an attempt as peers do: by ``exec`` in a fork of the trainer, shared by all episodes."""
     bait = Bait()
     reading, writing = os.pipe()
     if os.fork() == 0:
