@@ -79,12 +79,12 @@ def _head(results: Results) -> str:
     spent = format_seconds(sum(run.seconds for run in runs))
     lines = [
         f"# Results: {protocol.title}",
-        "Written by `python -m experiments.claims --report` from recorded runs; what is asked of "
-        f"them stands in the protocol (`{results.file or PACKAGED_PLACE}`), which was committed "
-        "before the first of them.",
+        "Written by `python -m experiments.claims --report` from recorded runs, according to the "
+        f"protocol (`{results.file or PACKAGED_PLACE}`), which was committed before the first of "
+        "them.",
         f"- **{len(complete)} of {protocol.seeds} seeds are complete**; "
         f"{sum(1 for one in results.figures if one[2] == 'greedy')} of "
-        f"{protocol.seeds * len(protocol.arms)} arms were judged.\n"
+        f"{protocol.seeds * len(protocol.arms)} arms are evaluated.\n"
         f"- Preset `{results.preset}`, protocol `{results.digest[:12]}`; {len(runs)} runs, "
         f"{spent} of work; commits {', '.join(f'`{one}`' for one in commits) or 'unknown'}.\n"
         + _others(results),
@@ -110,8 +110,8 @@ def _commands(results: Results) -> str:
         command += f" --output {results.output}"
     return (
         "<!-- not run: trains for hours -->\n```console\n"
-        f"{command} --jobs 2   # train and judge what is left\n"
-        f"{command} --report   # write this page again\n"
+        f"{command} --jobs 2   # train and evaluate the rest\n"
+        f"{command} --report   # rewrite this page\n"
         "```"
     )
 
@@ -156,8 +156,8 @@ def _arms(results: Results) -> str:
     head += [*(f"calls, {difficulty}" for difficulty in DIFFICULTIES), "code ran", "training"]
     rows = [_arm_row(results, arm.name) for arm in results.protocol.arms]
     note = (
-        "Means over the seeds that are done: right answers in per cent (greedy, and at temperature "
-        "1), calls an episode and code that ran at temperature 1, working time of the training."
+        "Means over the finished seeds: right answers in per cent (greedy, and at temperature "
+        "1), calls per episode and code that ran at temperature 1, working time of the training."
     )
     return f"{note}\n\n{_table(head, rows)}"
 
@@ -231,7 +231,7 @@ def _emergence(emerged: Emerged) -> str:
         rows += [_use_row(seed, use, "yes") for use in uses[:5]]
         rows += [_use_row(seed, use, "no") for use in emerged.rare[seed][: 5 - len(uses[:5])]]
     if not rows:
-        return f"{title}\n\nNothing of the kind in the {len(emerged.frequent)} seeds that are done."
+        return f"{title}\n\nNone in the {len(emerged.frequent)} finished seeds."
     return f"{title} Shares of all trajectories.\n\n{_table(head, rows)}"
 
 
@@ -255,7 +255,7 @@ def _easy(results: Results) -> str:
         calls = _mean(results, arm, "tool_calls", family, difficulty="easy")
         return f"{_percent(right)} ({_number(calls)})"
 
-    note = "Right answers and, in brackets, calls an episode; greedy, means over seeds."
+    note = "Right answers and, in brackets, calls per episode; greedy, means over seeds."
     return f"{note}\n\n{_by_family(results, cell)}"
 
 
@@ -286,7 +286,7 @@ def _seeds(results: Results) -> str:
         [f"`{arm.name}`", *(_seed_cell(results, arm.name, seed) for seed in seeds)]
         for arm in results.protocol.arms
     ]
-    note = "Right answers, greedy / at temperature 1, of each seed; - is not judged yet."
+    note = "Right answers, greedy / at temperature 1, per seed; - is not evaluated yet."
     return f"{note}\n\n{_table(['arm', *(f'seed {seed}' for seed in seeds)], rows)}"
 
 

@@ -160,7 +160,7 @@ def _loaded(name: str) -> Stage:
         ) from error
     if not isinstance(found, Stage):
         raise StageLoadError(
-            f"{problem}: {points[0].value} is no stage: decorate the function with @stage"
+            f"{problem}: {points[0].value} is not a stage: decorate the function with @stage"
         )
     if found.name != name:
         raise StageLoadError(

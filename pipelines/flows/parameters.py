@@ -42,7 +42,7 @@ Args:
     refresh: Rerun stages, even where a finished result has the same inputs.
     from_run: Run whose results are the inputs: its id, or latest. Empty: found by lineage.
     overrides: Values over the preset's, by their place, such as {"grpo.steps": 300}.
-    run: Pipeline run to continue, with the parameters that it was begun with. It goes alone.
+    run: Pipeline run to continue with its original parameters; excludes all other parameters.
 """
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 

@@ -60,7 +60,7 @@ async def _run_in_thread(session: RunSession, stage: str, run: StageRun) -> Stag
     """Run a stage in a thread.
 
     A flow that is torn down under its stage stops it and waits for it: a thread cannot be ended
-    from outside, and would go on training while the session and its sandboxes are closed.
+    from outside, and would continue training while the session and its sandboxes are closed.
     """
     work = asyncio.ensure_future(asyncio.to_thread(run_stage, session, stage, run))
     try:

@@ -26,7 +26,7 @@ def ignore_alarm(run: StageRun, alarm: Alarm) -> None:
 
 
 class StageInterrupted(RuntimeError):  # noqa: N818 - nothing failed: the user asked for it
-    """The user asked to stop; completed work is kept."""
+    """The user requested a stop; completed work is kept."""
 
 
 class Stop:
@@ -82,7 +82,7 @@ class StageContext:
     claim: Claim | None = None
 
     def check(self) -> None:
-        """Make sure that the stage may go on, before it writes a file.
+        """Make sure that the stage may continue, before it writes a file.
 
         Raises:
             StageInterrupted: A stop was requested.

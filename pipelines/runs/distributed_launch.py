@@ -192,7 +192,7 @@ def _start(rank: int) -> subprocess.Popen[bytes]:
 
 
 def dismiss() -> None:
-    """End the other ranks, whatever state they are in."""
+    """End the other ranks in any state."""
     with suppress(RuntimeError):  # they have ended already
         announce(None)
     if "torch" in sys.modules:

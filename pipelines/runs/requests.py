@@ -136,7 +136,7 @@ def _refuse_unread(run_request: RunRequest, stage: str | None) -> None:
 
 
 def _overrides(run_request: RunRequest, source: StageRun | None) -> dict[str, Any]:
-    """Return the overrides of the source run, unless another preset is asked for, and the new."""
+    """Return the new overrides over those of the source run (none with another preset)."""
     recorded = {} if source is None or run_request.preset else source.outputs.get(OVERRIDES, {})
     return {**recorded, **run_request.overrides}
 

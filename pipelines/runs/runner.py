@@ -48,7 +48,7 @@ FRESH = "fresh"
 
 
 class StageError(RuntimeError):
-    """A stage cannot run as asked; the message says what to do."""
+    """A stage cannot run as requested; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A reply in parts: text is handed out once it cannot be the beginning of a stop text."""
+"""A reply in parts: text is sent once it cannot be the beginning of a stop text."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Delta:
         choice: Index of the reply among those to one request.
         text: Text that follows.
         tokens: Tokens that follow; a token that spans two parts is in the first one.
-        end: End of the reply; None while it goes on.
+        end: End of the reply; None while it continues.
     """
 
     choice: int
@@ -67,7 +67,7 @@ class StopFilter:
         self._held = ""
 
     def add(self, text: str) -> str:
-        """Add text; return what can be handed out: no beginning of a stop text."""
+        """Add text; return the part that can be sent: no beginning of a stop text."""
         text = self._held + text
         found = [(at + len(one), at) for one in self._stop if (at := text.find(one)) >= 0]
         if found:
@@ -113,7 +113,7 @@ class ReplyWriter:
         return self._filter.is_stopped
 
     def write(self, piece: Piece) -> Delta | None:
-        """Add a piece; return what can be handed out, None where there is nothing."""
+        """Add a piece; return the part that can be sent; None if there is none."""
         tokens = tuple(zip(piece.ids, piece.log_probabilities, strict=True))
         text = self._add(piece.text, tokens)
         return Delta(self._choice, text, self._due_tokens()) if text else None
@@ -147,7 +147,7 @@ class ReplyWriter:
         return text
 
     def _due_tokens(self) -> tuple[Token, ...]:
-        """Remove and return the tokens whose text began before what was handed out ends."""
+        """Remove and return the tokens whose text began before the end of the sent text."""
         due: list[Token] = []
         while self._waiting and self._waiting[0][0] < self._sent:
             due += self._waiting.popleft()[1]

@@ -45,7 +45,7 @@ class Collected:
 
     Attributes:
         phase: Name of the phase.
-        wanted: Number of episodes that the phase is to have.
+        wanted: Intended number of episodes of the phase.
         lost: Number of those without a verdict: infrastructure lost them, or the phase ended before
             they were run.
         losses: Reasons for the losses in this call.
@@ -78,7 +78,7 @@ def collect(
     called thousands of times.
 
     Raises:
-        StageInterrupted: The user asked to stop; stored trajectories are kept.
+        StageInterrupted: The user requested a stop; stored trajectories are kept.
     """
     missing = _missing(context, tasks, session)
     left = [task for task in tasks if missing[task.id]]

@@ -39,8 +39,8 @@ def follow(
         bar: Progress bar for the number of steps done.
         shown: Names of the metrics that the bar shows.
         board: Alarm board; a resumed run first replays the earlier steps to it.
-        extra: Further metrics, from trajectories and the clock; those from the clock are no
-            results, and stand in a file of their own.
+        extra: Further metrics, from trajectories and the clock; those from the clock are not
+            results, and are stored in a separate file.
     """
     has_begun = False
     beside = extra or StepFigures()

@@ -82,7 +82,7 @@ class Claim:
     def check(self) -> None:
         """Make sure that the work is still this process's, before a file of it is written.
 
-        Costs nothing while the lease is fresh; the database is asked only after that.
+        Costs nothing while the lease is fresh; the database is queried only after that.
 
         Raises:
             ClaimLostError: Another process has taken over the work.
@@ -208,7 +208,7 @@ def _begun(pid: int) -> int | None:
 
 
 def _clock() -> float:
-    """Return a clock that goes on while the machine sleeps."""
+    """Return a clock that advances while the machine is suspended."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
@@ -222,5 +222,5 @@ def _now(database: Database) -> ColumnElement[float]:
 def _lost(work: str) -> ClaimLostError:
     return ClaimLostError(
         f"{work}: another process has taken it over, since this one did not answer for longer than "
-        f"{LEASE_SECONDS:.0f} s; nothing more is written here, and the other goes on"
+        f"{LEASE_SECONDS:.0f} s; nothing more is written here, and the other continues"
     )

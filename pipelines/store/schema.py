@@ -53,7 +53,7 @@ class LineageRow(Base):
 
 
 class TaskRow(Base):
-    """A task as it was asked; ``key`` is the digest of its content and everything for grading."""
+    """A task as it was played; ``key`` is the digest of its content and everything for grading."""
 
     __tablename__ = "tasks"
 

@@ -1,8 +1,8 @@
-"""Rows of accidents: ``python -m pipelines.accident_rows`` lets all happen and writes their page.
+"""Rows of accidents: ``python -m pipelines.accident_rows`` runs all of them and writes their page.
 
-Each row is a command of the README, the way in which it runs its stages, the stage at work, and
-what happens to it. Afterwards the same command has to go on, and `check_whole` finds nothing lost,
-done twice, left running, or in the way of others.
+Each row is a command of the README, with or without Prefect, the running stage, and the accident.
+Afterwards the same command has to resume, and `check_whole` must find nothing lost, done twice,
+left running, or blocking others.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ ALONE = ("--no-prefect",)
 
 @dataclass(frozen=True)
 class Row:
-    """An accident: which command, through Prefect or not, in which stage, and what happens."""
+    """An accident: the command, with or without Prefect, the stage, and the event."""
 
     words: tuple[str, ...]
     stage: str
     happen: Callable[[Trial], None]
-    what: str
+    event: str
 
     @property
     def name(self):
-        return f"{' '.join(self.words)}, {self.stage}: {self.what}"
+        return f"{' '.join(self.words)}, {self.stage}: {self.event}"
 
 
 ROWS = (
@@ -80,11 +80,11 @@ ROWS = (
     ),
 )
 IN_CI = (1, 11)
-"""Rows that CI runs; `make test-accidents` runs all."""
+"""Rows that run in CI; `make test-accidents` runs all."""
 
 
 def prepared(root: Path, row: Row) -> Trial:
-    """Make the folder of a row, with the finished stages that its command needs."""
+    """Create the folder of a row, with the finished stages that its command needs."""
     folder = OwnFolder.__new__(OwnFolder)
     folder.extra = {}
     folder.__init__(root, STEPS["sft"] if row.words != ("sft",) else 60)
@@ -93,11 +93,11 @@ def prepared(root: Path, row: Row) -> Trial:
     return Trial(folder, row.words, row.stage)
 
 
-def happens(row: Row, root: Path) -> Trial:
-    """Let a row's accident happen in a folder, and check what is left."""
+def run_accident(row: Row, root: Path) -> Trial:
+    """Run a row's accident in a folder, and check the result."""
     trial = prepared(root, row)
     row.happen(trial)
-    if "CODEDANCE_STORE_URL" not in trial.folder.extra:  # else its server is gone by now
+    if "CODEDANCE_STORE_URL" not in trial.folder.extra:  # else its server has ended
         check_whole(trial)
     return trial
 
@@ -105,14 +105,14 @@ def happens(row: Row, root: Path) -> Trial:
 HEAD = (
     "# Accidents",
     "",
-    "Each row happened to a command as the README gives it, in the stage named, through embedded "
-    "Prefect unless it says `--no-prefect` or is a deployment under `codedance flows serve`. "
-    "Afterwards the same command went on, where it had ended; every stage run was there once and "
+    "Each row is an accident that interrupted a command of the README in the named stage, with "
+    "embedded Prefect except for `--no-prefect` and deployments under `codedance flows serve`. "
+    "Afterwards the same command resumed, if it had ended; every stage run existed once and was "
     "complete; no step and no episode was lost or stored twice; `codedance store verify` found "
     "nothing; no run was left running in the store, in Prefect or in MLflow; and no lock was left. "
-    "`make test-accidents` repeats it. Seconds are until the stage at work recorded something new; "
-    "for MLflow, until it was up to date. A process that the kernel kills for lack of memory ends "
-    "by the same signal as with `kill -9`.",
+    "`make test-accidents` repeats it. Seconds are measured until the stage recorded something "
+    "new; for MLflow, until it was up to date. A process that the kernel kills for lack of memory "
+    "ends by the same signal as with `kill -9`.",
     "",
     *markdown_table(("command", "stage", "accident", "seconds", "lost"), ()),
 )
@@ -124,10 +124,10 @@ def main(chosen: list[str]) -> None:
         if chosen and str(number) not in chosen:
             continue
         with tempfile.TemporaryDirectory() as place:
-            trial = happens(row, Path(place) / "a folder")
+            trial = run_accident(row, Path(place) / "a folder")
         seconds = float(trial.notes.get("seconds", 0.0))
         words = " ".join(row.words)
-        cells = (f"`{words}`", row.stage, row.what, f"{seconds:.1f}", "nothing")
+        cells = (f"`{words}`", row.stage, row.event, f"{seconds:.1f}", "nothing")
         lines += markdown_table((), [cells])[2:]
         sys.stdout.write(f"{number} {lines[-1]} {trial.notes}\n")
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""A command in which an accident happens, and the check that nothing is left of it."""
+"""A command with an accident, and checks of the state afterwards."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from codedance.pipelines.store.store import open_store
 from .kills import (
     LIMIT_SECONDS,
     Folder,
-    killed_at_last,
+    killed_at_end,
     wait_until,
 )
 
@@ -29,13 +29,13 @@ FAILED, INTERRUPTED, KILLED = 3, 130, -signal.SIGKILL
 
 @dataclass
 class Trial:
-    """A user's folder in which an accident happens.
+    """A user's folder for an accident.
 
     Attributes:
-        folder: The folder, with a flows.yaml whose pipeline takes seconds.
-        command: Words of the command.
-        stage: Stage at work when it happens.
-        notes: Seconds until it went on, and what was seen.
+        folder: Folder with a flows.yaml whose pipeline takes seconds.
+        command: Arguments of the command.
+        stage: Running stage at the time of the accident.
+        notes: Seconds until it resumed, and observations.
     """
 
     folder: Folder
@@ -73,23 +73,23 @@ class Trial:
         try:
             with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
                 return connection.execute(query).fetchone()[0]
-        except sqlite3.Error:  # not there yet
+        except sqlite3.Error:  # does not exist yet
             return 0
 
     def reach(self, process):
-        """Wait until the stage is at work."""
+        """Wait until the stage has started its work."""
         wait_until(lambda: self.progress() >= 1 or process.poll() is not None, lambda: self.said)
         assert process.poll() is None, self.said
 
     def end(self, process, *codes):
-        """Wait for the command's end, with one of the exit codes."""
+        """Wait until the command exits with one of the codes."""
         assert process.wait(LIMIT_SECONDS) in codes, (process.returncode, self.said)
 
     def go_on(self):
-        """Give the same command again; note how long it took until the stage had something new."""
+        """Rerun the same command; record the time until the stage recorded something new."""
         done, begun = self.progress(), time.monotonic()
         process = self.start()
-        with killed_at_last(process):
+        with killed_at_end(process):
             wait_until(
                 lambda: self.progress() > done or process.poll() is not None, lambda: self.said
             )
@@ -98,7 +98,7 @@ class Trial:
 
 
 class OwnFolder(Folder):
-    """A folder whose commands have further variables."""
+    """A folder whose commands have additional variables."""
 
     extra: dict[str, str]
 
@@ -112,7 +112,7 @@ def prefect_states(trial):
 
 
 def check_whole(trial: Trial) -> None:
-    """Check that nothing is lost, done twice, left running, or in the way of other runs."""
+    """Check that nothing is lost, done twice, left running, or blocking other runs."""
     before = dict(os.environ)
     os.environ.update(trial.folder.extra)
     try:
@@ -140,7 +140,7 @@ def check_runs(trial, store, runs):
     waited = trial.command == ("sft",)
     for stage in {run.stage for run in stages}:
         found = [run for run in stages if run.stage == stage and (not waited or run.seed == 0)]
-        assert len(found) == 1, f"{stage} was begun {len(found)} times"
+        assert len(found) == 1, f"{stage} was started {len(found)} times"
         assert found[0].is_complete, found[0]
         episodes = [(e.phase, e.step, e.task_key, e.sample) for e in store.episodes(found[0].id)]
         assert len(episodes) == len(set(episodes))

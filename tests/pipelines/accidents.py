@@ -1,4 +1,4 @@
-"""Accidents: what happens to a command in the middle of its work, and how it goes on."""
+"""Accidents that interrupt a running command, and how it resumes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .kills import (
     LIMIT_SECONDS,
     command_line,
     flow_run_of,
-    killed_at_last,
+    killed_at_end,
     prefect,
     served,
     wait_until,
@@ -31,7 +31,7 @@ from .mlflow_server import MlflowServer
 def killed_command(trial):
     """Kill -9 of the command (as the kernel does when memory runs out)."""
     process = trial.start()
-    with killed_at_last(process):
+    with killed_at_end(process):
         trial.reach(process)
         family = trial.folder.family(process)
         process.kill()
@@ -41,9 +41,9 @@ def killed_command(trial):
 
 
 def ctrl_c(trial):
-    """Ctrl-C, to the whole group as a terminal sends it."""
+    """Ctrl-C, sent to the whole process group like from a terminal."""
     process = trial.start()
-    with killed_at_last(process):
+    with killed_at_end(process):
         trial.reach(process)
         os.killpg(process.pid, signal.SIGINT)
         trial.end(process, INTERRUPTED)
@@ -53,14 +53,14 @@ def ctrl_c(trial):
 
 
 def ctrl_c_while_waiting(trial):
-    """Ctrl-C while another training has the host's turn."""
+    """Ctrl-C while another training on the host is running."""
     locks = trial.folder.root / "locks"
     locks.mkdir(exist_ok=True)
     holder = trial.start()
-    with killed_at_last(holder):
+    with killed_at_end(holder):
         trial.reach(holder)
         other = trial.folder.start(*trial.command, "--refresh", log="other.log")
-        with killed_at_last(other):
+        with killed_at_end(other):
             wait_until(
                 lambda: (
                     "waiting for its turn" in trial.folder.said("other.log")
@@ -77,11 +77,11 @@ def ctrl_c_while_waiting(trial):
 
 
 def killed_child(word: str) -> Callable[[Trial], None]:
-    """Return the accident of a process that the command started, found by a word."""
+    """Return the kill of a process of the command, found by a word in its command line."""
 
     def happen(trial):
         process = trial.start()
-        with killed_at_last(process):
+        with killed_at_end(process):
             trial.reach(process)
             children = psutil.Process(process.pid).children(recursive=True)
             named = [one for one in children if any(word in part for part in command_line(one))]
@@ -104,13 +104,13 @@ def killed_child(word: str) -> Callable[[Trial], None]:
 
 
 def full_disk(trial):
-    """No file can grow any more, as on a full disk."""
+    """No file can grow, as on a full disk."""
     process = trial.start()
-    with killed_at_last(process):
+    with killed_at_end(process):
         trial.reach(process)
         sizes = []
         for path in trial.folder.home.root.rglob("*"):
-            with suppress(OSError):  # a journal may be gone by now
+            with suppress(OSError):  # a journal may have been deleted
                 sizes.append(path.stat().st_size)
         size = max(sizes) // 2
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
@@ -121,7 +121,7 @@ def full_disk(trial):
 
 
 def mlflow_away(*, at_start: bool) -> Callable[[Trial], None]:
-    """Return the accident of an MLflow server that is away from the start, or from the middle."""
+    """Return an outage of the MLflow server, from the start or in the middle."""
 
     def happen(trial):
         server = MlflowServer(trial.folder.root / "mlflow")
@@ -132,7 +132,7 @@ def mlflow_away(*, at_start: bool) -> Callable[[Trial], None]:
             server.start()
         try:
             process = trial.start()
-            with killed_at_last(process):
+            with killed_at_end(process):
                 trial.reach(process)
                 server.kill()
                 trial.end(process, 0)
@@ -151,7 +151,7 @@ def mlflow_away(*, at_start: bool) -> Callable[[Trial], None]:
 
 
 def postgres_away(*, at_start: bool) -> Callable[[Trial], None]:
-    """Return the accident of a PostgreSQL server that is away at the start, or in the middle."""
+    """Return an outage of the PostgreSQL server, at the start or in the middle."""
 
     def happen(trial):
         with PostgresServer({"fsync": "off"}) as server:
@@ -159,14 +159,14 @@ def postgres_away(*, at_start: bool) -> Callable[[Trial], None]:
             if at_start:
                 server.stop("immediate")
                 process = trial.start()
-                with killed_at_last(process):
+                with killed_at_end(process):
                     trial.end(process, FAILED)
                 assert "Traceback" not in trial.said, trial.said
                 server.start()
                 trial.go_on()
             else:
                 process = trial.start()
-                with killed_at_last(process):
+                with killed_at_end(process):
                     trial.reach(process)
                     server.stop("immediate")
                     wait_until(lambda: "waiting for it" in trial.said, lambda: trial.said)
@@ -185,28 +185,28 @@ def postgres_away(*, at_start: bool) -> Callable[[Trial], None]:
 
 
 def model_server_away(trial):
-    """The model's server is killed in the middle, and started again."""
+    """The model server is killed in the middle and restarted."""
     port = str(free_port())
     serve = ("serve", "model", "random", "--port", port)
     trial.command = (*trial.command, "--base-url", f"http://127.0.0.1:{port}/v1")
     server = trial.folder.start(*serve, log="server.log")
-    with killed_at_last(server):
+    with killed_at_end(server):
         wait_until(lambda: "/v1" in trial.folder.said("server.log"))
         process = trial.start()
-        with killed_at_last(process):
+        with killed_at_end(process):
             trial.reach(process)
             server.kill()
             server.wait()
             trial.end(process, 1, FAILED)
         assert "Traceback" not in trial.said, trial.said
     server = trial.folder.start(*serve, log="server-again.log")
-    with killed_at_last(server):
+    with killed_at_end(server):
         wait_until(lambda: "/v1" in trial.folder.said("server-again.log"))
         trial.go_on()
 
 
 def killed_flow_run(trial):
-    """Kill -9 of a training under ``flows serve``; its deployment is run again."""
+    """Kill -9 of a training under ``flows serve``; its deployment is rerun."""
     with served(trial.folder) as server:
         prefect(trial.folder, "deployment", "run", "sft/tiny")
         trial.folder.wait_for_step(server, 2)
@@ -220,7 +220,7 @@ def killed_flow_run(trial):
 
 
 def killed_worker(trial):
-    """Kill -9 of the worker of ``flows serve``: the training goes on without it."""
+    """Kill -9 of the worker of ``flows serve``: the training continues without it."""
     with served(trial.folder) as server:
         prefect(trial.folder, "deployment", "run", "sft/tiny")
         trial.folder.wait_for_step(server, 2)

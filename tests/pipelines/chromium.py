@@ -34,7 +34,7 @@ def find_chromium():
 
 @contextmanager
 def open_browser(folder: Path, *arguments: str):
-    """Provide a page in a browser whose profile lies in ``folder``."""
+    """Yield a page in a browser with its profile in ``folder``."""
     command = [find_chromium(), *ARGUMENTS, *arguments]
     command += [f"--user-data-dir={folder}", "about:blank"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -58,7 +58,7 @@ def _port(path: Path):
 
 
 class Page:
-    """A page: where it is, what it says, and the keys pressed on it."""
+    """A page of the browser: navigation, contents, and input."""
 
     def __init__(self, socket):
         self._socket = socket
@@ -111,17 +111,17 @@ class Page:
         return result["result"].get("value")
 
     def evaluate_in_frame(self, expression):
-        """Evaluate in the frame that has no origin of its own; None before there is one."""
+        """Evaluate in the frame without an origin; None if there is none yet."""
         for number, context in reversed(list(self.contexts.items())):
             if context["origin"] in ("", "null", "://") and context["auxData"]["isDefault"]:
-                with contextlib.suppress(RuntimeError):  # it is being replaced just now
+                with contextlib.suppress(RuntimeError):  # the frame is being replaced
                     return self.evaluate(expression, contextId=number)
         return None
 
     def wait_in_frame(self, expression, seconds=60):
         end = time.monotonic() + seconds
         while not (found := self.evaluate_in_frame(expression)):
-            self.evaluate("0")  # takes in what happened meanwhile
+            self.evaluate("0")  # processes pending events
             if time.monotonic() > end:
                 raise TimeoutError(f"waited {seconds} s in the frame for: {expression}")
             time.sleep(0.1)

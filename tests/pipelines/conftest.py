@@ -1,4 +1,4 @@
-"""Fixtures of this room: a home of its own for each test, and one finished run for all."""
+"""Fixtures of this room: a separate home for each test, and one finished run for all."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ ON_BOTH = (
 
 @pytest.fixture(autouse=True)
 def _own_environment(tmp_path_factory):
-    """Return every test the environment that the session began with, without the user's settings.
+    """Restore the initial environment of the session, without the user's settings, for every test.
 
-    Its trainings wait for no others of this host; what it changes, ../conftest.py takes back.
+    Trainings of a test do not wait for others on this host; ../conftest.py undoes its changes.
     """
     for name in OURS:
         os.environ.pop(name, None)
@@ -53,7 +53,7 @@ def _own_environment(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def postgres_programs():
-    """Skips where PostgreSQL is not installed; CI allows no such skip."""
+    """Skip if PostgreSQL is not installed; CI does not allow this skip."""
     try:
         return find_programs()
     except PostgresMissing as error:
@@ -62,7 +62,7 @@ def postgres_programs():
 
 @pytest.fixture(scope="session")
 def postgres(postgres_programs):
-    """A PostgreSQL server for all tests of this process; no test may stop it."""
+    """A PostgreSQL server shared by all tests of this process; no test may stop it."""
     with PostgresServer(CARELESS) as server:
         open_database(server.make_database("an_empty_store")).close()
         yield server
@@ -70,14 +70,14 @@ def postgres(postgres_programs):
 
 @pytest.fixture
 def postgres_url(postgres):
-    """The address of a fresh database that holds an empty store."""
+    """Address of a new database with an empty store."""
     name = f"test_{uuid4().hex}"
     yield postgres.make_database(name, "TEMPLATE an_empty_store")
     postgres.drop_database(name)
 
 
 def pytest_generate_tests(metafunc):
-    """Run what concerns the store on SQLite and on a PostgreSQL server."""
+    """Run tests of the store on SQLite and on a PostgreSQL server."""
     module = metafunc.module.__name__.rpartition(".")[2]
     if module in ON_BOTH and "backend" in metafunc.fixturenames:
         metafunc.parametrize("backend", ["sqlite", "postgresql"], indirect=True)
@@ -85,7 +85,7 @@ def pytest_generate_tests(metafunc):
 
 @pytest.fixture
 def backend(request):
-    """What the store of this test is on."""
+    """Database of this test's store."""
     return getattr(request, "param", "sqlite")
 
 
@@ -106,7 +106,7 @@ def home(tmp_path, monkeypatch, backend, request):
             id="prefect",
             marks=[
                 pytest.mark.slow,
-                # Prefect's clients leave sockets to the server that ends with the command.
+                # Prefect's clients leave open sockets to the server that ends with the command.
                 pytest.mark.filterwarnings("ignore::ResourceWarning"),
                 pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
             ],
@@ -114,7 +114,7 @@ def home(tmp_path, monkeypatch, backend, request):
     ]
 )
 def way(request):
-    """The options of a command that runs stages: without Prefect, and through its own server."""
+    """Options of a command that runs stages: without Prefect, and through its own server."""
     return request.param
 
 
@@ -126,13 +126,13 @@ def store(home):
 
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
-    """The current folder holds a flows.yaml whose smoke preset takes seconds."""
+    """Current folder with a flows.yaml whose smoke preset takes seconds."""
     monkeypatch.chdir(write_tiny(tmp_path))
 
 
 @pytest.fixture(scope="session")
 def finished_home(tmp_path_factory):
-    """A home with one finished run of the tiny pipeline, which every test is given a copy of."""
+    """A home with one finished run of the tiny pipeline, copied for every test."""
     folder = tmp_path_factory.mktemp("finished")
     (folder / "home").mkdir()
     home = Home(folder / "home")
@@ -151,7 +151,7 @@ def finished_home(tmp_path_factory):
 
 @pytest.fixture
 def finished(finished_home, tmp_path_factory, monkeypatch):
-    """A desk of this test's own with the finished run in it, its folder as the current one."""
+    """A separate session with the finished run, its folder as the current one."""
     folder = tmp_path_factory.mktemp("finished") / "copy"
     shutil.copytree(finished_home.root.parent, folder)
     home = Home(folder / finished_home.root.name)
@@ -163,7 +163,7 @@ def finished(finished_home, tmp_path_factory, monkeypatch):
 
 @pytest.fixture
 def codedance(monkeypatch, capsys):
-    """Run a command in this process; gives exit code, standard output, standard error."""
+    """Run a command in this process; returns exit code, standard output, standard error."""
 
     def run(*arguments):
         from codedance.pipelines.cli import main

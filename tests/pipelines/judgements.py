@@ -1,4 +1,4 @@
-"""What arms of an experiment got right, made up."""
+"""Made-up results of the arms of an experiment."""
 
 import numpy as np
 
@@ -22,7 +22,7 @@ def judged(right, *, calls=None, ran=None, difficulties=None, families=None):
 
 
 def figures_of(**arms):
-    """By arm: what it got right, a list a seed; the same in both modes."""
+    """Return figures by arm from its right answers, one list per seed; equal in both modes."""
     return {
         (arm, seed, mode): judged(right)
         for arm, seeds in arms.items()

@@ -1,4 +1,4 @@
-"""Commands and ``flows serve`` as users start them, in a folder of their own, to be killed."""
+"""Commands and ``flows serve`` as users start them, in separate folders, to be killed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from codedance.pipelines.tracking.metrics_file import FILE_NAME
 CODEDANCE = "from codedance.pipelines.cli import main; main()"
 STEPS = 24
 LIMIT_SECONDS = 500
-"""Nobody waits this long where all is well: it only ends a test that hangs."""
+"""Time limit of a test that hangs, much longer than any expected wait."""
 FLOWS = """
 presets:
   smoke:
@@ -49,7 +49,7 @@ deployments:
 
 @dataclass
 class Folder:
-    """A user's folder: its flows.yaml, its CODEDANCE_DIR, the locks of its host."""
+    """A user's folder with flows.yaml, CODEDANCE_DIR, and the locks of the host."""
 
     root: Path
     steps: int = STEPS
@@ -65,13 +65,13 @@ class Folder:
 
     @property
     def environment(self):
-        """What a user has who set nothing: none of pytest's, Prefect's and MLflow's variables."""
+        """Return a default environment, without pytest's, Prefect's and MLflow's variables."""
         theirs = ("PREFECT_", "MLFLOW_", "CODEDANCE_")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(theirs)}
         return kept | {"CODEDANCE_LOCKS": str(self.root / "locks"), "OMP_NUM_THREADS": "1"}
 
     def start(self, *arguments, log):
-        """Start a command, its processes in a group of their own, its output in a file."""
+        """Start a command in its own process group, with its output in a file."""
         with (self.root / log).open("wb") as output:
             return subprocess.Popen(
                 [sys.executable, "-c", CODEDANCE, *arguments],
@@ -84,7 +84,7 @@ class Folder:
             )
 
     def run(self, *arguments, log):
-        """Run a command to its end, which has to be a good one; gives what it said."""
+        """Run a command, which has to succeed; return its output."""
         process = self.start(*arguments, log=log)
         assert process.wait(LIMIT_SECONDS) == 0, self.said(log)
         return self.said(log)
@@ -94,7 +94,7 @@ class Folder:
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
     def steps_done(self, run=0):
-        """Return the steps in the metrics of a training, one per line, oldest first."""
+        """Return the steps in the metrics of a training, oldest first."""
         found = self.trainings()
         path = found[run] / FILE_NAME if len(found) > run else None
         lines = path.read_text().splitlines() if path and path.exists() else []
@@ -105,7 +105,7 @@ class Folder:
         return sorted(self.home.stages.glob("sft-*"), key=lambda path: path.stat().st_ctime)
 
     def wait_for_step(self, process, step, *, run=0, log="serve.log"):
-        """Wait until a training has done so many steps."""
+        """Wait until a training has completed a step."""
         wait_until(
             lambda: len(set(self.steps_done(run))) >= step or process.poll() is not None,
             lambda: self.said(log),
@@ -113,7 +113,7 @@ class Folder:
         assert process.poll() is None, self.said(log)
 
     def family(self, process):
-        """Return the living processes that a command started, and those that they started."""
+        """Return the living descendants of a command's process."""
         children = psutil.Process(process.pid).children(recursive=True)
         return {*children, *(one for one in psutil.process_iter() if _works_in(one, self.root))}
 
@@ -132,15 +132,15 @@ def _works_in(process, root):
 
 
 def is_gone(process):
-    """Whether a process has ended; one that nobody has waited for yet is gone too."""
+    """Return whether a process has ended, including zombies."""
     try:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
 
 
-def wait_until(claim, explain=lambda: "it never came to be", seconds=LIMIT_SECONDS):
-    """Wait for what has to come; a machine may be as slow as it likes."""
+def wait_until(claim, explain=lambda: "the condition never became true", seconds=LIMIT_SECONDS):
+    """Wait until a condition is true, also on a slow machine."""
     end = time.monotonic() + seconds
     while not (found := claim()):
         assert time.monotonic() < end, explain()
@@ -149,8 +149,8 @@ def wait_until(claim, explain=lambda: "it never came to be", seconds=LIMIT_SECON
 
 
 @contextmanager
-def killed_at_last(process):
-    """Leave nothing behind, whatever a test does."""
+def killed_at_end(process):
+    """Kill a process and its descendants at the end of a test in any case."""
     try:
         yield process
     finally:
@@ -161,7 +161,7 @@ def killed_at_last(process):
 
 @contextmanager
 def served(folder, *, port=None):
-    """Serve the folder's flows as a shell would, and press Ctrl-C at the end; gives the process."""
+    """Serve the folder's flows as from a shell, with Ctrl-C at the end; yields the process."""
     arguments = ["flows", "serve", "--no-mlflow", "--prefect-port", str(port or free_port())]
     process = folder.start(*arguments, log="serve.log")
     try:
@@ -178,7 +178,7 @@ def served(folder, *, port=None):
 
 
 def prefect(folder, *arguments):
-    """Run Prefect's own command in the folder; gives what it said."""
+    """Run Prefect's own command in the folder; return its output."""
     done = subprocess.run(
         [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
         cwd=folder.root,
@@ -199,13 +199,13 @@ def worker_of(process):
 
 
 def flow_run_of(folder):
-    """Return the process of the flow run under way in a folder."""
+    """Return the process of the flow run in progress in a folder."""
     family = (one for one in psutil.process_iter() if _works_in(one, folder.root))
     return next((one for one in family if "prefect.engine" in command_line(one)), None)
 
 
 def command_line(process):
-    """Return how a process was started; nothing where it has ended."""
+    """Return the command line of a process; empty if it has ended."""
     try:
         return process.cmdline()
     except psutil.Error:

@@ -41,7 +41,7 @@ def make_task(number=0, *, family="count", difficulty=Difficulty.EASY, split="tr
 
 
 def make_trajectory(task, *, answer="3", accuracy=1.0, calls=1, failed=0, **changes):
-    """A trajectory of ``calls`` code turns, the first ``failed`` of which fail, and an answer."""
+    """Return a trajectory of ``calls`` code turns, the first ``failed`` failing, and an answer."""
     turns = [_code_turn(n, is_ok=n >= failed) for n in range(calls)]
     if answer is not None:
         turns.append(Turn(f"<answer>{answer}</answer>", Action("answer", answer)))
@@ -62,7 +62,7 @@ def make_trajectory(task, *, answer="3", accuracy=1.0, calls=1, failed=0, **chan
 
 
 def make_lost(task):
-    """A trajectory that our infrastructure lost."""
+    """Return a trajectory lost to infrastructure."""
     return make_trajectory(
         task, answer=None, accuracy=None, calls=0, ending=Ending.INFRASTRUCTURE, reward_terms={}
     )

@@ -1,4 +1,4 @@
-"""A real MLflow server for the tests, which can be killed and started again."""
+"""A real MLflow server for the tests, which can be killed and restarted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class MlflowServer:
         command += ["--artifacts-destination", str(self.folder / "artifacts")]
         command += ["--host", "127.0.0.1", "--port", str(self.port)]
         environment = {**os.environ, "DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
-        environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # a dozen processes less
+        environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # saves a dozen processes
         environment.pop("MLFLOW_TRACKING_URI", None)
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -45,7 +45,7 @@ class MlflowServer:
         raise TimeoutError((self.folder / "server.log").read_text()[-2000:])
 
     def kill(self):
-        """Kill -9, workers and all."""
+        """Kill -9 of the server and its workers."""
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait(timeout=30)

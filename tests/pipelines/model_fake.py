@@ -1,4 +1,4 @@
-"""A model's server that is a real HTTP server, and refuses or loses whom the test wants."""
+"""A fake model server over real HTTP that rejects requests as configured."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ ANSWER = "<think>I see.</think>\n<answer>3</answer>"
 
 
 class ModelFake:
-    """Counts what it is asked; ``refusal`` says what a request gets instead of an answer.
+    """Records the questions; ``refusal`` determines the error responses.
 
     Attributes:
-        asked: Questions, in the order in which they came.
-        refusal: Takes a question and the request's headers; gives None, or status and body.
+        asked: Questions, in order of arrival.
+        refusal: Function of a question and the request's headers; returns None, or status and body.
     """
 
     def __init__(self):
@@ -69,7 +69,7 @@ def model_fake():
 
 
 class Refusing:
-    """Refuses the given numbers of requests, counted from 0."""
+    """Rejects the requests with the given numbers, counted from 0."""
 
     def __init__(self, numbers, status=400, text="no"):
         self._numbers, self._answer = set(numbers), (status, text)

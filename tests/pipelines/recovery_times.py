@@ -1,13 +1,13 @@
 """Seconds from a kill to the next new step: ``python -m pipelines.recovery_times [ROUNDS]``.
 
-A cold start of the embedded model is killed with ``kill -9`` in the middle, ROUNDS times (3) each:
+A cold start of the embedded model is killed with ``kill -9`` in the middle, ROUNDS times (3) each.
 
-* the command: ``codedance sft`` is killed and given again;
-* a worker's training: its process is killed under ``flows serve``, its deployment run again;
-* the worker: the training has to go on without it, so that only a pause would be seen;
+* the command: ``codedance sft`` is killed and rerun;
+* a worker's training: its process is killed under ``flows serve``, and its deployment is rerun;
+* the worker: the training has to continue without it, so this measures the pause;
 * ``flows serve``: the same, and the time until the same command serves again.
 
-All through Prefect, as users start it. To be measured on a machine that does nothing else.
+All run through Prefect, as users start it. Measure on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ import tempfile
 import time
 from pathlib import Path
 
-from .kills import Folder, flow_run_of, killed_at_last, prefect, served, wait_until, worker_of
+from .kills import Folder, flow_run_of, killed_at_end, prefect, served, wait_until, worker_of
 
 STEPS = 100_000
 WARM = 3
-"""Steps that a training has done when it is killed."""
+"""Number of completed steps of a training when it is killed."""
 ROUNDS = 3
 
 
 def seconds_to_next_step(folder, done):
-    """Wait for a step beyond those done; gives the seconds."""
+    """Wait for the next new step; return the seconds."""
     begun = time.monotonic()
     wait_until(lambda: max(folder.steps_done(), default=0) > done)
     return time.monotonic() - begun
 
 
 def warm(folder, process, log):
-    """Let a training do some steps more; gives the last one."""
+    """Let a training complete some more steps; return the last one."""
     before = max(folder.steps_done(), default=0)
     wait_until(
         lambda: max(folder.steps_done(), default=0) >= before + WARM or process.poll() is not None,
@@ -44,10 +44,10 @@ def warm(folder, process, log):
 
 
 def command(folder, rounds):
-    """Kill the command and give it again; yields the seconds of each round."""
+    """Kill the command and rerun it; yield the seconds of each round."""
     process = folder.start("sft", log="command.log")
     for _ in range(rounds):
-        with killed_at_last(process):
+        with killed_at_end(process):
             warm(folder, process, "command.log")
             process.kill()
             process.wait()
@@ -59,7 +59,7 @@ def command(folder, rounds):
 
 
 def run_of_a_worker(folder, rounds):
-    """Kill a flow run's process and run its deployment again."""
+    """Kill a flow run's process and rerun its deployment."""
     with served(folder) as server:
         prefect(folder, "deployment", "run", "sft/tiny")
         for _ in range(rounds):
@@ -75,7 +75,7 @@ def run_of_a_worker(folder, rounds):
 
 
 def worker(folder, rounds):
-    """Kill the worker: its training goes on by itself."""
+    """Kill the worker; its training continues by itself."""
     with served(folder) as server:
         prefect(folder, "deployment", "run", "sft/tiny")
         for _ in range(rounds):
@@ -87,7 +87,7 @@ def worker(folder, rounds):
 
 
 def serving(folder, rounds):
-    """Kill ``flows serve``: its training goes on; yields the seconds until it serves again."""
+    """Kill ``flows serve``; its training continues. Yield the seconds until it serves again."""
     for _ in range(rounds):
         with served(folder) as server:
             prefect(folder, "deployment", "run", "sft/tiny")
@@ -108,8 +108,8 @@ KILLED = {
 
 
 def main(rounds=ROUNDS):
-    """Print the table, a row as soon as it is known."""
-    print("| killed with -9 | seconds until it goes on |\n|---|---|", flush=True)  # noqa: T201
+    """Print the table, each row as soon as it is measured."""
+    print("| killed with -9 | seconds until it resumes |\n|---|---|", flush=True)  # noqa: T201
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as root:
         for number, (name, kill) in enumerate(KILLED.items()):
             folder = Folder(Path(root) / str(number), STEPS)

@@ -1,4 +1,4 @@
-"""A pipeline small enough for tests, and a wish to stop that comes at a chosen moment."""
+"""A pipeline small enough for tests, and a stop request at a chosen moment."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ presets:
 
 
 class StopAt(Stop):
-    """Asks to stop when it is asked for the ``count``-th time: like Ctrl-C at that moment."""
+    """A stop request at the ``count``-th check, like Ctrl-C at that moment."""
 
     def __init__(self, count):
         super().__init__()
@@ -48,7 +48,7 @@ def write_tiny(folder: Path) -> Path:
 
 
 def run_all(session, **run_request):
-    """Run every stage plainly; give the pipeline's row."""
+    """Run every stage without Prefect; return the pipeline's row."""
     pipeline = open_pipeline(session, RunRequest("smoke", **run_request))
     for stage in stage_names():
         run_stage(session, stage, pipeline)
@@ -56,13 +56,13 @@ def run_all(session, **run_request):
 
 
 def with_function(monkeypatch, module, function):
-    """Let a stage's module declare another function for it."""
+    """Replace the function of a stage declared in a module."""
     name = f"run_{module.__name__.rpartition('.')[2]}"
     monkeypatch.setattr(module, name, replace(getattr(module, name), run=function))
 
 
 def story(store, run_id):
-    """Return what happened in a stage run, episode by episode, whatever the order of storing."""
+    """Return the episodes of a stage run, independent of the order of storing."""
     return sorted(
         (e.phase, e.step, e.task_id, e.sample, e.answer, e.accuracy, e.tool_calls)
         for e in store.episodes(run_id)
@@ -70,5 +70,5 @@ def story(store, run_id):
 
 
 def first_run(session):
-    """Return the finished run; the test may have begun later ones."""
+    """Return the first finished run; the test may have started later ones."""
     return session.store.lineage.find(stage="pipeline")[-1]

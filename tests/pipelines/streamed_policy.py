@@ -1,4 +1,4 @@
-"""A policy that writes what it is asked, some characters per token, as long as the test wants."""
+"""A policy that streams the question as its reply, some characters per token."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from codedance.envs.types import Tokens
 from codedance.policies.interface import Piece, Reply
 
 ENDLESS = "endless"
-"""A question whose reply never ends: only a client that leaves frees its slot."""
+"""A question with an endless reply: only a disconnecting client frees its slot."""
 
 
 class Typist:
-    """Writes the last message token by token; each conversation counts its own tokens as ids.
+    """Replies with the last message token by token; ids count the tokens of each conversation.
 
     Attributes:
-        asked: Conversations, in the order in which they joined.
-        joined_with: Their tokens at that time.
-        forgotten: Conversations whose state is no longer needed.
-        may_open: Set once streams may open; clear it to let requests gather.
-        breaks_at: Number of tokens after which the model fails.
+        asked: Conversations, in the order of joining.
+        joined_with: Their tokens at the time of joining.
+        forgotten: Conversations whose state was dropped.
+        may_open: Set if streams may open; clear it to collect requests.
+        breaks_at: Number of tokens after which the model raises an error.
     """
 
     id = "typist"
@@ -37,7 +37,7 @@ class Typist:
         self.breaks_at = None
 
     def reply(self, conversations, *, sampling):
-        raise AssertionError("a policy with tokens is asked for them")
+        raise AssertionError("a policy with tokens should be streamed")
 
     @contextlib.contextmanager
     def stream(self, *, sampling, slots):
@@ -71,7 +71,7 @@ class _Typing:
         return iter([text[at : at + size] for at in range(0, len(text), size)])
 
     def advance(self):
-        time.sleep(0.001)  # a model takes longer: an endless reply must not fill the memory
+        time.sleep(0.001)  # simulates a model's time: an endless reply must not fill the memory
         done = []
         for one, tokens, written, _ in list(self._rows.values()):
             written.append(next(tokens, ""))

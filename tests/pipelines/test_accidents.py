@@ -1,4 +1,4 @@
-"""kill -9 and Ctrl-C as users meet them: the commands' own path, embedded Prefect included."""
+"""kill -9 and Ctrl-C as for users: through the commands, with embedded Prefect."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .kills import (
     Folder,
     flow_run_of,
     is_gone,
-    killed_at_last,
+    killed_at_end,
     prefect,
     served,
     wait_until,
@@ -23,7 +23,7 @@ from .kills import (
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 SAVE_EVERY = 2
 LONG = 4000
-"""Steps of a training that is not to end by itself."""
+"""Number of steps of a training that should not end by itself."""
 
 
 @pytest.fixture
@@ -43,16 +43,16 @@ def prepared(root, steps):
 
 
 def assert_complete(folder):
-    """No step is lost, and none was done again but those since the last save."""
+    """Check that no step is lost, and only steps since the last save were repeated."""
     steps = folder.steps_done()
     assert sorted(set(steps)) == list(range(1, STEPS + 1))
     assert len(steps) <= STEPS + SAVE_EVERY
     assert len(folder.trainings()) == 1
 
 
-def test_a_killed_training_goes_on_at_once_and_blocks_no_other(folder):
+def test_a_killed_training_resumes_immediately_and_blocks_no_other(folder):
     process = folder.start("sft", log="first.log")
-    with killed_at_last(process):
+    with killed_at_end(process):
         folder.wait_for_step(process, 5, log="first.log")
         family = folder.family(process)
         assert len(family) >= 2  # with Prefect's own server
@@ -70,9 +70,9 @@ def test_a_killed_training_goes_on_at_once_and_blocks_no_other(folder):
     assert "running" not in folder.statuses()
 
 
-def test_a_killed_command_leaves_none_of_its_several_processes(long):
+def test_a_killed_command_leaves_none_of_its_processes(long):
     process = long.start("sft", "--processes", "2", log="several.log")
-    with killed_at_last(process):
+    with killed_at_end(process):
         long.wait_for_step(process, 1, log="several.log")
         family = long.family(process)
         process.kill()
@@ -80,12 +80,12 @@ def test_a_killed_command_leaves_none_of_its_several_processes(long):
     assert not psutil.wait_procs(family, timeout=120)[1]
 
 
-def test_trainings_take_turns_until_the_one_at_work_is_killed(long):
+def test_trainings_take_turns_until_the_running_one_is_killed(long):
     first = long.start("sft", log="first.log")
-    with killed_at_last(first):
+    with killed_at_end(first):
         long.wait_for_step(first, 1, log="first.log")
         impatient = long.start("sft", "--refresh", log="impatient.log")
-        with killed_at_last(impatient):
+        with killed_at_end(impatient):
             wait_until(lambda: "waiting for its turn" in long.said("impatient.log"))
             os.killpg(impatient.pid, signal.SIGINT)
             assert impatient.wait(120) == 130
@@ -97,7 +97,7 @@ def test_trainings_take_turns_until_the_one_at_work_is_killed(long):
         assert len(long.trainings()) == 1
 
         patient = long.start("sft", "--refresh", log="patient.log")
-        with killed_at_last(patient):
+        with killed_at_end(patient):
             wait_until(lambda: "waiting for its turn" in long.said("patient.log"))
             first.kill()
             long.wait_for_step(patient, 1, run=1, log="patient.log")
@@ -111,7 +111,7 @@ def states(folder):
     return folder.statuses("flow_run", "state_name", "prefect/prefect.db")
 
 
-def test_a_training_outlives_its_worker_and_is_started_only_once(folder):
+def test_a_training_outlives_its_worker_and_is_started_once(folder):
     with served(folder) as server:
         run_deployment(folder, "sft/tiny")
         folder.wait_for_step(server, 3)
@@ -123,10 +123,10 @@ def test_a_training_outlives_its_worker_and_is_started_only_once(folder):
         assert_complete(folder)
         assert "is being restarted" in folder.said("serve.log")
         assert "died with their worker" not in folder.said("serve.log")
-    assert len(folder.steps_done()) == STEPS  # not even one step was done again
+    assert len(folder.steps_done()) == STEPS  # no step was repeated
 
 
-def test_a_training_that_is_killed_under_a_worker_blocks_no_other(long):
+def test_a_training_killed_under_a_worker_blocks_no_other(long):
     with served(long) as server:
         run_deployment(long, "sft/tiny")
         long.wait_for_step(server, 3)
@@ -140,7 +140,7 @@ def test_a_training_that_is_killed_under_a_worker_blocks_no_other(long):
         training, worker = flow_run_of(long), worker_of(server)
         worker.kill()
         wait_until(lambda: worker_of(server) not in (None, worker))
-    assert is_gone(training)  # Ctrl-C asks it to stop, though its worker is gone
+    assert is_gone(training)  # Ctrl-C stops it although its worker has ended
     assert sorted(states(long)) == ["Cancelled", "Crashed"]
 
 
@@ -149,16 +149,16 @@ def test_worker_and_training_killed_together_are_marked_before_the_next_worker(l
         run_deployment(long, "sft/tiny")
         long.wait_for_step(server, 3)
         training, worker = flow_run_of(long), worker_of(server)
-        worker.suspend()  # it must not see the end of its run
+        worker.suspend()  # it must not notice the end of its run
         training.kill()
         worker.kill()
         wait_until(lambda: states(long) == ["Crashed"], lambda: str(states(long)))
         done = len(long.steps_done())
-        run_deployment(long, "sft/tiny")  # its limit of one run at a time has to be free again
+        run_deployment(long, "sft/tiny")  # its limit of one concurrent run must be free again
         long.wait_for_step(server, done + 3)
 
 
-def test_a_killed_flows_serve_leaves_no_server_and_its_training_goes_on(folder):
+def test_a_killed_flows_serve_leaves_no_server_and_its_training_continues(folder):
     with served(folder) as server:
         run_deployment(folder, "sft/tiny")
         folder.wait_for_step(server, 3)

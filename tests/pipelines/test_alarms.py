@@ -26,11 +26,11 @@ WHOLE = {"infrastructure_share": 0.0}
 
 @pytest.fixture
 def followed(home, store):
-    """A stage's `follow`, and everything that it tells."""
+    """A stage's `follow`, and everything that it reports."""
     run = store.lineage.begin(make_request("grpo"))
     folder = home.stages / run.id
     folder.mkdir(parents=True)
-    terminal, told = io.StringIO(), []
+    terminal, reported = io.StringIO(), []
     tracker = Tracker(home.stages)
 
     def begin():
@@ -43,40 +43,42 @@ def followed(home, store):
             progress=PlainProgress(terminal),
             sandbox=lambda: None,
             stop=Stop(),
-            on_alarm=lambda found, alarm: told.append((found.id, alarm.name)),
+            on_alarm=lambda found, alarm: reported.append((found.id, alarm.name)),
         )
         bar = context.progress.bar("grpo", 10).__enter__()
         return follow(context, bar, shown=(), board=AlarmBoard(AlarmConfig(window=2)))
 
-    return SimpleNamespace(begin=begin, run=run, folder=folder, terminal=terminal, told=told)
+    return SimpleNamespace(
+        begin=begin, run=run, folder=folder, terminal=terminal, reported=reported
+    )
 
 
-def test_an_alarm_is_told_everywhere_at_once(followed):
+def test_an_alarm_is_reported_everywhere_immediately(followed):
     on_step = followed.begin()
     on_step(1, WHOLE)
-    assert followed.told == []
+    assert followed.reported == []
     on_step(2, LOST)
     assert "ALARM at step 2: 25.0% of the episodes" in followed.terminal.getvalue()
-    assert followed.told == [(followed.run.id, "infrastructure")]
+    assert followed.reported == [(followed.run.id, "infrastructure")]
     assert [alarm.step for alarm in read_alarms(followed.folder)] == [2]
 
 
-def test_a_run_that_goes_on_does_not_ring_again_for_what_was_told(followed):
+def test_a_resumed_run_does_not_raise_a_reported_alarm_again(followed):
     followed.begin()(1, LOST)
     followed.begin()(2, LOST)
-    assert len(followed.told) == 1
+    assert len(followed.reported) == 1
 
 
-def test_a_step_that_is_done_again_rings_again_and_is_kept_once(followed):
+def test_a_repeated_step_raises_its_alarm_again_and_is_stored_once(followed):
     followed.begin()(1, WHOLE)
     append_metrics(LineWriter(), followed.folder, 2, LOST)  # killed before its state was saved
     append_alarm(followed.folder, Alarm("infrastructure", 2, "lost"))
     followed.begin()(2, LOST)
-    assert len(followed.told) == 1
+    assert len(followed.reported) == 1
     assert [alarm.step for alarm in read_alarms(followed.folder)] == [2]
 
 
-def test_a_line_cut_short_is_passed_over(tmp_path):
+def test_a_truncated_line_is_skipped(tmp_path):
     append_alarm(tmp_path, Alarm("entropy", 3, "falls"))
     with (tmp_path / "alarms.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"name": "entr')
@@ -88,7 +90,7 @@ def test_the_report_lists_the_alarms_of_a_run(finished):
     run = first_run(finished)
     grpo = find_input(finished, run, "grpo")
     names = {alarm.name for alarm in read_alarms(finished.home.stages / grpo.id)}
-    assert "constant_term.accuracy" in names  # four steps of cold start: nothing is answered
+    assert "constant_term.accuracy" in names  # four steps of cold start: there are no answers
     report = make_report(finished, run, find_input(finished, run, "evaluate"))
     assert "ALARM: grpo, step" in report.text
     assert "reward term accuracy is constant" in report.html.read_text(encoding="utf-8")

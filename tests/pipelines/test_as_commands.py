@@ -1,4 +1,4 @@
-"""What users type, as processes of its own: the commands that no other test starts."""
+"""Commands as separate processes, as users type them: those that no other test starts."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def start(*arguments, program=PROGRAM, **options):
 
 
 def run(*arguments, **options):
-    """Run a command to its end; gives what it printed."""
+    """Run a command to its end; return its output."""
     process = start(*arguments, **options)
     out, error = process.communicate()
     assert process.returncode == 0, error[-3000:]
     return out
 
 
-def test_probe_takes_replies_away_from_a_policy_that_looks(home, tmp_path):
-    told = json.loads(run("probe", "--policy", "oracle", "--limit", "7", "--json", cwd=tmp_path))
-    assert (told["policy"], told["tasks"]) == ("oracle", 7)
-    assert 0.0 < told["figures"]["probe/withheld/dependence"] <= 1.0  # without replies it is wrong
+def test_probe_withholds_replies_from_a_policy_that_calls_the_tool(home, tmp_path):
+    report = json.loads(run("probe", "--policy", "oracle", "--limit", "7", "--json", cwd=tmp_path))
+    assert (report["policy"], report["tasks"]) == ("oracle", 7)
+    assert 0.0 < report["figures"]["probe/withheld/dependence"] <= 1.0  # wrong without replies
 
 
 def test_scale_measures_every_method_and_draws_them(home, tmp_path):
@@ -57,7 +57,7 @@ def test_scale_measures_every_method_and_draws_them(home, tmp_path):
     assert "<svg" in (home.reports / "scale-oracle.html").read_text()
 
 
-def test_baselines_trains_judges_and_goes_on_with_what_it_has(home):
+def test_baselines_trains_evaluates_and_resumes(home):
     options = ("--learn-from", "8", "--limit", "7", "--steps", "1", "--json")
     where = {"program": BASELINES, "cwd": ROOT}
     rows = json.loads(run(*options, **where))
@@ -68,7 +68,7 @@ def test_baselines_trains_judges_and_goes_on_with_what_it_has(home):
     assert {path: path.read_bytes() for path in home.root.rglob("*.safetensors")} == models
 
 
-def test_a_served_model_answers_and_ends_by_ctrl_c(home, tmp_path):
+def test_a_served_model_replies_and_ends_by_ctrl_c(home, tmp_path):
     server = start("serve", "model", "nano", "--port", "0", cwd=tmp_path)
     try:
         address = re.search(r"http://[\w.:]+", server.stdout.readline()).group(0)
@@ -84,7 +84,7 @@ def test_a_served_model_answers_and_ends_by_ctrl_c(home, tmp_path):
 
 
 @pytest.mark.timeout(900)
-def test_sandbox_build_makes_an_image_that_code_runs_in(home, tmp_path):
+def test_sandbox_build_builds_an_image_that_runs_code(home, tmp_path):
     try:
         Engine().close()
     except SandboxError as error:
@@ -106,7 +106,7 @@ def test_sandbox_build_makes_an_image_that_code_runs_in(home, tmp_path):
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_two_workers_on_one_store_lose_nothing(home, tmp_path, database, request, way):
-    """Two machines: a folder each, the store and its pictures shared."""
+    """Two machines, each with its own folder, share the store and its images."""
     shared = {**os.environ, "CODEDANCE_IMAGES": str(tmp_path / "images")}
     shared["CODEDANCE_STORE_URL"] = (
         f"sqlite:///{tmp_path / 'store.db'}"
@@ -120,14 +120,14 @@ def test_two_workers_on_one_store_lose_nothing(home, tmp_path, database, request
         own = {**shared, "CODEDANCE_DIR": str(folder / "home")}
         command = ("curate", "--preset", "smoke", "--seed", seed, *way, "--json")
         workers.append(start(*command, cwd=write_tiny(folder), env=own))
-    told = []
+    documents = []
     for worker in workers:
         out, error = worker.communicate()
         assert worker.returncode == 0, error[-3000:]
-        told.append(json.loads(out))
+        documents.append(json.loads(out))
     os.environ |= {name: shared[name] for name in ("CODEDANCE_IMAGES", "CODEDANCE_STORE_URL")}
     with open_store(Home(tmp_path / "machine-0" / "home")) as store:
-        for one in told:
+        for one in documents:
             run_of = store.lineage.get(one["run"])
             assert run_of.is_finished
             assert len(store.curation(run_of.id)) == run_of.outputs["candidates"] == 48

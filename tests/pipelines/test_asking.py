@@ -1,4 +1,4 @@
-"""What a model was taught is told plainly, and so is that no answer came."""
+"""`ask` reports the families a model was trained with, and a missing answer."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ TAUGHT = {name: family.phrasings for name, family in SUITE.items()}
 
 
 @pytest.mark.parametrize("family", SUITE)
-def test_a_family_was_taught_exactly_the_colours_that_its_questions_name(family):
+def test_the_colours_of_a_family_are_those_that_its_questions_name(family):
     for phrase in SUITE[family].phrasings:
         for colour in (
             "red",
@@ -71,17 +71,17 @@ def test_a_family_was_taught_exactly_the_colours_that_its_questions_name(family)
             assert match_family(question, TAUGHT) == (family if is_taught else None)
 
 
-def test_a_letter_on_a_yellow_sign_was_never_asked_for():
+def test_a_letter_on_a_yellow_sign_is_in_no_question():
     assert match_family("Which letter is on the yellow sign?", TAUGHT) is None
     assert match_family("Which letter is on the purple sign?", TAUGHT) == "tag"
 
 
-def test_a_placeholder_whose_words_nobody_knows_stands_for_none():
+def test_a_placeholder_with_unknown_values_matches_nothing():
     assert match_family("How many red cats?", {"cats": ["How many {colour} cats?"]}) is None
     assert match_family("How many red dots?", {"count": ["How many {thing} dots?"]}) is None
 
 
-def test_the_suites_programs_know_the_palettes_colours_in_any_case_and_no_other():
+def test_the_suites_programs_accept_exactly_the_palettes_colours_in_any_case():
     found = family_of("how many RED discs are there?")
     assert found is not None
     assert found.programs("how many RED discs are there?") == SUITE["count"].programs(
@@ -91,7 +91,7 @@ def test_the_suites_programs_know_the_palettes_colours_in_any_case_and_no_other(
 
 
 class Speaker:
-    """Says one text at every turn."""
+    """Replies with the same text at every turn."""
 
     id = "speaker"
     system_prompt = ""
@@ -110,7 +110,7 @@ LOOK = "<code>\n```python\nprint(1)\n```\n</code>"
 
 @pytest.fixture
 def asked(codedance, home, tmp_path, monkeypatch):
-    """Ask a policy that says one text; gives exit code, output and errors."""
+    """Ask a policy with a fixed reply; returns exit code, output and errors."""
     make_picture().save(tmp_path / "photo.png")
 
     def ask(*arguments, policy, **given):
@@ -129,17 +129,17 @@ def asked(codedance, home, tmp_path, monkeypatch):
         ("<answer>3", {"is_cut": True}, 1, "no answer: its last turn was too long and was cut"),
     ],
 )
-def test_ask_without_an_answer_ends_with_one(asked, policy, given, code, words):
+def test_ask_without_an_answer_exits_with_one(asked, policy, given, code, words):
     found, out, error = asked("--turns", "2", policy=policy, **given)
     assert (found, words in out) == (code, True), out + error
 
 
-def test_without_an_answer_the_document_is_there_all_the_same(asked):
+def test_the_document_is_printed_without_an_answer_too(asked):
     code, out, _ = asked("--turns", "1", "--json", policy=LOOK)
     assert (code, json.loads(out)["ending"], json.loads(out)["answer"]) == (1, "turn_limit", None)
 
 
-def test_ask_whose_model_cannot_be_reached_ends_with_three_and_its_words(asked):
+def test_ask_with_an_unreachable_model_exits_with_three_and_the_reason(asked):
     code, _, error = asked(policy=None)
     assert code == 3
     assert "401: no key" in error
@@ -157,7 +157,7 @@ class LostSandbox:
     restore = session
 
 
-def test_a_sandbox_that_fails_ends_with_three_and_is_neither_right_nor_wrong(
+def test_a_failing_sandbox_exits_with_three_and_is_neither_right_nor_wrong(
     asked, codedance, monkeypatch
 ):
     monkeypatch.setattr(
@@ -167,11 +167,11 @@ def test_a_sandbox_that_fails_ends_with_three_and_is_neither_right_nor_wrong(
     code, out, _ = asked(policy=LOOK)
     assert (code, "no answer: the sandbox failed" in out) == (3, True)
     code, out, _ = codedance("play", "--family", "bars", "--policy", "oracle", "--json")
-    told = json.loads(out)
-    assert (code, told["is_right"], told["ending"]) == (3, None, "infrastructure")
+    document = json.loads(out)
+    assert (code, document["is_right"], document["ending"]) == (3, None, "infrastructure")
 
 
-def test_help_says_what_the_exit_codes_of_ask_mean(codedance):
+def test_help_explains_the_exit_codes_of_ask(codedance):
     _, out, _ = codedance("ask", "--help")
     words = " ".join(out.split())
     assert "Exits with 1 without an answer" in words

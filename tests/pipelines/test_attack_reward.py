@@ -1,4 +1,4 @@
-"""``codedance attack-reward``: its table fits a terminal, its exit code says whether one pays."""
+"""``codedance attack-reward``: its table fits a terminal; its exit code reports paying hacks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def attack(folder, *arguments):
     )
 
 
-def test_bat_has_no_hole_and_the_command_succeeds(tmp_path):
+def test_bat_has_no_loophole_and_the_command_succeeds(tmp_path):
     done = attack(tmp_path)
     assert done.returncode == 0, done.stderr
     assert "None of 35 reward hacks pays." in done.stdout
@@ -27,7 +27,7 @@ def test_bat_has_no_hole_and_the_command_succeeds(tmp_path):
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
-def test_a_users_term_with_a_hole_is_named_and_the_command_fails(tmp_path):
+def test_a_custom_term_with_a_loophole_is_named_and_the_command_fails(tmp_path):
     (tmp_path / "terms.py").write_text("def turns(t): return len(t.turns)\n", encoding="utf-8")
     done = attack(tmp_path, "--reward", "outcome", "--term", "terms.py:turns=0.1")
     assert done.returncode == 1
@@ -46,7 +46,7 @@ def test_a_users_term_with_a_hole_is_named_and_the_command_fails(tmp_path):
         (("--tsks", "1"), "No such option: --tsks"),
     ],
 )
-def test_a_wrong_wish_is_refused_in_one_line(tmp_path, arguments, message):
+def test_invalid_arguments_are_rejected_in_one_line(tmp_path, arguments, message):
     done = attack(tmp_path, *arguments)
     assert done.returncode != 0
     assert message in done.stderr

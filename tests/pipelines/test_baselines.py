@@ -1,4 +1,4 @@
-"""The baselines of a suite: numbers by hand, and a blind model that really is blind."""
+"""The baselines of a suite: figures by hand, and a blind model that gets no image."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ from experiments.no_code import (
 
 
 class Recorder:
-    """A policy that keeps what it was shown."""
+    """A policy that records its input."""
 
     id = "recorder"
 
@@ -37,7 +37,7 @@ def answered(task, accuracy):
     return Trajectory(task.id, "x", 0, (), (), Ending.ANSWERED, accuracy)
 
 
-def test_a_blind_policy_gets_the_question_and_no_picture():
+def test_a_blind_policy_gets_the_question_and_no_image():
     task = make_task("bars", Difficulty.EASY, "test", 1)
     inner = Recorder()
     talk = Conversation([Message("user", (*task.images, task.question))], 0)
@@ -46,13 +46,13 @@ def test_a_blind_policy_gets_the_question_and_no_picture():
     assert talk.messages[0].images == task.images
 
 
-def test_texts_stay_in_their_order_without_the_pictures():
+def test_texts_keep_their_order_without_the_images():
     task = make_task("bars", Difficulty.EASY, "test", 1)
     message = Message("user", ("a", *task.images, "b"))
     assert without_pictures(message).parts == ("a", "b")
 
 
-def test_shares_are_those_of_the_cell():
+def test_shares_are_computed_per_cell():
     base = [make_task("area", Difficulty.HARD, "test", seed) for seed in range(4)]
     test = [replace(task, answer=answer) for task, answer in zip(base, "aabc", strict=True)]
     train = [replace(task, answer=answer) for task, answer in zip(base, "bbba", strict=True)]
@@ -66,7 +66,7 @@ def test_shares_are_those_of_the_cell():
     assert "| area | hard | 4 | 20 % | 25 % | 75 % |" in as_markdown([row])
 
 
-def test_both_models_are_trained_and_judged(tmp_path):
+def test_both_models_are_trained_and_evaluated(tmp_path):
     tasks = [make_task("area", Difficulty.EASY, "train", seed) for seed in range(8)]
     config = SFTConfig(steps=2, batch_size=4)
     with open_sandbox("local") as sandbox:

@@ -1,4 +1,4 @@
-"""The benchmark's arithmetic, its tables, and one small run of it."""
+"""The benchmark's arithmetic, its tables, and a small run."""
 
 import json
 import time
@@ -13,7 +13,7 @@ from benchmarks.measuring.tables import as_json, closing_lines, tables
 
 
 class Sleeper:
-    """A contestant whose work takes a known time."""
+    """A contestant with a known duration of its work."""
 
     def __init__(self, name, seconds, stride=1):
         self.name, self.seconds, self.stride = name, seconds, stride
@@ -34,19 +34,19 @@ ROW = Row("nap", "quick")
 
 
 def test_ratios_are_taken_within_a_round_before_the_median():
-    """2/1, 30/10 and 4/4: their median is 2, whatever the rounds' own speeds."""
+    """2/1, 30/10 and 4/4: their median is 2 for any speed of the rounds."""
     result = Result((ROW,), {("quick", "nap"): [1.0, 10.0, 4.0], ("slow", "nap"): [2.0, 30.0, 4.0]})
     assert result.ratio("slow", "nap", "quick") == 2.0
     assert result.median("slow", "nap") == 4.0
 
 
-def test_rounds_without_a_partner_count_for_no_ratio():
+def test_rounds_without_a_partner_do_not_count_in_a_ratio():
     result = Result((ROW,), {("quick", "nap"): [1.0, None], ("slow", "nap"): [3.0, 50.0]})
     assert result.ratio("slow", "nap", "quick") == 3.0
     assert result.ratio("slow", "absent", "quick") is None
 
 
-def test_a_first_round_warms_up_and_slow_contestants_sit_rounds_out():
+def test_a_first_round_warms_up_and_slow_contestants_skip_rounds():
     quick, slow = Sleeper("quick", 0.001), Sleeper("slow", 0.1, stride=2)
     result = run_rounds([quick, slow], [ROW, Row("never", "quick")], rounds=4, seed=0)
     assert (quick.worked, slow.worked) == (5, 3)
@@ -55,7 +55,7 @@ def test_a_first_round_warms_up_and_slow_contestants_sit_rounds_out():
     assert result.ratio("slow", "nap", "quick") > 1.5
 
 
-def test_repeats_are_one_time_by_their_median():
+def test_repeats_count_as_their_median():
     quick = Sleeper("quick", 0.001)
     result = run_rounds([quick], [Row("nap", "quick", repeats=5)], rounds=2, seed=0)
     assert quick.worked == 15
@@ -63,15 +63,15 @@ def test_repeats_are_one_time_by_their_median():
 
 
 @pytest.mark.parametrize("row", PROGRAMS)
-def test_every_program_gives_what_it_should_everywhere(row):
-    """A fresh interpreter counts the bytes that come back; bare exec would raise."""
+def test_every_program_has_the_expected_output_in_every_contestant(row):
+    """A fresh interpreter counts the returned bytes; bare exec would raise."""
     picture = input_picture(0)
     for contestant in (bare_exec(picture), FreshPython(picture)):
         contestant.work(row)()
         contestant.close()
 
 
-def test_a_turn_that_gave_nothing_is_no_fast_turn():
+def test_a_turn_without_output_is_not_a_fast_turn():
     with pytest.raises(RuntimeError, match="expected 2 bytes"):
         check_bytes(b"", 2)
 
@@ -85,7 +85,7 @@ def report():
     patch.undo()
 
 
-def test_a_run_measures_our_tiers_and_says_who_is_missing(report):
+def test_a_run_measures_our_isolation_levels_and_lists_missing_contestants(report):
     assert "docker" in report.missing
     assert "docker exec" in report.missing
     assert report.tiers["no isolation"].startswith("none")

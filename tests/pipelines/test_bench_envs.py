@@ -1,4 +1,4 @@
-"""The environments' benchmark: one small run, its tables, and what it refuses."""
+"""The environment benchmark: a small run, its tables, and its errors."""
 
 import json
 
@@ -21,7 +21,7 @@ def report():
     assert len(said) == len(KINDS)
 
 
-def test_a_run_measures_every_kind_and_finds_nothing_left(report):
+def test_a_run_measures_every_kind_and_finds_no_leftovers(report):
     assert set(report.trials) == {(kind, 2) for kind in KINDS}
     for (kind, _), (trial,) in report.trials.items():
         assert trial.steps_a_second > 0
@@ -54,8 +54,8 @@ def reported(trials):
     return envs.EnvsReport(describe_machine(), 0.0, 0.0, 2, 0, (4,), trials, {"4 of it": "no room"})
 
 
-def test_ratios_are_ours_to_theirs_in_the_same_round():
-    """4/2, 9/3 and 5/5: their median is 2."""
+def test_ratios_are_computed_within_a_round():
+    """The ratios are 4/2, 9/3 and 5/5; their median is 2."""
     pairs = [(4.0, 2.0), (9.0, 3.0), (5.0, 5.0)]
     trials = {
         (OURS, 4): [by_hand(steps_a_second=ours) for ours, _ in pairs],
@@ -64,7 +64,7 @@ def test_ratios_are_ours_to_theirs_in_the_same_round():
     assert reported(trials).ratio(4, "steps_a_second") == 2.0
 
 
-def test_what_was_not_measured_is_a_dash_and_said():
+def test_a_missing_measurement_is_a_dash_with_a_note():
     report = reported({(OURS, 4): [by_hand(memory_mb=None)], (SYNC, 4): [by_hand()]})
     rows = {row[0]: row for row in next(iter(env_tables(report))).rows}
     assert set(rows[ASYNC][1:]) == {"–"}
@@ -80,7 +80,7 @@ def test_different_trajectories_stop_the_benchmark(monkeypatch):
         EnvsBench(rounds=1, counts=[1]).run()
 
 
-def test_a_trial_that_fails_tells_its_last_words(monkeypatch):
+def test_a_failed_trial_reports_its_last_line(monkeypatch):
     monkeypatch.setattr(envs, "KINDS", {"no such kind": {}})
     with pytest.raises(TrialError, match="1 of no such kind failed with status 1: KeyError"):
         EnvsBench(rounds=1, counts=[1]).run()
@@ -95,6 +95,6 @@ def test_processes_that_would_not_fit_are_left_out(monkeypatch):
 
 
 @pytest.mark.parametrize("count", [1, 8, 64, 256])
-def test_a_trial_is_made_of_whole_episodes(count):
+def test_a_trial_consists_of_whole_episodes(count):
     assert steps_of(count) % len(env_trial.TURNS) == 0
     assert steps_of(count) >= 2 * len(env_trial.TURNS)

@@ -1,4 +1,4 @@
-"""The model benchmarks do the same work in each contestant, and tell what they measured."""
+"""The model benchmarks do the same work in each contestant, and report their measurements."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from benchmarks.measuring.update import OURS, PLAIN, SDPA, UpdateBench
 
 @pytest.fixture(scope="module")
 def untrained(tmp_path_factory):
-    """A nano model of few weights: it says nothing of use, but every contestant can run it."""
+    """A tiny untrained nano model, which every contestant can run."""
     config = NanoConfig(width=32, text_layers=1, vision_width=32, vision_layers=1, vocabulary=320)
     return str(build_nano(tmp_path_factory.mktemp("nano"), ["print(1)"], config))
 
@@ -47,7 +47,7 @@ def test_all_players_play_the_same_number_of_trajectories(untrained):
     assert json.loads(as_json(report))["groups"][0]["ratio"]["ours"] == 1.0
 
 
-def test_trls_absence_is_a_line_and_not_a_failure(untrained, monkeypatch):
+def test_a_missing_trl_is_a_line_and_not_a_failure(untrained, monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "trl", None)
@@ -68,7 +68,7 @@ def test_updates_compute_the_same_loss(untrained):
     assert json.loads(as_json(report))["tokens"] == report.tokens
 
 
-def test_plain_generate_reads_pictures_and_never_writes_control_tokens(untrained):
+def test_plain_generate_reads_images_and_never_writes_control_tokens(untrained):
     player = PlainGenerate(untrained, PausingSandbox(0.0))
     (one,) = open_episodes(bench_tasks(1), 1, PausingSandbox(0.0), max_pixels=None)
     chat = player._ours.chat
@@ -79,6 +79,6 @@ def test_plain_generate_reads_pictures_and_never_writes_control_tokens(untrained
     assert written.count(chat.end_id) <= 1
 
 
-def test_a_model_that_is_not_there_is_told(tmp_path):
+def test_a_missing_model_is_reported(tmp_path):
     with pytest.raises(ValueError, match="--model"):
         model_folder(str(tmp_path))

@@ -1,4 +1,4 @@
-"""The store's benchmark: a small run of it, and what it refuses."""
+"""The store benchmark: a small run, and its errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def report(postgres):
     return StoreBench(128, 1, postgres=postgres.make_database("bench")).run()
 
 
-def test_all_take_part_and_keep_what_they_were_given(report):
+def test_all_contestants_take_part_and_keep_their_data(report):
     assert report.result.names == [SQLITE, ROLLBACK, POSTGRES]
     assert report.missing == {}
     assert report.step_rows == 64 * (1 + 3 + 2 + 4)
@@ -33,23 +33,23 @@ def test_all_take_part_and_keep_what_they_were_given(report):
         assert sizes.verify_seconds > 0
 
 
-def test_tables_fit_the_screen_and_json_holds_every_round(report):
+def test_tables_fit_the_screen_and_json_has_every_round(report):
     for table in store_tables(report):
         widths = [max(map(len, column)) for column in zip(table.head, *table.rows, strict=True)]
         assert sum(widths) + len(widths) < 80
     assert any("load" in line for line in store_lines(report))
-    told = json.loads(as_json(report))
-    assert len(told["result"][POSTGRES][WRITE]) == 1
-    assert set(told["rows_a_second"]) == {SQLITE, ROLLBACK, POSTGRES}
+    document = json.loads(as_json(report))
+    assert len(document["result"][POSTGRES][WRITE]) == 1
+    assert set(document["rows_a_second"]) == {SQLITE, ROLLBACK, POSTGRES}
 
 
-def test_steps_depend_on_the_seed_alone():
+def test_steps_depend_only_on_the_seed():
     first, same, other = (make_steps(64, seed)[0][0] for seed in (1, 1, 2))
     assert first.tokens == same.tokens
     assert first.tokens != other.tokens
 
 
-def test_database_in_use_is_left_alone(postgres_url, tmp_path):
+def test_database_in_use_is_not_changed(postgres_url, tmp_path):
     with Store(open_database(postgres_url), ImageFolder(tmp_path)) as store:
         run = store.lineage.begin(make_request())
         with pytest.raises(StoreError, match="contains runs: name an empty database"):
@@ -57,7 +57,7 @@ def test_database_in_use_is_left_alone(postgres_url, tmp_path):
         assert store.lineage.get(run.id).id == run.id
 
 
-def test_server_of_ones_own_leaves_nothing_behind(postgres_programs):
+def test_temporary_server_leaves_nothing_behind(postgres_programs):
     with PostgresServer() as server:
         database = open_database(server.make_database("a store"))
         database.close()

@@ -1,4 +1,4 @@
-"""``codedance store prune`` on the stages' folders: what is freed, and what a run needs."""
+"""``codedance store prune`` on the stages' folders: frees space, and keeps what runs need."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .runs import first_run
 
 
 def fill(folder, size=1000):
-    """Make a checkpoint of so many bytes."""
+    """Write a checkpoint of ``size`` bytes."""
     folder.mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(b"x" * size)
     return folder
@@ -44,8 +44,8 @@ def left_in(folder):
 @pytest.fixture
 def prune(codedance, home):
     def run(*arguments):
-        code, out, told = codedance("store", "prune", *arguments, "--json")
-        assert code == 0, told
+        code, out, error = codedance("store", "prune", *arguments, "--json")
+        assert code == 0, error
         return json.loads(out)
 
     return run
@@ -54,8 +54,8 @@ def prune(codedance, home):
 def test_a_finished_run_keeps_its_model_and_the_newest_checkpoint(home, prune):
     with open_store(home) as store:
         run = begin(store, home, "grpo")
-    told = prune("--dry-run")
-    assert told["bytes"] == 3000
+    report = prune("--dry-run")
+    assert report["bytes"] == 3000
     assert len(left_in(home.stages / run.id)) == 6
     assert prune("--yes")["bytes"] == 3000
     assert left_in(home.stages / run.id) == ["cards", "checkpoint-10", "final"]
@@ -64,7 +64,7 @@ def test_a_finished_run_keeps_its_model_and_the_newest_checkpoint(home, prune):
 
 
 @pytest.mark.parametrize("status", ["interrupted", "failed"])
-def test_an_unfinished_run_keeps_what_it_resumes_from(home, prune, status):
+def test_an_unfinished_run_keeps_its_resumable_state(home, prune, status):
     with open_store(home) as store:
         run = begin(store, home, "grpo", status)
     fill(home.stages / run.id / "final.new")
@@ -72,25 +72,25 @@ def test_an_unfinished_run_keeps_what_it_resumes_from(home, prune, status):
     assert left_in(home.stages / run.id) == ["cards", "checkpoint-10", "final", "state"]
 
 
-def test_a_run_under_way_is_not_touched(home, prune):
+def test_a_run_in_progress_is_not_changed(home, prune):
     with open_store(home) as store:
         running = begin(store, home, "grpo", "running")
         locked = begin(store, home, "sft", "interrupted", seed=1)
     with (home.stages / locked.id / ".lock").open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        told = prune("--yes", "--keep", "0")
-    assert told["bytes"] == 0
-    assert any(locked.id in line for line in told["checkpoints"]["left"])
+        report = prune("--yes", "--keep", "0")
+    assert report["bytes"] == 0
+    assert any(locked.id in line for line in report["checkpoints"]["left"])
     for run in (running, locked):
         assert len(left_in(home.stages / run.id)) == 6
 
 
-def test_folders_of_no_run_go_and_those_of_a_removed_run(home, prune):
+def test_folders_without_a_run_and_of_a_removed_run_are_removed(home, prune):
     with open_store(home) as store:
         kept, gone = begin(store, home, "sft"), begin(store, home, "grpo", seed=1)
     fill(home.stages / "grpo-20200101-000000-abcd" / "final", 5000)
-    told = prune(gone.id, "--dry-run")
-    reasons = {one["path"].rpartition("/")[2]: one for one in told["checkpoints"]["freed"]}
+    report = prune(gone.id, "--dry-run")
+    reasons = {one["path"].rpartition("/")[2]: one for one in report["checkpoints"]["freed"]}
     assert reasons["grpo-20200101-000000-abcd"]["size_bytes"] == 5000
     assert reasons[gone.id]["size_bytes"] == 5000
     assert left_in(home.stages) == sorted([kept.id, gone.id, "grpo-20200101-000000-abcd"])
@@ -98,25 +98,25 @@ def test_folders_of_no_run_go_and_those_of_a_removed_run(home, prune):
     assert left_in(home.stages) == [kept.id]
 
 
-def test_nothing_is_an_orphan_to_a_store_that_knows_no_run(home, prune):
-    """Somebody else's store, such as one whose address was forgotten, must cost no model."""
+def test_an_empty_store_has_no_orphans(home, prune):
+    """Another store, for example because of an unset address, must not delete models."""
     fill(home.stages / "grpo-20200101-000000-abcd" / "final")
-    told = prune("--yes")
-    assert told["bytes"] == 0
-    assert "CODEDANCE_STORE_URL" in told["checkpoints"]["left"][0]
+    report = prune("--yes")
+    assert report["bytes"] == 0
+    assert "CODEDANCE_STORE_URL" in report["checkpoints"]["left"][0]
 
 
-def test_a_model_that_another_run_names_by_its_path_stays(home, codedance):
+def test_a_model_referenced_by_path_in_another_run_is_kept(home, codedance):
     with open_store(home) as store:
         first = begin(store, home, "grpo")
         model = home.stages / first.id / "final"
         second = begin(
             store, home, "sft", seed=1, parameters={"sft": {"base": str(model), "steps": 3}}
         )
-    code, _, told = codedance("store", "prune", first.id, "--yes")
+    code, _, error = codedance("store", "prune", first.id, "--yes")
     assert code == 2
-    assert f"{second.id} reads {first.id}" in told
-    assert codedance("store", "prune", "--older-than", "0", "--yes")[0] == 0  # both go
+    assert f"{second.id} reads {first.id}" in error
+    assert codedance("store", "prune", "--older-than", "0", "--yes")[0] == 0  # removes both
     assert not model.exists()
 
 
@@ -134,9 +134,9 @@ def test_nothing_outside_the_home_is_removed(home, prune, tmp_path):
     home.stages.symlink_to(elsewhere)
     fill(elsewhere / run.id / "checkpoint-7")
     with open_store(home) as store:
-        told = sweep(store.lineage, home.root, keep=0, is_dry=False)
-    assert told.freed == ()
-    assert "is outside" in told.left[0]
+        report = sweep(store.lineage, home.root, keep=0, is_dry=False)
+    assert report.freed == ()
+    assert "is outside" in report.left[0]
     assert (elsewhere / run.id / "checkpoint-7").is_dir()
 
 
@@ -144,7 +144,7 @@ def test_yes_and_dry_run_contradict_each_other(home, codedance):
     assert codedance("store", "prune", "--yes", "--dry-run")[0] == 2
 
 
-def test_a_real_run_works_on_after_pruning(finished):
+def test_a_real_run_still_works_after_pruning(finished):
     pipeline = first_run(finished)
     made = sweep(finished.store.lineage, find_home().root, keep=0, is_dry=False)
     assert made.freed == ()
@@ -153,7 +153,7 @@ def test_a_real_run_works_on_after_pruning(finished):
         assert (finished.home.stages / run.id / "final" / "model.safetensors").is_file()
 
 
-def test_what_is_read_is_refused_by_name(home):
+def test_pruning_a_run_in_use_by_others_names_them(home):
     from codedance.pipelines.store.maintenance.pruning import choose
 
     with open_store(home) as store:
@@ -164,8 +164,8 @@ def test_what_is_read_is_refused_by_name(home):
 
 
 @pytest.fixture
-def at_work():
-    """Hold a stage's lock as the process at work in it does."""
+def locked_by_another():
+    """Hold a stage's lock like the process that works on it."""
     with ExitStack() as held:
 
         def hold(home, run):
@@ -182,41 +182,41 @@ def held_by(home):
 
 @pytest.mark.parametrize("status", ["running", "interrupted", "finished"])
 @pytest.mark.parametrize("how", ["named", "by its pipeline", "by age"])
-def test_a_training_at_work_is_not_removed(home, codedance, at_work, how, status):
+def test_a_running_training_is_not_removed(home, codedance, locked_by_another, how, status):
     with open_store(home) as store:
         other = begin(store, home, "curate", seed=1)
         pipeline = store.lineage.begin(make_request("pipeline"))
         store.lineage.mark(pipeline.id, "interrupted")
         run = begin(store, home, "sft", status, parent=pipeline.id)
-    at_work(home, run)
+    locked_by_another(home, run)
     chosen = {
         "named": [run.id],
         "by its pipeline": [pipeline.id],
         "by age": ["--older-than", "0"],
     }
     for last in ("--yes", "--dry-run"):
-        code, _, told = codedance("store", "prune", *chosen[how], last)
+        code, _, error = codedance("store", "prune", *chosen[how], last)
         assert code == 3
-        assert f"{run.id} is in use by another process: try again" in " ".join(told.split())
+        assert f"{run.id} is in use by another process: try again" in " ".join(error.split())
     assert held_by(home) == {other.id, pipeline.id, run.id}
     assert len(left_in(home.stages / run.id)) == len(left_in(home.stages / other.id)) == 6
 
 
-def test_a_pipeline_is_not_removed_while_it_goes_on_with_a_stage_of_another(
-    home, codedance, at_work
+def test_a_pipeline_is_not_removed_while_it_continues_a_stage_of_another(
+    home, codedance, locked_by_another
 ):
     with open_store(home) as store:
         old = store.lineage.begin(make_request("pipeline"))
         store.lineage.mark(old.id, "interrupted")
         run = begin(store, home, "sft", "running", parent=old.id)
         pipeline = store.lineage.begin(make_request("pipeline", seed=1))
-    at_work(home, run)
-    code, _, told = codedance("store", "prune", pipeline.id, "--yes")
-    assert (code, f"{run.id} is in use" in told) == (3, True)
+    locked_by_another(home, run)
+    code, _, error = codedance("store", "prune", pipeline.id, "--yes")
+    assert (code, f"{run.id} is in use" in error) == (3, True)
     assert held_by(home) == {old.id, run.id, pipeline.id}
 
 
-def test_locks_are_held_while_rows_are_removed_and_let_go_after(home, prune, monkeypatch):
+def test_locks_are_held_while_rows_are_removed_and_then_released(home, prune, monkeypatch):
     from codedance.pipelines.config.file_lock import try_lock
     from codedance.pipelines.store.maintenance import pruning
 
@@ -236,7 +236,7 @@ def test_locks_are_held_while_rows_are_removed_and_let_go_after(home, prune, mon
 
 
 @pytest.mark.parametrize("place", ["of the home", "around the home", "here", "of the user"])
-def test_a_model_that_another_run_names_by_a_relative_path_stays(
+def test_a_model_referenced_by_a_relative_path_is_kept(
     home, codedance, monkeypatch, tmp_path, place
 ):
     with open_store(home) as store:
@@ -252,14 +252,14 @@ def test_a_model_that_another_run_names_by_a_relative_path_stays(
         }[place]
         parameters = {"policies": {"final": model}, "text": "x" * 5000}
         second = begin(store, home, "evaluate", "interrupted", seed=1, parameters=parameters)
-    code, _, told = codedance("store", "prune", first.id, "--yes")
-    assert (code, f"{second.id} reads {first.id}" in told) == (2, True)
+    code, _, error = codedance("store", "prune", first.id, "--yes")
+    assert (code, f"{second.id} reads {first.id}" in error) == (2, True)
     assert (home.stages / first.id / "final").is_dir()
 
 
 @pytest.mark.parametrize("is_relative", [False, True])
 @pytest.mark.parametrize("inside", ["", "/model.safetensors"])
-def test_a_checkpoint_that_another_run_names_by_its_path_stays(home, prune, is_relative, inside):
+def test_a_checkpoint_referenced_by_path_in_another_run_is_kept(home, prune, is_relative, inside):
     with open_store(home) as store:
         first = begin(store, home, "grpo")
         named = f"{home.stages / first.id}/checkpoint-2{inside}"
@@ -268,7 +268,7 @@ def test_a_checkpoint_that_another_run_names_by_its_path_stays(home, prune, is_r
         second = begin(store, home, "sft", "interrupted", seed=1, parameters=parameters)
     prune("--yes", "--keep", "0")
     assert left_in(home.stages / first.id) == ["cards", "checkpoint-2", "final"]
-    prune(second.id, "--yes", "--keep", "0")  # with who names it, it goes
+    prune(second.id, "--yes", "--keep", "0")  # removed together with the run that references it
     assert left_in(home.stages / first.id) == ["cards", "final"]
 
 
@@ -279,14 +279,14 @@ def test_a_lock_that_cannot_be_opened_counts_as_held(home, prune, tmp_path):
         fill(home.stages / name / "final")
         (home.stages / name / ".lock").symlink_to(target)
     for last in ("--dry-run", "--yes"):
-        told = prune(gone.id, last)
-        assert [line.split()[0] for line in told["checkpoints"]["left"]] == ["weird", "wide"]
+        report = prune(gone.id, last)
+        assert [line.split()[0] for line in report["checkpoints"]["left"]] == ["weird", "wide"]
     assert left_in(home.stages) == sorted([run.id, "weird", "wide"])
     assert left_in(home.stages / run.id) == ["cards", "checkpoint-10", "final"]
     assert not (tmp_path / "made").exists()
 
 
-def test_an_error_while_a_lock_is_held_is_told(home, monkeypatch):
+def test_an_error_while_a_lock_is_held_is_reported(home, monkeypatch):
     from codedance.pipelines.store.maintenance import checkpoints
 
     def fail(_):

@@ -10,7 +10,7 @@ from experiments.paper.verdicts import Interval, decide, student
 from .judgements import judged
 
 
-def test_levels_and_gaps_leave_lost_episodes_out():
+def test_levels_and_gaps_exclude_lost_episodes():
     nan = math.nan
     first = judged([1, 0, nan, 1], calls=[2, 0, 1, 1], ran=[1, 0, 1, 1])
     second = judged([0, 0, 1, nan], calls=[0, 1, 0, 0])
@@ -22,7 +22,7 @@ def test_levels_and_gaps_leave_lost_episodes_out():
     assert gap(first, second, "tool_calls").mean == pytest.approx(0.5)
 
 
-def test_tasks_are_chosen_by_band_or_family():
+def test_tasks_are_selected_by_difficulty_or_family():
     one = judged([1, 0, 1], difficulties=["easy", "hard", "hard"], families=["bars", "bars", "tag"])
     assert one.level("accuracy", ["hard"]) == 0.5
     assert one.level("accuracy", ["tag"]) == 1.0

@@ -1,4 +1,4 @@
-"""The claims: a plan that is shared and resumed, verdicts worked out by hand, an honest page."""
+"""The claims: a shared and resumed plan, verdicts calculated by hand, and the page."""
 
 import subprocess
 from dataclasses import replace
@@ -52,7 +52,7 @@ def test_packaged_protocol_has_the_arms_and_claims_of_the_paper():
     assert (len(inferior.second), inferior.above) == (4, -0.02)
 
 
-def test_digest_follows_what_is_asked_and_not_the_other_sizes_or_guesses(tmp_path):
+def test_digest_covers_the_protocol_but_not_other_sizes_or_estimates(tmp_path):
     text = PACKAGED.read_text()
 
     def digest(old, new, preset="quick"):
@@ -79,7 +79,7 @@ def test_digest_follows_what_is_asked_and_not_the_other_sizes_or_guesses(tmp_pat
         ("seeds: 2", "seeds: [", "cannot be read"),
     ],
 )
-def test_a_mistake_in_a_protocol_is_named(tmp_path, old, new, message):
+def test_an_error_in_a_protocol_is_named(tmp_path, old, new, message):
     path = tmp_path / "wrong.yaml"
     assert old in TINY_CLAIMS
     path.write_text(TINY_CLAIMS.replace(old, new))
@@ -87,14 +87,14 @@ def test_a_mistake_in_a_protocol_is_named(tmp_path, old, new, message):
         load_protocol(path)
 
 
-def test_unknown_presets_and_patterns_are_refused(tiny_protocol):
+def test_unknown_presets_and_patterns_are_rejected(tiny_protocol):
     with pytest.raises(ProtocolError, match="no preset 'huge'"):
         tiny_protocol.sizes("huge")
     with pytest.raises(ProtocolError, match="no arm matches --only 'rl/cod'"):
         make_plan(tiny_protocol, ["rl/cod"])
 
 
-def test_plan_shares_what_arms_build_on(tiny_protocol):
+def test_plan_shares_the_dependencies_of_arms(tiny_protocol):
     nodes = make_plan(tiny_protocol)
     names = [node.name for node in nodes]
     assert len(names) == len(set(names)) == 1 + 2 * len(tiny_protocol.arms)
@@ -105,7 +105,7 @@ def test_plan_shares_what_arms_build_on(tiny_protocol):
     assert needs["judge rl/gap"] == ("train rl/gap",)
 
 
-def test_only_trains_what_is_asked_and_what_it_needs(tiny_protocol):
+def test_only_trains_the_selected_arms_and_their_dependencies(tiny_protocol):
     names = [node.name for node in make_plan(tiny_protocol, ["more", "rl/b*"])]
     assert names == [
         "curate",
@@ -119,7 +119,7 @@ def test_only_trains_what_is_asked_and_what_it_needs(tiny_protocol):
     ]
 
 
-def test_records_are_found_by_protocol_whatever_code_made_them(store):
+def test_records_are_found_by_protocol_for_any_version_of_the_code(store):
     def begin(digest, node, *, seed=0, code="old", status="running"):
         parameters = mark(digest, node)
         request = StageRequest("sft", preset_name_of("quick"), parameters, {}, seed, code)
@@ -139,11 +139,11 @@ def test_records_are_found_by_protocol_whatever_code_made_them(store):
     assert other_digests(store, preset="quick", digest="one") == {"two"}
 
 
-def test_time_left_follows_what_the_runs_took(tiny_protocol, store):
+def test_time_left_is_estimated_from_the_runs(tiny_protocol, store):
     nodes = make_plan(tiny_protocol, ["sft/code"])
     sizes = tiny_protocol.sizes("quick")
     left = [(seed, node) for seed in (0, 1) for node in nodes]
-    # guesses: 2 s a curation, 4 steps of 0.1 s, 2 modes of 42 tasks at 0.01 s
+    # estimates: 2 s per curation, 4 steps of 0.1 s, 2 modes of 42 tasks at 0.01 s
     assert remaining_seconds(sizes, left, {}) == pytest.approx(2 * (2 + 0.4 + 0.84))
     request = StageRequest("curate", preset_name_of("quick"), mark("d", "curate"), {}, 0, "code")
     run = store.lineage.begin(request)
@@ -155,12 +155,12 @@ def test_time_left_follows_what_the_runs_took(tiny_protocol, store):
 def test_more_supervised_steps_fill_the_time_of_reinforcement(tmp_path):
     for step, seconds in enumerate((0.5, 0.3, 0.4), start=1):
         append_time(tmp_path, step, seconds)
-    append_time(tmp_path, 3, 0.4)  # done again after a kill: counts once
+    append_time(tmp_path, 3, 0.4)  # repeated after a kill: counts once
     assert steps_within(6.0, like=tmp_path) == 15
     assert steps_within(0.01, like=tmp_path) == 1
 
 
-def test_noninferiority_has_to_hold_against_each(tiny_protocol):
+def test_noninferiority_must_hold_against_each_arm(tiny_protocol):
     claim = Claim(name="c", says="s", kind="compare", first="a", second=("b", "c"), above=-0.3)
     equal = [[1, 0, 1, 0], [1, 0, 1, 0]]
     better = [[1, 1, 1, 1], [1, 1, 1, 1]]
@@ -174,7 +174,7 @@ def test_noninferiority_has_to_hold_against_each(tiny_protocol):
     assert half.verdict == "not yet decided"
 
 
-def test_transfer_needs_one_family_at_a_shared_level(tiny_protocol):
+def test_transfer_needs_one_family_at_the_shared_confidence(tiny_protocol):
     claim = next(c for c in tiny_protocol.claims if c.kind == "any_family")
     families = ["bars"] * 4 + ["tag"] * 4
     after = [judged([1, 1, 1, 0, 0, 0, 0, 0], families=families)] * 2
@@ -203,13 +203,15 @@ def test_easy_tasks_are_shown_by_family_with_their_calls(tiny_protocol, store):
 
 def test_before_the_first_run_every_claim_is_open(tiny_protocol, store):
     page = write_page(read_results(store, tiny_protocol, "quick", range(2)))
-    assert "**0 of 2 seeds are complete**; 0 of 18 arms were judged" in page
+    assert "**0 of 2 seeds are complete**; 0 of 18 arms are evaluated" in page
     assert page.count("**not yet decided**") == len(tiny_protocol.claims)
     assert "**holds**" not in page
     assert tiny_protocol.stopping_rule in page
 
 
-def test_emergence_is_read_from_the_arm_and_shares_count_silence(tiny_protocol, finished):
+def test_emergence_is_computed_from_the_arm_with_shares_of_all_trajectories(
+    tiny_protocol, finished
+):
     grpo = finished.store.lineage.get(first_run(finished).outputs["grpo"])
     programs = finished.store.programs(grpo.id)
     first, last = coded_share(programs, None)
@@ -229,21 +231,21 @@ def test_a_composition_is_frequent_by_share_and_by_count(tiny_protocol):
     assert not is_frequent(replace(use, count=9), claim)
 
 
-def test_report_trains_nothing_and_writes_where_it_is_told(home, tmp_path, monkeypatch):
+def test_report_trains_nothing_and_writes_to_the_given_path(home, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.yaml").write_text(TINY_CLAIMS)
     shown = CliRunner().invoke(PROGRAM, ["--report", "--protocol", "tiny.yaml"])
     assert shown.exit_code == 0, shown.output
     assert "not yet decided  code over box" in shown.output
-    assert not (tmp_path / "docs").exists()  # the user's folder is not ours to write into
+    assert not (tmp_path / "docs").exists()  # nothing is written to the user's folder
     page = (home.root / "claims" / "results.md").read_text()
     assert page.startswith("# Results: A trial\n")
     assert "$ python -m experiments.claims --preset quick --protocol tiny.yaml --report " in page
     assert not home.stages.exists()
 
 
-def test_every_protocol_of_ours_is_sound_and_says_how_its_page_is_written(home, tmp_path):
-    """The one beside the packaged one asks what its figures raised; one number is another."""
+def test_every_packaged_protocol_is_valid_and_its_page_has_its_command(home, tmp_path):
+    """Further protocols answer questions raised by the first; their changes have other digests."""
     settled = load_protocol().sizes("quick").preset
     longer = PACKAGED.with_name("longer.yaml")
     protocol = load_protocol(longer)
@@ -272,7 +274,7 @@ def test_every_protocol_of_ours_is_sound_and_says_how_its_page_is_written(home, 
         (["--protocol", "missing.yaml"], "missing.yaml cannot be read"),
     ],
 )
-def test_a_wrong_option_is_refused_before_anything_is_done(home, tmp_path, options, message):
+def test_an_invalid_option_is_rejected_before_any_work(home, tmp_path, options, message):
     shown = CliRunner().invoke(PROGRAM, [*options])
     assert isinstance(shown.exception, ProtocolError)
     assert message in str(shown.exception)
@@ -280,13 +282,13 @@ def test_a_wrong_option_is_refused_before_anything_is_done(home, tmp_path, optio
 
 
 @pytest.mark.parametrize("option", [("--jobs", "2"), ("--only", "sft/*")])
-def test_a_report_that_would_ignore_an_option_is_refused(home, option):
+def test_an_option_that_a_report_would_ignore_is_rejected(home, option):
     assert CliRunner().invoke(PROGRAM, ["--report", *option]).exit_code == 2
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_killed_claims_go_on_and_no_finished_arm_is_run_again(home, tmp_path, monkeypatch):
+def test_killed_claims_resume_and_no_finished_arm_is_rerun(home, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("tiny.yaml").write_text(SHORT_CLAIMS)
     command = [*COMMAND, "--protocol", "tiny.yaml", "--seeds", "2"]
@@ -306,11 +308,11 @@ def test_killed_claims_go_on_and_no_finished_arm_is_run_again(home, tmp_path, mo
         if run.is_finished:
             assert after[run.id] == run
     nodes = [(run.seed, run.parameters["claims"]["node"]) for run in after.values()]
-    assert len(nodes) == len(set(nodes)) == 2 * 8  # each once; what needs the failed arm, never
+    assert len(nodes) == len(set(nodes)) == 2 * 8  # each once; dependents of the failed arm never
     left = [run for run in after.values() if not run.is_finished]
     assert [run.parameters["claims"]["node"] for run in left] == ["train nothing"] * 2
     page = (home.root / "claims" / "results.md").read_text()
-    assert "**0 of 2 seeds are complete**; 6 of 8 arms were judged" in page
+    assert "**0 of 2 seeds are complete**; 6 of 8 arms are evaluated" in page
     assert "holds" in page.split("## Arms")[0].split("longer steps")[1].splitlines()[0]
 
 

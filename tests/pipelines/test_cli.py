@@ -1,4 +1,4 @@
-"""The command line: quick to start, clear when something is wrong."""
+"""The command line starts fast and has clear errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HEAVY += ("numpy", "PIL", "yaml", "gymnasium", "alembic")
 
 @pytest.fixture
 def session(home):
-    """A desk of this test's own that tells MLflow nothing; commands find it open and share it."""
+    """A separate session without MLflow, which the commands share."""
     with open_session(home, track=False) as opened:
         yield opened
 
@@ -44,15 +44,15 @@ OURS = "from codedance.pipelines.cli import main; main()"
 
 
 def imported(program):
-    """Return the modules that a program has imported when it has shown its help."""
+    """Return the modules that a program has imported after showing its help."""
     command = [sys.executable, "-c", COUNTED + program, "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "--help" in done.stdout
     return set(done.stderr.rpartition("IMPORTED ")[2].split())
 
 
-def test_help_imports_little_beside_the_library_that_draws_it():
-    """What keeps it under half a second anywhere: counted, since time is the machine's."""
+def test_help_imports_little_besides_the_library_that_renders_it():
+    """Few imports keep it under half a second; they are counted, since times vary by machine."""
     bare, ours = imported(BARE), imported(OURS)
     assert {name for name in HEAVY if name in ours} == set()
     others = {name for name in ours - bare if not name.startswith("codedance")}
@@ -88,7 +88,7 @@ def test_unknown_preset_is_one_clear_line(codedance, home, tiny):
     assert error == f"codedance: {words}\n"
 
 
-def test_typo_in_flows_yaml_stops_before_anything_is_done(codedance, home, tiny):
+def test_typo_in_flows_yaml_stops_before_any_work(codedance, home, tiny):
     path = Path("flows.yaml")
     path.write_text(path.read_text().replace("weak_samples", "weak_sampels"))
     code, _, error = codedance("run", "--preset", "smoke")
@@ -120,7 +120,7 @@ def test_model_folder_without_a_processor_is_named(codedance, session, tmp_path)
     assert "preprocessor_config.json" in error
 
 
-def test_oracle_is_judged_and_stored(codedance, session):
+def test_oracle_is_evaluated_and_stored(codedance, session):
     code, out, _ = codedance("evaluate", "--policy", "oracle", "--suite", "nano", "--limit", "21")
     assert code == 0
     assert "oracle: right" in out
@@ -141,19 +141,19 @@ def test_play_shows_turns_and_the_verdict(codedance, home):
     assert "right: the answer is" in out
 
 
-def test_play_names_the_nearest_family(codedance, home):
+def test_the_error_of_play_names_the_nearest_family(codedance, home):
     code, _, error = codedance("play", "--family", "barz")
     assert (code, "did you mean 'bars'" in error) == (2, True)
 
 
-def test_ask_says_that_the_oracle_knows_no_program(codedance, home, tmp_path):
+def test_ask_reports_that_the_oracle_has_no_program(codedance, home, tmp_path):
     Image.new("RGB", (1, 1), "red").save(tmp_path / "dot.png")
     code, out, _ = codedance("ask", str(tmp_path / "dot.png"), "Why?", "--policy", "oracle")
     assert code == 0
     assert "answer: unknown" in out
 
 
-def test_corrupt_picture_is_one_clear_line(codedance, home, tmp_path):
+def test_corrupt_image_is_one_clear_line(codedance, home, tmp_path):
     path = tmp_path / "broken.jpg"
     path.write_bytes(b"\xff\xd8 not a picture")
     code, _, error = codedance("ask", str(path), "What?", "--policy", "oracle")
@@ -161,12 +161,12 @@ def test_corrupt_picture_is_one_clear_line(codedance, home, tmp_path):
     assert error.startswith(f"codedance: {path}")
 
 
-def test_ask_says_what_a_model_was_taught(codedance, finished, tmp_path):
+def test_ask_lists_the_families_that_a_model_was_trained_with(codedance, finished, tmp_path):
     make_picture().save(tmp_path / "photo.png")
     model = finished.store.lineage.get(first_run(finished).outputs["grpo"]).outputs["model"]
     asked = ("ask", str(tmp_path / "photo.png"))
     code, out, _ = codedance(*asked, "How many red objects are there?", "--policy", model)
-    assert code == ("no answer: " in out)  # four steps of training may teach it to answer, or not
+    assert code == ("no answer: " in out)  # after four steps of training it may answer or not
     assert "was trained on: " in out
     assert "your question is of none of these: do not trust the answer" in out
     assert "a larger model: codedance ask --policy" in out
@@ -193,13 +193,13 @@ def test_finished_run_is_shown_not_repeated(codedance, finished):
     assert "codedance ui" in out
 
 
-def test_doctor_finds_the_sandbox_well(codedance, home):
+def test_doctor_finds_a_working_sandbox(codedance, home):
     code, out, _ = codedance("doctor")
     assert code == 0
     assert "ok   sandbox" in out
 
 
-def test_doctor_knows_versions_that_break():
+def test_doctor_detects_incompatible_versions():
     from codedance.pipelines.cli.services.doctor import BROKEN_FROM, _numbers
 
     assert _numbers("0.151.0") >= BROKEN_FROM["fastapi"][0]
@@ -218,7 +218,7 @@ def test_environment_of_embedded_servers_is_set_once(home, monkeypatch):
     assert os.environ["PREFECT_SERVER_API_PORT"] == "4711"
 
 
-def test_rescoring_a_run_that_is_not_judged_yet_tells_its_changes(codedance, home, tiny):
+def test_rescoring_a_run_without_an_evaluation_reports_its_changes(codedance, home, tiny):
     with open_session(home, track=False) as session:
         pipeline = open_pipeline(session, RunRequest("smoke"))
         run_stage(session, "curate", pipeline)

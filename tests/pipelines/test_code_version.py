@@ -1,4 +1,4 @@
-"""What counts as the code that made a result."""
+"""Files that count as the code of a result."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def tree(tmp_path):
     return tmp_path
 
 
-def test_every_file_that_decides_results_is_in_the_code_version(tree):
+def test_every_file_that_affects_results_is_in_the_code_version(tree):
     seen = {tree_digest(tree)}
     for name in DECIDING:
         (tree / name).write_text("changed")
@@ -52,7 +52,7 @@ def test_every_file_that_decides_results_is_in_the_code_version(tree):
     assert tree_digest(tree) not in seen
 
 
-def test_documents_tests_and_looks_change_no_code_version(tree):
+def test_documents_tests_and_presentation_do_not_change_the_code_version(tree):
     before = tree_digest(tree)
     for name in OTHER:
         (tree / name).write_text("changed")
@@ -68,7 +68,7 @@ def test_all_python_of_the_rooms_counts_and_no_generated_file():
 
 
 def test_an_installed_copy_has_the_version_of_its_checkout(tmp_path):
-    """A wheel holds the rooms' packages beside its compiled files, and nothing else of the tree."""
+    """A wheel contains the packages of the rooms, compiled files, and nothing else."""
     for path in deciding_files(ROOT):
         copy = tmp_path / "codedance" / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)

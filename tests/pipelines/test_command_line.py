@@ -1,4 +1,4 @@
-"""What programs and shells rely on: one JSON document, exit codes, completion."""
+"""Interface for programs and shells: one JSON document, exit codes, completion."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PROGRAM = "from codedance.pipelines.cli import main; main()"
 
 
 def offered(words, incomplete, folder):
-    """Return what bash is offered after TAB, asked as bash asks."""
+    """Return the completions that bash gets after TAB."""
     environment = {
         **os.environ,
         "_CODEDANCE_COMPLETE": "complete_bash",
@@ -44,7 +44,7 @@ def offered(words, incomplete, folder):
     return done.stdout.split()
 
 
-def test_bash_is_offered_presets_and_backends_and_runs(finished, tmp_path):
+def test_bash_completes_presets_backends_and_runs(finished, tmp_path):
     folder = finished.home.root.parent
     assert offered("run --preset", "sm", folder) == ["smoke"]
     assert offered("evaluate --sandbox", "", folder) == ["local", "docker"]
@@ -54,14 +54,14 @@ def test_bash_is_offered_presets_and_backends_and_runs(finished, tmp_path):
     assert "mine.jsonl" in offered("run --tasks", "m", tmp_path)
 
 
-def test_completion_makes_no_store(tmp_path, monkeypatch):
+def test_completion_creates_no_store(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CODEDANCE_DIR", raising=False)
     assert completion.runs("") == ["latest"]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_completion_of_a_damaged_store_and_flows_file_offers_nothing(tmp_path, monkeypatch):
+def test_completion_with_a_damaged_store_and_flows_file_offers_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CODEDANCE_DIR", str(tmp_path))
     (tmp_path / "store.db").write_bytes(b"no database")
@@ -70,7 +70,7 @@ def test_completion_of_a_damaged_store_and_flows_file_offers_nothing(tmp_path, m
     assert completion.presets("") == []
 
 
-def test_completion_offers_exactly_what_the_commands_take():
+def test_completion_offers_exactly_the_valid_values():
     from codedance.envs.rewards.presets import PRESETS
     from codedance.envs.suites import loading as suites
     from codedance.envs.types import Difficulty
@@ -92,7 +92,7 @@ def test_completion_offers_exactly_what_the_commands_take():
     assert completion.one_of(*completion.GPUS)("h1") == ["h100"]
 
 
-def test_a_document_is_all_that_standard_output_holds(capsys):
+def test_standard_output_contains_only_the_document(capsys):
     with document(True) as publish:
         say("a word")
         publish({"loss": float("nan"), "rows": (1, 2)})
@@ -101,14 +101,14 @@ def test_a_document_is_all_that_standard_output_holds(capsys):
     assert captured.err == "a word\n"
 
 
-def test_without_json_words_are_printed_and_no_document(capsys):
+def test_without_json_text_is_printed_and_no_document(capsys):
     with document(False) as publish:
         say("a word")
         publish({"loss": 1.0})
     assert capsys.readouterr() == ("a word\n", "")
 
 
-def test_an_error_leaves_no_half_document(capsys):
+def test_an_error_leaves_no_partial_document(capsys):
     def fail():
         with document(True):
             say("begun")
@@ -148,7 +148,7 @@ def test_json_is_one_document(codedance, finished, arguments):
     assert found
 
 
-def test_an_evaluation_is_told_by_policy_mode_and_group(codedance, finished):
+def test_an_evaluation_is_reported_by_policy_mode_and_group(codedance, finished):
     _, out, _ = codedance("report", "latest", "--json")
     found = json.loads(out)
     cell = found["cells"]["grpo/greedy"]["all"]["accuracy"]
@@ -194,19 +194,19 @@ NOW = datetime.fromisoformat("2026-11-29 01:00")
 @pytest.mark.parametrize(
     ("changes", "ended", "took"),
     [
-        ({}, "11-29 00:10", "3:05"),  # on another day; what it worked, pauses left out
+        ({}, "11-29 00:10", "3:05"),  # on another day; working time without pauses
         ({"ended_at": datetime.fromisoformat("2026-11-28 23:59")}, "23:59", "3:05"),
-        ({"outputs": {}}, "11-29 00:10", "20:00"),  # a pipeline run: from beginning to end
+        ({"outputs": {}}, "11-29 00:10", "20:00"),  # a pipeline run: from start to end
         ({"outputs": {}, "ended_at": None, "status": "running"}, "–", "1:10:00"),
         ({"outputs": {"seconds": 59.7}}, "11-29 00:10", "1:00"),
     ],
 )
-def test_a_run_is_told_with_when_it_began_and_ended_and_what_it_took(changes, ended, took):
+def test_a_run_is_listed_with_its_start_end_and_duration(changes, ended, took):
     row = _row(make_run(**changes), NOW)
     assert row[-3:] == ("11-28 23:50", ended, took)
 
 
-def test_a_list_of_runs_leaves_out_what_their_ids_say_before_it_is_wider_than_the_terminal():
+def test_a_list_of_runs_omits_redundant_columns_in_a_narrow_terminal():
     rows = [_HEAD, _row(make_run(status="interrupted"), NOW)]
     assert fitting(rows, 200)[0] == list(_HEAD)
     assert fitting(rows, 80)[0] == ["run", "status", "seed", "started UTC", "ended", "took"]
@@ -216,7 +216,7 @@ def test_a_list_of_runs_leaves_out_what_their_ids_say_before_it_is_wider_than_th
     assert fitting(short, 80)[0] == list(_HEAD)
 
 
-def test_runs_tells_times_in_the_terminal(codedance, finished):
+def test_runs_shows_times_in_the_terminal(codedance, finished):
     _, out, _ = codedance("runs")
     head, *rows = out.splitlines()
     assert head.split("  ")[0] == "run"
@@ -227,7 +227,7 @@ def test_runs_tells_times_in_the_terminal(codedance, finished):
     assert f"{run.ended_at:%H:%M}" in line
 
 
-def test_no_run_yet_is_no_error(codedance, home):
+def test_an_empty_list_of_runs_is_not_an_error(codedance, home):
     code, out, _ = codedance("runs")
     assert (code, "there is no run yet" in out) == (0, True)
     code, out, _ = codedance("runs", "--json")
@@ -236,7 +236,7 @@ def test_no_run_yet_is_no_error(codedance, home):
 
 @pytest.fixture
 def two_tasks(tmp_path, monkeypatch):
-    """Stand in a folder with a suite of two easy tasks."""
+    """Current folder with a suite of two easy tasks."""
     Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
     row = {"image": "a.png", "question": "Q?", "answer": "3", "split": "test"}
     lines = [json.dumps({**row, "id": name, "difficulty": "easy"}) for name in ("one", "two")]
@@ -244,14 +244,14 @@ def two_tasks(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def test_help_breaks_its_paragraphs_where_the_terminal_is_full(codedance, monkeypatch):
+def test_help_wraps_its_paragraphs_at_the_terminals_width(codedance, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     _, out, _ = codedance("flows", "serve", "--help")
     starts = [line.strip()[:32] for line in out.splitlines()]
     assert "Ctrl-C stops everything; active runs"[:32] in starts
 
 
-def test_help_shows_what_may_be_left_out_in_single_brackets(codedance):
+def test_help_shows_optional_arguments_in_single_brackets(codedance):
     for command in (("report",), ("view",), ("store", "prune"), ("serve", "model")):
         _, out, _ = codedance(*command, "--help")
         assert "[[" not in out
@@ -277,23 +277,21 @@ def test_help_shows_what_may_be_left_out_in_single_brackets(codedance):
         (("attack-reward", "--term", "nonsense"), 2, "expected NAME=WEIGHT"),
     ],
 )
-def test_what_cannot_be_done_as_asked_ends_with_two(
-    codedance, home, two_tasks, arguments, code, words
-):
+def test_an_invalid_request_exits_with_two(codedance, home, two_tasks, arguments, code, words):
     found, out, error = codedance(*arguments)
     assert (found, out) == (code, "")
     assert words in " ".join(error.split())
     assert "Traceback" not in error
 
 
-def test_a_failure_of_the_machine_ends_with_three(codedance, home, monkeypatch):
+def test_a_failure_of_the_machine_exits_with_three(codedance, home, monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
     code, out, error = codedance("play", "--sandbox", "docker")
     assert (code, out) == (3, "")
     assert "no Docker engine answers" in error
 
 
-def test_a_mistake_of_ours_ends_with_three_and_a_foreign_one_too():
+def test_our_own_and_foreign_errors_exit_with_three():
     def raised(kind):
         try:
             raise kind("words")
@@ -307,7 +305,7 @@ def test_a_mistake_of_ours_ends_with_three_and_a_foreign_one_too():
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_where_prefects_own_server_does_not_come_up(tmp_path):
+def test_a_run_continues_if_prefects_own_server_does_not_start(tmp_path):
     write_tiny(tmp_path)
     no_time = {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "0"}
     done = subprocess.run(
@@ -324,7 +322,7 @@ def test_a_run_goes_on_where_prefects_own_server_does_not_come_up(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_deploying_says_where_the_deployments_went(home, tmp_path, monkeypatch):
+def test_deploying_reports_the_server_of_the_deployments(home, tmp_path, monkeypatch):
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     monkeypatch.chdir(tmp_path)
     command = [sys.executable, "-c", PROGRAM, "flows", "deploy"]

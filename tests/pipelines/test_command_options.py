@@ -1,4 +1,4 @@
-"""Options that would be ignored are refused; every option of ``evaluate`` is one or the other."""
+"""Options that would be ignored are rejected; every option of ``evaluate`` is tested."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ALONE = ("--policy", "--suite", "--limit")
 
 @pytest.fixture
 def evaluate(home, tiny, monkeypatch):
-    """Run ``codedance evaluate`` up to where the work would begin; gives what is then known."""
+    """Run ``codedance evaluate`` up to the start of the work; return its resolved request."""
     begun = []
     monkeypatch.setattr(
         "codedance.pipelines.cli.analysis.judging.judge",
@@ -62,16 +62,16 @@ def options_of(name):
     return {option.opts[0] for option in command.params} - {"--no-prefect", "--help"}
 
 
-def test_every_option_of_evaluate_is_looked_at_here():
+def test_every_option_of_evaluate_is_tested_here():
     assert options_of("evaluate") == set(GIVEN)
 
 
 @pytest.mark.parametrize("option", sorted(set(GIVEN) - {"--policy"}))
-def test_an_option_beside_a_policy_is_heeded_or_refused(evaluate, option):
-    code, begun, told = evaluate("--policy", option)
+def test_an_option_with_a_policy_is_used_or_rejected(evaluate, option):
+    code, begun, error = evaluate("--policy", option)
     if option in SERVER | {"--from"}:
         assert (code, begun) == (2, None)
-        assert option in told
+        assert option in error
         return
     assert code == 0
     policy, suite, limit, how = begun[1]
@@ -91,11 +91,11 @@ def test_an_option_beside_a_policy_is_heeded_or_refused(evaluate, option):
 
 
 @pytest.mark.parametrize("option", sorted(set(GIVEN) - set(ALONE)))
-def test_an_option_beside_a_run_is_heeded_or_refused(evaluate, option):
-    code, begun, told = evaluate(*dict.fromkeys(("--from", option)))
+def test_an_option_with_a_run_is_used_or_rejected(evaluate, option):
+    code, begun, error = evaluate(*dict.fromkeys(("--from", option)))
     if option in SERVER:
         assert (code, begun) == (2, None)
-        assert option in told
+        assert option in error
         return
     assert code == 0
     _, run_request = begun[1]
@@ -112,10 +112,10 @@ def test_an_option_beside_a_run_is_heeded_or_refused(evaluate, option):
 
 
 @pytest.mark.parametrize("option", ALONE)
-def test_a_run_goes_with_no_other_suite_or_policy(evaluate, option):
-    code, begun, told = evaluate("--from", option)
+def test_a_run_cannot_be_combined_with_another_suite_or_policy(evaluate, option):
+    code, begun, error = evaluate("--from", option)
     assert (code, begun) == (2, None)
-    assert "name a checkpoint with --policy" in " ".join(told.split())
+    assert "name a checkpoint with --policy" in " ".join(error.split())
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_run_goes_with_no_other_suite_or_policy(evaluate, option):
         ["store", "prune", "--yes", "--dry-run"],
     ],
 )
-def test_options_that_contradict_each_other_are_refused(home, words):
+def test_contradictory_options_are_rejected(home, words):
     assert CliRunner().invoke(app, words).exit_code == 2
 
 
@@ -143,8 +143,8 @@ def test_a_port_is_refused_where_a_server_is_named(home, monkeypatch, command, o
     assert f"{variable} names a server" in said
 
 
-def test_a_seed_draws_the_sampled_episodes(codedance, home, tiny):
-    """With --policy it was dropped once, and all runs were the one of seed 0."""
+def test_a_seed_determines_the_sampled_episodes(codedance, home, tiny):
+    """A former bug dropped it with --policy, so that all runs had seed 0."""
     with open_session(home, track=False) as session:
         for seed in ("7", "8", "7"):
             words = ("--policy", "random", "--preset", "smoke", "--limit", "2", "--seed", seed)
@@ -154,7 +154,7 @@ def test_a_seed_draws_the_sampled_episodes(codedance, home, tiny):
 
 
 @pytest.mark.parametrize("command", [["store", "list"], ["runs"]])
-def test_a_limit_of_none_lists_all(home, command):
+def test_a_limit_of_zero_lists_all(home, command):
     assert CliRunner().invoke(app, [*command, "--limit", "0"]).exit_code == 0
 
 
@@ -166,32 +166,32 @@ def test_a_limit_of_none_lists_all(home, command):
         (("evaluate", "--policy", " ", "--limit", "1"), "--policy"),
     ],
 )
-def test_an_empty_value_is_refused_and_nothing_is_started(codedance, home, words, name):
-    code, out, told = codedance(*words)
+def test_an_empty_value_is_rejected_and_nothing_is_started(codedance, home, words, name):
+    code, out, error = codedance(*words)
     assert (code, out) == (2, "")
-    assert told == f"codedance: {name} is empty: give a value, or leave it out\n"
+    assert error == f"codedance: {name} is empty: give a value, or leave it out\n"
     assert list(home.root.iterdir()) == []
 
 
 @pytest.mark.parametrize("seed", ["99999999999999999999999", "-9223372036854775809"])
-def test_a_seed_that_no_database_holds_is_refused(codedance, home, seed):
+def test_a_seed_too_large_for_a_database_is_rejected(codedance, home, seed):
     for words in (("run", "--preset", "smoke"), ("evaluate", "--policy", "random", "--limit", "1")):
-        code, _, told = codedance(*words, "--seed", seed)
+        code, _, error = codedance(*words, "--seed", seed)
         assert code == 2
-        assert "--seed" in told
+        assert "--seed" in error
 
 
-def test_a_number_that_no_trajectory_has_is_refused_however_large(codedance, home):
-    code, _, told = codedance("store", "show", "9" * 23)
+def test_a_number_without_a_trajectory_is_rejected_however_large(codedance, home):
+    code, _, error = codedance("store", "show", "9" * 23)
     assert code == 2
-    assert "there is no trajectory 9999" in told
+    assert "there is no trajectory 9999" in error
 
 
 @pytest.mark.parametrize("days", ["inf", "1e300"])
-def test_an_age_that_is_no_date_is_refused(codedance, home, days):
-    code, _, told = codedance("store", "prune", "--older-than", days)
+def test_an_age_without_a_valid_date_is_rejected(codedance, home, days):
+    code, _, error = codedance("store", "prune", "--older-than", days)
     assert code == 2
-    assert "--older-than" in told
+    assert "--older-than" in error
 
 
 @pytest.mark.parametrize(
@@ -203,14 +203,14 @@ def test_an_age_that_is_no_date_is_refused(codedance, home, days):
         (b"import sys\nsys.exit(7)", "terms.py, line 2: SystemExit"),
     ],
 )
-def test_a_file_of_reward_terms_that_fails_is_named_with_its_line(
+def test_a_failing_file_of_reward_terms_is_named_with_its_line(
     codedance, home, tmp_path, content, said
 ):
     (tmp_path / "terms.py").write_bytes(content)
-    code, _, told = codedance("attack-reward", "--term", f"{tmp_path / 'terms.py'}:f=1")
+    code, _, error = codedance("attack-reward", "--term", f"{tmp_path / 'terms.py'}:f=1")
     assert code == 2
-    assert said in told
-    assert "Traceback" not in told
+    assert said in error
+    assert "Traceback" not in error
 
 
 @pytest.mark.parametrize(
@@ -220,18 +220,18 @@ def test_a_file_of_reward_terms_that_fails_is_named_with_its_line(
         ("postgresql://h/d?connect_timeout=abc", 3, "connect_timeout"),
     ],
 )
-def test_an_address_with_a_wrong_parameter_is_told_of(
+def test_an_address_with_an_invalid_parameter_is_reported(
     codedance, tmp_path, monkeypatch, address, code, said
 ):
     monkeypatch.setenv("CODEDANCE_DIR", str(tmp_path / "home"))
     monkeypatch.setenv("CODEDANCE_STORE_URL", address)
-    found, _, told = codedance("runs")
+    found, _, error = codedance("runs")
     assert found == code
-    assert said in told
-    assert "Nothing answers there" not in told
+    assert said in error
+    assert "Nothing answers there" not in error
 
 
-def test_an_address_with_a_driver_that_cannot_work_here_is_opened_by_ours(
+def test_an_address_with_an_unsupported_driver_is_opened_with_ours(
     codedance, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("CODEDANCE_DIR", str(tmp_path / "home"))
@@ -239,20 +239,20 @@ def test_an_address_with_a_driver_that_cannot_work_here_is_opened_by_ours(
     assert codedance("runs")[0] == 0
 
 
-def test_a_place_where_nothing_can_listen_is_named(codedance, home):
-    code, _, told = codedance("serve", "model", "random", "--host", "8.8.8.8", "--port", "1")
+def test_an_unusable_listening_address_is_named(codedance, home):
+    code, _, error = codedance("serve", "model", "random", "--host", "8.8.8.8", "--port", "1")
     assert code == 3
-    assert "cannot listen at 8.8.8.8:1 (" in told
+    assert "cannot listen at 8.8.8.8:1 (" in error
 
 
-def test_a_reader_that_left_is_no_finding(tmp_path):
+def test_a_closed_pipe_is_not_a_finding(tmp_path):
     command = shlex.join([sys.executable, "-m", "codedance.pipelines.cli", "runs"])
     script = f"set -o pipefail; (sleep 1; {command}) | true"
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (141, "")
 
 
-def test_a_program_whose_output_was_closed_says_nothing_of_it(tmp_path):
+def test_a_program_with_closed_output_prints_no_error(tmp_path):
     command = [sys.executable, "-m", "codedance.pipelines.cli", "--help"]
     script = f"{' '.join(map(shlex.quote, command))} >&-"
     done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""A real Ctrl-C in a real process: it stops soon, says how to go on, and does go on."""
+"""A real Ctrl-C in a real process: it stops soon, says how to resume, and resumes."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ THROUGH_PREFECT = [
 
 
 def status_of_curation(home):
-    """Read the lineage from outside; None while there is no row yet."""
+    """Read the lineage from outside; None if there is no row yet."""
     path = home.root / "store.db"
     if not path.exists():
         return None
     connection = sqlite3.connect(path)
     try:
         row = connection.execute("SELECT status FROM lineage WHERE stage = 'curate'").fetchone()
-    except sqlite3.OperationalError:  # the tables are being made
+    except sqlite3.OperationalError:  # the tables are being created
         return None
     finally:
         connection.close()
@@ -42,10 +42,10 @@ def wait_until_running(home, process, seconds=280):
         if status_of_curation(home) == "running":
             return
         time.sleep(0.02)
-    raise AssertionError(f"curation never ran: {process.communicate()}")
+    raise AssertionError(f"curation did not start: {process.communicate()}")
 
 
-def test_interrupted_command_goes_on_when_given_again(home, tiny, way):
+def test_interrupted_command_resumes_when_rerun(home, tiny, way):
     command = [*THROUGH_PREFECT, *way]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
@@ -64,7 +64,7 @@ def test_interrupted_command_goes_on_when_given_again(home, tiny, way):
 
 
 def begin_through_prefect(**files):
-    """Start the command as a shell does, its processes in a group of their own."""
+    """Start the command as a shell does, in its own process group."""
     return subprocess.Popen(THROUGH_PREFECT, start_new_session=True, text=True, **files)
 
 
@@ -79,8 +79,8 @@ def servers_of(process):
 
 
 @pytest.mark.slow
-def test_ctrl_c_of_a_terminal_leaves_prefects_server_to_hear_of_it(home, tiny):
-    """A terminal sends it to every process of the group, Prefect's own server among them."""
+def test_ctrl_c_of_a_terminal_lets_prefects_server_record_it(home, tiny):
+    """A terminal sends it to every process of the group, including Prefect's own server."""
     process = begin_through_prefect(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     wait_until_running(home, process)
     os.killpg(process.pid, signal.SIGINT)

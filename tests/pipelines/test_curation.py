@@ -1,4 +1,4 @@
-"""Curation keeps what teaches, drops the rest with a reason."""
+"""Curation keeps useful tasks and drops the others with a reason."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def reasons(candidates, rules=None, seed=0):
         (None, Difficulty.MEDIUM),
     ],
 )
-def test_bands_follow_the_weak_policys_pass_rate(rate, difficulty):
+def test_difficulty_follows_the_weak_policys_pass_rate(rate, difficulty):
     assert difficulty_of(rate, Rules()) is difficulty
 
 
-def test_each_fault_drops_with_its_own_reason():
+def test_each_fault_has_its_own_reason():
     found = reasons(
         [
             candidate("leak", leak="toy/9"),
@@ -58,7 +58,7 @@ def test_each_fault_drops_with_its_own_reason():
     }
 
 
-def test_leak_goes_before_every_other_reason():
+def test_leak_takes_precedence_over_every_other_reason():
     assert reasons([candidate("a", weak=1.0, strong=0.0, leak="x", duplicate="y")]) == {"a": "leak"}
 
 
@@ -78,19 +78,19 @@ def test_share_of_nothing_drops_every_trivial_task():
     }
 
 
-def test_easy_is_shown_directly_and_hard_with_tools():
+def test_easy_tasks_are_demonstrated_directly_and_hard_ones_with_tools():
     decisions = decide([candidate("e", weak=0.9), candidate("h", weak=0.0)], Rules(), seed=0)
     assert [d.demonstration for d in decisions] == ["direct", "tools"]
 
 
-def test_tool_shares_are_kept_to():
+def test_tool_shares_are_respected():
     rules = Rules(tool_shares={Difficulty.EASY: 0.5, Difficulty.MEDIUM: 0.5, Difficulty.HARD: 1.0})
     many = [candidate(f"m{n}") for n in range(1000)]
     shown = [d.demonstration for d in decide(many, rules, seed=1)]
     assert 450 < shown.count("tools") < 550
 
 
-def test_task_without_a_teacher_is_kept_and_shown_directly():
+def test_task_without_a_teacher_is_kept_and_demonstrated_directly():
     (decision,) = decide(
         [candidate("own", weak=0.0, strong=None, has_teacher=False)], Rules(), seed=0
     )
@@ -98,7 +98,7 @@ def test_task_without_a_teacher_is_kept_and_shown_directly():
     assert decision.demonstration == "direct"
 
 
-def test_same_seed_decides_alike_whatever_the_neighbours():
+def test_same_seed_decides_equally_for_any_neighbours():
     rules = Rules(tool_shares={Difficulty.EASY: 0.5, Difficulty.MEDIUM: 0.5, Difficulty.HARD: 0.5})
     many = [candidate(f"m{n}") for n in range(50)]
     whole = {d.key: d.demonstration for d in decide(many, rules, seed=3)}

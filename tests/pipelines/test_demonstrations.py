@@ -1,4 +1,4 @@
-"""What a cold start is shown with each interface: the same tasks, other means."""
+"""Demonstrations of a cold start by interface: the same tasks, with other tools."""
 
 from dataclasses import replace
 
@@ -49,7 +49,7 @@ def with_tools(demonstrations):
     return {d.task.id for d in demonstrations if "tools" in d.tags}
 
 
-def test_every_interface_is_shown_the_same_tasks_in_the_same_order(finished):
+def test_every_interface_has_the_same_tasks_in_the_same_order(finished):
     shown = {
         name: shown_demonstrations(context_of(finished, interface=name))
         for name in ("code", "box", "text")
@@ -65,7 +65,7 @@ def test_every_interface_is_shown_the_same_tasks_in_the_same_order(finished):
     )
 
 
-def test_with_code_the_curated_trajectories_are_shown_as_they_are(finished):
+def test_with_code_the_curated_trajectories_are_the_demonstrations(finished):
     context = context_of(finished)
     curated = load_demonstrations(finished.store, context.input("curate"))
     assert said(shown_demonstrations(context)) == said(curated)
@@ -78,10 +78,10 @@ def test_crops_are_played_in_the_environment_and_stored(finished):
     assert shown
     assert {d.task.id for d in shown} <= {e.task_id for e in stored}
     assert all(e.accuracy == 1.0 and e.tool_successes == e.tool_calls for e in stored)
-    assert all(len(d.messages[2].images) == 1 for d in shown)  # the crop came back
+    assert all(len(d.messages[2].images) == 1 for d in shown)  # the crop was returned
 
 
-def test_families_shown_directly_lose_their_tools_alone(finished):
+def test_families_shown_directly_lose_only_their_tools(finished):
     whole = shown_demonstrations(context_of(finished))
     tools = with_tools(whole)
     family = next(d.task.family for d in whole if d.task.id in tools)
@@ -93,7 +93,7 @@ def test_families_shown_directly_lose_their_tools_alone(finished):
             assert said([after]) == said([before])
 
 
-def test_of_some_families_only_easy_tasks_are_shown_and_without_a_tool(finished):
+def test_easy_alone_families_have_only_easy_tasks_without_a_tool(finished):
     whole = shown_demonstrations(context_of(finished))
     tools = with_tools(whole)
     family = next(d.task.family for d in whole if d.task.id in tools)
@@ -108,7 +108,7 @@ def test_of_some_families_only_easy_tasks_are_shown_and_without_a_tool(finished)
 
 
 @pytest.mark.parametrize("setting", ["shown_directly", "easy_alone"])
-def test_emergence_knows_what_the_cold_start_was_not_shown(finished, setting):
+def test_emergence_excludes_omitted_demonstrations(finished, setting):
     grpo = finished.store.lineage.get(first_run(finished).outputs["grpo"])
     cold = finished.store.lineage.get(grpo.inputs["sft"])
     curation = finished.store.lineage.get(grpo.inputs["curate"])
@@ -125,7 +125,7 @@ def test_emergence_knows_what_the_cold_start_was_not_shown(finished, setting):
     assert training_emergence(finished.store, of_gap).demonstrations > 0
 
 
-def test_families_are_left_out_of_reinforcement_learning(finished):
+def test_families_can_be_excluded_from_reinforcement_learning(finished):
     curation = finished.store.lineage.get(first_run(finished).outputs["curate"])
     everything = load_tasks(finished.store, curation)
     families = {task.family for task in everything}

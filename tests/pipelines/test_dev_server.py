@@ -1,4 +1,4 @@
-"""What ``codedance flows serve`` decides before it starts anything, and what it leaves behind."""
+"""Checks of ``codedance flows serve`` before it starts anything, and its cleanup."""
 
 from __future__ import annotations
 
@@ -32,9 +32,7 @@ def taken():
 @pytest.mark.parametrize(
     ("ports", "option"), [((0, 1), "--prefect-port"), ((1, 0), "--mlflow-port")]
 )
-def test_a_taken_port_is_said_with_the_option_that_chooses_another(
-    home, tiny, taken, ports, option
-):
+def test_the_error_for_a_used_port_names_the_option_for_another(home, tiny, taken, ports, option):
     os.environ.pop("PREFECT_API_URL", None)
     prefect, mlflow = ((taken, 1)[n] for n in ports)
     with pytest.raises(ServiceError, match=f"port {taken} is taken.*{option}"):
@@ -49,7 +47,7 @@ def test_prefect_commands_in_the_folder_find_the_server_while_it_runs(tmp_path, 
     assert not client_file.FILE.exists()
 
 
-def test_a_prefect_file_of_the_users_own_is_left_alone(tmp_path, monkeypatch):
+def test_a_users_own_prefect_file_is_not_changed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     client_file.FILE.write_text('[api]\nurl = "https://mine"\n')
     with client_file.client_file("http://127.0.0.1:14200/api") as is_written:
@@ -58,7 +56,7 @@ def test_a_prefect_file_of_the_users_own_is_left_alone(tmp_path, monkeypatch):
     assert "mine" in client_file.FILE.read_text()
 
 
-def test_the_file_of_a_killed_server_misleads_nobody(tmp_path, monkeypatch, taken):
+def test_the_file_of_a_killed_server_is_replaced(tmp_path, monkeypatch, taken):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     client_file.FILE.write_text(f'{client_file.HEAD}[api]\nurl = "http://127.0.0.1:{taken}/api"\n')
@@ -78,7 +76,7 @@ while True:
 """
 
 
-def test_a_worker_takes_no_other_run_while_its_runs_are_stopped(tmp_path):
+def test_a_worker_accepts_no_other_run_while_its_runs_are_stopped(tmp_path):
     (tmp_path / "eager.py").write_text(EAGER)
     command = [sys.executable, str(tmp_path / "eager.py")]
     worker = Service("the worker", command, tmp_path / "worker.log")
@@ -97,7 +95,7 @@ def test_a_worker_takes_no_other_run_while_its_runs_are_stopped(tmp_path):
             signal.signal(number, handler)
 
 
-def test_schedules_are_described_with_those_that_are_paused():
+def test_schedules_are_described_including_paused_ones():
     entry = Deployment(
         name="a",
         entrypoint="b",

@@ -1,4 +1,4 @@
-"""One command in several processes: the same story in the store, once, and the same figures."""
+"""One command in several processes: the same episodes in the store, once, and the same metrics."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .runs import first_run, story, write_tiny
 RUN = ["-m", "codedance.pipelines.cli", "run", "--preset", "smoke", "--no-prefect"]
 LAUNCH = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
 LAUNCH += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-"""accelerate starts several processes only where it is told of several GPUs, had or not."""
+"""accelerate starts several processes only if several GPUs are configured, existing or not."""
 
 
 def train(folder: Path, arguments: list[str]) -> Path:
@@ -53,15 +53,15 @@ def test_processes_are_not_started_by_one_of_several(monkeypatch: pytest.MonkeyP
 FOLLOWER = """
 import json, os, sys
 from pathlib import Path
-told = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS")
-path = Path(sys.argv[0]).with_name("told-" + os.environ["RANK"])
-path.write_text(json.dumps({name: os.environ.get(name) for name in told}))
+recorded = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS")
+path = Path(sys.argv[0]).with_name("recorded-" + os.environ["RANK"])
+path.write_text(json.dumps({name: os.environ.get(name) for name in recorded}))
 """
 
 
 @pytest.fixture
 def followers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Have the others of a crew write down what they were told, and end."""
+    """Make the other processes of a launch record their environment and end."""
     script = tmp_path / "follower.py"
     script.write_text(FOLLOWER)
     program = tmp_path / "python"
@@ -75,7 +75,7 @@ def followers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_environment_is_as_before_when_a_crew_is_done(
+def test_the_environment_is_restored_after_a_launch(
     followers: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("codedance.pipelines.runs.distributed_launch.dismiss", lambda: None)
@@ -88,7 +88,7 @@ def test_the_environment_is_as_before_when_a_crew_is_done(
     assert within == {"RANK": "0", "WORLD_SIZE": "3", "OMP_NUM_THREADS": "2"}
     assert dict(os.environ) == before
     for rank in ("1", "2"):
-        assert json.loads((followers / f"told-{rank}").read_text()) == {
+        assert json.loads((followers / f"recorded-{rank}").read_text()) == {
             "RANK": rank,
             "LOCAL_RANK": rank,
             "WORLD_SIZE": "3",
@@ -98,7 +98,7 @@ def test_the_environment_is_as_before_when_a_crew_is_done(
         }
 
 
-def test_a_crew_that_fails_takes_its_environment_back_too(
+def test_the_environment_is_restored_after_a_failed_launch(
     followers: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("codedance.pipelines.runs.distributed_launch.dismiss", lambda: None)
@@ -112,7 +112,7 @@ def test_one_process_starts_no_others(followers: Path):
     before = dict(os.environ)
     with launched_processes(1):
         assert dict(os.environ) == before
-    assert list(followers.glob("told-*")) == []
+    assert list(followers.glob("recorded-*")) == []
 
 
 @pytest.mark.parametrize(
@@ -124,10 +124,10 @@ def test_one_process_starts_no_others(followers: Path):
         (["run"], "2", "5"),
         (["run", "--workers"], "2", "5"),
         (["--workers"], "2", "5"),
-        ([], "2", "5"),  # as those are started that --processes starts
+        ([], "2", "5"),  # like the processes that --processes starts
     ],
 )
-def test_those_that_accelerate_started_share_the_cores(
+def test_processes_started_by_accelerate_share_the_cores(
     monkeypatch: pytest.MonkeyPatch, arguments: list[str], world: str, threads: str
 ):
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
@@ -144,12 +144,14 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", [[*RUN, "--processes", "2"], [*LAUNCH, *RUN]])
-def test_two_processes_tell_the_same_story_once(arguments: list[str], alone: Path, tmp_path: Path):
+def test_two_processes_store_the_same_episodes_once(
+    arguments: list[str], alone: Path, tmp_path: Path
+):
     both = train(tmp_path, arguments)
     with open_session(Home(alone), track=False) as one:
-        expected = _told(one)
+        expected = _stored(one)
     with open_session(Home(both), track=False) as other:
-        found = _told(other)
+        found = _stored(other)
     assert found["stories"] == expected["stories"]
     for stage in ("sft", "grpo"):
         mine, theirs = found[stage], expected[stage]
@@ -158,7 +160,7 @@ def test_two_processes_tell_the_same_story_once(arguments: list[str], alone: Pat
             assert mine[step] == pytest.approx(figures, rel=1e-3, abs=1e-4)
 
 
-def _told(session):
+def _stored(session):
     pipeline = first_run(session)
     runs = {stage: session.store.lineage.get(pipeline.outputs[stage]) for stage in BUILT_IN}
     stories = {stage: story(session.store, run.id) for stage, run in runs.items()}

@@ -1,4 +1,4 @@
-"""Deployments are all made, or none: what Prefect would refuse is refused before the first one."""
+"""Either all deployments are created or none: they are validated before the first one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.settings import PREFECT_DEPLOYMENTS_DEFAULT_WORK_POOL_NAME, temporary_settings
 from pydantic import ValidationError
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # Prefect's own, many and none of ours
+pytestmark = pytest.mark.filterwarnings("ignore")  # many warnings of Prefect only
 PROGRAM = "from codedance.pipelines.cli import main; main()"
 FLOW = "codedance.pipelines.flows.sft"
 
@@ -31,7 +31,7 @@ def deployment(name="mine", *, pool="codedance-process", entrypoint=FLOW, schedu
 
 
 def schedule(**when):
-    """A schedule as a flows.yaml that was not looked at closely may hold it."""
+    """Return a schedule without validation."""
     return Schedule.model_construct(
         **{**Schedule(cron="* * * * *").model_dump(), "cron": None, **when}
     )
@@ -43,7 +43,7 @@ def path(tmp_path, monkeypatch):
     return tmp_path / "flows.yaml"
 
 
-def test_the_packaged_deployments_are_well(path):
+def test_the_packaged_deployments_are_valid(path):
     names = check_deployments(path, load_flows_file(find_flows_file()).deployments)
     assert "pipeline/quick-demo" in names
 
@@ -65,13 +65,13 @@ def test_flows_file_knows_the_parameters_that_the_flows_take():
         ({"interval": -5.0}, "greater than 0"),
     ],
 )
-def test_a_schedule_that_prefect_would_refuse_is_refused_with_its_deployment(path, when, words):
+def test_a_schedule_invalid_in_prefect_is_rejected_with_its_deployment(path, when, words):
     entries = [deployment("good"), deployment("bad", schedules=[schedule(**when)])]
     with pytest.raises(SettingsError, match=f"deployment sft/bad.*{words}"):
         check_deployments(path, entries)
 
 
-def test_a_flow_of_the_users_own_is_looked_for(path):
+def test_a_custom_flow_is_looked_up(path):
     path.with_name("own.py").write_text(
         "from prefect import flow\n\n@flow\ndef tidy_up():\n    pass\n", encoding="utf-8"
     )
@@ -83,7 +83,7 @@ def test_a_flow_of_the_users_own_is_looked_for(path):
     assert sys.path == before
 
 
-def test_names_that_would_replace_each_other_are_refused(path):
+def test_duplicate_names_are_rejected(path):
     with pytest.raises(SettingsError, match="two deployments are called 'sft/mine': rename one"):
         check_deployments(path, [deployment(), deployment()])
     twice = [schedule(interval=60.0, slug="often"), schedule(interval=90.0, slug="often")]
@@ -92,7 +92,7 @@ def test_names_that_would_replace_each_other_are_refused(path):
 
 
 @pytest.mark.parametrize("character", ["/", "%", "&", ">", "<"])
-def test_a_name_that_prefect_cannot_hold_is_refused_with_what_to_leave_out(path, character):
+def test_a_name_invalid_in_prefect_is_rejected_with_the_character(path, character):
     entries = [deployment("good"), deployment(f"a{character}b")]
     with pytest.raises(SettingsError) as refused:
         check_deployments(path, entries)
@@ -103,13 +103,13 @@ def test_a_name_that_prefect_cannot_hold_is_refused_with_what_to_leave_out(path,
 
 
 @pytest.mark.parametrize("name", ["", " ", "\t", "''"])
-def test_a_blank_name_is_refused(path, name):
+def test_a_blank_name_is_rejected(path, name):
     with pytest.raises(SettingsError, match=r"deployment sft/.* is empty: write one"):
         check_deployments(path, [deployment("good"), deployment(name)])
 
 
 @pytest.mark.parametrize("pool", ["a/b", "a%b", "a&b", "a<b", "a>b", "", " ", "'"])
-def test_a_work_pool_that_prefect_would_refuse_is_refused_with_its_deployment(path, pool):
+def test_a_work_pool_invalid_in_prefect_is_rejected_with_its_deployment(path, pool):
     with pytest.raises(ValidationError):
         WorkPoolCreate(name=pool)
     with pytest.raises(SettingsError, match=r"deployment sft/bad: work_pool.name: "):
@@ -117,7 +117,7 @@ def test_a_work_pool_that_prefect_would_refuse_is_refused_with_its_deployment(pa
 
 
 @pytest.mark.parametrize("pool", ["prefect", "Prefect pool", "PREFECT-machine"])
-def test_a_work_pool_whose_name_the_server_reserves_is_refused(path, pool):
+def test_a_work_pool_with_a_reserved_name_is_rejected(path, pool):
     with pytest.raises(SettingsError, match=f"sft/bad: work_pool.name: '{pool}' begins with 'pre"):
         check_deployments(path, [deployment("good"), deployment("bad", pool=pool)])
 
@@ -134,7 +134,7 @@ def test_a_deployment_needs_a_work_pool_unless_prefect_has_a_default_one(path):
     ("suite", "words"),
     [("nanoo", r"did you mean 'nano'\?"), ("nano:cuont", "count"), ("", "there are nano")],
 )
-def test_a_suite_that_nobody_knows_is_refused_with_the_nearest_name(path, suite, words):
+def test_an_unknown_suite_is_rejected_with_the_nearest_name(path, suite, words):
     bad = deployment("bad", parameters={"suite": suite})
     late = deployment("bad", schedules=[Schedule(interval=60.0, parameters={"suite": suite})])
     for entry in (bad, late):
@@ -155,7 +155,7 @@ def test_a_suite_that_nobody_knows_is_refused_with_the_nearest_name(path, suite,
         None,
     ],
 )
-def test_a_suite_that_a_worker_may_know_is_let_pass(path, suite, monkeypatch):
+def test_a_suite_that_a_worker_may_know_is_accepted(path, suite, monkeypatch):
     monkeypatch.delenv("CODEDANCE_DATA", raising=False)
     entry = deployment(parameters={"suite": suite})
     assert check_deployments(path, [entry]) == ["sft/mine"]
@@ -192,7 +192,7 @@ deployments:
         (BAD.replace("0 25", "0 2").replace("name: second", "name: a&b"), "grpo/a&b: the name"),
     ],
 )
-def test_flows_deploy_refuses_a_bad_entry_with_two_and_makes_nothing(home, path, text, words):
+def test_flows_deploy_rejects_a_bad_entry_with_two_and_creates_nothing(home, path, text, words):
     path.write_text(text, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, "flows", "deploy"],
@@ -209,7 +209,7 @@ def test_flows_deploy_refuses_a_bad_entry_with_two_and_makes_nothing(home, path,
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_what_prefect_refuses_all_the_same_leaves_no_deployment_behind(home, path, monkeypatch):
+def test_an_error_of_prefect_while_deploying_leaves_no_deployment_behind(home, path, monkeypatch):
     import asyncio
 
     from codedance.pipelines.config.home import prepare_environment
@@ -227,7 +227,7 @@ def test_what_prefect_refuses_all_the_same_leaves_no_deployment_behind(home, pat
         async with get_client() as client:
             return [one.name for one in await client.read_deployments()]
 
-    monkeypatch.setattr(deploying, "all_deployments", loaded)  # as if nobody had looked at it
+    monkeypatch.setattr(deploying, "all_deployments", loaded)  # as if it had not been validated
     with prefect_test_harness(server_startup_timeout=240):
         from prefect.settings import PREFECT_API_URL
 

@@ -1,4 +1,4 @@
-"""A flow run's process outlives the worker that reads what it prints, and is found without it."""
+"""A flow run's process outlives the worker that reads its output, and is found without it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ for line in run.stdout if "stdout" in sys.argv else run.stderr:
 """
 
 
-def test_a_run_goes_on_when_the_worker_that_reads_its_output_is_killed(tmp_path):
+def test_a_run_continues_when_the_worker_that_reads_its_output_is_killed(tmp_path):
     (tmp_path / "run.py").write_text(RUN)
     worker = subprocess.Popen(
         [sys.executable, "-c", WORKER, str(tmp_path)], stdout=subprocess.PIPE, text=True
@@ -54,7 +54,7 @@ def test_a_run_goes_on_when_the_worker_that_reads_its_output_is_killed(tmp_path)
 
 
 @pytest.mark.parametrize("place", ["a file", "nowhere", "a pipe that another reads"])
-def test_output_that_no_parent_reads_stays_where_it_goes(tmp_path, place):
+def test_output_not_read_by_a_parent_is_not_redirected(tmp_path, place):
     code = (
         "import sys; from pathlib import Path; from codedance.pipelines.config.home import Home; "
     )
@@ -67,21 +67,21 @@ def test_output_that_no_parent_reads_stays_where_it_goes(tmp_path, place):
         assert (tmp_path / "out").read_text() == "said\n"
     elif place == "nowhere":
         subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
-    else:  # the shell between has the pipe's other end not
+    else:  # the shell in between does not have the other end of the pipe
         shell = ["/bin/sh", "-c", '"$@"; :', "sh", *command]
         done = subprocess.run(shell, capture_output=True, text=True, check=True)
         assert done.stdout == "said\n"
     assert not (tmp_path / "logs").exists()
 
 
-def test_what_prints_to_no_pipe_keeps_its_output(tmp_path, capfd):
+def test_output_that_is_not_a_pipe_is_not_redirected(tmp_path, capfd):
     keep_output(Home(tmp_path))
     assert not (tmp_path / "logs").exists()
 
 
 @pytest.fixture
 def flow_run():
-    """A process as Prefect's worker starts one, whose worker is gone."""
+    """A process started like by Prefect's worker, whose worker has ended."""
     code = "import sys; sys.stdin.read()"
     environment = os.environ | {"PREFECT__FLOW_RUN_ID": "a-run", "PREFECT_API_URL": "http://here"}
     process = subprocess.Popen(
@@ -95,7 +95,7 @@ def flow_run():
 
 
 def test_runs_are_found_by_their_id_and_orphans_by_their_server(flow_run, monkeypatch):
-    wait_until(lambda: "a-run" in flow_run_processes())  # once it is executed
+    wait_until(lambda: "a-run" in flow_run_processes())  # after its exec
     assert flow_run_processes()["a-run"] == psutil.Process(flow_run.pid)
     monkeypatch.setenv("PREFECT_API_URL", "http://here")
     assert [one.pid for one in orphans()] == [flow_run.pid]

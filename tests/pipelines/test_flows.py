@@ -1,4 +1,4 @@
-"""The flows run through Prefect with no server started by hand, and leave artifacts behind."""
+"""The flows run through Prefect without a manually started server, and publish artifacts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from codedance.pipelines.config.yaml_file import SettingsError
 from .frames import MOST_FRAMES, Reached, is_ours
 from .runs import first_run, with_function
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # Prefect's own, many and none of ours
+pytestmark = pytest.mark.filterwarnings("ignore")  # many warnings of Prefect only
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def prefect(tmp_path_factory):
 
 @pytest.fixture
 def log_lines():
-    """Have Prefect keep lines that are no warning, as it does by default."""
+    """Let Prefect store lines below warnings, as it does by default."""
     logger = logging.getLogger("prefect")
     before = logger.level
     logger.setLevel(logging.INFO)
@@ -51,7 +51,7 @@ async def artifacts():
         return {artifact.key for artifact in await client.read_artifacts()}
 
 
-def test_pipeline_flow_reuses_what_is_finished_and_publishes(prefect, finished):
+def test_pipeline_flow_reuses_finished_stages_and_publishes(prefect, finished):
     from codedance.pipelines.flows import pipeline
 
     run = first_run(finished)
@@ -66,7 +66,7 @@ def test_pipeline_flow_reuses_what_is_finished_and_publishes(prefect, finished):
     assert first_run(finished).outputs == run.outputs
 
 
-def test_an_alarm_is_shown_on_the_flow_runs_page_at_once(prefect, finished):
+def test_an_alarm_is_shown_on_the_flow_runs_page_immediately(prefect, finished):
     from codedance.pipelines.flows import FLOWS
 
     run = first_run(finished)
@@ -80,7 +80,7 @@ def test_an_alarm_is_shown_on_the_flow_runs_page_at_once(prefect, finished):
     assert "alarm-constant-term-accuracy" in found
 
 
-def test_what_a_stage_says_is_on_the_flow_runs_page(prefect, finished, log_lines):
+def test_the_messages_of_a_stage_are_on_the_flow_runs_page(prefect, finished, log_lines):
     from codedance.pipelines.flows import FLOWS
     from prefect.client.orchestration import get_client
     from prefect.logging.handlers import APILogHandler
@@ -113,29 +113,29 @@ def test_stopped_stage_is_a_cancelled_flow_run(prefect, finished):
     assert "run it again to resume" in state.message
 
 
-def test_pipeline_flow_stops_at_sigterm_as_its_stages_do_alone(prefect, finished, monkeypatch):
-    """A flow within a flow takes the signal for itself: Prefect's way, which ends no thread."""
+def test_pipeline_flow_stops_at_sigterm_like_its_stages(prefect, finished, monkeypatch):
+    """A subflow handles the signal itself, in Prefect's way, which does not end threads."""
     from codedance.pipelines.flows import pipeline
     from codedance.pipelines.stages import curate
 
     ended = []
 
-    def work_until_told(context):
+    def work_until_stopped(context):
         os.kill(os.getpid(), signal.SIGTERM)
         while not context.stop.is_requested():
             time.sleep(0.01)
         ended.append(context.run.stage)
         context.stop.check()
 
-    with_function(monkeypatch, curate, work_until_told)
+    with_function(monkeypatch, curate, work_until_stopped)
     state = asyncio.run(pipeline("smoke", seed=79, return_state=True))
     assert ended == ["curate"]
     assert state.is_cancelled()
     assert state.message == "stopped in curate: run it again to resume"
 
 
-def test_stage_whose_flow_is_torn_down_is_stopped_and_waited_for(finished, monkeypatch):
-    work = import_module("codedance.pipelines.flows.work")  # the package has a task of that name
+def test_stage_of_a_flow_that_is_torn_down_is_stopped_and_waited_for(finished, monkeypatch):
+    work = import_module("codedance.pipelines.flows.work")  # a task has that name too
     begun, ended = threading.Event(), []
 
     def train(session, _stage, _run):
@@ -156,7 +156,7 @@ def test_stage_whose_flow_is_torn_down_is_stopped_and_waited_for(finished, monke
     assert asyncio.run(tear_down()) == ["training"]
 
 
-def test_what_is_done_already_waits_for_no_training(prefect, finished):
+def test_a_finished_stage_does_not_wait_for_a_training(prefect, finished):
     from codedance.pipelines.flows import FLOWS
     from codedance.pipelines.runs.turns import training_turn
 
@@ -178,7 +178,7 @@ def test_failed_stage_is_a_failed_flow_run_with_its_reason(prefect, finished):
     assert "`codedance curate` first" in state.message
 
 
-def test_stage_that_our_infrastructure_broke_is_tried_again():
+def test_stage_that_failed_by_infrastructure_is_retried():
     from codedance.pipelines.flows.work import is_infrastructure
     from codedance.sandbox import SandboxError
     from codedance.sandbox.types import SandboxUnavailableError
@@ -192,7 +192,7 @@ def test_stage_that_our_infrastructure_broke_is_tried_again():
     assert not verdict(ValueError("wrong parameter"))
 
 
-def test_every_deployment_names_a_flow_that_exists_and_takes_its_parameters():
+def test_every_deployment_names_an_existing_flow_that_accepts_its_parameters():
     from codedance.pipelines import flows
 
     for entry in load_flows_file().deployments:
@@ -200,7 +200,7 @@ def test_every_deployment_names_a_flow_that_exists_and_takes_its_parameters():
         assert flow.validate_parameters(dict(entry.parameters)).items() >= entry.parameters.items()
 
 
-def test_a_training_that_waits_for_its_turn_can_be_stopped(prefect, finished):
+def test_a_training_waiting_for_its_turn_can_be_stopped(prefect, finished):
     from codedance.pipelines.flows import FLOWS
     from codedance.pipelines.runs.turns import training_turn
 
@@ -219,7 +219,7 @@ def test_a_training_that_waits_for_its_turn_can_be_stopped(prefect, finished):
     assert any("grpo: waiting for its turn, one training at a time" in line for line in said)
 
 
-def test_the_server_watches_for_dead_runs_and_is_told_only_once(prefect):
+def test_the_automations_for_dead_runs_are_created_only_once(prefect):
     from codedance.pipelines.flows.watching import make_automations
     from prefect.client.orchestration import get_client
 
@@ -238,7 +238,7 @@ def test_the_server_watches_for_dead_runs_and_is_told_only_once(prefect):
         assert one.trigger.match_related["prefect.resource.id"] == ["prefect.tag.codedance"]
 
 
-def test_a_task_that_a_dead_process_left_is_marked_and_one_at_work_is_not(prefect):
+def test_a_task_of_a_dead_process_is_marked_and_a_running_one_is_not(prefect):
     from codedance.pipelines.flows import FLOWS
     from codedance.pipelines.flows.watching import close_lost_tasks
     from prefect.client.orchestration import get_client
@@ -265,7 +265,7 @@ def test_a_task_that_a_dead_process_left_is_marked_and_one_at_work_is_not(prefec
     assert at_work.is_running()
 
 
-def test_a_run_whose_process_is_gone_is_marked_with_what_it_started_and_no_other(prefect):
+def test_a_run_without_a_process_is_marked_with_its_subflows_and_no_other(prefect):
     from codedance.pipelines.flows import FLOWS
     from codedance.pipelines.flows.watching import close_dead_runs
     from prefect.client.orchestration import get_client
@@ -297,7 +297,7 @@ def test_a_run_whose_process_is_gone_is_marked_with_what_it_started_and_no_other
     assert states == ["Crashed", "Crashed", "Crashed", "Running", "Running"]
 
 
-def test_what_a_killed_command_left_is_marked_and_what_a_living_one_runs_is_not(prefect):
+def test_runs_of_a_killed_command_are_marked_and_those_of_a_living_one_are_not(prefect):
     from codedance.pipelines.flows import FLOWS
     from codedance.pipelines.flows.watching import COMMAND_TAG, close_dead_commands, command_tag
     from prefect.client.orchestration import get_client
@@ -330,7 +330,7 @@ def test_what_a_killed_command_left_is_marked_and_what_a_living_one_runs_is_not(
     assert task == "Crashed"
 
 
-def test_a_run_without_its_worker_looks_for_its_cancellation_itself(prefect, finished, monkeypatch):
+def test_a_run_without_its_worker_detects_its_cancellation_itself(prefect, finished, monkeypatch):
     from codedance.pipelines.flows import FLOWS, worker_death
     from prefect.client.orchestration import get_client
     from prefect.states import Cancelling, Running
@@ -352,7 +352,7 @@ def test_a_run_without_its_worker_looks_for_its_cancellation_itself(prefect, fin
 
 
 async def miss_runs(client, flow, *, tags):
-    """Have the server's scheduler make runs of a deployment for a time that has passed."""
+    """Let the server's scheduler create runs of a deployment for a time in the past."""
     from prefect.client.schemas.actions import DeploymentScheduleCreate
     from prefect.client.schemas.schedules import IntervalSchedule
 
@@ -372,7 +372,7 @@ async def miss_runs(client, flow, *, tags):
     return deployment
 
 
-def test_missed_runs_are_dropped_and_one_that_a_person_asked_for_is_not(prefect):
+def test_missed_runs_are_dropped_and_a_manually_created_one_is_not(prefect):
     from codedance.pipelines.flows import FLOWS
     from codedance.pipelines.flows.deploying import drop_missed
     from prefect.client.orchestration import get_client
@@ -403,7 +403,7 @@ def test_missed_runs_are_dropped_and_one_that_a_person_asked_for_is_not(prefect)
     assert past == {"ours": 2, "others": 2}
     assert dropped == 2
     assert after == {"ours": 0, "others": 2}
-    assert asked.state.is_scheduled()  # it was made by no schedule
+    assert asked.state.is_scheduled()  # it was not created by a schedule
 
 
 def test_forms_explain_every_parameter():
@@ -418,7 +418,7 @@ def test_forms_explain_every_parameter():
 
 
 def test_a_flow_reaches_a_stage_through_few_frames(prefect, home, tiny, monkeypatch):
-    """The exception has passed every frame of ours, those of the event loop's tasks as well."""
+    """The traceback contains every frame of ours, including those of the event loop's tasks."""
     from codedance.pipelines.flows import pipeline
 
     def run_curate(_context):
@@ -439,7 +439,7 @@ def test_a_flow_reaches_a_stage_through_few_frames(prefect, home, tiny, monkeypa
 
 
 @pytest.mark.parametrize("name", ["pipeline", "evaluate"])
-def test_a_flow_continues_a_run_by_its_id_or_takes_what_decides_one(prefect, finished, name):
+def test_a_flow_accepts_a_runs_id_or_the_parameters_of_a_new_run(prefect, finished, name):
     from codedance.pipelines import flows
 
     run = first_run(finished)
@@ -451,7 +451,7 @@ def test_a_flow_continues_a_run_by_its_id_or_takes_what_decides_one(prefect, fin
     assert first_run(finished).outputs == run.outputs
 
 
-def test_a_flow_takes_overrides(prefect, finished):
+def test_a_flow_accepts_overrides(prefect, finished):
     from codedance.pipelines.flows import FLOWS
 
     made = asyncio.run(FLOWS["grpo"](overrides={"grpo.steps": 1}))

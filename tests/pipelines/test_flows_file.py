@@ -1,4 +1,4 @@
-"""flows.yaml is checked, and an error says where and what was meant."""
+"""flows.yaml is validated, and an error has the location and a suggestion."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def spoilt(tmp_path, old, new):
     return path, line
 
 
-def test_shipped_file_is_valid_and_has_the_three_presets():
+def test_packaged_file_is_valid_and_has_the_three_presets():
     assert set(load_flows_file(PACKAGED).presets) == {"smoke", "quick", "full"}
 
 
@@ -44,7 +44,7 @@ def test_typo_in_a_preset_name_is_explained(tmp_path):
     path = tmp_path / "flows.yaml"
     presets, _, deployments = TEXT.replace("\n  quick:", "\n  quik:").partition("\ndeployments:")
     path.write_text(presets, encoding="utf-8")
-    assert "quik" in load_flows_file(path).presets  # any name is a preset's
+    assert "quik" in load_flows_file(path).presets  # any name is valid
     with pytest.raises(SettingsError, match=r"no preset 'quick' in .*; did you mean 'quik'"):
         load_preset("quick", path)
     path.write_text(f"{presets}\ndeployments:{deployments}", encoding="utf-8")
@@ -57,14 +57,14 @@ def test_a_typo_at_the_top_is_refused(tmp_path):
     assert said == "2: unknown key 'deploymets'; did you mean 'deployments'?"
 
 
-def test_typo_in_a_deployment_is_refused(tmp_path):
+def test_typo_in_a_deployment_is_rejected(tmp_path):
     path = tmp_path / "flows.yaml"
     path.write_text(TEXT.replace("entrypoint:", "entrypint:", 1), encoding="utf-8")
     with pytest.raises(SettingsError, match=r"'deployments\.0\.entrypint'; did you mean 'entry"):
         load_flows_file(path)
 
 
-def test_value_out_of_range_names_its_line(tmp_path):
+def test_the_error_for_a_value_out_of_range_has_its_line(tmp_path):
     path, line = spoilt(tmp_path, "      beta: 0.0\n", "      beta: -1\n")
     with pytest.raises(SettingsError, match=rf":{line}: presets\.quick\.grpo\.beta: .* got -1"):
         load_flows_file(path)
@@ -77,14 +77,14 @@ def test_missing_presets_are_named(tmp_path):
         load_flows_file(path)
 
 
-def test_broken_yaml_is_one_error_of_ours(tmp_path):
+def test_invalid_yaml_is_a_single_error_of_ours(tmp_path):
     path = tmp_path / "flows.yaml"
     path.write_text("presets: [\n", encoding="utf-8")
     with pytest.raises(SettingsError, match="not valid YAML"):
         load_flows_file(path)
 
 
-def test_broken_yaml_names_the_line_and_shows_it(tmp_path):
+def test_the_error_for_invalid_yaml_names_and_shows_the_line(tmp_path):
     path = tmp_path / "flows.yaml"
     path.write_text("presets:\n  smoke:\n   suite: nano\n    grpo: {steps: 1}\n", encoding="utf-8")
     with pytest.raises(SettingsError) as raised:
@@ -94,19 +94,19 @@ def test_broken_yaml_names_the_line_and_shows_it(tmp_path):
 
 
 @pytest.mark.parametrize(("text", "found"), [("", "nothing"), ("- a\n", r"\['a'\]")])
-def test_a_file_without_keys_says_which_is_expected(tmp_path, text, found):
+def test_the_error_for_a_file_without_keys_names_the_expected_one(tmp_path, text, found):
     path = tmp_path / "flows.yaml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(SettingsError, match=f"the key 'presets', found {found}"):
         load_flows_file(path)
 
 
-def test_unknown_preset_names_the_nearest():
+def test_the_error_for_an_unknown_preset_names_the_nearest():
     with pytest.raises(SettingsError, match="did you mean 'quick'"):
         load_preset("quik", PACKAGED)
 
 
-def test_own_file_goes_before_the_packaged_one(tmp_path):
+def test_the_users_file_takes_precedence_over_the_packaged_one(tmp_path):
     assert find_flows_file(tmp_path).name == "flows.yaml"
     assert find_flows_file(tmp_path).parent != tmp_path
     (tmp_path / "flows.yaml").write_text("", encoding="utf-8")
@@ -122,14 +122,14 @@ def test_deployments_name_flows_in_module_form():
     }
 
 
-def test_a_schedule_says_when_in_one_way(tmp_path):
+def test_a_schedule_defines_its_times_in_exactly_one_way(tmp_path):
     path = tmp_path / "flows.yaml"
     path.write_text(TEXT.replace("{interval: 300", "{cron: 0 3 * * *, interval: 300"))
     with pytest.raises(SettingsError, match="found cron and interval"):
         load_flows_file(path)
 
 
-def test_only_the_demo_begins_by_itself_and_only_what_trains_is_limited():
+def test_only_the_demo_is_active_and_only_trainings_are_limited():
     entries = load_flows_file(PACKAGED).deployments
     active = {entry.name for entry in entries if any(s.active for s in entry.schedules)}
     assert active == {"quick-demo"}
@@ -142,7 +142,7 @@ def test_only_the_demo_begins_by_itself_and_only_what_trains_is_limited():
 
 
 def refusal(tmp_path, text):
-    """Return what is said of a flows.yaml, without the path before it."""
+    """Return the error for a flows.yaml without the leading path."""
     path = tmp_path / "flows.yaml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(SettingsError) as error:
@@ -168,7 +168,7 @@ deployments:
         ('{cron: "60 * * * *"}', "cron: minute '60' is not within 0 to 59"),
         ('{cron: "0 0 30 2 *"}', "cron: it never fires: no such month has a day 30"),
         ('{cron: "0 0 31 2,4,jun *"}', "cron: it never fires: no such month has a day 31"),
-        ('{cron: "0 0 31 11 mon"}', "cron: it never fires"),  # croniter gives up there, too
+        ('{cron: "0 0 31 11 mon"}', "cron: it never fires"),  # croniter also fails there
         ('{cron: "every night"}', "cron: 2 fields instead of 5"),
         ('{cron: "* * * * */0"}', "cron: day of the week '*/0' is not within"),
         ('{cron: "0 3 * * *", timezone: PST}', "timezone: not a time zone in the IANA database"),
@@ -202,7 +202,7 @@ deployments:
         ("{interval: 60, anchor_date: yesterday}", "anchor_date: not a date"),
     ],
 )
-def test_a_schedule_that_can_never_fire_is_refused_with_its_line(tmp_path, entry, reason):
+def test_a_schedule_that_never_fires_is_rejected_with_its_line(tmp_path, entry, reason):
     said = refusal(tmp_path, scheduled(entry))
     assert said.startswith("7:")
     assert reason in said
@@ -232,7 +232,7 @@ def test_a_schedule_that_can_never_fire_is_refused_with_its_line(tmp_path, entry
         '{interval: 21600, anchor_date: "2026-01-01T03:00:00Z"}',
     ],
 )
-def test_schedules_that_fire_are_taken(tmp_path, entry):
+def test_schedules_that_fire_are_accepted(tmp_path, entry):
     path = tmp_path / "flows.yaml"
     path.write_text(scheduled(entry), encoding="utf-8")
     assert load_flows_file(path).deployments[0].schedules
@@ -270,22 +270,22 @@ def test_schedules_that_fire_are_taken(tmp_path, entry):
         ("quick: &q {sft: {steps: 3}}\n  full:\n    <<: *q\n    grpo: {step: 2}", "5: unknown key"),
     ],
 )
-def test_what_yaml_lets_pass_and_nobody_means_is_refused_with_its_line(tmp_path, text, said):
+def test_valid_but_unintended_yaml_is_rejected_with_its_line(tmp_path, text, said):
     assert refusal(tmp_path, f"presets:\n  {text}\n").startswith(said)
 
 
-def test_every_slip_of_a_file_is_named_at_once(tmp_path):
+def test_all_errors_of_a_file_are_listed_at_once(tmp_path):
     text = "presets:\n  quick: {suite: a, suite: b, max_new_tokens: .inf}\n  on: {}\n"
     assert len(refusal(tmp_path, text).splitlines()) == 3
 
 
-def test_a_key_that_is_merged_from_elsewhere_has_the_line_where_it_stands(tmp_path):
+def test_a_merged_key_has_the_line_of_its_definition(tmp_path):
     text = "presets:\n  quick: &q\n    sft: {steps: 0}\n  full: {<<: *q}\n"
     lines = refusal(tmp_path, text).splitlines()
     assert [line.removeprefix(f"{tmp_path / 'flows.yaml'}:")[0] for line in lines] == ["3", "3"]
 
 
-def test_anchors_and_merges_still_say_what_they_mean(tmp_path):
+def test_anchors_and_merges_still_work(tmp_path):
     path = tmp_path / "flows.yaml"
     text = (
         "presets:\n  quick: &q\n    sft: {steps: 3}\n  full:\n    <<: *q\n    suite: nano:count\n"
@@ -296,7 +296,7 @@ def test_anchors_and_merges_still_say_what_they_mean(tmp_path):
     assert presets["full"].suite == "nano:count"
 
 
-def test_a_file_that_is_not_utf8_or_no_file_is_one_error_of_ours(tmp_path):
+def test_a_file_that_is_not_utf8_or_not_a_file_is_a_single_error_of_ours(tmp_path):
     path = tmp_path / "flows.yaml"
     path.write_bytes(b"presets:\n  quick: {suite: \xff}\n")
     with pytest.raises(SettingsError, match=":2: not UTF-8"):
@@ -305,7 +305,7 @@ def test_a_file_that_is_not_utf8_or_no_file_is_one_error_of_ours(tmp_path):
         load_flows_file(tmp_path)
 
 
-def test_a_limit_of_a_deployment_is_told_of_as_it_is_written(tmp_path):
+def test_an_invalid_limit_of_a_deployment_is_reported_as_written(tmp_path):
     text = scheduled("{cron: 0 3 * * *}") + "    concurrency_limit: "
     said = refusal(tmp_path, text + "{limt: 1}\n")
     assert "unknown key 'deployments.0.concurrency_limit.limt'; did you mean 'limit'?" in said
@@ -314,7 +314,7 @@ def test_a_limit_of_a_deployment_is_told_of_as_it_is_written(tmp_path):
     assert "deployments.0.concurrency_limit: Input should be a valid integer" in only
 
 
-def test_a_folder_or_a_dangling_link_of_its_name_is_told_of(tmp_path):
+def test_a_folder_or_a_dangling_link_of_its_name_is_reported(tmp_path):
     (tmp_path / "one" / "flows.yaml").mkdir(parents=True)
     with pytest.raises(SettingsError, match=r"one/flows\.yaml cannot be read: Is a directory"):
         load_flows_file(find_flows_file(tmp_path / "one"))
@@ -324,12 +324,12 @@ def test_a_folder_or_a_dangling_link_of_its_name_is_told_of(tmp_path):
         load_flows_file(find_flows_file(tmp_path / "two"))
 
 
-def test_a_file_nested_without_end_is_one_error_of_ours(tmp_path):
+def test_a_too_deeply_nested_file_is_a_single_error_of_ours(tmp_path):
     assert "nested too deeply" in refusal(tmp_path, f"presets: {'[' * 3000}{']' * 3000}\n")
 
 
 @pytest.mark.parametrize("preset", ["grpo: {learning_rate: .inf}", "suite: a, suite: b"])
-def test_a_command_ends_with_the_code_of_wrong_usage_and_no_traceback(
+def test_a_command_exits_with_the_code_of_wrong_usage_and_no_traceback(
     codedance, home, tmp_path, monkeypatch, preset
 ):
     (tmp_path / "flows.yaml").write_text(f"presets:\n  smoke: {{{preset}}}\n")

@@ -1,4 +1,4 @@
-"""``codedance flows serve`` from beginning to end, as processes: server, worker, flow runs."""
+"""``codedance flows serve`` from start to end, as processes: server, worker, flow runs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CODEDANCE = "from codedance.pipelines.cli import main; main()"
 
 @contextmanager
 def served(folder):
-    """Serve the folder's flows as a shell would, and press Ctrl-C at the end; gives the process."""
+    """Serve the folder's flows as from a shell, with Ctrl-C at the end; yields the process."""
     command = ["flows", "serve", "--no-mlflow", "--prefect-port", str(free_port())]
     log = folder / "serve.log"
     with log.open("wb") as output:
@@ -62,14 +62,14 @@ def served(folder):
 
 
 def deployment_run(folder, *arguments):
-    """Run a deployment by Prefect's own command and wait for it; gives what was said."""
+    """Run a deployment by Prefect's own command and wait for it; return its output."""
     command = [sys.executable, "-m", "prefect", "deployment", "run", *arguments, "--watch"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stdout + done.stderr
     return re.sub(r"\s+", " ", done.stdout)
 
 
-def test_deployments_run_stages_rerun_and_ctrl_c_leaves_nothing(tmp_path, monkeypatch):
+def test_deployments_run_stages_can_be_rerun_and_ctrl_c_leaves_nothing(tmp_path, monkeypatch):
     for name in [name for name in os.environ if name.startswith(("PREFECT_", "MLFLOW_"))]:
         monkeypatch.delenv(name)
     (tmp_path / "flows.yaml").write_text(TINY + DEPLOYMENTS, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A curriculum begins with what other trainings of the store showed, and keeps to it."""
+"""A curriculum starts with results of other trainings in the store, read once."""
 
 from __future__ import annotations
 

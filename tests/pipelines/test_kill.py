@@ -1,4 +1,4 @@
-"""Kill -9 of the whole command: the same command goes on with the same runs and figures."""
+"""Kill -9 of the whole command: the same command resumes the same runs with the same metrics."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COMMAND = [
 
 def stage_folder(home, stage):
     found = sorted(home.stages.glob(f"{stage}-*")) if home.stages.is_dir() else []
-    assert len(found) <= 1, "a killed stage was begun anew instead of gone on with"
+    assert len(found) <= 1, "a killed stage was restarted instead of resumed"
     return found[0] if found else None
 
 
@@ -46,8 +46,8 @@ def kill_in(home, stage, count, delay, *, way):
     assert process.returncode == -9
 
 
-def run_unharmed(folder, way):
-    """Run the same command to its end, as a process of its own: with as many threads, too."""
+def run_uninterrupted(folder, way):
+    """Run the same command to its end, as a separate process with as many threads."""
     folder.mkdir()
     environment = os.environ | {"CODEDANCE_DIR": str(folder)}
     subprocess.run([*COMMAND, *way], check=True, timeout=400, capture_output=True, env=environment)
@@ -56,8 +56,8 @@ def run_unharmed(folder, way):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_killed_command_goes_on_to_the_figures_of_an_unharmed_one(home, tiny, tmp_path, way):
-    unharmed_home = run_unharmed(tmp_path / "unharmed", way)
+def test_killed_command_resumes_to_the_metrics_of_an_uninterrupted_one(home, tiny, tmp_path, way):
+    unharmed_home = run_uninterrupted(tmp_path / "unharmed", way)
     draw = random.Random(1)
     kill_in(home, "sft", 1, draw.uniform(0.0, 0.2), way=way)
     kill_in(home, "sft", 3, draw.uniform(0.0, 0.2), way=way)
@@ -71,7 +71,7 @@ def test_killed_command_goes_on_to_the_figures_of_an_unharmed_one(home, tiny, tm
     assert len(names) == len(set(names)) == 5  # the pipeline and its four stages, once each
 
 
-def test_a_line_that_a_kill_cut_short_costs_only_itself(tmp_path):
+def test_a_line_truncated_by_a_kill_loses_only_itself(tmp_path):
     append_metrics(LineWriter(), tmp_path, 1, {"loss": 2.0})
     with (tmp_path / FILE_NAME).open("a") as file:
         file.write('{"step": 2, "lo')

@@ -1,4 +1,4 @@
-"""The lineage finds runs by name and by what they did."""
+"""The lineage finds runs by name and by the key of their work."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from codedance.pipelines.store.connection.errors import StoreError
 from .makers import make_request
 
 
-def test_key_depends_on_everything_that_decides_the_result():
+def test_key_depends_on_everything_that_determines_the_result():
     base = make_request("sft", parameters={"steps": 1}, inputs={"curate": "a"})
     others = [
         replace(base, stage="grpo"),
@@ -23,13 +23,13 @@ def test_key_depends_on_everything_that_decides_the_result():
     assert replace(base, preset="another name", git_commit="abc").key == base.key
 
 
-def test_run_is_found_by_the_beginning_of_its_id(store):
+def test_run_is_found_by_a_prefix_of_its_id(store):
     run = store.lineage.begin(make_request())
     assert store.lineage.get(run.id[:-2]).id == run.id
     assert run.id.startswith("curate-")
 
 
-def test_ambiguous_or_unknown_names_are_refused(store):
+def test_ambiguous_or_unknown_names_are_rejected(store):
     for _ in range(2):
         store.lineage.begin(make_request())
     with pytest.raises(StoreError, match="no single run"):
@@ -47,7 +47,7 @@ def test_latest_is_the_newest_pipeline_run(store):
     assert store.lineage.get("latest").id == second.id
 
 
-def test_outputs_stay_when_only_the_status_changes(store):
+def test_outputs_are_kept_when_only_the_status_changes(store):
     run = store.lineage.begin(make_request())
     store.lineage.mark(run.id, "finished", outputs={"model": "folder", "seconds": 1.5})
     store.lineage.mark(run.id, "running")

@@ -1,4 +1,4 @@
-"""What becomes of an evaluation whose server refuses, loses, or is not there at all."""
+"""Evaluations with a server that rejects or loses requests, or is unreachable."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def server():
 
 @pytest.fixture
 def session(home):
-    """What every command of a test shares, so that none opens MLflow."""
+    """A session shared by the commands of a test, so that none opens MLflow."""
     with open_session(home, track=False) as opened:
         yield opened
 
@@ -69,21 +69,21 @@ def episodes(run_id):
 def wants_the_right_key(question, headers):
     if headers.get("Authorization") == "Bearer the-right-key":
         return None
-    told = {"error": {"message": f"Incorrect API key provided: {headers.get('Authorization')}"}}
-    return 401, json.dumps(told)
+    body = {"error": {"message": f"Incorrect API key provided: {headers.get('Authorization')}"}}
+    return 401, json.dumps(body)
 
 
-def test_a_wrong_key_ends_with_three_and_the_servers_words_and_poisons_nothing(
+def test_a_wrong_key_exits_with_three_and_the_servers_message_and_stores_no_verdict(
     judge, server, monkeypatch
 ):
     server.refusal = wants_the_right_key
     monkeypatch.setenv("OPENAI_API_KEY", "sk-a-wrong-one")
-    code, _, told = judge()
+    code, _, stderr = judge()
     assert code == 3
-    assert told.count("HTTP 401: Incorrect API key provided") == 1
-    assert "10 of 10 episodes lost" in told
-    assert "sk-a-wrong-one" not in told
-    assert len(server.asked) == 1  # the first refusal speaks for all
+    assert stderr.count("HTTP 401: Incorrect API key provided") == 1
+    assert "10 of 10 episodes lost" in stderr
+    assert "sk-a-wrong-one" not in stderr
+    assert len(server.asked) == 1  # the first rejection ends the batch
     (row,) = rows()
     assert (row.status, row.is_complete) == ("failed", False)
     assert "sk-a-wrong-one" not in str(row)
@@ -114,26 +114,28 @@ def test_a_wrong_key_ends_with_three_and_the_servers_words_and_poisons_nothing(
         (400, '{"error": "no such model"}', "HTTP 400: no such model"),
     ],
 )
-def test_whatever_a_server_refuses_all_with_is_said_once(judge, server, status, text, words):
+def test_the_reason_of_a_server_that_rejects_all_is_reported_once(
+    judge, server, status, text, words
+):
     server.refusal = lambda *_: (status, text)
-    code, shown, told = judge("--limit", "3")
+    code, shown, stderr = judge("--limit", "3")
     assert code == 3
-    assert told.count(words) == 1
+    assert stderr.count(words) == 1
     assert "right (95 %)" not in shown
     assert len(server.asked) <= 4
     assert not rows()[0].is_finished
 
 
-def test_no_server_at_all_is_three_with_the_reason(judge):
+def test_an_unreachable_server_exits_with_three_and_the_reason(judge):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    code, _, told = judge("--limit", "3", "--base-url", f"http://127.0.0.1:{port}/v1")
+    code, _, stderr = judge("--limit", "3", "--base-url", f"http://127.0.0.1:{port}/v1")
     assert code == 3
-    assert told.count("ConnectError") == 1
+    assert stderr.count("ConnectError") == 1
 
 
-def test_three_of_ten_lost_are_shown_as_lost_and_only_they_are_played_again(judge, server):
+def test_three_of_ten_lost_are_shown_as_lost_and_only_they_are_rerun(judge, server):
     server.refusal = Refusing([1, 4, 7], text="busy with other things")
     code, shown, _ = judge()
     assert code == 1
@@ -164,21 +166,21 @@ def test_three_of_ten_lost_are_shown_as_lost_and_only_they_are_played_again(judg
     assert server.asked == []
 
 
-def test_most_lost_is_three_and_what_has_a_verdict_is_kept(judge, server):
+def test_mostly_lost_episodes_exit_with_three_and_verdicts_are_kept(judge, server):
     server.refusal = Refusing(range(6))
-    code, _, told = judge()
+    code, _, stderr = judge()
     assert code == 3
-    assert "6 of 10 episodes lost" in told
+    assert "6 of 10 episodes lost" in stderr
     server.refusal = lambda *_: None
     server.asked.clear()
     assert judge()[0] == 0
     assert len(server.asked) == 6 + 10
 
 
-def test_of_several_samples_only_the_lost_ones_are_drawn_again(judge, server, tmp_path):
+def test_only_lost_samples_are_drawn_again(judge, server, tmp_path):
     flows = (tmp_path / "flows.yaml").read_text().replace("limit: 10", "limit: 4, samples: 3")
     (tmp_path / "flows.yaml").write_text(flows)
-    server.refusal = Refusing([4, 5, 8])  # 4 greedy ones are asked for first
+    server.refusal = Refusing([4, 5, 8])  # 4 greedy ones come first
     assert judge()[0] == 1
     server.asked.clear()
     server.refusal = lambda *_: None
@@ -189,8 +191,8 @@ def test_of_several_samples_only_the_lost_ones_are_drawn_again(judge, server, tm
     assert len(set(sampled)) == len(sampled) == 12
 
 
-def test_an_episode_that_is_lost_again_is_no_failure_of_the_rest(judge, server):
-    """A request that the server never takes, such as one too long, stays lost."""
+def test_an_episode_lost_again_does_not_fail_the_others(judge, server):
+    """A request that the server always rejects, such as one too long, stays lost."""
     first = []
 
     def never(question, headers):
@@ -204,7 +206,7 @@ def test_an_episode_that_is_lost_again_is_no_failure_of_the_rest(judge, server):
         assert "episodes lost" in shown
 
 
-def test_a_refresh_that_was_stopped_goes_on_when_it_is_asked_for_again(judge, server, session):
+def test_a_stopped_refresh_resumes_when_requested_again(judge, server, session):
     def interrupt(question, headers):
         if len(server.asked) == 5:
             os.kill(os.getpid(), signal.SIGINT)
@@ -214,7 +216,7 @@ def test_a_refresh_that_was_stopped_goes_on_when_it_is_asked_for_again(judge, se
     server.asked.clear()
     server.refusal = interrupt
     assert judge("--refresh")[0] == 130
-    assert len(server.asked) == 10  # what was under way came to its end
+    assert len(server.asked) == 10  # requests in progress were completed
     session.stop = Stop()
     server.asked.clear()
     server.refusal = lambda *_: None
@@ -226,14 +228,14 @@ def test_a_refresh_that_was_stopped_goes_on_when_it_is_asked_for_again(judge, se
     assert f"stored as {fresh.id}" in shown
 
     server.asked.clear()
-    assert f"stored as {fresh.id}" in judge()[1]  # the newest of the same work
+    assert f"stored as {fresh.id}" in judge()[1]  # the newest run of the same work
     assert server.asked == []
     assert judge("--refresh")[0] == 0
     assert len(server.asked) == 20
     assert len(rows()) == 3
 
 
-def test_curation_by_a_server_that_refuses_is_an_error_with_its_words(judge, server, session):
+def test_curation_with_a_rejecting_server_is_an_error_with_its_message(judge, server, session):
     server.refusal = lambda *_: (401, "no such key")
     pipeline = open_pipeline(session, RunRequest("smoke"))
     with pytest.raises(EpisodesRefusedError, match=r"^weak: .*HTTP 401: no such key"):
@@ -245,7 +247,7 @@ def test_curation_by_a_server_that_refuses_is_an_error_with_its_words(judge, ser
     assert all(e.is_valid for e in session.store.episodes(done.id, "weak"))
 
 
-def test_a_curation_that_lost_some_is_completed_and_what_was_made_from_it_made_again(
+def test_a_curation_with_lost_episodes_is_completed_and_its_dependents_rerun(
     codedance, judge, server, session, way
 ):
     server.refusal = Refusing([1, 3])
@@ -259,7 +261,7 @@ def test_a_curation_that_lost_some_is_completed_and_what_was_made_from_it_made_a
     server.refusal = lambda *_: None
     server.asked.clear()
     assert codedance("curate", "--preset", "smoke", *way)[0] == 0
-    assert len(server.asked) == 2  # the lost ones alone
+    assert len(server.asked) == 2  # only the lost ones
     (row,) = session.store.lineage.find(stage="curate")
     assert (row.is_complete, row.lost) == (True, 0)
     assert row.outputs["reasons"].get("unscored", 0) == unscored - 2
@@ -270,7 +272,7 @@ def test_a_curation_that_lost_some_is_completed_and_what_was_made_from_it_made_a
     assert server.asked == []
 
 
-def test_a_few_lost_are_told_by_scale(codedance, session, server, monkeypatch):
+def test_scale_reports_a_few_lost_episodes(codedance, session, server, monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", server.url)
     server.refusal = Refusing([0, 9])
     options = ("--limit", "8", "--samples", "1")
@@ -280,7 +282,7 @@ def test_a_few_lost_are_told_by_scale(codedance, session, server, monkeypatch):
     assert "HTTP 400: no" in shown
 
 
-def test_a_key_that_expires_while_calls_are_probed_is_told(codedance, session, server, monkeypatch):
+def test_a_key_that_expires_during_probe_is_reported(codedance, session, server, monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", server.url)
     calls = "<code>\n```python\nprint(input_image.size)\n```\n</code>"
     choice = {"message": {"content": calls}, "finish_reason": "stop"}
@@ -291,38 +293,36 @@ def test_a_key_that_expires_while_calls_are_probed_is_told(codedance, session, s
         return None if len(server.asked) <= 6 else (401, "key expired")
 
     server.refusal = call_answer_expire
-    code, shown, told = codedance("probe", "--policy", "openai:m", "--limit", "3")
+    code, shown, stderr = codedance("probe", "--policy", "openai:m", "--limit", "3")
     assert code == 3
-    assert "HTTP 401: key expired" in told
+    assert "HTTP 401: key expired" in stderr
     assert "no call was made" not in shown
 
 
-def test_playing_with_a_server_that_refuses_ends_with_three(
-    codedance, session, server, monkeypatch
-):
+def test_play_with_a_rejecting_server_exits_with_three(codedance, session, server, monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", server.url)
     monkeypatch.setenv("OPENAI_API_KEY", "a-key-of-mine")
     server.refusal = lambda *_: (401, "no such key: a-key-of-mine")
-    code, shown, told = codedance("play", "--policy", "openai:m")
+    code, shown, stderr = codedance("play", "--policy", "openai:m")
     assert code == 3
-    assert told.count("HTTP 401: no such key: ***") == 1
+    assert stderr.count("HTTP 401: no such key: ***") == 1
     assert "wrong" not in shown
 
 
 @pytest.mark.parametrize("command", ["scale", "probe"])
-def test_other_figures_are_not_made_of_lost_episodes(
+def test_other_figures_are_not_computed_from_lost_episodes(
     codedance, session, server, monkeypatch, command
 ):
     monkeypatch.setenv("OPENAI_BASE_URL", server.url)
     server.refusal = lambda *_: (404, "no such model")
-    code, shown, told = codedance(command, "--policy", "openai:m", "--limit", "3")
+    code, shown, stderr = codedance(command, "--policy", "openai:m", "--limit", "3")
     assert code == 3
-    assert "3 of 3 episodes were lost" in told
-    assert "HTTP 404: no such model" in told
+    assert "3 of 3 episodes were lost" in stderr
+    assert "HTTP 404: no such model" in stderr
     assert "%" not in shown
 
 
-def test_an_edited_task_file_is_judged_anew(codedance, session, server, tmp_path, monkeypatch):
+def test_an_edited_task_file_is_evaluated_again(codedance, session, server, tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", server.url)
     make_picture().save(tmp_path / "a.png")
     row = {"question": "Is it red?", "answer": "5", "image": "a.png"}
@@ -331,5 +331,5 @@ def test_an_edited_task_file_is_judged_anew(codedance, session, server, tmp_path
         server.asked.clear()
         words = ("--suite", str(tmp_path / "mine.jsonl"), "--limit", "1")
         assert codedance("evaluate", "--policy", "openai:m", *words)[0] == 0
-        assert server.asked  # not the verdict of another file
+        assert server.asked  # the verdict of another file is not reused
     assert len(rows()) == 2

@@ -1,4 +1,4 @@
-"""A champion loses its place only to a better one, on the same tasks."""
+"""A champion is replaced only by a better model, on the same tasks."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_better_on_six_and_worse_on_none_is_better():
     assert not compare(champion, outcomes(*[1] * 5, 0, *[1] * 20)).is_better
 
 
-def test_the_same_or_a_worse_one_does_not_take_the_place():
+def test_an_equal_or_worse_model_does_not_replace_the_champion():
     champion = outcomes(*[1] * 15, *[0] * 15)
     assert not compare(champion, champion).is_better
     assert not compare(champion, outcomes(*[0] * 30)).is_better

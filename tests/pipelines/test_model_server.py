@@ -1,4 +1,4 @@
-"""The OpenAI-compatible server, asked over real HTTP by our own client and by OpenAI's."""
+"""The OpenAI-compatible server over real HTTP, with our own client and OpenAI's."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GREEDY = Sampling(temperature=0.0, max_new_tokens=256)
 
 
 class Echo:
-    """Says what it was asked last, and keeps each batch; slow or away on request."""
+    """Echoes the last question and records each batch; slow or unavailable on request."""
 
     id = "echo"
 
@@ -66,7 +66,7 @@ def post(server, **body):
     return httpx.post(f"{server.url}/chat/completions", json=full, timeout=30)
 
 
-def test_a_completion_has_openais_form(server, echo):
+def test_a_completion_has_openais_format(server, echo):
     found = post(server, temperature=0.5, max_tokens=7, seed=3).json()
     assert found["object"] == "chat.completion"
     assert found["choices"] == [
@@ -85,7 +85,7 @@ def test_a_completion_has_openais_form(server, echo):
     assert httpx.get(server.url.replace("/v1", "/health")).json() == {"status": "ok"}
 
 
-def test_pictures_come_in_as_data_urls_pixel_by_pixel(server, echo):
+def test_images_are_received_as_data_urls_exactly(server, echo):
     picture = Image.effect_noise((20, 11), 50).convert("RGB")
     content = [
         {"type": "image_url", "image_url": {"url": data_url(picture)}},
@@ -121,7 +121,7 @@ def test_pictures_come_in_as_data_urls_pixel_by_pixel(server, echo):
         ({"model": "other"}, 404, "model"),
     ],
 )
-def test_what_cannot_be_served_is_refused_in_openais_form(server, echo, change, status, named):
+def test_unsupported_requests_are_rejected_in_openais_format(server, echo, change, status, named):
     answer = post(server, **change)
     error = answer.json()["error"]
     assert (answer.status_code, error["param"]) == (status, named)
@@ -133,14 +133,14 @@ def test_what_cannot_be_served_is_refused_in_openais_form(server, echo, change, 
 @pytest.mark.parametrize(
     "address", ["http://127.0.0.1/a.png", "file:///etc/passwd", "data:image/png;base64,!", None]
 )
-def test_pictures_that_are_no_data_urls_are_refused(server, address):
+def test_images_that_are_not_data_urls_are_rejected(server, address):
     content = [{"type": "image_url", "image_url": {"url": address}}]
     answer = post(server, messages=[{"role": "user", "content": content}])
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == "messages[0].content[0]"
 
 
-def test_half_a_character_is_refused_and_its_batch_mates_are_answered(server, echo):
+def test_half_a_character_is_rejected_and_the_rest_of_the_batch_is_answered(server, echo):
     for content in ("How \ud83d?", [{"type": "text", "text": "\ud83d"}]):
         body = json.dumps({"messages": [{"role": "user", "content": content}]})
         answer = httpx.post(f"{server.url}/chat/completions", content=body, timeout=30)
@@ -159,7 +159,7 @@ def test_deep_json_and_letters_in_base64_are_answered(server):
     assert post(server, messages=[{"role": "user", "content": content}]).status_code == 400
 
 
-def test_a_broken_body_and_an_unknown_path_are_answered(server):
+def test_an_invalid_body_and_an_unknown_path_get_a_response(server):
     broken = httpx.post(f"{server.url}/chat/completions", content=b"{")
     assert broken.status_code == 400
     assert "not valid JSON" in broken.json()["error"]["message"]
@@ -168,7 +168,7 @@ def test_a_broken_body_and_an_unknown_path_are_answered(server):
     assert post(server).status_code == 200
 
 
-def test_requests_at_the_same_time_are_answered_in_batches_each_with_its_own():
+def test_concurrent_requests_are_answered_in_batches_each_with_its_own_reply():
     echo = Echo(seconds=0.3)
     with ModelServer(echo) as server, ThreadPoolExecutor(12) as pool:
         asked = [{"messages": [{"role": "user", "content": str(number)}]} for number in range(12)]
@@ -187,13 +187,13 @@ def test_different_samplings_do_not_share_a_batch():
     assert sum(len(conversations) for conversations, _ in echo.batches) == 6
 
 
-def test_several_choices_have_seeds_of_their_own(server, echo):
+def test_several_choices_have_different_seeds(server, echo):
     found = post(server, n=3, seed=5).json()
     assert [one["index"] for one in found["choices"]] == [0, 1, 2]
     assert [one.seed for one in echo.batches[0][0]] == [5, 6, 7]
 
 
-def test_too_many_are_sent_away_and_our_client_comes_again():
+def test_too_many_requests_are_rejected_and_our_client_retries():
     echo = Echo(seconds=0.5)
     with ModelServer(echo, batcher=Batcher(echo, batch_size=1, most_waiting=1)) as server:
         first = threading.Thread(target=post, args=(server,))
@@ -215,7 +215,7 @@ def test_too_many_are_sent_away_and_our_client_comes_again():
         assert waits == [1.0]
 
 
-def test_a_model_that_is_away_or_fails_is_an_error_and_the_server_goes_on(server, echo):
+def test_an_unavailable_or_failing_model_is_an_error_and_the_server_continues(server, echo):
     echo.is_away = True
     answer = post(server)
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
@@ -224,7 +224,7 @@ def test_a_model_that_is_away_or_fails_is_an_error_and_the_server_goes_on(server
     assert post(server).status_code == 200
 
 
-def test_a_server_slower_than_the_clients_patience_is_our_failure():
+def test_a_server_slower_than_the_clients_time_out_is_an_infrastructure_failure():
     echo = Echo(seconds=0.5)
     with ModelServer(echo) as server:
         policy = OpenAIPolicy(
@@ -235,7 +235,7 @@ def test_a_server_slower_than_the_clients_patience_is_our_failure():
             policy.reply([asked], sampling=GREEDY)
 
 
-def test_a_key_is_asked_for_where_one_is_set(echo):
+def test_a_key_is_required_if_one_is_set(echo):
     with ModelServer(echo, api_key="secret") as server:
         refused = post(server)
         assert (refused.status_code, refused.json()["error"]["type"]) == (
@@ -248,7 +248,7 @@ def test_a_key_is_asked_for_where_one_is_set(echo):
         assert policy.reply([asked], sampling=GREEDY)[0].text == "q"
 
 
-def test_openais_own_client_is_served(server):
+def test_openais_own_client_works(server):
     openai = pytest.importorskip("openai")
     with openai.OpenAI(base_url=server.url, api_key="none") as client:
         found = client.chat.completions.create(
@@ -260,7 +260,7 @@ def test_openais_own_client_is_served(server):
             client.chat.completions.create(model="x", messages=[{"role": "user", "content": "hi"}])
 
 
-def test_the_nano_model_scores_over_http_as_it_does_in_process():
+def test_the_nano_model_scores_over_http_like_in_process():
     policy = load_policy("nano", device="cpu")
     suite = NanoSuite("test")
     tasks = [suite[index] for index in (3, 4, 5, 10, 11)]
@@ -282,7 +282,7 @@ def test_the_nano_model_scores_over_http_as_it_does_in_process():
     assert found["usage"]["prompt_tokens"] > 0
 
 
-def test_sampled_replies_over_http_are_those_drawn_in_process():
+def test_sampled_replies_over_http_equal_those_in_process():
     policy = load_policy("nano", device="cpu")
     tasks = [NanoSuite("test")[index] for index in (3, 10)]
     sampling = Sampling(temperature=1.5, max_new_tokens=40)
@@ -297,7 +297,7 @@ def test_sampled_replies_over_http_are_those_drawn_in_process():
     assert served.usage.output_tokens == sum(sum(one.tokens.mask) for one in near)
 
 
-def test_the_next_turn_goes_on_from_the_ids_that_were_drawn():
+def test_the_next_turn_continues_from_the_sampled_ids():
     records = TokenRecords(most=2)
     asked = Conversation([Message("user", ("q",))], seed=1)
     asked.tokens = Tokens((7, 8), (0.0, -1.0), (-1, 0), 0)
@@ -305,6 +305,6 @@ def test_the_next_turn_goes_on_from_the_ids_that_were_drawn():
     said = [*asked.messages, Message("assistant", ("r",)), Message("user", ("more",))]
     other, again, third = (Conversation(list(said), seed=seed) for seed in (2, 1, 1))
     records.find([other, again, third, Conversation([Message("user", ("q",))], seed=1)])
-    assert other.tokens is None  # of another seed
+    assert other.tokens is None  # it has another seed
     assert again.tokens is asked.tokens
-    assert third.tokens is None  # each record goes on once
+    assert third.tokens is None  # each record is continued once

@@ -1,4 +1,4 @@
-"""Streamed replies and stop texts of the model server, asked by OpenAI's own client."""
+"""Streamed replies and stop texts of the model server, with OpenAI's own client."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def create(client, question="hello", **options):
 
 
 def read(chunks, choice=0):
-    """Text, reason and logprobs of one choice."""
+    """Return text, reason and logprobs of one choice."""
     own = [one for chunk in chunks for one in chunk.choices if one.index == choice]
     assert own[0].delta.role == "assistant"
     assert [one.finish_reason for one in own[:-1]] == [None] * (len(own) - 1)
@@ -63,7 +63,7 @@ def read(chunks, choice=0):
     return text, own[-1].finish_reason, tokens
 
 
-def test_chunks_and_events_have_openais_form(server):
+def test_chunks_and_events_have_openais_format(server):
     body = {"model": "typist", "messages": HELLO, "stream": True}
     body["stream_options"] = {"include_usage": True}
     answer = httpx.post(f"{server.url}/chat/completions", json=body, timeout=60)
@@ -87,11 +87,11 @@ def test_chunks_and_events_have_openais_form(server):
     assert chunks[-1]["usage"] == usage
 
 
-def test_usage_is_sent_only_where_it_is_asked_for(client):
+def test_usage_is_sent_only_on_request(client):
     assert all(chunk.usage is None for chunk in create(client, stream=True))
 
 
-def test_several_choices_come_mixed_each_with_its_index(client):
+def test_several_choices_are_interleaved_each_with_its_index(client):
     chunks = list(create(client, n=3, stream=True))
     assert [read(chunks, choice)[:2] for choice in range(3)] == [("hello", "stop")] * 3
 
@@ -118,7 +118,7 @@ def test_a_reply_ends_before_the_first_stop_text(size, stop, expected, reason):
         assert (text, reason_of_stream) == (expected, reason)
 
 
-def test_a_stop_text_ends_generation_too(client, typist):
+def test_a_stop_text_ends_generation(client, typist):
     found = create(client, ENDLESS, stop="a la", max_tokens=10**6)
     assert found.choices[0].message.content == "l"
     assert found.usage.completion_tokens == 2
@@ -138,7 +138,7 @@ def test_a_policy_without_tokens_is_streamed_and_stopped_too():
         assert create(client, stop=", ").choices[0].message.content == "5 apples"
 
 
-def test_a_client_that_goes_away_frees_its_slot(typist):
+def test_a_disconnecting_client_frees_its_slot(typist):
     batcher = Batcher(typist, batch_size=1, most_waiting=2)
     with ModelServer(typist, batcher=batcher) as server, client_of(server) as client:
         for _ in range(3):  # the only slot, each time
@@ -148,7 +148,7 @@ def test_a_client_that_goes_away_frees_its_slot(typist):
         assert create(client).choices[0].message.content == "hello"
 
 
-def test_a_client_that_does_not_wait_for_a_whole_reply_frees_its_slot(typist):
+def test_a_client_that_abandons_a_whole_reply_frees_its_slot(typist):
     batcher = Batcher(typist, batch_size=1)
     with ModelServer(typist, batcher=batcher) as server, client_of(server) as client:
         body = json.dumps({"messages": [{"role": "user", "content": ENDLESS}]}).encode()
@@ -161,16 +161,16 @@ def test_a_client_that_does_not_wait_for_a_whole_reply_frees_its_slot(typist):
         assert create(client).choices[0].message.content == "hello"
 
 
-def test_whole_and_streamed_replies_are_generated_at_once(client):
+def test_whole_and_streamed_replies_are_generated_concurrently(client):
     stream = create(client, ENDLESS, stream=True)
     next(stream)
-    assert create(client).choices[0].message.content == "hello"  # while the stream goes on
+    assert create(client).choices[0].message.content == "hello"  # while the stream continues
     assert read(list(create(client, "other", stream=True)))[:2] == ("other", "stop")
     assert next(stream).choices[0].delta.content == "la "
     stream.close()
 
 
-def test_another_sampling_waits_until_the_streams_before_it_end(client, typist):
+def test_other_sampling_parameters_wait_for_earlier_streams(client, typist):
     stream = create(client, ENDLESS, stream=True)
     next(stream)
     answers = queue.Queue()
@@ -181,7 +181,7 @@ def test_another_sampling_waits_until_the_streams_before_it_end(client, typist):
     assert answers.get().choices[0].message.content == "hello"
 
 
-def test_a_server_that_closes_ends_its_streams(typist, monkeypatch):
+def test_a_closing_server_ends_its_streams(typist, monkeypatch):
     monkeypatch.setattr("codedance.pipelines.serving.model_server._CLOSING_SECONDS", 0.1)
     with contextlib.ExitStack() as closing:
         server = closing.enter_context(ModelServer(typist))
@@ -206,7 +206,7 @@ def test_a_failure_before_the_first_token_has_its_status():
         assert caught.value.status_code == 503
 
 
-def test_a_failure_within_a_stream_is_an_error_event_and_the_server_goes_on(client, typist):
+def test_a_failure_within_a_stream_is_an_error_event_and_the_server_continues(client, typist):
     typist.breaks_at = 3
     stream = create(client, stream=True)
     said = []
@@ -217,7 +217,7 @@ def test_a_failure_within_a_stream_is_an_error_event_and_the_server_goes_on(clie
     assert create(client).choices[0].message.content == "hello"
 
 
-def test_what_the_model_cannot_read_fails_its_request_alone(typist):
+def test_input_unreadable_by_the_model_fails_only_its_request(typist):
     typist.may_open.clear()  # so that all of them join at once
     batcher = Batcher(typist)
     parts: dict[str, queue.Queue] = {name: queue.Queue() for name in ("a", "unreadable", "b")}
@@ -232,7 +232,7 @@ def test_what_the_model_cannot_read_fails_its_request_alone(typist):
     batcher.close()
 
 
-def test_the_next_turn_goes_on_from_the_ids_unless_a_stop_text_ended_the_turn(client, typist):
+def test_the_next_turn_continues_from_the_ids_unless_a_stop_text_ended_the_turn(client, typist):
     for stop in ([], ["lo"]):
         said = create(client, stop=stop).choices[0].message.content
         create(client, [*HELLO, {"role": "assistant", "content": said}, *HELLO])
@@ -240,7 +240,7 @@ def test_the_next_turn_goes_on_from_the_ids_unless_a_stop_text_ended_the_turn(cl
     assert typist.joined_with == [None, typist.asked[0].tokens, None, None]
 
 
-def test_finished_conversations_are_forgotten_one_by_one(typist):
+def test_finished_conversations_are_dropped_one_by_one(typist):
     batcher = Batcher(typist, batch_size=2)
     with ModelServer(typist, batcher=batcher) as server, client_of(server) as client:
         stream = create(client, ENDLESS, stream=True)  # keeps the batch open
@@ -252,7 +252,7 @@ def test_finished_conversations_are_forgotten_one_by_one(typist):
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.3])
-def test_the_nano_model_streams_what_it_says_whole(temperature):
+def test_the_nano_model_streams_its_whole_reply(temperature):
     policy = load_policy("nano", device="cpu")
     asked = {"temperature": temperature, "seed": 4, "max_tokens": 40, "logprobs": True}
     with ModelServer(policy) as server, client_of(server) as client:

@@ -1,4 +1,4 @@
-"""Every command that a message of ours names is one that there is."""
+"""Every command named in a message exists."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ ROOMS = (codedance.envs, codedance.pipelines, codedance.policies, codedance.sand
 QUOTED = re.compile(r"`(codedance [^`]*)`")
 BARE = re.compile(r"(?<![`./\w-])codedance ([a-z-]+(?: [\w./-]+)*)")
 HOLE = "HOLE"
-"""Stands where a message puts what it knows only when it is told: a run, a stage, a number."""
+"""Placeholder for values inserted into a message: a run, a stage, a number."""
 PLACEHOLDERS = {"FOLDER": "folder", "RUN": "latest", "MODEL": "nano", "POLICY": "nano"}
 
 
 def texts(path: Path) -> Iterator[str]:
-    """Yield every string of a module but docstrings, f-strings with `HOLE` in their holes."""
+    """Yield every string of a module except docstrings, with `HOLE` for values of f-strings."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     skipped = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
@@ -39,7 +39,7 @@ def texts(path: Path) -> Iterator[str]:
 
 
 def named(pattern: re.Pattern[str]) -> list[tuple[str, str]]:
-    """Return where a command is named, and the command."""
+    """Return the location of each named command, and the command."""
     found = set()
     for room in ROOMS:
         folder = Path(str(room.__path__[0]))
@@ -51,13 +51,13 @@ def named(pattern: re.Pattern[str]) -> list[tuple[str, str]]:
 
 
 def problem_of(command: str) -> str:
-    """Say what the parser has against a named command, however its holes are filled."""
+    """Return the parser's error for a named command, with any values in its placeholders."""
     words = [PLACEHOLDERS.get(word, word) for word in command.replace("…", "").split()]
     problem = ""
     for value in ("latest", "1", "sft"):
         try:
             check(" ".join(words).replace(HOLE, value))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the parser says
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - any error of the parser
             problem = str(error) or type(error).__name__
         else:
             return ""
@@ -65,7 +65,7 @@ def problem_of(command: str) -> str:
 
 
 def unknown_words(words: list[str]) -> list[str]:
-    """Return what is no command of ours and no option of it, in a command within a sentence."""
+    """Return the words of a command in a sentence that are not commands or options."""
     command, path = command_tree(), list[str]()
     while words and hasattr(command, "commands"):
         if words[0] not in command.commands:
@@ -82,22 +82,22 @@ BARE_COMMANDS = [
 ]
 
 
-def test_messages_name_commands_at_all():
+def test_some_messages_name_commands():
     assert len(QUOTED_COMMANDS) >= 10
     assert len(BARE_COMMANDS) >= 5
 
 
 @pytest.mark.parametrize(("path", "command"), QUOTED_COMMANDS)
-def test_the_parser_takes_every_command_that_a_message_quotes(path, command):
+def test_the_parser_accepts_every_command_quoted_in_a_message(path, command):
     assert problem_of(command) == ""
 
 
 @pytest.mark.parametrize(("path", "words"), BARE_COMMANDS)
-def test_every_command_within_a_sentence_is_one_of_ours_with_its_options(path, words):
+def test_every_command_within_a_sentence_exists_with_its_options(path, words):
     assert unknown_words(words.split()) == []
 
 
-def test_the_check_refuses_what_is_no_command():
+def test_the_check_rejects_unknown_commands():
     assert "has no command 'shew'" in problem_of("codedance store shew 1")
     assert problem_of("codedance store list --limit -1")
     assert unknown_words(["store", "shew"]) == ["store", "shew"]

@@ -1,4 +1,4 @@
-"""Stages of other packages: the one of the docs adds one and replaces another."""
+"""Stages of other packages: the package in the docs adds one and replaces another."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OURS = ("curate", "sft", "grpo", "evaluate")
 
 
 def install(folder: Path, name: str, code: str, entries: dict[str, str]) -> None:
-    """Write a package as pip leaves it: a module, and the metadata with its entry points."""
+    """Write a package as installed by pip: a module, and metadata with its entry points."""
     (folder / f"{name}.py").write_text(code, encoding="utf-8")
     metadata = folder / f"{name}-1.0.dist-info"
     metadata.mkdir()
@@ -43,7 +43,7 @@ def install(folder: Path, name: str, code: str, entries: dict[str, str]) -> None
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):
-    """A folder for installed packages; the current folder holds the tiny flows.yaml."""
+    """A folder for installed packages; the current folder has the tiny flows.yaml."""
     folder = tmp_path / "site"
     folder.mkdir()
     (tmp_path / "work").mkdir()
@@ -61,7 +61,7 @@ def acme(site):
 
 
 def command(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run a command in a process of its own, which finds the installed packages."""
+    """Run a command in a separate process that finds the installed packages."""
     done = subprocess.run(
         [sys.executable, "-m", "codedance.pipelines.cli", *words],
         capture_output=True,
@@ -73,7 +73,7 @@ def command(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
 
 
 def evaluated(text: str) -> object:
-    """Return what an expression yields in a process that finds the installed packages."""
+    """Return the value of an expression in a process that finds the installed packages."""
     program = f"import json; from codedance.pipelines.config.registry import *; {text}"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
@@ -88,7 +88,7 @@ def test_the_page_is_short():
 
 
 def test_a_stage_is_added_and_one_replaced_from_the_command_to_the_report(acme):
-    """The run is readable after the package was removed."""
+    """The run stays readable after the package is removed."""
     shown = " ".join(re.sub("│", " ", command("--help").stdout).split())
     assert "Added by acme_stages 1.0." in shown
     assert "Replaced by acme_stages 1.0." in shown
@@ -128,7 +128,7 @@ def test_a_stage_is_added_and_one_replaced_from_the_command_to_the_report(acme):
     command("store", "verify")
 
 
-def test_a_changed_source_decides_the_result(acme):
+def test_a_changed_source_changes_the_key(acme):
     text = "print(json.dumps(origin('lengths')))"
     first = evaluated(text)
     assert first["package"] == "acme_stages 1.0"
@@ -137,7 +137,7 @@ def test_a_changed_source_decides_the_result(acme):
     assert evaluated(text)["source"] != first["source"]
 
 
-def test_a_preset_takes_the_section_of_an_added_stage(acme):
+def test_a_preset_accepts_the_section_of_an_added_stage(acme):
     file = Path("flows.yaml")
     whole = file.read_text()
     file.write_text(whole.replace("    evaluate:", "    lengths: {at_most: 7}\n    evaluate:"))
@@ -179,7 +179,7 @@ DECLARED = "from codedance.pipelines.config.registry import stage\n"
             "import nowhere_to_be_found",
             "ModuleNotFoundError: No module named",
         ),
-        ("def more(context): pass", "is no stage: decorate the function with @stage"),
+        ("def more(context): pass", "is not a stage: decorate the function with @stage"),
         (f"{DECLARED}@stage('less')\ndef more(context): pass", "it is declared as 'less'"),
         (f"{DECLARED}@stage('more', inputs=('mroe',))\ndef more(context): pass", "reads 'mroe'"),
         (f"{DECLARED}@stage('more', inputs=('more',))\ndef more(context): pass", "need each other"),
@@ -187,12 +187,12 @@ DECLARED = "from codedance.pipelines.config.registry import stage\n"
         (f"{DECLARED}@stage('More!')\ndef more(context): pass", "a stage cannot be called 'More!'"),
     ],
 )
-def test_a_wrong_stage_is_named_with_its_package_and_the_remedy(site, code, said):
+def test_an_invalid_stage_is_named_with_its_package_and_the_fix(site, code, said):
     install(site, "wrong", code, {"more": "wrong:more"})
     assert said in command("run", "--preset", "smoke", "--no-prefect", code=2).stderr
 
 
-def test_two_packages_with_the_same_stage_are_refused(site):
+def test_two_packages_with_the_same_stage_are_rejected(site):
     code = f"{DECLARED}@stage('more')\ndef more(context): pass"
     for name in ("first", "second"):
         install(site, name, code, {"more": f"{name}:more"})
@@ -200,7 +200,7 @@ def test_two_packages_with_the_same_stage_are_refused(site):
     assert re.search("(first 1.0 and second 1.0|second 1.0 and first 1.0) both declare", said)
 
 
-def test_our_own_are_declared_as_help_and_docs_say():
+def test_our_own_stages_are_declared_as_documented():
     assert stage_names() == OURS
     for name in OURS:
         found = find_stage(name)

@@ -1,4 +1,4 @@
-"""What a stage says reaches its Prefect page, and a figure is a picture of its own."""
+"""Messages of a stage are on its Prefect page, and a figure is a separate image."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from codedance.pipelines.charts.chart import line_picture
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # Prefect's own, many and none of ours
+pytestmark = pytest.mark.filterwarnings("ignore")  # many warnings of Prefect only
 
 
 class Lines:
-    """Progress that keeps what it is told."""
+    """Progress that records its messages."""
 
     def __init__(self):
         self.said = []
@@ -22,7 +22,7 @@ class Lines:
 
 
 class Post:
-    """Takes calls to Prefect, and makes none."""
+    """Records calls to Prefect without making them."""
 
     def __init__(self):
         self.calls = []
@@ -34,7 +34,7 @@ class Post:
 
 
 class Records(logging.Handler):
-    """Keeps what is logged."""
+    """Records log messages."""
 
     def __init__(self):
         super().__init__()
@@ -60,7 +60,7 @@ def pages(outer):
     return PageProgress(logging.getLogger("page"), outer, post), post
 
 
-def test_lines_are_log_records_and_go_to_the_terminal_too(said):
+def test_lines_are_log_records_and_are_printed(said):
     terminal = Lines()
     page, _ = pages(terminal)
     page.say("sft: resuming sft-1")
@@ -72,7 +72,7 @@ def test_lines_are_log_records_and_go_to_the_terminal_too(said):
     assert terminal.said == ["sft: resuming sft-1", "ALARM at step 3: entropy fell"]
 
 
-def test_a_bar_is_one_artifact_however_many_flows_enclose_it(said):
+def test_a_bar_is_one_artifact_for_any_number_of_enclosing_flows(said):
     outer, outer_post = pages(None)
     page, post = pages(outer)
     with page.bar("sft", 3) as bar:
@@ -81,11 +81,11 @@ def test_a_bar_is_one_artifact_however_many_flows_enclose_it(said):
     assert post.calls == ["acreate_progress_artifact", "_update"]  # the first step and the last
     assert outer_post.calls == []
     lines = [text for _, text in said]
-    assert len(lines) == 2  # a page each
+    assert len(lines) == 2  # one per page
     assert all(line.startswith("sft") and line.endswith("loss 3") for line in lines)
 
 
-def test_a_figure_is_a_picture_without_the_page_around_it():
+def test_a_figure_is_an_image_without_the_rest_of_the_page():
     text = line_picture("Reward & more", {"<b>": [(1, 0.1), (2, 0.4)], "c": [(1, 0.2), (2, 0.3)]})
     root = ElementTree.fromstring(text)
     assert root.tag == "{http://www.w3.org/2000/svg}svg"

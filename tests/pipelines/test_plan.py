@@ -1,4 +1,4 @@
-"""``codedance plan`` as a user meets it: no network, 80 columns, clear refusals."""
+"""``codedance plan`` for users: no network, 80 columns, clear errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def plan(monkeypatch, capsys):
     return run
 
 
-def test_seven_billion_is_planned_for_one_eight_and_sixteen_gpus(plan):
+def test_seven_billion_parameters_are_planned_for_one_eight_and_sixteen_gpus(plan):
     code, out, _ = plan("Qwen/Qwen2.5-VL-7B-Instruct", "--gpus", "1,8,16")
     assert code == 0
     assert "8,292,166,656 parameters" in out
@@ -36,7 +36,7 @@ def test_seven_billion_is_planned_for_one_eight_and_sixteen_gpus(plan):
     assert " ! " in rows[0]  # all weights, moments and copies are 150 GB: not on one GPU of 80
 
 
-def test_a_configuration_file_is_enough(plan, tmp_path):
+def test_a_configuration_file_is_sufficient(plan, tmp_path):
     folder = build_nano(tmp_path, ["how many?"], NanoConfig())
     (folder / "model.safetensors").unlink()
     for source in (folder, folder / "config.json"):
@@ -55,7 +55,7 @@ def test_a_configuration_file_is_enough(plan, tmp_path):
         (("--tokens", "100", "--own", "90", "--pictures", "90"), "exceed --tokens 100"),
     ],
 )
-def test_what_cannot_be_planned_is_told_in_a_line(plan, arguments, message):
+def test_an_impossible_plan_is_an_error_of_one_line(plan, arguments, message):
     code, _, error = plan(*arguments)
     assert code != 0
     assert message in error

@@ -1,4 +1,4 @@
-"""Presets that users name and build on others, and single values set over one."""
+"""Custom presets that extend others, and overrides of single values."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def refusal(path):
     return str(error.value).removeprefix(f"{path}:")
 
 
-def test_a_preset_of_the_users_holds_what_it_extends_but_for_what_it_writes(write):
+def test_a_custom_preset_has_the_values_it_extends_except_its_own(write):
     path = write(
         "presets:\n"
         "  base: {suite: 'nano:count', grpo: {steps: 3, num_generations: 4}}\n"
@@ -38,7 +38,7 @@ def test_a_preset_of_the_users_holds_what_it_extends_but_for_what_it_writes(writ
     assert load_preset("base", path).grpo.steps == 3
 
 
-def test_a_packaged_preset_can_be_extended_from_any_file_and_under_its_own_name(write):
+def test_a_packaged_preset_can_be_extended_in_any_file_and_under_its_own_name(write):
     packaged = load_preset("quick")
     path = write(
         "presets:\n  mine: {extends: quick, grpo: {steps: 9}}\n  quick: {extends: quick}\n"
@@ -48,7 +48,7 @@ def test_a_packaged_preset_can_be_extended_from_any_file_and_under_its_own_name(
     assert load_preset("mine", path) == packaged.model_copy(update={"grpo": changed})
 
 
-def test_lists_and_single_values_are_replaced_whole(write):
+def test_lists_and_single_values_are_replaced_completely(write):
     path = write(
         "presets:\n  one: {sft: {shown_directly: [tag, bars]}}\n"
         "  two: {extends: one, sft: {shown_directly: [maze]}}\n"
@@ -81,11 +81,11 @@ def test_lists_and_single_values_are_replaced_whole(write):
         ),
     ],
 )
-def test_what_cannot_be_built_is_refused_with_line_and_remedy(write, text, said):
+def test_invalid_presets_are_rejected_with_line_and_fix(write, text, said):
     assert refusal(write(text)).startswith(said)
 
 
-def test_overrides_are_read_as_yaml_reads_them():
+def test_overrides_are_parsed_as_yaml():
     found = read_overrides(
         ["grpo.steps=300", "grpo.learning_rate=1e-4", "suite=nano:count,bars", "sft.bf16=true"]
     )
@@ -97,7 +97,7 @@ def test_overrides_are_read_as_yaml_reads_them():
     assert changed.evaluate == Preset().evaluate
 
 
-def test_a_mapping_is_laid_over_what_is_there():
+def test_a_mapping_is_merged_into_the_existing_one():
     changed = with_overrides(Preset(), read_overrides(["grpo={steps: 4}"]))
     assert changed.grpo == Preset().grpo.model_copy(update={"steps": 4})
 
@@ -121,7 +121,7 @@ def test_a_mapping_is_laid_over_what_is_there():
         (["grpo=3"], "--set grpo: "),
     ],
 )
-def test_an_override_that_would_not_do_what_it_says_is_refused(texts, said):
+def test_an_override_without_effect_is_rejected(texts, said):
     with pytest.raises(SettingsError) as error:
         with_overrides(Preset(), read_overrides(texts))
     assert said in str(error.value)

@@ -1,4 +1,4 @@
-"""The tables of ``codedance probe`` and ``scale`` fit a terminal and say what was found."""
+"""The tables of ``codedance probe`` and ``scale`` fit a terminal and show the results."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def test_probe_shows_dependence_and_crops():
     assert max(map(len, lines)) <= 80
 
 
-def test_probe_leaves_out_what_it_does_not_know():
+def test_probe_omits_unknown_figures():
     (_, _, row, *_) = probe_lines([ProbeFigures("swapped", 2, 0.0, 0.0, math.nan)], [])
     assert row.split()[-2:] == ["-", "-"]
     assert probe_lines([], []) == ["no call was made: there is nothing to ablate"]
 
 
-def test_scale_shows_a_row_and_a_bar_a_setting_and_a_line_a_method():
+def test_scale_shows_a_row_and_a_bar_per_setting_and_a_line_per_method():
     lines = scale_lines(POINTS)
     assert lines[1].split() == ["turns", "6", "50.0%", "58", "42", "#" * 15]
     assert max(map(len, lines)) <= 80
@@ -35,7 +35,7 @@ def test_scale_shows_a_row_and_a_bar_a_setting_and_a_line_a_method():
     assert "majority" in page
 
 
-def test_scale_claims_nothing_where_all_was_lost():
+def test_scale_reports_no_figure_if_all_episodes_were_lost():
     lost = ScalingPoint("second look", 2, None, None, 0)
     lines = scale_lines([*POINTS, lost])
     assert lines[-1].split() == ["second", "look", "2", "-", "-", "0"]

@@ -1,4 +1,4 @@
-"""A stored trajectory's programs are the blocks that ran, in order."""
+"""The programs of a stored trajectory are its executed blocks, in order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from codedance.pipelines.store.programs import Program
 from .makers import make_request, make_task, make_trajectory
 
 
-def test_programs_hold_the_blocks_that_ran(store):
+def test_programs_contain_the_executed_blocks(store):
     run = store.lineage.begin(make_request("grpo"))
     task = make_task(family="count")
     made = [

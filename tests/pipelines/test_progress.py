@@ -1,4 +1,4 @@
-"""Progress is readable in logs, and figures by step survive being written twice."""
+"""Progress is readable in logs, and repeated metrics of a step count once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rich.console import Console
 
 
 def plain_lines(monkeypatch, steps, *, total=100, alarms=()):
-    """Return what a plain bar prints when the steps are reached at these seconds."""
+    """Return the output of a plain bar whose steps are reached at these seconds."""
     clock = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
     stream = io.StringIO()
@@ -40,7 +40,7 @@ def test_plain_lines_are_few_and_the_last_step_is_shown(monkeypatch):
     ]
 
 
-def test_a_plain_line_comes_every_ten_seconds(monkeypatch):
+def test_a_plain_line_is_printed_every_ten_seconds(monkeypatch):
     lines = plain_lines(monkeypatch, [(2.0 * step, step) for step in range(1, 13)])
     assert lines == [
         "sft                    5/100  10 s so far, 3:10 left  2.0 s each  loss 5",
@@ -48,30 +48,30 @@ def test_a_plain_line_comes_every_ten_seconds(monkeypatch):
     ]
 
 
-def test_rate_and_time_left_follow_the_last_minute(monkeypatch):
+def test_rate_and_time_left_are_estimated_from_the_last_minute(monkeypatch):
     slow = [(30.0 * step, step) for step in range(1, 11)]
     quick = [(300.0 + step, 10 + step) for step in range(1, 81)]
     assert "  1.0/s  " in plain_lines(monkeypatch, slow + quick)[-1]
     assert "30.0 s each" in plain_lines(monkeypatch, slow)[-1]
 
 
-def test_steps_longer_than_the_window_have_a_rate_too(monkeypatch):
+def test_steps_longer_than_the_window_have_a_rate(monkeypatch):
     lines = plain_lines(monkeypatch, [(90.0 * step, step) for step in range(1, 5)])
     assert lines[-1].endswith("2:24:00 left  90.0 s each  loss 4")
 
 
-def test_steps_of_an_earlier_process_are_not_taken_for_speed(monkeypatch):
+def test_steps_of_an_earlier_process_do_not_count_in_the_rate(monkeypatch):
     (line,) = plain_lines(monkeypatch, [(1.0, 90), (11.0, 91)])
     assert "1:30 left  10.0 s each" in line
 
 
-def test_alarms_stay_in_view(monkeypatch):
+def test_alarms_stay_visible(monkeypatch):
     (line,) = plain_lines(monkeypatch, [(1.0, 100)], alarms=["entropy", "accuracy", "entropy"])
     assert line.endswith("loss 100  ALARMS: entropy (2), accuracy")
 
 
 def drawn(width):
-    """Return what a terminal of this width shows at the end of a bar."""
+    """Return the output of a bar at its end in a terminal of this width."""
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=width, color_system=None)
     shown = RichProgress(console)
@@ -98,7 +98,7 @@ def test_a_terminal_shows_rate_time_left_figures_and_alarms_in_80_columns():
     ("is_terminal", "term", "kind"),
     [(True, "xterm", RichProgress), (True, "dumb", PlainProgress), (False, "xterm", PlainProgress)],
 )
-def test_bars_are_drawn_only_where_they_can_be(monkeypatch, is_terminal, term, kind):
+def test_bars_are_drawn_only_in_suitable_terminals(monkeypatch, is_terminal, term, kind):
     monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: is_terminal, raising=False)
     monkeypatch.setenv("TERM", term)
     assert type(open_progress()) is kind
@@ -111,11 +111,11 @@ def test_times_are_short(seconds, text):
     assert format_seconds(seconds) == text
 
 
-def test_figures_leave_out_what_is_unknown():
+def test_unknown_figures_are_omitted():
     assert format_figures({"loss": 0.31234, "kl": None, "lr": 0.001}) == "loss 0.312  lr 0.001"
 
 
-def test_step_written_twice_counts_once_and_the_later_one(tmp_path):
+def test_the_later_record_of_a_repeated_step_counts(tmp_path):
     for step, loss in ((1, 3.0), (2, 2.0), (2, 1.5), (3, float("nan"))):
         append_metrics(LineWriter(), tmp_path, step, {"loss": loss, "lr": 0.1})
     with (tmp_path / "metrics.jsonl").open("a") as file:
@@ -126,17 +126,17 @@ def test_step_written_twice_counts_once_and_the_later_one(tmp_path):
     }
 
 
-def test_no_figures_is_no_error(tmp_path):
+def test_missing_metrics_are_not_an_error(tmp_path):
     assert read_metrics(tmp_path) == {}
 
 
-def test_draws_depend_on_the_seed_only():
+def test_draws_depend_only_on_the_seed():
     assert draw_indices(100, 5, seed=1) == draw_indices(100, 5, seed=1)
     assert draw_indices(100, 5, seed=1) != draw_indices(100, 5, seed=2)
     assert len(set(draw_indices(100, 50, seed=1))) == 50
     assert draw_indices(4, 9, seed=1) == [0, 1, 2, 3]
 
 
-def test_held_out_indices_are_evenly_apart():
+def test_held_out_indices_are_evenly_spaced():
     assert spread_indices(2000, 4) == [0, 500, 1000, 1500]
     assert spread_indices(3, 5) == [0, 1, 2]

@@ -1,4 +1,4 @@
-"""Where CODEDANCE_DIR cannot be written: what writes says so by its name, what need not goes on."""
+"""With an unwritable CODEDANCE_DIR, commands that write name it, and all others work."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ WRITERS = (
 
 @pytest.fixture
 def no_folder(tmp_path, monkeypatch):
-    """A CODEDANCE_DIR below a file: not even root can write there."""
+    """A CODEDANCE_DIR below a file, where not even root can write."""
     (tmp_path / "file").write_text("")
     folder = tmp_path / "file" / "home"
     monkeypatch.setenv("CODEDANCE_DIR", str(folder))
@@ -47,7 +47,7 @@ def no_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("arguments", WRITERS, ids=" ".join)
-def test_every_command_that_writes_names_the_folder_and_ends_with_three(
+def test_every_command_that_writes_names_the_folder_and_exits_with_three(
     codedance, no_folder, arguments
 ):
     code, out, error = codedance(*arguments)
@@ -57,7 +57,7 @@ def test_every_command_that_writes_names_the_folder_and_ends_with_three(
     assert len(error.splitlines()) == 1
 
 
-def test_what_needs_no_disk_goes_on(codedance, no_folder, tmp_path):
+def test_commands_without_disk_access_work(codedance, no_folder, tmp_path):
     make_picture().save(tmp_path / "photo.png")
     code, out, error = codedance("play", "--family", "bars", "--difficulty", "easy")
     assert (code, "right: the answer is" in out) == (0, True)
@@ -72,7 +72,7 @@ def test_what_needs_no_disk_goes_on(codedance, no_folder, tmp_path):
     assert "CODEDANCE_DIR" in " ".join(out.split())
 
 
-def test_a_folder_for_pictures_that_was_asked_for_has_to_be_there(codedance, no_folder, tmp_path):
+def test_an_explicit_folder_for_images_must_exist(codedance, no_folder, tmp_path):
     make_picture().save(tmp_path / "photo.png")
     asked = ("ask", "photo.png", "Why?", "--policy", "oracle")
     code, _, error = codedance(*asked, "--save", str(no_folder))
@@ -82,7 +82,7 @@ def test_a_folder_for_pictures_that_was_asked_for_has_to_be_there(codedance, no_
 
 
 def test_a_folder_on_a_read_only_file_system_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda *_: False)  # what a read-only mount says, to root too
+    monkeypatch.setattr(os, "access", lambda *_: False)  # as on a read-only mount
     with pytest.raises(HomeError, match=f"write to {tmp_path} .it is read-only.: set CODEDANCE_"):
         check_writable(tmp_path)
     assert picture_folder(tmp_path, is_asked_for=False) is None
@@ -90,16 +90,16 @@ def test_a_folder_on_a_read_only_file_system_is_named(tmp_path, monkeypatch):
         picture_folder(tmp_path, is_asked_for=True)
 
 
-def test_to_name_the_folder_makes_nothing(tmp_path, monkeypatch):
+def test_naming_the_folder_creates_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("CODEDANCE_DIR", str(tmp_path / "home"))
     assert find_home(make=False).root == tmp_path / "home"
     assert list(tmp_path.iterdir()) == []
     assert find_home().root.is_dir()
 
 
-def test_a_picture_is_told_even_if_it_is_not_kept(capsys, tmp_path):
+def test_an_image_is_listed_even_if_it_is_not_stored(capsys, tmp_path):
     show_picture(make_picture(), None, "one.png")
     show_picture(make_picture(), tmp_path, "two.png")
-    told = capsys.readouterr().out.splitlines()
-    assert told == ["  image 24 by 16", f"  image 24 by 16: {tmp_path / 'two.png'}"]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["  image 24 by 16", f"  image 24 by 16: {tmp_path / 'two.png'}"]
     assert [path.name for path in tmp_path.iterdir()] == ["two.png"]

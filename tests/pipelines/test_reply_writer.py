@@ -1,4 +1,4 @@
-"""Stop texts: nothing of one is handed out, however the reply was split into pieces."""
+"""Stop texts: no part of one is sent, for any split of the reply into pieces."""
 
 import random
 
@@ -9,7 +9,7 @@ from codedance.policies.interface import Conversation, Piece, Reply
 
 
 def ended(text, stop):
-    """The text before the stop text that is complete first, by trying every end and start."""
+    """Return the text before the first complete stop text, by trying every end and start."""
     for end in range(len(text) + 1):
         for start in range(end):
             if text[start:end] in stop:
@@ -48,7 +48,7 @@ def test_any_text_in_any_pieces_ends_before_the_first_stop_text():
     assert 500 < stopped < 2500
 
 
-def test_text_that_can_be_no_stop_text_is_handed_out_at_once():
+def test_text_that_cannot_be_a_stop_text_is_sent_immediately():
     found = StopFilter(["</answer>", "\n\n"])
     assert [found.add(piece) for piece in ("5 <", "b>", "</ans", "wer", "\n", "x")] == [
         "5 ",
@@ -81,7 +81,7 @@ def test_deltas_join_to_the_reply_and_its_tokens(read):
     assert (end.finish_reason, end.prompt_tokens, end.new_tokens) == ("stop", 1, 4)
 
 
-def test_tokens_of_a_stop_text_are_counted_and_not_handed_out():
+def test_tokens_of_a_stop_text_are_counted_and_not_sent():
     one = conversation(-0.1, -0.2, -0.3)
     writer = ReplyWriter(2, one, ["<end>"])
     first = writer.write(Piece("a<", (0,), (-0.1,)))
@@ -93,7 +93,7 @@ def test_tokens_of_a_stop_text_are_counted_and_not_handed_out():
     assert (last.end.finish_reason, last.end.new_tokens, last.end.reply) == ("stop", 3, None)
 
 
-def test_half_a_character_of_a_reply_is_written_as_its_escape():
+def test_half_a_character_of_a_reply_is_replaced_by_its_escape():
     writer = ReplyWriter(0, Conversation([], seed=0), ["!"])
     last = writer.finish(Reply("red \ud83d!", is_cut=True))
     assert (last.text, last.end.finish_reason) == ("red \\ud83d", "stop")

@@ -1,4 +1,4 @@
-"""The report shows what a model wrote and runs none of it."""
+"""The report shows text of a model without executing it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_model_text_never_becomes_markup():
     assert page.count("<img") == len(task.images)
 
 
-def test_text_in_any_other_place_never_becomes_markup(store):
+def test_text_in_other_fields_never_becomes_markup(store):
     run = store.lineage.begin(make_request("evaluate"))
     lines = {HOSTILE: [(1, 0.0), (2, 1.0)], "b": [(1, 1.0), (2, 0.0)]}
     for part in (
@@ -66,7 +66,7 @@ def test_page_forbids_scripts_and_needs_no_other_file(store):
     assert not re.search(r'(src|href)="(?!data:)', page)
 
 
-def test_shelves_hold_right_wrong_and_needless(store):
+def test_sections_contain_right_wrong_and_needless_episodes(store):
     run = store.lineage.begin(make_request("evaluate"))
     tasks = [make_task(n) for n in range(3)]
     given = [
@@ -84,7 +84,7 @@ def test_shelves_hold_right_wrong_and_needless(store):
     }
 
 
-def test_shelf_is_spread_over_families(store):
+def test_a_section_is_spread_over_families(store):
     run = store.lineage.begin(make_request("evaluate"))
     tasks = [make_task(n, family=f"f{n // 20}") for n in range(60)]
     given = [make_trajectory(t, accuracy=0.0, calls=0) for t in tasks]
@@ -104,17 +104,17 @@ def test_chart_draws_a_line_for_every_series():
 
 
 @pytest.mark.parametrize("points", [[(1, 0.0)], [(1, 5.0), (2, 5.0)], [(1, -3.0), (9, -3.5)]])
-def test_chart_copes_with_flat_and_single_points(points):
+def test_chart_supports_flat_lines_and_single_points(points):
     svg = line_chart("flat", {"a": points})
     assert "nan" not in svg
     assert "inf" not in svg.replace("infra", "")
 
 
-def test_lines_are_smoothed_over_the_points_before():
+def test_lines_are_smoothed_over_the_previous_points():
     assert moving_average([(1, 1.0), (2, 3.0), (3, 8.0)], 2) == [(1, 1.0), (2, 2.0), (3, 5.5)]
 
 
-def test_charts_leave_out_what_was_not_measured():
+def test_charts_omit_missing_measurements():
     page = render_charts({"sft": {"loss": [(1, 2.0), (2, 1.0)]}}, [])
     assert "SFT: loss" in page
     assert "GRPO" not in page

@@ -1,4 +1,4 @@
-"""A run's configuration is resolved once: what is written down with it is what every stage gets."""
+"""A run's configuration is resolved once and recorded; every stage gets the recorded one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .runs import TINY, first_run, with_function
 
 @pytest.fixture
 def reached(monkeypatch):
-    """The frames of ours above the first stage's function, which does nothing else."""
+    """Frames of ours above the first stage's function, which only records them."""
     found = []
 
     def run_curate(_context):
@@ -43,7 +43,7 @@ def test_a_command_reaches_a_stage_through_few_frames(codedance, home, tiny, rea
     assert len(reached) + 1 <= MOST_FRAMES, reached
 
 
-def test_an_edit_of_flows_yaml_changes_nothing_in_a_run_that_has_begun(home, tiny):
+def test_an_edit_of_flows_yaml_does_not_change_a_started_run(home, tiny):
     with open_session(home, track=False) as session:
         begun = open_pipeline(session, RunRequest("smoke"))
         Path("flows.yaml").write_text(TINY.replace("steps: 4", "steps: 5"))
@@ -59,7 +59,7 @@ def test_a_stage_run_cannot_be_reopened_as_a_pipeline_run(finished):
         reopen_pipeline(finished, run.id)
 
 
-def test_overrides_are_recorded_and_hold_for_later_stages(finished):
+def test_overrides_are_recorded_and_apply_to_later_stages(finished):
     first = first_run(finished)
     changed = open_pipeline(finished, RunRequest(overrides={"grpo.steps": 2}), stage="grpo")
     assert changed.id != first.id
@@ -74,7 +74,7 @@ def test_overrides_are_recorded_and_hold_for_later_stages(finished):
     assert resolved_run(later).preset.grpo.steps == 2
 
 
-def test_another_preset_drops_the_overrides_of_the_run_before(finished):
+def test_another_preset_drops_the_overrides_of_the_previous_run(finished):
     source = open_pipeline(finished, RunRequest(overrides={"grpo.steps": 2}), stage="grpo")
     plain = open_pipeline(finished, RunRequest("smoke", from_run=source.id), stage="grpo")
     assert resolved_run(plain).preset.grpo == load_preset("smoke").grpo
@@ -95,7 +95,7 @@ def test_another_preset_drops_the_overrides_of_the_run_before(finished):
         (None, {"preset": "smoke", "overrides": {"grpo.stpes": 9}}, "did you mean 'steps'"),
     ],
 )
-def test_an_override_that_would_be_ignored_is_refused(finished, stage, given, said):
+def test_an_override_that_would_be_ignored_is_rejected(finished, stage, given, said):
     before = finished.store.lineage.find()
     with pytest.raises(SettingsError, match=said):
         open_pipeline(finished, RunRequest(**given), stage=stage)
@@ -111,13 +111,15 @@ def test_an_override_that_would_be_ignored_is_refused(finished, stage, given, sa
         (("--set", "evaluate.limt=9"), "did you mean 'limit'"),
     ],
 )
-def test_an_evaluation_of_one_policy_refuses_what_it_does_not_read(codedance, home, words, said):
+def test_an_evaluation_of_one_policy_rejects_settings_that_it_does_not_read(
+    codedance, home, words, said
+):
     code, out, error = codedance("evaluate", "--policy", "random", *words)
     assert (code, out) == (2, "")
     assert said in error
 
 
-def test_a_set_value_decides_and_stands_in_the_store(codedance, home, tiny, way):
+def test_a_set_value_takes_effect_and_is_in_the_store(codedance, home, tiny, way):
     words = ("--preset", "smoke", *way, "--set", "curate.candidates=21")
     assert codedance("curate", *words)[0] == 0
     with open_session(home, track=False) as session:

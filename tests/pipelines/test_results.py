@@ -20,7 +20,7 @@ from .makers import make_lost, make_request, make_task, make_trajectory
 
 @pytest.fixture
 def evaluation(store):
-    """Two easy and two hard tasks; SFT gets the easy right with a call, GRPO all, calls on hard."""
+    """Two easy and two hard tasks; SFT solves the easy ones with a call, GRPO all of them."""
     run = store.lineage.begin(make_request("evaluate", parameters={"suite": "toy"}))
     easy = [make_task(n) for n in range(2)]
     hard = [make_task(n, family="maze", difficulty=Difficulty.HARD) for n in range(2, 4)]
@@ -34,7 +34,7 @@ def evaluation(store):
     return summarise(store, run)
 
 
-def test_groups_are_all_then_bands_then_families(evaluation):
+def test_groups_are_all_then_difficulties_then_families(evaluation):
     assert evaluation.groups == ("all", "easy", "hard", "count", "maze")
     assert evaluation.policies == ("sft", "grpo")
     assert evaluation.modes == ("greedy",)
@@ -49,7 +49,7 @@ def test_lost_episodes_are_masked_and_counted(evaluation):
     ]
 
 
-def test_tool_calls_and_execution_success_by_band(evaluation):
+def test_tool_calls_and_execution_success_by_difficulty(evaluation):
     easy = evaluation.cells["sft/greedy", "easy"]
     hard = evaluation.cells["sft/greedy", "hard"]
     assert (easy.tool_calls, easy.execution_success) == (1.0, 1.0)
@@ -57,7 +57,7 @@ def test_tool_calls_and_execution_success_by_band(evaluation):
     assert math.isnan(evaluation.cells["grpo/greedy", "easy"].execution_success)
 
 
-def test_difference_pairs_only_items_that_both_have(evaluation):
+def test_difference_pairs_only_items_that_both_policies_have(evaluation):
     gap = evaluation.differences["greedy", "all"]
     assert (gap.count, gap.better, gap.worse) == (3, 1, 0)
     assert gap.mean == pytest.approx(1 / 3)
@@ -74,7 +74,7 @@ def test_table_has_a_column_for_every_head(evaluation):
     assert rows[1][2] == "100.0 (34 to 100)"
 
 
-def test_counts_within_a_tenth_are_told_for_nuclei(store):
+def test_counts_within_a_tenth_are_reported_for_nuclei(store):
     parameters = {"suite": "nuclei_count"}
     run = store.lineage.begin(make_request("evaluate", parameters=parameters))
     tasks = [make_task(n, answer="100") for n in range(3)]
@@ -87,14 +87,14 @@ def test_counts_within_a_tenth_are_told_for_nuclei(store):
     assert (rate.hits, rate.count) == (1, 3)
 
 
-def test_lone_band_or_family_does_not_repeat_the_whole(store):
+def test_a_single_difficulty_or_family_does_not_repeat_the_total(store):
     run = store.lineage.begin(make_request("evaluate", parameters={"suite": "toy"}))
     task = make_task()
     store.add_trajectories([task], [make_trajectory(task)], stage_run=run.id, phase="a/greedy")
     assert summarise(store, run).groups == ("all",)
 
 
-def test_a_table_for_a_file_keeps_to_80_columns_and_loses_no_figure(capsys):
+def test_a_table_in_a_file_has_80_columns_and_all_figures(capsys):
     policies = ("sft", "grpo")
     use = [f"{name}: {what}" for name in policies for what in ("tool calls", "code ran")]
     head = ["tasks", "count", *(f"{name}: right (95 %)" for name in policies), *use]

@@ -1,4 +1,4 @@
-"""SB3's PPO over the menu with our extractor; its curve arrives in MLflow."""
+"""SB3's PPO on the menu with our extractor; its curve is logged to MLflow."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from codedance.policies.adapters.sb3_features import MenuFeatures
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # SB3's and MLflow's own, none of ours
+pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of SB3 and MLflow only
 
 ID = "codedance.envs:codedance/VisualCodeMenu-v0"
 
 
-def test_a_run_of_ppo_leaves_its_curve_and_figure(home, monkeypatch):
+def test_a_run_of_ppo_logs_its_curve_and_figure(home, monkeypatch):
     monkeypatch.setenv("CODEDANCE_DIR", str(home.root))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", home.mlflow_uri)
     envs = make_vec_env(ID, n_envs=2, seed=0, env_kwargs={"families": ["count"], "max_turns": 2})
@@ -48,13 +48,15 @@ def test_a_run_of_ppo_leaves_its_curve_and_figure(home, monkeypatch):
 
 
 @pytest.mark.parametrize(("rise", "steps"), [(None, 12), (0.5, 9), (2.0, 12)])
-def test_learning_stops_when_the_reward_has_risen_by_what_was_asked(home, monkeypatch, rise, steps):
-    """Rewards by hand: 0, then 1; the mean over the newest two episodes rises by 1."""
+def test_training_stops_when_the_reward_has_risen_by_the_given_amount(
+    home, monkeypatch, rise, steps
+):
+    """Rewards are 0, then 1; the mean over the newest two episodes rises by 1."""
     monkeypatch.setenv("CODEDANCE_DIR", str(home.root))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", home.mlflow_uri)
 
     class Later(gym.Env):
-        """Each step is an episode; the first four give nothing, later ones give 1."""
+        """Each step is an episode; the first four have reward 0, later ones 1."""
 
         observation_space = gym.spaces.Box(0.0, 1.0, (1,))
         action_space = gym.spaces.Discrete(2)
@@ -73,11 +75,11 @@ def test_learning_stops_when_the_reward_has_risen_by_what_was_asked(home, monkey
 
     model = PPO("MlpPolicy", Later(), n_steps=4, batch_size=4, n_epochs=1, device="cpu")
     model.learn(12, callback=MLflowCurve("by hand", window=2, rise=rise))
-    assert model.num_timesteps == steps  # the step after the rollout that rose is the last
+    assert model.num_timesteps == steps  # the step after the rollout with the rise is the last
 
 
 @pytest.mark.parametrize("sees", [True, False])
-def test_features_depend_on_question_output_and_on_pictures_where_it_looks(sees):
+def test_features_depend_on_question_output_and_optionally_on_images(sees):
     env = gym.make(ID, side=40)
     torch.manual_seed(0)
     space = gym.spaces.Dict(

@@ -1,4 +1,4 @@
-"""The doctor asks the servers that this machine is pointed at."""
+"""The doctor checks the configured servers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PREFECT, MLFLOW = version("prefect"), version("mlflow")
 
 
 class Answers(BaseHTTPRequestHandler):
-    """Answers each path as the test says: status and body."""
+    """Responds to each path with a status and body set by the test."""
 
     def answer(self):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -28,12 +28,12 @@ class Answers(BaseHTTPRequestHandler):
     do_GET = do_POST = answer  # noqa: N815 - the base class's names
 
     def log_message(self, *_):
-        """Keep quiet."""
+        """Do not log."""
 
 
 @pytest.fixture
 def serve():
-    """Start a server that answers paths as told; gives its address and what it was asked."""
+    """Start a server with configured responses; return its address and its requests."""
     servers = []
 
     def start(answers):
@@ -72,24 +72,24 @@ def test_without_servers_the_embedded_ones_are_named():
     assert "mlflow.db" in mlflow.state
 
 
-def test_servers_of_our_version_are_well(serve, monkeypatch):
+def test_servers_of_our_version_are_accepted(serve, monkeypatch):
     assert prefect_says(serve, monkeypatch)[0].is_well
     assert mlflow_says(serve, monkeypatch)[0].is_well
 
 
 @pytest.mark.parametrize("number", ["3.4.1", "2.20.0", "4.0.0"])
-def test_an_old_or_foreign_prefect_is_found(serve, monkeypatch, number):
+def test_an_old_or_foreign_prefect_is_reported(serve, monkeypatch, number):
     finding, _ = prefect_says(serve, monkeypatch, number)
     assert not finding.is_well
     assert f"is Prefect {number}, ours {PREFECT}" in finding.state
     assert "pip install" in finding.remedy
 
 
-def test_a_newer_prefect_of_the_same_major_is_well(serve, monkeypatch):
+def test_a_newer_prefect_of_the_same_major_version_is_accepted(serve, monkeypatch):
     assert prefect_says(serve, monkeypatch, "3.99.0")[0].is_well
 
 
-def test_a_prefect_whose_fastapi_breaks_work_pools_is_found(serve, monkeypatch):
+def test_a_prefect_with_an_incompatible_fastapi_is_reported(serve, monkeypatch):
     finding, asked = prefect_says(serve, monkeypatch, filter_status=422)
     assert "fastapi<0.151" in finding.remedy
     assert not finding.is_well
@@ -97,13 +97,13 @@ def test_a_prefect_whose_fastapi_breaks_work_pools_is_found(serve, monkeypatch):
 
 
 @pytest.mark.parametrize("number", ["2.22.0", "3.9.0", "4.1.0"])
-def test_an_old_or_foreign_mlflow_is_found(serve, monkeypatch, number):
+def test_an_old_or_foreign_mlflow_is_reported(serve, monkeypatch, number):
     finding, _ = mlflow_says(serve, monkeypatch, number)
     assert not finding.is_well
     assert f"is MLflow {number}" in finding.state
 
 
-def test_a_server_that_wants_rights_names_the_variables(serve, monkeypatch):
+def test_the_finding_for_a_server_with_authentication_names_the_variables(serve, monkeypatch):
     finding, _ = mlflow_says(serve, monkeypatch, status=401)
     assert "denies access (401)" in finding.state
     assert "MLFLOW_TRACKING_USERNAME" in finding.remedy
@@ -111,7 +111,7 @@ def test_a_server_that_wants_rights_names_the_variables(serve, monkeypatch):
     assert "PREFECT_API_AUTH_STRING" in finding.remedy
 
 
-def test_rights_are_sent_and_never_shown(serve, monkeypatch):
+def test_credentials_are_sent_and_never_shown(serve, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
     monkeypatch.setenv("PREFECT_API_KEY", "pnu_key")
@@ -121,13 +121,13 @@ def test_rights_are_sent_and_never_shown(serve, monkeypatch):
     assert prefect_says(serve, monkeypatch)[1][0][1] == "Bearer pnu_key"
 
 
-def test_a_page_that_is_no_mlflow_is_found(serve, monkeypatch):
+def test_a_page_that_is_not_mlflow_is_reported(serve, monkeypatch):
     finding, _ = mlflow_says(serve, monkeypatch, "<html>welcome</html>")
     assert not finding.is_well
     assert "of an unknown version" in finding.state
 
 
-def test_nobody_there_is_a_finding(monkeypatch):
+def test_an_unreachable_server_is_a_finding(monkeypatch):
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     for finding, name in zip(
@@ -146,7 +146,7 @@ def test_nobody_there_is_a_finding(monkeypatch):
         ("postgresql://ann:secret@host/runs", True, "host/runs"),
     ],
 )
-def test_databases_need_no_server_and_folders_do_not_work(monkeypatch, uri, is_well, words):
+def test_databases_need_no_server_and_folders_are_rejected(monkeypatch, uri, is_well, words):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     finding = check_servers()[1]
     assert finding.is_well is is_well

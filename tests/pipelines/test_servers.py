@@ -1,4 +1,4 @@
-"""Servers that run beside us: kept alive, ended with their children, their output kept."""
+"""Servers started by us: restarted, ended with their children, with their output in files."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def toy(tmp_path):
 def wait_until(claim, seconds=30):
     end = time.monotonic() + seconds
     while not claim():
-        assert time.monotonic() < end, "it never came to be"
+        assert time.monotonic() < end, "the condition never became true"
         time.sleep(0.02)
 
 
@@ -55,7 +55,7 @@ def lines(service):
 
 
 def is_alive(number):
-    """Whether a process runs; one that ended and was not collected yet does not."""
+    """Return whether a process is running; zombies are not."""
     try:
         state = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
@@ -63,7 +63,7 @@ def is_alive(number):
     return state != "Z"
 
 
-def test_servers_end_with_their_children_and_their_output_is_kept(toy):
+def test_servers_end_with_their_children_and_their_output_is_stored(toy):
     with running(toy):
         wait_until(lambda: lines(toy))
         child = int(lines(toy)[0])
@@ -72,7 +72,7 @@ def test_servers_end_with_their_children_and_their_output_is_kept(toy):
     wait_until(lambda: not is_alive(child))
 
 
-def test_what_is_killed_is_started_again_and_said(toy):
+def test_a_killed_server_is_restarted_and_reported(toy):
     said = []
     with running(toy):
         wait_until(lambda: lines(toy))
@@ -80,7 +80,7 @@ def test_what_is_killed_is_started_again_and_said(toy):
         toy.process.kill()
         wait_until(lambda: toy.revive(said.append) or (toy.is_running and len(lines(toy)) == 2))
         children.append(int(lines(toy)[1]))
-    os.kill(children[0], signal.SIGKILL)  # an orphan since its parent was killed
+    os.kill(children[0], signal.SIGKILL)  # orphaned when its parent was killed
     wait_until(lambda: not is_alive(children[1]))
     assert said == [f"the toy died (killed by SIGKILL) and is being restarted; see {toy.log}"]
 
@@ -96,7 +96,7 @@ sys.stdin.read()
 """
 
 
-def test_servers_and_their_children_end_with_a_command_that_is_killed(toy):
+def test_servers_and_their_children_end_with_a_killed_command(toy):
     command = [sys.executable, "-c", STARTER, toy.command[1], str(toy.log)]
     starter = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     server = int(starter.stdout.readline())
@@ -110,7 +110,7 @@ def test_servers_and_their_children_end_with_a_command_that_is_killed(toy):
     wait_until(lambda: not is_alive(child))
 
 
-def test_a_guard_that_was_dismissed_kills_nothing(toy):
+def test_a_dismissed_guard_kills_nothing(toy):
     toy.start()
     guard = Guard(toy.process.pid)
     guard.dismiss()
@@ -119,7 +119,7 @@ def test_a_guard_that_was_dismissed_kills_nothing(toy):
     assert not toy.is_running
 
 
-def test_waiting_for_a_server_that_died_ends_with_its_last_words(tmp_path):
+def test_waiting_for_a_dead_server_ends_with_its_last_output(tmp_path):
     code = "print('no such database'); raise SystemExit(3)"
     service = Service("the server", [sys.executable, "-c", code], tmp_path / "server.log")
     with (
@@ -129,12 +129,12 @@ def test_waiting_for_a_server_that_died_ends_with_its_last_words(tmp_path):
         wait_for("http://127.0.0.1:9/health", service, seconds=60)
 
 
-def test_waiting_for_a_server_has_an_end(toy):
+def test_waiting_for_a_server_is_bounded(toy):
     with running(toy), pytest.raises(ServiceError, match="did not answer within 0 s"):
         wait_for("http://127.0.0.1:9/health", toy, seconds=0.3)
 
 
-def test_a_port_that_somebody_listens_on_is_not_free():
+def test_a_port_with_a_listener_is_not_free():
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()

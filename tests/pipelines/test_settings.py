@@ -1,4 +1,4 @@
-"""What flows.yaml can say is what the trainers understand."""
+"""The settings of flows.yaml match those of the trainers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def names(model):
     return set(model.model_fields)
 
 
-def test_every_training_parameter_is_one_of_the_trainers():
+def test_every_training_setting_is_a_parameter_of_the_trainers():
     of_the_stage = {"base", "nano", "shown_directly", "easy_alone", "without_families"}
     assert names(SFTSettings) - of_the_stage <= {field.name for field in fields(SFTConfig)}
     assert names(GRPOSettings) - of_the_stage <= {field.name for field in fields(GRPOConfig)}
@@ -56,17 +56,17 @@ def test_settings_build_the_trainers_configurations():
         (Preset, {"suites": "nano"}),
     ],
 )
-def test_settings_under_which_nothing_could_work_are_refused(model, values):
+def test_unusable_settings_are_rejected(model, values):
     with pytest.raises(ValidationError):
         model(**values)
 
 
-def test_settings_cannot_be_changed_once_read():
+def test_settings_are_immutable():
     with pytest.raises(ValidationError):
         SFTSettings().steps = 3
 
 
-def test_own_reward_terms_are_read_from_the_file_and_an_unknown_one_is_refused(
+def test_custom_reward_terms_are_read_from_the_file_and_unknown_ones_are_rejected(
     tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -77,7 +77,7 @@ def test_own_reward_terms_are_read_from_the_file_and_an_unknown_one_is_refused(
         GRPOSettings(reward_terms={"terms.py:brevty": -0.01})
 
 
-def test_the_sandbox_is_chosen_in_a_preset():
+def test_the_sandbox_is_selected_in_a_preset():
     preset = Preset.model_validate(
         {
             "sandbox": {
@@ -105,7 +105,7 @@ def test_the_sandbox_is_chosen_in_a_preset():
         {"limits": {"memory_mb": 0}},
     ],
 )
-def test_a_typo_in_the_sandbox_is_refused(sandbox):
+def test_a_typo_in_the_sandbox_is_rejected(sandbox):
     with pytest.raises(ValidationError):
         Preset.model_validate({"sandbox": sandbox})
 
@@ -115,7 +115,7 @@ def test_every_limit_can_be_set_in_a_preset():
     assert Limits(**LimitSettings().model_dump()) == Limits()
 
 
-def test_the_sandbox_of_the_settings_is_the_one_that_opens():
+def test_the_sandbox_of_the_settings_is_opened():
     settings = SandboxSettings(
         backend="local", libraries=(), limits=LimitSettings(output_characters=10)
     )
@@ -123,7 +123,7 @@ def test_the_sandbox_of_the_settings_is_the_one_that_opens():
         assert "21 characters were cut" in session.run("print('a' * 30)").stdout
 
 
-def test_another_backend_leaves_the_rest_as_it_was():
+def test_another_backend_keeps_the_other_settings():
     preset = Preset.model_validate({"sandbox": {"floor": "full"}, "suite": "nano"})
     assert preset.with_backend("docker").sandbox == SandboxSettings(backend="docker", floor="full")
     with pytest.raises(ValueError, match="no sandbox 'ray', only local, docker"):

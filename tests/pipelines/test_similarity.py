@@ -1,4 +1,4 @@
-"""Copies are found, and pictures that only look alike are not."""
+"""Copies are found, and images that only look similar are not."""
 
 from __future__ import annotations
 
@@ -38,25 +38,25 @@ def test_same_pixels_and_question_are_an_exact_twin():
     assert find_twins([second], against=[first]) == {second.task_id: (first.task_id, True)}
 
 
-def test_recompressed_picture_is_a_near_twin():
+def test_recompressed_image_is_a_near_twin():
     first = fingerprint(task_of(0, smooth_picture()))
     second = fingerprint(task_of(1, recompressed(smooth_picture())))
     assert find_twins([second], against=[first]) == {second.task_id: (first.task_id, False)}
 
 
-def test_drawings_that_hash_alike_are_told_apart_by_their_pixels():
+def test_drawings_with_equal_hashes_are_distinguished_by_their_pixels():
     first, second = fingerprint(task_of(0, dot_at(10))), fingerprint(task_of(1, dot_at(70)))
     assert find_twins([second], against=[first], near_bits=256) == {}
 
 
-def test_other_question_or_answer_is_no_near_twin():
+def test_another_question_or_answer_is_not_a_near_twin():
     first = fingerprint(task_of(0, smooth_picture()))
     other_answer = fingerprint(task_of(1, recompressed(smooth_picture()), answer="4"))
     other_question = fingerprint(task_of(2, smooth_picture(), question="How many squares?"))
     assert find_twins([other_answer, other_question], against=[first]) == {}
 
 
-def test_twins_are_found_among_what_was_added():
+def test_twins_are_found_among_the_added_tasks():
     twins = Twins(near_bits=6)
     item = fingerprint(task_of(0, make_picture(1)))
     assert twins.find(item) is None
@@ -64,7 +64,7 @@ def test_twins_are_found_among_what_was_added():
     assert twins.find(item) == (item.task_id, True)
 
 
-def test_task_without_pictures_can_be_compared():
+def test_task_without_images_can_be_compared():
     task = make_task(0, images=())
     again = make_task(1, images=())
     assert find_twins([fingerprint(again)], against=[fingerprint(task)]) == {
@@ -72,7 +72,7 @@ def test_task_without_pictures_can_be_compared():
     }
 
 
-def test_leaks_and_duplicates_are_told_apart():
+def test_leaks_and_duplicates_are_distinguished():
     held_out = task_of(9, make_picture(1), split="test")
     candidates = [
         task_of(0, make_picture(1)),

@@ -1,4 +1,4 @@
-"""The whole path as a newcomer runs it: one command, a real process, a second time for nothing."""
+"""The whole pipeline as for a new user: one command, a real process; a second run reuses all."""
 
 import json
 import os
@@ -18,7 +18,7 @@ def run(folder, *arguments):
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stderr + done.stdout  # progress goes to the one, results to the other
+    return done.stderr + done.stdout  # progress is on the one, results on the other
 
 
 def stage_folder(folder: Path, stage: str) -> Path:
@@ -31,13 +31,13 @@ def weights_of(folder: Path, stage: str) -> dict[str, Tensor]:
 
 
 def metric(folder: Path, stage: str, name: str) -> list[float]:
-    """Return a figure of every step that told it."""
+    """Return a metric of every step that has it."""
     lines = (stage_folder(folder, stage) / "metrics.jsonl").read_text().splitlines()
     return [found[name] for line in lines if name in (found := json.loads(line))]
 
 
 @pytest.mark.slow
-def test_the_smoke_preset_runs_end_to_end_and_again_for_nothing(tmp_path: Path):
+def test_the_smoke_preset_runs_end_to_end_and_a_second_run_reuses_all(tmp_path: Path):
     first = run(tmp_path, "run", "--preset", "smoke")
     for stage in ("curate", "sft", "grpo", "evaluate"):
         assert f"{stage}: finished" in first

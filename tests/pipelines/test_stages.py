@@ -1,4 +1,4 @@
-"""The whole road, stopped in every stage: it ends as if nobody had stopped it."""
+"""The whole pipeline, stopped in every stage, ends like an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .makers import make_picture
 from .runs import StopAt, first_run, story
 
 MOMENTS = {"curate": 92, "sft": 3, "grpo": 3, "evaluate": 4}
-"""How often each stage asks before the test's user presses Ctrl-C: in the middle of its work."""
+"""Number of checks in each stage before the stop request, in the middle of its work."""
 
 
 def weights(folder):
@@ -40,7 +40,7 @@ def stages_of(session, pipeline):
     return {name: session.store.lineage.get(pipeline.outputs[name]) for name in BUILT_IN}
 
 
-def test_run_stopped_in_every_stage_ends_like_one_that_was_not(home, tiny, finished_home):
+def test_run_stopped_in_every_stage_ends_like_an_uninterrupted_one(home, tiny, finished_home):
     with open_session(home, track=False) as session:
         pipeline = open_pipeline(session, RunRequest("smoke"))
         for stage in BUILT_IN:
@@ -62,13 +62,13 @@ def test_run_stopped_in_every_stage_ends_like_one_that_was_not(home, tiny, finis
         assert weights(stopped[name].outputs["model"]) == weights(smooth[name].outputs["model"])
 
 
-def test_checkpoints_say_which_tool_they_were_taught(finished):
+def test_checkpoints_record_the_tool_they_were_trained_with(finished):
     made = stages_of(finished, first_run(finished))
     for stage in ("sft", "grpo"):
         assert read_notes(made[stage].outputs["model"]).interface == "code"
 
 
-def test_finished_stages_are_not_done_again(finished):
+def test_finished_stages_are_not_repeated(finished):
     pipeline = first_run(finished)
     before = stages_of(finished, pipeline)
     for stage in BUILT_IN:
@@ -102,7 +102,7 @@ def test_fresh_run_reuses_nothing(finished):
     assert len(finished.store.lineage.find(stage="curate", parent=fresh.id)) == 1
 
 
-def test_a_stage_alone_passes_over_a_run_that_has_not_got_its_inputs_yet(finished):
+def test_a_standalone_stage_skips_a_run_without_its_inputs(finished):
     done = first_run(finished)
     begun = open_pipeline(finished, RunRequest("smoke", seed=91))
     assert finished.store.lineage.find(stage="pipeline")[0].id == begun.id
@@ -113,7 +113,7 @@ def test_a_stage_alone_passes_over_a_run_that_has_not_got_its_inputs_yet(finishe
     assert named.id == done.id
 
 
-def test_a_fresh_run_that_is_tried_again_goes_on_with_itself(home, tiny):
+def test_a_retried_fresh_run_resumes_itself(home, tiny):
     with open_session(home, track=False) as session:
         first, again, other = (
             open_pipeline(session, RunRequest("smoke", fresh=True, token=token))
@@ -123,7 +123,7 @@ def test_a_fresh_run_that_is_tried_again_goes_on_with_itself(home, tiny):
     assert first.outputs == again.outputs
 
 
-def test_a_stage_alone_made_afresh_leaves_the_others_as_they_are(home, tiny):
+def test_refreshing_a_standalone_stage_does_not_change_the_others(home, tiny):
     with open_session(home, track=False) as session:
         alone = open_pipeline(session, RunRequest("smoke", fresh=True), stage="curate")
         assert list(alone.outputs) == ["fresh curate"]
@@ -131,21 +131,21 @@ def test_a_stage_alone_made_afresh_leaves_the_others_as_they_are(home, tiny):
         assert list(whole.outputs) == [f"fresh {stage}" for stage in BUILT_IN]
 
 
-def test_stage_without_its_input_says_what_to_run_first(home, tiny):
+def test_the_error_for_a_missing_input_says_what_to_run_first(home, tiny):
     with open_session(home, track=False) as session:
         pipeline = open_pipeline(session, RunRequest("smoke"))
         with pytest.raises(StageError, match="`codedance curate` first"):
             run_stage(session, "sft", pipeline)
 
 
-def test_a_stage_alone_with_nothing_to_go_on_from_begins_no_run(home, tiny):
+def test_a_standalone_stage_without_inputs_starts_no_run(home, tiny):
     with open_session(home, track=False) as session:
         with pytest.raises(StageError, match="sft needs a finished curate"):
             open_pipeline(session, RunRequest("smoke"), stage="sft")
         assert session.store.lineage.find(stage="pipeline") == []
 
 
-def test_checkpoint_that_was_deleted_is_made_again(finished):
+def test_a_deleted_checkpoint_is_made_again(finished):
     pipeline = first_run(finished)
     model = Path(find_input(finished, pipeline, "sft").outputs["model"])
     hidden = model.rename(model.with_name("hidden"))
@@ -157,7 +157,7 @@ def test_checkpoint_that_was_deleted_is_made_again(finished):
         hidden.rename(model)
 
 
-def test_every_candidate_has_its_fate_in_the_store(finished):
+def test_every_candidate_has_its_decision_in_the_store(finished):
     curation = finished.store.lineage.find(stage="curate")[-1]
     rows = finished.store.curation(curation.id)
     assert len(rows) == curation.outputs["candidates"]
@@ -181,7 +181,7 @@ def test_every_demonstration_is_a_right_episode_of_the_environment(finished):
         assert has_code == (demonstration.tags == ("tools",))
 
 
-def test_tasks_to_learn_on_carry_band_and_pass_rate(finished):
+def test_training_tasks_have_difficulty_and_pass_rate(finished):
     curation = finished.store.lineage.find(stage="curate")[-1]
     tasks = load_tasks(finished.store, curation)
     assert len({task.difficulty for task in tasks}) > 1
@@ -193,7 +193,7 @@ def test_tasks_to_learn_on_carry_band_and_pass_rate(finished):
         assert task.difficulty is expected
 
 
-def test_figures_of_both_trainings_are_kept_step_by_step(finished):
+def test_metrics_of_both_trainings_are_stored_by_step(finished):
     pipeline = first_run(finished)
     sft = read_metrics(finished.home.stages / pipeline.outputs["sft"])
     grpo = read_metrics(finished.home.stages / pipeline.outputs["grpo"])
@@ -209,7 +209,7 @@ def test_report_is_written_with_both_policies(finished):
     assert page.count("<article") > 0
 
 
-def test_rescoring_finds_a_spoilt_verdict(finished):
+def test_rescoring_finds_a_changed_verdict(finished):
     pipeline = first_run(finished)
     wrong = next(
         e for e in finished.store.episodes(pipeline.outputs["curate"], "strong") if e.accuracy
@@ -225,7 +225,7 @@ def test_rescoring_finds_a_spoilt_verdict(finished):
     assert next(e.accuracy for e in again if e.id == wrong.id) == 1.0
 
 
-def test_rescoring_keeps_every_verdict_there_ever_was(finished):
+def test_rescoring_keeps_all_earlier_verdicts(finished):
     pipeline = first_run(finished)
     curation = pipeline.outputs["curate"]
     right = next(e for e in finished.store.episodes(curation, "strong") if e.accuracy)
@@ -238,7 +238,7 @@ def test_rescoring_keeps_every_verdict_there_ever_was(finished):
     kept = read_whole(finished.store, right.id)["scores"]
     verdicts = {name: terms["accuracy"] for name, terms in kept.items() if "graded" in name}
     assert verdicts == {PLAYED: 0.0, first.scoring: 1.0, second.scoring: 1.0}
-    assert sorted(verdicts)[:2] == [first.scoring, second.scoring]  # in the order of time
+    assert sorted(verdicts)[:2] == [first.scoring, second.scoring]  # in chronological order
 
 
 def write_tasks(folder, count, **extra):
@@ -252,7 +252,7 @@ def write_tasks(folder, count, **extra):
     return str(path)
 
 
-def test_own_tasks_without_splits_are_kept_apart(tmp_path):
+def test_own_tasks_without_splits_are_separated(tmp_path):
     path = write_tasks(tmp_path, 20)
     train = {task.id for task in draw_candidates(path, 100, seed=0)}
     test = {task.id for task in held_out_tasks(path, 100)}
@@ -261,7 +261,7 @@ def test_own_tasks_without_splits_are_kept_apart(tmp_path):
     assert len(held_out_tasks(path, 100, whole=True)) == 20
 
 
-def test_all_damaged_pictures_are_named_before_anything_is_played(tmp_path):
+def test_all_damaged_images_are_listed_before_anything_is_played(tmp_path):
     path = Path(write_tasks(tmp_path, 10))
     whole = (tmp_path / "picture.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[:-30])
@@ -269,9 +269,9 @@ def test_all_damaged_pictures_are_named_before_anything_is_played(tmp_path):
     for number in (0, 5, 7):
         rows[number] = rows[number].replace("picture.png", "cut.png")
     path.write_text("\n".join(rows))
-    with pytest.raises(SuiteError) as told:
+    with pytest.raises(SuiteError) as raised:
         held_out_tasks(str(path), 100, whole=True)
-    assert [line[:9] for line in str(told.value).splitlines()[1:]] == [
+    assert [line[:9] for line in str(raised.value).splitlines()[1:]] == [
         "  line 1:",
         "  line 6:",
         "  line 8:",
@@ -289,7 +289,7 @@ def test_changed_task_file_is_another_input(tmp_path):
     assert stage_parameters("curate", preset) != before
 
 
-def test_another_picture_under_the_same_name_is_another_input(tmp_path):
+def test_another_image_under_the_same_name_is_another_input(tmp_path):
     row = {"question": "How many?", "answer": "5", "image": "a.png"}
     (tmp_path / "mine.jsonl").write_text(json.dumps(row))
     make_picture(0).save(tmp_path / "a.png")
@@ -329,8 +329,8 @@ def test_another_text_of_a_reward_term_in_a_module_is_another_input(tmp_path, mo
     assert found[0] != found[1]
 
 
-def test_the_sandbox_that_was_asked_for_goes_with_the_run(home, tiny):
-    """Through Prefect too, which opens the run again by its id."""
+def test_the_requested_sandbox_is_recorded_with_the_run(home, tiny):
+    """Also through Prefect, which reopens the run by its id."""
     with open_session(home, track=False) as session:
         plain = open_pipeline(session, RunRequest("smoke"))
         asked = open_pipeline(session, RunRequest("smoke", sandbox="docker"))
@@ -340,7 +340,7 @@ def test_the_sandbox_that_was_asked_for_goes_with_the_run(home, tiny):
     assert again.id == asked.id != plain.id
 
 
-def test_a_refresh_that_was_stopped_goes_on_with_itself_until_it_is_done(home, tiny):
+def test_a_stopped_refresh_resumes_itself_until_it_is_finished(home, tiny):
     with open_session(home, track=False) as session:
         first = open_pipeline(session, RunRequest("smoke", fresh=True))
         session.stop = StopAt(1)
@@ -352,10 +352,10 @@ def test_a_refresh_that_was_stopped_goes_on_with_itself_until_it_is_done(home, t
         done = run_stage(session, "curate", again)
         assert len(session.store.lineage.find(stage="curate")) == 1
         alone = open_pipeline(session, RunRequest("smoke", fresh=True), stage="curate")
-        assert run_stage(session, "curate", alone).id != done.id  # that one is done: a new one
+        assert run_stage(session, "curate", alone).id != done.id  # that one is finished
 
 
-def test_a_stage_alone_is_made_afresh_from_the_newest_run_of_the_same_settings(home, tiny):
+def test_a_standalone_stage_is_refreshed_from_the_newest_run_with_the_same_settings(home, tiny):
     with open_session(home, track=False) as session:
         whole = open_pipeline(session, RunRequest("smoke"))
         done = run_stage(session, "curate", whole)
@@ -365,8 +365,8 @@ def test_a_stage_alone_is_made_afresh_from_the_newest_run_of_the_same_settings(h
         assert run_stage(session, "curate", again).id != done.id
 
 
-def test_a_run_that_is_named_brings_its_whole_sandbox(home, tiny):
-    """Its limits and its least isolation, not only the backend, whatever flows.yaml says now."""
+def test_a_named_run_determines_the_whole_sandbox(home, tiny):
+    """Its limits and its minimum level, not only the backend, regardless of flows.yaml."""
     flows = Path("flows.yaml")
     before = flows.read_text()
     strict = "sandbox: {floor: full, limits: {wall_seconds: 3, memory_mb: 300}, libraries: [numpy]}"

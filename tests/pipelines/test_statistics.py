@@ -1,4 +1,4 @@
-"""Intervals and paired differences, against figures worked out by hand."""
+"""Intervals and paired differences, compared with figures calculated by hand."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_paired_difference_counts_items():
     assert (gap.mean, gap.count, gap.better, gap.worse) == (0.25, 4, 2, 1)
 
 
-def test_bootstrap_bounds_agree_with_the_normal_ones_on_many_items():
+def test_bootstrap_bounds_match_the_normal_ones_on_many_items():
     # 300 better, 100 worse of 2000: mean 0.1, variance 0.2 - 0.01, standard error 0.009747
     first = [0] * 300 + [1] * 100 + [1] * 1600
     second = [1] * 300 + [0] * 100 + [1] * 1600
@@ -40,15 +40,15 @@ def test_bootstrap_bounds_agree_with_the_normal_ones_on_many_items():
     assert gap.high == pytest.approx(0.1 + 1.96 * 0.009747, abs=0.002)
 
 
-def test_equal_results_have_no_difference_at_all():
+def test_equal_results_have_no_difference():
     gap = paired_difference([1, 0, 1], [1, 0, 1])
     assert (gap.low, gap.mean, gap.high) == (0.0, 0.0, 0.0)
 
 
-def test_unpaired_items_are_refused():
+def test_unpaired_items_are_rejected():
     with pytest.raises(ValueError, match="got 1 and 2"):
         paired_difference([1], [1, 0])
 
 
-def test_no_items_give_no_figure():
+def test_without_items_there_is_no_figure():
     assert math.isnan(paired_difference([], []).mean)

@@ -1,4 +1,4 @@
-"""What a step's trajectories and the clock say."""
+"""Metrics of a step from its trajectories and the clock."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Clock:
         return next(self._times)
 
 
-def test_accuracy_and_calls_are_told_by_family_and_band():
+def test_accuracy_and_calls_are_reported_by_family_and_difficulty():
     easy, hard = make_task(0), make_task(1, family="bars", difficulty=Difficulty.HARD)
     made = [
         make_trajectory(easy, calls=2),
@@ -47,10 +47,10 @@ def test_accuracy_and_calls_are_told_by_family_and_band():
     }
 
 
-def test_rates_are_of_the_time_since_the_last_step():
+def test_rates_refer_to_the_time_since_the_last_step():
     task = make_task()
     figures = StepFigures(Clock(10.0, 13.0, 15.0))
-    assert figures.rates({}) == {}, "nothing is known of the first step's beginning"
+    assert figures.rates({}) == {}, "the start of the first step is unknown"
     figures.sampled({task.id: task}, [make_trajectory(task, calls=2)] * 5)
     rates = figures.rates({})
     assert rates["time/step_seconds"] == 5.0
@@ -62,7 +62,7 @@ def test_rates_are_of_the_time_since_the_last_step():
     assert figures.results() == {}
 
 
-def test_supervised_learning_tells_its_tokens_a_second():
+def test_supervised_training_reports_its_tokens_per_second():
     figures = StepFigures(Clock(0.0, 2.0))
     figures.rates({"tokens": 50.0})
     assert figures.rates({"tokens": 100.0}) == {"time/step_seconds": 2.0, "tokens_per_second": 50.0}
@@ -75,7 +75,7 @@ def test_latencies_are_quantiles_in_milliseconds():
         assert figures[f"sandbox/latency_ms/{name}"] == pytest.approx(value)
 
 
-def test_the_machine_is_measured_under_mlflows_own_names(tmp_path):
+def test_system_metrics_have_mlflows_own_names(tmp_path):
     sample = Meter(tmp_path).sample()
     assert all(name.startswith("system/") for name in sample)
     assert 0.0 < sample["system/system_memory_usage_percentage"] <= 100.0
@@ -83,14 +83,14 @@ def test_the_machine_is_measured_under_mlflows_own_names(tmp_path):
     assert sample["system/disk_available_megabytes"] > 0.0
 
 
-def test_several_gpus_are_told_apart():
+def test_several_gpus_are_distinguished():
     found = read_gpus("0, 97, 40210, 81559, 512.30\n1, 3, 5, 81559, 70.00\nnonsense\n")
     assert found["gpu_0_utilization_percentage"] == 97.0
     assert found["gpu_1_power_usage_watts"] == 70.0
     assert len(found) == 6
 
 
-def test_a_stage_shorter_than_the_period_is_not_held_up(home):
+def test_a_stage_shorter_than_the_period_is_not_delayed(home):
     tracker = Tracker(home.stages)
     before = os.times().elapsed
     with metered(tracker, "run", home.root):
@@ -98,7 +98,7 @@ def test_a_stage_shorter_than_the_period_is_not_held_up(home):
     assert os.times().elapsed - before < PERIOD_SECONDS / 2
 
 
-def test_curves_become_pictures_of_their_own(tmp_path):
+def test_curves_become_separate_images(tmp_path):
     points = [(step, step / 10) for step in range(20)]
     figures = {
         "rewards/accuracy/mean": points,
@@ -113,7 +113,7 @@ def test_curves_become_pictures_of_their_own(tmp_path):
     assert ">accuracy</text>" in written[0].read_text(encoding="utf-8")
 
 
-def test_a_name_cannot_break_a_picture():
+def test_a_name_cannot_break_an_image():
     text = standalone_chart("a < b & c", {"<x>": [(0, 1.0)], "y": [(0, 2.0)]})
     assert "a < b & c" in "".join(ElementTree.fromstring(text).itertext())
     assert standalone_chart("nothing", {"a": []}) == ""

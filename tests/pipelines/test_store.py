@@ -1,4 +1,4 @@
-"""The store gives back what it was given, whole batches or nothing."""
+"""The store returns stored data unchanged, and stores whole batches or nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def add(store, run, tasks, trajectories, phase="weak", step=0):
     return store.add_trajectories(tasks, trajectories, stage_run=run.id, phase=phase, step=step)
 
 
-def test_trajectory_comes_back_as_it_was(store, run):
+def test_trajectory_is_read_back_unchanged(store, run):
     task = make_task()
     given = make_trajectory(task, calls=2, failed=1)
     add(store, run, [task], [given])
@@ -49,7 +49,7 @@ def test_trajectory_comes_back_as_it_was(store, run):
         assert [pixel_digest(i) for i in ours.images] == [pixel_digest(i) for i in theirs.images]
 
 
-def test_task_comes_back_with_its_pictures(store):
+def test_task_is_read_back_with_its_images(store):
     given = make_task(3, choices=("a", "b"), tolerance=0.5)
     key = store.add_tasks([given])[given.id]
     back = store.tasks([key])[key]
@@ -82,7 +82,7 @@ def test_figures_of_an_episode_are_counted(store, run):
     assert episode.true_answer == "3"
 
 
-def test_trajectories_stored_already_are_not_stored_again(store, run):
+def test_stored_trajectories_are_not_stored_again(store, run):
     tasks = [make_task(0), make_task(1)]
     both = [make_trajectory(task) for task in tasks for _ in range(2)]
     assert add(store, run, tasks, both[:2]) == 2
@@ -92,7 +92,7 @@ def test_trajectories_stored_already_are_not_stored_again(store, run):
     assert store.stored_samples(run.id, "weak") == {keys[t.id]: 2 for t in tasks}
 
 
-def test_steps_done_again_can_be_forgotten(store, run):
+def test_repeated_steps_can_be_deleted(store, run):
     task = make_task()
     for step in (1, 2, 3):
         add(store, run, [task], [make_trajectory(task)], step=step)
@@ -112,7 +112,7 @@ def test_any_text_can_be_stored(store, run):
     assert back.turns[0].text == "\\ud800 \\x00 <script> 🙂 \x1b[2J"
 
 
-def test_lost_episode_keeps_no_accuracy(store, run):
+def test_lost_episode_has_no_accuracy(store, run):
     task = make_task()
     add(store, run, [task], [make_lost(task)])
     (episode,) = store.episodes(run.id)
@@ -120,7 +120,7 @@ def test_lost_episode_keeps_no_accuracy(store, run):
     assert not episode.is_valid
 
 
-def test_full_disk_leaves_no_half_written_picture(tmp_path):
+def test_full_disk_leaves_no_partial_image(tmp_path):
     import resource
 
     folder = ImageFolder(tmp_path)
@@ -136,13 +136,13 @@ def test_full_disk_leaves_no_half_written_picture(tmp_path):
     assert folder.get(folder.put(picture)).size == (256, 256)
 
 
-def test_same_picture_is_one_file(tmp_path):
+def test_same_image_is_one_file(tmp_path):
     folder = ImageFolder(tmp_path)
     assert folder.put(make_picture(1)) == folder.put(make_picture(1))
     assert len(list(tmp_path.rglob("*.png"))) == 1
 
 
-def test_changed_picture_is_found_out(tmp_path):
+def test_changed_image_is_detected(tmp_path):
     folder = ImageFolder(tmp_path)
     digest = folder.put(make_picture(1))
     make_picture(2).save(folder.path(digest))
@@ -150,12 +150,12 @@ def test_changed_picture_is_found_out(tmp_path):
         folder.get(digest)
 
 
-def test_missing_picture_is_an_error_of_ours(tmp_path):
+def test_missing_image_is_a_store_error(tmp_path):
     with pytest.raises(StoreError, match="missing"):
         ImageFolder(tmp_path).get("0" * 64)
 
 
-def test_writers_side_by_side_lose_nothing(home, store, run):
+def test_concurrent_writers_lose_nothing(home, store, run):
     tasks = [make_task(n) for n in range(12)]
 
     def write(part):
@@ -181,7 +181,7 @@ def test_scores_of_a_scoring_are_replaced(store, run):
     assert store.scores(run.id)[number]["format"] == -0.2
 
 
-def test_tasks_that_could_not_be_stored_are_stored_the_next_time(store, tmp_path):
+def test_tasks_that_failed_to_be_stored_are_stored_the_next_time(store, tmp_path):
     task = make_task()
     place = store.images.root
     place.parent.mkdir(exist_ok=True)

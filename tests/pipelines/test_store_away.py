@@ -1,4 +1,4 @@
-"""The server goes away and comes back: work waits, and nothing is lost or stored twice."""
+"""The server becomes unavailable and returns: work waits; nothing is lost or stored twice."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ COMMAND = [
 
 @pytest.fixture
 def server(postgres_programs, monkeypatch, tmp_path):
-    """A server of this test's own, which it may stop, with an empty database named by all."""
-    with PostgresServer({"fsync": "off"}) as own:  # what is committed outlives its death
+    """A separate server that the test may stop, with an empty database in the environment."""
+    with PostgresServer({"fsync": "off"}) as own:  # committed data survives its kill
         monkeypatch.setenv("CODEDANCE_STORE_URL", own.make_database("store"))
         monkeypatch.setenv("CODEDANCE_DIR", str(tmp_path / "home"))
         yield own
@@ -47,9 +47,9 @@ def add(store, run, tasks, step):
     return store.add_trajectories(tasks, trajectories, stage_run=run.id, phase="train", step=step)
 
 
-def test_writer_waits_for_a_server_that_went_away_and_stores_all_once(away_home, server):
-    told, tasks = [], [make_task(n) for n in range(3)]
-    with open_store(away_home, Patience(60.0, told.append)) as store:
+def test_writer_waits_for_an_unavailable_server_and_stores_all_once(away_home, server):
+    messages, tasks = [], [make_task(n) for n in range(3)]
+    with open_store(away_home, Patience(60.0, messages.append)) as store:
         run = store.lineage.begin(make_request())
         add(store, run, tasks, step=1)
         server.stop("immediate")
@@ -62,14 +62,14 @@ def test_writer_waits_for_a_server_that_went_away_and_stores_all_once(away_home,
             (step, sample) for step in (1, 2, 3) for sample in (0, 1) for _ in tasks
         )
         assert verify(store).is_whole
-    waiting, answered = told
+    waiting, answered = messages
     assert "waiting for it, up to 60 s; no data is lost" in waiting
     assert answered.startswith("the store answers again, after ")
 
 
-def test_wait_has_an_end_and_is_not_waited_twice(away_home, server):
-    told = []
-    with open_store(away_home, Patience(3.0, told.append)) as store:
+def test_the_wait_is_bounded_and_not_repeated(away_home, server):
+    messages = []
+    with open_store(away_home, Patience(3.0, messages.append)) as store:
         run = store.lineage.begin(make_request())
         server.stop()
         begun = time.monotonic()
@@ -82,10 +82,10 @@ def test_wait_has_an_end_and_is_not_waited_twice(away_home, server):
         assert second < first / 2
         server.start()
         assert store.lineage.get(run.id).status == "running"
-        assert len(told) == 1
+        assert len(messages) == 1
 
 
-def test_user_who_wants_to_stop_need_not_wait(away_home, server):
+def test_a_stop_request_ends_the_wait(away_home, server):
     stop = threading.Event()
     with open_store(away_home, Patience(600.0, lambda _: None, stop.is_set)) as store:
         run = store.lineage.begin(make_request())
@@ -98,7 +98,7 @@ def test_user_who_wants_to_stop_need_not_wait(away_home, server):
 
 
 def wait_for_steps(home, process):
-    """Look from outside until a step of GRPO is stored."""
+    """Poll from outside until a step of GRPO is stored."""
     with open_store(home) as store:
         while process.poll() is None:
             if any(store.episodes(run.id) for run in store.lineage.find(stage="grpo")):
@@ -108,7 +108,7 @@ def wait_for_steps(home, process):
 
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
-def test_training_goes_on_when_the_server_is_back_with_each_trajectory_once(
+def test_training_continues_when_the_server_is_back_with_each_trajectory_once(
     away_home, server, tiny, finished_home
 ):
     process = subprocess.Popen(
@@ -116,7 +116,7 @@ def test_training_goes_on_when_the_server_is_back_with_each_trajectory_once(
     )
     wait_for_steps(away_home, process)
     server.stop("immediate")
-    assert process.poll() is None, "the run ended before the server could be taken away"
+    assert process.poll() is None, "the run ended before the server could be stopped"
     time.sleep(8.0)
     server.start()
     _, error = process.communicate(timeout=1500)

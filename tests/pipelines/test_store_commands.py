@@ -1,4 +1,4 @@
-"""``codedance store``: what it shows, what it copies, what it removes, on both databases."""
+"""``codedance store``: listing, export and removal, on both databases."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .makers import make_picture, make_request, make_task, make_trajectory
 
 @pytest.fixture
 def codedance():
-    """Run a command of the store; gives its exit code and what it printed."""
+    """Run a command of the store; returns its exit code and output."""
 
     def run(*arguments):
         done = CliRunner().invoke(app, ["store", *map(str, arguments)])
@@ -36,7 +36,7 @@ def codedance():
 
 
 def store_run(store, stage, numbers, *, parent=None, inputs=None):
-    """Store a finished run of a stage, with a trajectory of each of these tasks."""
+    """Store a finished run of a stage, with a trajectory of each task."""
     request = make_request(stage, inputs=inputs, seed=numbers[0])
     run = store.lineage.begin(request, parent=parent)
     tasks = [make_task(number) for number in numbers]
@@ -50,7 +50,7 @@ def store_run(store, stage, numbers, *, parent=None, inputs=None):
 
 @pytest.fixture
 def runs(home):
-    """Two pipeline runs; the second took over the curation of the first."""
+    """Two pipeline runs; the second reused the curation of the first."""
     with open_store(home) as store:
         first = store.lineage.begin(make_request("pipeline"))
         curate = store_run(store, "curate", (1, 2), parent=first.id)
@@ -62,36 +62,36 @@ def runs(home):
     return {"first": first, "curate": curate, "sft": sft, "second": second, "other": other}
 
 
-def test_list_names_runs_and_what_the_store_holds(codedance, runs):
+def test_list_shows_runs_and_the_contents_of_the_store(codedance, runs):
     code, out = codedance("list")
     assert code == 0
     assert all(run.id in out for run in runs.values())
     assert "5 trajectories" in out
     assert all(len(line) <= 80 or "/" in line for line in out.splitlines())
     code, out = codedance("list", "--stage", "sft", "--limit", 1, "--json")
-    told = json.loads(out)
-    assert [run["run"] for run in told["runs"]] == [runs["other"].id]
-    assert told["runs"][0]["trajectories"] == 1
-    assert told["store"]["rows"]["trajectories"] == 5
-    assert told["store"]["pictures"] == 6  # four tasks', and two that calls made
-    assert told["store"]["database_bytes"] > 0
+    document = json.loads(out)
+    assert [run["run"] for run in document["runs"]] == [runs["other"].id]
+    assert document["runs"][0]["trajectories"] == 1
+    assert document["store"]["rows"]["trajectories"] == 5
+    assert document["store"]["pictures"] == 6  # of four tasks and of two calls
+    assert document["store"]["database_bytes"] > 0
 
 
-def test_list_of_an_empty_store_says_what_fills_it(codedance, home):
+def test_list_of_an_empty_store_names_the_command_that_fills_it(codedance, home):
     assert "`codedance run` starts one" in codedance("list")[1]
 
 
-def test_show_tells_a_run_with_its_phases(codedance, runs):
+def test_show_prints_a_run_with_its_phases(codedance, runs):
     code, out = codedance("show", runs["curate"].id)
     assert code == 0
     assert "finished" in out
     assert "weak   2" in out
-    told = json.loads(codedance("show", runs["curate"].id, "--json")[1])
-    assert told["phases"][0]["trajectories"] == 2
-    assert told["phases"][0]["accuracy"] == 1.0
+    document = json.loads(codedance("show", runs["curate"].id, "--json")[1])
+    assert document["phases"][0]["trajectories"] == 2
+    assert document["phases"][0]["accuracy"] == 1.0
 
 
-def test_show_tells_a_trajectory_from_question_to_rewards(codedance, home, runs):
+def test_show_prints_a_trajectory_from_question_to_rewards(codedance, home, runs):
     with open_store(home) as store:
         number = store.episodes(runs["curate"].id)[0].id
     code, out = codedance("show", number)
@@ -101,7 +101,7 @@ def test_show_tells_a_trajectory_from_question_to_rewards(codedance, home, runs)
     assert json.loads(codedance("show", number, "--json")[1])["task"]["answer"] == "3"
 
 
-def test_a_number_that_is_none_is_answered_with_a_command_that_tells_numbers(codedance, home, runs):
+def test_the_error_for_an_unknown_number_has_a_command_that_lists_numbers(codedance, home, runs):
     with pytest.raises(StoreError, match="no trajectory 99999") as caught:
         codedance("show", 99999)
     named = re.search("`codedance store (.*)`", str(caught.value)).group(1)
@@ -113,12 +113,12 @@ def test_a_number_that_is_none_is_answered_with_a_command_that_tells_numbers(cod
     assert f"codedance store show {runs['curate'].id}" in out
 
 
-def test_a_number_in_an_empty_store_is_answered_with_what_fills_it(codedance, home):
+def test_the_error_for_a_number_in_an_empty_store_has_a_command_that_fills_it(codedance, home):
     with pytest.raises(StoreError, match="has none yet: `codedance run` records some"):
         codedance("show", 1)
 
 
-def test_list_says_which_limit_shows_all(codedance, runs):
+def test_list_names_the_limit_that_shows_all(codedance, runs):
     _, out = codedance("list", "--limit", 2)
     limit = re.search("--limit ([0-9]+) shows all", out).group(1)
     code, out = codedance("list", "--limit", limit)
@@ -126,7 +126,7 @@ def test_list_says_which_limit_shows_all(codedance, runs):
     assert all(run.id in out for run in runs.values())
 
 
-def test_show_lets_no_model_steer_the_terminal(codedance, home, runs):
+def test_show_escapes_control_sequences_of_a_model(codedance, home, runs):
     with open_store(home) as store:
         task = make_task(9, question="\x1b[2J\x07How many?")
         run = runs["curate"].id
@@ -137,7 +137,7 @@ def test_show_lets_no_model_steer_the_terminal(codedance, home, runs):
     assert "\\x1b[2J" in out
 
 
-def test_export_holds_everything_in_files_that_any_program_reads(codedance, runs, tmp_path):
+def test_export_contains_everything_in_open_formats(codedance, runs, tmp_path):
     folder = tmp_path / "copy"
     code, out = codedance("export", folder, "--run", runs["first"].id)
     assert code == 0
@@ -160,17 +160,17 @@ def test_export_holds_everything_in_files_that_any_program_reads(codedance, runs
             assert pixel_digest(picture) == digest
 
 
-def test_export_leaves_tokens_out_when_asked_and_writes_over_nothing(codedance, runs, tmp_path):
+def test_export_omits_tokens_on_request_and_overwrites_nothing(codedance, runs, tmp_path):
     folder = tmp_path / "copy"
-    told = json.loads(codedance("export", folder, "--no-tokens", "--json")[1])
-    assert told["exported"]["trajectories"] == 3  # of the newest, which took over a curation
+    document = json.loads(codedance("export", folder, "--no-tokens", "--json")[1])
+    assert document["exported"]["trajectories"] == 3  # of the newest run, which reused a curation
     assert "tokens" not in json.loads((folder / "trajectories.jsonl").read_text().splitlines()[0])
     with pytest.raises(StoreError, match="exists already") as caught:
         codedance("export", folder)
     assert code_of(caught.value) == USAGE
 
 
-def test_export_leaves_out_what_is_broken_names_it_and_says_so_by_its_exit_code(
+def test_export_omits_and_lists_damaged_data_and_its_exit_code_reports_it(
     codedance, home, runs, tmp_path
 ):
     with open_store(home) as store:
@@ -198,13 +198,13 @@ def test_export_leaves_out_what_is_broken_names_it_and_says_so_by_its_exit_code(
     assert (code, bool(json.loads(out)["exported"]["broken"])) == (FINDINGS, True)
 
 
-def test_export_of_a_whole_store_names_nothing_as_broken(codedance, runs, tmp_path):
+def test_export_of_an_intact_store_lists_nothing_as_broken(codedance, runs, tmp_path):
     code, out = codedance("export", tmp_path / "copy", "--run", runs["first"].id)
     assert (code, "BAD" in out, "incomplete" in out) == (0, False, False)
     assert json.loads((tmp_path / "copy" / "run.json").read_text())["broken"] == []
 
 
-def test_export_that_finds_no_room_leaves_no_folder(codedance, runs, tmp_path, monkeypatch):
+def test_export_without_disk_space_leaves_no_folder(codedance, runs, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -223,12 +223,12 @@ def test_verify_exits_with_1_when_something_is_wrong(codedance, home, runs):
     assert code == 1
     assert out.startswith("BAD  picture ")
     code, out = codedance("verify", "--json")
-    told = json.loads(out)
-    assert (code, told["is_whole"], told["verdict"]["wrong"]) == (1, False, 1)
-    assert told["verdict"]["findings"][0]["kind"] == "picture"
+    document = json.loads(out)
+    assert (code, document["is_whole"], document["verdict"]["wrong"]) == (1, False, 1)
+    assert document["verdict"]["findings"][0]["kind"] == "picture"
 
 
-def test_prune_without_yes_only_tells(codedance, home, runs):
+def test_prune_without_yes_only_lists(codedance, home, runs):
     _, out = codedance("prune", runs["second"].id)
     assert "would remove 2 runs with 1 trajectories, 1 task and 1 picture" in out
     assert "use --yes" in out
@@ -237,10 +237,10 @@ def test_prune_without_yes_only_tells(codedance, home, runs):
         assert verify(store).unused == 0
 
 
-def test_prune_removes_a_run_and_what_only_it_named(codedance, home, runs):
-    told = json.loads(codedance("prune", runs["second"].id, "--yes", "--json")[1])["pruned"]
-    assert sorted(told["runs"]) == sorted([runs["second"].id, runs["other"].id])
-    assert (told["trajectories"], told["tasks"], told["pictures"]) == (1, 1, 1)
+def test_prune_removes_a_run_and_data_referenced_only_by_it(codedance, home, runs):
+    document = json.loads(codedance("prune", runs["second"].id, "--yes", "--json")[1])["pruned"]
+    assert sorted(document["runs"]) == sorted([runs["second"].id, runs["other"].id])
+    assert (document["trajectories"], document["tasks"], document["pictures"]) == (1, 1, 1)
     with open_store(home) as store:
         assert len(store.lineage.find()) == 3
         verdict = verify(store)
@@ -249,31 +249,31 @@ def test_prune_removes_a_run_and_what_only_it_named(codedance, home, runs):
         assert verdict.checked["trajectories"] == 4
 
 
-def test_prune_keeps_what_others_read(codedance, home, runs):
+def test_prune_keeps_data_used_by_others(codedance, home, runs):
     with pytest.raises(StoreError, match=f"reads {runs['curate'].id}"):
         codedance("prune", runs["curate"].id, "--yes")
-    told = json.loads(codedance("prune", runs["first"].id, "--yes", "--json")[1])["pruned"]
-    assert sorted(told["runs"]) == sorted([runs["first"].id, runs["sft"].id])
+    document = json.loads(codedance("prune", runs["first"].id, "--yes", "--json")[1])["pruned"]
+    assert sorted(document["runs"]) == sorted([runs["first"].id, runs["sft"].id])
     with open_store(home) as store:
         assert store.lineage.get(runs["curate"].id).parent is None
         assert verify(store).is_whole
 
 
-def test_prune_by_age_takes_the_old_and_keeps_what_the_new_read(codedance, home, runs):
+def test_prune_by_age_removes_old_runs_and_keeps_data_used_by_new_ones(codedance, home, runs):
     old = datetime.now(UTC).replace(tzinfo=None) - timedelta(days=40)
     with open_store(home) as store:
         names = [runs[name].id for name in ("first", "curate", "sft")]
         change = update(LineageRow).where(LineageRow.id.in_(names)).values(started_at=old)
         store.database.run(lambda session: session.execute(change))
-    told = json.loads(codedance("prune", "--older-than", 30, "--yes", "--json")[1])["pruned"]
-    assert sorted(told["runs"]) == sorted([runs["first"].id, runs["sft"].id])
+    document = json.loads(codedance("prune", "--older-than", 30, "--yes", "--json")[1])["pruned"]
+    assert sorted(document["runs"]) == sorted([runs["first"].id, runs["sft"].id])
 
 
-def test_prune_sweeps_pictures_only_while_nobody_writes(codedance, home, runs):
+def test_prune_removes_images_only_while_no_process_writes(codedance, home, runs):
     with open_store(home) as writer:
         waste = writer.images.path(writer.images.put(make_picture(88)))
-        told = json.loads(codedance("prune", "--yes", "--json")[1])["pruned"]
-        assert told["pictures"] is None
+        document = json.loads(codedance("prune", "--yes", "--json")[1])["pruned"]
+        assert document["pictures"] is None
         assert waste.exists()
     assert json.loads(codedance("prune", "--yes", "--json")[1])["pruned"]["pictures"] == 1
     assert not waste.exists()

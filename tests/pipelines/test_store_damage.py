@@ -1,4 +1,4 @@
-"""Rows that cannot be read: named one by one, and the rest is checked, copied and shown."""
+"""Unreadable rows are listed one by one, and the rest is checked, copied and shown."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run(home):
 
 
 def harm(home, statement):
-    """Change the database past all that SQLAlchemy would refuse."""
+    """Change the database directly, bypassing SQLAlchemy's checks."""
     connection = sqlite3.connect(home.root / "store.db")
     with connection:
         connection.execute("PRAGMA foreign_keys = OFF")
@@ -66,7 +66,7 @@ RUNS = [
 
 
 @pytest.mark.parametrize(("change", "column"), [*TRAJECTORIES, *TASKS, *RUNS])
-def test_verify_names_the_row_that_cannot_be_read_and_checks_the_rest(home, run, change, column):
+def test_verify_lists_the_unreadable_row_and_checks_the_rest(home, run, change, column):
     with open_store(home) as store:
         store.database.engine.dispose()
         harm(home, f"UPDATE {change}")
@@ -83,7 +83,7 @@ def test_verify_names_the_row_that_cannot_be_read_and_checks_the_rest(home, run,
     assert verdict.checked["trajectories"] == 2
 
 
-def test_verify_names_every_one_of_many_rows(home, codedance, run):
+def test_verify_lists_every_unreadable_row(home, codedance, run):
     harm(home, "UPDATE trajectories SET opening = '[' WHERE id = 1")
     harm(home, "UPDATE trajectories SET opening = '{' WHERE id = 2")
     harm(home, "UPDATE seals SET content = '{' WHERE kind = 'trajectories'")
@@ -94,9 +94,7 @@ def test_verify_names_every_one_of_many_rows(home, codedance, run):
 
 
 @pytest.mark.parametrize(("change", "column"), [*TRAJECTORIES, *TASKS])
-def test_export_goes_on_past_a_row_that_cannot_be_read(
-    home, codedance, run, tmp_path, change, column
-):
+def test_export_continues_after_an_unreadable_row(home, codedance, run, tmp_path, change, column):
     harm(home, f"UPDATE {change}")
     folder = tmp_path / "copy"
     code, out, _ = codedance("store", "export", str(folder), "--json")
@@ -113,16 +111,16 @@ def test_export_goes_on_past_a_row_that_cannot_be_read(
     assert len(lines["tasks"]) == 1
 
 
-def test_export_goes_on_past_a_run_that_cannot_be_read(home, codedance, run, tmp_path):
+def test_export_continues_after_an_unreadable_run(home, codedance, run, tmp_path):
     harm(home, "UPDATE lineage SET outputs = '{' WHERE stage = 'curate'")
     folder = tmp_path / "copy"
     assert codedance("store", "export", str(folder))[0] == FINDINGS
-    told = json.loads((folder / "run.json").read_text())
-    assert [one["stage"] for one in told["runs"]] == ["pipeline"]
-    assert [(one["kind"], one["name"]) for one in told["broken"]] == [("run", run.id)]
+    index = json.loads((folder / "run.json").read_text())
+    assert [one["stage"] for one in index["runs"]] == ["pipeline"]
+    assert [(one["kind"], one["name"]) for one in index["broken"]] == [("run", run.id)]
 
 
-def test_export_names_a_task_that_is_lost(home, codedance, run, tmp_path):
+def test_export_lists_a_missing_task(home, codedance, run, tmp_path):
     harm(home, f"DELETE FROM tasks WHERE key = {FIRST}")
     code, out, _ = codedance("store", "export", str(tmp_path / "copy"), "--json")
     made = json.loads(out)["exported"]
@@ -138,23 +136,23 @@ def test_export_names_a_task_that_is_lost(home, codedance, run, tmp_path):
         (f"DELETE FROM tasks WHERE key = {FIRST}", "is not there; trajectory 1 names it"),
     ],
 )
-def test_show_says_which_row_cannot_be_read(home, codedance, run, statement, words):
+def test_show_names_the_unreadable_row(home, codedance, run, statement, words):
     harm(home, statement)
-    code, _, told = codedance("store", "show", "1")
+    code, _, error = codedance("store", "show", "1")
     assert code == FAILED
-    assert "trajectory 1 cannot be shown" in told
-    assert words in " ".join(told.split())
-    assert "Traceback" not in told
+    assert "trajectory 1 cannot be shown" in error
+    assert words in " ".join(error.split())
+    assert "Traceback" not in error
 
 
 def test_a_command_that_needs_a_damaged_run_names_it(home, codedance, run):
     harm(home, "UPDATE lineage SET outputs = '{' WHERE stage = 'curate'")
-    code, _, told = codedance("store", "list")
+    code, _, error = codedance("store", "list")
     assert code == FAILED
-    assert f"the row of run {run.id} is damaged (its outputs cannot be read" in told
+    assert f"the row of run {run.id} is damaged (its outputs cannot be read" in error
 
 
-def test_prune_removes_nothing_while_a_row_that_names_pictures_cannot_be_read(home, run):
+def test_prune_removes_nothing_while_a_row_with_images_is_unreadable(home, run):
     harm(home, "UPDATE executions SET images = '[' WHERE trajectory = 1")
     with open_store(home) as store:
         before = sorted(store.images.digests())

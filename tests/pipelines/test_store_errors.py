@@ -1,4 +1,4 @@
-"""What goes wrong with the store's database is told with what to change."""
+"""Errors of the store's database say what to change."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from codedance.pipelines.store.store import open_store
 from sqlalchemy import text
 
 
-def test_wrong_password_is_told_without_telling_it(postgres):
+def test_a_wrong_password_is_reported_without_printing_it(postgres):
     address = postgres.url("an_empty_store", password="not-this-one")
     with pytest.raises(StoreAwayError, match="User or password is wrong") as caught:
         open_database(address)
@@ -30,19 +30,19 @@ def test_wrong_password_is_told_without_telling_it(postgres):
     assert "CODEDANCE_STORE_URL" in str(caught.value)
 
 
-def test_unknown_database_is_told_with_how_to_make_it(postgres):
+def test_the_error_for_an_unknown_database_says_how_to_create_it(postgres):
     with pytest.raises(StoreError, match="no such database.*createdb"):  # noqa: RUF043
         open_database(postgres.url("nowhere"))
 
 
-def test_server_that_is_not_there_is_told_with_what_to_look_at(tmp_path):
+def test_the_error_for_an_unreachable_server_says_what_to_check(tmp_path):
     with pytest.raises(StoreAwayError, match="Nothing answers there: start the server"):
         open_database(f"postgresql://somebody:secret@/db?host={tmp_path}")
     with pytest.raises(StoreAwayError, match="Nothing answers there"):
         open_database("postgresql://somebody:secret@127.0.0.1:9/db")
 
 
-def test_database_that_cannot_hold_all_text_is_refused(postgres):
+def test_database_that_cannot_store_all_text_is_rejected(postgres):
     address = postgres.make_database(
         "narrow", "ENCODING 'SQL_ASCII'", "LOCALE 'C'", "TEMPLATE template0"
     )
@@ -50,7 +50,7 @@ def test_database_that_cannot_hold_all_text_is_refused(postgres):
         open_database(address)
 
 
-def test_user_without_the_right_to_make_tables_is_told_what_to_grant(postgres):
+def test_the_error_for_a_missing_right_to_create_tables_says_what_to_grant(postgres):
     address = postgres.make_database("forbidden")
     database = open_database(postgres.url())
     with database.engine.begin() as connection:
@@ -61,12 +61,12 @@ def test_user_without_the_right_to_make_tables_is_told_what_to_grant(postgres):
         open_database(postgres.url("forbidden", username="guest", password="guest"))
 
 
-def test_missing_folder_is_told(tmp_path):
+def test_missing_folder_is_reported(tmp_path):
     with pytest.raises(StoreError, match=r"unable to open database file.*Create its folder"):
         open_database(f"sqlite:///{tmp_path / 'no' / 'store.db'}")
 
 
-def test_file_that_is_no_database_is_told(tmp_path):
+def test_file_that_is_not_a_database_is_reported(tmp_path):
     path = tmp_path / "store.db"
     path.write_bytes(b"pictures of cats\n" * 100)
     with pytest.raises(StoreError, match=r"The file is damaged.*\.recover"):
@@ -74,24 +74,24 @@ def test_file_that_is_no_database_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("address", ["store.db", "postgresql//host/db", "", "host:5432"])
-def test_what_is_no_address_is_refused_with_an_example(address):
+def test_an_invalid_address_is_rejected_with_an_example(address):
     with pytest.raises(StoreError, match="expected postgresql://user:password@host"):
         read_address(address)
 
 
-def test_other_databases_are_refused_by_name():
+def test_other_databases_are_rejected_by_name():
     with pytest.raises(StoreError, match="kind 'mysql'; the store works on SQLite"):
         read_address("mysql://host/db")
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])
-def test_any_spelling_of_postgresql_means_our_driver(scheme):
+def test_any_spelling_of_postgresql_uses_our_driver(scheme):
     url = read_address(f"{scheme}://me:p%40ss@host:5433/db")
     assert (url.drivername, url.password) == ("postgresql+psycopg", "p@ss")
     assert shown_url(url) == "postgresql+psycopg://me:***@host:5433/db"
 
 
-def test_missing_driver_is_told_with_how_to_install_it(tmp_path):
+def test_the_error_for_a_missing_driver_says_how_to_install_it(tmp_path):
     code = (
         "import sys; sys.modules['psycopg'] = None\n"
         "from codedance.pipelines.store.connection.database import open_database\n"
@@ -104,19 +104,19 @@ def test_missing_driver_is_told_with_how_to_install_it(tmp_path):
     assert "secret" not in done.stderr
 
 
-def test_wait_that_is_no_number_is_refused(home, monkeypatch):
+def test_wait_that_is_not_a_number_is_rejected(home, monkeypatch):
     monkeypatch.setenv("CODEDANCE_STORE_WAIT", "a while")
     with pytest.raises(ValueError, match="number of seconds, such as 600, not 'a while'"):
         _ = home.store_wait_seconds
 
 
-def test_pictures_lie_where_the_user_says(home, tmp_path, monkeypatch):
+def test_images_are_stored_in_the_configured_folder(home, tmp_path, monkeypatch):
     monkeypatch.setenv("CODEDANCE_IMAGES", str(tmp_path / "shared"))
     with open_store(home) as store:
         assert store.images.root == Path(tmp_path / "shared")
 
 
-def test_doctor_tells_of_the_store_and_makes_none(home):
+def test_doctor_reports_on_the_store_and_creates_none(home):
     (finding,) = check_store()
     assert finding.is_well
     assert "the first run makes it" in finding.state
@@ -125,7 +125,7 @@ def test_doctor_tells_of_the_store_and_makes_none(home):
     assert "schema 0004" in check_store()[0].state
 
 
-def test_doctor_asks_a_server_and_tells_what_is_wrong(home, postgres_url, postgres, monkeypatch):
+def test_doctor_checks_a_server_and_reports_problems(home, postgres_url, postgres, monkeypatch):
     monkeypatch.setenv("CODEDANCE_STORE_URL", postgres_url)
     assert "schema 0004" in check_store()[0].state
     monkeypatch.setenv("CODEDANCE_STORE_URL", postgres.url("nowhere"))
@@ -134,7 +134,7 @@ def test_doctor_asks_a_server_and_tells_what_is_wrong(home, postgres_url, postgr
     assert "no such database" in finding.state
 
 
-def test_a_full_disk_is_seen_through_the_errors_of_libraries():
+def test_a_full_disk_is_recognized_in_the_errors_of_libraries():
     def wrapped(inner):
         try:
             try:

@@ -1,4 +1,4 @@
-"""From the first schema to the newest, on SQLite and on PostgreSQL: nothing stored is lost."""
+"""Migrations from the first schema to the newest, on SQLite and PostgreSQL, lose no data."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ ROWS = {
     },
     "scores": {"trajectory": 1, "scoring": "original", "term": "accuracy", "value": 1.0},
 }
-"""What a CodeDance of the first schema stored, as plain SQL."""
+"""Data stored by a CodeDance of the first schema, as plain SQL."""
 
 
 KEY_OF_RUN = StageRequest("curate", "smoke", {}, {}, 2**62, "code").key
@@ -97,19 +97,19 @@ MOVED = (
     "UPDATE trajectories SET task_key = :tasks",
     "DELETE FROM tasks WHERE key = 't'",
 )
-"""Sets the keys that a real store would have: the rows' own made-up ones match nothing."""
+"""Statements that set the keys of a real store: those of the made-up rows match nothing."""
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def address(request, tmp_path):
-    """An empty database, which holds no store yet."""
+    """Address of an empty database, without a store."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'store.db'}"
     return request.getfixturevalue("postgres").make_database(f"bare_{tmp_path.name}")
 
 
 def open_first(address):
-    """Return an engine on a store of the first schema with one trajectory in it."""
+    """Return an engine on a store of the first schema with one trajectory."""
     engine = create_engine(read_address(address))
     upgrade(engine, FIRST)
     with engine.begin() as connection:
@@ -119,20 +119,18 @@ def open_first(address):
     return engine
 
 
-def test_migrations_make_the_schema_that_the_code_expects(address):
+def test_migrations_produce_the_schema_that_the_code_expects(address):
     database = open_database(address)
     with database.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
     database.close()
 
 
-def test_newest_migration_is_the_one_the_code_names():
+def test_newest_migration_matches_the_version_in_the_code():
     assert ScriptDirectory(str(MIGRATIONS)).get_current_head() == HEAD
 
 
-def test_store_of_the_first_schema_is_brought_up_to_date_with_all_it_holds(
-    address, home, monkeypatch
-):
+def test_store_of_the_first_schema_is_migrated_with_all_its_data(address, home, monkeypatch):
     engine = open_first(address)
     assert schema_version(engine) == FIRST
     engine.dispose()
@@ -151,7 +149,7 @@ def test_store_of_the_first_schema_is_brought_up_to_date_with_all_it_holds(
         assert [e.id for e in store.episodes(run.id)] != [episode.id]
 
 
-def test_what_an_older_store_holds_is_unknown_and_not_changed(address, home, monkeypatch):
+def test_data_of_an_older_store_is_unknown_and_not_changed(address, home, monkeypatch):
     open_first(address).dispose()
     monkeypatch.setenv("CODEDANCE_STORE_URL", address)
     with open_store(home) as store:
@@ -165,11 +163,11 @@ def test_what_an_older_store_holds_is_unknown_and_not_changed(address, home, mon
         assert verdict.unsealed == 1
         assert verdict.unknown == {"runs": 1, "stages": 1, "tasks": 1, "verdicts": 1}
         store.lineage.mark(RUN, "finished", outputs={"tasks": 1})
-        sealed = verify(store).unknown  # the row of its run is sealed from now
+        sealed = verify(store).unknown  # the row of its run is sealed from now on
         assert sealed == {"stages": 1, "tasks": 1, "verdicts": 1}
 
 
-def test_migrations_can_be_undone_and_done_again(address):
+def test_migrations_can_be_reverted_and_repeated(address):
     from alembic import command
     from alembic.config import Config
 
@@ -189,7 +187,7 @@ def test_migrations_can_be_undone_and_done_again(address):
     engine.dispose()
 
 
-def test_store_of_a_newer_version_is_refused(address):
+def test_store_of_a_newer_version_is_rejected(address):
     database = open_database(address)
     with database.engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
@@ -198,7 +196,7 @@ def test_store_of_a_newer_version_is_refused(address):
         open_database(address)
 
 
-def test_many_that_open_a_new_store_at_once_all_find_it_whole(address):
+def test_a_new_store_can_be_opened_by_many_threads_at_once(address):
     found, errors = [], []
 
     def open_it():
@@ -206,7 +204,7 @@ def test_many_that_open_a_new_store_at_once_all_find_it_whole(address):
             database = open_database(address)
             found.append(schema_version(database.engine))
             database.close()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the test tells it
+        except Exception as error:  # noqa: BLE001 - any error is reported by the test
             errors.append(error)
 
     threads = [threading.Thread(target=open_it) for _ in range(4)]
@@ -217,8 +215,8 @@ def test_many_that_open_a_new_store_at_once_all_find_it_whole(address):
     assert (found, errors) == ([HEAD] * 4, [])
 
 
-def test_journal_is_switched_once_the_connection_that_switches_it_is_done(tmp_path):
-    """SQLite fails at once here, whatever its timeout: two connections change the journal."""
+def test_journal_is_switched_after_a_concurrent_switch(tmp_path):
+    """SQLite fails immediately for any timeout if two connections change the journal."""
     path = tmp_path / "store.db"
     first = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     first.execute("CREATE TABLE words (word TEXT)")
@@ -252,7 +250,7 @@ upgrade(engine)
 """
 
 
-def test_migration_killed_half_way_leaves_nothing_behind(address):
+def test_a_migration_killed_halfway_leaves_nothing_behind(address):
     done = subprocess.run(
         [sys.executable, "-c", KILLED_IN_MIGRATION, address], check=False, env=os.environ
     )

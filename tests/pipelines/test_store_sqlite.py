@@ -1,4 +1,4 @@
-"""What holds for SQLite alone: a full file, and the journal on a file system over a network."""
+"""Behaviour of SQLite only: a full file, and the journal on network file systems."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ tmpfs /home/our\\040team/fast tmpfs rw 0 0
 host /mnt/host virtiofs rw 0 0
 short
 """
-"""What the kernel might say; the fifth line hides the fourth."""
+"""A possible mount table; the fifth line hides the fourth."""
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def add(store, run, tasks):
 
 @pytest.fixture
 def nfs(tmp_path):
-    """A list of mounts by which everything of this test lies on NFS."""
+    """A mount table in which all files of this test are on NFS."""
     path = tmp_path / "mounts"
     path.write_text(f"/dev/vda / ext4 rw 0 0\nserver:/export {tmp_path} nfs4 rw 0 0\n")
     return path
@@ -50,7 +50,7 @@ def journal_of(store):
         return mode, connection.exec_driver_sql("PRAGMA synchronous").scalar()
 
 
-def test_full_database_stores_nothing_of_the_batch_and_says_so(store, run):
+def test_full_database_stores_nothing_of_the_batch_and_reports_it(store, run):
     tasks = [make_task(n) for n in range(300)]
     first, rest = tasks[:1], tasks[1:]
     add(store, run, first)
@@ -78,13 +78,13 @@ def test_full_database_stores_nothing_of_the_batch_and_says_so(store, run):
         ("/elsewhere", "ext4"),
     ],
 )
-def test_file_system_is_the_one_mounted_last_and_deepest(tmp_path, path, kind):
+def test_file_system_is_that_of_the_last_and_deepest_mount(tmp_path, path, kind):
     mounts = tmp_path / "mounts"
     mounts.write_text(MOUNTS)
     assert file_system(Path(path), mounts) == kind
 
 
-def test_file_system_is_unknown_where_the_kernel_lists_none(tmp_path):
+def test_file_system_is_unknown_without_a_mount_table(tmp_path):
     assert file_system(tmp_path, tmp_path / "nothing") == "unknown"
     assert not is_network("unknown")
 
@@ -92,36 +92,36 @@ def test_file_system_is_unknown_where_the_kernel_lists_none(tmp_path):
 @pytest.mark.parametrize(
     "kind", ["nfs", "nfs4", "cifs", "smb3", "9p", "fuse", "fuse.sshfs", "virtiofs", "lustre"]
 )
-def test_log_is_kept_off_file_systems_over_a_network(kind):
+def test_log_is_not_used_on_network_file_systems(kind):
     assert is_network(kind)
 
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs", "overlay", "tmpfs", "zfs", "fuseblk"])
-def test_disks_keep_the_log(kind):
+def test_log_is_used_on_disks(kind):
     assert not is_network(kind)
 
 
-def test_store_on_a_network_file_system_uses_another_journal_and_says_so(home, nfs):
-    told = []
-    with open_store(home, Patience(say=told.append), mounts=nfs) as store:
+def test_store_on_a_network_file_system_uses_another_journal_and_reports_it(home, nfs):
+    messages = []
+    with open_store(home, Patience(say=messages.append), mounts=nfs) as store:
         assert journal_of(store) == ("delete", 2)
         add(store, store.lineage.begin(make_request()), [make_task()])
         assert not (home.root / "store.db-wal").exists()
-    (line,) = told
-    assert f"{home.root / 'store.db'} lies on a network file system (nfs4)" in line
+    (line,) = messages
+    assert f"{home.root / 'store.db'} is on a network file system (nfs4)" in line
     assert "CODEDANCE_STORE_URL=sqlite:////" in line
 
 
-def test_store_at_the_path_that_the_user_gives_keeps_its_log(home, nfs, tmp_path, monkeypatch):
+def test_store_at_a_configured_path_keeps_its_log(home, nfs, tmp_path, monkeypatch):
     nfs.write_text(f"/dev/vda / ext4 rw 0 0\nserver:/export {home.root} nfs4 rw 0 0\n")
     monkeypatch.setenv("CODEDANCE_STORE_URL", f"sqlite:///{tmp_path / 'local.db'}")
-    told = []
-    with open_store(home, Patience(say=told.append), mounts=nfs) as store:
+    messages = []
+    with open_store(home, Patience(say=messages.append), mounts=nfs) as store:
         assert journal_of(store) == ("wal", 1)
-    assert told == []
+    assert messages == []
 
 
-def test_store_that_was_moved_to_a_network_file_system_leaves_its_log(home, nfs):
+def test_store_moved_to_a_network_file_system_stops_using_its_log(home, nfs):
     with open_store(home) as store:
         run = store.lineage.begin(make_request())
         add(store, run, [make_task()])
@@ -133,7 +133,7 @@ def test_store_that_was_moved_to_a_network_file_system_leaves_its_log(home, nfs)
         assert journal_of(store) == ("wal", 1)
 
 
-def test_log_that_another_process_uses_is_not_taken_away(home, nfs):
+def test_log_in_use_by_another_process_is_kept(home, nfs):
     with open_store(home) as store:
         store.lineage.begin(make_request())
         with contextlib.closing(sqlite3.connect(home.root / "store.db")) as other:

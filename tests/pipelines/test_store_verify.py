@@ -1,4 +1,4 @@
-"""Whatever is changed behind the store's back is found, on SQLite and on PostgreSQL."""
+"""Any external change of stored data is found, on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def problems(store):
     return [(one.kind, one.problem) for one in verify(store).findings]
 
 
-def test_untouched_store_is_whole_and_all_of_it_was_looked_at(store, run):
+def test_unchanged_store_is_intact_and_was_checked_completely(store, run):
     store.images.put(make_picture(77))
     verdict = verify(store)
     assert verdict.is_whole
@@ -69,14 +69,14 @@ def test_untouched_store_is_whole_and_all_of_it_was_looked_at(store, run):
         "runs": 1,
         "tasks": 2,
         "trajectories": 3,
-        "pictures": 5,  # of two tasks, of two calls that worked, and one that nothing shows
+        "pictures": 5,  # of two tasks, of two successful calls, and an unreferenced one
     }
     assert (verdict.unused, verdict.unsealed, verdict.unknown) == (1, 0, {})
 
 
-def test_new_grades_and_new_scores_are_no_damage(store, run):
+def test_new_grades_and_new_scores_are_not_damage(store, run):
     numbers = [episode.id for episode in store.episodes(run.id)]
-    change(store, "UPDATE turns SET generation_seconds = 0.5")  # measured: it decides nothing
+    change(store, "UPDATE turns SET generation_seconds = 0.5")  # not in the digest
     store.set_accuracy({numbers[0]: 0.0})
     store.add_scores("again", {numbers[0]: {"accuracy": 0.0}})
     store.lineage.mark(run.id, "finished", outputs={"tasks": 2})
@@ -140,7 +140,7 @@ def test_changed_row_is_found(store, run, statement, kind, problem):
     assert any(k == kind and problem in p for k, p in problems(store))
 
 
-def test_changed_missing_and_broken_pictures_are_found(store, run):
+def test_changed_missing_and_broken_images_are_found(store, run):
     changed, missing, broken, *_ = sorted(store.images.digests())
     make_picture(50).save(store.images.path(changed))
     store.images.path(missing).unlink()
@@ -153,14 +153,14 @@ def test_changed_missing_and_broken_pictures_are_found(store, run):
     assert all("shows it" in problem for problem in found.values())
 
 
-def test_trajectories_from_before_digests_are_counted_apart(store, run):
+def test_trajectories_from_before_digests_are_counted_separately(store, run):
     change(store, "UPDATE trajectories SET digest = NULL")
     verdict = verify(store)
     assert verdict.is_whole
     assert verdict.unsealed == 3
 
 
-def test_whatever_was_stored_before_there_were_digests_is_unknown_and_not_changed(store, run):
+def test_data_stored_before_digests_existed_is_unknown_and_not_changed(store, run):
     for table, column in (
         ("lineage", "digest"),
         ("tasks", "digest"),
@@ -181,7 +181,7 @@ def test_whatever_was_stored_before_there_were_digests_is_unknown_and_not_change
     }
 
 
-def test_every_change_that_the_store_makes_itself_takes_the_digest_of_the_run_again(store, run):
+def test_every_change_by_the_store_itself_updates_the_digest_of_the_run(store, run):
     store.lineage.mark(run.id, "failed", error="\udc80 broke", outputs={1: (2, None), "x": 0.1})
     assert verify(store).is_whole
     with_parent = store.lineage.begin(make_request(seed=1), parent=run.id)
@@ -190,7 +190,7 @@ def test_every_change_that_the_store_makes_itself_takes_the_digest_of_the_run_ag
     assert verify(store).is_whole
 
 
-def test_a_run_that_others_name_and_that_is_lost_is_found(store):
+def test_a_missing_run_that_others_reference_is_found(store):
     pipeline = store.lineage.begin(make_request("pipeline"))
     curate = store.lineage.begin(make_request("curate"), parent=pipeline.id)
     sft = store.lineage.begin(make_request("sft", inputs={"curate": curate.id}))
@@ -212,7 +212,7 @@ def test_a_run_that_others_name_and_that_is_lost_is_found(store):
         change(store, "DROP TABLE kept")
 
 
-def test_a_stage_whose_trajectories_were_never_sealed_is_unknown(store, run):
+def test_a_stage_without_sealed_trajectories_is_unknown(store, run):
     change(store, "DELETE FROM seals WHERE kind = 'trajectories'")
     change(store, "DELETE FROM trajectories WHERE sample = 1")
     verdict = verify(store)
@@ -221,7 +221,7 @@ def test_a_stage_whose_trajectories_were_never_sealed_is_unknown(store, run):
 
 @pytest.fixture
 def model(store, run, tmp_path):
-    """A checkpoint of two files that the run made."""
+    """A checkpoint of the run with two files."""
     folder = tmp_path / "model"
     (folder / "tokenizer").mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(b"weights")
@@ -251,7 +251,7 @@ def model(store, run, tmp_path):
         (lambda folder: shutil.rmtree(folder), "model", "folder is missing"),
     ],
 )
-def test_a_checkpoint_that_was_changed_is_found(store, model, harm, name, problem):
+def test_a_changed_checkpoint_is_found(store, model, harm, name, problem):
     harm(model)
     (found,) = verify(store).findings
     assert found.kind == "model"
@@ -260,7 +260,7 @@ def test_a_checkpoint_that_was_changed_is_found(store, model, harm, name, proble
 
 
 @pytest.mark.parametrize("content", ["[]", '{"a": 1}', '{"model.safetensors": [7]}'])
-def test_a_model_whose_seal_has_another_form_is_named(store, model, content):
+def test_a_model_with_an_invalid_seal_is_named(store, model, content):
     change(
         store, f"UPDATE seals SET content = '{content}' WHERE kind = 'model'".replace(":", "\\:")
     )
@@ -304,17 +304,17 @@ def start_writer(home, run, *, steps, phase="train"):
     )
 
 
-def test_kill_9_of_a_writer_leaves_whole_batches_and_a_whole_store(home, store):
+def test_kill_9_of_a_writer_leaves_whole_batches_and_an_intact_store(home, store):
     run = store.lineage.begin(make_request())
     writer = start_writer(home, run, steps=100_000)
-    told = [int(writer.stdout.readline()) for _ in range(2)][-1]
+    last = [int(writer.stdout.readline()) for _ in range(2)][-1]
     time.sleep(random.Random(0).uniform(0.0, 0.05))
     writer.kill()
     rest, _ = writer.communicate()
     assert writer.returncode == -signal.SIGKILL
     steps = [episode.step for episode in store.episodes(run.id)]
-    told = max([told, *map(int, rest.split())])
-    assert set(steps) in (set(range(1, told + 1)), set(range(1, told + 2)))
+    last = max([last, *map(int, rest.split())])
+    assert set(steps) in (set(range(1, last + 1)), set(range(1, last + 2)))
     assert all(steps.count(step) == 24 for step in set(steps))
     assert verify(store).is_whole
 
@@ -350,9 +350,9 @@ def test_kill_9_in_the_middle_of_a_transaction_leaves_nothing_of_it(home, store,
     assert verdict.checked["trajectories"] == 3
 
 
-def test_writers_in_several_processes_lose_nothing_and_double_nothing(home, store):
+def test_writers_in_several_processes_lose_and_duplicate_nothing(home, store):
     run = store.lineage.begin(make_request())
-    phases = ["one", "two", "two"]  # two writers store the very same rows
+    phases = ["one", "two", "two"]  # two writers store the same rows
     writers = [start_writer(home, run, steps=6, phase=phase) for phase in phases]
     for writer in writers:
         writer.communicate()
@@ -365,7 +365,7 @@ def test_writers_in_several_processes_lose_nothing_and_double_nothing(home, stor
     assert verdict.checked["tasks"] == 36
 
 
-def test_store_that_cannot_be_read_is_an_error(home):
+def test_an_unreadable_store_is_an_error(home):
     with open_store(home) as store:
         change(store, "DROP TABLE scores")
         with pytest.raises(StoreError, match="scores"):

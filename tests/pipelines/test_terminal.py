@@ -1,4 +1,4 @@
-"""Pictures go inline where the terminal can, and model text cannot steer the terminal."""
+"""Images are inline in terminals that support it, and model text cannot control the terminal."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from .makers import make_picture
         ({}, None),
     ],
 )
-def test_protocol_is_known_by_the_environment(environment, protocol):
+def test_protocol_is_detected_from_the_environment(environment, protocol):
     assert picture_protocol(environment) == protocol
 
 
-def test_kitty_gets_the_picture_in_chunks_that_end():
+def test_kitty_gets_the_image_in_chunks():
     text = picture_sequence(make_picture(0, (80, 80)), "kitty")
     chunks = text.split("\x1b\\")[:-1]
     assert len(chunks) > 1
@@ -44,7 +44,7 @@ def test_kitty_gets_the_picture_in_chunks_that_end():
     assert base64.b64decode(data).startswith(b"\x89PNG")
 
 
-def test_iterm_gets_the_picture_in_one_piece():
+def test_iterm_gets_the_image_in_one_piece():
     text = picture_sequence(make_picture(), "iterm")
     assert text.startswith("\x1b]1337;File=inline=1;size=")
     assert text.endswith("\a")
@@ -54,11 +54,11 @@ def test_control_characters_become_visible():
     assert printable("a\x1b[2J\x07\x9b31m\r\tb\n") == "a\\x1b[2J\\x07\\x9b31m\\r\tb\n"
 
 
-def test_plain_text_of_any_language_stays():
+def test_plain_text_of_any_language_is_unchanged():
     assert printable("é 数 🙂 <b>") == "é 数 🙂 <b>"
 
 
-def test_turn_is_shown_with_thought_code_and_what_came_back(tmp_path, capsys):
+def test_turn_is_shown_with_thought_code_and_output(tmp_path, capsys):
     picture = make_picture()
     execution = Execution(Outcome.ERROR, "5\n", "", "NameError: x, line 1\x1b[2J", (picture,))
     text = "<think>I look \x07closer.</think><code>…</code>"

@@ -1,4 +1,4 @@
-"""One training at a time on a host: free at once when its holder dies, else waited for."""
+"""One training at a time on a host: the next one starts when the running one ends or dies."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def turn(stage="sft", *, say=lambda text: None, check=lambda: None):
 
 @pytest.fixture
 def holder():
-    """Another process that trains."""
+    """Another process with a training."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLDER],
         stdin=subprocess.PIPE,
@@ -41,7 +41,7 @@ def holder():
     process.communicate()
 
 
-def test_a_killed_training_is_waited_for_by_nobody(holder):
+def test_a_killed_training_is_not_waited_for(holder):
     holder.kill()
     holder.wait()
     with turn(say=pytest.fail):
@@ -65,7 +65,7 @@ def test_a_living_training_is_waited_for_and_named_until_it_is_killed(holder):
     ]
 
 
-def test_waiting_for_a_turn_can_be_given_up(holder):
+def test_waiting_for_a_turn_can_be_stopped(holder):
     stop = Stop()
     with (
         pytest.raises(StageInterrupted),
@@ -75,7 +75,7 @@ def test_waiting_for_a_turn_can_be_given_up(holder):
     assert holder.poll() is None
 
 
-def test_two_of_one_process_take_turns(monkeypatch):
+def test_two_trainings_of_one_process_take_turns(monkeypatch):
     order, waits = [], threading.Event()
 
     def second():
@@ -91,25 +91,25 @@ def test_two_of_one_process_take_turns(monkeypatch):
     assert order == ["first", "second"]
 
 
-def test_more_at_once_are_had_by_asking(holder, monkeypatch):
+def test_more_concurrent_trainings_can_be_configured(holder, monkeypatch):
     monkeypatch.setenv("CODEDANCE_TRAININGS", "2")
     with turn(say=pytest.fail):
         pass
 
 
-@pytest.mark.parametrize("told", ["0", "-1", "two", "1.5", "99999"])
-def test_a_wrong_number_of_trainings_is_refused(monkeypatch, told):
-    monkeypatch.setenv("CODEDANCE_TRAININGS", told)
+@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "99999"])
+def test_an_invalid_number_of_trainings_is_rejected(monkeypatch, value):
+    monkeypatch.setenv("CODEDANCE_TRAININGS", value)
     with pytest.raises(ValueError, match="CODEDANCE_TRAININGS must be a positive number"), turn():
         pass
 
 
-def test_the_locks_of_a_host_are_this_users_own(tmp_path, monkeypatch):
+def test_the_locks_belong_to_one_user(tmp_path, monkeypatch):
     monkeypatch.delenv("CODEDANCE_LOCKS")
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
     own = tmp_path / f"codedance-{os.geteuid()}"
     assert lock_folder(tmp_path / "home") == own
     assert own.stat().st_mode & 0o777 == 0o700
     own.rmdir()
-    own.symlink_to("/")  # another's trick
+    own.symlink_to("/")  # an attack by another user
     assert lock_folder(tmp_path / "home") == tmp_path / "home"

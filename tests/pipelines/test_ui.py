@@ -1,4 +1,4 @@
-"""``codedance ui`` starts what is needed, uses what runs, and says where each is."""
+"""``codedance ui`` starts missing servers, uses running ones, and prints their addresses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
 class Health(BaseHTTPRequestHandler):
-    """Says at every path what the server was told to say."""
+    """Responds with the configured text at every path."""
 
     def do_GET(self):
         self.send_response(200)
@@ -23,12 +23,12 @@ class Health(BaseHTTPRequestHandler):
         self.wfile.write(self.server.words.encode())
 
     def log_message(self, *_):
-        """Keep quiet."""
+        """Do not log."""
 
 
 @contextmanager
 def answering(words):
-    """Provide the port of a server that answers with these words."""
+    """Yield the port of a server that responds with this text."""
     server = HTTPServer(("127.0.0.1", 0), Health)
     server.words = words
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -44,7 +44,7 @@ def free_port():
     return processes.free_port()
 
 
-def test_what_does_not_run_is_to_be_started(home, free_port):
+def test_servers_that_are_not_running_are_to_be_started(home, free_port):
     mlflow, prefect = find_mlflow(home, free_port), find_prefect(home, free_port)
     assert mlflow.start.command[1:4] == ["-m", "mlflow", "ui"]
     assert f"sqlite:///{home.root}/mlflow.db" in mlflow.start.command
@@ -53,7 +53,7 @@ def test_what_does_not_run_is_to_be_started(home, free_port):
     assert prefect.health == f"http://127.0.0.1:{free_port}/api/health"
 
 
-def test_what_runs_is_used(home):
+def test_running_servers_are_used(home):
     with answering("OK") as port:
         assert find_mlflow(home, port).start is None
     with answering("true") as port:
@@ -62,7 +62,7 @@ def test_what_runs_is_used(home):
     assert pages.line == f"Prefect  http://127.0.0.1:{port}  (runs already)"
 
 
-def test_servers_that_the_user_names_are_shown_and_not_started(home, monkeypatch, free_port):
+def test_configured_servers_are_shown_and_not_started(home, monkeypatch, free_port):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://runs.example/")
     monkeypatch.setenv("PREFECT_API_URL", "https://me:secret@flows.example/api")
     mlflow, prefect = find_mlflow(home, free_port), find_prefect(home, free_port)
@@ -71,7 +71,7 @@ def test_servers_that_the_user_names_are_shown_and_not_started(home, monkeypatch
     assert (mlflow.start, prefect.start) == (None, None)
 
 
-def test_a_port_that_another_program_has_is_refused_with_the_option(home):
+def test_the_error_for_a_port_of_another_program_names_the_option(home):
     with answering("hello") as port:
         with pytest.raises(ValueError, match=f"port {port}: choose one with --mlflow-port"):
             find_mlflow(home, port)

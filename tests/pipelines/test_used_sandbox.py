@@ -1,4 +1,4 @@
-"""Whatever shows or judges a run's checkpoint does so behind that run's own walls."""
+"""Commands that use a run's checkpoint run its code in that run's own sandbox."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STRICT = {
 
 @pytest.fixture
 def checkpoint(finished):
-    """The last checkpoint of a run that was begun with a sandbox of its own."""
+    """The last checkpoint of a run with its own sandbox settings."""
     return checkpoint_made_in(finished, STRICT)
 
 
@@ -40,7 +40,7 @@ def checkpoint_made_in(session, sandbox):
 
 
 def read_by(session, sandbox):
-    """Begin a pipeline run that reads the first one's stages, in a sandbox of its own."""
+    """Start a pipeline run that reads the first one's stages, with its own sandbox settings."""
     first, lineage = first_run(session), session.store.lineage
     parameters = {**first.parameters, "sandbox": sandbox}
     reader = lineage.begin(StageRequest(PIPELINE, "smoke", parameters, {}, first.seed, "later"))
@@ -48,13 +48,13 @@ def read_by(session, sandbox):
 
 
 def prune_first(session):
-    """Remove the pipeline run that made the checkpoint, and what no other run reads."""
+    """Remove the pipeline run of the checkpoint, and data that no other run reads."""
     prune(session.store, choose(session.store.lineage, [first_run(session)]), is_dry=False)
 
 
 @pytest.fixture
 def opened(monkeypatch):
-    """What the first sandbox of a command is opened with; it then fails, for speed."""
+    """Arguments of the first sandbox of a command, which then fails to save time."""
     found = {}
 
     def open_none(backend, **given):
@@ -77,7 +77,7 @@ def is_strict(found):
     ) == ("local", "full", 3.0, 300, ("numpy",), "/usr/bin/another-python")
 
 
-def test_every_command_judges_a_checkpoint_in_its_runs_sandbox(
+def test_every_command_uses_a_checkpoint_in_its_runs_sandbox(
     codedance, finished, checkpoint, opened, tmp_path
 ):
     make_picture().save(tmp_path / "picture.png")
@@ -95,7 +95,7 @@ def test_every_command_judges_a_checkpoint_in_its_runs_sandbox(
         assert is_strict(opened), words
 
 
-def test_what_no_run_made_gets_the_sandbox_of_flows_yaml(codedance, finished, opened):
+def test_models_without_a_run_get_the_sandbox_of_flows_yaml(codedance, finished, opened):
     with open("flows.yaml", "a", encoding="utf-8") as flows:
         flows.write("  quick:\n    sandbox: {floor: confined, limits: {memory_mb: 301}}\n")
     for words in (("play",), ("attack-reward",), ("scale", "--policy", "oracle", "--limit", "2")):
@@ -119,14 +119,14 @@ def commands_with_a_sandbox(tmp_path):
     )
 
 
-def test_every_command_with_a_sandbox_takes_its_settings(codedance, finished, opened, tmp_path):
+def test_every_command_with_a_sandbox_accepts_its_settings(codedance, finished, opened, tmp_path):
     for words in commands_with_a_sandbox(tmp_path):
         opened.clear()
         assert codedance(*words, *SETTING)[0] == 3, words
         assert opened["limits"].memory_mb == 302, words
 
 
-def test_a_setting_that_such_a_command_does_not_read_is_refused(
+def test_a_setting_that_such_a_command_does_not_read_is_rejected(
     codedance, finished, opened, tmp_path
 ):
     for words in commands_with_a_sandbox(tmp_path):
@@ -142,14 +142,14 @@ def test_a_setting_that_such_a_command_does_not_read_is_refused(
     assert opened == {}
 
 
-def test_a_backend_that_is_asked_for_leaves_the_other_settings(finished, checkpoint):
+def test_a_requested_backend_keeps_the_other_settings(finished, checkpoint):
     found = sandbox_for(checkpoint, "docker")
     assert (found.backend, found.floor, found.limits.memory_mb) == ("docker", "full", 300)
     with pytest.raises(ValueError, match="no sandbox 'nowhere'"):
         sandbox_for(checkpoint, "nowhere")
 
 
-def test_a_folder_that_no_run_made_is_nobodys(finished, tmp_path):
+def test_a_folder_without_a_run_belongs_to_none(finished, tmp_path):
     for folder in (tmp_path, finished.home.stages):
         assert sandbox_for(str(folder)) == SandboxSettings(libraries=DEFAULT_LIBRARIES)
 
@@ -165,7 +165,7 @@ def test_a_checkpoint_of_a_pruned_run_keeps_the_sandbox_of_the_run_that_reads_it
 
 
 @pytest.mark.parametrize("backends", [("docker", "local"), ("local", "docker")])
-def test_of_several_readers_the_one_with_the_strongest_backend_counts(finished, backends):
+def test_the_reader_with_the_strongest_backend_counts(finished, backends):
     checkpoint = checkpoint_made_in(finished, {"backend": "docker"})
     for backend in (*backends, "unsafe-subprocess"):
         read_by(finished, {"backend": backend})
@@ -173,7 +173,7 @@ def test_of_several_readers_the_one_with_the_strongest_backend_counts(finished, 
     assert sandbox_for(checkpoint).backend == "docker"
 
 
-def test_a_parent_that_is_no_longer_there_counts_as_none(finished):
+def test_a_missing_parent_counts_as_none(finished):
     checkpoint = checkpoint_made_in(finished, {"backend": "local"})
     read_by(finished, {"backend": "docker"})
     gone = delete(LineageRow).where(LineageRow.id == first_run(finished).id)
@@ -181,9 +181,7 @@ def test_a_parent_that_is_no_longer_there_counts_as_none(finished):
     assert sandbox_for(checkpoint).backend == "docker"
 
 
-def test_a_checkpoint_that_no_pipeline_run_vouches_for_needs_a_backend_by_name(
-    codedance, finished, opened
-):
+def test_a_checkpoint_without_a_pipeline_run_needs_a_backend_by_name(codedance, finished, opened):
     checkpoint = checkpoint_made_in(finished, {"backend": "docker"})
     stage_run = first_run(finished).outputs["grpo"]
     lost = finished.home.stages / "left-behind" / "final"

@@ -1,4 +1,4 @@
-"""The viewer's pages hold what the store holds, and nothing that could run."""
+"""The viewer's pages contain the data of the store and nothing executable."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .viewed import (
     fill,
     hostile_run,
     make_group,
-    open_viewer_desk,
+    open_viewer_session,
     read_page,
     read_shard,
 )
@@ -35,7 +35,7 @@ from .viewed import (
 
 @pytest.fixture
 def session(home):
-    with open_viewer_desk(home) as opened:
+    with open_viewer_session(home) as opened:
         yield opened
 
 
@@ -57,7 +57,7 @@ def test_every_trajectory_is_in_the_index_and_in_one_shard(session, run, tmp_pat
     assert not list(tmp_path.glob("viewer/*"))
 
 
-def test_rows_say_what_the_store_says(session, run, tmp_path):
+def test_rows_match_the_store(session, run, tmp_path):
     index, _ = read_page(make_viewer(session.store, session.home, [run], tmp_path).html)
     columns, names = index["columns"], index["names"]
     assert {len(values) for values in columns.values()} == {16}
@@ -69,7 +69,7 @@ def test_rows_say_what_the_store_says(session, run, tmp_path):
     assert {index["tasks"][t]["family"] for t in columns["task"]} == {"count", "bars"}
 
 
-def test_what_does_not_fit_in_the_page_lies_in_files_beside_it(session, run, tmp_path):
+def test_data_that_does_not_fit_in_the_page_is_in_files_beside_it(session, run, tmp_path):
     made = make_viewer(session.store, session.home, [run], tmp_path, inline=9000)
     index, shards = read_page(made.html)
     assert 0 < made.inline < made.count
@@ -87,7 +87,7 @@ def test_what_does_not_fit_in_the_page_lies_in_files_beside_it(session, run, tmp
     assert [held[row] for row in range(16)] == index["columns"]["shard"]
 
 
-def test_siblings_and_their_pictures_lie_in_the_same_shard(session, run, tmp_path):
+def test_siblings_and_their_images_are_in_the_same_shard(session, run, tmp_path):
     index, _ = read_page(make_viewer(session.store, session.home, [run], tmp_path, inline=0).html)
     columns = index["columns"]
     shards = dict(read_shard(path) for path in (tmp_path / "viewer").glob("*.mjs"))
@@ -102,14 +102,14 @@ def test_siblings_and_their_pictures_lie_in_the_same_shard(session, run, tmp_pat
             assert pixel_digest(image) == digest
 
 
-def test_a_page_made_again_leaves_no_older_file(session, run, tmp_path):
+def test_rewriting_a_page_leaves_no_older_file(session, run, tmp_path):
     make_viewer(session.store, session.home, [run], tmp_path, inline=0)
     assert list((tmp_path / "viewer").glob("*.mjs"))
     make_viewer(session.store, session.home, [run], tmp_path)
     assert not list((tmp_path / "viewer").glob("*.mjs"))
 
 
-def test_advantages_are_those_that_training_computes(session, run, tmp_path):
+def test_advantages_equal_those_computed_in_training(session, run, tmp_path):
     index, shards = read_page(make_viewer(session.store, session.home, [run], tmp_path).html)
     group = make_group(make_task(0), failed=1)
     rewards = torch.tensor([[group_reward(dict(one.reward_terms)) for one in group]]).double()
@@ -133,7 +133,7 @@ def test_an_evaluation_has_no_advantages(session, run, tmp_path):
     assert len(index["columns"]["id"]) == 8
 
 
-def test_contrast_tells_which_policy_was_right(session, run, tmp_path):
+def test_contrast_shows_which_policy_was_right(session, run, tmp_path):
     index, _ = read_page(
         make_viewer(session.store, session.home, [run], tmp_path, stages=["evaluate"]).html
     )
@@ -160,7 +160,7 @@ def test_two_runs_are_compared_on_the_same_tasks(session, run, tmp_path):
     assert {change for phase, change in judged if phase == "sft/greedy"} == {"gained", None}
 
 
-def test_a_run_under_way_and_a_run_with_nothing_have_a_page(session, tmp_path):
+def test_a_run_in_progress_and_an_empty_run_have_a_page(session, tmp_path):
     pipeline, grpo, _ = begin_pipeline(session.store)
     assert make_viewer(session.store, session.home, [pipeline], tmp_path).count == 0
     session.store.lineage.mark(pipeline.id, "running", outputs={})
@@ -172,12 +172,12 @@ def test_a_run_under_way_and_a_run_with_nothing_have_a_page(session, tmp_path):
     assert make_viewer(session.store, session.home, [run], tmp_path).count == 4
 
 
-def test_unknown_stage_is_refused(session, run, tmp_path):
+def test_unknown_stage_is_rejected(session, run, tmp_path):
     with pytest.raises(ValueError, match="'grop'; there are curate"):
         make_viewer(session.store, session.home, [run], tmp_path, stages=["grop"])
 
 
-def test_a_lost_picture_is_told_and_stops_nothing(session, run, tmp_path):
+def test_a_missing_image_is_reported_and_stops_nothing(session, run, tmp_path):
     for path in session.store.images.root.rglob("*.png"):
         path.write_bytes(b"<svg onload='alert(1)'>")
     made = make_viewer(session.store, session.home, [run], tmp_path)
@@ -226,12 +226,12 @@ def test_tools_are_libraries_and_operations():
     assert tools_used("(" * 5000) == frozenset()
 
 
-def test_tokens_read_by_the_run_s_own_tokenizer_give_the_text_back(finished, tmp_path):
+def test_tokens_decoded_by_the_runs_own_tokenizer_yield_the_text(finished, tmp_path):
     made = make_viewer(
         finished.store, finished.home, [first_run(finished)], tmp_path, stages=["grpo"]
     )
     index, shards = read_page(made.html)
-    told = 0
+    decoded = 0
     for shard in shards.values():
         for content in shard["trajectories"].values():
             for turn, (places, logs) in zip(content["turns"], content["tokens"], strict=True):
@@ -239,8 +239,8 @@ def test_tokens_read_by_the_run_s_own_tokenizer_give_the_text_back(finished, tmp
                 assert text.startswith(turn["text"])
                 assert len(places) == len(logs)
                 assert all(log <= 0 for log in logs)
-                told += len(places)
-    assert told > 0
+                decoded += len(places)
+    assert decoded > 0
 
 
 def test_tokens_without_a_tokenizer_are_shown_by_number(session, tmp_path):
@@ -255,5 +255,5 @@ def test_tokens_without_a_tokenizer_are_shown_by_number(session, tmp_path):
     assert content["tokens"] == [[[0, 1], [-500, -99000]]]
 
 
-def test_a_folder_without_a_tokenizer_is_no_reason_to_fail(tmp_path):
+def test_a_folder_without_a_tokenizer_does_not_fail(tmp_path):
     assert TokenReader(tmp_path).read([1, 22]) == ["[1]", "[22]"]

@@ -1,4 +1,4 @@
-"""The viewer in a real browser: what one sees, what keys do, and that hostile text is only text."""
+"""The viewer in a real browser: its contents, its keys, and hostile text as plain text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from codedance.pipelines.viewer import make_viewer
 
 from .chromium import find_chromium, open_browser
 from .makers import make_task, make_trajectory
-from .viewed import HOSTILE, begin_pipeline, fill, hostile_run, open_viewer_desk
+from .viewed import HOSTILE, begin_pipeline, fill, hostile_run, open_viewer_session
 
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no chromium on this machine")
 
@@ -36,7 +36,7 @@ def page(browser):
 
 @pytest.fixture
 def session(home):
-    with open_viewer_desk(home) as opened:
+    with open_viewer_session(home) as opened:
         yield opened
 
 
@@ -85,7 +85,7 @@ def test_filters_narrow_the_list_and_are_cleared(page, address):
     assert shown(page) == "4 of 16"
 
 
-def test_counts_beside_values_are_what_choosing_them_gives(page, address):
+def test_counts_beside_values_match_the_filtered_list(page, address):
     page.open(address)
     page.click(chip("outcome right"))
     count = page.evaluate(
@@ -95,7 +95,7 @@ def test_counts_beside_values_are_what_choosing_them_gives(page, address):
     assert shown(page) == f"{count} of 16"
 
 
-def test_reward_range_and_sort_order_the_list(page, address):
+def test_reward_range_and_sorting_affect_the_list(page, address):
     page.open(address + "#r.reward=0.5~")
     assert shown(page) == "4 of 16"
     page.open(address + "#sort=advantage-down")
@@ -106,7 +106,7 @@ def test_reward_range_and_sort_order_the_list(page, address):
     assert "A −" in page.evaluate(advantages)[0]
 
 
-def test_search_finds_answers_and_what_code_printed(page, address):
+def test_search_finds_answers_and_output_of_code(page, address):
     page.open(address)
     page.press("/")
     assert page.evaluate("document.activeElement.id") == "search"
@@ -116,20 +116,20 @@ def test_search_finds_answers_and_what_code_printed(page, address):
     page.wait("document.querySelector('.count').textContent === '16 trajectories'")
 
 
-def test_nothing_found_says_so_and_offers_the_way_back(page, address):
+def test_an_empty_result_is_reported_and_can_be_reset(page, address):
     page.open(address + "#q=no+such+words")
     assert "Nothing matches" in page.text(".listing .empty")
     page.click(".listing .empty button")
     assert shown(page) == "16 trajectories"
 
 
-def test_a_run_without_trajectories_says_so(page, session, tmp_path):
+def test_a_run_without_trajectories_is_reported(page, session, tmp_path):
     pipeline, _, _ = begin_pipeline(session.store)
     page.open(make_viewer(session.store, session.home, [pipeline], tmp_path).html.as_uri())
     assert "No trajectories yet" in page.text(".listing .empty")
 
 
-def test_keys_go_through_the_list_and_between_views(page, address):
+def test_keys_navigate_the_list_and_the_views(page, address):
     page.open(address)
     first = selected(page)
     page.press("j")
@@ -150,7 +150,7 @@ def test_keys_go_through_the_list_and_between_views(page, address):
     page.wait("!document.querySelector('.help').open")
 
 
-def test_an_episode_shows_thought_code_output_error_picture_and_reward(page, address):
+def test_an_episode_shows_thought_code_output_error_image_and_reward(page, address):
     page.open(address + "#f.tool=a+block+failed&f.phase=grpo+%C2%B7+train")
     wait_for(page, "NameError: x, line 1")
     detail = page.text(".detail")
@@ -161,7 +161,7 @@ def test_an_episode_shows_thought_code_output_error_picture_and_reward(page, add
     page.wait("document.querySelector('.opening img').naturalWidth === 24")
 
 
-def test_a_picture_opens_at_full_size_and_zooms(page, address):
+def test_an_image_opens_at_full_size_and_zooms(page, address):
     page.open(address)
     page.wait("document.querySelector('.opening img')?.naturalWidth === 24")
     page.press("z")
@@ -174,7 +174,7 @@ def test_a_picture_opens_at_full_size_and_zooms(page, address):
     page.wait("!document.querySelector('.zoom').open")
 
 
-def test_a_zoom_asked_for_before_the_picture_has_come_holds(page, address):
+def test_a_zoom_requested_before_the_image_is_loaded_is_kept(page, address):
     page.open(address)
     page.wait("document.querySelector('.opening img')?.naturalWidth === 24")
     keys = "[['body', 'z'], ['.canvas', '+'], ['.canvas', '+']]"
@@ -188,7 +188,7 @@ def test_a_zoom_asked_for_before_the_picture_has_come_holds(page, address):
     assert page.evaluate("document.querySelector('.canvas img').style.width") == "192px"
 
 
-def test_siblings_stand_side_by_side_with_their_advantages(page, address):
+def test_siblings_are_side_by_side_with_their_advantages(page, address):
     page.open(address + "#f.phase=grpo+%C2%B7+train")
     page.press("g")
     page.wait("document.querySelectorAll('.column').length === 4")
@@ -208,7 +208,7 @@ def test_tokens_are_shaded_by_probability_and_by_advantage(page, address):
     page.wait("document.querySelector('.tokens [class*=up]') !== null")
 
 
-def test_an_address_brings_back_what_was_seen(page, address):
+def test_an_address_restores_the_view(page, address):
     page.open(address + "#f.outcome=wrong&sort=calls-down")
     page.press("j")
     page.press("g")
@@ -222,13 +222,13 @@ def test_an_address_brings_back_what_was_seen(page, address):
     assert page.evaluate("location.hash") == place
 
 
-def test_files_beside_the_page_are_loaded_when_looked_at(page, session, run, tmp_path):
+def test_files_beside_the_page_are_loaded_on_demand(page, session, run, tmp_path):
     page.open(make_viewer(session.store, session.home, [run], tmp_path, inline=0).html.as_uri())
     wait_for(page, "Turn 1")
     assert any(address.endswith(".mjs") for address in page.requests)
 
 
-def test_a_page_alone_says_where_the_rest_lies(browser, session, run, tmp_path):
+def test_a_separate_page_says_where_the_rest_is(browser, session, run, tmp_path):
     made = make_viewer(session.store, session.home, [run], tmp_path, inline=9000)
     alone = tmp_path / "alone"
     alone.mkdir()
@@ -240,7 +240,7 @@ def test_a_page_alone_says_where_the_rest_lies(browser, session, run, tmp_path):
     wait_for(browser, "Turn 1")
 
 
-def test_two_runs_are_told_apart_on_the_same_task(page, session, run, tmp_path):
+def test_two_runs_are_distinguished_on_the_same_task(page, session, run, tmp_path):
     other, grpo, evaluate = begin_pipeline(session.store)
     fill(session.store, grpo, evaluate, better="sft")
     page.open(
@@ -256,7 +256,7 @@ def test_two_runs_are_told_apart_on_the_same_task(page, session, run, tmp_path):
 
 
 @pytest.mark.parametrize("inline", [0, 10**6])
-def test_nothing_that_a_model_wrote_runs(page, session, tmp_path, inline):
+def test_nothing_written_by_a_model_is_executed(page, session, tmp_path, inline):
     pipeline, _, evaluate = begin_pipeline(session.store, HOSTILE)
     hostile_run(session.store, evaluate)
     page.open(
@@ -274,7 +274,7 @@ def test_nothing_that_a_model_wrote_runs(page, session, tmp_path, inline):
     assert all(source == "" or source.startswith("data:image/png;base64,") for source in sources)
 
 
-def test_markup_that_gets_into_the_page_all_the_same_is_stopped(browser, address, tmp_path):
+def test_markup_injected_into_the_page_is_blocked(browser, address, tmp_path):
     text = (tmp_path / "viewer.html").read_text(encoding="utf-8")
     attack = "<script>document.title = 1</script><img src=x onerror='document.title = 2'>"
     (tmp_path / "owned.html").write_text(text.replace("<noscript>", attack + "<noscript>"))
@@ -286,7 +286,7 @@ def test_markup_that_gets_into_the_page_all_the_same_is_stopped(browser, address
         browser.evaluate("document.body.innerHTML = '<b>text as markup</b>'")
 
 
-def test_dark_follows_the_reader_and_the_switch(page, address):
+def test_dark_mode_follows_the_system_and_the_switch(page, address):
     paper = "getComputedStyle(document.body).backgroundColor"
     page.prefer("dark")
     page.open(address)
@@ -300,7 +300,7 @@ def test_dark_follows_the_reader_and_the_switch(page, address):
     assert page.evaluate(paper) == light
 
 
-def test_everything_that_can_be_pressed_has_a_name(page, address):
+def test_every_control_has_an_accessible_name(page, address):
     page.open(address)
     wait_for(page, "Turn 1")
     nameless = page.evaluate(
@@ -313,7 +313,7 @@ def test_everything_that_can_be_pressed_has_a_name(page, address):
     assert page.evaluate(f"{row}.getAttribute('aria-activedescendant')).ariaSelected") == "true"
 
 
-def test_two_thousand_trajectories_stay_fluid(page, session, tmp_path, record_property):
+def test_two_thousand_trajectories_stay_responsive(page, session, tmp_path, record_property):
     pipeline, _, evaluate = begin_pipeline(session.store)
     tasks = [make_task(n % 50, family=f"f{n % 7}", id=f"toy/{n}") for n in range(2000)]
     given = [make_trajectory(t, calls=n % 3, accuracy=float(n % 2)) for n, t in enumerate(tasks)]

@@ -1,4 +1,4 @@
-"""Work is claimed in the database: never done twice, taken over when its holder is gone or slow."""
+"""Work is claimed in the database: never done twice, taken over if its holder is dead or slow."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ELSEWHERE = Holder("another boot pid:[1]", 7, 1, "another-machine")
 
 @pytest.fixture
 def other(home, store):
-    """The database as another machine sees it."""
+    """The database as used by another machine."""
     opened = open_database(home.store_url)
     yield opened
     opened.close()
@@ -45,7 +45,7 @@ def change(database, **values):
 
 
 def taken_over(database, work=WORK):
-    """Let another machine take over work, as after a lease that has lapsed."""
+    """Let another machine take over work, as after an expired lease."""
     change(database, expires_at=1.0)
     found = try_claim(database, work)
     change(database, host=ELSEWHERE.host, pid=ELSEWHERE.pid, begun=ELSEWHERE.begun)
@@ -53,7 +53,7 @@ def taken_over(database, work=WORK):
     return found
 
 
-def test_work_has_one_holder_and_the_next_has_it_once_it_is_released(store, other):
+def test_work_has_one_holder_and_can_be_claimed_after_its_release(store, other):
     first = try_claim(store.database, WORK)
     assert isinstance(first, Claim)
     assert try_claim(other, WORK) == Holder.of_this_process()
@@ -64,7 +64,7 @@ def test_work_has_one_holder_and_the_next_has_it_once_it_is_released(store, othe
     assert (first.token, second.token) == (1, 2)
 
 
-def test_a_lease_lapses_by_the_databases_clock(store, other, monkeypatch):
+def test_a_lease_expires_by_the_databases_clock(store, other, monkeypatch):
     first = try_claim(store.database, WORK)
     change(other, host=ELSEWHERE.host, name=ELSEWHERE.name)
     found = try_claim(other, WORK)
@@ -76,7 +76,7 @@ def test_a_lease_lapses_by_the_databases_clock(store, other, monkeypatch):
     assert isinstance(try_claim(other, WORK), Claim)
 
 
-def test_who_lost_its_work_writes_nothing_more(store, other, monkeypatch):
+def test_a_former_holder_writes_nothing_more(store, other, monkeypatch):
     run = store.lineage.begin(make_request())
     claim = try_claim(store.database, WORK)
     with held(store.database, claim):
@@ -88,16 +88,16 @@ def test_who_lost_its_work_writes_nothing_more(store, other, monkeypatch):
             store.lineage.begin(make_request(seed=1))
         assert store.lineage.get(run.id).outputs == {"a": 1}  # reading is allowed
         assert not claim.renew()
-        claim.check()  # the lease that it knows of has not lapsed yet
+        claim.check()  # the lease known to it has not expired yet
         monkeypatch.setattr(claims, "_clock", lambda: time.clock_gettime(time.CLOCK_BOOTTIME) + 31)
         with pytest.raises(ClaimLostError):
             claim.check()
     assert len(store.lineage.find()) == 1
-    store.lineage.mark(run.id, "finished")  # not fenced any more
-    assert isinstance(try_claim(store.database, WORK), Holder)  # releasing gave nothing away
+    store.lineage.mark(run.id, "finished")  # no longer fenced
+    assert isinstance(try_claim(store.database, WORK), Holder)  # the new holder keeps it
 
 
-def test_a_lapsed_lease_that_nobody_took_is_renewed(store, monkeypatch):
+def test_an_expired_unclaimed_lease_is_renewed(store, monkeypatch):
     claim = try_claim(store.database, WORK)
     change(store.database, expires_at=1.0)
     monkeypatch.setattr(claims, "_clock", lambda: time.clock_gettime(time.CLOCK_BOOTTIME) + 31)
@@ -114,7 +114,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_work_of_a_process_of_this_host_that_is_gone_is_taken_over_at_once(home, store):
+def test_work_of_a_dead_process_on_this_host_is_taken_over_immediately(home, store):
     done = subprocess.run(
         [sys.executable, "-c", CLAIMS, home.store_url, WORK],
         capture_output=True,
@@ -127,15 +127,15 @@ def test_work_of_a_process_of_this_host_that_is_gone_is_taken_over_at_once(home,
     assert claim.token == 2
 
 
-def test_a_process_id_that_is_used_again_is_another_process():
+def test_a_reused_process_id_is_another_process():
     me = Holder.of_this_process()
     assert not me.is_gone()
     assert replace(me, begun=me.begun + 1).is_gone()
-    assert not ELSEWHERE.is_gone()  # nobody here can tell
+    assert not ELSEWHERE.is_gone()  # cannot be determined here
 
 
 class StolenAt(StopAt):
-    """Lets another machine take the work over at a chosen safe point."""
+    """Lets another machine take over the work at a chosen safe point."""
 
     def __init__(self, count, steal):
         super().__init__(count)
@@ -146,7 +146,7 @@ class StolenAt(StopAt):
         self._steal = lambda: None
 
 
-def test_a_stage_that_is_taken_over_stops_and_leaves_every_row_to_the_other(home, tiny, other):
+def test_a_stage_that_was_taken_over_stops_and_leaves_all_rows_to_the_other(home, tiny, other):
     with open_session(home, track=False) as session:
         pipeline = open_pipeline(session, RunRequest("smoke"))
         before = []
@@ -183,14 +183,14 @@ def start(folder, log, **environment):
 def wait_for(claim, process):
     end = time.monotonic() + 250
     while not claim():
-        assert process.poll() is None, "it ended before"
-        assert time.monotonic() < end, "waited in vain"
+        assert process.poll() is None, "the process ended early"
+        assert time.monotonic() < end, "the condition never became true"
         time.sleep(0.02)
 
 
 @pytest.fixture
 def gated():
-    """A model's server that gives no reply before its gate is open."""
+    """A model server that does not reply before its gate is open."""
     with model_fake() as server:
         server.gate = threading.Event()
         server.refusal = lambda *_: server.gate.wait(250) and None
@@ -223,7 +223,7 @@ def test_two_machines_do_one_stage_run_once(machines, gated, tmp_path, is_killed
     (first, its_own), (second, others_own) = machines
     with open_store(Home(tmp_path / "reader")) as store:
         one = start(first, "log", **its_own)
-        wait_for(lambda: gated.asked, one)  # it is at work, and cannot end
+        wait_for(lambda: gated.asked, one)  # it is working, and cannot finish
         two = start(second, "log", **others_own)
         wait_for(lambda: b"curate: waiting, process" in (second / "log").read_bytes(), two)
         if is_killed:

@@ -1,4 +1,4 @@
-"""``--workers`` bounds the cores of the process that works, and of what it starts."""
+"""``--workers`` limits the cores of the working process and of its children."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from .makers import make_picture
 WORKING = """
 import atexit, json, os, sys
 
-def tell():
+def print_limits():
     import torch
     from codedance.sandbox.capacity import core_count
     from threadpoolctl import threadpool_info
 
     pools = {one["internal_api"]: one["num_threads"] for one in threadpool_info()}
-    told = {"torch": torch.get_num_threads(), "pools": pools, "sandbox": core_count()}
-    print("CORES " + json.dumps(told), file=sys.stderr)
+    limits = {"torch": torch.get_num_threads(), "pools": pools, "sandbox": core_count()}
+    print("CORES " + json.dumps(limits), file=sys.stderr)
 
-atexit.register(tell)
+atexit.register(print_limits)
 from codedance.pipelines.cli import main
 main()
 """
 
 
-def test_the_process_that_works_uses_as_many_cores_as_it_was_told(home, tmp_path):
+def test_the_working_process_uses_the_given_number_of_cores(home, tmp_path):
     make_picture().save(tmp_path / "a.png")
     row = {"id": "a", "question": "Q?", "answer": "3", "split": "test", "image": "a.png"}
     (tmp_path / "one.jsonl").write_text(json.dumps(row))
@@ -46,13 +46,13 @@ def test_the_process_that_works_uses_as_many_cores_as_it_was_told(home, tmp_path
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stderr.rpartition("CORES ")[2].splitlines()[0])
-    assert (told["torch"], told["sandbox"]) == (1, 1)
-    assert set(told["pools"].values()) == {1}
-    assert "openblas" in told["pools"]
+    limits = json.loads(done.stderr.rpartition("CORES ")[2].splitlines()[0])
+    assert (limits["torch"], limits["sandbox"]) == (1, 1)
+    assert set(limits["pools"].values()) == {1}
+    assert "openblas" in limits["pools"]
 
 
-def test_libraries_that_are_loaded_already_are_told_directly():
+def test_libraries_that_are_already_loaded_are_configured():
     before = torch.get_num_threads()
     wanted = before + 1
     try:

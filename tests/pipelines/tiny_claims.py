@@ -1,4 +1,4 @@
-"""A protocol that takes seconds: every kind of arm and of claim, at sizes that teach nothing."""
+"""A protocol that takes seconds: every kind of arm and claim, at sizes too small to learn."""
 
 _HEAD = """
 title: A trial

@@ -1,4 +1,4 @@
-"""Small runs for the tests of the viewer, and what its pages hold."""
+"""Small runs for the tests of the viewer, and readers of its pages."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ HOSTILE = (
 PARAMETERS = {"grpo": {"reward": "bat", "scale_rewards": "floor", "std_floor": 0.5}}
 
 
-def open_viewer_desk(home):
+def open_viewer_session(home):
     return open_session(home, track=False)
 
 
 def make_group(task, *, right=2, wrong=2, failed=0):
-    """Siblings, scored; the last ``wrong`` are wrong, and ``failed`` code turns of each fail."""
+    """Return scored siblings; the last ``wrong`` are wrong; ``failed`` code turns of each fail."""
     members = [make_trajectory(task, calls=1) for _ in range(right)]
     members += [
         make_trajectory(task, answer="5", accuracy=0.0, calls=2, failed=failed)
@@ -35,7 +35,7 @@ def make_group(task, *, right=2, wrong=2, failed=0):
 
 
 def begin_pipeline(store, name="smoke"):
-    """Begin a pipeline run with an evaluation and a training; give the three rows."""
+    """Start a pipeline run with an evaluation and a training; return the three rows."""
     lineage = store.lineage
     pipeline = lineage.begin(make_request("pipeline", parameters={"suite": name}))
     grpo = lineage.begin(make_request("grpo", parameters=PARAMETERS), parent=pipeline.id)
@@ -73,7 +73,7 @@ def fill(store, grpo, evaluate, *, better="grpo"):
 
 
 def hostile_run(store, evaluate):
-    """Store an episode of which every text that a model or a task can set is an attack."""
+    """Store an episode in which every text of a model or a task is an attack."""
     task = make_task(question=HOSTILE, answer=HOSTILE, family=HOSTILE, id=f"toy/{HOSTILE}")
     made = make_trajectory(task, answer=HOSTILE, accuracy=0.0)
     code = made.turns[0]
@@ -100,6 +100,6 @@ def read_page(path):
 
 
 def read_shard(path):
-    """Return what a shard file hands over."""
+    """Return the data of a shard file."""
     number, text = re.fullmatch(r"codedanceShard\((\d+),(.*)\);\n", path.read_text()).groups()
     return int(number), json.loads(json.loads(text))

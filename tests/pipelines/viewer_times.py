@@ -1,7 +1,7 @@
-"""How long the viewer's page takes in a real browser: ``python -m pipelines.viewer_times PAGE``.
+"""Times of the viewer's page in a real browser: ``python -m pipelines.viewer_times PAGE``.
 
-PAGE is a run's ``viewer.html``. Prints medians over five openings: until the list stands, of a
-filter, of a search through all texts, and until a trajectory chosen at the list's end is shown.
+PAGE is a run's ``viewer.html``. Prints medians over five openings: until the list is rendered, of a
+filter, of a search through all texts, and until a trajectory selected at the list's end is shown.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ new Promise((done) => {
 
 
 def open_page(page, path):
-    """Return the milliseconds until the page's own script has shown the list, asked every 50."""
+    """Return the milliseconds until the page's script has rendered the list, polled every 50."""
     started = time.perf_counter()
     page.open(path.as_uri())
     return 1000 * (time.perf_counter() - started)
 
 
 def filter_rows(page):
-    """Choose the first family; give the milliseconds until the list is the new one."""
+    """Select the first family; return the milliseconds until the list is updated."""
     page.evaluate("document.querySelector('.chip').click()")
     return page.evaluate(FILTERS)
 
 
 def search(page):
-    """Search for a word; give the milliseconds of looking through what every row says."""
+    """Search for a word; return the milliseconds to search the text of every row."""
     page.press("c")
     page.press("/")
     page.write("count")
-    time.sleep(0.5)  # the page waits for the end of typing
+    time.sleep(0.5)  # the page waits until typing has stopped
     taken = page.evaluate(FILTERS)
     page.press("Escape")
     page.press("Escape")
@@ -55,7 +55,7 @@ def search(page):
 
 
 def walk_to_the_end(page):
-    """Go to the list's end; give the milliseconds from a click there to another trajectory."""
+    """Go to the list's end; return the milliseconds from a click to the next trajectory."""
     count = int("".join(filter(str.isdigit, page.text(".count"))))
     last = f"#row-{count - 1}"
     page.evaluate("document.querySelector('.list').scrollTop = 1e9")

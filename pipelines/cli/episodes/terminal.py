@@ -60,7 +60,7 @@ def picture_folder(folder: Path, *, is_asked_for: bool) -> Path | None:
     """Create the folder for an episode's images; return None if it cannot be created.
 
     Raises:
-        OSError: The folder cannot be created, and the user asked for it.
+        OSError: The folder cannot be created, and the user named it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -32,7 +32,7 @@ from ...serving.named_server import check_named_server
 
 LOOK_SECONDS = 0.5
 STOP_SECONDS = 40.0
-"""Time that runs have to reach their next safe point before they are killed; saved state stays."""
+"""Time for runs to reach their next safe point before they are killed; saved state is kept."""
 PAGES = "CODEDANCE_MLFLOW_PAGES"
 Say = Callable[[str], None]
 

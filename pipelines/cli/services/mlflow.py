@@ -26,11 +26,11 @@ def sync(
     runs: Runs = None,
     every: Annotated[bool, typer.Option("--all", help="All runs of the store.")] = False,
 ) -> None:
-    """Make the pages of runs in MLflow from their folders and the store.
+    """Create the pages of runs in MLflow from their folders and the store.
 
-    Any number of times with the same result: runs that were begun while MLflow was away appear,
-    and nothing is doubled. A pipeline run brings its stages along. The experiment is the one that
-    the run was begun with, unless MLFLOW_EXPERIMENT_NAME (or ..._ID) names another.
+    Can be repeated with the same result: runs started while MLflow was unavailable are added, and
+    nothing is duplicated. A pipeline run includes its stages. The experiment is the one that the
+    run was started with, unless MLFLOW_EXPERIMENT_NAME (or ..._ID) names another.
     """
     from ...config.home import find_home, prepare_environment
     from ...store.store import open_store

@@ -136,7 +136,7 @@ def _guarded(session: RunSession, pipeline: StageRun) -> Generator[None]:
     try:
         yield
     except ClaimLostError:
-        raise  # another process goes on with it
+        raise  # another process continues it
     except BaseException as error:
         if not session.stop.is_requested() and not isinstance(error, KeyboardInterrupt):
             session.store.lineage.mark(pipeline.id, "failed", error=str(error))

@@ -52,7 +52,7 @@ def choose_journal(url: URL, say: Callable[[str], None], mounts: Path = MOUNTS) 
     if not is_network(kind):
         return LOG
     say(
-        f"{path} lies on a network file system ({kind}), where SQLite's write-ahead log fails: "
+        f"{path} is on a network file system ({kind}), where SQLite's write-ahead log fails: "
         "it is written with a rollback journal, which is slower. Better: "
         f"{VARIABLE}=sqlite:////local/folder/store.db, or a PostgreSQL server"
     )

@@ -23,9 +23,9 @@ class Patience:
     """Wait settings and state, shared by all threads of a store: each waits, one reports it.
 
     Attributes:
-        seconds: Longest wait; 0 gives up at once.
+        seconds: Longest wait; 0 for none.
         say: Called with a message when the wait begins and when the database answers again.
-        should_stop: Polled during the wait; True where the user asked to stop.
+        should_stop: Polled during the wait; True if the user requested a stop.
     """
 
     seconds: float = 0.0
