@@ -68,7 +68,7 @@ bench: $(VENV)/.dev
 viewer-times: $(VENV)/.dev
 	cd tests && $(abspath $(BIN))/python -m pipelines.viewer_times $(abspath $(PAGE))
 
-# Kills, Ctrl-C, full disks and servers that go away, in every stage; writes docs/accidents.md. Half an hour.
+# Kills, Ctrl-C, full disks and unavailable servers, in every stage; writes docs/accidents.md. Half an hour.
 test-accidents: $(VENV)/.dev
 	cd tests && PYTHONPATH=$(CURDIR) $(abspath $(BIN))/python -m pipelines.accident_rows
 

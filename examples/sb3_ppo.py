@@ -113,7 +113,7 @@ def main() -> None:
     print(f"learned {model.num_timesteps} steps in {time.perf_counter() - started:.0f} s")
     model.get_env().close()
     after = judge("after", act, episodes=chosen.episodes)
-    judge("after, pictures black", act, episodes=chosen.episodes, is_blind=True)
+    judge("after, images black", act, episodes=chosen.episodes, is_blind=True)
     gain = paired_difference(before, after)
     print(f"the reward rose by {gain.mean:+.3f} (95 %: {gain.low:+.3f} to {gain.high:+.3f})")
 

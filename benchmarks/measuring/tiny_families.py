@@ -127,7 +127,7 @@ TINY_FAMILIES: Mapping[str, TinyFamily] = {
         },
         "Qwen2VLImageProcessorPil",
         {"patch_size": 16, "min_pixels": 32 * 32, "max_pixels": 128 * 128},
-        "deep features laid out slot by slot",
+        "deep features arranged by position",
     ),
     "Idefics 3": TinyFamily(
         "idefics3",
