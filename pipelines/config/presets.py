@@ -2,21 +2,21 @@
 
 A preset of flows.yaml may name another, in the same file or in the packaged one, with ``extends``;
 what it writes itself is laid over that one, mapping by mapping. An override is one value by its
-place, ``grpo.steps=300``, read as YAML reads it.
+place, ``grpo.steps=300``, read as a value of flows.yaml; it replaces a field whole.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+import reprlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
-import yaml
 from pydantic import ValidationError
 
 from .key_names import nearest_key, valid_keys
 from .settings import Preset
-from .yaml_file import SettingsError
+from .yaml_file import SettingsError, parse_yaml
 
 EXTENDS = "extends"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,49}")
@@ -103,13 +103,14 @@ def laid_over(under: Any, over: Any) -> Any:  # noqa: ANN401 - trees of YAML
 
 
 def read_overrides(texts: Sequence[str] | None) -> Tree:
-    """Read overrides as a user writes them, by their keys.
+    """Read overrides as a user writes them, by their keys; a value is read as in flows.yaml.
 
     >>> read_overrides(["grpo.steps=300", "suite=nano:count,bars", "sft.shown_directly=[tag]"])
     {'grpo.steps': 300, 'suite': 'nano:count,bars', 'sft.shown_directly': ['tag']}
 
     Raises:
-        SettingsError: One is not ``KEY=VALUE``, its value is not YAML, or a key is set twice.
+        SettingsError: One is not ``KEY=VALUE``, its value is not YAML that flows.yaml could hold,
+            or a key is set twice.
     """
     found: Tree = {}
     for text in texts or ():
@@ -117,13 +118,95 @@ def read_overrides(texts: Sequence[str] | None) -> Tree:
         if not key or not mark or not value:
             raise SettingsError(f"--set {text}: expected KEY=VALUE, such as grpo.steps=300")
         for other in found:
-            if key == other or key.startswith(f"{other}.") or other.startswith(f"{key}."):
+            if _overlap(key, other):
                 raise SettingsError(f"--set {text}: {other} is set already: keep one of them")
-        try:
-            found[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise SettingsError(f"--set {text}: the value is not valid YAML: {error}") from error
+        found[key] = _read_value(f"--set {key}", value)
     return found
+
+
+def _read_value(option: str, text: str) -> Any:  # noqa: ANN401 - what YAML holds
+    try:
+        tree, value = parse_yaml(text, option)
+    except SettingsError as error:
+        raise SettingsError(str(error).replace(f"{option}:1: ", f"{option}: ")) from error
+    if tree is None:
+        raise SettingsError(f"{option}: {text!r} is a comment in YAML: quote the value")
+    return value
+
+
+def _overlap(key: str, other: str) -> bool:
+    return key == other or key.startswith(f"{other}.") or other.startswith(f"{key}.")
+
+
+def flat_overrides(preset: Preset, overrides: Mapping[str, Any]) -> Tree:
+    """Return overrides with one key per field; a mapping of fields is taken apart.
+
+    ``{"grpo": {"steps": 4}}`` becomes ``{"grpo.steps": 4}``. A field that is a mapping itself
+    (``grpo.reward_terms``) is one value, and so is each entry of it.
+
+    Raises:
+        SettingsError: A key does not exist, two set the same, or a mapping is empty.
+    """
+    tree: Tree = preset.model_dump()
+    found: Tree = {}
+    for key, value in overrides.items():
+        for path, one in _fields(type(preset), tree, _path(type(preset), tree, key), value):
+            name = ".".join(path)
+            for other in found:
+                if _overlap(name, other):
+                    raise SettingsError(f"--set {key}: {other} is set already: keep one of them")
+            found[name] = one
+    return found
+
+
+def merged_overrides(preset: Preset, recorded: Mapping[str, Any], new: Mapping[str, Any]) -> Tree:
+    """Return recorded overrides with newer ones over them, both by field; the newer one wins.
+
+    An entry of a field that is a mapping is put into a recorded value of that field.
+
+    Raises:
+        SettingsError: A recorded key does not exist any more.
+    """
+    merged = {
+        key: value
+        for key, value in flat_overrides(preset, recorded).items()
+        if not any(key == other or key.startswith(f"{other}.") for other in new)
+    }
+    for key, value in new.items():
+        whole = next((one for one in merged if key.startswith(f"{one}.")), None)
+        if whole is None:
+            merged[key] = value
+        else:
+            merged[whole] = {**merged[whole], key.removeprefix(f"{whole}."): value}
+    return merged
+
+
+def _path(model: type[Preset], tree: Tree, key: str) -> tuple[str, ...]:
+    """Return the place of a key; what follows a field that is a mapping is one key of it."""
+    parts, node = key.split("."), cast("Any", tree)
+    for depth, part in enumerate(parts):
+        valid = valid_keys(model, tuple(parts[:depth]))
+        if not valid and isinstance(node, dict) and all(parts[depth:]):
+            return (*parts[:depth], ".".join(parts[depth:]))
+        if part not in valid:
+            raise SettingsError(f"--set {key}: unknown key {key!r}{nearest_key(part, valid)}")
+        node = cast("Tree", node).get(part) if isinstance(node, dict) else None
+    return tuple(parts)
+
+
+def _fields(
+    model: type[Preset], tree: Tree, path: tuple[str, ...], value: object
+) -> Iterator[tuple[tuple[str, ...], object]]:
+    """Yield place and value of each field that an override sets."""
+    valid = valid_keys(model, path)
+    if not valid or not isinstance(value, Mapping):
+        yield path, value
+        return
+    key = ".".join(path)
+    if not value:
+        raise SettingsError(f"--set {key}: an empty mapping sets nothing: leave it out")
+    for name, one in cast("Mapping[str, object]", value).items():
+        yield from _fields(model, tree, _path(model, tree, f"{key}.{name}"), one)
 
 
 def with_overrides(preset: Preset, overrides: Mapping[str, Any]) -> Preset:
@@ -134,26 +217,33 @@ def with_overrides(preset: Preset, overrides: Mapping[str, Any]) -> Preset:
         overrides: New values by their place: ``{"grpo.steps": 300}``.
 
     Raises:
-        SettingsError: There is no such key, or it does not take the value.
+        SettingsError: There is no such key, it does not take the value, or two set the same.
     """
     if not overrides:
         return preset
     tree: Tree = preset.model_dump()
-    for key, value in overrides.items():
-        parts = key.split(".")
+    flat = flat_overrides(preset, overrides)
+    for key, value in flat.items():
+        *above, last = _path(type(preset), tree, key)
         node = tree
-        for depth, part in enumerate(parts):
-            if not isinstance(node, dict) or part not in node:
-                valid = valid_keys(type(preset), tuple(parts[:depth]))
-                raise SettingsError(f"--set {key}: unknown key {key!r}{nearest_key(part, valid)}")
-            if depth < len(parts) - 1:
-                node = node[part]
-        node[parts[-1]] = laid_over(node[parts[-1]], value)
+        for part in above:
+            if not isinstance(node.get(part), dict):
+                node[part] = {}
+            node = node[part]
+        node[last] = value
     try:
         return type(preset).model_validate(tree)
     except ValidationError as error:
         item = error.errors()[0]
         place = ".".join(str(part) for part in item["loc"])
-        given = next((key for key in overrides if place.startswith(key)), place)
+        given = _blamed(place, flat)
         reason = item["msg"].removeprefix("Value error, ")
-        raise SettingsError(f"--set {given}: {reason}, got {overrides.get(given)!r}") from error
+        value = reprlib.repr(flat.get(given, item["input"]))
+        raise SettingsError(f"--set {given}: {reason}, got {value}") from error
+
+
+def _blamed(place: str, overrides: Mapping[str, Any]) -> str:
+    """Return the override that caused an error at ``place``: above it, else below it."""
+    above = [key for key in overrides if f"{place}.".startswith(f"{key}.")]
+    below = [key for key in overrides if not place or key.startswith(f"{place}.")]
+    return max(above, key=len, default=next(iter(below), place))

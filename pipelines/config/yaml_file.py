@@ -28,7 +28,19 @@ def read_yaml(path: Path) -> tuple[yaml.Node | None, Any]:
     Raises:
         SettingsError: The file cannot be read, or is not YAML that is accepted here.
     """
-    text = _read_text(path)
+    return parse_yaml(_read_text(path), str(path))
+
+
+def parse_yaml(text: str, path: str) -> tuple[yaml.Node | None, Any]:
+    """Return the node tree of a text and its content, None and None where it is empty.
+
+    Args:
+        text: The text.
+        path: Its path, or what else errors call it.
+
+    Raises:
+        SettingsError: It is not YAML that is accepted here.
+    """
     loader: Any = None
     try:
         loader = _Loader(text)
@@ -140,7 +152,7 @@ def _key_problems(loader: _Loader, node: yaml.MappingNode) -> Generator[tuple[in
             first[key.value] = line
 
 
-def _explain(path: Path, text: str, error: yaml.YAMLError) -> str:
+def _explain(path: str, text: str, error: yaml.YAMLError) -> str:
     if isinstance(error, yaml.reader.ReaderError):
         line = text[: error.position].count("\n") + 1
         return f"{path}:{line}: not valid YAML: the character {chr(error.character)!r}: remove it"

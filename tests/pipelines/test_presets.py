@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 from codedance.pipelines.config.flows_file import load_flows_file, load_preset
-from codedance.pipelines.config.presets import read_overrides, with_overrides
+from codedance.pipelines.config.presets import (
+    merged_overrides,
+    read_overrides,
+    with_overrides,
+)
 from codedance.pipelines.config.settings import Preset
 from codedance.pipelines.config.yaml_file import SettingsError
 
@@ -102,6 +106,45 @@ def test_a_mapping_is_merged_into_the_existing_one():
     assert changed.grpo == Preset().grpo.model_copy(update={"steps": 4})
 
 
+def test_a_field_that_is_a_mapping_is_replaced_whole_or_entry_by_entry(tmp_path):
+    (tmp_path / "terms.py").write_text("def one(t):\n    return 0.0\ndef two(t):\n    return 0.0\n")
+    one, two = f"{tmp_path}/terms.py:one", f"{tmp_path}/terms.py:two"
+    first = with_overrides(Preset(), read_overrides([f"grpo.reward_terms.{one}=0.5"]))
+    assert first.grpo.reward_terms == {one: 0.5}
+    both = with_overrides(first, {f"grpo.reward_terms.{two}": 0.25})
+    assert both.grpo.reward_terms == {one: 0.5, two: 0.25}
+    other = with_overrides(both, {"grpo.reward_terms": {two: 1.0}})
+    assert other.grpo.reward_terms == {two: 1.0}
+    none = with_overrides(both, read_overrides(["grpo.reward_terms={}"]))
+    assert none.grpo.reward_terms == {}
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"grpo.steps": 2, "grpo": {"steps": 5}},
+        {"grpo": {"steps": 5}, "grpo.steps": 2},
+        {"sandbox": {"limits": {"images": 3}}, "sandbox.limits.images": 4},
+        {"grpo.reward_terms": {"a": 1.0}, "grpo.reward_terms.b": 2.0},
+    ],
+)
+def test_overrides_that_set_the_same_are_refused_however_they_are_written(overrides):
+    with pytest.raises(SettingsError, match="is set already: keep one of them"):
+        with_overrides(Preset(), overrides)
+
+
+def test_the_newest_override_of_a_field_wins():
+    found = merged_overrides(
+        Preset(), {"grpo": {"steps": 6, "beta": 0.5}, "suite": "nano"}, {"grpo.steps": 4}
+    )
+    assert found == {"grpo.beta": 0.5, "suite": "nano", "grpo.steps": 4}
+    terms = merged_overrides(
+        Preset(), {"grpo.reward_terms": {"a:b": 1}}, {"grpo.reward_terms.c.py:d": 2}
+    )
+    assert terms == {"grpo.reward_terms": {"a:b": 1, "c.py:d": 2}}
+    assert merged_overrides(Preset(), terms, {"grpo.reward_terms": {}}) == {"grpo.reward_terms": {}}
+
+
 @pytest.mark.parametrize(
     ("texts", "said"),
     [
@@ -119,6 +162,17 @@ def test_a_mapping_is_merged_into_the_existing_one():
         (["grpo.steps=many"], "--set grpo.steps: Input should be a valid integer"),
         (["grpo.steps=true"], "--set grpo.steps: it is a boolean"),
         (["grpo=3"], "--set grpo: "),
+        (["grpo={}"], "--set grpo: an empty mapping sets nothing"),
+        (["sandbox={limits: {}}"], "--set sandbox.limits: an empty mapping sets nothing"),
+        (["grpo={stpes: 3}"], "--set grpo.stpes: unknown key 'grpo.stpes'; did you mean 'steps'"),
+        (["grpo.epsilon=0.1", "grpo.epsilon_high=-1"], "--set grpo.epsilon_high: Input should"),
+        (["grpo.steps=1", "grpo.reward_terms.none=1"], "--set grpo.reward_terms.none: unknown"),
+        (["grpo={steps: 3, steps: 4}"], "--set grpo: the key 'steps' is already in line 1"),
+        (["grpo.steps=2026-13-45"], "--set grpo.steps: not valid YAML: '2026-13-45' is not"),
+        ([f"grpo.steps={'9' * 5000}"], "--set grpo.steps: not valid YAML: '9999"),
+        ([f"grpo={'[' * 3000}"], "--set grpo: nested too deeply"),
+        (["suite=#mine"], "--set suite: '#mine' is a comment in YAML: quote the value"),
+        (["grpo.learning_rate=.inf"], "--set grpo.learning_rate: .inf: write a finite number"),
     ],
 )
 def test_an_override_without_effect_is_rejected(texts, said):
