@@ -76,7 +76,7 @@ def with_sandbox_overrides(
         SettingsError: An override is wrong, belongs to another part of a preset, or is given by an
             option too.
     """
-    from ..config.presets import with_overrides
+    from ..config.presets import flat_overrides, with_overrides
     from ..config.yaml_file import SettingsError
 
     for key in overrides:
@@ -85,9 +85,11 @@ def with_sandbox_overrides(
                 f"--set {key}: this command reads only the sandbox's settings, such as "
                 "sandbox.limits.wall_seconds=30"
             )
-        if backend is not None and key in ("sandbox", "sandbox.backend"):
-            raise SettingsError(f"--set {key}: --sandbox is given too: keep one of them")
-    return with_overrides(Preset(sandbox=settings), overrides).sandbox
+    preset = Preset(sandbox=settings)
+    flat = flat_overrides(preset, overrides)
+    if backend is not None and "sandbox.backend" in flat:
+        raise SettingsError("--set sandbox.backend: --sandbox is given too: keep one of them")
+    return with_overrides(preset, flat).sandbox
 
 
 def _maker(stage_run: str) -> StageRun | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from ...config.registry import EVALUATION
 from ..exit_codes import leave_incomplete
 from ..options import (
     Experiment,
@@ -61,6 +62,7 @@ def evaluate(  # noqa: PLR0913 - the options of the command
     from ...runs.requests import RunRequest
     from ..cores import use_workers
     from ..document import document
+    from ..training.stage_commands import unused_options
     from ..training.stages import run_alone
 
     server = {
@@ -72,6 +74,8 @@ def evaluate(  # noqa: PLR0913 - the options of the command
     }
     is_alone = (policy, suite, limit) != (None, None, None)
     _refuse_what_would_be_ignored(policy, from_run, server, is_alone=is_alone)
+    if sandbox is not None and "sandbox" in unused_options(EVALUATION):
+        raise typer.BadParameter("evaluate does not use it", param_hint="--sandbox")
     overrides = read_overrides(settings)
     with document(json) as publish:
         if is_alone:

@@ -8,27 +8,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ....envs.suites.content import suite_content
 from ....policies.inference.endpoint import OPENAI_PREFIX
 from ....policies.inference.model_files import model_state
 from ....policies.inference.server_words import without_credentials
 from ...analysis.results import summarise
 from ...config.flows_file import load_flows_file, load_preset
-from ...config.presets import with_overrides
+from ...config.presets import flat_overrides, with_overrides
+from ...config.registry import EVALUATION
 from ...config.server_settings import ServerSettings
-from ...config.settings import Preset
+from ...config.settings import preset_model
 from ...config.yaml_file import SettingsError
 from ...runs.context import StageInterrupted
 from ...runs.requests import resolve_suite
 from ...runs.runner import FRESH, ResolvedRun, at_work, make_request, run_among
 from ...runs.session import RunSession, open_session
+from ...runs.stage_parameters import sections_read, stage_parameters
 from ...runs.used_sandbox import sandbox_for
 from ...store.lineage import Lineage, StageRequest, StageRun
 from ..output import print_table, say, summary_document
 from ..server_options import with_server
 
-READ = ("evaluate", "interface", "max_new_tokens", "sandbox", "server")
-"""The parts of a preset that an evaluation outside any pipeline run reads."""
+DEFAULTS = "defaults"
+"""Preset that an evaluation records where flows.yaml has no ``quick``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,31 +81,38 @@ def judge(policy: str, suite: str, limit: int | None, how: Judging) -> dict[str,
 
 def _resolve(policy: str, suite: str, limit: int | None, how: Judging) -> ResolvedRun:
     """Return the parameters: the preset's, with the options of the command line over them."""
-    _refuse_unread(how, limit)
     known = load_flows_file().presets
-    settings = load_preset(how.preset) if how.preset else known.get("quick", Preset())
+    settings = load_preset(how.preset) if how.preset else known.get("quick", preset_model()())
+    overrides = flat_overrides(settings, how.overrides)
+    _refuse_unread(policy, overrides, how, limit)
     settings = settings.model_copy(update={"sandbox": sandbox_for(policy, how.sandbox, settings)})
-    settings = with_overrides(settings, how.overrides)
+    settings = with_overrides(settings, overrides)
     changes: dict[str, Any] = {
         "suite": resolve_suite(suite),
         "server": with_server(settings.server, **how.server),
     }
     if limit is not None:
         changes["evaluate"] = settings.evaluate.model_copy(update={"limit": limit})
-    return ResolvedRun("evaluate", settings.model_copy(update=changes), how.seed)
+    name = how.preset or ("quick" if "quick" in known else DEFAULTS)
+    return ResolvedRun(name, settings.model_copy(update=changes), how.seed)
 
 
-def _refuse_unread(how: Judging, limit: int | None) -> None:
+def _refuse_unread(
+    policy: str, overrides: Mapping[str, Any], how: Judging, limit: int | None
+) -> None:
     """Refuse overrides that an evaluation does not read, and those of what an option says too."""
     given = {
         "evaluate.limit": limit,
         "sandbox.backend": how.sandbox,
         **{f"server.{name}": value for name, value in how.server.items()},
     }
-    for key in how.overrides:
-        if key.partition(".")[0] not in READ:
+    read = sorted(sections_read(EVALUATION, preset_model()()), key=lambda name: name != EVALUATION)
+    if policy.startswith(OPENAI_PREFIX):
+        read.append("server")
+    for key in overrides:
+        if key.partition(".")[0] not in read:
             raise SettingsError(
-                f"--set {key}: an evaluation of one policy reads {', '.join(READ)}; its tasks are "
+                f"--set {key}: an evaluation of {policy} reads {', '.join(read)}; its tasks are "
                 "those of --suite"
             )
         twice = [name for name, value in given.items() if value is not None and name == key]
@@ -134,15 +142,10 @@ def _print(session: RunSession, run_id: str) -> dict[str, object]:
 
 
 def _parameters(policy: str, resolved: ResolvedRun) -> dict[str, Any]:
-    content = suite_content(resolved.preset.suite)
     return {
-        "suite": resolved.preset.suite,
-        "evaluate": resolved.preset.evaluate.model_dump(),
-        "max_new_tokens": resolved.preset.max_new_tokens,
-        "interface": resolved.preset.interface,
+        **stage_parameters(EVALUATION, resolved.preset),
         "policies": {_short_name(policy): policy},
         "weights": model_state(policy),
-        **({} if content is None else {"suite_digest": content}),
         **_where(policy, resolved.preset.server),
     }
 
