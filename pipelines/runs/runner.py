@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,12 +19,11 @@ from ..config.file_lock import try_lock
 from ..config.registry import find_stage, stage_names
 from ..config.settings import Preset, preset_model
 from ..store.claims import Claim, ClaimLostError, claimed_work, held, try_claim
-from ..store.connection.errors import StoreError, StoreFullError, is_disk_full
-from ..store.lineage import SECONDS, StageRequest, StageRun
-from ..tracking.system_metrics import metered
-from .context import StageContext, StageInterrupted, StageResult
+from ..store.connection.errors import StoreError
+from ..store.lineage import StageRequest, StageRun
+from .context import StageContext
 from .progress import format_seconds
-from .run_page import closing, opening, run_tags
+from .recording import recorded
 from .stage_parameters import stage_parameters
 from .turns import training_turn
 
@@ -45,6 +43,8 @@ BUSY_SECONDS = 1.0
 """Time between two looks at work that another process does."""
 FRESH = "fresh"
 """Key in a pipeline run's outputs: a token that keeps its stages from reusing older ones."""
+INHERITED = "inherited"
+"""Key in a pipeline run's outputs: stages whose finished runs it took over as they are."""
 
 
 class StageError(RuntimeError):
@@ -77,12 +77,9 @@ def resolved_run(pipeline: StageRun) -> ResolvedRun:
     Raises:
         StageError: It was begun with other settings of a stage than those that are installed.
     """
-    model = preset_model()
-    known = {
-        name: value for name, value in pipeline.parameters.items() if name in model.model_fields
-    }
     try:
-        return ResolvedRun(pipeline.preset, model.model_validate(known), pipeline.seed)
+        model = preset_model().model_validate(pipeline.parameters)
+        return ResolvedRun(pipeline.preset, model, pipeline.seed)
     except ValidationError as error:
         place = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise StageError(
@@ -102,6 +99,10 @@ def run_stage(session: RunSession, stage: str, pipeline: StageRun) -> StageRun:
         StageInterrupted: A stop was requested; the same call resumes the stage.
         ClaimLostError: Another process has taken over the stage, since this one was too slow.
     """
+    if stage in session.store.lineage.get(pipeline.id).outputs.get(INHERITED, ()):
+        taken = find_input(session, pipeline, stage)
+        session.progress.say(f"{stage}: taken over ({taken.id})")
+        return taken
     request = _request_for(session, stage, pipeline)
     try:
         with at_work(session, request):
@@ -165,6 +166,37 @@ def _request_for(session: RunSession, stage: str, pipeline: StageRun) -> StageRe
     return make_request(stage, resolved, parameters, inputs)
 
 
+def unfinished_stages(
+    session: RunSession, pipeline: StageRun, stages: Iterable[str] | None = None
+) -> tuple[str, ...]:
+    """Return the stages of which a pipeline run has no finished run that does what it asks now.
+
+    A stage that was added, replaced or upgraded since is among them, and so is what reads it.
+
+    Args:
+        session: Session with the store.
+        pipeline: The pipeline run.
+        stages: Stages to look at, in order; None for all.
+    """
+    left: list[str] = []
+    for stage in stage_names() if stages is None else stages:
+        if stage in pipeline.outputs.get(INHERITED, ()):
+            continue
+        is_outdated = any(one in left for one in find_stage(stage).inputs)
+        if is_outdated or not _has_finished(session, pipeline, stage):
+            left.append(stage)
+    return tuple(left)
+
+
+def _has_finished(session: RunSession, pipeline: StageRun, stage: str) -> bool:
+    try:
+        key = _request_for(session, stage, pipeline).key
+    except StageError:  # an input is missing
+        return False
+    same = session.store.lineage.find(stage=stage, key=key)
+    return any(run.is_finished and run.id == pipeline.outputs.get(stage) for run in same)
+
+
 def leave(session: RunSession, pipeline: StageRun) -> None:
     """Mark a pipeline run as interrupted, unless it is finished."""
     with contextlib.suppress(StoreError):  # a full store was reported already
@@ -191,7 +223,7 @@ def run_among(
     with _in_use(session.home.stages / run.id):
         if begun is not None:
             session.progress.say(f"{request.stage}: resuming {run.id}")
-        with _recorded(session, run) as results:
+        with recorded(session, run) as results:
             results.append(find_stage(run.stage).run(_context(session, run, preset)))
     finished = lineage.get(run.id)
     took = format_seconds(finished.seconds)
@@ -208,7 +240,7 @@ def load_code() -> None:
 
 
 def find_input(session: RunSession, pipeline: StageRun, stage: str) -> StageRun:
-    """Return the newest finished run of ``stage`` that belongs to a pipeline run.
+    """Return the finished run of ``stage`` that a pipeline run has adopted, else the newest.
 
     Raises:
         StageError: No such run is finished yet.
@@ -216,12 +248,25 @@ def find_input(session: RunSession, pipeline: StageRun, stage: str) -> StageRun:
     lineage = session.store.lineage
     pipeline = lineage.get(pipeline.id)
     found = [run for run in lineage.find(stage=stage, parent=pipeline.id) if run.is_finished]
-    adopted = pipeline.outputs.get(stage)
-    if adopted is not None and all(run.id != adopted for run in found):
-        found.append(lineage.get(adopted))
+    if adopted := pipeline.outputs.get(stage):
+        current = lineage.get(adopted)
+        if current.is_finished:
+            return current
+        found.append(current)
     if not found:
-        raise StageError(f"{pipeline.id} has no finished {stage}: run `codedance {stage}` first")
+        raise StageError(
+            f"{pipeline.id} has no finished {stage}: run `codedance {command_of(stage)}` first"
+        )
     return max(found, key=lambda run: run.ended_at or run.started_at)
+
+
+def command_of(stage: str) -> str:
+    """Return the name of a stage's command, which has hyphens for underscores.
+
+    >>> command_of("my_stage")
+    'my-stage'
+    """
+    return stage.replace("_", "-")
 
 
 def make_request(
@@ -248,67 +293,6 @@ def _context(session: RunSession, run: StageRun, preset: Preset) -> StageContext
     )
 
 
-@contextmanager
-def _recorded(session: RunSession, run: StageRun) -> Generator[list[StageResult]]:
-    """Record how a stage ends, in the store and in its folder.
-
-    Yields:
-        A list for the result of the stage, which the body adds to it.
-    """
-    lineage, tracker = session.store.lineage, session.tracker
-    folder = session.home.stages / run.id
-    lineage.mark(run.id, "running")
-    tracker.describe(run.id, opening(run), tags=run_tags(run, session.store))
-    begun = time.monotonic()
-    results: list[StageResult] = []
-
-    def worked() -> dict[str, float]:
-        return {SECONDS: round(run.seconds + time.monotonic() - begun, 1)}
-
-    try:
-        session.stop.check()
-        with metered(tracker, run.id, folder):
-            yield results
-        (result,) = results
-        _seal(session, run, result)
-    except ClaimLostError:
-        raise  # the run is another process's: nothing is recorded here
-    except (StageInterrupted, KeyboardInterrupt):
-        lineage.mark(run.id, "interrupted", outputs=worked())
-        raise
-    except BaseException as error:
-        _mark_failed(session, run, error)
-        if is_disk_full(error) and not isinstance(error, StoreError):
-            raise StoreFullError(folder) from error
-        raise
-    lineage.mark(run.id, "finished", outputs={**result.outputs, **worked()})
-    _forget_state(folder)
-    _show_result(session, lineage.get(run.id), result)
-
-
-def _seal(session: RunSession, run: StageRun, result: StageResult) -> None:
-    """Store the digests of the stage's results, which ``store verify`` checks later."""
-    model = result.outputs.get("model")
-    session.store.seal_stage(run.id, None if model is None else Path(str(model)))
-
-
-def _show_result(session: RunSession, run: StageRun, result: StageResult) -> None:
-    """Complete a finished run's page."""
-    folder = session.home.stages / run.id
-    for path in result.artifacts:
-        session.tracker.artifact(run.id, path)
-    text = closing(session.store, run, folder)
-    session.tracker.describe(run.id, text, tags=run_tags(run, session.store))
-
-
-def _mark_failed(session: RunSession, run: StageRun, error: BaseException) -> None:
-    """Record the failure; a full store cannot, which must not hide the error."""
-    try:
-        session.store.lineage.mark(run.id, "failed", error=f"{type(error).__name__}: {error}")
-    except StoreError as second:
-        session.progress.say(f"{run.id} failed, and the store could not record it: {second}")
-
-
 def _adopt(session: RunSession, pipeline: StageRun, run: StageRun) -> None:
     """Record a stage run in the row of its pipeline run, and have MLflow show it.
 
@@ -317,6 +301,8 @@ def _adopt(session: RunSession, pipeline: StageRun, run: StageRun) -> None:
     session.tracker.touch(run.id)
     current = session.store.lineage.get(pipeline.id)
     outputs = {**current.outputs, run.stage: run.id}
+    if current.is_finished and outputs == current.outputs:
+        return  # nothing was done: the time of its end stays
     status = "finished" if current.is_finished else "running"
     session.store.lineage.mark(pipeline.id, status, outputs=outputs)
 
@@ -340,8 +326,3 @@ def _in_use(folder: Path) -> Generator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with try_lock(folder / ".lock"):
         yield
-
-
-def _forget_state(folder: Path) -> None:
-    """Remove the resumable state of a stage that is marked as finished; the result stays."""
-    shutil.rmtree(folder / "state", ignore_errors=True)

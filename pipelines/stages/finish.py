@@ -8,7 +8,7 @@ from ..analysis.results import summarise
 from ..config.registry import EVALUATION
 from ..report import Report, make_report
 from ..runs.run_page import run_tags
-from ..runs.runner import find_input
+from ..runs.runner import find_input, unfinished_stages
 from ..store.lineage import LOST, StageRun
 from ..viewer import make_viewer
 
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def finish_pipeline(session: RunSession, pipeline: StageRun) -> Report:
-    """Write the report and the viewer, and mark the pipeline run as finished."""
+    """Write the report and the viewer, and mark the pipeline run as finished.
+
+    Where a stage is missing (one that reads the evaluation), it is marked as interrupted.
+    """
     run = session.store.lineage.get(pipeline.id)
     evaluation = find_input(session, run, EVALUATION)
     report = make_report(session, run, evaluation)
@@ -35,5 +38,7 @@ def finish_pipeline(session: RunSession, pipeline: StageRun) -> Report:
     curation = session.store.lineage.get(str(curated)).outputs if curated else {}
     if lost := {**curation.get(LOST, {}), **evaluation.outputs.get(LOST, {})}:
         outputs[LOST] = lost
-    session.store.lineage.mark(run.id, "finished", outputs=outputs)
+    status = "interrupted" if unfinished_stages(session, run) else "finished"
+    if (status, outputs) != (run.status, run.outputs):  # else the time of its end stays
+        session.store.lineage.mark(run.id, status, outputs=outputs)
     return report

@@ -1,0 +1,86 @@
+"""How a stage run ends, recorded in the store, in its folder and on its page."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..store.claims import ClaimLostError
+from ..store.connection.errors import StoreError, StoreFullError, is_disk_full
+from ..store.lineage import SECONDS, StageRun
+from ..tracking.system_metrics import metered
+from .context import StageInterrupted, StageResult
+from .run_page import closing, opening, run_tags
+
+if TYPE_CHECKING:
+    from .session import RunSession
+
+
+@contextmanager
+def recorded(session: RunSession, run: StageRun) -> Generator[list[StageResult]]:
+    """Record how a stage ends, in the store and in its folder.
+
+    Yields:
+        A list for the result of the stage, which the body adds to it.
+    """
+    lineage, tracker = session.store.lineage, session.tracker
+    folder = session.home.stages / run.id
+    lineage.mark(run.id, "running")
+    tracker.describe(run.id, opening(run), tags=run_tags(run, session.store))
+    begun = time.monotonic()
+    results: list[StageResult] = []
+
+    def worked() -> dict[str, float]:
+        return {SECONDS: round(run.seconds + time.monotonic() - begun, 1)}
+
+    try:
+        session.stop.check()
+        with metered(tracker, run.id, folder):
+            yield results
+        (result,) = results
+        _seal(session, run, result)
+    except ClaimLostError:
+        raise  # the run is another process's: nothing is recorded here
+    except (StageInterrupted, KeyboardInterrupt):
+        lineage.mark(run.id, "interrupted", outputs=worked())
+        raise
+    except BaseException as error:
+        _mark_failed(session, run, error)
+        if is_disk_full(error) and not isinstance(error, StoreError):
+            raise StoreFullError(folder) from error
+        raise
+    lineage.mark(run.id, "finished", outputs={**result.outputs, **worked()})
+    _forget_state(folder)
+    _show_result(session, lineage.get(run.id), result)
+
+
+def _seal(session: RunSession, run: StageRun, result: StageResult) -> None:
+    """Store the digests of the stage's results, which ``store verify`` checks later."""
+    model = result.outputs.get("model")
+    session.store.seal_stage(run.id, None if model is None else Path(str(model)))
+
+
+def _show_result(session: RunSession, run: StageRun, result: StageResult) -> None:
+    """Complete a finished run's page."""
+    folder = session.home.stages / run.id
+    for path in result.artifacts:
+        session.tracker.artifact(run.id, path)
+    text = closing(session.store, run, folder)
+    session.tracker.describe(run.id, text, tags=run_tags(run, session.store))
+
+
+def _mark_failed(session: RunSession, run: StageRun, error: BaseException) -> None:
+    """Record the failure; a full store cannot, which must not hide the error."""
+    try:
+        session.store.lineage.mark(run.id, "failed", error=f"{type(error).__name__}: {error}")
+    except StoreError as second:
+        session.progress.say(f"{run.id} failed, and the store could not record it: {second}")
+
+
+def _forget_state(folder: Path) -> None:
+    """Remove the resumable state of a stage that is marked as finished; the result stays."""
+    shutil.rmtree(folder / "state", ignore_errors=True)
