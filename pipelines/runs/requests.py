@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,16 +13,33 @@ from ..config.flows_file import load_preset
 from ..config.presets import with_overrides
 from ..config.registry import earlier_stages, find_stage, stage_names
 from ..config.yaml_file import SettingsError
-from ..store.lineage import PIPELINE, StageRun
+from ..store.lineage import PIPELINE, StageRequest, StageRun
+from .overrides import (
+    OVERRIDES,
+    joined_overrides,
+    refuse_unread,
+    with_flat_overrides,
+    with_made,
+)
 from .run_page import opening, run_tags
-from .runner import FRESH, ResolvedRun, StageError, find_input, fresh_mark, make_request
+from .runner import (
+    FRESH,
+    INHERITED,
+    ResolvedRun,
+    StageError,
+    command_of,
+    find_input,
+    fresh_mark,
+    make_request,
+    unfinished_stages,
+)
 from .used_sandbox import recorded_sandbox
 
 if TYPE_CHECKING:
     from .session import RunSession
 
-OVERRIDES = "overrides"
-"""In a pipeline run's outputs: values set over its preset, by their place (``grpo.steps``)."""
+FLOW_RUNS = "flow runs"
+"""In a pipeline run's outputs: ids of the flow runs that began or resumed it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +54,8 @@ class RunRequest:
         fresh: Whether to rerun stages even where a finished result matches.
         from_run: Run whose results are the inputs.
         sandbox: Sandbox backend for model code.
-        token: Token that identifies a fresh run: a repeated request with the same token (a flow run
-            that Prefect retries) resumes it. None for a new run each time.
+        token: Id of the flow run that asks. The same one again (Prefect retries it) resumes the
+            run that it began, as that was resolved. None for a command.
         overrides: Values over the preset's, by their place: ``{"grpo.steps": 300}``.
     """
 
@@ -68,34 +85,68 @@ def open_pipeline(
         StageError: The task file is missing, ``from_run`` belongs to no pipeline run, or ``stage``
             has no finished inputs.
     """
-    _refuse_unread(run_request, stage)
+    if begun := _begun_by(session, run_request.token):
+        return reopen_pipeline(session, begun.id)
+    run_request = with_flat_overrides(run_request)
     source = _source(session, run_request, stage)
-    overrides = _overrides(run_request, source)
-    resolved = _resolve(run_request, source, overrides)
+    _refuse_other_tasks(run_request, source, stage)
+    resolved, overrides = _resolve(session, run_request, source, stage)
     request = make_request(PIPELINE, resolved, resolved.preset.model_dump(), {})
-    same = session.store.lineage.find(stage=PIPELINE, key=request.key)
+    found = session.store.lineage.find(stage=PIPELINE, key=request.key)
+    same = [run for run in found if run.preset == resolved.name]
     names = [stage] if stage else list(stage_names())
-    token = run_request.token or (
-        _begun_token(session, source, same, names) if run_request.fresh else None
-    )
-    if source is not None and source.key == request.key:
-        run = source
-    elif begun := [run for run in same if token and token in run.outputs.values()]:
-        run = begun[0]
-    elif same and source is None and (stage is not None or not run_request.fresh):
-        run = same[0]
-    else:
-        _check_inputs(_inherited(session, source, stage), stage)
+    token = None
+    if run_request.fresh:
+        token = run_request.token or _begun_token(session, source, same, names)
+    run, outputs = _same_run(source, same, stage, token, is_fresh=run_request.fresh), {}
+    if run is None:
+        outputs = _inherited(session, source or _finished_with(session, request, stage), stage)
+        _check_inputs(outputs, stage)
         run = session.store.lineage.begin(request)
-    outputs = {**_inherited(session, source, stage), **run.outputs}
+    outputs = _taken_over(outputs, run, names)
     if overrides:
         outputs[OVERRIDES] = overrides
     if run_request.fresh:
         token = token or secrets.token_hex(4)
         outputs |= {fresh_mark(name): token for name in names}
-    if run.is_complete and outputs == run.outputs:
+    asked = replace(run, outputs=outputs)
+    is_same = run.is_complete and _but_inherited(outputs) == _but_inherited(run.outputs)
+    if is_same and not unfinished_stages(session, asked, names):
         return run
+    if run_request.token:
+        outputs[FLOW_RUNS] = [*run.outputs.get(FLOW_RUNS, []), run_request.token]
     return _begin(session, run, outputs)
+
+
+def _same_run(
+    source: StageRun | None,
+    same: Sequence[StageRun],
+    stage: str | None,
+    token: str | None,
+    *,
+    is_fresh: bool,
+) -> StageRun | None:
+    """Return the pipeline run among ``same`` that a request continues; None for a new one."""
+    if source is not None and any(run.id == source.id for run in same):
+        return source
+    if begun := [run for run in same if token and token in run.outputs.values()]:
+        return begun[0]
+    may_reuse = source is None and (stage is not None or not is_fresh)
+    return same[0] if same and may_reuse else None
+
+
+def _taken_over(
+    inherited: Mapping[str, str], run: StageRun, names: Sequence[str]
+) -> dict[str, Any]:
+    """Return a pipeline run's outputs with stage runs of another, but for stages to run now."""
+    outputs: dict[str, Any] = {**inherited, **run.outputs}
+    before = [*inherited, *run.outputs.get(INHERITED, [])]
+    left = [stage for stage in dict.fromkeys(before) if stage not in names]
+    return _but_inherited(outputs) | ({INHERITED: left} if left else {})
+
+
+def _but_inherited(outputs: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in outputs.items() if name != INHERITED}
 
 
 def reopen_pipeline(session: RunSession, run_id: str) -> StageRun:
@@ -107,7 +158,17 @@ def reopen_pipeline(session: RunSession, run_id: str) -> StageRun:
     run = session.store.lineage.get(run_id)
     if run.stage != PIPELINE:
         raise StageError(f"{run.id} is a run of {run.stage}: name the pipeline run it belongs to")
-    return run if run.is_complete else _begin(session, run, run.outputs)
+    if run.is_complete and not unfinished_stages(session, run):
+        return run
+    return _begin(session, run, run.outputs)
+
+
+def _begun_by(session: RunSession, flow_run: str | None) -> StageRun | None:
+    """Return the pipeline run that a flow run began or resumed before; None without one."""
+    if flow_run is None:
+        return None
+    runs = session.store.lineage.find(stage=PIPELINE)
+    return next((run for run in runs if flow_run in run.outputs.get(FLOW_RUNS, ())), None)
 
 
 def _begin(session: RunSession, run: StageRun, outputs: Mapping[str, Any]) -> StageRun:
@@ -117,28 +178,18 @@ def _begin(session: RunSession, run: StageRun, outputs: Mapping[str, Any]) -> St
     return session.store.lineage.get(run.id)
 
 
-def _refuse_unread(run_request: RunRequest, stage: str | None) -> None:
-    """Refuse overrides that nothing would read, and those of what an option says too."""
-    earlier = earlier_stages(stage) if stage else ()
-    for key in run_request.overrides:
-        section = key.partition(".")[0]
-        if section in earlier:
-            raise SettingsError(
-                f"--set {key}: {stage} takes a finished {section} as it is: rerun {section} with "
-                "it, or leave it out"
-            )
-        if section == "suite" and earlier:
-            raise SettingsError(f"--set {key}: {stage} takes the tasks of the curation as they are")
-        if section == "suite" and run_request.suite is not None:
-            raise SettingsError(f"--set {key}: --suite is given too: keep one of them")
-        if key in ("sandbox", "sandbox.backend") and run_request.sandbox is not None:
-            raise SettingsError(f"--set {key}: --sandbox is given too: keep one of them")
-
-
-def _overrides(run_request: RunRequest, source: StageRun | None) -> dict[str, Any]:
-    """Return the new overrides over those of the source run (none with another preset)."""
-    recorded = {} if source is None or run_request.preset else source.outputs.get(OVERRIDES, {})
-    return {**recorded, **run_request.overrides}
+def _refuse_other_tasks(
+    run_request: RunRequest, source: StageRun | None, stage: str | None
+) -> None:
+    """Refuse another suite than the source's for a stage that takes the curation's tasks."""
+    if source is None or run_request.suite is None or not stage or not earlier_stages(stage):
+        return
+    found = source.parameters["suite"]
+    if resolve_suite(run_request.suite) != found:
+        raise SettingsError(
+            f"suite {run_request.suite}: {stage} takes the tasks of the curation as they are, and "
+            f"{source.id} is of {found}: leave it out, or run the curation with it first"
+        )
 
 
 def _begun_token(
@@ -209,15 +260,15 @@ def _has_inputs(session: RunSession, run: StageRun, stage: str) -> bool:
 
 
 def _resolve(
-    run_request: RunRequest, source: StageRun | None, overrides: Mapping[str, Any]
-) -> ResolvedRun:
+    session: RunSession, run_request: RunRequest, source: StageRun | None, stage: str | None
+) -> tuple[ResolvedRun, dict[str, Any]]:
+    """Return what a request resolves to, and the overrides in it, which are recorded."""
     name = run_request.preset or (source.preset if source is not None else "quick")
-    seed = (
-        run_request.seed
-        if run_request.seed is not None
-        else (source.seed if source is not None else 0)
-    )
+    seed = run_request.seed
+    if seed is None:
+        seed = source.seed if source is not None else 0
     settings = load_preset(name)
+    overrides = joined_overrides(session, settings, run_request, source)
     if source is not None:
         settings = settings.model_copy(update={"suite": source.parameters["suite"]})
         if run_request.from_run is not None:
@@ -225,11 +276,31 @@ def _resolve(
         else:  # no run was named: flows.yaml as it is now, with the same backend
             settings = settings.with_backend(recorded_sandbox(source).backend)
     settings = with_overrides(settings, overrides)
+    refuse_unread(run_request.overrides, settings, stage)
     suite = resolve_suite(run_request.suite or settings.suite)
     settings = settings.model_copy(update={"suite": suite})
+    if "suite" in overrides:
+        overrides["suite"] = suite
     if run_request.sandbox is not None:
         settings = settings.with_backend(run_request.sandbox)
-    return ResolvedRun(name, settings, seed)
+    inherited = _inherited(session, source, stage)
+    return ResolvedRun(name, with_made(session, settings, inherited), seed), overrides
+
+
+def _finished_with(
+    session: RunSession, request: StageRequest, stage: str | None
+) -> StageRun | None:
+    """Return the newest pipeline run whose stages before ``stage`` are what a request asks for."""
+    if stage is None or not find_stage(stage).inputs:
+        return None
+    earlier = earlier_stages(stage)
+    runs = session.store.lineage.find(stage=PIPELINE, code_version=request.code_version)
+    for run in (one for one in runs if all(name in one.outputs for name in earlier)):
+        outputs = _but_inherited(run.outputs)
+        asked = replace(run, parameters=request.parameters, seed=request.seed, outputs=outputs)
+        if not unfinished_stages(session, asked, earlier):
+            return run
+    return None
 
 
 def _inherited(session: RunSession, source: StageRun | None, stage: str | None) -> dict[str, str]:
@@ -245,9 +316,10 @@ def _check_inputs(inherited: Mapping[str, str], stage: str | None) -> None:
     """Refuse to begin a pipeline run for one stage whose inputs are missing."""
     missing = [one for one in find_stage(stage).inputs if one not in inherited] if stage else []
     if missing:
+        command = command_of(missing[0])
         raise StageError(
-            f"{stage} needs a finished {missing[0]}, and there is none: run "
-            f"`codedance {missing[0]}` first, or name a run that has one with --from RUN"
+            f"{stage} needs a finished {missing[0]}, and there is none: run `codedance {command}` "
+            "first, or name a run that has one with --from RUN"
         )
 
 
