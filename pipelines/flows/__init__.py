@@ -7,6 +7,7 @@ heartbeat thread); the stage itself runs in a thread besides the event loop.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,16 +110,16 @@ def _run_request(
     from_run: str | None,
     overrides: dict[str, Any] | None,
 ) -> RunRequest:
-    token = str(flow_run.id) if refresh else None
-    return RunRequest(
-        preset, seed, suite, refresh, from_run, token=token, overrides=overrides or {}
-    )
+    return RunRequest(preset, seed, suite, refresh, from_run, overrides=overrides or {})
 
 
 def _opened(session: RunSession, asked: RunRequest, run: str | None, stage: str | None) -> StageRun:
-    """Return the pipeline run to continue by its id, or the one that parameters ask for."""
+    """Return the pipeline run to continue by its id, or the one that parameters ask for.
+
+    A flow run that is retried gets the pipeline run that it began, whatever flows.yaml says now.
+    """
     if run is None:
-        return open_pipeline(session, asked, stage=stage)
+        return open_pipeline(session, replace(asked, token=str(flow_run.id)), stage=stage)
     if asked != RunRequest():
         raise SettingsError(
             f"run={run} continues that run as it was resolved: leave the other parameters out, or "

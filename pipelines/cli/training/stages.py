@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import sys
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
@@ -12,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from ...config.registry import EVALUATION, stage_names
 from ...runs.context import StageInterrupted
 from ...runs.distributed_launch import launched_processes
-from ...runs.requests import RunRequest, open_pipeline
-from ...runs.runner import find_input, leave, load_code, run_stage
+from ...runs.requests import RunRequest, open_pipeline, reopen_pipeline
+from ...runs.runner import find_input, leave, load_code, run_stage, unfinished_stages
 from ...runs.session import RunSession, open_session
 from ...stages.finish import finish_pipeline
 from ...store.claims import ClaimLostError
@@ -26,12 +27,22 @@ if TYPE_CHECKING:
 
 
 def run_pipeline(
-    run_request: RunRequest, *, workers: int | None, prefect: bool, processes: int = 1
+    asked: RunRequest | str, *, workers: int | None, prefect: bool, processes: int = 1
 ) -> dict[str, object]:
-    """Run every stage, then print the table and the report's path; return both as a document."""
+    """Run every stage, then print the table and the report's path; return both as a document.
+
+    Args:
+        asked: The request, or the id of a pipeline run to continue.
+        workers: Processor cores to use; None for all.
+        prefect: Whether to run it as a flow.
+        processes: Processes for distributed training.
+    """
     use_workers(workers)
     with open_session() as session, launched_processes(processes):
-        pipeline = open_pipeline(session, run_request)
+        if isinstance(asked, str):
+            pipeline = reopen_pipeline(session, asked)
+        else:
+            pipeline = open_pipeline(session, asked)
         if pipeline.is_finished:
             session.progress.say(f"{pipeline.id} is finished already; --refresh reruns it")
         else:
@@ -71,9 +82,17 @@ def run_alone(
             made = finish_pipeline(session, pipeline)
             print_report(session, made)
             return report_document(session, pipeline.id, made)
+        _finish_with_last(session, pipeline)
         _leave_open(session, pipeline)
         print_stage(done)
         return run_document(done)
+
+
+def _finish_with_last(session: RunSession, pipeline: StageRun) -> None:
+    """Finish a pipeline run whose last missing stage this was: one that reads the evaluation."""
+    run = session.store.lineage.get(pipeline.id)
+    if not run.is_finished and not unfinished_stages(session, run):
+        finish_pipeline(session, run)
 
 
 async def _run_flow(name: str, pipeline: StageRun) -> None:
@@ -143,7 +162,7 @@ def _guarded(session: RunSession, pipeline: StageRun) -> Generator[None]:
             session.tracker.touch(pipeline.id)
             raise
         _leave_open(session, pipeline)
-        say(f"stopped; `{_same_command()}` resumes it")
+        say(f"stopped; `{_same_command()}` resumes it{_resume_note(pipeline)}")
         raise StageInterrupted(pipeline.id) from error
 
 
@@ -155,7 +174,14 @@ def _leave_open(session: RunSession, pipeline: StageRun) -> None:
 
 def _same_command() -> str:
     arguments = [argument for argument in sys.argv[1:] if argument not in ("--refresh", "--fresh")]
-    return " ".join(["codedance", *arguments])
+    return shlex.join(["codedance", *arguments])
+
+
+def _resume_note(pipeline: StageRun) -> str:
+    if "--resume" in sys.argv:
+        return ""
+    command = shlex.join(["codedance", "run", "--resume", pipeline.id])
+    return f", or after an edit of flows.yaml `{command}`, as it was begun"
 
 
 def _report(session: RunSession, pipeline: StageRun) -> Report:

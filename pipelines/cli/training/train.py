@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
+from .. import completion
 from ..exit_codes import leave_incomplete
 from ..options import (
     Experiment,
@@ -17,8 +22,19 @@ from ..options import (
     Workers,
 )
 
+Resume = Annotated[
+    str | None,
+    typer.Option(
+        help="Run to continue as it was begun, whatever flows.yaml says now (or: latest).",
+        autocompletion=completion.runs,
+    ),
+]
+DECIDING = ("preset", "seed", "suite", "refresh", "sandbox", "settings")
+"""Options that decide what a run is; ``--resume`` goes without them."""
+
 
 def run(  # noqa: PLR0913 - the options of the command
+    context: typer.Context,
     preset: Preset = "quick",
     seed: Seed = 0,
     suite: Suite = None,
@@ -27,20 +43,24 @@ def run(  # noqa: PLR0913 - the options of the command
     processes: Processes = 1,
     sandbox: SandboxName = None,
     settings: Set = None,
+    resume: Resume = None,
     experiment: Experiment = None,
     json: Json = False,
     no_prefect: NoPrefect = False,
 ) -> None:
     """Curate, cold start, reinforce, evaluate, report: the whole pipeline in one command.
 
-    It can be interrupted at any time: the same command resumes it.
+    It can be interrupted at any time: the same command resumes it, and so does --resume with its
+    id where flows.yaml was edited since.
     """
     from ...config.presets import read_overrides
     from ...runs.requests import RunRequest
     from ..document import document
     from .stages import run_pipeline
 
-    run_request = RunRequest(
+    if resume is not None:
+        _refuse_beside_resume(context)
+    asked = resume or RunRequest(
         preset or "quick",
         seed or 0,
         suite,
@@ -49,8 +69,18 @@ def run(  # noqa: PLR0913 - the options of the command
         overrides=read_overrides(settings),
     )
     with document(json) as publish:
-        made = run_pipeline(
-            run_request, workers=workers, prefect=not no_prefect, processes=processes
-        )
+        made = run_pipeline(asked, workers=workers, prefect=not no_prefect, processes=processes)
         publish(made)
     leave_incomplete(made)
+
+
+def _refuse_beside_resume(context: typer.Context) -> None:
+    for name in DECIDING:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = "set" if name == "settings" else name
+            raise typer.BadParameter(
+                f"--resume continues a run as it was begun: leave --{option} out, or begin another "
+                "run without --resume",
+                param_hint="--resume",
+            )
