@@ -456,3 +456,18 @@ def test_a_flow_accepts_overrides(prefect, finished):
 
     made = asyncio.run(FLOWS["grpo"](overrides={"grpo.steps": 1}))
     assert finished.store.lineage.get(made).parameters["grpo"]["steps"] == 1
+
+
+def test_a_flow_run_is_recorded_with_the_run_that_it_began(prefect, finished):
+    from codedance.pipelines.flows import FLOWS
+    from codedance.pipelines.runs.requests import FLOW_RUNS, RunRequest, open_pipeline
+
+    with open("flows.yaml", "a", encoding="utf-8") as flows:
+        flows.write("  mine: {extends: smoke}\n")
+    asyncio.run(FLOWS["curate"](preset="mine"))
+    begun = finished.store.lineage.find(stage="pipeline")[0]
+    (flow_run,) = begun.outputs[FLOW_RUNS]
+    with open("flows.yaml", "w", encoding="utf-8") as flows:
+        flows.write("presets: [broken")
+    retried = RunRequest("mine", token=flow_run)
+    assert open_pipeline(finished, retried, stage="curate").id == begun.id
