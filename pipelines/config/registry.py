@@ -216,8 +216,8 @@ def _ordered() -> tuple[str, ...]:
     for name, wanted in inputs.items():
         if missing := [one for one in wanted if one not in inputs]:
             raise StageLoadError(
-                f"the stage {name!r} reads {missing[0]!r}, which does not exist; there are "
-                f"{', '.join(names)}"
+                f"the stage {name!r}{_by(name)} reads {missing[0]!r}, which does not exist; "
+                f"there are {', '.join(names)}"
             )
     ordered: list[str] = []
     while len(ordered) < len(names):
@@ -229,6 +229,10 @@ def _ordered() -> tuple[str, ...]:
             )
         ordered.append(ready[0])
     return tuple(ordered)
+
+
+def _by(name: str) -> str:
+    return f" of {package_of(entries()[name])}" if name in entries() else ""
 
 
 def earlier_stages(name: str) -> tuple[str, ...]:

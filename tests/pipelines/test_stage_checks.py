@@ -175,7 +175,7 @@ def test_paths_and_dates_are_settings(added):
 
 def test_the_stages_before_one_with_an_unknown_input_are_an_error_in_words(added):
     added(more("inputs=('mroe',)"))
-    with pytest.raises(StageLoadError, match="reads 'mroe', which does not exist"):
+    with pytest.raises(StageLoadError, match=r"added_stage 1.0 reads 'mroe', which does not"):
         earlier_stages("more")
 
 
