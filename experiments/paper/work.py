@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from codedance.pipelines.config.file_lock import try_lock
+from codedance.pipelines.concurrency.file_lock import try_lock
 from codedance.pipelines.runs.context import StageInterrupted
 from codedance.pipelines.runs.progress import format_seconds
 from codedance.pipelines.runs.session import RunSession

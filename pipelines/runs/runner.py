@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from ..concurrency.file_lock import try_lock
 from ..config.code_version import code_version, git_commit
-from ..config.file_lock import try_lock
 from ..config.registry import find_stage, stage_names
 from ..config.settings import Preset, preset_model
 from ..store.claims import Claim, ClaimLostError, claimed_work, held, try_claim

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..config.background import repeated
+from ..concurrency.background import repeated
 from ..config.home import Home
 from ..runs.processes import Service, free_port, serving_command, wait_for
 from .named_server import check_named_server

@@ -20,7 +20,7 @@ from sqlalchemy import Float, func, literal, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
-from ..config.background import repeated
+from ..concurrency.background import repeated
 from .connection.database import Database, insert_missing
 from .connection.errors import StoreError
 from .schema import ClaimRow

@@ -13,7 +13,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..config.background import repeated
+from ..concurrency.background import repeated
 from .tracker import Tracker
 
 PERIOD_SECONDS = 10.0

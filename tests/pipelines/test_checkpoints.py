@@ -217,7 +217,7 @@ def test_a_pipeline_is_not_removed_while_it_continues_a_stage_of_another(
 
 
 def test_locks_are_held_while_rows_are_removed_and_then_released(home, prune, monkeypatch):
-    from codedance.pipelines.config.file_lock import try_lock
+    from codedance.pipelines.concurrency.file_lock import try_lock
     from codedance.pipelines.store.maintenance import pruning
 
     with open_store(home) as store:

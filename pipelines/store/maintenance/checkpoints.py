@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from ...config.file_lock import try_lock
+from ...concurrency.file_lock import try_lock
 from ...config.home import Home
 from ..lineage import Lineage, StageRun
 
