@@ -120,7 +120,16 @@ class StageContext:
         return getattr(self.preset, self.run.stage, None)
 
     def input(self, stage: str) -> StageRun:
-        """Return the finished stage run whose outputs this one reads."""
+        """Return the finished stage run whose outputs this one reads.
+
+        Raises:
+            LookupError: The stage does not declare it as an input.
+        """
+        if stage not in self.run.inputs:
+            raise LookupError(
+                f"the stage {self.run.stage!r} reads {stage!r} without declaring it: add it to the "
+                "inputs of @stage"
+            )
         return self.store.lineage.get(self.run.inputs[stage])
 
 

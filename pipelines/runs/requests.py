@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -91,7 +92,7 @@ def open_pipeline(
     source = _source(session, run_request, stage)
     _refuse_other_tasks(run_request, source, stage)
     resolved, overrides = _resolve(session, run_request, source, stage)
-    request = make_request(PIPELINE, resolved, resolved.preset.model_dump(), {})
+    request = make_request(PIPELINE, resolved, resolved.preset.model_dump(mode="json"), {})
     found = session.store.lineage.find(stage=PIPELINE, key=request.key)
     same = [run for run in found if run.preset == resolved.name]
     names = [stage] if stage else list(stage_names())
@@ -105,7 +106,7 @@ def open_pipeline(
         run = session.store.lineage.begin(request)
     outputs = _taken_over(outputs, run, names)
     if overrides:
-        outputs[OVERRIDES] = overrides
+        outputs[OVERRIDES] = json.loads(json.dumps(overrides, default=str))  # dates, paths
     if run_request.fresh:
         token = token or secrets.token_hex(4)
         outputs |= {fresh_mark(name): token for name in names}

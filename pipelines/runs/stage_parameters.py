@@ -25,7 +25,7 @@ def stage_parameters(stage: str, preset: Preset) -> dict[str, Any]:
     Those of the sandbox belong to them where the stage runs code: its limits and libraries decide
     what a program prints.
     """
-    declared, whole = find_stage(stage), preset.model_dump()
+    declared, whole = find_stage(stage), preset.model_dump(mode="json")
     names = ("suite", stage, *declared.reads)
     if opens_sandbox(declared, preset):
         names += ("sandbox",)

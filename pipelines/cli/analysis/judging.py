@@ -14,7 +14,7 @@ from ....policies.inference.server_words import without_credentials
 from ...analysis.results import summarise
 from ...config.flows_file import load_flows_file, load_preset
 from ...config.presets import flat_overrides, with_overrides
-from ...config.registry import EVALUATION
+from ...config.registry import EVALUATION, entries, package_of
 from ...config.server_settings import ServerSettings
 from ...config.settings import preset_model
 from ...config.yaml_file import SettingsError
@@ -91,6 +91,10 @@ def _resolve(policy: str, suite: str, limit: int | None, how: Judging) -> Resolv
         "suite": resolve_suite(suite),
         "server": with_server(settings.server, **how.server),
     }
+    if limit is not None and "limit" not in type(settings.evaluate).model_fields:
+        raise SettingsError(
+            f"--limit: the evaluation of {package_of(entries()[EVALUATION])} has no such setting"
+        )
     if limit is not None:
         changes["evaluate"] = settings.evaluate.model_copy(update={"limit": limit})
     name = how.preset or ("quick" if "quick" in known else DEFAULTS)
