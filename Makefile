@@ -66,15 +66,15 @@ bench: $(VENV)/.dev
 
 # Times of a run's viewer in Chromium: make viewer-times PAGE=.codedance/reports/RUN/viewer.html
 viewer-times: $(VENV)/.dev
-	cd tests && $(abspath $(BIN))/python -m pipelines.viewer_times $(abspath $(PAGE))
+	cd tests && $(abspath $(BIN))/python -m pipelines.viewer.viewer_times $(abspath $(PAGE))
 
 # Kills, Ctrl-C, full disks and unavailable servers, in every stage; writes docs/accidents.md. Half an hour.
 test-accidents: $(VENV)/.dev
-	cd tests && PYTHONPATH=$(CURDIR) $(abspath $(BIN))/python -m pipelines.accident_rows
+	cd tests && PYTHONPATH=$(CURDIR) $(abspath $(BIN))/python -m pipelines.accidents.accident_rows
 
 # Seconds from kill -9 to the next new step, for the command and for a worker, three times each.
 recovery-times: $(VENV)/.dev
-	cd tests && $(abspath $(BIN))/python -m pipelines.recovery_times
+	cd tests && $(abspath $(BIN))/python -m pipelines.accidents.recovery_times
 
 # The sandbox's tests in the most common setting: a plain container, not as root.
 test-container: $(VENV)/.dev

@@ -6,6 +6,7 @@ that Prefect fills in when it deploys (``{{ prefect.variables.suite }}``).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Mapping
 from typing import Annotated, Any
 
@@ -130,7 +131,7 @@ def _wrong_override(key: str, value: object, preset: Preset) -> str | None:
     try:
         with_overrides(preset, {key: value})
     except SettingsError as error:
-        return str(error).removeprefix(f"--set {key}: ")
+        return re.sub(r"^--set \S+: ", "", str(error))
     return None
 
 

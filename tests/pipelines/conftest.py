@@ -16,7 +16,7 @@ from codedance.pipelines.store.store import open_store
 
 from benchmarks.measuring.postgres import CARELESS, PostgresMissing, PostgresServer, find_programs
 
-from .runs import run_all, write_tiny
+from .tiny_runs import run_all, write_tiny
 
 OURS = (
     "CODEDANCE_DIR",

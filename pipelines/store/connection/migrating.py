@@ -14,7 +14,7 @@ from ..schema import Base
 from .errors import StoreError, shown_url
 
 HEAD = "0004"
-"""The newest migration; `tests/pipelines/test_store_schema.py` checks it against the folder."""
+"""The newest migration; a test checks it against the folder."""
 
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
 _LOCK = 0x0C0DEDA9CE

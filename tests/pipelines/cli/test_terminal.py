@@ -1,0 +1,79 @@
+"""Images are inline in terminals that support it, and model text cannot control the terminal."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from codedance.envs.types import Action, Turn
+from codedance.pipelines.cli.episodes.terminal import (
+    picture_protocol,
+    picture_sequence,
+    printable,
+    show_turn,
+)
+from codedance.sandbox import Execution, Outcome
+
+from ..makers import make_picture
+
+
+@pytest.mark.parametrize(
+    ("environment", "protocol"),
+    [
+        ({"TERM": "xterm-kitty"}, "kitty"),
+        ({"KITTY_WINDOW_ID": "1"}, "kitty"),
+        ({"TERM_PROGRAM": "iTerm.app"}, "iterm"),
+        ({"TERM_PROGRAM": "WezTerm"}, "iterm"),
+        ({"LC_TERMINAL": "iTerm2"}, "iterm"),
+        ({"TERM": "xterm-kitty", "TMUX": "/tmp/tmux"}, None),
+        ({"TERM": "xterm-256color"}, None),
+        ({}, None),
+    ],
+)
+def test_protocol_is_detected_from_the_environment(environment, protocol):
+    assert picture_protocol(environment) == protocol
+
+
+def test_kitty_gets_the_image_in_chunks():
+    text = picture_sequence(make_picture(0, (80, 80)), "kitty")
+    chunks = text.split("\x1b\\")[:-1]
+    assert len(chunks) > 1
+    assert chunks[0].startswith("\x1b_Ga=T,f=100,m=1;")
+    assert [c.partition("m=")[2][0] for c in chunks] == ["1"] * (len(chunks) - 1) + ["0"]
+    data = "".join(chunk.partition(";")[2] for chunk in chunks)
+    assert base64.b64decode(data).startswith(b"\x89PNG")
+
+
+def test_iterm_gets_the_image_in_one_piece():
+    text = picture_sequence(make_picture(), "iterm")
+    assert text.startswith("\x1b]1337;File=inline=1;size=")
+    assert text.endswith("\a")
+
+
+def test_control_characters_become_visible():
+    assert printable("a\x1b[2J\x07\x9b31m\r\tb\n") == "a\\x1b[2J\\x07\\x9b31m\\r\tb\n"
+
+
+def test_plain_text_of_any_language_is_unchanged():
+    assert printable("é 数 🙂 <b>") == "é 数 🙂 <b>"
+
+
+def test_turn_is_shown_with_thought_code_and_output(tmp_path, capsys):
+    picture = make_picture()
+    execution = Execution(Outcome.ERROR, "5\n", "", "NameError: x, line 1\x1b[2J", (picture,))
+    text = "<think>I look \x07closer.</think><code>…</code>"
+    show_turn(1, Turn(text, Action("code", "print(5)\nx"), execution), tmp_path)
+    shown = capsys.readouterr().out
+    assert "I look \\x07closer." in shown
+    assert "  │ print(5)\n  │ x\n" in shown
+    assert "  → 5\n" in shown
+    assert "  → NameError: x, line 1\\x1b[2J" in shown
+    assert (tmp_path / "turn-1-1.png").is_file()
+    assert "\x1b" not in shown
+
+
+def test_malformed_turn_is_shown_with_its_reason(tmp_path, capsys):
+    show_turn(2, Turn("hm", Action("malformed", "neither code nor answer")), tmp_path)
+    shown = capsys.readouterr().out
+    assert "(malformed: neither code nor answer)" in shown
+    assert "  ? hm" in shown

@@ -1,0 +1,242 @@
+"""Work is claimed in the database: never done twice, taken over if its holder is dead or slow."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+from codedance.pipelines.config.home import Home
+from codedance.pipelines.runs.requests import RunRequest, open_pipeline
+from codedance.pipelines.runs.runner import run_stage
+from codedance.pipelines.runs.session import open_session
+from codedance.pipelines.store import claims
+from codedance.pipelines.store.claims import Claim, ClaimLostError, Holder, held, try_claim
+from codedance.pipelines.store.connection.database import open_database
+from codedance.pipelines.store.maintenance.verify import verify
+from codedance.pipelines.store.schema import ClaimRow
+from codedance.pipelines.store.store import open_store
+from sqlalchemy import update
+
+from ..makers import make_request
+from ..model_fake import model_fake
+from ..tiny_runs import TINY, StopAt
+
+WORK = "sft 0123"
+ELSEWHERE = Holder("another boot pid:[1]", 7, 1, "another-machine")
+
+
+@pytest.fixture
+def other(home, store):
+    """The database as used by another machine."""
+    opened = open_database(home.store_url)
+    yield opened
+    opened.close()
+
+
+def change(database, **values):
+    statement = update(ClaimRow).values(**values)
+    database.run(lambda session: session.execute(statement), is_fenced=False)
+
+
+def taken_over(database, work=WORK):
+    """Let another machine take over work, as after an expired lease."""
+    change(database, expires_at=1.0)
+    found = try_claim(database, work)
+    change(database, host=ELSEWHERE.host, pid=ELSEWHERE.pid, begun=ELSEWHERE.begun)
+    assert isinstance(found, Claim)
+    return found
+
+
+def test_work_has_one_holder_and_can_be_claimed_after_its_release(store, other):
+    first = try_claim(store.database, WORK)
+    assert isinstance(first, Claim)
+    assert try_claim(other, WORK) == Holder.of_this_process()
+    assert isinstance(try_claim(other, "other work"), Claim)
+    first.release()
+    second = try_claim(other, WORK)
+    assert isinstance(second, Claim)
+    assert (first.token, second.token) == (1, 2)
+
+
+def test_a_lease_expires_by_the_databases_clock(store, other, monkeypatch):
+    first = try_claim(store.database, WORK)
+    change(other, host=ELSEWHERE.host, name=ELSEWHERE.name)
+    found = try_claim(other, WORK)
+    assert isinstance(found, Holder)
+    assert "on another-machine" in str(found)
+    monkeypatch.setattr(claims, "LEASE_SECONDS", -1.0)
+    assert first.renew()
+    monkeypatch.undo()
+    assert isinstance(try_claim(other, WORK), Claim)
+
+
+def test_a_former_holder_writes_nothing_more(store, other, monkeypatch):
+    run = store.lineage.begin(make_request())
+    claim = try_claim(store.database, WORK)
+    with held(store.database, claim):
+        store.lineage.mark(run.id, "running", outputs={"a": 1})
+        taken_over(other)
+        with pytest.raises(ClaimLostError, match="another process has taken it over"):
+            store.lineage.mark(run.id, "finished", outputs={"a": 2})
+        with pytest.raises(ClaimLostError):
+            store.lineage.begin(make_request(seed=1))
+        assert store.lineage.get(run.id).outputs == {"a": 1}  # reading is allowed
+        assert not claim.renew()
+        claim.check()  # the lease known to it has not expired yet
+        monkeypatch.setattr(claims, "_clock", lambda: time.clock_gettime(time.CLOCK_BOOTTIME) + 31)
+        with pytest.raises(ClaimLostError):
+            claim.check()
+    assert len(store.lineage.find()) == 1
+    store.lineage.mark(run.id, "finished")  # no longer fenced
+    assert isinstance(try_claim(store.database, WORK), Holder)  # the new holder keeps it
+
+
+def test_an_expired_unclaimed_lease_is_renewed(store, monkeypatch):
+    claim = try_claim(store.database, WORK)
+    change(store.database, expires_at=1.0)
+    monkeypatch.setattr(claims, "_clock", lambda: time.clock_gettime(time.CLOCK_BOOTTIME) + 31)
+    claim.check()
+    assert isinstance(try_claim(store.database, WORK), Holder)
+
+
+CLAIMS = """
+import os, signal, sys
+from codedance.pipelines.store.claims import try_claim
+from codedance.pipelines.store.connection.database import open_database
+print(try_claim(open_database(sys.argv[1]), sys.argv[2]).token, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_work_of_a_dead_process_on_this_host_is_taken_over_immediately(home, store):
+    done = subprocess.run(
+        [sys.executable, "-c", CLAIMS, home.store_url, WORK],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, "1\n")
+    claim = try_claim(store.database, WORK)
+    assert isinstance(claim, Claim)
+    assert claim.token == 2
+
+
+def test_a_reused_process_id_is_another_process():
+    me = Holder.of_this_process()
+    assert not me.is_gone()
+    assert replace(me, begun=me.begun + 1).is_gone()
+    assert not ELSEWHERE.is_gone()  # cannot be determined here
+
+
+class StolenAt(StopAt):
+    """Lets another machine take over the work at a chosen safe point."""
+
+    def __init__(self, count, steal):
+        super().__init__(count)
+        self._steal = steal
+
+    def request(self):
+        self._steal()
+        self._steal = lambda: None
+
+
+def test_a_stage_that_was_taken_over_stops_and_leaves_all_rows_to_the_other(home, tiny, other):
+    with open_session(home, track=False) as session:
+        pipeline = open_pipeline(session, RunRequest("smoke"))
+        before = []
+
+        def steal():
+            taken_over(other, session.claim.work)
+            (run,) = session.store.lineage.find(stage="curate")
+            before.extend((run, len(session.store.episodes(run.id))))
+
+        session.stop = StolenAt(90, steal)
+        with pytest.raises(ClaimLostError):
+            run_stage(session, "curate", pipeline)
+        run, episodes = before
+        assert session.store.lineage.get(run.id) == run
+        assert run.status == "running"
+        assert len(session.store.episodes(run.id)) == episodes
+        assert session.store.lineage.get(pipeline.id).status == "running"
+
+
+CURATE = ("curate", "--preset", "smoke", "--no-prefect")
+
+
+def start(folder, log, **environment):
+    with (folder / log).open("wb") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "codedance.pipelines.cli", *CURATE],
+            cwd=folder,
+            env=os.environ | environment,
+            stdout=file,
+            stderr=file,
+        )
+
+
+def wait_for(claim, process):
+    end = time.monotonic() + 250
+    while not claim():
+        assert process.poll() is None, "the process ended early"
+        assert time.monotonic() < end, "the condition never became true"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def gated():
+    """A model server that does not reply before its gate is open."""
+    with model_fake() as server:
+        server.gate = threading.Event()
+        server.refusal = lambda *_: server.gate.wait(250) and None
+        try:
+            yield server
+        finally:
+            server.gate.set()
+
+
+@pytest.fixture
+def machines(tmp_path, postgres_url, monkeypatch, gated):
+    """Two folders that share a store, images and stages; each has its own training slots."""
+    served = f"    server: {{base_url: '{gated.url}', concurrency: 4, timeout_seconds: 250}}\n"
+    flows = TINY.replace("{candidates", '{weak: "openai:m", candidates') + served
+    monkeypatch.setenv("CODEDANCE_STORE_URL", postgres_url)
+    for name in ("images", "stages"):
+        monkeypatch.setenv(f"CODEDANCE_{name.upper()}", str(tmp_path / name))
+    made = []
+    for name in ("first", "second"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "flows.yaml").write_text(flows)
+        own = {"CODEDANCE_DIR": str(folder / "home"), "CODEDANCE_LOCKS": str(folder / "locks")}
+        made.append((folder, own))
+    return made
+
+
+@pytest.mark.parametrize("is_killed", [False, True], ids=["both live", "one is killed"])
+def test_two_machines_do_one_stage_run_once(machines, gated, tmp_path, is_killed):
+    (first, its_own), (second, others_own) = machines
+    with open_store(Home(tmp_path / "reader")) as store:
+        one = start(first, "log", **its_own)
+        wait_for(lambda: gated.asked, one)  # it is working, and cannot finish
+        two = start(second, "log", **others_own)
+        wait_for(lambda: b"curate: waiting, process" in (second / "log").read_bytes(), two)
+        if is_killed:
+            one.kill()
+        gated.gate.set()
+        assert one.wait(250) == (-signal.SIGKILL if is_killed else 0)
+        assert two.wait(250) == 0, (second / "log").read_text()
+        (run,) = store.lineage.find(stage="curate")
+        assert run.is_complete
+        said = (second / "log").read_text()
+        assert ("resuming" if is_killed else "already finished") in said
+        assert len(store.curation(run.id)) == run.outputs["candidates"] == 48
+        episodes = [(e.phase, e.task_key, e.sample) for e in store.episodes(run.id)]
+        assert len(episodes) == len(set(episodes))
+        assert {row.status for row in store.lineage.find()} <= {"finished", "interrupted"}
+        assert verify(store).is_whole

@@ -1,0 +1,91 @@
+"""Trains a tiny model by SFT and by GRPO, in as many processes as are started.
+
+Usage: ``spread_run.py MODEL FOLDER STOP FSDP``; stops both after STOP steps. Each step's metrics
+are a line of ``FOLDER/KIND.jsonl``; each process notes its sandbox as a file.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from codedance.envs import register_reward_term
+from codedance.envs.types import Trajectory
+from codedance.policies.training.grpo.config import GRPOConfig
+from codedance.policies.training.grpo.loop import train_grpo
+from codedance.policies.training.sft import SFTConfig, train_sft
+from codedance.policies.training.training_state import TrainingInterrupted
+from codedance.sandbox import open_sandbox
+
+from policies.players import task
+from policies.training.test_sft import DEMONSTRATIONS
+
+SFT = SFTConfig(steps=4, batch_size=5, warmup_steps=1, max_tokens_per_micro_batch=256)
+GRPO = GRPOConfig(
+    steps=4,
+    tasks_per_step=3,
+    num_generations=4,
+    learning_rate=1e-3,
+    max_new_tokens=8,
+    max_redraws=1,
+    reward="outcome",
+    scale_rewards="group",
+    beta=0.05,
+    max_tokens_per_micro_batch=256,
+)
+
+
+@register_reward_term("letters")
+def letters(trajectory: Trajectory) -> float:
+    """Custom term that distinguishes siblings: a random model has no right answers."""
+    text = trajectory.turns[0].text
+    return sum(character.isascii() for character in text) / max(len(text), 1)
+
+
+def main(model: str, folder: Path, stop: int, fsdp: bool) -> None:
+    torch.set_num_threads(1)
+    folder.mkdir(parents=True, exist_ok=True)
+    play(
+        lambda **options: train_sft(
+            model, DEMONSTRATIONS, replace(SFT, fsdp=fsdp), folder=folder / "sft", **options
+        ),
+        folder / "sft.jsonl",
+        stop,
+    )
+    tasks = [task(index) for index in range(7)]
+    with open_sandbox("local", libraries=()) as sandbox:
+        (folder / f"sandbox-{os.environ.get('RANK', '0')}-{os.getpid()}").write_text(sandbox.tier)
+        play(
+            lambda **options: train_grpo(
+                model,
+                tasks,
+                replace(GRPO, fsdp=fsdp),
+                sandbox=sandbox,
+                folder=folder / "grpo",
+                **options,
+            ),
+            folder / "grpo.jsonl",
+            stop,
+        )
+
+
+def play(train: Callable[..., Path], log: Path, stop: int) -> None:
+    def on_step(step: int, metrics: Any) -> None:
+        with log.open("a") as file:
+            file.write(json.dumps({"step": step, **metrics}) + "\n")
+
+    def is_over() -> bool:  # called in every process, true only in the first
+        return log.exists() and len(log.read_text().splitlines()) >= stop
+
+    try:
+        train(on_step=on_step, should_stop=is_over)
+    except TrainingInterrupted:
+        return
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "1")
