@@ -169,7 +169,7 @@ def pruned_lines(done: Pruned, *, is_done: bool) -> Iterator[str]:
 def swept_lines(swept: Swept, root: Path, *, is_done: bool) -> Iterator[str]:
     """Yield what was freed in the stages' folders, or would be, with its size."""
     for one in swept.freed:
-        shown = one.path.relative_to(root)
+        shown = one.path.relative_to(root) if one.path.is_relative_to(root) else one.path
         yield f"  {shown}  {_megabytes(one.size_bytes)}  {one.reason}"
     for text in swept.left:
         yield textwrap.fill(text, _WIDTH, subsequent_indent="  ")

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config.settings import SandboxSettings, open_configured
+from .context import StageInterrupted
 from .processes import Guard, free_port
 
 if TYPE_CHECKING:
@@ -154,6 +155,11 @@ def launched_processes(processes: int) -> Generator[None]:
     guards = [Guard(follower.pid) for follower in followers]  # for when this process is killed
     try:
         yield
+    except Exception as error:
+        if not isinstance(error, StageInterrupted):  # they may wait in a collective for this one
+            for follower in followers:
+                follower.kill()
+        raise
     finally:
         dismiss()
         for follower in followers:

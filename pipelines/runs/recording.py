@@ -77,6 +77,8 @@ def _mark_failed(session: RunSession, run: StageRun, error: BaseException) -> No
     """Record the failure; a full store cannot, which must not hide the error."""
     try:
         session.store.lineage.mark(run.id, "failed", error=f"{type(error).__name__}: {error}")
+    except ClaimLostError as lost:
+        raise lost from error  # the run is another process's
     except StoreError as second:
         session.progress.say(f"{run.id} failed, and the store could not record it: {second}")
 

@@ -119,6 +119,10 @@ def run_stage(session: RunSession, stage: str, pipeline: StageRun) -> StageRun:
     return finished
 
 
+class _FinishedElsewhere(Exception):  # noqa: N818 - ends a wait
+    """Another process has finished the work that this one waits for."""
+
+
 @contextmanager
 def at_work(session: RunSession, request: StageRequest) -> Generator[None]:
     """Hold the claim of a stage's work, and for an exclusive stage a training slot of this host.
@@ -126,20 +130,35 @@ def at_work(session: RunSession, request: StageRequest) -> Generator[None]:
     Neither is held, or waited for, where the work is finished.
     """
     has_said = False
-    while not _find_finished(session.store.lineage.find(stage=request.stage, key=request.key)):
+
+    def is_finished() -> bool:
+        same = session.store.lineage.find(stage=request.stage, key=request.key)
+        return _find_finished(same) is not None
+
+    def check() -> None:
+        session.stop.check()
+        if is_finished():
+            raise _FinishedElsewhere
+
+    while not is_finished():
         with ExitStack() as stack:
             if find_stage(request.stage).exclusive:
                 turn = training_turn(
                     request.stage,
                     fallback=session.home.root / "locks",
                     say=session.progress.say,
-                    check=session.stop.check,
+                    check=check,
                 )
-                stack.enter_context(turn)
+                try:
+                    stack.enter_context(turn)
+                except _FinishedElsewhere:
+                    break
             claim = try_claim(session.store.database, claimed_work(request.stage, request.key))
             if isinstance(claim, Claim):
                 session.claim = stack.enter_context(held(session.store.database, claim))
                 stack.callback(setattr, session, "claim", None)
+                session.tracker.writer.guard = claim.check
+                stack.callback(setattr, session.tracker.writer, "guard", None)
                 yield
                 return
         if not has_said:

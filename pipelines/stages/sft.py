@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -64,9 +65,11 @@ def run_sft(context: StageContext) -> StageResult:
                 folder=context.folder,
                 on_step=follow(context, bar, shown=("loss", "lr")),
                 should_stop=context.should_stop,
+                guard=context.check_claim,
             )
         except TrainingInterrupted as stop:
             raise StageInterrupted(str(stop)) from stop
+    context.check_claim()
     note_interface(model, context.preset.interface)
     record_figures(context)
     return StageResult({"model": str(model), "demonstrations": len(shown)})
@@ -84,10 +87,11 @@ def _base_model(context: StageContext, demonstrations: Sequence[Demonstration]) 
     folder = context.folder / "base"
     if not folder.exists():
         transformers_logging.disable_progress_bar()  # its bars would garble ours
-        fresh = context.folder / "base.new"
+        fresh = context.folder / f"base.{os.uname().nodename}-{os.getpid()}.new"
         config = NanoConfig(**settings.nano.model_dump(), seed=context.seed)
         corpus = (m.text for d in demonstrations for m in d.messages)
         build_nano(fresh, corpus, config, families=trained_families())
+        context.check_claim()
         fresh.replace(folder)
     return str(folder)
 

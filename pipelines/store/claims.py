@@ -56,8 +56,17 @@ class Holder:
         return cls(this_host(), os.getpid(), _begun(os.getpid()) or 0, os.uname().nodename)
 
     def is_gone(self) -> bool:
-        """Whether the process ran where this one runs, and has ended."""
-        return self.host == this_host() and _begun(self.pid) != self.begun
+        """Whether the process ran where this one runs, and has certainly ended."""
+        if self.host != this_host() or not self.begun:
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:  # it lives, or its id is that of another user's process
+            pass
+        begun = _begun(self.pid)
+        return begun is not None and begun != self.begun
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.name}"
@@ -155,6 +164,18 @@ def try_claim(database: Database, work: str) -> Claim | Holder:
     return Claim(database, work, found[1], asked_at + LEASE_SECONDS)
 
 
+def holder_of(database: Database, work: str) -> Holder | None:
+    """Return the process that is doing a work now; None where its lease has ended, or it has."""
+    query = select(ClaimRow).where(ClaimRow.work == work, ClaimRow.expires_at > _now(database))
+
+    def read(session: Session) -> Holder | None:
+        row = session.scalars(query).first()
+        return None if row is None else Holder(row.host, row.pid, row.begun, row.name)
+
+    found = database.run(read, is_fenced=False)
+    return None if found is None or found.is_gone() else found
+
+
 def _read(session: Session, work: str) -> tuple[str, int, Holder] | None:
     """Return mark, token and holder of a claim; None where there is none."""
     row = session.get(ClaimRow, work)
@@ -177,9 +198,23 @@ def held(database: Database, claim: Claim) -> Generator[Claim]:
             database.fenced(claim.check_in),
         ):
             yield claim
+    except ClaimLostError:
+        raise
+    except BaseException as error:
+        if _is_lost(claim):  # the work was not this process's any more: it is no failure of it
+            raise _lost(claim.work) from error
+        raise
     finally:
         with suppress(StoreError):
             claim.release()
+
+
+def _is_lost(claim: Claim) -> bool:
+    """Whether another process has taken over the work; False where the database is away."""
+    try:
+        return not claim.renew()
+    except StoreError:
+        return False
 
 
 def claimed_work(stage: str, key: str) -> str:
@@ -198,13 +233,13 @@ def this_host() -> str:
 
 
 def _begun(pid: int) -> int | None:
-    """Return when a process began, in ticks since boot; None where there is none."""
+    """Return when a process began, in ticks since boot: 0 if it has ended, None if unknown."""
     try:
         content = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
     fields = content.rpartition(")")[2].split()
-    return None if fields[0] in ("Z", "X") else int(fields[19])  # a zombie has ended
+    return 0 if fields[0] in ("Z", "X") else int(fields[19])  # a zombie has ended
 
 
 def _clock() -> float:

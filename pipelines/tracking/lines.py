@@ -6,7 +6,7 @@ import contextlib
 import json
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ class LineWriter:
     """
 
     def __init__(self) -> None:
+        self.guard: Callable[[], None] | None = None
+        """Called before a line is accepted; its errors are raised."""
         self._waiting = deque[tuple[Path, Line]](maxlen=MOST_WAITING)
         self._lock = threading.Lock()
 
@@ -32,6 +34,8 @@ class LineWriter:
 
     def append(self, path: Path, line: Mapping[str, Any]) -> None:
         """Append a line after the waiting ones; the file's folder is created if it is missing."""
+        if self.guard is not None:
+            self.guard()
         with self._lock:
             self._waiting.append((path, dict(line)))
         self.flush()

@@ -10,10 +10,11 @@ import shutil
 import subprocess
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..concurrency.background import repeated
+from ..store.claims import ClaimLostError
 from .tracker import Tracker
 
 PERIOD_SECONDS = 10.0
@@ -28,7 +29,8 @@ def metered(tracker: Tracker, run_id: str, folder: Path) -> Generator[None]:
     meter = Meter(folder)
 
     def sample() -> None:
-        tracker.metrics(run_id, int(time.time()), meter.sample())
+        with suppress(ClaimLostError):  # the run is another process's; the stage is told as well
+            tracker.metrics(run_id, int(time.time()), meter.sample())
 
     with repeated(sample, every=PERIOD_SECONDS, name="system-metrics"):
         yield

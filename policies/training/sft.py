@@ -28,7 +28,9 @@ from .run_fingerprint import run_fingerprint
 from .trained_model import TrainedModel
 from .training_setup import TrainingSetup
 from .training_state import (
+    Guard,
     TrainingInterrupted,
+    end_step,
     keep_state,
     load_state,
     save_final,
@@ -86,7 +88,7 @@ class SFTConfig(TrainingSetup):
                 raise ValueError(f"sft.{name} must be at least 1, got {getattr(self, name)}")
 
 
-def train_sft(
+def train_sft(  # noqa: PLR0913 - data, settings, folder and callbacks; each by name
     model_folder: str | Path,
     demonstrations: Sequence[Demonstration],
     config: SFTConfig,
@@ -94,6 +96,7 @@ def train_sft(
     folder: Path,
     on_step: OnStep | None = None,
     should_stop: Callable[[], bool] | None = None,
+    guard: Guard | None = None,
 ) -> Path:
     """Train a model on demonstrations; the same call resumes a run that was stopped.
 
@@ -108,6 +111,7 @@ def train_sft(
         on_step: Called after every step with the number of steps done and ``loss``, ``tokens``,
             ``lr`` and ``grad_norm``.
         should_stop: Called after every step; a true result stops the run.
+        guard: Called before a file of ``folder`` is replaced; an error it raises ends the run.
 
     Returns:
         Folder of the trained model.
@@ -131,16 +135,19 @@ def train_sft(
     done = trainer.restore(folder / "state", fingerprint)
     for step in range(done, config.steps):
         metrics = trainer.step(step)
-        if on_step is not None and world.is_first:
-            on_step(step + 1, metrics)
-        is_stopping = world.is_any(should_stop is not None and should_stop())
+        is_stopping = end_step(world, step + 1, metrics, on_step, should_stop)
         if is_stopping or (step + 1) % config.save_every == 0 or step + 1 == config.steps:
             keep_state(
-                folder / "state", step + 1, trainer.state(), fingerprint=fingerprint, world=world
+                folder / "state",
+                step + 1,
+                trainer.state(),
+                fingerprint=fingerprint,
+                world=world,
+                guard=guard,
             )
         if is_stopping and step + 1 < config.steps:
             raise TrainingInterrupted(step + 1, folder / "state")
-    save_final(folder, trained.save, world)
+    save_final(folder, trained.save, world, guard)
     return folder / "final"
 
 

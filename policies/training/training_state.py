@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from ..inference.model_files import hub_commit
 from ..models.model_folder import ADAPTER_FILE, read_notes
 from .distributed.processes import World
 
+Guard = Callable[[], None]
+"""Called before files of a run are replaced; it raises where another process has the run now."""
 _FILE = "state.pt"
 _IGNORED = re.compile(
     r"(^|/)(\.|LICEN[CS]E|NOTICE|training_args\.bin$|trainer_state\.json$|codedance\.json$"
@@ -48,51 +51,129 @@ class Snapshot:
     values: Mapping[str, Any]
 
 
-def save_state(folder: Path, step: int, values: Mapping[str, Any], *, fingerprint: str) -> None:
+def save_state(
+    folder: Path,
+    step: int,
+    values: Mapping[str, Any],
+    *,
+    fingerprint: str,
+    guard: Guard | None = None,
+) -> None:
     """Write a run's state; whenever the process dies, the folder holds the old or the new one.
+
+    Two processes that save at once never write to the same file: a partially written state has the
+    name of its process.
 
     Args:
         folder: Folder of the state.
         step: Number of steps done.
         values: State dicts and plain values.
         fingerprint: Fingerprint of the run; `load_state` rejects another run's state.
+        guard: Called before the old state is replaced.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    fresh = folder / f"{_FILE}.new"
-    with fresh.open("wb") as file:
-        torch.save({"step": step, "fingerprint": fingerprint, "values": dict(values)}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(folder / _FILE)
+    fresh = folder / f"{_FILE}.{_own_mark()}.new"
+    try:
+        with fresh.open("wb") as file:
+            torch.save({"step": step, "fingerprint": fingerprint, "values": dict(values)}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        if guard is not None:
+            guard()
+        fresh.replace(folder / _FILE)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def end_step(
+    world: World,
+    step: int,
+    metrics: Mapping[str, float],
+    on_step: Callable[[int, Mapping[str, float]], None] | None,
+    should_stop: Callable[[], bool] | None,
+) -> bool:
+    """Report a step in the first process; return whether any process was asked to stop.
+
+    Raises:
+        ProcessError: A callback of another process failed; the others would wait for it.
+    """
+
+    def work() -> bool:
+        if on_step is not None and world.is_first:
+            on_step(step, metrics)
+        return should_stop is not None and should_stop()
+
+    return any(world.gather(work))
 
 
 def keep_state(
-    folder: Path, step: int, values: Mapping[str, Any], *, fingerprint: str, world: World
+    folder: Path,
+    step: int,
+    values: Mapping[str, Any],
+    *,
+    fingerprint: str,
+    world: World,
+    guard: Guard | None = None,
 ) -> None:
     """Save the state that all processes share, once; the others wait until it is on disk."""
-    world.gather(
-        lambda: world.is_first and save_state(folder, step, values, fingerprint=fingerprint)
-    )
+
+    def save() -> None:
+        if world.is_first:
+            save_state(folder, step, values, fingerprint=fingerprint, guard=guard)
+
+    world.gather(save)
 
 
-def save_final(folder: Path, save: Callable[[Path], None], world: World) -> None:
-    """Write the trained model as ``folder/final``, once; ``save`` is called by all processes."""
-    build = folder / "final.new"
-    world.gather(lambda: world.is_first and fresh_folder(build))
+def save_final(
+    folder: Path, save: Callable[[Path], None], world: World, guard: Guard | None = None
+) -> None:
+    """Write the trained model as ``folder/final``, once; ``save`` is called by all processes.
+
+    ``guard`` is called before an older folder of that name is replaced.
+    """
+    build = folder / f"final.{_own_mark()}.new"
+
+    def finish() -> None:
+        if not world.is_first:
+            return
+        if guard is not None:
+            guard()
+        publish(build, folder / "final")
+
+    def begin() -> None:
+        for left in folder.glob("final.*new") if world.is_first else ():
+            shutil.rmtree(left, ignore_errors=True)  # by a process that was killed
+        if world.is_first:
+            fresh_folder(build)
+
+    world.gather(begin)
     world.gather(lambda: save(build))
-    world.gather(lambda: world.is_first and publish(build, folder / "final"))
+    world.gather(finish)
+
+
+def _own_mark() -> str:
+    """Return a name for files of this process, which no process of another machine has."""
+    return f"{os.uname().nodename}-{os.getpid()}"
 
 
 def load_state(folder: Path, *, fingerprint: str) -> Snapshot | None:
     """Read a run's state; None where there is none.
 
     Raises:
-        ValueError: The state belongs to a run with other settings or data.
+        ValueError: The state belongs to a run with other settings or data, or is damaged.
     """
     path = folder / _FILE
+    for left in folder.glob(f"{_FILE}.*new"):  # by a process that was killed
+        left.unlink(missing_ok=True)
     if not path.is_file():
         return None
-    data = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        data = torch.load(path, map_location="cpu", weights_only=True)
+    except (EOFError, RuntimeError, UnpicklingError) as error:
+        raise ValueError(
+            f"{path} cannot be read ({type(error).__name__}): it is damaged; remove {folder} to "
+            "begin the training anew"
+        ) from error
     if data["fingerprint"] != fingerprint:
         raise ValueError(
             f"{folder} holds the state of another run (settings, data or starting weights differ);"

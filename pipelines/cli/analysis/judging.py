@@ -71,11 +71,13 @@ def judge(policy: str, suite: str, limit: int | None, how: Judging) -> dict[str,
         try:
             with at_work(session, request):
                 same = [session.store.lineage.get(run.id) for run in same]
+                same = [run for run in same if run.is_complete or run.key == request.key]
                 same += session.store.lineage.find(stage=request.stage, key=request.key)
                 run = run_among(session, same, request, resolved.preset, parent=None)
         except (StageInterrupted, KeyboardInterrupt):
             say("stopped; the same command resumes it")
             raise
+        session.tracker.touch(run.id)
         return _print(session, run.id)
 
 

@@ -45,12 +45,14 @@ def run_pipeline(
             pipeline = open_pipeline(session, asked)
         if pipeline.is_finished:
             session.progress.say(f"{pipeline.id} is finished already; --refresh reruns it")
+            for run_id in (pipeline.id, *pipeline.stage_runs.values()):
+                session.tracker.touch(run_id)  # MLflow may have been away when it ended
         else:
-            load_code()
             with (
                 _guarded(session, pipeline),
                 _through_prefect(session, pipeline, is_wanted=prefect) as is_there,
             ):
+                load_code()
                 if is_there:
                     asyncio.run(_run_flow("pipeline", pipeline))
                 else:

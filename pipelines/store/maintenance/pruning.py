@@ -18,6 +18,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from ...config.home import Home
+from ..claims import claimed_work, holder_of
 from ..connection.errors import StoreError, StoreUsageError
 from ..lineage import PIPELINE, Lineage, StageRun
 from ..readable import pictures_of
@@ -136,6 +137,9 @@ def prune(
         if root is not None:
             for run in _to_hold(store.lineage, chosen):
                 _hold(stack, run, Home(root).stages / run.id, is_dry=is_dry)
+        for run in chosen:
+            if holder := holder_of(store.database, claimed_work(run.stage, run.key)):
+                raise StoreError(f"{holder} works on {run.id}: try again when it has ended")
         busy = [run.id for run in chosen if run.status == "running"]
         if busy and not is_alone:
             raise StoreError(

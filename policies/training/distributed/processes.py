@@ -82,10 +82,6 @@ class World:
                 raise ProcessError(f"process {rank} of {self.size} failed: {one.error}")
         return [one.value for one in found]
 
-    def is_any(self, claim: bool) -> bool:
-        """Return whether the claim is true in any process."""
-        return any(self.gather(lambda: claim))
-
     def add_gradients(self, weights: Iterable[torch.nn.Parameter]) -> None:
         """Replace each gradient by its sum over the processes; None where no process has one."""
         if self.size == 1:

@@ -27,7 +27,14 @@ from ..distributed.processes import join_world
 from ..optimiser import Optimiser, Schedule
 from ..run_fingerprint import run_fingerprint, task_digest
 from ..trained_model import TrainedModel
-from ..training_state import TrainingInterrupted, keep_state, load_state, save_final
+from ..training_state import (
+    Guard,
+    TrainingInterrupted,
+    end_step,
+    keep_state,
+    load_state,
+    save_final,
+)
 from .config import GRPOConfig
 from .curriculum import History
 from .groups import GroupSampler, OnTrajectories
@@ -48,6 +55,7 @@ def train_grpo(  # noqa: PLR0913 - data, settings, folder and callbacks; each by
     on_trajectories: OnTrajectories | None = None,
     should_stop: Callable[[], bool] | None = None,
     history: History | None = None,
+    guard: Guard | None = None,
 ) -> Path:
     """Train a model on tasks with GRPO; the same call resumes a run that was stopped.
 
@@ -66,6 +74,7 @@ def train_grpo(  # noqa: PLR0913 - data, settings, folder and callbacks; each by
         should_stop: Called after every step; a true result stops the run.
         history: Results of earlier runs on the tasks, for ``curriculum: learnability``. A resumed
             run needs the same history.
+        guard: Called before a file of ``folder`` is replaced; an error it raises ends the run.
 
     Returns:
         Folder of the trained model.
@@ -84,16 +93,19 @@ def train_grpo(  # noqa: PLR0913 - data, settings, folder and callbacks; each by
     world = trainer.trained.world
     for step in range(done, config.steps):
         metrics = trainer.step(step, on_trajectories if world.is_first else None)
-        if on_step is not None and world.is_first:
-            on_step(step + 1, metrics)
-        is_stopping = world.is_any(should_stop is not None and should_stop())
+        is_stopping = end_step(world, step + 1, metrics, on_step, should_stop)
         if is_stopping or (step + 1) % config.save_every == 0 or step + 1 == config.steps:
             keep_state(
-                folder / "state", step + 1, trainer.state(), fingerprint=fingerprint, world=world
+                folder / "state",
+                step + 1,
+                trainer.state(),
+                fingerprint=fingerprint,
+                world=world,
+                guard=guard,
             )
         if is_stopping and step + 1 < config.steps:
             raise TrainingInterrupted(step + 1, folder / "state")
-    save_final(folder, trainer.trained.save, world)
+    save_final(folder, trainer.trained.save, world, guard)
     return folder / "final"
 
 
@@ -139,9 +151,9 @@ class GRPORun:
             self._actor.restore(self.trained.weights())
         policy = VisionLanguagePolicy(self.model, policy_id=f"grpo/step-{step}", notes=self._notes)
         kept, replaced = self._sampler.sample(policy, step)
-        if on_trajectories is not None:
-            groups = [*kept, *replaced]
-            on_trajectories(step + 1, [one for group in groups for one in group.trajectories])
+        groups = [*kept, *replaced]
+        seen = [one for group in groups for one in group.trajectories]
+        self.trained.world.gather(lambda: on_trajectories and on_trajectories(step + 1, seen))
         metrics = step_metrics(kept, replaced)
         rows = make_rows(kept, self._config)
         metrics["rows"] = float(len(rows))

@@ -10,6 +10,7 @@ import pytest
 import typer
 from codedance.pipelines.cli.app import app
 from codedance.pipelines.runs.session import open_session
+from codedance.pipelines.store.lineage import StageRequest
 from typer.testing import CliRunner
 
 GIVEN = {
@@ -151,6 +152,22 @@ def test_a_seed_determines_the_sampled_episodes(codedance, home, tiny):
             assert codedance("evaluate", *words)[0] == 0
         found = session.store.lineage.find(stage="evaluate")
         assert sorted(run.seed for run in found) == [7, 8]
+
+
+def test_an_evaluation_does_not_resume_the_rerun_of_another_command(codedance, home, tiny):
+    """The rerun has a claim of its own, so both would do it at once."""
+    words = ("--policy", "random", "--preset", "smoke", "--limit", "2")
+    assert codedance("evaluate", *words)[0] == 0
+    with open_session(home, track=False) as session:
+        lineage = session.store.lineage
+        (first,) = lineage.find(stage="evaluate")
+        lineage.mark(first.id, "interrupted")
+        fresh = {**first.parameters, "fresh": "0123"}
+        asked = ("evaluate", first.preset, fresh, first.inputs, first.seed, first.code_version)
+        rerun = lineage.begin(StageRequest(*asked))
+        assert codedance("evaluate", *words)[0] == 0
+        assert lineage.get(first.id).is_finished
+        assert not lineage.get(rerun.id).is_finished
 
 
 @pytest.mark.parametrize("command", [["store", "list"], ["runs"]])

@@ -9,15 +9,19 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from codedance.pipelines.config.home import Home
 from codedance.pipelines.runs.requests import RunRequest, open_pipeline
-from codedance.pipelines.runs.runner import run_stage
-from codedance.pipelines.runs.session import open_session
+from codedance.pipelines.runs.runner import at_work, run_stage
+from codedance.pipelines.runs.session import RunSession, open_session
+from codedance.pipelines.runs.turns import training_turn
 from codedance.pipelines.store import claims
 from codedance.pipelines.store.claims import Claim, ClaimLostError, Holder, held, try_claim
 from codedance.pipelines.store.connection.database import open_database
+from codedance.pipelines.store.connection.errors import StoreError
+from codedance.pipelines.store.maintenance.pruning import prune
 from codedance.pipelines.store.maintenance.verify import verify
 from codedance.pipelines.store.schema import ClaimRow
 from codedance.pipelines.store.store import open_store
@@ -51,6 +55,79 @@ def taken_over(database, work=WORK):
     change(database, host=ELSEWHERE.host, pid=ELSEWHERE.pid, begun=ELSEWHERE.begun)
     assert isinstance(found, Claim)
     return found
+
+
+def test_a_process_whose_start_cannot_be_read_may_live(monkeypatch):
+    """As where /proc hides other users' processes, or belongs to another namespace."""
+    me = Holder.of_this_process()
+    monkeypatch.setattr(claims, "_begun", lambda pid: None)
+    assert not me.is_gone()
+    assert not replace(me, begun=0).is_gone()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    assert replace(me, pid=ended.pid).is_gone()
+
+
+def test_an_error_after_the_work_was_taken_over_is_the_loss_of_it(store, other):
+    claim = try_claim(store.database, WORK)
+    assert isinstance(claim, Claim)
+
+    def work():
+        with held(store.database, claim):
+            taken_over(other)
+            raise FileNotFoundError("the winner has renamed it")
+
+    with pytest.raises(ClaimLostError) as lost:
+        work()
+    assert isinstance(lost.value.__cause__, FileNotFoundError)
+
+
+def test_an_error_of_the_holder_stays_its_own(store):
+    claim = try_claim(store.database, WORK)
+    assert isinstance(claim, Claim)
+    with pytest.raises(FileNotFoundError), held(store.database, claim):
+        raise FileNotFoundError("gone")
+
+
+def test_a_run_that_another_machine_works_on_is_not_pruned(store, other):
+    request = make_request(stage="sft")
+    run = store.lineage.begin(request)
+    store.lineage.mark(run.id, "interrupted")
+    claim = taken_over_new(other, claims.claimed_work("sft", request.key))
+    with pytest.raises(StoreError, match=f"another-machine works on {run.id}: try again"):
+        prune(store, [store.lineage.get(run.id)], is_dry=False)
+    claim.release()
+    assert prune(store, [store.lineage.get(run.id)], is_dry=False).runs == (run.id,)
+
+
+def taken_over_new(database, work):
+    """Let another machine claim work that nobody has."""
+    found = try_claim(database, work)
+    assert isinstance(found, Claim)
+    change(
+        database,
+        host=ELSEWHERE.host,
+        pid=ELSEWHERE.pid,
+        begun=ELSEWHERE.begun,
+        name="another-machine",
+    )
+    return found
+
+
+def test_a_wait_for_a_turn_ends_when_another_process_has_done_the_work(home):
+    request = make_request(stage="sft")
+
+    def finish(message):
+        assert "waiting for its turn" in message
+        run = here.store.lineage.begin(request)
+        here.store.lineage.mark(run.id, "finished")
+
+    turn = training_turn("grpo", fallback=home.root / "locks", say=print, check=lambda: None)
+    with open_session(home, track=False) as session, turn:
+        progress = SimpleNamespace(say=finish)
+        here = RunSession(home, session.store, session.tracker, progress, session.stop)
+        with at_work(here, request):
+            assert here.claim is None  # nothing is left to do
 
 
 def test_work_has_one_holder_and_can_be_claimed_after_its_release(store, other):

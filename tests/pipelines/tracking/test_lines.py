@@ -6,6 +6,7 @@ import resource
 import signal
 from contextlib import contextmanager
 
+import pytest
 from codedance.pipelines.tracking.lines import LineReader, LineWriter, append_line, read_lines
 from codedance.pipelines.tracking.metrics_file import append_metrics, read_metrics
 
@@ -61,3 +62,16 @@ def test_a_line_that_a_kill_cut_short_costs_only_itself(tmp_path):
     path.write_text('{"n": 1}\n{"n": 2')
     append_line(path, {"n": 3})
     assert list(read_lines(path)) == [{"n": 1}, {"n": 3}]
+
+
+def test_nothing_is_appended_once_the_guard_refuses(tmp_path):
+    writer = LineWriter()
+    writer.append(tmp_path / "a.jsonl", {"step": 1})
+    writer.guard = refuse
+    with pytest.raises(ConnectionError):
+        writer.append(tmp_path / "a.jsonl", {"step": 2})
+    assert read_lines(tmp_path / "a.jsonl") == [{"step": 1}]
+
+
+def refuse():
+    raise ConnectionError("another process has the run now")
