@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -132,21 +133,16 @@ def train_sft(  # noqa: PLR0913 - data, settings, folder and callbacks; each by 
     ]
     fingerprint = _fingerprint(model_folder, encoded, config)
     trainer = _Trainer(trained, encoded, weights, config)
-    done = trainer.restore(folder / "state", fingerprint)
+    state = folder / "state"
+    done = trainer.restore(state, fingerprint)
+    keep = partial(keep_state, state, fingerprint=fingerprint, world=world, guard=guard)
     for step in range(done, config.steps):
         metrics = trainer.step(step)
         is_stopping = end_step(world, step + 1, metrics, on_step, should_stop)
         if is_stopping or (step + 1) % config.save_every == 0 or step + 1 == config.steps:
-            keep_state(
-                folder / "state",
-                step + 1,
-                trainer.state(),
-                fingerprint=fingerprint,
-                world=world,
-                guard=guard,
-            )
+            keep(step + 1, trainer.state())
         if is_stopping and step + 1 < config.steps:
-            raise TrainingInterrupted(step + 1, folder / "state")
+            raise TrainingInterrupted(step + 1, state)
     save_final(folder, trained.save, world, guard)
     return folder / "final"
 

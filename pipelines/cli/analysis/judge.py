@@ -62,7 +62,6 @@ def evaluate(  # noqa: PLR0913 - the options of the command
     from ...runs.requests import RunRequest
     from ..cores import use_workers
     from ..document import document
-    from ..training.stage_commands import unused_options
     from ..training.stages import run_alone
 
     server = {
@@ -73,9 +72,7 @@ def evaluate(  # noqa: PLR0913 - the options of the command
         "price_output": price_output,
     }
     is_alone = (policy, suite, limit) != (None, None, None)
-    _refuse_what_would_be_ignored(policy, from_run, server, is_alone=is_alone)
-    if sandbox is not None and "sandbox" in unused_options(EVALUATION):
-        raise typer.BadParameter("evaluate does not use it", param_hint="--sandbox")
+    _refuse_what_would_be_ignored(policy, from_run, server, sandbox, is_alone=is_alone)
     overrides = read_overrides(settings)
     with document(json) as publish:
         if is_alone:
@@ -99,11 +96,19 @@ def evaluate(  # noqa: PLR0913 - the options of the command
 
 
 def _refuse_what_would_be_ignored(
-    policy: str | None, from_run: str | None, server: Mapping[str, object], *, is_alone: bool
+    policy: str | None,
+    from_run: str | None,
+    server: Mapping[str, object],
+    sandbox: str | None,
+    *,
+    is_alone: bool,
 ) -> None:
     """Reject options that have no meaning with the rest of the command line."""
     from ....policies.inference.endpoint import OPENAI_PREFIX
+    from ..training.stage_commands import unused_options
 
+    if sandbox is not None and "sandbox" in unused_options(EVALUATION):
+        raise typer.BadParameter("evaluate does not use it", param_hint="--sandbox")
     if is_alone and from_run is not None:
         raise typer.BadParameter(
             "it evaluates a run's checkpoints on its preset's held-out tasks and combines with "

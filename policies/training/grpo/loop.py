@@ -15,6 +15,7 @@ saved, so a run that was stopped and resumed ends with the same weights as one t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,22 +90,16 @@ def train_grpo(  # noqa: PLR0913 - data, settings, folder and callbacks; each by
     fingerprint = _fingerprint(
         model_folder, tasks, config
     )  # after the model was loaded: a hub id's files are then on this machine
-    done = trainer.restore(folder / "state", fingerprint)
-    world = trainer.trained.world
+    state, world = folder / "state", trainer.trained.world
+    done = trainer.restore(state, fingerprint)
+    keep = partial(keep_state, state, fingerprint=fingerprint, world=world, guard=guard)
     for step in range(done, config.steps):
         metrics = trainer.step(step, on_trajectories if world.is_first else None)
         is_stopping = end_step(world, step + 1, metrics, on_step, should_stop)
         if is_stopping or (step + 1) % config.save_every == 0 or step + 1 == config.steps:
-            keep_state(
-                folder / "state",
-                step + 1,
-                trainer.state(),
-                fingerprint=fingerprint,
-                world=world,
-                guard=guard,
-            )
+            keep(step + 1, trainer.state())
         if is_stopping and step + 1 < config.steps:
-            raise TrainingInterrupted(step + 1, folder / "state")
+            raise TrainingInterrupted(step + 1, state)
     save_final(folder, trainer.trained.save, world, guard)
     return folder / "final"
 
