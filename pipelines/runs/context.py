@@ -100,6 +100,18 @@ class StageContext:
         if self.claim is not None:
             self.claim.check()
 
+    def check_savable(self) -> None:
+        """Make sure that a state may be saved: the stage is this process's, its lines are written.
+
+        A state that is newer than the metrics on disk would lose them if the process died.
+
+        Raises:
+            ClaimLostError: Another process has taken over the stage.
+            OSError: No space is left for lines that wait.
+        """
+        self.check_claim()
+        self.tracker.writer.complete()
+
     def should_stop(self) -> bool:
         """Return whether a stop was requested, for trainers, which save their state first.
 

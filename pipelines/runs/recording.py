@@ -42,6 +42,7 @@ def recorded(session: RunSession, run: StageRun) -> Generator[list[StageResult]]
         with metered(tracker, run.id, folder):
             yield results
         (result,) = results
+        tracker.writer.complete()
         _seal(session, run, result)
     except ClaimLostError:
         raise  # the run is another process's: nothing is recorded here

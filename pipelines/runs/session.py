@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 from collections.abc import Generator
@@ -102,7 +103,8 @@ def open_session(home: Home | None = None, *, track: bool = True) -> Generator[R
             yield session
     finally:
         _current.reset(token)
-        tracker.writer.flush()
+        with contextlib.suppress(OSError):  # a folder that cannot be written was reported already
+            tracker.writer.flush()
         if sync is not None:
             sync.close()
         if left := tracker.writer.waiting:

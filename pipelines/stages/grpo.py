@@ -99,7 +99,7 @@ def run_grpo(context: StageContext) -> StageResult:
                 on_trajectories=_Recorder(context, tasks, figures),
                 should_stop=context.should_stop,
                 history=history,
-                guard=context.check_claim,
+                guard=context.check_savable,
             )
         except TrainingInterrupted as stop:
             raise StageInterrupted(str(stop)) from stop

@@ -65,7 +65,7 @@ def run_sft(context: StageContext) -> StageResult:
                 folder=context.folder,
                 on_step=follow(context, bar, shown=("loss", "lr")),
                 should_stop=context.should_stop,
-                guard=context.check_claim,
+                guard=context.check_savable,
             )
         except TrainingInterrupted as stop:
             raise StageInterrupted(str(stop)) from stop

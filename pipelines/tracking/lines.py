@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..store.connection.errors import is_disk_full
+
 Line = dict[str, Any]
 MOST_WAITING = 200_000
 """Maximum number of lines kept in memory; beyond it the oldest are dropped."""
@@ -41,8 +43,24 @@ class LineWriter:
         self.flush()
 
     def flush(self) -> None:
-        """Write the waiting lines as far as there is space."""
-        with self._lock, contextlib.suppress(OSError):
+        """Write the waiting lines as far as there is space.
+
+        Raises:
+            OSError: A file cannot be written for another reason, as in a read-only folder.
+        """
+        try:
+            self.complete()
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
+
+    def complete(self) -> None:
+        """Write all waiting lines.
+
+        Raises:
+            OSError: A file cannot be written; the lines wait on.
+        """
+        with self._lock:
             while self._waiting:
                 append_line(*self._waiting[0])
                 self._waiting.popleft()
@@ -52,7 +70,7 @@ def append_line(path: Path, line: Mapping[str, Any]) -> None:
     """Append a line, on a new line even if a kill or a full disk cut the last one short.
 
     Raises:
-        OSError: The disk is full.
+        OSError: The disk is full, or the folder cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab+") as file:

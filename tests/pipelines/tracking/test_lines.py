@@ -45,6 +45,22 @@ def test_metrics_wait_for_room(tmp_path):
     assert [step for step, _ in read_metrics(tmp_path)["loss"]] == list(range(1, 10))
 
 
+def test_complete_raises_while_lines_wait(tmp_path):
+    writer = LineWriter()
+    with full_disk(10):
+        writer.append(tmp_path / "lines", {"long": "x" * 40})
+        with pytest.raises(OSError, match="File too large"):
+            writer.complete()
+    writer.complete()
+    assert read_lines(tmp_path / "lines") == [{"long": "x" * 40}]
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_at_once(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        LineWriter().append(tmp_path / "file" / "lines", {"n": 1})
+
+
 def test_a_reader_returns_whole_new_lines(tmp_path):
     path = tmp_path / "lines"
     reader = LineReader(path)
