@@ -51,6 +51,12 @@ CLASHES = 8
 """Largest number of retries because of other writers."""
 BUSY_SECONDS = 30
 """Longest wait for another connection's lock on an SQLite file."""
+IDLE_SECONDS = 30
+"""Time after which a PostgreSQL server ends a transaction that has written and sends nothing more.
+
+A process that is stopped, or whose machine is lost, blocks no other for longer: not longer than a
+claim's lease lasts.
+"""
 
 
 class _Session(Session):
@@ -58,8 +64,18 @@ class _Session(Session):
 
 
 def _note_write(state: ORMExecuteState) -> None:
-    if not state.is_select:
-        state.session.info[WRITES] = True
+    """Note the first write of a transaction, and have a server bound how long it may be idle.
+
+    Set per transaction: PgBouncer refuses it at the start of a connection. Transactions that only
+    read block nobody, and may load images meanwhile.
+    """
+    if state.is_select or state.session.info.get(WRITES):
+        return
+    state.session.info[WRITES] = True
+    connection = state.session.connection()
+    if connection.dialect.name == "postgresql":
+        limit = f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'"
+        connection.exec_driver_sql(limit)
 
 
 event.listen(_Session, "do_orm_execute", _note_write)

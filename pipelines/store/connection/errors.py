@@ -22,8 +22,8 @@ _OS_ERROR_FULL = re.compile(rf"os error (?:{'|'.join(map(str, sorted(FULL)))})\b
 _AWAY_STATES = ("08", "57P", "53300", "25006")
 """SQLSTATE: connection lost, server stopping or starting, too many connections, a standby."""
 
-_CLASH_STATES = ("40001", "40P01", "23505", "55P03")
-"""SQLSTATE: not serializable, deadlock, duplicate row, lock not available."""
+_CLASH_STATES = ("40001", "40P01", "23505", "55P03", "25P03")
+"""SQLSTATE: not serializable, deadlock, duplicate row, lock not available, idle for too long."""
 
 _REMEDIES = {
     "password authentication failed|no password supplied": (

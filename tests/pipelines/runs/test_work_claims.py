@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -19,7 +20,7 @@ from codedance.pipelines.runs.session import RunSession, open_session
 from codedance.pipelines.runs.turns import training_turn
 from codedance.pipelines.store import claims
 from codedance.pipelines.store.claims import Claim, ClaimLostError, Holder, held, try_claim
-from codedance.pipelines.store.connection.database import open_database
+from codedance.pipelines.store.connection.database import IDLE_SECONDS, open_database
 from codedance.pipelines.store.connection.errors import StoreError
 from codedance.pipelines.store.maintenance.pruning import prune
 from codedance.pipelines.store.maintenance.verify import verify
@@ -185,7 +186,7 @@ def test_an_expired_unclaimed_lease_is_renewed(store, monkeypatch):
 CLAIMS = """
 import os, signal, sys
 from codedance.pipelines.store.claims import try_claim
-from codedance.pipelines.store.connection.database import open_database
+from codedance.pipelines.store.connection.database import IDLE_SECONDS, open_database
 print(try_claim(open_database(sys.argv[1]), sys.argv[2]).token, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -202,6 +203,67 @@ def test_work_of_a_dead_process_on_this_host_is_taken_over_immediately(home, sto
     claim = try_claim(store.database, WORK)
     assert isinstance(claim, Claim)
     assert claim.token == 2
+
+
+FREEZES = """
+import os, signal, sys
+from sqlalchemy import update
+from codedance.pipelines.store.claims import ClaimLostError, held, try_claim
+from codedance.pipelines.store.connection import database as module
+from codedance.pipelines.store.schema import LineageRow
+module.IDLE_SECONDS = 1
+database = module.open_database(sys.argv[1])
+
+def work(session):
+    session.execute(update(LineageRow).values(error="of the loser"))
+    if not stopped:
+        stopped.append(True)
+        os.kill(os.getpid(), signal.SIGSTOP)
+    session.execute(update(LineageRow).values(status="failed"))
+
+stopped = []
+try:
+    with held(database, try_claim(database, sys.argv[2])):
+        database.run(work)
+except ClaimLostError as error:
+    print(f"lost: {error}")
+"""
+
+
+def is_stopped(pid):
+    return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] == "T"
+
+
+def test_a_holder_that_froze_within_a_transaction_does_not_block_its_successor(
+    postgres_url, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("CODEDANCE_STORE_URL", postgres_url)
+    with open_store(Home(tmp_path / "home")) as store:
+        run = store.lineage.begin(make_request())
+        frozen = subprocess.Popen(
+            [sys.executable, "-c", FREEZES, postgres_url, WORK], stdout=subprocess.PIPE, text=True
+        )
+        rescue = threading.Timer(60, frozen.send_signal, [signal.SIGCONT])  # or this never ends
+        rescue.start()
+        try:
+            wait_for(lambda: is_stopped(frozen.pid), frozen)
+            claim = taken_over(store.database)
+            with held(store.database, claim):
+                store.lineage.mark(run.id, "finished")
+            assert is_stopped(frozen.pid)
+            frozen.send_signal(signal.SIGCONT)
+            said, _ = frozen.communicate(timeout=60)
+        finally:
+            rescue.cancel()
+            frozen.kill()
+            frozen.wait()
+        assert "another process has taken it over" in said
+        after = store.lineage.get(run.id)
+        assert (after.status, after.error) == ("finished", None)
+
+
+def test_a_transaction_is_ended_no_later_than_the_lease():
+    assert IDLE_SECONDS <= claims.LEASE_SECONDS
 
 
 def test_a_reused_process_id_is_another_process():
