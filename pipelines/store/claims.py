@@ -195,7 +195,7 @@ def held(database: Database, claim: Claim) -> Generator[Claim]:
     try:
         with (
             repeated(renew, every=RENEW_SECONDS, name="claim"),
-            database.fenced(claim.check_in),
+            database.fenced(claim.check_in, claim.check),
         ):
             yield claim
     except ClaimLostError:

@@ -6,7 +6,7 @@ import fcntl
 import hashlib
 import os
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
@@ -28,10 +28,15 @@ class ImageFolder:
 
     An instance that has stored an image holds a shared lock until it is closed, so that an image
     that no row names yet is not removed as unused (see `exclusive`).
+
+    Attributes:
+        root: The folder.
+        guard: Called before a file is written; an exception prevents it. None checks nothing.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.guard: Callable[[], None] | None = None
         self._known: set[str] = set()
         self._digests: dict[int, tuple[Image.Image, str]] = {}
         self._loaded: WeakValueDictionary[str, Image.Image] = WeakValueDictionary()
@@ -149,6 +154,8 @@ class ImageFolder:
         return digest
 
     def _write(self, image: Image.Image, target: Path) -> None:
+        if self.guard is not None:
+            self.guard()
         temporary = target.with_name(f"{target.stem}.{uuid4().hex}.part")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,9 @@
 """The trajectory store: writes batches of trajectories atomically and reads them back unchanged.
 
 Images are written first, rows afterwards in one transaction: even if the process is killed, there
-is never a row whose image is missing. A trajectory that is already stored (same stage run, phase,
-step, task and sample) is not stored again.
+is never a row whose image is missing. A process that has lost its claim writes no image; those that
+no row names, as after a kill, are removed by ``store prune``. A trajectory that is already stored
+(same stage run, phase, step, task and sample) is not stored again.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class Store:
     def __init__(self, database: Database, images: ImageFolder) -> None:
         self.database = database
         self.images = images
+        images.guard = database.check_guard
         self.lineage = Lineage(database)
         self._keys: dict[int, tuple[Task, str]] = {}
 

@@ -63,6 +63,10 @@ class _Session(Session):
     """A session of the store, in which every change of a run's row renews its digest."""
 
 
+def _allow() -> None:
+    """Refuse nothing: no work is claimed."""
+
+
 def _note_write(state: ORMExecuteState) -> None:
     """Note the first write of a transaction, and have a server bound how long it may be idle.
 
@@ -94,6 +98,7 @@ class Database:
         self.engine = engine
         self._patience = patience
         self._fence: Fence | None = None
+        self._guard: Callable[[], None] = _allow
 
     @property
     def address(self) -> str:
@@ -106,17 +111,27 @@ class Database:
         return self.engine.dialect.name == "sqlite"
 
     @contextmanager
-    def fenced(self, fence: Fence) -> Generator[None]:
+    def fenced(self, fence: Fence, guard: Callable[[], None]) -> Generator[None]:
         """Have every transaction that writes end with a check, while the context lasts.
 
         Args:
             fence: Called with the session before it commits; an exception undoes the transaction.
+            guard: What `check_guard` calls: the same check, without a transaction.
         """
-        before, self._fence = self._fence, fence
+        before = self._fence, self._guard
+        self._fence, self._guard = fence, guard
         try:
             yield
         finally:
-            self._fence = before
+            self._fence, self._guard = before
+
+    def check_guard(self) -> None:
+        """Make sure, before a file is written, that a transaction here may still write.
+
+        Raises:
+            StoreError: It may not; the guard says why.
+        """
+        self._guard()
 
     def run(self, work: Callable[[Session], Result], *, is_fenced: bool = True) -> Result:
         """Run ``work`` in one transaction: all of its writes are committed, or none.

@@ -28,7 +28,7 @@ from codedance.pipelines.store.schema import ClaimRow
 from codedance.pipelines.store.store import open_store
 from sqlalchemy import update
 
-from ..makers import make_request
+from ..makers import make_request, make_task, make_trajectory
 from ..model_fake import model_fake
 from ..tiny_runs import TINY, StopAt
 
@@ -173,6 +173,44 @@ def test_a_former_holder_writes_nothing_more(store, other, monkeypatch):
     assert len(store.lineage.find()) == 1
     store.lineage.mark(run.id, "finished")  # no longer fenced
     assert isinstance(try_claim(store.database, WORK), Holder)  # the new holder keeps it
+
+
+def test_a_former_holder_writes_no_image(home, store, other, monkeypatch):
+    run = store.lineage.begin(make_request())
+    with held(store.database, try_claim(store.database, WORK)):
+        add_one(store, run, 1)
+        with monkeypatch.context() as late:
+            late.setattr(claims, "_clock", lambda: time.clock_gettime(time.CLOCK_BOOTTIME) + 31)
+            add_one(store, run, 2)  # the lease is renewed
+            taken_over(other)
+            late.setattr(claims, "_clock", lambda: time.clock_gettime(time.CLOCK_BOOTTIME) + 62)
+            before = set(home.images.rglob("*.png"))
+            with pytest.raises(ClaimLostError):
+                add_one(store, run, 3)
+            assert set(home.images.rglob("*.png")) == before
+    assert len(store.episodes(run.id)) == 2
+
+
+def test_an_image_written_just_before_the_claim_was_lost_is_pruned(home, other):
+    with open_store(home) as store:
+        run = store.lineage.begin(make_request())
+        with held(store.database, try_claim(store.database, WORK)):
+            add_one(store, run, 1)
+            kept = set(home.images.rglob("*.png"))
+            taken_over(other)
+            with pytest.raises(ClaimLostError):  # its lease was thought to last
+                add_one(store, run, 2)
+    assert len(set(home.images.rglob("*.png")) - kept) == 1
+    with open_store(home) as store:
+        assert prune(store, [], is_dry=False).pictures == 1
+        assert verify(store).is_whole
+    assert set(home.images.rglob("*.png")) == kept
+
+
+def add_one(store, run, number):
+    """Store a trajectory with an image of its own."""
+    task = make_task(number)
+    store.add_trajectories([task], [make_trajectory(task)], stage_run=run.id, phase="weak")
 
 
 def test_an_expired_unclaimed_lease_is_renewed(store, monkeypatch):
