@@ -1,19 +1,25 @@
-"""Overrides of a run request: refused where nothing reads them, joined to the recorded ones."""
+"""Overrides of a run request: refused where nothing reads them, joined to the recorded ones.
+
+The suite among them is resolved to a name or an absolute path.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from ...envs import load_suite
 from ..config.presets import flat_overrides, merged_overrides
 from ..config.registry import earlier_stages, stage_names
 from ..config.settings import Preset, preset_model
 from ..config.yaml_file import SettingsError
 from ..store.lineage import StageRun
+from .runner import StageError
 from .stage_parameters import sections_read
 
 if TYPE_CHECKING:
@@ -132,3 +138,19 @@ def with_made(session: RunSession, preset: Preset, inherited: Mapping[str, str])
         with contextlib.suppress(ValidationError):  # of a version with other settings
             changes[stage] = type(section).model_validate(made)
     return preset.model_copy(update=changes)
+
+
+def resolve_suite(name: str) -> str:
+    """Return a suite's name, or a file's absolute path, after checking that it can be loaded.
+
+    Raises:
+        StageError: There is no such file.
+        SuiteError: There is no such suite, or a line of the file is not a task.
+    """
+    if name.endswith((".jsonl", ".py")):
+        path = Path(name).expanduser().resolve()
+        if not path.is_file():
+            raise StageError(f"there is no task file {path}")
+        name = str(path)
+    load_suite(name, split="test")
+    return name

@@ -6,19 +6,19 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...envs import load_suite
 from ..config.flows_file import load_preset
 from ..config.presets import with_overrides
 from ..config.registry import earlier_stages, find_stage, stage_names
 from ..config.yaml_file import SettingsError
+from ..store.claims import claimed, claimed_work
 from ..store.lineage import PIPELINE, StageRequest, StageRun
 from .overrides import (
     OVERRIDES,
     joined_overrides,
     refuse_unread,
+    resolve_suite,
     with_flat_overrides,
     with_made,
 )
@@ -93,8 +93,23 @@ def open_pipeline(
     _refuse_other_tasks(run_request, source, stage)
     resolved, overrides = _resolve(session, run_request, source, stage)
     request = make_request(PIPELINE, resolved, resolved.preset.model_dump(mode="json"), {})
+    work = f"the beginning of {claimed_work(PIPELINE, request.key)}"
+    with claimed(session.store.database, work, check=session.stop.check):
+        return _find_or_begin(session, run_request, request, overrides, source=source, stage=stage)
+
+
+def _find_or_begin(
+    session: RunSession,
+    run_request: RunRequest,
+    request: StageRequest,
+    overrides: Mapping[str, Any],
+    *,
+    source: StageRun | None,
+    stage: str | None,
+) -> StageRun:
+    """Return the pipeline run for a request, as one step: no other process does so meanwhile."""
     found = session.store.lineage.find(stage=PIPELINE, key=request.key)
-    same = [run for run in found if run.preset == resolved.name]
+    same = [run for run in found if run.preset == request.preset]
     names = [stage] if stage else list(stage_names())
     token = None
     if run_request.fresh:
@@ -128,8 +143,8 @@ def _same_run(
     is_fresh: bool,
 ) -> StageRun | None:
     """Return the pipeline run among ``same`` that a request continues; None for a new one."""
-    if source is not None and any(run.id == source.id for run in same):
-        return source
+    if source is not None and (named := [run for run in same if run.id == source.id]):
+        return named[0]  # as it is now
     if begun := [run for run in same if token and token in run.outputs.values()]:
         return begun[0]
     may_reuse = source is None and (stage is not None or not is_fresh)
@@ -322,19 +337,3 @@ def _check_inputs(inherited: Mapping[str, str], stage: str | None) -> None:
             f"{stage} needs a finished {missing[0]}, and there is none: run `codedance {command}` "
             "first, or name a run that has one with --from RUN"
         )
-
-
-def resolve_suite(name: str) -> str:
-    """Return a suite's name, or a file's absolute path, after checking that it can be loaded.
-
-    Raises:
-        StageError: There is no such file.
-        SuiteError: There is no such suite, or a line of the file is not a task.
-    """
-    if name.endswith((".jsonl", ".py")):
-        path = Path(name).expanduser().resolve()
-        if not path.is_file():
-            raise StageError(f"there is no task file {path}")
-        name = str(path)
-    load_suite(name, split="test")
-    return name

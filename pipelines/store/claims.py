@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,8 @@ from .schema import ClaimRow
 
 LEASE_SECONDS = 30.0
 RENEW_SECONDS = 10.0
+LOOK_SECONDS = 0.2
+"""Time between two attempts to claim work that is done in a moment."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -207,6 +209,22 @@ def held(database: Database, claim: Claim) -> Generator[Claim]:
     finally:
         with suppress(StoreError):
             claim.release()
+
+
+@contextmanager
+def claimed(database: Database, work: str, *, check: Callable[[], None]) -> Generator[Claim]:
+    """Hold the claim of work while the context lasts; wait while another process holds it.
+
+    Args:
+        database: Database with the claims.
+        work: Name of the work.
+        check: Called while waiting; an exception that it raises ends the wait.
+    """
+    while not isinstance(claim := try_claim(database, work), Claim):
+        check()
+        time.sleep(LOOK_SECONDS)
+    with held(database, claim):
+        yield claim
 
 
 def _is_lost(claim: Claim) -> bool:

@@ -19,7 +19,7 @@ from ...config.server_settings import ServerSettings
 from ...config.settings import preset_model
 from ...config.yaml_file import SettingsError
 from ...runs.context import StageInterrupted
-from ...runs.requests import resolve_suite
+from ...runs.overrides import resolve_suite
 from ...runs.runner import FRESH, ResolvedRun, at_work, make_request, run_among
 from ...runs.session import RunSession, open_session
 from ...runs.stage_parameters import sections_read, stage_parameters
