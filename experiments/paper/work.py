@@ -1,9 +1,9 @@
 """Runs the remaining nodes of an experiment, in any number of processes; a kill costs some steps.
 
-Each process takes the first node that is ready and not locked by another (a file lock, released
-when its process dies); ``python -m experiments.claims`` may therefore be started beside a running
-one. A finished node is never rerun; a failed one is reported, and nodes that do not depend on it
-continue.
+Each process takes the first node that is ready and that no other has claimed in the database;
+``python -m experiments.claims`` may therefore be started beside a running one, on any machine that
+shares its store and its folders of images and stages. A finished node is never rerun; a failed one
+is reported, and nodes that do not depend on it continue.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from codedance.pipelines.concurrency.file_lock import try_lock
 from codedance.pipelines.runs.context import StageInterrupted
 from codedance.pipelines.runs.progress import format_seconds
 from codedance.pipelines.runs.session import RunSession
+from codedance.pipelines.store.claims import Claim, ClaimLostError, claimed_work, try_claim
 from codedance.pipelines.store.connection.errors import StoreError
 from codedance.policies.rollouts.losses import EpisodesLostError
 
@@ -24,7 +24,7 @@ from .costs import remaining_seconds
 from .nodes import Setting, run_node
 from .plan import Node
 from .protocol import Protocol
-from .records import Records, is_done, read_records
+from .records import MARK, Records, is_done, read_records
 
 WAIT_SECONDS = 2.0
 Place = tuple[int, Node]
@@ -62,7 +62,7 @@ class Experiment:
 
     @property
     def folder(self) -> Path:
-        """Folder for locks, untrained models and logs."""
+        """Folder for untrained models and logs."""
         return self.session.home.root / "claims" / self.digest[:12]
 
     def records(self) -> Records:
@@ -108,36 +108,49 @@ class Experiment:
         return all((seed, node.name) in lost for seed, node in left)
 
     def _do_one(self, left: Sequence[Place]) -> int | None:
-        """Run the first node that is ready and not locked; return its seed, None without one."""
+        """Run the first node that is ready and not claimed; return its seed, None without one."""
         waiting = {(seed, node.name) for seed, node in left}
         for seed, node in left:
             is_ready = not any((seed, name) in waiting for name in node.needs)
             if not is_ready or (seed, node.name) in self._failures:
                 continue
-            with try_lock(self.folder / f"{seed} {node.name.replace('/', '-')}.lock") as is_ours:
-                if is_ours and not is_done(self.records().get((seed, node.name))):
-                    self._do(seed, node, left)
-                    return seed
+            work = claimed_work(MARK, f"{self.digest} seed {seed} {node.name}")
+            claim = try_claim(self.session.store.database, work)
+            if isinstance(claim, Claim) and self._do(claim, seed, node, left):
+                return seed
         return None
 
-    def _do(self, seed: int, node: Node, left: Sequence[Place]) -> None:
-        records = self.records()
-        done = sum(1 for _ in self.places()) - len(left)
-        self.session.progress.say(
-            f"== {done + 1}/{done + len(left)}, seed {seed}: {node.name} "
-            f"({self._times(records, left)})"
-        )
-        sizes = self.protocol.sizes(self.preset)
-        setting = Setting(self.preset, sizes.preset, self.digest, self.folder, records)
+    def _do(self, claim: Claim, seed: int, node: Node, left: Sequence[Place]) -> bool:
+        """Run a claimed node; return False where another process has finished or taken it."""
         try:
-            made = run_node(self.session, setting, seed, node)
-            if made.lost:
-                raise EpisodesLostError(f"{made.lost} episodes lost; the same command reruns them")
+            with self.session.holding(claim):
+                records = self.records()
+                if is_done(records.get((seed, node.name))):
+                    return False
+                self._announce(seed, node, left, records)
+                sizes = self.protocol.sizes(self.preset)
+                setting = Setting(self.preset, sizes.preset, self.digest, self.folder, records)
+                made = run_node(self.session, setting, seed, node)
+                if made.lost:
+                    raise EpisodesLostError(
+                        f"{made.lost} episodes lost; the same command reruns them"
+                    )
+        except ClaimLostError as lost:
+            self.session.progress.say(f"seed {seed}: {lost}")
+            return False
         except (StageInterrupted, StoreError):
             raise
         except Exception as error:  # noqa: BLE001 - one arm's failure must not cost the others
             self._failures[seed, node.name] = f"{type(error).__name__}: {error}"
             self.session.progress.say(f"seed {seed}: {node.name} failed: {error}")
+        return True
+
+    def _announce(self, seed: int, node: Node, left: Sequence[Place], records: Records) -> None:
+        done = sum(1 for _ in self.places()) - len(left)
+        self.session.progress.say(
+            f"== {done + 1}/{done + len(left)}, seed {seed}: {node.name} "
+            f"({self._times(records, left)})"
+        )
 
     def _times(self, records: Records, left: Sequence[Place]) -> str:
         sizes = self.protocol.sizes(self.preset)

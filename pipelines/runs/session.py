@@ -14,7 +14,7 @@ from types import FrameType
 from ...sandbox.types import Sandbox
 from ..config.home import Home, find_home, prepare_environment
 from ..config.settings import SandboxSettings, open_configured
-from ..store.claims import Claim
+from ..store.claims import Claim, held
 from ..store.connection.patience import Patience
 from ..store.store import Store, open_store
 from ..tracking.mlflow.address import Address, named_place
@@ -62,6 +62,20 @@ class RunSession:
             if settings not in self._sandboxes:
                 self._sandboxes[settings] = open_configured(settings)
             return self._sandboxes[settings]
+
+    @contextmanager
+    def holding(self, claim: Claim) -> Generator[None]:
+        """Hold the claim of the work that this session does, which fences all that it writes.
+
+        Raises:
+            ClaimLostError: Another process has taken over the work.
+        """
+        with held(self.store.database, claim):
+            self.claim, self.tracker.writer.guard = claim, claim.check
+            try:
+                yield
+            finally:
+                self.claim, self.tracker.writer.guard = None, None
 
     def close(self) -> None:
         """Close the sandboxes and the store."""
