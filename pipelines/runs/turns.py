@@ -121,9 +121,24 @@ def _open(path: Path) -> int:
 def _explain(files: list[Path]) -> str:
     """Return the reason of the wait, and how to allow more trainings."""
     at_once = "one training" if len(files) == 1 else f"{len(files)} trainings"
-    holders = [f"process {holder}" for path in files if (holder := _holder(path))]
-    who = f" (running: {', '.join(holders)})" if holders else ""
-    return f"{at_once} at a time on this host{who}; {AT_ONCE}={len(files) + 1} allows one more"
+    holders = [holder for path in files if (holder := _holder(path))]
+    stopped = [holder for holder in holders if _is_stopped(holder)]
+    shown = [f"process {one}{', stopped' if one in stopped else ''}" for one in holders]
+    who = f" (running: {', '.join(shown)})" if shown else ""
+    more = f"{at_once} at a time on this host{who}; {AT_ONCE}={len(files) + 1} allows one more"
+    if not stopped:
+        return more
+    ids = " ".join(map(str, stopped))
+    return f"{more}; `kill -CONT {ids}` continues what is stopped, `kill -9 {ids}` ends it"
+
+
+def _is_stopped(pid: int) -> bool:
+    """Return whether a process is stopped, as by Ctrl-Z: it keeps its slot, and its memory."""
+    try:
+        content = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # it has ended, or this system has no such file
+        return False
+    return content.rpartition(")")[2].split()[0] in ("T", "t")
 
 
 def _holder(path: Path) -> int | None:

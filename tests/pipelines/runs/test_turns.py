@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -63,6 +64,24 @@ def test_a_living_training_is_waited_for_and_named_until_it_is_killed(holder):
         "sft: waiting for its turn, one training at a time on this host (running: process "
         f"{holder.pid}); CODEDANCE_TRAININGS=2 allows one more"
     ]
+
+
+def test_a_stopped_training_keeps_its_slot_and_is_named_with_what_to_do(holder):
+    holder.send_signal(signal.SIGSTOP)
+    os.waitpid(holder.pid, os.WUNTRACED)
+    said = []
+
+    def say(text):
+        said.append(text)
+        holder.send_signal(signal.SIGKILL)
+
+    with turn(say=say):
+        pass
+    (text,) = said
+    assert f"(running: process {holder.pid}, stopped); CODEDANCE_TRAININGS=2" in text
+    assert text.endswith(
+        f"; `kill -CONT {holder.pid}` continues what is stopped, `kill -9 {holder.pid}` ends it"
+    )
 
 
 def test_waiting_for_a_turn_can_be_stopped(holder):
