@@ -32,7 +32,9 @@ OURS = (
 ON_BOTH = (
     "test_history",
     "test_lineage",
+    "test_lost_claims",
     "test_programs",
+    "test_requests_at_once",
     "test_store",
     "test_store_commands",
     "test_store_verify",

@@ -1,8 +1,6 @@
 """The claims: a shared and resumed plan, verdicts calculated by hand, and the page."""
 
 import subprocess
-import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,14 +8,9 @@ import pytest
 from codedance.pipelines.analysis.emergence import Use
 from codedance.pipelines.cli.app import single_app
 from codedance.pipelines.cli.exit_codes import FAILED
-from codedance.pipelines.config.home import Home
-from codedance.pipelines.runs.session import open_session
-from codedance.pipelines.store.claims import try_claim
 from codedance.pipelines.store.lineage import StageRequest
-from codedance.pipelines.store.schema import ClaimRow
 from codedance.pipelines.store.store import open_store
 from codedance.pipelines.tracking.metrics_file import append_time
-from sqlalchemy import update
 from typer.testing import CliRunner
 
 from experiments.claims import COMMAND, claims
@@ -29,20 +22,12 @@ from experiments.paper.protocol import PACKAGED, Claim, ProtocolError, load_prot
 from experiments.paper.records import mark, other_digests, preset_name_of, read_records
 from experiments.paper.results import read_results
 from experiments.paper.verdicts import judge_claim
-from experiments.paper.work import Experiment
 
 from ..tiny_runs import first_run
 from .judgements import figures_of, judged
 from .tiny_claims import SHORT_CLAIMS, TINY_CLAIMS
 
 PROGRAM = single_app(claims)
-
-
-@pytest.fixture
-def tiny_protocol(tmp_path):
-    path = tmp_path / "claims.yaml"
-    path.write_text(TINY_CLAIMS)
-    return load_protocol(path)
 
 
 def test_packaged_protocol_has_the_arms_and_claims_of_the_paper():
@@ -292,67 +277,6 @@ def test_an_invalid_option_is_rejected_before_any_work(home, tmp_path, options, 
 @pytest.mark.parametrize("option", [("--jobs", "2"), ("--only", "sft/*")])
 def test_an_option_that_a_report_would_ignore_is_rejected(home, option):
     assert CliRunner().invoke(PROGRAM, ["--report", *option]).exit_code == 2
-
-
-def recorded(store, setting, seed, node):
-    """Record a finished run of a node, as if it had been trained."""
-    request = StageRequest(
-        node.stage,
-        preset_name_of(setting.preset),
-        mark(setting.digest, node.name),
-        {},
-        seed,
-        "code",
-    )
-    run = store.lineage.begin(request)
-    time.sleep(0.2)
-    store.lineage.mark(run.id, "finished")
-    return store.lineage.get(run.id)
-
-
-def test_two_machines_share_the_nodes_and_do_none_twice(tmp_path, tiny_protocol, monkeypatch):
-    monkeypatch.setenv("CODEDANCE_STORE_URL", f"sqlite:///{tmp_path / 'shared.db'}")
-    barrier, claims_of, did = threading.Barrier(2), [], []
-
-    def work(session, setting, seed, node):
-        claims_of.append(session.claim.work)
-        did.append(session.home.root.name)
-        return recorded(session.store, setting, seed, node)
-
-    def machine(name):
-        with open_session(Home(tmp_path / name), track=False) as session:
-            nodes = make_plan(tiny_protocol)
-            barrier.wait()
-            Experiment(session, tiny_protocol, "quick", range(1), nodes).work(after_seed=list)
-
-    monkeypatch.setattr("experiments.paper.work.run_node", work)
-    monkeypatch.setattr("experiments.paper.work.WAIT_SECONDS", 0.1)
-    threads = [threading.Thread(target=machine, args=[name]) for name in ("one", "two")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(claims_of) == len(set(claims_of)) == len(make_plan(tiny_protocol))
-    assert set(did) == {"one", "two"}
-
-
-def test_a_node_that_was_taken_over_is_left_to_the_other(home, tiny_protocol, monkeypatch):
-    def work(session, setting, seed, node):
-        with open_store(home) as other:
-            expired = update(ClaimRow).values(expires_at=1.0)
-            other.database.run(lambda transaction: transaction.execute(expired))
-            claim = try_claim(other.database, session.claim.work)
-            recorded(other, setting, seed, node)
-            claim.release()
-        raise FileNotFoundError("the other has renamed it")
-
-    monkeypatch.setattr("experiments.paper.work.run_node", work)
-    monkeypatch.setattr("experiments.paper.work.WAIT_SECONDS", 0.1)
-    with open_session(home, track=False) as session:
-        nodes = make_plan(tiny_protocol)[:1]
-        Experiment(session, tiny_protocol, "quick", range(2), nodes).work(after_seed=list)
-        assert len(session.store.lineage.find(status="finished")) == 2
-        assert session.claim is None
 
 
 @pytest.mark.slow

@@ -9,18 +9,18 @@ import sys
 import threading
 import time
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from codedance.pipelines.config.home import Home
+from codedance.pipelines.runs.context import StageInterrupted, Stop
 from codedance.pipelines.runs.requests import RunRequest, open_pipeline
 from codedance.pipelines.runs.runner import at_work, run_stage
 from codedance.pipelines.runs.session import RunSession, open_session
 from codedance.pipelines.runs.turns import training_turn
 from codedance.pipelines.store import claims
 from codedance.pipelines.store.claims import Claim, ClaimLostError, Holder, held, try_claim
-from codedance.pipelines.store.connection.database import IDLE_SECONDS, open_database
+from codedance.pipelines.store.connection.database import open_database
 from codedance.pipelines.store.connection.errors import StoreError
 from codedance.pipelines.store.maintenance.pruning import prune
 from codedance.pipelines.store.maintenance.verify import verify
@@ -28,7 +28,7 @@ from codedance.pipelines.store.schema import ClaimRow
 from codedance.pipelines.store.store import open_store
 from sqlalchemy import update
 
-from ..makers import make_request, make_task, make_trajectory
+from ..makers import make_request
 from ..model_fake import model_fake
 from ..tiny_runs import TINY, StopAt
 
@@ -175,44 +175,6 @@ def test_a_former_holder_writes_nothing_more(store, other, monkeypatch):
     assert isinstance(try_claim(store.database, WORK), Holder)  # the new holder keeps it
 
 
-def test_a_former_holder_writes_no_image(home, store, other, monkeypatch):
-    run = store.lineage.begin(make_request())
-    with held(store.database, try_claim(store.database, WORK)):
-        add_one(store, run, 1)
-        with monkeypatch.context() as late:
-            late.setattr(claims, "_clock", lambda: time.clock_gettime(time.CLOCK_BOOTTIME) + 31)
-            add_one(store, run, 2)  # the lease is renewed
-            taken_over(other)
-            late.setattr(claims, "_clock", lambda: time.clock_gettime(time.CLOCK_BOOTTIME) + 62)
-            before = set(home.images.rglob("*.png"))
-            with pytest.raises(ClaimLostError):
-                add_one(store, run, 3)
-            assert set(home.images.rglob("*.png")) == before
-    assert len(store.episodes(run.id)) == 2
-
-
-def test_an_image_written_just_before_the_claim_was_lost_is_pruned(home, other):
-    with open_store(home) as store:
-        run = store.lineage.begin(make_request())
-        with held(store.database, try_claim(store.database, WORK)):
-            add_one(store, run, 1)
-            kept = set(home.images.rglob("*.png"))
-            taken_over(other)
-            with pytest.raises(ClaimLostError):  # its lease was thought to last
-                add_one(store, run, 2)
-    assert len(set(home.images.rglob("*.png")) - kept) == 1
-    with open_store(home) as store:
-        assert prune(store, [], is_dry=False).pictures == 1
-        assert verify(store).is_whole
-    assert set(home.images.rglob("*.png")) == kept
-
-
-def add_one(store, run, number):
-    """Store a trajectory with an image of its own."""
-    task = make_task(number)
-    store.add_trajectories([task], [make_trajectory(task)], stage_run=run.id, phase="weak")
-
-
 def test_an_expired_unclaimed_lease_is_renewed(store, monkeypatch):
     claim = try_claim(store.database, WORK)
     change(store.database, expires_at=1.0)
@@ -224,7 +186,7 @@ def test_an_expired_unclaimed_lease_is_renewed(store, monkeypatch):
 CLAIMS = """
 import os, signal, sys
 from codedance.pipelines.store.claims import try_claim
-from codedance.pipelines.store.connection.database import IDLE_SECONDS, open_database
+from codedance.pipelines.store.connection.database import open_database
 print(try_claim(open_database(sys.argv[1]), sys.argv[2]).token, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -241,67 +203,6 @@ def test_work_of_a_dead_process_on_this_host_is_taken_over_immediately(home, sto
     claim = try_claim(store.database, WORK)
     assert isinstance(claim, Claim)
     assert claim.token == 2
-
-
-FREEZES = """
-import os, signal, sys
-from sqlalchemy import update
-from codedance.pipelines.store.claims import ClaimLostError, held, try_claim
-from codedance.pipelines.store.connection import database as module
-from codedance.pipelines.store.schema import LineageRow
-module.IDLE_SECONDS = 1
-database = module.open_database(sys.argv[1])
-
-def work(session):
-    session.execute(update(LineageRow).values(error="of the loser"))
-    if not stopped:
-        stopped.append(True)
-        os.kill(os.getpid(), signal.SIGSTOP)
-    session.execute(update(LineageRow).values(status="failed"))
-
-stopped = []
-try:
-    with held(database, try_claim(database, sys.argv[2])):
-        database.run(work)
-except ClaimLostError as error:
-    print(f"lost: {error}")
-"""
-
-
-def is_stopped(pid):
-    return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] == "T"
-
-
-def test_a_holder_that_froze_within_a_transaction_does_not_block_its_successor(
-    postgres_url, monkeypatch, tmp_path
-):
-    monkeypatch.setenv("CODEDANCE_STORE_URL", postgres_url)
-    with open_store(Home(tmp_path / "home")) as store:
-        run = store.lineage.begin(make_request())
-        frozen = subprocess.Popen(
-            [sys.executable, "-c", FREEZES, postgres_url, WORK], stdout=subprocess.PIPE, text=True
-        )
-        rescue = threading.Timer(60, frozen.send_signal, [signal.SIGCONT])  # or this never ends
-        rescue.start()
-        try:
-            wait_for(lambda: is_stopped(frozen.pid), frozen)
-            claim = taken_over(store.database)
-            with held(store.database, claim):
-                store.lineage.mark(run.id, "finished")
-            assert is_stopped(frozen.pid)
-            frozen.send_signal(signal.SIGCONT)
-            said, _ = frozen.communicate(timeout=60)
-        finally:
-            rescue.cancel()
-            frozen.kill()
-            frozen.wait()
-        assert "another process has taken it over" in said
-        after = store.lineage.get(run.id)
-        assert (after.status, after.error) == ("finished", None)
-
-
-def test_a_transaction_is_ended_no_later_than_the_lease():
-    assert IDLE_SECONDS <= claims.LEASE_SECONDS
 
 
 def test_a_reused_process_id_is_another_process():
@@ -343,52 +244,15 @@ def test_a_stage_that_was_taken_over_stops_and_leaves_all_rows_to_the_other(home
         assert session.store.lineage.get(pipeline.id).status == "running"
 
 
-def test_equal_requests_begun_at_the_same_instant_make_one_pipeline_run(home, tiny):
-    opened, barrier = [], threading.Barrier(4)
-
-    def command():
-        with open_session(home, track=False) as session:
-            barrier.wait()
-            opened.append(open_pipeline(session, RunRequest("smoke")).id)
-
-    threads = [threading.Thread(target=command) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    with open_store(home) as store:
-        (run,) = store.lineage.find(stage="pipeline")
-    assert opened == [run.id] * 4
-
-
-OPENS = """
-import sys
-from codedance.pipelines.runs.requests import RunRequest, open_pipeline
-from codedance.pipelines.runs.session import open_session
-with open_session(track=False) as session:
-    print("ready", flush=True)
-    sys.stdin.readline()
-    print(open_pipeline(session, RunRequest("smoke", seed=1, fresh=True)).id)
-"""
-
-
-def test_two_processes_that_ask_for_a_fresh_run_at_once_share_it(home, tiny):
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    processes = [subprocess.Popen([sys.executable, "-c", OPENS], **pipes) for _ in range(2)]
-    try:
-        assert [process.stdout.readline() for process in processes] == ["ready\n"] * 2
-        for process in processes:
-            process.stdin.write("\n")
-            process.stdin.flush()
-        first, second = (process.communicate(timeout=120)[0] for process in processes)
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
-    assert first == second
-    with open_store(home) as store:
-        (run,) = store.lineage.find(stage="pipeline")
-    assert first == f"{run.id}\n"
+def test_waiting_for_a_claim_can_be_stopped(store, other):
+    assert isinstance(try_claim(other, WORK), Claim)
+    stop = Stop()
+    stop.request()
+    with (
+        pytest.raises(StageInterrupted),
+        claims.claimed(store.database, WORK, check=stop.check),
+    ):
+        pytest.fail("two holders")
 
 
 CURATE = ("curate", "--preset", "smoke", "--no-prefect")
