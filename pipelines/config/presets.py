@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from .key_names import nearest_key, valid_keys
 from .settings import Preset
+from .strict_model import absolute_paths
 from .yaml_file import SettingsError, parse_yaml
 
 EXTENDS = "extends"
@@ -142,7 +143,8 @@ def flat_overrides(preset: Preset, overrides: Mapping[str, Any]) -> Tree:
     """Return overrides with one key per field; a mapping of fields is taken apart.
 
     ``{"grpo": {"steps": 4}}`` becomes ``{"grpo.steps": 4}``. A field that is a mapping itself
-    (``grpo.reward_terms``) is one value, and so is each entry of it.
+    (``grpo.reward_terms``) is one value, and so is each entry of it. Relative paths become
+    absolute, so that a recorded override means the same file in every folder.
 
     Raises:
         SettingsError: A key does not exist, two set the same, or a mapping is empty.
@@ -150,7 +152,8 @@ def flat_overrides(preset: Preset, overrides: Mapping[str, Any]) -> Tree:
     tree: Tree = preset.model_dump()
     found: Tree = {}
     for key, value in overrides.items():
-        for path, one in _fields(type(preset), tree, _path(type(preset), tree, key), value):
+        for field, given in _fields(type(preset), tree, _path(type(preset), tree, key), value):
+            path, one = _with_absolute_paths(type(preset), field, given)
             name = ".".join(path)
             for other in found:
                 if _overlap(name, other):
@@ -209,6 +212,29 @@ def _fields(
         yield from _fields(model, tree, _path(model, tree, f"{key}.{name}"), one)
 
 
+def _with_absolute_paths(
+    model: type[Preset], path: tuple[str, ...], value: object
+) -> tuple[list[str], object]:
+    """Return place and value of a field with the paths in them absolute."""
+    node: Any = value
+    for part in reversed(path):
+        node = {part: node}
+    node = absolute_paths(model, node)
+    parts: list[str] = []
+    for _ in path:
+        ((part, node),) = node.items()
+        parts.append(part)
+    return parts, node
+
+
+def _same_entry(model: type[Preset], above: Sequence[str], tree: Tree, name: str) -> str:
+    """Return the key that names the same file in a mapping of a preset, else ``name``."""
+    for known in tree:
+        if _with_absolute_paths(model, (*above, known), None)[0][-1] == name:
+            return known
+    return name
+
+
 def with_overrides(preset: Preset, overrides: Mapping[str, Any]) -> Preset:
     """Return a preset with single values replaced.
 
@@ -230,7 +256,7 @@ def with_overrides(preset: Preset, overrides: Mapping[str, Any]) -> Preset:
             if not isinstance(node.get(part), dict):
                 node[part] = {}
             node = node[part]
-        node[last] = value
+        node[_same_entry(type(preset), above, node, last)] = value
     try:
         return type(preset).model_validate(tree)
     except ValidationError as error:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, create_model, field_validator
@@ -13,12 +15,33 @@ from ...sandbox import Limits, open_sandbox
 from ...sandbox.types import DEFAULT_LIBRARIES, Sandbox
 from .registry import BUILT_IN, added_settings
 from .server_settings import ServerSettings
-from .strict_model import StrictModel, accepted_part
+from .strict_model import LocalPath, StrictModel, accepted_part
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
 Above = Annotated[float, Field(gt=0.0)]
 Backend = Literal["local", "docker", "unsafe-subprocess"]
+_POLICIES = ("nano", "oracle", "random", "teacher", "thumbnail")
+"""Policies and base models that are no folders, whatever the current folder holds."""
+
+
+def _absolute_model(name: str) -> str:
+    is_folder = name not in _POLICIES and os.path.isdir(name)
+    return str(Path(name).absolute()) if is_folder else name
+
+
+def _absolute_program(name: str) -> str:
+    return str(Path(name).absolute()) if "/" in name else name  # else it is found on PATH
+
+
+def _absolute_term(reference: str) -> str:
+    file, mark, function = reference.rpartition(":")
+    return f"{Path(file).absolute()}{mark}{function}" if file.endswith(".py") else reference
+
+
+ModelName = Annotated[str, LocalPath(_absolute_model)]
+Program = Annotated[str, LocalPath(_absolute_program)]
+TermReference = Annotated[str, LocalPath(_absolute_term)]
 
 
 class CurateSettings(StrictModel):
@@ -48,8 +71,8 @@ class CurateSettings(StrictModel):
 
     candidates: Count = 2000
     known: Count = 2000
-    weak: str = "thumbnail"
-    strong: str = "teacher"
+    weak: ModelName = "thumbnail"
+    strong: ModelName = "teacher"
     weak_samples: Count = 4
     strong_samples: Count = 1
     easy_above: Share = 0.75
@@ -104,7 +127,7 @@ class SFTSettings(HoldingSettings):
             has to discover by itself that the others need code.
     """
 
-    base: str = "nano"
+    base: ModelName = "nano"
     nano: NanoSettings = NanoSettings()
     shown_directly: tuple[str, ...] = ()
     easy_alone: tuple[str, ...] = ()
@@ -152,7 +175,7 @@ class GRPOSettings(HoldingSettings):
     curriculum: Literal["none", "learnability"] = "none"
     max_tokens_per_micro_batch: Count = 4096
     reward: Literal["outcome", "tool_bonus", "bat_sequence", "bat", "bat_paper"] = "bat"
-    reward_terms: dict[str, float] = Field(default_factory=dict[str, float])
+    reward_terms: dict[TermReference, float] = Field(default_factory=dict[str, float])
     temperature: Annotated[float, Field(gt=0.0)] = 1.0
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     top_k: Annotated[int, Field(ge=0)] = 0
@@ -227,7 +250,7 @@ class SandboxSettings(StrictModel):
     floor: Literal["confined", "full"] | None = None
     limits: LimitSettings = LimitSettings()
     libraries: tuple[str, ...] = DEFAULT_LIBRARIES
-    python: str | None = None
+    python: Program | None = None
     image: str | None = None
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar, cast, get_args
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
 
 
 class StrictModel(BaseModel):
@@ -23,6 +27,71 @@ class StrictModel(BaseModel):
                 "a string in quotes"
             )
         return value
+
+
+@dataclass(frozen=True, slots=True)
+class LocalPath:
+    """Mark of a text setting that may name a file or folder (``Annotated[str, LocalPath(…)]``).
+
+    Attributes:
+        absolute: Function that returns the text with the path in it absolute.
+    """
+
+    absolute: Callable[[str], str]
+
+
+def absolute_paths(kind: Any, value: Any) -> Any:  # noqa: ANN401 - a type, and what YAML holds
+    """Return a value with the relative paths in it absolute, from the current folder.
+
+    Args:
+        kind: Type of the value: of a field, or a model. Paths are texts where it has `Path`, and
+            where it is marked with `LocalPath`.
+        value: The value, as YAML holds it.
+
+    >>> absolute_paths(dict[str, Path], {"a": "/terms.py"})
+    {'a': '/terms.py'}
+    """
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        for mark in inner[1:]:
+            if isinstance(mark, LocalPath) and isinstance(value, str):
+                value = mark.absolute(value)
+        return absolute_paths(inner[0], value)
+    if origin in (Union, UnionType):
+        for way in inner:
+            value = absolute_paths(way, value)
+        return value
+    if isinstance(value, str):
+        is_path = isinstance(kind, type) and issubclass(kind, PurePath)
+        return str(Path(value).absolute()) if is_path and not value.startswith("~") else value
+    if isinstance(value, Mapping):
+        return _absolute_entries(kind, cast("Mapping[str, Any]", value))
+    if isinstance(value, list | tuple) and (kinds := [one for one in inner if one is not ...]):
+        items = enumerate(cast("Iterable[Any]", value))
+        return [absolute_paths(kinds[min(place, len(kinds) - 1)], one) for place, one in items]
+    return value
+
+
+def _absolute_entries(kind: Any, value: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: ANN401
+    inner = get_args(kind)
+    if len(inner) == 2:
+        return {
+            absolute_paths(inner[0], name): absolute_paths(inner[1], one)
+            for name, one in value.items()
+        }
+    if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        return value
+    fields = kind.model_fields
+    return {
+        name: absolute_paths(_kind(fields[name]), one) if name in fields else one
+        for name, one in value.items()
+    }
+
+
+def _kind(field: FieldInfo) -> Any:  # noqa: ANN401 - any type
+    """Return the type of a field as it was written, with its marks."""
+    marks = tuple(field.metadata)
+    return Annotated[(field.annotation, *marks)] if marks else field.annotation
 
 
 Model = TypeVar("Model", bound=StrictModel)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from codedance.pipelines.config.flows_file import load_flows_file, load_preset
 from codedance.pipelines.config.presets import (
+    flat_overrides,
     merged_overrides,
     read_overrides,
     with_overrides,
@@ -117,6 +118,43 @@ def test_a_field_that_is_a_mapping_is_replaced_whole_or_entry_by_entry(tmp_path)
     assert other.grpo.reward_terms == {two: 1.0}
     none = with_overrides(both, read_overrides(["grpo.reward_terms={}"]))
     assert none.grpo.reward_terms == {}
+
+
+def test_a_relative_path_in_an_override_is_of_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "nano").mkdir()
+    (tmp_path / "terms.py").write_text("def one(t):\n    return 0.0\n")
+    term = f"{tmp_path}/terms.py:one"
+    given = {
+        "sft": {"base": "mine"},
+        "curate.weak": "nano",
+        "curate.strong": "owner/model",
+        "sandbox.python": "venv/bin/python",
+        "grpo.reward_terms.terms.py:one": 0.5,
+    }
+    found = flat_overrides(Preset(), given)
+    assert found == {
+        "sft.base": f"{tmp_path}/mine",
+        "curate.weak": "nano",
+        "curate.strong": "owner/model",
+        "sandbox.python": f"{tmp_path}/venv/bin/python",
+        f"grpo.reward_terms.{term}": 0.5,
+    }
+    assert flat_overrides(Preset(), {"sandbox.python": "python3"}) == {"sandbox.python": "python3"}
+    whole = flat_overrides(Preset(), {"grpo.reward_terms": {"terms.py:one": 1.0}})
+    assert whole == {"grpo.reward_terms": {term: 1.0}}
+    monkeypatch.chdir(tmp_path / "mine")
+    assert with_overrides(Preset(), found).grpo.reward_terms == {term: 0.5}
+
+
+def test_an_override_replaces_the_term_of_the_same_file_in_the_preset(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "terms.py").write_text("def one(t):\n    return 0.0\n")
+    settings = Preset().grpo.model_copy(update={"reward_terms": {"terms.py:one": 0.5}})
+    preset = Preset().model_copy(update={"grpo": settings})
+    changed = with_overrides(preset, {"grpo.reward_terms.terms.py:one": 0.25})
+    assert changed.grpo.reward_terms == {"terms.py:one": 0.25}
 
 
 @pytest.mark.parametrize(
