@@ -22,6 +22,8 @@ from .yaml_file import SettingsError, parse_yaml
 EXTENDS = "extends"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,49}")
 """A preset's name begins its runs' ids, which are names of folders."""
+MAX_CHAIN = 100
+"""Largest number of presets of a file that extend one another in a row."""
 Tree = dict[str, Any]
 
 
@@ -47,7 +49,7 @@ def build_presets(raw: Mapping[str, Any], packaged: Callable[[], Mapping[str, An
 
     Raises:
         PresetProblem: A name is unusable, an extended preset does not exist, or presets extend
-            each other in a circle.
+            each other in a circle or in a chain that is too long.
     """
     for name in raw:
         if not NAME.fullmatch(name):
@@ -55,37 +57,56 @@ def build_presets(raw: Mapping[str, Any], packaged: Callable[[], Mapping[str, An
                 (name,),
                 "a preset's name has letters, digits, '_', '-' and '.', at most 50: rename it",
             )
-    return {name: _built(name, raw, packaged, ()) for name in raw}
+    return {name: _built(name, raw, packaged) for name in raw}
 
 
 def _built(
     name: str,
     raw: Mapping[str, Any],
     packaged: Callable[[], Mapping[str, Any]],
-    below: Sequence[str],
 ) -> Any:  # noqa: ANN401 - what YAML holds, to be validated afterwards
-    own = raw[name]
-    if not isinstance(own, Mapping) or EXTENDS not in own:
-        return own
-    own = cast("Mapping[str, Any]", own)
-    parent, chain = own[EXTENDS], (*below, name)
-    place = (chain[0], EXTENDS)
+    chain, own, written = [name], raw[name], list[Tree]()
+    while isinstance(own, Mapping) and EXTENDS in own:
+        own = cast("Mapping[str, Any]", own)
+        written.append({key: value for key, value in own.items() if key != EXTENDS})
+        parent = _parent(chain, own[EXTENDS], raw, packaged)
+        if parent == chain[-1] or parent not in raw:
+            own = packaged()[parent]  # `quick: {extends: quick}` builds on the packaged one
+            break
+        chain.append(parent)
+        own = raw[parent]
+    for over in reversed(written):
+        own = laid_over(own, over)
+    return own
+
+
+def _parent(
+    chain: Sequence[str],
+    parent: object,
+    raw: Mapping[str, Any],
+    packaged: Callable[[], Mapping[str, Any]],
+) -> str:
+    """Return the preset that the last one of a chain extends, after checking it."""
+    first, name = (chain[0], EXTENDS), chain[-1]
     if not isinstance(parent, str):
         raise PresetProblem((name, EXTENDS), f"expected a preset's name, got {parent!r}")
-    written = {key: value for key, value in own.items() if key != EXTENDS}
+    if parent == name and parent not in packaged():
+        raise PresetProblem(first, f"{parent!r} extends itself: name another preset")
     if parent == name or (parent not in raw and parent in packaged()):
-        under = packaged().get(parent)  # `quick: {extends: quick}` builds on the packaged one
-        if under is None:
-            raise PresetProblem(place, f"{parent!r} extends itself: name another preset")
-        return laid_over(under, written)
+        return parent
     if parent in chain:
-        raise PresetProblem(place, f"a circle: {' → '.join((*chain, parent))}: cut it")
+        raise PresetProblem(first, f"a circle: {' → '.join((*chain, parent))}: cut it")
     if parent not in raw:
         known = sorted({*raw, *packaged()} - {name})
         raise PresetProblem(
             (name, EXTENDS), f"there is no preset {parent!r}{nearest_key(parent, known)}"
         )
-    return laid_over(_built(parent, raw, packaged, chain), written)
+    if len(chain) >= MAX_CHAIN:
+        shown = " → ".join((*chain[:3], "…", chain[-1], parent))
+        raise PresetProblem(
+            first, f"a chain of more than {MAX_CHAIN} presets ({shown}): shorten it"
+        )
+    return parent
 
 
 def laid_over(under: Any, over: Any) -> Any:  # noqa: ANN401 - trees of YAML

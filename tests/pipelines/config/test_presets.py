@@ -90,6 +90,17 @@ def test_invalid_presets_are_rejected_with_line_and_fix(write, text, said):
     assert refusal(write(text)).startswith(said)
 
 
+def test_a_chain_of_presets_has_a_largest_length(write):
+    def chain(count):
+        links = (f"  p{one}: {{extends: p{one + 1}}}\n" for one in range(count - 1))
+        return write(f"presets:\n{''.join(links)}  p{count - 1}: {{suite: 'nano:count'}}\n")
+
+    assert load_preset("p0", chain(100)).suite == "nano:count"
+    assert refusal(chain(1500)).startswith(
+        "2: presets.p0.extends: a chain of more than 100 presets (p0 → p1 → p2 → … → p99 → p100)"
+    )
+
+
 def test_overrides_are_parsed_as_yaml():
     found = read_overrides(
         ["grpo.steps=300", "grpo.learning_rate=1e-4", "suite=nano:count,bars", "sft.bf16=true"]
