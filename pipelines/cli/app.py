@@ -134,6 +134,8 @@ def _empty_word(words: Sequence[str]) -> str | None:
 
 def _explain(error: Exception, program: str) -> int:
     """Print an error; with a traceback only if it is not a known one."""
+    if code_of(error) == INTERRUPTED and isinstance(error.__cause__, EOFError):
+        error = error.__cause__  # typer takes every one for Ctrl-D; a prompt raises Abort itself
     if isinstance(error, _UsageProblem):  # of typer's bundled click, or of click
         error.show()
         return error.exit_code

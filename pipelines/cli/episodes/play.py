@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
@@ -164,10 +165,18 @@ def _by_hand(episode: Episode) -> Iterator[Turn]:
 
 
 def read_turn() -> str:
-    """Read a block of code (ended by an empty line) or ``= ANSWER``; return a policy's text."""
+    """Read a block of code (ended by an empty line) or ``= ANSWER``; return a policy's text.
+
+    Raises:
+        Abort: The input has ended (Ctrl-D).
+    """
     lines: list[str] = []
     while True:
-        line = input(">>> " if not lines else "... ")
+        try:
+            line = input(">>> " if not lines else "... ")
+        except EOFError:
+            print(file=sys.stderr)  # noqa: T201 - ends the line of the prompt
+            raise typer.Abort from None
         if not lines and line.startswith("="):
             return f"<answer>{line[1:].strip()}</answer>"
         if line.strip():

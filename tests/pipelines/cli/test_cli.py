@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -10,6 +11,9 @@ from pathlib import Path
 
 import pytest
 from codedance.envs.suites.nano.suite import FAMILIES
+from codedance.pipelines.cli.app import run_single
+from codedance.pipelines.cli.episodes.play import read_turn
+from codedance.pipelines.cli.exit_codes import code_of
 from codedance.pipelines.runs.requests import RunRequest, open_pipeline
 from codedance.pipelines.runs.runner import run_stage
 from codedance.pipelines.runs.session import open_session
@@ -225,3 +229,36 @@ def test_rescoring_a_run_without_an_evaluation_reports_its_changes(codedance, ho
     code, out, _ = codedance("rescore", pipeline.id, "--json")
     assert code == 0
     assert json.loads(out)["changes"]
+
+
+def test_our_own_and_foreign_errors_exit_with_three():
+    def raised(kind):
+        try:
+            raise kind("words")
+        except kind as error:
+            return error
+
+    assert code_of(raised(KeyError)) == 3
+    assert code_of(raised(ValueError)) == 3
+    assert code_of(raised(OSError)) == 3
+    assert code_of(raised(KeyboardInterrupt)) == 130
+
+
+def test_an_input_that_ends_within_a_command_is_a_failure(monkeypatch, capsys):
+    def command() -> None:
+        raise EOFError("Ran out of input")
+
+    monkeypatch.setattr(sys, "argv", ["program"])
+    with pytest.raises(SystemExit) as left:
+        run_single(command, "program")
+    assert left.value.code == 3
+    assert "EOFError: Ran out of input" in capsys.readouterr().err
+
+
+def test_the_end_of_the_input_at_a_prompt_is_an_interruption(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["program"])
+    monkeypatch.setattr(sys, "stdin", io.StringIO("print(1)\n"))
+    with pytest.raises(SystemExit) as left:
+        run_single(lambda: read_turn(), "program")
+    assert left.value.code == 130
+    assert "Traceback" not in capsys.readouterr().err

@@ -11,7 +11,6 @@ from datetime import datetime
 import pytest
 from codedance.pipelines.cli import completion
 from codedance.pipelines.cli.document import as_plain, document
-from codedance.pipelines.cli.exit_codes import code_of
 from codedance.pipelines.cli.output import column_lines, say
 from codedance.pipelines.cli.runs import _HEAD, _row, fitting
 from codedance.pipelines.store.lineage import StageRun
@@ -289,19 +288,6 @@ def test_a_failure_of_the_machine_exits_with_three(codedance, home, monkeypatch)
     code, out, error = codedance("play", "--sandbox", "docker")
     assert (code, out) == (3, "")
     assert "no Docker engine answers" in error
-
-
-def test_our_own_and_foreign_errors_exit_with_three():
-    def raised(kind):
-        try:
-            raise kind("words")
-        except kind as error:
-            return error
-
-    assert code_of(raised(KeyError)) == 3
-    assert code_of(raised(ValueError)) == 3
-    assert code_of(raised(OSError)) == 3
-    assert code_of(raised(KeyboardInterrupt)) == 130
 
 
 @pytest.mark.slow
