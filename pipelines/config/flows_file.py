@@ -144,7 +144,7 @@ def _deployment(
     preset: str | None = None,
     pull: list[dict[str, Any]] | None = None,
 ) -> Deployment:
-    """Return a deployment of one of our flows; only one training of it runs at a time."""
+    """Return a deployment of one of our flows."""
     is_whole = flow == PIPELINE
     summary = "Run all stages and write the report." if is_whole else find_stage(flow).summary
     return Deployment(
@@ -153,7 +153,6 @@ def _deployment(
         description=summary,
         tags=["codedance"],
         parameters={"preset": preset} if preset else {},
-        concurrency_limit=1 if is_whole or find_stage(flow).exclusive else None,
         work_pool=pool,
         pull=pull,
     )

@@ -129,14 +129,13 @@ def test_a_schedule_defines_its_times_in_exactly_one_way(tmp_path):
         load_flows_file(path)
 
 
-def test_only_the_demo_is_active_and_only_trainings_are_limited():
+def test_only_the_demo_is_active_and_no_deployment_is_limited_over_the_whole_server():
     entries = load_flows_file(PACKAGED).deployments
     active = {entry.name for entry in entries if any(s.active for s in entry.schedules)}
     assert active == {"quick-demo"}
     assert {bool(s.cron) for entry in entries for s in entry.schedules} == {True, False}
     for entry in entries:
-        flow = entry.entrypoint.rpartition(".")[2]
-        assert bool(entry.concurrency_limit) == (flow in ("pipeline", "sft", "grpo"))
+        assert entry.concurrency_limit is None  # a training is exclusive per host
         assert entry.description
         assert "codedance" in entry.tags
 
@@ -460,5 +459,4 @@ def test_a_file_without_deployments_has_one_of_each_flow(tmp_path, end):
     assert [entry.parameters for entry in found[:2]] == [{"preset": "smoke"}, {"preset": "mine"}]
     assert {entry.work_pool.name for entry in found} == {"codedance-process"}
     assert not any(entry.schedules for entry in found)
-    limited = {name for name, entry in zip(names, found, strict=True) if entry.concurrency_limit}
-    assert limited == {"pipeline/smoke", "pipeline/mine", "sft/newest", "grpo/newest"}
+    assert not any(entry.concurrency_limit for entry in found)
