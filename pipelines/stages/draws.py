@@ -1,7 +1,8 @@
-"""Draws of tasks from a suite: candidates for training, held-out tasks for evaluation."""
+"""Tasks of a suite: candidates for training, held-out tasks for evaluation; names of families."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Sequence
 
 from ...envs import load_suite
@@ -9,6 +10,9 @@ from ...envs.suites.base import Suite
 from ...envs.suites.jsonl import JsonlSuite
 from ...envs.suites.reading import read_tasks
 from ...envs.types import Task
+from ..config.settings import GRPOSettings, Preset, SFTSettings
+from ..config.strict_model import read_as
+from ..runs.runner import StageError
 from .seeding import draw_indices, spread_indices
 
 SET_ASIDE = 5
@@ -50,3 +54,32 @@ def names_no_splits(suite_name: str, suite: Suite) -> bool:
     if not suite_name.endswith(".jsonl") or not isinstance(suite, JsonlSuite):
         return False
     return not suite.names_splits
+
+
+def check_family_names(preset: Preset) -> None:
+    """Refuse a family in the settings of the trainings that the suite does not have.
+
+    For some families of a suite (``nano:count,bars``), all of that suite are known.
+
+    Raises:
+        StageError: There is such a family.
+    """
+    sft, grpo = read_as(preset.sft, SFTSettings), read_as(preset.grpo, GRPOSettings)
+    named = {
+        "sft.shown_directly": sft.shown_directly,
+        "sft.easy_alone": sft.easy_alone,
+        "grpo.without_families": grpo.without_families,
+    }
+    if not any(named.values()):
+        return
+    is_file = preset.suite.endswith((".jsonl", ".py"))
+    whole = preset.suite if is_file else preset.suite.partition(":")[0]
+    known = load_suite(whole, split="train").families
+    for setting, families in named.items():
+        for one in families:
+            if one not in known:
+                near = difflib.get_close_matches(one, known, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise StageError(
+                    f"{setting}: {whole} has no family {one!r}, only {', '.join(known)}{hint}"
+                )

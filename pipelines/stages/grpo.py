@@ -20,6 +20,7 @@ from ..runs.runner import StageError
 from ..runs.stage_parameters import file_digests
 from ..store.lineage import StageRun
 from ..store.store import Store
+from .draws import check_family_names
 from .history import load_history
 from .step_figures import StepFigures
 from .training import follow, record_curated, record_figures, training_lines
@@ -70,6 +71,7 @@ def run_grpo(context: StageContext) -> StageResult:
     from ...policies.training.training_state import TrainingInterrupted
 
     settings = read_as(context.preset.grpo, GRPOSettings)
+    check_family_names(context.preset)
     tasks = load_tasks(context.store, context.input("curate"), without=settings.without_families)
     start = context.input("sft").outputs["model"]
     config = GRPOConfig(

@@ -17,6 +17,7 @@ from ..config.strict_model import read_as
 from ..runs.context import StageContext, StageInterrupted, StageResult
 from ..runs.distributed_launch import SFTJob, announce
 from .demonstrations import shown_demonstrations
+from .draws import check_family_names
 from .training import follow, record_curated, record_figures, training_lines
 
 NANO = "nano"
@@ -45,6 +46,7 @@ def run_sft(context: StageContext) -> StageResult:
     from ...policies.training.training_state import TrainingInterrupted
 
     settings = read_as(context.preset.sft, SFTSettings)
+    check_family_names(context.preset)
     demonstrations = shown_demonstrations(context)
     base = _base_model(context, demonstrations)
     prompt = read_notes(base).system_prompt if Path(base).is_dir() else None

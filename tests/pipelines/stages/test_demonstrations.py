@@ -5,18 +5,21 @@ from dataclasses import replace
 import pytest
 from codedance.envs.parsing import parse_action
 from codedance.pipelines.analysis.emergence import training_emergence
-from codedance.pipelines.config.settings import Preset, SFTSettings
+from codedance.pipelines.config.settings import GRPOSettings, Preset, SFTSettings
 from codedance.pipelines.runs.context import StageContext
 from codedance.pipelines.runs.progress import PlainProgress
 from codedance.pipelines.runs.runner import StageError
+from codedance.pipelines.stages.curate import run_curate
 from codedance.pipelines.stages.demonstrations import (
     BOX_PHASE,
     load_demonstrations,
     shown_demonstrations,
 )
-from codedance.pipelines.stages.grpo import load_tasks
+from codedance.pipelines.stages.draws import check_family_names
+from codedance.pipelines.stages.grpo import load_tasks, run_grpo
+from codedance.pipelines.stages.sft import run_sft
 
-from ..makers import make_request
+from ..makers import make_picture, make_request
 from ..tiny_runs import first_run
 
 
@@ -134,3 +137,29 @@ def test_families_can_be_excluded_from_reinforcement_learning(finished):
     assert {task.family for task in kept} == families - {left_out}
     with pytest.raises(StageError, match="without_families"):
         load_tasks(finished.store, curation, without=families)
+
+
+@pytest.mark.parametrize("declared", [run_curate, run_sft, run_grpo])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sft": SFTSettings(shown_directly=("tga",))},
+        {"sft": SFTSettings(easy_alone=("tga",))},
+        {"grpo": GRPOSettings(without_families=("bars", "tga"))},
+    ],
+)
+def test_an_unknown_family_is_refused_before_any_work(finished, declared, changes):
+    with pytest.raises(StageError, match=r"nano has no family 'tga', only .*; did you mean 'tag'"):
+        declared.run(context_of(finished, **changes))
+
+
+def test_families_are_those_of_the_whole_suite_or_of_the_users_file(tmp_path):
+    left_out = GRPOSettings(without_families=("tag",))
+    check_family_names(Preset(suite="nano:count,bars", grpo=left_out))
+    row = '{"question": "How many?", "answer": "3", "family": "cells", "image": "a.png"}\n'
+    file = tmp_path / "mine.jsonl"
+    file.write_text(row * 2, encoding="utf-8")
+    make_picture().save(tmp_path / "a.png")
+    with pytest.raises(StageError, match="has no family 'tag', only cells"):
+        check_family_names(Preset(suite=str(file), grpo=left_out))
+    check_family_names(Preset(suite=str(file)))
