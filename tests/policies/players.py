@@ -15,6 +15,12 @@ def code(program: str) -> str:
     return f"<code>\n```python\n{program}\n```\n</code>"
 
 
+def letters(trajectory: Trajectory) -> float:
+    """Custom term that distinguishes siblings: a random model has no right answers."""
+    text = trajectory.turns[0].text
+    return sum(character.isascii() for character in text) / max(len(text), 1)
+
+
 def task(index: int = 0, answer: str = "5") -> Task:
     return Task(f"toy/{index}", "toy", "toy", "train", "How many?", (noise(index),), answer)
 

@@ -17,7 +17,6 @@ from codedance.pipelines.tracking.mlflow.sync_thread import SyncThread
 from codedance.pipelines.tracking.tracker import Tracker
 
 from ..makers import make_request, make_task, make_trajectory
-from ..mlflow_server import MlflowServer
 
 pytestmark = [
     pytest.mark.slow,
@@ -25,14 +24,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
 ]
 STEPS = 30
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    opened = MlflowServer(tmp_path_factory.mktemp("mlflow"))
-    opened.start()
-    yield opened
-    opened.kill()
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from codedance.pipelines.viewer.page import place_viewer
 
 from ..chromium import open_browser
 from ..makers import make_request, make_task, make_trajectory
-from ..mlflow_server import MlflowServer
 
 READY = "document.body?.dataset.ready === 'yes'"
 TASKS = 12
@@ -45,14 +44,6 @@ def test_a_page_is_told_where_its_files_are(home, tmp_path):
     address = "/ml/get-artifact?run_uuid=abc%2F..%26&amp;path=report%2F"
     assert f'<meta name="codedance-mlflow" content="{address}">' in after
     assert len(after) - len(before) == len(address)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    opened = MlflowServer(tmp_path_factory.mktemp("mlflow"))
-    opened.start()
-    yield opened
-    opened.kill()
 
 
 @pytest.mark.slow

@@ -27,23 +27,9 @@ from .viewed import (
     fill,
     hostile_run,
     make_group,
-    open_viewer_session,
     read_page,
     read_shard,
 )
-
-
-@pytest.fixture
-def session(home):
-    with open_viewer_session(home) as opened:
-        yield opened
-
-
-@pytest.fixture
-def run(session):
-    pipeline, grpo, evaluate = begin_pipeline(session.store)
-    fill(session.store, grpo, evaluate)
-    return pipeline
 
 
 def test_every_trajectory_is_in_the_index_and_in_one_shard(session, run, tmp_path):

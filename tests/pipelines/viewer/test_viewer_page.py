@@ -10,7 +10,7 @@ from codedance.pipelines.viewer import make_viewer
 
 from ..chromium import find_chromium, open_browser
 from ..makers import make_task, make_trajectory
-from .viewed import HOSTILE, begin_pipeline, fill, hostile_run, open_viewer_session
+from .viewed import HOSTILE, begin_pipeline, fill, hostile_run
 
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no chromium on this machine")
 
@@ -32,19 +32,6 @@ def page(browser):
     yield browser
     assert browser.complaints == []
     assert all(address.startswith(("file:", "data:", "about:")) for address in browser.requests)
-
-
-@pytest.fixture
-def session(home):
-    with open_viewer_session(home) as opened:
-        yield opened
-
-
-@pytest.fixture
-def run(session):
-    pipeline, grpo, evaluate = begin_pipeline(session.store)
-    fill(session.store, grpo, evaluate)
-    return pipeline
 
 
 @pytest.fixture

@@ -56,19 +56,6 @@ def recorded(name):
     return [json.loads(line) for line in lines]
 
 
-@pytest.fixture
-def letters():
-    """Custom term that distinguishes a random model's siblings."""
-
-    def letters(one):
-        text = one.turns[0].text
-        return sum(character.isascii() for character in text) / max(len(text), 1)
-
-    register_reward_term("letters")(letters)
-    yield
-    unregister_reward_term("letters")
-
-
 @pytest.mark.usefixtures("letters")
 def test_a_constant_term_raises_an_alarm_and_a_varying_one_does_not(tiny_folder, tmp_path, sandbox):
     # A random model never answers: accuracy is always 0 and the format always wrong.

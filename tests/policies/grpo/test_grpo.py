@@ -1,12 +1,9 @@
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from codedance.envs import register_reward_term
-from codedance.envs.rewards.registry import unregister_reward_term
 from codedance.envs.types import Trajectory
 from codedance.policies.training.grpo.config import GRPOConfig
 from codedance.policies.training.grpo.loop import train_grpo
@@ -28,19 +25,6 @@ CONFIG = GRPOConfig(
     reward="outcome",
     scale_rewards="group",
 )
-
-
-@pytest.fixture
-def letters() -> Iterator[None]:
-    """Custom term that distinguishes siblings: a random model has no right answers."""
-
-    @register_reward_term("letters")
-    def letters(trajectory: Trajectory) -> float:
-        text = trajectory.turns[0].text
-        return sum(character.isascii() for character in text) / max(len(text), 1)
-
-    yield
-    unregister_reward_term("letters")
 
 
 def run(start: Path, folder: Path, sandbox: Sandbox, config: GRPOConfig = CONFIG, **options):

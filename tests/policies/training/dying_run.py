@@ -9,13 +9,12 @@ from pathlib import Path
 
 import torch
 from codedance.envs import register_reward_term
-from codedance.envs.types import Trajectory
 from codedance.policies.training.grpo.config import GRPOConfig
 from codedance.policies.training.grpo.loop import train_grpo
 from codedance.policies.training.sft import SFTConfig, train_sft
 from codedance.sandbox import open_sandbox
 
-from policies.players import task
+from policies.players import letters, task
 from policies.training.test_sft import DEMONSTRATIONS
 
 SFT = SFTConfig(steps=6, batch_size=4, warmup_steps=1, save_every=2, muon_factor=0.5)
@@ -35,12 +34,7 @@ GRPO = GRPOConfig(
     lora_dropout=0.1,
 )
 
-
-@register_reward_term("letters")
-def letters(trajectory: Trajectory) -> float:
-    """Custom term that distinguishes siblings: a random model has no right answers."""
-    text = trajectory.turns[0].text
-    return sum(character.isascii() for character in text) / max(len(text), 1)
+register_reward_term("letters")(letters)
 
 
 def main(model: str, folder: Path) -> None:

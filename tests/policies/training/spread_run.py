@@ -14,14 +14,13 @@ from typing import Any
 
 import torch
 from codedance.envs import register_reward_term
-from codedance.envs.types import Trajectory
 from codedance.policies.training.grpo.config import GRPOConfig
 from codedance.policies.training.grpo.loop import train_grpo
 from codedance.policies.training.sft import SFTConfig, train_sft
 from codedance.policies.training.training_state import TrainingInterrupted
 from codedance.sandbox import open_sandbox
 
-from policies.players import task
+from policies.players import letters, task
 from policies.training.test_sft import DEMONSTRATIONS
 
 SFT = SFTConfig(steps=4, batch_size=5, warmup_steps=1, max_tokens_per_micro_batch=256)
@@ -38,12 +37,7 @@ GRPO = GRPOConfig(
     max_tokens_per_micro_batch=256,
 )
 
-
-@register_reward_term("letters")
-def letters(trajectory: Trajectory) -> float:
-    """Custom term that distinguishes siblings: a random model has no right answers."""
-    text = trajectory.turns[0].text
-    return sum(character.isascii() for character in text) / max(len(text), 1)
+register_reward_term("letters")(letters)
 
 
 def main(model: str, folder: Path, stop: int, fsdp: bool) -> None:

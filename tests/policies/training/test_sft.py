@@ -53,6 +53,20 @@ def run(start: Path, folder: Path, config: SFTConfig = CONFIG, **options):
     return final, log
 
 
+def cut_short(start: Path, folder: Path, config: SFTConfig, seen: list[int], stop: int) -> int:
+    """Train until ``stop`` steps have been seen, as with Ctrl-C; return the step reached."""
+    with pytest.raises(TrainingInterrupted) as caught:
+        train_sft(
+            start,
+            DEMONSTRATIONS,
+            config,
+            folder=folder,
+            on_step=lambda step, _: seen.append(step),
+            should_stop=lambda: len(seen) == stop,
+        )
+    return caught.value.step
+
+
 def test_loss_falls_and_the_result_is_a_loadable_folder(tiny_folder: Path, tmp_path: Path):
     final, log = run(tiny_folder, tmp_path)
     assert final == tmp_path / "final"
@@ -107,20 +121,7 @@ def test_stopped_run_resumes_to_the_same_weights_bit_for_bit(tiny_folder, tmp_pa
     straight, log = run(tiny_folder, tmp_path / "straight", config)
     seen: list[int] = []
     for stop in (1, 3):  # at a saved step and between two of them
-
-        def reached(stop: int = stop) -> bool:
-            return len(seen) == stop
-
-        with pytest.raises(TrainingInterrupted) as caught:
-            train_sft(
-                tiny_folder,
-                DEMONSTRATIONS,
-                config,
-                folder=tmp_path / "cut",
-                on_step=lambda step, _: seen.append(step),
-                should_stop=reached,
-            )
-        assert caught.value.step == stop
+        assert cut_short(tiny_folder, tmp_path / "cut", config, seen, stop) == stop
     resumed, rest = run(tiny_folder, tmp_path / "cut", config)
     assert rest == log[3:]
     assert seen == [1, 2, 3]
@@ -174,16 +175,7 @@ def test_a_stopped_run_grouped_by_length_resumes_to_the_same_result(
     config = replace(CONFIG, group_by_length=True)
     straight, log = run(tiny_folder, tmp_path / "straight", config)
     assert log[-1][1]["loss"] < log[0][1]["loss"]
-    seen: list[int] = []
-    with pytest.raises(TrainingInterrupted):
-        train_sft(
-            tiny_folder,
-            DEMONSTRATIONS,
-            config,
-            folder=tmp_path / "cut",
-            on_step=lambda step, _: seen.append(step),
-            should_stop=lambda: len(seen) == 3,
-        )
+    cut_short(tiny_folder, tmp_path / "cut", config, [], 3)
     resumed, rest = run(tiny_folder, tmp_path / "cut", config)
     assert rest == log[3:]
     assert same(straight, resumed)

@@ -9,13 +9,12 @@ import torch
 from codedance.policies import load_policy
 from codedance.policies.models.model_folder import ModelFolderError, load_token_model
 from codedance.policies.training.optimiser import Optimiser, Schedule
-from codedance.policies.training.sft import SFTConfig, train_sft
+from codedance.policies.training.sft import SFTConfig
 from codedance.policies.training.trained_model import TrainedModel
 from codedance.policies.training.training_setup import TrainingSetup
-from codedance.policies.training.training_state import TrainingInterrupted
 from torch import nn
 
-from .test_sft import DEMONSTRATIONS, run, same, weights
+from .test_sft import DEMONSTRATIONS, cut_short, run, same, weights
 
 CONFIG = SFTConfig(steps=4, batch_size=4, learning_rate=5e-3, warmup_steps=1, save_every=2)
 LORA = replace(CONFIG, lora_r=4, lora_alpha=8, lora_dropout=0.1)
@@ -119,16 +118,7 @@ def test_adapters_without_their_model_are_reported(tiny_folder, tmp_path):
 
 def test_adapters_state_is_small_and_a_stopped_run_resumes_bit_for_bit(tiny_folder, tmp_path):
     straight, log = run(tiny_folder, tmp_path / "straight", LORA)
-    seen: list[int] = []
-    with pytest.raises(TrainingInterrupted):
-        train_sft(
-            tiny_folder,
-            DEMONSTRATIONS,
-            LORA,
-            folder=tmp_path / "cut",
-            on_step=lambda step, _: seen.append(step),
-            should_stop=lambda: len(seen) == 1,
-        )
+    cut_short(tiny_folder, tmp_path / "cut", LORA, [], 1)
     resumed, rest = run(tiny_folder, tmp_path / "cut", LORA)
     assert rest == log[1:]
     assert same(straight, resumed)
