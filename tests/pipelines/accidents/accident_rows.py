@@ -1,5 +1,8 @@
 """Rows of accidents: ``python -m pipelines.accidents.accident_rows`` runs all, and writes a page.
 
+Numbers after it run only these rows; with ``--write`` before them, their lines in the page are
+replaced or added.
+
 Each row is a command of the README, with or without Prefect, the running stage, and the accident.
 Afterwards the same command has to resume, and `check_whole` must find nothing lost, done twice,
 left running, or blocking others.
@@ -19,6 +22,7 @@ from .accident_trial import STEPS, OwnFolder, Trial, check_whole
 from .accidents import (
     ctrl_c,
     ctrl_c_while_waiting,
+    ctrl_c_while_waiting_for_a_machine,
     full_disk,
     killed_child,
     killed_command,
@@ -26,7 +30,9 @@ from .accidents import (
     killed_worker,
     mlflow_away,
     model_server_away,
+    model_server_not_started,
     postgres_away,
+    unwritable_folder,
 )
 
 PAGE = Path(__file__).parents[3] / "docs" / "accidents.md"
@@ -78,6 +84,20 @@ ROWS = (
         model_server_away,
         "model server killed and started",
     ),
+    Row((*RUN, *ALONE), "evaluate", mlflow_away(at_start=False), "MLflow's server killed"),
+    Row(RUN, "curate", unwritable_folder, "folder that cannot be written, at the start"),
+    Row(
+        ("evaluate", "--policy", "openai:random", "--limit", "210"),
+        "evaluate",
+        model_server_not_started,
+        "model server away at the start",
+    ),
+    Row(
+        ("sft",),
+        "sft",
+        ctrl_c_while_waiting_for_a_machine,
+        "Ctrl-C while waiting for another machine",
+    ),
 )
 IN_CI = (1, 11)
 """Rows that run in CI; `make test-accidents` runs all."""
@@ -118,21 +138,38 @@ HEAD = (
 )
 
 
-def main(chosen: list[str]) -> None:
-    lines = [*HEAD]
-    for number, row in enumerate(ROWS):
-        if chosen and str(number) not in chosen:
-            continue
+def _cells(row: Row, seconds: str) -> str:
+    """Return a row's line of the page, or its beginning where ``seconds`` is empty."""
+    cells = (f"`{' '.join(row.words)}`", row.stage, row.event, seconds, "nothing")
+    line = markdown_table((), [cells])[2]
+    return line if seconds else line.partition(" |  |")[0]
+
+
+def _written() -> dict[str, str]:
+    """Return the lines of the page by the row's name."""
+    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    found = {row.name: [one for one in lines if one.startswith(_cells(row, ""))] for row in ROWS}
+    return {name: same[0] for name, same in found.items() if same}
+
+
+def main(words: list[str]) -> None:
+    chosen = [ROWS[int(word)] for word in words if word != "--write"]
+    lines = _written() if chosen else {}
+    for row in chosen or ROWS:
         with tempfile.TemporaryDirectory() as place:
             trial = run_accident(row, Path(place) / "a folder")
-        seconds = float(trial.notes.get("seconds", 0.0))
-        words = " ".join(row.words)
-        cells = (f"`{words}`", row.stage, row.event, f"{seconds:.1f}", "nothing")
-        lines += markdown_table((), [cells])[2:]
-        sys.stdout.write(f"{number} {lines[-1]} {trial.notes}\n")
+        lines[row.name] = _cells(row, f"{float(trial.notes.get('seconds', 0.0)):.1f}")
+        sys.stdout.write(f"{ROWS.index(row)} {lines[row.name]} {trial.notes}\n")
         sys.stdout.flush()
+        if chosen and "--write" in words:
+            _write(lines)
     if not chosen:
-        PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        _write(lines)
+
+
+def _write(lines: dict[str, str]) -> None:
+    kept = [lines[row.name] for row in ROWS if row.name in lines]
+    PAGE.write_text("\n".join((*HEAD, *kept)) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import psutil
 from codedance.pipelines.runs.processes import free_port
@@ -59,21 +60,37 @@ def ctrl_c_while_waiting(trial):
     holder = trial.start()
     with killed_at_end(holder):
         trial.reach(holder)
-        other = trial.folder.start(*trial.command, "--refresh", log="other.log")
-        with killed_at_end(other):
-            wait_until(
-                lambda: (
-                    "waiting for its turn" in trial.folder.said("other.log")
-                    or other.poll() is not None
-                ),
-                lambda: trial.folder.said("other.log"),
-            )
-            begun = time.monotonic()
-            os.killpg(other.pid, signal.SIGINT)
-            assert other.wait(LIMIT_SECONDS) == INTERRUPTED, trial.folder.said("other.log")
-            trial.notes["seconds"] = time.monotonic() - begun
-        assert "Traceback" not in trial.folder.said("other.log")
+        _interrupt_waiting(trial, (*trial.command, "--refresh"), "waiting for its turn")
         trial.end(holder, 0)
+
+
+def ctrl_c_while_waiting_for_a_machine(trial):
+    """Ctrl-C while another machine runs the same stage: it has other locks and another name."""
+    holder = trial.start()
+    with killed_at_end(holder):
+        trial.reach(holder)
+        with closing(sqlite3.connect(trial.folder.home.root / "store.db")) as database:
+            database.execute("UPDATE claims SET host = 'another boot', name = 'elsewhere'")
+            database.commit()
+        trial.folder.extra["CODEDANCE_LOCKS"] = str(trial.folder.root / "other locks")
+        _interrupt_waiting(trial, trial.command, "sft: waiting, ")
+        assert "elsewhere" in trial.folder.said("other.log")
+        trial.end(holder, 0)
+
+
+def _interrupt_waiting(trial, command, words):
+    """Start a second command and press Ctrl-C once it waits, which it says with ``words``."""
+    other = trial.folder.start(*command, log="other.log")
+    with killed_at_end(other):
+        wait_until(
+            lambda: words in trial.folder.said("other.log") or other.poll() is not None,
+            lambda: trial.folder.said("other.log"),
+        )
+        begun = time.monotonic()
+        os.killpg(other.pid, signal.SIGINT)
+        assert other.wait(LIMIT_SECONDS) == INTERRUPTED, trial.folder.said("other.log")
+        trial.notes["seconds"] = time.monotonic() - begun
+    assert "Traceback" not in trial.folder.said("other.log")
 
 
 def killed_child(word: str) -> Callable[[Trial], None]:
@@ -203,6 +220,33 @@ def model_server_away(trial):
     with killed_at_end(server):
         wait_until(lambda: "/v1" in trial.folder.said("server-again.log"))
         trial.go_on()
+
+
+def model_server_not_started(trial):
+    """The model server is started after the command has failed."""
+    port = str(free_port())
+    trial.command = (*trial.command, "--base-url", f"http://127.0.0.1:{port}/v1")
+    process = trial.start()
+    with killed_at_end(process):
+        trial.end(process, 1, FAILED)
+    assert "Traceback" not in trial.said, trial.said
+    server = trial.folder.start("serve", "model", "random", "--port", port, log="server.log")
+    with killed_at_end(server):
+        wait_until(lambda: "/v1" in trial.folder.said("server.log"))
+        trial.go_on()
+
+
+def unwritable_folder(trial):
+    """CODEDANCE_DIR cannot be written at the start: a file, which stops root too, is there."""
+    root = trial.folder.home.root
+    root.write_text("")
+    process = trial.start()
+    with killed_at_end(process):
+        trial.end(process, FAILED)
+    assert f"cannot write to {root}" in trial.said, trial.said
+    assert "Traceback" not in trial.said, trial.said
+    root.unlink()
+    trial.go_on()
 
 
 def killed_flow_run(trial):
