@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,8 +43,10 @@ def recorded(session: RunSession, run: StageRun) -> Generator[list[StageResult]]
         with metered(tracker, run.id, folder):
             yield results
         (result,) = results
-        tracker.writer.complete()
         _seal(session, run, result)
+        outputs = {**result.outputs, **worked()}
+        _show_result(session, replace(run, status="finished", outputs=outputs), result)
+        tracker.writer.complete()
     except ClaimLostError:
         raise  # the run is another process's: nothing is recorded here
     except (StageInterrupted, KeyboardInterrupt):
@@ -54,9 +57,9 @@ def recorded(session: RunSession, run: StageRun) -> Generator[list[StageResult]]
         if is_disk_full(error) and not isinstance(error, StoreError):
             raise StoreFullError(folder) from error
         raise
-    lineage.mark(run.id, "finished", outputs={**result.outputs, **worked()})
+    lineage.mark(run.id, "finished", outputs=outputs)
+    tracker.touch(run.id)
     _forget_state(folder)
-    _show_result(session, lineage.get(run.id), result)
 
 
 def _seal(session: RunSession, run: StageRun, result: StageResult) -> None:
@@ -66,7 +69,7 @@ def _seal(session: RunSession, run: StageRun, result: StageResult) -> None:
 
 
 def _show_result(session: RunSession, run: StageRun, result: StageResult) -> None:
-    """Complete a finished run's page."""
+    """Complete a run's page, before the run is marked: the page of a finished run is complete."""
     folder = session.home.stages / run.id
     for path in result.artifacts:
         session.tracker.artifact(run.id, path)

@@ -1,4 +1,4 @@
-"""A stage run is marked as finished only when everything that it recorded is on disk."""
+"""How a stage run and its pipeline run end, whatever ends the process."""
 
 from __future__ import annotations
 
@@ -7,14 +7,46 @@ import errno
 import pytest
 from codedance.pipelines.runs.context import StageResult
 from codedance.pipelines.runs.recording import recorded
+from codedance.pipelines.runs.requests import RunRequest, open_pipeline
+from codedance.pipelines.runs.runner import run_stage
 from codedance.pipelines.runs.session import open_session
 from codedance.pipelines.store.connection.errors import StoreFullError
+from codedance.pipelines.store.lineage import Lineage
 from codedance.pipelines.tracking import lines
-from codedance.pipelines.tracking.tracker import FIGURES_NAME
+from codedance.pipelines.tracking.tracker import FIGURES_NAME, NOTE, read_page
 
 from ..makers import make_request
 
 write = lines.append_line
+
+
+class Killed(BaseException):
+    """The process ends here; nothing after it counts."""
+
+
+def test_a_process_killed_after_the_finished_mark_leaves_a_whole_page(home, tiny, monkeypatch):
+    mark = Lineage.mark
+
+    def mark_and_die(lineage, run_id, status, **values):
+        mark(lineage, run_id, status, **values)
+        if status == "finished":
+            raise Killed
+
+    with open_session(home, track=False) as session:
+        pipeline = open_pipeline(session, RunRequest("smoke"))
+        with monkeypatch.context() as patch:
+            patch.setattr(Lineage, "mark", mark_and_die)
+            with pytest.raises(Killed):
+                run_stage(session, "curate", pipeline)
+        (run,) = session.store.lineage.find(stage="curate")
+        assert run.is_finished
+        page = read_page(home.stages / run.id)
+        assert "Finished after" in page.tags[NOTE]
+        assert page.tags["codedance.data_digest"]
+        assert list(page.artifacts) == [run.outputs["card"]]
+        session.tracker.touched.clear()
+        assert run_stage(session, "curate", pipeline) == run
+        assert run.id in session.tracker.touched  # for MLflow, which may not know yet
 
 
 def no_space_for_figures(path, line):
