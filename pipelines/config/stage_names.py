@@ -24,9 +24,10 @@ _KEYS = _words(
 _SECTIONS = _words("alarms interface max_new_tokens server")
 """Sections and values of a preset; `name_problem` also asks the model itself."""
 _FLOWS = _words(
-    "annotations asyncio checking deploying explained find_stage finish_pipeline flow flow_run "
-    "links name_run on_page open_pipeline open_session outliving_worker page parameters replace "
-    "publish_report publishing reopen_pipeline stage_names tags watching work worker_death"
+    "annotations asyncio at_pipeline checking deploying explained find_stage finish_pipeline flow "
+    "flow_run is_finished_by links name_run on_page open_pipeline open_session outliving_worker "
+    "page parameters publish_report publishing reopen_pipeline replace stage_names tags watching "
+    "work worker_death"
 )
 """Attributes of the module of the flows, which Prefect would find in place of the stage's flow."""
 RESERVED = _COMMANDS | _KEYS | _SECTIONS | _FLOWS

@@ -19,6 +19,7 @@ from prefect.states import Cancelled
 
 from ..config.registry import EVALUATION, find_stage, stage_names
 from ..config.yaml_file import SettingsError
+from ..runs.recording import at_pipeline
 from ..runs.requests import RunRequest, open_pipeline, reopen_pipeline
 from ..runs.session import RunSession, open_session
 from ..stages.finish import finish_pipeline
@@ -46,14 +47,15 @@ def _stage_flow(stage: str) -> Flow[..., Any]:
         with open_session() as session:
             async with outliving_worker(session):
                 opened = _opened(session, asked, run, stage)
-                call: Any = work(stage, opened.id, return_state=True)  # for Prefect synchronous
-                done: State[str] = await call
-                if done.is_cancelled():
-                    return Cancelled(message=done.message)
-                made = await done.aresult()
-                if stage == EVALUATION:
-                    await _finish(session, opened)
-                return made
+                with at_pipeline(session, opened):
+                    call: Any = work(stage, opened.id, return_state=True)  # typed as synchronous
+                    done: State[str] = await call
+                    if done.is_cancelled():
+                        return Cancelled(message=done.message)
+                    made = await done.aresult()
+                    if stage == EVALUATION:
+                        await _finish(session, opened)
+                    return made
 
     run_flow.__name__ = run_flow.__qualname__ = stage
     run_flow.__doc__ = find_stage(stage).summary
@@ -92,13 +94,13 @@ async def pipeline(  # noqa: PLR0913 - the fields of Prefect's form
         async with outliving_worker(session), on_page(session):
             opened = _opened(session, asked, run, None)
             session.progress.say(f"pipeline run {opened.id}")
-            with tags(TAG):
+            with tags(TAG), at_pipeline(session, opened):
                 for stage in FLOWS:
                     try:
                         await FLOWS[stage](run=opened.id)
                     except CancelledRun:
                         return Cancelled(message=f"stopped in {stage}: run it again to resume")
-            await _finish(session, opened)
+                await _finish(session, opened)
             return opened.id
 
 

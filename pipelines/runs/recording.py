@@ -1,24 +1,63 @@
-"""How a stage run ends, recorded in the store, in its folder and on its page."""
+"""How a stage run and a pipeline run end, recorded in the store, in the folder and on the page."""
 
 from __future__ import annotations
 
 import shutil
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..store.claims import ClaimLostError
+from ..store.claims import ClaimLostError, has_workers, working_for
 from ..store.connection.errors import StoreError, StoreFullError, is_disk_full
-from ..store.lineage import SECONDS, StageRun
+from ..store.lineage import SECONDS, StageRun, Status
 from ..tracking.system_metrics import metered
 from .context import StageInterrupted, StageResult
 from .run_page import closing, opening, run_tags
 
 if TYPE_CHECKING:
     from .session import RunSession
+
+
+@contextmanager
+def at_pipeline(session: RunSession, pipeline: StageRun) -> Generator[None]:
+    """Work for a pipeline run, which is marked as running until the last process leaves it.
+
+    Within another such context of the session, it changes nothing.
+    """
+    if pipeline.id in session.pipelines:
+        yield
+        return
+    lineage = session.store.lineage
+    try:
+        with working_for(session.store.database, pipeline.id):
+            if not lineage.get(pipeline.id).is_finished:
+                lineage.mark(pipeline.id, "running")
+            session.pipelines.add(pipeline.id)
+            yield
+    finally:
+        session.pipelines.discard(pipeline.id)
+        leave(session, pipeline)
+
+
+def leave(
+    session: RunSession,
+    pipeline: StageRun,
+    status: Status = "interrupted",
+    error: BaseException | None = None,
+) -> None:
+    """Mark a pipeline run, unless it is finished or another process works for it."""
+    database = session.store.database
+    with suppress(StoreError):  # a full store was reported already
+        session.store.lineage.mark(
+            pipeline.id,
+            status,
+            error=None if error is None else str(error),
+            unless=lambda transaction: has_workers(database, transaction, pipeline.id),
+        )
+    session.tracker.touch(pipeline.id)
 
 
 @contextmanager

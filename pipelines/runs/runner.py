@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,12 +17,11 @@ from ..concurrency.file_lock import try_lock
 from ..config.code_version import code_version, git_commit
 from ..config.registry import find_stage, stage_names
 from ..config.settings import Preset, preset_model
-from ..store.claims import Claim, ClaimLostError, claimed_work, held, try_claim
-from ..store.connection.errors import StoreError
+from ..store.claims import Claim, claimed_work, held, try_claim
 from ..store.lineage import StageRequest, StageRun
 from .context import StageContext
 from .progress import format_seconds
-from .recording import recorded
+from .recording import at_pipeline, recorded
 from .stage_parameters import stage_parameters
 from .turns import training_turn
 
@@ -99,24 +97,18 @@ def run_stage(session: RunSession, stage: str, pipeline: StageRun) -> StageRun:
         StageInterrupted: A stop was requested; the same call resumes the stage.
         ClaimLostError: Another process has taken over the stage, since this one was too slow.
     """
-    if stage in session.store.lineage.get(pipeline.id).outputs.get(INHERITED, ()):
-        taken = find_input(session, pipeline, stage)
-        session.progress.say(f"{stage}: taken over ({taken.id})")
-        return taken
-    request = _request_for(session, stage, pipeline)
-    try:
+    with at_pipeline(session, pipeline):
+        if stage in session.store.lineage.get(pipeline.id).outputs.get(INHERITED, ()):
+            taken = find_input(session, pipeline, stage)
+            session.progress.say(f"{stage}: taken over ({taken.id})")
+            return taken
+        request = _request_for(session, stage, pipeline)
         with at_work(session, request):
             same = session.store.lineage.find(stage=stage, key=request.key)
             preset = resolved_run(pipeline).preset
             finished = run_among(session, same, request, preset, parent=pipeline.id)
         _adopt(session, pipeline, finished)
-    except ClaimLostError:
-        raise  # the pipeline run is another process's as well
-    except BaseException:
-        leave(session, pipeline)
-        raise
-    leave(session, pipeline)
-    return finished
+        return finished
 
 
 class _FinishedElsewhere(Exception):  # noqa: N818 - ends a wait
@@ -214,13 +206,6 @@ def _has_finished(session: RunSession, pipeline: StageRun, stage: str) -> bool:
         return False
     same = session.store.lineage.find(stage=stage, key=key)
     return any(run.is_finished and run.id == pipeline.outputs.get(stage) for run in same)
-
-
-def leave(session: RunSession, pipeline: StageRun) -> None:
-    """Mark a pipeline run as interrupted, unless it is finished."""
-    with contextlib.suppress(StoreError):  # a full store was reported already
-        if not session.store.lineage.get(pipeline.id).is_finished:
-            session.store.lineage.mark(pipeline.id, "interrupted")
 
 
 def run_among(

@@ -38,6 +38,7 @@ class RunSession:
         stop: Stop request, set by Ctrl-C.
         on_alarm: Called with each alarm at once; a flow shows it on its page.
         claim: Claim of the stage that is running; None between stages.
+        pipelines: Ids of the pipeline runs that this process works for.
     """
 
     home: Home
@@ -47,6 +48,7 @@ class RunSession:
     stop: Stop = field(default_factory=Stop)
     on_alarm: OnAlarm = ignore_alarm
     claim: Claim | None = None
+    pipelines: set[str] = field(default_factory=set[str])
     _sandboxes: dict[SandboxSettings, Sandbox] = field(
         default_factory=dict["SandboxSettings", Sandbox]
     )

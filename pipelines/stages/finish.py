@@ -9,7 +9,7 @@ from ..config.registry import EVALUATION
 from ..report import Report, make_report
 from ..runs.run_page import run_tags
 from ..runs.runner import find_input, unfinished_stages
-from ..store.lineage import LOST, StageRun
+from ..store.lineage import LOST, StageRun, Status
 from ..viewer import make_viewer
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def finish_pipeline(session: RunSession, pipeline: StageRun) -> Report:
     """Write the report and the viewer, and mark the pipeline run as finished.
 
-    Where a stage is missing (one that reads the evaluation), it is marked as interrupted.
+    Where a stage is missing (one that reads the evaluation), it stays unfinished.
     """
     run = session.store.lineage.get(pipeline.id)
     evaluation = find_input(session, run, EVALUATION)
@@ -38,7 +38,18 @@ def finish_pipeline(session: RunSession, pipeline: StageRun) -> Report:
     curation = session.store.lineage.get(str(curated)).outputs if curated else {}
     if lost := {**curation.get(LOST, {}), **evaluation.outputs.get(LOST, {})}:
         outputs[LOST] = lost
-    status = "interrupted" if unfinished_stages(session, run) else "finished"
+    status: Status = "interrupted" if run.id not in session.pipelines else "running"
+    if not unfinished_stages(session, run):
+        status = "finished"
     if (status, outputs) != (run.status, run.outputs):  # else the time of its end stays
         session.store.lineage.mark(run.id, status, outputs=outputs)
     return report
+
+
+def is_finished_by(session: RunSession, stage: str, pipeline: StageRun) -> bool:
+    """Return whether a pipeline run is to be finished after a stage that was run alone.
+
+    That stage is the evaluation, or the last missing one (which reads the evaluation).
+    """
+    run = session.store.lineage.get(pipeline.id)
+    return stage == EVALUATION or not (run.is_finished or unfinished_stages(session, run))

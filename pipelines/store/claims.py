@@ -4,6 +4,9 @@ A claim is a lease that its holder renews and that expires by the database's clo
 work is claimed its token grows by one. While a process holds a claim, every transaction in which it
 writes checks, as its last act, that the token is still its own: a process that was only slow,
 and whose work another has taken over meanwhile, writes nothing more.
+
+Any number of processes may work for one pipeline run: each has a lease of its own there, which
+excludes nobody and fences nothing (`working_for`).
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from sqlalchemy import Float, func, literal, select, update
+from sqlalchemy import Float, delete, func, literal, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -29,6 +32,8 @@ LEASE_SECONDS = 30.0
 RENEW_SECONDS = 10.0
 LOOK_SECONDS = 0.2
 """Time between two attempts to claim work that is done in a moment."""
+_WORKERS = "pipeline"
+"""Beginning of the names of leases of pipeline runs; no stage can be called so."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -172,7 +177,7 @@ def holder_of(database: Database, work: str) -> Holder | None:
 
     def read(session: Session) -> Holder | None:
         row = session.scalars(query).first()
-        return None if row is None else Holder(row.host, row.pid, row.begun, row.name)
+        return None if row is None else _holder(row)
 
     found = database.run(read, is_fenced=False)
     return None if found is None or found.is_gone() else found
@@ -183,22 +188,18 @@ def _read(session: Session, work: str) -> tuple[str, int, Holder] | None:
     row = session.get(ClaimRow, work)
     if row is None:
         return None
-    return row.mark, row.token, Holder(row.host, row.pid, row.begun, row.name)
+    return row.mark, row.token, _holder(row)
+
+
+def _holder(row: ClaimRow) -> Holder:
+    return Holder(row.host, row.pid, row.begun, row.name)
 
 
 @contextmanager
 def held(database: Database, claim: Claim) -> Generator[Claim]:
     """Renew a claim, and fence every write of the database with it, while the context lasts."""
-
-    def renew() -> None:
-        with suppress(StoreError):  # away: it is renewed when the database answers
-            claim.renew()
-
     try:
-        with (
-            repeated(renew, every=RENEW_SECONDS, name="claim"),
-            database.fenced(claim.check_in, claim.check),
-        ):
+        with _renewed(claim), database.fenced(claim.check_in, claim.check):
             yield claim
     except ClaimLostError:
         raise
@@ -227,12 +228,49 @@ def claimed(database: Database, work: str, *, check: Callable[[], None]) -> Gene
         yield claim
 
 
+@contextmanager
+def _renewed(claim: Claim) -> Generator[None]:
+    def renew() -> None:
+        with suppress(StoreError):  # away: it is renewed when the database answers
+            claim.renew()
+
+    with repeated(renew, every=RENEW_SECONDS, name="claim"):
+        yield
+
+
 def _is_lost(claim: Claim) -> bool:
     """Whether another process has taken over the work; False where the database is away."""
     try:
         return not claim.renew()
     except StoreError:
         return False
+
+
+@contextmanager
+def working_for(database: Database, pipeline: str) -> Generator[None]:
+    """Record that this process works for a pipeline run, as others may, while the context lasts."""
+    ended = _workers(pipeline), ClaimRow.expires_at < _now(database)
+    database.run(lambda session: session.execute(delete(ClaimRow).where(*ended)))
+    work = f"{_WORKERS} {pipeline} {uuid4().hex[:8]}"
+    claim = try_claim(database, work)
+    assert isinstance(claim, Claim)
+    try:
+        with _renewed(claim):
+            yield
+    finally:
+        ours = delete(ClaimRow).where(ClaimRow.work == work)
+        with suppress(StoreError):
+            database.run(lambda session: session.execute(ours), is_fenced=False)
+
+
+def has_workers(database: Database, session: Session, pipeline: str) -> bool:
+    """Return whether a process works for a pipeline run, as seen within a transaction."""
+    query = select(ClaimRow).where(_workers(pipeline), ClaimRow.expires_at > _now(database))
+    return any(not _holder(row).is_gone() for row in session.scalars(query))
+
+
+def _workers(pipeline: str) -> ColumnElement[bool]:
+    return ClaimRow.work.startswith(f"{_WORKERS} {pipeline} ", autoescape=True)
 
 
 def claimed_work(stage: str, key: str) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Literal, cast
 
 from sqlalchemy import Select, select, update
+from sqlalchemy.orm import Session
 
 from .connection.database import Database, insert_missing
 from .connection.errors import StoreError
@@ -187,15 +188,35 @@ class Lineage:
         *,
         outputs: Mapping[str, Any] | None = None,
         error: str | None = None,
+        unless: Callable[[Session], bool] | None = None,
     ) -> None:
-        """Set the status of a run; ``outputs`` of None leaves them unchanged."""
+        """Set the status of a run.
+
+        Args:
+            run_id: Id of the run.
+            status: The status.
+            outputs: New outputs; None leaves them unchanged.
+            error: Error of a failed run.
+            unless: Asked within the transaction whether to leave the run as it is; a finished run
+                is left then, too.
+        """
         now = datetime.now(UTC).replace(tzinfo=None)
         values: dict[str, Any] = {"status": status, "error": error and clean(error)}
         values["ended_at"] = None if status == "running" else now
         if outputs is not None:
             values["outputs"] = dict(outputs)
-        change = update(LineageRow).where(LineageRow.id == run_id).values(**values)
-        self._database.run(lambda session: session.execute(change))
+        this = LineageRow.id == run_id
+
+        def work(session: Session) -> None:
+            if unless is not None:
+                # A write comes first, so that nothing changes between the answer and the mark.
+                session.execute(update(LineageRow).where(this).values(status=LineageRow.status))
+                before = session.execute(select(LineageRow.status).where(this)).scalar()
+                if before == "finished" or unless(session):
+                    return
+            session.execute(update(LineageRow).where(this).values(**values))
+
+        self._database.run(work)
 
     def get(self, run_id: str) -> StageRun:
         """Return a run by its id, by an unambiguous prefix of it, or ``latest``.

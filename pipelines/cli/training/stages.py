@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from ...config.registry import EVALUATION, stage_names
 from ...runs.context import StageInterrupted
 from ...runs.distributed_launch import launched_processes
+from ...runs.recording import at_pipeline, leave
 from ...runs.requests import RunRequest, open_pipeline, reopen_pipeline
-from ...runs.runner import find_input, leave, load_code, run_stage, unfinished_stages
+from ...runs.runner import find_input, load_code, run_stage
 from ...runs.session import RunSession, open_session
-from ...stages.finish import finish_pipeline
+from ...stages.finish import finish_pipeline, is_finished_by
 from ...store.claims import ClaimLostError
 from ...store.lineage import StageRun
 from ..cores import use_workers
@@ -50,6 +51,7 @@ def run_pipeline(
         else:
             with (
                 _guarded(session, pipeline),
+                at_pipeline(session, pipeline),
                 _through_prefect(session, pipeline, is_wanted=prefect) as is_there,
             ):
                 load_code()
@@ -73,28 +75,22 @@ def run_alone(
         pipeline = open_pipeline(session, run_request, stage=stage)
         with (
             _guarded(session, pipeline),
+            at_pipeline(session, pipeline),
             _through_prefect(session, pipeline, is_wanted=prefect) as is_there,
         ):
             if is_there:
                 asyncio.run(_run_flow(stage, pipeline))
             else:
                 run_stage(session, stage, pipeline)
+                if is_finished_by(session, stage, pipeline):
+                    finish_pipeline(session, pipeline)
         done = find_input(session, pipeline, stage)
         if stage == EVALUATION:
-            made = finish_pipeline(session, pipeline)
+            made = _report(session, pipeline)
             print_report(session, made)
             return report_document(session, pipeline.id, made)
-        _finish_with_last(session, pipeline)
-        _leave_open(session, pipeline)
         print_stage(done)
         return run_document(done)
-
-
-def _finish_with_last(session: RunSession, pipeline: StageRun) -> None:
-    """Finish a pipeline run whose last missing stage this was: one that reads the evaluation."""
-    run = session.store.lineage.get(pipeline.id)
-    if not run.is_finished and not unfinished_stages(session, run):
-        finish_pipeline(session, run)
 
 
 async def _run_flow(name: str, pipeline: StageRun) -> None:
@@ -160,18 +156,10 @@ def _guarded(session: RunSession, pipeline: StageRun) -> Generator[None]:
         raise  # another process continues it
     except BaseException as error:
         if not session.stop.is_requested() and not isinstance(error, KeyboardInterrupt):
-            session.store.lineage.mark(pipeline.id, "failed", error=str(error))
-            session.tracker.touch(pipeline.id)
+            leave(session, pipeline, "failed", error)
             raise
-        _leave_open(session, pipeline)
         say(f"stopped; `{_same_command()}` resumes it{_resume_note(pipeline)}")
         raise StageInterrupted(pipeline.id) from error
-
-
-def _leave_open(session: RunSession, pipeline: StageRun) -> None:
-    """Record that no process works on an unfinished pipeline run."""
-    leave(session, pipeline)
-    session.tracker.touch(pipeline.id)
 
 
 def _same_command() -> str:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import errno
 
 import pytest
+from codedance.pipelines.cli.exit_codes import FAILED
+from codedance.pipelines.cli.training import stages
+from codedance.pipelines.config.registry import stage_names
 from codedance.pipelines.runs.context import StageResult
 from codedance.pipelines.runs.recording import recorded
 from codedance.pipelines.runs.requests import RunRequest, open_pipeline
 from codedance.pipelines.runs.runner import run_stage
 from codedance.pipelines.runs.session import open_session
+from codedance.pipelines.store.claims import working_for
 from codedance.pipelines.store.connection.errors import StoreFullError
 from codedance.pipelines.store.lineage import Lineage
 from codedance.pipelines.tracking import lines
@@ -18,6 +22,8 @@ from codedance.pipelines.tracking.tracker import FIGURES_NAME, NOTE, read_page
 from ..makers import make_request
 
 write = lines.append_line
+
+from ..tiny_runs import first_run
 
 
 class Killed(BaseException):
@@ -74,3 +80,33 @@ def test_a_stage_whose_last_lines_find_no_space_fails_and_loses_none(home, monke
         assert session.store.lineage.get(run.id).status == "finished"
     figures = lines.read_lines(home.stages / run.id / FIGURES_NAME)
     assert {"reward": 1.0} in [line["values"] for line in figures]
+
+
+def test_a_run_is_running_until_its_command_ends(codedance, finished, monkeypatch):
+    before = []
+
+    def run_and_look(session, stage, pipeline):
+        before.append((stage, session.store.lineage.get(pipeline.id).status))
+        return run_stage(session, stage, pipeline)
+
+    monkeypatch.setattr(stages, "run_stage", run_and_look)
+    words = ("--preset", "smoke", "--no-prefect")
+    assert codedance("run", *words, "--set", "evaluate.limit=4")[0] == 0
+    assert before == [(stage, "running") for stage in stage_names()]
+    run = finished.store.lineage.find(stage="pipeline")[0]
+    assert run.id != first_run(finished).id
+    assert run.is_finished
+
+
+def test_a_failed_command_marks_a_run_unless_another_works_for_it(codedance, finished, monkeypatch):
+    def fail(*_):
+        raise OSError("no such device")
+
+    monkeypatch.setattr(stages, "run_stage", fail)
+    words = ("curate", "--preset", "smoke", "--seed", "1", "--no-prefect")
+    assert codedance(*words)[0] == FAILED
+    run = finished.store.lineage.find(stage="pipeline")[0]
+    assert (run.status, run.error) == ("failed", "no such device")
+    with working_for(finished.store.database, run.id):
+        assert codedance(*words)[0] == FAILED
+        assert finished.store.lineage.get(run.id).status == "running"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -15,11 +16,19 @@ import pytest
 from codedance.pipelines.config.home import Home
 from codedance.pipelines.runs.context import StageInterrupted, Stop
 from codedance.pipelines.runs.requests import RunRequest, open_pipeline
-from codedance.pipelines.runs.runner import at_work, run_stage
+from codedance.pipelines.runs.runner import _request_for, at_work, run_stage
 from codedance.pipelines.runs.session import RunSession, open_session
 from codedance.pipelines.runs.turns import training_turn
 from codedance.pipelines.store import claims
-from codedance.pipelines.store.claims import Claim, ClaimLostError, Holder, held, try_claim
+from codedance.pipelines.store.claims import (
+    Claim,
+    ClaimLostError,
+    Holder,
+    has_workers,
+    held,
+    try_claim,
+    working_for,
+)
 from codedance.pipelines.store.connection.database import open_database
 from codedance.pipelines.store.connection.errors import StoreError
 from codedance.pipelines.store.maintenance.pruning import prune
@@ -224,13 +233,18 @@ class StolenAt(StopAt):
         self._steal = lambda: None
 
 
-def test_a_stage_that_was_taken_over_stops_and_leaves_all_rows_to_the_other(home, tiny, other):
-    with open_session(home, track=False) as session:
+@pytest.mark.parametrize("works_for", ["the same pipeline run", "another"])
+def test_a_stage_that_was_taken_over_stops_and_leaves_its_rows_to_the_other(
+    home, tiny, other, works_for
+):
+    with open_session(home, track=False) as session, ExitStack() as stack:
         pipeline = open_pipeline(session, RunRequest("smoke"))
         before = []
 
         def steal():
             taken_over(other, session.claim.work)
+            if works_for == "the same pipeline run":
+                stack.enter_context(working_for(other, pipeline.id))
             (run,) = session.store.lineage.find(stage="curate")
             before.extend((run, len(session.store.episodes(run.id))))
 
@@ -241,7 +255,43 @@ def test_a_stage_that_was_taken_over_stops_and_leaves_all_rows_to_the_other(home
         assert session.store.lineage.get(run.id) == run
         assert run.status == "running"
         assert len(session.store.episodes(run.id)) == episodes
-        assert session.store.lineage.get(pipeline.id).status == "running"
+        left = "running" if works_for == "the same pipeline run" else "interrupted"
+        assert session.store.lineage.get(pipeline.id).status == left
+
+
+@pytest.mark.parametrize("works_for", ["the same pipeline run", "another"])
+def test_a_command_that_stops_while_waiting_leaves_the_run_to_those_who_work_for_it(
+    home, tiny, other, works_for
+):
+    with open_session(home, track=False) as session, ExitStack() as stack:
+        pipeline = open_pipeline(session, RunRequest("smoke"))
+        work = claims.claimed_work("curate", _request_for(session, "curate", pipeline).key)
+        taken_over_new(other, work)
+        if works_for == "the same pipeline run":
+            stack.enter_context(working_for(other, pipeline.id))
+        session.stop = StopAt(2)
+        with pytest.raises(StageInterrupted):
+            run_stage(session, "curate", pipeline)
+        left = "running" if works_for == "the same pipeline run" else "interrupted"
+        assert session.store.lineage.get(pipeline.id).status == left
+
+
+def test_a_process_works_for_a_run_until_it_leaves_or_its_lease_ends(store, other):
+    def is_busy():
+        return other.run(lambda session: has_workers(other, session, "run_1-a"))
+
+    with working_for(store.database, "run_1-a"), working_for(store.database, "run%1-a"):
+        assert is_busy()
+        with working_for(other, "run_1-a"):
+            pass
+        assert is_busy()
+        change(other, expires_at=1.0)  # as if it were suspended
+        assert not is_busy()
+        with working_for(other, "run_1-a"):
+            assert is_busy()
+    assert not is_busy()
+    rows = other.run(lambda session: session.query(ClaimRow).count())
+    assert rows == 0
 
 
 def test_waiting_for_a_claim_can_be_stopped(store, other):
