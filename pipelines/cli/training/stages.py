@@ -17,6 +17,7 @@ from ...runs.recording import at_pipeline, leave
 from ...runs.requests import RunRequest, open_pipeline, reopen_pipeline
 from ...runs.runner import find_input, load_code, run_stage
 from ...runs.session import RunSession, open_session
+from ...serving.command_marks import command_mark, dead_marks
 from ...stages.finish import finish_pipeline, is_finished_by
 from ...store.claims import ClaimLostError
 from ...store.lineage import StageRun
@@ -48,6 +49,8 @@ def run_pipeline(
             session.progress.say(f"{pipeline.id} is finished already; --refresh reruns it")
             for run_id in (pipeline.id, *pipeline.stage_runs.values()):
                 session.tracker.touch(run_id)  # MLflow may have been away when it ended
+            if prefect:
+                _close_killed(session, pipeline)
         else:
             with (
                 _guarded(session, pipeline),
@@ -56,7 +59,7 @@ def run_pipeline(
             ):
                 load_code()
                 if is_there:
-                    asyncio.run(_run_flow("pipeline", pipeline))
+                    asyncio.run(_run_flow(session, "pipeline", pipeline))
                 else:
                     for stage in stage_names():
                         run_stage(session, stage, pipeline)
@@ -79,7 +82,7 @@ def run_alone(
             _through_prefect(session, pipeline, is_wanted=prefect) as is_there,
         ):
             if is_there:
-                asyncio.run(_run_flow(stage, pipeline))
+                asyncio.run(_run_flow(session, stage, pipeline))
             else:
                 run_stage(session, stage, pipeline)
                 if is_finished_by(session, stage, pipeline):
@@ -93,7 +96,7 @@ def run_alone(
         return run_document(done)
 
 
-async def _run_flow(name: str, pipeline: StageRun) -> None:
+async def _run_flow(session: RunSession, name: str, pipeline: StageRun) -> None:
     """Run the flow for a pipeline run; only the run's id is passed on.
 
     Runs that a killed command left in Prefect are marked as crashed before.
@@ -102,13 +105,37 @@ async def _run_flow(name: str, pipeline: StageRun) -> None:
 
     from ...flows import FLOWS
     from ...flows import pipeline as whole
-    from ...flows.watching import close_dead_commands, command_tag
+    from ...flows.watching import command_tag
     from ...flows.work import TAG
 
-    await close_dead_commands()
     call: Any = whole if name == "pipeline" else FLOWS[name]
-    with tags(TAG, command_tag()):
+    await _close_runs(session)
+    with command_mark(session.home), tags(TAG, command_tag()):
         await call(run=pipeline.id)
+
+
+async def _close_runs(session: RunSession) -> None:
+    """Mark the flow runs of killed commands as crashed, and remove the marks of those commands."""
+    from ...flows.watching import close_dead_commands
+
+    dead = dead_marks(session.home)
+    await close_dead_commands()
+    for mark in dead:
+        mark.unlink(missing_ok=True)
+
+
+def _close_killed(session: RunSession, pipeline: StageRun) -> None:
+    """Mark flow runs of killed commands as crashed; Prefect is started only where one was."""
+    from ...serving.named_server import PrefectAwayError
+
+    if not dead_marks(session.home):
+        return
+    try:
+        with _through_prefect(session, pipeline, is_wanted=True) as is_there:
+            if is_there:
+                asyncio.run(_close_runs(session))
+    except PrefectAwayError as error:  # the run is finished all the same
+        session.progress.say(f"{error}; runs of a killed command stay open there")
 
 
 @contextmanager
