@@ -17,12 +17,12 @@ from prefect.exceptions import CancelledRun
 from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
-from ..config.registry import EVALUATION, find_stage, stage_names
+from ..config.registry import find_stage, stage_names
 from ..config.yaml_file import SettingsError
 from ..runs.recording import at_pipeline
 from ..runs.requests import RunRequest, open_pipeline, reopen_pipeline
 from ..runs.session import RunSession, open_session
-from ..stages.finish import finish_pipeline
+from ..stages.finish import finish_pipeline, is_finished_by
 from ..store.lineage import StageRun
 from .page import on_page
 from .parameters import FromRun, Overrides, Preset, Refresh, Run, Seed, Suite, explained, name_run
@@ -53,7 +53,7 @@ def _stage_flow(stage: str) -> Flow[..., Any]:
                     if done.is_cancelled():
                         return Cancelled(message=done.message)
                     made = await done.aresult()
-                    if stage == EVALUATION:
+                    if is_finished_by(session, stage, opened):
                         await _finish(session, opened)
                     return made
 

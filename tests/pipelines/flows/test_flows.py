@@ -16,6 +16,8 @@ import pytest
 from codedance.pipelines.config.flows_file import load_flows_file
 from codedance.pipelines.config.home import prepare_environment
 from codedance.pipelines.config.yaml_file import SettingsError
+from codedance.pipelines.runs.requests import RunRequest, open_pipeline
+from codedance.pipelines.runs.session import open_session
 
 from ..frames import MOST_FRAMES, Reached, is_ours
 from ..tiny_runs import first_run, with_function
@@ -101,6 +103,32 @@ def test_the_messages_of_a_stage_are_on_the_flow_runs_page(prefect, finished, lo
     figures = [a for a in made if a.flow_run_id == flow_run and a.type == "image"]
     assert {a.key for a in figures} >= {"figure-grpo-entropy"}
     assert all(str(a.data).startswith("data:image/svg+xml;base64,") for a in figures)
+
+
+@pytest.mark.parametrize("is_last", [True, False])
+def test_a_flow_finishes_a_run_after_its_last_stage(home, tiny, monkeypatch, is_last):
+    from codedance.pipelines import flows
+    from prefect.states import Completed
+
+    finished, before = [], []
+
+    async def work(_stage, pipeline, *, return_state):
+        before.append((return_state, session.store.lineage.get(pipeline).status))
+        return Completed(data="sft-1")
+
+    async def finish(_session, run):
+        finished.append(run.id)
+
+    monkeypatch.setattr(flows, "work", work)
+    monkeypatch.setattr(flows, "_finish", finish)
+    monkeypatch.setattr(flows, "is_finished_by", lambda *_: is_last)
+    with open_session(home, track=False) as session:
+        run = open_pipeline(session, RunRequest("smoke"))
+        session.store.lineage.mark(run.id, "interrupted")
+        assert asyncio.run(flows.FLOWS["sft"].fn(run=run.id)) == "sft-1"
+        assert finished == ([run.id] if is_last else [])
+        assert before == [(True, "running")]
+        assert session.store.lineage.get(run.id).status == "interrupted"
 
 
 def test_stopped_stage_is_a_cancelled_flow_run(prefect, finished):

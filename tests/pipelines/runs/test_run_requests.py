@@ -18,7 +18,7 @@ from codedance.pipelines.runs.runner import (
     run_stage,
     unfinished_stages,
 )
-from codedance.pipelines.stages.finish import finish_pipeline
+from codedance.pipelines.stages.finish import finish_pipeline, is_finished_by
 
 from ..stages.test_own_stages import install
 from ..tiny_runs import TINY, first_run
@@ -120,7 +120,9 @@ def test_an_evaluation_does_not_finish_a_run_that_lacks_a_stage(finished, instal
     finish_pipeline(finished, run)
     again = opened(finished, preset="smoke")
     assert (again.id, again.status) == (run.id, "running")
+    assert not is_finished_by(finished, "grpo", again)
     run_stage(finished, "sum_up", again)
+    assert is_finished_by(finished, "sum_up", again)
     finish_pipeline(finished, again)
     done = opened(finished, preset="smoke")
     assert (done.id, done.is_finished) == (run.id, True)
