@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shlex
 import sys
@@ -107,11 +108,13 @@ async def _run_flow(session: RunSession, name: str, pipeline: StageRun) -> None:
     from ...flows import pipeline as whole
     from ...flows.watching import command_tag
     from ...flows.work import TAG
+    from ...serving.named_server import failures_reported
 
     call: Any = whole if name == "pipeline" else FLOWS[name]
-    await _close_runs(session)
-    with command_mark(session.home), tags(TAG, command_tag()):
-        await call(run=pipeline.id)
+    with failures_reported():
+        await _close_runs(session)
+        with command_mark(session.home), tags(TAG, command_tag()):
+            await call(run=pipeline.id)
 
 
 async def _close_runs(session: RunSession) -> None:
@@ -126,14 +129,15 @@ async def _close_runs(session: RunSession) -> None:
 
 def _close_killed(session: RunSession, pipeline: StageRun) -> None:
     """Mark flow runs of killed commands as crashed; Prefect is started only where one was."""
-    from ...serving.named_server import PrefectAwayError
+    from ...serving.named_server import PrefectAwayError, failures_reported
 
     if not dead_marks(session.home):
         return
     try:
         with _through_prefect(session, pipeline, is_wanted=True) as is_there:
             if is_there:
-                asyncio.run(_close_runs(session))
+                with failures_reported():
+                    asyncio.run(_close_runs(session))
     except PrefectAwayError as error:  # the run is finished all the same
         session.progress.say(f"{error}; runs of a killed command stay open there")
 
@@ -166,11 +170,16 @@ def _through_prefect(
 
 
 def _prepare_prefect() -> None:
-    """Configure Prefect to log the run's lines to its page, and to print nothing."""
+    """Configure Prefect to log the run's lines to its page, and to print nothing.
+
+    Of a server that fails it would print addresses, with a password that is part of them.
+    """
     from ...serving.client_file import forget_dead_server
 
     os.environ["PREFECT_LOGGING_LEVEL"] = "INFO"
     os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
+    os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")
+    logging.raiseExceptions = False
     forget_dead_server()
 
 
