@@ -17,7 +17,7 @@ from ..concurrency.file_lock import try_lock
 from ..config.code_version import code_version, git_commit
 from ..config.registry import find_stage, stage_names
 from ..config.settings import Preset, preset_model
-from ..store.claims import Claim, claimed_work, held, try_claim
+from ..store.claims import Claim, claimed_work, try_claim
 from ..store.lineage import StageRequest, StageRun
 from .context import StageContext
 from .progress import format_seconds
@@ -147,10 +147,7 @@ def at_work(session: RunSession, request: StageRequest) -> Generator[None]:
                     break
             claim = try_claim(session.store.database, claimed_work(request.stage, request.key))
             if isinstance(claim, Claim):
-                session.claim = stack.enter_context(held(session.store.database, claim))
-                stack.callback(setattr, session, "claim", None)
-                session.tracker.writer.guard = claim.check
-                stack.callback(setattr, session.tracker.writer, "guard", None)
+                stack.enter_context(session.holding(claim))
                 yield
                 return
         if not has_said:

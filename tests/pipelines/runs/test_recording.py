@@ -20,10 +20,9 @@ from codedance.pipelines.tracking import lines
 from codedance.pipelines.tracking.tracker import FIGURES_NAME, NOTE, read_page
 
 from ..makers import make_request
+from ..tiny_runs import first_run
 
 write = lines.append_line
-
-from ..tiny_runs import first_run
 
 
 class Killed(BaseException):
