@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from contextlib import nullcontext
 from uuid import uuid4
 
 import pytest
@@ -16,6 +17,7 @@ from codedance.pipelines.store.store import open_store
 
 from benchmarks.measuring.postgres import CARELESS, PostgresMissing, PostgresServer, find_programs
 
+from .prefect_clients import leftovers_collected
 from .tiny_runs import run_all, write_tiny
 
 OURS = (
@@ -117,7 +119,8 @@ def home(tmp_path, monkeypatch, backend, request):
 )
 def way(request):
     """Options of a command that runs stages: without Prefect, and through its own server."""
-    return request.param
+    with nullcontext() if request.param else leftovers_collected():
+        yield request.param
 
 
 @pytest.fixture

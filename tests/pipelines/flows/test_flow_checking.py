@@ -19,6 +19,8 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.settings import PREFECT_DEPLOYMENTS_DEFAULT_WORK_POOL_NAME, temporary_settings
 from pydantic import ValidationError
 
+from ..prefect_clients import leftovers_collected
+
 pytestmark = pytest.mark.filterwarnings("ignore")  # many warnings of Prefect only
 PROGRAM = "from codedance.pipelines.cli import main; main()"
 FLOW = "codedance.pipelines.flows.sft"
@@ -228,7 +230,7 @@ def test_an_error_of_prefect_while_deploying_leaves_no_deployment_behind(home, p
             return [one.name for one in await client.read_deployments()]
 
     monkeypatch.setattr(deploying, "all_deployments", loaded)  # as if it had not been validated
-    with prefect_test_harness(server_startup_timeout=240):
+    with leftovers_collected(), prefect_test_harness(server_startup_timeout=240):
         from prefect.settings import PREFECT_API_URL
 
         monkeypatch.setenv("PREFECT_API_URL", PREFECT_API_URL.value())

@@ -20,6 +20,7 @@ from codedance.pipelines.runs.requests import RunRequest, open_pipeline
 from codedance.pipelines.runs.session import open_session
 
 from ..frames import MOST_FRAMES, Reached, is_ours
+from ..prefect_clients import leftovers_collected
 from ..tiny_runs import first_run, with_function
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # many warnings of Prefect only
@@ -32,7 +33,7 @@ def prefect(tmp_path_factory):
     prepare_environment(Home(tmp_path_factory.mktemp("prefect")))
     from prefect.testing.utilities import prefect_test_harness
 
-    with prefect_test_harness(server_startup_timeout=240):
+    with leftovers_collected(), prefect_test_harness(server_startup_timeout=240):
         yield
 
 
