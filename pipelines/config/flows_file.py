@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 from .deployments import FLOWS_MODULE, Deployment, FlowsFile, WorkPool, flows_model
 from .flow_parameters import PIPELINE, FlowParameters, parameter_problems
 from .key_names import Location, nearest_key, valid_keys
-from .presets import EXTENDS, PresetProblem, build_presets
+from .presets import EXTENDS, PresetProblem, build_presets, with_absolute_paths
 from .registry import entries, find_stage, stage_names
 from .settings import Preset, fitting_presets
 from .yaml_file import SettingsError, line_of, read_yaml
@@ -159,7 +159,7 @@ def _deployment(
 
 
 def load_preset(name: str, path: Path | None = None) -> Preset:
-    """Return the parameters of a preset.
+    """Return the parameters of a preset, with relative paths from the current folder as absolute.
 
     Raises:
         SettingsError: There is no such preset, or flows.yaml is wrong.
@@ -168,7 +168,7 @@ def load_preset(name: str, path: Path | None = None) -> Preset:
     presets = load_flows_file(path).presets
     for known, preset in presets.items():
         if known == name:
-            return preset
+            return with_absolute_paths(preset)
     near = difflib.get_close_matches(name, list(presets), n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise SettingsError(f"there is no preset {name!r} in {path}, only {', '.join(presets)}{hint}")

@@ -174,7 +174,7 @@ def flat_overrides(preset: Preset, overrides: Mapping[str, Any]) -> Tree:
     found: Tree = {}
     for key, value in overrides.items():
         for field, given in _fields(type(preset), tree, _path(type(preset), tree, key), value):
-            path, one = _with_absolute_paths(type(preset), field, given)
+            path, one = _with_absolute_place(type(preset), field, given)
             name = ".".join(path)
             for other in found:
                 if _overlap(name, other):
@@ -233,7 +233,7 @@ def _fields(
         yield from _fields(model, tree, _path(model, tree, f"{key}.{name}"), one)
 
 
-def _with_absolute_paths(
+def _with_absolute_place(
     model: type[Preset], path: tuple[str, ...], value: object
 ) -> tuple[list[str], object]:
     """Return place and value of a field with the paths in them absolute."""
@@ -248,12 +248,10 @@ def _with_absolute_paths(
     return parts, node
 
 
-def _same_entry(model: type[Preset], above: Sequence[str], tree: Tree, name: str) -> str:
-    """Return the key that names the same file in a mapping of a preset, else ``name``."""
-    for known in tree:
-        if _with_absolute_paths(model, (*above, known), None)[0][-1] == name:
-            return known
-    return name
+def with_absolute_paths(preset: Preset) -> Preset:
+    """Return a preset with its relative paths absolute: the same files in every folder."""
+    model = type(preset)
+    return model.model_validate(absolute_paths(model, preset.model_dump()))
 
 
 def with_overrides(preset: Preset, overrides: Mapping[str, Any]) -> Preset:
@@ -277,7 +275,7 @@ def with_overrides(preset: Preset, overrides: Mapping[str, Any]) -> Preset:
             if not isinstance(node.get(part), dict):
                 node[part] = {}
             node = node[part]
-        node[_same_entry(type(preset), above, node, last)] = value
+        node[last] = value
     try:
         return type(preset).model_validate(tree)
     except ValidationError as error:

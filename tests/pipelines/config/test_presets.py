@@ -159,13 +159,21 @@ def test_a_relative_path_in_an_override_is_of_the_current_folder(tmp_path, monke
     assert with_overrides(Preset(), found).grpo.reward_terms == {term: 0.5}
 
 
-def test_an_override_replaces_the_term_of_the_same_file_in_the_preset(tmp_path, monkeypatch):
+def test_relative_paths_of_a_preset_are_of_the_current_folder(write, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
     (tmp_path / "terms.py").write_text("def one(t):\n    return 0.0\n")
-    settings = Preset().grpo.model_copy(update={"reward_terms": {"terms.py:one": 0.5}})
-    preset = Preset().model_copy(update={"grpo": settings})
-    changed = with_overrides(preset, {"grpo.reward_terms.terms.py:one": 0.25})
-    assert changed.grpo.reward_terms == {"terms.py:one": 0.25}
+    path = write(
+        "presets:\n  p: {sft: {base: mine}, grpo: {reward_terms: {'terms.py:one': 0.5}}}\n"
+        "  q: {suite: nano}\n"
+    )
+    preset = load_preset("p", path)
+    term = f"{tmp_path}/terms.py:one"
+    assert preset.sft.base == f"{tmp_path}/mine"
+    assert preset.grpo.reward_terms == {term: 0.5}
+    overrides = flat_overrides(preset, {"grpo.reward_terms.terms.py:one": 0.25})
+    assert with_overrides(preset, overrides).grpo.reward_terms == {term: 0.25}
+    assert load_preset("q", path) == Preset()
 
 
 @pytest.mark.parametrize(
