@@ -153,8 +153,8 @@ def at_work(session: RunSession, request: StageRequest) -> Generator[None]:
         if not has_said:
             session.progress.say(f"{request.stage}: waiting, {claim} is running it")
             has_said = True
-        session.stop.check()
         time.sleep(BUSY_SECONDS)
+        session.stop.check()
     yield
 
 

@@ -8,7 +8,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 
 import psutil
 from codedance.pipelines.runs.processes import free_port
@@ -60,7 +60,8 @@ def ctrl_c_while_waiting(trial):
     holder = trial.start()
     with killed_at_end(holder):
         trial.reach(holder)
-        _interrupt_waiting(trial, (*trial.command, "--refresh"), "waiting for its turn")
+        with suspended(holder):
+            _interrupt_waiting(trial, (*trial.command, "--refresh"), "waiting for its turn")
         trial.end(holder, 0)
 
 
@@ -70,12 +71,26 @@ def ctrl_c_while_waiting_for_a_machine(trial):
     with killed_at_end(holder):
         trial.reach(holder)
         with closing(sqlite3.connect(trial.folder.home.root / "store.db")) as database:
-            database.execute("UPDATE claims SET host = 'another boot', name = 'elsewhere'")
+            database.execute(
+                "UPDATE claims SET host = 'another boot', name = 'elsewhere', "
+                "expires_at = expires_at + 3600"
+            )
             database.commit()
         trial.folder.extra["CODEDANCE_LOCKS"] = str(trial.folder.root / "other locks")
-        _interrupt_waiting(trial, trial.command, "sft: waiting, ")
+        with suspended(holder):
+            _interrupt_waiting(trial, trial.command, "sft: waiting, ")
         assert "elsewhere" in trial.folder.said("other.log")
         trial.end(holder, 0)
+
+
+@contextmanager
+def suspended(process):
+    """Stop a process while the context lasts, so that it does not finish its work meanwhile."""
+    os.kill(process.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
 
 
 def _interrupt_waiting(trial, command, words):

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 from codedance.pipelines.config.home import Home
+from codedance.pipelines.runs import runner
 from codedance.pipelines.runs.context import StageInterrupted, Stop
 from codedance.pipelines.runs.requests import RunRequest, open_pipeline
 from codedance.pipelines.runs.runner import _request_for, at_work, run_stage
@@ -274,6 +275,23 @@ def test_a_command_that_stops_while_waiting_leaves_the_run_to_those_who_work_for
             run_stage(session, "curate", pipeline)
         left = "running" if works_for == "the same pipeline run" else "interrupted"
         assert session.store.lineage.get(pipeline.id).status == left
+
+
+def test_a_stop_during_a_wait_counts_even_if_the_work_is_finished_then(
+    home, tiny, other, monkeypatch
+):
+    with open_session(home, track=False) as session:
+        request = _request_for(session, "curate", open_pipeline(session, RunRequest("smoke")))
+        taken_over_new(other, claims.claimed_work("curate", request.key))
+
+        def finish(_):
+            session.stop.request()
+            run = session.store.lineage.begin(request)
+            session.store.lineage.mark(run.id, "finished")
+
+        monkeypatch.setattr(runner, "time", SimpleNamespace(sleep=finish))
+        with pytest.raises(StageInterrupted), at_work(session, request):
+            pytest.fail("it went on")
 
 
 def test_a_process_works_for_a_run_until_it_leaves_or_its_lease_ends(store, other):
