@@ -93,6 +93,15 @@ class ChatTokenizer:
         """Ids excluded from sampling: every control token except the end of the turn."""
         return self.control_ids - {self.end_id}
 
+    @property
+    def placeholder_id(self) -> int:
+        """Id that stands for a whole image where an engine expands images itself."""
+        return self.image_id
+
+    def image_ids(self, image: Image.Image) -> tuple[int, ...]:
+        """Return the ids of an image in a prompt, from its first control token to its last."""
+        return (self.image_id,) * self._image_tokens(image)
+
     def encode_text(self, text: str) -> list[int]:
         """Encode text without control tokens; lone surrogates as their escapes."""
         return self._plain.encode(escape_surrogates(text), add_special_tokens=False).ids
@@ -146,8 +155,7 @@ class ChatTokenizer:
                 continue
             ids += self.encode_text(text)
             text = ""
-            ids += [self._vision_start, *[self.image_id] * self._image_tokens(part)]
-            ids.append(self._vision_end)
+            ids += [self._vision_start, *self.image_ids(part), self._vision_end]
         return [*ids, *self.encode_text(text), self.end_id, *self._line_end]
 
     def _control(self, token: str) -> int:

@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .crops import CROP_FAMILIES, CropCache, Crops
+from .crops import CROP_FAMILIES, Crops
 from .pictures import Patches
-from .template_chat import PictureWords, TemplateTokenizer
+from .prompt_encoder import crop_encoder
 from .token_model import Padded, TokenModel
 
 _FULL, _SLIDING = "full_attention", "sliding_attention"
@@ -48,15 +48,9 @@ class CropTokenModel(TokenModel):
     ) -> None:
         self.model = model
         self._family = CROP_FAMILIES[model.config.model_type]
-        image_token = _image_token(model.config, tokenizer, self._family.needs)
-        crops = CropCache(image_processor, model.config, self._family, image_token=image_token)
-        words = PictureWords(self._family.placeholder, image_token, crops.text)
-        self.pictures = crops
-        self.chat = TemplateTokenizer(tokenizer, template=template, words=words)
-        text = model.config.get_text_config()
-        self.vocabulary = int(text.vocab_size)
-        self._window = _window(text, model.config.model_type)
-        self._check_picture(crops)
+        self._adopt(crop_encoder(model.config, tokenizer, image_processor, template=template))
+        self._window = _window(model.config.get_text_config(), model.config.model_type)
+        self._check_picture()
 
     def hidden(
         self,
@@ -155,11 +149,11 @@ class CropTokenModel(TokenModel):
     def _tokens_of(self, picture: Patches) -> int:
         return picture.grid[1]
 
-    def _check_picture(self, crops: CropCache) -> None:
+    def _check_picture(self) -> None:
         """Reject a model whose number of features per image differs from its prompt's tokens."""
         from PIL import Image
 
-        picture = crops.crops(Image.new("RGB", (64, 48), "grey"))
+        picture = self.pictures.patches(Image.new("RGB", (64, 48), "grey"))
         with torch.inference_mode():
             pieces = len(self._features_of(picture))
         if pieces != self._tokens_of(picture):
@@ -168,20 +162,6 @@ class CropTokenModel(TokenModel):
                 f"{self._tokens_of(picture)} tokens in a prompt: the image processor is another "
                 "model's"
             )
-
-
-def _image_token(config: Any, tokenizer: Any, needs: Sequence[str]) -> str:  # noqa: ANN401 - untyped library objects
-    """Return the name of the image token, after checking the family's control tokens."""
-    vocabulary: Mapping[str, int] = tokenizer.get_vocab()
-    missing = [token for token in needs if token not in vocabulary]
-    if missing:
-        raise ValueError(f"the tokenizer has no {missing[0]}, which this model family needs")
-    if vocabulary[needs[0]] != config.image_token_id:
-        raise ValueError(
-            f"the tokenizer's {needs[0]} is {vocabulary[needs[0]]}, the model's image token "
-            f"{config.image_token_id}: they belong to different models"
-        )
-    return needs[0]
 
 
 def _window(text: Any, family: str) -> int | None:  # noqa: ANN401 - a transformers configuration

@@ -164,6 +164,10 @@ class CropCache(PictureCache):
             raise TypeError(f"expected crops, got {type(found).__name__}")
         return found
 
+    def at_model_size(self, image: Image.Image) -> Image.Image:
+        """Return the image in RGB; each engine splits it into crops itself."""
+        return image.convert("RGB")
+
     def text(self, image: Image.Image) -> str:
         """Return the text that represents an image in a prompt."""
         return self.crops(image).text

@@ -12,6 +12,7 @@ from typing import Any
 
 from ...envs.parsing import INTERFACES, Interface
 from .crops import CROP_FAMILIES
+from .prompt_encoder import PromptEncoder, crop_encoder, qwen_encoder
 from .token_model import TokenModel
 
 QWEN_FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
@@ -111,10 +112,7 @@ def load_token_model(source: str | Path, *, device: str | None = None) -> TokenM
 def _load_with_adapters(folder: Path, device: str | None) -> TokenModel:
     from peft import PeftModel
 
-    settings = json.loads((folder / ADAPTER_FILE).read_text(encoding="utf-8"))
-    base = settings.get("base_model_name_or_path")
-    if not base:
-        raise ModelFolderError(f"{folder / ADAPTER_FILE} does not name base_model_name_or_path")
+    base = _base_of(folder)
     try:
         model = _load_whole(base, device)
     except ModelFolderError as error:
@@ -124,51 +122,112 @@ def _load_with_adapters(folder: Path, device: str | None) -> TokenModel:
     return model
 
 
+def _base_of(folder: Path) -> str:
+    """Return the base model of a folder of adapters."""
+    settings = json.loads((folder / ADAPTER_FILE).read_text(encoding="utf-8"))
+    base = settings.get("base_model_name_or_path")
+    if not base:
+        raise ModelFolderError(f"{folder / ADAPTER_FILE} does not name base_model_name_or_path")
+    return str(base)
+
+
 def _load_whole(source: str | Path, device: str | None) -> TokenModel:
     import torch
-    from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer
+    from transformers import AutoModelForImageTextToText
 
     if Path(source).exists():
         check_folder(Path(source))
-    name = str(source)
     model: Any
-    try:
+    with _loading(source):
+        parts = _load_parts(source)
         with quiet():
-            check_family(AutoConfig.from_pretrained(name).model_type)
-            model = AutoModelForImageTextToText.from_pretrained(name, dtype="auto")
-            tokenizer = AutoTokenizer.from_pretrained(name)
-            processor = load_image_processor(name)
+            model = AutoModelForImageTextToText.from_pretrained(str(source), dtype="auto")
         model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         model.eval()
-        return _assemble(model, tokenizer, processor, name)
+        if parts.is_qwen:
+            return TokenModel(model, parts.tokenizer, parts.processor)
+        from .crop_model import CropTokenModel
+
+        return CropTokenModel(model, parts.tokenizer, parts.processor, template=parts.template())
+
+
+def load_prompt_encoder(source: str | Path) -> PromptEncoder:
+    """Load chat encoding and image preprocessing of a folder, or of a hub id, without weights.
+
+    Args:
+        source: Folder or hub id; of a folder of adapters, its base model is read.
+
+    Raises:
+        ModelFolderError: A part is missing, the parts do not fit together, or a hub id could not
+            be loaded.
+    """
+    if (Path(source) / ADAPTER_FILE).is_file():
+        source = _base_of(Path(source))
+    with _loading(source):
+        parts = _load_parts(source)
+        if parts.is_qwen:
+            return qwen_encoder(parts.config, parts.tokenizer, parts.processor)
+        return crop_encoder(
+            parts.config, parts.tokenizer, parts.processor, template=parts.template()
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Configuration, tokenizer and image processor of a model."""
+
+    source: str
+    config: Any
+    tokenizer: Any
+    processor: Any
+
+    @property
+    def is_qwen(self) -> bool:
+        return self.config.model_type in QWEN_FAMILIES
+
+    def template(self) -> str:
+        """Return the chat template, which is saved with the tokenizer from then on."""
+        template = _chat_template(self.source) or self.tokenizer.chat_template
+        if not isinstance(template, str):
+            raise ValueError("it has no chat template to format its turns")
+        self.tokenizer.chat_template = template
+        return template
+
+
+def _load_parts(source: str | Path) -> _Parts:
+    from transformers import AutoConfig, AutoTokenizer
+
+    name = str(source)
+    with quiet():
+        config = AutoConfig.from_pretrained(name)
+        check_family(config.model_type)
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        return _Parts(name, config, tokenizer, load_image_processor(name))
+
+
+@contextlib.contextmanager
+def _loading(source: str | Path) -> Generator[None]:
+    """Raise the libraries' errors as `ModelFolderError`."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except ModelFolderError:
+        raise
     except SafetensorError as error:
         raise ModelFolderError(f"{source}: the weights cannot be read ({error})") from error
     except OSError as error:
         if Path(source).exists():
             raise ModelFolderError(f"{source}: {_first_line(error)}") from error
         raise ModelFolderError(
-            f"cannot load {name!r}: there is no such folder, and it could not be downloaded from "
-            f"the model hub ({_first_line(error)}); check the name and the network, or give a "
-            "local folder"
+            f"cannot load {str(source)!r}: there is no such folder, and it could not be "
+            f"downloaded from the model hub ({_first_line(error)}); check the name and the "
+            "network, or give a local folder"
         ) from error
     except RuntimeError as error:  # the sizes of weights and configuration differ
         raise ModelFolderError(f"{source}: {_first_line(error)}") from error
     except ValueError as error:
         raise ModelFolderError(f"{source}: {error}") from error
-
-
-def _assemble(model: Any, tokenizer: Any, processor: Any, source: str) -> TokenModel:  # noqa: ANN401 - untyped library objects
-    """Wrap a model in the token model of its family."""
-    if model.config.model_type in QWEN_FAMILIES:
-        return TokenModel(model, tokenizer, processor)
-    from .crop_model import CropTokenModel
-
-    template = _chat_template(source) or tokenizer.chat_template
-    if not isinstance(template, str):
-        raise ValueError("it has no chat template to format its turns")
-    tokenizer.chat_template = template  # saved with the tokenizer
-    return CropTokenModel(model, tokenizer, processor, template=template)
 
 
 def _chat_template(source: str) -> str | None:

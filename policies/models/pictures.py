@@ -88,6 +88,27 @@ class PictureCache:
                 self._bytes -= self._known.popitem(last=False)[1].values.nbytes
         return made
 
+    def at_model_size(self, image: Image.Image) -> Image.Image:
+        """Return the image as the model sees it: the processor leaves its size as it is.
+
+        Raises:
+            ValueError: The processor's output is not a function of 256 levels per channel.
+        """
+        from PIL import Image
+
+        picture = self.patches(image)
+        if picture.values.dtype != np.uint8:
+            raise ValueError(
+                "the image processor's values are not those of an 8-bit image: the image cannot "
+                "be sent to another engine exactly"
+            )
+        rows, columns = (count // self.merge for count in picture.grid)
+        side = int(self.processor.patch_size)
+        blocks = picture.values.reshape(rows, columns, self.merge, self.merge, 3, side, side)
+        shape = (rows * self.merge * side, columns * self.merge * side, 3)
+        levels = blocks.transpose(0, 2, 5, 1, 3, 6, 4).reshape(shape)
+        return Image.fromarray(np.ascontiguousarray(levels))
+
     def pixel_values(self, pictures: Sequence[Patches]) -> torch.Tensor:
         """Return the vision tower's input, ``(patches of all, width)``, float32."""
         return torch.from_numpy(np.concatenate([self._expand(p) for p in pictures]))

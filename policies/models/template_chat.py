@@ -70,6 +70,15 @@ class TemplateTokenizer(ChatTokenizer):
         self.lead, self.end_id = self._turn_edges()
         self._check_plain_text()
 
+    @property
+    def placeholder_id(self) -> int:
+        """Id that stands for a whole image where an engine expands images itself."""
+        return self._controls[self._words.placeholder]
+
+    def image_ids(self, image: Image.Image) -> tuple[int, ...]:
+        """Return the ids of an image in a prompt, from its first control token to its last."""
+        return tuple(self._join([(self._words.text(image).strip(), True)]))
+
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of sampled ids, without the end of the turn and the lead."""
         return super().decode(ids).removeprefix(self.lead)

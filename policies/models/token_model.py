@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .chat_tokens import ChatTokenizer
-from .pictures import Patches, PictureCache
+from .pictures import Patches
 from .positions import mrope_positions
+from .prompt_encoder import PromptEncoder, qwen_encoder
 from .vision_tower import patch_vision_attention
 
 if TYPE_CHECKING:
@@ -63,10 +63,13 @@ class TokenModel:
 
     def __init__(self, model: Any, tokenizer: Any, image_processor: Any) -> None:  # noqa: ANN401 - untyped library objects
         self.model = model
-        self.pictures = PictureCache(image_processor)
-        self.chat = ChatTokenizer(tokenizer, self.pictures.token_count)
-        self.vocabulary = int(model.config.get_text_config().vocab_size)
+        self._adopt(qwen_encoder(model.config, tokenizer, image_processor))
         patch_vision_attention(model)
+
+    def _adopt(self, encoder: PromptEncoder) -> None:
+        self.encoder = encoder
+        self.chat, self.pictures = encoder.chat, encoder.pictures
+        self.vocabulary = encoder.vocabulary
 
     @property
     def device(self) -> torch.device:
@@ -80,13 +83,9 @@ class TokenModel:
         return "flash" not in (text._attn_implementation or "")
 
     def allowed(self) -> Tensor:
-        """Return the mask of ids to sample from, ``(vocabulary,)``.
-
-        It excludes every control token except the end of a turn.
-        """
+        """Return the mask of ids to sample from, ``(vocabulary,)``; see `PromptEncoder`."""
         allowed = torch.ones(self.vocabulary, dtype=torch.bool)
-        allowed[len(self.chat.tokenizer) :] = False
-        allowed[sorted(self.chat.forbidden_ids)] = False
+        allowed[list(self.encoder.forbidden_ids)] = False
         return allowed.to(self.device)
 
     def pad(
