@@ -172,6 +172,21 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class WeightSpan:
+    """Ids in a row that one version of the weights sampled.
+
+    Attributes:
+        version: Name of the version, as the engine reports it.
+        start: Index of the first id.
+        end: Index after the last id.
+    """
+
+    version: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class Tokens:
     """The token ids of an episode exactly as generated; never re-encoded from text.
 
@@ -182,12 +197,15 @@ class Tokens:
         turn_of: Turn (0, 1, …) in which the policy generated the id; −1 for other ids,
             ``(length,)``.
         images: Number of images that the ids refer to.
+        weight_versions: Versions of the weights that the policy's ids were sampled from, in
+            order; empty where the engine names none.
     """
 
     ids: tuple[int, ...]
     log_probabilities: tuple[float, ...]
     turn_of: tuple[int, ...]
     images: int = 0
+    weight_versions: tuple[WeightSpan, ...] = ()
 
     @property
     def mask(self) -> tuple[bool, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
@@ -153,6 +153,27 @@ class StreamingPolicy(Policy, Protocol):
 
     def stream(self, *, sampling: Sampling, slots: int) -> AbstractContextManager[ReplyStream]:
         """Open a stream with ``slots`` batch slots in which replies are generated."""
+        ...
+
+
+class ReplySource(Protocol):
+    """Replies of an `AsyncPolicy`, each requested by itself."""
+
+    async def reply(self, conversation: Conversation) -> Reply:
+        """Return the next text of a conversation; any number are requested at once.
+
+        Raises:
+            PolicyUnavailableError: The model is unreachable; only this conversation is lost.
+        """
+        ...
+
+
+@runtime_checkable
+class AsyncPolicy(Policy, Protocol):
+    """A policy whose replies come one by one, such as those of a server: no turn is a barrier."""
+
+    def connect(self, *, sampling: Sampling) -> AbstractAsyncContextManager[ReplySource]:
+        """Open a source of replies within the running event loop."""
         ...
 
 

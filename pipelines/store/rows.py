@@ -26,6 +26,7 @@ from ...envs.types import (
     Tokens,
     Trajectory,
     Turn,
+    WeightSpan,
 )
 from ...sandbox import Execution, Outcome
 from .digests import row_digest
@@ -167,7 +168,7 @@ def read_trajectory(
 
 
 def pack_tokens(tokens: Tokens) -> bytes:
-    """Return token ids, log-probabilities (as float32) and turn numbers, compressed."""
+    """Return token ids, log-probabilities (as float32), turn numbers and versions, compressed."""
     size = len(tokens.ids)
     head = np.asarray([size, tokens.images], "<i8").tobytes()
     body = (
@@ -175,7 +176,8 @@ def pack_tokens(tokens: Tokens) -> bytes:
         + np.asarray(tokens.turn_of, "<i2").tobytes()
         + np.asarray(tokens.log_probabilities, "<f4").tobytes()
     )
-    return head + zlib.compress(body, 1)
+    spans = [[span.version, span.start, span.end] for span in tokens.weight_versions]
+    return head + zlib.compress(body + (json.dumps(spans).encode() if spans else b""), 1)
 
 
 def unpack_tokens(data: bytes) -> Tokens:
@@ -184,12 +186,14 @@ def unpack_tokens(data: bytes) -> Tokens:
     body = zlib.decompress(data[16:])
     ids = np.frombuffer(body[: 4 * size], "<i4")
     turn_of = np.frombuffer(body[4 * size : 6 * size], "<i2")
-    logs = np.frombuffer(body[6 * size :], "<f4")
+    logs = np.frombuffer(body[6 * size : 10 * size], "<f4")
+    spans = json.loads(body[10 * size :] or "[]")
     return Tokens(
         ids=tuple(ids.tolist()),
         log_probabilities=tuple(logs.tolist()),
         turn_of=tuple(turn_of.tolist()),
         images=images,
+        weight_versions=tuple(WeightSpan(*span) for span in spans),
     )
 
 

@@ -19,6 +19,7 @@ from ..interface import Sampling
 from ..models.pictures import picture_digest
 from ..models.token_model import Padded, PicturedIds, TokenModel
 from .key_value_cache import RowStates, SlotCache, past_cache
+from .prompts import ends_turn
 from .sampling import choose, draw_uniform
 from .text_step import TextStep
 
@@ -168,26 +169,17 @@ class Slots:
     def _record(self, chosen: Sequence[int], scores: Sequence[float]) -> list[int]:
         """Record the drawn tokens; return the rows that are done."""
         done: list[int] = []
+        chat, stop = self._model.chat, self._sampling.stop
         for slot, (row, token, score) in enumerate(zip(self._rows, chosen, scores, strict=True)):
             completion = row.completion
             completion.ids.append(token)
             completion.log_probabilities.append(score)
-            completion.is_finished = self._ends_turn(completion.ids)
+            completion.is_finished = ends_turn(chat, completion.ids, stop)
             if completion.is_finished:
                 completion.states = self._cache.states(slot)
             if completion.is_finished or len(completion.ids) >= row.limit:
                 done.append(slot)
         return done
-
-    def _ends_turn(self, ids: Sequence[int]) -> bool:
-        """Return whether a turn is over: the model ended it, or wrote one of the stop texts."""
-        chat, stop = self._model.chat, self._sampling.stop
-        if ids[-1] == chat.end_id or not stop:
-            return ids[-1] == chat.end_id
-        # A token has at least a byte: this window covers any stop text that the last one completes.
-        window = max(len(text.encode()) for text in stop)
-        written = chat.decode(ids[-window:])
-        return any(text in written for text in stop)
 
     def _leave(self, done: Sequence[int]) -> Tensor:
         """Free slots and fill them with rows from the end; return the new order, ``(rows,)``."""

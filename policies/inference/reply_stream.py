@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ...envs.types import Message, Tokens
+from ...envs.types import Tokens
 from ..interface import Conversation, Piece, Reply, Sampling
 from ..models.token_model import TokenModel
 from .engine import Completion, Prompt, Slots
 from .key_value_cache import RowStates
+from .prompts import extend_tokens, images_of, new_token_limit, prompt_ids
 
 Kept = tuple[Tokens, RowStates]
 """A record of ids, and its keys and values; they are valid for this very object."""
@@ -122,47 +123,26 @@ class VisionLanguageStream:
 
     def _finish(self, one: _Growing) -> Reply:
         completion = one.completion
-        tokens = one.conversation.tokens = _extend(one.conversation, one.prompt, completion)
+        tokens = one.conversation.tokens = extend_tokens(
+            one.conversation,
+            one.prompt.ids,
+            completion.ids,
+            completion.log_probabilities,
+            images=len(one.prompt.images),
+        )
         if completion.states is not None:
             self.kept[id(tokens)] = tokens, completion.states
         text = self._model.chat.decode(completion.ids)
         return Reply(text, is_cut=not completion.is_finished, new_tokens=len(completion.ids))
 
     def _prompt(self, conversation: Conversation) -> Prompt:
-        chat, sampling = self._model.chat, self._sampling
-        if conversation.tokens is None:
-            ids = tuple(chat.open_prompt(conversation.messages))
-        else:
-            ids = conversation.tokens.ids
-            if ids[-1] != chat.end_id:  # a turn that a limit or a stop text ended
-                ids += (chat.end_id,)
-            ids += tuple(chat.after_reply(_since_last_reply(conversation.messages)))
-        images = [image for message in conversation.messages for image in message.images]
-        limit = min(sampling.max_new_tokens, sampling.max_tokens - len(ids))
+        ids = prompt_ids(self._model.chat, conversation)
+        limit = new_token_limit(self._sampling, len(ids))
         past = self._take_past(conversation.tokens)
-        return Prompt(ids, images, conversation.seed, conversation.turn, max(limit, 0), past)
+        images = images_of(conversation)
+        return Prompt(ids, images, conversation.seed, conversation.turn, limit, past)
 
     def _take_past(self, tokens: Tokens | None) -> RowStates | None:
         """Remove and return the keys and values of this very record."""
         past = self.kept.pop(id(tokens), None) or self._known.pop(id(tokens), None)
         return past[1] if past is not None and past[0] is tokens else None
-
-
-def _since_last_reply(messages: Sequence[Message]) -> Sequence[Message]:
-    """Return the messages after the assistant's last one."""
-    last = max(i for i, message in enumerate(messages) if message.role == "assistant")
-    return messages[last + 1 :]
-
-
-def _extend(conversation: Conversation, prompt: Prompt, completion: Completion) -> Tokens:
-    """Append the prompt's new ids and the generated ids to the record of exact ids."""
-    before = conversation.tokens or Tokens((), (), ())
-    asked = len(prompt.ids) - len(before.ids)
-    return Tokens(
-        ids=prompt.ids + tuple(completion.ids),
-        log_probabilities=(
-            before.log_probabilities + (0.0,) * asked + tuple(completion.log_probabilities)
-        ),
-        turn_of=before.turn_of + (-1,) * asked + (conversation.turn,) * len(completion.ids),
-        images=len(prompt.images),
-    )
