@@ -26,7 +26,7 @@ from ...envs.types import Message
 from ..interface import Conversation, PolicyRefusedError, PolicyUnavailableError, Reply, Sampling
 from .chat_completion import CompletionError, read_completion
 from .endpoint import Endpoint, Meter, Usage
-from .partial_replies import PartialRepliesError
+from .partial_replies import raise_if_partial
 from .server_words import (
     REFUSALS,
     checked_key,
@@ -131,10 +131,7 @@ class OpenAIPolicy:
             results = list(asked)
         replies = [result if isinstance(result, Reply) else None for result in results]
         errors = [None if isinstance(result, Reply) else result for result in results]
-        if reasons := [str(error) for error in errors if error is not None]:
-            count = f"{len(reasons)} of {len(results)} conversations got no reply: "
-            said = (count if len(results) > 1 else "") + reasons[0]
-            raise PartialRepliesError(said, replies, errors)
+        raise_if_partial(replies, errors)
         return [reply for reply in replies if reply is not None]
 
     def _try_ask(

@@ -1,9 +1,10 @@
 """Rollouts: a policy acts on tasks, with many concurrent episodes, each in its own session.
 
-A streaming policy generates replies with continuous batching (`Scheduler`); other policies reply to
-a whole batch at a time. Code runs in threads. By default the result depends on policy, tasks, seed
-and batch size only, never on the timing of sessions, so that a training run is reproducible bit for
-bit.
+A streaming policy generates replies with continuous batching (`Scheduler`); the replies of servers
+are requested one by one (`AsyncPlay`); other policies reply to a whole batch at a time. Code runs
+in threads. By default the result depends on policy, tasks, seed and batch size only, never on the
+timing of sessions, so that a training run is reproducible bit for bit; servers promise no such
+thing.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ...envs.types import Task, Trajectory
 from ...sandbox.types import Sandbox
 from ..inference.partial_replies import PartialRepliesError
 from ..interface import (
+    AsyncPolicy,
     Conversation,
     Policy,
     PolicyUnavailableError,
@@ -30,6 +32,7 @@ from ..interface import (
     StreamingPolicy,
 )
 from ..seeds import derive_seed
+from .async_play import AsyncPlay
 from .losses import Losses
 from .running_episode import RunningEpisode
 from .scheduler import Scheduler
@@ -96,7 +99,8 @@ def rollout(  # noqa: PLR0913 - policy, tasks and settings; each by name
         evidence: Whether to record which calls brought evidence, by replays in the sandbox; the
             presets ``bat`` and ``bat_sequence`` of `score_group` need it.
         deterministic: Whether episodes get their turns in the same order whatever the sandbox's
-            timing; without it no slot waits for a slow tool.
+            timing; without it no slot waits for a slow tool. Without effect on the replies of
+            servers, where no episode waits for another.
         on_trajectory: Called with each trajectory, in order, as soon as those before it are done.
         on_lost: Called with the reason for each lost episode, from any thread; None logs a warning.
 
@@ -115,7 +119,9 @@ def rollout(  # noqa: PLR0913 - policy, tasks and settings; each by name
     with ThreadPoolExecutor(min(_WORKERS, _UNDER_WAY * batch_size), "rollout") as pool:
         runner = _RolloutRunner(policy, setting, sampling or Sampling(), pool, on_trajectory)
         try:
-            if isinstance(policy, StreamingPolicy):
+            if isinstance(policy, AsyncPolicy):
+                runner.play_asynchronously(policy, wanted, batch_size)
+            elif isinstance(policy, StreamingPolicy):
                 runner.play_continuously(policy, wanted, batch_size, deterministic=deterministic)
             else:
                 runner.play_in_batches(wanted, batch_size)
@@ -190,6 +196,16 @@ class _RolloutRunner:
         with policy.stream(sampling=self.sampling, slots=slots) as stream:
             play = Scheduler(stream, self._pool, self.take, deterministic=deterministic, most=most)
             play.play(self.open(wanted))
+
+    def play_asynchronously(
+        self, policy: AsyncPolicy, wanted: Sequence[tuple[Task, int]], batch_size: int
+    ) -> None:
+        """Run each episode by itself, for a policy whose replies come one by one."""
+        most = _UNDER_WAY * batch_size
+        play = AsyncPlay(
+            policy, self.sampling, self._pool, self.take, at_once=batch_size, most=most
+        )
+        play.play(self.open(wanted), lambda: self._report(wait=False))
 
     def play_in_batches(self, wanted: Sequence[tuple[Task, int]], batch_size: int) -> None:
         """Run episodes batch by batch, for a policy that replies to a whole batch at a time."""
