@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 
 from .inference.endpoint import OPENAI_PREFIX, Endpoint
@@ -22,6 +23,7 @@ def load_policy(
     api_key: str | None = None,
     device: str | None = None,
     endpoint: Endpoint | None = None,
+    vllm_urls: Sequence[str] = (),
 ) -> Policy:
     """Load a policy by name.
 
@@ -32,6 +34,8 @@ def load_policy(
         api_key: API key of that server; by default the environment's ``OPENAI_API_KEY``.
         device: Device of a local model; None for a GPU where there is one.
         endpoint: Address, limits and prices of the server of ``openai:MODEL``.
+        vllm_urls: Base URLs of vLLM servers that generate the replies of ``nano``, the folder or
+            the hub id, whose weights they have loaded; empty to generate in this process.
 
     Raises:
         ModelFolderError: The folder lacks a part (the message names it), holds a family that is
@@ -39,6 +43,13 @@ def load_policy(
         ValueError: No policy has this name.
     """
     name = str(source)
+    if vllm_urls:
+        from .inference.vllm.policy import VllmPolicy
+
+        if name in ("oracle", "random") or name.startswith(OPENAI_PREFIX):
+            raise ValueError(f"vLLM serves model folders and hub ids, not {name}: drop vllm_urls")
+        folder = _nano_folder() if name == "nano" else _known_model(source)
+        return VllmPolicy.of_folder(folder, vllm_urls, policy_id=f"{name}@vllm")
     if base_url is not None or name.startswith(OPENAI_PREFIX):
         from .inference.openai_client import OpenAIPolicy
 
@@ -54,9 +65,7 @@ def load_policy(
         return RandomPolicy()
     if name == "nano":
         return _load_model(_nano_folder(), policy_id="nano", device=device)
-    if not Path(source).exists():
-        _check_hub_id(name)
-    return _load_model(source, policy_id=name, device=device)
+    return _load_model(_known_model(source), policy_id=name, device=device)
 
 
 def _load_model(source: str | Path, *, policy_id: str, device: str | None) -> Policy:
@@ -65,6 +74,13 @@ def _load_model(source: str | Path, *, policy_id: str, device: str | None) -> Po
 
     model = load_token_model(source, device=device)
     return VisionLanguagePolicy(model, policy_id=policy_id, notes=read_notes(source))
+
+
+def _known_model(source: str | Path) -> str | Path:
+    """Return a folder or hub id, after rejecting a name that can be neither."""
+    if not Path(source).exists():
+        _check_hub_id(str(source))
+    return source
 
 
 def _nano_folder() -> Path:

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ...envs.parsing import Interface
 from ..interface import Conversation, Reply, Sampling
 from ..models.model_folder import ModelNotes
 from ..models.token_model import PicturedIds, TokenModel
+from ..models.trained_setting import TrainedSetting
 from .reply_stream import Kept, VisionLanguageStream
 
 if TYPE_CHECKING:
     from PIL import Image
 
 
-class VisionLanguagePolicy:
+class VisionLanguagePolicy(TrainedSetting):
     """Samples replies from a `TokenModel`.
 
     Args:
@@ -39,33 +39,12 @@ class VisionLanguagePolicy:
         batch_size: int = 128,
         keeps_cache: bool = True,
     ) -> None:
+        super().__init__(policy_id, notes)
         self.model = model
-        self.notes = notes or ModelNotes()
-        self._id = policy_id
         self._batch_size = batch_size
         self._keeps_cache = keeps_cache
         # By the identity of the record that the keys and values belong to.
         self._kept: dict[int, Kept] = {}
-
-    @property
-    def id(self) -> str:
-        """Name of model and weights."""
-        return self._id
-
-    @property
-    def system_prompt(self) -> str | None:
-        """System prompt; None for the interface's own, empty for no system message."""
-        return self.notes.system_prompt
-
-    @property
-    def max_pixels(self) -> int | None:
-        """Largest image that it was trained on; None for the environment's own limit."""
-        return self.notes.max_pixels
-
-    @property
-    def interface(self) -> Interface | None:
-        """Tool interface that it was trained with; None where that is not known."""
-        return self.notes.interface
 
     def reply(self, conversations: Sequence[Conversation], *, sampling: Sampling) -> list[Reply]:
         """Generate the next turn of each conversation; append its ids to `Conversation.tokens`."""

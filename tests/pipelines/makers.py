@@ -13,6 +13,7 @@ from codedance.envs.types import (
     Tokens,
     Trajectory,
     Turn,
+    WeightSpan,
 )
 from codedance.pipelines.store.lineage import StageRequest
 from codedance.sandbox import Execution, Outcome
@@ -55,7 +56,13 @@ def make_trajectory(task, *, answer="3", accuracy=1.0, calls=1, failed=0, **chan
         "accuracy": accuracy,
         "answer": answer,
         "reward_terms": {"accuracy": accuracy, "format": -0.2, "tool_sequence": None},
-        "tokens": Tokens((5, 6, 7), (0.0, -0.5, -0.25), (-1, 0, 1), images=1),
+        "tokens": Tokens(
+            (5, 6, 7),
+            (0.0, -0.5, -0.25),
+            (-1, 0, 1),
+            images=1,
+            weight_versions=(WeightSpan("step-2", 1, 2), WeightSpan("step-3", 2, 3)),
+        ),
         "pass_rate": 0.5,
     }
     return Trajectory(**{**values, **changes})

@@ -1,0 +1,1 @@
+"""Rollouts on vLLM servers: exact token ids in and out, over HTTP alone."""

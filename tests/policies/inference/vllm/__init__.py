@@ -1,0 +1,1 @@
+"""Tests of rollouts on vLLM, against a small fake of its interface."""
