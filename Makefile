@@ -11,7 +11,7 @@ TORCH ?= 2.13.0
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet $(PIP_OPTIONS)
 
-.PHONY: run smoke docs figures bench test lint tests test-slow test-environments test-container \
+.PHONY: run smoke docs figures bench test lint tests test-slow test-vllm test-environments test-container \
   test-escapes test-soak test-anywhere fuzz viewer-times recovery-times test-accidents install clean
 
 run: $(VENV)/.run
@@ -33,6 +33,15 @@ tests: $(VENV)/.dev
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow --timeout 3000 --numprocesses 2 --dist loadfile
+
+# A real vLLM on the CPU, in an environment of its own, which is made once (3 GB) in the user's cache folder;
+# CODEDANCE_VLLM_PYTHON names another. VLLM_TESTS="-k three_turns" selects tests.
+VLLM_TESTS ?=
+VLLM_LOG ?= build/test-vllm.log
+test-vllm: $(VENV)/.dev
+	mkdir -p $(dir $(VLLM_LOG))
+	bash -o pipefail -c '$(BIN)/python -m pytest -m vllm tests/vllm --timeout 1800 -v -rP --no-header $(VLLM_TESTS) 2>&1 \
+	  | sed -e "s|$(CURDIR)/||g" -e "s|/tmp/[^ ]*/||g" | tee $(VLLM_LOG)'
 
 # The environment with five conflicting sets of pins from a package index: compares the digests of 100 tasks.
 # PYTHONS="python3.12 python3.13" uses other interpreters in turn.

@@ -19,6 +19,7 @@ GENERATE_PATH = "/inference/v1/generate"
 MOST_BIASES = 1024
 """Largest number of ids in ``logit_bias``."""
 _FORBIDDEN = -100.0  # the strongest bias that vLLM takes
+_LEAST_TEMPERATURE, _MOST_TEMPERATURE = 0.01, 2.0
 _NO_LOG_PROBABILITY = -9999.0  # stands for minus infinity and for NaN
 _ROUNDING = 1e-4  # a log-probability above 0 by no more than this is one of 0
 _SHOWN_CHARACTERS = 300
@@ -69,6 +70,9 @@ class Rules:
         forbidden: Ids that must not be sampled, at most `MOST_BIASES`.
         vocabulary: Number of ids.
         weight_version: Version that every token has to be sampled from; None for any.
+
+    Raises:
+        ValueError: vLLM refuses the temperature, or would draw at another one.
     """
 
     sampling: Sampling
@@ -76,6 +80,15 @@ class Rules:
     forbidden: Collection[int]
     vocabulary: int
     weight_version: str | None = None
+
+    def __post_init__(self) -> None:
+        """Reject a temperature that vLLM does not take as it stands."""
+        temperature = self.sampling.temperature
+        if temperature and not _LEAST_TEMPERATURE <= temperature <= _MOST_TEMPERATURE:
+            raise ValueError(
+                f"vLLM draws at temperatures from {_LEAST_TEMPERATURE} to {_MOST_TEMPERATURE}, or "
+                f"takes the most likely token at 0; got {temperature}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

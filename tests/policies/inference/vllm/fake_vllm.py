@@ -137,6 +137,8 @@ class FakeVllm:
             self._now += 1
             self.most = max(self.most, self._now)
         try:
+            if not 0.0 <= body["sampling_params"]["temperature"] <= 2.0:
+                return 400, '{"error": {"message": "temperature must be in [0, 2]"}}'
             self.faults.before(number, body)
             if (error := self.faults.status(number, body)) is not None:
                 return error[0], json.dumps({"error": {"message": error[1]}})

@@ -109,7 +109,7 @@ def test_sent_image_is_what_our_model_sees(fake: FakeVllm) -> None:
 
 def test_control_ids_are_not_sampled(fake: FakeVllm) -> None:
     talks = [asks(seed) for seed in range(6)]
-    policy_of(fake).reply(talks, sampling=Sampling(3.0, max_new_tokens=60, max_tokens=2000))
+    policy_of(fake).reply(talks, sampling=Sampling(2.0, max_new_tokens=60, max_tokens=2000))
     forbidden = set(fake.model.encoder.forbidden_ids)
     for talk in talks:
         assert talk.tokens is not None
@@ -193,6 +193,13 @@ def test_names_of_what_vllm_does_not_serve_are_rejected() -> None:
     for urls in (["localhost:8000"], ["http://a:1", "http://a:1/v1"]):
         with pytest.raises(ValueError, match=r"server address|different vLLM servers"):
             load_policy("nano", vllm_urls=urls)
+
+
+@pytest.mark.parametrize("temperature", [2.5, 0.001])
+def test_temperature_that_vllm_would_change_is_rejected(fake: FakeVllm, temperature: float) -> None:
+    with pytest.raises(ValueError, match=r"temperatures from 0\.01 to 2\.0"):
+        policy_of(fake).reply([asks()], sampling=Sampling(temperature))
+    assert not fake.bodies
 
 
 def test_model_with_too_many_ids_to_exclude_is_rejected(fake: FakeVllm) -> None:

@@ -1,0 +1,123 @@
+"""Command line of vLLM for a model folder: what exact ids and following weights need."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ....policies.models.model_folder import ADAPTER_FILE, QWEN_FAMILIES
+from .environment import EngineError
+
+_CPU_FLAGS = ("--enforce-eager", "--max-num-seqs", "64", "--block-size", "32")
+"""Blocks of 128 tokens, the default there, hardly ever hit the prefix cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """Options of a vLLM server.
+
+    Attributes:
+        host: Address to listen on.
+        port: Port.
+        gpus: Indices of the GPUs that share the model; empty for the CPU.
+        dtype: Precision: ``auto`` (that of the weights), ``float32``, ``bfloat16``, ``float16``.
+        context: Longest prompt and reply together, in tokens.
+        memory_share: Share of each GPU's memory for weights and cache.
+        cache_gigabytes: Size of the cache of keys and values on a CPU.
+        remote_control: Whether its control routes (weights, sleep, cache) are served beyond this
+            machine.
+        more: Further arguments, as they stand.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    gpus: tuple[int, ...] = ()
+    dtype: str = "auto"
+    context: int = 16_384
+    memory_share: float = 0.9
+    cache_gigabytes: int = 1
+    remote_control: bool = False
+    more: Sequence[str] = ()
+
+
+def engine_command(python: Path | str, model: str, options: EngineOptions) -> list[str]:
+    """Return the command line that serves a model.
+
+    Args:
+        python: Interpreter of vLLM's environment.
+        model: Model folder or hub id.
+        options: Options.
+
+    Raises:
+        EngineError: The folder holds adapters alone.
+    """
+    family = _family(model)
+    # The module instead of the program `vllm`, whose CPU build does not find its own package.
+    command = [str(python), "-m", "vllm.entrypoints.openai.api_server", "--model", model]
+    command += ["--host", options.host, "--port", str(options.port)]
+    command += ["--enable-scale-out", "--enable-prompt-tokens-details"]
+    command += ["--generation-config", "vllm", "--dtype", options.dtype]
+    command += ["--max-model-len", str(min(options.context, _positions(model) or options.context))]
+    if family is None or family in QWEN_FAMILIES:
+        # Images arrive at the model's size, and its rule for sizes applied twice is another one.
+        command += ["--mm-processor-kwargs", json.dumps({"do_resize": False})]
+    if options.gpus:
+        command += ["--tensor-parallel-size", str(len(options.gpus))]
+        command += ["--gpu-memory-utilization", f"{options.memory_share:g}"]
+    else:
+        command += _CPU_FLAGS
+    return [*command, *options.more]
+
+
+def engine_environment(options: EngineOptions) -> dict[str, str]:
+    """Return the variables that a server needs beyond those of this process.
+
+    The control routes are served only to this machine, unless they are asked for: whoever reaches
+    them controls the server.
+    """
+    found = {"DO_NOT_TRACK": "1", "VLLM_NO_USAGE_STATS": "1"}
+    if options.remote_control or _is_loopback(options.host):
+        found["VLLM_SERVER_DEV_MODE"] = "1"
+    if options.gpus:
+        found["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, options.gpus))
+    else:
+        found["VLLM_CPU_KVCACHE_SPACE"] = str(options.cache_gigabytes)
+    return found
+
+
+def _config(model: str) -> Mapping[str, object]:
+    """Return the configuration of a model folder; empty for a hub id."""
+    folder = Path(model)
+    if (folder / ADAPTER_FILE).is_file():
+        raise EngineError(
+            f"{folder} holds adapters alone, which vLLM does not serve as a model: merge them into "
+            "their base model, or serve that"
+        )
+    config = folder / "config.json"
+    return json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+
+
+def _family(model: str) -> str | None:
+    family = _config(model).get("model_type")
+    return family if isinstance(family, str) else None
+
+
+def _positions(model: str) -> int | None:
+    """Return the number of positions that a model was made for, where it is known."""
+    config = _config(model)
+    text = config.get("text_config")
+    for part in (text if isinstance(text, Mapping) else {}, config):
+        count = part.get("max_position_embeddings")
+        if isinstance(count, int):
+            return count
+    return None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,62 @@
+"""A vLLM server as long as this process needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...runs.processes import Service, wait_for
+from .command import EngineOptions, engine_command, engine_environment
+from .environment import engine_python
+
+_START_SECONDS = 1800.0  # a large model is read from a network disk
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A vLLM server.
+
+    Attributes:
+        url: Base URL.
+        service: Its process.
+    """
+
+    url: str
+    service: Service
+
+
+@contextmanager
+def running_engine(
+    model: str,
+    options: EngineOptions,
+    *,
+    log: Path,
+    say: Callable[[str], None],
+    check: Callable[[], None] = lambda: None,
+) -> Generator[Engine]:
+    """Serve a model while the context lasts; entered when the server is well.
+
+    Args:
+        model: Model folder or hub id.
+        options: Options.
+        log: File that the server's output is appended to.
+        say: Called with what is going on.
+        check: Called while it starts; an exception that it raises ends the wait.
+
+    Raises:
+        EngineError: There is no vLLM, and its environment could not be made.
+        ServiceError: The server died or was not well in time; the message quotes its log.
+    """
+    python = engine_python(say, has_gpu=bool(options.gpus))
+    command = engine_command(python, model, options)
+    service = Service("vLLM", command, log, engine_environment(options))
+    engine = Engine(f"http://{options.host}:{options.port}", service)
+    say(f"starting vLLM; its log is {log}")
+    service.start()
+    try:
+        wait_for(f"{engine.url}/health", service, _START_SECONDS, check)
+        yield engine
+    finally:
+        service.end()

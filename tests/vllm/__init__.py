@@ -1,0 +1,1 @@
+"""Tests against a real vLLM on the CPU: `make test-vllm`."""
