@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ....policies.inference.vllm.control import LOADER
 from ....policies.models.model_folder import ADAPTER_FILE, QWEN_FAMILIES
 from .environment import EngineError
 
+_WORKER = Path(__file__).parent / "worker"
 _CPU_FLAGS = ("--enforce-eager", "--max-num-seqs", "64", "--block-size", "32")
 """Blocks of 128 tokens, the default there, hardly ever hit the prefix cache."""
 
@@ -60,6 +62,7 @@ def engine_command(python: Path | str, model: str, options: EngineOptions) -> li
     command += ["--host", options.host, "--port", str(options.port)]
     command += ["--enable-scale-out", "--enable-prompt-tokens-details"]
     command += ["--generation-config", "vllm", "--dtype", options.dtype]
+    command += ["--worker-extension-cls", LOADER]
     command += ["--max-model-len", str(min(options.context, _positions(model) or options.context))]
     if family is None or family in QWEN_FAMILIES:
         # Images arrive at the model's size, and its rule for sizes applied twice is another one.
@@ -79,6 +82,7 @@ def engine_environment(options: EngineOptions) -> dict[str, str]:
     them controls the server.
     """
     found = {"DO_NOT_TRACK": "1", "VLLM_NO_USAGE_STATS": "1"}
+    found["PYTHONPATH"] = str(_WORKER)  # only what vLLM's worker imports
     if options.remote_control or _is_loopback(options.host):
         found["VLLM_SERVER_DEV_MODE"] = "1"
     if options.gpus:

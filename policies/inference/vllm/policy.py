@@ -56,7 +56,7 @@ class VllmPolicy(TrainedSetting):
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self.usage = VllmUsage()
         self.servers = Servers(urls)
-        self._image_urls = ImageUrls(encoder.pictures)
+        self.image_urls = ImageUrls(encoder.pictures)
         if len(encoder.forbidden_ids) > MOST_BIASES:
             raise ValueError(
                 f"{policy_id} has {len(encoder.forbidden_ids)} ids that must not be sampled, and "
@@ -110,7 +110,7 @@ class VllmPolicy(TrainedSetting):
                 settings=self.settings,
                 sampling=sampling,
                 usage=self.usage,
-                image_urls=self._image_urls,
+                image_urls=self.image_urls,
             )
             await replies.look_up()
             yield replies

@@ -53,3 +53,14 @@ class VllmUsage:
             found = {name: float(count) for name, count in self._counts.items()}
         share = found["cached_tokens"] / max(found["prompt_tokens"], 1.0)
         return found | {"cached_share": share}
+
+    def __str__(self) -> str:
+        """Return the usage in one line."""
+        figures = self.figures()
+        again = f" ({figures['retries']:.0f} retries)" if figures["retries"] else ""
+        lost = f", {figures['failures']:.0f} without reply" if figures["failures"] else ""
+        return (
+            f"{figures['requests']:,.0f} requests{again}{lost}, {figures['prompt_tokens']:,.0f} "
+            f"tokens read ({figures['cached_share']:.0%} cached), {figures['new_tokens']:,.0f} "
+            "written"
+        )

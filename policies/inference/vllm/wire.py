@@ -128,8 +128,9 @@ def request_body(request: Request, rules: Rules, *, model: str | None = None) ->
         "max_tokens": request.limit,
         "logprobs": 0,
         "stop_token_ids": [rules.end_id],
-        "logit_bias": {str(token): _FORBIDDEN for token in sorted(rules.forbidden)},
     }
+    if rules.forbidden:
+        params["logit_bias"] = {str(token): _FORBIDDEN for token in sorted(rules.forbidden)}
     if sampling.stop:
         params |= {"stop": list(sampling.stop), "include_stop_str_in_output": True}
     if request.seed is not None:
@@ -156,7 +157,7 @@ def read_answer(data: object, request: Request, rules: Rules) -> Generated:
             forbidden ids, or is of other weights.
     """
     answer = _mapping(data, "the answer")
-    _check_prompt(answer.get("prompt_token_ids"), request.ids)
+    check_prompt(answer.get("prompt_token_ids"), request.ids)
     choices = answer.get("choices")
     if not isinstance(choices, list) or len(cast("list[object]", choices)) != 1:
         raise AnswerError(f"expected one reply, got {_shown(choices)}")
@@ -183,8 +184,16 @@ def read_answer(data: object, request: Request, rules: Rules) -> Generated:
     )
 
 
-def _check_prompt(found: object, asked: tuple[int, ...]) -> None:
-    """Reject a prompt that differs from ours: its reply belongs to another conversation."""
+def check_prompt(found: object, asked: tuple[int, ...]) -> None:
+    """Reject a prompt that differs from ours: its reply belongs to another conversation.
+
+    Args:
+        found: ``prompt_token_ids`` of an answer.
+        asked: Our ids.
+
+    Raises:
+        AnswerError: They differ.
+    """
     if not isinstance(found, list):
         raise AnswerError("the server returned no prompt_token_ids", is_final=True)
     ids = cast("list[object]", found)

@@ -193,7 +193,7 @@ class FakeVllm:
         model = self._served
         sampling = Sampling(params["temperature"], params["top_p"], params["top_k"])
         bias = torch.zeros(model.vocabulary)
-        for token, value in params["logit_bias"].items():
+        for token, value in params.get("logit_bias", {}).items():
             bias[int(token)] = value
         seed, limit = params.get("seed", 0), params["max_tokens"]
         generator = torch.Generator().manual_seed(seed)

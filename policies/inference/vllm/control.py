@@ -1,0 +1,128 @@
+"""Control routes of vLLM: new weights from a folder, and the version that they are known by.
+
+The routes exist where the server was started with ``VLLM_SERVER_DEV_MODE=1``. The order matters:
+loading alone would leave the prefix cache, whose hits compute with old keys and values, and the
+scheduler's picture cache, whose next hit kills the engine (seen with vLLM 0.32).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ...interface import PolicyUnavailableError
+from ..server_words import checked_key, checked_url, short, without_credentials, words_of
+
+if TYPE_CHECKING:
+    import httpx
+
+PauseMode = Literal["wait", "keep", "abort"]
+"""What becomes of replies in generation: finished first, continued with the new weights, ended."""
+LOADER = "codedance_worker.WeightLoader"
+"""Extension of the worker that `codedance serve engine` starts vLLM with."""
+
+
+class ControlError(PolicyUnavailableError):
+    """A server did not do what it was told; the message names it, and says what to change."""
+
+
+class EngineControl:
+    """Controls one server.
+
+    Args:
+        url: Base URL; a final ``/v1`` is ignored.
+        api_key: API key; empty where the server needs none.
+        timeout_seconds: Longest time per step, such as reading all weights.
+    """
+
+    def __init__(self, url: str, *, api_key: str = "", timeout_seconds: float = 1800.0) -> None:
+        self._url = checked_url(url).removesuffix("/v1").rstrip("/")
+        self._key = checked_key(api_key)
+        self._timeout = timeout_seconds
+
+    def version(self) -> str:
+        """Return the version of the weights that the server names.
+
+        Raises:
+            ControlError: The server is unreachable, or has no control routes.
+        """
+        return str(self._call("GET", "/weight_info").json()["weight_version"])
+
+    def load_weights(self, folder: Path, version: str, *, mode: PauseMode = "wait") -> None:
+        """Load the weights of a folder; the server stays paused if that fails.
+
+        Args:
+            folder: Model folder of the same architecture, readable for the server.
+            version: Name of the weights, which is reported with each token from then on.
+            mode: What becomes of replies in generation.
+
+        Raises:
+            ControlError: The server is unreachable, has no control routes, or could not load it.
+        """
+        self._call("POST", "/pause", params={"mode": mode})
+        self._load(folder)
+        for cache in ("prefix", "mm", "encoder"):
+            running = {"reset_running_requests": "true"} if cache == "prefix" else {}
+            self._call("POST", f"/reset_{cache}_cache", params=running)
+        self._call("POST", "/update_weight_version", json={"new_version": version})
+        self._call("POST", "/resume")
+
+    def sleep(self, level: int = 1) -> None:
+        """Free the server's memory: 1 keeps the weights in main memory, 2 drops them."""
+        self._call("POST", "/sleep", params={"level": str(level)})
+
+    def wake_up(self) -> None:
+        """Take the memory again."""
+        self._call("POST", "/wake_up")
+
+    def _load(self, folder: Path) -> None:
+        where = {"weights_path": str(folder)}
+        method = "load_folder" if self._has_loader() else "reload_weights"
+        self._call("POST", "/collective_rpc", json={"method": method, "kwargs": where})
+
+    def _has_loader(self) -> bool:
+        """Return whether the server was started with our extension of its worker."""
+        answer = self._call("GET", "/server_info", params={"config_format": "json"}).json()
+        found: Any = answer
+        for name in ("vllm_config", "parallel_config", "worker_extension_cls"):
+            found = found.get(name) if isinstance(found, dict) else None
+        return found == LOADER
+
+    def _call(self, method: str, path: str, **content: Any) -> httpx.Response:  # noqa: ANN401 - httpx's arguments
+        import httpx
+
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        url = without_credentials(self._url)
+        try:
+            response = httpx.request(
+                method, self._url + path, headers=headers, timeout=self._timeout, **content
+            )
+        except httpx.HTTPError as error:
+            said = f"{type(error).__name__}: {short(str(error))}"
+            raise ControlError(f"{url}{path} gave no answer ({said})") from error
+        if response.status_code in (403, 404):
+            raise ControlError(
+                f"{url} has no {path} ({words_of(response, self._key)}): start it by `codedance "
+                "serve engine`, or with VLLM_SERVER_DEV_MODE=1"
+            )
+        if not response.is_success:
+            raise ControlError(f"{url}{path}: {words_of(response, self._key)}")
+        return response
+
+
+def load_everywhere(
+    urls: Sequence[str], folder: Path, version: str, *, api_key: str = "", mode: PauseMode = "wait"
+) -> None:
+    """Load the weights of a folder on all servers, at once.
+
+    Raises:
+        ControlError: A server could not load them.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    def load(url: str) -> None:
+        EngineControl(url, api_key=api_key).load_weights(folder, version, mode=mode)
+
+    with ThreadPoolExecutor(max(len(urls), 1), thread_name_prefix="weights") as pool:
+        list(pool.map(load, urls))
