@@ -170,7 +170,7 @@ class ReplySource(Protocol):
 
 @runtime_checkable
 class AsyncPolicy(Policy, Protocol):
-    """A policy whose replies come one by one, such as those of a server: no turn is a barrier."""
+    """A policy each of whose replies is requested by itself, so that no turn is a barrier."""
 
     def connect(self, *, sampling: Sampling) -> AbstractAsyncContextManager[ReplySource]:
         """Open a source of replies within the running event loop."""

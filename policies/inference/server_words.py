@@ -94,7 +94,7 @@ def checked_url(url: str) -> str:
         is_address = is_address and (parts.port is None or parts.port > 0)
     except ValueError:
         is_address = False
-    if not is_address or not url.isprintable() or " " in url:
+    if not is_address or not url.isprintable() or set(url) & set(" ?#"):
         raise ValueError(
             f"{without_credentials(url)!r} is not a server address: expected one such as "
             "http://localhost:8000/v1"

@@ -89,7 +89,10 @@ class PictureCache:
         return made
 
     def at_model_size(self, image: Image.Image) -> Image.Image:
-        """Return the image as the model sees it: the processor leaves its size as it is.
+        """Return the image as the model sees it, for a processor that does not resize.
+
+        A processor that does may shrink it once more: its rule for sizes, applied twice, is not the
+        rule applied once.
 
         Raises:
             ValueError: The processor's output is not a function of 256 levels per channel.

@@ -1,4 +1,4 @@
-"""Episodes of a policy whose replies come one by one: no episode waits for another's turn."""
+"""Episodes of an asynchronous policy: each goes on by itself, none waits for another's turn."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """Rollouts: a policy acts on tasks, with many concurrent episodes, each in its own session.
 
-A streaming policy generates replies with continuous batching (`Scheduler`); the replies of servers
-are requested one by one (`AsyncPlay`); other policies reply to a whole batch at a time. Code runs
-in threads. By default the result depends on policy, tasks, seed and batch size only, never on the
-timing of sessions, so that a training run is reproducible bit for bit; servers promise no such
-thing.
+A streaming policy generates replies with continuous batching (`Scheduler`); of an asynchronous one,
+each reply is requested by itself (`AsyncPlay`); other policies reply to a whole batch at a time.
+Code runs in threads. By default the result depends on policy, tasks, seed and batch size only,
+never on the timing of sessions, so that a training run is reproducible bit for bit; asynchronous
+policies promise no such thing.
 """
 
 from __future__ import annotations
@@ -99,8 +99,8 @@ def rollout(  # noqa: PLR0913 - policy, tasks and settings; each by name
         evidence: Whether to record which calls brought evidence, by replays in the sandbox; the
             presets ``bat`` and ``bat_sequence`` of `score_group` need it.
         deterministic: Whether episodes get their turns in the same order whatever the sandbox's
-            timing; without it no slot waits for a slow tool. Without effect on the replies of
-            servers, where no episode waits for another.
+            timing; without it no slot waits for a slow tool. Without effect on asynchronous
+            policies, where no episode waits for another.
         on_trajectory: Called with each trajectory, in order, as soon as those before it are done.
         on_lost: Called with the reason for each lost episode, from any thread; None logs a warning.
 
@@ -182,6 +182,15 @@ class _RolloutRunner:
             index, _ = self._running[id(one)]
             self._finalizing[index] = self._pool.submit(self._finalize, one)
 
+    def take_whole(self, one: RunningEpisode, reply: Reply | PolicyUnavailableError) -> None:
+        """Apply a reply; an episode that ends with it is finalized at once."""
+        one.take(reply)
+        if one.is_over:
+            index, _ = self._running[id(one)]
+            done: Future[Trajectory] = Future()
+            done.set_result(self._finalize(one))
+            self._finalizing[index] = done
+
     def play_continuously(
         self,
         policy: StreamingPolicy,
@@ -200,10 +209,10 @@ class _RolloutRunner:
     def play_asynchronously(
         self, policy: AsyncPolicy, wanted: Sequence[tuple[Task, int]], batch_size: int
     ) -> None:
-        """Run each episode by itself, for a policy whose replies come one by one."""
+        """Run each episode by itself, for an asynchronous policy."""
         most = _UNDER_WAY * batch_size
         play = AsyncPlay(
-            policy, self.sampling, self._pool, self.take, at_once=batch_size, most=most
+            policy, self.sampling, self._pool, self.take_whole, at_once=batch_size, most=most
         )
         play.play(self.open(wanted), lambda: self._report(wait=False))
 

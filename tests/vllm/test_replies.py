@@ -23,7 +23,7 @@ from policies.tiny import noise
 
 pytestmark = pytest.mark.vllm
 _figures = logging.getLogger("figures")
-BOUND = 1e-4  # float32 on both sides; 1.1e-5 was measured
+BOUND = 1e-4  # float32 on both sides; 2.2e-5 was measured
 
 
 def largest_difference(model: TokenModel, tokens: Tokens, images: list[Image.Image]) -> float:

@@ -22,7 +22,7 @@ from ...interface import PolicyUnavailableError, Sampling
 from ...models.token_model import PicturedIds, TokenModel
 from ..server_words import short, without_credentials, words_of
 from .policy import VllmPolicy
-from .wire import GENERATE_PATH, AnswerError, Request, Rules, check_prompt, request_body
+from .wire import GENERATE_PATH, AnswerError, Prompt, Rules, check_prompt, request_body
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -121,11 +121,11 @@ class _Pair:
         message = Message("user", (*images, _QUESTION))
         ids = tuple(encoder.chat.open_prompt([message]))
         urls = [self._policy.image_urls.url(one) for one in images]
-        request = Request(ids, encoder.collapse(ids, images), urls, limit=1, seed=None)
+        asked = Prompt(ids, encoder.collapse(ids, images), urls, seed=None)
         own = self._own(ids, images)
         salt = None if is_cached else f"handshake-{next(_SALTS)}-{id(self)}"
-        likeliest = self._ask(request, {"logprobs": _TOP}, salt)
-        prompt = self._ask(request, {"logprobs": 0, "prompt_logprobs": 0}, salt)
+        likeliest = self._ask(asked, {"logprobs": _TOP}, salt)
+        prompt = self._ask(asked, {"logprobs": 0, "prompt_logprobs": 0}, salt)
         apart = [score - own[-1, token] for token, score in _likeliest(likeliest).items()]
         for place, scores in enumerate(_prompt_scores(prompt, len(ids))):
             if place and ids[place] != encoder.chat.image_id:
@@ -181,12 +181,12 @@ class _Pair:
         finally:
             model.model.train(was_training)
 
-    def _ask(self, request: Request, params: Mapping[str, int], salt: str | None) -> dict[str, Any]:
+    def _ask(self, prompt: Prompt, params: Mapping[str, int], salt: str | None) -> dict[str, Any]:
         import httpx
 
         settings = self._policy.settings
         rules = Rules(Sampling(), self._policy.encoder.chat.end_id, (), 0)
-        body = request_body(request, rules, model=settings.model)
+        body = request_body(prompt, 1, rules, model=settings.model)
         body["sampling_params"] |= params
         if salt is not None:
             body["cache_salt"] = salt
@@ -201,7 +201,7 @@ class _Pair:
             if not response.is_success:
                 raise AnswerError(words_of(response, settings.api_key))
             answer = response.json()
-            check_prompt(answer.get("prompt_token_ids"), request.ids)
+            check_prompt(answer.get("prompt_token_ids"), prompt.ids)
         except AnswerError as error:
             raise HandshakeError(f"{self.name}: {error}") from error
         except (httpx.HTTPError, ValueError) as error:

@@ -22,6 +22,7 @@ from .servers import Servers
 from .settings import VllmSettings, VllmUsage
 from .wire import MOST_BIASES
 
+_CONNECT_SECONDS = 10.0
 _KEEP_ALIVE_SECONDS = 2.0  # vLLM closes an idle connection after 5
 
 
@@ -102,7 +103,10 @@ class VllmPolicy(TrainedSetting):
         import httpx
 
         limits = httpx.Limits(max_connections=None, keepalive_expiry=_KEEP_ALIVE_SECONDS)
-        async with httpx.AsyncClient(headers=self._headers, limits=limits, timeout=None) as client:
+        timeout = httpx.Timeout(None, connect=_CONNECT_SECONDS)
+        async with httpx.AsyncClient(
+            headers=self._headers, limits=limits, timeout=timeout
+        ) as client:
             replies = VllmReplies(
                 self.encoder,
                 self.servers,
@@ -112,5 +116,4 @@ class VllmPolicy(TrainedSetting):
                 usage=self.usage,
                 image_urls=self.image_urls,
             )
-            await replies.look_up()
             yield replies

@@ -2,14 +2,13 @@
 
 A reply, a prompt or reply at its token limit, or an error of infrastructure: there is nothing else.
 A request waits while every server is unreachable or paused, and is repeated where a server failed,
-both within bounds; a server that answers with something else than what was asked is not believed.
+both within bounds; an answer to something else than what was asked is an error.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import math
 import time
 from typing import TYPE_CHECKING
 
@@ -32,7 +31,7 @@ from .wire import (
     AnswerError,
     Generated,
     PausedError,
-    Request,
+    Prompt,
     Rules,
     read_answer,
     request_body,
@@ -43,7 +42,11 @@ if TYPE_CHECKING:
 
 _OWN_FAULTS = frozenset({400, 413, 422})  # of this request alone: the same one fails again
 _PAUSED = 503
+_SUCCESS = 200
 _LOOK_UP_SECONDS = 10.0
+_SHORTEST_SLEEP_SECONDS = 0.05
+_LONGEST_WAIT_SECONDS = 10.0  # of an attempt that came to nothing, counted as waiting
+_NOTHING = Generated((), (), is_stopped=False)
 
 
 class VllmReplies:
@@ -84,149 +87,182 @@ class VllmReplies:
             settings.weight_version,
         )
 
-    async def look_up(self) -> None:
-        """Ask each server for its context length; one that answers is not left alone any more."""
-        await asyncio.gather(*(self._look_up(one) for one in self._servers.all))
-
     async def reply(self, conversation: Conversation) -> Reply:
         """Generate the next turn of a conversation; append its ids to `Conversation.tokens`.
 
         Raises:
             PolicyUnavailableError: No server gave a reply to exactly this prompt in time.
-            PolicyRefusedError: The servers reject every request.
+            PolicyRefusedError: Every server rejected it, as it would any other.
         """
         begun = time.monotonic()
-        request, content = await asyncio.to_thread(self._prepare, conversation)
-        made = Generated((), (), is_stopped=False)
-        if request.limit > 0:
+        ids = await asyncio.to_thread(prompt_ids, self._encoder.chat, conversation)
+        limit = new_token_limit(self._rules.sampling, len(ids))
+        made = _NOTHING
+        if limit > 0:
+            prompt = await asyncio.to_thread(self._prepare, conversation, ids)
             try:
-                made = await self._generate(request, content, conversation.seed)
+                made = await self._generate(prompt, limit, conversation.seed)
             except PolicyUnavailableError:
                 self._usage.count(failures=1)
                 raise
         chat = self._encoder.chat
         conversation.tokens = extend_tokens(
             conversation,
-            request.ids,
+            ids,
             made.ids,
             made.log_probabilities,
-            images=len(request.image_urls),
+            images=len(images_of(conversation)),
             weight_versions=made.weight_versions,
         )
-        is_cut = not (made.is_stopped or made.ids[-1:] == (chat.end_id,))
         seconds = time.monotonic() - begun
-        return Reply(chat.decode(made.ids), is_cut, new_tokens=len(made.ids), seconds=seconds)
+        return Reply(
+            chat.decode(made.ids), not made.is_stopped, new_tokens=len(made.ids), seconds=seconds
+        )
 
-    def _prepare(self, conversation: Conversation) -> tuple[Request, bytes]:
-        """Return what a conversation's next reply is asked with, and the body of the request."""
-        encoder, sampling = self._encoder, self._rules.sampling
-        ids = prompt_ids(encoder.chat, conversation)
-        limit = new_token_limit(sampling, len(ids))
-        if (context := self._servers.context_length) is not None:
-            limit = max(min(limit, context - len(ids)), 0)
+    def _prepare(self, conversation: Conversation, ids: tuple[int, ...]) -> Prompt:
+        """Return a conversation's prompt as it is sent."""
         images = images_of(conversation)
         seed = derive_seed("tokens", conversation.seed, conversation.turn)
-        request = Request(
+        return Prompt(
             ids,
-            encoder.collapse(ids, images),
+            self._encoder.collapse(ids, images),
             [self._image_urls.url(image) for image in images],
-            limit,
             seed if self._settings.seeds else None,
         )
-        body = request_body(request, self._rules, model=self._settings.model)
-        return request, json.dumps(body).encode()
 
-    async def _generate(self, request: Request, content: bytes, episode: int) -> Generated:
-        """Request a reply from one server after another, within the limits of the settings."""
-        failures, gives_up_at = 0, math.inf
-        while failures <= self._settings.max_retries:
-            server = self._servers.enter(episode)
+    async def _generate(self, prompt: Prompt, limit: int, episode: int) -> Generated:
+        """Request a reply from one server after another, within the limits of the settings.
+
+        A server whose answer would be the same again is not asked again; one that failed is asked
+        again only if there is no other.
+        """
+        failures, waited = 0, 0.0
+        useless: set[Server] = set()
+        last: Server | None = None
+        error = PolicyUnavailableError("every server rests after a failure")
+        while failures <= self._settings.max_retries and waited <= self._settings.patience_seconds:
+            server = None
+            if last is not None:
+                server = self._servers.enter(episode, without={*useless, last})
+            server = server or self._servers.enter(episode, without=useless)
             if server is None:
-                rest, now = self._servers.seconds_left, time.monotonic()
-                gives_up_at = min(gives_up_at, now + self._settings.patience_seconds)
-                if now + rest > gives_up_at:
-                    break
+                rest = max(self._servers.seconds_left, _SHORTEST_SLEEP_SECONDS)
                 await asyncio.sleep(rest)
+                waited += rest
                 continue
+            self._usage.count(retries=int(last is not None))
+            last, begun = server, time.monotonic()
             try:
-                return await self._ask(server, content, request)
-            except _UnreachableError:
+                return await self._ask(server, prompt, limit)
+            except (_UnreachableError, PausedError) as found:
+                error = found
                 failures += not self._servers.has_answered  # else waited for, as long as patience
-            except PausedError as error:
-                self._servers.rest(server, str(error))
-            except AnswerError as error:
-                server.reason = str(error)
-                if error.is_final:
-                    raise
-                failures += 1
+                waited += min(time.monotonic() - begun, _LONGEST_WAIT_SECONDS)
+            except (AnswerError, PolicyRefusedError) as found:
+                error = found
+                is_final = isinstance(found, PolicyRefusedError) or found.is_final
+                failures += not is_final
+                if is_final:
+                    useless.add(server)
             finally:
                 self._servers.leave(server)
-            self._usage.count(retries=1)
-        raise PolicyUnavailableError(self._servers.reason)
+            if len(useless) == len(self._servers.all):
+                break
+        raise error
 
-    async def _ask(self, server: Server, content: bytes, request: Request) -> Generated:
-        """Send one request to one server."""
+    async def _ask(self, server: Server, prompt: Prompt, limit: int) -> Generated:
+        """Send one request to one server, within its context length."""
+        if not server.is_looked_up:
+            await self._look_up(server)
+        if server.context_length is not None:
+            limit = min(limit, server.context_length - len(prompt.ids))
+        if limit <= 0:
+            return _NOTHING
+        body = request_body(prompt, limit, self._rules, model=self._settings.model)
+        content = await asyncio.to_thread(lambda: json.dumps(body).encode())
         response = await self._post(server, content)
-        url = without_credentials(server.url)
-        words = f"{url}: {words_of(response, self._settings.api_key)}"
-        if response.status_code == _PAUSED:
-            raise PausedError(words)
-        if is_refusal(response):
-            raise PolicyRefusedError(
-                f"{words}; is it vLLM 0.32 or later, started with --enable-scale-out?"
-            )
-        if response.status_code in _OWN_FAULTS:
-            raise AnswerError(words, is_final=True)
-        if not response.is_success:
-            self._servers.failed(server, words)
-            raise AnswerError(words)
+        if response.status_code != _SUCCESS:
+            raise self._failure(server, response)
         self._servers.succeeded(server)
+        url = without_credentials(server.url)
         try:
-            made = read_answer(response.json(), request, self._rules)
+            made = read_answer(response.json(), prompt, limit, self._rules)
         except PausedError as error:
+            self._servers.rest(server)
             raise PausedError(f"{url}: {error}") from error
         except AnswerError as error:
+            if error.is_final:
+                self._servers.failed(server)
             raise AnswerError(f"{url}: {error}", is_final=error.is_final) from error
-        except (ValueError, RecursionError) as error:
+        except (ValueError, OverflowError, RecursionError) as error:
             raise AnswerError(f"{url}: no JSON: {short(response.text)!r}") from error
         self._usage.count(
-            prompt_tokens=len(request.ids), cached_tokens=made.cached or 0, new_tokens=len(made.ids)
+            prompt_tokens=len(prompt.ids), cached_tokens=made.cached or 0, new_tokens=len(made.ids)
         )
         return made
 
+    def _failure(self, server: Server, response: httpx.Response) -> PolicyUnavailableError:
+        """Return the error that the status of an answer stands for."""
+        words = f"{without_credentials(server.url)}: {words_of(response, self._settings.api_key)}"
+        if response.status_code == _PAUSED:
+            self._servers.rest(server)
+            return PausedError(words)
+        if response.status_code in _OWN_FAULTS:
+            return AnswerError(words, is_final=True)
+        self._servers.failed(server)
+        if is_refusal(response):
+            return PolicyRefusedError(
+                f"{words}; is it vLLM 0.32 or later, started with --enable-scale-out?"
+            )
+        return AnswerError(words)
+
     async def _post(self, server: Server, content: bytes) -> httpx.Response:
+        """Send a request; it is sent again if the server had closed a connection that was kept."""
         import httpx
 
-        self._usage.count(requests=1)
         url, seconds = without_credentials(server.url), self._settings.timeout_seconds
         headers = {"Content-Type": "application/json"}
-        try:
-            async with asyncio.timeout(seconds):
-                return await self._client.post(
-                    server.url + GENERATE_PATH, content=content, headers=headers
-                )
-        except TimeoutError:
-            failure = AnswerError(f"{url} gave no answer within {seconds:g} s")
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            failure = _UnreachableError(f"{url} is unreachable: {short(str(error))}")
-        except httpx.HTTPError as error:
-            failure = AnswerError(f"{url} broke off: {type(error).__name__}: {short(str(error))}")
-        self._servers.failed(server, str(failure))
-        raise failure
+        failure: PolicyUnavailableError | None = None
+        for is_last in (False, True):
+            self._usage.count(requests=1, retries=int(is_last))
+            try:
+                async with asyncio.timeout(seconds):
+                    return await self._client.post(
+                        server.url + GENERATE_PATH, content=content, headers=headers
+                    )
+            except TimeoutError:
+                failure = AnswerError(f"{url} gave no answer within {seconds:g} s")
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                failure = _UnreachableError(f"{url} is unreachable: {short(str(error))}")
+            except httpx.HTTPError as error:
+                said = f"{type(error).__name__}: {short(str(error))}"
+                failure = AnswerError(f"{url} broke off: {said}")
+                if not is_last:
+                    continue
+            break
+        self._servers.failed(server)
+        raise failure or _UnreachableError(f"{url} is unreachable")
 
     async def _look_up(self, server: Server) -> None:
-        """Read the context length that a server reports."""
+        """Read the context length that a server reports; it is back if it answers at all."""
         import httpx
 
         try:
             response = await self._client.get(server.url + "/v1/models", timeout=_LOOK_UP_SECONDS)
+        except httpx.HTTPError as error:
+            self._servers.failed(server)
+            url = without_credentials(server.url)
+            said = short(str(error)) or type(error).__name__
+            raise _UnreachableError(f"{url} is unreachable: {said}") from error
+        try:
             listed = response.json()["data"]
-            lengths = [one.get("max_model_len") for one in listed]
-        except (httpx.HTTPError, ValueError, LookupError, TypeError, AttributeError):
-            return
-        self._servers.succeeded(server)
-        known = [length for length in lengths if isinstance(length, int) and length > 0]
+            named = [one for one in listed if one.get("id") == self._settings.model] or listed[:1]
+            lengths = [one.get("max_model_len") for one in named]
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            lengths = []
+        known = [length for length in lengths if type(length) is int and length > 0]
         server.context_length = min(known, default=None)
+        server.is_looked_up = True
 
 
 class _UnreachableError(PolicyUnavailableError):

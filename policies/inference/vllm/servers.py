@@ -1,7 +1,8 @@
-"""Several equal servers: least busy first, the same one for all turns of an episode, dead ones out.
+"""Several equal servers: the least busy one first, and the same one for all turns of an episode.
 
 An episode stays with its server, whose prefix cache holds its earlier turns, unless that server
-fails. A server that failed is left alone for a while, twice as long after each failure in a row.
+fails. A server that failed rests for a while, twice as long after each failure in a row; then a
+single request looks whether it is back.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from ..server_words import checked_url
@@ -27,17 +28,19 @@ class Server:
     Attributes:
         url: Base URL, without ``/v1``.
         busy: Number of our requests that it is working on.
+        homes: Number of episodes that it was chosen for.
         failures: Number of failures since its last answer.
-        rests_until: Time until which it is left alone.
-        reason: Its last failure, in words.
-        context_length: Longest prompt and reply together, in tokens; None until it is known.
+        rests_until: Time until which it gets no requests.
+        is_looked_up: Whether it has been asked for its context length since its last failure.
+        context_length: Longest prompt and reply together, in tokens; None where it is not known.
     """
 
     url: str
     busy: int = 0
+    homes: int = 0
     failures: int = 0
     rests_until: float = 0.0
-    reason: str = ""
+    is_looked_up: bool = False
     context_length: int | None = None
 
 
@@ -62,24 +65,22 @@ class Servers:
         self._homes: OrderedDict[int, Server] = OrderedDict()
         self._lock = threading.Lock()
 
-    @property
-    def context_length(self) -> int | None:
-        """Longest prompt and reply that every server takes; None where it is not known."""
-        return min((one.context_length for one in self.all if one.context_length), default=None)
-
-    def enter(self, episode: int) -> Server | None:
-        """Choose the server of an episode's next request; None while all are left alone.
+    def enter(self, episode: int, *, without: Collection[Server] = ()) -> Server | None:
+        """Choose the server of an episode's next request; None while no other can be asked.
 
         Args:
             episode: Number that identifies the episode.
+            without: Servers that are not to be asked.
         """
         with self._lock:
             now = self._clock()
-            awake = [one for one in self.all if one.rests_until <= now]
-            if not awake:
+            ready = [one for one in self.all if one not in without and _is_ready(one, now)]
+            if not ready:
                 return None
-            home = self._homes.pop(episode, None)
-            chosen = home if home in awake else min(awake, key=lambda one: one.busy)
+            chosen = self._homes.pop(episode, None)
+            if chosen is None or chosen not in ready:
+                chosen = min(ready, key=lambda one: (one.busy, one.homes))
+                chosen.homes += 1
             self._homes[episode] = chosen
             if len(self._homes) > _MOST_HOMES:
                 self._homes.popitem(last=False)
@@ -97,10 +98,10 @@ class Servers:
             self.has_answered = True
             server.failures, server.rests_until = 0, 0.0
 
-    def failed(self, server: Server, reason: str) -> None:
-        """Record a failure of a server, which is left alone from now on for a while."""
+    def failed(self, server: Server) -> None:
+        """Record a failure of a server, which rests from now on."""
         with self._lock:
-            server.reason = reason
+            server.is_looked_up = False  # it may come back with another context
             now = self._clock()
             if server.rests_until > now:  # requests that failed together are one failure
                 return
@@ -108,17 +109,11 @@ class Servers:
             server.failures = min(server.failures + 1, _MOST_FAILURES)
             server.rests_until = now + rest
 
-    def rest(self, server: Server, reason: str) -> None:
-        """Leave a paused server alone for a moment; that is no failure."""
+    def rest(self, server: Server) -> None:
+        """Let a paused server rest for a moment; that is no failure."""
         with self._lock:
-            server.reason = reason
             self.has_answered = True
             server.rests_until = self._clock() + _FIRST_REST_SECONDS
-
-    @property
-    def reason(self) -> str:
-        """Last failure of the server that can be tried again first."""
-        return min(self.all, key=lambda one: one.rests_until).reason
 
     @property
     def seconds_left(self) -> float:
@@ -126,3 +121,8 @@ class Servers:
         with self._lock:
             soonest = min(one.rests_until for one in self.all)
             return max(soonest - self._clock(), 0.0)
+
+
+def _is_ready(server: Server, now: float) -> bool:
+    """Return whether a server can be asked: by a single request until it is known to answer."""
+    return server.rests_until <= now and (server.is_looked_up or not server.busy)

@@ -17,8 +17,8 @@ class VllmSettings:
         model: Name of the model, or of adapters, on the servers; None for their base model.
         timeout_seconds: Longest time per request.
         max_retries: Repetitions of a request that a server failed to answer.
-        patience_seconds: Longest time that a request waits in all while every server is
-            unreachable or paused, if one has answered before.
+        patience_seconds: Longest time that a request waits in all while servers are unreachable or
+            paused, if one has answered before; the time of its generation does not count.
         seeds: Whether each reply is drawn with a seed of its own; set it to false on a CPU, where
             vLLM 0.32 dies if a seeded reply is interrupted.
         weight_version: Version of the weights that every token has to be sampled from; None for
@@ -32,6 +32,14 @@ class VllmSettings:
     patience_seconds: float = 300.0
     seeds: bool = True
     weight_version: str | None = None
+
+    def __post_init__(self) -> None:
+        """Reject limits that no request could keep."""
+        if self.timeout_seconds <= 0.0 or self.max_retries < 0 or self.patience_seconds < 0.0:
+            raise ValueError(
+                "timeout_seconds must be above 0, max_retries and patience_seconds at least 0, got "
+                f"{self.timeout_seconds}, {self.max_retries}, {self.patience_seconds}"
+            )
 
 
 class VllmUsage:

@@ -2,7 +2,7 @@
 
 Read in vLLM 0.32 and 0.33. Images go out as one placeholder id each and as PNGs at the size that
 the model sees; the server expands the placeholders and returns the ids of the prompt as it was
-computed. An answer that is not exactly what was asked for is an error, never a reply.
+computed. An answer to another prompt, or with an incomplete or impossible reply, is an error.
 """
 
 from __future__ import annotations
@@ -38,25 +38,23 @@ class AnswerError(PolicyUnavailableError):
 
 
 class PausedError(AnswerError):
-    """The server ended the reply because it is paused, as for new weights."""
+    """The server is paused, as for new weights: it took no request, or ended the reply."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Request:
-    """What one reply is asked with.
+class Prompt:
+    """Prompt of one reply, as it is sent.
 
     Attributes:
         ids: Exact ids of the whole prompt, image tokens expanded.
         short_ids: The same with one placeholder per image.
         image_urls: Data URL of each image, at the model's size.
-        limit: Limit of new tokens, at least 1.
-        seed: Random seed of this reply; None for the server's own.
+        seed: Random seed of the reply; None for the server's own.
     """
 
     ids: tuple[int, ...]
     short_ids: Sequence[int]
     image_urls: Sequence[str]
-    limit: int
     seed: int | None
 
 
@@ -111,11 +109,14 @@ class Generated:
     cached: int | None = None
 
 
-def request_body(request: Request, rules: Rules, *, model: str | None = None) -> dict[str, Any]:
+def request_body(
+    prompt: Prompt, limit: int, rules: Rules, *, model: str | None = None
+) -> dict[str, Any]:
     """Return the JSON body of a request.
 
     Args:
-        request: Prompt and limit.
+        prompt: Prompt.
+        limit: Limit of new tokens, at least 1.
         rules: Sampling parameters and forbidden ids.
         model: Name of the model, or of adapters, on the server; None for its base model.
     """
@@ -125,7 +126,7 @@ def request_body(request: Request, rules: Rules, *, model: str | None = None) ->
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "top_k": sampling.top_k,
-        "max_tokens": request.limit,
+        "max_tokens": limit,
         "logprobs": 0,
         "stop_token_ids": [rules.end_id],
     }
@@ -133,23 +134,23 @@ def request_body(request: Request, rules: Rules, *, model: str | None = None) ->
         params["logit_bias"] = {str(token): _FORBIDDEN for token in sorted(rules.forbidden)}
     if sampling.stop:
         params |= {"stop": list(sampling.stop), "include_stop_str_in_output": True}
-    if request.seed is not None:
-        params["seed"] = request.seed
+    if prompt.seed is not None:
+        params["seed"] = prompt.seed
     body: dict[str, Any] = {
-        "token_ids": list(request.short_ids),
+        "token_ids": list(prompt.short_ids),
         "return_token_ids": True,
         "output_mode": "tokens",
         "sampling_params": params,
     }
-    if request.image_urls:
+    if prompt.image_urls:
         # No uuid: it would be the whole key of the image cache (vLLM issue 55547).
-        body["content_parts"] = [{"type": "image_url", "url": url} for url in request.image_urls]
+        body["content_parts"] = [{"type": "image_url", "url": url} for url in prompt.image_urls]
     if model is not None:
         body["model"] = model
     return body
 
 
-def read_answer(data: object, request: Request, rules: Rules) -> Generated:
+def read_answer(data: object, prompt: Prompt, limit: int, rules: Rules) -> Generated:
     """Read the answer to a request.
 
     Raises:
@@ -157,7 +158,7 @@ def read_answer(data: object, request: Request, rules: Rules) -> Generated:
             forbidden ids, or is of other weights.
     """
     answer = _mapping(data, "the answer")
-    check_prompt(answer.get("prompt_token_ids"), request.ids)
+    check_prompt(answer.get("prompt_token_ids"), prompt.ids)
     choices = answer.get("choices")
     if not isinstance(choices, list) or len(cast("list[object]", choices)) != 1:
         raise AnswerError(f"expected one reply, got {_shown(choices)}")
@@ -167,18 +168,16 @@ def read_answer(data: object, request: Request, rules: Rules) -> Generated:
         raise PausedError("the server aborted the reply")
     if reason not in ("stop", "length"):
         raise AnswerError(f"the reply ended for an unknown reason: {_shown(reason)}")
-    ids = _ids(choice.get("token_ids"), request, rules)
-    if reason == "stop" and ids[-1] != rules.end_id and not rules.sampling.stop:
-        stopped = _shown(choice.get("stop_reason"))
-        raise AnswerError(
-            f"the server stopped at id {ids[-1]} ({stopped}), which does not end a turn of this "
-            "model: start it with --generation-config vllm",
-            is_final=True,
-        )
+    ids = _ids(choice.get("token_ids"), limit, rules)
+    is_stopped = reason == "stop" or ids[-1] == rules.end_id
+    if is_stopped and ids[-1] != rules.end_id:
+        _check_stop(choice.get("stop_reason"), ids[-1], rules)
+    if not is_stopped and len(ids) < limit:
+        raise AnswerError(f"the reply was cut after {len(ids)} tokens, not {limit}")
     return Generated(
         ids,
         _log_probabilities(choice.get("logprobs"), ids),
-        reason == "stop",
+        is_stopped,
         _weight_versions(choice.get("weight_versions"), len(ids), rules.weight_version),
         _cached(answer.get("usage")),
     )
@@ -209,15 +208,25 @@ def check_prompt(found: object, asked: tuple[int, ...]) -> None:
     )
 
 
-def _ids(found: object, request: Request, rules: Rules) -> tuple[int, ...]:
+def _check_stop(reason: object, token: int, rules: Rules) -> None:
+    """Reject an end that is neither the end of a turn nor one of the stop texts."""
+    if not isinstance(reason, str) or reason not in rules.sampling.stop:
+        raise AnswerError(
+            f"the server stopped at id {token} ({_shown(reason)}), which does not end a turn of "
+            "this model: start it with --generation-config vllm",
+            is_final=True,
+        )
+
+
+def _ids(found: object, limit: int, rules: Rules) -> tuple[int, ...]:
     if not isinstance(found, list) or not found:
         raise AnswerError(f"the reply has no token ids: {_shown(found)}")
     ids = cast("list[object]", found)
     if not all(type(one) is int and 0 <= one < rules.vocabulary for one in ids):
         raise AnswerError(f"the reply holds ids outside of the vocabulary: {_shown(ids)}")
     known = tuple(cast("list[int]", ids))
-    if len(known) > request.limit:
-        raise AnswerError(f"{len(known)} tokens were generated, at most {request.limit} asked for")
+    if len(known) > limit:
+        raise AnswerError(f"{len(known)} tokens were generated, at most {limit} asked for")
     if forbidden := set(known) & set(rules.forbidden):
         raise AnswerError(
             f"the server sampled the control id {min(forbidden)} in spite of logit_bias",
@@ -257,11 +266,11 @@ def _weight_versions(found: object, count: int, expected: str | None) -> tuple[W
     spans: list[WeightSpan] = []
     for one in cast("list[object]", found) if isinstance(found, list) else [found]:
         entry = _mapping(one, "a version of the weights")
-        start, end = entry.get("start"), entry.get("end")
+        version, start, end = (entry.get(name) for name in ("version", "start", "end"))
         begin = spans[-1].end if spans else 0
-        if start != begin or not isinstance(end, int) or end <= begin:
+        if start != begin or type(end) is not int or end <= begin or not isinstance(version, str):
             raise AnswerError(f"versions of the weights with gaps: {_shown(found)}")
-        spans.append(WeightSpan(str(entry.get("version")), begin, end))
+        spans.append(WeightSpan(version, begin, end))
     if not spans or spans[-1].end != count:
         raise AnswerError(f"versions of the weights for {count} tokens: {_shown(found)}")
     stale = [span.version for span in spans if expected not in (None, span.version)]

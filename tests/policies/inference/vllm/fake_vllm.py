@@ -1,29 +1,21 @@
-"""A small fake of vLLM's interface over our own model: one request at a time, faults on demand.
+"""A small fake of vLLM's interface over our own model: faults on demand, weights that follow.
 
-It expands image placeholders as vLLM does, draws with the seed of the request, and runs the model
-without our engine: a whole prefill, then a token at a time. Its replies are those that vLLM would
-give if it computed exactly what we compute.
+Its replies are those that vLLM would give if it computed exactly what we compute.
 """
 
-import base64
 import contextlib
-import copy
-import io
 import json
 import socket
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
-import torch
-from codedance.policies.inference.sampling import choose
-from codedance.policies.interface import Sampling
-from codedance.policies.models.token_model import PicturedIds, TokenModel
-from PIL import Image
-from transformers.cache_utils import DynamicCache
+from codedance.policies.models.token_model import TokenModel
+
+from .fake_engine import FakeEngine, TooLongError
 
 Body = dict[str, Any]
 
@@ -43,15 +35,6 @@ class Faults:
     change: Callable[[int, Body], str | None] = lambda _, __: None
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """One reply of the fake."""
-
-    ids: list[int]
-    log_probabilities: list[float]
-    reason: str
-
-
 @dataclass
 class FakeVllm:
     """A server on this machine that behaves as vLLM with ``--enable-scale-out``.
@@ -61,23 +44,31 @@ class FakeVllm:
         resizes: Whether it resizes images again, as without ``{"do_resize": false}``.
         context: ``--max-model-len``.
         faults: What goes wrong.
-        version: Version of the weights.
+        has_control: Whether the control routes are there, as in vLLM's dev mode.
+        forgets: Caches that are emptied when told to.
+        listed: What ``/v1/models`` lists; None for this model alone.
         bodies: Request bodies so far.
+        keys: Authorization of each request.
         most: Largest number of requests at the same time.
+        calls: Control routes that were called, in order.
+        is_paused: Whether it takes no requests.
     """
 
     model: TokenModel
     resizes: bool = False
     context: int = 4096
     faults: Faults = field(default_factory=Faults)
-    version: str = "default"
+    has_control: bool = True
+    forgets: tuple[str, ...] = ("prefix", "mm", "encoder")
+    listed: list[dict[str, Any]] | None = None
     bodies: list[Body] = field(default_factory=list)
+    keys: list[str | None] = field(default_factory=list)
     most: int = 0
+    calls: list[str] = field(default_factory=list)
+    is_paused: bool = False
 
     def __post_init__(self) -> None:
-        processor = copy.deepcopy(self.model.pictures.processor)
-        processor.do_resize = self.resizes
-        self._served = TokenModel(self.model.model, self.model.chat.tokenizer, processor)
+        self.engine = FakeEngine(self.model, context=self.context, resizes=self.resizes)
         self._lock = threading.Lock()
         self._now = 0
         self._begin(0)
@@ -114,6 +105,29 @@ class FakeVllm:
         """Listen again at the same address."""
         self._begin(self.port)
 
+    def control(self, path: str, body: Body) -> tuple[int, str]:
+        """Answer a control route; every call is recorded."""
+        route, _, query = path.partition("?")
+        self.calls.append(path)
+        with self._lock:
+            if route == "/weight_info":
+                return 200, json.dumps({"weight_version": self.engine.version})
+            if route == "/server_info":
+                return 200, json.dumps({"vllm_config": {"parallel_config": {}}})
+            if route == "/update_weight_version":
+                self.engine.version = body["new_version"]
+            if route == "/collective_rpc":
+                try:
+                    self.engine.load(body["kwargs"]["weights_path"])
+                except ValueError as error:
+                    return 500, json.dumps({"error": {"message": str(error)}})
+            if route in ("/pause", "/resume"):
+                self.is_paused = route == "/pause"
+            for cache in self.forgets:
+                if route == f"/reset_{cache}_cache":
+                    self.engine.forget(cache)
+        return 200, json.dumps({"query": query})
+
     def _begin(self, port: int) -> None:
         self._open: set[socket.socket] = set()
         self._http: ThreadingHTTPServer | None = _Http(("127.0.0.1", port), _handler(self))
@@ -142,81 +156,18 @@ class FakeVllm:
             self.faults.before(number, body)
             if (error := self.faults.status(number, body)) is not None:
                 return error[0], json.dumps({"error": {"message": error[1]}})
-            with self._lock:
-                answer = self._generate(body)
+            if self.is_paused:
+                return 503, '{"error": {"message": "Generation is paused"}}'
+            try:
+                with self._lock:
+                    answer = self.engine.generate(body)
+            except TooLongError:
+                return 400, '{"error": {"message": "longer than the maximum model length"}}'
             text = self.faults.change(number, answer)
             return 200, json.dumps(answer) if text is None else text
         finally:
             with self._lock:
                 self._now -= 1
-
-    def _generate(self, body: Body) -> Body:
-        images = [_image(part["url"]) for part in body.get("content_parts", [])]
-        ids = self.expand(body["token_ids"], images)
-        params: Mapping[str, Any] = body["sampling_params"]
-        drawn = self._draw(ids, images, params)
-        content = [
-            {"token_id": token, "logprob": score, "rank": 1, "top_logprobs": []}
-            for token, score in zip(drawn.ids, drawn.log_probabilities, strict=True)
-        ]
-        span = {"version": self.version, "start": 0, "end": len(drawn.ids)}
-        choice = {
-            "index": 0,
-            "finish_reason": drawn.reason,
-            "stop_reason": None,
-            "token_ids": drawn.ids,
-            "weight_versions": [span],
-            "logprobs": {"content": content},
-        }
-        usage = {"prompt_tokens": len(ids), "prompt_tokens_details": {"cached_tokens": 0}}
-        return {
-            "prompt_token_ids": ids if body.get("return_token_ids") else None,
-            "usage": usage,
-            "choices": [choice],
-        }
-
-    def expand(self, ids: Sequence[int], images: Sequence[Image.Image]) -> list[int]:
-        """Replace one placeholder per image; any further ones stay, as in vLLM."""
-        left = list(images)
-        found: list[int] = []
-        for token in ids:
-            if left and token == self._served.chat.placeholder_id:
-                found += self._served.chat.image_ids(left.pop(0))
-            else:
-                found.append(token)
-        return found
-
-    @torch.inference_mode()
-    def _draw(
-        self, ids: Sequence[int], images: Sequence[Image.Image], params: Mapping[str, Any]
-    ) -> Drawn:
-        model = self._served
-        sampling = Sampling(params["temperature"], params["top_p"], params["top_k"])
-        bias = torch.zeros(model.vocabulary)
-        for token, value in params.get("logit_bias", {}).items():
-            bias[int(token)] = value
-        seed, limit = params.get("seed", 0), params["max_tokens"]
-        generator = torch.Generator().manual_seed(seed)
-        uniform = torch.rand(limit, generator=generator, dtype=torch.float64)
-        batch = model.pad([PicturedIds(ids, images)])
-        cache = DynamicCache()
-        logits = model.logits(model.hidden(batch, cache=cache)[:, -1])
-        position = batch.positions[0, :, -1] + 1
-        everything = torch.ones(model.vocabulary, dtype=torch.bool)
-        drawn, scores = list[int](), list[float]()
-        while True:
-            chosen = choose(logits + bias, uniform[len(drawn)][None], sampling, everything)
-            scores.append(float(logits.log_softmax(-1)[0, chosen[0]]))
-            drawn.append(int(chosen[0]))
-            if drawn[-1] in params["stop_token_ids"] or any(
-                text in model.chat.decode(drawn) for text in params.get("stop", ())
-            ):
-                return Drawn(drawn, scores, "stop")
-            if len(drawn) == limit:
-                return Drawn(drawn, scores, "length")
-            seen = torch.ones(1, len(ids) + len(drawn), dtype=torch.bool)
-            logits = model.step(chosen, position, seen, cache=cache)
-            position = position + 1
 
 
 class _Http(ThreadingHTTPServer):
@@ -239,15 +190,23 @@ def _handler(fake: FakeVllm) -> type[BaseHTTPRequestHandler]:
             super().finish()
 
         def do_GET(self) -> None:
-            served = {"id": "fake", "max_model_len": fake.context}
-            self._send(200, json.dumps({"object": "list", "data": [served]}))
+            if self.path.startswith(("/weight_info", "/server_info")) and fake.has_control:
+                self._send(*fake.control(self.path, {}))
+                return
+            served = [{"id": "fake", "max_model_len": fake.context}]
+            listed = served if fake.listed is None else fake.listed
+            self._send(200, json.dumps({"object": "list", "data": listed}))
 
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            if self.path != "/inference/v1/generate":
-                self._send(404, '{"detail": "Not Found"}')
-            else:
+            fake.keys.append(self.headers.get("Authorization"))
+            size = int(self.headers.get("Content-Length") or 0)
+            body = json.loads(self.rfile.read(size) or "{}")
+            if self.path == "/inference/v1/generate":
                 self._send(*fake.answer(body))
+            elif fake.has_control:
+                self._send(*fake.control(self.path, body))
+            else:
+                self._send(404, '{"detail": "Not Found"}')
 
         def _send(self, status: int, text: str) -> None:
             content = text.encode()
@@ -261,9 +220,3 @@ def _handler(fake: FakeVllm) -> type[BaseHTTPRequestHandler]:
             """Be quiet."""
 
     return Handler
-
-
-def _image(url: str) -> Image.Image:
-    kind, _, data = url.partition(",")
-    assert kind == "data:image/png;base64"
-    return Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")

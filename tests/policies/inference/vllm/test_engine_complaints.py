@@ -98,7 +98,7 @@ def test_pictures_keep_their_size_near_the_length_limit(fake: FakeVllm) -> None:
     """NeMo RL pull request 3940: the engine shrank pictures there, the trainer did not."""
     talk = asks(2, size=(112, 112))
     length = len(fake.model.chat.open_prompt(talk.messages))
-    fake.context = length + 1
+    fake.context = fake.engine.context = length + 1
     (reply,) = policy_of(fake).reply([talk], sampling=Sampling(max_tokens=length + 100))
     assert (reply.is_cut, reply.new_tokens) == (True, 1)
     assert talk.tokens is not None
@@ -128,7 +128,7 @@ def test_ids_in_training_equal_ids_in_inference(nano: TokenModel) -> None:
     """Slime issue 2263: the mask of SFT, built message by message, changed the ids."""
     chat = nano.chat
     talk = asks(1)
-    asked, own = chat.open_prompt(talk.messages), list[bool]()
+    asked = chat.open_prompt(talk.messages)
     ids, own = list(asked), [False] * len(asked)
     for turn, text in enumerate(("<think>a</think>", " 7\n", "<answer>x</answer>")):
         written = [*chat.encode_text(text), chat.end_id]

@@ -49,7 +49,7 @@ def entry(answer: Answer) -> Answer:
     return choice(answer)["logprobs"]["content"][3]
 
 
-def versions(answer: Answer, *spans: tuple[str, int, int]) -> None:
+def versions(answer: Answer, *spans: tuple[str | None, int, int]) -> None:
     named = [{"version": name, "start": start, "end": end} for name, start, end in spans]
     choice(answer).update(weight_versions=named)
 
@@ -73,6 +73,10 @@ FINAL: dict[str, tuple[Change, str]] = {
         lambda a: choice(a).update(finish_reason="stop", stop_reason=5),
         "does not end a turn",
     ),
+    "a stop text of its own": (
+        lambda a: choice(a).update(finish_reason="stop", stop_reason="</s>"),
+        "does not end a turn",
+    ),
 }
 REPEATED: dict[str, tuple[Change, str]] = {
     "reply dropped": (lambda a: a.update(choices=[]), "expected one reply"),
@@ -89,6 +93,10 @@ REPEATED: dict[str, tuple[Change, str]] = {
         lambda a: choice(a).update(token_ids=choice(a)["token_ids"] * 2),
         "at most 12 asked for",
     ),
+    "cut too early": (
+        lambda a: choice(a).update(token_ids=choice(a)["token_ids"][:2]),
+        "cut after 2 tokens, not 12",
+    ),
     "unknown reason": (lambda a: choice(a).update(finish_reason="tired"), "unknown reason"),
     "no log-probabilities": (lambda a: choice(a).update(logprobs=None), "12 log-probabilities"),
     "one missing": (
@@ -99,8 +107,11 @@ REPEATED: dict[str, tuple[Change, str]] = {
     "minus infinity": (lambda a: entry(a).update(logprob=-9999.0), "no log-probability"),
     "not a number": (lambda a: entry(a).update(logprob=float("nan")), "no log-probability"),
     "null": (lambda a: entry(a).update(logprob=None), "no log-probability"),
+    "beyond any float": (lambda a: entry(a).update(logprob=-(10**400)), "no JSON|no log-prob"),
+    "nested too deeply": (lambda _: "[" * 100_000, "no JSON"),
     "above 0": (lambda a: entry(a).update(logprob=0.5), "no log-probability"),
     "versions with a gap": (lambda a: versions(a, ("1", 0, 3), ("2", 4, 12)), "with gaps"),
+    "a version of no name": (lambda a: versions(a, (None, 0, 12)), "with gaps"),
     "versions of fewer": (lambda a: versions(a, ("1", 0, 3)), "for 12 tokens"),
 }
 
@@ -132,7 +143,7 @@ def test_weights_of_another_version_are_lost_at_once(fake: FakeVllm) -> None:
     fake.faults.change = lambda _, a: choice(a).pop("weight_versions") and None
     assert "names no version" in lost(fake, weight_version="step-3", max_retries=0)
     fake.faults.change = lambda *_: None
-    fake.version = "step-3"
+    fake.engine.version = "step-3"
     policy_of(fake, weight_version="step-3").reply([asks()], sampling=TURN)
 
 
@@ -170,6 +181,7 @@ def test_server_without_the_interface_is_a_refusal(fake: FakeVllm, status: int) 
 def test_key_is_sent_and_not_shown(fake: FakeVllm) -> None:
     fake.faults.status = lambda *_: (500, "wrong key secret-key")
     assert "secret-key" not in lost(fake, api_key="secret-key", max_retries=0)
+    assert fake.keys == ["Bearer secret-key"]
 
 
 def test_paused_server_is_waited_for_without_counting_as_a_failure(fake: FakeVllm) -> None:
@@ -192,6 +204,79 @@ def test_aborted_reply_is_asked_for_again(fake: FakeVllm) -> None:
 def test_wait_for_a_server_is_bounded(fake: FakeVllm, status: int) -> None:
     fake.faults.status = lambda *_: (status, "not now")
     assert f"HTTP {status}" in lost(fake, patience_seconds=0.4, max_retries=1_000_000)
+
+
+@pytest.mark.parametrize("how", ["refuses", "hangs up", "pauses"])
+def test_wait_for_several_servers_is_bounded(
+    fake: FakeVllm, other: FakeVllm, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Finding out takes longer than the rest of the other one: one of them is always ready."""
+    monkeypatch.setattr("codedance.policies.inference.vllm.servers._LONGEST_REST_SECONDS", 0.01)
+    monkeypatch.setattr("codedance.policies.inference.vllm.servers._FIRST_REST_SECONDS", 0.01)
+    slowly = threading.Event()
+
+    def answer(*_: object) -> tuple[int, str] | None:
+        slowly.wait(0.1)
+        return (503, "paused") if how == "pauses" else None
+
+    def abort(_: int, a: Answer) -> None:
+        choice(a).update(finish_reason="abort", token_ids=[])
+
+    for server in (fake, other):
+        server.faults.status = answer
+        if how == "refuses":
+            server.kill()
+        if how == "hangs up":
+            server.faults.change = abort
+    policy = policy_of(fake, other, patience_seconds=0.5, max_retries=50)
+    policy.servers.has_answered = True
+    with pytest.raises(PartialRepliesError):
+        policy.reply([asks()], sampling=TURN)
+
+
+BAD: dict[str, Callable[[FakeVllm], None]] = {
+    "no interface": lambda one: setattr(one.faults, "status", lambda *_: (404, "Not Found")),
+    "rejects": lambda one: setattr(one.faults, "status", lambda *_: (400, "no")),
+    "other images": lambda one: setattr(
+        one.faults, "change", lambda _, a: a["prompt_token_ids"].pop() and None
+    ),
+    "no replies": lambda one: setattr(one.faults, "change", lambda _, a: a.update(choices=[])),
+    "dead": lambda one: one.kill(),
+}
+
+
+@pytest.mark.parametrize("how", BAD)
+def test_a_bad_server_beside_a_good_one_loses_nothing(
+    fake: FakeVllm, other: FakeVllm, how: str
+) -> None:
+    BAD[how](fake)
+    policy = policy_of(fake, other)
+    for start in range(0, 12, 4):
+        talks = [asks(seed) for seed in range(start, start + 4)]
+        policy.reply(talks, sampling=TURN)
+
+
+def test_reason_of_a_loss_is_that_of_the_last_answer(fake: FakeVllm, other: FakeVllm) -> None:
+    for one in (fake, other):
+        one.faults.change = lambda _, a: a.update(choices=[])
+    with pytest.raises(PartialRepliesError, match="expected one reply"):
+        policy_of(fake, other, max_retries=3).reply([asks()], sampling=TURN)
+    assert (len(fake.bodies), len(other.bodies)) == (2, 2)
+
+
+def test_every_server_has_to_refuse_for_a_refusal(fake: FakeVllm, other: FakeVllm) -> None:
+    fake.faults.status = other.faults.status = lambda *_: (404, "Not Found")
+    with pytest.raises(PartialRepliesError) as caught:
+        policy_of(fake, other).reply([asks()], sampling=TURN)
+    assert isinstance(caught.value.errors[0], PolicyRefusedError)
+    assert (len(fake.bodies), len(other.bodies)) == (1, 1)
+
+
+def test_episodes_in_sequence_are_spread_over_the_servers(fake: FakeVllm, other: FakeVllm) -> None:
+    policy = policy_of(fake, other)
+    for seed in range(6):
+        policy.reply([asks(seed)], sampling=TURN)
+    assert (len(fake.bodies), len(other.bodies)) == (3, 3)
 
 
 def test_server_that_never_answered_is_given_up_early(fake: FakeVllm) -> None:
@@ -251,7 +336,7 @@ def test_server_that_dies_within_a_batch_loses_its_episodes_in_bounded_time(
 
     def die(number: int, _: Answer) -> None:
         if number == 5:
-            threading.Thread(target=fake.kill).start()
+            fake.kill()
 
     fake.faults.before = die
     policy = policy_of(fake, patience_seconds=0.2, max_retries=1)
@@ -276,12 +361,12 @@ def test_nothing_is_lost_where_the_server_is_back_in_time(fake: FakeVllm, sandbo
             fake.kill()
             fake.restart()
 
-    fake.faults.before = lambda number, body: threading.Thread(
-        target=die, args=(number, body)
-    ).start()
+    fake.faults.before = die
+    policy = policy_of(fake)
     tasks = [task(index) for index in range(8)]
-    episodes = rollout(policy_of(fake), tasks, sandbox=sandbox, sampling=TURN, batch_size=2)
+    episodes = rollout(policy, tasks, sandbox=sandbox, sampling=TURN, batch_size=2)
     assert all(one.is_valid for one in episodes)
+    assert policy.usage.figures()["retries"] > 0
     assert len({body["sampling_params"]["seed"] for body in fake.bodies}) == 8
 
 
@@ -317,17 +402,17 @@ def test_servers_rest_longer_after_each_failure_in_a_row() -> None:
     assert [first.url, second.url] == ["http://a:1", "http://b:2"]
     rests: list[float] = []
     for _ in range(9):
-        servers.failed(first, "one")
-        servers.failed(first, "one")  # at the same time: the same failure
+        servers.failed(first)
+        servers.failed(first)  # at the same time: the same failure
         rests.append(first.rests_until - now)
         now = first.rests_until
     assert rests == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0]
-    servers.failed(first, "one")
+    servers.failed(first)
     assert servers.seconds_left == 0.0  # the second one
     assert servers.enter(7) is second
-    servers.failed(second, "two")
+    servers.failed(second)
     assert servers.enter(7) is None
-    assert (servers.seconds_left, servers.reason) == (0.25, "two")
+    assert servers.seconds_left == 0.25
     servers.succeeded(first)
     assert servers.enter(7) is first
 

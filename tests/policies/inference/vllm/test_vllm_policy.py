@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from codedance.policies.models.model_folder import load_token_model, read_notes
 from codedance.sandbox.types import Sandbox
 from PIL import Image
 
+from ...players import task
 from ...tiny import noise
 from .fake_vllm import FakeVllm
 from .talks import TURN, asks, goes_on, policy_of
@@ -120,12 +120,12 @@ def test_control_ids_are_not_sampled(fake: FakeVllm) -> None:
 
 def test_version_of_the_weights_is_recorded_for_each_token(fake: FakeVllm) -> None:
     talk = asks()
-    fake.version = "step-1"
+    fake.engine.version = "step-1"
     policy = policy_of(fake)
     (first,) = policy.reply([talk], sampling=TURN)
     asked = len(talk.tokens.ids) - first.new_tokens if talk.tokens else 0
     goes_on(talk, first.text, noise(9))
-    fake.version = "step-2"
+    fake.engine.version = "step-2"
     (second,) = policy.reply([talk], sampling=TURN)
     assert talk.tokens is not None
     end = len(talk.tokens.ids)
@@ -150,11 +150,39 @@ def test_prompt_without_room_is_the_token_limit_and_is_not_asked(fake: FakeVllm,
 @pytest.mark.parametrize("room", [0, 1, 7])
 def test_context_of_the_server_is_the_token_limit_too(fake: FakeVllm, room: int) -> None:
     talk = asks()
-    fake.context = len(fake.model.chat.open_prompt(talk.messages)) + room
+    fake.context = fake.engine.context = len(fake.model.chat.open_prompt(talk.messages)) + room
     (reply,) = policy_of(fake).reply([talk], sampling=Sampling(max_tokens=4000))
     assert reply.is_cut
     assert reply.new_tokens == room
     assert len(fake.bodies) == (room > 0)
+
+
+def test_context_is_that_of_the_served_model(fake: FakeVllm) -> None:
+    talk = asks()
+    length = len(fake.model.chat.open_prompt(talk.messages))
+    fake.listed = [
+        {"id": "nano", "max_model_len": length + 3},
+        {"id": "embed", "max_model_len": 30},
+        {"id": "adapters"},
+    ]
+    for settings, count in ((dict[str, str](), 3), ({"model": "nano"}, 3)):
+        (reply,) = policy_of(fake, **settings).reply([asks()], sampling=Sampling(max_tokens=4000))
+        assert reply.new_tokens == count
+    (reply,) = policy_of(fake, model="embed").reply([asks()], sampling=TURN)
+    assert (reply.is_cut, reply.new_tokens) == (True, 0)
+    fake.listed = [{"id": "adapters"}]
+    assert policy_of(fake).reply([asks()], sampling=TURN)[0].new_tokens == 12
+
+
+def test_context_is_read_from_a_server_that_was_away_at_first(fake: FakeVllm) -> None:
+    """Otherwise a prompt that is too long would be lost to infrastructure there."""
+    talk = asks()
+    fake.context = fake.engine.context = len(fake.model.chat.open_prompt(talk.messages))
+    policy = policy_of(fake)
+    fake.kill()
+    threading.Timer(0.4, fake.restart).start()
+    (reply,) = policy.reply([talk], sampling=Sampling(max_tokens=4000))
+    assert (reply.is_cut, reply.new_tokens) == (True, 0)
 
 
 def test_stop_text_ends_a_turn_as_in_our_engine(fake: FakeVllm) -> None:
@@ -169,12 +197,23 @@ def test_stop_text_ends_a_turn_as_in_our_engine(fake: FakeVllm) -> None:
     assert_equal(one.tokens, other.tokens)
 
 
-def test_episodes_do_not_wait_for_each_other(fake: FakeVllm, sandbox: Sandbox) -> None:
-    """Every request waits until all eight are there: a barrier per turn could not hold them."""
-    together = threading.Barrier(8)
-    fake.faults.before = lambda *_: together.wait(60) and None
-    policy_of(fake).reply([asks(seed) for seed in range(8)], sampling=TURN)
-    assert fake.most == 8
+def test_an_episode_goes_on_while_another_waits_for_its_reply(
+    fake: FakeVllm, sandbox: Sandbox
+) -> None:
+    """The first request is answered when all others have been, the second turns included."""
+    others = threading.Event()
+
+    def hold(number: int, body: dict[str, Any]) -> None:
+        if number == 0:
+            assert others.wait(60)
+        elif len(fake.bodies) >= 8:
+            others.set()
+
+    fake.faults.before = hold
+    tasks = [task(index) for index in range(8)]
+    found = rollout(policy_of(fake), tasks, sandbox=sandbox, sampling=TURN, batch_size=8)
+    assert all(one.is_valid for one in found)
+    assert fake.most > 1
 
 
 def test_a_seed_is_sent_unless_switched_off(fake: FakeVllm) -> None:
@@ -229,4 +268,3 @@ def test_usage_counts_tokens_and_requests(fake: FakeVllm) -> None:
         "new_tokens": float(reply.new_tokens),
         "cached_share": 10.0 / asked,
     }
-    assert json.loads(json.dumps(fake.bodies[0])) == fake.bodies[0]
