@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Annotated
 
@@ -90,6 +91,38 @@ Set = Annotated[
         help="A value over the preset's, such as grpo.steps=300; repeatable.",
     ),
 ]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        help="What generates the replies of models: own, or vllm.",
+        autocompletion=completion.one_of("own", "vllm"),
+    ),
+]
+EngineUrl = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--engine-url",
+        metavar="URL",
+        help="A vLLM server, repeatable; without one, vllm is started here.",
+    ),
+]
+
+
+def with_engine(
+    settings: list[str] | None, engine: str | None, urls: list[str] | None
+) -> list[str] | None:
+    """Return the values of ``--set`` with those of ``--engine`` and ``--engine-url``."""
+    if urls and engine not in (None, "vllm"):
+        raise typer.BadParameter(f"a server of vllm, but --engine is {engine}", param_hint="URL")
+    found = list(settings or ())
+    if engine or urls:
+        found.append(f"rollout.engine={engine or 'vllm'}")
+    if urls:
+        found.append(f"rollout.urls={json.dumps(urls)}")
+    return found or None
+
+
 RunName = Annotated[
     str,
     typer.Argument(metavar="RUN", help="A run's id, or latest.", autocompletion=completion.runs),

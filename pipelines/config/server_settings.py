@@ -1,10 +1,10 @@
-"""Settings of a model server: the key ``server`` in a preset of flows.yaml."""
+"""Settings of model servers: the keys ``server`` and ``rollout`` in a preset of flows.yaml."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from .strict_model import StrictModel
 
@@ -25,3 +25,44 @@ class ServerSettings(StrictModel):
     concurrency: Annotated[int, Field(ge=1)] = 8
     timeout_seconds: Annotated[float, Field(gt=0.0)] = 120.0
     max_retries: Annotated[int, Field(ge=0)] = 4
+
+
+class RolloutSettings(StrictModel):
+    """Settings of the engine that generates the replies of model folders and hub ids.
+
+    The servers' API key is read only from the environment variable ``VLLM_API_KEY``.
+
+    Attributes:
+        engine: ``own`` generates in this process; ``vllm`` on vLLM servers.
+        urls: Base URLs of vLLM servers; where there are none, one is started on this machine.
+        gpus: Indices of the GPUs of a server that is started here; none for the CPU.
+        dtype: Precision of a server that is started here; ``auto`` for that of the weights.
+        memory_share: Share of each GPU's memory for a server that is started here.
+        timeout_seconds: Longest time per reply.
+        max_retries: Repetitions of a request that a server failed to answer.
+        patience_seconds: Longest time that a reply waits while every server is unreachable.
+        seeds: Whether replies are drawn with seeds of their own; None for all but a server that is
+            started here on the CPU, where vLLM dies if a seeded reply is interrupted.
+        handshake: Whether a prompt with an image is compared with our own model first.
+        handshake_bound: Largest accepted mean difference; None for a bound by precision.
+    """
+
+    engine: Literal["own", "vllm"] = "own"
+    urls: tuple[str, ...] = ()
+    gpus: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    memory_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.9
+    timeout_seconds: Annotated[float, Field(gt=0.0)] = 600.0
+    max_retries: Annotated[int, Field(ge=0)] = 3
+    patience_seconds: Annotated[float, Field(ge=0.0)] = 300.0
+    seeds: bool | None = None
+    handshake: bool = True
+    handshake_bound: Annotated[float, Field(gt=0.0)] | None = None
+
+    @field_validator("urls")
+    @classmethod
+    def _urls_are_addresses(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        """Refuse what is no URL when the settings are read, before any stage runs."""
+        from ...policies.inference.server_words import checked_url
+
+        return tuple(checked_url(url) for url in urls)

@@ -14,7 +14,7 @@ from ...envs.parsing import Interface
 from ...sandbox import Limits, open_sandbox
 from ...sandbox.types import DEFAULT_LIBRARIES, Sandbox
 from .registry import BUILT_IN, added_settings
-from .server_settings import ServerSettings
+from .server_settings import RolloutSettings, ServerSettings
 from .strict_model import LocalPath, StrictModel, accepted_part
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -289,7 +289,7 @@ class Preset(StrictModel):
 
     ``interface`` is the policy's tool: ``code``, ``box`` (a crop of the image) or ``text`` (none).
     Where it is ``code``, a model that was trained with another interface is evaluated with that
-    one. ``alarms`` and ``server`` do not affect results: changing them reruns no stage.
+    one. ``alarms``, ``server`` and ``rollout`` say how, not what: changing them reruns no stage.
     """
 
     suite: str = "nano"
@@ -302,6 +302,7 @@ class Preset(StrictModel):
     sandbox: SandboxSettings = SandboxSettings()
     alarms: AlarmSettings = AlarmSettings()
     server: ServerSettings = ServerSettings()
+    rollout: RolloutSettings = RolloutSettings()
 
     def with_backend(self, backend: str) -> Preset:
         """Return the same parameters with another sandbox backend.

@@ -47,8 +47,9 @@ def opens_sandbox(declared: Stage, preset: Preset) -> bool:
 def sections_read(stage: str, preset: Preset) -> tuple[str, ...]:
     """Return the keys of a preset that a stage reads, in the preset's order.
 
-    ``alarms`` belongs to them for a training that runs code, whose episodes they watch; ``server``
-    where one of the stage's own settings names a policy ``openai:MODEL``.
+    ``rollout`` belongs to them where the stage runs code, which a policy writes; ``alarms`` for a
+    training that does so, whose episodes they watch; ``server`` where one of the stage's own
+    settings names a policy ``openai:MODEL``.
     """
     declared = find_stage(stage)
     found = {stage, *declared.reads}
@@ -56,6 +57,8 @@ def sections_read(stage: str, preset: Preset) -> tuple[str, ...]:
         found.add("suite")
     if opens_sandbox(declared, preset):
         found.add("sandbox")
+    if declared.runs_code:
+        found.add("rollout")
     if declared.exclusive and declared.runs_code:
         found.add("alarms")
     if _asks_server(getattr(preset, stage, None)):

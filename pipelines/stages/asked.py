@@ -2,10 +2,40 @@
 
 from __future__ import annotations
 
-from ...policies.inference.endpoint import Endpoint, Usage
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import Protocol
+
+from ...policies.inference.endpoint import Endpoint
 from ...policies.interface import Policy
 from ..config.server_settings import ServerSettings
 from ..runs.context import StageContext
+from ..serving.engine.policy import engine_policy, is_served
+
+
+class _Usage(Protocol):
+    """Usage of servers, which prints in one line."""
+
+    def figures(self) -> Mapping[str, float]:
+        """Return all figures by name."""
+        ...
+
+
+@contextmanager
+def opened_policy(context: StageContext, source: str) -> Generator[Policy]:
+    """Load a policy as `open_policy` does, with the engine that the preset names."""
+    settings = context.preset.rollout
+    if not is_served(source, settings):
+        yield open_policy(source, context.preset.server)
+        return
+    with engine_policy(
+        source,
+        settings,
+        log=context.folder / "vllm.log",
+        say=context.progress.say,
+        check=context.stop.check,
+    ) as policy:
+        yield policy
 
 
 def open_policy(source: str, server: ServerSettings | None = None) -> Policy:
@@ -17,8 +47,8 @@ def open_policy(source: str, server: ServerSettings | None = None) -> Policy:
 
 
 def report_usage(context: StageContext, name: str, policy: Policy) -> None:
-    """Print and log the usage of a model server; do nothing for local policies."""
-    usage: Usage | None = getattr(policy, "usage", None)
+    """Print and log the usage of model servers; do nothing for local policies."""
+    usage: _Usage | None = getattr(policy, "usage", None)
     if usage is None:
         return
     context.progress.say(f"{name}: {usage}")

@@ -6,6 +6,7 @@ trajectory of the environment itself, so that each tool reply in it is a real on
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -25,7 +26,7 @@ from ..runs.context import StageContext, StageResult
 from ..runs.run_page import digest_of
 from ..store.episodes import Episode as StoredEpisode
 from ..store.lineage import LOST
-from .asked import open_policy, report_usage
+from .asked import opened_policy, report_usage
 from .cards import curation_lines, write_data_card
 from .collect import Session, collect
 from .curation import Candidate, Decision, Rules, count_reasons, decide
@@ -61,11 +62,11 @@ def run_curate(context: StageContext) -> StageResult:
     leaks, duplicates = find_copies(candidates, held_out, settings.near_duplicate_bits)
     sound = [t for t in candidates if t.id not in leaks and t.id not in duplicates]
     trained_with = [task for task in sound if _has_teacher(settings, task)]
-    weak, strong = _weak_policy(context.preset, known), _strong_policy(context.preset)
-    lost = {
-        "weak": _collect(context, "weak", weak, sound, settings.weak_samples),
-        "strong": _collect(context, "strong", strong, trained_with, settings.strong_samples),
-    }
+    lost: dict[str, int] = {}
+    with _weak_policy(context, known) as weak:
+        lost["weak"] = _collect(context, "weak", weak, sound, settings.weak_samples)
+    with _strong_policy(context) as strong:
+        lost["strong"] = _collect(context, "strong", strong, trained_with, settings.strong_samples)
     keys = context.store.add_tasks(candidates)
     rates = {name: pass_rates(context.store.episodes(context.run.id, name)) for name in _PHASES}
     judged = [
@@ -102,20 +103,25 @@ def _draw(context: StageContext) -> tuple[list[Task], list[Task]]:
     return drawn[known:], drawn[:known]
 
 
-def _weak_policy(preset: Preset, known: Sequence[Task]) -> Policy:
+def _weak_policy(
+    context: StageContext, known: Sequence[Task]
+) -> contextlib.AbstractContextManager[Policy]:
     from ...policies.scripted.teacher import WeakPolicy
 
-    weak = read_as(preset.curate, CurateSettings).weak
-    return WeakPolicy(known) if weak == "thumbnail" else open_policy(weak, preset.server)
+    weak = read_as(context.preset.curate, CurateSettings).weak
+    if weak == "thumbnail":
+        return contextlib.nullcontext(WeakPolicy(known))
+    return opened_policy(context, weak)
 
 
-def _strong_policy(preset: Preset) -> Policy:
+def _strong_policy(context: StageContext) -> contextlib.AbstractContextManager[Policy]:
     from ...policies.scripted.teacher import TeacherPolicy, TeacherStyle
 
-    settings = read_as(preset.curate, CurateSettings)
-    if settings.strong != "teacher":
-        return open_policy(settings.strong, preset.server)
-    return TeacherPolicy(TeacherStyle(settings.loose_share, settings.wander_share))
+    settings = read_as(context.preset.curate, CurateSettings)
+    if settings.strong == "teacher":
+        style = TeacherStyle(settings.loose_share, settings.wander_share)
+        return contextlib.nullcontext(TeacherPolicy(style))
+    return opened_policy(context, settings.strong)
 
 
 def _has_teacher(settings: CurateSettings, task: Task) -> bool:

@@ -27,7 +27,7 @@ from ..store.episodes import Episode
 from ..store.lineage import LOST, StageRun
 from ..store.store import Store
 from ..tracking.tracker import Terms
-from .asked import open_policy, report_usage
+from .asked import opened_policy, report_usage
 from .collect import Session, collect
 from .draws import held_out_tasks
 
@@ -73,16 +73,16 @@ def run_evaluate(context: StageContext) -> StageResult:
     lost: dict[str, int] = {}
     _record_tasks(context, tasks)
     for name, source in policies_of(context).items():
-        policy = open_policy(source, context.preset.server)
-        for mode in MODES:
-            phase = f"{name}/{mode}"
-            found = collect(context, policy, tasks, _session(context, policy, phase, mode))
-            found.check()
-            if found.lost:
-                lost[phase] = found.lost
-                context.progress.say(f"{phase}: {found.lost} lost: {found.losses.reason}")
-            accuracy[phase] = _report_figures(context, phase, found.lost)
-        report_usage(context, name, policy)
+        with opened_policy(context, source) as policy:
+            for mode in MODES:
+                phase = f"{name}/{mode}"
+                found = collect(context, policy, tasks, _session(context, policy, phase, mode))
+                found.check()
+                if found.lost:
+                    lost[phase] = found.lost
+                    context.progress.say(f"{phase}: {found.lost} lost: {found.losses.reason}")
+                accuracy[phase] = _report_figures(context, phase, found.lost)
+            report_usage(context, name, policy)
     _record_verdict(context)
     outputs = {"tasks": len(tasks), "accuracy": accuracy, "policies": policies_of(context)}
     return StageResult(outputs | ({LOST: lost} if lost else {}))

@@ -10,6 +10,8 @@ import typer
 from ...config.registry import EVALUATION
 from ..exit_codes import leave_incomplete
 from ..options import (
+    Engine,
+    EngineUrl,
     Experiment,
     From,
     Json,
@@ -24,6 +26,7 @@ from ..options import (
     Set,
     Suite,
     Workers,
+    with_engine,
 )
 from ..server_options import BaseUrl, PriceInput, PriceOutput, RequestsPerMinute, TokensPerMinute
 
@@ -43,6 +46,8 @@ def evaluate(  # noqa: PLR0913 - the options of the command
     from_run: From = None,
     workers: Workers = None,
     sandbox: SandboxName = None,
+    engine: Engine = None,
+    engine_url: EngineUrl = None,
     settings: Set = None,
     experiment: Experiment = None,
     json: Json = False,
@@ -73,7 +78,7 @@ def evaluate(  # noqa: PLR0913 - the options of the command
     }
     is_alone = (policy, suite, limit) != (None, None, None)
     _refuse_what_would_be_ignored(policy, from_run, server, sandbox, is_alone=is_alone)
-    overrides = read_overrides(settings)
+    overrides = read_overrides(with_engine(settings, engine, engine_url))
     with document(json) as publish:
         if is_alone:
             use_workers(workers)

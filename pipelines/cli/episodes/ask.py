@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,10 +10,14 @@ import typer
 
 from .. import completion
 from ..exit_codes import FAILED, FINDINGS
-from ..options import Json, SandboxName, Set
+from ..options import Engine, EngineUrl, Json, SandboxName, Set, with_engine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    from ....policies.interface import Policy
+    from ...config.server_settings import RolloutSettings
 
 LARGER = "a larger model: codedance ask --policy Qwen/Qwen2.5-VL-7B-Instruct …"
 
@@ -34,6 +39,8 @@ def ask(  # noqa: PLR0913 - the options of the command
     turns: Annotated[int, typer.Option(min=1, help="Maximum number of turns.")] = 6,
     save: Annotated[Path | None, typer.Option(help="Folder for returned images.")] = None,
     sandbox: SandboxName = None,
+    engine: Engine = None,
+    engine_url: EngineUrl = None,
     settings: Set = None,
     json: Json = False,
 ) -> None:
@@ -45,12 +52,11 @@ def ask(  # noqa: PLR0913 - the options of the command
     from ....envs.picture import load_picture
     from ....envs.text.unicode_text import escape_surrogates
     from ....envs.types import Task
-    from ....policies import load_policy
     from ....policies.interface import Sampling
     from ....policies.rollouts.trained_with import open_episode
     from ...config.home import find_home
-    from ...config.presets import read_overrides
-    from ...config.settings import open_configured
+    from ...config.presets import read_overrides, with_overrides
+    from ...config.settings import Preset, open_configured
     from ...runs.used_sandbox import sandbox_for
     from ..document import document
     from ..output import say
@@ -60,15 +66,19 @@ def ask(  # noqa: PLR0913 - the options of the command
     question = escape_surrogates(question)  # from a command line in another encoding
     if not question.strip():
         raise ValueError("the question is empty")
-    limits = sandbox_for(policy, sandbox, overrides=read_overrides(settings))
+    overrides = read_overrides(with_engine(settings, engine, engine_url))
+    rollout = {key: value for key, value in overrides.items() if key.startswith("rollout.")}
+    others = {key: value for key, value in overrides.items() if key not in rollout}
+    limits = sandbox_for(policy, sandbox, overrides=others)
     picture = load_picture(image)
-    model = load_policy(policy)
+    served = with_overrides(Preset(), rollout).rollout
     kept = save or find_home(make=False).root / "ask" / image.stem
     folder = picture_folder(kept, is_asked_for=save is not None)
     task = Task(f"ask/{image.name}", "ask", "ask", "test", question, (picture,), answer="")
     with (
         document(json) as publish,
         open_configured(limits) as opened,
+        _answerer(policy, served) as model,
         open_episode(task, opened, model, max_turns=turns) as episode,
     ):
         _say_what_it_knows(policy, question)
@@ -80,6 +90,19 @@ def ask(  # noqa: PLR0913 - the options of the command
         publish(episode_document(episode.trajectory(policy), question))
     if episode.ending != "answered":
         raise typer.Exit(FAILED if episode.ending == "infrastructure" else FINDINGS)
+
+
+def _answerer(policy: str, served: RolloutSettings) -> AbstractContextManager[Policy]:
+    """Load a policy, on vLLM where the settings say so."""
+    from ....policies import load_policy
+    from ...config.home import find_home
+    from ...serving.engine.policy import engine_policy, is_served
+    from ..output import say
+
+    if not is_served(policy, served):
+        return nullcontext(load_policy(policy))
+    log = find_home().root / "logs" / "vllm.log"
+    return engine_policy(policy, served, log=log, say=say)
 
 
 def _why_none(ending: str | None, turns: int) -> str:

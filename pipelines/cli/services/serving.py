@@ -1,14 +1,17 @@
-"""``codedance serve model``: a policy behind an OpenAI-compatible API."""
+"""``codedance serve``: a policy behind an OpenAI-compatible API, or vLLM for rollouts."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
+import time
 from typing import Annotated
 
 import typer
 
 from .. import completion
+
+_LOOK_SECONDS = 0.5
 
 serve_app = typer.Typer(help="Serve a model over HTTP.", no_args_is_help=True)
 
@@ -49,3 +52,90 @@ def model(
         say(f"{server.name} at {server.url}")
         say("Ctrl-C stops it")
         signal.pause()
+
+
+def _gpus(text: str | None) -> tuple[int, ...]:
+    """Read ``0,1``; None for the first GPU where there is one."""
+    import shutil
+
+    if text is None:
+        return (0,) if shutil.which("nvidia-smi") else ()
+    if text in ("", "none"):
+        return ()
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(
+            f"indices of GPUs such as 0,1, or none; got {text!r}", param_hint="--gpus"
+        ) from None
+
+
+@serve_app.command()
+def engine(  # noqa: PLR0913 - the options of the command
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="nano, a checkpoint folder or a hub id.",
+            autocompletion=completion.policies,
+        ),
+    ],
+    gpus: Annotated[
+        str | None, typer.Option(help="GPUs that share it, such as 0,1; none for the CPU.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any free one.")] = 8000,
+    dtype: Annotated[
+        str, typer.Option(help="auto (the weights' own), float32, bfloat16 or float16.")
+    ] = "auto",
+    context: Annotated[
+        int, typer.Option(min=1, help="Longest prompt and reply together, in tokens.")
+    ] = 16_384,
+    memory_share: Annotated[
+        float, typer.Option(min=0.05, max=0.99, help="Share of each GPU's memory.")
+    ] = 0.9,
+    remote_control: Annotated[
+        bool,
+        typer.Option(help="Serve the control routes (weights, sleep) beyond this machine, too."),
+    ] = False,
+    print_command: Annotated[
+        bool, typer.Option("--print", help="Print the command for Slurm or Kubernetes instead.")
+    ] = False,
+) -> None:
+    """Serve a model by vLLM, for --engine vllm; Ctrl-C stops it.
+
+    vLLM runs in an environment of its own: that of CODEDANCE_VLLM_PYTHON, or one that is made once.
+    """
+    from ....policies.loading import NANO_FOLDER
+    from ...config.home import find_home
+    from ...runs.processes import free_port
+    from ...serving.engine.command import EngineOptions, shell_command
+    from ...serving.engine.server import running_engine
+    from ..output import say
+
+    options = EngineOptions(
+        host=host,
+        port=port or free_port(),
+        gpus=_gpus(gpus),
+        dtype=dtype,
+        context=context,
+        memory_share=memory_share,
+        remote_control=remote_control,
+    )
+    folder = str(NANO_FOLDER) if model == "nano" else model
+    if print_command:
+        say(shell_command(folder, options))
+        return
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    log = find_home().root / "logs" / f"vllm-{options.port}.log"
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        running_engine(folder, options, log=log, say=say) as running,
+    ):
+        say(f"{model} at {running.url}")
+        say(f"use it  --engine vllm --engine-url {running.url}")
+        say("Ctrl-C stops it")
+        while True:
+            running.service.revive(say)
+            time.sleep(_LOOK_SECONDS)

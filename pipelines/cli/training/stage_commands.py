@@ -11,6 +11,8 @@ import typer
 from ...config.registry import BUILT_IN, EVALUATION, entries, known_names, package_of
 from ..exit_codes import leave_incomplete
 from ..options import (
+    Engine,
+    EngineUrl,
     Experiment,
     From,
     Json,
@@ -23,6 +25,7 @@ from ..options import (
     Set,
     Suite,
     Workers,
+    with_engine,
 )
 
 OPTIONS: Mapping[str, tuple[Any, Any]] = {
@@ -34,6 +37,8 @@ OPTIONS: Mapping[str, tuple[Any, Any]] = {
     "workers": (Workers, None),
     "processes": (Processes, 1),
     "sandbox": (SandboxName, None),
+    "engine": (Engine, None),
+    "engine_url": (EngineUrl, None),
     "settings": (Set, None),
     "experiment": (Experiment, None),
     "json": (Json, False),
@@ -42,7 +47,7 @@ OPTIONS: Mapping[str, tuple[Any, Any]] = {
 """Type and default of each option, in the order in which help shows them."""
 UNUSED = {
     "curate": ("processes",),
-    "sft": ("suite", "sandbox"),
+    "sft": ("suite", "sandbox", "engine", "engine_url"),
     "grpo": ("suite",),
 }
 """Options that our own stages do not take; tests compare it with their declarations."""
@@ -74,6 +79,8 @@ def unused_options(name: str) -> tuple[str, ...]:
         "suite": not stage.inputs,
         "processes": stage.distributed,
         "sandbox": stage.runs_code,
+        "engine": stage.runs_code,
+        "engine_url": stage.runs_code,
     }
     return tuple(option for option, is_taken in taken.items() if not is_taken)
 
@@ -108,7 +115,9 @@ def _run(name: str, given: Mapping[str, Any]) -> None:
 
     for option in unused_options(name):
         if given[option] != OPTIONS[option][1]:
-            raise typer.BadParameter(f"{name} does not use it", param_hint=f"--{option}")
+            raise typer.BadParameter(
+                f"{name} does not use it", param_hint=f"--{option.replace('_', '-')}"
+            )
     request = RunRequest(
         given["preset"],
         given["seed"],
@@ -116,7 +125,9 @@ def _run(name: str, given: Mapping[str, Any]) -> None:
         given["refresh"],
         given["from_run"],
         given["sandbox"],
-        overrides=read_overrides(given["settings"]),
+        overrides=read_overrides(
+            with_engine(given["settings"], given["engine"], given["engine_url"])
+        ),
     )
     with document(given["json"]) as publish:
         made = run_alone(

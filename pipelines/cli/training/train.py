@@ -9,6 +9,8 @@ import typer
 from .. import completion
 from ..exit_codes import leave_incomplete
 from ..options import (
+    Engine,
+    EngineUrl,
     Experiment,
     Json,
     NoPrefect,
@@ -20,6 +22,7 @@ from ..options import (
     Set,
     Suite,
     Workers,
+    with_engine,
 )
 
 Resume = Annotated[
@@ -29,7 +32,16 @@ Resume = Annotated[
         autocompletion=completion.runs,
     ),
 ]
-DECIDING = ("preset", "seed", "suite", "refresh", "sandbox", "settings")
+DECIDING = (
+    "preset",
+    "seed",
+    "suite",
+    "refresh",
+    "sandbox",
+    "engine",
+    "engine_url",
+    "settings",
+)
 """Options that decide what a run is; ``--resume`` goes without them."""
 
 
@@ -42,6 +54,8 @@ def run(  # noqa: PLR0913 - the options of the command
     workers: Workers = None,
     processes: Processes = 1,
     sandbox: SandboxName = None,
+    engine: Engine = None,
+    engine_url: EngineUrl = None,
     settings: Set = None,
     resume: Resume = None,
     experiment: Experiment = None,
@@ -66,7 +80,7 @@ def run(  # noqa: PLR0913 - the options of the command
         suite,
         refresh,
         sandbox=sandbox,
-        overrides=read_overrides(settings),
+        overrides=read_overrides(with_engine(settings, engine, engine_url)),
     )
     with document(json) as publish:
         made = run_pipeline(asked, workers=workers, prefect=not no_prefect, processes=processes)
@@ -78,7 +92,7 @@ def _refuse_beside_resume(context: typer.Context) -> None:
     for name in DECIDING:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
-            option = "set" if name == "settings" else name
+            option = "set" if name == "settings" else name.replace("_", "-")
             raise typer.BadParameter(
                 f"--resume continues a run as it was begun: leave --{option} out, or begin another "
                 "run without --resume",

@@ -1,1 +1,1 @@
-"""A vLLM server of our own: its environment, its command line, its life."""
+"""A vLLM server of our own: its environment, command line and process."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ....policies.inference.vllm.control import LOADER
 from ....policies.models.model_folder import ADAPTER_FILE, QWEN_FAMILIES
-from .environment import EngineError
+from .environment import VARIABLE, EngineError
 
 _WORKER = Path(__file__).parent / "worker"
 _CPU_FLAGS = ("--enforce-eager", "--max-num-seqs", "64", "--block-size", "32")
@@ -56,14 +58,15 @@ def engine_command(python: Path | str, model: str, options: EngineOptions) -> li
     Raises:
         EngineError: The folder holds adapters alone.
     """
-    family = _family(model)
+    config = _config(model)
+    family = config.get("model_type")
     # The module instead of the program `vllm`, whose CPU build does not find its own package.
     command = [str(python), "-m", "vllm.entrypoints.openai.api_server", "--model", model]
     command += ["--host", options.host, "--port", str(options.port)]
     command += ["--enable-scale-out", "--enable-prompt-tokens-details"]
     command += ["--generation-config", "vllm", "--dtype", options.dtype]
     command += ["--worker-extension-cls", LOADER]
-    command += ["--max-model-len", str(min(options.context, _positions(model) or options.context))]
+    command += ["--max-model-len", str(min(options.context, _positions(config) or options.context))]
     if family is None or family in QWEN_FAMILIES:
         # Images arrive at the model's size, and its rule for sizes applied twice is another one.
         command += ["--mm-processor-kwargs", json.dumps({"do_resize": False})]
@@ -75,6 +78,16 @@ def engine_command(python: Path | str, model: str, options: EngineOptions) -> li
     return [*command, *options.more]
 
 
+def shell_command(model: str, options: EngineOptions) -> str:
+    """Return the command line for a shell, variables included.
+
+    Its interpreter is that of `CODEDANCE_VLLM_PYTHON`, or ``python`` of an environment with vLLM.
+    """
+    python = os.environ.get(VARIABLE) or "python"
+    variables = [f"{k}={shlex.quote(v)}" for k, v in engine_environment(options).items()]
+    return " ".join([*variables, shlex.join(engine_command(python, model, options))])
+
+
 def engine_environment(options: EngineOptions) -> dict[str, str]:
     """Return the variables that a server needs beyond those of this process.
 
@@ -83,8 +96,9 @@ def engine_environment(options: EngineOptions) -> dict[str, str]:
     """
     found = {"DO_NOT_TRACK": "1", "VLLM_NO_USAGE_STATS": "1"}
     found["PYTHONPATH"] = str(_WORKER)  # only what vLLM's worker imports
-    if options.remote_control or _is_loopback(options.host):
-        found["VLLM_SERVER_DEV_MODE"] = "1"
+    found["PYTHONSAFEPATH"] = "1"  # no `vllm` of the current folder
+    is_controlled = options.remote_control or _is_loopback(options.host)
+    found["VLLM_SERVER_DEV_MODE"] = "1" if is_controlled else "0"
     if options.gpus:
         found["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, options.gpus))
     else:
@@ -93,25 +107,25 @@ def engine_environment(options: EngineOptions) -> dict[str, str]:
 
 
 def _config(model: str) -> Mapping[str, object]:
-    """Return the configuration of a model folder; empty for a hub id."""
+    """Return the configuration of a model folder or hub id; empty where it cannot be read."""
     folder = Path(model)
     if (folder / ADAPTER_FILE).is_file():
         raise EngineError(
             f"{folder} holds adapters alone, which vLLM does not serve as a model: merge them into "
             "their base model, or serve that"
         )
-    config = folder / "config.json"
-    return json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+    if folder.is_dir():
+        return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(model).to_dict()
+    except (OSError, ValueError):  # vLLM says why
+        return {}
 
 
-def _family(model: str) -> str | None:
-    family = _config(model).get("model_type")
-    return family if isinstance(family, str) else None
-
-
-def _positions(model: str) -> int | None:
+def _positions(config: Mapping[str, object]) -> int | None:
     """Return the number of positions that a model was made for, where it is known."""
-    config = _config(model)
     text = config.get("text_config")
     for part in (text if isinstance(text, Mapping) else {}, config):
         count = part.get("max_position_embeddings")

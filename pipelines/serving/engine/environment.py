@@ -100,7 +100,12 @@ def environment_folder(versions: Path) -> Path:
 
 def _checked(python: Path) -> Path:
     try:
-        found = subprocess.run([str(python), "-c", _HAS_VLLM], capture_output=True, check=False)
+        found = subprocess.run(
+            [str(python), "-c", _HAS_VLLM],
+            capture_output=True,
+            check=False,
+            env={**os.environ, "PYTHONSAFEPATH": "1"},
+        )
     except OSError as error:
         raise EngineError(f"{VARIABLE} names {python}: {error.strerror or error}") from error
     if found.returncode:

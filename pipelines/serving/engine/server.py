@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...runs.processes import Service, wait_for
+from ...runs.processes import Service, ServiceError, is_free, wait_for
 from .command import EngineOptions, engine_command, engine_environment
 from .environment import engine_python
 
@@ -36,23 +36,27 @@ def running_engine(
     say: Callable[[str], None],
     check: Callable[[], None] = lambda: None,
 ) -> Generator[Engine]:
-    """Serve a model while the context lasts; entered when the server is well.
+    """Serve a model while the context lasts; entered when the server answers.
 
     Args:
         model: Model folder or hub id.
         options: Options.
         log: File that the server's output is appended to.
-        say: Called with what is going on.
+        say: Called with messages.
         check: Called while it starts; an exception that it raises ends the wait.
 
     Raises:
         EngineError: There is no vLLM, and its environment could not be made.
-        ServiceError: The server died or was not well in time; the message quotes its log.
+        ServiceError: The port is taken, or the server died or did not answer in time; the message
+            quotes its log.
     """
     python = engine_python(say, has_gpu=bool(options.gpus))
     command = engine_command(python, model, options)
     service = Service("vLLM", command, log, engine_environment(options))
-    engine = Engine(f"http://{options.host}:{options.port}", service)
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    engine = Engine(f"http://{host}:{options.port}", service)
+    if not is_free(options.port):
+        raise ServiceError(f"port {options.port} is taken: choose another for vLLM, or stop it")
     say(f"starting vLLM; its log is {log}")
     service.start()
     try:

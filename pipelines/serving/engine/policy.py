@@ -1,0 +1,118 @@
+"""Policies on vLLM: servers found or started, given the weights, and compared with our model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ....policies.inference.endpoint import OPENAI_PREFIX
+from ....policies.loading import NAMES, NANO_FOLDER
+from ...config.server_settings import RolloutSettings
+from ...runs.processes import free_port
+from .command import EngineOptions
+from .server import running_engine
+
+if TYPE_CHECKING:
+    from ....policies.inference.vllm.policy import VllmPolicy
+    from ....policies.inference.vllm.settings import VllmSettings
+    from ....policies.models.token_model import TokenModel
+
+KEY_VARIABLE = "VLLM_API_KEY"
+_SCRIPTED = frozenset({*NAMES, "teacher", "thumbnail"}) - {"nano"}
+Say = Callable[[str], None]
+
+
+def is_served(source: str, settings: RolloutSettings) -> bool:
+    """Return whether vLLM generates the replies of a policy: a model's, if the settings say so."""
+    is_model = source not in _SCRIPTED and not source.startswith(OPENAI_PREFIX)
+    return settings.engine == "vllm" and is_model
+
+
+@contextmanager
+def engine_policy(
+    source: str,
+    settings: RolloutSettings,
+    *,
+    log: Path,
+    say: Say,
+    check: Callable[[], None] = lambda: None,
+) -> Generator[VllmPolicy]:
+    """Provide a policy on vLLM servers that have the weights of a model, while the context lasts.
+
+    Servers that the settings name are given the weights if they have others; without any, one is
+    started on this machine.
+
+    Args:
+        source: ``nano``, a model folder or a hub id.
+        settings: Settings.
+        log: File that the output of a server of our own is appended to.
+        say: Called with messages.
+        check: Called while a server starts; an exception that it raises ends the wait.
+
+    Raises:
+        EngineError: There is no vLLM, and its environment could not be made.
+        ServiceError: Our own server did not start.
+        ModelFolderError: The folder lacks a part of the model.
+        PolicyUnavailableError: A server is unreachable, or disagrees with our own model.
+    """
+    from ....policies.inference.vllm.policy import VllmPolicy
+
+    folder = str(NANO_FOLDER) if source == "nano" else source
+    with ExitStack() as stack:
+        urls: Sequence[str] = settings.urls
+        if not urls:
+            options = EngineOptions(
+                port=free_port(),
+                gpus=settings.gpus,
+                dtype=settings.dtype,
+                memory_share=settings.memory_share,
+            )
+            started = running_engine(folder, options, log=log, say=say, check=check)
+            urls = [stack.enter_context(started).url]
+        policy = VllmPolicy.of_folder(
+            folder, urls, policy_id=f"{source}@vllm", settings=vllm_settings(settings)
+        )
+        if settings.handshake:
+            _agree(policy, folder, settings, say)
+        yield policy
+
+
+def vllm_settings(settings: RolloutSettings) -> VllmSettings:
+    """Return the settings of requests."""
+    from ....policies.inference.vllm.settings import VllmSettings
+
+    is_own_on_cpu = not settings.urls and not settings.gpus
+    return VllmSettings(
+        api_key=os.environ.get(KEY_VARIABLE, ""),
+        timeout_seconds=settings.timeout_seconds,
+        max_retries=settings.max_retries,
+        patience_seconds=settings.patience_seconds,
+        seeds=not is_own_on_cpu if settings.seeds is None else settings.seeds,
+    )
+
+
+def _agree(policy: VllmPolicy, folder: str, settings: RolloutSettings, say: Say) -> None:
+    """Compare the servers with our own model; load its weights on those that have others."""
+    from ....policies.inference.vllm.control import load_everywhere
+    from ....policies.inference.vllm.handshake import HandshakeError, shake_hands
+    from ....policies.models.model_folder import load_token_model
+
+    model: TokenModel = load_token_model(folder, device="cpu")
+    bound = settings.handshake_bound
+    try:
+        found = shake_hands(policy, model, bound=bound)
+    except HandshakeError as error:
+        if not settings.urls or not Path(folder).is_dir():
+            raise
+        say(f"{error}; loading the weights of {folder}")
+        urls = [server.url for server in policy.servers.all]
+        version = f"{Path(folder).parent.name}/{Path(folder).name}"
+        key = policy.settings.api_key
+        load_everywhere(urls, Path(folder).absolute(), version, api_key=key)
+        found = shake_hands(policy, model, bound=bound, is_fresh=True)
+    worst = max(one.mean for one in found.values())
+    count = f"{len(found)} servers" if len(found) > 1 else next(iter(found))
+    say(f"vLLM: {count} and our own model agree (mean difference {worst:.1g})")
