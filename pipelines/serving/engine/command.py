@@ -64,7 +64,7 @@ def engine_command(python: Path | str, model: str, options: EngineOptions) -> li
     command = [str(python), "-m", "vllm.entrypoints.openai.api_server", "--model", model]
     command += ["--host", options.host, "--port", str(options.port)]
     command += ["--enable-scale-out", "--enable-prompt-tokens-details"]
-    command += ["--generation-config", "vllm", "--dtype", options.dtype]
+    command += ["--generation-config", "vllm", "--dtype", _dtype(config, options)]
     command += ["--worker-extension-cls", LOADER]
     command += ["--max-model-len", str(min(options.context, _positions(config) or options.context))]
     if family is None or family in QWEN_FAMILIES:
@@ -122,6 +122,14 @@ def _config(model: str) -> Mapping[str, object]:
         return AutoConfig.from_pretrained(model).to_dict()
     except (OSError, ValueError):  # vLLM says why
         return {}
+
+
+def _dtype(config: Mapping[str, object], options: EngineOptions) -> str:
+    """Return the precision: vLLM's own ``auto`` would compute float32 weights in 16 bits."""
+    found = config.get("dtype") or config.get("torch_dtype")
+    named = str(found).removeprefix("torch.")
+    is_known = named in ("float32", "bfloat16", "float16")
+    return named if options.dtype == "auto" and is_known else options.dtype
 
 
 def _positions(config: Mapping[str, object]) -> int | None:
