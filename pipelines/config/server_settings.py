@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from .strict_model import StrictModel
+from .strict_model import LocalPath, StrictModel
 
+FolderName = Annotated[str, LocalPath(lambda name: str(Path(name).expanduser().absolute()))]
 Limit = Annotated[float, Field(ge=0.0)]
 
 
@@ -43,7 +45,10 @@ class RolloutSettings(StrictModel):
         patience_seconds: Longest time that a reply waits while every server is unreachable.
         seeds: Whether replies are drawn with seeds of their own; None for all but a server that is
             started here on the CPU, where vLLM dies if a seeded reply is interrupted.
-        handshake: Whether a prompt with an image is compared with our own model first.
+        weights_folder: Folder in which training hands new weights over, on a file system that
+            trainer and servers share; None for the shared memory of this machine.
+        handshake: Whether a prompt with an image is compared with our own model, first and after
+            each update of the weights.
         handshake_bound: Largest accepted mean difference; None for a bound by precision.
     """
 
@@ -56,6 +61,7 @@ class RolloutSettings(StrictModel):
     max_retries: Annotated[int, Field(ge=0)] = 3
     patience_seconds: Annotated[float, Field(ge=0.0)] = 300.0
     seeds: bool | None = None
+    weights_folder: FolderName | None = None
     handshake: bool = True
     handshake_bound: Annotated[float, Field(gt=0.0)] | None = None
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ...policies.interface import Demonstration
     from ...policies.training.grpo.config import GRPOConfig
     from ...policies.training.grpo.curriculum import History
+    from ...policies.training.grpo.served_rollouts import ServedRollouts
     from ...policies.training.sft import SFTConfig
 
 _GRACE_SECONDS = 30.0
@@ -62,6 +63,7 @@ class GRPOJob:
     folder: Path
     history: History | None
     sandbox: SandboxSettings
+    served: ServedRollouts | None = None
 
     def follow(self) -> None:
         """Train the share of this process, in a sandbox of its own."""
@@ -75,6 +77,7 @@ class GRPOJob:
                 sandbox=sandbox,
                 folder=self.folder,
                 history=self.history,
+                served=self.served,
             )
 
 

@@ -18,6 +18,7 @@ from ..runs.context import StageContext, StageInterrupted, StageResult
 from ..runs.distributed_launch import GRPOJob, announce
 from ..runs.runner import StageError
 from ..runs.stage_parameters import file_digests
+from ..serving.engine.policy import training_engine
 from ..store.lineage import StageRun
 from ..store.store import Store
 from .draws import check_family_names
@@ -88,8 +89,17 @@ def run_grpo(context: StageContext) -> StageResult:
     )
     figures = StepFigures()
     record_curated(context)
-    announce(GRPOJob(start, tasks, config, context.folder, history, context.preset.sandbox))
-    with context.progress.bar("grpo", settings.steps) as bar:
+    engine = training_engine(
+        start,
+        context.preset.rollout,
+        lora_rank=settings.lora_r,
+        log=context.folder / "vllm.log",
+        say=context.progress.say,
+        check=context.stop.check,
+    )
+    with engine as served, context.progress.bar("grpo", settings.steps) as bar:
+        sandbox = context.preset.sandbox
+        announce(GRPOJob(start, tasks, config, context.folder, history, sandbox, served))
         try:
             model = train_grpo(
                 start,
@@ -102,6 +112,7 @@ def run_grpo(context: StageContext) -> StageResult:
                 should_stop=context.should_stop,
                 history=history,
                 guard=context.check_savable,
+                served=served,
             )
         except TrainingInterrupted as stop:
             raise StageInterrupted(str(stop)) from stop

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..models.model_folder import load_token_model, save_adapter, save_token_model
+from ..models.model_folder import load_token_model, quiet, save_adapter, save_token_model
 from ..models.token_model import Padded, TokenModel
 from ..seeds import derive_seed
 from .distributed.processes import World, is_sharding_asked, whole
@@ -65,6 +65,11 @@ class TrainedModel:
     def is_sharded(self) -> bool:
         """Whether each process holds only a part of the weights."""
         return self._scorer is not None
+
+    @property
+    def has_adapters(self) -> bool:
+        """Whether adapters are trained, and the other weights stay as they were."""
+        return self._adapters is not None
 
     @property
     def gradient_scale(self) -> float:
@@ -121,6 +126,11 @@ class TrainedModel:
             self._adapters.merge_and_unload()
             self._adapters = None
         save_token_model(self.model, folder, like=self._source)
+
+    def hand_over(self, folder: Path) -> None:
+        """Write what an engine needs to have these weights: all of them, or the adapters alone."""
+        with quiet():
+            (self._adapters or self.model.model).save_pretrained(folder)
 
     def _add_adapters(self, network: Any) -> Any:  # noqa: ANN401 - untyped library objects
         from peft import LoraConfig, get_peft_model

@@ -94,6 +94,9 @@ def engine(  # noqa: PLR0913 - the options of the command
     memory_share: Annotated[
         float, typer.Option(min=0.05, max=0.99, help="Share of each GPU's memory.")
     ] = 0.9,
+    lora_rank: Annotated[
+        int, typer.Option(min=0, help="Rank of adapters that a training loads; 0 for none.")
+    ] = 0,
     remote_control: Annotated[
         bool,
         typer.Option(help="Serve the control routes (weights, sleep) beyond this machine, too."),
@@ -120,6 +123,7 @@ def engine(  # noqa: PLR0913 - the options of the command
         dtype=dtype,
         context=context,
         memory_share=memory_share,
+        lora_rank=lora_rank,
         remote_control=remote_control,
     )
     folder = str(NANO_FOLDER) if model == "nano" else model

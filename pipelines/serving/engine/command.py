@@ -14,6 +14,7 @@ from ....policies.inference.vllm.control import LOADER
 from ....policies.models.model_folder import ADAPTER_FILE, QWEN_FAMILIES
 from .environment import VARIABLE, EngineError
 
+_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM takes
 _WORKER = Path(__file__).parent / "worker"
 _CPU_FLAGS = ("--enforce-eager", "--max-num-seqs", "64", "--block-size", "32")
 """Blocks of 128 tokens, the default there, hardly ever hit the prefix cache."""
@@ -30,6 +31,7 @@ class EngineOptions:
         dtype: Precision: ``auto`` (that of the weights), ``float32``, ``bfloat16``, ``float16``.
         context: Longest prompt and reply together, in tokens.
         memory_share: Share of each GPU's memory for weights and cache.
+        lora_rank: Rank of adapters that are loaded later; 0 for none.
         cache_gigabytes: Size of the cache of keys and values on a CPU.
         remote_control: Whether its control routes (weights, sleep, cache) are served beyond this
             machine.
@@ -42,6 +44,7 @@ class EngineOptions:
     dtype: str = "auto"
     context: int = 16_384
     memory_share: float = 0.9
+    lora_rank: int = 0
     cache_gigabytes: int = 1
     remote_control: bool = False
     more: Sequence[str] = ()
@@ -70,6 +73,9 @@ def engine_command(python: Path | str, model: str, options: EngineOptions) -> li
     if family is None or family in QWEN_FAMILIES:
         # Images arrive at the model's size, and its rule for sizes applied twice is another one.
         command += ["--mm-processor-kwargs", json.dumps({"do_resize": False})]
+    if options.lora_rank:
+        rank = next((one for one in _RANKS if one >= options.lora_rank), _RANKS[-1])
+        command += ["--enable-lora", "--max-lora-rank", str(rank), "--max-loras", "2"]
     if options.gpus:
         command += ["--tensor-parallel-size", str(len(options.gpus))]
         command += ["--gpu-memory-utilization", f"{options.memory_share:g}"]
@@ -99,6 +105,8 @@ def engine_environment(options: EngineOptions) -> dict[str, str]:
     found["PYTHONSAFEPATH"] = "1"  # no `vllm` of the current folder
     is_controlled = options.remote_control or _is_loopback(options.host)
     found["VLLM_SERVER_DEV_MODE"] = "1" if is_controlled else "0"
+    if options.lora_rank:
+        found["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1" if is_controlled else "0"
     if options.gpus:
         found["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, options.gpus))
     else:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +22,9 @@ if TYPE_CHECKING:
     from ....policies.inference.vllm.policy import VllmPolicy
     from ....policies.inference.vllm.settings import VllmSettings
     from ....policies.models.token_model import TokenModel
+    from ....policies.training.grpo.served_rollouts import ServedRollouts
 
+_SHARED_MEMORY = "/dev/shm"
 KEY_VARIABLE = "VLLM_API_KEY"
 _SCRIPTED = frozenset({*NAMES, "teacher", "thumbnail"}) - {"nano"}
 Say = Callable[[str], None]
@@ -64,13 +69,7 @@ def engine_policy(
     with ExitStack() as stack:
         urls: Sequence[str] = settings.urls
         if not urls:
-            options = EngineOptions(
-                port=free_port(),
-                gpus=settings.gpus,
-                dtype=settings.dtype,
-                memory_share=settings.memory_share,
-            )
-            started = running_engine(folder, options, log=log, say=say, check=check)
+            started = running_engine(folder, _own_options(settings), log=log, say=say, check=check)
             urls = [stack.enter_context(started).url]
         policy = VllmPolicy.of_folder(
             folder, urls, policy_id=f"{source}@vllm", settings=vllm_settings(settings)
@@ -96,7 +95,7 @@ def vllm_settings(settings: RolloutSettings) -> VllmSettings:
 
 def _agree(policy: VllmPolicy, folder: str, settings: RolloutSettings, say: Say) -> None:
     """Compare the servers with our own model; load its weights on those that have others."""
-    from ....policies.inference.vllm.control import load_everywhere
+    from ....policies.inference.vllm.control import EngineControl, on_each
     from ....policies.inference.vllm.handshake import HandshakeError, shake_hands
     from ....policies.models.model_folder import load_token_model
 
@@ -108,11 +107,83 @@ def _agree(policy: VllmPolicy, folder: str, settings: RolloutSettings, say: Say)
         if not settings.urls or not Path(folder).is_dir():
             raise
         say(f"{error}; loading the weights of {folder}")
-        urls = [server.url for server in policy.servers.all]
         version = f"{Path(folder).parent.name}/{Path(folder).name}"
-        key = policy.settings.api_key
-        load_everywhere(urls, Path(folder).absolute(), version, api_key=key)
-        found = shake_hands(policy, model, bound=bound, is_fresh=True)
+
+        def load(one: EngineControl) -> None:
+            one.load_weights(Path(folder).absolute(), version)
+
+        loaded = on_each(policy.urls, load, api_key=policy.settings.api_key)
+        found = shake_hands(policy, model, urls=loaded, bound=bound, is_fresh=True)
     worst = max(one.mean for one in found.values())
     count = f"{len(found)} servers" if len(found) > 1 else next(iter(found))
     say(f"vLLM: {count} and our own model agree (mean difference {worst:.1g})")
+
+
+@contextmanager
+def training_engine(
+    source: str,
+    settings: RolloutSettings,
+    *,
+    lora_rank: int,
+    log: Path,
+    say: Say,
+    check: Callable[[], None] = lambda: None,
+) -> Generator[ServedRollouts | None]:
+    """Provide the servers of a training while the context lasts; None where it needs none.
+
+    Args:
+        source: Initial model: a folder or hub id.
+        settings: Settings.
+        lora_rank: Rank of the adapters that are trained; 0 where all weights are.
+        log: File that the output of a server of our own is appended to.
+        say: Called with messages.
+        check: Called while a server starts; an exception that it raises ends the wait.
+
+    Raises:
+        EngineError: There is no vLLM, and its environment could not be made.
+        ServiceError: Our own server did not start.
+    """
+    if settings.engine != "vllm":
+        yield None
+        return
+    from ....policies.training.grpo.served_rollouts import ServedRollouts
+
+    with ExitStack() as stack:
+        urls = settings.urls
+        if not urls:
+            options = replace(_own_options(settings), lora_rank=lora_rank)
+            started = running_engine(source, options, log=log, say=say, check=check)
+            urls = (stack.enter_context(started).url,)
+        yield ServedRollouts(
+            urls,
+            stack.enter_context(weights_folder(settings)),
+            vllm_settings(settings),
+            handshake=settings.handshake,
+            handshake_bound=settings.handshake_bound,
+        )
+
+
+@contextmanager
+def weights_folder(settings: RolloutSettings) -> Generator[Path]:
+    """Provide a folder in which weights are handed over: the settings' own, or shared memory."""
+    if settings.weights_folder is not None:
+        named = Path(settings.weights_folder).expanduser().absolute()
+        named.mkdir(parents=True, exist_ok=True)
+        yield named
+        return
+    has_memory = os.access(_SHARED_MEMORY, os.W_OK)
+    made = Path(tempfile.mkdtemp(prefix="codedance-", dir=_SHARED_MEMORY if has_memory else None))
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _own_options(settings: RolloutSettings) -> EngineOptions:
+    """Return the options of a server that is started here."""
+    return EngineOptions(
+        port=free_port(),
+        gpus=settings.gpus,
+        dtype=settings.dtype,
+        memory_share=settings.memory_share,
+    )

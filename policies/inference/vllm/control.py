@@ -7,7 +7,8 @@ scheduler's picture cache, whose next hit kills the engine (seen with vLLM 0.32)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,7 +25,15 @@ LOADER = "codedance_worker.WeightLoader"
 
 
 class ControlError(PolicyUnavailableError):
-    """A server did not do what it was told; the message names it, and says what to change."""
+    """A server did not do what it was told; the message names it, and says what to change.
+
+    Attributes:
+        is_away: Whether the server gave no answer at all.
+    """
+
+    def __init__(self, message: str, *, is_away: bool = False) -> None:
+        super().__init__(message)
+        self.is_away = is_away
 
 
 class EngineControl:
@@ -68,6 +77,32 @@ class EngineControl:
         self._call("POST", "/update_weight_version", json={"new_version": version})
         self._call("POST", "/resume")
 
+    def load_adapters(self, folder: Path, name: str, *, instead_of: str = "") -> None:
+        """Load adapters (LoRA) under a name of their own, which requests give as their model.
+
+        A new name for each version keeps the prefix caches of versions apart.
+
+        Args:
+            folder: Folder of the adapters, readable for the server.
+            name: Name of the adapters; already loaded ones stay as they are.
+            instead_of: Name of adapters to unload; empty for none.
+
+        Raises:
+            ControlError: The server is unreachable, or was started without adapters.
+        """
+        try:
+            self._call(
+                "POST",
+                "/v1/load_lora_adapter",
+                json={"lora_name": name, "lora_path": str(folder)},
+            )
+        except ControlError as error:
+            if "already been loaded" not in str(error):
+                raise
+        if instead_of and instead_of != name:
+            with contextlib.suppress(ControlError):  # a server that was away does not have them
+                self._call("POST", "/v1/unload_lora_adapter", json={"lora_name": instead_of})
+
     def sleep(self, level: int = 1) -> None:
         """Free the server's memory: 1 keeps the weights in main memory, 2 drops them."""
         self._call("POST", "/sleep", params={"level": str(level)})
@@ -100,29 +135,48 @@ class EngineControl:
             )
         except httpx.HTTPError as error:
             said = f"{type(error).__name__}: {short(str(error))}"
-            raise ControlError(f"{url}{path} gave no answer ({said})") from error
-        if response.status_code in (403, 404):
+            raise ControlError(f"{url}{path} gave no answer ({said})", is_away=True) from error
+        if response.status_code in (403, 404, 405):
+            with_adapters = " --lora-rank R" if "lora" in path else ""
             raise ControlError(
                 f"{url} has no {path} ({words_of(response, self._key)}): start it by `codedance "
-                "serve engine`, or with VLLM_SERVER_DEV_MODE=1"
+                f"serve engine MODEL{with_adapters}`, which sets what is needed"
             )
         if not response.is_success:
             raise ControlError(f"{url}{path}: {words_of(response, self._key)}")
         return response
 
 
-def load_everywhere(
-    urls: Sequence[str], folder: Path, version: str, *, api_key: str = "", mode: PauseMode = "wait"
-) -> None:
-    """Load the weights of a folder on all servers, at once.
+def on_each(
+    urls: Sequence[str], tell: Callable[[EngineControl], None], *, api_key: str = ""
+) -> list[str]:
+    """Tell all servers at once to do something.
+
+    Args:
+        urls: Base URLs of the servers.
+        tell: Called with each server's control, in a thread.
+        api_key: API key of the servers.
+
+    Returns:
+        URLs of the servers that did it; the others were away.
 
     Raises:
-        ControlError: A server could not load them.
+        ControlError: A server that answered did not do it, or all are away.
     """
     from concurrent.futures import ThreadPoolExecutor
 
-    def load(url: str) -> None:
-        EngineControl(url, api_key=api_key).load_weights(folder, version, mode=mode)
+    def try_one(url: str) -> ControlError | None:
+        try:
+            tell(EngineControl(url, api_key=api_key))
+        except ControlError as error:
+            if not error.is_away:
+                raise
+            return error
+        return None
 
-    with ThreadPoolExecutor(max(len(urls), 1), thread_name_prefix="weights") as pool:
-        list(pool.map(load, urls))
+    with ThreadPoolExecutor(max(len(urls), 1), thread_name_prefix="control") as pool:
+        away = list(pool.map(try_one, urls))
+    done = [url for url, error in zip(urls, away, strict=True) if error is None]
+    if not done and away[0] is not None:
+        raise away[0]
+    return done

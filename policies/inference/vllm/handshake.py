@@ -39,7 +39,15 @@ _SALTS = itertools.count()
 
 
 class HandshakeError(PolicyUnavailableError):
-    """Server and trainer disagree; the message names the likely cause."""
+    """Server and trainer disagree; the message names the likely cause.
+
+    Attributes:
+        is_away: Whether the server gave no answer at all.
+    """
+
+    def __init__(self, message: str, *, is_away: bool = False) -> None:
+        super().__init__(message)
+        self.is_away = is_away
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +68,19 @@ class Difference:
 
 
 def shake_hands(
-    policy: VllmPolicy, model: TokenModel, *, bound: float | None = None, is_fresh: bool = False
+    policy: VllmPolicy,
+    model: TokenModel,
+    *,
+    urls: Sequence[str] | None = None,
+    bound: float | None = None,
+    is_fresh: bool = False,
 ) -> Mapping[str, Difference]:
     """Compare each server with our own model on one prompt.
 
     Args:
         policy: Policy of the servers.
         model: Our own model with the weights that they should have.
+        urls: Base URLs of the servers to compare; None for all.
         bound: Largest accepted mean difference; None for `FLOAT32_BOUND` or
             `LOW_PRECISION_BOUND`, by the precision of ``model``.
         is_fresh: Whether the weights have just been loaded: no token may come from a cache.
@@ -82,8 +96,8 @@ def shake_hands(
         is_float32 = next(model.model.parameters()).dtype == torch.float32
         bound = FLOAT32_BOUND if is_float32 else LOW_PRECISION_BOUND
     found: dict[str, Difference] = {}
-    for server in policy.servers.all:
-        one = _Pair(policy, model, server.url)
+    for url in policy.urls if urls is None else urls:
+        one = _Pair(policy, model, url)
         difference = one.measure()
         if is_fresh and difference.cached:
             raise HandshakeError(
@@ -96,7 +110,7 @@ def shake_hands(
                 f"({difference.largest:.2g} at most), more than {bound:g}: "
                 f"{one.cause(difference, bound)}"
             )
-        found[server.url] = difference
+        found[url] = difference
     return found
 
 
@@ -204,9 +218,11 @@ class _Pair:
             check_prompt(answer.get("prompt_token_ids"), prompt.ids)
         except AnswerError as error:
             raise HandshakeError(f"{self.name}: {error}") from error
-        except (httpx.HTTPError, ValueError) as error:
+        except ValueError as error:
+            raise HandshakeError(f"{self.name}: no JSON: {short(str(error))}") from error
+        except httpx.HTTPError as error:
             said = f"{type(error).__name__}: {short(str(error))}"
-            raise HandshakeError(f"{self.name} gave no answer: {said}") from error
+            raise HandshakeError(f"{self.name} gave no answer: {said}", is_away=True) from error
         return answer
 
 

@@ -6,7 +6,7 @@ ids of the prompt as they computed it, and a reply to another prompt is never us
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -35,6 +35,9 @@ class VllmPolicy(TrainedSetting):
         policy_id: Name of model and weights.
         notes: Setting that it was trained in.
         settings: Timeouts, retries and names.
+        on_return: Called, in a thread, with the URL of a server that answers for the first time or
+            again after a failure, before it is asked; a `PolicyUnavailableError` that it raises
+            counts as a failure of that server.
 
     Raises:
         ValueError: A URL is not one, or the model has more ids that must not be sampled than
@@ -49,6 +52,7 @@ class VllmPolicy(TrainedSetting):
         policy_id: str,
         notes: ModelNotes | None = None,
         settings: VllmSettings | None = None,
+        on_return: Callable[[str], None] | None = None,
     ) -> None:
         super().__init__(policy_id, notes)
         self.encoder = encoder
@@ -57,6 +61,7 @@ class VllmPolicy(TrainedSetting):
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self.usage = VllmUsage()
         self.servers = Servers(urls)
+        self._on_return = on_return
         self.image_urls = ImageUrls(encoder.pictures)
         if len(encoder.forbidden_ids) > MOST_BIASES:
             raise ValueError(
@@ -89,6 +94,11 @@ class VllmPolicy(TrainedSetting):
             settings=settings,
         )
 
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Base URLs of the servers."""
+        return tuple(server.url for server in self.servers.all)
+
     def reply(self, conversations: Sequence[Conversation], *, sampling: Sampling) -> list[Reply]:
         """Generate the next turn of each conversation; append its ids to `Conversation.tokens`.
 
@@ -115,5 +125,6 @@ class VllmPolicy(TrainedSetting):
                 sampling=sampling,
                 usage=self.usage,
                 image_urls=self.image_urls,
+                on_return=self._on_return,
             )
             yield replies

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ...interface import (
@@ -60,6 +61,7 @@ class VllmReplies:
         sampling: Sampling parameters.
         usage: Counter of requests and tokens.
         image_urls: Cache of images as they are sent.
+        on_return: Called with the URL of a server that answers for the first time, or again.
     """
 
     def __init__(  # noqa: PLR0913 - what all requests share; each by name
@@ -72,6 +74,7 @@ class VllmReplies:
         sampling: Sampling,
         usage: VllmUsage,
         image_urls: ImageUrls,
+        on_return: Callable[[str], None] | None = None,
     ) -> None:
         self._encoder = encoder
         self._servers = servers
@@ -79,6 +82,7 @@ class VllmReplies:
         self._settings = settings
         self._usage = usage
         self._image_urls = image_urls
+        self._on_return = on_return
         self._rules = Rules(
             sampling,
             encoder.chat.end_id,
@@ -262,6 +266,12 @@ class VllmReplies:
             lengths = []
         known = [length for length in lengths if type(length) is int and length > 0]
         server.context_length = min(known, default=None)
+        if self._on_return is not None:
+            try:
+                await asyncio.to_thread(self._on_return, server.url)
+            except PolicyUnavailableError as error:
+                self._servers.failed(server)
+                raise _UnreachableError(str(error)) from error
         server.is_looked_up = True
 
 

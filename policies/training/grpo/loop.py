@@ -14,6 +14,7 @@ saved, so a run that was stopped and resumed ends with the same weights as one t
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Any
 from ....envs.types import Task
 from ....sandbox.types import Sandbox
 from ...inference.vlm import VisionLanguagePolicy
+from ...interface import Policy
 from ...models.model_folder import load_token_model, read_notes
 from ...models.token_model import TokenModel
 from ..distributed.processes import join_world
@@ -40,6 +42,7 @@ from .config import GRPOConfig
 from .curriculum import History
 from .groups import GroupSampler, OnTrajectories
 from .metrics import step_metrics
+from .served_rollouts import ServedRollouts, WeightFollower
 from .update import Row, backward, make_rows
 
 OnStep = Callable[[int, Mapping[str, float]], None]
@@ -57,6 +60,7 @@ def train_grpo(  # noqa: PLR0913 - data, settings, folder and callbacks; each by
     should_stop: Callable[[], bool] | None = None,
     history: History | None = None,
     guard: Guard | None = None,
+    served: ServedRollouts | None = None,
 ) -> Path:
     """Train a model on tasks with GRPO; the same call resumes a run that was stopped.
 
@@ -76,6 +80,7 @@ def train_grpo(  # noqa: PLR0913 - data, settings, folder and callbacks; each by
         history: Results of earlier runs on the tasks, for ``curriculum: learnability``. A resumed
             run needs the same history.
         guard: Called before a file of ``folder`` is replaced; an error it raises ends the run.
+        served: vLLM servers that generate the replies; None to generate them in this process.
 
     Returns:
         Folder of the trained model.
@@ -86,20 +91,21 @@ def train_grpo(  # noqa: PLR0913 - data, settings, folder and callbacks; each by
     """
     if not tasks:
         raise ValueError("train_grpo needs at least one task, got none")
-    trainer = GRPORun(model_folder, tasks, config, sandbox=sandbox, history=history)
+    trainer = GRPORun(model_folder, tasks, config, sandbox=sandbox, history=history, served=served)
     fingerprint = _fingerprint(
         model_folder, tasks, config
     )  # after the model was loaded: a hub id's files are then on this machine
     state, world = folder / "state", trainer.trained.world
     done = trainer.restore(state, fingerprint)
     keep = partial(keep_state, state, fingerprint=fingerprint, world=world, guard=guard)
-    for step in range(done, config.steps):
-        metrics = trainer.step(step, on_trajectories if world.is_first else None)
-        is_stopping = end_step(world, step + 1, metrics, on_step, should_stop)
-        if is_stopping or (step + 1) % config.save_every == 0 or step + 1 == config.steps:
-            keep(step + 1, trainer.state())
-        if is_stopping and step + 1 < config.steps:
-            raise TrainingInterrupted(step + 1, state)
+    with contextlib.closing(trainer):
+        for step in range(done, config.steps):
+            metrics = trainer.step(step, on_trajectories if world.is_first else None)
+            is_stopping = end_step(world, step + 1, metrics, on_step, should_stop)
+            if is_stopping or (step + 1) % config.save_every == 0 or step + 1 == config.steps:
+                keep(step + 1, trainer.state())
+            if is_stopping and step + 1 < config.steps:
+                raise TrainingInterrupted(step + 1, state)
     save_final(folder, trainer.trained.save, world, guard)
     return folder / "final"
 
@@ -115,7 +121,9 @@ class GRPORun:
         *,
         sandbox: Sandbox,
         history: History | None = None,
+        served: ServedRollouts | None = None,
     ) -> None:
+        self._follower = None if served is None else WeightFollower(served)
         world = join_world()
         self.trained = TrainedModel(model_folder, config, seed=config.seed, world=world)
         # Sharded weights cannot generate replies: an unsharded copy of them does.
@@ -144,17 +152,30 @@ class GRPORun:
         """Sample groups with the current weights and learn from them."""
         if self.trained.is_sharded:
             self._actor.restore(self.trained.weights())
-        policy = VisionLanguagePolicy(self.model, policy_id=f"grpo/step-{step}", notes=self._notes)
+        policy = self._policy(step)
         kept, replaced = self._sampler.sample(policy, step)
         groups = [*kept, *replaced]
         seen = [one for group in groups for one in group.trajectories]
         self.trained.world.gather(lambda: on_trajectories and on_trajectories(step + 1, seen))
         metrics = step_metrics(kept, replaced)
+        if self._follower is not None:
+            metrics |= self._follower.figures()
         rows = make_rows(kept, self._config)
         metrics["rows"] = float(len(rows))
         if rows:
             metrics |= self._update(step, rows)
         return metrics
+
+    def close(self) -> None:
+        """Remove what was handed over to servers."""
+        if self._follower is not None:
+            self._follower.close()
+
+    def _policy(self, step: int) -> Policy:
+        """Return the policy of a step, with the current weights."""
+        if self._follower is not None:
+            return self._follower.policy(self._actor, step, notes=self._notes)
+        return VisionLanguagePolicy(self.model, policy_id=f"grpo/step-{step}", notes=self._notes)
 
     def state(self) -> dict[str, Any]:
         """Return the state for a resumed run."""

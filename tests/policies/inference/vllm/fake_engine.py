@@ -9,6 +9,7 @@ of that time until the other caches are.
 import base64
 import copy
 import io
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,13 +17,15 @@ from typing import Any
 import torch
 from codedance.policies.inference.sampling import choose
 from codedance.policies.interface import Sampling
-from codedance.policies.models.model_folder import load_token_model
 from codedance.policies.models.token_model import PicturedIds, TokenModel
+from peft import PeftModel
 from PIL import Image
 from torch import Tensor
+from transformers import AutoModelForImageTextToText
 from transformers.cache_utils import DynamicCache
 
 Body = dict[str, Any]
+_LOADING = threading.Lock()  # two fakes of one process: transformers loads one model at a time
 
 
 class TooLongError(Exception):
@@ -52,10 +55,36 @@ class FakeEngine:
         self._now = self._served(model.model)
         self._prefixes: dict[tuple[object, ...], TokenModel] = {}
         self._features: dict[str, TokenModel] = {}
+        self._adapted: dict[str, TokenModel] = {}
 
     def load(self, folder: str) -> None:
-        """Load the weights of a folder; the caches stay."""
-        self._now = self._served(load_token_model(folder, device="cpu").model)
+        """Load the weights of a folder; the caches stay.
+
+        Raises:
+            ValueError: There are none.
+        """
+        try:
+            with _LOADING:
+                model = AutoModelForImageTextToText.from_pretrained(folder)
+        except OSError as error:
+            raise ValueError(f"cannot load {folder}") from error
+        self._now = self._served(model.eval())
+
+    def load_adapters(self, name: str, folder: str) -> None:
+        """Load adapters under a name.
+
+        Raises:
+            ValueError: There are some of that name.
+        """
+        if name in self._adapted:
+            raise ValueError(f"The lora adapter '{name}' has already been loaded.")
+        base = copy.deepcopy(self._now.model)
+        merged: Any = PeftModel.from_pretrained(base, folder)
+        self._adapted[name] = self._served(merged.merge_and_unload())
+
+    def unload_adapters(self, name: str) -> None:
+        """Forget adapters."""
+        self._adapted.pop(name, None)
 
     def forget(self, cache: str) -> None:
         """Empty a cache: ``prefix``, or one of the two of images."""
@@ -73,6 +102,8 @@ class FakeEngine:
         # Scores of the prompt need all of it to be computed.
         is_cached = key in self._prefixes and "prompt_logprobs" not in params
         model = self._prefixes.setdefault(key, self._now) if is_cached else self._model_with(urls)
+        if "model" in body:
+            model, is_cached = self._adapted[body["model"]], False
         self._prefixes.setdefault(key, self._now)
         drawn, scored = self._draw(model, ids, images, params)
         content = [

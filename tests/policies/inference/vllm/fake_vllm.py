@@ -105,28 +105,38 @@ class FakeVllm:
         """Listen again at the same address."""
         self._begin(self.port)
 
+    def reborn(self) -> None:
+        """Listen again as a new process, which has the weights and names that it began with."""
+        self.engine = FakeEngine(self.model, context=self.context, resizes=self.resizes)
+        self.is_paused = False
+        self.restart()
+
     def control(self, path: str, body: Body) -> tuple[int, str]:
         """Answer a control route; every call is recorded."""
-        route, _, query = path.partition("?")
+        route = path.partition("?")[0]
         self.calls.append(path)
+        work: dict[str, Callable[[], object]] = {
+            "/weight_info": lambda: {"weight_version": self.engine.version},
+            "/server_info": lambda: {"vllm_config": {"parallel_config": {}}},
+            "/pause": lambda: setattr(self, "is_paused", True),
+            "/resume": lambda: setattr(self, "is_paused", False),
+            "/update_weight_version": lambda: setattr(self.engine, "version", body["new_version"]),
+            "/collective_rpc": lambda: self.engine.load(body["kwargs"]["weights_path"]),
+            "/v1/load_lora_adapter": lambda: self.engine.load_adapters(
+                body["lora_name"], body["lora_path"]
+            ),
+            "/v1/unload_lora_adapter": lambda: self.engine.unload_adapters(body["lora_name"]),
+        }
+        for cache in ("prefix", "mm", "encoder"):
+            work[f"/reset_{cache}_cache"] = lambda name=cache: (
+                self.engine.forget(name) if name in self.forgets else None
+            )
         with self._lock:
-            if route == "/weight_info":
-                return 200, json.dumps({"weight_version": self.engine.version})
-            if route == "/server_info":
-                return 200, json.dumps({"vllm_config": {"parallel_config": {}}})
-            if route == "/update_weight_version":
-                self.engine.version = body["new_version"]
-            if route == "/collective_rpc":
-                try:
-                    self.engine.load(body["kwargs"]["weights_path"])
-                except ValueError as error:
-                    return 500, json.dumps({"error": {"message": str(error)}})
-            if route in ("/pause", "/resume"):
-                self.is_paused = route == "/pause"
-            for cache in self.forgets:
-                if route == f"/reset_{cache}_cache":
-                    self.engine.forget(cache)
-        return 200, json.dumps({"query": query})
+            try:
+                return 200, json.dumps(work[route]())
+            except ValueError as error:
+                status = 400 if "lora" in route else 500
+                return status, json.dumps({"error": {"message": str(error)}})
 
     def _begin(self, port: int) -> None:
         self._open: set[socket.socket] = set()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from codedance.policies.inference.vllm.control import ControlError, EngineControl, load_everywhere
+from codedance.policies.inference.vllm.control import ControlError, EngineControl, on_each
 from codedance.policies.inference.vllm.handshake import HandshakeError, shake_hands
 from codedance.policies.models.model_folder import load_token_model, save_token_model
 from codedance.policies.models.token_model import TokenModel
@@ -119,7 +119,9 @@ def test_every_server_is_compared(fake: FakeVllm, tmp_path: Path) -> None:
         with pytest.raises(HandshakeError, match=str(wrong.port)):
             shake_hands(policy, fake.model)
         save_token_model(fake.model, tmp_path / "same")
-        load_everywhere([fake.url, wrong.url], tmp_path / "same", "step-1")
+        urls = [fake.url, wrong.url]
+        done = on_each(urls, lambda one: one.load_weights(tmp_path / "same", "step-1"))
+        assert done == urls
         found = shake_hands(policy, fake.model, is_fresh=True)
     assert {one.version for one in found.values()} == {"step-1"}
 
@@ -151,7 +153,7 @@ def test_failed_load_leaves_the_server_paused(fake: FakeVllm, tmp_path: Path) ->
 
 def test_server_without_control_routes_is_named(fake: FakeVllm, tmp_path: Path) -> None:
     fake.has_control = False
-    with pytest.raises(ControlError, match="VLLM_SERVER_DEV_MODE=1"):
+    with pytest.raises(ControlError, match="serve engine"):
         EngineControl(fake.url).load_weights(tmp_path, "step-1")
     fake.kill()
     with pytest.raises(ControlError, match="gave no answer"):

@@ -1,0 +1,161 @@
+"""Rollouts of a training on vLLM servers, whose weights follow those of the trained model.
+
+Before each step the weights are written into a folder that trainer and servers share, loaded by
+every server, and compared by a handshake. A server that was away during a step is given them again
+before it is asked.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ...inference.vllm.control import ControlError, EngineControl, on_each
+from ...inference.vllm.handshake import HandshakeError, shake_hands
+from ...inference.vllm.policy import VllmPolicy
+from ...inference.vllm.settings import VllmSettings
+from ...models.model_folder import ADAPTER_FILE, ModelNotes
+from ..trained_model import TrainedModel
+
+_LOOK_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class ServedRollouts:
+    """Servers that generate the replies of a training.
+
+    Attributes:
+        urls: Base URLs of the servers.
+        folder: Folder in which weights are handed over, which trainer and servers share, such as
+            one in shared memory or on a shared file system.
+        settings: Timeouts and retries of requests.
+        handshake: Whether servers and trained model are compared after each update.
+        handshake_bound: Largest accepted mean difference; None for a bound by precision.
+    """
+
+    urls: tuple[str, ...]
+    folder: Path
+    settings: VllmSettings = field(default_factory=VllmSettings)
+    handshake: bool = True
+    handshake_bound: float | None = None
+
+
+class WeightFollower:
+    """Keeps the weights of servers equal to those of a trained model.
+
+    Args:
+        served: Servers.
+    """
+
+    def __init__(self, served: ServedRollouts) -> None:
+        self._served = served
+        self._version = ""
+        self._folder: Path | None = None
+        self._figures: dict[str, float] = {}
+        self._policy: VllmPolicy | None = None
+
+    def policy(self, trained: TrainedModel, step: int, *, notes: ModelNotes) -> VllmPolicy:
+        """Return the policy of a step; the servers have its weights.
+
+        In a distributed launch all processes have to call this; the first one hands the weights
+        over.
+
+        Raises:
+            ControlError: A server could not load the weights, or all stayed away.
+            HandshakeError: A server disagrees with the trained model.
+        """
+        version = f"step-{step}"
+        policy = self._policy_of(trained, version, notes)
+        world = trained.world
+        world.gather(lambda: self._update(trained, policy, version) if world.is_first else None)
+        self._policy = policy
+        return policy
+
+    def figures(self) -> Mapping[str, float]:
+        """Return seconds and differences of the last update, and the use of the servers since."""
+        used = {} if self._policy is None else self._policy.usage.figures()
+        return self._figures | {f"engine/{name}": value for name, value in used.items()}
+
+    def close(self) -> None:
+        """Remove the weights that were handed over last."""
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _policy_of(self, trained: TrainedModel, version: str, notes: ModelNotes) -> VllmPolicy:
+        served = self._served
+        names = {"model": version} if trained.has_adapters else {"weight_version": version}
+        return VllmPolicy(
+            trained.model.encoder,
+            served.urls,
+            policy_id=f"grpo/{version}",
+            notes=notes,
+            settings=replace(served.settings, **names),
+            on_return=self._give_again,
+        )
+
+    def _update(self, trained: TrainedModel, policy: VllmPolicy, version: str) -> None:
+        """Write the weights, load them everywhere, and compare."""
+        served, begun = self._served, time.monotonic()
+        folder = served.folder / version
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        trained.hand_over(folder)
+        self._figures = {"engine/write_seconds": time.monotonic() - begun}
+        before, self._folder, self._version = (self._folder, self._version), folder, version
+        gives_up_at = time.monotonic() + served.settings.patience_seconds
+        while True:
+            try:
+                self._load_and_compare(trained, policy, instead_of=before[1])
+                break
+            except (ControlError, HandshakeError) as error:
+                if not error.is_away or time.monotonic() + _LOOK_SECONDS > gives_up_at:
+                    raise
+            time.sleep(_LOOK_SECONDS)
+        if before[0] is not None and before[0] != folder:
+            shutil.rmtree(before[0], ignore_errors=True)
+
+    def _load_and_compare(
+        self, trained: TrainedModel, policy: VllmPolicy, *, instead_of: str
+    ) -> None:
+        """Load the weights on the servers that answer, and compare those with our own model."""
+        served, begun = self._served, time.monotonic()
+
+        def give(control: EngineControl) -> None:
+            self._give(control, instead_of=instead_of)
+
+        loaded = on_each(served.urls, give, api_key=served.settings.api_key)
+        done = time.monotonic()
+        self._figures |= {
+            "engine/load_seconds": done - begun,
+            "engine/servers": float(len(loaded)),
+        }
+        if not served.handshake:
+            return
+        found = shake_hands(
+            policy, trained.model, urls=loaded, bound=served.handshake_bound, is_fresh=True
+        ).values()
+        self._figures |= {
+            "engine/handshake_seconds": time.monotonic() - done,
+            "engine/handshake_mean": max(one.mean for one in found),
+            "engine/handshake_max": max(one.largest for one in found),
+        }
+
+    def _give(self, control: EngineControl, *, instead_of: str = "") -> None:
+        """Load the weights of this step on one server."""
+        if self._folder is None:
+            return
+        if (self._folder / ADAPTER_FILE).is_file():
+            control.load_adapters(self._folder, self._version, instead_of=instead_of)
+        else:
+            control.load_weights(self._folder, self._version)
+
+    def _give_again(self, url: str) -> None:
+        """Load the weights of this step on a server that was away, unless it still has them."""
+        if self._folder is None:  # not the process that handed them over
+            return
+        control = EngineControl(url, api_key=self._served.settings.api_key)
+        if (self._folder / ADAPTER_FILE).is_file() or control.version() != self._version:
+            self._give(control)
