@@ -75,6 +75,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "codedance sandbox build --libraries numpy,PIL,cv2 --tag ours",
     ),
     "sandbox digest": ("codedance sandbox digest",),
+    "serve engine": (
+        "codedance serve engine nano",
+        "codedance serve engine Qwen/Qwen2.5-VL-7B-Instruct --gpus 0,1 --print",
+    ),
     "serve model": (
         "codedance serve model nano --port 8000",
         "codedance serve model oracle --port 0",

@@ -114,7 +114,9 @@ def with_engine(
 ) -> list[str] | None:
     """Return the values of ``--set`` with those of ``--engine`` and ``--engine-url``."""
     if urls and engine not in (None, "vllm"):
-        raise typer.BadParameter(f"a server of vllm, but --engine is {engine}", param_hint="URL")
+        raise typer.BadParameter(
+            f"a server of vllm, but --engine is {engine}", param_hint="--engine-url"
+        )
     found = list(settings or ())
     if engine or urls:
         found.append(f"rollout.engine={engine or 'vllm'}")

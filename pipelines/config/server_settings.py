@@ -37,7 +37,8 @@ class RolloutSettings(StrictModel):
     Attributes:
         engine: ``own`` generates in this process; ``vllm`` on vLLM servers.
         urls: Base URLs of vLLM servers; where there are none, one is started on this machine.
-        gpus: Indices of the GPUs of a server that is started here; none for the CPU.
+        gpus: Indices of the GPUs of a server that is started here; empty for the CPU, None for the
+            first GPU where there is one (beside a training the last of several).
         dtype: Precision of a server that is started here; ``auto`` for that of the weights.
         memory_share: Share of each GPU's memory for a server that is started here.
         timeout_seconds: Longest time per reply.
@@ -54,7 +55,7 @@ class RolloutSettings(StrictModel):
 
     engine: Literal["own", "vllm"] = "own"
     urls: tuple[str, ...] = ()
-    gpus: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    gpus: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     memory_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.9
     timeout_seconds: Annotated[float, Field(gt=0.0)] = 600.0

@@ -24,6 +24,7 @@ from ...runs.runner import FRESH, ResolvedRun, at_work, make_request, run_among
 from ...runs.session import RunSession, open_session
 from ...runs.stage_parameters import sections_read, stage_parameters
 from ...runs.used_sandbox import sandbox_for
+from ...serving.engine.policy import refuse_unserved
 from ...store.lineage import Lineage, StageRequest, StageRun
 from ..output import print_table, say, summary_document
 from ..server_options import with_server
@@ -115,6 +116,8 @@ def _refuse_unread(
     read = sorted(sections_read(EVALUATION, preset_model()()), key=lambda name: name != EVALUATION)
     if policy.startswith(OPENAI_PREFIX):
         read.append("server")
+    if any(key.startswith("rollout.") for key in overrides):
+        refuse_unserved(policy)
     for key in overrides:
         if key.partition(".")[0] not in read:
             raise SettingsError(

@@ -58,6 +58,7 @@ def ask(  # noqa: PLR0913 - the options of the command
     from ...config.presets import read_overrides, with_overrides
     from ...config.settings import Preset, open_configured
     from ...runs.used_sandbox import sandbox_for
+    from ...serving.engine.policy import refuse_unserved
     from ..document import document
     from ..output import say
     from .asking import play_turns
@@ -68,6 +69,8 @@ def ask(  # noqa: PLR0913 - the options of the command
         raise ValueError("the question is empty")
     overrides = read_overrides(with_engine(settings, engine, engine_url))
     rollout = {key: value for key, value in overrides.items() if key.startswith("rollout.")}
+    if rollout:
+        refuse_unserved(policy)
     others = {key: value for key, value in overrides.items() if key not in rollout}
     limits = sandbox_for(policy, sandbox, overrides=others)
     picture = load_picture(image)

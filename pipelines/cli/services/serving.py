@@ -12,6 +12,7 @@ import typer
 from .. import completion
 
 _LOOK_SECONDS = 0.5
+_PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 serve_app = typer.Typer(help="Serve a model over HTTP.", no_args_is_help=True)
 
@@ -63,11 +64,21 @@ def _gpus(text: str | None) -> tuple[int, ...]:
     if text in ("", "none"):
         return ()
     try:
-        return tuple(int(part) for part in text.split(","))
+        found = tuple(int(part) for part in text.split(","))
+        if min(found) < 0:
+            raise ValueError
+        return found
     except ValueError:
         raise typer.BadParameter(
             f"indices of GPUs such as 0,1, or none; got {text!r}", param_hint="--gpus"
         ) from None
+
+
+def _precision(name: str) -> str:
+    """Reject a precision that vLLM does not take."""
+    if name not in _PRECISIONS:
+        raise typer.BadParameter(f"one of {', '.join(_PRECISIONS)}, got {name!r}")
+    return name
 
 
 @serve_app.command()
@@ -86,7 +97,12 @@ def engine(  # noqa: PLR0913 - the options of the command
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any free one.")] = 8000,
     dtype: Annotated[
-        str, typer.Option(help="auto (the weights' own), float32, bfloat16 or float16.")
+        str,
+        typer.Option(
+            callback=_precision,
+            help="auto (the weights' own), float32, bfloat16 or float16.",
+            autocompletion=completion.one_of(*_PRECISIONS),
+        ),
     ] = "auto",
     context: Annotated[
         int, typer.Option(min=1, help="Longest prompt and reply together, in tokens.")
@@ -99,7 +115,10 @@ def engine(  # noqa: PLR0913 - the options of the command
     ] = 0,
     remote_control: Annotated[
         bool,
-        typer.Option(help="Serve the control routes (weights, sleep) beyond this machine, too."),
+        typer.Option(
+            "--remote-control",
+            help="Serve the control routes (weights, sleep) beyond this machine, too.",
+        ),
     ] = False,
     print_command: Annotated[
         bool, typer.Option("--print", help="Print the command for Slurm or Kubernetes instead.")

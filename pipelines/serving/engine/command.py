@@ -59,7 +59,7 @@ def engine_command(python: Path | str, model: str, options: EngineOptions) -> li
         options: Options.
 
     Raises:
-        EngineError: The folder holds adapters alone.
+        EngineError: The folder holds adapters alone, or no model.
     """
     config = _config(model)
     family = config.get("model_type")
@@ -89,7 +89,7 @@ def shell_command(model: str, options: EngineOptions) -> str:
 
     Its interpreter is that of `CODEDANCE_VLLM_PYTHON`, or ``python`` of an environment with vLLM.
     """
-    python = os.environ.get(VARIABLE) or "python"
+    python = os.path.expanduser(os.environ.get(VARIABLE) or "python")
     variables = [f"{k}={shlex.quote(v)}" for k, v in engine_environment(options).items()]
     return " ".join([*variables, shlex.join(engine_command(python, model, options))])
 
@@ -123,7 +123,10 @@ def _config(model: str) -> Mapping[str, object]:
             "their base model, or serve that"
         )
     if folder.is_dir():
-        return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        try:
+            return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise EngineError(f"{folder} is no model folder: config.json: {error}") from error
     from transformers import AutoConfig
 
     try:

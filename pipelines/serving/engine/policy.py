@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 from ....policies.inference.endpoint import OPENAI_PREFIX
 from ....policies.loading import NAMES, NANO_FOLDER
 from ...config.server_settings import RolloutSettings
+from ...config.yaml_file import SettingsError
 from ...runs.processes import free_port
 from .command import EngineOptions
+from .environment import EngineError
 from .server import running_engine
 
 if TYPE_CHECKING:
@@ -30,10 +32,27 @@ _SCRIPTED = frozenset({*NAMES, "teacher", "thumbnail"}) - {"nano"}
 Say = Callable[[str], None]
 
 
+def is_model(source: str) -> bool:
+    """Return whether a policy is a model folder or hub id, or ``nano``."""
+    return source not in _SCRIPTED and not source.startswith(OPENAI_PREFIX)
+
+
 def is_served(source: str, settings: RolloutSettings) -> bool:
     """Return whether vLLM generates the replies of a policy: a model's, if the settings say so."""
-    is_model = source not in _SCRIPTED and not source.startswith(OPENAI_PREFIX)
-    return settings.engine == "vllm" and is_model
+    return settings.engine == "vllm" and is_model(source)
+
+
+def refuse_unserved(source: str) -> None:
+    """Refuse a policy for which an engine was asked, and which has none.
+
+    Raises:
+        SettingsError: It is not a model.
+    """
+    if not is_model(source):
+        raise SettingsError(
+            f"--engine: it generates the replies of model folders and hub ids, and {source} is "
+            "none: leave it out"
+        )
 
 
 @contextmanager
@@ -69,7 +88,8 @@ def engine_policy(
     with ExitStack() as stack:
         urls: Sequence[str] = settings.urls
         if not urls:
-            started = running_engine(folder, _own_options(settings), log=log, say=say, check=check)
+            options = _own_options(settings, beside_training=False)
+            started = running_engine(folder, options, log=log, say=say, check=check)
             urls = [stack.enter_context(started).url]
         policy = VllmPolicy.of_folder(
             folder, urls, policy_id=f"{source}@vllm", settings=vllm_settings(settings)
@@ -83,7 +103,7 @@ def vllm_settings(settings: RolloutSettings) -> VllmSettings:
     """Return the settings of requests."""
     from ....policies.inference.vllm.settings import VllmSettings
 
-    is_own_on_cpu = not settings.urls and not settings.gpus
+    is_own_on_cpu = not settings.urls and not _own_gpus(settings, beside_training=False)
     return VllmSettings(
         api_key=os.environ.get(KEY_VARIABLE, ""),
         timeout_seconds=settings.timeout_seconds,
@@ -95,7 +115,7 @@ def vllm_settings(settings: RolloutSettings) -> VllmSettings:
 
 def _agree(policy: VllmPolicy, folder: str, settings: RolloutSettings, say: Say) -> None:
     """Compare the servers with our own model; load its weights on those that have others."""
-    from ....policies.inference.vllm.control import EngineControl, on_each
+    from ....policies.inference.vllm.control import ControlError, EngineControl, on_each
     from ....policies.inference.vllm.handshake import HandshakeError, shake_hands
     from ....policies.models.model_folder import load_token_model
 
@@ -104,15 +124,20 @@ def _agree(policy: VllmPolicy, folder: str, settings: RolloutSettings, say: Say)
     try:
         found = shake_hands(policy, model, bound=bound)
     except HandshakeError as error:
-        if not settings.urls or not Path(folder).is_dir():
+        path = Path(folder).absolute()
+        if not settings.urls or not path.is_dir():
             raise
-        say(f"{error}; loading the weights of {folder}")
-        version = f"{Path(folder).parent.name}/{Path(folder).name}"
+        say(f"{error}; loading the weights of {path}")
 
         def load(one: EngineControl) -> None:
-            one.load_weights(Path(folder).absolute(), version)
+            one.load_weights(path, f"{path.parent.name}/{path.name}")
 
-        loaded = on_each(policy.urls, load, api_key=policy.settings.api_key)
+        try:
+            loaded = on_each(policy.urls, load, api_key=policy.settings.api_key)
+        except ControlError as refusal:
+            if refusal.is_away:
+                raise error from refusal
+            raise HandshakeError(f"{error}; and no weights can be loaded: {refusal}") from refusal
         found = shake_hands(policy, model, urls=loaded, bound=bound, is_fresh=True)
     worst = max(one.mean for one in found.values())
     count = f"{len(found)} servers" if len(found) > 1 else next(iter(found))
@@ -151,7 +176,7 @@ def training_engine(
     with ExitStack() as stack:
         urls = settings.urls
         if not urls:
-            options = replace(_own_options(settings), lora_rank=lora_rank)
+            options = replace(_own_options(settings, beside_training=True), lora_rank=lora_rank)
             started = running_engine(source, options, log=log, say=say, check=check)
             urls = (stack.enter_context(started).url,)
         yield ServedRollouts(
@@ -179,11 +204,30 @@ def weights_folder(settings: RolloutSettings) -> Generator[Path]:
         shutil.rmtree(made, ignore_errors=True)
 
 
-def _own_options(settings: RolloutSettings) -> EngineOptions:
+def _own_options(settings: RolloutSettings, *, beside_training: bool) -> EngineOptions:
     """Return the options of a server that is started here."""
     return EngineOptions(
         port=free_port(),
-        gpus=settings.gpus,
+        gpus=_own_gpus(settings, beside_training=beside_training),
         dtype=settings.dtype,
         memory_share=settings.memory_share,
     )
+
+
+def _own_gpus(settings: RolloutSettings, *, beside_training: bool) -> tuple[int, ...]:
+    """Return the GPUs of a server that is started here.
+
+    Raises:
+        EngineError: There is one GPU, which the training takes, and the settings name none.
+    """
+    import torch
+
+    count = torch.cuda.device_count()
+    if settings.gpus is not None or not count:
+        return settings.gpus or ()
+    if beside_training and count == 1:
+        raise EngineError(
+            "the training takes the only GPU: name rollout.gpus and a rollout.memory_share that "
+            "leaves it enough memory, or rollout.urls of servers elsewhere"
+        )
+    return (count - 1,) if beside_training else (0,)

@@ -50,13 +50,13 @@ def running_engine(
         ServiceError: The port is taken, or the server died or did not answer in time; the message
             quotes its log.
     """
-    python = engine_python(say, has_gpu=bool(options.gpus))
-    command = engine_command(python, model, options)
-    service = Service("vLLM", command, log, engine_environment(options))
-    host = f"[{options.host}]" if ":" in options.host else options.host
-    engine = Engine(f"http://{host}:{options.port}", service)
+    arguments = engine_command("", model, options)[1:]  # refuses what vLLM cannot serve
     if not is_free(options.port):
         raise ServiceError(f"port {options.port} is taken: choose another for vLLM, or stop it")
+    python = engine_python(say, has_gpu=bool(options.gpus))
+    service = Service("vLLM", [str(python), *arguments], log, engine_environment(options))
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    engine = Engine(f"http://{host}:{options.port}", service)
     say(f"starting vLLM; its log is {log}")
     service.start()
     try:

@@ -140,7 +140,8 @@ class EngineControl:
             with_adapters = " --lora-rank R" if "lora" in path else ""
             raise ControlError(
                 f"{url} has no {path} ({words_of(response, self._key)}): start it by `codedance "
-                f"serve engine MODEL{with_adapters}`, which sets what is needed"
+                f"serve engine MODEL{with_adapters}`; where it serves beyond its own machine, with "
+                "--remote-control"
             )
         if not response.is_success:
             raise ControlError(f"{url}{path}: {words_of(response, self._key)}")

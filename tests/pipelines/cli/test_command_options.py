@@ -23,6 +23,8 @@ GIVEN = {
     "--from": ("latest",),
     "--workers": ("1",),
     "--sandbox": ("local",),
+    "--engine": ("own",),
+    "--engine-url": ("http://127.0.0.1:1",),
     "--set": ("evaluate.batch_size=3",),
     "--experiment": ("one",),
     "--json": (),
@@ -84,6 +86,9 @@ def test_an_option_with_a_policy_is_used_or_rejected(evaluate, option):
         "--refresh": how.fresh,
         "--sandbox": how.sandbox == "local",
         "--set": how.overrides == {"evaluate.batch_size": 3},
+        "--engine": how.overrides == {"rollout.engine": "own"},
+        "--engine-url": how.overrides
+        == {"rollout.engine": "vllm", "rollout.urls": ["http://127.0.0.1:1"]},
     }
     assert begun[0] == "alone"
     assert policy == "oracle"
