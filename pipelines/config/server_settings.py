@@ -46,6 +46,8 @@ class RolloutSettings(StrictModel):
         patience_seconds: Longest time that a reply waits while every server is unreachable.
         seeds: Whether replies are drawn with seeds of their own; None for all but a server that is
             started here on the CPU, where vLLM dies if a seeded reply is interrupted.
+        transfer: How training hands new weights over: ``folder``, as files, or ``nccl``, between
+            GPUs (never run by us); adapters always go as files.
         weights_folder: Folder in which training hands new weights over, on a file system that
             trainer and servers share; None for the shared memory of this machine.
         handshake: Whether a prompt with an image is compared with our own model, first and after
@@ -62,6 +64,7 @@ class RolloutSettings(StrictModel):
     max_retries: Annotated[int, Field(ge=0)] = 3
     patience_seconds: Annotated[float, Field(ge=0.0)] = 300.0
     seeds: bool | None = None
+    transfer: Literal["folder", "nccl"] = "folder"
     weights_folder: FolderName | None = None
     handshake: bool = True
     handshake_bound: Annotated[float, Field(gt=0.0)] | None = None

@@ -132,6 +132,11 @@ class TrainedModel:
         with quiet():
             (self._adapters or self.model.model).save_pretrained(folder)
 
+    def checkpoint_weights(self) -> dict[str, Tensor]:
+        """Return all weights by their names in a checkpoint; adapters are not among them."""
+        network: Any = self.model.model
+        return {name: values.detach() for name, values in network.state_dict().items()}
+
     def _add_adapters(self, network: Any) -> Any:  # noqa: ANN401 - untyped library objects
         from peft import LoraConfig, get_peft_model
 

@@ -12,6 +12,7 @@ import typer
 from .. import completion
 
 _LOOK_SECONDS = 0.5
+_TRANSFERS = ("folder", "nccl")
 _PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 serve_app = typer.Typer(help="Serve a model over HTTP.", no_args_is_help=True)
@@ -76,8 +77,17 @@ def _gpus(text: str | None) -> tuple[int, ...]:
 
 def _precision(name: str) -> str:
     """Reject a precision that vLLM does not take."""
-    if name not in _PRECISIONS:
-        raise typer.BadParameter(f"one of {', '.join(_PRECISIONS)}, got {name!r}")
+    return _one_of(name, _PRECISIONS)
+
+
+def _transfer(name: str) -> str:
+    """Reject an unknown way to hand weights over."""
+    return _one_of(name, _TRANSFERS)
+
+
+def _one_of(name: str, names: tuple[str, ...]) -> str:
+    if name not in names:
+        raise typer.BadParameter(f"one of {', '.join(names)}, got {name!r}")
     return name
 
 
@@ -113,6 +123,14 @@ def engine(  # noqa: PLR0913 - the options of the command
     lora_rank: Annotated[
         int, typer.Option(min=0, help="Rank of adapters that a training loads; 0 for none.")
     ] = 0,
+    transfer: Annotated[
+        str,
+        typer.Option(
+            callback=_transfer,
+            help="How a training hands new weights over: folder, or nccl (GPUs; never run by us).",
+            autocompletion=completion.one_of(*_TRANSFERS),
+        ),
+    ] = "folder",
     remote_control: Annotated[
         bool,
         typer.Option(
@@ -143,6 +161,7 @@ def engine(  # noqa: PLR0913 - the options of the command
         context=context,
         memory_share=memory_share,
         lora_rank=lora_rank,
+        transfer=transfer,
         remote_control=remote_control,
     )
     folder = str(NANO_FOLDER) if model == "nano" else model

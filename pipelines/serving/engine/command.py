@@ -32,6 +32,7 @@ class EngineOptions:
         context: Longest prompt and reply together, in tokens.
         memory_share: Share of each GPU's memory for weights and cache.
         lora_rank: Rank of adapters that are loaded later; 0 for none.
+        transfer: How a training hands weights over: ``folder`` or ``nccl``.
         cache_gigabytes: Size of the cache of keys and values on a CPU.
         remote_control: Whether its control routes (weights, sleep, cache) are served beyond this
             machine.
@@ -45,6 +46,7 @@ class EngineOptions:
     context: int = 16_384
     memory_share: float = 0.9
     lora_rank: int = 0
+    transfer: str = "folder"
     cache_gigabytes: int = 1
     remote_control: bool = False
     more: Sequence[str] = ()
@@ -73,6 +75,8 @@ def engine_command(python: Path | str, model: str, options: EngineOptions) -> li
     if family is None or family in QWEN_FAMILIES:
         # Images arrive at the model's size, and its rule for sizes applied twice is another one.
         command += ["--mm-processor-kwargs", json.dumps({"do_resize": False})]
+    if options.transfer == "nccl":
+        command += ["--weight-transfer-config", json.dumps({"backend": "nccl"})]
     if options.lora_rank:
         rank = next((one for one in _RANKS if one >= options.lora_rank), _RANKS[-1])
         command += ["--enable-lora", "--max-lora-rank", str(rank), "--max-loras", "2"]

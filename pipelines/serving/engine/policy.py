@@ -185,6 +185,7 @@ def training_engine(
             vllm_settings(settings),
             handshake=settings.handshake,
             handshake_bound=settings.handshake_bound,
+            transfer=settings.transfer,
         )
 
 
@@ -211,6 +212,7 @@ def _own_options(settings: RolloutSettings, *, beside_training: bool) -> EngineO
         gpus=_own_gpus(settings, beside_training=beside_training),
         dtype=settings.dtype,
         memory_share=settings.memory_share,
+        transfer=settings.transfer,
     )
 
 

@@ -8,7 +8,7 @@ scheduler's picture cache, whose next hit kills the engine (seen with vLLM 0.32)
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -56,7 +56,7 @@ class EngineControl:
         Raises:
             ControlError: The server is unreachable, or has no control routes.
         """
-        return str(self._call("GET", "/weight_info").json()["weight_version"])
+        return str(self._read("/weight_info", "weight_version"))
 
     def load_weights(self, folder: Path, version: str, *, mode: PauseMode = "wait") -> None:
         """Load the weights of a folder; the server stays paused if that fails.
@@ -69,13 +69,33 @@ class EngineControl:
         Raises:
             ControlError: The server is unreachable, has no control routes, or could not load it.
         """
-        self._call("POST", "/pause", params={"mode": mode})
+        self.pause(mode)
         self._load(folder)
+        self.reset_caches()
+        self._call("POST", "/update_weight_version", json={"new_version": version})
+        self.resume()
+
+    def pause(self, mode: PauseMode) -> None:
+        """Take no new requests; the server answers them with 503."""
+        self._call("POST", "/pause", params={"mode": mode})
+
+    def resume(self) -> None:
+        """Take requests again."""
+        self._call("POST", "/resume")
+
+    def reset_caches(self) -> None:
+        """Empty the caches of prefixes, of processed images and of image features."""
         for cache in ("prefix", "mm", "encoder"):
             running = {"reset_running_requests": "true"} if cache == "prefix" else {}
             self._call("POST", f"/reset_{cache}_cache", params=running)
-        self._call("POST", "/update_weight_version", json={"new_version": version})
-        self._call("POST", "/resume")
+
+    def world_size(self) -> int:
+        """Return the number of the server's workers."""
+        return int(str(self._read("/get_world_size", "world_size")))
+
+    def call(self, path: str, body: Mapping[str, object] | None = None) -> None:
+        """Call another control route."""
+        self._call("POST", path, json=body or {})
 
     def load_adapters(self, folder: Path, name: str, *, instead_of: str = "") -> None:
         """Load adapters (LoRA) under a name of their own, which requests give as their model.
@@ -110,6 +130,14 @@ class EngineControl:
     def wake_up(self) -> None:
         """Take the memory again."""
         self._call("POST", "/wake_up")
+
+    def _read(self, path: str, name: str) -> object:
+        """Return a value that the server reports."""
+        try:
+            return self._call("GET", path).json()[name]
+        except (ValueError, LookupError, TypeError) as error:
+            url = without_credentials(self._url)
+            raise ControlError(f"{url}{path} reports no {name}: is it vLLM?") from error
 
     def _load(self, folder: Path) -> None:
         where = {"weights_path": str(folder)}

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from ...inference.vllm.control import ControlError, EngineControl, on_each
 from ...inference.vllm.handshake import HandshakeError, shake_hands
+from ...inference.vllm.nccl_transfer import NcclTransfer
 from ...inference.vllm.policy import VllmPolicy
 from ...inference.vllm.settings import VllmSettings
 from ...models.model_folder import ADAPTER_FILE, ModelNotes
@@ -34,6 +36,7 @@ class ServedRollouts:
         settings: Timeouts and retries of requests.
         handshake: Whether servers and trained model are compared after each update.
         handshake_bound: Largest accepted mean difference; None for a bound by precision.
+        transfer: ``folder`` hands weights over as files; ``nccl`` sends them from GPU to GPU.
     """
 
     urls: tuple[str, ...]
@@ -41,6 +44,7 @@ class ServedRollouts:
     settings: VllmSettings = field(default_factory=VllmSettings)
     handshake: bool = True
     handshake_bound: float | None = None
+    transfer: Literal["folder", "nccl"] = "folder"
 
 
 class WeightFollower:
@@ -48,14 +52,18 @@ class WeightFollower:
 
     Args:
         served: Servers.
+        transfer: Transfer over NCCL; None to make it where the servers want it.
     """
 
-    def __init__(self, served: ServedRollouts) -> None:
+    def __init__(self, served: ServedRollouts, transfer: NcclTransfer | None = None) -> None:
         self._served = served
         self._version = ""
         self._folder: Path | None = None
         self._figures: dict[str, float] = {}
         self._policy: VllmPolicy | None = None
+        self._nccl = transfer
+        if served.transfer == "nccl" and transfer is None:
+            self._nccl = NcclTransfer(served.urls, api_key=served.settings.api_key)
 
     def policy(self, trained: TrainedModel, step: int, *, notes: ModelNotes) -> VllmPolicy:
         """Return the policy of a step; the servers have its weights.
@@ -99,46 +107,64 @@ class WeightFollower:
     def _update(self, trained: TrainedModel, policy: VllmPolicy, version: str) -> None:
         """Write the weights, load them everywhere, and compare."""
         served, begun = self._served, time.monotonic()
-        folder = served.folder / version
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        trained.hand_over(folder)
-        self._figures = {"engine/write_seconds": time.monotonic() - begun}
-        before, self._folder, self._version = (self._folder, self._version), folder, version
+        self._figures = {}
+        before = self._version
+        if self._nccl is None or trained.has_adapters:
+            self._write(trained, version)
+            self._figures = {"engine/write_seconds": time.monotonic() - begun}
         gives_up_at = time.monotonic() + served.settings.patience_seconds
         while True:
             try:
-                self._load_and_compare(trained, policy, instead_of=before[1])
+                self._load_and_compare(trained, policy, version, instead_of=before)
                 break
             except (ControlError, HandshakeError) as error:
                 if not error.is_away or time.monotonic() + _LOOK_SECONDS > gives_up_at:
                     raise
             time.sleep(_LOOK_SECONDS)
-        if before[0] is not None and before[0] != folder:
-            shutil.rmtree(before[0], ignore_errors=True)
+        if before and before != version:
+            shutil.rmtree(served.folder / before, ignore_errors=True)
+
+    def _write(self, trained: TrainedModel, version: str) -> None:
+        """Write the weights of a step into their folder."""
+        folder = self._served.folder / version
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        trained.hand_over(folder)
+        self._folder, self._version = folder, version
 
     def _load_and_compare(
-        self, trained: TrainedModel, policy: VllmPolicy, *, instead_of: str
+        self, trained: TrainedModel, policy: VllmPolicy, version: str, *, instead_of: str
     ) -> None:
-        """Load the weights on the servers that answer, and compare those with our own model."""
+        """Load the weights on the servers that answer, and compare those with our own model.
+
+        Over NCCL all servers have to answer.
+        """
         served, begun = self._served, time.monotonic()
+        if self._nccl is not None and not trained.has_adapters:
+            self._nccl.send(trained.checkpoint_weights(), version)
+            self._figures |= {"engine/load_seconds": time.monotonic() - begun}
+            self._compare(trained, policy, served.urls)
+            return
 
         def give(control: EngineControl) -> None:
             self._give(control, instead_of=instead_of)
 
         loaded = on_each(served.urls, give, api_key=served.settings.api_key)
-        done = time.monotonic()
         self._figures |= {
-            "engine/load_seconds": done - begun,
+            "engine/load_seconds": time.monotonic() - begun,
             "engine/servers": float(len(loaded)),
         }
-        if not served.handshake:
+        self._compare(trained, policy, loaded)
+
+    def _compare(self, trained: TrainedModel, policy: VllmPolicy, urls: Sequence[str]) -> None:
+        """Compare servers with our own model, if the settings say so."""
+        if not self._served.handshake:
             return
-        found = shake_hands(
-            policy, trained.model, urls=loaded, bound=served.handshake_bound, is_fresh=True
-        ).values()
+        begun, bound = time.monotonic(), self._served.handshake_bound
+        differences = shake_hands(policy, trained.model, urls=urls, bound=bound, is_fresh=True)
+        found = differences.values()
         self._figures |= {
-            "engine/handshake_seconds": time.monotonic() - done,
+            "engine/handshake_seconds": time.monotonic() - begun,
             "engine/handshake_mean": max(one.mean for one in found),
             "engine/handshake_max": max(one.largest for one in found),
         }

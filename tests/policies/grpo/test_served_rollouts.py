@@ -204,3 +204,28 @@ def test_one_of_two_servers_may_be_away(
         lost = [one for one in run.trajectories if one.ending is Ending.INFRASTRUCTURE]
         assert not lost
         assert len(run.trajectories) == 18
+
+
+def test_training_over_a_group_is_that_of_our_own_engine(
+    fake: FakeVllm, tiny_folder: Path, tmp_path: Path, sandbox: Sandbox, monkeypatch: Any
+) -> None:
+    """NCCL's place is taken by a queue: the rest of the way is that of GPUs."""
+
+    class Group:
+        def __init__(self, size: int, unique_id: bytes) -> None:
+            assert (size, unique_id) == (3, b"id")
+
+        def broadcast(self, values: torch.Tensor) -> None:
+            fake.engine.inbox.put(values.clone())
+
+    module = "codedance.policies.inference.vllm.nccl_transfer"
+    monkeypatch.setattr(f"{module}.NcclGroup", Group)
+    monkeypatch.setattr(f"{module}._nccl_id", lambda: b"id")
+    own = Run(tiny_folder, tmp_path / "own", sandbox)
+    served = Run(tiny_folder, tmp_path / "served", sandbox, fake)
+    served.served = replace(served.served, transfer="nccl")  # type: ignore[type-var]
+    own.go()
+    served.go()
+    assert served.ids() == own.ids()
+    assert served.versions() == {"step-0", "step-1", "step-2"}
+    assert not served.handed.exists()

@@ -9,6 +9,7 @@ of that time until the other caches are.
 import base64
 import copy
 import io
+import queue
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ class FakeEngine:
     def __init__(self, model: TokenModel, *, context: int, resizes: bool) -> None:
         self.context = context
         self.version = "default"
+        self.inbox: queue.Queue[Tensor] = queue.Queue()
         self._processor = copy.deepcopy(model.pictures.processor)
         self._processor.do_resize = resizes
         self._tokenizer = model.chat.tokenizer
@@ -69,6 +71,19 @@ class FakeEngine:
         except OSError as error:
             raise ValueError(f"cannot load {folder}") from error
         self._now = self._served(model.eval())
+
+    def receive(self, info: Mapping[str, Any]) -> None:
+        """Load weights that arrive one by one; the caches stay."""
+        arrived: dict[str, Tensor] = {}
+        for name, dtype, shape in zip(
+            info["names"], info["dtype_names"], info["shapes"], strict=True
+        ):
+            values = self.inbox.get(timeout=60.0)
+            assert (str(values.dtype), list(values.shape)) == (f"torch.{dtype}", shape)
+            arrived[name] = values
+        model = copy.deepcopy(self._now.model)
+        model.load_state_dict(arrived)
+        self._now = self._served(model)
 
     def load_adapters(self, name: str, folder: str) -> None:
         """Load adapters under a name.

@@ -18,6 +18,7 @@ from codedance.policies.models.token_model import TokenModel
 from .fake_engine import FakeEngine, TooLongError
 
 Body = dict[str, Any]
+CONTROL_READS = ("/weight_info", "/server_info", "/get_world_size")
 
 
 @dataclass
@@ -52,6 +53,7 @@ class FakeVllm:
         most: Largest number of requests at the same time.
         calls: Control routes that were called, in order.
         is_paused: Whether it takes no requests.
+        joined: Groups for weight transfer that it was told to join.
     """
 
     model: TokenModel
@@ -66,6 +68,7 @@ class FakeVllm:
     most: int = 0
     calls: list[str] = field(default_factory=list)
     is_paused: bool = False
+    joined: list[Body] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.engine = FakeEngine(self.model, context=self.context, resizes=self.resizes)
@@ -122,6 +125,13 @@ class FakeVllm:
             "/resume": lambda: setattr(self, "is_paused", False),
             "/update_weight_version": lambda: setattr(self.engine, "version", body["new_version"]),
             "/collective_rpc": lambda: self.engine.load(body["kwargs"]["weights_path"]),
+            "/get_world_size": lambda: {"world_size": 2},
+            "/init_weight_transfer_engine": lambda: self.joined.append(body["init_info"]),
+            "/start_weight_update": lambda: None,
+            "/update_weights": lambda: self.engine.receive(body["update_info"]),
+            "/finish_weight_update": lambda: setattr(
+                self.engine, "version", body["weight_version"]
+            ),
             "/v1/load_lora_adapter": lambda: self.engine.load_adapters(
                 body["lora_name"], body["lora_path"]
             ),
@@ -200,8 +210,9 @@ def _handler(fake: FakeVllm) -> type[BaseHTTPRequestHandler]:
             super().finish()
 
         def do_GET(self) -> None:
-            if self.path.startswith(("/weight_info", "/server_info")) and fake.has_control:
-                self._send(*fake.control(self.path, {}))
+            if self.path.startswith(CONTROL_READS):
+                answer = fake.control(self.path, {}) if fake.has_control else (404, "{}")
+                self._send(*answer)
                 return
             served = [{"id": "fake", "max_model_len": fake.context}]
             listed = served if fake.listed is None else fake.listed
