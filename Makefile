@@ -40,7 +40,7 @@ VLLM_TESTS ?=
 VLLM_LOG ?= build/test-vllm.log
 test-vllm: $(VENV)/.dev
 	mkdir -p $(dir $(VLLM_LOG))
-	bash -o pipefail -c '$(BIN)/python -m pytest -m vllm tests/vllm --timeout 1800 -v -rP --no-header $(VLLM_TESTS) 2>&1 \
+	bash -o pipefail -c '$(BIN)/python -m pytest -m vllm tests/real_vllm --timeout 1800 -v -rP --no-header $(VLLM_TESTS) 2>&1 \
 	  | sed -e "s|$(CURDIR)/||g" -e "s|/tmp/[^ ]*/||g" | tee $(VLLM_LOG)'
 
 # The environment with five conflicting sets of pins from a package index: compares the digests of 100 tasks.

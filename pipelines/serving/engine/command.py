@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ....policies.inference.vllm.control import LOADER
-from ....policies.models.model_folder import ADAPTER_FILE, QWEN_FAMILIES
 from .environment import VARIABLE, EngineError
 
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM takes
@@ -63,6 +62,8 @@ def engine_command(python: Path | str, model: str, options: EngineOptions) -> li
     Raises:
         EngineError: The folder holds adapters alone, or no model.
     """
+    from ....policies.models.model_folder import QWEN_FAMILIES
+
     config = _config(model)
     family = config.get("model_type")
     # The module instead of the program `vllm`, whose CPU build does not find its own package.
@@ -120,6 +121,8 @@ def engine_environment(options: EngineOptions) -> dict[str, str]:
 
 def _config(model: str) -> Mapping[str, object]:
     """Return the configuration of a model folder or hub id; empty where it cannot be read."""
+    from ....policies.models.model_folder import ADAPTER_FILE
+
     folder = Path(model)
     if (folder / ADAPTER_FILE).is_file():
         raise EngineError(

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ....policies.inference.endpoint import OPENAI_PREFIX
-from ....policies.loading import NAMES, NANO_FOLDER
 from ...config.server_settings import RolloutSettings
 from ...config.yaml_file import SettingsError
 from ...runs.processes import free_port
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 _SHARED_MEMORY = "/dev/shm"
 KEY_VARIABLE = "VLLM_API_KEY"
-_SCRIPTED = frozenset({*NAMES, "teacher", "thumbnail"}) - {"nano"}
+_SCRIPTED = frozenset({"oracle", "random", "teacher", "thumbnail"})
 Say = Callable[[str], None]
 
 
@@ -83,6 +82,7 @@ def engine_policy(
         PolicyUnavailableError: A server is unreachable, or disagrees with our own model.
     """
     from ....policies.inference.vllm.policy import VllmPolicy
+    from ....policies.loading import NANO_FOLDER
 
     folder = str(NANO_FOLDER) if source == "nano" else source
     with ExitStack() as stack:

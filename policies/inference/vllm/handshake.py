@@ -179,7 +179,8 @@ class _Pair:
         ):
             return (
                 "text differs as well: the server has other weights, or, on a CPU, an old copy of "
-                "its head, which is tied to the embedding (start it by `codedance serve engine`)"
+                "its head, which is tied to the embedding (start it by `codedance serve engine "
+                "MODEL`)"
             )
         return "text differs as well: the server has other weights"
 

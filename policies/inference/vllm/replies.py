@@ -143,7 +143,7 @@ class VllmReplies:
         failures, waited = 0, 0.0
         useless: set[Server] = set()
         last: Server | None = None
-        error = PolicyUnavailableError("every server rests after a failure")
+        error: PolicyUnavailableError | None = None
         while failures <= self._settings.max_retries and waited <= self._settings.patience_seconds:
             server = None
             if last is not None:
@@ -172,7 +172,7 @@ class VllmReplies:
                 self._servers.leave(server)
             if len(useless) == len(self._servers.all):
                 break
-        raise error
+        raise error or PolicyUnavailableError(self._servers.reason)
 
     async def _ask(self, server: Server, prompt: Prompt, limit: int) -> Generated:
         """Send one request to one server, within its context length."""
@@ -192,11 +192,11 @@ class VllmReplies:
         try:
             made = read_answer(response.json(), prompt, limit, self._rules)
         except PausedError as error:
-            self._servers.rest(server)
+            self._servers.rest(server, f"{url}: {error}")
             raise PausedError(f"{url}: {error}") from error
         except AnswerError as error:
             if error.is_final:
-                self._servers.failed(server)
+                self._servers.failed(server, f"{url}: {error}")
             raise AnswerError(f"{url}: {error}", is_final=error.is_final) from error
         except (ValueError, OverflowError, RecursionError) as error:
             raise AnswerError(f"{url}: no JSON: {short(response.text)!r}") from error
@@ -209,11 +209,11 @@ class VllmReplies:
         """Return the error that the status of an answer stands for."""
         words = f"{without_credentials(server.url)}: {words_of(response, self._settings.api_key)}"
         if response.status_code == _PAUSED:
-            self._servers.rest(server)
+            self._servers.rest(server, words)
             return PausedError(words)
         if response.status_code in _OWN_FAULTS:
             return AnswerError(words, is_final=True)
-        self._servers.failed(server)
+        self._servers.failed(server, words)
         if is_refusal(response):
             return PolicyRefusedError(
                 f"{words}; is it vLLM 0.32 or later, started with --enable-scale-out?"
@@ -244,8 +244,9 @@ class VllmReplies:
                 if not is_last:
                     continue
             break
-        self._servers.failed(server)
-        raise failure or _UnreachableError(f"{url} is unreachable")
+        failure = failure or _UnreachableError(f"{url} is unreachable")
+        self._servers.failed(server, str(failure))
+        raise failure
 
     async def _look_up(self, server: Server) -> None:
         """Read the context length that a server reports; it is back if it answers at all."""
@@ -254,10 +255,10 @@ class VllmReplies:
         try:
             response = await self._client.get(server.url + "/v1/models", timeout=_LOOK_UP_SECONDS)
         except httpx.HTTPError as error:
-            self._servers.failed(server)
-            url = without_credentials(server.url)
             said = short(str(error)) or type(error).__name__
-            raise _UnreachableError(f"{url} is unreachable: {said}") from error
+            words = f"{without_credentials(server.url)} is unreachable: {said}"
+            self._servers.failed(server, words)
+            raise _UnreachableError(words) from error
         try:
             listed = response.json()["data"]
             named = [one for one in listed if one.get("id") == self._settings.model] or listed[:1]
@@ -270,7 +271,7 @@ class VllmReplies:
             try:
                 await asyncio.to_thread(self._on_return, server.url)
             except PolicyUnavailableError as error:
-                self._servers.failed(server)
+                self._servers.failed(server, str(error))
                 raise _UnreachableError(str(error)) from error
         server.is_looked_up = True
 

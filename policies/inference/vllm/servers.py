@@ -31,6 +31,7 @@ class Server:
         homes: Number of episodes that it was chosen for.
         failures: Number of failures since its last answer.
         rests_until: Time until which it gets no requests.
+        reason: Its last failure, in words.
         is_looked_up: Whether it has been asked for its context length since its last failure.
         context_length: Longest prompt and reply together, in tokens; None where it is not known.
     """
@@ -40,6 +41,7 @@ class Server:
     homes: int = 0
     failures: int = 0
     rests_until: float = 0.0
+    reason: str = ""
     is_looked_up: bool = False
     context_length: int | None = None
 
@@ -98,9 +100,10 @@ class Servers:
             self.has_answered = True
             server.failures, server.rests_until = 0, 0.0
 
-    def failed(self, server: Server) -> None:
+    def failed(self, server: Server, reason: str) -> None:
         """Record a failure of a server, which rests from now on."""
         with self._lock:
+            server.reason = reason
             server.is_looked_up = False  # it may come back with another context
             now = self._clock()
             if server.rests_until > now:  # requests that failed together are one failure
@@ -109,11 +112,17 @@ class Servers:
             server.failures = min(server.failures + 1, _MOST_FAILURES)
             server.rests_until = now + rest
 
-    def rest(self, server: Server) -> None:
+    def rest(self, server: Server, reason: str) -> None:
         """Let a paused server rest for a moment; that is no failure."""
         with self._lock:
+            server.reason = reason
             self.has_answered = True
             server.rests_until = self._clock() + _FIRST_REST_SECONDS
+
+    @property
+    def reason(self) -> str:
+        """Last failure of the server that can be tried again first."""
+        return min(self.all, key=lambda one: one.rests_until).reason
 
     @property
     def seconds_left(self) -> float:

@@ -117,7 +117,7 @@ class FakeEngine:
         # Scores of the prompt need all of it to be computed.
         is_cached = key in self._prefixes and "prompt_logprobs" not in params
         model = self._prefixes.setdefault(key, self._now) if is_cached else self._model_with(urls)
-        if "model" in body:
+        if body.get("model") in self._adapted:
             model, is_cached = self._adapted[body["model"]], False
         self._prefixes.setdefault(key, self._now)
         drawn, scored = self._draw(model, ids, images, params)

@@ -402,17 +402,17 @@ def test_servers_rest_longer_after_each_failure_in_a_row() -> None:
     assert [first.url, second.url] == ["http://a:1", "http://b:2"]
     rests: list[float] = []
     for _ in range(9):
-        servers.failed(first)
-        servers.failed(first)  # at the same time: the same failure
+        servers.failed(first, "one")
+        servers.failed(first, "one")  # at the same time: the same failure
         rests.append(first.rests_until - now)
         now = first.rests_until
     assert rests == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0]
-    servers.failed(first)
+    servers.failed(first, "one")
     assert servers.seconds_left == 0.0  # the second one
     assert servers.enter(7) is second
-    servers.failed(second)
+    servers.failed(second, "two")
     assert servers.enter(7) is None
-    assert servers.seconds_left == 0.25
+    assert (servers.seconds_left, servers.reason) == (0.25, "two")
     servers.succeeded(first)
     assert servers.enter(7) is first
 
