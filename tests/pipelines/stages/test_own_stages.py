@@ -87,6 +87,7 @@ def test_the_page_is_short():
     assert set(ENTRIES) == {"lengths", "evaluate"}
 
 
+@pytest.mark.slow
 def test_a_stage_is_added_and_one_replaced_from_the_command_to_the_report(acme):
     """The run stays readable after the package is removed."""
     shown = " ".join(re.sub("│", " ", command("--help").stdout).split())

@@ -104,6 +104,7 @@ def test_training_is_that_of_our_own_engine(
     assert served.versions() == expected
 
 
+@pytest.mark.slow
 def test_only_the_newest_weights_are_kept_and_none_at_the_end(
     fake: FakeVllm, tiny_folder: Path, tmp_path: Path, sandbox: Sandbox
 ) -> None:
@@ -114,6 +115,7 @@ def test_only_the_newest_weights_are_kept_and_none_at_the_end(
     assert list(run.handed.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_stopped_training_goes_on_as_if_it_had_not_been(
     fake: FakeVllm, tiny_folder: Path, tmp_path: Path, sandbox: Sandbox
 ) -> None:
@@ -145,6 +147,7 @@ def test_server_without_control_routes_ends_the_training_at_once(
         Run(tiny_folder, tmp_path / "run", sandbox, fake).go()
 
 
+@pytest.mark.slow
 def test_training_waits_for_a_server_and_fails_if_it_stays_away(
     fake: FakeVllm, tiny_folder: Path, tmp_path: Path, sandbox: Sandbox
 ) -> None:
@@ -184,6 +187,7 @@ def test_server_that_is_reborn_within_a_step_is_given_the_weights_again(
     assert max(one["sampling_logp_difference/max"] for one in run.metrics) < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dies_in", ["rollout", "handshake"])
 def test_one_of_two_servers_may_be_away(
     fake: FakeVllm, tiny_folder: Path, tmp_path: Path, sandbox: Sandbox, dies_in: str
