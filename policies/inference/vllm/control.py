@@ -121,7 +121,15 @@ class EngineControl:
                 raise
         if instead_of and instead_of != name:
             with contextlib.suppress(ControlError):  # a server that was away does not have them
-                self._call("POST", "/v1/unload_lora_adapter", json={"lora_name": instead_of})
+                self.unload_adapters(instead_of)
+
+    def unload_adapters(self, name: str) -> None:
+        """Unload adapters.
+
+        Raises:
+            ControlError: The server is unreachable, or has none of that name.
+        """
+        self._call("POST", "/v1/unload_lora_adapter", json={"lora_name": name})
 
     def sleep(self, level: int = 1) -> None:
         """Free the server's memory: 1 keeps the weights in main memory, 2 drops them."""

@@ -7,6 +7,8 @@ before it is asked.
 
 from __future__ import annotations
 
+import contextlib
+import secrets
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -59,6 +61,8 @@ class WeightFollower:
         self._served = served
         self._version = ""
         self._folder: Path | None = None
+        # Adapters of another run have other names: those that are loaded are never replaced.
+        self._run = secrets.token_hex(4)
         self._figures: dict[str, float] = {}
         self._policy: VllmPolicy | None = None
         self._nccl = transfer
@@ -75,8 +79,8 @@ class WeightFollower:
             ControlError: A server could not load the weights, or all stayed away.
             HandshakeError: A server disagrees with the trained model.
         """
-        version = f"step-{step}"
-        policy = self._policy_of(trained, version, notes)
+        version = f"step-{step}-{self._run}" if trained.has_adapters else f"step-{step}"
+        policy = self._policy_of(trained, version, step, notes)
         world = trained.world
         world.gather(lambda: self._update(trained, policy, version) if world.is_first else None)
         self._policy = policy
@@ -88,17 +92,28 @@ class WeightFollower:
         return self._figures | {f"engine/{name}": value for name, value in used.items()}
 
     def close(self) -> None:
-        """Remove the weights that were handed over last."""
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        """Remove the weights that were handed over last, and unload adapters."""
+        if self._folder is None:
+            return
+        if (self._folder / ADAPTER_FILE).is_file():
+            key = self._served.settings.api_key
+            with contextlib.suppress(ControlError):
+                on_each(
+                    self._served.urls,
+                    lambda one: one.unload_adapters(self._version),
+                    api_key=key,
+                )
+        shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _policy_of(self, trained: TrainedModel, version: str, notes: ModelNotes) -> VllmPolicy:
+    def _policy_of(
+        self, trained: TrainedModel, version: str, step: int, notes: ModelNotes
+    ) -> VllmPolicy:
         served = self._served
         names = {"model": version} if trained.has_adapters else {"weight_version": version}
         return VllmPolicy(
             trained.model.encoder,
             served.urls,
-            policy_id=f"grpo/{version}",
+            policy_id=f"grpo/step-{step}",
             notes=notes,
             settings=replace(served.settings, **names),
             on_return=self._give_again,

@@ -128,6 +128,19 @@ def test_stopped_training_goes_on_as_if_it_had_not_been(
     assert cut.ids() == straight.ids()
 
 
+def test_adapters_of_an_earlier_training_are_not_taken_for_ours(
+    fake: FakeVllm, tiny_folder: Path, tmp_path: Path, sandbox: Sandbox
+) -> None:
+    config = replace(CONFIG, lora_r=4, steps=2)
+    for seed in (0, 1):
+        run = Run(tiny_folder, tmp_path / f"run-{seed}", sandbox, fake)
+        run.go(replace(config, seed=seed))
+        assert max(one["sampling_logp_difference/max"] for one in run.metrics) < 1e-4
+    names = [body["model"] for body in fake.bodies]
+    assert len(set(names)) == 4
+    assert fake.calls.count("/v1/unload_lora_adapter") == 4
+
+
 def test_server_that_does_not_load_ends_the_training(
     fake: FakeVllm, tiny_folder: Path, tmp_path: Path, sandbox: Sandbox, monkeypatch: Any
 ) -> None:
