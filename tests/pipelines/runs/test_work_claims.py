@@ -375,6 +375,7 @@ def machines(tmp_path, postgres_url, monkeypatch, gated):
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_killed", [False, True], ids=["both live", "one is killed"])
 def test_two_machines_do_one_stage_run_once(machines, gated, tmp_path, is_killed):
     (first, its_own), (second, others_own) = machines

@@ -185,7 +185,6 @@ def test_the_key_of_the_environment_goes_to_the_server_alone(opened, fake, folde
     assert "a-key-of-mine" not in " ".join(opened.said)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "seeds"),
     [
@@ -201,6 +200,7 @@ def test_only_a_server_of_our_own_on_the_cpu_draws_without_seeds(settings, seeds
     assert (found.seeds, found.max_retries, found.patience_seconds) == (seeds, 7, 2.5)
 
 
+@pytest.mark.slow
 def test_without_addresses_a_server_is_started_and_ended(opened, folders, interpreter, tmp_path):
     interpreter(FAKE_PROGRAM.format(tests=str(TESTS)))
     with opened(folders[0]) as policy:

@@ -88,6 +88,7 @@ def test_killed_run_resumes_from_its_last_saved_step(tiny_folder, tmp_path, sand
     assert same(straight, resumed)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("letters")
 def test_rewarded_text_becomes_more_frequent(tiny_folder, tmp_path, sandbox):
     config = replace(CONFIG, steps=15, tasks_per_step=4, num_generations=8, learning_rate=5e-3)

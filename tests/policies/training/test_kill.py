@@ -57,6 +57,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return dict(AutoModelForImageTextToText.from_pretrained(folder).state_dict())
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_killed_runs_end_with_the_metrics_and_weights_of_an_uninterrupted_one(
     tiny_folder, tmp_path
