@@ -98,14 +98,13 @@ def rollout(  # noqa: PLR0913 - policy, tasks and settings; each by name
         batch_size: Episodes whose replies are generated concurrently.
         evidence: Whether to record which calls brought evidence, by replays in the sandbox; the
             presets ``bat`` and ``bat_sequence`` of `score_group` need it.
-        deterministic: Whether episodes get their turns in the same order whatever the sandbox's
-            timing; without it no slot waits for a slow tool. Without effect on asynchronous
-            policies, where no episode waits for another.
+        deterministic: Whether episodes get their turns in an order that no timing changes; without
+            it, and with asynchronous policies, none waits for another's slow tool.
         on_trajectory: Called with each trajectory, in order, as soon as those before it are done.
         on_lost: Called with the reason for each lost episode, from any thread; None logs a warning.
 
     Returns:
-        ``len(tasks) * samples`` trajectories, all samples of the first task first. Where the model
+        ``len(tasks) * samples`` trajectories, all samples of the first task first; where the model
         was unavailable, the ending is infrastructure.
 
     Raises:
@@ -119,12 +118,7 @@ def rollout(  # noqa: PLR0913 - policy, tasks and settings; each by name
     with ThreadPoolExecutor(min(_WORKERS, _UNDER_WAY * batch_size), "rollout") as pool:
         runner = _RolloutRunner(policy, setting, sampling or Sampling(), pool, on_trajectory)
         try:
-            if isinstance(policy, AsyncPolicy):
-                runner.play_asynchronously(policy, wanted, batch_size)
-            elif isinstance(policy, StreamingPolicy):
-                runner.play_continuously(policy, wanted, batch_size, deterministic=deterministic)
-            else:
-                runner.play_in_batches(wanted, batch_size)
+            runner.play(wanted, batch_size, deterministic=deterministic)
             found = runner.finish()
         finally:
             runner.close()
@@ -165,6 +159,18 @@ class _RolloutRunner:
         self._finalizing: dict[int, Future[Trajectory]] = {}
         self._reported: list[Trajectory] = []
         self._opened = 0
+
+    def play(
+        self, wanted: Sequence[tuple[Task, int]], batch_size: int, *, deterministic: bool
+    ) -> None:
+        """Run the wanted episodes, in the way that the policy's kind allows."""
+        policy = self._policy
+        if isinstance(policy, AsyncPolicy):
+            self.play_asynchronously(policy, wanted, batch_size)
+        elif isinstance(policy, StreamingPolicy):
+            self.play_continuously(policy, wanted, batch_size, deterministic=deterministic)
+        else:
+            self.play_in_batches(wanted, batch_size)
 
     def open(self, wanted: Sequence[tuple[Task, int]]) -> Iterator[RunningEpisode]:
         """Open the wanted episodes one by one; report finished ones in the meantime."""

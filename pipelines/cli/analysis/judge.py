@@ -85,12 +85,8 @@ def evaluate(  # noqa: PLR0913 - the options of the command
             from .judging import Judging, judge
 
             how = Judging(preset, refresh, sandbox, server, seed or 0, overrides)
-            made = judge(
-                "nano" if policy is None else policy,
-                "nano" if suite is None else suite,
-                limit,
-                how,
-            )
+            name, tasks = ("nano" if one is None else one for one in (policy, suite))
+            made = judge(name, tasks, limit, how)
         else:
             run_request = RunRequest(
                 preset, seed, None, refresh, from_run, sandbox, overrides=overrides

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -55,10 +55,9 @@ def ask(  # noqa: PLR0913 - the options of the command
     from ....policies.interface import Sampling
     from ....policies.rollouts.trained_with import open_episode
     from ...config.home import find_home
-    from ...config.presets import read_overrides, with_overrides
-    from ...config.settings import Preset, open_configured
+    from ...config.presets import read_overrides
+    from ...config.settings import open_configured
     from ...runs.used_sandbox import sandbox_for
-    from ...serving.engine.policy import refuse_unserved
     from ..document import document
     from ..output import say
     from .asking import play_turns
@@ -68,13 +67,9 @@ def ask(  # noqa: PLR0913 - the options of the command
     if not question.strip():
         raise ValueError("the question is empty")
     overrides = read_overrides(with_engine(settings, engine, engine_url))
-    rollout = {key: value for key, value in overrides.items() if key.startswith("rollout.")}
-    if rollout:
-        refuse_unserved(policy)
-    others = {key: value for key, value in overrides.items() if key not in rollout}
+    served, others = _engine_of(policy, overrides)
     limits = sandbox_for(policy, sandbox, overrides=others)
     picture = load_picture(image)
-    served = with_overrides(Preset(), rollout).rollout
     kept = save or find_home(make=False).root / "ask" / image.stem
     folder = picture_folder(kept, is_asked_for=save is not None)
     task = Task(f"ask/{image.name}", "ask", "ask", "test", question, (picture,), answer="")
@@ -93,6 +88,25 @@ def ask(  # noqa: PLR0913 - the options of the command
         publish(episode_document(episode.trajectory(policy), question))
     if episode.ending != "answered":
         raise typer.Exit(FAILED if episode.ending == "infrastructure" else FINDINGS)
+
+
+def _engine_of(
+    policy: str, overrides: Mapping[str, Any]
+) -> tuple[RolloutSettings, Mapping[str, Any]]:
+    """Return the engine's settings, and the overrides of other sections.
+
+    Raises:
+        SettingsError: An override is wrong, or an engine is asked for a policy that is no model.
+    """
+    from ...config.presets import with_overrides
+    from ...config.settings import Preset
+    from ...serving.engine.policy import refuse_unserved
+
+    own = {key: value for key, value in overrides.items() if key.startswith("rollout.")}
+    if own:
+        refuse_unserved(policy)
+    others = {key: value for key, value in overrides.items() if key not in own}
+    return with_overrides(Preset(), own).rollout, others
 
 
 def _answerer(policy: str, served: RolloutSettings) -> AbstractContextManager[Policy]:

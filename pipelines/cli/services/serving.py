@@ -15,6 +15,9 @@ _LOOK_SECONDS = 0.5
 _TRANSFERS = ("folder", "nccl")
 _PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any free one.")]
+
 serve_app = typer.Typer(help="Serve a model over HTTP.", no_args_is_help=True)
 
 
@@ -33,8 +36,8 @@ def model(
             autocompletion=completion.policies,
         ),
     ] = "nano",
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any free one.")] = 8000,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
     api_key: Annotated[
         str | None, typer.Option(envvar="CODEDANCE_API_KEY", help="Key that requests must send.")
     ] = None,
@@ -91,56 +94,63 @@ def _one_of(name: str, names: tuple[str, ...]) -> str:
     return name
 
 
+EngineModel = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="nano, a checkpoint folder or a hub id.",
+        autocompletion=completion.policies,
+    ),
+]
+Gpus = Annotated[
+    str | None, typer.Option(help="GPUs that share it, such as 0,1; none for the CPU.")
+]
+Precision = Annotated[
+    str,
+    typer.Option(
+        callback=_precision,
+        help="auto (the weights' own), float32, bfloat16 or float16.",
+        autocompletion=completion.one_of(*_PRECISIONS),
+    ),
+]
+Context = Annotated[int, typer.Option(min=1, help="Longest prompt and reply together, in tokens.")]
+MemoryShare = Annotated[float, typer.Option(min=0.05, max=0.99, help="Share of each GPU's memory.")]
+LoraRank = Annotated[
+    int, typer.Option(min=0, help="Rank of adapters that a training loads; 0 for none.")
+]
+Transfer = Annotated[
+    str,
+    typer.Option(
+        callback=_transfer,
+        help="How a training hands new weights over: folder, or nccl (GPUs; never run by us).",
+        autocompletion=completion.one_of(*_TRANSFERS),
+    ),
+]
+RemoteControl = Annotated[
+    bool,
+    typer.Option(
+        "--remote-control",
+        help="Serve the control routes (weights, sleep) beyond this machine, too.",
+    ),
+]
+PrintCommand = Annotated[
+    bool, typer.Option("--print", help="Print the command for Slurm or Kubernetes instead.")
+]
+
+
 @serve_app.command()
 def engine(  # noqa: PLR0913 - the options of the command
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL",
-            help="nano, a checkpoint folder or a hub id.",
-            autocompletion=completion.policies,
-        ),
-    ],
-    gpus: Annotated[
-        str | None, typer.Option(help="GPUs that share it, such as 0,1; none for the CPU.")
-    ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any free one.")] = 8000,
-    dtype: Annotated[
-        str,
-        typer.Option(
-            callback=_precision,
-            help="auto (the weights' own), float32, bfloat16 or float16.",
-            autocompletion=completion.one_of(*_PRECISIONS),
-        ),
-    ] = "auto",
-    context: Annotated[
-        int, typer.Option(min=1, help="Longest prompt and reply together, in tokens.")
-    ] = 16_384,
-    memory_share: Annotated[
-        float, typer.Option(min=0.05, max=0.99, help="Share of each GPU's memory.")
-    ] = 0.9,
-    lora_rank: Annotated[
-        int, typer.Option(min=0, help="Rank of adapters that a training loads; 0 for none.")
-    ] = 0,
-    transfer: Annotated[
-        str,
-        typer.Option(
-            callback=_transfer,
-            help="How a training hands new weights over: folder, or nccl (GPUs; never run by us).",
-            autocompletion=completion.one_of(*_TRANSFERS),
-        ),
-    ] = "folder",
-    remote_control: Annotated[
-        bool,
-        typer.Option(
-            "--remote-control",
-            help="Serve the control routes (weights, sleep) beyond this machine, too.",
-        ),
-    ] = False,
-    print_command: Annotated[
-        bool, typer.Option("--print", help="Print the command for Slurm or Kubernetes instead.")
-    ] = False,
+    model: EngineModel,
+    gpus: Gpus = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    dtype: Precision = "auto",
+    context: Context = 16_384,
+    memory_share: MemoryShare = 0.9,
+    lora_rank: LoraRank = 0,
+    transfer: Transfer = "folder",
+    remote_control: RemoteControl = False,
+    print_command: PrintCommand = False,
 ) -> None:
     """Serve a model by vLLM, for --engine vllm; Ctrl-C stops it.
 

@@ -39,18 +39,19 @@ class _Finder:
         spec = PathFinder.find_spec(name, path)
         if spec is not None and "+cu" in Path(spec.origin).with_name("version.py").read_text():
             import torch
+            from torch import library as registry
 
             if torch.version.cuda is None:
-                global library
-                library = torch.library.Library("torchvision", "DEF")
+                global kept
+                kept = registry.Library("torchvision", "DEF")
                 for operator in ("nms", "qnms"):
-                    library.define(
+                    kept.define(
                         operator + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
                     )
         return None
 
 
-library = None
+kept = None
 sys.meta_path.insert(0, _Finder())
 """
 
