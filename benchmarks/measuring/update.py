@@ -200,18 +200,21 @@ class PlainUpdate:
     def update(self) -> None:
         """Compute loss and gradients."""
         self.loss = 0.0
-        for inputs, own, (old, advantages, weights) in self._parts:
+        for inputs, own, (drawn, advantages, weights) in self._parts:
             logits = self._model(**inputs).logits[:, :-1]
             scores = logits.float().log_softmax(dim=-1)
             new = scores.gather(2, inputs["input_ids"][:, 1:, None])[:, :, 0][own[:, 1:]]
             losses = clipped_loss(
                 new,
-                old,
+                new.detach(),
                 advantages,
                 epsilon=self._config.epsilon,
                 epsilon_high=self._config.epsilon_high,
             )
-            loss = (weights * losses).sum()
+            importance = torch.exp(new.detach() - drawn).clamp(
+                max=self._config.vllm_importance_sampling_clip_max
+            )
+            loss = (weights * importance * losses).sum()
             loss.backward()
             self.loss += float(loss.detach())
         _finish(self._model)
@@ -271,12 +274,12 @@ def _plain_inputs(
         **picture_inputs(ours, [image for row in rows for image in row.source.images]),
     }
     numbers = (
-        torch.cat([row.old for row in rows]),
+        torch.cat([row.drawn for row in rows]),
         torch.cat([row.advantages for row in rows]),
-        torch.cat([torch.full_like(row.old, row.weight) for row in rows]),
+        torch.cat([torch.full_like(row.drawn, row.weight) for row in rows]),
     )
-    old, advantages, weights = (one.to(ours.device) for one in numbers)
-    return inputs, own.to(ours.device), (old, advantages, weights)
+    drawn, advantages, weights = (one.to(ours.device) for one in numbers)
+    return inputs, own.to(ours.device), (drawn, advantages, weights)
 
 
 def _finish(model: Any) -> None:  # noqa: ANN401 - any torch module

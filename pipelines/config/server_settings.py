@@ -1,4 +1,7 @@
-"""Settings of model servers: the keys ``server`` and ``rollout`` in a preset of flows.yaml."""
+"""Settings that say how, not what: `server`, `rollout` and `alarms` of a preset in flows.yaml.
+
+Changing them reruns no stage.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from .strict_model import LocalPath, StrictModel
 
 FolderName = Annotated[str, LocalPath(lambda name: str(Path(name).expanduser().absolute()))]
 Limit = Annotated[float, Field(ge=0.0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class ServerSettings(StrictModel):
@@ -76,3 +80,23 @@ class RolloutSettings(StrictModel):
         from ...policies.inference.server_words import checked_url
 
         return tuple(checked_url(url) for url in urls)
+
+
+class AlarmSettings(StrictModel):
+    """Thresholds of training alarms; `AlarmConfig` documents each field, 0 turns an alarm off.
+
+    Attributes:
+        logp_drift: None for 0.05 in float32, and 1.0 with ``grpo.bf16``.
+    """
+
+    window: Annotated[int, Field(ge=1)] = 10
+    tool_calls_share: Share = 0.25
+    constant_steps: Annotated[int, Field(ge=0)] = 10
+    success_drop: Share = 0.1
+    accuracy_drop: Share = 0.25
+    entropy_share: Share = 0.1
+    infrastructure_share: Share = 0.05
+    logp_drift: Limit | None = None
+    logp_mean: Limit = 0.05
+    limited_share: Share = 0.05
+    effective_share: Share = 0.5

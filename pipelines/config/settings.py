@@ -14,10 +14,9 @@ from ...envs.parsing import Interface
 from ...sandbox import Limits, open_sandbox
 from ...sandbox.types import DEFAULT_LIBRARIES, Sandbox
 from .registry import BUILT_IN, added_settings
-from .server_settings import RolloutSettings, ServerSettings
+from .server_settings import AlarmSettings, RolloutSettings, ServerSettings, Share
 from .strict_model import LocalPath, StrictModel, accepted_part
 
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
 Above = Annotated[float, Field(gt=0.0)]
 Backend = Literal["local", "docker", "unsafe-subprocess"]
@@ -163,6 +162,13 @@ class GRPOSettings(HoldingSettings):
     beta: Annotated[float, Field(ge=0.0)] = 0.0
     use_bias_correction_kl: bool = True
     loss_type: Literal["dapo", "bnpo", "grpo", "dr_grpo"] = "dapo"
+    vllm_importance_sampling_correction: bool = True
+    vllm_importance_sampling_mode: Literal[
+        "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"
+    ] = "token_truncate"
+    vllm_importance_sampling_clip_max: Annotated[float, Field(ge=0.0)] | None = 3.0
+    vllm_importance_sampling_clip_min: Annotated[float, Field(ge=0.0)] | None = None
+    off_policy_mask_threshold: Annotated[float, Field(gt=0.0)] | None = None
     max_completion_length: Annotated[int, Field(ge=0)] = 0
     scale_rewards: Literal["floor", "group", "none"] = "floor"
     std_floor: Annotated[float, Field(gt=0.0)] = 0.5
@@ -269,19 +275,6 @@ def open_configured(settings: SandboxSettings) -> Sandbox:
         floor=settings.floor,
         image=settings.image,
     )
-
-
-class AlarmSettings(StrictModel):
-    """Thresholds of training alarms; `AlarmConfig` documents each field, 0 turns an alarm off."""
-
-    window: Count = 10
-    tool_calls_share: Share = 0.25
-    constant_steps: Annotated[int, Field(ge=0)] = 10
-    success_drop: Share = 0.1
-    accuracy_drop: Share = 0.25
-    entropy_share: Share = 0.1
-    infrastructure_share: Share = 0.05
-    logp_drift: Annotated[float, Field(ge=0.0)] = 0.05
 
 
 class Preset(StrictModel):

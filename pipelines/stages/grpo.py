@@ -12,6 +12,7 @@ from ...envs.types import Difficulty, Task, Trajectory
 from ...policies.training.grpo.alarms import AlarmBoard, AlarmConfig, idle_terms
 from ..analysis.emergence import training_emergence
 from ..config.registry import stage
+from ..config.server_settings import AlarmSettings
 from ..config.settings import GRPOSettings, Preset
 from ..config.strict_model import read_as
 from ..runs.context import StageContext, StageInterrupted, StageResult
@@ -28,6 +29,7 @@ from .training import follow, record_curated, record_figures, training_lines
 
 PHASE = "train"
 SHOWN = ("reward", "accuracy", "tool_calls/mean", "entropy")
+_LARGEST_DRIFT, _LARGEST_DRIFT_BF16 = 0.05, 1.0
 TRACE_EVERY = 10
 """Steps between two that are logged as traces, one group each."""
 
@@ -85,7 +87,7 @@ def run_grpo(context: StageContext) -> StageResult:
     if settings.curriculum == "learnability":
         history = load_history(context, {task.id for task in tasks}, phase=PHASE)
     board = AlarmBoard(
-        AlarmConfig(**context.preset.alarms.model_dump()), idle_terms(config.scoring)
+        alarm_limits(context.preset.alarms, bf16=settings.bf16), idle_terms(config.scoring)
     )
     figures = StepFigures()
     record_curated(context)
@@ -119,6 +121,15 @@ def run_grpo(context: StageContext) -> StageResult:
     record_figures(context)
     _log_code_usage(context)
     return StageResult({"model": str(model), "tasks": len(tasks)})
+
+
+def alarm_limits(settings: AlarmSettings, *, bf16: bool) -> AlarmConfig:
+    """Return the alarm thresholds; log-probabilities of 16-bit weights differ by tenths."""
+    drift = settings.logp_drift
+    if drift is None:
+        drift = _LARGEST_DRIFT_BF16 if bf16 else _LARGEST_DRIFT
+    others = settings.model_dump(exclude={"logp_drift"})
+    return AlarmConfig(**others, logp_drift=drift)
 
 
 def load_tasks(store: Store, curation: StageRun, *, without: Collection[str] = ()) -> list[Task]:

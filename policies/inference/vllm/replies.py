@@ -11,8 +11,10 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ....envs.types import WeightSpan
 from ...interface import (
     Conversation,
     PolicyRefusedError,
@@ -116,12 +118,17 @@ class VllmReplies:
             made.ids,
             made.log_probabilities,
             images=len(images_of(conversation)),
-            weight_versions=made.weight_versions,
+            weight_versions=[self._named(span) for span in made.weight_versions],
         )
         seconds = time.monotonic() - begun
         return Reply(
             chat.decode(made.ids), not made.is_stopped, new_tokens=len(made.ids), seconds=seconds
         )
+
+    def _named(self, span: WeightSpan) -> WeightSpan:
+        """Put the adapters' name, if there is one, before the version of the base weights."""
+        model = self._settings.model
+        return span if model is None else replace(span, version=f"{model}@{span.version}")
 
     def _prepare(self, conversation: Conversation, ids: tuple[int, ...]) -> Prompt:
         """Return a conversation's prompt as it is sent."""

@@ -27,8 +27,12 @@ class AlarmConfig:
         accuracy_drop: Drop of the accuracy while sampling below its best mean.
         entropy_share: Share of the initial entropy; alarm at or below it.
         infrastructure_share: Share of episodes lost to our infrastructure; alarm above it.
-        logp_drift: Largest difference between a log-probability when the token was drawn and at
-            the first update; alarm above it.
+        logp_drift: Largest difference between a sampled token's log-probability in the engine and
+            in the trainer; alarm above it.
+        logp_mean: Mean of these differences; alarm above it.
+        limited_share: Share of tokens whose importance weight was bounded or masked; alarm above
+            it.
+        effective_share: Effective sample size as a share of the tokens; alarm below it.
     """
 
     window: int = 10
@@ -39,6 +43,9 @@ class AlarmConfig:
     entropy_share: float = 0.1
     infrastructure_share: float = 0.05
     logp_drift: float = 0.05
+    logp_mean: float = 0.05
+    limited_share: float = 0.05
+    effective_share: float = 0.5
 
     def __post_init__(self) -> None:
         """Reject invalid windows and thresholds."""
@@ -104,7 +111,7 @@ class AlarmBoard:
             self._success,
             self._entropy,
             self._infrastructure,
-            self._drift,
+            self._mismatch,
         )
         found = {name: text for check in checks for name, text in check(metrics)}
         begun = [
@@ -195,13 +202,33 @@ class AlarmBoard:
                 f"infrastructure (limit {limit:.1%}); check the sandbox with `codedance doctor`",
             )
 
-    def _drift(self, metrics: Mapping[str, float]) -> Found:
-        value = metrics.get("sampling_logp_difference/max", 0.0)
-        if self.config.logp_drift and value > self.config.logp_drift:
+    def _mismatch(self, metrics: Mapping[str, float]) -> Found:
+        difference, weight = "sampling_logp_difference", "importance_sampling_ratio"
+        watched = (
+            ("logp_drift", f"{difference}/max", "differ by up to {:.2g}"),
+            ("logp_mean", f"{difference}/mean", "differ by {:.2g} on average"),
+            (
+                "limited_share",
+                f"{weight}/limited_share",
+                "differ too much for {:.2g} of the tokens",
+            ),
+        )
+        for name, metric, words in watched:
+            value, limit = metrics.get(metric, 0.0), getattr(self.config, name)
+            if limit and value > limit:
+                yield (
+                    name,
+                    f"log-probabilities of the engine and the trainer {words.format(value)} "
+                    f"(limit {limit:.2g}): check for weights that did not follow, caches, and "
+                    "precision (`engine/handshake_mean`)",
+                )
+        share, limit = metrics.get(f"{weight}/effective_share", 1.0), self.config.effective_share
+        if share < limit:
             yield (
-                "logp_drift",
-                f"log-probabilities at generation differ by up to {value:.2g} from training's "
-                f"(limit {self.config.logp_drift:.2g}): the ratios of the loss are not exact",
+                "effective_share",
+                f"the importance weights leave {share:.2g} of the sampled tokens (limit "
+                f"{limit:.2g}): a few tokens decide the update; lower max_staleness, or "
+                "vllm_importance_sampling_clip_max",
             )
 
 

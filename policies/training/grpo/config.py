@@ -10,6 +10,7 @@ from ....envs.rewards.presets import RewardPreset
 from ....envs.rewards.registry import with_terms
 from ...interface import Sampling
 from ..training_setup import TrainingSetup
+from .mismatch import Correction, ImportanceSamplingMode
 
 LossType = Literal["dapo", "bnpo", "grpo", "dr_grpo"]
 """How tokens are weighted in the loss; see `token_weights`."""
@@ -36,6 +37,15 @@ class GRPOConfig(TrainingSetup):
             which its gradient is not the divergence's own (arXiv 2512.02556).
         loss_type: ``dapo`` (or ``bnpo``) weights all tokens of a step equally, ``grpo`` all
             trajectories, ``dr_grpo`` gives a token the same weight whatever the step's length.
+        vllm_importance_sampling_correction: Whether each token is weighted by π_old / π_engine, the
+            trainer's probability over that of the engine which sampled it, whatever engine.
+        vllm_importance_sampling_mode: ``token_truncate``, ``token_mask``, ``sequence_truncate`` or
+            ``sequence_mask`` (`Correction`).
+        vllm_importance_sampling_clip_max: Upper bound of these weights; None for none.
+        vllm_importance_sampling_clip_min: Lower bound of these weights; None for none.
+        off_policy_mask_threshold: Mean difference of a trajectory's log-probabilities, engine's
+            less trainer's, above which its tokens with a negative advantage are left out; None
+            leaves none out.
         max_completion_length: Tokens per episode that ``dr_grpo`` divides by; 0 for
             ``max_new_tokens`` times ``max_turns``.
         scale_rewards: ``floor``, ``group`` or ``none`` (`group_advantages`).
@@ -79,6 +89,11 @@ class GRPOConfig(TrainingSetup):
     beta: float = 0.0
     use_bias_correction_kl: bool = True
     loss_type: LossType = "dapo"
+    vllm_importance_sampling_correction: bool = True
+    vllm_importance_sampling_mode: ImportanceSamplingMode = "token_truncate"
+    vllm_importance_sampling_clip_max: float | None = 3.0
+    vllm_importance_sampling_clip_min: float | None = None
+    off_policy_mask_threshold: float | None = None
     max_completion_length: int = 0
     scale_rewards: Literal["floor", "group", "none"] = "floor"
     std_floor: float = 0.5
@@ -121,6 +136,7 @@ class GRPOConfig(TrainingSetup):
         if self.easy_share is not None and not 0.0 <= self.easy_share <= 1.0:
             raise ValueError(f"grpo.easy_share must be within 0 and 1, got {self.easy_share}")
         self.sampling  # noqa: B018 - raises for invalid sampling parameters
+        self.correction  # noqa: B018 - raises for invalid bounds
         if self.loss_type not in get_args(LossType):
             names = ", ".join(get_args(LossType))
             raise ValueError(f"grpo.loss_type is one of {names}, got {self.loss_type!r}")
@@ -131,6 +147,17 @@ class GRPOConfig(TrainingSetup):
     def scoring(self) -> RewardPreset:
         """Reward preset, own terms included."""
         return with_terms(self.reward, self.reward_terms)
+
+    @property
+    def correction(self) -> Correction:
+        """Correction of the mismatch between engine and trainer."""
+        return Correction(
+            self.vllm_importance_sampling_mode,
+            self.vllm_importance_sampling_clip_max,
+            self.vllm_importance_sampling_clip_min,
+            self.off_policy_mask_threshold,
+            is_applied=self.vllm_importance_sampling_correction,
+        )
 
     @property
     def completion_budget(self) -> int:

@@ -4,7 +4,8 @@ Departures from GRPO (arXiv 2402.03300) and from the CodeDance paper (arXiv 2512
 
 * a group's rewards are divided by a standard deviation of at least ½ (`group_advantages`);
 * A_turn is standardised within the group, not over the batch, and applies where A_group is 0 too;
-* log-probabilities are those recorded when the tokens were drawn, on the exact ids;
+* the ratio's old probabilities are the trainer's, on the exact ids that were drawn, and tokens are
+  weighted by how far those of the engine were from them (`mismatch`);
 * trajectories that our infrastructure lost are excluded from every statistic and the loss;
 * groups without advantages are replaced by other tasks, up to a bound.
 
@@ -42,8 +43,9 @@ from .config import GRPOConfig
 from .curriculum import History
 from .groups import GroupSampler, OnTrajectories
 from .metrics import step_metrics
-from .served_rollouts import ServedRollouts, WeightFollower
-from .update import Row, backward, make_rows
+from .mismatch import mismatch_metrics
+from .served_rollouts import ServedRollouts, WeightFollower, steps_behind
+from .update import Row, backward, make_rows, score_rows
 
 OnStep = Callable[[int, Mapping[str, float]], None]
 
@@ -160,7 +162,8 @@ class GRPORun:
         metrics = step_metrics(kept, replaced)
         if self._follower is not None:
             metrics |= self._follower.figures()
-        rows = make_rows(kept, self._config)
+        behind = None if self._follower is None else partial(steps_behind, step)
+        rows = make_rows(kept, self._config, behind=behind)
         metrics["rows"] = float(len(rows))
         if rows:
             metrics |= self._update(step, rows)
@@ -196,12 +199,15 @@ class GRPORun:
         return snapshot.step
 
     def _update(self, step: int, rows: Sequence[Row]) -> dict[str, float]:
-        """Apply a step's updates; return the last one's metrics, and the first one's drift."""
+        """Apply a step's updates; return the last one's metrics, and the first one's mismatch."""
         metrics: dict[str, float] = {}
+        config = self._config
+        is_repeated = config.num_iterations > 1 or config.lora_dropout > 0.0
+        old = score_rows(rows, config, self.trained) if is_repeated else None
         self.trained.begin_step(step)
-        for iteration in range(self._config.num_iterations):
+        for iteration in range(config.num_iterations):
             figures = backward(
-                self.model, rows, self._config, reference=self._reference, trained=self.trained
+                self.model, rows, config, reference=self._reference, trained=self.trained, old=old
             )
             world = None if self.trained.is_sharded else self.trained.world
             metrics |= self._optimiser.step(step, world=world)
@@ -210,8 +216,10 @@ class GRPORun:
                 "clip_ratio": figures.clipped / figures.tokens,
                 "approx_kl": figures.moved / figures.tokens,
             }
+            if config.off_policy_mask_threshold is not None:
+                metrics["off_policy_masked_share"] = figures.masked / figures.tokens
             if iteration == 0:
-                metrics["sampling_logp_difference/max"] = figures.drift
+                metrics |= mismatch_metrics(figures.mismatch)
             if self._reference is not None:
                 metrics["kl"] = figures.kl / figures.tokens
         return metrics

@@ -8,6 +8,7 @@ before it is asked.
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import shutil
 import time
@@ -23,8 +24,10 @@ from ...inference.vllm.policy import VllmPolicy
 from ...inference.vllm.settings import VllmSettings
 from ...models.model_folder import ADAPTER_FILE, ModelNotes
 from ..trained_model import TrainedModel
+from .mismatch import UNKNOWN
 
 _LOOK_SECONDS = 0.5
+_STEP_NAME = re.compile(r"step-(\d+)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,16 @@ class ServedRollouts:
     handshake: bool = True
     handshake_bound: float | None = None
     transfer: Literal["folder", "nccl"] = "folder"
+
+
+def steps_behind(step: int, version: str) -> int:
+    """Return how many steps a version of the weights is behind; `UNKNOWN` for names not ours.
+
+    >>> steps_behind(5, "step-3")
+    2
+    """
+    found = _STEP_NAME.match(version)
+    return UNKNOWN if found is None else step - int(found[1])
 
 
 class WeightFollower:

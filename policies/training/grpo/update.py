@@ -1,10 +1,14 @@
-"""One weight update from scored groups: rows, token weights, clipped loss, optional KL."""
+"""One weight update from scored groups: rows, token weights, clipped loss, optional KL.
+
+The ratio of the clipped loss is π_new / π_old, both of them the trainer's; what separates π_old
+from the engine that sampled the tokens is corrected by weights (`mismatch`).
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -19,6 +23,13 @@ from .advantages import token_advantages
 from .config import GRPOConfig
 from .groups import Group
 from .loss import clipped_loss, is_clipped, kl_estimate, token_weights
+from .mismatch import (
+    UNKNOWN,
+    MismatchFigures,
+    figures_by_age,
+    importance_weights,
+    is_far_off_policy,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,16 +39,19 @@ class Row:
     Attributes:
         source: Token ids and images.
         completion_mask: Which ids the policy wrote, ``(length,)``.
-        old: Log-probabilities of the own ids when they were drawn, ``(own,)``.
+        drawn: Log-probabilities of the own ids in the engine that sampled them, ``(own,)``.
         advantages: Advantages of the own ids, ``(own,)``.
         weight: Weight of each own id in the loss of the batch.
+        behind: How many steps the weights that each own id was sampled from were behind, ``(own,)``
+            integers; `UNKNOWN` where the engine names no step.
     """
 
     source: PicturedIds
     completion_mask: tuple[bool, ...]
-    old: Tensor
+    drawn: Tensor
     advantages: Tensor
     weight: float
+    behind: Tensor
 
 
 @dataclass(slots=True)
@@ -49,34 +63,50 @@ class UpdateFigures:
         tokens: Number of own tokens in the loss.
         clipped: Number of those tokens without gradient because of the clip.
         kl: Sum over the tokens of the divergence from the reference; 0.0 without a reference.
-        drift: Largest difference between a log-probability now and when its token was drawn.
-        moved: Sum over the tokens of the divergence from the policy that drew them.
+        moved: Sum over the tokens of the divergence from the weights before the first update.
+        masked: Number of tokens that the off-policy mask left out.
+        mismatch: Figures of the mismatch between engine and trainer, by how many steps the weights
+            of the engine were behind.
     """
 
     loss: float = 0.0
     tokens: int = 0
     clipped: int = 0
     kl: float = 0.0
-    drift: float = 0.0
     moved: float = 0.0
+    masked: int = 0
+    mismatch: Mapping[int, MismatchFigures] = field(default_factory=dict[int, MismatchFigures])
 
     def joined(self, other: UpdateFigures) -> UpdateFigures:
         """Return the combined figures of both parts."""
+        nothing = MismatchFigures()
         return UpdateFigures(
             self.loss + other.loss,
             self.tokens + other.tokens,
             self.clipped + other.clipped,
             self.kl + other.kl,
-            max(self.drift, other.drift),
             self.moved + other.moved,
+            self.masked + other.masked,
+            {
+                age: self.mismatch.get(age, nothing).joined(other.mismatch.get(age, nothing))
+                for age in {**self.mismatch, **other.mismatch}
+            },
         )
 
 
-def make_rows(groups: Sequence[Group], config: GRPOConfig) -> list[Row]:
+def make_rows(
+    groups: Sequence[Group], config: GRPOConfig, *, behind: Callable[[str], int] | None = None
+) -> list[Row]:
     """Build the rows of an update.
 
     Trajectories that were not scored are left out. Those whose advantages are all 0 count in the
     weights but have no row: their gradient is exactly 0 (unless there is a KL term).
+
+    Args:
+        groups: Scored groups.
+        config: Settings.
+        behind: Returns how many steps a version of the weights is behind, or `UNKNOWN`; None where
+            all tokens were sampled from the weights of this step.
     """
     scored = [
         (one, advantage, turns)
@@ -90,7 +120,8 @@ def make_rows(groups: Sequence[Group], config: GRPOConfig) -> list[Row]:
     weights = token_weights(lengths, config.loss_type, budget=config.completion_budget)
     rows: list[Row] = []
     for (one, advantage, turns), weight in zip(scored, weights, strict=True):
-        row = _row(one, token_advantages(advantage, turns, _tokens(one).turn_of), weight)
+        of_tokens = token_advantages(advantage, turns, _tokens(one).turn_of)
+        row = _row(one, of_tokens, weight, _ages(_tokens(one), behind))
         if len(row.advantages) and (config.beta > 0 or bool(row.advantages.any())):
             rows.append(row)
     return rows
@@ -103,28 +134,61 @@ def backward(
     *,
     reference: TokenModel | None,
     trained: TrainedModel | None = None,
+    old: Mapping[int, Tensor] | None = None,
 ) -> UpdateFigures:
     """Accumulate the gradient of the batch's loss, micro-batch by micro-batch.
 
     The sum over micro-batches is the loss of the whole batch, however it is cut. With ``trained``,
     only this process's share is computed; the returned figures are those of all processes.
+
+    Args:
+        model: Model in training.
+        rows: Rows of the batch.
+        config: Settings.
+        reference: Model of the KL term; None for no term.
+        trained: The model with its share of the work; None to train it in this process alone.
+        old: Scores before the first update (`score_rows`); None for the current ones, where this
+            is the first update and nothing is random in training.
     """
     figures = UpdateFigures()
-    world = World() if trained is None else trained.world
-    shares = micro_shares(
-        [len(row.completion_mask) for row in rows],
-        max_tokens=config.max_tokens_per_micro_batch,
-        world=world,
-        is_even=trained is not None and trained.is_sharded,
-    )
     learner = trained or _Alone(model)
-    for micro, counts in shares:
+    for micro, counts in _shares(rows, config, trained):
         part = UpdateFigures()
-        _add(learner, [rows[index] for index in micro], config, reference, part, counts)
+        known = None if old is None else torch.cat([old[index] for index in micro])
+        _add(learner, [rows[index] for index in micro], config, reference, part, counts, known)
         if counts:
             figures = figures.joined(part)
+    world = World() if trained is None else trained.world
     every = world.gather(lambda: figures)
     return functools.reduce(UpdateFigures.joined, every)
+
+
+@torch.no_grad()
+def score_rows(rows: Sequence[Row], config: GRPOConfig, trained: TrainedModel) -> dict[int, Tensor]:
+    """Score this process's share of rows with the current weights, without dropout.
+
+    Returns:
+        Log-probabilities of the own ids, ``(own,)`` for each index of a row.
+    """
+    found: dict[int, Tensor] = {}
+    trained.model.model.eval()
+    for micro, _ in _shares(rows, config, trained):
+        batch, own = _batch(trained.model, [rows[index] for index in micro])
+        scores = trained.score(batch, own).split([len(rows[index].drawn) for index in micro])
+        found |= dict(zip(micro, scores, strict=True))
+    return found
+
+
+def _shares(
+    rows: Sequence[Row], config: GRPOConfig, trained: TrainedModel | None
+) -> list[tuple[list[int], float]]:
+    """Return this process's micro-batches, which depend on the rows' lengths alone."""
+    return micro_shares(
+        [len(row.completion_mask) for row in rows],
+        max_tokens=config.max_tokens_per_micro_batch,
+        world=World() if trained is None else trained.world,
+        is_even=trained is not None and trained.is_sharded,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,22 +202,23 @@ class _Alone:
         return self.model.log_probabilities(batch, chosen)
 
 
-def _add(
+def _add(  # noqa: PLR0913 - one micro-batch of `backward`
     learner: TrainedModel | _Alone,
     rows: Sequence[Row],
     config: GRPOConfig,
     reference: TokenModel | None,
     figures: UpdateFigures,
     counts: float,
+    known: Tensor | None,
 ) -> None:
-    batch = learner.model.pad([row.source for row in rows])
-    own = pad_flags([row.completion_mask for row in rows], length=batch.ids.shape[1])
+    batch, own = _batch(learner.model, rows)
     new = learner.score(batch, own)
-    old = torch.cat([row.old for row in rows]).to(new)
+    old = new.detach() if known is None else known.to(new)
     advantages = torch.cat([row.advantages for row in rows]).to(new)
-    weights = torch.cat([torch.full_like(row.old, row.weight) for row in rows]).to(new)
+    weights = torch.cat([torch.full_like(row.drawn, row.weight) for row in rows]).to(new)
     bounds = {"epsilon": config.epsilon, "epsilon_high": config.epsilon_high}
     losses = clipped_loss(new, old, advantages, **bounds)
+    losses = losses * _corrections(rows, new.detach(), old, advantages, config, figures)
     if reference is not None:
         divergence = kl_estimate(new, _reference_scores(reference, batch, own))
         figures.kl += float(divergence.detach().sum())
@@ -167,7 +232,37 @@ def _add(
         figures.tokens += len(new)
         figures.clipped += int(is_clipped(new, old, advantages, **bounds).sum())
         figures.moved += float(kl_estimate(new, old).sum())
-        figures.drift = max(figures.drift, float((new - old).abs().max()))
+
+
+def _corrections(
+    rows: Sequence[Row],
+    new: Tensor,
+    old: Tensor,
+    advantages: Tensor,
+    config: GRPOConfig,
+    figures: UpdateFigures,
+) -> Tensor:
+    """Return the factor of each token's loss that corrects the mismatch, ``(tokens,)``."""
+    drawn = torch.cat([row.drawn for row in rows]).to(new)
+    lengths = [len(row.drawn) for row in rows]
+    correction, differences = config.correction, old - drawn
+    weights = importance_weights(differences, lengths, correction)
+    figures.mismatch = figures_by_age(
+        differences, weights, torch.cat([row.behind for row in rows]).to(new.device)
+    )
+    factors = weights.values if correction.is_applied else torch.ones_like(new)
+    threshold = correction.off_policy_mask_threshold
+    if threshold is not None:
+        is_masked = is_far_off_policy(drawn - new, advantages, lengths, threshold)
+        figures.masked += int(is_masked.sum())
+        factors = factors.masked_fill(is_masked, 0.0)
+    return factors
+
+
+def _batch(model: TokenModel, rows: Sequence[Row]) -> tuple[Padded, Tensor]:
+    """Return rows as a batch, and which of its ids are the policy's, ``(rows, length)``."""
+    batch = model.pad([row.source for row in rows])
+    return batch, pad_flags([row.completion_mask for row in rows], length=batch.ids.shape[1])
 
 
 @torch.no_grad()
@@ -175,16 +270,27 @@ def _reference_scores(reference: TokenModel, batch: Padded, own: Tensor) -> Tens
     return reference.log_probabilities(batch, own)
 
 
-def _row(trajectory: Trajectory, advantages: Tensor, weight: float) -> Row:
+def _ages(tokens: Tokens, behind: Callable[[str], int] | None) -> Tensor:
+    """Return how many steps the weights of each token were behind, ``(length,)``."""
+    ages = torch.zeros(len(tokens.ids), dtype=torch.long)
+    if behind is not None:
+        ages.fill_(UNKNOWN)
+        for span in tokens.weight_versions:
+            ages[span.start : span.end] = behind(span.version)
+    return ages
+
+
+def _row(trajectory: Trajectory, advantages: Tensor, weight: float, ages: Tensor) -> Row:
     tokens = _tokens(trajectory)
     own = torch.tensor(tokens.mask)
     images = [image for message in trajectory.conversation() for image in message.images]
     return Row(
         source=PicturedIds(tokens.ids, images[: tokens.images]),
         completion_mask=tokens.mask,
-        old=torch.tensor(tokens.log_probabilities)[own],
+        drawn=torch.tensor(tokens.log_probabilities)[own],
         advantages=advantages[own],
         weight=weight,
+        behind=ages[own],
     )
 
 

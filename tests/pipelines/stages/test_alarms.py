@@ -6,10 +6,12 @@ import io
 from types import SimpleNamespace
 
 import pytest
+from codedance.pipelines.config.server_settings import AlarmSettings
 from codedance.pipelines.report import make_report
 from codedance.pipelines.runs.context import StageContext, Stop
 from codedance.pipelines.runs.progress import PlainProgress
 from codedance.pipelines.runs.runner import find_input
+from codedance.pipelines.stages.grpo import alarm_limits
 from codedance.pipelines.stages.training import follow
 from codedance.pipelines.tracking.alarm_file import append_alarm, read_alarms
 from codedance.pipelines.tracking.lines import LineWriter
@@ -94,3 +96,17 @@ def test_the_report_lists_the_alarms_of_a_run(finished):
     report = make_report(finished, run, find_input(finished, run, "evaluate"))
     assert "ALARM: grpo, step" in report.text
     assert "reward term accuracy is constant" in report.html.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("settings", "bf16", "limit"),
+    [
+        ({}, False, 0.05),
+        ({}, True, 1.0),
+        ({"logp_drift": 0.2}, True, 0.2),
+        ({"logp_drift": 0}, True, 0),
+    ],
+)
+def test_differences_of_16_bit_weights_raise_no_alarm_by_default(settings, bf16, limit):
+    found = alarm_limits(AlarmSettings(**settings, window=3), bf16=bf16)
+    assert (found.logp_drift, found.window) == (limit, 3)

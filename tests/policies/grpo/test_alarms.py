@@ -139,7 +139,19 @@ def test_weights_changed_between_sampling_and_training_raise_an_alarm(tiny_folde
 
     drifted = trainer.step(1, disturb)
     assert raised_by([exact]) == {}
-    assert raised_by([exact, drifted]) == {"logp_drift": 2}
+    assert raised_by([exact, drifted]) == {"logp_drift": 2, "logp_mean": 2}
+
+
+def test_weights_that_few_tokens_decide_raise_an_alarm():
+    names = ("limited_share", "effective_share")
+    good, bad = (
+        {
+            f"importance_sampling_ratio/{name}": value
+            for name, value in zip(names, pair, strict=True)
+        }
+        for pair in ((0.01, 0.98), (0.2, 0.3))
+    )
+    assert raised_by([good, bad, bad]) == {"limited_share": 2, "effective_share": 2}
 
 
 def test_a_run_trained_to_abandon_its_tool_raises_an_alarm(sandbox):
@@ -182,8 +194,17 @@ def test_a_limit_of_zero_is_never_reached():
         entropy_share=0.0,
         infrastructure_share=0.0,
         logp_drift=0.0,
+        logp_mean=0.0,
+        limited_share=0.0,
+        effective_share=0.0,
     )
-    assert raised_by([*recorded("calls_punished"), {"infrastructure_share": 1.0}], never) == {}
+    worst = {
+        "infrastructure_share": 1.0,
+        "sampling_logp_difference/mean": 9.0,
+        "importance_sampling_ratio/limited_share": 1.0,
+        "importance_sampling_ratio/effective_share": 0.0,
+    }
+    assert raised_by([*recorded("calls_punished"), worst], never) == {}
 
 
 def test_terms_that_a_reward_fixes_at_zero_are_idle():

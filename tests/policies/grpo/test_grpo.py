@@ -173,3 +173,29 @@ def test_an_empty_list_of_tasks_is_rejected(tiny_folder, tmp_path):
 def test_settings_without_learning_are_rejected(setting: dict, message: str):
     with pytest.raises(ValueError, match=message):
         GRPOConfig(**setting)
+
+
+@pytest.mark.usefixtures("letters")
+def test_the_old_scores_are_those_before_the_first_of_several_updates(
+    tiny_folder, tmp_path, sandbox
+):
+    config = replace(CONFIG, steps=2, num_iterations=3, learning_rate=1e-2)
+    _, log = run(tiny_folder, tmp_path, sandbox, config)
+    for _, metrics in log:
+        assert metrics["sampling_logp_difference/max"] < 1e-4
+        assert metrics["approx_kl"] > 1e-4  # of the third update, from the weights before the first
+
+
+@pytest.mark.usefixtures("letters")
+def test_dropout_is_no_mismatch(tiny_folder, tmp_path, sandbox):
+    config = replace(CONFIG, steps=2, lora_r=4, lora_dropout=0.5, learning_rate=1e-1)
+    _, log = run(tiny_folder, tmp_path, sandbox, config)
+    assert all(metrics["sampling_logp_difference/max"] < 1e-4 for _, metrics in log)
+    assert log[1][1]["approx_kl"] > 1e-6  # adapters, and so their dropout, do something by then
+
+
+@pytest.mark.usefixtures("letters")
+def test_off_policy_masking_is_counted(tiny_folder, tmp_path, sandbox):
+    config = replace(CONFIG, steps=1, off_policy_mask_threshold=0.5)
+    _, log = run(tiny_folder, tmp_path, sandbox, config)
+    assert log[0][1]["off_policy_masked_share"] == 0.0

@@ -1,18 +1,23 @@
+import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
-from codedance.envs.types import Tokens, Trajectory
+from codedance.envs.types import Tokens, Trajectory, WeightSpan
 from codedance.policies.inference.vlm import VisionLanguagePolicy
 from codedance.policies.models.model_folder import load_token_model
 from codedance.policies.models.token_model import PicturedIds, TokenModel
 from codedance.policies.training.grpo.config import GRPOConfig
 from codedance.policies.training.grpo.groups import Group
+from codedance.policies.training.grpo.mismatch import UNKNOWN, mismatch_metrics
+from codedance.policies.training.grpo.served_rollouts import steps_behind
 from codedance.policies.training.grpo.update import backward, make_rows
 
 from ..players import trajectory
 
 CONFIG = GRPOConfig()
+MASKED = {"vllm_importance_sampling_mode": "token_mask"}
 
 
 @pytest.fixture
@@ -77,7 +82,7 @@ def test_first_update_is_the_plain_policy_gradient(tiny_model, sampled):
     figures = backward(tiny_model, rows, CONFIG, reference=None)
     found = gradient(tiny_model)
     assert figures.loss == pytest.approx(-(2 * 1.0 - 3 * 1.0 + 4 * 0.5) / 9, abs=1e-5)
-    assert figures.drift < 1e-5
+    assert figures.mismatch[0].largest < 1e-5
     assert (figures.tokens, figures.clipped) == (9, 0)
     loss = torch.zeros(())
     for one, advantage in zip(sampled, advantages, strict=True):
@@ -106,18 +111,73 @@ def test_micro_batches_add_up_to_the_whole_batch(tiny_model, sampled):
 
 
 def test_ratio_beyond_the_bound_has_no_gradient(tiny_model, sampled):
-    tokens = sampled[0].tokens
-    # Sampled at half the probability: the ratio is 2, above 1.28, and the advantage is positive.
-    older = tuple(
-        s - 0.6931 if t >= 0 else 0.0
-        for s, t in zip(tokens.log_probabilities, tokens.turn_of, strict=True)
-    )
-    stale = replace(sampled[0], tokens=replace(tokens, log_probabilities=older))
-    rows = make_rows([group([stale], (1.0,))], CONFIG)
-    figures = backward(tiny_model, rows, CONFIG, reference=None)
+    (row,) = make_rows([group(sampled[:1], (1.0,))], CONFIG)
+    # Half the probability before the first update: the ratio is 2, above 1.28.
+    old = {0: row.drawn - math.log(2.0)}
+    config = replace(CONFIG, vllm_importance_sampling_correction=False)
+    figures = backward(tiny_model, [row], config, reference=None, old=old)
     assert figures.clipped == figures.tokens == 2
     assert figures.loss == pytest.approx(-1.28)
     assert gradient(tiny_model).eq(0).all()
+
+
+def shifted(one: Trajectory, by: float) -> Trajectory:
+    """Return a trajectory whose engine gave each own token another log-probability."""
+    assert one.tokens is not None
+    logs = tuple(
+        score + by if turn >= 0 else 0.0
+        for score, turn in zip(one.tokens.log_probabilities, one.tokens.turn_of, strict=True)
+    )
+    return replace(one, tokens=replace(one.tokens, log_probabilities=logs))
+
+
+@pytest.mark.parametrize(
+    ("change", "factor"),
+    [
+        ({}, 2.0),
+        ({"vllm_importance_sampling_correction": False}, 1.0),
+        ({"vllm_importance_sampling_clip_max": 1.5}, 1.5),
+        ({"vllm_importance_sampling_clip_max": 1.5, **MASKED}, 0.0),
+        ({"vllm_importance_sampling_mode": "sequence_truncate"}, 3.0),
+    ],
+)
+def test_tokens_weigh_as_much_more_as_the_engine_thought_them_less_likely(
+    tiny_model, sampled, change, factor
+):
+    rows = make_rows([group(sampled[:1], (1.0,))], CONFIG)
+    backward(tiny_model, rows, CONFIG, reference=None)
+    plain = gradient(tiny_model)
+    config = replace(CONFIG, **change)
+    doubted = make_rows([group([shifted(sampled[0], -math.log(2.0))], (1.0,))], config)
+    figures = backward(tiny_model, doubted, config, reference=None)
+    torch.testing.assert_close(gradient(tiny_model), factor * plain, atol=1e-5, rtol=1e-4)
+    assert figures.loss == pytest.approx(-factor, abs=1e-4)
+    assert figures.mismatch[0].largest == pytest.approx(math.log(2.0), abs=1e-5)
+
+
+def test_engines_that_were_too_sure_of_bad_tokens_are_masked_by_trajectory(tiny_model, sampled):
+    config = replace(CONFIG, off_policy_mask_threshold=0.5)
+    far = [shifted(one, by) for one, by in zip(sampled, (0.6, 0.6, 0.4), strict=True)]
+    rows = make_rows([group(far, (-1.0, 1.0, -1.0))], config)
+    figures = backward(tiny_model, rows, config, reference=None)
+    assert figures.masked == 2  # those of the first: bad, and 0.6 nats a token too sure
+    expected = -(3 * math.exp(-0.6) - 4 * math.exp(-0.4)) / 9
+    assert figures.loss == pytest.approx(expected, abs=1e-5)
+
+
+def test_figures_are_kept_by_how_old_the_weights_were(tiny_model, sampled):
+    tokens = sampled[2].tokens
+    begin = len(tokens.ids) - 4
+    spans = (WeightSpan("step-4", begin, begin + 3), WeightSpan("step-5", begin + 3, begin + 4))
+    late = replace(sampled[2], tokens=replace(tokens, weight_versions=spans))
+    unnamed = shifted(sampled[0], -0.1)
+    rows = make_rows([group([late, unnamed], (1.0, -1.0))], CONFIG, behind=partial(steps_behind, 5))
+    figures = backward(tiny_model, rows, CONFIG, reference=None)
+    assert {age: one.tokens for age, one in figures.mismatch.items()} == {0: 1, 1: 3, UNKNOWN: 2}
+    metrics = mismatch_metrics(figures.mismatch)
+    assert metrics["sampling_logp_difference/mean"] == pytest.approx(0.2 / 6, abs=1e-5)
+    assert metrics["sampling_logp_difference/behind_1/max"] < 1e-5
+    assert metrics["sampled_share/behind_1"] == 0.5
 
 
 def test_divergence_is_zero_at_the_initial_model_and_then_restrains_the_update(

@@ -12,7 +12,7 @@ from codedance.policies.models.model_folder import load_token_model
 from codedance.policies.models.token_model import TokenModel
 from codedance.policies.training.grpo.config import GRPOConfig
 from codedance.policies.training.grpo.groups import Group
-from codedance.policies.training.grpo.update import backward, make_rows
+from codedance.policies.training.grpo.update import UpdateFigures, backward, make_rows
 
 from ..players import code, trajectory
 from ..tiny import build_tiny, noise
@@ -20,6 +20,7 @@ from ..tiny import build_tiny, noise
 trl = pytest.importorskip("trl")
 
 BUDGET = 64
+CONFIG = GRPOConfig(epsilon=0.1, epsilon_high=0.2, max_completion_length=BUDGET)
 TURNS = ((0.3, -0.2), (0.0, 0.0), (-0.1, 0.4))
 ADVANTAGES = (1.0, -0.7, 0.4)
 
@@ -69,6 +70,10 @@ def theirs(model: TokenModel, config: GRPOConfig, folder: Path) -> Any:
         epsilon_high=config.epsilon_high,
         beta=config.beta,
         use_bias_correction_kl=config.use_bias_correction_kl,
+        vllm_importance_sampling_mode=config.vllm_importance_sampling_mode,
+        vllm_importance_sampling_clip_max=config.vllm_importance_sampling_clip_max,
+        vllm_importance_sampling_clip_min=config.vllm_importance_sampling_clip_min,
+        off_policy_mask_threshold=config.off_policy_mask_threshold,
     )
     trainer = trl.GRPOTrainer(
         model=model.model,
@@ -78,11 +83,54 @@ def theirs(model: TokenModel, config: GRPOConfig, folder: Path) -> Any:
         processing_class=model.chat.tokenizer,
     )
     trainer.current_gradient_accumulation_steps = 1
+    trainer.use_vllm = True  # for the loss alone: nothing is generated
     return trainer
 
 
+def old_of(episodes: list[Trajectory]) -> list[torch.Tensor]:
+    """Scores before the first update: neither the engine's nor those of the current weights."""
+    generator = torch.Generator().manual_seed(7)
+    found: list[torch.Tensor] = []
+    for one in episodes:
+        assert one.tokens is not None
+        drawn = torch.tensor(one.tokens.log_probabilities)[torch.tensor(one.tokens.mask)]
+        found.append(drawn + 0.3 * torch.randn(len(drawn), generator=generator))
+    return found
+
+
+def too_sure(one: Trajectory) -> Trajectory:
+    """Return an episode whose engine thought all tokens more likely by half a nat."""
+    assert one.tokens is not None
+    drawn = tuple(score + 0.5 if score else 0.0 for score in one.tokens.log_probabilities)
+    return replace(one, tokens=replace(one.tokens, log_probabilities=drawn))
+
+
+def ratios_of_trl(config: GRPOConfig, difference: torch.Tensor) -> torch.Tensor:
+    """The importance ratios of TRL 1.16, which it computes where it generates.
+
+    Args:
+        config: Settings.
+        difference: Trainer's less engine's log-probabilities, 0 elsewhere, ``(rows, length)``.
+    """
+    mode = config.vllm_importance_sampling_mode
+    low, high = (
+        config.vllm_importance_sampling_clip_min,
+        config.vllm_importance_sampling_clip_max,
+    )
+    if mode.startswith("sequence"):
+        difference = difference.sum(dim=-1, keepdim=True)
+    ratio = difference.exp()
+    if mode.endswith("truncate"):
+        return torch.clamp(ratio, min=low, max=high)
+    is_out = (ratio < (low or -torch.inf)) | (ratio > (high or torch.inf))
+    return ratio.masked_fill(is_out, 0.0)
+
+
 def as_trl_takes_it(
-    model: TokenModel, episodes: list[Trajectory], reference: TokenModel | None
+    model: TokenModel,
+    episodes: list[Trajectory],
+    reference: TokenModel | None,
+    config: GRPOConfig,
 ) -> dict[str, Any]:
     """Return prompts padded on the left, completions padded on the right, tool replies masked."""
     rows = [one.tokens for one in episodes if one.tokens is not None]
@@ -93,7 +141,7 @@ def as_trl_takes_it(
         name: torch.zeros(len(rows), left if "prompt" in name else right, dtype=torch.long)
         for name in names
     }
-    old, advantages, known = (torch.zeros(len(rows), right) for _ in range(3))
+    drawn, old, advantages, known = (torch.zeros(len(rows), right) for _ in range(4))
     pictures: list[Any] = []
     for i, (row, begin) in enumerate(zip(rows, begins, strict=True)):
         own = len(row.ids) - begin
@@ -102,7 +150,8 @@ def as_trl_takes_it(
         batch["completion_ids"][i, :own] = torch.tensor(row.ids[begin:])
         batch["completion_mask"][i, :own] = 1
         batch["tool_mask"][i, :own] = torch.tensor(row.mask[begin:]).long()
-        old[i, :own] = torch.tensor(row.log_probabilities[begin:])
+        drawn[i, :own] = torch.tensor(row.log_probabilities[begin:])
+        old[i, :own][torch.tensor(row.mask[begin:])] = old_of(episodes)[i]
         for place, turn in enumerate(row.turn_of[begin:]):
             advantages[i, place] = ADVANTAGES[i] + TURNS[i][turn] if turn >= 0 else 0.0
         images = [image for message in episodes[i].conversation() for image in message.images]
@@ -116,6 +165,8 @@ def as_trl_takes_it(
         "mm_token_type_ids": (ids == model.chat.image_id).int(),
         "num_images": [2] * len(rows),
         "old_per_token_logps": old,
+        "sampling_per_token_logps": drawn,
+        "importance_sampling_ratio": ratios_of_trl(config, old - drawn),
         "advantages": advantages,
         "ref_per_token_logps": known,
         "num_items_in_batch": torch.tensor(float(sum(sum(row.mask) for row in rows))),
@@ -143,24 +194,60 @@ def other_weights(tmp_path: Path) -> TokenModel:
 def test_loss_and_gradient_equal_trls(
     loss_type, beta, corrected, tiny_model, episodes, other_weights, tmp_path
 ):
-    config = GRPOConfig(
-        loss_type=loss_type,
-        beta=beta,
-        use_bias_correction_kl=corrected,
-        epsilon=0.1,
-        epsilon_high=0.2,
-        max_completion_length=BUDGET,
+    config = replace(CONFIG, loss_type=loss_type, beta=beta, use_bias_correction_kl=corrected)
+    figures = compare(config, tiny_model, episodes, other_weights, tmp_path)
+    assert 0 < figures.clipped < figures.tokens
+
+
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.* is deprecated:FutureWarning")
+@pytest.mark.parametrize(
+    ("mode", "low", "high", "threshold"),
+    [
+        ("token_truncate", None, 1.1, None),
+        ("token_truncate", 0.9, None, 0.05),
+        ("token_mask", 0.8, 1.2, None),
+        ("token_mask", 0.9, None, None),
+        ("sequence_truncate", None, 3.0, None),
+        ("sequence_mask", None, 1.2, None),
+        ("sequence_mask", 0.5, 3.0, 0.01),
+    ],
+)
+def test_corrections_equal_trls(
+    mode, low, high, threshold, tiny_model, episodes, other_weights, tmp_path
+):
+    config = replace(
+        CONFIG,
+        beta=0.1,
+        vllm_importance_sampling_mode=mode,
+        vllm_importance_sampling_clip_min=low,
+        vllm_importance_sampling_clip_max=high,
+        off_policy_mask_threshold=threshold,
     )
-    reference = other_weights if beta else None
+    episodes[1] = too_sure(episodes[1])
+    figures = compare(config, tiny_model, episodes, other_weights, tmp_path)
+    assert 0 < figures.mismatch[0].limited < figures.tokens
+    assert (figures.masked > 0) == (threshold is not None)
+
+
+def compare(
+    config: GRPOConfig,
+    model: TokenModel,
+    episodes: list[Trajectory],
+    other_weights: TokenModel,
+    folder: Path,
+) -> UpdateFigures:
+    """Compare loss and gradient with those of the installed TRL; return our figures."""
+    reference = other_weights if config.beta else None
     rows = make_rows([Group(tuple(episodes), ADVANTAGES, TURNS)], config)
-    figures = backward(tiny_model, rows, config, reference=reference)
-    ours = gradients(tiny_model)
-    trainer = theirs(tiny_model, config, tmp_path)
-    batch = as_trl_takes_it(tiny_model, episodes, reference)
-    tiny_model.model.train()
+    old = dict(enumerate(old_of(episodes)))
+    figures = backward(model, rows, config, reference=reference, old=old)
+    ours = gradients(model)
+    trainer = theirs(model, config, folder)
+    batch = as_trl_takes_it(model, episodes, reference, config)
+    model.model.train()
     loss = trainer._compute_loss(trainer.model, batch)
     loss.backward()
-    expected = gradients(tiny_model)
+    expected = gradients(model)
     assert figures.loss == pytest.approx(float(loss.detach()), rel=1e-5, abs=1e-6)
-    assert 0 < figures.clipped < figures.tokens
     assert (ours - expected).abs().max() < 1e-4 * expected.abs().max()
+    return figures

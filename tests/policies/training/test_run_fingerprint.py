@@ -37,6 +37,7 @@ UNREAD = {"split": "test", "provenance": {"file": "/elsewhere/tasks.jsonl"}}
 NEW_TEXT = {
     "lr_scheduler_type": "cosine",
     "loss_type": "grpo",
+    "vllm_importance_sampling_mode": "sequence_mask",
     "scale_rewards": "none",
     "curriculum": "learnability",
     "interface": "box",
