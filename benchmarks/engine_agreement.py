@@ -64,7 +64,8 @@ def _apart(model: TokenModel, one: Trajectory) -> torch.Tensor:
     own = torch.tensor([tokens.mask])
     batch = model.pad([PicturedIds(tokens.ids, images[: tokens.images])])
     return (
-        model.log_probabilities(batch, own) - torch.tensor(tokens.log_probabilities)[own[0]]
+        model.log_probabilities(batch, own, temperature=1.0)
+        - torch.tensor(tokens.log_probabilities)[own[0]]
     ).abs()
 
 

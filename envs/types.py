@@ -192,8 +192,8 @@ class Tokens:
 
     Attributes:
         ids: Token ids of the whole episode, including prompt and tool replies, ``(length,)``.
-        log_probabilities: Log-probability of each id sampled by the policy, 0.0 elsewhere,
-            ``(length,)``.
+        log_probabilities: Log-probability of each id sampled by the policy, in the distribution
+            that it was drawn from (temperature, excluded ids), 0.0 elsewhere, ``(length,)``.
         turn_of: Turn (0, 1, …) in which the policy generated the id; −1 for other ids,
             ``(length,)``.
         images: Number of images that the ids refer to.

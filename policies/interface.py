@@ -156,6 +156,16 @@ class StreamingPolicy(Policy, Protocol):
         ...
 
 
+@runtime_checkable
+class LocalPolicy(StreamingPolicy, Protocol):
+    """A streaming policy whose model is in this process."""
+
+    @property
+    def device_type(self) -> str:
+        """Type of the model's device, such as ``cpu`` or ``cuda``."""
+        ...
+
+
 class ReplySource(Protocol):
     """Replies of an `AsyncPolicy`, each requested by itself."""
 

@@ -6,11 +6,12 @@ import os
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, create_model, field_validator
+from pydantic import Field, create_model, field_validator, model_validator
 
 from ...envs.parsing import Interface
+from ...policies.training.grpo.correction import ImportanceSamplingMode, correction_of
 from ...sandbox import Limits, open_sandbox
 from ...sandbox.types import DEFAULT_LIBRARIES, Sandbox
 from .registry import BUILT_IN, added_settings
@@ -163,9 +164,7 @@ class GRPOSettings(HoldingSettings):
     use_bias_correction_kl: bool = True
     loss_type: Literal["dapo", "bnpo", "grpo", "dr_grpo"] = "dapo"
     vllm_importance_sampling_correction: bool = True
-    vllm_importance_sampling_mode: Literal[
-        "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"
-    ] = "token_truncate"
+    vllm_importance_sampling_mode: ImportanceSamplingMode = "token_truncate"
     vllm_importance_sampling_clip_max: Annotated[float, Field(ge=0.0)] | None = 3.0
     vllm_importance_sampling_clip_min: Annotated[float, Field(ge=0.0)] | None = None
     off_policy_mask_threshold: Annotated[float, Field(gt=0.0)] | None = None
@@ -183,14 +182,20 @@ class GRPOSettings(HoldingSettings):
     reward: Literal["outcome", "tool_bonus", "bat_sequence", "bat", "bat_paper"] = "bat"
     reward_terms: dict[TermReference, float] = Field(default_factory=dict[str, float])
     temperature: Annotated[float, Field(gt=0.0)] = 1.0
-    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    top_k: Annotated[int, Field(ge=0)] = 0
+    top_p: Annotated[float, Field(ge=1.0, le=1.0)] = 1.0  # see `GRPOConfig`: others are refused
+    top_k: Literal[0] = 0
     stop: tuple[str, ...] = ()
     max_tokens: Count = 16_384
     max_turns: Count = 6
     save_every: Count = 10
     rollout_batch_size: Count = 128
-    deterministic: bool = True
+    deterministic: bool | None = None
+
+    @model_validator(mode="after")
+    def _weights_are_bounded(self) -> Self:
+        """Refuse contradictory bounds of importance weights."""
+        correction_of(self)
+        return self
 
     @field_validator("reward_terms")
     @classmethod

@@ -20,7 +20,7 @@ from ..models.pictures import picture_digest
 from ..models.token_model import Padded, PicturedIds, TokenModel
 from .key_value_cache import RowStates, SlotCache, past_cache
 from .prompts import ends_turn
-from .sampling import choose, draw_uniform
+from .sampling import choose, draw_uniform, sampled_scores
 from .text_step import TextStep
 
 if TYPE_CHECKING:
@@ -79,9 +79,8 @@ class _Row:
 class Slots:
     """The rows in generation, each in a slot.
 
-    The log-probabilities are those of the model's own distribution (temperature 1, no token
-    excluded), whatever distribution tokens were drawn from, so that they equal those of a full
-    forward pass.
+    The log-probabilities are those of the distribution that tokens were drawn from: at its
+    temperature, without the ids that are never drawn (`sampled_scores`).
 
     Args:
         model: Model that computes the next token.
@@ -150,7 +149,7 @@ class Slots:
         numbers = [row.uniform[len(row.completion.ids)] for row in self._rows]
         uniform = torch.tensor(numbers, dtype=torch.float64, device=logits.device)
         chosen = choose(logits, uniform, self._sampling, self._allowed)
-        scores = logits.log_softmax(dim=-1).gather(1, chosen[:, None]).squeeze(1)
+        scores = sampled_scores(logits, chosen, self._sampling, self._allowed)
         done = self._record(chosen.tolist(), scores.tolist())
         leaving = [self._rows[slot].completion for slot in done]
         if done:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..interface import Sampling
+from ..models.token_model import sampling_logits
 from ..seeds import derive_seed
 
 
@@ -27,14 +28,40 @@ def choose(logits: Tensor, uniform: Tensor, sampling: Sampling, allowed: Tensor)
     Returns:
         Drawn ids, ``(rows,)``.
     """
-    logits = logits.masked_fill(~allowed, -torch.inf)
     if sampling.temperature <= 0.0:
-        return logits.argmax(dim=-1)
-    weights = torch.softmax(logits.double() / sampling.temperature, dim=-1)
-    weights = _keep_likely(weights, sampling)
+        return logits.masked_fill(~allowed, -torch.inf).argmax(dim=-1)
+    weights = _weights(logits, sampling, allowed)
     cumulative = weights.cumsum(dim=-1)
     target = uniform.to(weights)[:, None] * cumulative[:, -1:]
     return torch.searchsorted(cumulative, target, right=True).squeeze(1)
+
+
+def sampled_scores(logits: Tensor, chosen: Tensor, sampling: Sampling, allowed: Tensor) -> Tensor:
+    """Return the log-probabilities of drawn tokens, in the distribution that they were drawn from.
+
+    Where the most likely token is taken (temperature 0), they are those at temperature 1.
+
+    Args:
+        logits: Logits, ``(rows, vocabulary)``.
+        chosen: Drawn ids, ``(rows,)``.
+        sampling: Temperature, top-k, top-p.
+        allowed: Mask of ids that can be drawn, ``(vocabulary,)``.
+
+    Returns:
+        Log-probabilities, ``(rows,)`` float32.
+    """
+    if sampling.temperature > 0.0 and (sampling.top_k or sampling.top_p < 1.0):
+        weights = _weights(logits, sampling, allowed)
+        shares = weights.gather(1, chosen[:, None]).squeeze(1) / weights.sum(dim=-1)
+        return shares.log().float()
+    drawn_from = sampling_logits(logits.clone(), allowed, sampling.temperature)
+    return drawn_from.log_softmax(dim=-1).gather(1, chosen[:, None]).squeeze(1)
+
+
+def _weights(logits: Tensor, sampling: Sampling, allowed: Tensor) -> Tensor:
+    """Return the weights that tokens are drawn by, ``(rows, vocabulary)`` float64."""
+    drawn_from = sampling_logits(logits.to(torch.float64, copy=True), allowed, sampling.temperature)
+    return _keep_likely(torch.softmax(drawn_from, dim=-1), sampling)
 
 
 def _keep_likely(weights: Tensor, sampling: Sampling) -> Tensor:

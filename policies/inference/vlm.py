@@ -46,6 +46,11 @@ class VisionLanguagePolicy(TrainedSetting):
         # By the identity of the record that the keys and values belong to.
         self._kept: dict[int, Kept] = {}
 
+    @property
+    def device_type(self) -> str:
+        """Type of the model's device, such as ``cpu`` or ``cuda``."""
+        return self.model.device.type
+
     def reply(self, conversations: Sequence[Conversation], *, sampling: Sampling) -> list[Reply]:
         """Generate the next turn of each conversation; append its ids to `Conversation.tokens`."""
         place = {id(one): index for index, one in enumerate(conversations)}
@@ -73,10 +78,17 @@ class VisionLanguagePolicy(TrainedSetting):
         finally:
             self.model.model.train(was_training)
 
-    def full_logprobs(self, ids: Sequence[int], images: Sequence[Image.Image]) -> tuple[float, ...]:
-        """Score ids in one forward pass: log-probabilities, ``(length,)``; 0.0 for the first."""
+    def full_logprobs(
+        self, ids: Sequence[int], images: Sequence[Image.Image], *, temperature: float = 1.0
+    ) -> tuple[float, ...]:
+        """Score ids in one forward pass, under the distribution that they would be sampled from.
+
+        Returns:
+            Log-probabilities, ``(length,)``; 0.0 for the first, -inf for ids that are never
+            sampled, such as those of images.
+        """
         with torch.inference_mode():
             batch = self.model.pad([PicturedIds(ids, images)])
             chosen = torch.ones_like(batch.ids, dtype=torch.bool)
-            scores = self.model.log_probabilities(batch, chosen)
+            scores = self.model.log_probabilities(batch, chosen, temperature=temperature)
         return (0.0, *scores.tolist())

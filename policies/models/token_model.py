@@ -52,6 +52,19 @@ class Padded:
     order: tuple[int, ...]
 
 
+def sampling_logits(logits: Tensor, allowed: Tensor, temperature: float) -> Tensor:
+    """Return the logits of the distribution that tokens are sampled from, in place of the model's.
+
+    Args:
+        logits: Logits of the model, ``(…, vocabulary)``, which are overwritten.
+        allowed: Mask of ids that can be sampled, ``(vocabulary,)``.
+        temperature: Temperature of sampling; 0.0, which takes the most likely token, leaves the
+            distribution at temperature 1.
+    """
+    logits = logits.masked_fill_(~allowed, -torch.inf)
+    return logits if temperature in (0.0, 1.0) else logits.div_(temperature)
+
+
 class TokenModel:
     """A Hugging Face Qwen-VL model with its tokenizer and image cache.
 
@@ -194,7 +207,12 @@ class TokenModel:
         return self.model.lm_head(hidden).float()
 
     def log_probabilities(
-        self, batch: Padded, chosen: Tensor, *, mask: Tensor | None = None
+        self,
+        batch: Padded,
+        chosen: Tensor,
+        *,
+        mask: Tensor | None = None,
+        temperature: float | None = None,
     ) -> Tensor:
         """Return the log-probability of each chosen token given all before it.
 
@@ -203,14 +221,20 @@ class TokenModel:
             chosen: Mask of the tokens to score, ``(batch, length)`` bool; the first column is
                 ignored.
             mask: Attention mask of each token, as in `hidden`.
+            temperature: Temperature of sampling, to score under the distribution that tokens are
+                sampled from (`sampling_logits`); None for the model's own distribution.
 
         Returns:
-            One value per chosen token, row by row, ``(chosen.sum(),)``, float32.
+            One value per chosen token, row by row, ``(chosen.sum(),)``, float32; -inf for an id
+            that is never sampled.
         """
         chosen = chosen.to(self.device)
         states = self.hidden(batch, mask=mask)[:, :-1][chosen[:, 1:]]
         targets = batch.ids.to(self.device)[:, 1:][chosen[:, 1:]]
-        return -torch.nn.functional.cross_entropy(self.logits(states), targets, reduction="none")
+        logits = self.logits(states)
+        if temperature is not None:
+            logits = sampling_logits(logits, self.allowed(), temperature)
+        return -torch.nn.functional.cross_entropy(logits, targets, reduction="none")
 
     def _positions(self, ids: Sequence[int], own: Sequence[Patches]) -> NDArray[np.int64]:
         """Return the positions of a sequence's tokens, ``(3, length)``."""

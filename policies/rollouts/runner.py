@@ -25,6 +25,7 @@ from ..inference.partial_replies import PartialRepliesError
 from ..interface import (
     AsyncPolicy,
     Conversation,
+    LocalPolicy,
     Policy,
     PolicyUnavailableError,
     Reply,
@@ -80,7 +81,7 @@ def rollout(  # noqa: PLR0913 - policy, tasks and settings; each by name
     max_turns: int = 6,
     batch_size: int = 128,
     evidence: bool = True,
-    deterministic: bool = True,
+    deterministic: bool | None = None,
     on_trajectory: Callable[[Trajectory], None] | None = None,
     on_lost: OnLost | None = None,
 ) -> list[Trajectory]:
@@ -99,7 +100,8 @@ def rollout(  # noqa: PLR0913 - policy, tasks and settings; each by name
         evidence: Whether to record which calls brought evidence, by replays in the sandbox; the
             presets ``bat`` and ``bat_sequence`` of `score_group` need it.
         deterministic: Whether episodes get their turns in an order that no timing changes; without
-            it, and with asynchronous policies, none waits for another's slow tool.
+            it, and with asynchronous policies, none waits for another's slow tool. None for a model
+            on a CPU: on a GPU no order makes sums the same.
         on_trajectory: Called with each trajectory, in order, as soon as those before it are done.
         on_lost: Called with the reason for each lost episode, from any thread; None logs a warning.
 
@@ -118,13 +120,19 @@ def rollout(  # noqa: PLR0913 - policy, tasks and settings; each by name
     with ThreadPoolExecutor(min(_WORKERS, _UNDER_WAY * batch_size), "rollout") as pool:
         runner = _RolloutRunner(policy, setting, sampling or Sampling(), pool, on_trajectory)
         try:
-            runner.play(wanted, batch_size, deterministic=deterministic)
+            is_ordered = _is_on_cpu(policy) if deterministic is None else deterministic
+            runner.play(wanted, batch_size, deterministic=is_ordered)
             found = runner.finish()
         finally:
             runner.close()
     if losses.count:
         _log.warning("%d of %d episodes were lost: %s", losses.count, len(found), losses.reason)
     return found
+
+
+def _is_on_cpu(policy: Policy) -> bool:
+    """Return whether a policy's replies are computed on a CPU, as far as it says."""
+    return not isinstance(policy, LocalPolicy) or policy.device_type == "cpu"
 
 
 def finish_episode(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..interface import Conversation
-from ..models.token_model import PicturedIds, TokenModel
+from ..models.token_model import PicturedIds, TokenModel, sampling_logits
 from .batches import pad_flags
 
 
@@ -22,8 +22,8 @@ class OwnTokens:
     """Scores of the tokens that a policy generated in one conversation, under its current weights.
 
     Attributes:
-        log_probabilities: Log-probability of each token given all before it, ``(own,)`` float32,
-            with gradient.
+        log_probabilities: Log-probability of each token given all before it, in the distribution
+            that it was sampled from, ``(own,)`` float32, with gradient.
         states: Hidden state from which each token was drawn, for a value head, ``(own, width)``,
             with gradient.
         turns: Turn of each token, ``(own,)``.
@@ -34,8 +34,15 @@ class OwnTokens:
     turns: Tensor
 
 
-def score_own_tokens(model: TokenModel, conversations: Sequence[Conversation]) -> list[OwnTokens]:
+def score_own_tokens(
+    model: TokenModel, conversations: Sequence[Conversation], *, temperature: float = 1.0
+) -> list[OwnTokens]:
     """Score a model's own tokens, all conversations in one forward pass.
+
+    Args:
+        model: Model that generated them.
+        conversations: Conversations with tokens.
+        temperature: Temperature at which they were sampled.
 
     Raises:
         ValueError: A conversation has no tokens: its policy records none, or has not replied.
@@ -47,7 +54,8 @@ def score_own_tokens(model: TokenModel, conversations: Sequence[Conversation]) -
     chosen = completion_mask[:, 1:].to(model.device)
     states = model.hidden(batch)[:, :-1][chosen]
     targets = batch.ids[:, 1:].to(model.device)[chosen]
-    scores = -torch.nn.functional.cross_entropy(model.logits(states), targets, reduction="none")
+    logits = sampling_logits(model.logits(states), model.allowed(), temperature)
+    scores = -torch.nn.functional.cross_entropy(logits, targets, reduction="none")
     counts = [sum(tokens.mask) for tokens in written]
     turns = [torch.tensor([turn for turn in one.turn_of if turn >= 0]) for one in written]
     parts = zip(scores.split(counts), states.split(counts), turns, strict=True)

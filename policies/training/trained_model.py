@@ -76,10 +76,17 @@ class TrainedModel:
         """Factor that a loss is multiplied with: gradients of sharded weights are averaged."""
         return float(self.world.size) if self.is_sharded else 1.0
 
-    def score(self, batch: Padded, chosen: Tensor, *, mask: Tensor | None = None) -> Tensor:
-        """Return the log-probabilities of the chosen tokens, with gradients."""
+    def score(
+        self,
+        batch: Padded,
+        chosen: Tensor,
+        *,
+        mask: Tensor | None = None,
+        temperature: float | None = None,
+    ) -> Tensor:
+        """Score the chosen tokens, with gradients; see `TokenModel.log_probabilities`."""
         scorer = self.model.log_probabilities if self._scorer is None else self._scorer
-        return scorer(batch, chosen, mask=mask)
+        return scorer(batch, chosen, mask=mask, temperature=temperature)
 
     def begin_step(self, step: int) -> None:
         """Enter training mode; dropout is a function of seed and step, so resuming repeats it."""

@@ -26,10 +26,12 @@ _figures = logging.getLogger("figures")
 BOUND = 1e-4  # float32 on both sides; 2.2e-5 was measured
 
 
-def largest_difference(model: TokenModel, tokens: Tokens, images: list[Image.Image]) -> float:
+def largest_difference(
+    model: TokenModel, tokens: Tokens, images: list[Image.Image], temperature: float = 1.0
+) -> float:
     """Return the largest difference between the engine's log-probabilities and the trainer's."""
     full = VisionLanguagePolicy(model, policy_id="own").full_logprobs(
-        tokens.ids, images[: tokens.images]
+        tokens.ids, images[: tokens.images], temperature=temperature
     )
     pairs = zip(full, tokens.log_probabilities, tokens.mask, strict=True)
     return max(abs(now - then) for now, then, own in pairs if own)
@@ -58,7 +60,8 @@ def test_three_turns_with_images_are_exact(
         for talk, reply in zip(talks, replies, strict=True):
             assert talk.tokens is not None
             assert {span.version for span in talk.tokens.weight_versions} == {"default"}
-            differences.append(largest_difference(nano, talk.tokens, images_in(talk.messages)))
+            images = images_in(talk.messages)
+            differences.append(largest_difference(nano, talk.tokens, images, temperature))
             shown = noise(90 + turn, 70 + 50 * turn, 60)
             talk.messages += [
                 Message("assistant", (reply.text,)),

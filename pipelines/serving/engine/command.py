@@ -71,6 +71,7 @@ def engine_command(python: Path | str, model: str, options: EngineOptions) -> li
     command += ["--host", options.host, "--port", str(options.port)]
     command += ["--enable-scale-out", "--enable-prompt-tokens-details"]
     command += ["--generation-config", "vllm", "--dtype", _dtype(config, options)]
+    command += ["--logprobs-mode", "processed_logprobs"]  # of what tokens are sampled from
     command += ["--worker-extension-cls", LOADER]
     command += ["--max-model-len", str(min(options.context, _positions(config) or options.context))]
     if family is None or family in QWEN_FAMILIES:

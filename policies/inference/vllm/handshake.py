@@ -3,8 +3,9 @@
 Engine and trainer never agree to the bit, but they agree closely if both have the same weights, the
 same image and empty caches. Compared are the log-probabilities of the prompt's text, and those of
 the likeliest next tokens, for which the server may use its prefix cache; both are asked at
-temperature 1 without a bias. Each cause of a difference that trainers have met is told apart by
-asking again: without the prefix cache, and without the image.
+temperature 1 without a bias. At another temperature and with the bias, a server has to return
+log-probabilities of the distribution that it samples from. Each cause of a difference that trainers
+have met is told apart by asking again: without the prefix cache, and without the image.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from ....envs.types import Message
 from ...interface import PolicyUnavailableError, Sampling
-from ...models.token_model import PicturedIds, TokenModel
+from ...models.token_model import PicturedIds, TokenModel, sampling_logits
 from ..server_words import short, without_credentials, words_of
 from .policy import VllmPolicy
 from .wire import GENERATE_PATH, AnswerError, Prompt, Rules, check_prompt, request_body
@@ -33,6 +34,7 @@ LOW_PRECISION_BOUND = 0.05
 """The same in 16 bits; 0.024 was measured between float32 and bfloat16, 0.06 to 0.3 for weights or
 images that differ."""
 _TOP = 20
+_OTHER = 2.0  # temperature at which a server shows which distribution it scores under
 _SIDES = (100, 70)  # no multiple of a patch: a resize on the server's side shows
 _QUESTION = "What is drawn here? Count the edges, the corners and the colours."
 _SALTS = itertools.count()
@@ -89,7 +91,8 @@ def shake_hands(
         Difference by the URL of the server.
 
     Raises:
-        HandshakeError: A difference is above the bound, or a cache was not empty.
+        HandshakeError: A difference is above the bound, a cache was not empty, or the server
+            returns log-probabilities of another distribution than it samples from.
         PolicyUnavailableError: A server gave no answer, or an answer to another prompt.
     """
     if bound is None:
@@ -110,6 +113,7 @@ def shake_hands(
                 f"({difference.largest:.2g} at most), more than {bound:g}: "
                 f"{one.cause(difference, bound)}"
             )
+        one.check_mode(bound)
         found[url] = difference
     return found
 
@@ -154,6 +158,36 @@ class _Pair:
             spans[0].get("version"),
         )
 
+    def check_mode(self, bound: float) -> None:
+        """Check that log-probabilities are those of the distribution that tokens are sampled from.
+
+        Raises:
+            HandshakeError: They are not.
+        """
+        encoder, model = self._policy.encoder, self._model
+        ids = tuple(encoder.chat.open_prompt([Message("user", (_QUESTION,))]))
+        forbidden = tuple(encoder.forbidden_ids)
+        rules = Rules(Sampling(temperature=_OTHER), encoder.chat.end_id, forbidden, 0)
+        answer = self._ask(Prompt(ids, ids, [], seed=None), {"logprobs": _TOP}, None, rules)
+        raw = self._own(ids, [])[-1]
+        sampled = sampling_logits(raw.clone(), model.allowed().cpu(), _OTHER).log_softmax(dim=-1)
+        found = _likeliest(answer)
+        as_sampled, as_raw = (
+            float(torch.tensor([abs(score - own[token]) for token, score in found.items()]).mean())
+            for own in (sampled, raw)
+        )
+        if as_sampled > bound and as_raw <= bound:
+            raise HandshakeError(
+                f"{self.name} returns log-probabilities of another distribution than it samples "
+                "from: start it with --logprobs-mode processed_logprobs"
+            )
+        if not as_sampled <= bound:
+            raise HandshakeError(
+                f"{self.name}: at temperature {_OTHER:g}, log-probabilities differ by "
+                f"{as_sampled:.2g} in the mean, more than {bound:g}, and agree at 1: the server "
+                "changes its distribution in another way (start it by `codedance serve engine`)"
+            )
+
     def cause(self, seen: Difference, bound: float) -> str:
         """Return the likely cause of a difference, after asking in other ways."""
         if self.measure(is_cached=False).mean <= bound:
@@ -196,11 +230,17 @@ class _Pair:
         finally:
             model.model.train(was_training)
 
-    def _ask(self, prompt: Prompt, params: Mapping[str, int], salt: str | None) -> dict[str, Any]:
+    def _ask(
+        self,
+        prompt: Prompt,
+        params: Mapping[str, int],
+        salt: str | None,
+        rules: Rules | None = None,
+    ) -> dict[str, Any]:
         import httpx
 
         settings = self._policy.settings
-        rules = Rules(Sampling(), self._policy.encoder.chat.end_id, (), 0)
+        rules = rules or Rules(Sampling(), self._policy.encoder.chat.end_id, (), 0)
         body = request_body(prompt, 1, rules, model=settings.model)
         body["sampling_params"] |= params
         if salt is not None:

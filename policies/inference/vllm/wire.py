@@ -95,7 +95,7 @@ class Generated:
 
     Attributes:
         ids: Sampled ids, the end of the turn included.
-        log_probabilities: Log-probability of each at temperature 1, no id excluded.
+        log_probabilities: Log-probability of each, in the distribution that it was drawn from.
         is_stopped: Whether it ended by the end of the turn or a stop text, not by a limit.
         weight_versions: Versions of the weights, by index into ``ids``; empty where the server
             names none.

@@ -34,9 +34,16 @@ class Scorer(nn.Module):
             fully_shard(layer)
         fully_shard(self)
 
-    def forward(self, batch: Padded, chosen: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        batch: Padded,
+        chosen: Tensor,
+        *,
+        mask: Tensor | None = None,
+        temperature: float | None = None,
+    ) -> Tensor:
         """Return the log-probabilities of the chosen tokens; see `TokenModel.log_probabilities`."""
-        scores = self._model.log_probabilities(batch, chosen, mask=mask)
+        scores = self._model.log_probabilities(batch, chosen, mask=mask, temperature=temperature)
         if batch.order:
             return scores
         # All processes need gradients for the same weights, with or without images.

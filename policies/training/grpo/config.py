@@ -10,7 +10,7 @@ from ....envs.rewards.presets import RewardPreset
 from ....envs.rewards.registry import with_terms
 from ...interface import Sampling
 from ..training_setup import TrainingSetup
-from .mismatch import Correction, ImportanceSamplingMode
+from .correction import Correction, ImportanceSamplingMode, correction_of
 
 LossType = Literal["dapo", "bnpo", "grpo", "dr_grpo"]
 """How tokens are weighted in the loss; see `token_weights`."""
@@ -52,9 +52,10 @@ class GRPOConfig(TrainingSetup):
         std_floor: Smallest divisor of ``floor``.
         reward: Preset of the reward, or its name.
         reward_terms: A user's additional reward terms, with their weights (`with_terms`).
-        temperature: Sampling temperature; log-probabilities are always those at temperature 1.
-        top_p: Probability mass of nucleus sampling.
-        top_k: Number of most likely tokens to draw from; 0 for all.
+        temperature: Sampling temperature, at which tokens are scored too.
+        top_p: 1.0: a smaller one, or a ``top_k``, would draw from another distribution than the
+            one that is trained.
+        top_k: 0, for the same reason.
         stop: Stop texts, for models that do not end their turns themselves.
         max_turns: Turns per episode.
         max_new_tokens: Tokens per turn.
@@ -71,7 +72,7 @@ class GRPOConfig(TrainingSetup):
         save_every: Steps between saved states.
         rollout_batch_size: Episodes whose replies are generated concurrently.
         deterministic: Whether a run is reproducible bit for bit; without it no episode waits for
-            the slow tool of another.
+            the slow tool of another. None for whether the model is on a CPU.
         max_tokens_per_micro_batch: Memory bound: padded tokens per forward pass.
     """
 
@@ -113,7 +114,7 @@ class GRPOConfig(TrainingSetup):
     seed: int = 0
     save_every: int = 10
     rollout_batch_size: int = 128
-    deterministic: bool = True
+    deterministic: bool | None = None
     max_tokens_per_micro_batch: int = 4096
 
     def __post_init__(self) -> None:
@@ -133,6 +134,12 @@ class GRPOConfig(TrainingSetup):
                 f"grpo.temperature must be above 0, got {self.temperature}: greedy siblings are "
                 "all alike"
             )
+        if self.top_p < 1.0 or self.top_k > 0:
+            raise ValueError(
+                f"grpo.top_p must be 1.0 and grpo.top_k 0 in training, got {self.top_p} and "
+                f"{self.top_k}: tokens outside of them are never drawn, and the gradient would be "
+                "that of another policy; lower grpo.temperature instead"
+            )
         if self.easy_share is not None and not 0.0 <= self.easy_share <= 1.0:
             raise ValueError(f"grpo.easy_share must be within 0 and 1, got {self.easy_share}")
         self.sampling  # noqa: B018 - raises for invalid sampling parameters
@@ -151,13 +158,7 @@ class GRPOConfig(TrainingSetup):
     @property
     def correction(self) -> Correction:
         """Correction of the mismatch between engine and trainer."""
-        return Correction(
-            self.vllm_importance_sampling_mode,
-            self.vllm_importance_sampling_clip_max,
-            self.vllm_importance_sampling_clip_min,
-            self.off_policy_mask_threshold,
-            is_applied=self.vllm_importance_sampling_correction,
-        )
+        return correction_of(self)
 
     @property
     def completion_budget(self) -> int:

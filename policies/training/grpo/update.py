@@ -1,7 +1,9 @@
 """One weight update from scored groups: rows, token weights, clipped loss, optional KL.
 
 The ratio of the clipped loss is π_new / π_old, both of them the trainer's; what separates π_old
-from the engine that sampled the tokens is corrected by weights (`mismatch`).
+from the engine that sampled the tokens is corrected by weights (`mismatch`). All log-probabilities
+are those of the distribution that tokens are sampled from, at its temperature and without the ids
+that are never sampled.
 """
 
 from __future__ import annotations
@@ -174,7 +176,9 @@ def score_rows(rows: Sequence[Row], config: GRPOConfig, trained: TrainedModel) -
     trained.model.model.eval()
     for micro, _ in _shares(rows, config, trained):
         batch, own = _batch(trained.model, [rows[index] for index in micro])
-        scores = trained.score(batch, own).split([len(rows[index].drawn) for index in micro])
+        scores = trained.score(batch, own, temperature=config.temperature).split(
+            [len(rows[index].drawn) for index in micro]
+        )
         found |= dict(zip(micro, scores, strict=True))
     return found
 
@@ -198,8 +202,8 @@ class _Alone:
     model: TokenModel
     gradient_scale: float = 1.0
 
-    def score(self, batch: Padded, chosen: Tensor) -> Tensor:
-        return self.model.log_probabilities(batch, chosen)
+    def score(self, batch: Padded, chosen: Tensor, *, temperature: float) -> Tensor:
+        return self.model.log_probabilities(batch, chosen, temperature=temperature)
 
 
 def _add(  # noqa: PLR0913 - one micro-batch of `backward`
@@ -212,7 +216,7 @@ def _add(  # noqa: PLR0913 - one micro-batch of `backward`
     known: Tensor | None,
 ) -> None:
     batch, own = _batch(learner.model, rows)
-    new = learner.score(batch, own)
+    new = learner.score(batch, own, temperature=config.temperature)
     old = new.detach() if known is None else known.to(new)
     advantages = torch.cat([row.advantages for row in rows]).to(new)
     weights = torch.cat([torch.full_like(row.drawn, row.weight) for row in rows]).to(new)
@@ -220,7 +224,7 @@ def _add(  # noqa: PLR0913 - one micro-batch of `backward`
     losses = clipped_loss(new, old, advantages, **bounds)
     losses = losses * _corrections(rows, new.detach(), old, advantages, config, figures)
     if reference is not None:
-        divergence = kl_estimate(new, _reference_scores(reference, batch, own))
+        divergence = kl_estimate(new, _reference_scores(reference, batch, own, config))
         figures.kl += float(divergence.detach().sum())
         if config.use_bias_correction_kl:
             divergence = divergence * torch.exp(new - old)
@@ -266,8 +270,10 @@ def _batch(model: TokenModel, rows: Sequence[Row]) -> tuple[Padded, Tensor]:
 
 
 @torch.no_grad()
-def _reference_scores(reference: TokenModel, batch: Padded, own: Tensor) -> Tensor:
-    return reference.log_probabilities(batch, own)
+def _reference_scores(
+    reference: TokenModel, batch: Padded, own: Tensor, config: GRPOConfig
+) -> Tensor:
+    return reference.log_probabilities(batch, own, temperature=config.temperature)
 
 
 def _ages(tokens: Tokens, behind: Callable[[str], int] | None) -> Tensor:

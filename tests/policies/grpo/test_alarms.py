@@ -121,10 +121,11 @@ def test_collapsing_entropy_raises_an_alarm_and_slow_learning_does_not(
 ):
     config = replace(TINY, steps=14, tasks_per_step=4, num_generations=8, learning_rate=5e-2)
     fast = trained(tiny_folder, tmp_path / "fast", sandbox, config)
-    assert fast[-1]["entropy"] < 0.1 * fast[0]["entropy"]
-    assert "entropy" in raised_by(fast)
+    limits = replace(SHORT, entropy_share=0.3)
+    assert fast[-1]["entropy"] < 0.3 * fast[0]["entropy"]
+    assert "entropy" in raised_by(fast, limits)
     slow = trained(tiny_folder, tmp_path / "slow", sandbox, replace(TINY, learning_rate=1e-5))
-    assert "entropy" not in raised_by(slow)
+    assert "entropy" not in raised_by(slow, limits)
 
 
 @pytest.mark.usefixtures("letters")

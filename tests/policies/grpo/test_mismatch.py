@@ -2,9 +2,9 @@ import math
 
 import pytest
 import torch
+from codedance.policies.training.grpo.correction import Correction
 from codedance.policies.training.grpo.loss import clipped_loss
 from codedance.policies.training.grpo.mismatch import (
-    Correction,
     MismatchFigures,
     Weights,
     importance_weights,

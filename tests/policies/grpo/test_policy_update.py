@@ -88,7 +88,8 @@ def test_first_update_is_the_plain_policy_gradient(tiny_model, sampled):
     for one, advantage in zip(sampled, advantages, strict=True):
         assert one.tokens is not None
         batch = tiny_model.pad([PicturedIds(one.tokens.ids, one.opening[0].images)])
-        scores = tiny_model.log_probabilities(batch, torch.tensor([one.tokens.mask]))
+        own = torch.tensor([one.tokens.mask])
+        scores = tiny_model.log_probabilities(batch, own, temperature=1.0)
         loss = loss - advantage * scores.sum() / 9
     loss.backward()
     expected = gradient(tiny_model)

@@ -9,6 +9,7 @@ import torch
 from codedance.envs.types import Message, Tokens, Trajectory
 from codedance.policies.inference.vlm import VisionLanguagePolicy
 from codedance.policies.models.model_folder import load_token_model
+from codedance.policies.models.prompt_encoder import PromptEncoder
 from codedance.policies.models.token_model import TokenModel
 from codedance.policies.training.grpo.config import GRPOConfig
 from codedance.policies.training.grpo.groups import Group
@@ -23,6 +24,12 @@ BUDGET = 64
 CONFIG = GRPOConfig(epsilon=0.1, epsilon_high=0.2, max_completion_length=BUDGET)
 TURNS = ((0.3, -0.2), (0.0, 0.0), (-0.1, 0.4))
 ADVANTAGES = (1.0, -0.7, 0.4)
+
+
+@pytest.fixture(autouse=True)
+def every_id_can_be_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TRL scores under the model's own distribution."""
+    monkeypatch.setattr(PromptEncoder, "forbidden_ids", ())
 
 
 @pytest.fixture
@@ -69,6 +76,7 @@ def theirs(model: TokenModel, config: GRPOConfig, folder: Path) -> Any:
         epsilon=config.epsilon,
         epsilon_high=config.epsilon_high,
         beta=config.beta,
+        temperature=config.temperature,
         use_bias_correction_kl=config.use_bias_correction_kl,
         vllm_importance_sampling_mode=config.vllm_importance_sampling_mode,
         vllm_importance_sampling_clip_max=config.vllm_importance_sampling_clip_max,
@@ -158,7 +166,8 @@ def as_trl_takes_it(
         pictures += images
         if reference is not None:
             policy = VisionLanguagePolicy(reference, policy_id="start")
-            known[i, :own] = torch.tensor(policy.full_logprobs(row.ids, images)[begin:])
+            scores = policy.full_logprobs(row.ids, images, temperature=config.temperature)
+            known[i, :own] = torch.tensor(scores[begin:])
     batch |= dict(model.pictures.processor(images=pictures, return_tensors="pt"))
     ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
     return batch | {
@@ -197,6 +206,12 @@ def test_loss_and_gradient_equal_trls(
     config = replace(CONFIG, loss_type=loss_type, beta=beta, use_bias_correction_kl=corrected)
     figures = compare(config, tiny_model, episodes, other_weights, tmp_path)
     assert 0 < figures.clipped < figures.tokens
+
+
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.* is deprecated:FutureWarning")
+def test_scores_at_another_temperature_equal_trls(tiny_model, episodes, other_weights, tmp_path):
+    config = replace(CONFIG, beta=0.1, temperature=0.7)
+    compare(config, tiny_model, episodes, other_weights, tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.* is deprecated:FutureWarning")

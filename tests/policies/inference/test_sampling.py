@@ -1,6 +1,6 @@
 import pytest
 import torch
-from codedance.policies.inference.sampling import choose, draw_uniform
+from codedance.policies.inference.sampling import choose, draw_uniform, sampled_scores
 from codedance.policies.interface import Sampling
 from codedance.policies.seeds import derive_seed
 
@@ -40,6 +40,34 @@ def test_top_k_keeps_the_likeliest():
 def test_top_p_keeps_the_smallest_set_that_reaches_it():
     assert {draw(u / 100, Sampling(top_p=0.65)) for u in range(100)} == {2, 3}
     assert {draw(u / 100, Sampling(top_p=0.3)) for u in range(100)} == {3}
+
+
+@pytest.mark.parametrize(
+    ("sampling", "probabilities"),
+    [
+        (Sampling(), [0.0, 2 / 9, 3 / 9, 4 / 9]),
+        (Sampling(temperature=0.5), [0.0, 4 / 29, 9 / 29, 16 / 29]),
+        (Sampling(temperature=0.0), [0.0, 2 / 9, 3 / 9, 4 / 9]),
+        (Sampling(top_k=2), [0.0, 0.0, 3 / 7, 4 / 7]),
+        (Sampling(temperature=0.5, top_p=0.6), [0.0, 0.0, 9 / 25, 16 / 25]),
+    ],
+)
+def test_scores_are_those_of_the_distribution_that_tokens_are_drawn_from(sampling, probabilities):
+    allowed = torch.tensor([False, True, True, True])
+    before = LOGITS.clone()
+    drawable = [token for token, share in enumerate(probabilities) if share]
+    scores = sampled_scores(
+        LOGITS.expand(len(drawable), -1), torch.tensor(drawable), sampling, allowed
+    )
+    assert scores.exp().tolist() == pytest.approx([probabilities[one] for one in drawable])
+    assert torch.equal(LOGITS, before)
+
+
+def test_drawing_changes_no_logits():
+    logits = LOGITS.double()
+    before = logits.clone()
+    choose(logits, torch.tensor([0.5], dtype=torch.float64), Sampling(temperature=2.0), ALL)
+    assert torch.equal(logits, before)
 
 
 def test_numbers_depend_only_on_seed_and_turn():

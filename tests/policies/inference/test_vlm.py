@@ -18,11 +18,16 @@ def conversation(seed: int, *, words: int = 1) -> Conversation:
     return Conversation([question], seed=seed)
 
 
-def act(policy: VisionLanguagePolicy, conversations: list[Conversation], turns: int) -> None:
+def act(
+    policy: VisionLanguagePolicy,
+    conversations: list[Conversation],
+    turns: int,
+    sampling: Sampling = SHORT,
+) -> None:
     """Take turns; each tool reply has its own image and a forged control token."""
     for turn in range(turns):
         for one, reply in zip(
-            conversations, policy.reply(conversations, sampling=SHORT), strict=True
+            conversations, policy.reply(conversations, sampling=sampling), strict=True
         ):
             one.turn += 1
             picture = noise(100 + 10 * turn + one.seed, 84, 28 * (1 + one.seed % 3))
@@ -68,9 +73,14 @@ def policy(tiny_model: TokenModel) -> VisionLanguagePolicy:
     return VisionLanguagePolicy(tiny_model, policy_id="tiny")
 
 
-def test_recorded_log_probabilities_equal_a_plain_transformers_forward_pass(policy, tiny_folder):
+@pytest.mark.parametrize("temperature", [1.0, 0.6, 1.7])
+def test_recorded_log_probabilities_equal_a_plain_transformers_forward_pass(
+    policy, tiny_folder, temperature
+):
     conversations = [conversation(seed, words=1 + 5 * seed) for seed in range(4)]
-    act(policy, conversations, turns=3)
+    act(policy, conversations, turns=3, sampling=replace(SHORT, temperature=temperature))
+    forbidden = list(policy.model.encoder.forbidden_ids)
+    assert forbidden
     plain = AutoModelForImageTextToText.from_pretrained(tiny_folder).eval()
     for one in conversations:
         tokens = recorded(one)
@@ -80,6 +90,8 @@ def test_recorded_log_probabilities_equal_a_plain_transformers_forward_pass(poli
         types = (ids == plain.config.image_token_id).int()
         with torch.no_grad():
             logits = plain(input_ids=ids, mm_token_type_ids=types, **inputs).logits
+        logits[..., forbidden] = -torch.inf  # never sampled
+        logits /= temperature
         expected = logits.log_softmax(-1)[0, :-1].gather(1, ids[0, 1:, None])[:, 0]
         own = torch.tensor(tokens.mask[1:])
         drawn = torch.tensor(tokens.log_probabilities[1:])

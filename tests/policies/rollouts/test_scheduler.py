@@ -15,6 +15,8 @@ from codedance.policies.inference.vlm import VisionLanguagePolicy
 from codedance.policies.interface import Conversation, Reply, Sampling
 from codedance.policies.models.model_folder import ModelNotes
 from codedance.policies.models.token_model import TokenModel
+from codedance.policies.rollouts import runner
+from codedance.policies.rollouts.scheduler import Scheduler
 from codedance.sandbox import Execution, Outcome
 from codedance.sandbox.types import SandboxUnavailableError, Session, SessionState
 from PIL import Image
@@ -252,3 +254,24 @@ def test_sessions_are_closed_when_the_model_fails(policy, monkeypatch):
     with pytest.raises(MemoryError):
         play(policy, Counted(lambda: None))
     assert not open_sessions
+
+
+class Elsewhere(VisionLanguagePolicy):
+    """Says that its model is on another device than it is."""
+
+    device_type = "cuda"
+
+
+def test_order_is_the_default_on_a_cpu_alone(policy, monkeypatch):
+    asked: list[bool] = []
+
+    class Seen(Scheduler):
+        def __init__(self, *arguments, deterministic, **options):
+            asked.append(deterministic)
+            super().__init__(*arguments, deterministic=deterministic, **options)
+
+    monkeypatch.setattr(runner, "Scheduler", Seen)
+    other = Elsewhere(policy.model, policy_id="elsewhere")
+    for one, options in ((policy, {}), (other, {}), (other, {"deterministic": True})):
+        play(one, shuffled_times(1), **options)
+    assert asked == [True, False, True]

@@ -43,7 +43,8 @@ def test_each_token_has_its_turn_and_the_state_it_was_sampled_from(tiny_model, t
         assert own.turns.tolist() == [turn for turn in talk.tokens.turn_of if turn >= 0]
         assert set(own.turns.tolist()) == {0, 1}
         ids = torch.tensor(talk.tokens.ids)[torch.tensor(talk.tokens.mask)]
-        again = tiny_model.logits(own.states).log_softmax(-1).gather(1, ids[:, None]).squeeze(1)
+        logits = tiny_model.logits(own.states).masked_fill(~tiny_model.allowed(), -torch.inf)
+        again = logits.log_softmax(-1).gather(1, ids[:, None]).squeeze(1)
         assert torch.allclose(again, own.log_probabilities, atol=1e-5)
 
 

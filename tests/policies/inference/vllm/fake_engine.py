@@ -47,7 +47,10 @@ class Drawn:
 class FakeEngine:
     """Generates one reply at a time."""
 
-    def __init__(self, model: TokenModel, *, context: int, resizes: bool) -> None:
+    def __init__(
+        self, model: TokenModel, *, context: int, resizes: bool, logprobs_mode: str
+    ) -> None:
+        self.logprobs_mode = logprobs_mode
         self.context = context
         self.version = "default"
         self.inbox: queue.Queue[Tensor] = queue.Queue()
@@ -188,7 +191,10 @@ class FakeEngine:
         drawn, scores, top = list[int](), list[float](), list[list[dict[str, Any]]]()
         while True:
             chosen = choose(logits + bias, uniform[len(drawn)][None], sampling, everything)
-            own = logits.log_softmax(-1)[0]
+            shown = logits
+            if self.logprobs_mode == "processed_logprobs":
+                shown = (logits + bias) / (sampling.temperature or 1.0)
+            own = shown.log_softmax(-1)[0]
             drawn.append(int(chosen[0]))
             scores.append(float(own[drawn[-1]]))
             top.append(_likeliest(own, params["logprobs"]))
@@ -198,8 +204,8 @@ class FakeEngine:
                 return Drawn(drawn, scores, top, "stop", stop), _scored(model, hidden, ids)
             if len(drawn) == limit:
                 return Drawn(drawn, scores, top, "length"), _scored(model, hidden, ids)
-            seen = torch.ones(1, len(ids) + len(drawn), dtype=torch.bool)
-            logits = model.step(chosen, position, seen, cache=cache)
+            is_seen = torch.ones(1, len(ids) + len(drawn), dtype=torch.bool)
+            logits = model.step(chosen, position, is_seen, cache=cache)
             position = position + 1
 
 

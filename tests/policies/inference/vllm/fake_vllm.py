@@ -44,6 +44,7 @@ class FakeVllm:
         model: Model that it serves.
         resizes: Whether it resizes images again, as without ``{"do_resize": false}``.
         context: ``--max-model-len``.
+        logprobs_mode: ``--logprobs-mode``.
         faults: What goes wrong.
         has_control: Whether the control routes are there, as in vLLM's dev mode.
         forgets: Caches that are emptied when told to.
@@ -59,6 +60,7 @@ class FakeVllm:
     model: TokenModel
     resizes: bool = False
     context: int = 4096
+    logprobs_mode: str = "processed_logprobs"
     faults: Faults = field(default_factory=Faults)
     has_control: bool = True
     forgets: tuple[str, ...] = ("prefix", "mm", "encoder")
@@ -71,10 +73,18 @@ class FakeVllm:
     joined: list[Body] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.engine = FakeEngine(self.model, context=self.context, resizes=self.resizes)
+        self.engine = self._engine()
         self._lock = threading.Lock()
         self._now = 0
         self._begin(0)
+
+    def _engine(self) -> FakeEngine:
+        return FakeEngine(
+            self.model,
+            context=self.context,
+            resizes=self.resizes,
+            logprobs_mode=self.logprobs_mode,
+        )
 
     @property
     def url(self) -> str:
@@ -110,7 +120,7 @@ class FakeVllm:
 
     def reborn(self) -> None:
         """Listen again as a new process, which has the weights and names that it began with."""
-        self.engine = FakeEngine(self.model, context=self.context, resizes=self.resizes)
+        self.engine = self._engine()
         self.is_paused = False
         self.restart()
 

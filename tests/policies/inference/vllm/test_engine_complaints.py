@@ -33,7 +33,8 @@ def own_scores(model: TokenModel, talk: Conversation, *pictures: int) -> list[fl
         images = [noise(seed, *image.size) for seed, image in zip(pictures, images, strict=True)]
     with torch.inference_mode():
         batch = model.pad([PicturedIds(tokens.ids, images)])
-        return model.log_probabilities(batch, torch.tensor([tokens.mask])).tolist()
+        own = torch.tensor([tokens.mask])
+        return model.log_probabilities(batch, own, temperature=1.0).tolist()
 
 
 def engine_scores(talk: Conversation) -> list[float]:

@@ -172,3 +172,12 @@ def test_incomplete_answer_is_an_error(fake: FakeVllm, change, words: str) -> No
     fake.faults.change = lambda _, answer: change(answer)
     with pytest.raises(HandshakeError, match=words):
         shake_hands(policy_of(fake), fake.model)
+
+
+def test_scores_of_another_distribution_than_is_sampled_from_are_refused(
+    tiny_model: TokenModel,
+) -> None:
+    with FakeVllm(tiny_model, logprobs_mode="raw_logprobs") as raw:
+        policy = policy_of(raw)
+        with pytest.raises(HandshakeError, match="--logprobs-mode processed_logprobs"):
+            shake_hands(policy, raw.model)
