@@ -21,8 +21,8 @@ class Sampling:
         top_k: Number of most likely tokens to draw from; 0 for all.
         max_new_tokens: Token limit per turn.
         max_tokens: Token limit per episode, prompt and replies included.
-        stop: Stop texts; a turn ends as soon as one is written, for models that do not end their
-            turns themselves; only policies with tokens support them.
+        stop: Stop texts; a turn ends as soon as one is written, with it, for models that do not
+            end their turns themselves.
     """
 
     temperature: float = 1.0
@@ -53,6 +53,8 @@ class Conversation:
         interface: ``code``, ``box`` or ``text``.
         turn: Number of replies of the policy so far.
         tokens: Exact ids so far; only policies with tokens record them.
+        served_tokens: Number of tokens of the last prompt and reply, as a server counted them;
+            0 where none did.
     """
 
     messages: list[Message]
@@ -60,6 +62,7 @@ class Conversation:
     interface: str = "code"
     turn: int = 0
     tokens: Tokens | None = None
+    served_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

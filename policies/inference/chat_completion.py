@@ -25,6 +25,7 @@ _WITHHELD = frozenset(
     {"content_filter", "refusal", "safety", "recitation", "error", "abort", "aborted"}
     | {"cancelled", "timeout"}
 )
+_STOPPED = ("stop_reason", "matched_stop")  # of vLLM and our own server; of SGLang
 _CALLED = frozenset({"tool_calls", "function_call"})
 _SHOWN_CHARACTERS = 300
 _STATUS = re.compile(r"[1-5][0-9]{2}")
@@ -51,12 +52,16 @@ class Completion:
         is_cut: Whether a token limit ended it.
         new_tokens: Number of generated tokens by the server's count; 0 where it does not count.
         read_tokens: Number of prompt tokens by the server's count; 0 where it does not count.
+        names_end: Whether the server says if a stop text ended it, and which.
+        named_stop: Stop text that the server names; None where none ended it, or it is not known.
     """
 
     text: str
     is_cut: bool = False
     new_tokens: int = 0
     read_tokens: int = 0
+    names_end: bool = False
+    named_stop: str | None = None
 
 
 def read_completion(data: object) -> Completion:
@@ -80,6 +85,7 @@ def read_completion(data: object) -> Completion:
     reason = named.lower() if isinstance(named, str) else ""
     if reason in _WITHHELD:
         raise CompletionError(f"the server withheld the reply (finish_reason {named!r})")
+    named_stops = [choice[name] for name in _STOPPED if name in choice]
     usage = answer.get("usage")
     counted = cast(Mapping[str, Any], usage) if isinstance(usage, Mapping) else {}
     return Completion(
@@ -89,6 +95,10 @@ def read_completion(data: object) -> Completion:
         is_cut=reason in _CUT,
         new_tokens=_count(counted.get("completion_tokens")),
         read_tokens=_count(counted.get("prompt_tokens")),
+        names_end=bool(named_stops),
+        named_stop=next(
+            (escape_surrogates(stop) for stop in named_stops if isinstance(stop, str)), None
+        ),
     )
 
 

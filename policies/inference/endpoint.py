@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 
 OPENAI_PREFIX = "openai:"
@@ -28,6 +29,9 @@ class Endpoint:
         concurrency: Number of concurrent requests.
         timeout_seconds: Timeout per request.
         max_retries: Number of retries of a busy, failing or unresponsive server.
+        notes: Folder or hub id of the model that the server has (its weights are not read):
+            episodes are opened as it was trained, and images are sent at its size; None for a
+            model of which nothing is known.
     """
 
     base_url: str | None = None
@@ -39,6 +43,7 @@ class Endpoint:
     concurrency: int = 8
     timeout_seconds: float = 120.0
     max_retries: int = 4
+    notes: str | None = None
 
 
 @dataclass(slots=True)
@@ -81,7 +86,7 @@ class Meter:
 
     Args:
         endpoint: Limits and prices.
-        sleep: Function that waits.
+        sleep: Coroutine function that waits.
         clock: Monotonic clock, in seconds.
     """
 
@@ -89,7 +94,7 @@ class Meter:
         self,
         endpoint: Endpoint,
         *,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.usage = Usage()
@@ -99,7 +104,7 @@ class Meter:
         self._lock = threading.Lock()
         self._asked: deque[list[float]] = deque()  # requests of the last minute: time and tokens
 
-    def enter(self, expected_tokens: float) -> list[float]:
+    async def enter(self, expected_tokens: float) -> list[float]:
         """Wait until one more request is within the limits; return the entry for `leave`."""
         while True:
             with self._lock:
@@ -109,7 +114,7 @@ class Meter:
                     self._asked.append(entry)
                     self.usage.requests += 1
                     return entry
-            self._sleep(wait)
+            await self._sleep(wait)
 
     def leave(self, entry: list[float], *, read: int, written: int) -> None:
         """Record the actual token counts of a request."""

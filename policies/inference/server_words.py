@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 from urllib.parse import quote, urlsplit
-
-if TYPE_CHECKING:
-    import httpx
 
 _SHOWN_CHARACTERS = 300
 _SHORTEST_KEY = 4
@@ -17,12 +14,41 @@ REFUSALS = frozenset({401, 402, 403, 404, 405, 407, 410, 501})
 """Statuses that concern the key, the account, the address or the model, not this one request."""
 
 
-def is_refusal(response: httpx.Response) -> bool:
+class Answered(Protocol):
+    """An HTTP response, of httpx or of the library that OpenAI's client uses."""
+
+    @property
+    def status_code(self) -> int:
+        """Status."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Headers; their names in any case."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """Body."""
+        ...
+
+    @property
+    def reason_phrase(self) -> str:
+        """Words of the status."""
+        ...
+
+    @property
+    def is_redirect(self) -> bool:
+        """Whether it names another address."""
+        ...
+
+
+def is_refusal(response: Answered) -> bool:
     """Return whether a server would answer every other request in the same way."""
     return response.status_code in REFUSALS or response.is_redirect
 
 
-def words_of(response: httpx.Response, key: str = "") -> str:
+def words_of(response: Answered, key: str = "") -> str:
     """Return status and message of a failed request: ``HTTP 401: no such key``.
 
     Args:

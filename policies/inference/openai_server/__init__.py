@@ -1,0 +1,1 @@
+"""Requests to OpenAI-compatible servers: connection, retries, stop texts and token limits."""
