@@ -1,14 +1,10 @@
 import asyncio
 import base64
-import contextlib
 import io
 import json
-import threading
 import time
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import numpy as np
@@ -19,7 +15,6 @@ from codedance.policies.inference.endpoint import Endpoint, Meter
 from codedance.policies.inference.openai_client import OpenAIPolicy
 from codedance.policies.inference.partial_replies import PartialRepliesError
 from codedance.policies.interface import (
-    Conversation,
     PolicyRefusedError,
     PolicyUnavailableError,
     Sampling,
@@ -29,64 +24,7 @@ from PIL import Image
 
 from ..players import task
 from ..tiny import noise
-
-Answer = tuple[int, dict[str, str], str]
-
-
-def completion(text: object, reason: str = "stop") -> Answer:
-    choice = {"message": {"content": text}, "finish_reason": reason}
-    return 200, {}, json.dumps({"choices": [choice], "usage": {"completion_tokens": 7}})
-
-
-class Server:
-    """A real HTTP server on this machine; ``answer`` maps a request's body to a response."""
-
-    def __init__(self) -> None:
-        self.requests: list[tuple[str, dict[str, Any], dict[str, str]]] = []
-        self.answer: Callable[[dict[str, Any]], Answer] = lambda _: completion("hello")
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                headers = {name.title(): value for name, value in self.headers.items()}
-                outer.requests.append((self.path, body, headers))
-                status, headers, text = outer.answer(body)
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                with contextlib.suppress(ConnectionError):  # the client has given up
-                    self.wfile.write(text.encode())
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    server = Server()
-    thread = threading.Thread(target=server.http.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.http.shutdown()
-    thread.join()
-    server.http.server_close()
-
-
-def asks(text: str, seed: int = 0) -> Conversation:
-    return Conversation([Message("user", (noise(seed), text))], seed=seed)
-
-
-def policy_of(server: Server, **options: Any) -> tuple[OpenAIPolicy, list[float]]:
-    waits: list[float] = []
-    key = {"api_key": options.pop("api_key")} if "api_key" in options else {}
-    endpoint = Endpoint(**options)
-    policy = OpenAIPolicy("m", base_url=server.url, sleep=waits.append, endpoint=endpoint, **key)
-    return policy, waits
+from .chat_server import Answer, Server, asks, completion, policy_of
 
 
 def test_the_whole_conversation_is_sent_and_the_reply_is_returned(server: Server):
