@@ -42,6 +42,7 @@ class Job:
         send: Function that takes each part of a reply, or an error; called in another thread.
         stop: Stop texts.
         is_streamed: Whether parts are sent while the reply grows.
+        keeps_stop: Whether the stop text that ends a reply belongs to it.
         is_released: Whether nobody waits for the rest of the reply.
     """
 
@@ -50,12 +51,13 @@ class Job:
     send: Callable[[Delta | RequestError], None]
     stop: Sequence[str] = ()
     is_streamed: bool = False
+    keeps_stop: bool = False
     is_released: bool = field(default=False, init=False)
 
     def rows(self) -> list[_Row]:
         """Return a row for each reply."""
         return [
-            _Row(self, ReplyWriter(number, conversation, self.stop))
+            _Row(self, ReplyWriter(number, conversation, self.stop, keeps_stop=self.keeps_stop))
             for number, conversation in enumerate(self.conversations)
         ]
 

@@ -18,11 +18,19 @@ class ChatReply:
     Args:
         model: Name of the model.
         token_text: Function that returns the text of a token; None for no log-probabilities.
+        names_stop: Whether the end of a reply names the stop text (``stop_reason``, of vLLM).
     """
 
-    def __init__(self, model: str, token_text: Callable[[int], str] | None = None) -> None:
+    def __init__(
+        self,
+        model: str,
+        token_text: Callable[[int], str] | None = None,
+        *,
+        names_stop: bool = False,
+    ) -> None:
         self._head = {"id": f"chatcmpl-{uuid4().hex}", "created": int(time.time()), "model": model}
         self._token_text = token_text
+        self._names_stop = names_stop
         self._read = self._written = 0
         self._begun: set[int] = set()
 
@@ -72,8 +80,12 @@ class ChatReply:
                 for one, value in tokens
             ]
             logprobs = {"content": content}
-        reason = None if delta.end is None else delta.end.finish_reason
-        return {"index": delta.choice, "finish_reason": reason, "logprobs": logprobs}
+        choice: dict[str, Any] = {"index": delta.choice, "finish_reason": None}
+        if delta.end is not None:
+            choice["finish_reason"] = delta.end.finish_reason
+        if delta.end is not None and self._names_stop:
+            choice["stop_reason"] = delta.end.stop_text
+        return choice | {"logprobs": logprobs}
 
     def _count(self, deltas: Iterable[Delta]) -> None:
         for one in deltas:

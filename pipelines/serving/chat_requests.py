@@ -112,6 +112,7 @@ class ChatRequest(BaseModel):
     seed: int = Field(0, ge=-(2**63), le=2**63, strict=True)
     n: int = Field(1, ge=1, le=MOST_CHOICES, strict=True)
     stop: Annotated[list[_Stop], BeforeValidator(_texts), Field(max_length=MOST_STOPS)] = []
+    include_stop_str_in_output: bool = False
     logprobs: bool = False
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()

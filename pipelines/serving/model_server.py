@@ -144,7 +144,8 @@ class ModelServer:
         conversations = asked.conversations(own_prompt)
         await run_in_threadpool(self._records.find, conversations)
         deltas = self._deltas(asked, conversations)
-        reply = ChatReply(self.name, self._token_text if asked.logprobs else None)
+        token_text = self._token_text if asked.logprobs else None
+        reply = ChatReply(self.name, token_text, names_stop=bool(asked.stop))
         if not asked.stream:
             return _json(reply.whole(await _unless_gone(request, _all(deltas))))
         # An error before the first token is one of the request, with its status.
@@ -163,7 +164,8 @@ class ModelServer:
             with contextlib.suppress(RuntimeError):  # the loop is closed: the server has ended
                 loop.call_soon_threadsafe(parts.put_nowait, part)
 
-        job = Job(conversations, asked.sampling, send, asked.stop, asked.stream)
+        keeps_stop = asked.include_stop_str_in_output
+        job = Job(conversations, asked.sampling, send, asked.stop, asked.stream, keeps_stop)
         self.batcher.submit(job)
         try:
             unfinished = len(conversations)

@@ -23,12 +23,14 @@ class ReplyEnd:
         prompt_tokens: Number of prompt tokens; 0 for policies without tokens.
         new_tokens: Number of generated tokens, those of a stop text included.
         reply: Reply as it was generated; None where a stop text ended it.
+        stop_text: Stop text that ended it; None where none did.
     """
 
     finish_reason: Literal["stop", "length"]
     prompt_tokens: int
     new_tokens: int
     reply: Reply | None
+    stop_text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +51,23 @@ class Delta:
 
 
 class StopFilter:
-    """Ends a growing text before the first stop text.
+    """Ends a growing text before the first stop text, or after it.
 
     The first one is the one that is complete first; of several that end at the same character, the
     longest. The result does not depend on how the text was split.
 
     Args:
         stop: Stop texts, none of them empty.
+        is_kept: Whether the stop text belongs to the text.
 
     Attributes:
-        is_stopped: Whether a stop text was found.
+        found: Stop text that was found; None until one is.
     """
 
-    def __init__(self, stop: Sequence[str]) -> None:
-        self.is_stopped = False
+    def __init__(self, stop: Sequence[str], *, is_kept: bool = False) -> None:
+        self.found: str | None = None
         self._stop = stop
+        self._is_kept = is_kept
         self._held = ""
 
     def add(self, text: str) -> str:
@@ -71,11 +75,17 @@ class StopFilter:
         text = self._held + text
         found = [(at + len(one), at) for one in self._stop if (at := text.find(one)) >= 0]
         if found:
-            self.is_stopped, self._held = True, ""
-            return text[: min(found)[1]]
+            end, begin = min(found)
+            self.found, self._held = text[begin:end], ""
+            return text[: end if self._is_kept else begin]
         held = max((_overlap(text, one) for one in self._stop), default=0)
         self._held = text[len(text) - held :]
         return text[: len(text) - held]
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a stop text was found."""
+        return self.found is not None
 
     def end(self) -> str:
         """Return the text that was held back; it is no stop text, since the reply has ended."""
@@ -96,12 +106,20 @@ class ReplyWriter:
         choice: Index of the reply among those to one request.
         conversation: Conversation that it belongs to.
         stop: Stop texts.
+        keeps_stop: Whether the stop text that ends it belongs to the reply.
     """
 
-    def __init__(self, choice: int, conversation: Conversation, stop: Sequence[str]) -> None:
+    def __init__(
+        self,
+        choice: int,
+        conversation: Conversation,
+        stop: Sequence[str],
+        *,
+        keeps_stop: bool = False,
+    ) -> None:
         self.conversation = conversation
         self._choice = choice
-        self._filter = StopFilter(stop)
+        self._filter = StopFilter(stop, is_kept=keeps_stop)
         self._read = 0  # characters
         self._sent = 0
         self._tokens_read = 0
@@ -135,7 +153,8 @@ class ReplyWriter:
             self._sent = len(whole) + 1  # all tokens are due, the end of the turn included
         is_cut = reply.is_cut and not self.is_stopped
         kept = None if self.is_stopped else reply
-        end = ReplyEnd("length" if is_cut else "stop", read, reply.new_tokens, kept)
+        reason = "length" if is_cut else "stop"
+        end = ReplyEnd(reason, read, reply.new_tokens, kept, self._filter.found)
         return Delta(self._choice, text, self._due_tokens(), end)
 
     def _add(self, text: str, tokens: tuple[Token, ...]) -> str:

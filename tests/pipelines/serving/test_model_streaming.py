@@ -118,6 +118,24 @@ def test_a_reply_ends_before_the_first_stop_text(size, stop, expected, reason):
         assert (text, reason_of_stream) == (expected, reason)
 
 
+@pytest.mark.parametrize(
+    ("stop", "expected", "named"),
+    [
+        (["wer>5</", "zebra"], "I see.\n\n<answer>5</", "wer>5</"),
+        (["zebra"], "I see.\n\n<answer>5</answer>!", None),
+    ],
+)
+def test_a_stop_text_is_kept_if_the_request_wants_it_and_named(stop, expected, named):
+    question = "I see.\n\n<answer>5</answer>!"
+    options = {"stop": stop, "extra_body": {"include_stop_str_in_output": True}}
+    with ModelServer(Typist(3)) as server, client_of(server) as client:
+        whole = create(client, question, **options).choices[0]
+        assert (whole.message.content, whole.stop_reason) == (expected, named)
+        chunks = list(create(client, question, stream=True, **options))
+        assert read(chunks)[:2] == (expected, "stop")
+        assert chunks[-1].choices[0].stop_reason == named
+
+
 def test_a_stop_text_ends_generation(client, typist):
     found = create(client, ENDLESS, stop="a la", max_tokens=10**6)
     assert found.choices[0].message.content == "l"

@@ -97,3 +97,11 @@ def test_half_a_character_of_a_reply_is_replaced_by_its_escape():
     writer = ReplyWriter(0, Conversation([], seed=0), ["!"])
     last = writer.finish(Reply("red \ud83d!", is_cut=True))
     assert (last.text, last.end.finish_reason) == ("red \\ud83d", "stop")
+
+
+def test_a_kept_stop_text_ends_the_text_and_is_named():
+    found = StopFilter(["</answer>", "zebra"], is_kept=True)
+    assert found.add("<answer>5</ans") == "<answer>5"
+    assert found.add("wer> more") == "</answer>"
+    assert found.found == "</answer>"
+    assert found.end() == ""
