@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from .inference.endpoint import OPENAI_PREFIX, Endpoint
@@ -33,7 +34,8 @@ def load_policy(
         base_url: URL of an OpenAI-compatible server, such as ``http://localhost:8000/v1``.
         api_key: API key of that server; by default the environment's ``OPENAI_API_KEY``.
         device: Device of a local model; None for a GPU where there is one.
-        endpoint: Address, limits and prices of the server of ``openai:MODEL``.
+        endpoint: Address, limits and prices of the server of ``openai:MODEL``, and the notes of
+            its model: ``nano``, a folder or a hub id, whose weights are not needed.
         vllm_urls: Base URLs of vLLM servers that generate the replies of ``nano``, the folder or
             the hub id, whose weights they have loaded; empty to generate in this process.
 
@@ -54,7 +56,8 @@ def load_policy(
         from .inference.openai_client import OpenAIPolicy
 
         served = name.removeprefix(OPENAI_PREFIX)
-        return OpenAIPolicy(served, base_url=base_url, api_key=api_key, endpoint=endpoint)
+        known = _with_known_notes(endpoint)
+        return OpenAIPolicy(served, base_url=base_url, api_key=api_key, endpoint=known)
     if name == "oracle":
         from .scripted.oracle import OraclePolicy
 
@@ -74,6 +77,18 @@ def _load_model(source: str | Path, *, policy_id: str, device: str | None) -> Po
 
     model = load_token_model(source, device=device)
     return VisionLanguagePolicy(model, policy_id=policy_id, notes=read_notes(source))
+
+
+def _with_known_notes(endpoint: Endpoint | None) -> Endpoint | None:
+    """Return an endpoint whose notes are a folder or hub id, where it has any."""
+    if endpoint is None or endpoint.notes is None:
+        return endpoint
+    if endpoint.notes == "nano":
+        return replace(endpoint, notes=str(_nano_folder()))
+    parts = endpoint.notes.split("/")
+    if not Path(endpoint.notes).is_dir() and not (len(parts) == 2 and all(parts)):
+        raise ModelFolderError(f"no model folder at {endpoint.notes} to read the notes of")
+    return endpoint
 
 
 def _known_model(source: str | Path) -> str | Path:

@@ -5,6 +5,7 @@ Changing them reruns no stage.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,6 +13,17 @@ from pydantic import Field, field_validator
 
 from .strict_model import LocalPath, StrictModel
 
+_POLICIES = ("nano", "oracle", "random", "teacher", "thumbnail")
+"""Policies and base models that are no folders, whatever the current folder holds."""
+
+
+def absolute_model(name: str) -> str:
+    """Return a model's name, or the absolute path of its folder."""
+    is_folder = name not in _POLICIES and os.path.isdir(name)
+    return str(Path(name).absolute()) if is_folder else name
+
+
+ModelName = Annotated[str, LocalPath(absolute_model)]
 FolderName = Annotated[str, LocalPath(lambda name: str(Path(name).expanduser().absolute()))]
 Limit = Annotated[float, Field(ge=0.0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -31,6 +43,7 @@ class ServerSettings(StrictModel):
     concurrency: Annotated[int, Field(ge=1)] = 8
     timeout_seconds: Annotated[float, Field(gt=0.0)] = 120.0
     max_retries: Annotated[int, Field(ge=0)] = 4
+    notes: ModelName | None = None
 
 
 class RolloutSettings(StrictModel):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -15,19 +14,12 @@ from ...policies.training.grpo.correction import ImportanceSamplingMode, correct
 from ...sandbox import Limits, open_sandbox
 from ...sandbox.types import DEFAULT_LIBRARIES, Sandbox
 from .registry import BUILT_IN, added_settings
-from .server_settings import AlarmSettings, RolloutSettings, ServerSettings, Share
+from .server_settings import AlarmSettings, ModelName, RolloutSettings, ServerSettings, Share
 from .strict_model import LocalPath, StrictModel, accepted_part
 
 Count = Annotated[int, Field(ge=1)]
 Above = Annotated[float, Field(gt=0.0)]
 Backend = Literal["local", "docker", "unsafe-subprocess"]
-_POLICIES = ("nano", "oracle", "random", "teacher", "thumbnail")
-"""Policies and base models that are no folders, whatever the current folder holds."""
-
-
-def _absolute_model(name: str) -> str:
-    is_folder = name not in _POLICIES and os.path.isdir(name)
-    return str(Path(name).absolute()) if is_folder else name
 
 
 def _absolute_program(name: str) -> str:
@@ -39,7 +31,6 @@ def _absolute_term(reference: str) -> str:
     return f"{Path(file).absolute()}{mark}{function}" if file.endswith(".py") else reference
 
 
-ModelName = Annotated[str, LocalPath(_absolute_model)]
 Program = Annotated[str, LocalPath(_absolute_program)]
 TermReference = Annotated[str, LocalPath(_absolute_term)]
 

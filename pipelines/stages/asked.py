@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 from ...policies.inference.endpoint import Endpoint
 from ...policies.interface import Policy
@@ -44,6 +44,15 @@ def open_policy(source: str, server: ServerSettings | None = None) -> Policy:
 
     settings = server or ServerSettings()
     return load_policy(source, endpoint=Endpoint(**settings.model_dump()))
+
+
+def notes_state(server: ServerSettings) -> dict[str, Any]:
+    """Return the notes of a server's model and the state of their files; empty for none."""
+    from ...policies.inference.model_files import model_state
+
+    if server.notes is None:
+        return {}
+    return {"notes": server.notes, "state of notes": model_state(server.notes)}
 
 
 def report_usage(context: StageContext, name: str, policy: Policy) -> None:

@@ -26,7 +26,7 @@ from ..runs.context import StageContext, StageResult
 from ..runs.run_page import digest_of
 from ..store.episodes import Episode as StoredEpisode
 from ..store.lineage import LOST
-from .asked import opened_policy, report_usage
+from .asked import notes_state, opened_policy, report_usage
 from .cards import curation_lines, write_data_card
 from .collect import Session, collect
 from .curation import Candidate, Decision, Rules, count_reasons, decide
@@ -41,6 +41,7 @@ def _deciding(preset: Preset) -> dict[str, Any]:
     found |= {"held_out": read_as(preset.evaluate, EvaluateSettings).limit, "base": base}
     if any(one.startswith(OPENAI_PREFIX) for one in policies):
         found["base_url"] = preset.server.base_url
+        found |= notes_state(preset.server)
     return found
 
 

@@ -28,7 +28,15 @@ from ..options import (
     Workers,
     with_engine,
 )
-from ..server_options import BaseUrl, PriceInput, PriceOutput, RequestsPerMinute, TokensPerMinute
+from ..server_options import (
+    BaseUrl,
+    Notes,
+    PriceInput,
+    PriceOutput,
+    RequestsPerMinute,
+    TokensPerMinute,
+    refuse_without_server,
+)
 
 if TYPE_CHECKING:
     from ...report import Report
@@ -56,6 +64,7 @@ def evaluate(  # noqa: PLR0913 - the options of the command
     tokens_per_minute: TokensPerMinute = None,
     price_input: PriceInput = None,
     price_output: PriceOutput = None,
+    notes: Notes = None,
     no_prefect: NoPrefect = False,
 ) -> None:
     """Evaluate a run's checkpoints, or with --policy, --suite or --limit any policy.
@@ -75,6 +84,7 @@ def evaluate(  # noqa: PLR0913 - the options of the command
         "tokens_per_minute": tokens_per_minute,
         "price_input": price_input,
         "price_output": price_output,
+        "notes": notes,
     }
     is_alone = (policy, suite, limit) != (None, None, None)
     _refuse_what_would_be_ignored(policy, from_run, server, sandbox, is_alone=is_alone)
@@ -105,7 +115,6 @@ def _refuse_what_would_be_ignored(
     is_alone: bool,
 ) -> None:
     """Reject options that have no meaning with the rest of the command line."""
-    from ....policies.inference.endpoint import OPENAI_PREFIX
     from ..training.stage_commands import unused_options
 
     if sandbox is not None and "sandbox" in unused_options(EVALUATION):
@@ -117,13 +126,8 @@ def _refuse_what_would_be_ignored(
             "checkpoint with --policy and leave --from out",
             param_hint="--from",
         )
-    given = [f"--{name.replace('_', '-')}" for name, value in server.items() if value is not None]
-    if given and not (policy or "").startswith(OPENAI_PREFIX):
-        raise typer.BadParameter(
-            "it is for a model behind a server, named by --policy openai:MODEL, not for "
-            f"{policy or ('nano' if is_alone else 'the checkpoints of a run')}",
-            param_hint=", ".join(given),
-        )
+    actual = policy or ("nano" if is_alone else "the checkpoints of a run")
+    refuse_without_server(policy, server, actual)
 
 
 def rescore(run: RunName = "latest", json: Json = False) -> None:

@@ -25,6 +25,7 @@ from ...runs.session import RunSession, open_session
 from ...runs.stage_parameters import sections_read, stage_parameters
 from ...runs.used_sandbox import sandbox_for
 from ...serving.engine.policy import refuse_unserved
+from ...stages.asked import notes_state
 from ...store.lineage import Lineage, StageRequest, StageRun
 from ..output import print_table, say, summary_document
 from ..server_options import with_server
@@ -159,12 +160,13 @@ def _parameters(policy: str, resolved: ResolvedRun) -> dict[str, Any]:
     }
 
 
-def _where(policy: str, server: ServerSettings) -> dict[str, str | None]:
-    """Return the server's address, which with the model's name identifies the policy."""
+def _where(policy: str, server: ServerSettings) -> dict[str, Any]:
+    """Return what identifies a policy besides the model's name: address, and notes if any."""
     if not policy.startswith(OPENAI_PREFIX):
         return {}
     url = server.base_url or os.environ.get("OPENAI_BASE_URL")
-    return {"base_url": url and without_credentials(url)}
+    found: dict[str, Any] = {"base_url": url and without_credentials(url)}
+    return found | notes_state(server)
 
 
 def _short_name(policy: str) -> str:

@@ -11,12 +11,14 @@ import typer
 from .. import completion
 from ..exit_codes import leave_incomplete
 from ..options import Json, Set
+from ..server_options import BaseUrl, Notes, load_named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ....envs.types import Task
     from ....policies.analysis.probe import ProbeFigures
+    from ....policies.interface import Policy
     from ...config.settings import SandboxSettings
     from ...runs.session import RunSession
     from ...store.lineage import StageRun
@@ -31,7 +33,7 @@ ProbedRun = Annotated[
 ]
 
 
-def probe(
+def probe(  # noqa: PLR0913 - the options of the command
     run: ProbedRun = None,
     limit: Annotated[int, typer.Option(min=1, help="Number of held-out tasks.")] = 42,
     policy: Annotated[
@@ -41,6 +43,8 @@ def probe(
             autocompletion=completion.policies,
         ),
     ] = None,
+    base_url: BaseUrl = None,
+    notes: Notes = None,
     settings: Set = None,
     json: Json = False,
 ) -> None:
@@ -64,7 +68,10 @@ def probe(
         else:
             suite = str(pipeline.parameters["suite"])
             sandbox = with_sandbox_overrides(recorded_sandbox(pipeline), overrides)
-        lines, metrics, lost = _probe(session, source, held_out_tasks(suite, limit), sandbox)
+        acting = load_named(source, base_url=base_url, notes=notes)
+        lines, metrics, lost = _probe(
+            session, source, acting, held_out_tasks(suite, limit), sandbox
+        )
         for line in lines:
             say(line)
         publish({"policy": source, "tasks": limit, "figures": metrics, "lost": lost})
@@ -92,10 +99,14 @@ def _source(
 
 
 def _probe(
-    session: RunSession, source: str, tasks: Sequence[Task], settings: SandboxSettings
+    session: RunSession,
+    source: str,
+    acting: Policy,
+    tasks: Sequence[Task],
+    settings: SandboxSettings,
 ) -> tuple[list[str], dict[str, float], int]:
     """Play and ablate; return the lines of the table, the metrics, and the number lost."""
-    from ....policies import load_policy, rollout
+    from ....policies import rollout
     from ....policies.analysis.probe import crops_held, summarise
     from ....policies.analysis.probe import probe as probe_calls
     from ....policies.inference.answer_scorer import TokenAnswerScorer
@@ -103,7 +114,6 @@ def _probe(
     from ....policies.interface import Sampling
     from ....policies.rollouts.losses import Losses
 
-    acting = load_policy(source)
     sandbox = session.sandbox(settings)
     sampling, losses, cut_off = Sampling(temperature=0.0), Losses(), Losses()
     session.progress.say(f"playing {len(tasks)} tasks …")

@@ -10,6 +10,7 @@ import typer
 from .. import completion
 from ..exit_codes import leave_incomplete
 from ..options import Json, SandboxName, Set
+from ..server_options import BaseUrl, Notes, load_named
 
 if TYPE_CHECKING:
     from ....policies.analysis.scaling import ScalingPoint
@@ -37,11 +38,12 @@ def scale(  # noqa: PLR0913 - the options of the command
     limit: Annotated[int, typer.Option(min=1, help="Number of held-out tasks.")] = 42,
     samples: Annotated[int, typer.Option(min=1, help="Largest majority vote.")] = 8,
     sandbox_name: SandboxName = None,
+    base_url: BaseUrl = None,
+    notes: Notes = None,
     settings: Set = None,
     json: Json = False,
 ) -> None:
     """Measure the effect of more turns, a majority vote or a second look at test time."""
-    from ....policies import load_policy
     from ....policies.analysis.scaling import scale as measure
     from ....policies.rollouts.losses import Losses
     from ...config.presets import read_overrides
@@ -58,7 +60,7 @@ def scale(  # noqa: PLR0913 - the options of the command
         tasks = held_out_tasks(suite, limit, whole=True)
         session.progress.say(f"playing {len(tasks)} tasks, {samples + 5} times each …")
         sandbox = session.sandbox(sandbox_for(policy, sandbox_name, overrides=overrides))
-        acting = load_policy(policy)
+        acting = load_named(policy, base_url=base_url, notes=notes)
         points = measure(acting, tasks, sandbox=sandbox, samples=counts, on_lost=losses)
         for line in scale_lines(points):
             say(line)

@@ -11,6 +11,7 @@ import typer
 from .. import completion
 from ..exit_codes import FAILED, FINDINGS
 from ..options import Engine, EngineUrl, Json, SandboxName, Set, with_engine
+from ..server_options import BaseUrl, Notes, load_named, refuse_without_server
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +25,7 @@ LARGER = "a larger model: codedance ask --policy Qwen/Qwen2.5-VL-7B-Instruct …
 Answerer = Annotated[
     str,
     typer.Option(
-        help="nano, oracle, a checkpoint folder or a hub id.",
+        help="nano, oracle, a checkpoint folder, a hub id or openai:MODEL.",
         autocompletion=completion.policies,
     ),
 ]
@@ -41,6 +42,8 @@ def ask(  # noqa: PLR0913 - the options of the command
     sandbox: SandboxName = None,
     engine: Engine = None,
     engine_url: EngineUrl = None,
+    base_url: BaseUrl = None,
+    notes: Notes = None,
     settings: Set = None,
     json: Json = False,
 ) -> None:
@@ -66,6 +69,7 @@ def ask(  # noqa: PLR0913 - the options of the command
     question = escape_surrogates(question)  # from a command line in another encoding
     if not question.strip():
         raise ValueError("the question is empty")
+    refuse_without_server(policy, {"base_url": base_url, "notes": notes}, policy)
     overrides = read_overrides(with_engine(settings, engine, engine_url))
     served, others = _engine_of(policy, overrides)
     limits = sandbox_for(policy, sandbox, overrides=others)
@@ -76,10 +80,10 @@ def ask(  # noqa: PLR0913 - the options of the command
     with (
         document(json) as publish,
         open_configured(limits) as opened,
-        _answerer(policy, served) as model,
+        _answerer(policy, served, base_url, notes) as model,
         open_episode(task, opened, model, max_turns=turns) as episode,
     ):
-        _say_what_it_knows(policy, question)
+        _say_what_it_knows(notes or policy, question)
         sampling = Sampling(temperature=0.0, max_new_tokens=512)
         for number, turn in enumerate(play_turns(model, episode, sampling), 1):
             show_turn(number, turn, folder)
@@ -109,15 +113,16 @@ def _engine_of(
     return with_overrides(Preset(), own).rollout, others
 
 
-def _answerer(policy: str, served: RolloutSettings) -> AbstractContextManager[Policy]:
+def _answerer(
+    policy: str, served: RolloutSettings, base_url: str | None, notes: str | None
+) -> AbstractContextManager[Policy]:
     """Load a policy, on vLLM where the settings say so."""
-    from ....policies import load_policy
     from ...config.home import find_home
     from ...serving.engine.policy import engine_policy, is_served
     from ..output import say
 
     if not is_served(policy, served):
-        return nullcontext(load_policy(policy))
+        return nullcontext(load_named(policy, base_url=base_url, notes=notes))
     log = find_home().root / "logs" / "vllm.log"
     return engine_policy(policy, served, log=log, say=say)
 

@@ -11,6 +11,7 @@ import typer
 from .. import completion
 from ..exit_codes import FAILED
 from ..options import Json, SandboxName, Set
+from ..server_options import BaseUrl, Notes, load_named, refuse_without_server
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -56,6 +57,8 @@ def play(  # noqa: PLR0913 - the options of the command
     difficulty: Difficulty = None,
     seed: Annotated[int, typer.Option(help="Index of the task.")] = 0,
     sandbox: SandboxName = None,
+    base_url: BaseUrl = None,
+    notes: Notes = None,
     settings: Set = None,
     json: Json = False,
 ) -> None:
@@ -71,6 +74,7 @@ def play(  # noqa: PLR0913 - the options of the command
     from ..output import say
     from .terminal import episode_document, picture_folder, show_picture, show_turn
 
+    refuse_without_server(policy, {"base_url": base_url, "notes": notes}, policy)
     limits = sandbox_for(policy, sandbox, overrides=read_overrides(settings))
     task = find_task(suite, family, difficulty, seed)
     kept = find_home(make=False).root / "play" / task.id.replace("/", "-")
@@ -78,7 +82,7 @@ def play(  # noqa: PLR0913 - the options of the command
     with (
         document(json) as publish,
         open_configured(limits) as opened,
-        _begin(policy, task, opened) as (turns, episode),
+        _begin(policy, task, opened, base_url=base_url, notes=notes) as (turns, episode),
     ):
         say(f"{task.id}: {task.question}")
         for number, image in enumerate(task.images, 1):
@@ -138,10 +142,11 @@ def find_task(suite_name: str, family: str | None, difficulty: str | None, seed:
 
 
 @contextmanager
-def _begin(player: str, task: Task, sandbox: Sandbox) -> Generator[tuple[Iterator[Turn], Episode]]:
+def _begin(
+    player: str, task: Task, sandbox: Sandbox, *, base_url: str | None, notes: str | None
+) -> Generator[tuple[Iterator[Turn], Episode]]:
     """Open an episode for a player; yield its turns, as they are played, and the episode."""
     from ....envs.episode import Episode
-    from ....policies import load_policy
     from ....policies.interface import Sampling
     from ....policies.rollouts.trained_with import open_episode
     from .asking import play_turns
@@ -150,7 +155,7 @@ def _begin(player: str, task: Task, sandbox: Sandbox) -> Generator[tuple[Iterato
         with Episode(task, sandbox, system_prompt="") as episode:
             yield _by_hand(episode), episode
         return
-    policy = load_policy(player)
+    policy = load_named(player, base_url=base_url, notes=notes)
     with open_episode(task, sandbox, policy) as episode:
         yield play_turns(policy, episode, Sampling(temperature=0.0)), episode
 

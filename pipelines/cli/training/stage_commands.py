@@ -27,6 +27,7 @@ from ..options import (
     Workers,
     with_engine,
 )
+from ..server_options import Notes, with_notes
 
 OPTIONS: Mapping[str, tuple[Any, Any]] = {
     "preset": (Preset, None),
@@ -39,6 +40,7 @@ OPTIONS: Mapping[str, tuple[Any, Any]] = {
     "sandbox": (SandboxName, None),
     "engine": (Engine, None),
     "engine_url": (EngineUrl, None),
+    "notes": (Notes, None),
     "settings": (Set, None),
     "experiment": (Experiment, None),
     "json": (Json, False),
@@ -47,8 +49,8 @@ OPTIONS: Mapping[str, tuple[Any, Any]] = {
 """Type and default of each option, in the order in which help shows them."""
 UNUSED = {
     "curate": ("processes",),
-    "sft": ("suite", "sandbox", "engine", "engine_url"),
-    "grpo": ("suite",),
+    "sft": ("suite", "sandbox", "engine", "engine_url", "notes"),
+    "grpo": ("suite", "notes"),
 }
 """Options that our own stages do not take; tests compare it with their declarations."""
 
@@ -81,6 +83,7 @@ def unused_options(name: str) -> tuple[str, ...]:
         "sandbox": stage.runs_code,
         "engine": stage.runs_code,
         "engine_url": stage.runs_code,
+        "notes": stage.runs_code and not stage.exclusive,  # a training's policy is its own
     }
     return tuple(option for option, is_taken in taken.items() if not is_taken)
 
@@ -126,7 +129,9 @@ def _run(name: str, given: Mapping[str, Any]) -> None:
         given["from_run"],
         given["sandbox"],
         overrides=read_overrides(
-            with_engine(given["settings"], given["engine"], given["engine_url"])
+            with_notes(
+                with_engine(given["settings"], given["engine"], given["engine_url"]), given["notes"]
+            )
         ),
     )
     with document(given["json"]) as publish:

@@ -33,8 +33,10 @@ GIVEN = {
     "--tokens-per-minute": ("1000",),
     "--price-input": ("1",),
     "--price-output": ("2",),
+    "--notes": ("nano",),
 }
-SERVER = {n for n in GIVEN if n.startswith(("--base", "--requests", "--tokens", "--price"))}
+_OF_A_SERVER = ("--base", "--requests", "--tokens", "--price", "--notes")
+SERVER = {name for name in GIVEN if name.startswith(_OF_A_SERVER)}
 ALONE = ("--policy", "--suite", "--limit")
 
 
