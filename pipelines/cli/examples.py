@@ -26,7 +26,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "codedance evaluate --from latest",
         "codedance evaluate --policy nano --limit 210",
         "codedance evaluate --policy oracle --suite mine.jsonl --json",
-        "codedance evaluate --policy openai:mine --base-url http://localhost:8000/v1 --notes mine",
+        "codedance evaluate --policy openai:mine --notes checkpoints/mine --limit 42",
     ),
     "rescore": ("codedance rescore latest",),
     "report": ("codedance report latest",),
@@ -38,7 +38,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "ask": (
         'codedance ask photo.jpg "How many red objects are there?"',
         'codedance ask photo.jpg "What is this?" --policy Qwen/Qwen2.5-VL-7B-Instruct',
-        'codedance ask photo.jpg "What is this?" --policy openai:mine --notes checkpoints/mine',
+        'codedance ask photo.jpg "What is this?" --policy openai:mine --notes mine',
     ),
     "play": (
         "codedance play --family bars --difficulty hard",
