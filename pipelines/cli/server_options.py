@@ -79,5 +79,7 @@ def load_named(policy: str, *, base_url: str | None = None, notes: str | None = 
     from ...policies import load_policy
     from ...policies.inference.endpoint import Endpoint
 
+    if base_url is None and notes is None:
+        return load_policy(policy)
     refuse_without_server(policy, {"base_url": base_url, "notes": notes}, policy)
     return load_policy(policy, endpoint=Endpoint(base_url=base_url, notes=notes))

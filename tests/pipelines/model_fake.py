@@ -15,7 +15,8 @@ class ModelFake:
 
     Attributes:
         asked: Questions, in order of arrival.
-        refusal: Function of a question and the request's headers; returns None, or status and body.
+        refusal: Function of a question and the headers (in any case); returns None, or status and
+            body.
     """
 
     def __init__(self):
@@ -27,7 +28,7 @@ class ModelFake:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                status, text = outer.answer(body, dict(self.headers))
+                status, text = outer.answer(body, self.headers)
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(text)))
                 self.end_headers()

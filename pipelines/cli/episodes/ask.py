@@ -84,8 +84,7 @@ def ask(  # noqa: PLR0913 - the options of the command
         open_episode(task, opened, model, max_turns=turns) as episode,
     ):
         _say_what_it_knows(notes or policy, question)
-        sampling = Sampling(temperature=0.0, max_new_tokens=512)
-        for number, turn in enumerate(play_turns(model, episode, sampling), 1):
+        for number, turn in enumerate(play_turns(model, episode, Sampling(temperature=0.0)), 1):
             show_turn(number, turn, folder)
         if episode.ending != "answered":
             say(f"no answer: {_why_none(episode.ending, turns)}")
