@@ -194,6 +194,9 @@ class FakeEngine:
             shown = logits
             if self.logprobs_mode == "processed_logprobs":
                 shown = (logits + bias) / (sampling.temperature or 1.0)
+                if sampling.temperature and sampling.top_k:
+                    least = shown.topk(sampling.top_k).values[:, -1:]
+                    shown = shown.masked_fill(shown < least, -torch.inf)
             own = shown.log_softmax(-1)[0]
             drawn.append(int(chosen[0]))
             scores.append(float(own[drawn[-1]]))
