@@ -114,7 +114,7 @@ def _load_with_adapters(folder: Path, device: str | None) -> TokenModel:
 
     base = _base_of(folder)
     try:
-        model = _load_whole(base, device)
+        model = load_token_model(base, device=device)
     except ModelFolderError as error:
         raise ModelFolderError(f"{folder} holds adapters alone, and {error}") from error
     PeftModel.from_pretrained(model.model, str(folder)).merge_and_unload()
@@ -161,7 +161,7 @@ def load_prompt_encoder(source: str | Path) -> PromptEncoder:
         ModelFolderError: A part is missing, the parts do not fit together, or a hub id could not
             be loaded.
     """
-    if (Path(source) / ADAPTER_FILE).is_file():
+    while (Path(source) / ADAPTER_FILE).is_file():
         source = _base_of(Path(source))
     with _loading(source):
         parts = _load_parts(source)
@@ -261,7 +261,8 @@ def save_adapter(
 ) -> None:
     """Write adapters alone, with tokenizer and image processor; they name their base model."""
     with quiet():
-        adapters.save_pretrained(folder)
+        # Else peft asks the hub whether the vocabulary, which stays as it is, was changed.
+        adapters.save_pretrained(folder, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
     _save_companions(model, folder, like)
 

@@ -7,7 +7,8 @@ gradient sums in float32, or small updates would be lost to rounding. With adapt
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,27 @@ class TrainedModel:
         scorer = self.model.log_probabilities if self._scorer is None else self._scorer
         return scorer(batch, chosen, mask=mask, temperature=temperature)
 
+    @contextlib.contextmanager
+    def without_adapters(self) -> Generator[None]:
+        """Switch the adapters and dropout off while the context lasts: the initial weights act.
+
+        Raises:
+            ValueError: There are no adapters.
+        """
+        if self._adapters is None:
+            raise ValueError("without_adapters needs adapters, got none; set lora_r")
+        network = self.model.model
+        trained = [one for one in network.parameters() if one.requires_grad]
+        was_training = network.training
+        network.eval()
+        try:
+            with self._adapters.disable_adapter():
+                for one in trained:  # sharding takes over for good what it meets here
+                    one.requires_grad_(True)
+                yield
+        finally:
+            network.train(was_training)
+
     def begin_step(self, step: int) -> None:
         """Enter training mode; dropout is a function of seed and step, so resuming repeats it."""
         self.model.model.train()
@@ -137,7 +159,10 @@ class TrainedModel:
     def hand_over(self, folder: Path) -> None:
         """Write what an engine needs to have these weights: all of them, or the adapters alone."""
         with quiet():
-            (self._adapters or self.model.model).save_pretrained(folder)
+            if self._adapters is None:
+                self.model.model.save_pretrained(folder)
+            else:
+                self._adapters.save_pretrained(folder, save_embedding_layers=False)
 
     def checkpoint_weights(self) -> dict[str, Tensor]:
         """Return all weights by their names in a checkpoint; adapters are not among them."""
@@ -148,14 +173,15 @@ class TrainedModel:
         from peft import LoraConfig, get_peft_model
 
         setup = self._setup
+        # What peft writes as the base model: a folder of adapters too, which are merged in it.
+        base = Path(self._source)
+        network.name_or_path = str(base.resolve() if base.exists() else self._source)
         config = LoraConfig(
             r=setup.lora_r,
             lora_alpha=setup.lora_alpha,
             lora_dropout=setup.lora_dropout,
             target_modules=setup.lora_target_modules or TEXT_PROJECTIONS,
-            base_model_name_or_path=str(Path(self._source).resolve())
-            if Path(self._source).exists()
-            else str(self._source),
+            base_model_name_or_path=network.name_or_path,
         )
         with torch.random.fork_rng():
             torch.manual_seed(derive_seed("adapters", self._seed))

@@ -32,7 +32,9 @@ class Scorer(nn.Module):
         self._model = model
         for layer in _text_layers(model.model):
             fully_shard(layer)
-        fully_shard(self)
+        # Where nothing is trained no backward pass would free what is gathered for the whole model.
+        is_trained = any(one.requires_grad for one in self.parameters())
+        fully_shard(self, reshard_after_forward=None if is_trained else True)
 
     def forward(
         self,

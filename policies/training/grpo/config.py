@@ -32,7 +32,8 @@ class GRPOConfig(TrainingSetup):
         max_grad_norm: Norm that gradients are clipped to.
         epsilon: Lower clipping range of a token's probability ratio.
         epsilon_high: Upper clipping range of a token's probability ratio.
-        beta: Weight of the KL divergence from the initial weights; 0.0 loads no copy of them.
+        beta: Weight of the KL divergence from the initial weights; above 0.0 a copy of them is in
+            memory, unless adapters are trained: then they are the model without its adapters.
         use_bias_correction_kl: Whether the divergence is weighted by the probability ratio, without
             which its gradient is not the divergence's own (arXiv 2512.02556).
         loss_type: ``dapo`` (or ``bnpo``) weights all tokens of a step equally, ``grpo`` all

@@ -25,7 +25,7 @@ from ....envs.types import Task
 from ....sandbox.types import Sandbox
 from ...inference.vlm import VisionLanguagePolicy
 from ...interface import Policy
-from ...models.model_folder import load_token_model, read_notes
+from ...models.model_folder import read_notes
 from ...models.token_model import TokenModel
 from ..distributed.processes import join_world
 from ..optimiser import Optimiser, Schedule
@@ -44,6 +44,7 @@ from .curriculum import History
 from .groups import GroupSampler, OnTrajectories
 from .metrics import step_metrics
 from .mismatch import mismatch_metrics
+from .reference import make_reference
 from .served_rollouts import ServedRollouts, WeightFollower, steps_behind
 from .update import Row, backward, make_rows, score_rows
 
@@ -134,7 +135,9 @@ class GRPORun:
             TrainedModel(model_folder, config, seed=config.seed) if is_sharded else self.trained
         )
         self.model: TokenModel = self._actor.model
-        self._reference = load_token_model(model_folder) if config.beta > 0 else None
+        self._reference = (
+            make_reference(self.trained, model_folder, config) if config.beta > 0 else None
+        )
         self._config = config
         self._sampler = GroupSampler(tasks, config, sandbox=sandbox, history=history, world=world)
         self._notes = read_notes(model_folder)

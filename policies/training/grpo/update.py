@@ -32,6 +32,7 @@ from .mismatch import (
     importance_weights,
     is_far_off_policy,
 )
+from .reference import Reference
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,7 +135,7 @@ def backward(
     rows: Sequence[Row],
     config: GRPOConfig,
     *,
-    reference: TokenModel | None,
+    reference: Reference | None,
     trained: TrainedModel | None = None,
     old: Mapping[int, Tensor] | None = None,
 ) -> UpdateFigures:
@@ -210,12 +211,14 @@ def _add(  # noqa: PLR0913 - one micro-batch of `backward`
     learner: TrainedModel | _Alone,
     rows: Sequence[Row],
     config: GRPOConfig,
-    reference: TokenModel | None,
+    reference: Reference | None,
     figures: UpdateFigures,
     counts: float,
     known: Tensor | None,
 ) -> None:
     batch, own = _batch(learner.model, rows)
+    # First, while no activations of the policy are in memory.
+    initial = None if reference is None else _reference_scores(reference, batch, own, config)
     new = learner.score(batch, own, temperature=config.temperature)
     old = new.detach() if known is None else known.to(new)
     advantages = torch.cat([row.advantages for row in rows]).to(new)
@@ -223,8 +226,8 @@ def _add(  # noqa: PLR0913 - one micro-batch of `backward`
     bounds = {"epsilon": config.epsilon, "epsilon_high": config.epsilon_high}
     losses = clipped_loss(new, old, advantages, **bounds)
     losses = losses * _corrections(rows, new.detach(), old, advantages, config, figures)
-    if reference is not None:
-        divergence = kl_estimate(new, _reference_scores(reference, batch, own, config))
+    if initial is not None:
+        divergence = kl_estimate(new, initial)
         figures.kl += float(divergence.detach().sum())
         if config.use_bias_correction_kl:
             divergence = divergence * torch.exp(new - old)
@@ -271,7 +274,7 @@ def _batch(model: TokenModel, rows: Sequence[Row]) -> tuple[Padded, Tensor]:
 
 @torch.no_grad()
 def _reference_scores(
-    reference: TokenModel, batch: Padded, own: Tensor, config: GRPOConfig
+    reference: Reference, batch: Padded, own: Tensor, config: GRPOConfig
 ) -> Tensor:
     return reference.log_probabilities(batch, own, temperature=config.temperature)
 
