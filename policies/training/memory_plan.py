@@ -2,9 +2,10 @@
 
 Weights, gradients and optimiser state are counted; activations are summed up operation by operation
 for one micro-batch of one trajectory, as our trainer computes it (scaled-dot-product attention,
-logits of the policy's own tokens only). On several GPUs, weights, gradients and optimiser state are
-sharded evenly and trajectories are divided; each GPU holds one more layer gathered. Times follow
-from operations and memory reads at assumed shares of the GPU's peak, so they are rough.
+logits of the policy's own tokens only). On several GPUs, weights, gradients, optimiser state and
+the reference are sharded evenly and trajectories are divided; each GPU holds one more layer
+gathered, and while it generates replies a whole copy of the weights. Times follow from operations
+and memory reads at assumed shares of the GPU's peak, so they are rough.
 """
 
 from __future__ import annotations
@@ -76,7 +77,9 @@ class Holding:
         lora_r: Rank of the adapters; 0 trains all weights.
         gradient_checkpointing: Whether layers store only their input.
         gpus: Number of GPUs that share the weights.
-        keeps_reference: Whether a reference model is in memory for a KL term.
+        keeps_reference: Whether GRPO has a KL term, whose reference is in memory, unless adapters
+            are trained: then it is the model without them.
+        is_served: Whether servers on other GPUs generate the replies.
     """
 
     bf16: bool = True
@@ -84,6 +87,7 @@ class Holding:
     gradient_checkpointing: bool = True
     gpus: int = 1
     keeps_reference: bool = False
+    is_served: bool = False
 
     @property
     def width(self) -> int:
@@ -102,7 +106,8 @@ class Memory:
         working: Layers gathered from other GPUs.
         activations: Peak activations of one micro-batch.
         cache: Keys and values of the trajectories being generated; 0 in SFT.
-        gathered: Weights of the other GPUs' shards, which generation needs here; 0 in SFT.
+        acting: Whole copy of sharded weights, which generates replies and is in main memory during
+            the update; 0 in SFT.
     """
 
     weights: float
@@ -111,13 +116,13 @@ class Memory:
     working: float
     activations: float
     cache: float
-    gathered: float
+    acting: float
 
     @property
     def peak(self) -> float:
         """Peak memory: generation and update do not happen at the same time."""
         resident = self.weights + self.gradients + self.optimiser + self.working
-        return resident + max(self.activations, self.cache + self.gathered)
+        return resident + max(self.activations, self.cache + self.acting)
 
 
 def trained_parameters(shape: ModelShape, holding: Holding) -> int:
@@ -131,19 +136,19 @@ def plan_memory(shape: ModelShape, work: Workload, holding: Holding, stage: Stag
     """Return the memory of each GPU in a stage."""
     trained, width = trained_parameters(shape, holding), holding.width
     held = shape.parameters * width + (4.0 * trained if holding.lora_r else 0.0)
-    copies = 2 if holding.keeps_reference and stage == "grpo" else 1
+    has_second = holding.keeps_reference and stage == "grpo" and not holding.lora_r
     layer = max(shape.text.largest_layer, shape.vocabulary * shape.text.width)
     exact_copy = 4 if holding.bf16 and not holding.lora_r else 0  # adapters are exact
     slots = min(work.slots, -(-work.trajectories // holding.gpus))
-    cache = 0.0 if stage == "sft" else slots * work.tokens * cache_bytes(shape, holding)
+    generates = stage == "grpo" and not holding.is_served
     return Memory(
-        weights=held * copies / holding.gpus,
+        weights=held * (2 if has_second else 1) / holding.gpus,
         gradients=4.0 * trained / holding.gpus,
         optimiser=(8.0 + exact_copy) * trained / holding.gpus,
         working=0.0 if holding.gpus == 1 else 2.0 * layer * width,
         activations=activation_bytes(shape, work, holding),
-        cache=cache,
-        gathered=0.0 if stage == "sft" else held * (1.0 - 1.0 / holding.gpus),
+        cache=slots * work.tokens * cache_bytes(shape, holding) if generates else 0.0,
+        acting=held if generates and holding.gpus > 1 else 0.0,
     )
 
 
@@ -212,7 +217,7 @@ class Seconds:
     """Wall time of a step, in seconds.
 
     Attributes:
-        generation: Time to generate the trajectories; 0 in SFT.
+        generation: Time to generate the trajectories; 0 in SFT, and where servers do it.
         update: Time of the weight update.
     """
 
@@ -230,7 +235,7 @@ def plan_seconds(
     passes += 1.0 if holding.keeps_reference and stage == "grpo" else 0.0
     forward = forward_flops(shape, work)
     update = each * passes * forward / (gpu.flops * TRAIN_SHARE)
-    if stage == "sft":
+    if stage == "sft" or holding.is_served:
         return Seconds(0.0, update)
     slots = min(work.slots, each)
     read = shape.parameters * holding.width + slots * work.tokens * cache_bytes(shape, holding) / 2

@@ -18,8 +18,8 @@ from torch import Tensor
 from ..models.model_folder import load_token_model, quiet, save_adapter, save_token_model
 from ..models.token_model import Padded, TokenModel
 from ..seeds import derive_seed
-from .distributed.processes import World, is_sharding_asked, whole
-from .distributed.sharding import Scorer, load_weights, whole_values
+from .distributed.processes import World, is_sharding_asked
+from .distributed.sharding import Scorer, copy_whole, load_weights, whole_values
 from .training_setup import TEXT_PROJECTIONS, TrainingSetup
 
 
@@ -31,6 +31,7 @@ class TrainedModel:
         setup: Precision, memory and adapter settings.
         seed: Random seed of the adapters' initial weights and of dropout.
         world: Processes of the distributed launch.
+        device: Device of the weights; None for a GPU where there is one.
     """
 
     def __init__(
@@ -40,9 +41,10 @@ class TrainedModel:
         *,
         seed: int,
         world: World | None = None,
+        device: str | None = None,
     ) -> None:
         self.world = world or World()
-        self.model: TokenModel = load_token_model(source)
+        self.model: TokenModel = load_token_model(source, device=device)
         self._source = source
         self._setup = setup
         self._seed = seed
@@ -120,12 +122,27 @@ class TrainedModel:
     def weights(self) -> dict[str, Tensor]:
         """Return the trained weights, unsharded: all weights, or the adapters alone.
 
-        Where they are sharded, all processes have to call this.
+        Where they are sharded, all processes have to call this, and the first one gets them.
         """
         network = self.model.model
         if self._adapters is None:
             return whole_values(dict(network.state_dict()))
-        return {n: whole(p.detach()) for n, p in network.named_parameters() if p.requires_grad}
+        named = network.named_parameters()
+        return whole_values({name: one.detach() for name, one in named if one.requires_grad})
+
+    def whole_copy(self) -> TrainedModel:
+        """Return an unsharded copy of the initial model, in main memory; see `copy_to`."""
+        copy = TrainedModel(self._source, self._setup, seed=self._seed, device="cpu")
+        copy.world = self.world
+        return copy
+
+    def copy_to(self, copy: TrainedModel | None) -> None:
+        """Copy the trained weights, gathered one by one, into a `whole_copy`.
+
+        Where they are sharded, all processes have to call this, with None where there is no copy.
+        """
+        whole = None if copy is None else copy.model.model
+        copy_whole(self.model.model, whole, trained_only=self.has_adapters)
 
     def restore(self, weights: Mapping[str, Tensor]) -> None:
         """Restore the weights of an earlier run."""
@@ -140,10 +157,9 @@ class TrainedModel:
         Where weights are sharded, all processes have to call this; the first one writes.
         """
         if self.is_sharded:
-            weights = self.weights()
-            if self.world.is_first:
-                copy = TrainedModel(self._source, self._setup, seed=self._seed)
-                copy.restore(weights)
+            copy = self.whole_copy() if self.world.is_first else None
+            self.copy_to(copy)
+            if copy is not None:
                 copy.save(folder)
             return
         if not self.world.is_first:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from ....policies.models.model_shape import ModelShape
     from ....policies.training.memory_plan import Gpu, Holding, Stage, Workload
 
-_HEAD = ("stage", "trains", "weights", "grads", "optim", "activ.", "cache", "peak", "s/step")
+_HEAD = tuple("stage trains model grads optim activ. cache copy peak s/step".split())
 _WIDTH = 80
 _LARGE = 2e8  # number of parameters above which the unit is gigabytes
 
@@ -40,6 +41,12 @@ def plan(  # noqa: PLR0913 - each an option of the command
     pictures: Annotated[int, typer.Option(min=0, help="Tokens of images.")] = 4096,
     slots: Annotated[int, typer.Option(min=1, help="Batch slots in generation per GPU.")] = 32,
     rank: Annotated[int, typer.Option(min=1, help="Rank of the LoRA adapters.")] = 16,
+    reference: Annotated[
+        bool, typer.Option("--reference", help="Count a reference, for a KL term (grpo.beta).")
+    ] = False,
+    served: Annotated[
+        bool, typer.Option("--served", help="Replies come from vLLM on other GPUs.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Estimate memory and time of SFT and GRPO per GPU.
@@ -47,7 +54,7 @@ def plan(  # noqa: PLR0913 - each an option of the command
     Computed from the configuration alone, without network access.
     """
     from ....policies.models.model_shape import read_shape
-    from ....policies.training.memory_plan import GPUS, Workload
+    from ....policies.training.memory_plan import GPUS, Holding, Workload
     from ..document import document
 
     if gpu not in GPUS:
@@ -57,32 +64,31 @@ def plan(  # noqa: PLR0913 - each an option of the command
     counts = _counts(gpus)
     shape = read_shape(model)
     work = Workload(trajectories, tokens, own, pictures, slots)
+    first = Holding(lora_r=rank, keeps_reference=reference, is_served=served)
     with document(json) as publish:
-        _show(shape, work, gpu, counts, rank, model=model)
+        _show(shape, work, gpu, counts, first)
         plans = [
             _entry(shape, work, GPUS[gpu], how)
             for count in counts
-            for how in _holdings(count, rank)
+            for how in _holdings(count, first)
         ]
         publish({"model": model, "parameters": shape.parameters, "gpu": gpu, "plans": plans})
 
 
-def _show(
-    shape: ModelShape, work: Workload, gpu: str, counts: list[int], rank: int, *, model: str
-) -> None:
+def _show(shape: ModelShape, work: Workload, gpu: str, counts: list[int], first: Holding) -> None:
     from ....policies.training.memory_plan import GPUS
     from ..output import say
 
     size, unit = (1e9, "GB") if shape.parameters > _LARGE else (1e6, "MB")
-    say(f"{model}: {shape.parameters:,} parameters, {shape.text.layers} layers")
+    say(f"{shape.name}: {shape.parameters:,} parameters, {shape.text.layers} layers")
     for count in counts:
         say()
         each = "one" if count == 1 else f"each of {count}"
         say(f"{each} {gpu}, {GPUS[gpu].memory / 1e9:.0f} GB; figures in {unit}")
-        rows = [_row(shape, work, how, GPUS[gpu], size) for how in _holdings(count, rank)]
+        rows = [_row(shape, work, how, GPUS[gpu], size) for how in _holdings(count, first)]
         _print_table(rows)
     say()
-    for line in _notes(work, rank):
+    for line in _notes(work, first, is_sharded=max(counts) > 1):
         say(textwrap.fill(line, _WIDTH, subsequent_indent="  "))
 
 
@@ -116,15 +122,13 @@ def _counts(gpus: str) -> list[int]:
     return counts
 
 
-def _holdings(count: int, rank: int) -> list[tuple[Stage, Holding]]:
+def _holdings(count: int, first: Holding) -> list[tuple[Stage, Holding]]:
     """Return every training configuration that the tables compare."""
-    from ....policies.training.memory_plan import Holding
-
     stages: tuple[Stage, ...] = ("sft", "grpo")
     return [
-        (stage, Holding(lora_r=lora_r, gradient_checkpointing=checkpointing, gpus=count))
+        (stage, replace(first, lora_r=lora_r, gradient_checkpointing=checkpointing, gpus=count))
         for stage in stages
-        for lora_r in (0, rank)
+        for lora_r in (0, first.lora_r)
         for checkpointing in (True, False)
     ]
 
@@ -138,13 +142,14 @@ def _row(
     memory = plan_memory(shape, work, holding, stage)
     seconds = plan_seconds(shape, work, holding, stage, gpu)
     took = seconds.generation + seconds.update
-    trains = "adapters" if holding.lora_r else "all"
+    trains = "LoRA" if holding.lora_r else "all"
     parts = (
         memory.weights + memory.working,
         memory.gradients,
         memory.optimiser,
         memory.activations,
-        memory.cache + memory.gathered,
+        memory.cache,
+        memory.acting,
     )
     fits = memory.peak <= gpu.memory
     return (
@@ -156,21 +161,37 @@ def _row(
     )
 
 
-def _notes(work: Workload, rank: int) -> list[str]:
+def _notes(work: Workload, first: Holding, *, is_sharded: bool) -> list[str]:
     from ....policies.training.memory_plan import READ_SHARE, TRAIN_SHARE
 
-    return [
+    generated = "generated by servers on other GPUs, which are not counted"
+    if not first.is_served:
+        generated = f"{work.slots} generated at once on each GPU"
+    notes = [
         f"A step trains on {work.trajectories} trajectories of {work.tokens:,} tokens, "
         f"{work.own_tokens:,} of them by the policy, {work.picture_tokens:,} of images; one "
-        f"at a time in memory; {work.slots} generated at once on each GPU.",
-        "bfloat16 weights, float32 copies and gradient sums for trained weights; adapters of "
-        f"rank {rank} on the text model's projections. 'no ckpt' keeps all activations.",
-        "cache: keys and values, and the weights of other shards during generation. It and the "
-        "activations are not needed at once. ! exceeds the GPU's memory; leave a tenth free.",
+        f"at a time in memory; {generated}.",
+        "bfloat16 weights, float32 copies and gradient sums for trained weights; LoRA: adapters of "
+        f"rank {first.lora_r} on the text model's projections. 'no ckpt' keeps all activations.",
+        "cache (keys and values) and copy are not needed at once with the activations. ! exceeds "
+        "the GPU's memory; leave a tenth free.",
         f"Seconds assume {TRAIN_SHARE:.0%} of the GPU's peak in training and {READ_SHARE:.0%} of "
         "its bandwidth in generation, no sandbox, no network.",
-        "More than one GPU means weights, gradients and optimiser sharded evenly (FSDP, ZeRO-3).",
     ]
+    if first.keeps_reference:
+        notes.append(
+            "model includes GRPO's reference, the initial weights; with LoRA it is the model "
+            "without its adapters, and takes nothing."
+        )
+    if is_sharded:
+        copy = "none with vLLM, where the first process has one in main memory"
+        if not first.is_served:
+            copy = "the whole weights, while replies are generated; else it is in main memory"
+        notes.append(
+            "More than one GPU means weights, gradients, optimiser and reference sharded evenly "
+            f"(FSDP, ZeRO-3). copy: {copy}."
+        )
+    return notes
 
 
 def _print_table(rows: list[tuple[str, ...]]) -> None:

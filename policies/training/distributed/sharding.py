@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from ...models.token_model import Padded, TokenModel
@@ -55,14 +56,39 @@ class Scorer(nn.Module):
 
 
 def whole_values(value: Any) -> Any:  # noqa: ANN401 - any nesting of plain values and tensors
-    """Gather every sharded tensor in nested dicts and lists; all processes have to call this."""
+    """Gather every sharded tensor in nested dicts and lists; all processes have to call this.
+
+    The first process gets them in main memory, one by one; the others get empty tensors in their
+    place, so that nowhere all of them are on a GPU.
+    """
     if isinstance(value, Tensor):
-        return whole(value)
+        gathered = whole(value)
+        if gathered is value:
+            return value
+        return gathered.cpu() if dist.get_rank() == 0 else gathered.new_empty(0)
     if isinstance(value, Mapping):
         return {name: whole_values(one) for name, one in value.items()}
     if isinstance(value, list):
         return [whole_values(one) for one in value]
     return value
+
+
+def copy_whole(network: nn.Module, copy: nn.Module | None, *, trained_only: bool) -> None:
+    """Copy sharded weights, gathered one by one, into a whole network of the same names.
+
+    Args:
+        network: Network with sharded weights; all processes have to call this with it.
+        copy: Whole network; None in a process that has none.
+        trained_only: Whether the weights that are not trained are equal already.
+    """
+    own = {} if copy is None else dict(copy.named_parameters())
+    with torch.no_grad():
+        for name, one in network.named_parameters():
+            if trained_only and not one.requires_grad:
+                continue
+            gathered = whole(one.detach())
+            if copy is not None:
+                own[name].copy_(gathered)
 
 
 def like(given: Tensor, pattern: Tensor) -> Tensor:

@@ -39,6 +39,7 @@ from ..training_state import (
     load_state,
     save_final,
 )
+from .actor import Actor
 from .config import GRPOConfig
 from .curriculum import History
 from .groups import GroupSampler, OnTrajectories
@@ -129,12 +130,8 @@ class GRPORun:
         self._follower = None if served is None else WeightFollower(served)
         world = join_world()
         self.trained = TrainedModel(model_folder, config, seed=config.seed, world=world)
-        # Sharded weights cannot generate replies: an unsharded copy of them does.
-        is_sharded = self.trained.is_sharded
-        self._actor = (
-            TrainedModel(model_folder, config, seed=config.seed) if is_sharded else self.trained
-        )
-        self.model: TokenModel = self._actor.model
+        self._actor = Actor(self.trained, is_served=served is not None)
+        self.model: TokenModel = self._actor.model.model
         self._reference = (
             make_reference(self.trained, model_folder, config) if config.beta > 0 else None
         )
@@ -155,10 +152,9 @@ class GRPORun:
 
     def step(self, step: int, on_trajectories: OnTrajectories | None) -> dict[str, float]:
         """Sample groups with the current weights and learn from them."""
-        if self.trained.is_sharded:
-            self._actor.restore(self.trained.weights())
-        policy = self._policy(step)
-        kept, replaced = self._sampler.sample(policy, step)
+        self._actor.begin_replies()
+        kept, replaced = self._sampler.sample(self._policy(step), step)
+        self._actor.end_replies()
         groups = [*kept, *replaced]
         seen = [one for group in groups for one in group.trajectories]
         self.trained.world.gather(lambda: on_trajectories and on_trajectories(step + 1, seen))
@@ -180,7 +176,7 @@ class GRPORun:
     def _policy(self, step: int) -> Policy:
         """Return the policy of a step, with the current weights."""
         if self._follower is not None:
-            return self._follower.policy(self._actor, step, notes=self._notes)
+            return self._follower.policy(self._actor.model, step, notes=self._notes)
         return VisionLanguagePolicy(self.model, policy_id=f"grpo/step-{step}", notes=self._notes)
 
     def state(self) -> dict[str, Any]:

@@ -92,9 +92,10 @@ class WeightFollower:
             ControlError: A server could not load the weights, or all stayed away.
             HandshakeError: A server disagrees with the trained model.
         """
-        version = f"step-{step}-{self._run}" if trained.has_adapters else f"step-{step}"
-        policy = self._policy_of(trained, version, step, notes)
         world = trained.world
+        run = world.gather(lambda: self._run)[0]  # what the first process hands over
+        version = f"step-{step}-{run}" if trained.has_adapters else f"step-{step}"
+        policy = self._policy_of(trained, version, step, notes)
         world.gather(lambda: self._update(trained, policy, version) if world.is_first else None)
         self._policy = policy
         return policy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import pytest
@@ -34,6 +35,19 @@ def test_seven_billion_parameters_are_planned_for_one_eight_and_sixteen_gpus(pla
     assert len(rows) == 3 * 2 * 4
     assert max(map(len, out.splitlines())) <= 80
     assert " ! " in rows[0]  # all weights, moments and copies are 150 GB: not on one GPU of 80
+
+
+def test_whole_copies_of_sharded_weights_and_the_reference_are_counted(plan):
+    code, out, _ = plan("Qwen/Qwen2.5-VL-7B-Instruct", "--gpus", "8", "--reference")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    (row,) = [line.split() for line in out.splitlines() if re.match("grpo +all +[0-9]", line)]
+    assert row[2] == "6.3"  # 16.6 GB of weights and as many of the reference, on 8, and a layer
+    assert row[7] == "16.6"
+    code, out, _ = plan("Qwen/Qwen2.5-VL-7B-Instruct", "--gpus", "8", "--served")
+    rows = [line.split() for line in out.splitlines() if line.startswith("grpo")]
+    assert all(row[-4:-2] == ["0.0", "0.0"] for row in rows if "!" not in row)
+    assert "none with vLLM" in out
 
 
 def test_a_configuration_file_is_sufficient(plan, tmp_path):

@@ -1,9 +1,12 @@
 """Trains a tiny model by SFT and by GRPO, in as many processes as are started.
 
-Usage: ``spread_run.py MODEL FOLDER STOP FSDP``; stops both after STOP steps. Each step's metrics
-are a line of ``FOLDER/KIND.jsonl``; each process notes its sandbox as a file.
+Usage: ``spread_run.py MODEL FOLDER STOP SETTINGS [URL]``; stops both after STOP steps. SETTINGS are
+JSON for both; with the URL of a server of vLLM its replies are trained on, and there is no SFT.
+Each step's metrics are a line of ``FOLDER/KIND.jsonl``; each process notes its sandbox, and the
+number of models in its memory, as files.
 """
 
+import gc
 import json
 import os
 import sys
@@ -16,9 +19,11 @@ import torch
 from codedance.envs import register_reward_term
 from codedance.policies.training.grpo.config import GRPOConfig
 from codedance.policies.training.grpo.loop import train_grpo
+from codedance.policies.training.grpo.served_rollouts import ServedRollouts
 from codedance.policies.training.sft import SFTConfig, train_sft
 from codedance.policies.training.training_state import TrainingInterrupted
 from codedance.sandbox import open_sandbox
+from transformers import Qwen2_5_VLForConditionalGeneration
 
 from policies.players import letters, task
 from policies.training.test_sft import DEMONSTRATIONS
@@ -40,16 +45,18 @@ GRPO = GRPOConfig(
 register_reward_term("letters")(letters)
 
 
-def main(model: str, folder: Path, stop: int, fsdp: bool) -> None:
+def main(model: str, folder: Path, stop: int, settings: dict[str, Any], *urls: str) -> None:
     torch.set_num_threads(1)
     folder.mkdir(parents=True, exist_ok=True)
-    play(
-        lambda **options: train_sft(
-            model, DEMONSTRATIONS, replace(SFT, fsdp=fsdp), folder=folder / "sft", **options
-        ),
-        folder / "sft.jsonl",
-        stop,
-    )
+    served = ServedRollouts(urls, folder / "handed") if urls else None
+    if served is None:
+        play(
+            lambda **options: train_sft(
+                model, DEMONSTRATIONS, replace(SFT, **settings), folder=folder / "sft", **options
+            ),
+            folder / "sft.jsonl",
+            stop,
+        )
     tasks = [task(index) for index in range(7)]
     with open_sandbox("local", libraries=()) as sandbox:
         (folder / f"sandbox-{os.environ.get('RANK', '0')}-{os.getpid()}").write_text(sandbox.tier)
@@ -57,9 +64,10 @@ def main(model: str, folder: Path, stop: int, fsdp: bool) -> None:
             lambda **options: train_grpo(
                 model,
                 tasks,
-                replace(GRPO, fsdp=fsdp),
+                replace(GRPO, **settings),
                 sandbox=sandbox,
                 folder=folder / "grpo",
+                served=served,
                 **options,
             ),
             folder / "grpo.jsonl",
@@ -73,6 +81,12 @@ def play(train: Callable[..., Path], log: Path, stop: int) -> None:
             file.write(json.dumps({"step": step, **metrics}) + "\n")
 
     def is_over() -> bool:  # called in every process, true only in the first
+        models = [
+            one for one in gc.get_objects() if type(one) is Qwen2_5_VLForConditionalGeneration
+        ]
+        log.with_name(f"{log.stem}-models-{os.environ.get('RANK', '0')}").write_text(
+            str(len(models))
+        )
         return log.exists() and len(log.read_text().splitlines()) >= stop
 
     try:
@@ -82,4 +96,5 @@ def play(train: Callable[..., Path], log: Path, stop: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "1")
+    model, folder, stop, settings, *urls = sys.argv[1:]
+    main(model, Path(folder), int(stop), json.loads(settings), *urls)

@@ -186,6 +186,27 @@ def test_a_reference_doubles_the_weights_of_grpo_only():
     assert plan_memory(shape, work, doubled, "sft").weights == weights[0]
 
 
+def test_adapters_need_no_second_model_for_the_reference():
+    shape, work = read_shape(PUBLISHED[1]), Workload()
+    held = [
+        plan_memory(shape, work, Holding(lora_r=16, keeps_reference=one), "grpo").weights
+        for one in (False, True)
+    ]
+    assert held[0] == held[1]
+
+
+def test_sharded_weights_act_whole_unless_servers_generate_the_replies():
+    shape, work = read_shape(PUBLISHED[1]), Workload()
+    alone = plan_memory(shape, work, Holding(), "grpo")
+    each = plan_memory(shape, work, Holding(gpus=8, keeps_reference=True), "grpo")
+    assert (alone.acting, each.acting) == (0.0, 2.0 * shape.parameters)
+    assert each.weights == 2 * 2.0 * shape.parameters / 8
+    served = plan_memory(shape, work, Holding(gpus=8, is_served=True), "grpo")
+    assert (served.acting, served.cache) == (0.0, 0.0)
+    assert plan_seconds(shape, work, Holding(is_served=True), "grpo", GPUS["h100"]).generation == 0
+    assert plan_memory(shape, work, Holding(gpus=8), "sft").acting == 0.0
+
+
 def test_a_folder_without_a_model_is_reported(tmp_path):
     with pytest.raises(ModelFolderError, match=r"Qwen2\.5-VL-7B"):
         read_shape("Qwen/Qwen9-VL")

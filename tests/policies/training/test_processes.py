@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from codedance.envs.types import Task
+from codedance.policies.models.token_model import TokenModel
 from codedance.policies.training.batches import micro_shares
 from codedance.policies.training.distributed.processes import (
     World,
@@ -23,6 +24,7 @@ from codedance.policies.training.distributed.processes import (
 from codedance.policies.training.grpo.length_estimator import LengthEstimator
 from safetensors.torch import load_file
 
+from ..inference.vllm.fake_vllm import FakeVllm
 from ..players import task
 
 HERE = Path(__file__).parent
@@ -110,7 +112,9 @@ def test_tasks_are_distributed_by_the_expected_length_of_their_kind():
     assert estimator.state() == {"toy/long": 100.0, "toy/short": 10.0}
 
 
-def run(model: Path, folder: Path, *, count: int, stop: int = 99, fsdp: bool = False) -> Path:
+def run(
+    model: Path, folder: Path, *urls: str, count: int, stop: int = 99, **settings: object
+) -> Path:
     """Start ``count`` processes together and wait for them."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -119,7 +123,7 @@ def run(model: Path, folder: Path, *, count: int, stop: int = 99, fsdp: bool = F
     command = [sys.executable, str(HERE / "spread_run.py"), str(model), str(folder)]
     started = [
         subprocess.Popen(
-            [*command, str(stop), str(int(fsdp))],
+            [*command, str(stop), json.dumps(settings), *urls],
             env=os.environ
             | {
                 "PYTHONPATH": os.pathsep.join(filter(None, paths)),
@@ -144,11 +148,12 @@ def steps(folder: Path, kind: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / f"{kind}.jsonl").read_text().splitlines()]
 
 
-def assert_same(one: Path, other: Path) -> None:
-    for kind in ("sft", "grpo"):
+def assert_same(one: Path, other: Path, *kinds: str) -> None:
+    for kind in kinds or ("sft", "grpo"):
         first, second = steps(one, kind), steps(other, kind)
         assert [each["step"] for each in first] == [each["step"] for each in second] == [1, 2, 3, 4]
         for mine, theirs in zip(first, second, strict=True):
+            theirs = {name: one for name, one in theirs.items() if "engine/" not in name}
             assert mine == pytest.approx(theirs, abs=LOSSES, rel=1e-4)
         weights, others = (
             load_file(root / kind / "final" / "model.safetensors") for root in (one, other)
@@ -168,6 +173,34 @@ def test_two_processes_train_like_one(fsdp: bool, alone: Path, tiny_folder: Path
     assert_same(alone, both)
     sandboxes = sorted(path.name.split("-")[1] for path in both.glob("sandbox-*"))
     assert sandboxes == ["0", "1"]
+
+
+@pytest.mark.slow
+def test_two_processes_train_adapters_of_sharded_weights_like_one(
+    tiny_folder: Path, tmp_path: Path
+):
+    """The reference of GRPO is the sharded model without its adapters."""
+    one = run(tiny_folder, tmp_path / "one", count=1, lora_r=4)
+    both = run(tiny_folder, tmp_path / "both", count=2, lora_r=4, fsdp=True)
+    assert_same(one, both)
+    assert steps(both, "grpo")[-1]["kl"] > 1e-6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lora_r", [0, 4])
+def test_two_processes_hand_sharded_weights_over_like_one(
+    lora_r: int, tiny_folder: Path, tiny_model: TokenModel, tmp_path: Path
+):
+    own = run(tiny_folder, tmp_path / "own", count=1, lora_r=lora_r)
+    with FakeVllm(tiny_model) as fake:
+        served = run(tiny_folder, tmp_path / "served", fake.url, count=2, lora_r=lora_r, fsdp=True)
+    assert_same(own, served, "grpo")
+    # The first process alone has a whole copy; adapters need no second model for the reference.
+    counts = [int((served / f"grpo-models-{rank}").read_text()) for rank in range(2)]
+    assert counts == ([2, 1] if lora_r else [3, 2])
+    # It alone hands over, once each step.
+    assert fake.calls.count("/collective_rpc") == (0 if lora_r else 4)
+    assert len({one.get("model") for one in fake.bodies}) == (4 if lora_r else 1)
 
 
 @pytest.mark.slow

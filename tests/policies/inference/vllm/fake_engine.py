@@ -109,7 +109,13 @@ class FakeEngine:
         (self._prefixes if cache == "prefix" else self._features).clear()
 
     def generate(self, body: Body) -> Body:
-        """Return the answer to a request."""
+        """Return the answer to a request.
+
+        Raises:
+            LookupError: It asks for adapters that are not loaded.
+        """
+        if body.get("model", "").startswith("step-") and body["model"] not in self._adapted:
+            raise LookupError(f"The model `{body['model']}` does not exist.")
         urls = [part["url"] for part in body.get("content_parts", [])]
         images = [_image(url) for url in urls]
         ids = self.expand(body["token_ids"], images)

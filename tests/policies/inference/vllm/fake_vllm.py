@@ -191,6 +191,8 @@ class FakeVllm:
             try:
                 with self._lock:
                     answer = self.engine.generate(body)
+            except LookupError as error:
+                return 404, json.dumps({"error": {"message": str(error)}})
             except TooLongError:
                 return 400, '{"error": {"message": "longer than the maximum model length"}}'
             text = self.faults.change(number, answer)
