@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from ....policies.models.model_shape import ModelShape
     from ....policies.training.memory_plan import Gpu, Holding, Stage, Workload
 
-_HEAD = tuple("stage trains model grads optim activ. cache copy peak s/step".split())
+_HEAD = (
+    *("stage", "trains", "model", "grads", "optim"),
+    *("activ.", "cache", "copy", "peak", "s/step"),
+)
 _WIDTH = 80
 _LARGE = 2e8  # number of parameters above which the unit is gigabytes
 
