@@ -109,17 +109,33 @@ EngineUrl = Annotated[
 ]
 
 
+Colocated = Annotated[
+    bool,
+    typer.Option(
+        "--colocated",
+        help="vllm shares the training's GPU, and sleeps while weights are updated.",
+    ),
+]
+
+
 def with_engine(
-    settings: list[str] | None, engine: str | None, urls: list[str] | None
+    settings: list[str] | None,
+    engine: str | None,
+    urls: list[str] | None,
+    *,
+    colocated: bool = False,
 ) -> list[str] | None:
-    """Return the values of ``--set`` with those of ``--engine`` and ``--engine-url``."""
-    if urls and engine not in (None, "vllm"):
-        raise typer.BadParameter(
-            f"a server of vllm, but --engine is {engine}", param_hint="--engine-url"
-        )
+    """Return the values of ``--set`` with those of the options of the engine."""
+    for option, is_given in (("--engine-url", urls), ("--colocated", colocated)):
+        if is_given and engine not in (None, "vllm"):
+            raise typer.BadParameter(
+                f"for a server of vllm, but --engine is {engine}", param_hint=option
+            )
     found = list(settings or ())
-    if engine or urls:
+    if engine or urls or colocated:
         found.append(f"rollout.engine={engine or 'vllm'}")
+    if colocated:
+        found.append("rollout.colocated=true")
     if urls:
         found.append(f"rollout.urls={json.dumps(urls)}")
     return found or None

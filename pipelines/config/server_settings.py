@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from .strict_model import LocalPath, StrictModel
 
@@ -57,7 +57,10 @@ class RolloutSettings(StrictModel):
         gpus: Indices of the GPUs of a server that is started here; empty for the CPU, None for the
             first GPU where there is one (beside a training the last of several).
         dtype: Precision of a server that is started here; ``auto`` for that of the weights.
-        memory_share: Share of each GPU's memory for a server that is started here.
+        memory_share: Share of each GPU's memory for a server that is started here; None for 0.9,
+            and beside a training with ``colocated`` for what that leaves.
+        colocated: Whether training and the one server share a GPU: the server sleeps while the
+            weights are updated.
         timeout_seconds: Longest time per reply.
         max_retries: Repetitions of a request that a server failed to answer.
         patience_seconds: Longest time that a reply waits while every server is unreachable.
@@ -76,7 +79,8 @@ class RolloutSettings(StrictModel):
     urls: tuple[str, ...] = ()
     gpus: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    memory_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.9
+    memory_share: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    colocated: bool = False
     timeout_seconds: Annotated[float, Field(gt=0.0)] = 600.0
     max_retries: Annotated[int, Field(ge=0)] = 3
     patience_seconds: Annotated[float, Field(ge=0.0)] = 300.0
@@ -93,6 +97,16 @@ class RolloutSettings(StrictModel):
         from ...policies.inference.server_words import checked_url
 
         return tuple(checked_url(url) for url in urls)
+
+    @model_validator(mode="after")
+    def _one_gpu_has_one_server(self) -> RolloutSettings:
+        """Refuse what one GPU cannot do when the settings are read."""
+        if self.colocated and (len(self.urls) > 1 or self.transfer != "folder"):
+            raise ValueError(
+                "colocated needs one server and transfer: folder, got "
+                f"{len(self.urls)} and {self.transfer}"
+            )
+        return self
 
 
 class AlarmSettings(StrictModel):

@@ -94,7 +94,7 @@ def run_grpo(context: StageContext) -> StageResult:
     engine = training_engine(
         start,
         context.preset.rollout,
-        lora_rank=settings.lora_r,
+        config=config,
         log=context.folder / "vllm.log",
         say=context.progress.say,
         check=context.stop.check,

@@ -69,7 +69,7 @@ class ModelShape:
 
 
 def read_shape(source: str) -> ModelShape:
-    """Read the shape of a published model, a model folder or a ``config.json``.
+    """Read the shape of a published model, a model folder or a ``config.json``, without network.
 
     Raises:
         ModelFolderError: ``source`` is none of these, or its configuration has no text and vision
@@ -131,14 +131,18 @@ def _config(source: str) -> Any:  # noqa: ANN401 - a transformers configuration
         return _published(int(source.split("-")[2].removesuffix("B")))
     path = Path(source)
     file = path / "config.json" if path.is_dir() else path
-    if not file.is_file():
-        raise ModelFolderError(
-            f"no configuration for {source!r}: give a model folder, a config.json, or one of "
-            f"{', '.join(PUBLISHED)}"
-        )
     try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
-        config: Any = AutoConfig.for_model(**settings)
+        config: Any
+        if file.is_file():
+            settings = json.loads(file.read_text(encoding="utf-8"))
+            config = AutoConfig.for_model(**settings)
+        else:
+            config = AutoConfig.from_pretrained(source, local_files_only=True)
+    except OSError as error:
+        raise ModelFolderError(
+            f"no configuration for {source!r}: give a model folder, a config.json, a hub id that "
+            f"was downloaded, or one of {', '.join(PUBLISHED)}"
+        ) from error
     except (ValueError, TypeError) as error:
         raise ModelFolderError(f"{file} is not a model configuration: {error}") from error
     if not hasattr(config, "vision_config"):

@@ -114,7 +114,13 @@ Precision = Annotated[
     ),
 ]
 Context = Annotated[int, typer.Option(min=1, help="Longest prompt and reply together, in tokens.")]
-MemoryShare = Annotated[float, typer.Option(min=0.05, max=0.99, help="Share of each GPU's memory.")]
+MemoryShare = Annotated[
+    float | None,
+    typer.Option(min=0.05, max=0.99, help="Share of each GPU's memory.", show_default="0.9"),
+]
+Colocated = Annotated[
+    bool, typer.Option("--colocated", help="A training shares the GPU: sleep when it says so.")
+]
 LoraRank = Annotated[
     int, typer.Option(min=0, help="Rank of adapters that a training loads; 0 for none.")
 ]
@@ -146,7 +152,8 @@ def engine(  # noqa: PLR0913 - the options of the command
     port: Port = 8000,
     dtype: Precision = "auto",
     context: Context = 16_384,
-    memory_share: MemoryShare = 0.9,
+    memory_share: MemoryShare = None,
+    colocated: Colocated = False,
     lora_rank: LoraRank = 0,
     transfer: Transfer = "folder",
     remote_control: RemoteControl = False,
@@ -159,17 +166,25 @@ def engine(  # noqa: PLR0913 - the options of the command
     from ....policies.loading import NANO_FOLDER
     from ...config.home import find_home
     from ...runs.processes import free_port
-    from ...serving.engine.command import EngineOptions, shell_command
+    from ...serving.engine.command import MEMORY_SHARE, EngineOptions, shell_command
     from ...serving.engine.server import running_engine
     from ..output import say
 
+    cards = _gpus(gpus)
+    if colocated and cards and memory_share is None:
+        raise typer.BadParameter(
+            "with --colocated the share that the training leaves, which `codedance plan MODEL "
+            "--gpus 1 --colocated` prints",
+            param_hint="--memory-share",
+        )
     options = EngineOptions(
         host=host,
         port=port or free_port(),
-        gpus=_gpus(gpus),
+        gpus=cards,
         dtype=dtype,
         context=context,
-        memory_share=memory_share,
+        memory_share=memory_share or MEMORY_SHARE,
+        colocated=colocated,
         lora_rank=lora_rank,
         transfer=transfer,
         remote_control=remote_control,
@@ -186,7 +201,8 @@ def engine(  # noqa: PLR0913 - the options of the command
         running_engine(folder, options, log=log, say=say) as running,
     ):
         say(f"{model} at {running.url}")
-        say(f"use it  --engine vllm --engine-url {running.url}")
+        together = " --colocated" if colocated else ""
+        say(f"use it  --engine vllm --engine-url {running.url}{together}")
         say("Ctrl-C stops it")
         while True:
             running.service.revive(say)

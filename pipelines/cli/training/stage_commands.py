@@ -11,6 +11,7 @@ import typer
 from ...config.registry import BUILT_IN, EVALUATION, entries, known_names, package_of
 from ..exit_codes import leave_incomplete
 from ..options import (
+    Colocated,
     Engine,
     EngineUrl,
     Experiment,
@@ -41,6 +42,7 @@ OPTIONS: Mapping[str, tuple[Any, Any]] = {
     "engine": (Engine, None),
     "engine_url": (EngineUrl, None),
     "notes": (Notes, None),
+    "colocated": (Colocated, False),
     "settings": (Set, None),
     "experiment": (Experiment, None),
     "json": (Json, False),
@@ -48,8 +50,8 @@ OPTIONS: Mapping[str, tuple[Any, Any]] = {
 }
 """Type and default of each option, in the order in which help shows them."""
 UNUSED = {
-    "curate": ("processes",),
-    "sft": ("suite", "sandbox", "engine", "engine_url", "notes"),
+    "curate": ("processes", "colocated"),
+    "sft": ("suite", "sandbox", "engine", "engine_url", "colocated", "notes"),
     "grpo": ("suite", "notes"),
 }
 """Options that our own stages do not take; tests compare it with their declarations."""
@@ -84,6 +86,7 @@ def unused_options(name: str) -> tuple[str, ...]:
         "engine": stage.runs_code,
         "engine_url": stage.runs_code,
         "notes": stage.runs_code and not stage.exclusive,  # a training's policy is its own
+        "colocated": stage.runs_code and stage.distributed,
     }
     return tuple(option for option, is_taken in taken.items() if not is_taken)
 
@@ -130,7 +133,13 @@ def _run(name: str, given: Mapping[str, Any]) -> None:
         given["sandbox"],
         overrides=read_overrides(
             with_notes(
-                with_engine(given["settings"], given["engine"], given["engine_url"]), given["notes"]
+                with_engine(
+                    given["settings"],
+                    given["engine"],
+                    given["engine_url"],
+                    colocated=given["colocated"],
+                ),
+                given["notes"],
             )
         ),
     )

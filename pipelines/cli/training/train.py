@@ -9,6 +9,7 @@ import typer
 from .. import completion
 from ..exit_codes import leave_incomplete
 from ..options import (
+    Colocated,
     Engine,
     EngineUrl,
     Experiment,
@@ -40,6 +41,7 @@ DECIDING = (
     "sandbox",
     "engine",
     "engine_url",
+    "colocated",
     "settings",
 )
 """Options that decide what a run is; ``--resume`` goes without them."""
@@ -56,6 +58,7 @@ def run(  # noqa: PLR0913 - the options of the command
     sandbox: SandboxName = None,
     engine: Engine = None,
     engine_url: EngineUrl = None,
+    colocated: Colocated = False,
     settings: Set = None,
     resume: Resume = None,
     experiment: Experiment = None,
@@ -80,7 +83,7 @@ def run(  # noqa: PLR0913 - the options of the command
         suite,
         refresh,
         sandbox=sandbox,
-        overrides=read_overrides(with_engine(settings, engine, engine_url)),
+        overrides=read_overrides(with_engine(settings, engine, engine_url, colocated=colocated)),
     )
     with document(json) as publish:
         made = run_pipeline(asked, workers=workers, prefect=not no_prefect, processes=processes)

@@ -13,6 +13,8 @@ from pathlib import Path
 from ....policies.inference.vllm.control import LOADER
 from .environment import VARIABLE, EngineError
 
+MEMORY_SHARE = 0.9
+"""Share of each GPU's memory, unless another is set."""
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM takes
 _WORKER = Path(__file__).parent / "worker"
 _CPU_FLAGS = ("--enforce-eager", "--max-num-seqs", "64", "--block-size", "32")
@@ -30,6 +32,7 @@ class EngineOptions:
         dtype: Precision: ``auto`` (that of the weights), ``float32``, ``bfloat16``, ``float16``.
         context: Longest prompt and reply together, in tokens.
         memory_share: Share of each GPU's memory for weights and cache.
+        colocated: Whether a training shares the GPU, and puts the server to sleep.
         lora_rank: Rank of adapters that are loaded later; 0 for none.
         transfer: How a training hands weights over: ``folder`` or ``nccl``.
         cache_gigabytes: Size of the cache of keys and values on a CPU.
@@ -43,7 +46,8 @@ class EngineOptions:
     gpus: tuple[int, ...] = ()
     dtype: str = "auto"
     context: int = 16_384
-    memory_share: float = 0.9
+    memory_share: float = MEMORY_SHARE
+    colocated: bool = False
     lora_rank: int = 0
     transfer: str = "folder"
     cache_gigabytes: int = 1
@@ -85,6 +89,8 @@ def engine_command(python: Path | str, model: str, options: EngineOptions) -> li
     if options.gpus:
         command += ["--tensor-parallel-size", str(len(options.gpus))]
         command += ["--gpu-memory-utilization", f"{options.memory_share:g}"]
+        if options.colocated:  # on a CPU, where vLLM refuses it, sleeping has no effect
+            command += ["--enable-sleep-mode"]
     else:
         command += _CPU_FLAGS
     return [*command, *options.more]
@@ -100,11 +106,19 @@ def shell_command(model: str, options: EngineOptions) -> str:
     return " ".join([*variables, shlex.join(engine_command(python, model, options))])
 
 
-def engine_environment(options: EngineOptions) -> dict[str, str]:
+def engine_environment(options: EngineOptions, *, visible: str = "") -> dict[str, str]:
     """Return the variables that a server needs beyond those of this process.
 
     The control routes are served only to this machine, unless they are asked for: whoever reaches
     them controls the server.
+
+    Args:
+        options: Options.
+        visible: This process's CUDA_VISIBLE_DEVICES, by which it counts the GPUs; empty where it
+            sees all.
+
+    Raises:
+        EngineError: A GPU is not visible.
     """
     found = {"DO_NOT_TRACK": "1", "VLLM_NO_USAGE_STATS": "1"}
     found["PYTHONPATH"] = str(_WORKER)  # only what vLLM's worker imports
@@ -114,10 +128,23 @@ def engine_environment(options: EngineOptions) -> dict[str, str]:
     if options.lora_rank:
         found["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1" if is_controlled else "0"
     if options.gpus:
-        found["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, options.gpus))
+        found["CUDA_VISIBLE_DEVICES"] = ",".join(_names(options.gpus, visible))
     else:
         found["VLLM_CPU_KVCACHE_SPACE"] = str(options.cache_gigabytes)
     return found
+
+
+def _names(gpus: Sequence[int], visible: str) -> list[str]:
+    """Return the names of GPUs: those of this process's first, second, … visible one."""
+    if not visible:
+        return [str(index) for index in gpus]
+    names = [one.strip() for one in visible.split(",")]
+    if max(gpus) >= len(names):
+        raise EngineError(
+            f"GPU {max(gpus)} is not visible: CUDA_VISIBLE_DEVICES={visible} shows {len(names)}, "
+            "counted from 0"
+        )
+    return [names[index] for index in gpus]
 
 
 def _config(model: str) -> Mapping[str, object]:

@@ -15,14 +15,16 @@ from ....policies.inference.endpoint import OPENAI_PREFIX
 from ...config.server_settings import RolloutSettings
 from ...config.yaml_file import SettingsError
 from ...runs.processes import free_port
-from .command import EngineOptions
+from .command import MEMORY_SHARE, EngineOptions
 from .environment import EngineError
 from .server import running_engine
+from .sharing import shared_memory
 
 if TYPE_CHECKING:
     from ....policies.inference.vllm.policy import VllmPolicy
     from ....policies.inference.vllm.settings import VllmSettings
     from ....policies.models.token_model import TokenModel
+    from ....policies.training.grpo.config import GRPOConfig
     from ....policies.training.grpo.served_rollouts import ServedRollouts
 
 _SHARED_MEMORY = "/dev/shm"
@@ -81,19 +83,24 @@ def engine_policy(
         ModelFolderError: The folder lacks a part of the model.
         PolicyUnavailableError: A server is unreachable, or disagrees with our own model.
     """
+    from ....policies.inference.vllm.control import EngineControl, on_each
     from ....policies.inference.vllm.policy import VllmPolicy
     from ....policies.loading import NANO_FOLDER
+    from ....policies.training.grpo.actor import empty_gpu_cache
 
     folder = str(NANO_FOLDER) if source == "nano" else source
     with ExitStack() as stack:
         urls: Sequence[str] = settings.urls
         if not urls:
+            empty_gpu_cache()  # of the stages before it
             options = _own_options(settings, beside_training=False)
             started = running_engine(folder, options, log=log, say=say, check=check)
             urls = [stack.enter_context(started).url]
         policy = VllmPolicy.of_folder(
             folder, urls, policy_id=f"{source}@vllm", settings=vllm_settings(settings)
         )
+        if settings.colocated:  # it sleeps still if the training was killed
+            on_each(urls, EngineControl.wake_up, api_key=policy.settings.api_key)
         if settings.handshake:
             _agree(policy, folder, settings, say)
         yield policy
@@ -149,7 +156,7 @@ def training_engine(
     source: str,
     settings: RolloutSettings,
     *,
-    lora_rank: int,
+    config: GRPOConfig,
     log: Path,
     say: Say,
     check: Callable[[], None] = lambda: None,
@@ -159,24 +166,30 @@ def training_engine(
     Args:
         source: Initial model: a folder or hub id.
         settings: Settings.
-        lora_rank: Rank of the adapters that are trained; 0 where all weights are.
+        config: Settings of the training.
         log: File that the output of a server of our own is appended to.
         say: Called with messages.
         check: Called while a server starts; an exception that it raises ends the wait.
 
     Raises:
-        EngineError: There is no vLLM, and its environment could not be made.
+        EngineError: There is no vLLM, its environment could not be made, or the GPU that it
+            shares with the training has too little memory.
         ServiceError: Our own server did not start.
     """
     if settings.engine != "vllm":
         yield None
         return
+    from ....policies.training.grpo.actor import empty_gpu_cache
     from ....policies.training.grpo.served_rollouts import ServedRollouts
 
     with ExitStack() as stack:
         urls = settings.urls
         if not urls:
-            options = replace(_own_options(settings, beside_training=True), lora_rank=lora_rank)
+            empty_gpu_cache()  # of the stages before it
+            options = _own_options(settings, beside_training=True)
+            options = replace(options, lora_rank=config.lora_r)
+            if settings.colocated:
+                options = _beside(source, config, options, settings, say)
             started = running_engine(source, options, log=log, say=say, check=check)
             urls = (stack.enter_context(started).url,)
         yield ServedRollouts(
@@ -186,6 +199,7 @@ def training_engine(
             handshake=settings.handshake,
             handshake_bound=settings.handshake_bound,
             transfer=settings.transfer,
+            colocated=settings.colocated,
         )
 
 
@@ -205,13 +219,27 @@ def weights_folder(settings: RolloutSettings) -> Generator[Path]:
         shutil.rmtree(made, ignore_errors=True)
 
 
+def _beside(
+    source: str, config: GRPOConfig, options: EngineOptions, settings: RolloutSettings, say: Say
+) -> EngineOptions:
+    """Return the options of a server that shares the training's GPU: what the plan counts with."""
+    if config.bf16 and options.dtype == "auto":
+        options = replace(options, dtype="bfloat16")
+    if settings.memory_share is not None or not options.gpus:
+        return options
+    share = shared_memory(source, config, options)
+    say(f"vLLM gets {share:.0%} of the GPU that it shares with the training")
+    return replace(options, memory_share=share)
+
+
 def _own_options(settings: RolloutSettings, *, beside_training: bool) -> EngineOptions:
     """Return the options of a server that is started here."""
     return EngineOptions(
         port=free_port(),
         gpus=_own_gpus(settings, beside_training=beside_training),
         dtype=settings.dtype,
-        memory_share=settings.memory_share,
+        memory_share=settings.memory_share or MEMORY_SHARE,
+        colocated=settings.colocated,
         transfer=settings.transfer,
     )
 
@@ -227,9 +255,11 @@ def _own_gpus(settings: RolloutSettings, *, beside_training: bool) -> tuple[int,
     count = torch.cuda.device_count()
     if settings.gpus is not None or not count:
         return settings.gpus or ()
-    if beside_training and count == 1:
+    if not beside_training or settings.colocated:
+        return (0,)
+    if count == 1:
         raise EngineError(
-            "the training takes the only GPU: name rollout.gpus and a rollout.memory_share that "
-            "leaves it enough memory, or rollout.urls of servers elsewhere"
+            "the training takes the only GPU: set rollout.colocated: true (--colocated), and the "
+            "server sleeps while the weights are updated; or name rollout.urls of servers elsewhere"
         )
-    return (count - 1,) if beside_training else (0,)
+    return (count - 1,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,8 +54,9 @@ def running_engine(
     arguments = engine_command("", model, options)[1:]  # refuses what vLLM cannot serve
     if not is_free(options.port):
         raise ServiceError(f"port {options.port} is taken: choose another for vLLM, or stop it")
+    variables = engine_environment(options, visible=os.environ.get("CUDA_VISIBLE_DEVICES", ""))
     python = engine_python(say, has_gpu=bool(options.gpus))
-    service = Service("vLLM", [str(python), *arguments], log, engine_environment(options))
+    service = Service("vLLM", [str(python), *arguments], log, variables)
     host = f"[{options.host}]" if ":" in options.host else options.host
     engine = Engine(f"http://{host}:{options.port}", service)
     say(f"starting vLLM; its log is {log}")

@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 
 PauseMode = Literal["wait", "keep", "abort"]
 """What becomes of replies in generation: finished first, continued with the new weights, ended."""
+MemoryPart = Literal["weights", "kv_cache"]
+"""What a sleeping server takes its memory back for."""
 LOADER = "codedance_worker.WeightLoader"
 """Extension of the worker that `codedance serve engine` starts vLLM with."""
+_SWITCH_SECONDS = 300.0
+"""Longest time to fall asleep or to wake up: weights are copied to main memory or back."""
 
 
 class ControlError(PolicyUnavailableError):
@@ -29,11 +33,13 @@ class ControlError(PolicyUnavailableError):
 
     Attributes:
         is_away: Whether the server gave no answer at all.
+        is_gone: Whether nothing listens at its address: it is dead, and holds no memory.
     """
 
-    def __init__(self, message: str, *, is_away: bool = False) -> None:
+    def __init__(self, message: str, *, is_away: bool = False, is_gone: bool = False) -> None:
         super().__init__(message)
         self.is_away = is_away
+        self.is_gone = is_gone
 
 
 class EngineControl:
@@ -58,21 +64,30 @@ class EngineControl:
         """
         return str(self._read("/weight_info", "weight_version"))
 
-    def load_weights(self, folder: Path, version: str, *, mode: PauseMode = "wait") -> None:
+    def load_weights(
+        self, folder: Path, version: str, *, mode: PauseMode = "wait", wakes: bool = False
+    ) -> None:
         """Load the weights of a folder; the server stays paused if that fails.
 
         Args:
             folder: Model folder of the same architecture, readable for the server.
             version: Name of the weights, which is reported with each token from then on.
             mode: What becomes of replies in generation.
+            wakes: Whether the server may be asleep, and wakes up: it takes memory for the weights
+                first, and for keys and values when they are loaded.
 
         Raises:
-            ControlError: The server is unreachable, has no control routes, or could not load it.
+            ControlError: The server is unreachable, has no control routes, does not wake up, or
+                could not load it.
         """
+        if wakes:
+            self.wake_up("weights")
         self.pause(mode)
         self._load(folder)
         self.reset_caches()
         self._call("POST", "/update_weight_version", json={"new_version": version})
+        if wakes:
+            self.wake_up("kv_cache")
         self.resume()
 
     def pause(self, mode: PauseMode) -> None:
@@ -97,7 +112,9 @@ class EngineControl:
         """Call another control route."""
         self._call("POST", path, json=body or {})
 
-    def load_adapters(self, folder: Path, name: str, *, instead_of: str = "") -> None:
+    def load_adapters(
+        self, folder: Path, name: str, *, instead_of: str = "", wakes: bool = False
+    ) -> None:
         """Load adapters (LoRA) under a name of their own, which requests give as their model.
 
         A new name for each version keeps the prefix caches of versions apart.
@@ -106,10 +123,14 @@ class EngineControl:
             folder: Folder of the adapters, readable for the server.
             name: Name of the adapters; already loaded ones stay as they are.
             instead_of: Name of adapters to unload; empty for none.
+            wakes: Whether the server may be asleep, and wakes up, as in `load_weights`.
 
         Raises:
-            ControlError: The server is unreachable, or was started without adapters.
+            ControlError: The server is unreachable, does not wake up, or was started without
+                adapters.
         """
+        if wakes:
+            self.wake_up("weights")
         try:
             self._call(
                 "POST",
@@ -122,6 +143,8 @@ class EngineControl:
         if instead_of and instead_of != name:
             with contextlib.suppress(ControlError):  # a server that was away does not have them
                 self.unload_adapters(instead_of)
+        if wakes:
+            self.wake_up("kv_cache")
 
     def unload_adapters(self, name: str) -> None:
         """Unload adapters.
@@ -131,13 +154,57 @@ class EngineControl:
         """
         self._call("POST", "/v1/unload_lora_adapter", json={"lora_name": name})
 
-    def sleep(self, level: int = 1) -> None:
-        """Free the server's memory: 1 keeps the weights in main memory, 2 drops them."""
-        self._call("POST", "/sleep", params={"level": str(level)})
+    def check_sleep(self) -> None:
+        """Refuse a server that releases nothing when it sleeps.
 
-    def wake_up(self) -> None:
-        """Take the memory again."""
-        self._call("POST", "/wake_up")
+        Raises:
+            ControlError: The server is unreachable, or was started without sleep mode.
+        """
+        config = self._config()
+        model, device = (config.get(one) or {} for one in ("model_config", "device_config"))
+        if not model.get("enable_sleep_mode") and "cpu" not in str(device):
+            raise ControlError(
+                f"{without_credentials(self._url)} cannot sleep, and would hold the memory that "
+                "training needs: start it by `codedance serve engine MODEL --colocated`"
+            )
+
+    def sleep(self) -> None:
+        """Release the memory of the GPU; the weights stay in main memory, the caches are emptied.
+
+        Replies in generation are ended, and requests that come from now on wait until it wakes up.
+        vLLM's level 2, which drops the weights, is not used: adapters would be lost, and a server
+        whose weights could not be loaded again would answer with arbitrary ones.
+
+        Raises:
+            ControlError: The server is unreachable, or holds its memory still.
+        """
+        self._switch("/sleep", {"level": "1", "mode": "abort"})
+
+    def wake_up(self, *parts: MemoryPart) -> None:
+        """Take memory of the GPU again; no effect on a server that is awake.
+
+        Args:
+            parts: What to take memory for; without any, for everything.
+
+        Raises:
+            ControlError: The server is unreachable, or finds too little memory.
+        """
+        self._switch("/wake_up", {"tags": list(parts)} if parts else {})
+
+    def is_asleep(self) -> bool:
+        """Return whether the server has released its memory, or is paused."""
+        return bool(self._read("/is_sleeping", "is_sleeping"))
+
+    def _switch(self, path: str, params: Mapping[str, str | list[str]]) -> None:
+        try:
+            self._call("POST", path, params=params, timeout=min(self._timeout, _SWITCH_SECONDS))
+        except ControlError as error:
+            if error.is_away:
+                raise
+            raise ControlError(
+                f"{error} (its log says why; where the GPU has too little memory, set a smaller "
+                "rollout.memory_share, which `codedance plan MODEL --gpus 1 --colocated` prints)"
+            ) from error
 
     def _read(self, path: str, name: str) -> object:
         """Return a value that the server reports."""
@@ -154,24 +221,30 @@ class EngineControl:
 
     def _has_loader(self) -> bool:
         """Return whether the server was started with our extension of its worker."""
+        parallel = self._config().get("parallel_config") or {}
+        return parallel.get("worker_extension_cls") == LOADER
+
+    def _config(self) -> Mapping[str, Any]:
+        """Return the configuration that the server was started with."""
         answer = self._call("GET", "/server_info", params={"config_format": "json"}).json()
-        found: Any = answer
-        for name in ("vllm_config", "parallel_config", "worker_extension_cls"):
-            found = found.get(name) if isinstance(found, dict) else None
-        return found == LOADER
+        found = answer.get("vllm_config") if isinstance(answer, dict) else None
+        return found if isinstance(found, dict) else {}
 
     def _call(self, method: str, path: str, **content: Any) -> httpx.Response:  # noqa: ANN401 - httpx's arguments
         import httpx
 
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         url = without_credentials(self._url)
+        # Reading the certificates takes longer than most calls, and a plain address needs none.
+        content = {"timeout": self._timeout, "verify": self._url.startswith("https")} | content
         try:
-            response = httpx.request(
-                method, self._url + path, headers=headers, timeout=self._timeout, **content
-            )
+            response = httpx.request(method, self._url + path, headers=headers, **content)
         except httpx.HTTPError as error:
             said = f"{type(error).__name__}: {short(str(error))}"
-            raise ControlError(f"{url}{path} gave no answer ({said})", is_away=True) from error
+            is_gone = isinstance(error, httpx.ConnectError)
+            raise ControlError(
+                f"{url}{path} gave no answer ({said})", is_away=True, is_gone=is_gone
+            ) from error
         if response.status_code in (403, 404, 405):
             with_adapters = " --lora-rank R" if "lora" in path else ""
             raise ControlError(

@@ -155,6 +155,8 @@ class GRPORun:
         self._actor.begin_replies()
         kept, replaced = self._sampler.sample(self._policy(step), step)
         self._actor.end_replies()
+        if self._follower is not None:
+            self._follower.end_replies(self.trained.world)
         groups = [*kept, *replaced]
         seen = [one for group in groups for one in group.trajectories]
         self.trained.world.gather(lambda: on_trajectories and on_trajectories(step + 1, seen))
@@ -169,7 +171,7 @@ class GRPORun:
         return metrics
 
     def close(self) -> None:
-        """Remove what was handed over to servers."""
+        """Remove what was handed over to servers, and leave them awake."""
         if self._follower is not None:
             self._follower.close()
 

@@ -3,6 +3,10 @@
 Before each step the weights are written into a folder that trainer and servers share, loaded by
 every server, and compared by a handshake. A server that was away during a step is given them again
 before it is asked.
+
+A server that shares the trainer's GPU is asleep while the weights are updated: before it wakes up
+the trainer releases the memory that it does not use, and after the last reply of a step the server
+does, except for what its process itself takes. The trainer's weights and optimiser state stay.
 """
 
 from __future__ import annotations
@@ -23,7 +27,9 @@ from ...inference.vllm.nccl_transfer import NcclTransfer
 from ...inference.vllm.policy import VllmPolicy
 from ...inference.vllm.settings import VllmSettings
 from ...models.model_folder import ADAPTER_FILE, ModelNotes
+from ..distributed.processes import World
 from ..trained_model import TrainedModel
+from .actor import empty_gpu_cache
 from .mismatch import UNKNOWN
 
 _LOOK_SECONDS = 0.5
@@ -42,6 +48,10 @@ class ServedRollouts:
         handshake: Whether servers and trained model are compared after each update.
         handshake_bound: Largest accepted mean difference; None for a bound by precision.
         transfer: ``folder`` hands weights over as files; ``nccl`` sends them from GPU to GPU.
+        colocated: Whether the one server shares the trainer's GPU, and sleeps during updates.
+
+    Raises:
+        ValueError: ``colocated`` with several servers, or with a transfer between GPUs.
     """
 
     urls: tuple[str, ...]
@@ -50,6 +60,16 @@ class ServedRollouts:
     handshake: bool = True
     handshake_bound: float | None = None
     transfer: Literal["folder", "nccl"] = "folder"
+    colocated: bool = False
+
+    def __post_init__(self) -> None:
+        """Reject what one GPU cannot do."""
+        if self.colocated and (len(self.urls) != 1 or self.transfer != "folder"):
+            raise ValueError(
+                "rollout.colocated needs one server and transfer: folder, got "
+                f"{len(self.urls)} and {self.transfer}; leave it out where servers have GPUs of "
+                "their own"
+            )
 
 
 def steps_behind(step: int, version: str) -> int:
@@ -96,9 +116,38 @@ class WeightFollower:
         run = world.gather(lambda: self._run)[0]  # what the first process hands over
         version = f"step-{step}-{run}" if trained.has_adapters else f"step-{step}"
         policy = self._policy_of(trained, version, step, notes)
+        if self._served.colocated:
+            world.gather(empty_gpu_cache)
         world.gather(lambda: self._update(trained, policy, version) if world.is_first else None)
         self._policy = policy
         return policy
+
+    def end_replies(self, world: World) -> None:
+        """Put a server that shares the trainer's GPU to sleep; no effect on others.
+
+        All processes have to call this before they update the weights.
+
+        Raises:
+            ControlError: The server holds its memory still, or does not answer.
+        """
+        if self._served.colocated:
+            world.gather(lambda: self._put_to_sleep() if world.is_first else None)
+
+    def _put_to_sleep(self) -> None:
+        served, begun = self._served, time.monotonic()
+        control = EngineControl(served.urls[0], api_key=served.settings.api_key)
+        gives_up_at = begun + served.settings.patience_seconds
+        while True:
+            try:
+                control.sleep()
+                break
+            except ControlError as error:
+                if error.is_gone:  # its memory is free; the next step waits for it
+                    break
+                if not error.is_away or time.monotonic() + _LOOK_SECONDS > gives_up_at:
+                    raise
+            time.sleep(_LOOK_SECONDS)
+        self._figures |= {"engine/sleep_seconds": time.monotonic() - begun}
 
     def figures(self) -> Mapping[str, float]:
         """Return seconds and differences of the last update, and the use of the servers since."""
@@ -106,18 +155,25 @@ class WeightFollower:
         return self._figures | {f"engine/{name}": value for name, value in used.items()}
 
     def close(self) -> None:
-        """Remove the weights that were handed over last, and unload adapters."""
+        """Wake a sleeping server up, remove the last weights, and unload adapters."""
         if self._folder is None:
             return
+        if self._served.colocated:
+            empty_gpu_cache()
+            with contextlib.suppress(ControlError):
+                on_each(self._served.urls, EngineControl.wake_up, api_key=self._key)
         if (self._folder / ADAPTER_FILE).is_file():
-            key = self._served.settings.api_key
             with contextlib.suppress(ControlError):
                 on_each(
                     self._served.urls,
                     lambda one: one.unload_adapters(self._version),
-                    api_key=key,
+                    api_key=self._key,
                 )
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def _key(self) -> str:
+        return self._served.settings.api_key
 
     def _policy_of(
         self, trained: TrainedModel, version: str, step: int, notes: ModelNotes
@@ -176,9 +232,11 @@ class WeightFollower:
             return
 
         def give(control: EngineControl) -> None:
+            if served.colocated:
+                control.check_sleep()
             self._give(control, instead_of=instead_of)
 
-        loaded = on_each(served.urls, give, api_key=served.settings.api_key)
+        loaded = on_each(served.urls, give, api_key=self._key)
         self._figures |= {
             "engine/load_seconds": time.monotonic() - begun,
             "engine/servers": float(len(loaded)),
@@ -202,15 +260,18 @@ class WeightFollower:
         """Load the weights of this step on one server."""
         if self._folder is None:
             return
+        wakes = self._served.colocated
         if (self._folder / ADAPTER_FILE).is_file():
-            control.load_adapters(self._folder, self._version, instead_of=instead_of)
+            control.load_adapters(self._folder, self._version, instead_of=instead_of, wakes=wakes)
         else:
-            control.load_weights(self._folder, self._version)
+            control.load_weights(self._folder, self._version, wakes=wakes)
 
     def _give_again(self, url: str) -> None:
         """Load the weights of this step on a server that was away, unless it still has them."""
         if self._folder is None:  # not the process that handed them over
             return
-        control = EngineControl(url, api_key=self._served.settings.api_key)
-        if (self._folder / ADAPTER_FILE).is_file() or control.version() != self._version:
+        control = EngineControl(url, api_key=self._key)
+        has_slept = self._served.colocated and control.is_asleep()
+        has_adapters = (self._folder / ADAPTER_FILE).is_file()
+        if has_slept or has_adapters or control.version() != self._version:
             self._give(control)

@@ -65,6 +65,23 @@ def test_a_pair_of_gpus_shares_the_model():
     assert "VLLM_CPU_KVCACHE_SPACE" not in found
 
 
+def test_a_server_that_shares_its_gpu_can_sleep_and_on_a_cpu_has_nothing_to_release():
+    shares = EngineOptions(gpus=(0,), memory_share=0.57, colocated=True)
+    command = engine_command(PYTHON, NANO, shares)
+    assert "--enable-sleep-mode" in command
+    assert value_of(command, "--gpu-memory-utilization") == "0.57"
+    assert "--enable-sleep-mode" not in engine_command(PYTHON, NANO, EngineOptions(gpus=(0,)))
+    assert "--enable-sleep-mode" not in engine_command(PYTHON, NANO, EngineOptions(colocated=True))
+
+
+def test_gpus_are_counted_as_this_process_sees_them():
+    """Else training and server would not be on one card."""
+    found = engine_environment(EngineOptions(gpus=(1, 0)), visible="5, GPU-8932f937")
+    assert found["CUDA_VISIBLE_DEVICES"] == "GPU-8932f937,5"
+    with pytest.raises(EngineError, match="GPU 2 is not visible: CUDA_VISIBLE_DEVICES=5,6 shows 2"):
+        engine_environment(EngineOptions(gpus=(2,)), visible="5,6")
+
+
 @pytest.mark.parametrize("family", QWEN_FAMILIES)
 def test_models_of_any_image_size_get_images_as_they_are(tmp_path, family):
     command = engine_command(PYTHON, write_config(tmp_path, model_type=family), EngineOptions())
@@ -232,6 +249,21 @@ def test_serve_engine_prints_remote_control_only_where_it_is_asked_for(codedance
     assert parsed(opened)[0] == {**parsed(closed)[0], "VLLM_SERVER_DEV_MODE": "1"}
     assert parsed(opened)[0]["CUDA_VISIBLE_DEVICES"] == "0,1"
     assert parsed(opened)[1] == parsed(closed)[1]
+
+
+def test_serve_engine_needs_the_share_that_a_training_leaves(codedance, home):
+    words = ("serve", "engine", "nano", "--print", "--gpus", "0", "--colocated")
+    code, _, error = codedance(*words)
+    assert code == 2
+    assert "codedance plan MODEL --gpus 1 --colocated" in " ".join(error.replace("│", " ").split())
+    code, out, _ = codedance(*words, "--memory-share", "0.57")
+    assert code == 0
+    assert "--gpu-memory-utilization 0.57 --enable-sleep-mode" in out
+    code, out, _ = codedance(*words[:-3], "--gpus", "none", "--colocated")
+    assert code == 0
+    assert "sleep" not in out
+    code, out, _ = codedance(*words[:-1])
+    assert "--gpu-memory-utilization 0.9" in out
 
 
 def test_serve_engine_refuses_gpus_that_are_no_indices(codedance, home):

@@ -178,3 +178,26 @@ def test_an_invalid_address_is_refused_with_the_path_of_its_key(tiny, url):
     line = len(text.splitlines()) + 1
     assert f"flows.yaml:{line}: presets.smoke.rollout.urls" in str(raised.value)
     assert "is not a server address" in str(raised.value)
+
+
+def test_a_training_that_shares_its_gpu_is_asked_for_by_one_option():
+    assert with_engine(["a=1"], None, None, colocated=True) == [
+        "a=1",
+        "rollout.engine=vllm",
+        "rollout.colocated=true",
+    ]
+    found = with_overrides(
+        load_preset("smoke"), read_overrides(with_engine(None, "vllm", [NOWHERE], colocated=True))
+    )
+    assert found.rollout.colocated
+    with pytest.raises(BadParameter, match="for a server of vllm, but --engine is own"):
+        with_engine(None, "own", None, colocated=True)
+
+
+@pytest.mark.parametrize(
+    ("command", "takes"), [("run", 1), ("grpo", 1), ("curate", 0), ("sft", 0), ("evaluate", 0)]
+)
+def test_only_commands_that_train_on_replies_share_a_gpu(codedance, command, takes):
+    code, out, _ = codedance(command, "--help")
+    assert code == 0
+    assert out.count("--colocated") == takes

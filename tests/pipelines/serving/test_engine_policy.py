@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -15,22 +16,30 @@ from codedance.pipelines.runs.context import StageInterrupted
 from codedance.pipelines.runs.processes import ServiceError, free_port
 from codedance.pipelines.serving.engine import server as engine_server
 from codedance.pipelines.serving.engine.command import EngineOptions
-from codedance.pipelines.serving.engine.environment import VARIABLE
-from codedance.pipelines.serving.engine.policy import engine_policy, is_served, vllm_settings
-from codedance.pipelines.serving.engine.server import running_engine
+from codedance.pipelines.serving.engine.environment import VARIABLE, EngineError
+from codedance.pipelines.serving.engine.policy import (
+    engine_policy,
+    is_served,
+    training_engine,
+    vllm_settings,
+)
+from codedance.pipelines.serving.engine.server import Engine, running_engine
 from codedance.policies.inference.vllm.handshake import HandshakeError
 from codedance.policies.interface import Conversation, Sampling
 from codedance.policies.models.model_folder import load_token_model
+from codedance.policies.training.grpo.config import GRPOConfig
 from policies.inference.vllm.fake_vllm import FakeVllm
 from policies.tiny import build_tiny, noise
 
 NOWHERE = "http://127.0.0.1:9"
+QWEN = "Qwen/Qwen2.5-VL-3B-Instruct"
 TESTS = Path(__file__).parents[2]
 ON_VLLM = RolloutSettings(engine="vllm")
 FAKE_PROGRAM = """
 import sys, threading
 sys.path.insert(0, {tests!r})
 from codedance.policies.models.model_folder import load_token_model
+from codedance.policies.training.grpo.config import GRPOConfig
 from policies.inference.vllm.fake_vllm import FakeVllm
 value = lambda flag: sys.argv[sys.argv.index(flag) + 1]
 server = FakeVllm(load_token_model(value("--model"), device="cpu"))
@@ -267,3 +276,73 @@ def test_an_ipv6_address_stands_in_brackets(folders, interpreter, tmp_path, monk
     ) as engine:
         assert engine.url == f"http://[::1]:{options.port}"
     assert asked == [f"{engine.url}/health"]
+
+
+@pytest.fixture
+def one_gpu(monkeypatch):
+    """A machine with one GPU of 24 GB, on which servers are started in name only."""
+    started = []
+
+    @contextmanager
+    def start(source, options, **_):
+        started.append(options)
+        yield Engine(NOWHERE, None)
+
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("codedance.pipelines.serving.engine.sharing.gpu_memory", lambda _: 24e9)
+    monkeypatch.setattr("codedance.pipelines.serving.engine.policy.running_engine", start)
+    return started
+
+
+def beside(tmp_path, source, said, *, config, **settings):
+    chosen = RolloutSettings(engine="vllm", **settings)
+    return training_engine(
+        str(source), chosen, config=config, log=tmp_path / "vllm.log", say=said.append
+    )
+
+
+def test_the_only_gpu_is_shared_where_that_is_asked_for(one_gpu, tmp_path):
+    config, said = GRPOConfig(bf16=True, lora_r=16), []
+    with beside(tmp_path, QWEN, said, config=config, colocated=True) as served:
+        assert served.colocated
+    (options,) = one_gpu
+    assert (options.gpus, options.colocated, options.dtype) == ((0,), True, "bfloat16")
+    assert (options.memory_share, options.lora_rank) == (0.57, 16)
+    assert said == ["vLLM gets 57% of the GPU that it shares with the training"]
+    with beside(tmp_path, QWEN, said, config=config, colocated=True, memory_share=0.4):
+        assert one_gpu[-1].memory_share == 0.4
+    with (
+        pytest.raises(EngineError, match=r"the only GPU: set rollout\.colocated: true"),
+        beside(tmp_path, QWEN, said, config=config),
+    ):
+        pass
+
+
+def test_a_gpu_that_is_too_small_is_refused_with_each_part(one_gpu, tmp_path):
+    with (
+        pytest.raises(EngineError, match=r"24 GB.* keeps 53\.2 GB.*grpo\.lora_r") as raised,
+        beside(tmp_path, QWEN, [], config=GRPOConfig(bf16=True), colocated=True),
+    ):
+        pass
+    assert "codedance plan MODEL --gpus 1 --colocated" in str(raised.value)
+    with (
+        pytest.raises(EngineError, match=r"cannot plan .*rollout\.memory_share"),
+        beside(tmp_path, tmp_path, [], config=GRPOConfig(), colocated=True),
+    ):
+        pass
+    assert not one_gpu
+
+
+def test_a_server_that_a_killed_training_left_asleep_is_woken(opened, fake, folders):
+    fake.asleep = ["weights", "kv_cache"]
+    with opened(folders[0], fake, colocated=True) as policy:
+        assert versions_of(policy) == {"default"}
+    assert fake.calls == ["/wake_up"]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"urls": (NOWHERE, "http://127.0.0.1:8")}, {"transfer": "nccl"}]
+)
+def test_one_gpu_has_one_server_and_no_transfer_between_gpus(settings):
+    with pytest.raises(ValueError, match="colocated needs one server"):
+        RolloutSettings(engine="vllm", colocated=True, **settings)

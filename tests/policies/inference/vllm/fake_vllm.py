@@ -7,18 +7,21 @@ import contextlib
 import json
 import socket
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import parse_qs
 
 from codedance.policies.models.token_model import TokenModel
 
 from .fake_engine import FakeEngine, TooLongError
 
 Body = dict[str, Any]
-CONTROL_READS = ("/weight_info", "/server_info", "/get_world_size")
+CONTROL_READS = ("/weight_info", "/server_info", "/get_world_size", "/is_sleeping")
+MEMORY = ("weights", "kv_cache")
 
 
 @dataclass
@@ -29,11 +32,14 @@ class Faults:
         status: Status and message of an error answer; None for none.
         before: Called before the reply is generated; it may wait or kill the server.
         change: Changes the answer; returns the text to send in place of JSON, or None.
+        control: Status and message of an error answer of a control route; None for none. It may
+            wait or kill the server.
     """
 
     status: Callable[[int, Body], tuple[int, str] | None] = lambda _, __: None
     before: Callable[[int, Body], None] = lambda _, __: None
     change: Callable[[int, Body], str | None] = lambda _, __: None
+    control: Callable[[str], tuple[int, str] | None] = lambda _: None
 
 
 @dataclass
@@ -55,6 +61,9 @@ class FakeVllm:
         calls: Control routes that were called, in order.
         is_paused: Whether it takes no requests.
         joined: Groups for weight transfer that it was told to join.
+        can_sleep: Whether it was started with ``--enable-sleep-mode``.
+        asleep: Parts of its memory that it has released.
+        naps: Number of times that it fell asleep.
     """
 
     model: TokenModel
@@ -71,6 +80,9 @@ class FakeVllm:
     calls: list[str] = field(default_factory=list)
     is_paused: bool = False
     joined: list[Body] = field(default_factory=list)
+    can_sleep: bool = True
+    asleep: list[str] = field(default_factory=list)
+    naps: int = 0
 
     def __post_init__(self) -> None:
         self.engine = self._engine()
@@ -122,19 +134,26 @@ class FakeVllm:
         """Listen again as a new process, which has the weights and names that it began with."""
         self.engine = self._engine()
         self.is_paused = False
+        self.asleep = []
         self.restart()
 
     def control(self, path: str, body: Body) -> tuple[int, str]:
         """Answer a control route; every call is recorded."""
-        route = path.partition("?")[0]
+        route, _, query = path.partition("?")
         self.calls.append(path)
+        if (error := self.faults.control(path)) is not None:
+            return error[0], json.dumps({"error": {"message": error[1]}})
+        config = {"model_config": {"enable_sleep_mode": self.can_sleep}, "parallel_config": {}}
         work: dict[str, Callable[[], object]] = {
             "/weight_info": lambda: {"weight_version": self.engine.version},
-            "/server_info": lambda: {"vllm_config": {"parallel_config": {}}},
+            "/server_info": lambda: {"vllm_config": config},
+            "/sleep": self._sleep,
+            "/wake_up": lambda: self._wake_up(parse_qs(query).get("tags", MEMORY)),
+            "/is_sleeping": lambda: {"is_sleeping": bool(self.asleep) or self.is_paused},
             "/pause": lambda: setattr(self, "is_paused", True),
-            "/resume": lambda: setattr(self, "is_paused", False),
+            "/resume": self._resume,
             "/update_weight_version": lambda: setattr(self.engine, "version", body["new_version"]),
-            "/collective_rpc": lambda: self.engine.load(body["kwargs"]["weights_path"]),
+            "/collective_rpc": lambda: self._loaded(body["kwargs"]["weights_path"]),
             "/get_world_size": lambda: {"world_size": 2},
             "/init_weight_transfer_engine": lambda: self.joined.append(body["init_info"]),
             "/start_weight_update": lambda: None,
@@ -142,9 +161,7 @@ class FakeVllm:
             "/finish_weight_update": lambda: setattr(
                 self.engine, "version", body["weight_version"]
             ),
-            "/v1/load_lora_adapter": lambda: self.engine.load_adapters(
-                body["lora_name"], body["lora_path"]
-            ),
+            "/v1/load_lora_adapter": lambda: self._adapted(body["lora_name"], body["lora_path"]),
             "/v1/unload_lora_adapter": lambda: self.engine.unload_adapters(body["lora_name"]),
         }
         for cache in ("prefix", "mm", "encoder"):
@@ -154,9 +171,37 @@ class FakeVllm:
         with self._lock:
             try:
                 return 200, json.dumps(work[route]())
-            except ValueError as error:
-                status = 400 if "lora" in route else 500
+            except (ValueError, MemoryError) as error:
+                status = 400 if "lora" in route and isinstance(error, ValueError) else 500
                 return status, json.dumps({"error": {"message": str(error)}})
+
+    def _sleep(self) -> None:
+        """Release memory; the caches are emptied, and requests wait from now on."""
+        self.naps += not self.asleep
+        self.asleep = list(MEMORY)
+        for cache in ("prefix", "mm", "encoder"):
+            self.engine.forget(cache)
+
+    def _wake_up(self, parts: Iterable[str]) -> None:
+        self.asleep = [one for one in self.asleep if one not in parts]
+        self.is_paused = self.is_paused and bool(self.asleep)
+
+    def _resume(self) -> None:
+        if self.asleep:
+            raise MemoryError(f"CUDA error: an illegal memory access ({self.asleep} is released)")
+        self.is_paused = False
+
+    def _loaded(self, folder: str) -> None:
+        self._need_weights()
+        self.engine.load(folder)
+
+    def _adapted(self, name: str, folder: str) -> None:
+        self._need_weights()
+        self.engine.load_adapters(name, folder)
+
+    def _need_weights(self) -> None:
+        if "weights" in self.asleep:
+            raise MemoryError("CUDA error: an illegal memory access (weights are released)")
 
     def _begin(self, port: int) -> None:
         self._open: set[socket.socket] = set()
@@ -186,6 +231,8 @@ class FakeVllm:
             self.faults.before(number, body)
             if (error := self.faults.status(number, body)) is not None:
                 return error[0], json.dumps({"error": {"message": error[1]}})
+            while self.asleep and self._http is not None:
+                time.sleep(0.01)  # vLLM queues what comes while it sleeps
             if self.is_paused:
                 return 503, '{"error": {"message": "Generation is paused"}}'
             try:
