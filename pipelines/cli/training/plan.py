@@ -50,6 +50,12 @@ def plan(  # noqa: PLR0913 - each an option of the command
     served: Annotated[
         bool, typer.Option("--served", help="Replies come from vLLM on other GPUs.")
     ] = False,
+    colocated: Annotated[
+        bool, typer.Option("--colocated", help="One GPU for training and vLLM in turn.")
+    ] = False,
+    gpu_memory: Annotated[
+        float | None, typer.Option(min=1.0, help="Memory of the GPU in GB, not that of its type.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Estimate memory and time of SFT and GRPO per GPU.
@@ -59,36 +65,48 @@ def plan(  # noqa: PLR0913 - each an option of the command
     from ....policies.models.model_shape import read_shape
     from ....policies.training.memory_plan import GPUS, Holding, Workload
     from ..document import document
+    from .plan_colocated import plan_colocated
 
     if gpu not in GPUS:
         raise typer.BadParameter(f"one of {', '.join(GPUS)}, got {gpu!r}", param_hint="--gpu")
     if own + pictures > tokens:
         raise typer.BadParameter(f"--own {own} and --pictures {pictures} exceed --tokens {tokens}")
     counts = _counts(gpus)
+    if colocated and counts != [1]:
+        raise typer.BadParameter(f"with --colocated one: --gpus 1; got {gpus}", param_hint="--gpus")
+    kind = GPUS[gpu] if gpu_memory is None else replace(GPUS[gpu], memory=gpu_memory * 1e9)
     shape = read_shape(model)
     work = Workload(trajectories, tokens, own, pictures, slots)
     first = Holding(lora_r=rank, keeps_reference=reference, is_served=served)
     with document(json) as publish:
-        _show(shape, work, gpu, counts, first)
-        plans = [
-            _entry(shape, work, GPUS[gpu], how)
-            for count in counts
-            for how in _holdings(count, first)
-        ]
+        if colocated:
+            holdings = [replace(first, lora_r=one) for one in (rank, 0)]
+            plans = plan_colocated(shape, work, holdings, total=kind.memory)
+        else:
+            _show(shape, work, (gpu, kind), counts, first)
+            plans = [
+                _entry(shape, work, kind, how)
+                for count in counts
+                for how in _holdings(count, first)
+            ]
         publish({"model": model, "parameters": shape.parameters, "gpu": gpu, "plans": plans})
 
 
-def _show(shape: ModelShape, work: Workload, gpu: str, counts: list[int], first: Holding) -> None:
-    from ....policies.training.memory_plan import GPUS
+def _show(
+    shape: ModelShape, work: Workload, gpu: tuple[str, Gpu], counts: list[int], first: Holding
+) -> None:
+    """Print the table of each number of GPUs; ``gpu`` is the name and the kind of one."""
     from ..output import say
+
+    name, kind = gpu
 
     size, unit = (1e9, "GB") if shape.parameters > _LARGE else (1e6, "MB")
     say(f"{shape.name}: {shape.parameters:,} parameters, {shape.text.layers} layers")
     for count in counts:
         say()
         each = "one" if count == 1 else f"each of {count}"
-        say(f"{each} {gpu}, {GPUS[gpu].memory / 1e9:.0f} GB; figures in {unit}")
-        rows = [_row(shape, work, how, GPUS[gpu], size) for how in _holdings(count, first)]
+        say(f"{each} {name}, {kind.memory / 1e9:.0f} GB; figures in {unit}")
+        rows = [_row(shape, work, how, kind, size) for how in _holdings(count, first)]
         _print_table(rows)
     say()
     for line in _notes(work, first, is_sharded=max(counts) > 1):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
+from pathlib import Path
 
 import pytest
 from codedance.policies.models.nano import NanoConfig, build_nano
@@ -50,6 +52,49 @@ def test_whole_copies_of_sharded_weights_and_the_reference_are_counted(plan):
     assert "none with vLLM" in out
 
 
+def test_one_gpu_for_training_and_vllm_is_planned_by_phase_and_by_card(plan):
+    words = ("Qwen/Qwen2.5-VL-3B-Instruct", "--gpus", "1", "--colocated", "--gpu-memory", "48")
+    code, out, _ = plan(*words)
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    assert "one GPU of 48 GB, for training and vLLM in turn" in out
+    phases = [
+        line.split()[:2] for line in out.splitlines() if re.match("(LoRA|all) +(gen|upd)", line)
+    ]
+    assert phases == [
+        ["LoRA", "generate"],
+        ["LoRA", "update"],
+        ["all", "generate"],
+        ["all", "update"],
+    ]
+    cards = [line.split() for line in out.splitlines() if re.match(r"\d+ GB ", line)]
+    assert [row[0] for row in cards if row[2] == "LoRA"] == ["24", "40", "48", "80"]
+    assert [row[3] for row in cards if row[2] == "LoRA"] == ["yes"] * 4
+    assert ["24", "GB", "all", "no"] in [row[:4] for row in cards]
+    assert "rollout.memory_share (--gpu-memory-utilization)" in out
+
+
+def test_the_page_shows_what_the_command_prints(plan):
+    page = (Path(__file__).parents[3] / "docs" / "one-gpu.md").read_text(encoding="utf-8")
+    words = page.partition("$ codedance plan ")[2].partition("\n")[0].split()
+    table = page.partition("```text\n")[2].partition("\n```")[0]
+    code, out, _ = plan(*words)
+    assert code == 0
+    assert table in out
+
+
+def test_a_plan_of_one_gpu_is_a_document_too(plan):
+    code, out, _ = plan("--gpus", "1", "--colocated", "--json")
+    assert code == 0
+    found = {
+        (one["bytes"]["total"], one["holding"]["lora_r"]): one for one in json.loads(out)["plans"]
+    }
+    assert found[80e9, 16]["fits"]
+    assert not found[24e9, 16]["fits"]  # seven billion parameters, twice
+    assert 0.5 < found[80e9, 16]["memory_share"] < 0.8
+    assert found[80e9, 16]["peak_bytes"]["update"] < found[80e9, 16]["peak_bytes"]["generate"]
+
+
 def test_a_configuration_file_is_sufficient(plan, tmp_path):
     folder = build_nano(tmp_path, ["how many?"], NanoConfig())
     (folder / "model.safetensors").unlink()
@@ -66,6 +111,8 @@ def test_a_configuration_file_is_sufficient(plan, tmp_path):
         (("--gpus", "0"), "--gpus"),
         (("--gpus", "eight"), "got 'eight'"),
         (("--gpu", "abacus"), "h100"),
+        (("--colocated",), "--gpus 1"),
+        (("--gpus", "2", "--colocated"), "--gpus 1"),
         (("--tokens", "100", "--own", "90", "--pictures", "90"), "exceed --tokens 100"),
     ],
 )
