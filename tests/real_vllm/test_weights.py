@@ -4,7 +4,9 @@ import logging
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -157,8 +159,38 @@ def test_grpo_trains_on_servers_as_in_this_process(
         assert all(one["engine/handshake_max"] < BOUND for one in metrics)
 
 
+@pytest.mark.parametrize("rank", [0, 8])
+def test_grpo_trains_on_a_server_that_sleeps_during_updates(
+    sandbox: Sandbox, tmp_path: Path, rank: int
+) -> None:
+    """On a CPU vLLM releases nothing, but takes no requests while it sleeps."""
+    suite = load_suite("nano", split="train")
+    tasks = [suite[index] for index in range(20)]
+    shared = RolloutSettings(engine="vllm", colocated=True)
+    metrics = _train(
+        Path(NANO_FOLDER), tasks, 0, rank, tmp_path, sandbox, shared, steps=3, beta=0.01
+    )
+    for one in metrics:
+        assert one["engine/handshake_max"] < BOUND
+        assert one["sampling_logp_difference/max"] < BOUND
+        assert one["infrastructure_share"] == 0.0
+    naps = [f"{one['engine/sleep_seconds']:.2f}" for one in metrics]
+    loads = [f"{one['engine/load_seconds']:.2f}" for one in metrics]
+    _figures.warning(f"rank {rank}: asleep after {naps} s, awake with weights after {loads} s")
+    log = (tmp_path / "vllm.log").read_text()
+    assert log.count("POST /sleep?level=1&mode=abort") == 3
+    assert log.count("sleep mode is not supported on CPU, ignore it") >= 6
+
+
 def _train(
-    start: Path, tasks: list[Task], seed: int, rank: int, folder: Path, sandbox: Sandbox
+    start: Path,
+    tasks: list[Task],
+    seed: int,
+    rank: int,
+    folder: Path,
+    sandbox: Sandbox,
+    settings: RolloutSettings = RolloutSettings(engine="vllm"),  # noqa: B008 - frozen
+    **changes: Any,
 ) -> list[dict[str, float]]:
     """Train over a server of its own; return the metrics of each step."""
     config = GRPOConfig(
@@ -172,9 +204,10 @@ def _train(
         seed=seed,
         lora_r=rank,
     )
+    config = replace(config, **changes)
     metrics: list[dict[str, float]] = []
-    settings, log = RolloutSettings(engine="vllm"), folder / "vllm.log"
-    with training_engine(str(start), settings, lora_rank=rank, log=log, say=print) as served:
+    log = folder / "vllm.log"
+    with training_engine(str(start), settings, config=config, log=log, say=print) as served:
         train_grpo(
             start,
             tasks,
