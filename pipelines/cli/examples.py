@@ -45,7 +45,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "codedance play --policy nano --family count --seed 5",
         "codedance play --policy hand",
     ),
-    "plan": ("codedance plan Qwen/Qwen2.5-VL-7B-Instruct --gpus 1,8 --gpu h100",),
+    "plan": (
+        "codedance plan Qwen/Qwen2.5-VL-7B-Instruct --gpus 1,8 --gpu h100",
+        "codedance plan Qwen/Qwen2.5-VL-3B-Instruct --gpus 1 --colocated --gpu 4090",
+    ),
     "attack-reward": (
         "codedance attack-reward --reward bat",
         "codedance attack-reward --reward outcome --term terms.py:brevity=-0.01",

@@ -78,6 +78,19 @@ def _gpus(text: str | None) -> tuple[int, ...]:
         ) from None
 
 
+def _share(share: float | None, *, is_planned: bool) -> float:
+    """Return the share of the memory; beside a training it has to be given."""
+    from ...serving.engine.command import MEMORY_SHARE
+
+    if is_planned and share is None:
+        raise typer.BadParameter(
+            "with --colocated the share that the training leaves, which `codedance plan MODEL "
+            "--gpus 1 --colocated` prints",
+            param_hint="--memory-share",
+        )
+    return share or MEMORY_SHARE
+
+
 def _precision(name: str) -> str:
     """Reject a precision that vLLM does not take."""
     return _one_of(name, _PRECISIONS)
@@ -166,24 +179,18 @@ def engine(  # noqa: PLR0913 - the options of the command
     from ....policies.loading import NANO_FOLDER
     from ...config.home import find_home
     from ...runs.processes import free_port
-    from ...serving.engine.command import MEMORY_SHARE, EngineOptions, shell_command
+    from ...serving.engine.command import EngineOptions, shell_command
     from ...serving.engine.server import running_engine
     from ..output import say
 
     cards = _gpus(gpus)
-    if colocated and cards and memory_share is None:
-        raise typer.BadParameter(
-            "with --colocated the share that the training leaves, which `codedance plan MODEL "
-            "--gpus 1 --colocated` prints",
-            param_hint="--memory-share",
-        )
     options = EngineOptions(
         host=host,
         port=port or free_port(),
         gpus=cards,
         dtype=dtype,
         context=context,
-        memory_share=memory_share or MEMORY_SHARE,
+        memory_share=_share(memory_share, is_planned=colocated and bool(cards)),
         colocated=colocated,
         lora_rank=lora_rank,
         transfer=transfer,

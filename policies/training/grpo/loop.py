@@ -156,7 +156,7 @@ class GRPORun:
         kept, replaced = self._sampler.sample(self._policy(step), step)
         self._actor.end_replies()
         if self._follower is not None:
-            self._follower.end_replies(self.trained.world)
+            self._follower.end_replies()
         groups = [*kept, *replaced]
         seen = [one for group in groups for one in group.trajectories]
         self.trained.world.gather(lambda: on_trajectories and on_trajectories(step + 1, seen))

@@ -27,7 +27,6 @@ from ...inference.vllm.nccl_transfer import NcclTransfer
 from ...inference.vllm.policy import VllmPolicy
 from ...inference.vllm.settings import VllmSettings
 from ...models.model_folder import ADAPTER_FILE, ModelNotes
-from ..distributed.processes import World
 from ..trained_model import TrainedModel
 from .actor import empty_gpu_cache
 from .mismatch import UNKNOWN
@@ -111,30 +110,32 @@ class WeightFollower:
         Raises:
             ControlError: A server could not load the weights, or all stayed away.
             HandshakeError: A server disagrees with the trained model.
+            ValueError: Several processes train beside a server that shares the GPU of one.
         """
         world = trained.world
+        if self._served.colocated and world.size > 1:
+            raise ValueError(
+                f"rollout.colocated is for one process on one GPU, got {world.size} processes: "
+                "leave it or --processes out"
+            )
         run = world.gather(lambda: self._run)[0]  # what the first process hands over
         version = f"step-{step}-{run}" if trained.has_adapters else f"step-{step}"
         policy = self._policy_of(trained, version, step, notes)
         if self._served.colocated:
-            world.gather(empty_gpu_cache)
+            empty_gpu_cache()
         world.gather(lambda: self._update(trained, policy, version) if world.is_first else None)
         self._policy = policy
         return policy
 
-    def end_replies(self, world: World) -> None:
+    def end_replies(self) -> None:
         """Put a server that shares the trainer's GPU to sleep; no effect on others.
-
-        All processes have to call this before they update the weights.
 
         Raises:
             ControlError: The server holds its memory still, or does not answer.
         """
-        if self._served.colocated:
-            world.gather(lambda: self._put_to_sleep() if world.is_first else None)
-
-    def _put_to_sleep(self) -> None:
         served, begun = self._served, time.monotonic()
+        if not served.colocated:
+            return
         control = EngineControl(served.urls[0], api_key=served.settings.api_key)
         gives_up_at = begun + served.settings.patience_seconds
         while True:

@@ -14,10 +14,13 @@ from codedance.envs.types import Ending, Trajectory
 from codedance.policies.inference.vllm import control
 from codedance.policies.inference.vllm.control import ControlError
 from codedance.policies.inference.vllm.settings import VllmSettings
+from codedance.policies.models.model_folder import ModelNotes
 from codedance.policies.models.token_model import TokenModel
 from codedance.policies.rollouts.losses import EpisodesLostError
+from codedance.policies.training.distributed.processes import World
 from codedance.policies.training.grpo.config import GRPOConfig
-from codedance.policies.training.grpo.served_rollouts import ServedRollouts
+from codedance.policies.training.grpo.served_rollouts import ServedRollouts, WeightFollower
+from codedance.policies.training.trained_model import TrainedModel
 from codedance.sandbox.types import Sandbox
 
 from ..inference.vllm.fake_vllm import MEMORY, FakeVllm
@@ -256,3 +259,14 @@ def test_episodes_of_a_server_that_cannot_be_woken_are_lost_to_infrastructure(
 def test_one_gpu_has_one_server(tmp_path: Path, settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"rollout\.colocated needs one server"):
         ServedRollouts(**{"urls": ("http://a",), "folder": tmp_path, "colocated": True} | settings)
+
+
+def test_several_processes_do_not_share_one_gpu(
+    fake: FakeVllm, tiny_folder: Path, tmp_path: Path
+) -> None:
+    trained = TrainedModel(tiny_folder, CONFIG, seed=0)
+    trained.world = World(0, 2)
+    follower = WeightFollower(ServedRollouts((fake.url,), tmp_path, QUICK, colocated=True))
+    with pytest.raises(ValueError, match="one process on one GPU, got 2 processes"):
+        follower.policy(trained, 0, notes=ModelNotes())
+    assert not fake.calls
