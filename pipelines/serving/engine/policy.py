@@ -86,7 +86,7 @@ def engine_policy(
     from ....policies.inference.vllm.control import EngineControl, on_each
     from ....policies.inference.vllm.policy import VllmPolicy
     from ....policies.loading import NANO_FOLDER
-    from ....policies.training.grpo.actor import empty_gpu_cache
+    from ....policies.training.grpo.companion_models import empty_gpu_cache
 
     folder = str(NANO_FOLDER) if source == "nano" else source
     with ExitStack() as stack:
@@ -179,7 +179,7 @@ def training_engine(
     if settings.engine != "vllm":
         yield None
         return
-    from ....policies.training.grpo.actor import empty_gpu_cache
+    from ....policies.training.grpo.companion_models import empty_gpu_cache
     from ....policies.training.grpo.served_rollouts import ServedRollouts
 
     with ExitStack() as stack:

@@ -39,13 +39,12 @@ from ..training_state import (
     load_state,
     save_final,
 )
-from .actor import Actor
+from .companion_models import Actor, make_reference
 from .config import GRPOConfig
 from .curriculum import History
 from .groups import GroupSampler, OnTrajectories
 from .metrics import step_metrics
 from .mismatch import mismatch_metrics
-from .reference import make_reference
 from .served_rollouts import ServedRollouts, WeightFollower, steps_behind
 from .update import Row, backward, make_rows, score_rows
 

@@ -28,7 +28,7 @@ from ...inference.vllm.policy import VllmPolicy
 from ...inference.vllm.settings import VllmSettings
 from ...models.model_folder import ADAPTER_FILE, ModelNotes
 from ..trained_model import TrainedModel
-from .actor import empty_gpu_cache
+from .companion_models import empty_gpu_cache
 from .mismatch import UNKNOWN
 
 _LOOK_SECONDS = 0.5

@@ -22,6 +22,7 @@ from ..batches import micro_shares, pad_flags
 from ..distributed.processes import World
 from ..trained_model import TrainedModel
 from .advantages import token_advantages
+from .companion_models import Reference
 from .config import GRPOConfig
 from .groups import Group
 from .loss import clipped_loss, is_clipped, kl_estimate, token_weights
@@ -32,7 +33,6 @@ from .mismatch import (
     importance_weights,
     is_far_off_policy,
 )
-from .reference import Reference
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,8 +12,8 @@ from codedance.envs.types import Message
 from codedance.policies.models.model_folder import load_token_model
 from codedance.policies.models.token_model import PicturedIds, TokenModel
 from codedance.policies.training.grpo import loop
+from codedance.policies.training.grpo.companion_models import InitialModel, make_reference
 from codedance.policies.training.grpo.config import GRPOConfig
-from codedance.policies.training.grpo.reference import InitialModel, make_reference
 from codedance.policies.training.trained_model import TrainedModel
 from codedance.policies.training.training_setup import TrainingSetup
 from codedance.sandbox.types import Sandbox
