@@ -78,7 +78,8 @@ def try_family(name: str, family: TinyFamily, folder: Path) -> Trial:
     conversation = _converse(policy)
     tokens = conversation.tokens or Tokens((), (), ())
     images = [image for message in conversation.messages for image in message.images]
-    expected = library_scores(folder / "model", tokens.ids, images[: tokens.images])
+    shown, never = images[: tokens.images], model.encoder.forbidden_ids
+    expected = library_scores(folder / "model", tokens.ids, shown, never_sampled=never)
     pairs = zip(expected, tokens.log_probabilities, tokens.mask, strict=True)
     loss, moved = _train(folder)
     return Trial(
@@ -94,9 +95,20 @@ def try_family(name: str, family: TinyFamily, folder: Path) -> Trial:
 
 
 def library_scores(
-    folder: Path, ids: Sequence[int], images: Sequence[Image.Image]
+    folder: Path,
+    ids: Sequence[int],
+    images: Sequence[Image.Image],
+    *,
+    never_sampled: Sequence[int] = (),
 ) -> tuple[float, ...]:
-    """Return each id's log-probability by transformers' own model; 0.0 for the first."""
+    """Return each id's log-probability by transformers' own model; 0.0 for the first.
+
+    Args:
+        folder: Model folder.
+        ids: Token ids.
+        images: Images that they refer to.
+        never_sampled: Ids that are left out of the distribution.
+    """
     import torch
     from codedance.policies.models.model_folder import load_image_processor, quiet
     from transformers import AutoModelForImageTextToText
@@ -120,7 +132,9 @@ def library_scores(
     if "batch_num_images" in given:
         inputs["batch_num_images"] = given["batch_num_images"]
     with torch.inference_mode():
-        scores = model(input_ids=row, **inputs).logits.log_softmax(-1)
+        logits = model(input_ids=row, **inputs).logits
+        logits[..., list(never_sampled)] = -torch.inf
+        scores = logits.log_softmax(-1)
     return (0.0, *scores[0, :-1].gather(1, row[0, 1:, None])[:, 0].tolist())
 
 

@@ -187,6 +187,7 @@ class PlainUpdate:
                 source, dtype="auto", attn_implementation=attention
             )
         self._model = self._model.to(ours.device)
+        self._allowed = ours.allowed()
         lengths = [len(row.completion_mask) for row in rows]
         self._parts = [
             _plain_inputs(ours, [rows[index] for index in part])
@@ -202,7 +203,8 @@ class PlainUpdate:
         self.loss = 0.0
         for inputs, own, (drawn, advantages, weights) in self._parts:
             logits = self._model(**inputs).logits[:, :-1]
-            scores = logits.float().log_softmax(dim=-1)
+            logits = logits.float().masked_fill(~self._allowed, -torch.inf)  # never sampled
+            scores = logits.log_softmax(dim=-1)
             new = scores.gather(2, inputs["input_ids"][:, 1:, None])[:, :, 0][own[:, 1:]]
             losses = clipped_loss(
                 new,

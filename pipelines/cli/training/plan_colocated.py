@@ -120,7 +120,8 @@ def _notes(work: Workload, plans: Sequence[Planned]) -> list[str]:
         "with gradient checkpointing; one at a time in the update. model and optim stay where "
         "they are while vLLM generates, and are counted twice; vLLM's weights are its own.",
         "vLLM's share is rollout.memory_share (--gpu-memory-utilization). A server that the "
-        "training starts gets it by itself; `codedance serve engine` takes it as --memory-share.",
+        "training starts gets it by itself; `codedance serve engine MODEL` takes it as "
+        "--memory-share.",
         "cache is what is left for keys and values; episodes that find no room wait.",
         f"Assumed, not measured: {CONTEXT_BYTES / 1e9:.1f} GB of libraries per process, "
         f"{WORKING_BYTES / 1e9:.1f} GB with which vLLM computes, {ASLEEP_BYTES / 1e9:.1f} GB that "

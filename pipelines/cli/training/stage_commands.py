@@ -51,7 +51,7 @@ OPTIONS: Mapping[str, tuple[Any, Any]] = {
 """Type and default of each option, in the order in which help shows them."""
 UNUSED = {
     "curate": ("processes", "colocated"),
-    "sft": ("suite", "sandbox", "engine", "engine_url", "colocated", "notes"),
+    "sft": ("suite", "sandbox", "engine", "engine_url", "notes", "colocated"),
     "grpo": ("suite", "notes"),
 }
 """Options that our own stages do not take; tests compare it with their declarations."""

@@ -185,7 +185,8 @@ class _Pair:
             raise HandshakeError(
                 f"{self.name}: at temperature {_OTHER:g}, log-probabilities differ by "
                 f"{as_sampled:.2g} in the mean, more than {bound:g}, and agree at 1: the server "
-                "changes its distribution in another way (start it by `codedance serve engine`)"
+                "changes its distribution in another way (start it by `codedance serve engine "
+                "MODEL`)"
             )
 
     def cause(self, seen: Difference, bound: float) -> str:

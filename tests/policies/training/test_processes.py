@@ -148,7 +148,7 @@ def steps(folder: Path, kind: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / f"{kind}.jsonl").read_text().splitlines()]
 
 
-def assert_same(one: Path, other: Path, *kinds: str) -> None:
+def assert_same(one: Path, other: Path, *kinds: str, weights_within: float = WEIGHTS) -> None:
     for kind in kinds or ("sft", "grpo"):
         first, second = steps(one, kind), steps(other, kind)
         assert [each["step"] for each in first] == [each["step"] for each in second] == [1, 2, 3, 4]
@@ -158,7 +158,7 @@ def assert_same(one: Path, other: Path, *kinds: str) -> None:
         weights, others = (
             load_file(root / kind / "final" / "model.safetensors") for root in (one, other)
         )
-        assert max(float((weights[n] - others[n]).abs().max()) for n in weights) < WEIGHTS
+        assert max(float((weights[n] - others[n]).abs().max()) for n in weights) < weights_within
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +194,8 @@ def test_two_processes_hand_sharded_weights_over_like_one(
     own = run(tiny_folder, tmp_path / "own", count=1, lora_r=lora_r)
     with FakeVllm(tiny_model) as fake:
         served = run(tiny_folder, tmp_path / "served", fake.url, count=2, lora_r=lora_r, fsdp=True)
-    assert_same(own, served, "grpo")
+    # The servers' log-probabilities, which enter the loss, are rounded in another order, too.
+    assert_same(own, served, "grpo", weights_within=10 * WEIGHTS)
     # The first process alone has a whole copy; adapters need no second model for the reference.
     counts = [int((served / f"grpo-models-{rank}").read_text()) for rank in range(2)]
     assert counts == ([2, 1] if lora_r else [3, 2])
