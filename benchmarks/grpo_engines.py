@@ -14,8 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,11 +28,10 @@ from codedance.policies.loading import NANO_FOLDER
 from codedance.policies.models.model_folder import load_token_model, save_token_model
 from codedance.policies.training.grpo.config import GRPOConfig
 from codedance.policies.training.grpo.loop import train_grpo
-from codedance.policies.training.grpo.served_rollouts import ServedRollouts
 from codedance.sandbox import open_sandbox
 
 ENGINES = ("our engine", "vLLM")
-_NOISE = 0.05
+_NOISE = 0.15
 _TRANSFER = ("engine/write_seconds", "engine/load_seconds", "engine/handshake_seconds")
 _HEAD = ("", "step", "replies and tools", "tools, summed", "weights to the server", "update")
 
@@ -83,17 +81,6 @@ class Steps:
         self._begun = now
 
 
-@contextmanager
-def engine_of(name: str, start: Path, folder: Path) -> Generator[ServedRollouts | None]:
-    """Open the engine of a run; None for our own."""
-    settings = RolloutSettings(engine="own" if name == ENGINES[0] else "vllm")
-    log = folder / "vllm.log"
-    with training_engine(
-        str(start), settings, lora_rank=0, log=log, say=_say, check=lambda: None
-    ) as served:
-        yield served
-
-
 def train(name: str, start: Path, folder: Path, *, steps: int, seed: int) -> Steps:
     """Train over an engine; return rewards and times."""
     suite = load_suite("nano", split="train")
@@ -104,12 +91,15 @@ def train(name: str, start: Path, folder: Path, *, steps: int, seed: int) -> Ste
         num_generations=8,
         max_new_tokens=160,
         max_tokens=2000,
-        learning_rate=6e-5,
+        learning_rate=1e-4,
         save_every=steps,
         seed=seed,
     )
     folder.mkdir()
-    with open_sandbox("local") as sandbox, engine_of(name, start, folder) as served:
+    settings = RolloutSettings(engine="own" if name == ENGINES[0] else "vllm")
+    log = folder / "vllm.log"
+    engine = training_engine(str(start), settings, config=config, log=log, say=_say)
+    with open_sandbox("local") as sandbox, engine as served:
         found = Steps()
         train_grpo(
             start,
@@ -183,7 +173,7 @@ def _say(words: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train twice; print the rewards and the table, and draw the figure."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--figure", type=Path, default=None, help="SVG file to draw into")
     asked = parser.parse_args(arguments)
