@@ -153,7 +153,8 @@ class GRPOSettings(HoldingSettings):
     epsilon_high: Annotated[float, Field(gt=0.0)] = 0.28
     beta: Annotated[float, Field(ge=0.0)] = 0.0
     use_bias_correction_kl: bool = True
-    loss_type: Literal["dapo", "bnpo", "grpo", "dr_grpo"] = "dapo"
+    loss_type: Literal["dapo", "bnpo", "grpo", "dr_grpo", "cispo"] = "dapo"
+    importance_sampling_level: Literal["token", "sequence"] = "token"
     vllm_importance_sampling_correction: bool = True
     vllm_importance_sampling_mode: ImportanceSamplingMode = "token_truncate"
     vllm_importance_sampling_clip_max: Annotated[float, Field(ge=0.0)] | None = 3.0
@@ -178,6 +179,7 @@ class GRPOSettings(HoldingSettings):
     stop: tuple[str, ...] = ()
     max_tokens: Count = 16_384
     max_turns: Count = 6
+    overlong_buffer: Annotated[int, Field(ge=0)] = 0
     save_every: Count = 10
     rollout_batch_size: Count = 128
     deterministic: bool | None = None

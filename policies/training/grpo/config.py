@@ -12,8 +12,10 @@ from ...interface import Sampling
 from ..training_setup import TrainingSetup
 from .correction import Correction, ImportanceSamplingMode, correction_of
 
-LossType = Literal["dapo", "bnpo", "grpo", "dr_grpo"]
-"""How tokens are weighted in the loss; see `token_weights`."""
+LossType = Literal["dapo", "bnpo", "grpo", "dr_grpo", "cispo"]
+"""How tokens are weighted in the loss (`token_weights`), and for ``cispo`` the loss itself."""
+RatioLevel = Literal["token", "sequence"]
+"""Whether a token's ratio is its own or that of its trajectory; see `sequence_log_ratios`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +33,18 @@ class GRPOConfig(TrainingSetup):
         weight_decay: Weight decay of matrices.
         max_grad_norm: Norm that gradients are clipped to.
         epsilon: Lower clipping range of a token's probability ratio.
-        epsilon_high: Upper clipping range of a token's probability ratio.
+        epsilon_high: Upper clipping range of a token's probability ratio; with ``cispo`` the
+            largest ratio itself, at least 1 (TRL recommends 5).
         beta: Weight of the KL divergence from the initial weights; above 0.0 a copy of them is in
             memory, unless adapters are trained: then they are the model without its adapters.
         use_bias_correction_kl: Whether the divergence is weighted by the probability ratio, without
             which its gradient is not the divergence's own (arXiv 2512.02556).
         loss_type: ``dapo`` (or ``bnpo``) weights all tokens of a step equally, ``grpo`` all
             trajectories, ``dr_grpo`` gives a token the same weight whatever the step's length.
+            ``cispo`` weights log-probabilities by bounded ratios instead of clipping, so that
+            every token keeps a gradient (arXiv 2506.13585, eq. 4).
+        importance_sampling_level: ``token``, or ``sequence`` for the ratio of a whole trajectory
+            (GSPO, arXiv 2507.18071), which wants a far smaller ``epsilon``: 3e-4 in the paper.
         vllm_importance_sampling_correction: Whether each token is weighted by π_old / π_engine, the
             trainer's probability over that of the engine which sampled it, whatever engine.
         vllm_importance_sampling_mode: ``token_truncate``, ``token_mask``, ``sequence_truncate`` or
@@ -59,6 +66,10 @@ class GRPOConfig(TrainingSetup):
         top_k: 0, for the same reason.
         stop: Stop texts, for models that do not end their turns themselves.
         max_turns: Turns per episode.
+        overlong_buffer: Tokens before the limit of a trajectory's own tokens,
+            ``max_completion_length``, in which its length is penalised, from 0 up to -1 at the
+            limit and beyond (soft overlong punishment of DAPO, arXiv 2503.14476, eq. 13); 0 for no
+            penalty.
         max_new_tokens: Tokens per turn.
         max_tokens: Tokens per episode, prompt and replies included.
         interface: ``code``, ``box`` or ``text``.
@@ -91,6 +102,7 @@ class GRPOConfig(TrainingSetup):
     beta: float = 0.0
     use_bias_correction_kl: bool = True
     loss_type: LossType = "dapo"
+    importance_sampling_level: RatioLevel = "token"
     vllm_importance_sampling_correction: bool = True
     vllm_importance_sampling_mode: ImportanceSamplingMode = "token_truncate"
     vllm_importance_sampling_clip_max: float | None = 3.0
@@ -106,6 +118,7 @@ class GRPOConfig(TrainingSetup):
     top_k: int = 0
     stop: tuple[str, ...] = ()
     max_turns: int = 6
+    overlong_buffer: int = 0
     max_new_tokens: int = 512
     max_tokens: int = 16_384
     interface: Literal["code", "box", "text"] = "code"
@@ -145,11 +158,31 @@ class GRPOConfig(TrainingSetup):
             raise ValueError(f"grpo.easy_share must be within 0 and 1, got {self.easy_share}")
         self.sampling  # noqa: B018 - raises for invalid sampling parameters
         self.correction  # noqa: B018 - raises for invalid bounds
+        self._check_loss()
+        if self.max_redraws < 0:
+            raise ValueError(f"grpo.max_redraws must be at least 0, got {self.max_redraws}")
+
+    def _check_loss(self) -> None:
+        """Reject settings of the loss that do not fit together."""
         if self.loss_type not in get_args(LossType):
             names = ", ".join(get_args(LossType))
             raise ValueError(f"grpo.loss_type is one of {names}, got {self.loss_type!r}")
-        if self.max_redraws < 0:
-            raise ValueError(f"grpo.max_redraws must be at least 0, got {self.max_redraws}")
+        if self.importance_sampling_level not in get_args(RatioLevel):
+            levels = ", ".join(get_args(RatioLevel))
+            raise ValueError(
+                f"grpo.importance_sampling_level is one of {levels}, got "
+                f"{self.importance_sampling_level!r}"
+            )
+        if self.loss_type == "cispo" and self.epsilon_high < 1.0:
+            raise ValueError(
+                "grpo.epsilon_high is the largest ratio of cispo: at least 1, such as 5.0, got "
+                f"{self.epsilon_high}"
+            )
+        if not 0 <= self.overlong_buffer <= self.completion_budget:
+            raise ValueError(
+                "grpo.overlong_buffer must be within 0 and the limit of a trajectory's own tokens "
+                f"({self.completion_budget}), got {self.overlong_buffer}"
+            )
 
     @property
     def scoring(self) -> RewardPreset:

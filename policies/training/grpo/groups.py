@@ -74,6 +74,11 @@ def score(
     """Compute a group's reward terms and advantages; evidence is recorded where it matters."""
     seen = _with_evidence(trajectories, config, sandbox, cache)
     terms = score_group(seen, reward=config.scoring)
+    if config.overlong_buffer:
+        terms = [
+            own | {"overlong": None if None in own.values() else overlong_penalty(one, config)}
+            for one, own in zip(seen, terms, strict=True)
+        ]
     rewards = torch.tensor([[group_reward(one) for one in terms]], dtype=torch.float64)
     advantages = group_advantages(
         rewards, std_floor=config.std_floor, scale_rewards=config.scale_rewards
@@ -83,6 +88,18 @@ def score(
     return Group(
         tuple(scored), tuple(advantages[0].tolist()), tuple(tuple(values) for values in turns)
     )
+
+
+def overlong_penalty(trajectory: Trajectory, config: GRPOConfig) -> float:
+    """Return the soft overlong punishment of a trajectory's own tokens (DAPO, eq. 13), -1 to 0.
+
+    A trajectory without tokens, of a policy that records none, has no penalty.
+    """
+    tokens = trajectory.tokens
+    if tokens is None:
+        return 0.0
+    over = sum(tokens.mask) - (config.completion_budget - config.overlong_buffer)
+    return -min(max(over / config.overlong_buffer, 0.0), 1.0)
 
 
 def _with_evidence(

@@ -1,14 +1,71 @@
-"""The clipped policy-gradient loss of GRPO per token, and token weights."""
+"""The policy-gradient losses of GRPO and its kin per token, and token weights."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import get_args
 
 import torch
 from torch import Tensor
 
-from .config import LossType
+from .config import GRPOConfig, LossType
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenLosses:
+    """Losses of tokens.
+
+    Attributes:
+        values: Loss of each token, ``(tokens,)``, with gradient.
+        is_clipped: Which tokens' ratios are bounded, ``(tokens,)`` bool; those of the clipped loss
+            have no gradient.
+    """
+
+    values: Tensor
+    is_clipped: Tensor
+
+
+def policy_losses(
+    new: Tensor, old: Tensor, advantages: Tensor, lengths: Sequence[int], config: GRPOConfig
+) -> TokenLosses:
+    """Return the losses that ``loss_type`` and ``importance_sampling_level`` stand for.
+
+    Args:
+        new: Log-probabilities under the weights being trained, ``(tokens,)``.
+        old: Log-probabilities before the first update, ``(tokens,)``.
+        advantages: Advantage of each token, ``(tokens,)``.
+        lengths: Tokens of each trajectory, which add up to ``tokens``.
+        config: Settings.
+    """
+    if config.importance_sampling_level == "sequence":
+        logs = sequence_log_ratios(new, old, lengths)
+    else:
+        logs = new - old
+    low, high = config.epsilon, config.epsilon_high
+    if config.loss_type == "cispo":
+        ratios = logs.detach().exp()
+        losses = -ratios.clamp(max=high) * advantages * new
+        return TokenLosses(losses, (ratios > high) & (advantages > 0))
+    none = torch.zeros_like(new)
+    return TokenLosses(
+        clipped_loss(logs, none, advantages, epsilon=low, epsilon_high=high),
+        is_clipped(logs, none, advantages, epsilon=low, epsilon_high=high),
+    )
+
+
+def sequence_log_ratios(new: Tensor, old: Tensor, lengths: Sequence[int]) -> Tensor:
+    """Return log(π_new / π_old) / length of a trajectory for each of its tokens, ``(tokens,)``.
+
+    The gradient of each is that of its own token, so that tokens can have advantages of their own
+    (GSPO-token, arXiv 2507.18071, eq. 14); where those are equal, the sum is that of GSPO.
+
+    >>> new = torch.tensor([-1.0, -2.0, -1.0])
+    >>> sequence_log_ratios(new, torch.tensor([-1.5, -2.1, -1.0]), [2, 1])
+    tensor([0.3000, 0.3000, 0.0000])
+    """
+    parts = [part.mean().expand(len(part)) for part in (new - old).detach().split(list(lengths))]
+    return torch.cat(parts) + (new - new.detach())
 
 
 def clipped_loss(
@@ -57,7 +114,7 @@ def token_weights(lengths: Sequence[int], loss_type: LossType, *, budget: int = 
         loss_type: Loss type, with TRL's names. ``dapo`` and ``bnpo`` weight all tokens of the batch
             equally (they differ in TRL where a batch is cut; here it counts as a whole); ``grpo``
             weights trajectories equally, whatever their length; ``dr_grpo`` (arXiv 2503.20783)
-            divides by a constant.
+            divides by a constant; ``cispo`` weights tokens as ``dapo`` does.
         budget: Divisor of ``dr_grpo``: the token limit of a trajectory.
 
     Raises:
@@ -70,7 +127,7 @@ def token_weights(lengths: Sequence[int], loss_type: LossType, *, budget: int = 
     >>> token_weights([1, 4], "dr_grpo", budget=8)
     [0.0625, 0.0625]
     """
-    if loss_type in ("dapo", "bnpo"):
+    if loss_type in ("dapo", "bnpo", "cispo"):
         return [1.0 / max(sum(lengths), 1)] * len(lengths)
     if loss_type == "grpo":
         return [1.0 / (len(lengths) * max(length, 1)) for length in lengths]

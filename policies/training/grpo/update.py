@@ -25,7 +25,7 @@ from .advantages import token_advantages
 from .companion_models import Reference
 from .config import GRPOConfig
 from .groups import Group
-from .loss import clipped_loss, is_clipped, kl_estimate, token_weights
+from .loss import kl_estimate, policy_losses, token_weights
 from .mismatch import (
     UNKNOWN,
     MismatchFigures,
@@ -64,7 +64,7 @@ class UpdateFigures:
     Attributes:
         loss: Loss of the batch.
         tokens: Number of own tokens in the loss.
-        clipped: Number of those tokens without gradient because of the clip.
+        clipped: Number of those tokens whose ratio is bounded.
         kl: Sum over the tokens of the divergence from the reference; 0.0 without a reference.
         moved: Sum over the tokens of the divergence from the weights before the first update.
         masked: Number of tokens that the off-policy mask left out.
@@ -223,9 +223,8 @@ def _add(  # noqa: PLR0913 - one micro-batch of `backward`
     old = new.detach() if known is None else known.to(new)
     advantages = torch.cat([row.advantages for row in rows]).to(new)
     weights = torch.cat([torch.full_like(row.drawn, row.weight) for row in rows]).to(new)
-    bounds = {"epsilon": config.epsilon, "epsilon_high": config.epsilon_high}
-    losses = clipped_loss(new, old, advantages, **bounds)
-    losses = losses * _corrections(rows, new.detach(), old, advantages, config, figures)
+    policy = policy_losses(new, old, advantages, [len(row.drawn) for row in rows], config)
+    losses = policy.values * _corrections(rows, new.detach(), old, advantages, config, figures)
     if initial is not None:
         divergence = kl_estimate(new, initial)
         figures.kl += float(divergence.detach().sum())
@@ -237,7 +236,7 @@ def _add(  # noqa: PLR0913 - one micro-batch of `backward`
     with torch.no_grad():
         figures.loss += float(loss)
         figures.tokens += len(new)
-        figures.clipped += int(is_clipped(new, old, advantages, **bounds).sum())
+        figures.clipped += int(policy.is_clipped.sum())
         figures.moved += float(kl_estimate(new, old).sum())
 
 

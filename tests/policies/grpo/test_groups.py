@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 from codedance.envs.rewards import difficulty_factor
-from codedance.envs.types import Difficulty
+from codedance.envs.types import Difficulty, Tokens
 from codedance.policies.inference.partial_replies import PartialRepliesError
 from codedance.policies.interface import Conversation, Reply, Sampling
 from codedance.policies.rollouts.losses import EpisodesLostError
@@ -27,6 +27,29 @@ def test_reward_and_both_advantages_by_hand():
     assert group.advantages == pytest.approx((expected, expected, -expected, -expected))
     assert group.turn_advantages == ((0.0,),) * 4
     assert [one.reward for one in group.trajectories] == [1.0, 1.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("own", "penalty"), [(80, 0.0), (81, -0.05), (90, -0.5), (100, -1.0), (130, -1.0)]
+)
+def test_long_trajectories_are_penalised_within_the_buffer(own, penalty):
+    # DAPO, eq. 13, with a limit of 100 tokens and a buffer of 20; tokens of others do not count.
+    config = GRPOConfig(max_completion_length=100, overlong_buffer=20)
+    tokens = Tokens((7,) * (own + 50), (0.0,) * (own + 50), (-1,) * 50 + (0,) * own)
+    long = replace(trajectory(accuracy=1.0), tokens=tokens)
+    lost = replace(trajectory(accuracy=None), tokens=tokens)
+    group = score([long, *seen(1.0, 1), lost], config, sandbox=AbsentSandbox())
+    first, short, missing = group.trajectories
+    assert first.reward_terms["overlong"] == pytest.approx(penalty)
+    assert first.reward == pytest.approx(1.0 + penalty)
+    assert short.reward_terms["overlong"] == 0.0
+    assert missing.reward_terms["overlong"] is None
+    assert (
+        "overlong"
+        not in score(seen(1.0, 2), GRPOConfig(), sandbox=AbsentSandbox())
+        .trajectories[0]
+        .reward_terms
+    )
 
 
 def test_failed_turn_is_charged_only_on_its_own_turn():

@@ -2,10 +2,12 @@ import math
 
 import pytest
 import torch
+from codedance.policies.training.grpo.config import GRPOConfig
 from codedance.policies.training.grpo.loss import (
     clipped_loss,
     is_clipped,
     kl_estimate,
+    policy_losses,
     token_weights,
 )
 
@@ -78,3 +80,55 @@ def test_weights_of_a_batch_sum_to_one():
 def test_unknown_loss_type_is_rejected():
     with pytest.raises(ValueError, match="dapo, bnpo, grpo, dr_grpo"):
         token_weights([1], "ppo")  # type: ignore[arg-type]
+
+
+def test_a_trajectory_has_one_ratio_with_gspo():
+    # Two tokens with ratios 2 and ½·1.21 share √1.21 = 1.1; the third is a trajectory by itself.
+    new = logs(2.0, 0.605, 0.9).requires_grad_()
+    config = GRPOConfig(importance_sampling_level="sequence", epsilon=0.2, epsilon_high=0.2)
+    advantages = torch.tensor([1.0, -0.5, 2.0])
+    found = policy_losses(new, torch.zeros(3), advantages, [2, 1], config)
+    assert found.values.tolist() == pytest.approx([-1.1, 0.55, -1.8])
+    assert not found.is_clipped.any()
+    found.values.sum().backward()
+    # d exp(log s + log p_t - sg(log p_t)) A_t / d log p_t = s A_t, each token its own.
+    assert new.grad is not None
+    assert new.grad.tolist() == pytest.approx([-1.1, 0.55, -1.8])
+
+
+def test_the_ratio_of_a_trajectory_is_clipped_for_all_of_its_tokens():
+    new = logs(2.0, 0.605, 0.9).requires_grad_()
+    config = GRPOConfig(importance_sampling_level="sequence", epsilon=0.2, epsilon_high=0.05)
+    found = policy_losses(new, torch.zeros(3), torch.ones(3), [2, 1], config)
+    assert found.values.tolist() == pytest.approx([-1.05, -1.05, -0.9])
+    assert found.is_clipped.tolist() == [True, True, False]
+    found.values.sum().backward()
+    assert new.grad is not None
+    assert new.grad.tolist() == pytest.approx([0.0, 0.0, -0.9])
+
+
+def test_cispo_bounds_the_weight_and_keeps_every_gradient():
+    # Ratios 6, 0.5 and 2 under a bound of 5: weights 5, 0.5 and 2 of the log-probabilities.
+    new = logs(6.0, 0.5, 2.0).requires_grad_()
+    config = GRPOConfig(loss_type="cispo", epsilon_high=5.0)
+    advantages = torch.tensor([1.0, -1.0, 0.5])
+    found = policy_losses(new, torch.zeros(3), advantages, [3], config)
+    expected = [-5.0 * math.log(6.0), 0.5 * math.log(0.5), -1.0 * math.log(2.0)]
+    assert found.values.tolist() == pytest.approx(expected)
+    assert found.is_clipped.tolist() == [True, False, False]
+    found.values.sum().backward()
+    assert new.grad is not None
+    assert new.grad.tolist() == pytest.approx([-5.0, 0.5, -1.0])
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"loss_type": "cispo"}, "epsilon_high is the largest ratio of cispo"),
+        ({"importance_sampling_level": "turn"}, "importance_sampling_level is one of token"),
+        ({"overlong_buffer": 9, "max_completion_length": 8}, r"overlong_buffer .* \(8\), got 9"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(settings, words):
+    with pytest.raises(ValueError, match=words):
+        GRPOConfig(**settings)

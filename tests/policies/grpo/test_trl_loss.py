@@ -77,7 +77,9 @@ def theirs(model: TokenModel, config: GRPOConfig, folder: Path) -> Any:
         epsilon_high=config.epsilon_high,
         beta=config.beta,
         temperature=config.temperature,
+        importance_sampling_level=config.importance_sampling_level,
         use_bias_correction_kl=config.use_bias_correction_kl,
+        vllm_importance_sampling_correction=config.vllm_importance_sampling_correction,
         vllm_importance_sampling_mode=config.vllm_importance_sampling_mode,
         vllm_importance_sampling_clip_max=config.vllm_importance_sampling_clip_max,
         vllm_importance_sampling_clip_min=config.vllm_importance_sampling_clip_min,
@@ -139,6 +141,7 @@ def as_trl_takes_it(
     episodes: list[Trajectory],
     reference: TokenModel | None,
     config: GRPOConfig,
+    turns: tuple[tuple[float, ...], ...],
 ) -> dict[str, Any]:
     """Return prompts padded on the left, completions padded on the right, tool replies masked."""
     rows = [one.tokens for one in episodes if one.tokens is not None]
@@ -161,7 +164,7 @@ def as_trl_takes_it(
         drawn[i, :own] = torch.tensor(row.log_probabilities[begin:])
         old[i, :own][torch.tensor(row.mask[begin:])] = old_of(episodes)[i]
         for place, turn in enumerate(row.turn_of[begin:]):
-            advantages[i, place] = ADVANTAGES[i] + TURNS[i][turn] if turn >= 0 else 0.0
+            advantages[i, place] = ADVANTAGES[i] + turns[i][turn] if turn >= 0 else 0.0
         images = [image for message in episodes[i].conversation() for image in message.images]
         pictures += images
         if reference is not None:
@@ -199,11 +202,18 @@ def other_weights(tmp_path: Path) -> TokenModel:
 
 @pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.* is deprecated:FutureWarning")
 @pytest.mark.parametrize(("beta", "corrected"), [(0.0, True), (0.1, True), (0.1, False)])
-@pytest.mark.parametrize("loss_type", ["grpo", "bnpo", "dapo", "dr_grpo"])
+@pytest.mark.parametrize("loss_type", ["grpo", "bnpo", "dapo", "dr_grpo", "cispo"])
 def test_loss_and_gradient_equal_trls(
     loss_type, beta, corrected, tiny_model, episodes, other_weights, tmp_path
 ):
-    config = replace(CONFIG, loss_type=loss_type, beta=beta, use_bias_correction_kl=corrected)
+    high = 1.2 if loss_type == "cispo" else CONFIG.epsilon_high
+    config = replace(
+        CONFIG,
+        loss_type=loss_type,
+        epsilon_high=high,
+        beta=beta,
+        use_bias_correction_kl=corrected,
+    )
     figures = compare(config, tiny_model, episodes, other_weights, tmp_path)
     assert 0 < figures.clipped < figures.tokens
 
@@ -244,21 +254,44 @@ def test_corrections_equal_trls(
     assert (figures.masked > 0) == (threshold is not None)
 
 
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.* is deprecated:FutureWarning")
+@pytest.mark.filterwarnings("ignore:When using `importance_sampling_level:UserWarning")
+@pytest.mark.parametrize("loss_type", ["grpo", "dapo", "cispo"])
+def test_ratios_of_whole_trajectories_equal_trls(
+    loss_type, tiny_model, episodes, other_weights, tmp_path
+):
+    """TRL gives all tokens of a trajectory one gradient, so they have one weight here."""
+    high = 1.0 if loss_type == "cispo" else 0.01
+    config = replace(
+        CONFIG,
+        loss_type=loss_type,
+        importance_sampling_level="sequence",
+        epsilon=0.01,
+        epsilon_high=high,
+        vllm_importance_sampling_correction=False,
+    )
+    alike = ((-2.0, -2.0), (2.0, 2.0), (0.0, 0.0))
+    figures = compare(config, tiny_model, episodes, other_weights, tmp_path, turns=alike)
+    assert 0 < figures.clipped < figures.tokens
+
+
 def compare(
     config: GRPOConfig,
     model: TokenModel,
     episodes: list[Trajectory],
     other_weights: TokenModel,
     folder: Path,
+    *,
+    turns: tuple[tuple[float, ...], ...] = TURNS,
 ) -> UpdateFigures:
     """Compare loss and gradient with those of the installed TRL; return our figures."""
     reference = other_weights if config.beta else None
-    rows = make_rows([Group(tuple(episodes), ADVANTAGES, TURNS)], config)
+    rows = make_rows([Group(tuple(episodes), ADVANTAGES, turns)], config)
     old = dict(enumerate(old_of(episodes)))
     figures = backward(model, rows, config, reference=reference, old=old)
     ours = gradients(model)
     trainer = theirs(model, config, folder)
-    batch = as_trl_takes_it(model, episodes, reference, config)
+    batch = as_trl_takes_it(model, episodes, reference, config, turns)
     model.model.train()
     loss = trainer._compute_loss(trainer.model, batch)
     loss.backward()

@@ -39,6 +39,7 @@ NEW_TEXT = {
     "lr_scheduler_type": "cosine",
     "loss_type": "grpo",
     "deterministic": False,
+    "importance_sampling_level": "sequence",
     "vllm_importance_sampling_mode": "sequence_mask",
     "scale_rewards": "none",
     "curriculum": "learnability",
