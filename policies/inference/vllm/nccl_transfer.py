@@ -102,7 +102,8 @@ class NcclTransfer:
             "dtype_names": [str(one.dtype).removeprefix("torch.") for one in weights.values()],
             "shapes": [list(one.shape) for one in weights.values()],
         }
-        with ThreadPoolExecutor(len(self._controls), "update") as pool:
+        pool = ThreadPoolExecutor(len(self._controls), "update")
+        try:
             waiting = [
                 pool.submit(one.call, "/update_weights", {"update_info": info})
                 for one in self._controls
@@ -112,6 +113,8 @@ class NcclTransfer:
                 group.broadcast(values)
             for one in waiting:
                 one.result()
+        finally:  # where one server failed, the others wait for weights that do not come
+            pool.shutdown(wait=False)
         self._on_each(lambda one: one.call("/finish_weight_update", {"weight_version": version}))
         self._on_each(EngineControl.reset_caches)  # this way of loading empties none
         self._on_each(EngineControl.resume)

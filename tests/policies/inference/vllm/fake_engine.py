@@ -53,7 +53,7 @@ class FakeEngine:
         self.logprobs_mode = logprobs_mode
         self.context = context
         self.version = "default"
-        self.inbox: queue.Queue[Tensor] = queue.Queue()
+        self.inbox: queue.Queue[Tensor | None] = queue.Queue()
         self._processor = copy.deepcopy(model.pictures.processor)
         self._processor.do_resize = resizes
         self._tokenizer = model.chat.tokenizer
@@ -82,6 +82,8 @@ class FakeEngine:
             info["names"], info["dtype_names"], info["shapes"], strict=True
         ):
             values = self.inbox.get(timeout=60.0)
+            if values is None:
+                raise ValueError("the group is gone")
             assert (str(values.dtype), list(values.shape)) == (f"torch.{dtype}", shape)
             arrived[name] = values
         model = copy.deepcopy(self._now.model)

@@ -5,6 +5,7 @@ Its replies are those that vLLM would give if it computed exactly what we comput
 
 import contextlib
 import json
+import queue
 import socket
 import threading
 import time
@@ -155,7 +156,7 @@ class FakeVllm:
             "/update_weight_version": lambda: setattr(self.engine, "version", body["new_version"]),
             "/collective_rpc": lambda: self._loaded(body["kwargs"]["weights_path"]),
             "/get_world_size": lambda: {"world_size": 2},
-            "/init_weight_transfer_engine": lambda: self.joined.append(body["init_info"]),
+            "/init_weight_transfer_engine": lambda: self._join(body["init_info"]),
             "/start_weight_update": lambda: None,
             "/update_weights": lambda: self.engine.receive(body["update_info"]),
             "/finish_weight_update": lambda: setattr(
@@ -174,6 +175,11 @@ class FakeVllm:
             except (ValueError, MemoryError) as error:
                 status = 400 if "lora" in route and isinstance(error, ValueError) else 500
                 return status, json.dumps({"error": {"message": str(error)}})
+
+    def _join(self, group: Body) -> None:
+        """Join a group, in which nothing of an earlier one arrives."""
+        self.joined.append(group)
+        self.engine.inbox = queue.Queue()
 
     def _sleep(self) -> None:
         """Release memory; the caches are emptied, and requests wait from now on."""
