@@ -1,6 +1,6 @@
 """GRPO of the nano model over vLLM and over our own engine: rewards, and where the time goes.
 
-    python -m benchmarks.grpo_engines --figure docs/figures/grpo-engines.svg
+    python -m benchmarks.grpo_engines --figure docs/figures/measured/grpo-engines.svg
 
 Both runs have the same start, tasks, seed and steps. The start is the shipped model with noise on
 its layers, so that there is something to learn. A vLLM server is started on this machine. Several
