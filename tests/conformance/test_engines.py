@@ -67,7 +67,7 @@ def engine(request: pytest.FixtureRequest, engines: dict[str, Engine]) -> Engine
     return engines[request.param]
 
 
-@pytest.mark.parametrize("temperature", [0.4, 1.0, 2.0])
+@pytest.mark.parametrize("temperature", [0.4, pytest.param(1.0, marks=pytest.mark.slow), 2.0])
 def test_temperature(engine: Engine, temperature: float) -> None:
     checks.temperature_is_that_of_the_softmax(engine, temperature)
 

@@ -115,6 +115,7 @@ def test_code_that_starts_to_fail_and_wrong_answers_raise_alarms(sandbox):
     assert not {"execution_success", "accuracy"} & raised_by([bad, bad, good, good]).keys()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("letters")
 def test_collapsing_entropy_raises_an_alarm_and_slow_learning_does_not(
     tiny_folder, tmp_path, sandbox

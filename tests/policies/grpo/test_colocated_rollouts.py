@@ -63,6 +63,7 @@ class Colocated(Run):
         return super().go(config, should_stop=should_stop, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [CONFIG, LORA])
 def test_training_is_that_with_a_server_that_never_sleeps(
     fake: FakeVllm,

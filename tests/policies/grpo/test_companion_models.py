@@ -138,6 +138,7 @@ def trained_by(
     return AutoModelForImageTextToText.from_pretrained(final).state_dict(), log
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("letters")
 def test_training_is_that_with_a_second_model(
     tiny_folder: Path, tmp_path: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
