@@ -27,8 +27,6 @@ TokensPerMinute = Annotated[
 ]
 PriceInput = Annotated[float | None, typer.Option(min=0, help="Price per million input tokens.")]
 PriceOutput = Annotated[float | None, typer.Option(min=0, help="Price per million output tokens.")]
-
-
 Notes = Annotated[
     str | None,
     typer.Option(

@@ -114,7 +114,8 @@ def test_a_closed_policy_can_be_used_again(server: Server):
     policy.close()
 
 
-def test_a_cancelled_request_is_given_up_at_once(server: Server):
+def hang(server: Server) -> tuple[threading.Event, threading.Event]:
+    """Let a server hang; return the events of a request's arrival and of its late answer."""
     came, done = threading.Event(), threading.Event()
 
     def answer(_: object) -> Answer:
@@ -123,6 +124,11 @@ def test_a_cancelled_request_is_given_up_at_once(server: Server):
         return completion("late")
 
     server.answer = answer
+    return came, done
+
+
+def test_a_cancelled_request_is_given_up_at_once(server: Server):
+    came, done = hang(server)
     policy, _ = policy_of(server, timeout_seconds=LONG, concurrency=1)
 
     async def give_up() -> None:
@@ -140,14 +146,7 @@ def test_a_cancelled_request_is_given_up_at_once(server: Server):
 
 
 def test_closing_does_not_wait_for_a_server_that_hangs(server: Server):
-    came, done = threading.Event(), threading.Event()
-
-    def answer(_: object) -> Answer:
-        came.set()
-        done.wait(LONG)
-        return completion("late")
-
-    server.answer = answer
+    came, done = hang(server)
     policy, _ = policy_of(server, timeout_seconds=LONG)
 
     def ask() -> None:
