@@ -182,6 +182,15 @@ class ReplySource(Protocol):
 
 
 @runtime_checkable
+class CachingSource(ReplySource, Protocol):
+    """A source that caches the state of a conversation between its replies."""
+
+    def forget(self, conversation: Conversation) -> None:
+        """Discard the cached state of a conversation that is over."""
+        ...
+
+
+@runtime_checkable
 class AsyncPolicy(Policy, Protocol):
     """A policy each of whose replies is requested by itself, so that no turn is a barrier."""
 

@@ -167,6 +167,7 @@ class GRPOSettings(HoldingSettings):
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
     max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
+    max_staleness: Annotated[int, Field(ge=0)] = 0
     max_redraws: Annotated[int, Field(ge=0)] = 1
     easy_share: Share | None = None
     curriculum: Literal["none", "learnability"] = "none"
@@ -186,8 +187,10 @@ class GRPOSettings(HoldingSettings):
 
     @model_validator(mode="after")
     def _weights_are_bounded(self) -> Self:
-        """Refuse contradictory bounds of importance weights."""
+        """Refuse contradictory bounds of importance weights, and of the weights' age."""
         correction_of(self)
+        if self.max_staleness and self.deterministic:
+            raise ValueError(f"deterministic needs max_staleness 0, got {self.max_staleness}")
         return self
 
     @field_validator("reward_terms")

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from ...envs.types import Task
     from ...policies.interface import Demonstration
     from ...policies.training.grpo.config import GRPOConfig
-    from ...policies.training.grpo.curriculum import History
     from ...policies.training.grpo.served_rollouts import ServedRollouts
+    from ...policies.training.grpo.task_order.curriculum import History
     from ...policies.training.sft import SFTConfig
 
 _GRACE_SECONDS = 30.0

@@ -75,6 +75,7 @@ def run_grpo(context: StageContext) -> StageResult:
 
     settings = read_as(context.preset.grpo, GRPOSettings)
     check_family_names(context.preset)
+    _check_staleness(settings, context.preset)
     tasks = load_tasks(context.store, context.input("curate"), without=settings.without_families)
     start = context.input("sft").outputs["model"]
     config = GRPOConfig(
@@ -121,6 +122,15 @@ def run_grpo(context: StageContext) -> StageResult:
     record_figures(context)
     _log_code_usage(context)
     return StageResult({"model": str(model), "tasks": len(tasks)})
+
+
+def _check_staleness(settings: GRPOSettings, preset: Preset) -> None:
+    """Refuse to train on older weights where replies and updates take turns."""
+    if settings.max_staleness and preset.rollout.colocated:
+        raise StageError(
+            f"grpo.max_staleness {settings.max_staleness} needs servers that stay awake during "
+            "updates: leave rollout.colocated (--colocated) out, or set grpo.max_staleness: 0"
+        )
 
 
 def alarm_limits(settings: AlarmSettings, *, bf16: bool) -> AlarmConfig:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection
 from pathlib import Path
 
-from ...policies.training.grpo.curriculum import History, PassRecord
+from ...policies.training.grpo.task_order.curriculum import History, PassRecord
 from ..runs.context import StageContext
 from ..store.store import Store
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ...envs.types import Tokens
+from ...envs.types import Tokens, WeightSpan
 from ..interface import Conversation, Piece, Reply, Sampling
 from ..models.token_model import TokenModel
 from .engine import Completion, Prompt, Slots
@@ -74,6 +74,7 @@ class VisionLanguageStream:
         self._asked: dict[int, _Growing] = {}  # by the identity of the conversation
         self._growing: dict[int, _Growing] = {}  # by the identity of the completion
         self._cut: list[_Growing] = []
+        self._version: str | None = None
 
     @property
     def free(self) -> int:
@@ -117,23 +118,36 @@ class VisionLanguageStream:
             self._slots.drop(self._growing.pop(id(one.completion)).completion)
         return replace(self._finish(one), is_cut=False)
 
+    def change_weights(self, version: str) -> None:
+        """Note that the model has other weights now, and discard all keys and values.
+
+        Args:
+            version: Name of the weights, which is recorded with each id from then on.
+        """
+        self._version = version
+        self.kept.clear()
+        self._known.clear()
+
     def forget(self, conversation: Conversation) -> None:
         """Discard the keys and values of a conversation that is over."""
         self.kept.pop(id(conversation.tokens), None)
 
     def _finish(self, one: _Growing) -> Reply:
         completion = one.completion
+        count = len(completion.ids)
+        spans = [WeightSpan(self._version, 0, count)] if self._version and count else []
         tokens = one.conversation.tokens = extend_tokens(
             one.conversation,
             one.prompt.ids,
             completion.ids,
             completion.log_probabilities,
             images=len(one.prompt.images),
+            weight_versions=spans,
         )
         if completion.states is not None:
             self.kept[id(tokens)] = tokens, completion.states
         text = self._model.chat.decode(completion.ids)
-        return Reply(text, is_cut=not completion.is_finished, new_tokens=len(completion.ids))
+        return Reply(text, is_cut=not completion.is_finished, new_tokens=count)
 
     def _prompt(self, conversation: Conversation) -> Prompt:
         ids = prompt_ids(self._model.chat, conversation)

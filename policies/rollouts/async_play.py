@@ -78,19 +78,38 @@ class AsyncPlay:
 
     async def _play(self, source: ReplySource, one: RunningEpisode) -> None:
         """Run one episode to its end."""
-        loop = asyncio.get_running_loop()
-        while not one.is_over:
-            reply: Reply | PolicyUnavailableError
-            async with self._writing:
-                begun = time.monotonic()
-                try:
-                    reply = (await source.reply(one.conversation)).timed(time.monotonic() - begun)
-                except PolicyUnavailableError as error:
-                    reply = error
-            await loop.run_in_executor(self._pool, self._take, one, reply)
+        await play_episode(one, source, self._writing, self._pool, self._take)
 
     def _finish(self, task: Future[None]) -> None:
         """Make room for the next episode; after an error none is opened any more."""
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failure = self._failure or error
         self._room.release()
+
+
+async def play_episode(
+    one: RunningEpisode,
+    source: ReplySource,
+    writing: asyncio.Semaphore,
+    pool: Executor,
+    take: Take,
+) -> None:
+    """Run one episode to its end.
+
+    Args:
+        one: Episode.
+        source: Source of the replies.
+        writing: Limit of replies that are requested at the same time.
+        pool: Executor in which replies are applied.
+        take: Function that applies a reply.
+    """
+    loop = asyncio.get_running_loop()
+    while not one.is_over:
+        reply: Reply | PolicyUnavailableError
+        async with writing:
+            begun = time.monotonic()
+            try:
+                reply = (await source.reply(one.conversation)).timed(time.monotonic() - begun)
+            except PolicyUnavailableError as error:
+                reply = error
+        await loop.run_in_executor(pool, take, one, reply)

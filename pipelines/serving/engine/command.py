@@ -34,6 +34,7 @@ class EngineOptions:
         memory_share: Share of each GPU's memory for weights and cache.
         colocated: Whether a training shares the GPU, and puts the server to sleep.
         lora_rank: Rank of adapters that are loaded later; 0 for none.
+        adapters: Number of versions of adapters that replies are generated with at the same time.
         transfer: How a training hands weights over: ``folder`` or ``nccl``.
         cache_gigabytes: Size of the cache of keys and values on a CPU.
         remote_control: Whether its control routes (weights, sleep, cache) are served beyond this
@@ -49,6 +50,7 @@ class EngineOptions:
     memory_share: float = MEMORY_SHARE
     colocated: bool = False
     lora_rank: int = 0
+    adapters: int = 4
     transfer: str = "folder"
     cache_gigabytes: int = 1
     remote_control: bool = False
@@ -85,7 +87,8 @@ def engine_command(python: Path | str, model: str, options: EngineOptions) -> li
         command += ["--weight-transfer-config", json.dumps({"backend": "nccl"})]
     if options.lora_rank:
         rank = next((one for one in _RANKS if one >= options.lora_rank), _RANKS[-1])
-        command += ["--enable-lora", "--max-lora-rank", str(rank), "--max-loras", "2"]
+        command += ["--enable-lora", "--max-lora-rank", str(rank)]
+        command += ["--max-loras", str(options.adapters)]
     if options.gpus:
         command += ["--tensor-parallel-size", str(len(options.gpus))]
         command += ["--gpu-memory-utilization", f"{options.memory_share:g}"]

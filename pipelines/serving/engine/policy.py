@@ -187,7 +187,8 @@ def training_engine(
         if not urls:
             empty_gpu_cache()  # of the stages before it
             options = _own_options(settings, beside_training=True)
-            options = replace(options, lora_rank=config.lora_r)
+            adapters = 2 + config.max_staleness  # the oldest in use, to the one that is loaded
+            options = replace(options, lora_rank=config.lora_r, adapters=adapters)
             if settings.colocated:
                 options = _beside(source, config, options, settings, say)
             started = running_engine(source, options, log=log, say=say, check=check)

@@ -242,7 +242,7 @@ class _Pair:
 
         settings = self._policy.settings
         rules = rules or Rules(Sampling(), self._policy.encoder.chat.end_id, (), 0)
-        body = request_body(prompt, 1, rules, model=settings.model)
+        body = request_body(prompt, 1, rules, model=self._policy.served_as.model)
         body["sampling_params"] |= params
         if salt is not None:
             body["cache_salt"] = salt

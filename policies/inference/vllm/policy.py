@@ -19,7 +19,7 @@ from ..server_words import checked_key
 from .image_urls import ImageUrls
 from .replies import VllmReplies
 from .servers import Servers
-from .settings import VllmSettings, VllmUsage
+from .settings import ServedName, VllmSettings, VllmUsage
 from .wire import MOST_BIASES
 
 _CONNECT_SECONDS = 10.0
@@ -59,6 +59,7 @@ class VllmPolicy(TrainedSetting):
         self.settings = settings or VllmSettings()
         key = checked_key(self.settings.api_key)
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self.served_as = ServedName(self.settings.model)
         self.usage = VllmUsage()
         self.servers = Servers(urls)
         self._on_return = on_return
@@ -122,6 +123,7 @@ class VllmPolicy(TrainedSetting):
                 self.servers,
                 client,
                 settings=self.settings,
+                served_as=self.served_as,
                 sampling=sampling,
                 usage=self.usage,
                 image_urls=self.image_urls,

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ....envs.types import WeightSpan
 from ...interface import (
     Conversation,
     PolicyRefusedError,
@@ -28,7 +27,7 @@ from ..prompts import extend_tokens, images_of, new_token_limit, prompt_ids
 from ..server_words import is_refusal, short, without_credentials, words_of
 from .image_urls import ImageUrls
 from .servers import Server, Servers
-from .settings import VllmSettings, VllmUsage
+from .settings import ServedName, VllmSettings, VllmUsage
 from .wire import (
     GENERATE_PATH,
     AnswerError,
@@ -59,7 +58,8 @@ class VllmReplies:
         encoder: Chat encoding and image preprocessing of the model.
         servers: Servers.
         client: HTTP client.
-        settings: Timeouts, retries and names.
+        settings: Timeouts and retries.
+        served_as: Name that requests give as their model.
         sampling: Sampling parameters.
         usage: Counter of requests and tokens.
         image_urls: Cache of images as they are sent.
@@ -73,6 +73,7 @@ class VllmReplies:
         client: httpx.AsyncClient,
         *,
         settings: VllmSettings,
+        served_as: ServedName,
         sampling: Sampling,
         usage: VllmUsage,
         image_urls: ImageUrls,
@@ -82,6 +83,7 @@ class VllmReplies:
         self._servers = servers
         self._client = client
         self._settings = settings
+        self._served_as = served_as
         self._usage = usage
         self._image_urls = image_urls
         self._on_return = on_return
@@ -118,17 +120,12 @@ class VllmReplies:
             made.ids,
             made.log_probabilities,
             images=len(images_of(conversation)),
-            weight_versions=[self._named(span) for span in made.weight_versions],
+            weight_versions=made.weight_versions,
         )
         seconds = time.monotonic() - begun
         return Reply(
             chat.decode(made.ids), not made.is_stopped, new_tokens=len(made.ids), seconds=seconds
         )
-
-    def _named(self, span: WeightSpan) -> WeightSpan:
-        """Put the adapters' name, if there is one, before the version of the base weights."""
-        model = self._settings.model
-        return span if model is None else replace(span, version=f"{model}@{span.version}")
 
     def _prepare(self, conversation: Conversation, ids: tuple[int, ...]) -> Prompt:
         """Return a conversation's prompt as it is sent."""
@@ -189,7 +186,8 @@ class VllmReplies:
             limit = min(limit, server.context_length - len(prompt.ids))
         if limit <= 0:
             return _NOTHING
-        body = request_body(prompt, limit, self._rules, model=self._settings.model)
+        model = self._served_as.model
+        body = request_body(prompt, limit, self._rules, model=model)
         content = await asyncio.to_thread(lambda: json.dumps(body).encode())
         response = await self._post(server, content)
         if response.status_code != _SUCCESS:
@@ -197,7 +195,7 @@ class VllmReplies:
         self._servers.succeeded(server)
         url = without_credentials(server.url)
         try:
-            made = read_answer(response.json(), prompt, limit, self._rules)
+            made = _named(read_answer(response.json(), prompt, limit, self._rules), model)
         except PausedError as error:
             self._servers.rest(server, f"{url}: {error}")
             raise PausedError(f"{url}: {error}") from error
@@ -268,7 +266,7 @@ class VllmReplies:
             raise _UnreachableError(words) from error
         try:
             listed = response.json()["data"]
-            named = [one for one in listed if one.get("id") == self._settings.model] or listed[:1]
+            named = [one for one in listed if one.get("id") == self._served_as.model] or listed[:1]
             lengths = [one.get("max_model_len") for one in named]
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             lengths = []
@@ -281,6 +279,14 @@ class VllmReplies:
                 self._servers.failed(server, str(error))
                 raise _UnreachableError(str(error)) from error
         server.is_looked_up = True
+
+
+def _named(made: Generated, adapters: str | None) -> Generated:
+    """Put the adapters' name, if there is one, before the versions of the base weights."""
+    if adapters is None:
+        return made
+    spans = [replace(span, version=f"{adapters}@{span.version}") for span in made.weight_versions]
+    return replace(made, weight_versions=tuple(spans))
 
 
 class _UnreachableError(PolicyUnavailableError):

@@ -58,7 +58,7 @@ class Servers:
     """
 
     def __init__(self, urls: Sequence[str], *, clock: Callable[[], float] = time.monotonic) -> None:
-        checked = [checked_url(url).removesuffix("/v1").rstrip("/") for url in urls]
+        checked = [_base(url) for url in urls]
         if not checked or len(set(checked)) < len(checked):
             raise ValueError(f"expected the URLs of different vLLM servers, got {list(urls)}")
         self.all = tuple(Server(url) for url in checked)
@@ -112,6 +112,18 @@ class Servers:
             server.failures = min(server.failures + 1, _MOST_FAILURES)
             server.rests_until = now + rest
 
+    def look_up_again(self, *, without: Collection[str] = ()) -> None:
+        """Treat servers as if they had been away: each is looked up before its next request.
+
+        Args:
+            without: Base URLs of servers that stay as they are.
+        """
+        kept = {_base(url) for url in without}
+        with self._lock:
+            for server in self.all:
+                if server.url not in kept:
+                    server.is_looked_up = False
+
     def rest(self, server: Server, reason: str) -> None:
         """Let a paused server rest for a moment; that is no failure."""
         with self._lock:
@@ -130,6 +142,11 @@ class Servers:
         with self._lock:
             soonest = min(one.rests_until for one in self.all)
             return max(soonest - self._clock(), 0.0)
+
+
+def _base(url: str) -> str:
+    """Return the base URL of a server, without the prefix of OpenAI's interface."""
+    return checked_url(url).removesuffix("/v1").rstrip("/")
 
 
 def _is_ready(server: Server, now: float) -> bool:

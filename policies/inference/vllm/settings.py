@@ -42,6 +42,18 @@ class VllmSettings:
             )
 
 
+@dataclass(slots=True)
+class ServedName:
+    """Name under which requests ask for the model, replaced while replies are in generation.
+
+    Attributes:
+        model: Name of the model, or of its newest adapters, on the servers; None for their base
+            model.
+    """
+
+    model: str | None
+
+
 class VllmUsage:
     """Counter of the use of servers, by name; thread-safe."""
 
@@ -61,6 +73,11 @@ class VllmUsage:
             found = {name: float(count) for name, count in self._counts.items()}
         share = found["cached_tokens"] / max(found["prompt_tokens"], 1.0)
         return found | {"cached_share": share}
+
+    def restart(self) -> None:
+        """Count anew."""
+        with self._lock:
+            self._counts = dict.fromkeys(_COUNTED, 0)
 
     def __str__(self) -> str:
         """Return the usage in one line."""

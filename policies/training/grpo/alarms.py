@@ -214,7 +214,7 @@ class AlarmBoard:
             ),
         )
         for name, metric, words in watched:
-            value, limit = metrics.get(metric, 0.0), getattr(self.config, name)
+            value, limit = metrics.get(_newest(metric, metrics), 0.0), getattr(self.config, name)
             if limit and value > limit:
                 yield (
                     name,
@@ -230,6 +230,17 @@ class AlarmBoard:
                 f"{limit:.2g}): a few tokens decide the update; lower max_staleness, or "
                 "vllm_importance_sampling_clip_max",
             )
+
+
+def _newest(metric: str, metrics: Mapping[str, float]) -> str:
+    """Return the name of a difference for tokens of this step's weights, where some are older.
+
+    Older weights are meant to differ; what is off in an engine shows in the newest ones.
+    """
+    has_older = any(name.startswith("sampled_share/behind_") for name in metrics)
+    if not has_older or not metric.startswith("sampling_logp_difference/"):
+        return metric
+    return metric.replace("difference/", "difference/behind_0/")
 
 
 def idle_terms(reward: RewardPreset) -> frozenset[str]:

@@ -73,6 +73,9 @@ class GRPOConfig(TrainingSetup):
         max_new_tokens: Tokens per turn.
         max_tokens: Tokens per episode, prompt and replies included.
         interface: ``code``, ``box`` or ``text``.
+        max_staleness: How many steps the weights of a reply may be behind those that learn from it.
+            With 0 training waits for all replies of a step, and they for its update; above 0
+            those of the next steps are generated meanwhile (`GroupsAhead`).
         max_redraws: Rounds in which groups without advantages (or lost ones) are replaced by groups
             of other tasks (dynamic sampling); 0 for none.
         easy_share: Share of easy tasks among the drawn tasks; None takes the tasks as they are.
@@ -122,6 +125,7 @@ class GRPOConfig(TrainingSetup):
     max_new_tokens: int = 512
     max_tokens: int = 16_384
     interface: Literal["code", "box", "text"] = "code"
+    max_staleness: int = 0
     max_redraws: int = 1
     easy_share: float | None = None
     curriculum: Literal["none", "learnability"] = "none"
@@ -159,8 +163,14 @@ class GRPOConfig(TrainingSetup):
         self.sampling  # noqa: B018 - raises for invalid sampling parameters
         self.correction  # noqa: B018 - raises for invalid bounds
         self._check_loss()
-        if self.max_redraws < 0:
-            raise ValueError(f"grpo.max_redraws must be at least 0, got {self.max_redraws}")
+        for name in ("max_redraws", "max_staleness"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"grpo.{name} must be at least 0, got {getattr(self, name)}")
+        if self.max_staleness and self.deterministic:
+            raise ValueError(
+                "grpo.deterministic needs grpo.max_staleness 0, got "
+                f"{self.max_staleness}: which weights a reply is sampled from depends on time"
+            )
 
     def _check_loss(self) -> None:
         """Reject settings of the loss that do not fit together."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from ....envs.rewards import score_group
@@ -20,7 +18,7 @@ from ....envs.rewards.terms import (
     is_scored,
     needs_evidence,
 )
-from ....envs.types import Difficulty, Task, Trajectory
+from ....envs.types import Task, Trajectory
 from ....sandbox.types import Sandbox
 from ...interface import Policy
 from ...rollouts.losses import Losses
@@ -29,8 +27,9 @@ from ...seeds import derive_seed
 from ..distributed.processes import World
 from .advantages import group_advantages
 from .config import GRPOConfig
-from .curriculum import Curriculum, History
-from .length_estimator import LengthEstimator
+from .task_order.curriculum import History
+from .task_order.length_estimator import LengthEstimator
+from .task_order.task_draws import TaskDraws
 
 OnTrajectories = Callable[[int, Sequence[Trajectory]], None]
 """Called with the number of a step, from 1, and all its trajectories, with reward terms."""
@@ -148,17 +147,12 @@ class GroupSampler:
         history: History | None = None,
         world: World | None = None,
     ) -> None:
-        self.drawn = drawn
         self._world = world or World()
         self._lengths = LengthEstimator()
         self._losses = Losses()
-        self._tasks = tasks
+        self._draws = TaskDraws(tasks, config, drawn=drawn, history=history)
         self._config = config
         self._sandbox = sandbox
-        self._taken: list[int] = []
-        self._curriculum = None
-        if config.curriculum == "learnability":
-            self._curriculum = Curriculum(tasks, seed=config.seed, history=history)
 
     def sample(self, policy: Policy, step: int) -> tuple[list[Group], list[Group]]:
         """Roll out one step's groups.
@@ -170,7 +164,7 @@ class GroupSampler:
             EpisodesLostError: Infrastructure lost every episode of the step.
         """
         config = self._config
-        self._taken.clear()
+        self._draws.begin_step()
         self._losses = Losses()
         kept: list[Group] = []
         replaced: list[Group] = []
@@ -189,7 +183,7 @@ class GroupSampler:
 
     def _groups(self, policy: Policy, count: int, seed: int) -> list[Group]:
         """Roll out the next tasks, divided over the processes; all get all groups, in order."""
-        tasks = [self._next_task() for _ in range(count)]
+        tasks = [self._draws.next() for _ in range(count)]
         share = self._lengths.shares(tasks, parts=self._world.size)[self._world.rank]
         parts = self._world.gather(lambda: self._play(policy, [tasks[i] for i in share], seed))
         shares = self._lengths.shares(tasks, parts=self._world.size)
@@ -201,8 +195,7 @@ class GroupSampler:
         groups = [group for _, group in sorted(placed, key=lambda pair: pair[0])]
         for task, group in zip(tasks, groups, strict=True):
             self._lengths.note(task, group.trajectories)
-            if self._curriculum is not None:
-                _teach(self._curriculum, group)
+            self._draws.learn(group.trajectories)
         return groups
 
     def _play(self, policy: Policy, tasks: Sequence[Task], seed: int) -> list[Group]:
@@ -233,49 +226,18 @@ class GroupSampler:
         with ThreadPoolExecutor(_WORKERS, thread_name_prefix="evidence") as pool:
             return list(pool.map(scored, parts))
 
+    def figures(self) -> Mapping[str, float]:
+        """Return no figures: a step waits for its own replies alone."""
+        return {}
+
+    def close(self) -> None:
+        """Do nothing: no episode outlasts its step."""
+
     def state(self) -> dict[str, Any]:
         """Return the state for a resumed run: number of drawn tasks, and estimates of them."""
-        curriculum = None if self._curriculum is None else self._curriculum.state()
-        return {
-            "drawn": self.drawn,
-            "curriculum": curriculum,
-            "lengths": self._lengths.state(),
-        }
+        return self._draws.state() | {"lengths": self._lengths.state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Restore a result of `state`."""
-        self.drawn = int(state["drawn"])
+        self._draws.restore(state)
         self._lengths.restore(state.get("lengths", {}))
-        if self._curriculum is not None:
-            self._curriculum.restore(state["curriculum"])
-
-    def _next_task(self) -> Task:
-        """Return the next task, by ``easy_share`` and, where set, by learnability."""
-        drawn, self.drawn = self.drawn, self.drawn + 1
-        pool, position = self._pool(drawn)
-        if self._curriculum is None:
-            epoch, place = divmod(position, len(pool))
-            order = np.random.default_rng([self._config.seed, epoch]).permutation(len(pool))
-            return self._tasks[pool[int(order[place])]]
-        chosen = self._curriculum.draw(drawn, pool, self._taken)
-        self._taken.append(chosen)
-        return self._tasks[chosen]
-
-    def _pool(self, drawn: int) -> tuple[list[int], int]:
-        """Return the task indices to draw from, and the number of earlier draws among them."""
-        share = self._config.easy_share
-        everything = list(range(len(self._tasks)))
-        easy = [place for place in everything if self._tasks[place].difficulty is Difficulty.EASY]
-        if share is None or not 0 < len(easy) < len(everything):
-            return everything, drawn
-        before = math.floor(drawn * share)
-        if math.floor((drawn + 1) * share) > before:
-            return easy, before
-        return sorted(set(everything) - set(easy)), drawn - before
-
-
-def _teach(curriculum: Curriculum, group: Group) -> None:
-    """Update a curriculum with a group's accuracies; unchanged where nothing was scored."""
-    accuracies = [one.accuracy or 0.0 for one in group.trajectories if is_scored(one)]
-    if accuracies:
-        curriculum.learn(group.trajectories[0].task_id, accuracies)

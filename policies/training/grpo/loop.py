@@ -39,13 +39,16 @@ from ..training_state import (
     load_state,
     save_final,
 )
+from .asynchronous.background_engine import BackgroundEngine
+from .asynchronous.groups_ahead import GroupsAhead
+from .asynchronous.weight_age import steps_behind
 from .companion_models import Actor, make_reference
 from .config import GRPOConfig
-from .curriculum import History
 from .groups import GroupSampler, OnTrajectories
 from .metrics import step_metrics
 from .mismatch import mismatch_metrics
-from .served_rollouts import ServedRollouts, WeightFollower, steps_behind
+from .served_rollouts import ServedRollouts, WeightFollower
+from .task_order.curriculum import History
 from .update import Row, backward, make_rows, score_rows
 
 OnStep = Callable[[int, Mapping[str, float]], None]
@@ -126,7 +129,10 @@ class GRPORun:
         history: History | None = None,
         served: ServedRollouts | None = None,
     ) -> None:
-        self._follower = None if served is None else WeightFollower(served)
+        _check_staleness(config, served)
+        self._follower = None
+        if served is not None:
+            self._follower = WeightFollower(served, max_staleness=config.max_staleness)
         world = join_world()
         self.trained = TrainedModel(model_folder, config, seed=config.seed, world=world)
         self._actor = Actor(self.trained, is_served=served is not None)
@@ -135,8 +141,27 @@ class GRPORun:
             make_reference(self.trained, model_folder, config) if config.beta > 0 else None
         )
         self._config = config
-        self._sampler = GroupSampler(tasks, config, sandbox=sandbox, history=history, world=world)
         self._notes = read_notes(model_folder)
+        self._engine = None
+        if config.max_staleness and served is None:
+            if self.trained.is_sharded:
+                raise ValueError(
+                    f"grpo.max_staleness {config.max_staleness} with sharded weights needs vLLM "
+                    "servers: set rollout.engine: vllm (--engine vllm), or max_staleness: 0"
+                )
+            self._engine = BackgroundEngine(
+                self.trained, notes=self._notes, slots=config.rollout_batch_size
+            )
+        self._sampler: GroupSampler | GroupsAhead
+        if config.max_staleness:
+            check = None if self._follower is None else self._follower.look_up_again
+            self._sampler = GroupsAhead(
+                tasks, config, sandbox=sandbox, history=history, world=world, on_stale=check
+            )
+        else:
+            self._sampler = GroupSampler(
+                tasks, config, sandbox=sandbox, history=history, world=world
+            )
         self._optimiser = Optimiser(
             self.trained.model.model,
             Schedule(
@@ -159,10 +184,11 @@ class GRPORun:
         groups = [*kept, *replaced]
         seen = [one for group in groups for one in group.trajectories]
         self.trained.world.gather(lambda: on_trajectories and on_trajectories(step + 1, seen))
-        metrics = step_metrics(kept, replaced)
+        metrics = {**step_metrics(kept, replaced), **self._sampler.figures()}
         if self._follower is not None:
             metrics |= self._follower.figures()
-        behind = None if self._follower is None else partial(steps_behind, step)
+        is_own = self._follower is None and self._engine is None
+        behind = None if is_own else partial(steps_behind, step)
         rows = make_rows(kept, self._config, behind=behind)
         metrics["rows"] = float(len(rows))
         if rows:
@@ -170,7 +196,8 @@ class GRPORun:
         return metrics
 
     def close(self) -> None:
-        """Remove what was handed over to servers, and leave them awake."""
+        """End episodes, remove what was handed over to servers, and leave them awake."""
+        self._sampler.close()
         if self._follower is not None:
             self._follower.close()
 
@@ -178,6 +205,9 @@ class GRPORun:
         """Return the policy of a step, with the current weights."""
         if self._follower is not None:
             return self._follower.policy(self._actor.model, step, notes=self._notes)
+        if self._engine is not None:
+            self._engine.follow(step)
+            return self._engine
         return VisionLanguagePolicy(self.model, policy_id=f"grpo/step-{step}", notes=self._notes)
 
     def state(self) -> dict[str, Any]:
@@ -223,6 +253,15 @@ class GRPORun:
             if self._reference is not None:
                 metrics["kl"] = figures.kl / figures.tokens
         return metrics
+
+
+def _check_staleness(config: GRPOConfig, served: ServedRollouts | None) -> None:
+    """Refuse to train on older weights where replies and updates take turns."""
+    if config.max_staleness and served is not None and served.colocated:
+        raise ValueError(
+            f"grpo.max_staleness {config.max_staleness} needs servers that stay awake during "
+            "updates: leave rollout.colocated out, or set max_staleness: 0"
+        )
 
 
 def _fingerprint(model_folder: str | Path, tasks: Sequence[Task], config: GRPOConfig) -> str:

@@ -2,7 +2,8 @@
 
 Before each step the weights are written into a folder that trainer and servers share, loaded by
 every server, and compared by a handshake. A server that was away during a step is given them again
-before it is asked.
+before it is asked. Where training does not wait for the replies (`GroupsAhead`), those that are in
+generation go on with the new weights; with adapters, they are finished with theirs.
 
 A server that shares the trainer's GPU is asleep while the weights are updated: before it wakes up
 the trainer releases the memory that it does not use, and after the last reply of a step the server
@@ -12,16 +13,17 @@ does, except for what its process itself takes. The trainer's weights and optimi
 from __future__ import annotations
 
 import contextlib
-import re
 import secrets
 import shutil
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from ...inference.vllm.control import ControlError, EngineControl, on_each
+from ...inference.vllm.control import ControlError, EngineControl, PauseMode, on_each
 from ...inference.vllm.handshake import HandshakeError, shake_hands
 from ...inference.vllm.nccl_transfer import NcclTransfer
 from ...inference.vllm.policy import VllmPolicy
@@ -29,10 +31,8 @@ from ...inference.vllm.settings import VllmSettings
 from ...models.model_folder import ADAPTER_FILE, ModelNotes
 from ..trained_model import TrainedModel
 from .companion_models import empty_gpu_cache
-from .mismatch import UNKNOWN
 
 _LOOK_SECONDS = 0.5
-_STEP_NAME = re.compile(r"step-(\d+)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,28 +71,29 @@ class ServedRollouts:
             )
 
 
-def steps_behind(step: int, version: str) -> int:
-    """Return how many steps a version of the weights is behind; `UNKNOWN` for names not ours.
-
-    >>> steps_behind(5, "step-3")
-    2
-    """
-    found = _STEP_NAME.match(version)
-    return UNKNOWN if found is None else step - int(found[1])
-
-
 class WeightFollower:
     """Keeps the weights of servers equal to those of a trained model.
 
     Args:
         served: Servers.
         transfer: Transfer over NCCL; None to make it where the servers want it.
+        max_staleness: How many steps the weights of replies may be behind; above 0, replies are in
+            generation while weights are handed over, and all steps have one policy.
     """
 
-    def __init__(self, served: ServedRollouts, transfer: NcclTransfer | None = None) -> None:
+    def __init__(
+        self,
+        served: ServedRollouts,
+        transfer: NcclTransfer | None = None,
+        *,
+        max_staleness: int = 0,
+    ) -> None:
         self._served = served
-        self._version = ""
+        self._staleness = max_staleness
+        self._mode: PauseMode = "keep" if max_staleness else "wait"
+        self._versions: list[str] = []  # that servers may be asked for, the newest last
         self._folder: Path | None = None
+        self._lock = threading.RLock()  # replies of a returning server and updates are in threads
         # Adapters of another run have other names: those that are loaded are never replaced.
         self._run = secrets.token_hex(4)
         self._figures: dict[str, float] = {}
@@ -120,12 +121,21 @@ class WeightFollower:
             )
         run = world.gather(lambda: self._run)[0]  # what the first process hands over
         version = f"step-{step}-{run}" if trained.has_adapters else f"step-{step}"
-        policy = self._policy_of(trained, version, step, notes)
+        policy = self._policy
+        if policy is None or not self._staleness:
+            policy = self._policy_of(trained, version, step, notes)
         if self._served.colocated:
             empty_gpu_cache()
         world.gather(lambda: self._update(trained, policy, version) if world.is_first else None)
+        if trained.has_adapters:
+            policy.served_as.model = version
         self._policy = policy
         return policy
+
+    def look_up_again(self) -> None:
+        """Give the weights again to each server that has others, before its next request."""
+        if self._policy is not None:
+            self._policy.servers.look_up_again()
 
     def end_replies(self) -> None:
         """Put a server that shares the trainer's GPU to sleep; no effect on others.
@@ -152,7 +162,10 @@ class WeightFollower:
 
     def figures(self) -> Mapping[str, float]:
         """Return seconds and differences of the last update, and the use of the servers since."""
-        used = {} if self._policy is None else self._policy.usage.figures()
+        used: Mapping[str, float] = {}
+        if self._policy is not None:
+            used = self._policy.usage.figures()
+            self._policy.usage.restart()
         return self._figures | {f"engine/{name}": value for name, value in used.items()}
 
     def close(self) -> None:
@@ -163,14 +176,13 @@ class WeightFollower:
             empty_gpu_cache()
             with contextlib.suppress(ControlError):
                 on_each(self._served.urls, EngineControl.wake_up, api_key=self._key)
-        if (self._folder / ADAPTER_FILE).is_file():
-            with contextlib.suppress(ControlError):
-                on_each(
-                    self._served.urls,
-                    lambda one: one.unload_adapters(self._version),
-                    api_key=self._key,
-                )
-        shutil.rmtree(self._folder, ignore_errors=True)
+        has_adapters = (self._folder / ADAPTER_FILE).is_file()
+        for version in self._versions:
+            if has_adapters:
+                unload = partial(EngineControl.unload_adapters, name=version)
+                with contextlib.suppress(ControlError):
+                    on_each(self._served.urls, unload, api_key=self._key)
+            shutil.rmtree(self._served.folder / version, ignore_errors=True)
 
     @property
     def _key(self) -> str:
@@ -181,6 +193,8 @@ class WeightFollower:
     ) -> VllmPolicy:
         served = self._served
         names = {"model": version} if trained.has_adapters else {"weight_version": version}
+        if self._staleness:  # versions are checked by group
+            names.pop("weight_version", None)
         return VllmPolicy(
             trained.model.encoder,
             served.urls,
@@ -194,21 +208,24 @@ class WeightFollower:
         """Write the weights, load them everywhere, and compare."""
         served, begun = self._served, time.monotonic()
         self._figures = {}
-        before = self._version
-        if self._nccl is None or trained.has_adapters:
+        writes_files = self._nccl is None or trained.has_adapters
+        if writes_files:
             self._write(trained, version)
             self._figures = {"engine/write_seconds": time.monotonic() - begun}
         gives_up_at = time.monotonic() + served.settings.patience_seconds
         while True:
             try:
-                self._load_and_compare(trained, policy, version, instead_of=before)
+                with self._lock:
+                    if writes_files and self._version != version:
+                        self._folder = served.folder / version
+                        self._versions.append(version)
+                    self._load_and_compare(trained, policy, version)
                 break
             except (ControlError, HandshakeError) as error:
                 if not error.is_away or time.monotonic() + _LOOK_SECONDS > gives_up_at:
                     raise
             time.sleep(_LOOK_SECONDS)
-        if before and before != version:
-            shutil.rmtree(served.folder / before, ignore_errors=True)
+        self._remove_old(trained)
 
     def _write(self, trained: TrainedModel, version: str) -> None:
         """Write the weights of a step into their folder."""
@@ -216,18 +233,31 @@ class WeightFollower:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         trained.hand_over(folder)
-        self._folder, self._version = folder, version
 
-    def _load_and_compare(
-        self, trained: TrainedModel, policy: VllmPolicy, version: str, *, instead_of: str
-    ) -> None:
+    @property
+    def _version(self) -> str:
+        """Version that was handed over last; empty before the first."""
+        return self._versions[-1] if self._versions else ""
+
+    @property
+    def _retired(self) -> str:
+        """Version of which no reply is asked for any more; empty where there is none."""
+        return self._versions[0] if len(self._versions) > self._staleness + 1 else ""
+
+    def _remove_old(self, trained: TrainedModel) -> None:
+        """Remove weights that are not needed: of adapters, replies may name older ones."""
+        most = self._staleness + 1 if trained.has_adapters else 1
+        while len(self._versions) > most:
+            shutil.rmtree(self._served.folder / self._versions.pop(0), ignore_errors=True)
+
+    def _load_and_compare(self, trained: TrainedModel, policy: VllmPolicy, version: str) -> None:
         """Load the weights on the servers that answer, and compare those with our own model.
 
         Over NCCL all servers have to answer.
         """
         served, begun = self._served, time.monotonic()
         if self._nccl is not None and not trained.has_adapters:
-            self._nccl.send(trained.checkpoint_weights(), version)
+            self._nccl.send(trained.checkpoint_weights(), version, mode=self._mode)
             self._figures |= {"engine/load_seconds": time.monotonic() - begun}
             self._compare(trained, policy, served.urls)
             return
@@ -235,9 +265,12 @@ class WeightFollower:
         def give(control: EngineControl) -> None:
             if served.colocated:
                 control.check_sleep()
-            self._give(control, instead_of=instead_of)
+            self._give(control, instead_of=self._retired)
 
         loaded = on_each(served.urls, give, api_key=self._key)
+        policy.servers.look_up_again(without=loaded)
+        if trained.has_adapters:
+            policy.served_as.model = version
         self._figures |= {
             "engine/load_seconds": time.monotonic() - begun,
             "engine/servers": float(len(loaded)),
@@ -249,7 +282,9 @@ class WeightFollower:
         if not self._served.handshake:
             return
         begun, bound = time.monotonic(), self._served.handshake_bound
-        differences = shake_hands(policy, trained.model, urls=urls, bound=bound, is_fresh=True)
+        differences = shake_hands(
+            policy, trained.model, urls=urls, bound=bound, is_fresh=not self._staleness
+        )
         found = differences.values()
         self._figures |= {
             "engine/handshake_seconds": time.monotonic() - begun,
@@ -265,14 +300,15 @@ class WeightFollower:
         if (self._folder / ADAPTER_FILE).is_file():
             control.load_adapters(self._folder, self._version, instead_of=instead_of, wakes=wakes)
         else:
-            control.load_weights(self._folder, self._version, wakes=wakes)
+            control.load_weights(self._folder, self._version, mode=self._mode, wakes=wakes)
 
     def _give_again(self, url: str) -> None:
         """Load the weights of this step on a server that was away, unless it still has them."""
-        if self._folder is None:  # not the process that handed them over
-            return
-        control = EngineControl(url, api_key=self._key)
-        has_slept = self._served.colocated and control.is_asleep()
-        has_adapters = (self._folder / ADAPTER_FILE).is_file()
-        if has_slept or has_adapters or control.version() != self._version:
-            self._give(control)
+        with self._lock:
+            if self._folder is None:  # not the process that handed them over
+                return
+            control = EngineControl(url, api_key=self._key)
+            has_slept = self._served.colocated and control.is_asleep()
+            has_adapters = (self._folder / ADAPTER_FILE).is_file()
+            if has_slept or has_adapters or control.version() != self._version:
+                self._give(control)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from codedance.pipelines.stages.history import load_history
-from codedance.policies.training.grpo.curriculum import PassRecord
+from codedance.policies.training.grpo.task_order.curriculum import PassRecord
 
 from ..makers import make_lost, make_request, make_task, make_trajectory
 

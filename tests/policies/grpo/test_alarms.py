@@ -209,6 +209,19 @@ def test_a_limit_of_zero_is_never_reached():
     assert raised_by([*recorded("calls_punished"), worst], never) == {}
 
 
+def test_differences_are_watched_where_weights_are_the_newest():
+    """Older weights are meant to differ; with them alone nothing can be said of the engine."""
+    difference = "sampling_logp_difference"
+    stale = {f"{difference}/max": 3.0, f"{difference}/mean": 0.4, "sampled_share/behind_1": 1.0}
+    mixed = stale | {"sampled_share/behind_0": 0.1, "sampled_share/behind_1": 0.9}
+    exact = mixed | {f"{difference}/behind_0/max": 1e-5, f"{difference}/behind_0/mean": 1e-6}
+    drifted = mixed | {f"{difference}/behind_0/max": 0.4, f"{difference}/behind_0/mean": 0.2}
+    assert raised_by([stale, exact]) == {}
+    assert raised_by([stale, exact, drifted]) == {"logp_drift": 3, "logp_mean": 3}
+    limited = exact | {"importance_sampling_ratio/limited_share": 0.2}
+    assert raised_by([limited]) == {"limited_share": 1}
+
+
 def test_terms_that_a_reward_fixes_at_zero_are_idle():
     assert idle_terms(PRESETS["outcome"]) == {"tool_sequence", "tool_turn"}
     assert idle_terms(PRESETS["bat_sequence"]) == {"tool_turn"}

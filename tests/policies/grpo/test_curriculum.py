@@ -5,9 +5,14 @@ import numpy as np
 import pytest
 from codedance.envs.types import Difficulty
 from codedance.policies.training.grpo.config import GRPOConfig
-from codedance.policies.training.grpo.curriculum import Curriculum, PassRecord, learnability
 from codedance.policies.training.grpo.groups import GroupSampler
 from codedance.policies.training.grpo.loop import train_grpo
+from codedance.policies.training.grpo.task_order.curriculum import (
+    Curriculum,
+    PassRecord,
+    learnability,
+)
+from codedance.policies.training.grpo.task_order.task_draws import TaskDraws
 from codedance.policies.training.training_state import TrainingInterrupted
 from hypothesis import given
 from hypothesis import strategies as st
@@ -116,13 +121,32 @@ def test_the_share_of_easy_tasks_is_respected(sandbox):
     assert sum(one in easy for one in found) == 12
 
 
+@pytest.mark.parametrize("curriculum", ["none", "learnability"])
+def test_spare_tasks_leave_the_order_of_the_others(curriculum):
+    config = replace(CONFIG, curriculum=curriculum)
+    plain, spared = TaskDraws(ASKED, config), TaskDraws(ASKED, config)
+    order, spares = [], []
+    for number in range(24):
+        for draws in (plain, spared):
+            draws.begin_step()
+        order.append((plain.next_place(), spared.next_place()))
+        spares.append(spared.spare_place(number))
+    assert all(one == other for one, other in order)
+    assert spares != [one for one, _ in order]
+    assert [TaskDraws(ASKED, config).spare_place(number) for number in range(24)] != spares or (
+        curriculum == "none"
+    )
+    if curriculum == "none":  # an epoch of its own
+        assert sorted(spares[: len(ASKED)]) == list(range(len(ASKED)))
+
+
 @given(st.lists(st.tuples(st.integers(0, 11), st.lists(st.sampled_from([0.0, 1.0]), min_size=1))))
 def test_estimates_are_within_their_bounds(groups):
     curriculum = Curriculum(TASKS, seed=0)
     for place, accuracies in groups:
         curriculum.learn(TASKS[place].id, accuracies)
     assert ((curriculum.accuracies() > 0.0) & (curriculum.accuracies() < 1.0)).all()
-    assert 0 <= curriculum.draw(3, range(12), [0, 1]) < 12
+    assert 0 <= curriculum.draw([3], range(12), [0, 1]) < 12
 
 
 def test_a_stopped_run_resumes_with_the_same_draws(tiny_folder, tmp_path, sandbox):

@@ -8,10 +8,10 @@ from codedance.envs.types import Tokens, Trajectory, WeightSpan
 from codedance.policies.inference.vlm import VisionLanguagePolicy
 from codedance.policies.models.model_folder import load_token_model
 from codedance.policies.models.token_model import PicturedIds, TokenModel
+from codedance.policies.training.grpo.asynchronous.weight_age import steps_behind
 from codedance.policies.training.grpo.config import GRPOConfig
 from codedance.policies.training.grpo.groups import Group
 from codedance.policies.training.grpo.mismatch import UNKNOWN, mismatch_metrics
-from codedance.policies.training.grpo.served_rollouts import steps_behind
 from codedance.policies.training.grpo.update import backward, make_rows
 
 from ..players import trajectory

@@ -13,9 +13,10 @@ from codedance.policies.inference.vllm.control import ControlError
 from codedance.policies.inference.vllm.handshake import HandshakeError
 from codedance.policies.inference.vllm.settings import VllmSettings
 from codedance.policies.models.token_model import TokenModel
+from codedance.policies.training.grpo.asynchronous.weight_age import steps_behind
 from codedance.policies.training.grpo.config import GRPOConfig
 from codedance.policies.training.grpo.loop import train_grpo
-from codedance.policies.training.grpo.served_rollouts import ServedRollouts, steps_behind
+from codedance.policies.training.grpo.served_rollouts import ServedRollouts
 from codedance.policies.training.training_state import TrainingInterrupted
 from codedance.sandbox.types import Sandbox
 from transformers import AutoModelForImageTextToText

@@ -15,10 +15,10 @@ from transformers import AutoModelForImageTextToText
 HERE = Path(__file__).parent
 
 
-def start(model: Path, folder: Path) -> subprocess.Popen[bytes]:
+def start(model: Path, folder: Path, script: str = "dying_run.py") -> subprocess.Popen[bytes]:
     paths = [str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    command = [sys.executable, str(HERE / "dying_run.py"), str(model), str(folder)]
+    command = [sys.executable, str(HERE / script), str(model), str(folder)]
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
@@ -81,3 +81,27 @@ def test_killed_runs_end_with_the_metrics_and_weights_of_an_uninterrupted_one(
     for stage in ("sft", "grpo"):
         one, other = (weights(folder / stage / "final") for folder in (straight, killed))
         assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_killed_asynchronous_runs_learn_from_the_same_tasks(tiny_folder, tmp_path):
+    """What was in generation is lost; its tasks are those of the resumed run again."""
+    script = "dying_asynchronous_run.py"
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    straight.mkdir()
+    killed.mkdir()
+    finish(start(tiny_folder, straight, script))
+    draw = random.Random(1)
+    deaths = 0
+    for count in (3, 2, 3):  # steps whose replies have come; the update may be under way
+        process = start(tiny_folder, killed, script)
+        deaths += kill_after(process, killed, count, draw.uniform(0.0, 0.2))
+    finish(start(tiny_folder, killed, script))
+    assert deaths == 3
+    expected, found = by_step(straight), by_step(killed)
+    assert list(expected) == [("grpo", n) for n in range(1, 9)]
+    assert found.keys() == expected.keys()
+    for step, again in found.items():
+        assert all(values == expected[step][0] for values in again), step
+    assert sum(len(again) for again in found.values()) > 8  # steps were repeated

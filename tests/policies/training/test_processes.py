@@ -21,7 +21,7 @@ from codedance.policies.training.distributed.processes import (
     join_world,
     leave_world,
 )
-from codedance.policies.training.grpo.length_estimator import LengthEstimator
+from codedance.policies.training.grpo.task_order.length_estimator import LengthEstimator
 from safetensors.torch import load_file
 
 from ..inference.vllm.fake_vllm import FakeVllm

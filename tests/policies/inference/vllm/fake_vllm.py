@@ -239,10 +239,10 @@ class FakeVllm:
                 return error[0], json.dumps({"error": {"message": error[1]}})
             while self.asleep and self._http is not None:
                 time.sleep(0.01)  # vLLM queues what comes while it sleeps
-            if self.is_paused:
-                return 503, '{"error": {"message": "Generation is paused"}}'
             try:
                 with self._lock:
+                    if self.is_paused:
+                        return 503, '{"error": {"message": "Generation is paused"}}'
                     answer = self.engine.generate(body)
             except LookupError as error:
                 return 404, json.dumps({"error": {"message": str(error)}})

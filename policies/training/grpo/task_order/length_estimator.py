@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ....envs.types import Task, Trajectory
-from ..distributed.processes import balance
+from .....envs.types import Task, Trajectory
+from ...distributed.processes import balance
 
 _FADES = 0.8
 """Weight of a kind's earlier mean against a new group."""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ....envs.types import Task
+from .....envs.types import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +71,11 @@ class Curriculum:
         for task_id, record in sorted((history or {}).items()):
             self._remember(task_id, record)
 
-    def draw(self, drawn: int, candidates: Sequence[int], taken: Sequence[int]) -> int:
+    def draw(self, number: Sequence[int], candidates: Sequence[int], taken: Sequence[int]) -> int:
         """Return the next task's index.
 
         Args:
-            drawn: Number of earlier draws; together with the seed it decides the draw.
+            number: Numbers that identify the draw; together with the seed they decide it.
             candidates: Indices to choose from.
             taken: Indices to exclude, unless no others are left.
         """
@@ -83,7 +83,7 @@ class Curriculum:
         pool = free if len(free) else np.array(candidates)
         weights = FLOOR + (1.0 - FLOOR) * learnability(self.accuracies()[pool])
         bounds = np.cumsum(weights)
-        point = np.random.default_rng([self._seed, drawn]).random() * bounds[-1]
+        point = np.random.default_rng([self._seed, *number]).random() * bounds[-1]
         return int(pool[min(int(np.searchsorted(bounds, point, "right")), len(pool) - 1)])
 
     def learn(self, task_id: str, accuracies: Sequence[float]) -> None:

@@ -1,0 +1,1 @@
+"""Groups that are generated while the weights are updated."""

@@ -1,0 +1,1 @@
+"""Which task comes next: order, curriculum, and expected length."""
