@@ -4,9 +4,7 @@ import logging
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -14,7 +12,7 @@ import torch
 from codedance.envs import load_suite
 from codedance.envs.types import Message, Task
 from codedance.pipelines.config.server_settings import RolloutSettings
-from codedance.pipelines.serving.engine.policy import training_engine, weights_folder
+from codedance.pipelines.serving.engine.policy import weights_folder
 from codedance.pipelines.serving.engine.server import Engine
 from codedance.policies import load_policy, rollout
 from codedance.policies.inference.vllm.control import EngineControl
@@ -33,10 +31,10 @@ from codedance.policies.interface import Sampling
 from codedance.policies.loading import NANO_FOLDER
 from codedance.policies.models.model_folder import load_token_model, save_token_model
 from codedance.policies.models.token_model import TokenModel
-from codedance.policies.training.grpo.config import GRPOConfig
-from codedance.policies.training.grpo.loop import train_grpo
 from codedance.sandbox.types import Sandbox
 from policies.tiny import noise
+
+from .training import train
 
 pytestmark = pytest.mark.vllm
 _figures = logging.getLogger("figures")
@@ -145,7 +143,7 @@ def test_grpo_trains_on_servers_as_in_this_process(
     change(model, "language_model.layers", 3)
     save_token_model(model, start, like=NANO_FOLDER)
     for seed in range(3 if rank == 0 else 1):
-        metrics = _train(start, tasks, seed, rank, tmp_path / f"run-{seed}", sandbox)
+        metrics = train(start, tasks, tmp_path / f"run-{seed}", sandbox, seed=seed, rank=rank)
         final = tmp_path / f"run-{seed}" / "final"
         before, after = (accuracy_of(one, held_out, sandbox) for one in (start, final))
         rewards = [round(one["reward"], 3) for one in metrics]
@@ -167,8 +165,15 @@ def test_grpo_trains_on_a_server_that_sleeps_during_updates(
     suite = load_suite("nano", split="train")
     tasks = [suite[index] for index in range(20)]
     shared = RolloutSettings(engine="vllm", colocated=True)
-    metrics = _train(
-        Path(NANO_FOLDER), tasks, 0, rank, tmp_path, sandbox, shared, steps=3, beta=0.01
+    metrics = train(
+        Path(NANO_FOLDER),
+        tasks,
+        tmp_path,
+        sandbox,
+        settings=shared,
+        rank=rank,
+        steps=3,
+        beta=0.01,
     )
     for one in metrics:
         assert one["engine/handshake_max"] < BOUND
@@ -180,44 +185,6 @@ def test_grpo_trains_on_a_server_that_sleeps_during_updates(
     log = (tmp_path / "vllm.log").read_text()
     assert log.count("POST /sleep?level=1&mode=abort") == 3
     assert log.count("sleep mode is not supported on CPU, ignore it") >= 6
-
-
-def _train(
-    start: Path,
-    tasks: list[Task],
-    seed: int,
-    rank: int,
-    folder: Path,
-    sandbox: Sandbox,
-    settings: RolloutSettings = RolloutSettings(engine="vllm"),  # noqa: B008 - frozen
-    **changes: Any,
-) -> list[dict[str, float]]:
-    """Train over a server of its own; return the metrics of each step."""
-    config = GRPOConfig(
-        steps=6,
-        tasks_per_step=6,
-        num_generations=8,
-        max_new_tokens=160,
-        max_tokens=2000,
-        learning_rate=1e-3 if rank else 6e-5,
-        save_every=6,
-        seed=seed,
-        lora_r=rank,
-    )
-    config = replace(config, **changes)
-    metrics: list[dict[str, float]] = []
-    log = folder / "vllm.log"
-    with training_engine(str(start), settings, config=config, log=log, say=print) as served:
-        train_grpo(
-            start,
-            tasks,
-            config,
-            sandbox=sandbox,
-            folder=folder,
-            on_step=lambda _, found: metrics.append(dict(found)),
-            served=served,
-        )
-    return metrics
 
 
 def accuracy_of(source: Path, tasks: list[Task], sandbox: Sandbox) -> float:
