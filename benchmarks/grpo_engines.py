@@ -18,20 +18,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from codedance.envs import load_suite
 from codedance.envs.types import Trajectory
 from codedance.pipelines.config.server_settings import RolloutSettings
 from codedance.pipelines.runs.machine import describe_machine
 from codedance.pipelines.serving.engine.policy import training_engine
-from codedance.policies.loading import NANO_FOLDER
-from codedance.policies.models.model_folder import load_token_model, save_token_model
 from codedance.policies.training.grpo.config import GRPOConfig
 from codedance.policies.training.grpo.loop import train_grpo
 from codedance.sandbox import open_sandbox
 
+from .measuring.weakened_nano import weakened_nano
+
 ENGINES = ("our engine", "vLLM")
-_NOISE = 0.15
 _TRANSFER = ("engine/write_seconds", "engine/load_seconds", "engine/handshake_seconds")
 _HEAD = ("", "step", "replies and tools", "tools, summed", "weights to the server", "update")
 
@@ -153,19 +151,6 @@ def _median(run: Steps, part: str) -> float:
     return statistics.median(one[part] for one in run.seconds[1:])
 
 
-def _disturbed(folder: Path) -> Path:
-    """Write the shipped model with noise on its layers."""
-    model = load_token_model(NANO_FOLDER, device="cpu")
-    draw_noise = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for name, values in model.model.named_parameters():
-            if "language_model.layers" in name:
-                scale = _NOISE * values.abs().mean().clamp(min=1e-3)
-                values += scale * torch.randn(values.shape, generator=draw_noise)
-    save_token_model(model, folder, like=NANO_FOLDER)
-    return folder
-
-
 def _say(words: str) -> None:
     sys.stderr.write(f"{words}\n")
 
@@ -178,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--figure", type=Path, default=None, help="SVG file to draw into")
     asked = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="grpo-engines-") as scratch:
-        start = _disturbed(Path(scratch) / "start")
+        start = weakened_nano(Path(scratch) / "start")
         runs = {
             name: train(name, start, Path(scratch) / str(n), steps=asked.steps, seed=asked.seed)
             for n, name in enumerate(ENGINES)
