@@ -287,6 +287,7 @@ def test_training_that_died_in_a_step_goes_on_with_the_same_tasks(
     save_every: int,
     curriculum: Any,
 ) -> None:
+    """NeMo RL PR 3599, TRL PR 7294: prompts were skipped over restores, biased to long rollouts."""
     config = replace(CONFIG, save_every=save_every, curriculum=curriculum)
     straight = Run(tiny_folder, tmp_path / "straight", sandbox, fake)
     straight.go(config)
@@ -344,6 +345,7 @@ def test_groups_without_advantages_are_replaced_by_spare_tasks(
 def test_lost_sibling_leaves_the_advantages_of_others(
     fake: FakeVllm, tiny_folder: Path, tmp_path: Path, sandbox: Sandbox
 ) -> None:
+    """NeMo RL PR 4029: failures that are left out of the loss still entered the baseline."""
     run, asked = Run(tiny_folder, tmp_path / "run", sandbox, fake), Requests(fake)
     lost: list[int] = []
 

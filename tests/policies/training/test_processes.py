@@ -213,3 +213,24 @@ def test_a_run_resumes_with_another_number_of_processes(
     assert len(steps(tmp_path, "grpo")) == 2
     run(tiny_folder, tmp_path, count=after, fsdp=fsdp)
     assert_same(alone, tmp_path)
+
+
+@pytest.mark.slow
+def test_two_processes_train_while_servers_reply(
+    tiny_folder: Path, tiny_model: TokenModel, tmp_path: Path
+):
+    """Each plays its share of the steps that are under way; all learn from all groups."""
+    with FakeVllm(tiny_model) as fake:
+        options = {"fsdp": True, "max_staleness": 1, "max_redraws": 0}
+        served = run(tiny_folder, tmp_path, fake.url, count=2, **options)
+    found = steps(served, "grpo")
+    assert [one["step"] for one in found] == [1, 2, 3, 4]
+    for one in found:
+        assert (one["groups"], one["groups_dropped"], one["infrastructure_share"]) == (
+            3.0,
+            0.0,
+            0.0,
+        )
+        assert one["engine/handshake_max"] < 1e-4
+        assert one.get("sampling_logp_difference/behind_0/max", 0.0) < 1e-4
+    assert fake.calls.count("/pause?mode=keep") == fake.calls.count("/collective_rpc") == 4
