@@ -417,6 +417,21 @@ def test_servers_rest_longer_after_each_failure_in_a_row() -> None:
     assert servers.enter(7) is first
 
 
+def test_servers_that_missed_an_update_are_looked_up_one_request_at_a_time() -> None:
+    servers = Servers(["http://a:1", "http://b:2/v1/"])
+    for one in servers.all:
+        one.is_looked_up = True
+    servers.look_up_again(without=["http://b:2/v1"])
+    first, second = servers.all
+    assert (first.is_looked_up, second.is_looked_up) == (False, True)
+    assert servers.enter(1) is first
+    assert servers.enter(2, without=[second]) is None  # until the first request has looked it up
+    first.is_looked_up = True
+    assert servers.enter(2, without=[second]) is first
+    servers.look_up_again()
+    assert not any(one.is_looked_up for one in servers.all)
+
+
 def test_concurrent_failures_of_a_batch_are_replies_in_order(fake: FakeVllm) -> None:
     fake.faults.status = lambda _, body: (
         (400, "odd") if body["sampling_params"]["seed"] % 2 else None
