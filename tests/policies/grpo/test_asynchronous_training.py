@@ -3,7 +3,7 @@
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,24 +12,22 @@ import pytest
 import torch
 from codedance.envs import register_reward_term
 from codedance.envs.rewards.registry import unregister_reward_term
-from codedance.envs.types import Action, Trajectory
+from codedance.envs.types import Action
 from codedance.policies.inference.reply_stream import VisionLanguageStream
 from codedance.policies.inference.vllm.settings import VllmSettings
 from codedance.policies.interface import PolicyUnavailableError
 from codedance.policies.models.token_model import TokenModel
 from codedance.policies.training.grpo.asynchronous.background_engine import BackgroundEngine
 from codedance.policies.training.grpo.asynchronous.groups_ahead import StaleWeightsError
-from codedance.policies.training.grpo.asynchronous.weight_age import steps_behind
 from codedance.policies.training.grpo.config import GRPOConfig
 from codedance.policies.training.grpo.groups import score
-from codedance.policies.training.grpo.loop import train_grpo
-from codedance.policies.training.grpo.served_rollouts import ServedRollouts
 from codedance.policies.training.grpo.task_order.task_draws import TaskDraws
 from codedance.policies.training.training_state import TrainingInterrupted
 from codedance.sandbox.types import Sandbox
 
 from ..inference.vllm.fake_vllm import FakeVllm
 from ..players import AbsentSandbox, letters, task
+from .runs import Run
 
 pytestmark = pytest.mark.usefixtures("letters")
 TASKS = [replace(task(index), question=f"Number {index}?") for index in range(11)]
@@ -57,47 +55,8 @@ def fake(tiny_model: TokenModel) -> Iterator[FakeVllm]:
         yield server
 
 
-class Run:
-    """One training, what it reported, and what is done at its events."""
-
-    def __init__(self, start: Path, folder: Path, sandbox: Sandbox, *fakes: FakeVllm) -> None:
-        self.start, self.folder, self.sandbox = start, folder, sandbox
-        self.handed = folder / "handed"
-        self.served: ServedRollouts | None = ServedRollouts(
-            tuple(one.url for one in fakes), self.handed, PATIENT
-        )
-        self.metrics: list[dict[str, float]] = []
-        self.steps: dict[int, list[Trajectory]] = {}
-        self.at: Callable[[int], None] = lambda _: None
-        """Called with each step, from 1, between its replies and its update."""
-
-    def go(self, config: GRPOConfig = CONFIG, **options: Any) -> Path:
-        return train_grpo(
-            self.start,
-            TASKS,
-            config,
-            sandbox=self.sandbox,
-            folder=self.folder,
-            on_step=lambda _, metrics: self.metrics.append(dict(metrics)),
-            on_trajectories=self._played,
-            served=self.served,
-            **options,
-        )
-
-    def _played(self, step: int, found: Sequence[Trajectory]) -> None:
-        self.steps[step] = list(found)
-        self.at(step)
-
-    def tasks(self) -> dict[int, Counter[str]]:
-        return {step: Counter(one.task_id for one in some) for step, some in self.steps.items()}
-
-    def ages(self, step: int) -> list[list[int]]:
-        """Return how many steps behind each reply of each trajectory began."""
-        return [
-            [steps_behind(step - 1, span.version) for span in one.tokens.weight_versions]
-            for one in self.steps[step]
-            if one.tokens is not None
-        ]
+def run_of(start: Path, folder: Path, sandbox: Sandbox, *fakes: FakeVllm) -> Run:
+    return Run(start, folder, sandbox, TASKS, CONFIG).over(PATIENT, *fakes)
 
 
 def is_rollout(body: dict[str, Any]) -> bool:
@@ -133,7 +92,7 @@ def test_next_replies_are_generated_while_the_trainer_is_busy(
     fake: FakeVllm, tiny_folder: Path, tmp_path: Path, sandbox: Sandbox
 ) -> None:
     """The trainer stands still between replies and update until others' replies have come."""
-    run, asked = Run(tiny_folder, tmp_path / "run", sandbox, fake), Requests(fake)
+    run, asked = run_of(tiny_folder, tmp_path / "run", sandbox, fake), Requests(fake)
     is_busy, has_come = threading.Event(), threading.Event()
     seen: list[bool] = []
 
@@ -163,7 +122,7 @@ def test_replies_in_generation_go_on_with_the_new_weights(
     """Every turn of the random model counts as code, so that there is a second one."""
     block = Action("code", "print(1)")
     monkeypatch.setattr("codedance.envs.episode.parse_action", lambda *_, **__: block)
-    run, asked = Run(tiny_folder, tmp_path / "run", sandbox, fake), Requests(fake)
+    run, asked = run_of(tiny_folder, tmp_path / "run", sandbox, fake), Requests(fake)
     first_turns, is_new = threading.Semaphore(0), threading.Event()
 
     def hold(_: int, body: dict[str, Any]) -> None:
@@ -201,7 +160,7 @@ def test_replies_in_generation_go_on_with_the_new_weights(
 def test_no_reply_is_older_than_allowed(
     fake: FakeVllm, tiny_folder: Path, tmp_path: Path, sandbox: Sandbox, adapters: int
 ) -> None:
-    run = Run(tiny_folder, tmp_path / "run", sandbox, fake)
+    run = run_of(tiny_folder, tmp_path / "run", sandbox, fake)
     run.go(replace(CONFIG, max_staleness=2, lora_r=adapters))
     ages = {age for step in run.steps for some in run.ages(step) for age in some}
     assert ages <= {0, 1, 2}
@@ -225,9 +184,9 @@ def test_stale_group_is_dropped_and_its_task_played_again(
     fake: FakeVllm, tiny_folder: Path, tmp_path: Path, sandbox: Sandbox, spans: list[str]
 ) -> None:
     """The third step learns from weights of the first update or the second."""
-    plain = Run(tiny_folder, tmp_path / "plain", sandbox, fake)
+    plain = run_of(tiny_folder, tmp_path / "plain", sandbox, fake)
     plain.go()
-    run, asked = Run(tiny_folder, tmp_path / "run", sandbox, fake), Requests(fake)
+    run, asked = run_of(tiny_folder, tmp_path / "run", sandbox, fake), Requests(fake)
     fake.bodies.clear()
     relabelled: list[int] = []
 
@@ -245,7 +204,7 @@ def test_stale_group_is_dropped_and_its_task_played_again(
 
     fake.faults.change = relabel
     run.go()
-    assert run.tasks() == plain.tasks()
+    assert run.drawn() == plain.drawn()
     assert [one["groups_dropped"] for one in run.metrics] == [0.0, 0.0, 1.0, 0.0]
     again = [one for one in fake.bodies if asked.place(one) == relabelled[0]]
     assert len({one["sampling_params"]["seed"] for one in again}) == 6
@@ -256,7 +215,7 @@ def test_stale_group_is_dropped_and_its_task_played_again(
 def test_servers_that_never_follow_end_the_training(
     fake: FakeVllm, tiny_folder: Path, tmp_path: Path, sandbox: Sandbox
 ) -> None:
-    run, asked = Run(tiny_folder, tmp_path / "run", sandbox, fake), Requests(fake)
+    run, asked = run_of(tiny_folder, tmp_path / "run", sandbox, fake), Requests(fake)
 
     def relabel(number: int, answer: dict[str, Any]) -> None:
         if asked.step(fake.bodies[number]) == 3:
@@ -289,9 +248,9 @@ def test_training_that_died_in_a_step_goes_on_with_the_same_tasks(
 ) -> None:
     """NeMo RL PR 3599, TRL PR 7294: prompts were skipped over restores, biased to long rollouts."""
     config = replace(CONFIG, save_every=save_every, curriculum=curriculum)
-    straight = Run(tiny_folder, tmp_path / "straight", sandbox, fake)
+    straight = run_of(tiny_folder, tmp_path / "straight", sandbox, fake)
     straight.go(config)
-    cut = Run(tiny_folder, tmp_path / "cut", sandbox, fake)
+    cut = run_of(tiny_folder, tmp_path / "cut", sandbox, fake)
 
     def die(step: int) -> None:
         if step == 4:
@@ -303,15 +262,15 @@ def test_training_that_died_in_a_step_goes_on_with_the_same_tasks(
     assert len(cut.metrics) == 3
     cut.at = lambda _: None
     cut.go(config)
-    assert cut.tasks() == straight.tasks()
-    assert sum(straight.tasks().values(), Counter()).total() == 24
+    assert cut.drawn() == straight.drawn()
+    assert sum(straight.drawn().values(), Counter()).total() == 24
 
 
 @pytest.mark.slow
 def test_stopped_training_leaves_nothing_running(
     fake: FakeVllm, tiny_folder: Path, tmp_path: Path, sandbox: Sandbox
 ) -> None:
-    run = Run(tiny_folder, tmp_path / "run", sandbox, fake)
+    run = run_of(tiny_folder, tmp_path / "run", sandbox, fake)
     with pytest.raises(TrainingInterrupted):
         run.go(should_stop=lambda: True)
     assert not any(one.name.startswith(("stream", "evidence")) for one in threading.enumerate())
@@ -325,19 +284,19 @@ def test_groups_without_advantages_are_replaced_by_spare_tasks(
     fake: FakeVllm, tiny_folder: Path, tmp_path: Path, sandbox: Sandbox
 ) -> None:
     """The tasks of later steps are those of a training without replacements."""
-    plain = Run(tiny_folder, tmp_path / "plain", sandbox, fake)
+    plain = run_of(tiny_folder, tmp_path / "plain", sandbox, fake)
     plain.go()
     unregister_reward_term("letters")  # every answer is wrong
     try:
-        run = Run(tiny_folder, tmp_path / "run", sandbox, fake)
+        run = run_of(tiny_folder, tmp_path / "run", sandbox, fake)
         run.go(replace(CONFIG, max_redraws=1))
     finally:
         register_reward_term("letters")(letters)
     assert [one["groups_redrawn"] for one in run.metrics] == [2.0] * 4
-    for step, first in plain.tasks().items():
+    for step, first in plain.drawn().items():
         assert len(run.steps[step]) == 12
-        assert first <= run.tasks()[step]
-    spare = [run.tasks()[step] - first for step, first in plain.tasks().items()]
+        assert first <= run.drawn()[step]
+    spare = [run.drawn()[step] - first for step, first in plain.drawn().items()]
     assert len(sum(spare, Counter())) == 8
 
 
@@ -346,7 +305,7 @@ def test_lost_sibling_leaves_the_advantages_of_others(
     fake: FakeVllm, tiny_folder: Path, tmp_path: Path, sandbox: Sandbox
 ) -> None:
     """NeMo RL PR 4029: failures that are left out of the loss still entered the baseline."""
-    run, asked = Run(tiny_folder, tmp_path / "run", sandbox, fake), Requests(fake)
+    run, asked = run_of(tiny_folder, tmp_path / "run", sandbox, fake), Requests(fake)
     lost: list[int] = []
 
     def refuse(_: int, body: dict[str, Any]) -> tuple[int, str] | None:
@@ -372,7 +331,7 @@ def test_server_that_missed_an_update_is_given_the_weights(
     fake: FakeVllm, tiny_folder: Path, tmp_path: Path, sandbox: Sandbox
 ) -> None:
     with FakeVllm(fake.model) as other:
-        run = Run(tiny_folder, tmp_path / "run", sandbox, fake, other)
+        run = run_of(tiny_folder, tmp_path / "run", sandbox, fake, other)
         run.at = lambda step: other.kill() if step == 1 else None
 
         def come_back(path: str) -> None:  # the others have the new weights
@@ -393,7 +352,7 @@ def test_server_that_missed_an_update_is_given_the_weights(
 def test_dead_servers_end_the_training_in_words(
     fake: FakeVllm, tiny_folder: Path, tmp_path: Path, sandbox: Sandbox
 ) -> None:
-    run = Run(tiny_folder, tmp_path / "run", sandbox, fake)
+    run = run_of(tiny_folder, tmp_path / "run", sandbox, fake)
     run.served = replace(run.served, settings=VllmSettings(patience_seconds=0.3, max_retries=0))  # type: ignore[type-var]
     run.at = lambda step: fake.kill() if step == 2 else None
     with pytest.raises(PolicyUnavailableError, match="gave no answer"):
@@ -415,7 +374,7 @@ def test_weights_over_nccl_do_not_wait_for_replies(
     module = "codedance.policies.inference.vllm.nccl_transfer"
     monkeypatch.setattr(f"{module}.NcclGroup", Group)
     monkeypatch.setattr(f"{module}._nccl_id", lambda: b"id")
-    run = Run(tiny_folder, tmp_path / "run", sandbox, fake)
+    run = run_of(tiny_folder, tmp_path / "run", sandbox, fake)
     run.served = replace(run.served, transfer="nccl")  # type: ignore[type-var]
     run.go()
     assert fake.calls.count("/pause?mode=keep") == CONFIG.steps
@@ -430,7 +389,7 @@ def test_what_cannot_run_ahead_is_refused(
         replace(CONFIG, max_staleness=-1)
     with pytest.raises(ValueError, match=r"deterministic needs .*max_staleness 0, got 1"):
         replace(CONFIG, deterministic=True)
-    run = Run(tiny_folder, tmp_path / "run", sandbox, fake)
+    run = run_of(tiny_folder, tmp_path / "run", sandbox, fake)
     run.served = replace(run.served, colocated=True)  # type: ignore[type-var]
     with pytest.raises(ValueError, match="max_staleness 1 needs servers that stay awake"):
         run.go()
@@ -470,8 +429,7 @@ def test_our_own_engine_replies_while_the_trainer_is_busy(
     draws = TaskDraws(TASKS, CONFIG)
     second = [draws.next() for _ in range(4)][2:]
     gate = Gate(sandbox, [image.tobytes() for one in second for image in one.images])
-    run = Run(tiny_folder, tmp_path / "run", gate)  # type: ignore[arg-type]
-    run.served = None
+    run = run_of(tiny_folder, tmp_path / "run", gate)  # type: ignore[arg-type]
     seen: list[bool] = []
 
     def stand_still(step: int) -> None:
@@ -498,8 +456,7 @@ def test_our_own_engine_has_the_weights_of_each_step(
     """The second turns of each step wait until its weights are there: then they are exact."""
     block = Action("code", "print(1)")
     monkeypatch.setattr("codedance.envs.episode.parse_action", lambda *_, **__: block)
-    run = Run(tiny_folder, tmp_path / "run", sandbox)
-    run.served = None
+    run = run_of(tiny_folder, tmp_path / "run", sandbox)
     draws = TaskDraws(TASKS, CONFIG)
     has_come = {draws.next().images[0].tobytes(): threading.Event() for _ in range(CONFIG.steps)}
     follow = BackgroundEngine.follow
@@ -535,8 +492,7 @@ def test_our_own_engine_has_the_weights_of_each_step(
     ]
     for one in run.metrics:
         assert one.get("sampling_logp_difference/behind_0/max", 0.0) < 1e-4
-    cut = Run(tiny_folder, tmp_path / "cut", sandbox)
-    cut.served = None
+    cut = run_of(tiny_folder, tmp_path / "cut", sandbox)
     with pytest.raises(TrainingInterrupted):
         cut.go(should_stop=lambda: True)
     cut.go()
@@ -546,8 +502,7 @@ def test_our_own_engine_has_the_weights_of_each_step(
 def test_error_of_our_own_engine_ends_the_training(
     tiny_folder: Path, tmp_path: Path, sandbox: Sandbox, monkeypatch: Any
 ) -> None:
-    run = Run(tiny_folder, tmp_path / "run", sandbox)
-    run.served = None
+    run = run_of(tiny_folder, tmp_path / "run", sandbox)
 
     def fail(*_: object) -> None:
         raise MemoryError("no memory for keys and values")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from codedance.envs.types import Ending, Trajectory
+from codedance.envs.types import Ending
 from codedance.policies.inference.vllm import control
 from codedance.policies.inference.vllm.control import ControlError
 from codedance.policies.inference.vllm.settings import VllmSettings
@@ -24,8 +24,9 @@ from codedance.policies.training.trained_model import TrainedModel
 from codedance.sandbox.types import Sandbox
 
 from ..inference.vllm.fake_vllm import MEMORY, FakeVllm
+from .runs import Run
 from .test_served_rollouts import CONFIG as LARGE
-from .test_served_rollouts import QUICK, Run
+from .test_served_rollouts import QUICK, TASKS, run_of
 
 pytestmark = pytest.mark.usefixtures("letters")
 CONFIG = replace(LARGE, tasks_per_step=1, num_generations=3, max_new_tokens=6)
@@ -50,17 +51,17 @@ class Colocated(Run):
         fake: FakeVllm,
         settings: VllmSettings = QUICK,
     ) -> None:
-        super().__init__(start, folder, sandbox, fake)
+        super().__init__(start, folder, sandbox, TASKS, LARGE)
         self.fake = fake
         self.served = ServedRollouts((fake.url,), self.handed, settings, colocated=True)
         self.after: dict[int, Any] = {}
 
-    def go(self, config: GRPOConfig = CONFIG, **options: Any) -> Path:
+    def go(self, config: GRPOConfig | None = None, **options: Any) -> Path:
         def should_stop() -> bool:
             self.after.pop(len(self.metrics), lambda: None)()
             return False
 
-        return super().go(config, should_stop=should_stop, **options)
+        return super().go(config or CONFIG, should_stop=should_stop, **options)
 
 
 @pytest.mark.slow
@@ -74,7 +75,7 @@ def test_training_is_that_with_a_server_that_never_sleeps(
     config: GRPOConfig,
 ) -> None:
     with FakeVllm(tiny_model) as other:
-        apart = Run(tiny_folder, tmp_path / "apart", sandbox, other)
+        apart = run_of(tiny_folder, tmp_path / "apart", sandbox, other)
         apart.go(config)
     shared = Colocated(tiny_folder, tmp_path / "shared", sandbox, fake)
     shared.go(config)
@@ -96,11 +97,7 @@ def test_server_sleeps_during_the_update_and_wakes_in_two_parts(
     run = Colocated(tiny_folder, tmp_path / "run", sandbox, fake)
     asleep: list[list[str]] = []
 
-    class Looking(list[Trajectory]):
-        def extend(self, _: object) -> None:
-            asleep.append([*fake.asleep])
-
-    run.trajectories = Looking()
+    run.at = lambda _: asleep.append([*fake.asleep])
     run.go(config)
     assert asleep == [list(MEMORY)] * 3  # called right before the update
     load = "/v1/load_lora_adapter" if config.lora_r else "/collective_rpc"
@@ -124,7 +121,7 @@ def test_server_without_sleep_mode_is_refused_before_anything_is_generated(
 def test_server_without_memory_ends_the_training_which_can_be_resumed(
     fake: FakeVllm, tiny_folder: Path, tmp_path: Path, sandbox: Sandbox, path: str
 ) -> None:
-    straight = Run(tiny_folder, tmp_path / "straight", sandbox, fake)
+    straight = run_of(tiny_folder, tmp_path / "straight", sandbox, fake)
     straight.go(CONFIG)
     run = Colocated(tiny_folder, tmp_path / "run", sandbox, fake)
 
@@ -179,7 +176,7 @@ def test_server_that_dies_and_comes_back_is_given_the_weights(
     when: str,
     config: GRPOConfig,
 ) -> None:
-    own = Run(tiny_folder, tmp_path / "own", sandbox)
+    own = run_of(tiny_folder, tmp_path / "own", sandbox)
     own.go(config)
     run = Colocated(tiny_folder, tmp_path / "run", sandbox, fake, PATIENT)
     died: list[str] = []

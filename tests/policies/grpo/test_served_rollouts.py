@@ -8,21 +8,20 @@ from typing import Any
 
 import pytest
 import torch
-from codedance.envs.types import Ending, Trajectory
+from codedance.envs.types import Ending
 from codedance.policies.inference.vllm.control import ControlError
 from codedance.policies.inference.vllm.handshake import HandshakeError
 from codedance.policies.inference.vllm.settings import VllmSettings
 from codedance.policies.models.token_model import TokenModel
 from codedance.policies.training.grpo.asynchronous.weight_age import steps_behind
 from codedance.policies.training.grpo.config import GRPOConfig
-from codedance.policies.training.grpo.loop import train_grpo
-from codedance.policies.training.grpo.served_rollouts import ServedRollouts
 from codedance.policies.training.training_state import TrainingInterrupted
 from codedance.sandbox.types import Sandbox
 from transformers import AutoModelForImageTextToText
 
 from ..inference.vllm.fake_vllm import FakeVllm
 from ..players import task
+from .runs import Run
 
 pytestmark = pytest.mark.usefixtures("letters")
 TASKS = [task(index) for index in range(7)]
@@ -45,37 +44,8 @@ def fake(tiny_model: TokenModel) -> Iterator[FakeVllm]:
         yield server
 
 
-class Run:
-    """One training, and what it reported."""
-
-    def __init__(self, start: Path, folder: Path, sandbox: Sandbox, *fakes: FakeVllm) -> None:
-        self.start, self.folder, self.sandbox = start, folder, sandbox
-        self.handed = folder / "handed"
-        self.served = (
-            ServedRollouts(tuple(one.url for one in fakes), self.handed, QUICK) if fakes else None
-        )
-        self.metrics: list[dict[str, float]] = []
-        self.trajectories: list[Trajectory] = []
-
-    def go(self, config: GRPOConfig = CONFIG, **options: Any) -> Path:
-        return train_grpo(
-            self.start,
-            TASKS,
-            config,
-            sandbox=self.sandbox,
-            folder=self.folder,
-            on_step=lambda _, metrics: self.metrics.append(dict(metrics)),
-            on_trajectories=lambda _, found: self.trajectories.extend(found),
-            served=self.served,
-            **options,
-        )
-
-    def ids(self) -> list[tuple[int, ...]]:
-        return [() if one.tokens is None else one.tokens.ids for one in self.trajectories]
-
-    def versions(self) -> set[str]:
-        spans = [one.tokens.weight_versions for one in self.trajectories if one.tokens is not None]
-        return {span.version for some in spans for span in some}
+def run_of(start: Path, folder: Path, sandbox: Sandbox, *fakes: FakeVllm) -> Run:
+    return Run(start, folder, sandbox, TASKS, CONFIG).over(QUICK, *fakes)
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
@@ -87,8 +57,8 @@ def test_training_is_that_of_our_own_engine(
     fake: FakeVllm, tiny_folder: Path, tmp_path: Path, sandbox: Sandbox, adapters: int
 ) -> None:
     config = replace(CONFIG, lora_r=adapters)
-    own = Run(tiny_folder, tmp_path / "own", sandbox)
-    served = Run(tiny_folder, tmp_path / "served", sandbox, fake)
+    own = run_of(tiny_folder, tmp_path / "own", sandbox)
+    served = run_of(tiny_folder, tmp_path / "served", sandbox, fake)
     first, second = weights_of(own.go(config)), weights_of(served.go(config))
     assert served.ids() == own.ids()
     assert len(set(served.ids())) > 6
@@ -109,7 +79,7 @@ def test_training_is_that_of_our_own_engine(
 def test_only_the_newest_weights_are_kept_and_none_at_the_end(
     fake: FakeVllm, tiny_folder: Path, tmp_path: Path, sandbox: Sandbox
 ) -> None:
-    run = Run(tiny_folder, tmp_path / "run", sandbox, fake)
+    run = run_of(tiny_folder, tmp_path / "run", sandbox, fake)
     kept: list[list[str]] = []
     run.go(should_stop=lambda: bool(kept.append([one.name for one in run.handed.iterdir()])))
     assert kept == [["step-0"], ["step-1"], ["step-2"]]
@@ -120,9 +90,9 @@ def test_only_the_newest_weights_are_kept_and_none_at_the_end(
 def test_stopped_training_goes_on_as_if_it_had_not_been(
     fake: FakeVllm, tiny_folder: Path, tmp_path: Path, sandbox: Sandbox
 ) -> None:
-    straight = Run(tiny_folder, tmp_path / "straight", sandbox, fake)
+    straight = run_of(tiny_folder, tmp_path / "straight", sandbox, fake)
     straight.go()
-    cut = Run(tiny_folder, tmp_path / "cut", sandbox, fake)
+    cut = run_of(tiny_folder, tmp_path / "cut", sandbox, fake)
     with pytest.raises(TrainingInterrupted):
         cut.go(should_stop=lambda: True)
     cut.go()
@@ -134,7 +104,7 @@ def test_adapters_of_an_earlier_training_are_not_taken_for_ours(
 ) -> None:
     config = replace(CONFIG, lora_r=4, steps=2)
     for seed in (0, 1):
-        run = Run(tiny_folder, tmp_path / f"run-{seed}", sandbox, fake)
+        run = run_of(tiny_folder, tmp_path / f"run-{seed}", sandbox, fake)
         run.go(replace(config, seed=seed))
         assert max(one["sampling_logp_difference/max"] for one in run.metrics) < 1e-4
     names = [body["model"] for body in fake.bodies]
@@ -147,7 +117,7 @@ def test_server_that_does_not_load_ends_the_training(
 ) -> None:
     """Stale weights are never trained on, whatever version the server names."""
     monkeypatch.setattr(fake.engine, "load", lambda _: None)
-    run = Run(tiny_folder, tmp_path / "run", sandbox, fake)
+    run = run_of(tiny_folder, tmp_path / "run", sandbox, fake)
     with pytest.raises(HandshakeError, match="differ by"):
         run.go()
     assert len(run.metrics) == 1  # the first step's weights are those that it began with
@@ -158,14 +128,14 @@ def test_server_without_control_routes_ends_the_training_at_once(
 ) -> None:
     fake.has_control = False
     with pytest.raises(ControlError, match="serve engine"):
-        Run(tiny_folder, tmp_path / "run", sandbox, fake).go()
+        run_of(tiny_folder, tmp_path / "run", sandbox, fake).go()
 
 
 @pytest.mark.slow
 def test_training_waits_for_a_server_and_fails_if_it_stays_away(
     fake: FakeVllm, tiny_folder: Path, tmp_path: Path, sandbox: Sandbox
 ) -> None:
-    run = Run(tiny_folder, tmp_path / "run", sandbox, fake)
+    run = run_of(tiny_folder, tmp_path / "run", sandbox, fake)
     fake.kill()
     with pytest.raises(ControlError, match="gave no answer"):
         run.go()
@@ -181,7 +151,7 @@ def test_training_waits_for_a_server_and_fails_if_it_stays_away(
 def test_server_that_is_reborn_within_a_step_is_given_the_weights_again(
     fake: FakeVllm, tiny_folder: Path, tmp_path: Path, sandbox: Sandbox, adapters: int
 ) -> None:
-    run = Run(tiny_folder, tmp_path / "run", sandbox, fake)
+    run = run_of(tiny_folder, tmp_path / "run", sandbox, fake)
     run.served = replace(run.served, settings=VllmSettings(patience_seconds=60.0))  # type: ignore[type-var]
     died: list[int] = []
 
@@ -207,7 +177,7 @@ def test_one_of_two_servers_may_be_away(
     fake: FakeVllm, tiny_folder: Path, tmp_path: Path, sandbox: Sandbox, dies_in: str
 ) -> None:
     with FakeVllm(fake.model) as other:
-        run = Run(tiny_folder, tmp_path / "run", sandbox, fake, other)
+        run = run_of(tiny_folder, tmp_path / "run", sandbox, fake, other)
         run.served = replace(run.served, settings=VllmSettings(patience_seconds=60.0))  # type: ignore[type-var]
 
         def die(number: int, body: dict[str, Any]) -> None:
@@ -239,8 +209,8 @@ def test_training_over_a_group_is_that_of_our_own_engine(
     module = "codedance.policies.inference.vllm.nccl_transfer"
     monkeypatch.setattr(f"{module}.NcclGroup", Group)
     monkeypatch.setattr(f"{module}._nccl_id", lambda: b"id")
-    own = Run(tiny_folder, tmp_path / "own", sandbox)
-    served = Run(tiny_folder, tmp_path / "served", sandbox, fake)
+    own = run_of(tiny_folder, tmp_path / "own", sandbox)
+    served = run_of(tiny_folder, tmp_path / "served", sandbox, fake)
     served.served = replace(served.served, transfer="nccl")  # type: ignore[type-var]
     own.go()
     served.go()
