@@ -8,9 +8,10 @@ both within bounds; an answer to something else than what was asked is an error.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,7 @@ from .wire import (
 
 if TYPE_CHECKING:
     import httpx
+    from PIL import Image
 
 _OWN_FAULTS = frozenset({400, 413, 422})  # of this request alone: the same one fails again
 _PAUSED = 503
@@ -49,6 +51,8 @@ _LOOK_UP_SECONDS = 10.0
 _SHORTEST_SLEEP_SECONDS = 0.05
 _LONGEST_WAIT_SECONDS = 10.0  # of an attempt that came to nothing, counted as waiting
 _NOTHING = Generated((), (), is_stopped=False)
+_NUMBERS = itertools.count(start=-1, step=-1)
+"""Numbers of conversations that are scored; those of episodes are seeds, from 0 on."""
 
 
 class VllmReplies:
@@ -126,6 +130,39 @@ class VllmReplies:
         return Reply(
             chat.decode(made.ids), not made.is_stopped, new_tokens=len(made.ids), seconds=seconds
         )
+
+    async def score(
+        self, ids: Sequence[int], images: Sequence[Image.Image], scored: Sequence[int]
+    ) -> tuple[float, ...]:
+        """Return log-probabilities of ids that exist, in the model's own distribution.
+
+        They are those of temperature 1 without a bias, whatever the sampling parameters.
+
+        Args:
+            ids: Exact ids of a conversation, image tokens expanded.
+            images: Its images, in order.
+            scored: Indices of the ids to score, from 1 on.
+
+        Returns:
+            Log-probability of each scored id given all ids before it.
+
+        Raises:
+            PolicyUnavailableError: No server scored exactly these ids in time, or they and one new
+                id are more than a server's context.
+        """
+
+        def prepare() -> Prompt:
+            urls = [self._image_urls.url(image) for image in images]
+            short = self._encoder.collapse(ids, images)
+            return Prompt(tuple(ids), short, urls, seed=None, scored=scored)
+
+        prompt = await asyncio.to_thread(prepare)
+        made = await self._generate(prompt, 1, next(_NUMBERS))
+        if not made.ids:
+            raise PolicyUnavailableError(
+                f"{len(ids)} tokens and one new one do not fit into the server's context"
+            )
+        return made.prompt_scores
 
     def _prepare(self, conversation: Conversation, ids: tuple[int, ...]) -> Prompt:
         """Return a conversation's prompt as it is sent."""

@@ -50,12 +50,14 @@ class Prompt:
         short_ids: The same with one placeholder per image.
         image_urls: Data URL of each image, at the model's size.
         seed: Random seed of the reply; None for the server's own.
+        scored: Indices of the ids whose own log-probabilities are asked for, from 1 on.
     """
 
     ids: tuple[int, ...]
     short_ids: Sequence[int]
     image_urls: Sequence[str]
     seed: int | None
+    scored: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,8 @@ class Generated:
         weight_versions: Versions of the weights, by index into ``ids``; empty where the server
             names none.
         cached: Number of prompt tokens that were in the server's prefix cache; None if unknown.
+        prompt_scores: Log-probability of each of `Prompt.scored` given the ids before it, at
+            temperature 1 and without a bias.
     """
 
     ids: tuple[int, ...]
@@ -107,6 +111,7 @@ class Generated:
     is_stopped: bool
     weight_versions: tuple[WeightSpan, ...] = ()
     cached: int | None = None
+    prompt_scores: tuple[float, ...] = ()
 
 
 def request_body(
@@ -136,6 +141,8 @@ def request_body(
         params |= {"stop": list(sampling.stop), "include_stop_str_in_output": True}
     if prompt.seed is not None:
         params["seed"] = prompt.seed
+    if prompt.scored:
+        params["prompt_logprobs"] = 0
     body: dict[str, Any] = {
         "token_ids": list(prompt.short_ids),
         "return_token_ids": True,
@@ -180,6 +187,7 @@ def read_answer(data: object, prompt: Prompt, limit: int, rules: Rules) -> Gener
         is_stopped,
         _weight_versions(choice.get("weight_versions"), len(ids), rules.weight_version),
         _cached(answer.get("usage")),
+        _prompt_scores(answer.get("prompt_logprobs"), prompt),
     )
 
 
@@ -244,18 +252,36 @@ def _log_probabilities(found: object, ids: tuple[int, ...]) -> tuple[float, ...]
     scores: list[float] = []
     for token, one in zip(ids, cast("list[object]", content), strict=True):
         entry = _mapping(one, "a log-probability")
-        score = entry.get("logprob")
         if entry.get("token_id") != token:
             raise AnswerError(f"the log-probability of id {token} is that of {_shown(entry)}")
-        if (
-            isinstance(score, bool)
-            or not isinstance(score, int | float)
-            or not math.isfinite(score)
-            or not _NO_LOG_PROBABILITY < score <= _ROUNDING
-        ):
-            raise AnswerError(f"{_shown(score)} is no log-probability of the sampled id {token}")
-        scores.append(min(float(score), 0.0))
+        scores.append(_log_probability(entry.get("logprob"), f"the sampled id {token}"))
     return tuple(scores)
+
+
+def _prompt_scores(found: object, prompt: Prompt) -> tuple[float, ...]:
+    """Return the log-probabilities of the ids of a prompt that were asked for."""
+    if not prompt.scored:
+        return ()
+    if not isinstance(found, list) or len(cast("list[object]", found)) != len(prompt.ids):
+        raise AnswerError(f"expected prompt_logprobs of {len(prompt.ids)} ids, got {_shown(found)}")
+    entries, scores = cast("list[object]", found), list[float]()
+    for place in prompt.scored:
+        token = prompt.ids[place]
+        entry = _field(_field(entries[place], str(token)), "logprob")
+        scores.append(_log_probability(entry, f"id {token} of the prompt"))
+    return tuple(scores)
+
+
+def _log_probability(score: object, name: str) -> float:
+    """Return a log-probability; one above 0 by rounding is 0."""
+    if (
+        isinstance(score, bool)
+        or not isinstance(score, int | float)
+        or not math.isfinite(score)
+        or not _NO_LOG_PROBABILITY < score <= _ROUNDING
+    ):
+        raise AnswerError(f"{_shown(score)} is no log-probability of {name}")
+    return min(float(score), 0.0)
 
 
 def _weight_versions(found: object, count: int, expected: str | None) -> tuple[WeightSpan, ...]:
