@@ -1,9 +1,9 @@
 """Fingerprint of a training run: a hash of all inputs that decide its result, checked on resume.
 
 Settings count by value, whatever their name: a reward counts with its numbers and the program text
-of a user's own terms. Settings that only concern execution are left out, so that they can change
-between sessions: how often the state is saved, the number of processes, whether they share the
-weights, and the size of micro-batches.
+of a user's own terms, a teacher with its files. Settings that only concern execution are left out,
+so that they can change between sessions: how often the state is saved, the number of processes,
+whether they share the weights, the size of micro-batches, and where a teacher runs.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ LAYOUT = frozenset({"save_every", "fsdp", "max_tokens_per_micro_batch"})
 """Settings that can differ when a run is resumed: the result is the same, up to rounding."""
 
 _REWARD = frozenset({"reward", "reward_terms"})
+_MODELS = frozenset({"teacher"})  # count by their content
 _UNREAD = frozenset({"images", "provenance", "split"})
 """Fields of a task that no training reads, and the images, which are hashed by pixels."""
 
@@ -35,6 +36,7 @@ def run_fingerprint(
     data: Iterable[bytes],
     *,
     scoring: RewardPreset | None = None,
+    teacher: str | Path | None = None,
 ) -> str:
     """Return the fingerprint of a run.
 
@@ -43,11 +45,14 @@ def run_fingerprint(
         config: Settings of the run.
         data: Digest of each training example, in order.
         scoring: Reward, own terms included; None where there is none.
+        teacher: Folder or hub id of a teacher; None where there is none.
     """
     sha = hashlib.sha256(_settings(config))
     sha.update(folder_digest(model))
     if scoring is not None:
         sha.update(_scoring(scoring))
+    if teacher is not None:
+        sha.update(folder_digest(teacher))
     for digest in data:
         sha.update(digest)
     return sha.hexdigest()
@@ -60,7 +65,7 @@ def task_digest(task: Task) -> bytes:
 
 
 def _settings(config: TrainingSetup) -> bytes:
-    left_out = LAYOUT | _REWARD
+    left_out = LAYOUT | _REWARD | _MODELS
     names = sorted({one.name for one in fields(config)} - left_out)
     return _digest({name: getattr(config, name) for name in names})
 

@@ -11,6 +11,7 @@ from ....envs.rewards.registry import with_terms
 from ...interface import Sampling
 from ..training_setup import TrainingSetup
 from .correction import Correction, ImportanceSamplingMode, correction_of
+from .distillation.settings import check_distillation
 
 LossType = Literal["dapo", "bnpo", "grpo", "dr_grpo", "cispo"]
 """How tokens are weighted in the loss (`token_weights`), and for ``cispo`` the loss itself."""
@@ -58,6 +59,13 @@ class GRPOConfig(TrainingSetup):
             ``max_new_tokens`` times ``max_turns``.
         scale_rewards: ``floor``, ``group`` or ``none`` (`group_advantages`).
         std_floor: Smallest divisor of ``floor``.
+        reward_weight: Weight of the rewards' advantages, those of turns included; 0.0 to learn from
+            a teacher alone.
+        teacher: Folder or hub id of a model whose log-probabilities of the sampled tokens are
+            learnt from (on-policy distillation, `distillation_advantages`); None for none. It has
+            to share the tokens of the trained model.
+        distillation_weight: Weight of log π_teacher − log π, which is added to the advantage of
+            each token.
         reward: Preset of the reward, or its name.
         reward_terms: A user's additional reward terms, with their weights (`with_terms`).
         temperature: Sampling temperature, at which tokens are scored too.
@@ -114,6 +122,9 @@ class GRPOConfig(TrainingSetup):
     max_completion_length: int = 0
     scale_rewards: Literal["floor", "group", "none"] = "floor"
     std_floor: float = 0.5
+    reward_weight: float = 1.0
+    teacher: str | None = None
+    distillation_weight: float = 0.0
     reward: str | RewardPreset = "bat"
     reward_terms: Mapping[str, float] = field(default_factory=dict[str, float])
     temperature: float = 1.0
@@ -163,6 +174,7 @@ class GRPOConfig(TrainingSetup):
         self.sampling  # noqa: B018 - raises for invalid sampling parameters
         self.correction  # noqa: B018 - raises for invalid bounds
         self._check_loss()
+        check_distillation(self.teacher, self.distillation_weight, self.reward_weight)
         for name in ("max_redraws", "max_staleness"):
             if getattr(self, name) < 0:
                 raise ValueError(f"grpo.{name} must be at least 0, got {getattr(self, name)}")

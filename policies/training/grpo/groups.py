@@ -63,6 +63,14 @@ class Group:
         return not any(self.advantages) and not any(turns)
 
 
+def is_useless(group: Group, config: GRPOConfig) -> bool:
+    """Return whether there is nothing to learn from a group: others are drawn in its place.
+
+    A teacher has something to say about each trajectory, even if all of them are alike.
+    """
+    return group.is_lost or (group.is_flat and config.teacher is None)
+
+
 def score(
     trajectories: Sequence[Trajectory],
     config: GRPOConfig,
@@ -172,8 +180,8 @@ class GroupSampler:
             missing = config.tasks_per_step - len(kept)
             is_last = attempt == config.max_redraws
             for group in self._groups(policy, missing, derive_seed(config.seed, step, attempt)):
-                is_useless = group.is_lost or group.is_flat
-                (replaced if is_useless and not is_last else kept).append(group)
+                is_replaced = is_useless(group, config) and not is_last
+                (replaced if is_replaced else kept).append(group)
             if len(kept) == config.tasks_per_step:
                 break
         played = [one for group in (*kept, *replaced) for one in group.trajectories]

@@ -7,7 +7,8 @@ Departures from GRPO (arXiv 2402.03300) and from the CodeDance paper (arXiv 2512
 * the ratio's old probabilities are the trainer's, on the exact ids that were drawn, and tokens are
   weighted by how far those of the engine were from them (`mismatch`);
 * trajectories that our infrastructure lost are excluded from every statistic and the loss;
-* groups without advantages are replaced by other tasks, up to a bound.
+* groups without advantages are replaced by other tasks, up to a bound;
+* a teacher's log-probabilities can be learnt from besides the rewards, or alone (`distillation`).
 
 A step is a function of weights, optimiser, step number and tasks drawn so far; all of that is
 saved, so a run that was stopped and resumed ends with the same weights as one that was not.
@@ -44,6 +45,9 @@ from .asynchronous.groups_ahead import GroupsAhead
 from .asynchronous.weight_age import steps_behind
 from .companion_models import Actor, make_reference
 from .config import GRPOConfig
+from .distillation.served_teacher import TeacherServers
+from .distillation.taught_rows import make_teacher, taught_rows
+from .distillation.teacher import Teacher
 from .groups import GroupSampler, OnTrajectories
 from .metrics import step_metrics
 from .mismatch import mismatch_metrics
@@ -67,6 +71,7 @@ def train_grpo(  # noqa: PLR0913 - data, settings, folder and callbacks; each by
     history: History | None = None,
     guard: Guard | None = None,
     served: ServedRollouts | None = None,
+    teacher_servers: TeacherServers | None = None,
 ) -> Path:
     """Train a model on tasks with GRPO; the same call resumes a run that was stopped.
 
@@ -80,27 +85,26 @@ def train_grpo(  # noqa: PLR0913 - data, settings, folder and callbacks; each by
         sandbox: Sandbox in which the policy's code runs.
         folder: Output folder, for ``final`` (the checkpoint) and ``state`` (to resume from).
         on_step: Called after every step with the number of steps done and the step's metrics.
-        on_trajectories: Called before the update with the step's number, from 1, and all its
-            trajectories with reward terms.
+        on_trajectories: Called before the update (`OnTrajectories`).
         should_stop: Called after every step; a true result stops the run.
-        history: Results of earlier runs on the tasks, for ``curriculum: learnability``. A resumed
-            run needs the same history.
+        history: Earlier results, for ``curriculum: learnability``; a resumed run needs the same.
         guard: Called before a file of ``folder`` is replaced; an error it raises ends the run.
         served: vLLM servers that generate the replies; None to generate them in this process.
+        teacher_servers: vLLM servers of ``config.teacher``; None to load it in this process.
 
     Returns:
         Folder of the trained model.
 
     Raises:
-        ValueError: No tasks, or ``folder`` holds another run's state.
+        ValueError: No tasks, another run's state in ``folder``, or a teacher with other tokens.
         TrainingInterrupted: ``should_stop`` returned true; the state is saved.
+        TeacherLostError: The teacher scored no trajectory of a step; the run can be resumed.
     """
     if not tasks:
         raise ValueError("train_grpo needs at least one task, got none")
     trainer = GRPORun(model_folder, tasks, config, sandbox=sandbox, history=history, served=served)
-    fingerprint = _fingerprint(
-        model_folder, tasks, config
-    )  # after the model was loaded: a hub id's files are then on this machine
+    trainer.teacher = make_teacher(config, trainer.trained, teacher_servers)
+    fingerprint = _fingerprint(model_folder, tasks, config)
     state, world = folder / "state", trainer.trained.world
     done = trainer.restore(state, fingerprint)
     keep = partial(keep_state, state, fingerprint=fingerprint, world=world, guard=guard)
@@ -141,6 +145,7 @@ class GRPORun:
             make_reference(self.trained, model_folder, config) if config.beta > 0 else None
         )
         self._config = config
+        self.teacher: Teacher | None = None
         self._notes = read_notes(model_folder)
         self._engine = None
         if config.max_staleness and served is None:
@@ -190,6 +195,11 @@ class GRPORun:
         is_own = self._follower is None and self._engine is None
         behind = None if is_own else partial(steps_behind, step)
         rows = make_rows(kept, self._config, behind=behind)
+        if self.teacher is not None:
+            is_kept = self._config.beta > 0
+            world = self.trained.world
+            rows, lost = taught_rows(rows, self.teacher, world=world, keeps_all=is_kept)
+            metrics |= lost
         metrics["rows"] = float(len(rows))
         if rows:
             metrics |= self._update(step, rows)
@@ -249,7 +259,7 @@ class GRPORun:
             if config.off_policy_mask_threshold is not None:
                 metrics["off_policy_masked_share"] = figures.masked / figures.tokens
             if iteration == 0:
-                metrics |= mismatch_metrics(figures.mismatch)
+                metrics |= mismatch_metrics(figures.mismatch) | figures.divergence.metrics()
             if self._reference is not None:
                 metrics["kl"] = figures.kl / figures.tokens
         return metrics
@@ -265,5 +275,8 @@ def _check_staleness(config: GRPOConfig, served: ServedRollouts | None) -> None:
 
 
 def _fingerprint(model_folder: str | Path, tasks: Sequence[Task], config: GRPOConfig) -> str:
-    """Return the run's fingerprint (`run_fingerprint`)."""
-    return run_fingerprint(model_folder, config, map(task_digest, tasks), scoring=config.scoring)
+    """Return the run's fingerprint; models are loaded before, so that a hub id's files are here."""
+    digests = map(task_digest, tasks)
+    return run_fingerprint(
+        model_folder, config, digests, scoring=config.scoring, teacher=config.teacher
+    )

@@ -1,4 +1,4 @@
-"""One weight update from scored groups: rows, token weights, clipped loss, optional KL.
+"""One weight update from scored groups: rows, token weights, clipped loss, optional KL and teacher.
 
 The ratio of the clipped loss is π_new / π_old, both of them the trainer's; what separates π_old
 from the engine that sampled the tokens is corrected by weights (`mismatch`). All log-probabilities
@@ -24,6 +24,7 @@ from ..trained_model import TrainedModel
 from .advantages import token_advantages
 from .companion_models import Reference
 from .config import GRPOConfig
+from .distillation.term import Divergence, distillation_advantages
 from .groups import Group
 from .loss import kl_estimate, policy_losses, token_weights
 from .mismatch import (
@@ -47,6 +48,8 @@ class Row:
         weight: Weight of each own id in the loss of the batch.
         behind: How many steps the weights that each own id was sampled from were behind, ``(own,)``
             integers; `UNKNOWN` where the engine names no step.
+        teacher: Log-probabilities of the own ids under a teacher, ``(own,)``; None where none
+            scored them.
     """
 
     source: PicturedIds
@@ -55,6 +58,7 @@ class Row:
     advantages: Tensor
     weight: float
     behind: Tensor
+    teacher: Tensor | None = None
 
 
 @dataclass(slots=True)
@@ -70,6 +74,7 @@ class UpdateFigures:
         masked: Number of tokens that the off-policy mask left out.
         mismatch: Figures of the mismatch between engine and trainer, by how many steps the weights
             of the engine were behind.
+        divergence: Divergence from the teacher before the first update.
     """
 
     loss: float = 0.0
@@ -79,6 +84,7 @@ class UpdateFigures:
     moved: float = 0.0
     masked: int = 0
     mismatch: Mapping[int, MismatchFigures] = field(default_factory=dict[int, MismatchFigures])
+    divergence: Divergence = field(default_factory=Divergence)
 
     def joined(self, other: UpdateFigures) -> UpdateFigures:
         """Return the combined figures of both parts."""
@@ -94,16 +100,20 @@ class UpdateFigures:
                 age: self.mismatch.get(age, nothing).joined(other.mismatch.get(age, nothing))
                 for age in {**self.mismatch, **other.mismatch}
             },
+            self.divergence.joined(other.divergence),
         )
 
 
 def make_rows(
-    groups: Sequence[Group], config: GRPOConfig, *, behind: Callable[[str], int] | None = None
+    groups: Sequence[Group],
+    config: GRPOConfig,
+    *,
+    behind: Callable[[str], int] | None = None,
 ) -> list[Row]:
     """Build the rows of an update.
 
     Trajectories that were not scored are left out. Those whose advantages are all 0 count in the
-    weights but have no row: their gradient is exactly 0 (unless there is a KL term).
+    weights but have no row: their gradient is exactly 0 (unless there is a KL term or a teacher).
 
     Args:
         groups: Scored groups.
@@ -123,11 +133,14 @@ def make_rows(
     weights = token_weights(lengths, config.loss_type, budget=config.completion_budget)
     rows: list[Row] = []
     for (one, advantage, turns), weight in zip(scored, weights, strict=True):
-        of_tokens = token_advantages(advantage, turns, _tokens(one).turn_of)
-        row = _row(one, of_tokens, weight, _ages(_tokens(one), behind))
-        if len(row.advantages) and (config.beta > 0 or bool(row.advantages.any())):
-            rows.append(row)
-    return rows
+        of_tokens = token_advantages(advantage, turns, _tokens(one).turn_of) * config.reward_weight
+        rows.append(_row(one, of_tokens, weight, _ages(_tokens(one), behind)))
+    has_other_terms = config.beta > 0 or config.teacher is not None
+    return [
+        row
+        for row in rows
+        if len(row.advantages) and (has_other_terms or bool(row.advantages.any()))
+    ]
 
 
 def backward(
@@ -222,6 +235,8 @@ def _add(  # noqa: PLR0913 - one micro-batch of `backward`
     new = learner.score(batch, own, temperature=config.temperature)
     old = new.detach() if known is None else known.to(new)
     advantages = torch.cat([row.advantages for row in rows]).to(new)
+    if config.teacher is not None:
+        advantages = advantages + _distillation(rows, old, config, figures)
     weights = torch.cat([torch.full_like(row.drawn, row.weight) for row in rows]).to(new)
     policy = policy_losses(new, old, advantages, [len(row.drawn) for row in rows], config)
     losses = policy.values * _corrections(rows, new.detach(), old, advantages, config, figures)
@@ -238,6 +253,18 @@ def _add(  # noqa: PLR0913 - one micro-batch of `backward`
         figures.tokens += len(new)
         figures.clipped += int(policy.is_clipped.sum())
         figures.moved += float(kl_estimate(new, old).sum())
+
+
+def _distillation(
+    rows: Sequence[Row], old: Tensor, config: GRPOConfig, figures: UpdateFigures
+) -> Tensor:
+    """Return what the teacher adds to the advantage of each token, ``(tokens,)``."""
+    unknown = torch.nan
+    scores = [torch.full_like(r.drawn, unknown) if r.teacher is None else r.teacher for r in rows]
+    added, figures.divergence = distillation_advantages(
+        old, torch.cat(scores).to(old), weight=config.distillation_weight
+    )
+    return added
 
 
 def _corrections(

@@ -1,7 +1,8 @@
 """Trains a tiny model by SFT and by GRPO, in as many processes as are started.
 
 Usage: ``spread_run.py MODEL FOLDER STOP SETTINGS [URL]``; stops both after STOP steps. SETTINGS are
-JSON for both; with the URL of a server of vLLM its replies are trained on, and there is no SFT.
+JSON for both, of which SFT takes those that it has; with the URL of a server of vLLM its replies
+are trained on, and there is no SFT.
 Each step's metrics are a line of ``FOLDER/KIND.jsonl``; each process notes its sandbox, and the
 number of models in its memory, as files.
 """
@@ -11,7 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,11 @@ def main(model: str, folder: Path, stop: int, settings: dict[str, Any], *urls: s
     folder.mkdir(parents=True, exist_ok=True)
     served = ServedRollouts(urls, folder / "handed") if urls else None
     if served is None:
+        known = {one.name for one in fields(SFT)}
+        shared = {name: value for name, value in settings.items() if name in known}
         play(
             lambda **options: train_sft(
-                model, DEMONSTRATIONS, replace(SFT, **settings), folder=folder / "sft", **options
+                model, DEMONSTRATIONS, replace(SFT, **shared), folder=folder / "sft", **options
             ),
             folder / "sft.jsonl",
             stop,

@@ -26,6 +26,7 @@ from safetensors.torch import load_file
 
 from ..inference.vllm.fake_vllm import FakeVllm
 from ..players import task
+from ..tiny import build_tiny
 
 HERE = Path(__file__).parent
 LOSSES = 1e-5
@@ -184,6 +185,17 @@ def test_two_processes_train_adapters_of_sharded_weights_like_one(
     both = run(tiny_folder, tmp_path / "both", count=2, lora_r=4, fsdp=True)
     assert_same(one, both)
     assert steps(both, "grpo")[-1]["kl"] > 1e-6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fsdp", [False, True])
+def test_two_processes_divide_what_a_teacher_scores(fsdp: bool, tiny_folder: Path, tmp_path: Path):
+    teacher = str(build_tiny(tmp_path / "teacher", seed=5))
+    distilled = {"teacher": teacher, "distillation_weight": 1.0, "reward_weight": 0.5}
+    one = run(tiny_folder, tmp_path / "one", count=1, **distilled)
+    both = run(tiny_folder, tmp_path / "both", count=2, fsdp=fsdp, **distilled)
+    assert_same(one, both, "grpo")
+    assert steps(both, "grpo")[-1]["distillation/kl"] > 0.1
 
 
 @pytest.mark.slow

@@ -33,7 +33,8 @@ NEW_TASK = {
     "pass_rate": 0.25,
     "needs_picture": False,
 }
-FIXED = ("reward_terms", "top_p", "top_k")  # the first is in the scoring, the others never change
+FIXED = ("reward_terms", "top_p", "top_k", "teacher", "distillation_weight")
+"""The first is in the scoring, two never change, and the last two have a test of their own."""
 UNREAD = {"split": "test", "provenance": {"file": "/elsewhere/tasks.jsonl"}}
 NEW_TEXT = {
     "lr_scheduler_type": "cosine",
@@ -290,6 +291,20 @@ def test_adapters_count_together_with_their_base_model(model, tmp_path):
     assert digest(moved) == first
     (moved / "model.safetensors").write_bytes(b"other weights")
     assert digest(moved) != first
+
+
+def test_a_teacher_counts_by_its_weight_and_its_files_not_by_its_path(model, tmp_path):
+    def digest(teacher: Path | None, weight: float = 0.0) -> str:
+        name = None if teacher is None else str(teacher)
+        config = GRPOConfig(teacher=name, distillation_weight=weight)
+        return run_fingerprint(model, config, [], scoring=config.scoring, teacher=teacher)
+
+    teacher = shutil.copytree(model, tmp_path / "teacher")
+    found = [digest(None), digest(teacher, 1.0), digest(teacher, 0.5)]
+    moved = shutil.move(teacher, tmp_path / "moved")
+    assert digest(moved, 1.0) == found[1]
+    (moved / "model.safetensors").write_bytes(b"other weights")
+    assert len({*found, digest(moved, 1.0)}) == 4
 
 
 def test_two_hub_ids_are_two_models():

@@ -29,7 +29,7 @@ from ....rollouts.losses import Losses
 from ....seeds import derive_seed
 from ...distributed.processes import World
 from ..config import GRPOConfig
-from ..groups import Group, score
+from ..groups import Group, is_useless, score
 from ..task_order.curriculum import History
 from ..task_order.length_estimator import LengthEstimator
 from ..task_order.task_draws import TaskDraws
@@ -262,7 +262,7 @@ class GroupsAhead:
             self._drop(place, version)
             return None
         group = score(trajectories, config, sandbox=self._sandbox, cache=place.cache)
-        if (group.is_lost or group.is_flat) and place.attempt < config.max_redraws:
+        if is_useless(group, config) and place.attempt < config.max_redraws:
             place.replaced.append(group)
             place.attempt += 1
             place.drops = 0
