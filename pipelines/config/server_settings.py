@@ -73,6 +73,8 @@ class RolloutSettings(StrictModel):
         handshake: Whether a prompt with an image is compared with our own model, first and after
             each update of the weights.
         handshake_bound: Largest accepted mean difference; None for a bound by precision.
+        teacher_urls: Base URLs of vLLM servers that have the weights of ``grpo.teacher``; empty to
+            load them in the training process. Timeouts and retries are those of replies.
     """
 
     engine: Literal["own", "vllm"] = "own"
@@ -89,8 +91,9 @@ class RolloutSettings(StrictModel):
     weights_folder: FolderName | None = None
     handshake: bool = True
     handshake_bound: Annotated[float, Field(gt=0.0)] | None = None
+    teacher_urls: tuple[str, ...] = ()
 
-    @field_validator("urls")
+    @field_validator("urls", "teacher_urls")
     @classmethod
     def _urls_are_addresses(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         """Refuse what is no URL when the settings are read, before any stage runs."""

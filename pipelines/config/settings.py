@@ -14,7 +14,7 @@ from ...policies.training.grpo.correction import ImportanceSamplingMode, correct
 from ...sandbox import Limits, open_sandbox
 from ...sandbox.types import DEFAULT_LIBRARIES, Sandbox
 from .registry import BUILT_IN, added_settings
-from .server_settings import AlarmSettings, ModelName, RolloutSettings, ServerSettings, Share
+from .server_settings import AlarmSettings, Limit, ModelName, RolloutSettings, ServerSettings, Share
 from .strict_model import LocalPath, StrictModel, accepted_part
 
 Count = Annotated[int, Field(ge=1)]
@@ -141,6 +141,7 @@ class GRPOSettings(HoldingSettings):
 
     Attributes:
         without_families: Families that are left out of the tasks, to measure generalization.
+        teacher: Folder or hub id of the teacher of a distillation, or ``nano``; None for none.
     """
 
     without_families: tuple[str, ...] = ()
@@ -163,6 +164,9 @@ class GRPOSettings(HoldingSettings):
     max_completion_length: Annotated[int, Field(ge=0)] = 0
     scale_rewards: Literal["floor", "group", "none"] = "floor"
     std_floor: Annotated[float, Field(gt=0.0)] = 0.5
+    reward_weight: Limit = 1.0
+    teacher: ModelName | None = None
+    distillation_weight: Limit = 0.0
     lr_scheduler_type: Literal["constant", "cosine"] = "constant"
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01

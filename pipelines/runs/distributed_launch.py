@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ...envs.types import Task
     from ...policies.interface import Demonstration
     from ...policies.training.grpo.config import GRPOConfig
+    from ...policies.training.grpo.distillation.served_teacher import TeacherServers
     from ...policies.training.grpo.served_rollouts import ServedRollouts
     from ...policies.training.grpo.task_order.curriculum import History
     from ...policies.training.sft import SFTConfig
@@ -64,6 +65,7 @@ class GRPOJob:
     history: History | None
     sandbox: SandboxSettings
     served: ServedRollouts | None = None
+    teacher_servers: TeacherServers | None = None
 
     def follow(self) -> None:
         """Train the share of this process, in a sandbox of its own."""
@@ -78,6 +80,7 @@ class GRPOJob:
                 folder=self.folder,
                 history=self.history,
                 served=self.served,
+                teacher_servers=self.teacher_servers,
             )
 
 

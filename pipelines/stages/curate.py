@@ -30,7 +30,8 @@ from .asked import notes_state, opened_policy, report_usage
 from .cards import curation_lines, write_data_card
 from .collect import Session, collect
 from .curation import Candidate, Decision, Rules, count_reasons, decide
-from .draws import check_family_names, draw_candidates, held_out_tasks
+from .draws import draw_candidates, held_out_tasks
+from .training import check_trainings
 
 
 def _deciding(preset: Preset) -> dict[str, Any]:
@@ -56,7 +57,7 @@ def _deciding(preset: Preset) -> dict[str, Any]:
 def run_curate(context: StageContext) -> StageResult:
     """Select the train tasks that are worth training on, and demonstrate them."""
     settings = read_as(context.preset.curate, CurateSettings)
-    check_family_names(context.preset)
+    check_trainings(context.preset)
     candidates, known = _draw(context)
     evaluation = read_as(context.preset.evaluate, EvaluateSettings)
     held_out = held_out_tasks(context.preset.suite, evaluation.limit)

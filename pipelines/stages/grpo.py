@@ -9,6 +9,8 @@ from typing import Any
 
 from ...envs.rewards.registry import own_term_files, own_term_programs, with_terms
 from ...envs.types import Difficulty, Task, Trajectory
+from ...policies.inference.model_files import model_states
+from ...policies.loading import NANO_FOLDER
 from ...policies.training.grpo.alarms import AlarmBoard, AlarmConfig, idle_terms
 from ..analysis.emergence import training_emergence
 from ..config.registry import stage
@@ -19,13 +21,12 @@ from ..runs.context import StageContext, StageInterrupted, StageResult
 from ..runs.distributed_launch import GRPOJob, announce
 from ..runs.runner import StageError
 from ..runs.stage_parameters import file_digests
-from ..serving.engine.policy import training_engine
+from ..serving.engine.policy import teacher_servers, training_engine
 from ..store.lineage import StageRun
 from ..store.store import Store
-from .draws import check_family_names
 from .history import load_history
 from .step_figures import StepFigures
-from .training import follow, record_curated, record_figures, training_lines
+from .training import check_trainings, follow, record_curated, record_figures, training_lines
 
 PHASE = "train"
 SHOWN = ("reward", "accuracy", "tool_calls/mean", "entropy")
@@ -35,10 +36,11 @@ TRACE_EVERY = 10
 
 
 def _deciding(preset: Preset) -> dict[str, Any]:
-    """Return digests of the user's own reward terms, by file or by source."""
+    """Return digests of the user's own reward terms, by file or by source, and the teacher's."""
     settings = read_as(preset.grpo, GRPOSettings)
     references = settings.reward_terms
     found: dict[str, Any] = {**file_digests(own_term_files(references))}
+    found |= model_states([settings.teacher] if settings.teacher else [])
     if not all(reference.rpartition(":")[0].endswith(".py") for reference in references):
         programs = own_term_programs(with_terms(settings.reward, references))
         found["own_terms"] = {
@@ -63,6 +65,7 @@ def _deciding(preset: Preset) -> dict[str, Any]:
         "GRPO: tool calls per episode": ("tool_calls/mean",),
         "GRPO: execution success": ("execution_success",),
         "GRPO: entropy": ("entropy",),
+        "GRPO: divergence from the teacher": ("distillation/kl",),
     },
     compared=("reward", "accuracy", "tool_calls/mean", "execution_success", "entropy"),
     results=training_lines,
@@ -74,12 +77,13 @@ def run_grpo(context: StageContext) -> StageResult:
     from ...policies.training.training_state import TrainingInterrupted
 
     settings = read_as(context.preset.grpo, GRPOSettings)
-    check_family_names(context.preset)
+    check_trainings(context.preset)
     _check_staleness(settings, context.preset)
     tasks = load_tasks(context.store, context.input("curate"), without=settings.without_families)
     start = context.input("sft").outputs["model"]
     config = GRPOConfig(
-        **settings.model_dump(exclude={"without_families"}),
+        **settings.model_dump(exclude={"without_families", "teacher"}),
+        teacher=_teacher(settings),
         interface=context.preset.interface,
         seed=context.seed,
         max_new_tokens=context.preset.max_new_tokens,
@@ -102,7 +106,8 @@ def run_grpo(context: StageContext) -> StageResult:
     )
     with engine as served, context.progress.bar("grpo", settings.steps) as bar:
         sandbox = context.preset.sandbox
-        announce(GRPOJob(start, tasks, config, context.folder, history, sandbox, served))
+        teachers = teacher_servers(context.preset.rollout)
+        announce(GRPOJob(start, tasks, config, context.folder, history, sandbox, served, teachers))
         try:
             model = train_grpo(
                 start,
@@ -116,12 +121,18 @@ def run_grpo(context: StageContext) -> StageResult:
                 history=history,
                 guard=context.check_savable,
                 served=served,
+                teacher_servers=teachers,
             )
         except TrainingInterrupted as stop:
             raise StageInterrupted(str(stop)) from stop
     record_figures(context)
     _log_code_usage(context)
     return StageResult({"model": str(model), "tasks": len(tasks)})
+
+
+def _teacher(settings: GRPOSettings) -> str | None:
+    """Return the folder or hub id of the teacher."""
+    return str(NANO_FOLDER) if settings.teacher == "nano" else settings.teacher
 
 
 def _check_staleness(settings: GRPOSettings, preset: Preset) -> None:

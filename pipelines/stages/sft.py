@@ -17,8 +17,7 @@ from ..config.strict_model import read_as
 from ..runs.context import StageContext, StageInterrupted, StageResult
 from ..runs.distributed_launch import SFTJob, announce
 from .demonstrations import shown_demonstrations
-from .draws import check_family_names
-from .training import follow, record_curated, record_figures, training_lines
+from .training import check_trainings, follow, record_curated, record_figures, training_lines
 
 NANO = "nano"
 
@@ -46,7 +45,7 @@ def run_sft(context: StageContext) -> StageResult:
     from ...policies.training.training_state import TrainingInterrupted
 
     settings = read_as(context.preset.sft, SFTSettings)
-    check_family_names(context.preset)
+    check_trainings(context.preset)
     demonstrations = shown_demonstrations(context)
     base = _base_model(context, demonstrations)
     prompt = read_notes(base).system_prompt if Path(base).is_dir() else None

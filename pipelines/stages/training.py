@@ -1,4 +1,4 @@
-"""What both training stages share: the step callback, the dataset, and the results of a page."""
+"""What training stages share: checks of settings, step callback, dataset, results of a page."""
 
 from __future__ import annotations
 
@@ -8,20 +8,44 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ...policies.training.grpo.alarms import AlarmBoard
+from ...policies.training.grpo.distillation.settings import (
+    check_distillation,
+    check_teacher_servers,
+)
 from ..charts.figures import write_figures
 from ..charts.markdown_table import markdown_table
 from ..config.registry import find_stage
+from ..config.settings import GRPOSettings, Preset
+from ..config.strict_model import read_as
 from ..runs.context import StageContext
 from ..runs.progress import Bar, format_figures
 from ..runs.run_page import data_digest
+from ..runs.runner import StageError
 from ..store.lineage import StageRun
 from ..store.store import Store
 from ..tracking.alarm_file import append_alarm
 from ..tracking.metrics_file import Series, append_metrics, append_time, read_metrics, read_steps
+from .draws import check_family_names
 from .step_figures import StepFigures
 
 COMPARED = 10
 """Steps at either end of a training whose means are compared."""
+
+
+def check_trainings(preset: Preset) -> None:
+    """Refuse settings of the trainings that do not fit together, before any stage works.
+
+    Raises:
+        StageError: The suite lacks a family that they name, or a distillation cannot be done.
+    """
+    check_family_names(preset)
+    grpo, rollout = read_as(preset.grpo, GRPOSettings), preset.rollout
+    try:
+        check_distillation(grpo.teacher, grpo.distillation_weight, grpo.reward_weight)
+        urls, others = rollout.teacher_urls, rollout.urls
+        check_teacher_servers(urls, grpo.teacher, grpo.temperature, of_replies=others)
+    except ValueError as error:
+        raise StageError(str(error)) from error
 
 
 def follow(

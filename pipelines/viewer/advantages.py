@@ -1,7 +1,8 @@
 """Advantages of a trajectory among its siblings, as training assigned them to its tokens.
 
 The store has reward terms, not advantages: they are recomputed from the stored terms and turns, by
-the functions that training uses, with the settings of the run.
+the functions that training uses, with the settings of the run. What a teacher added to them is not
+stored.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ..config.settings import GRPOSettings
 from ..config.strict_model import accepted_part
 from ..store.lineage import StageRun
 
-READ = ("reward", "std_floor", "scale_rewards")
+READ = ("reward", "std_floor", "scale_rewards", "reward_weight")
 """Settings of the training that decide its advantages."""
 
 
@@ -50,8 +51,12 @@ def sibling_advantages(stage: StageRun, group: Sequence[Trajectory]) -> list[Adv
         scale_rewards=settings.scale_rewards,
     )[0].tolist()
     turns = group_turn_advantages(group, reward=settings.reward)
+    weight = settings.reward_weight
     return [
-        Advantages(None if math.isnan(reward) else advantage, tuple(of_turns))
+        Advantages(
+            None if math.isnan(reward) else weight * advantage,
+            tuple(weight * one for one in of_turns),
+        )
         for reward, advantage, of_turns in zip(rewards, advantages, turns, strict=True)
     ]
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ....policies.inference.vllm.settings import VllmSettings
     from ....policies.models.token_model import TokenModel
     from ....policies.training.grpo.config import GRPOConfig
+    from ....policies.training.grpo.distillation.served_teacher import TeacherServers
     from ....policies.training.grpo.served_rollouts import ServedRollouts
 
 _SHARED_MEMORY = "/dev/shm"
@@ -202,6 +203,15 @@ def training_engine(
             transfer=settings.transfer,
             colocated=settings.colocated,
         )
+
+
+def teacher_servers(settings: RolloutSettings) -> TeacherServers | None:
+    """Return the servers of a training's teacher; None where it is loaded in the training."""
+    if not settings.teacher_urls:
+        return None
+    from ....policies.training.grpo.distillation.served_teacher import TeacherServers
+
+    return TeacherServers(settings.teacher_urls, vllm_settings(settings))
 
 
 @contextmanager

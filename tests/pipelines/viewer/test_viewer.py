@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from codedance.envs.rewards.terms import group_reward, group_turn_advantages
 from codedance.envs.types import Tokens
 from codedance.pipelines.store.images import pixel_digest
 from codedance.pipelines.viewer import make_viewer
+from codedance.pipelines.viewer.advantages import sibling_advantages
 from codedance.pipelines.viewer.pieces import TokenReader
 from codedance.pipelines.viewer.shards import safe_json
 from codedance.pipelines.viewer.tools import tools_used
@@ -109,6 +111,17 @@ def test_advantages_equal_those_computed_in_training(session, run, tmp_path):
         assert shown == pytest.approx(of_turns)
     assert held[str(rows[-1])]["turns"][0]["tool_turn"] == pytest.approx(-0.1)
     assert any(expected)
+
+
+def test_advantages_are_weighted_as_in_training(session, run):
+    stage = session.store.lineage.get(run.outputs["grpo"])
+    group = make_group(make_task(0), failed=1)
+    half = replace(stage, parameters={"grpo": {"reward_weight": 0.5}})
+    for one, other in zip(
+        sibling_advantages(half, group), sibling_advantages(stage, group), strict=True
+    ):
+        assert one.group == 0.5 * other.group != 0.0
+        assert one.turns == tuple(0.5 * value for value in other.turns)
 
 
 def test_an_evaluation_has_no_advantages(session, run, tmp_path):
