@@ -156,6 +156,9 @@ class GRPOSettings(HoldingSettings):
     use_bias_correction_kl: bool = True
     loss_type: Literal["dapo", "bnpo", "grpo", "dr_grpo", "cispo"] = "dapo"
     importance_sampling_level: Literal["token", "sequence"] = "token"
+    clip_cov_ratio: Share = 0.0
+    clip_cov_lb: float = 1.0
+    clip_cov_ub: float = 5.0
     vllm_importance_sampling_correction: bool = True
     vllm_importance_sampling_mode: ImportanceSamplingMode = "token_truncate"
     vllm_importance_sampling_clip_max: Annotated[float, Field(ge=0.0)] | None = 3.0

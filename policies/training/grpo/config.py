@@ -46,6 +46,11 @@ class GRPOConfig(TrainingSetup):
             every token keeps a gradient (arXiv 2506.13585, eq. 4).
         importance_sampling_level: ``token``, or ``sequence`` for the ratio of a whole trajectory
             (GSPO, arXiv 2507.18071), which wants a far smaller ``epsilon``: 3e-4 in the paper.
+        clip_cov_ratio: Share of a step's tokens that get no gradient from rewards, drawn among
+            those by which entropy would fall fastest (Clip-Cov, `clip_covariances`): 2e-4 in the
+            paper; 0.0 for none.
+        clip_cov_lb: Smallest covariance of log-probability and advantage of such a token.
+        clip_cov_ub: Largest covariance of such a token.
         vllm_importance_sampling_correction: Whether each token is weighted by π_old / π_engine, the
             trainer's probability over that of the engine which sampled it, whatever engine.
         vllm_importance_sampling_mode: ``token_truncate``, ``token_mask``, ``sequence_truncate`` or
@@ -114,6 +119,9 @@ class GRPOConfig(TrainingSetup):
     use_bias_correction_kl: bool = True
     loss_type: LossType = "dapo"
     importance_sampling_level: RatioLevel = "token"
+    clip_cov_ratio: float = 0.0
+    clip_cov_lb: float = 1.0
+    clip_cov_ub: float = 5.0
     vllm_importance_sampling_correction: bool = True
     vllm_importance_sampling_mode: ImportanceSamplingMode = "token_truncate"
     vllm_importance_sampling_clip_max: float | None = 3.0
@@ -199,6 +207,11 @@ class GRPOConfig(TrainingSetup):
             raise ValueError(
                 "grpo.epsilon_high is the largest ratio of cispo: at least 1, such as 5.0, got "
                 f"{self.epsilon_high}"
+            )
+        if not (0.0 <= self.clip_cov_ratio <= 1.0 and self.clip_cov_lb < self.clip_cov_ub):
+            raise ValueError(
+                "grpo.clip_cov_ratio must be within 0 and 1, and clip_cov_lb below clip_cov_ub, "
+                f"got {self.clip_cov_ratio}, {self.clip_cov_lb} and {self.clip_cov_ub}"
             )
         if not 0 <= self.overlong_buffer <= self.completion_budget:
             raise ValueError(

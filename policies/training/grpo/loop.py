@@ -194,7 +194,7 @@ class GRPORun:
             metrics |= self._follower.figures()
         is_own = self._follower is None and self._engine is None
         behind = None if is_own else partial(steps_behind, step)
-        rows = make_rows(kept, self._config, behind=behind)
+        rows = make_rows(kept, self._config, behind=behind, step=step)
         if self.teacher is not None:
             is_kept = self._config.beta > 0
             world = self.trained.world

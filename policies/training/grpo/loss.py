@@ -97,6 +97,32 @@ def is_clipped(
     return is_low | is_high
 
 
+def clip_covariances(drawn: Tensor, advantages: Tensor, config: GRPOConfig, *, seed: int) -> Tensor:
+    """Return advantages with those of some tokens set to 0, by which entropy would fall fastest.
+
+    Clip-Cov (arXiv 2505.22617, eq. 11 and 12): a share ``clip_cov_ratio`` of all tokens is drawn
+    among those whose product of centred log-probability and centred advantage is within
+    ``clip_cov_lb`` and ``clip_cov_ub``, and has no gradient. Departure: the log-probabilities are
+    those of the engine, at sampling, so that the draw is the same in every update of a step.
+
+    Args:
+        drawn: Log-probabilities of all own tokens of a step in the engine, ``(tokens,)``.
+        advantages: Advantage of each token, ``(tokens,)``.
+        config: Settings.
+        seed: Random seed of the draw.
+    """
+    if not len(drawn):
+        return advantages
+    values, logs = advantages.double(), drawn.double()
+    covariances = (logs - logs.mean()) * (values - values.mean())
+    is_within = (covariances > config.clip_cov_lb) & (covariances < config.clip_cov_ub)
+    candidates = is_within.nonzero().flatten()
+    generator = torch.Generator().manual_seed(seed)
+    count = max(int(config.clip_cov_ratio * len(drawn)), 1)
+    chosen = candidates[torch.randperm(len(candidates), generator=generator)[:count]]
+    return advantages.index_fill(0, chosen, 0.0)
+
+
 def kl_estimate(new: Tensor, reference: Tensor) -> Tensor:
     """Return exp(d) - d - 1, d = reference - new, for each token: unbiased, never below 0.
 

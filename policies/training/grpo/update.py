@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from torch import Tensor
 from ....envs.rewards.terms import is_scored
 from ....envs.types import Tokens, Trajectory
 from ...models.token_model import Padded, PicturedIds, TokenModel
+from ...seeds import derive_seed
 from ..batches import micro_shares, pad_flags
 from ..distributed.processes import World
 from ..trained_model import TrainedModel
@@ -26,7 +27,7 @@ from .companion_models import Reference
 from .config import GRPOConfig
 from .distillation.term import Divergence, distillation_advantages
 from .groups import Group
-from .loss import kl_estimate, policy_losses, token_weights
+from .loss import clip_covariances, kl_estimate, policy_losses, token_weights
 from .mismatch import (
     UNKNOWN,
     MismatchFigures,
@@ -109,6 +110,7 @@ def make_rows(
     config: GRPOConfig,
     *,
     behind: Callable[[str], int] | None = None,
+    step: int = 0,
 ) -> list[Row]:
     """Build the rows of an update.
 
@@ -120,6 +122,7 @@ def make_rows(
         config: Settings.
         behind: Returns how many steps a version of the weights is behind, or `UNKNOWN`; None where
             all tokens were sampled from the weights of this step.
+        step: Number of steps done, for the seed of `clip_covariances`.
     """
     scored = [
         (one, advantage, turns)
@@ -135,6 +138,12 @@ def make_rows(
     for (one, advantage, turns), weight in zip(scored, weights, strict=True):
         of_tokens = token_advantages(advantage, turns, _tokens(one).turn_of) * config.reward_weight
         rows.append(_row(one, of_tokens, weight, _ages(_tokens(one), behind)))
+    if config.clip_cov_ratio > 0.0 and rows:
+        seed = derive_seed("clip_cov", config.seed, step)
+        drawn = torch.cat([row.drawn for row in rows])
+        given = torch.cat([row.advantages for row in rows])
+        kept = clip_covariances(drawn, given, config, seed=seed).split(lengths)
+        rows = [replace(row, advantages=own) for row, own in zip(rows, kept, strict=True)]
     has_other_terms = config.beta > 0 or config.teacher is not None
     return [
         row

@@ -4,6 +4,7 @@ import pytest
 import torch
 from codedance.policies.training.grpo.config import GRPOConfig
 from codedance.policies.training.grpo.loss import (
+    clip_covariances,
     clipped_loss,
     is_clipped,
     kl_estimate,
@@ -132,3 +133,46 @@ def test_cispo_bounds_the_weight_and_keeps_every_gradient():
 def test_settings_that_mean_nothing_are_refused(settings, words):
     with pytest.raises(ValueError, match=words):
         GRPOConfig(**settings)
+
+
+DRAWN = torch.tensor([-0.5, -3.5, -2.0, -2.0, -0.5, -3.5])
+GIVEN = torch.tensor([2.0, -2.0, 1.0, -1.0, -0.5, 0.5])
+"""Means -2 and 0, so the products of centred values are 3, 3, 0, 0, -0.75 and -0.75."""
+
+
+@pytest.mark.parametrize(
+    ("ratio", "bounds", "zeroed"),
+    [
+        (1.0, (1.0, 5.0), [0, 1]),  # sure and good, or unlikely and bad: both cost entropy
+        (1.0, (1.0, 3.0), []),  # beyond the upper bound
+        (1.0, (-1.0, -0.5), [4, 5]),
+        (1.0, (-0.5, 5.0), [0, 1, 2, 3]),
+    ],
+)
+def test_tokens_by_which_entropy_would_fall_fastest_get_no_gradient(ratio, bounds, zeroed):
+    config = GRPOConfig(clip_cov_ratio=ratio, clip_cov_lb=bounds[0], clip_cov_ub=bounds[1])
+    found = clip_covariances(DRAWN, GIVEN, config, seed=0)
+    expected = [0.0 if n in zeroed else one for n, one in enumerate(GIVEN.tolist())]
+    assert found.tolist() == expected
+
+
+def test_no_more_than_their_share_is_drawn_and_the_draw_depends_on_the_seed():
+    """A share of 0.34 of 6 tokens are 2, a very small one still 1; of 4 candidates."""
+    counts: dict[float, set[int]] = {}
+    places: set[tuple[int, ...]] = set()
+    for ratio in (0.34, 1e-6):
+        config = GRPOConfig(clip_cov_ratio=ratio, clip_cov_lb=-0.5)
+        for seed in range(20):
+            found = clip_covariances(DRAWN, GIVEN, config, seed=seed)
+            chosen = tuple((found != GIVEN).nonzero().flatten().tolist())
+            counts.setdefault(ratio, set()).add(len(chosen))
+            places.add(chosen)
+            assert torch.equal(found, clip_covariances(DRAWN, GIVEN, config, seed=seed))
+    assert counts == {0.34: {2}, 1e-6: {1}}
+    assert {n for chosen in places for n in chosen} == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("change", [{"clip_cov_ratio": 1.5}, {"clip_cov_lb": 5.0}])
+def test_bounds_between_which_nothing_is_are_refused(change):
+    with pytest.raises(ValueError, match=r"grpo\.clip_cov_ratio must be within"):
+        GRPOConfig(**change)

@@ -69,6 +69,24 @@ def test_flat_trajectories_count_in_the_weights_but_add_no_row(sampled):
     assert len(row.advantages) == 3
 
 
+def test_covariances_are_those_of_the_whole_step_and_its_number_decides_the_draw(sampled):
+    all_rows = replace(CONFIG, beta=0.1)  # a KL term keeps those without advantages
+    config = replace(all_rows, clip_cov_ratio=1.0, clip_cov_lb=0.0, clip_cov_ub=1e9)
+    siblings = group(sampled, (1.0, -1.0, 0.0))
+    drawn = torch.cat([row.drawn for row in make_rows([siblings], all_rows)])
+    given = torch.tensor([1.0] * 2 + [-1.0] * 3 + [0.0] * 4)
+    kept = (drawn - drawn.mean()) * (given - given.mean()) <= 0.0
+    found = torch.cat([row.advantages for row in make_rows([siblings], config)])
+    assert found.tolist() == (given * kept).tolist()
+    assert not kept[:5].all()
+    one = replace(config, clip_cov_ratio=1e-6)
+    choices = {
+        tuple(torch.cat([r.advantages for r in make_rows([siblings], one, step=step)]).tolist())
+        for step in range(8)
+    }
+    assert len(choices) > 1
+
+
 def test_infrastructure_failures_add_no_row_and_no_weight(sampled):
     lost = replace(trajectory(accuracy=None), tokens=sampled[2].tokens)
     rows = make_rows([group([*sampled[:2], lost], (1.0, -1.0, 0.0))], CONFIG)
