@@ -10,7 +10,6 @@ from typing import Any
 from ...envs.rewards.registry import own_term_files, own_term_programs, with_terms
 from ...envs.types import Difficulty, Task, Trajectory
 from ...policies.inference.model_files import model_states
-from ...policies.loading import NANO_FOLDER
 from ...policies.training.grpo.alarms import AlarmBoard, AlarmConfig, idle_terms
 from ..analysis.emergence import training_emergence
 from ..config.registry import stage
@@ -132,6 +131,8 @@ def run_grpo(context: StageContext) -> StageResult:
 
 def _teacher(settings: GRPOSettings) -> str | None:
     """Return the folder or hub id of the teacher."""
+    from ...policies.loading import NANO_FOLDER
+
     return str(NANO_FOLDER) if settings.teacher == "nano" else settings.teacher
 
 
