@@ -250,6 +250,7 @@ def test_student_that_is_its_own_teacher_has_nothing_to_learn(tiny_folder, tmp_p
     assert found["grad_norm"] < 1e-3
 
 
+@pytest.mark.slow
 def test_served_teacher_trains_like_a_local_one(
     tiny_folder, teacher_folder, tmp_path, sandbox, fake, monkeypatch
 ):
@@ -280,6 +281,7 @@ def test_lost_scores_are_counted_and_the_others_are_learnt_from(
     assert run.of("rows") == [4.0, 4.0]
 
 
+@pytest.mark.slow
 def test_run_whose_teacher_went_away_fails_in_words_and_goes_on_when_it_is_back(
     tiny_folder, teacher_folder, tmp_path, sandbox, fake
 ):
