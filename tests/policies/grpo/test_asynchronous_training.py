@@ -184,9 +184,10 @@ def test_stale_group_is_dropped_and_its_task_played_again(
     run, asked = run_of(tiny_folder, tmp_path / "run", sandbox, fake), Requests(fake)
     fake.bodies.clear()
     relabelled: list[int] = []
+    is_first = threading.Lock()  # replies come in several threads
 
     def relabel(number: int, answer: dict[str, Any]) -> None:
-        if asked.step(fake.bodies[number]) == 3 and not relabelled:
+        if asked.step(fake.bodies[number]) == 3 and is_first.acquire(blocking=False):
             (choice,) = answer["choices"]
             relabelled.append(asked.place(fake.bodies[number]) or 0)
             count = len(choice["token_ids"])
@@ -302,9 +303,10 @@ def test_lost_sibling_leaves_the_advantages_of_others(
     """NeMo RL PR 4029: failures that are left out of the loss still entered the baseline."""
     run, asked = run_of(tiny_folder, tmp_path / "run", sandbox, fake), Requests(fake)
     lost: list[int] = []
+    is_first = threading.Lock()  # requests come in several threads
 
     def refuse(_: int, body: dict[str, Any]) -> tuple[int, str] | None:
-        if asked.step(body) != 2 or lost:
+        if asked.step(body) != 2 or not is_first.acquire(blocking=False):
             return None
         lost.append(asked.place(body) or 0)
         return 422, "no"

@@ -288,12 +288,18 @@ def test_run_whose_teacher_went_away_fails_in_words_and_goes_on_when_it_is_back(
     config = replace(CONFIG, steps=2, teacher=str(teacher_folder), **PURE)
     straight, cut = (Run(tiny_folder, tmp_path / name, sandbox) for name in ("straight", "cut"))
     first = weights_of(straight.go(config, teacher_servers=servers_of(fake)))
-    asked = len(fake.bodies)
-    fake.faults.before = lambda number, _: fake.kill() if number == asked + 1 + 6 else None
+    dies_from = len(fake.bodies) + 1 + 6  # a check, and the trajectories of the first step
+
+    def die(number: int, _: object) -> None:
+        if number >= dies_from:
+            fake.kill()
+
+    fake.faults.before = die
+    fake.faults.status = lambda number, _: (500, "dying") if number >= dies_from else None
     with pytest.raises(TeacherLostError, match="scored none of the 6 trajectories"):
         cut.go(config, teacher_servers=servers_of(fake))
     assert len(cut.metrics) == 1
-    fake.faults.before = lambda *_: None
+    fake.faults.before, fake.faults.status = lambda *_: None, lambda *_: None
     fake.restart()
     # Another address is another way to the same teacher.
     second = weights_of(cut.go(config, teacher_servers=servers_of(fake)))
