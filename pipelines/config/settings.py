@@ -141,7 +141,7 @@ class GRPOSettings(HoldingSettings):
 
     Attributes:
         without_families: Families that are left out of the tasks, to measure generalization.
-        teacher: Folder or hub id of the teacher of a distillation, or ``nano``; None for none.
+        teacher: Folder or hub id, or ``nano``; None for none.
     """
 
     without_families: tuple[str, ...] = ()
@@ -311,8 +311,7 @@ class Preset(StrictModel):
         Raises:
             ValueError: There is no such backend.
         """
-        known = get_args(Backend)
-        if backend not in known:
+        if backend not in (known := get_args(Backend)):
             raise ValueError(f"there is no sandbox {backend!r}, only {', '.join(known)}")
         sandbox = self.sandbox.model_copy(update={"backend": backend})
         return self.model_copy(update={"sandbox": sandbox})

@@ -192,9 +192,11 @@ class WeightFollower:
         self, trained: TrainedModel, version: str, step: int, notes: ModelNotes
     ) -> VllmPolicy:
         served = self._served
-        names = {"model": version} if trained.has_adapters else {"weight_version": version}
-        if self._staleness:  # versions are checked by group
-            names.pop("weight_version", None)
+        names: dict[str, str] = {}
+        if trained.has_adapters:
+            names["model"] = version
+        elif not self._staleness:  # else versions are checked by group
+            names["weight_version"] = version
         return VllmPolicy(
             trained.model.encoder,
             served.urls,

@@ -3,7 +3,7 @@
 import re
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from codedance.envs.types import Action
 from codedance.policies.inference.reply_stream import VisionLanguageStream
 from codedance.policies.inference.vllm.settings import VllmSettings
 from codedance.policies.interface import PolicyUnavailableError
-from codedance.policies.models.token_model import TokenModel
 from codedance.policies.training.grpo.asynchronous.background_engine import BackgroundEngine
 from codedance.policies.training.grpo.asynchronous.groups_ahead import StaleWeightsError
 from codedance.policies.training.grpo.config import GRPOConfig
@@ -47,12 +46,6 @@ CONFIG = GRPOConfig(
 )
 PATIENT = VllmSettings(patience_seconds=60.0)
 SECONDS = 60.0  # longest time that a test waits for what has to come
-
-
-@pytest.fixture
-def fake(tiny_model: TokenModel) -> Iterator[FakeVllm]:
-    with FakeVllm(tiny_model) as server:
-        yield server
 
 
 def run_of(start: Path, folder: Path, sandbox: Sandbox, *fakes: FakeVllm) -> Run:

@@ -4,7 +4,6 @@ The fake answers with an error where released memory would be used, as a GPU wou
 """
 
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,12 +31,6 @@ pytestmark = pytest.mark.usefixtures("letters")
 CONFIG = replace(LARGE, tasks_per_step=1, num_generations=3, max_new_tokens=6)
 LORA = replace(CONFIG, lora_r=4, beta=0.05)
 PATIENT = replace(QUICK, patience_seconds=60.0)
-
-
-@pytest.fixture
-def fake(tiny_model: TokenModel) -> Iterator[FakeVllm]:
-    with FakeVllm(tiny_model) as server:
-        yield server
 
 
 class Colocated(Run):

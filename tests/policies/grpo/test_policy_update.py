@@ -4,8 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from codedance.envs.types import Tokens, Trajectory, WeightSpan
-from codedance.policies.inference.vlm import VisionLanguagePolicy
+from codedance.envs.types import Trajectory, WeightSpan
 from codedance.policies.models.model_folder import load_token_model
 from codedance.policies.models.token_model import PicturedIds, TokenModel
 from codedance.policies.training.grpo.asynchronous.weight_age import steps_behind
@@ -18,22 +17,6 @@ from ..players import trajectory
 
 CONFIG = GRPOConfig()
 MASKED = {"vllm_importance_sampling_mode": "token_mask"}
-
-
-@pytest.fixture
-def sampled(tiny_model: TokenModel) -> list[Trajectory]:
-    """Three trajectories with exact tokens, of which 2, 3 and 4 are the policy's, in one turn."""
-    policy = VisionLanguagePolicy(tiny_model, policy_id="tiny")
-    found: list[Trajectory] = []
-    for own in (2, 3, 4):
-        one = trajectory()
-        prompt = tiny_model.chat.open_prompt(one.opening)
-        ids = (*prompt, *tiny_model.chat.encode_text("abcd"[:own]))
-        scores = policy.full_logprobs(ids, one.opening[0].images)
-        turn_of = (-1,) * len(prompt) + (0,) * own
-        logs = tuple(s if t >= 0 else 0.0 for s, t in zip(scores, turn_of, strict=True))
-        found.append(replace(one, tokens=Tokens(ids, logs, turn_of, images=1)))
-    return found
 
 
 def group(siblings: list[Trajectory], advantages: tuple[float, ...], turn: float = 0.0) -> Group:

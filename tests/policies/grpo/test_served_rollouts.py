@@ -1,7 +1,6 @@
 """Training over servers is the training of our own engine, and their weights follow."""
 
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from codedance.envs.types import Ending
 from codedance.policies.inference.vllm.control import ControlError
 from codedance.policies.inference.vllm.handshake import HandshakeError
 from codedance.policies.inference.vllm.settings import VllmSettings
-from codedance.policies.models.token_model import TokenModel
 from codedance.policies.training.grpo.asynchronous.weight_age import steps_behind
 from codedance.policies.training.grpo.config import GRPOConfig
 from codedance.policies.training.training_state import TrainingInterrupted
@@ -36,12 +34,6 @@ CONFIG = GRPOConfig(
     reward="outcome",
 )
 QUICK = VllmSettings(patience_seconds=0.5, max_retries=1)
-
-
-@pytest.fixture
-def fake(tiny_model: TokenModel) -> Iterator[FakeVllm]:
-    with FakeVllm(tiny_model) as server:
-        yield server
 
 
 def run_of(start: Path, folder: Path, sandbox: Sandbox, *fakes: FakeVllm) -> Run:

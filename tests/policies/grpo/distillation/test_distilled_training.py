@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from codedance.envs.types import Tokens, Trajectory
+from codedance.envs.types import Trajectory
 from codedance.policies.inference.vllm.settings import VllmSettings
-from codedance.policies.inference.vlm import VisionLanguagePolicy
 from codedance.policies.models.model_folder import load_token_model
 from codedance.policies.models.token_model import PicturedIds, TokenModel
 from codedance.policies.training.distributed.processes import World
@@ -27,7 +26,7 @@ from codedance.sandbox.types import Sandbox
 from transformers import AutoModelForImageTextToText
 
 from ...inference.vllm.fake_vllm import FakeVllm
-from ...players import task, trajectory
+from ...players import task
 from ...tiny import build_tiny
 
 TASKS = [task(index) for index in range(7)]
@@ -42,22 +41,6 @@ CONFIG = GRPOConfig(
     reward="outcome",
 )
 PURE = {"distillation_weight": 1.0, "reward_weight": 0.0}
-
-
-@pytest.fixture
-def sampled(tiny_model: TokenModel) -> list[Trajectory]:
-    """Three trajectories with exact tokens, of which 2, 3 and 4 are the policy's, in one turn."""
-    policy = VisionLanguagePolicy(tiny_model, policy_id="tiny")
-    found: list[Trajectory] = []
-    for own in (2, 3, 4):
-        one = trajectory()
-        prompt = tiny_model.chat.open_prompt(one.opening)
-        ids = (*prompt, *tiny_model.chat.encode_text("abcd"[:own]))
-        scores = policy.full_logprobs(ids, one.opening[0].images)
-        turn_of = (-1,) * len(prompt) + (0,) * own
-        logs = tuple(s if t >= 0 else 0.0 for s, t in zip(scores, turn_of, strict=True))
-        found.append(replace(one, tokens=Tokens(ids, logs, turn_of, images=1)))
-    return found
 
 
 class KnownTeacher:
