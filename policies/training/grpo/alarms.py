@@ -22,7 +22,8 @@ class AlarmConfig:
     Attributes:
         window: Steps per mean.
         tool_calls_share: Share of the initial tool calls per episode; alarm at or below it.
-        constant_steps: Steps in which a reward term was the same for every trajectory.
+        constant_steps: Steps in which a reward term was the same for every trajectory, or in which
+            all siblings of every group earned the same.
         success_drop: Drop of the share of calls that ran without error below its best mean.
         accuracy_drop: Drop of the accuracy while sampling below its best mean.
         entropy_share: Share of the initial entropy; alarm at or below it.
@@ -108,6 +109,7 @@ class AlarmBoard:
         checks: tuple[Callable[[Mapping[str, float]], Found], ...] = (
             self._calls,
             self._constant,
+            self._equal_siblings,
             self._success,
             self._entropy,
             self._infrastructure,
@@ -162,6 +164,20 @@ class AlarmBoard:
                     f"constant_term.{term}",
                     f"reward term {term} is constant: {mean:.3g} for every trajectory of the last "
                     f"{self._same[term]} steps; nothing can be learnt from it",
+                )
+
+    def _equal_siblings(self, metrics: Mapping[str, float]) -> Found:
+        """Check the groups: rewards that differ between tasks only vary, and teach nothing."""
+        name, steps = "frac_reward_zero_std", self.config.constant_steps
+        if name in metrics:
+            is_equal = metrics[name] >= 1.0 - SAME
+            self._same[name] = self._same[name] + 1 if is_equal else 0
+            if steps and self._same[name] >= steps:
+                yield (
+                    "equal_siblings",
+                    f"the siblings of every group earned the same in the last {self._same[name]} "
+                    "steps; nothing can be learnt from it: draw more samples per task, or tasks "
+                    "of another difficulty",
                 )
 
     def _success(self, metrics: Mapping[str, float]) -> Found:

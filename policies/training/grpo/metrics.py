@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ....envs.rewards.terms import is_scored
 from ....envs.types import Ending, Trajectory
-from .groups import Group
+
+if TYPE_CHECKING:  # it imports torch
+    from .groups import Group
 
 
 def step_metrics(kept: Sequence[Group], replaced: Sequence[Group]) -> dict[str, float]:
@@ -17,15 +20,23 @@ def step_metrics(kept: Sequence[Group], replaced: Sequence[Group]) -> dict[str, 
     """
     groups = [*kept, *replaced]
     everything = [one for group in groups for one in group.trajectories]
-    scored = [one for one in everything if is_scored(one)]
     metrics = {
         "groups": float(len(groups)),
         "groups_lost": float(sum(group.is_lost for group in groups)),
         "groups_redrawn": float(len(replaced)),
         "frac_reward_zero_std": _share([not any(group.advantages) for group in groups]),
-        "infrastructure_share": _share([not one.is_valid for one in everything]),
     }
-    if scored:
+    return metrics | trajectory_metrics(everything)
+
+
+def trajectory_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+    """Compute the metrics of a step that need no groups.
+
+    Args:
+        trajectories: At least one trajectory, of any tasks.
+    """
+    metrics = {"infrastructure_share": _share([not one.is_valid for one in trajectories])}
+    if scored := [one for one in trajectories if is_scored(one)]:
         metrics |= _rewards(scored) | _behaviour(scored)
     return metrics
 
