@@ -11,7 +11,7 @@ TORCH ?= 2.13.0
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet $(PIP_OPTIONS)
 
-.PHONY: run smoke docs figures bench test lint tests test-slow test-vllm test-environments test-container \
+.PHONY: run smoke docs figures bench test lint tests test-slow test-vllm test-trackio test-environments test-container \
   test-escapes test-soak test-anywhere fuzz viewer-times recovery-times test-accidents install clean
 
 run: $(VENV)/.run
@@ -42,6 +42,13 @@ test-vllm: $(VENV)/.dev
 	mkdir -p $(dir $(VLLM_LOG))
 	bash -o pipefail -c '$(BIN)/python -m pytest -m vllm tests/real_vllm --timeout 1800 -v -rP --no-header $(VLLM_TESTS) 2>&1 \
 	  | sed -e "s|$(CURDIR)/||g" -e "s|/tmp/[^ ]*/||g" | tee $(VLLM_LOG)'
+
+# The tests of tracking tools with trackio, which needs another Pillow than the tested one: an environment over ours.
+test-trackio: $(VENV)/.dev
+	$(PYTHON) -m venv build/trackio
+	$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > "$$(build/trackio/bin/python -c 'import site; print(site.getsitepackages()[0])')/ours.pth"
+	build/trackio/bin/python -m pip install --quiet $(PIP_OPTIONS) 'trackio>=0.43,<1'
+	build/trackio/bin/python -m pytest tests/pipelines/tracking/test_sinks.py
 
 # The environment with five conflicting sets of pins from a package index: compares the digests of 100 tasks.
 # PYTHONS="python3.12 python3.13" uses other interpreters in turn.

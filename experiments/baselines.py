@@ -42,7 +42,7 @@ def _show(tasks: int, limit: int, steps: int, seed: int, *, backend: str | None)
     from codedance.envs.suites.nano.suite import NanoSuite
     from codedance.pipelines.cli.output import say
     from codedance.pipelines.config.home import find_home
-    from codedance.pipelines.config.settings import open_configured
+    from codedance.pipelines.config.sections.sandbox_settings import open_configured
     from codedance.pipelines.runs.used_sandbox import sandbox_for
     from codedance.policies import load_policy
     from codedance.policies.training.sft import SFTConfig

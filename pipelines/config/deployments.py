@@ -8,7 +8,8 @@ from typing import Any, Literal
 from pydantic import Field, create_model
 
 from .schedules import Schedule
-from .settings import Count, Preset, preset_model
+from .sections.sandbox_settings import Count
+from .settings import Preset, preset_model
 from .strict_model import StrictModel
 
 FLOWS_MODULE = "codedance.pipelines.flows"

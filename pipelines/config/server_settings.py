@@ -1,4 +1,4 @@
-"""Settings that say how, not what: `server`, `rollout` and `alarms` of a preset in flows.yaml.
+"""Settings that say how, not what: `server`, `rollout`, `alarms` and `tracking` of a preset.
 
 Changing them reruns no stage.
 """
@@ -130,3 +130,29 @@ class AlarmSettings(StrictModel):
     logp_mean: Limit = 0.05
     limited_share: Share = 0.05
     effective_share: Share = 0.5
+
+
+SinkName = Literal["tensorboard", "trackio", "wandb"]
+
+
+class TrackingSettings(StrictModel):
+    """Settings of the tools that show a run's metrics besides MLflow.
+
+    Each tool is an extra of its own (``codedance[wandb]``), and reads its own environment
+    variables; keys and passwords are never settings.
+
+    Attributes:
+        also: Tools that get every stage's metrics: ``tensorboard``, ``trackio``, ``wandb``.
+        project: Name of the project in W&B (unless ``WANDB_PROJECT`` names one) and in trackio.
+    """
+
+    also: tuple[SinkName, ...] = ()
+    project: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] = "codedance"
+
+    @field_validator("also")
+    @classmethod
+    def _tools_are_named_once(cls, also: tuple[SinkName, ...]) -> tuple[SinkName, ...]:
+        """Refuse a tool that is named twice: it would show every point twice."""
+        if len(set(also)) < len(also):
+            raise ValueError(f"names a tool twice: {', '.join(also)}; name each once")
+        return also

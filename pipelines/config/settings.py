@@ -11,19 +11,18 @@ from pydantic import Field, create_model, field_validator, model_validator
 
 from ...envs.parsing import Interface
 from ...policies.training.grpo.correction import ImportanceSamplingMode, correction_of
-from ...sandbox import Limits, open_sandbox
-from ...sandbox.types import DEFAULT_LIBRARIES, Sandbox
 from .registry import BUILT_IN, added_settings
-from .server_settings import AlarmSettings, Limit, ModelName, RolloutSettings, ServerSettings, Share
+from .sections.sandbox_settings import Backend, Count, SandboxSettings
+from .server_settings import (
+    AlarmSettings,
+    Limit,
+    ModelName,
+    RolloutSettings,
+    ServerSettings,
+    Share,
+    TrackingSettings,
+)
 from .strict_model import LocalPath, StrictModel, accepted_part
-
-Count = Annotated[int, Field(ge=1)]
-Above = Annotated[float, Field(gt=0.0)]
-Backend = Literal["local", "docker", "unsafe-subprocess"]
-
-
-def _absolute_program(name: str) -> str:
-    return str(Path(name).absolute()) if "/" in name else name  # else it is found on PATH
 
 
 def _absolute_term(reference: str) -> str:
@@ -31,7 +30,6 @@ def _absolute_term(reference: str) -> str:
     return f"{Path(file).absolute()}{mark}{function}" if file.endswith(".py") else reference
 
 
-Program = Annotated[str, LocalPath(_absolute_program)]
 TermReference = Annotated[str, LocalPath(_absolute_term)]
 
 
@@ -230,67 +228,13 @@ class EvaluateSettings(StrictModel):
     traces: Annotated[int, Field(ge=0)] = 12
 
 
-_LIMITS = Limits()
-
-
-class LimitSettings(StrictModel):
-    """Resource limits of a sandbox session; `Limits` documents each field."""
-
-    wall_seconds: Above = _LIMITS.wall_seconds
-    cpu_seconds: Above = _LIMITS.cpu_seconds
-    memory_mb: Count = _LIMITS.memory_mb
-    processes: Count = _LIMITS.processes
-    threads: Count = _LIMITS.threads
-    open_files: Count = _LIMITS.open_files
-    disk_mb: Count = _LIMITS.disk_mb
-    output_characters: Count = _LIMITS.output_characters
-    images: Count = _LIMITS.images
-    image_pixels: Count = _LIMITS.image_pixels
-
-
-class SandboxSettings(StrictModel):
-    """Settings of the sandbox that runs model code; `open_sandbox` documents each field.
-
-    Attributes:
-        backend: ``local``, ``docker``, or ``unsafe-subprocess`` (no isolation).
-        floor: Minimum isolation level; None for the default.
-        limits: Resource limits of every session.
-        libraries: Modules that are imported before the first session.
-        python: The worker's interpreter; None for the trainer's.
-        image: Image of the docker backend; None for the default one.
-    """
-
-    backend: Backend = "local"
-    floor: Literal["confined", "full"] | None = None
-    limits: LimitSettings = LimitSettings()
-    libraries: tuple[str, ...] = DEFAULT_LIBRARIES
-    python: Program | None = None
-    image: str | None = None
-
-
-def open_configured(settings: SandboxSettings) -> Sandbox:
-    """Open the sandbox that the settings describe.
-
-    Raises:
-        ValueError: The backend does not support the settings.
-        SandboxError: This machine cannot run the backend.
-    """
-    return open_sandbox(
-        settings.backend,
-        limits=Limits(**settings.limits.model_dump()),
-        python=settings.python,
-        libraries=settings.libraries,
-        floor=settings.floor,
-        image=settings.image,
-    )
-
-
 class Preset(StrictModel):
     """All parameters of a pipeline run except its seed.
 
     ``interface`` is the policy's tool: ``code``, ``box`` (a crop of the image) or ``text`` (none).
     Where it is ``code``, a model that was trained with another interface is evaluated with that
-    one. ``alarms``, ``server`` and ``rollout`` say how, not what: changing them reruns no stage.
+    one. ``alarms``, ``server``, ``rollout`` and ``tracking`` say how, not what: changing them
+    reruns no stage.
     """
 
     suite: str = "nano"
@@ -304,6 +248,7 @@ class Preset(StrictModel):
     alarms: AlarmSettings = AlarmSettings()
     server: ServerSettings = ServerSettings()
     rollout: RolloutSettings = RolloutSettings()
+    tracking: TrackingSettings = TrackingSettings()
 
     def with_backend(self, backend: str) -> Preset:
         """Return the same parameters with another sandbox backend.

@@ -21,7 +21,7 @@ _KEYS = _words(
     "extends fresh latest lost lost_inputs overrides policies seconds stage suite suite_digest"
 )
 """Keys of ours where a stage's name is one too: in presets, in parameters and outputs of runs."""
-_SECTIONS = _words("alarms interface max_new_tokens rollout server")
+_SECTIONS = _words("alarms interface max_new_tokens rollout server tracking")
 """Sections and values of a preset; `name_problem` also asks the model itself."""
 _FLOWS = _words(
     "annotations asyncio at_pipeline checking deploying explained find_stage finish_pipeline flow "

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..config.settings import SandboxSettings, open_configured
+from ..config.sections.sandbox_settings import SandboxSettings, open_configured
 from .context import StageInterrupted
 from .processes import Guard, free_port
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..config.server_settings import TrackingSettings
 from ..store.claims import ClaimLostError, has_workers, working_for
 from ..store.connection.errors import StoreError, StoreFullError, is_disk_full
 from ..store.lineage import SECONDS, StageRun, Status
+from ..tracking.sinks.feed import fed
+from ..tracking.sinks.sink import SinkRun
 from ..tracking.system_metrics import metered
 from .context import StageInterrupted, StageResult
 from .run_page import closing, opening, run_tags
@@ -61,8 +64,15 @@ def leave(
 
 
 @contextmanager
-def recorded(session: RunSession, run: StageRun) -> Generator[list[StageResult]]:
+def recorded(
+    session: RunSession, run: StageRun, tracking: TrackingSettings
+) -> Generator[list[StageResult]]:
     """Record how a stage ends, in the store and in its folder.
+
+    Args:
+        session: Session with the store.
+        run: Run of the stage.
+        tracking: The tools that show its metrics besides MLflow.
 
     Yields:
         A list for the result of the stage, which the body adds to it.
@@ -79,7 +89,7 @@ def recorded(session: RunSession, run: StageRun) -> Generator[list[StageResult]]
 
     try:
         session.stop.check()
-        with metered(tracker, run.id, folder):
+        with metered(tracker, run.id, folder), _shown_elsewhere(session, run, tracking):
             yield results
         (result,) = results
         _seal(session, run, result)
@@ -99,6 +109,23 @@ def recorded(session: RunSession, run: StageRun) -> Generator[list[StageResult]]
     lineage.mark(run.id, "finished", outputs=outputs)
     tracker.touch(run.id)
     _forget_state(folder)
+
+
+def _shown_elsewhere(
+    session: RunSession, run: StageRun, tracking: TrackingSettings
+) -> AbstractContextManager[None]:
+    """Return the context in which other tools than MLflow are fed with the run's metrics."""
+    shown = SinkRun(
+        run.id, run.parent or run.id, tracking.project, run.parameters, session.home.root
+    )
+    return fed(
+        tracking.also,
+        shown,
+        session.home.stages / run.id,
+        say=session.progress.say,
+        guard=None if session.claim is None else session.claim.check,
+        stopped_by=(StageInterrupted, KeyboardInterrupt),
+    )
 
 
 def _seal(session: RunSession, run: StageRun, result: StageResult) -> None:

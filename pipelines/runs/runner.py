@@ -19,6 +19,7 @@ from ..config.registry import find_stage, stage_names
 from ..config.settings import Preset, preset_model
 from ..store.claims import Claim, claimed_work, try_claim
 from ..store.lineage import StageRequest, StageRun
+from ..tracking.sinks.sink import MissingSinkError, check_sinks
 from .context import StageContext
 from .progress import format_seconds
 from .recording import at_pipeline, recorded
@@ -213,18 +214,26 @@ def run_among(
     *,
     parent: str | None,
 ) -> StageRun:
-    """Return a finished run of ``same``, resume an unfinished one, or begin a new one."""
+    """Return a finished run of ``same``, resume an unfinished one, or begin a new one.
+
+    Raises:
+        StageError: The package of a tool that ``tracking.also`` names is not installed.
+    """
     lineage = session.store.lineage
     finished = _find_finished(same)
     if finished is not None:
         session.progress.say(f"{request.stage}: already finished ({finished.id})")
         return finished
+    try:
+        check_sinks(preset.tracking.also)
+    except MissingSinkError as error:
+        raise StageError(str(error)) from error
     begun = next((run for run in same if not run.is_complete), None)
     run = begun or lineage.begin(request, parent=parent)
     with _in_use(session.home.stages / run.id):
         if begun is not None:
             session.progress.say(f"{request.stage}: resuming {run.id}")
-        with recorded(session, run) as results:
+        with recorded(session, run, preset.tracking) as results:
             results.append(find_stage(run.stage).run(_context(session, run, preset)))
     finished = lineage.get(run.id)
     took = format_seconds(finished.seconds)

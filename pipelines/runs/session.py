@@ -13,7 +13,7 @@ from types import FrameType
 
 from ...sandbox.types import Sandbox
 from ..config.home import Home, find_home, prepare_environment
-from ..config.settings import SandboxSettings, open_configured
+from ..config.sections.sandbox_settings import SandboxSettings, open_configured
 from ..store.claims import Claim, held
 from ..store.connection.patience import Patience
 from ..store.store import Store, open_store

@@ -49,10 +49,10 @@ def sections_read(stage: str, preset: Preset) -> tuple[str, ...]:
 
     ``rollout`` belongs to them where the stage runs code, which a policy writes; ``alarms`` for a
     training that does so, whose episodes they watch; ``server`` where one of the stage's own
-    settings names a policy ``openai:MODEL``.
+    settings names a policy ``openai:MODEL``; ``tracking`` always.
     """
     declared = find_stage(stage)
-    found = {stage, *declared.reads}
+    found = {stage, "tracking", *declared.reads}
     if not declared.inputs:
         found.add("suite")
     if opens_sandbox(declared, preset):

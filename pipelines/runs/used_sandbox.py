@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config.home import find_home
-from ..config.settings import Preset, SandboxSettings
+from ..config.sections.sandbox_settings import SandboxSettings
+from ..config.settings import Preset
 
 if TYPE_CHECKING:
     from ..store.lineage import Lineage, StageRun

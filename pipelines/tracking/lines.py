@@ -85,21 +85,25 @@ def read_lines(path: Path) -> list[Line]:
 
 
 class LineReader:
-    """Reads the lines that were appended to a file since the last call."""
+    """Reads the lines that were appended to a file since the last call.
 
-    def __init__(self, path: Path) -> None:
+    Attributes:
+        offset: Number of bytes that were read.
+    """
+
+    def __init__(self, path: Path, offset: int = 0) -> None:
         self._path = path
-        self._offset = 0
+        self.offset = offset
 
-    def read(self) -> list[Line]:
-        """Return the new lines, without those that are no JSON object."""
+    def read(self, end: int | None = None) -> list[Line]:
+        """Return the new lines up to a position, without those that are no JSON object."""
         if not self._path.is_file():
             return []
         with self._path.open("rb") as file:
-            file.seek(self._offset)
-            content = file.read()
+            file.seek(self.offset)
+            content = file.read() if end is None else file.read(max(0, end - self.offset))
         whole = content[: content.rfind(b"\n") + 1]
-        self._offset += len(whole)
+        self.offset += len(whole)
         found: list[Any] = []
         for line in whole.splitlines():
             with contextlib.suppress(ValueError):

@@ -52,7 +52,7 @@ def attack_reward(  # noqa: PLR0913 - the options of the command
     from ....envs.rewards.registry import with_terms
     from ....policies.analysis.attack_reward import attack_reward as attack
     from ...config.presets import read_overrides
-    from ...config.settings import open_configured
+    from ...config.sections.sandbox_settings import open_configured
     from ...runs.used_sandbox import sandbox_for
     from ..document import document
     from ..output import say

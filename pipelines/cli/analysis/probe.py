@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ....envs.types import Task
     from ....policies.analysis.probe import ProbeFigures
     from ....policies.interface import Policy
-    from ...config.settings import SandboxSettings
+    from ...config.sections.sandbox_settings import SandboxSettings
     from ...runs.session import RunSession
     from ...store.lineage import StageRun
 

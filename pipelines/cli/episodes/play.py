@@ -68,7 +68,7 @@ def play(  # noqa: PLR0913 - the options of the command
     """
     from ...config.home import find_home
     from ...config.presets import read_overrides
-    from ...config.settings import open_configured
+    from ...config.sections.sandbox_settings import open_configured
     from ...runs.used_sandbox import sandbox_for
     from ..document import document
     from ..output import say

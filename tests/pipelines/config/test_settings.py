@@ -128,3 +128,19 @@ def test_another_backend_keeps_the_other_settings():
     assert preset.with_backend("docker").sandbox == SandboxSettings(backend="docker", floor="full")
     with pytest.raises(ValueError, match="no sandbox 'ray', only local, docker"):
         preset.with_backend("ray")
+
+
+@pytest.mark.parametrize(
+    "tracking",
+    [
+        {"also": ["tensorbord"]},
+        {"also": ["wandb", "wandb"]},
+        {"also": "wandb"},
+        {"project": ""},
+        {"project": "a/b"},
+        {"api_key": "secret"},
+    ],
+)
+def test_a_wrong_tool_or_project_is_rejected(tracking):
+    with pytest.raises(ValidationError):
+        Preset.model_validate({"tracking": tracking})

@@ -8,6 +8,7 @@ import pytest
 from codedance.pipelines.cli.exit_codes import FAILED
 from codedance.pipelines.cli.training import stages
 from codedance.pipelines.config.registry import stage_names
+from codedance.pipelines.config.server_settings import TrackingSettings
 from codedance.pipelines.runs.context import StageResult
 from codedance.pipelines.runs.recording import recorded
 from codedance.pipelines.runs.requests import RunRequest, open_pipeline
@@ -61,7 +62,7 @@ def no_space_for_figures(path, line):
 
 
 def work(session, run):
-    with recorded(session, run) as results:
+    with recorded(session, run, TrackingSettings()) as results:
         session.tracker.metrics(run.id, 3, {"reward": 1.0})
         results.append(StageResult({}))
 
@@ -74,7 +75,7 @@ def test_a_stage_whose_last_lines_find_no_space_fails_and_loses_none(home, monke
             work(session, run)
         assert session.store.lineage.get(run.id).status == "failed"
         monkeypatch.setattr(lines, "append_line", write)
-        with recorded(session, run) as results:
+        with recorded(session, run, TrackingSettings()) as results:
             results.append(StageResult({}))
         assert session.store.lineage.get(run.id).status == "finished"
     figures = lines.read_lines(home.stages / run.id / FIGURES_NAME)

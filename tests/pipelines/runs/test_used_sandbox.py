@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from codedance.pipelines.config.settings import SandboxSettings
+from codedance.pipelines.config.sections.sandbox_settings import SandboxSettings
 from codedance.pipelines.config.yaml_file import SettingsError
 from codedance.pipelines.runs.used_sandbox import sandbox_for
 from codedance.pipelines.store.lineage import PIPELINE, StageRequest

@@ -1,0 +1,1 @@
+"""Metrics in TensorBoard, W&B and trackio, besides MLflow."""
