@@ -28,6 +28,7 @@ from .exit_codes import INTERRUPTED, MEANINGS, UNREAD, USAGE, code_of, is_ours
 from .runs import runs
 from .services.doctor import doctor
 from .services.flows import flows_app
+from .services.metrics import metrics
 from .services.mlflow import mlflow_app
 from .services.sandbox import sandbox_app
 from .services.serving import serve_app
@@ -44,7 +45,7 @@ PANELS = {
         *(evaluate, rescore, report),
         *(probe, scale, emergence, attack_reward),
     ),
-    "Inspect": (runs, view, ask, play, ui, doctor),
+    "Inspect": (runs, view, metrics, ask, play, ui, doctor),
 }
 GROUPS = {
     "store": store_app,

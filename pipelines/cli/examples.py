@@ -74,6 +74,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "codedance flows serve --no-mlflow --prefect-port 4200",
     ),
     "flows deploy": ("codedance flows deploy",),
+    "metrics": (
+        "codedance metrics latest --to tensorboard",
+        "codedance metrics --all --to wandb --to tensorboard",
+    ),
     "mlflow sync": ("codedance mlflow sync latest", "codedance mlflow sync --all"),
     "sandbox build": (
         "codedance sandbox build",

@@ -13,8 +13,8 @@ def _words(text: str) -> frozenset[str]:
 
 
 _COMMANDS = _words(
-    "ask attack_reward cluster compare data doctor emergence flows mlflow pipeline plan play probe "
-    "report rescore run runs sandbox scale serve store ui view"
+    "ask attack_reward cluster compare data doctor emergence flows metrics mlflow pipeline plan "
+    "play probe report rescore run runs sandbox scale serve store ui view"
 )
 """Our commands, and programs that may become one."""
 _KEYS = _words(

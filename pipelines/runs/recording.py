@@ -15,7 +15,7 @@ from ..store.claims import ClaimLostError, has_workers, working_for
 from ..store.connection.errors import StoreError, StoreFullError, is_disk_full
 from ..store.lineage import SECONDS, StageRun, Status
 from ..tracking.sinks.feed import fed
-from ..tracking.sinks.sink import SinkRun
+from ..tracking.sinks.sending import sink_run
 from ..tracking.system_metrics import metered
 from .context import StageInterrupted, StageResult
 from .run_page import closing, opening, run_tags
@@ -115,12 +115,9 @@ def _shown_elsewhere(
     session: RunSession, run: StageRun, tracking: TrackingSettings
 ) -> AbstractContextManager[None]:
     """Return the context in which other tools than MLflow are fed with the run's metrics."""
-    shown = SinkRun(
-        run.id, run.parent or run.id, tracking.project, run.parameters, session.home.root
-    )
     return fed(
         tracking.also,
-        shown,
+        sink_run(run, tracking.project, session.home.root),
         session.home.stages / run.id,
         say=session.progress.say,
         guard=None if session.claim is None else session.claim.check,

@@ -34,13 +34,14 @@ def sync(
     """
     from ...config.home import find_home, prepare_environment
     from ...store.store import open_store
+    from ...tracking.chosen_runs import chosen_runs
     from ..output import say
 
     if every and runs:
         raise typer.BadParameter("it means every run: name none beside it", param_hint="--all")
     home = find_home()
     prepare_environment(home)
-    from ...tracking.mlflow.sync import chosen_runs, sync_runs  # MLflow reads the environment
+    from ...tracking.mlflow.sync import sync_runs  # MLflow reads the environment
 
     with open_store(home) as store:
         chosen = chosen_runs(store.lineage, [] if every else runs or ["latest"])

@@ -23,7 +23,7 @@ from mlflow.exceptions import MlflowException
 from ...analysis.model_comparison import FILE_NAME as RESULTS_NAME
 from ...config.home import Home
 from ...store.connection.errors import StoreError
-from ...store.lineage import PIPELINE, Lineage, StageRun
+from ...store.lineage import PIPELINE, StageRun
 from ...store.store import Store
 from ..alarm_file import read_alarms
 from ..tracker import NOTE, RunPage, read_page
@@ -150,22 +150,6 @@ class MlflowSync:
         )
         tags = [InputTag("mlflow.data.context", found["use"])]
         self._client.log_inputs(known.id, datasets=[DatasetInput(dataset, tags)])
-
-
-def chosen_runs(lineage: Lineage, names: Sequence[str]) -> list[StageRun]:
-    """Return the named runs with their stage runs, or all runs, in the order to write them.
-
-    Pipeline runs come first, as their stages stand below them; checkpoints come before evaluations.
-
-    Raises:
-        UnknownRunError: A name matches no run, or more than one.
-    """
-    chosen = {} if names else {run.id: run for run in lineage.find()}
-    for run in map(lineage.get, names):
-        made = lineage.find(parent=run.id)
-        adopted = [one for name in run.stage_runs.values() for one in lineage.find(id=name)]
-        chosen |= {one.id: one for one in (run, *made, *adopted)}
-    return sorted(chosen.values(), key=lambda run: (run.stage != PIPELINE, run.started_at))
 
 
 def sync_runs(home: Home, store: Store, runs: Sequence[StageRun], say: Say) -> int:

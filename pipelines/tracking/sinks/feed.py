@@ -1,8 +1,7 @@
 """Feeds a stage's metrics to tracking tools while it runs; the stage never waits for them.
 
 Each tool has a thread that reads the run's folder. A tool that fails is reported once and tried
-again; the other tools and the stage go on. What it lacks at the end is said, and stays in the run's
-folder.
+again; the other tools and the stage go on. What it lacks at the end is said; `sending` sends it.
 """
 
 from __future__ import annotations
@@ -68,10 +67,14 @@ class SinkThread:
         """Wait for the thread's end, and say if the tool lacks points."""
         self._thread.join(max(0.0, seconds))
         if self._thread.is_alive():
-            self._say(f"{self._name} does not answer; what it lacks is in {self._folder}")
+            self._say(f"{self._name} does not answer; {self._remedy}")
         elif self._has_failed and not self._is_lost:
             tries = f"{self.failures} failed tries"
-            self._say(f"{self._name} lacks metrics after {tries}; they are in {self._folder}")
+            self._say(f"{self._name} lacks metrics after {tries}; {self._remedy}")
+
+    @property
+    def _remedy(self) -> str:
+        return f"`codedance metrics {self._run.id} --to {self._name}` sends them"
 
     def _work(self) -> None:
         while not self._is_lost:

@@ -93,8 +93,8 @@ def check_sinks(names: Sequence[SinkName]) -> None:
         found = find_spec(name)
         if found is None or found.origin is None:  # else it is a folder, such as W&B's own `wandb`
             raise MissingSinkError(
-                f"tracking.also names {name}, whose package is not installed: "
-                f"pip install 'codedance[{name}]', or take it out of tracking.also"
+                f"metrics are to go to {name}, whose package is not installed: "
+                f"pip install 'codedance[{name}]', or name another tool (tracking.also, --to)"
             )
 
 

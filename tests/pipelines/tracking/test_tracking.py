@@ -8,12 +8,12 @@ import math
 import mlflow
 import pytest
 from codedance.pipelines.config.home import prepare_environment
+from codedance.pipelines.tracking.chosen_runs import chosen_runs
 from codedance.pipelines.tracking.lines import LineWriter, read_lines
 from codedance.pipelines.tracking.metrics_file import append_metrics
 from codedance.pipelines.tracking.mlflow.address import Address, named_place
 from codedance.pipelines.tracking.mlflow.runs import readable
 from codedance.pipelines.tracking.mlflow.sync import (
-    chosen_runs,
     is_refusal,
     shortened,
     sync_runs,
