@@ -46,7 +46,7 @@ test-vllm: $(VENV)/.dev
 # The tests of tracking tools with trackio, which needs another Pillow than the tested one: an environment over ours.
 test-trackio: $(VENV)/.dev
 	$(PYTHON) -m venv build/trackio
-	$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > "$$(build/trackio/bin/python -c 'import site; print(site.getsitepackages()[0])')/ours.pth"
+	$(BIN)/python -c 'import site; print("import site; site.addsitedir(%r)" % site.getsitepackages()[0])' > "$$(build/trackio/bin/python -c 'import site; print(site.getsitepackages()[0])')/ours.pth"
 	build/trackio/bin/python -m pip install --quiet $(PIP_OPTIONS) 'trackio>=0.43,<1'
 	build/trackio/bin/python -m pytest tests/pipelines/tracking/test_sinks.py
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from .. import completion
+
+if TYPE_CHECKING:  # it imports pydantic
+    from ...config.server_settings import SinkName
 
 
 class Tool(StrEnum):
@@ -44,7 +47,7 @@ def metrics(
 
     if every and runs:
         raise typer.BadParameter("it means every run: name none beside it", param_hint="--all")
-    names = [one.value for one in dict.fromkeys(to)]
+    names = cast("list[SinkName]", [one.value for one in dict.fromkeys(to)])
     check_sinks(names)
     home = find_home()
     prepare_environment(home)

@@ -89,8 +89,7 @@ class SinkThread:
             self._guard()
             self._feed()
             if is_last and self._sink is not None:
-                sink, self._sink = self._sink, None
-                sink.end(self._status)
+                self._end(self._sink)
             self._has_failed = False
         except ClaimLostError:  # the run is another process's, which feeds the tool as well
             self._is_lost = True
@@ -118,11 +117,20 @@ class SinkThread:
                 self._say(f"metrics also in {place}")
         if points:
             self._sink.log(points)
-            self._points.confirm()
+            self._points.confirm(is_kept=self._sink.keeps)
+
+    def _end(self, sink: MetricsSink) -> None:
+        """End the tool's run, after which it keeps all that it took."""
+        self._sink = None
+        sink.end(self._status)
+        if self._points is not None and not sink.keeps:
+            self._points.confirm(is_kept=True)
 
     def _drop(self) -> None:
         """Close the tool's client, whatever it says; the next try opens a new one."""
         sink, self._sink = self._sink, None
+        if self._points is not None:
+            self._points.again()
         if sink is not None:
             with suppress(Exception):
                 sink.end("failed")

@@ -53,7 +53,7 @@ def _send(name: SinkName, run: SinkRun, home: Home, status: str) -> str:
     place = sink.begin(replace(run, sent=reader.sent, newest=reader.newest))
     sink.log(points)
     sink.end(_STATUS.get(status, "failed"))
-    reader.confirm()
+    reader.confirm(is_kept=True)
     return place
 
 

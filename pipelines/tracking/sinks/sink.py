@@ -42,7 +42,7 @@ class SinkRun:
         project: Name of the project.
         parameters: All parameters, nested.
         root: Folder with all our state, for the tool's local files.
-        sent: Number of points that the tool has; 0 for a new run.
+        sent: Number of points that the tool keeps; 0 for a new run.
         newest: Largest step among them; -1 where there are none.
     """
 
@@ -56,7 +56,13 @@ class SinkRun:
 
 
 class MetricsSink(Protocol):
-    """A tool that shows the metrics of one run; its calls may take long, and may raise anything."""
+    """A tool that shows the metrics of one run; its calls may take long, and may raise anything.
+
+    Attributes:
+        keeps: Whether it has what `log` took even if the process is killed; else only after `end`.
+    """
+
+    keeps: bool
 
     def begin(self, run: SinkRun) -> str:
         """Begin a run, or continue it; return where to look, in a line for the terminal."""

@@ -18,6 +18,8 @@ FOLDER = "tensorboard"
 class TensorBoardSink:
     """Writes a run as scalars, its parameters as text and as hyperparameters."""
 
+    keeps = True
+
     def __init__(self) -> None:
         self._module: Any = import_module("torch.utils.tensorboard")
         self._writer: Any = None

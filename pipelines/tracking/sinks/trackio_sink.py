@@ -21,8 +21,11 @@ FOLDER = "trackio"
 class TrackioSink:
     """Writes a run through trackio's client, which writes in a thread of its own.
 
-    Trackio raises no error for what it cannot write: it warns once, through Python's warnings.
+    Trackio raises no error for what it cannot write: it warns once, through Python's warnings. It
+    writes every half second, which is little to lose where a process is killed.
     """
+
+    keeps = True
 
     def __init__(self) -> None:
         self._trackio: Any = None

@@ -22,7 +22,12 @@ _EXIT_CODES: dict[SinkStatus, int] = {"finished": 0, "failed": 1, "interrupted":
 
 
 class WandbSink:
-    """Writes a run through W&B's client, which sends in a process of its own."""
+    """Writes a run through W&B's client, which sends in a process of its own.
+
+    That process dies with ours, and forgets what it has not written yet.
+    """
+
+    keeps = False
 
     def __init__(self) -> None:
         self._wandb: Any = import_module("wandb")
@@ -58,7 +63,7 @@ class WandbSink:
         return f"W&B: {self._run.url}"
 
     def log(self, points: Sequence[Point]) -> None:
-        """Hand points to the client; W&B drops one whose index it has."""
+        """Hand points to the client; of a run that is continued, it drops those that W&B has."""
         for point in points:
             self._run.log({STEP: point.step, **point.values}, step=point.index)
 

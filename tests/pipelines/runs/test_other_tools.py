@@ -8,7 +8,7 @@ from codedance.pipelines.runs.requests import RunRequest, open_pipeline
 from codedance.pipelines.runs.runner import StageError, run_stage
 from codedance.pipelines.runs.session import open_session
 from codedance.pipelines.stages import curate
-from codedance.pipelines.tracking.sinks import sink
+from codedance.pipelines.tracking.sinks import feed, sink
 
 from ..tiny_runs import with_function
 from ..tracking.sink_readers import read_tensorboard
@@ -23,6 +23,7 @@ def test_a_stage_is_shown_and_showing_it_elsewhere_reruns_nothing(home, tiny, mo
         return StageResult({})
 
     with_function(monkeypatch, curate, curated)
+    monkeypatch.setattr(feed, "LAST_CHANCE_SECONDS", 120.0)  # the client's import, when busy
     with open_session(home, track=False) as session:
         shown = open_pipeline(session, RunRequest("smoke", overrides=SHOWN))
         run = run_stage(session, "curate", shown)

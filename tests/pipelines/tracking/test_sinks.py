@@ -38,6 +38,12 @@ def tool(request, monkeypatch):
     return request.param
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch):
+    """Wait for the clients' imports on a busy machine."""
+    monkeypatch.setattr(feed, "LAST_CHANCE_SECONDS", 120.0)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _without_service():
     """End W&B's own process, which would outlive the tests."""
@@ -178,6 +184,7 @@ def test_a_missing_package_is_an_error_that_names_the_extra(tmp_path, monkeypatc
 class FakeSink:
     """A tool that fails, or does not answer, as long as it is told to."""
 
+    keeps = True
     failing = 0
     answers = threading.Event()
     got: list
@@ -260,6 +267,27 @@ def test_a_tool_that_does_not_answer_holds_the_end_of_a_stage_no_longer_than_sai
     assert said[-1].startswith("fake does not answer")
 
 
+def test_what_a_killed_process_took_without_keeping_it_is_sent_again_with_the_same_index(shown):
+    _, folder = shown
+    add_step(folder, 1, reward=0.5)
+    points = PointReader(folder, "fake")
+    first = points.read()
+    points.confirm(is_kept=True)
+    for step in (2, 3):
+        add_step(folder, step, reward=1.0)
+        taken = points.read()
+        points.confirm(is_kept=False)
+    assert points.read() == []
+    again = PointReader(folder, "fake")  # the process was killed
+    found = again.read()
+    assert found[-2:] == taken
+    assert [one.index for one in [*first, *found]] == [0, 1, 2, 3, 4, 5]
+    assert (again.sent, again.newest) == (2, 1)
+    again.confirm(is_kept=False)
+    again.confirm(is_kept=True)  # the tool ended
+    assert PointReader(folder, "fake").read() == []
+
+
 def test_a_process_that_lost_its_claim_feeds_nothing(fake, shown):
     run, folder = shown
     append_metrics(LineWriter(), folder, 1, {"reward": 0.5})
@@ -284,7 +312,7 @@ def test_a_result_without_steps_may_change_and_a_cut_line_waits(shown):
         file.write('{"step": 1, "reward": 0.5}\n{"step": 2, "re')
     points = PointReader(folder, "fake")
     assert [(one.index, one.step) for one in points.read()] == [(0, 1), (1, 0), (2, 0)]
-    points.confirm()
+    points.confirm(is_kept=True)
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('ward": 1.0}\n')
     again = PointReader(folder, "fake")
