@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal, Self
 
 import yaml
 from codedance.envs.parsing import Interface
+from codedance.pipelines.config.sections.sandbox_settings import Above, Count
 from codedance.pipelines.config.server_settings import Share
-from codedance.pipelines.config.settings import Above, Count, Preset
+from codedance.pipelines.config.settings import Preset
 from codedance.pipelines.config.strict_model import StrictModel
 from pydantic import Field, ValidationError, model_validator
 

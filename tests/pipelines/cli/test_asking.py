@@ -161,7 +161,7 @@ def test_a_failing_sandbox_exits_with_three_and_is_neither_right_nor_wrong(
     asked, codedance, monkeypatch
 ):
     monkeypatch.setattr(
-        "codedance.pipelines.config.settings.open_sandbox",
+        "codedance.pipelines.config.sections.sandbox_settings.open_sandbox",
         lambda *_, **__: contextlib.nullcontext(LostSandbox()),
     )
     code, out, _ = asked(policy=LOOK)

@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import fields
 
 import pytest
+from codedance.pipelines.config.sections.sandbox_settings import (
+    LimitSettings,
+    SandboxSettings,
+    open_configured,
+)
 from codedance.pipelines.config.settings import (
     CurateSettings,
     EvaluateSettings,
     GRPOSettings,
-    LimitSettings,
     NanoSettings,
     Preset,
-    SandboxSettings,
     SFTSettings,
-    open_configured,
 )
 from codedance.policies.models.nano import NanoConfig
 from codedance.policies.training.grpo.config import GRPOConfig

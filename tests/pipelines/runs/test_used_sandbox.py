@@ -61,7 +61,7 @@ def opened(monkeypatch):
         found.update(given, backend=backend)
         raise SandboxError("not in this test")
 
-    monkeypatch.setattr("codedance.pipelines.config.settings.open_sandbox", open_none)
+    monkeypatch.setattr("codedance.pipelines.config.sections.sandbox_settings.open_sandbox", open_none)
     return found
 
 
