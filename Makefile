@@ -11,7 +11,7 @@ TORCH ?= 2.13.0
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet $(PIP_OPTIONS)
 
-.PHONY: run smoke docs figures bench test lint tests test-slow test-vllm test-trackio test-environments test-container \
+.PHONY: run smoke docs figures bench test lint tests test-slow test-vllm test-trackio test-trainers test-environments test-container \
   test-escapes test-soak test-anywhere fuzz viewer-times recovery-times test-accidents install clean
 
 run: $(VENV)/.run
@@ -49,6 +49,17 @@ test-trackio: $(VENV)/.dev
 	$(BIN)/python -c 'import site; print("import site; site.addsitedir(%r)" % site.getsitepackages()[0])' > "$$(build/trackio/bin/python -c 'import site; print(site.getsitepackages()[0])')/ours.pth"
 	build/trackio/bin/python -m pip install --quiet $(PIP_OPTIONS) 'trackio>=0.43,<1'
 	build/trackio/bin/python -m pytest tests/pipelines/tracking/test_sinks.py
+
+# Our adapters inside the real packages of other trainers, in environments that are made once (10 GB in all) in the
+# user's cache folder. TRAINERS="verifiers trl" selects some, TRAINER_TESTS="not seed" some of their checks.
+TRAINERS ?=
+TRAINER_TESTS ?=
+TRAINERS_LOG ?= build/test-trainers.log
+PYTHON312 ?= python3.12
+test-trainers: $(VENV)/.dev
+	mkdir -p $(dir $(TRAINERS_LOG))
+	cd tests && bash -o pipefail -c '$(abspath $(BIN))/python -m trainers.run $(TRAINERS) --python312 $(PYTHON312) \
+	  --select "$(TRAINER_TESTS)" 2>&1 | sed -u -e "s|$(CURDIR)/||g" -e "s|/tmp/[^ ]*/||g" | tee $(abspath $(TRAINERS_LOG))'
 
 # The environment with five conflicting sets of pins from a package index: compares the digests of 100 tasks.
 # PYTHONS="python3.12 python3.13" uses other interpreters in turn.

@@ -6,7 +6,9 @@ text, and `EpisodeHost.finish` returns the trajectory with the evidence that `sc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 from ..sandbox.shared import SharedSandbox
 from ..sandbox.types import Sandbox
@@ -20,6 +22,9 @@ from .suites.filtered import ChosenFamilies
 from .suites.loading import load_suite
 from .suites.reading import read_tasks
 from .types import Task, Tokens, Trajectory
+
+Record = dict[str, str | bool | dict[str, float] | list[bool] | list[bool | None]]
+"""What another trainer keeps with an episode, as values of JSON (`episode_record`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,18 @@ class HostSettings:
     sandbox: str = "local"
     system_prompt: str | None = None
     max_pixels: int = DEFAULT_MAX_PIXELS
+
+
+def settings_from(values: Mapping[str, Any]) -> HostSettings:
+    """Return the settings among the values of another trainer's configuration.
+
+    Args:
+        values: Values by name; those that are not settings are ignored. Families may be a list.
+    """
+    own = {one.name: values[one.name] for one in fields(HostSettings) if one.name in values}
+    if own.get("families") is not None:
+        own["families"] = tuple(own["families"])
+    return HostSettings(**own)
 
 
 class EpisodeHost:
@@ -111,3 +128,23 @@ class EpisodeHost:
     def close(self) -> None:
         """Release the sandbox."""
         self.sandbox.close()
+
+
+def episode_record(trajectory: Trajectory, terms: dict[str, float] | None) -> Record:
+    """Return what another trainer keeps with a finished episode, as values of JSON.
+
+    ``is_valid`` is False for an episode lost to our infrastructure: leave it out of the loss and of
+    the statistics. ``has_evidence`` and ``failed_turns`` have an entry for each turn.
+
+    Args:
+        trajectory: Finished episode.
+        terms: Its reward terms (`EpisodeHost.score`); None where it was not scored.
+    """
+    return {
+        "task_id": trajectory.task_id,
+        "ending": trajectory.ending.value,
+        "is_valid": terms is not None,
+        "reward_terms": terms or {},
+        "failed_turns": [turn.has_failed for turn in trajectory.turns],
+        "has_evidence": [turn.has_evidence for turn in trajectory.turns],
+    }

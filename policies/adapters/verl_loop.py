@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache, lru_cache
 from importlib import import_module
@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from ...envs.episode import Episode
-from ...envs.episode_factory import EpisodeHost, HostSettings
+from ...envs.episode_factory import EpisodeHost, HostSettings, episode_record, settings_from
 from ...envs.types import Task, Tokens, Trajectory
 from ..seeds import derive_seed
 
@@ -156,12 +156,11 @@ def agent_loop_class(base: Any, output: Any) -> Any:  # noqa: ANN401 - verl's un
         """Runs one episode per trajectory; its settings are those of `HostSettings`."""
 
         def __init__(self, *arguments: Any, **settings: Any) -> None:  # noqa: ANN401 - verl's own
-            own = {one.name: settings.pop(one.name) for one in _own_fields(settings)}
-            settings.pop("tools", None)
-            super().__init__(*arguments, **settings)
-            if own.get("families") is not None:
-                own["families"] = tuple(own["families"])
-            self.host = _host(HostSettings(**own))
+            own = {one.name for one in fields(HostSettings)} | {"tools"}
+            super().__init__(
+                *arguments, **{name: value for name, value in settings.items() if name not in own}
+            )
+            self.host = _host(settings_from(settings))
             self.chat = _chat(self.tokenizer, self.processor)
 
         async def run(self, sampling_params: dict[str, Any], **row: Any) -> Any:  # noqa: ANN401 - verl's own
@@ -227,12 +226,8 @@ def output_fields(
             "tool_calls": script.tool_seconds,
         },
         "extra_fields": {
-            "task_id": trajectory.task_id,
-            "ending": trajectory.ending.value,
-            "is_valid": terms is not None,
-            "reward_terms": terms or {},
+            **episode_record(trajectory, terms),
             "turn_of": script.turn_of[begin:end],
-            "failed_turns": [turn.has_failed for turn in trajectory.turns],
         },
     }
 
@@ -247,10 +242,6 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - the class, created on first
 def _made() -> Any:  # noqa: ANN401 - a subclass of verl's class
     verl: Any = import_module(_LOOP)
     return agent_loop_class(verl.AgentLoopBase, verl.AgentLoopOutput)
-
-
-def _own_fields(settings: Mapping[str, Any]) -> list[Any]:
-    return [one for one in fields(HostSettings) if one.name in settings]
 
 
 @cache

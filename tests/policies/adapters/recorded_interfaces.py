@@ -125,14 +125,21 @@ VERIFIERS = SimpleNamespace(
 
 
 class Interaction:
-    """verifiers 0.4's interaction: a user turn in, a segment out; ``terminated`` at the limit."""
+    """verifiers 0.4's interaction: a user turn in, a segment out; ``terminated`` at the limit.
 
-    def __init__(self, replies: list[str]) -> None:
+    A reply that is a pair is the text of a reply that a token limit ended.
+    """
+
+    def __init__(self, replies: list[Any]) -> None:
         self.replies = replies
         self.heard: list[Any] = []
+        self.trace = SimpleNamespace(calls=list[Any](), errors=list[Any]())
 
     async def turn(self, message: Any = None) -> Any:
         self.heard.append(message)
         if not self.replies:
             return SimpleNamespace(terminated=True, last_reply="")
-        return SimpleNamespace(terminated=False, last_reply=self.replies.pop(0))
+        reply = self.replies.pop(0)
+        text, reason = reply if isinstance(reply, tuple) else (reply, "stop")
+        self.trace.calls.append(SimpleNamespace(finish_reason=reason))
+        return SimpleNamespace(terminated=False, last_reply=text)

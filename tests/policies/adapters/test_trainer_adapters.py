@@ -12,6 +12,8 @@ from codedance.envs.suites.nano.suite import FAMILIES
 from codedance.policies.adapters.verifiers_env import TRAJECTORY, multi_turn_class
 from codedance.policies.adapters.verifiers_taskset import converse
 from codedance.policies.adapters.verl_loop import agent_loop_class, dataset_row
+from codedance.policies.adapters.wire_messages import read_image, read_message
+from codedance.policies.inference.openai_client import openai_message
 
 from ..players import AbsentSandbox, code
 from .recorded_interfaces import (
@@ -210,9 +212,45 @@ def test_an_agent_that_stops_without_an_answer_is_cut(host, texts):
     assert host.finish(episode, "agent").ending == "token_limit"
 
 
-@pytest.mark.parametrize("name", ["verl_loop", "verifiers_env", "verifiers_taskset"])
+def test_an_agent_whose_model_is_away_loses_the_episode(host, texts):
+    episode = host.open(TASK, seed=0)
+    interaction = Interaction(texts[:1])
+    interaction.trace.errors.append("ProviderError")
+    asyncio.run(converse(episode, interaction))
+    assert host.finish(episode, "agent").ending == "infrastructure"
+
+
+def test_a_reply_that_verifiers_cut_is_not_read_as_an_answer(host, texts):
+    episode = host.open(TASK, seed=0)
+    asyncio.run(converse(episode, Interaction([(texts[2], "length")])))
+    assert host.finish(episode, "agent").ending == "token_limit"
+
+
+def test_a_message_survives_the_wire_with_its_images(host):
+    (message,) = [one for one in host.open(TASK, seed=0).opening if one.role == "user"]
+    read = read_message(openai_message(message))
+    assert [part for part in read.parts if isinstance(part, str)] == [
+        part for part in message.parts if isinstance(part, str)
+    ]
+    assert [image.tobytes() for image in read.images] == [
+        image.convert("RGB").tobytes() for image in message.images
+    ]
+
+
+def test_an_image_that_is_not_a_data_url_is_refused():
+    with pytest.raises(ValueError, match="expected a data URL"):
+        read_image("https://example.org/picture.png")
+
+
+ADAPTERS = (
+    *("verl_loop", "verifiers_env", "verifiers_taskset", "verifiers_renderer"),
+    *("trl_grpo", "openenv_server", "nemo_gym_agent", "wire_messages"),
+)
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
 def test_importing_an_adapter_imports_neither_trainer_nor_torch(name):
-    heavy = {"torch", "transformers", "verl", "verifiers", "datasets"}
+    heavy = {"torch", "transformers", "verl", "verifiers", "datasets", "trl", "openenv", "nemo_gym"}
     program = f"import sys, codedance.policies.adapters.{name}; print(set(sys.modules) & {heavy!r})"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "set()", done.stderr

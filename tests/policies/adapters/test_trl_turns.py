@@ -1,36 +1,25 @@
-"""Addition of examples/trl_grpo.py to TRL's batch: each turn's advantage on its own tokens."""
-
-import importlib
-import sys
-from pathlib import Path
+"""Addition of our TRL adapter to TRL's batch: each turn's advantage on its own tokens."""
 
 import pytest
 import torch
 from codedance.envs.rewards.terms import group_turn_advantages
 from codedance.envs.types import Tokens
+from codedance.policies.adapters.trl_grpo import turnwise
 
 from ..players import trajectory
 
-EXAMPLES = Path(__file__).parents[3] / "examples"
+SIBLINGS = 6
 
 
-@pytest.fixture
-def example(monkeypatch):
-    monkeypatch.syspath_prepend(str(EXAMPLES))  # as when it is run from there
-    yield importlib.import_module("trl_grpo")
-    sys.modules.pop("trl_grpo")
-
-
-@pytest.mark.slow
-def test_a_turns_advantage_is_only_on_its_own_tokens(example):
+def test_a_turns_advantage_is_only_on_its_own_tokens():
     # Two prompt tokens, two of a turn that ran code, two of its reply, one that answers.
     turn_of = (-1, -1, 0, 0, -1, -1, 1)
     tokens = Tokens(tuple(range(7)), (0.0,) * 7, turn_of)
-    fails = [True] + [False] * (example.SIBLINGS - 1)
+    fails = [True] + [False] * (SIBLINGS - 1)
     played = [trajectory(blocks=["look"], fails=one, tokens=tokens) for one in fails]
-    whole = torch.linspace(-1.0, 1.0, example.SIBLINGS)
-    batch = {"completion_ids": torch.zeros(example.SIBLINGS, 6), "advantages": whole}
-    found = example.turnwise(batch, played)
+    whole = torch.linspace(-1.0, 1.0, SIBLINGS)
+    batch = {"completion_ids": torch.zeros(SIBLINGS, 6), "advantages": whole}
+    found = turnwise(batch, played, group_turn_advantages(played))
 
     (of_failure, _), *others = group_turn_advantages(played)
     assert of_failure < 0.0
