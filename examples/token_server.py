@@ -1,4 +1,4 @@
-"""The engine of the verifiers example: vLLM's token route over a policy whose weights are trained.
+"""The engine of the verifiers example: vLLM's route of exact ids, over weights that are trained.
 
 ``POST /inference/v1/generate`` takes exact ids and images and returns exact ids with their
 log-probabilities. Concurrent requests are generated in one batch. A real run uses vLLM instead.
@@ -7,10 +7,12 @@ log-probabilities. Concurrent requests are generated in one batch. A real run us
 import hashlib
 import json
 import queue
+import sys
 import threading
 from concurrent.futures import Future
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from codedance.policies import load_policy
 from codedance.policies.adapters.wire_messages import read_image
 from codedance.policies.inference.engine import Prompt, Slots
 from codedance.policies.interface import Sampling
@@ -18,13 +20,20 @@ from codedance.policies.interface import Sampling
 MOST, GATHER_SECONDS = 64, 0.02
 
 
+class Http(ThreadingHTTPServer):
+    """A server whose queue holds a batch of requests that come at once; by default it holds 5."""
+
+    daemon_threads = True
+    request_queue_size = 2 * MOST
+
+
 class TokenServer:
     """Serves a policy's model, as it is at the time, within the context."""
 
-    def __init__(self, policy, *, seed=0):
+    def __init__(self, policy, *, seed=0, port=0):
         self.policy, self.seed = policy, seed
         self._asked, self._counts = queue.SimpleQueue(), {}
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler(self))
+        self._http = Http(("127.0.0.1", port), handler(self))
         self.url = f"http://127.0.0.1:{self._http.server_port}/v1"
         self._threads = [
             threading.Thread(target=self._http.serve_forever, daemon=True),
@@ -121,3 +130,13 @@ def handler(server):
             """Print nothing."""
 
     return Handler
+
+
+def main():
+    """Serve the shipped nano model at a port, until the process is ended."""
+    with TokenServer(load_policy("nano"), port=int(sys.argv[1])):
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -23,6 +23,7 @@ from ..inference.openai_client import openai_message
 __all__ = ["CodeAction", "CodeObservation", "VisualCodeEnvironment", "make_app"]  # noqa: F822  # pyright: ignore[reportUnsupportedDunderAll]
 
 _BASE = "openenv.core.env_server"
+_PREVIEW = 16
 
 
 def make_app(host: EpisodeHost, *, sessions: int = 64) -> Any:  # noqa: ANN401 - a FastAPI
@@ -39,7 +40,11 @@ def make_app(host: EpisodeHost, *, sessions: int = 64) -> Any:  # noqa: ANN401 -
         return own["VisualCodeEnvironment"](host)
 
     return http.create_fastapi_app(
-        environment, own["CodeAction"], own["CodeObservation"], max_concurrent_envs=sessions
+        environment,
+        own["CodeAction"],
+        own["CodeObservation"],
+        max_concurrent_envs=sessions,
+        env_name="codedance",
     )
 
 
@@ -154,7 +159,7 @@ def _classes() -> dict[str, Any]:
             self.session.close()
 
         def list_splits(self) -> list[str]:
-            """Return the host's split: OpenEnv's routes of tasks read it, and the next two."""
+            """Return the host's split: OpenEnv's routes of tasks read it, and the next three."""
             return [self.session.host.settings.split]
 
         def num_tasks(self, split: str) -> int:
@@ -164,6 +169,10 @@ def _classes() -> dict[str, Any]:
         def get_task(self, split: str, index: int) -> dict[str, Any]:
             """Return the id, family and question of a task."""
             return self.session.task(split, index)
+
+        def list_tasks(self, split: str) -> list[dict[str, Any]]:
+            """Return the first tasks: a preview, as OpenEnv allows for a large split."""
+            return [self.get_task(split, index) for index in range(_PREVIEW)]
 
     made = (CodeAction, CodeObservation, VisualCodeEnvironment)
     return {one.__name__: one for one in made}

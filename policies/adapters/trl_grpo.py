@@ -166,9 +166,9 @@ def _trainer_class() -> Any:  # noqa: ANN401 - TRL's untyped class
         def _generate_and_score_completions(self, inputs: Any) -> Any:  # noqa: ANN401 - TRL's
             batch = super()._generate_and_score_completions(inputs)
             played = [one["trajectory"] for one in inputs]
-            return (
-                batch | self._pictures(batch, played) | {"advantages": self._turns(batch, played)}
-            )
+            of_turns = self.rollout_func.turn_advantages(played)
+            added = {"advantages": turnwise(batch, played, of_turns)}
+            return batch | self._pictures(batch, played) | added
 
         def _pictures(self, batch: Any, played: Sequence[Trajectory]) -> dict[str, Any]:  # noqa: ANN401
             """Return all images: the question's, and those that code returned."""

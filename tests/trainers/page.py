@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from codedance.sandbox import SandboxError
@@ -52,23 +56,49 @@ def say(*what: object) -> None:
     sys.stdout.write(" ".join(map(str, what)) + "\n")
 
 
+@contextlib.contextmanager
+def served(*command: str, port: int) -> Iterator[str]:
+    """Run a server in the environment that has our model; yield its address once it answers."""
+    own = os.environ | {"PYTHONPATH": os.environ["OUR_PATH"]}
+    program = [os.environ["OUR_PYTHON"], *command]
+    server = subprocess.Popen(program, env=own, stdout=subprocess.DEVNULL)
+    try:
+        while True:
+            assert server.poll() is None, f"{program} has ended"
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
+                break
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return listening.getsockname()[1]
+
+
 class FailingSandbox:
-    """A real sandbox whose sessions cannot be opened while `fails`."""
+    """A real sandbox whose sessions cannot be opened while `fails`, or for seeds that it selects."""
 
     def __init__(self) -> None:
         self.real = open_sandbox("local")
         self.tier = self.real.tier
-        self.fails = False
+        self.fails: bool | Callable[[int], bool] = False
 
-    def session(self, *arguments, **options):
-        if self.fails:
-            raise SandboxError("injected: no session to be had")
-        return self.real.session(*arguments, **options)
+    def session(self, images=(), *, seed: int = 0):
+        self._check(seed)
+        return self.real.session(images, seed=seed)
 
-    def restore(self, *arguments, **options):
-        if self.fails:
-            raise SandboxError("injected: no session to be had")
-        return self.real.restore(*arguments, **options)
+    def restore(self, state, images=()):
+        self._check(0)
+        return self.real.restore(state, images)
 
     def close(self) -> None:
         self.real.close()
+
+    def _check(self, seed: int) -> None:
+        if self.fails(seed) if callable(self.fails) else self.fails:
+            raise SandboxError("injected: no session to be had")

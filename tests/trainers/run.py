@@ -134,7 +134,8 @@ def check(name: str, python: Path, select: str) -> int:
     command += [str(HERE / f"{name}_checks.py"), *(("-k", select) if select else ())]
     kept = {key: value for key, value in os.environ.items() if not key.startswith("CODEDANCE_")}
     own = {"PYTHONPATH": f"{ROOT / 'examples'}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
-    own["OUR_PYTHON"] = sys.executable  # of the environment that has our model and its server
+    # Of this process, whose environment has our model and its servers.
+    own |= {"OUR_PYTHON": sys.executable, "OUR_PATH": os.environ.get("PYTHONPATH", "")}
     quiet = {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
     quiet |= {"DO_NOT_TRACK": "true", "TRL_EXPERIMENTAL_SILENCE": "1"}
     return subprocess.run(command, cwd=python.parents[1], env=kept | own | quiet).returncode
