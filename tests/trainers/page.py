@@ -81,7 +81,7 @@ def free_port() -> int:
 
 
 class FailingSandbox:
-    """A real sandbox whose sessions cannot be opened while `fails`, or for seeds that it selects."""
+    """A real sandbox that opens no session while `fails`, or none for the seeds that it selects."""
 
     def __init__(self) -> None:
         self.real = open_sandbox("local")

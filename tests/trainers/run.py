@@ -147,8 +147,9 @@ def output(*command: str) -> str:
     Raises:
         RuntimeError: It failed; the message ends with what it printed.
     """
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     try:
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True, env=kept)
     except OSError as error:
         raise RuntimeError(f"cannot run {command[0]}: {error.strerror}") from error
     if done.returncode:
