@@ -1,1 +1,1 @@
-"""Adapters of the environment for other trainers: verifiers, verl, Stable-Baselines3."""
+"""Adapters of the environment for other trainers: TRL, verifiers, OpenEnv, NeMo Gym, verl, SB3."""

@@ -138,7 +138,7 @@ def check(name: str, python: Path, select: str) -> int:
     own |= {"OUR_PYTHON": sys.executable, "OUR_PATH": os.environ.get("PYTHONPATH", "")}
     quiet = {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
     quiet |= {"DO_NOT_TRACK": "true", "TRL_EXPERIMENTAL_SILENCE": "1"}
-    return subprocess.run(command, cwd=python.parents[1], env=kept | own | quiet).returncode
+    return subprocess.run(command, cwd=ROOT, env=kept | own | quiet).returncode
 
 
 def output(*command: str) -> str:
