@@ -26,7 +26,16 @@ from nemo_gym.server_utils import (
 from omegaconf import OmegaConf
 from responses_api_models.vllm_model.app import VLLMModel, VLLMModelConfig
 
-from trainers.page import ROOT, FailingSandbox, blocks_of, execute, free_port, say, served
+from trainers.page import (
+    ROOT,
+    FailingSandbox,
+    blocks_of,
+    execute,
+    free_port,
+    say,
+    served,
+    serving_nano,
+)
 
 APP, ROWS, AFTER = blocks_of("NeMo Gym")
 SETTINGS = {"families": ["bars", "digit"], "max_turns": 3, "system_prompt": ""}
@@ -37,8 +46,7 @@ HOST = "127.0.0.1"
 def nano():
     """The nano model behind `codedance serve model`, in the environment that has torch."""
     port = free_port()
-    program = "from codedance.pipelines.cli import main; main()"
-    with served("-c", program, "serve", "model", "nano", "--port", str(port), port=port) as url:
+    with served(*serving_nano(port), port=port) as url:
         yield url
 
 

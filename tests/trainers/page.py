@@ -14,7 +14,7 @@ from pathlib import Path
 
 from codedance.sandbox import SandboxError
 from codedance.sandbox.opening import open_sandbox
-from docs.blocks import read_blocks
+from docs.blocks import Block, read_blocks
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULT = r"reward ([+-][\d.]+) before, ([+-][\d.]+) after, ([+-][\d.]+) \(95 %: ([+-][\d.]+) to"
@@ -23,9 +23,19 @@ LEAST = 0.2
 
 def blocks_of(section: str) -> list[str]:
     """Return the Python blocks of a section of the page."""
+    return [block.text for block in _read(section) if block.language == "python"]
+
+
+def commands_of(section: str) -> list[str]:
+    """Return the commands of a section of the page."""
+    blocks = [block for block in _read(section) if block.language == "console"]
+    return [command for block in blocks for command in block.commands]
+
+
+def _read(section: str) -> list[Block]:
     page = (ROOT / "docs" / "trainers.md").read_text(encoding="utf-8")
     (text,) = re.findall(rf"^## {re.escape(section)}\n(.*?)(?=^## |\Z)", page, re.M | re.S)
-    return [block.text for block in read_blocks(text) if block.language == "python"]
+    return read_blocks(text)
 
 
 def execute(text: str, **given: object) -> dict[str, object]:
@@ -72,6 +82,12 @@ def served(*command: str, port: int) -> Iterator[str]:
     finally:
         server.terminate()
         server.wait()
+
+
+def serving_nano(port: int) -> tuple[str, ...]:
+    """Return the words for `served` that serve the nano model as `codedance serve model` does."""
+    program = "from codedance.pipelines.cli import main; main()"
+    return ("-c", program, "serve", "model", "nano", "--port", str(port))
 
 
 def free_port() -> int:

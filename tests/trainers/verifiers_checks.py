@@ -1,7 +1,11 @@
 """verifiers 0.4: its environment, agent, training client and traces on our episodes."""
 
 import asyncio
+import json
 import math
+import shlex
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -16,7 +20,17 @@ from token_server import TokenServer
 from verifiers.v1.clients import TrainClientConfig
 from verifiers_reinforce import client_of, make_environment, play, sample_of
 
-from trainers.page import FailingSandbox, blocks_of, execute, say, trains
+from trainers.page import (
+    FailingSandbox,
+    blocks_of,
+    commands_of,
+    execute,
+    free_port,
+    say,
+    served,
+    serving_nano,
+    trains,
+)
 
 MODULE, LINES, AFTER, CLIENT = blocks_of("verifiers")
 
@@ -54,6 +68,22 @@ def test_the_lines_of_the_page_give_a_first_reward(engine):
 def test_the_client_of_the_page_encodes_as_we_do():
     config = TrainClientConfig(base_url="http://127.0.0.1:9/v1", **execute(CLIENT)["client"])
     assert config.renderer.import_path == RENDERER
+
+
+def test_the_command_of_the_page_plays_against_a_server(tmp_path):
+    port = free_port()
+    _, line = commands_of("verifiers")
+    words = shlex.split(line.replace("8765", str(port)))
+    run = (sys.executable, "-c", "from verifiers.v1.cli.eval.main import main; main()")
+    with served(*serving_nano(port), port=port):
+        done = subprocess.run([*run, *words[1:]], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (traces,) = tmp_path.glob("outputs/*/traces.jsonl")
+    kept = [json.loads(line) for line in traces.read_text().splitlines()]
+    found = [trace for one in kept for trace in one.get("traces", [one])]
+    assert len(found) == 4
+    assert all(trace["ok"] for trace in found)
+    assert all("accuracy" in trace["rewards"] for trace in found)
 
 
 def test_a_trace_has_the_exact_ids_that_the_engine_sampled(policy, episodes):
