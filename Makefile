@@ -59,7 +59,8 @@ PYTHON312 ?= python3.12
 test-trainers: $(VENV)/.dev
 	mkdir -p $(dir $(TRAINERS_LOG))
 	cd tests && bash -o pipefail -c '$(abspath $(BIN))/python -m trainers.run $(TRAINERS) --python312 $(PYTHON312) \
-	  --select "$(TRAINER_TESTS)" 2>&1 | sed -u -e "s|$(CURDIR)/||g" -e "s|/tmp/[^ ]*/||g" | tee $(abspath $(TRAINERS_LOG))'
+	  --select "$(TRAINER_TESTS)" 2>&1 | sed -u -e "s|$(CURDIR)/||g" -e "s|/tmp/[^ ]*/||g" -e "s|/[^ ]*/codedance/trainer-|trainer-|g" \
+	  | tee $(abspath $(TRAINERS_LOG))'
 
 # The environment with five conflicting sets of pins from a package index: compares the digests of 100 tasks.
 # PYTHONS="python3.12 python3.13" uses other interpreters in turn.

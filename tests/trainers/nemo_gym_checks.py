@@ -119,7 +119,7 @@ def servers_of(model_url):
     )
 
 
-def collect(folder, model_url, tasks):
+def collect(folder, model_url, tasks, *, repeats=1):
     """Collect rollouts as `gym eval run` does; return results, rows written, and failures."""
 
     async def run():
@@ -133,7 +133,10 @@ def collect(folder, model_url, tasks):
         rows = folder / "rows.jsonl"
         rows.write_text("".join(json.dumps(dataset_row(task)) + "\n" for task in tasks))
         config = RolloutCollectionConfig(
-            input_jsonl_fpath=str(rows), output_jsonl_fpath=str(folder / "rollouts.jsonl")
+            input_jsonl_fpath=str(rows),
+            output_jsonl_fpath=str(folder / "rollouts.jsonl"),
+            num_repeats=repeats,
+            num_repeats_add_seed=True,
         )
         async with serving(*servers):
             return await Helper().run_from_config(config)
@@ -165,9 +168,11 @@ def test_the_lines_of_the_page_give_a_first_reward(nano, sandbox, tmp_path):
 
 
 def test_its_rollouts_are_complete_and_rewarded_as_ours(nano, sandbox, tmp_path):
-    results, written, failures = collect(tmp_path, nano, tasks(8))
+    results, written, failures = collect(tmp_path, nano, tasks(4), repeats=4)
     assert failures == []
-    by_index = sorted(written, key=lambda one: one["_ng_task_index"])
+    texts = [str(one["response"]["output"]) for one in results]
+    assert len(set(texts[:4])) > 1  # siblings differ
+    by_index = sorted(written, key=lambda one: (one["_ng_task_index"], one["_ng_rollout_index"]))
     assert [one["reward"] for one in by_index] == [one["reward"] for one in results]
     say("rewards:", [one["reward"] for one in results])
     for one in results:
