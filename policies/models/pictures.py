@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
+_MOST_SIZES = 4096
+
+
 @once_per_picture
 def picture_digest(image: Image.Image) -> bytes:
     """Hash mode, size and pixels, once per image; equal digests mean equal model input."""
@@ -63,13 +66,14 @@ class PictureCache:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._known: OrderedDict[bytes, Patches] = OrderedDict()
+        self._grids: dict[tuple[int, int], tuple[int, int]] = {}
         self._lock = Lock()
         self._levels = self._measure_levels()
 
     def token_count(self, image: Image.Image) -> int:
-        """Return the number of image tokens of an image."""
-        rows, columns = self.patches(image).grid
-        return rows * columns // self.merge**2
+        """Return the number of image tokens of an image, which depends on its size alone."""
+        grid = self._grids.get(image.size) or self.patches(image).grid
+        return grid[0] * grid[1] // self.merge**2
 
     def patches(self, image: Image.Image) -> Patches:
         """Return an image's patches, from the cache where possible."""
@@ -81,6 +85,10 @@ class PictureCache:
                 return found
         made = self._process(image, digest)
         with self._lock:
+            if made.values.dtype == np.uint8:
+                if len(self._grids) >= _MOST_SIZES:
+                    self._grids.clear()
+                self._grids[image.size] = made.grid
             if digest not in self._known:
                 self._known[digest] = made
                 self._bytes += made.values.nbytes
@@ -92,13 +100,16 @@ class PictureCache:
         """Return the image as the model sees it, for a processor that does not resize.
 
         A processor that does may shrink it once more: its rule for sizes, applied twice, is not the
-        rule applied once.
+        rule applied once. An image that has the model's size already is returned as it is.
 
         Raises:
             ValueError: The processor's output is not a function of 256 levels per channel.
         """
         from PIL import Image
 
+        side = int(self.processor.patch_size)
+        if self._grids.get(image.size) == (image.height / side, image.width / side):
+            return as_rgb(image)
         picture = self.patches(image)
         if picture.values.dtype != np.uint8:
             raise ValueError(
@@ -106,7 +117,6 @@ class PictureCache:
                 "be sent to another engine exactly"
             )
         rows, columns = (count // self.merge for count in picture.grid)
-        side = int(self.processor.patch_size)
         blocks = picture.values.reshape(rows, columns, self.merge, self.merge, 3, side, side)
         shape = (rows * self.merge * side, columns * self.merge * side, 3)
         levels = blocks.transpose(0, 2, 5, 1, 3, 6, 4).reshape(shape)

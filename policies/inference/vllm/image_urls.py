@@ -16,14 +16,15 @@ if TYPE_CHECKING:
 class ImageUrls:
     """LRU cache of data URLs by pixels; thread-safe.
 
-    An image goes out again with each turn, since a server may have forgotten it.
+    An image goes out again with each turn, since a server may have forgotten it. The cache has to
+    hold the images of all episodes under way: with fewer, each would be encoded again every turn.
 
     Args:
         pictures: Image preprocessing of the model.
         max_bytes: Cache size, in bytes; the least recently used entry is evicted first.
     """
 
-    def __init__(self, pictures: PictureCache, *, max_bytes: int = 256 * 2**20) -> None:
+    def __init__(self, pictures: PictureCache, *, max_bytes: int = 2**30) -> None:
         self._pictures = pictures
         self._max_bytes = max_bytes
         self._bytes = 0

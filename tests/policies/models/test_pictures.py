@@ -96,3 +96,22 @@ def test_images_with_different_palettes_are_different():
     red, blue = (Image.new("RGB", (8, 8), colour).quantize(2) for colour in ("red", "blue"))
     assert red.tobytes() == blue.tobytes()
     assert picture_digest(red) != picture_digest(blue)
+
+
+def test_images_of_a_known_size_are_counted_and_sent_without_the_processor(
+    processor: CountingProcessor,
+):
+    cache = PictureCache(processor)
+    for size in ((56, 84), (300, 200)):
+        first = noise(1, *size)
+        count, sent = cache.token_count(first), cache.at_model_size(first)
+        processed = processor.count
+        assert cache.token_count(noise(2, *size)) == count
+        assert processor.count == processed
+        assert sent.size == ((56, 84) if size == (56, 84) else sent.size)
+    other = noise(3, 56, 84)
+    processed = processor.count
+    found = cache.at_model_size(other)
+    assert processor.count == processed  # it has the model's size
+    fresh = PictureCache(processor)  # which processes it
+    assert np.array_equal(np.asarray(found), np.asarray(fresh.at_model_size(other)))
