@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet $(PIP_OPTIONS)
 
 .PHONY: run smoke docs figures bench test lint tests test-slow test-vllm test-trackio test-trainers test-environments test-container \
-  test-escapes test-soak test-anywhere fuzz viewer-times recovery-times test-accidents install clean
+  pains test-escapes test-soak test-anywhere fuzz viewer-times recovery-times test-accidents install clean
 
 run: $(VENV)/.run
 	$(BIN)/codedance run --preset $(PRESET)
@@ -61,6 +61,12 @@ test-trainers: $(VENV)/.dev
 	cd tests && bash -o pipefail -c '$(abspath $(BIN))/python -m trainers.run $(TRAINERS) --python312 $(PYTHON312) \
 	  --select "$(TRAINER_TESTS)" 2>&1 | sed -u -e "s|$(CURDIR)/||g" -e "s|/tmp/[^ ]*/||g" -e "s|/[^ ]*/codedance/trainer-|trainer-|g" \
 	  | tee $(abspath $(TRAINERS_LOG))'
+
+# Fifteen common pains of the field, tried on ours and on the installed TRL, verl and verifiers, in the same
+# environments; writes experiments/pains/results.md. PAINS="--only resume" selects.
+PAINS ?=
+pains: $(VENV)/.dev
+	$(BIN)/python -m experiments.pains $(PAINS)
 
 # The environment with five conflicting sets of pins from a package index: compares the digests of 100 tasks.
 # PYTHONS="python3.12 python3.13" uses other interpreters in turn.
