@@ -38,6 +38,7 @@ class Contestant:
         style: Format of the engine's replies.
         code_seconds: Seconds that the recorded code sleeps itself.
         differs: What it does otherwise than the others; empty for nothing.
+        stride: It takes part in every ``stride``-th round, from the first; above 1 if it is slow.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Contestant:
     style: str = "call"
     code_seconds: float = TOOL_SECONDS
     differs: str = ""
+    stride: int = 1
 
 
 CONTESTANTS = (
@@ -89,6 +91,7 @@ CONTESTANTS = (
         "trl",
         ("play_trl", "--client", "grpo"),
         differs="tools of a batch run one after another",
+        stride=3,
     ),
     Contestant(
         "TRL, AsyncGRPO",
@@ -187,7 +190,8 @@ def run_contest(
     )
     order = random.Random(seed)
     for number in range(1, rounds + 1):
-        for one in order.sample(contestants, len(contestants)):
+        takes_part = [one for one in contestants if (number - 1) % one.stride == 0]
+        for one in order.sample(takes_part, len(takes_part)):
             on_progress(f"round {number} of {rounds}: {one.name}")
             report.trials[one.name].append(play(one, pythons[one.package], episodes))
     return report
