@@ -7,7 +7,7 @@ ids of the prompt as they computed it, and a reply to another prompt is never us
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from ...interface import Conversation, Reply, Sampling
@@ -24,6 +24,7 @@ from .wire import MOST_BIASES
 
 _CONNECT_SECONDS = 10.0
 _KEEP_ALIVE_SECONDS = 2.0  # vLLM closes an idle connection after 5
+_CLIENTS = 16  # httpx looks at all connections of a client with every request
 
 
 class VllmPolicy(TrainedSetting):
@@ -115,13 +116,18 @@ class VllmPolicy(TrainedSetting):
 
         limits = httpx.Limits(max_connections=None, keepalive_expiry=_KEEP_ALIVE_SECONDS)
         timeout = httpx.Timeout(None, connect=_CONNECT_SECONDS)
-        async with httpx.AsyncClient(
-            headers=self._headers, limits=limits, timeout=timeout
-        ) as client:
+        verify = httpx.create_ssl_context()
+        clients = [
+            httpx.AsyncClient(headers=self._headers, limits=limits, timeout=timeout, verify=verify)
+            for _ in range(_CLIENTS)
+        ]
+        async with AsyncExitStack() as stack:
+            for client in clients:
+                await stack.enter_async_context(client)
             replies = VllmReplies(
                 self.encoder,
                 self.servers,
-                client,
+                clients,
                 settings=self.settings,
                 served_as=self.served_as,
                 sampling=sampling,

@@ -61,7 +61,7 @@ class VllmReplies:
     Args:
         encoder: Chat encoding and image preprocessing of the model.
         servers: Servers.
-        client: HTTP client.
+        clients: HTTP clients, used in turn.
         settings: Timeouts and retries.
         served_as: Name that requests give as their model.
         sampling: Sampling parameters.
@@ -74,7 +74,7 @@ class VllmReplies:
         self,
         encoder: PromptEncoder,
         servers: Servers,
-        client: httpx.AsyncClient,
+        clients: Sequence[httpx.AsyncClient],
         *,
         settings: VllmSettings,
         served_as: ServedName,
@@ -85,7 +85,7 @@ class VllmReplies:
     ) -> None:
         self._encoder = encoder
         self._servers = servers
-        self._client = client
+        self._clients = itertools.cycle(clients)
         self._settings = settings
         self._served_as = served_as
         self._usage = usage
@@ -273,7 +273,7 @@ class VllmReplies:
             self._usage.count(requests=1, retries=int(is_last))
             try:
                 async with asyncio.timeout(seconds):
-                    return await self._client.post(
+                    return await next(self._clients).post(
                         server.url + GENERATE_PATH, content=content, headers=headers
                     )
             except TimeoutError:
@@ -295,7 +295,9 @@ class VllmReplies:
         import httpx
 
         try:
-            response = await self._client.get(server.url + "/v1/models", timeout=_LOOK_UP_SECONDS)
+            response = await next(self._clients).get(
+                server.url + "/v1/models", timeout=_LOOK_UP_SECONDS
+            )
         except httpx.HTTPError as error:
             said = short(str(error)) or type(error).__name__
             words = f"{without_credentials(server.url)} is unreachable: {said}"
