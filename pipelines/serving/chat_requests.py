@@ -109,7 +109,7 @@ class ChatRequest(BaseModel):
     top_k: int = Field(0, ge=0, le=10**6, strict=True)
     max_tokens: _Tokens = 512
     max_completion_tokens: _Tokens | None = None
-    seed: int = Field(0, ge=-(2**63), le=2**63, strict=True)
+    seed: int | None = Field(None, ge=-(2**63), le=2**63, strict=True)
     n: int = Field(1, ge=1, le=MOST_CHOICES, strict=True)
     stop: Annotated[list[_Stop], BeforeValidator(_texts), Field(max_length=MOST_STOPS)] = []
     include_stop_str_in_output: bool = False
@@ -136,21 +136,22 @@ class ChatRequest(BaseModel):
             max_new_tokens=self.max_completion_tokens or self.max_tokens,
         )
 
-    def conversations(self, own_prompt: str | None = None) -> list[Conversation]:
+    def conversations(self, own_prompt: str | None = None, *, seed: int = 0) -> list[Conversation]:
         """Return one conversation per choice; their seeds count up from the request's.
 
         Args:
             own_prompt: System prompt that the policy was trained with (None: any, ``""``: none);
                 it replaces the environment's usual system message.
+            seed: Seed of a request that names none.
         """
         messages = [one.message() for one in self.messages]
         is_usual = messages[0].role == "system" and messages[0].text == system_prompt("code")
         if own_prompt is not None and is_usual:
             messages[:1] = [Message("system", (own_prompt,))] if own_prompt else []
         turn = sum(message.role == "assistant" for message in messages)
+        first = seed if self.seed is None else self.seed
         return [
-            Conversation(list(messages), seed=self.seed + number, turn=turn)
-            for number in range(self.n)
+            Conversation(list(messages), seed=first + number, turn=turn) for number in range(self.n)
         ]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
+import itertools
 import json
 import socket
 import threading
@@ -24,6 +25,7 @@ from fastapi.responses import StreamingResponse
 from starlette.exceptions import HTTPException
 
 from ...policies.interface import Conversation, Policy
+from ...policies.seeds import derive_seed
 from .batcher import Batcher, Job
 from .chat_replies import ChatReply
 from .chat_requests import ChatRequest, read_request
@@ -71,6 +73,7 @@ class ModelServer:
         self._socket = _listen(host, port)
         self.batcher = batcher or Batcher(policy)
         self._records = TokenRecords()
+        self._numbers = itertools.count()  # of requests, for the seeds of those that name none
         config = uvicorn.Config(
             self._app(),
             http="h11",
@@ -141,8 +144,10 @@ class ModelServer:
                 parameter="model",
             )
         own_prompt: str | None = getattr(self.policy, "system_prompt", None)
-        conversations = asked.conversations(own_prompt)
-        await run_in_threadpool(self._records.find, conversations)
+        seed = derive_seed("serve", next(self._numbers))
+        conversations = asked.conversations(own_prompt, seed=seed)
+        is_seeded = asked.seed is not None
+        await run_in_threadpool(self._records.find, conversations, is_seeded=is_seeded)
         deltas = self._deltas(asked, conversations)
         token_text = self._token_text if asked.logprobs else None
         reply = ChatReply(self.name, token_text, names_stop=bool(asked.stop))
@@ -177,7 +182,9 @@ class ModelServer:
                     unfinished -= 1
                     if part.end.reply is not None:
                         answered = conversations[part.choice], part.end.reply
-                        await run_in_threadpool(self._records.keep, [answered])
+                        is_seeded = asked.seed is not None
+                        keep = self._records.keep
+                        await run_in_threadpool(keep, [answered], is_seeded=is_seeded)
                 yield part
         finally:
             self.batcher.release(job)

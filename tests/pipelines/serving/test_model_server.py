@@ -193,6 +193,17 @@ def test_several_choices_have_different_seeds(server, echo):
     assert [one.seed for one in echo.batches[0][0]] == [5, 6, 7]
 
 
+def test_requests_without_a_seed_draw_anew(echo):
+    with ModelServer(echo) as server:
+        for _ in range(2):
+            post(server)
+        seeds = [one.seed for batch, _ in echo.batches for one in batch]
+    assert len(set(seeds)) == 2
+    with ModelServer(echo) as again:
+        post(again)
+    assert echo.batches[-1][0][0].seed == seeds[0]  # a server's draws repeat
+
+
 def test_too_many_requests_are_rejected_and_our_client_retries():
     echo = Echo(seconds=0.5)
     with ModelServer(echo, batcher=Batcher(echo, batch_size=1, most_waiting=1)) as server:
@@ -308,3 +319,7 @@ def test_the_next_turn_continues_from_the_sampled_ids():
     assert other.tokens is None  # it has another seed
     assert again.tokens is asked.tokens
     assert third.tokens is None  # each record is continued once
+    records.keep([(asked, Reply("r"))], is_seeded=False)
+    unseeded = Conversation(list(said), seed=9)
+    records.find([unseeded], is_seeded=False)
+    assert unseeded.tokens is asked.tokens  # its next turn has another seed
