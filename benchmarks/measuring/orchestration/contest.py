@@ -38,7 +38,6 @@ class Contestant:
         style: Format of the engine's replies.
         code_seconds: Seconds that the recorded code sleeps itself.
         differs: What it does otherwise than the others; empty for nothing.
-        stride: It takes part in every ``stride``-th round, from the first; above 1 if it is slow.
     """
 
     name: str
@@ -47,7 +46,6 @@ class Contestant:
     style: str = "call"
     code_seconds: float = TOOL_SECONDS
     differs: str = ""
-    stride: int = 1
 
 
 CONTESTANTS = (
@@ -91,7 +89,6 @@ CONTESTANTS = (
         "trl",
         ("play_trl", "--client", "grpo"),
         differs="tools of a batch run one after another",
-        stride=3,
     ),
     Contestant(
         "TRL, AsyncGRPO",
@@ -128,7 +125,7 @@ class Report:
         ideal_seconds: Time of the engine and the tools alone.
         versions: Version of each package.
         trials: One per round, by contestant.
-        missing: Contestants that did not take part, each with the reason.
+        missing: Contestants that failed, each with the reason; their trials are left out.
     """
 
     machine: Machine
@@ -176,8 +173,9 @@ def run_contest(
         seed: Random seed of the order within a round.
         on_progress: Called with the name of the current measurement.
 
-    Raises:
-        RuntimeError: A contestant failed, or did not play the episodes as recorded.
+    Returns:
+        The trials; a contestant that fails, or does not play the episodes as recorded, is left out
+        from then on.
     """
     plan = [recorded(number) for number in range(episodes)]
     report = Report(
@@ -190,10 +188,15 @@ def run_contest(
     )
     order = random.Random(seed)
     for number in range(1, rounds + 1):
-        takes_part = [one for one in contestants if (number - 1) % one.stride == 0]
-        for one in order.sample(takes_part, len(takes_part)):
+        for one in order.sample(contestants, len(contestants)):
+            if one.name in report.missing:
+                continue
             on_progress(f"round {number} of {rounds}: {one.name}")
-            report.trials[one.name].append(play(one, pythons[one.package], episodes))
+            try:
+                report.trials[one.name].append(play(one, pythons[one.package], episodes))
+            except (RuntimeError, subprocess.TimeoutExpired) as error:
+                report.missing[one.name] = str(error)
+                del report.trials[one.name]
     return report
 
 

@@ -31,9 +31,11 @@ def lines(report: Report) -> Iterator[str]:
     for one in CONTESTANTS:
         if one.name in report.trials and one.differs:
             yield f"{one.name}: {one.differs}"
+    for name, reason in report.missing.items():
+        yield f"{name}: left out: {reason}"
     for name, version in report.versions.items():
         yield f"{name} {version}"
     machine = report.machine
-    loads = [one.load for trials in report.trials.values() for one in trials]
+    highest = max((one.load for trials in report.trials.values() for one in trials), default=0.0)
     yield f"machine {machine.processor}, {machine.cores} core(s), {machine.memory_gb} GB"
-    yield f"        load {report.load_before:.2f} at the start, at most {max(loads):.2f}"
+    yield f"        load {report.load_before:.2f} at the start, at most {highest:.2f}"
