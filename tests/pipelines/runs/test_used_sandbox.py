@@ -61,7 +61,8 @@ def opened(monkeypatch):
         found.update(given, backend=backend)
         raise SandboxError("not in this test")
 
-    monkeypatch.setattr("codedance.pipelines.config.sections.sandbox_settings.open_sandbox", open_none)
+    settings = "codedance.pipelines.config.sections.sandbox_settings"
+    monkeypatch.setattr(f"{settings}.open_sandbox", open_none)
     return found
 
 
