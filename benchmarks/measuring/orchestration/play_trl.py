@@ -99,6 +99,13 @@ def grpo(options: Options):
     return play
 
 
+def queue():
+    """Return a queue that nobody reads; the process does not wait for a reader at its end."""
+    made = multiprocessing.Queue()
+    made.cancel_join_thread()
+    return made
+
+
 def asynchronous(options: Options):
     """Return a function that plays episodes with AsyncGRPO's rollout loop."""
     tokenizer = load_processor(in_trl.template()).tokenizer
@@ -111,12 +118,12 @@ def asynchronous(options: Options):
             reward_funcs=[lambda completions, **_: [0.0] * len(completions)],
             processing_class=tokenizer,
             eos_token_ids=[tokenizer.eos_token_id],
-            rollout_buffer=multiprocessing.Queue(),
+            rollout_buffer=queue(),
             model_version_value=multiprocessing.Value("i", 0),
             heartbeat_value=multiprocessing.Value("d", 0.0),
             failed_event=multiprocessing.Event(),
-            exception_info_queue=multiprocessing.Queue(),
-            metrics_queue=multiprocessing.Queue(),
+            exception_info_queue=queue(),
+            metrics_queue=queue(),
             tools=[glance],
             max_inflight_tasks=len(numbers),
             vllm_server_url=options.url,
