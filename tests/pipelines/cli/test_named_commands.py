@@ -56,7 +56,7 @@ def problem_of(command: str) -> str:
     problem = ""
     for value in ("latest", "1", "sft"):
         try:
-            check(" ".join(words).replace(HOLE, value))
+            check(" ".join(words).replace(f"--to {HOLE}", "--to wandb").replace(HOLE, value))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - any error of the parser
             problem = str(error) or type(error).__name__
         else:
