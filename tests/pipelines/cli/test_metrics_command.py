@@ -13,6 +13,7 @@ from ..tracking.sink_readers import read_tensorboard
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the tool's client
 
 
+@pytest.mark.slow
 def test_the_metrics_of_a_finished_run_are_sent_once(codedance, finished):
     code, out = codedance("metrics", "latest", "--to", "tensorboard")[:2]
     assert code == 0

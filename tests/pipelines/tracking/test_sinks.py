@@ -222,6 +222,7 @@ def fake(monkeypatch):
     return other
 
 
+@pytest.mark.slow
 def test_a_tool_that_fails_is_reported_once_and_gets_everything_later(fake, shown):
     run, folder = shown
     FakeSink.failing = 3
