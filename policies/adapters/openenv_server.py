@@ -107,8 +107,13 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - a class, created on first a
 
 @cache
 def _classes() -> dict[str, Any]:
+    made = (*_message_classes(), _environment_class())
+    return {one.__name__: one for one in made}
+
+
+@cache
+def _message_classes() -> tuple[Any, Any]:
     types: Any = import_module(f"{_BASE}.types")
-    interfaces: Any = import_module(f"{_BASE}.interfaces")
 
     class CodeAction(types.Action):
         """The policy's text of one turn; ``is_cut`` if a token limit ended it."""
@@ -121,6 +126,15 @@ def _classes() -> dict[str, Any]:
 
         messages: tuple[dict[str, Any], ...] = ()
         record: dict[str, Any] | None = None
+
+    return CodeAction, CodeObservation
+
+
+@cache
+def _environment_class() -> Any:  # noqa: ANN401 - a subclass of OpenEnv's class
+    types: Any = import_module(f"{_BASE}.types")
+    interfaces: Any = import_module(f"{_BASE}.interfaces")
+    _, observation = _message_classes()
 
     class VisualCodeEnvironment(interfaces.Environment):
         """The episodes of one client; the tasks are those of the host's suite."""
@@ -142,12 +156,12 @@ def _classes() -> dict[str, Any]:
             split, index = self.list_splits()[0], options.get("index", seed)
             task_id = options.get("task_id") or self.get_task(split, index)["id"]
             self._state = types.State(episode_id=episode_id, step_count=0, task_id=task_id)
-            return CodeObservation(messages=self.session.begin(task_id, seed=seed))
+            return observation(messages=self.session.begin(task_id, seed=seed))
 
         def step(self, action: Any, timeout_s: float | None = None, **_: Any) -> Any:  # noqa: ANN401
             """Execute the policy's text; the time limit is the sandbox's own."""
             self._state.step_count += 1
-            return CodeObservation(**self.session.step(action.text, is_cut=action.is_cut))
+            return observation(**self.session.step(action.text, is_cut=action.is_cut))
 
         @property
         def state(self) -> Any:  # noqa: ANN401
@@ -174,5 +188,4 @@ def _classes() -> dict[str, Any]:
             """Return the first tasks: a preview, as OpenEnv allows for a large split."""
             return [self.get_task(split, index) for index in range(_PREVIEW)]
 
-    made = (CodeAction, CodeObservation, VisualCodeEnvironment)
-    return {one.__name__: one for one in made}
+    return VisualCodeEnvironment

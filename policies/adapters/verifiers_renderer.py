@@ -61,6 +61,14 @@ def attributed(
     )
 
 
+def extended(chat: ChatTokenizer, ids: list[int], messages: Sequence[Message]) -> Any:  # noqa: ANN401
+    """Return the ids of the conversation so far and of new messages, as verifiers' type."""
+    if ids[-1] != chat.end_id:  # a limit ended the turn
+        ids = [*ids, chat.end_id]
+    begin = len(ids) + len(chat.encode_text("\n"))
+    return attributed(chat, ids + chat.after_reply(messages), begin, messages)
+
+
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - a class, created on first access
     if name != "VisualCodeRenderer":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -115,12 +123,7 @@ def _renderer_class() -> Any:  # noqa: ANN401 - the interface of an untyped pack
         ) -> Any:  # noqa: ANN401
             """Append new messages to the ids of the turn before, which stay as they are."""
             ids = [*previous_prompt_ids, *previous_completion_ids]
-            if ids[-1] != self._chat.end_id:  # a limit ended the turn
-                ids.append(self._chat.end_id)
-            own = [message_of(one) for one in new_messages]
-            tail = self._chat.after_reply(own)
-            begin = len(ids) + len(self._chat.encode_text("\n"))
-            return attributed(self._chat, ids + tail, begin, own)
+            return extended(self._chat, ids, [message_of(one) for one in new_messages])
 
         def parse_response(self, token_ids: Sequence[int], **_: Any) -> Any:  # noqa: ANN401
             """Return the text of sampled ids; our environment reads the code in it."""

@@ -59,7 +59,7 @@ async def converse(episode: Episode, interaction: Any) -> None:  # noqa: ANN401 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - a class, created on first access
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return _harness_class() if name == "VisualCodeHarness" else _classes()[name]
+    return _MAKERS[name]()
 
 
 @cache
@@ -115,7 +115,7 @@ def _harness_class() -> Any:  # noqa: ANN401 - verifiers' untyped classes
 
 
 @cache
-def _classes() -> dict[str, Any]:
+def _taskset_class() -> Any:  # noqa: ANN401 - verifiers' untyped classes
     vf: Any = import_module("verifiers.v1")
 
     class Settings(vf.TasksetConfig):
@@ -148,6 +148,13 @@ def _classes() -> dict[str, Any]:
             for task in host.tasks(self.config.count, start=self.config.start):
                 data = Data(name=task.id, task_id=task.id, system_prompt=rules)
                 yield VisualCodeTask(data, self.config.task)
+
+    return VisualCodeTaskset
+
+
+@cache
+def _environment_class() -> Any:  # noqa: ANN401 - verifiers' untyped classes
+    vf: Any = import_module("verifiers.v1")
 
     class Environment(vf.EnvConfig):
         policy: vf.AgentConfig = vf.AgentConfig(runtime=vf.SubprocessConfig())  # pyright: ignore[reportInvalidTypeForm]
@@ -182,4 +189,11 @@ def _classes() -> dict[str, Any]:
             for name, value in terms.items():
                 trace.record_reward(name, value, 1.0)
 
-    return {"VisualCodeEnv": VisualCodeEnv, "VisualCodeTaskset": VisualCodeTaskset}
+    return VisualCodeEnv
+
+
+_MAKERS = {
+    "VisualCodeEnv": _environment_class,
+    "VisualCodeHarness": _harness_class,
+    "VisualCodeTaskset": _taskset_class,
+}
