@@ -34,7 +34,7 @@ class EpisodeState:
     """State of an episode, from which any number of episodes can be resumed.
 
     Attributes:
-        seed: Random seed of the episode and its session.
+        seed: Random seed of the episode.
         turns: Turns so far.
         ending: Reason of its end; None while it is running.
         session: State of its session; None where no code ran.
@@ -55,7 +55,7 @@ class Episode:
         interface: Tool of the policy.
         max_turns: Maximum number of turns; code in the last one is not run.
         system_prompt: System message; None for the interface's own, ``""`` for none.
-        seed: Random seed of the session.
+        seed: Random seed of the policy's sampling, which the session never learns.
         max_pixels: Maximum number of pixels per image; larger ones are downscaled, for policy and
             code alike.
     """
@@ -216,7 +216,9 @@ class Episode:
     def _opened(self) -> Session:
         if self._session is None:
             if self._state is None:
-                self._session = self._sandbox.session(self.images, seed=self.seed)
+                # Not the episode's seed: it is a plain function of the task's id, which code could
+                # search for. One seed for all also keeps siblings and replays alike.
+                self._session = self._sandbox.session(self.images)
             else:
                 self._session = self._sandbox.restore(self._state, self.images)
         return self._session

@@ -220,7 +220,7 @@ class Trajectory:
     Attributes:
         task_id: Identifier of the task, `Task.id`.
         policy_id: Identifier of the policy.
-        seed: Random seed of this episode (sampling and session).
+        seed: Random seed of this episode's sampling.
         opening: Opening messages: system message (if any) and question.
         turns: Turns, in order.
         ending: Reason for the end.

@@ -82,7 +82,7 @@ class VisualCodeEnv(gymnasium.Env[Observation, str]):
         the infrastructure lost has the reward 0.0.
 
     Starting state:
-        `reset` draws a task of the suite, uniformly, and the seed of the session; the option
+        `reset` draws a task of the suite, uniformly, and the seed of the episode; the option
         ``task_id`` or ``task`` selects the task instead. The session opens at the first block.
 
     Episode end:
@@ -180,7 +180,8 @@ class VisualCodeEnv(gymnasium.Env[Observation, str]):
         """Start an episode on a task drawn from the suite.
 
         Args:
-            seed: Random seed of the task selection and of the sessions' random sources.
+            seed: Random seed of the task selection. The random sources of code are seeded alike in
+                every episode, so that they reveal nothing of the task.
             options: ``{"task_id": …}`` or ``{"task": Task}`` to select the task.
 
         Raises:
@@ -191,11 +192,11 @@ class VisualCodeEnv(gymnasium.Env[Observation, str]):
             self.sandbox.require()
         super().reset(seed=seed)
         index = int(self.np_random.integers(len(self.suite)))
-        session_seed = int(self.np_random.integers(2**31))
+        episode_seed = int(self.np_random.integers(2**31))
         self._close_episode()
         task = self._picked(options or {})
         self._episode = self._new_episode(
-            self.suite[index] if task is None else task, seed=session_seed
+            self.suite[index] if task is None else task, seed=episode_seed
         )
         self._show()
         return self._observation(), self._info(self._no_terms())

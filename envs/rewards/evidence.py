@@ -5,11 +5,8 @@ one with its values shuffled. Output is evidence if it differs from earlier outp
 the first replay and is not reproduced by the second. Constants, comments and the image's size are
 therefore no evidence.
 
-Siblings with the same blocks share their replays. Both replays run under a seed derived from images
-and blocks only; where that reproduces all outputs of the sessions, they do not depend on the random
-sources. Where it does not (the code draws numbers, names temporary files), both replays run under
-the trajectory's own seed. The result therefore depends on the trajectory only, never on the order
-of siblings, and the two replays of a pair always draw the same numbers.
+Siblings with the same blocks share their replays. Every session of an episode and every replay has
+the sandbox's own seed, so they draw the same numbers, and code cannot tell them apart by the seed.
 
 Output is compared piece by piece (printed text, each image), so that an image shown before does not
 count again under a new caption. Values are shuffled over pixels and channels together: the share of
@@ -44,7 +41,7 @@ Outputs = tuple[Parts, ...]
 """Output of each block."""
 
 EvidenceCache = MutableMapping[str, "Future[Outputs]"]
-"""Replays by images, blocks, seed and whether the images were shuffled, such as a dict."""
+"""Replays by images, blocks and whether the images were shuffled, such as a dict."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,23 +70,18 @@ class _Replays:
         self._sandbox = sandbox
         self._cache: EvidenceCache = {} if cache is None else cache
 
-    @property
-    def common_seed(self) -> int:
-        """The seed of the replays that siblings share."""
-        return int(self._digest[:8], 16) % 2**31
-
-    def true(self, seed: int) -> Outputs:
+    def true(self) -> Outputs:
         """Return the outputs of the blocks on the true images."""
-        return self._once(f"{self._digest} {seed}", lambda: self._outputs(self._plan.images, seed))
+        return self._once(self._digest, lambda: self._outputs(self._plan.images))
 
-    def shuffled(self, seed: int) -> Outputs:
+    def shuffled(self) -> Outputs:
         """Return the outputs of the blocks on the shuffled images."""
 
         def run() -> Outputs:
             images = tuple(shuffled_picture(image) for image in self._plan.images)
-            return self._outputs(images, seed)
+            return self._outputs(images)
 
-        return self._once(f"{self._digest} {seed} shuffled", run)
+        return self._once(f"{self._digest} shuffled", run)
 
     def _once(self, key: str, run: Callable[[], Outputs]) -> Outputs:
         """Run, or wait for a concurrent run of the same replay; retry here if that failed."""
@@ -109,17 +101,17 @@ class _Replays:
         own.set_result(outputs)
         return outputs
 
-    def _outputs(self, images: tuple[Image.Image, ...], seed: int) -> Outputs:
+    def _outputs(self, images: tuple[Image.Image, ...]) -> Outputs:
         """Run the blocks in a fresh session; retry a lost session once."""
         try:
-            return self._run(images, seed)
+            return self._run(images)
         except SandboxUnavailableError:
             raise
         except SandboxError:
-            return self._run(images, seed)
+            return self._run(images)
 
-    def _run(self, images: tuple[Image.Image, ...], seed: int) -> Outputs:
-        with self._sandbox.session(images, seed=seed) as session:
+    def _run(self, images: tuple[Image.Image, ...]) -> Outputs:
+        with self._sandbox.session(images) as session:
             executions = [session.run(block) for block in self._plan.blocks]
         return tuple(output_parts(one) if one.is_ok else frozenset[str]() for one in executions)
 
@@ -152,10 +144,9 @@ def record_evidence(
     succeeded = [place for place, turn in enumerate(calls) if not turn.has_failed]
     blocks = tuple(calls[place].action.content for place in succeeded)
     replays = _Replays(_Plan(tuple(images), blocks), sandbox, cache)
-    given = tuple(_given(calls[place]) for place in succeeded)
     new = [fresh[place] for place in succeeded]
     try:
-        is_evidence = _dependent(replays, given, new, trajectory.seed)
+        is_evidence = _dependent(replays, new)
     except SandboxUnavailableError:
         raise
     except SandboxError:
@@ -166,19 +157,12 @@ def record_evidence(
     return _with_evidence(trajectory, found)
 
 
-def _dependent(
-    replays: _Replays, given: Outputs, new: Sequence[Parts], own_seed: int
-) -> list[bool]:
+def _dependent(replays: _Replays, new: Sequence[Parts]) -> list[bool]:
     """Return whether each block has new output that is reproduced and depends on the image."""
-    seed = replays.common_seed
-    true = replays.true(seed)
-    if true != given:
-        seed = own_seed
-        true = replays.true(seed)
-    again = [parts & one for parts, one in zip(new, true, strict=True)]
+    again = [parts & one for parts, one in zip(new, replays.true(), strict=True)]
     if not any(again):
         return [False] * len(again)
-    return [bool(parts - one) for parts, one in zip(again, replays.shuffled(seed), strict=True)]
+    return [bool(parts - one) for parts, one in zip(again, replays.shuffled(), strict=True)]
 
 
 def _given(turn: Turn) -> Parts:

@@ -232,7 +232,7 @@ class _Setting:
         with open_episode(
             task, self.sandbox, self.policy, max_turns=self.max_turns, seed=trajectory.seed
         ) as episode:
-            state = self._session_state(episode.images, trajectory.seed, turns)
+            state = self._session_state(episode.images, turns)
             episode.resume(EpisodeState(trajectory.seed, turns, None, state))
             found = finish_episode(self.policy, episode, sampling=self.sampling)
             if found.accuracy is None:
@@ -244,11 +244,9 @@ class _Setting:
         requests = requests_in(turn.text, interface=trained_interface(self.policy))
         return partial(tool_reply, turns_left=turns_left, requests=requests)
 
-    def _session_state(
-        self, images: Sequence[Image.Image], seed: int, turns: Sequence[Turn]
-    ) -> SessionState:
+    def _session_state(self, images: Sequence[Image.Image], turns: Sequence[Turn]) -> SessionState:
         """Rerun the blocks so far, to restore the policy's variables."""
-        with self.sandbox.session(images, seed=seed) as session:
+        with self.sandbox.session(images) as session:
             for turn in turns:
                 if turn.is_tool_turn and not turn.has_failed:
                     session.run(turn.action.content)

@@ -34,7 +34,7 @@ def open_episode(
             used, if it has them.
         interface: Tool interface that replaces the policy's own.
         max_turns: Turns per episode.
-        seed: Random seed of the session and of the sampling.
+        seed: Random seed of the sampling.
     """
     max_pixels: int | None = getattr(policy, "max_pixels", None)
     return Episode(

@@ -170,6 +170,28 @@ def test_a_session_that_model_code_kills_is_not_infrastructure(task):
         assert episode.step(code("print('alive')")).execution.stdout == "alive\n"
 
 
+READ_SEED = """
+import random, sys
+frame, plans = sys._getframe(), []
+while frame:
+    values = list(frame.f_locals.values())
+    plans += [one.seed for one in values if type(one).__name__ == "SessionPlan"]
+    frame = frame.f_back
+print(plans, random.getstate()[1][:3])
+"""
+
+
+def test_code_cannot_find_the_task_by_its_seed():
+    """An episode's seed is a plain hash of the task's id: fast to search for."""
+    with open_sandbox("local") as sandbox:
+        seen = set()
+        for name, seed in (("a", 1), ("b", 2)):
+            with Episode(make_task(id=name), sandbox, seed=seed) as episode:
+                seen.add(episode.step(code(READ_SEED)).execution.stdout)
+    assert len(seen) == 1
+    assert seen.pop().startswith("[0, ")
+
+
 def test_episodes_continue_from_a_state_any_number_of_times(task, sandbox):
     episode = Episode(task, sandbox, seed=3)
     episode.step(code("x = seeded()"))

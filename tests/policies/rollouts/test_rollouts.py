@@ -237,9 +237,8 @@ def test_siblings_with_the_same_blocks_share_two_replays(sandbox: Sandbox):
     watched = Watched(sandbox)
     found = rollout(policy, [task()], samples=6, sandbox=watched)
     assert [one.turns[0].has_evidence for one in found] == [True] * 6
-    own = {one.seed for one in found}
-    assert watched.sessions == 6 + 2
-    assert sum(seed in own for seed in watched.seeds) == 6
+    assert len({one.seed for one in found}) == 6
+    assert watched.seeds == [0] * (6 + 2)  # a seed of their own would give the task's id away
 
 
 def test_single_samples_can_be_replayed_exactly(sandbox: Sandbox):
