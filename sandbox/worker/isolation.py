@@ -127,7 +127,9 @@ class ConfinedIsolation(Isolation):
         self._zygote_pid = os.getpid()
         shutil.rmtree(self._home, ignore_errors=True)
         self._data_bytes = data_bytes_in_use()
-        self._rules = rootfs.reading_rules(self._config["base_prefix"], self._config["paths"])
+        layout = (self._config["base_prefix"], self._config["paths"])
+        self._rules = rootfs.reading_rules(*layout)
+        around_hidden = rootfs.rules_around_hidden(*layout)
         if identity.is_root():
             if not identity.refusal_of(lambda: identity.read_as_nobody(self._config["paths"])):
                 identity.become_nobody()
@@ -138,18 +140,20 @@ class ConfinedIsolation(Isolation):
         kernel.set_no_new_privileges()
         seccomp.install(seccomp.zygote_program())
         self._keep_folders(self._bounds)
+        self._ruleset = landlock.make_ruleset([*around_hidden, (self._scratch, landlock.WRITE)])
 
     def raise_for_session(self, plan: SessionPlan) -> Look:
         """Confine this process to its own folder, limits and process."""
         self._follow_zygote()
         _die_first(None)
-        _close_all_but({0, 1, 2, plan.connection_fd})
+        _close_all_but({0, 1, 2, plan.connection_fd, self._ruleset})
         folder = self._enter_own_folder()
         disk_use.handle_disk_watchdog()
         ruleset = landlock.make_ruleset([*self._rules, (folder, landlock.WRITE)])
         limit_resources(plan.limits, self._data_bytes, count_threads=False)
-        landlock.restrict(ruleset)
-        os.close(ruleset)
+        for one in (self._ruleset, ruleset):  # each of the two has to allow an access
+            landlock.restrict(one)
+            os.close(one)
         seccomp.install(seccomp.session_program(own_pid=os.getpid(), threads=False))
         return disk_use.OwnDisk(folder, self._bounds).look
 

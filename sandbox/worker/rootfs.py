@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 
 from . import kernel, landlock
+from .hidden import hidden_paths, is_within
 
 SESSION_FOLDER = "/session"
 """Parent of the mount point of each session's tmpfs; landlock's rule applies to it."""
@@ -16,12 +17,10 @@ PRIVATE_FOLDER = "/session/tmp"
 DEVICES = ("/dev/null", "/dev/urandom", "/dev/random")
 """Devices available in /dev."""
 
-HIDDEN = ("codedance",)
-"""Hidden packages: with CodeDance itself, model code could redraw tasks and look up answers."""
-
 _MOVED = "/libraries-in-tmp"  # for libraries under /tmp; each session links to them
 _SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/nix/store")
 _EXTRAS = ("/etc/ld.so.cache", "/etc/fonts", "/usr/share/fonts", "/usr/share/zoneinfo")
+_EMPTY = "/.empty"  # mounted over hidden files
 _STAGES = ("/mnt", "/srv", "/opt", "/home", "/tmp", "/usr/local")
 
 
@@ -36,12 +35,23 @@ def folders_of_libraries(base_prefix: str, paths: Iterable[str]) -> list[str]:
 
 
 def reading_rules(base_prefix: str, paths: Sequence[str]) -> list[tuple[str, int]]:
-    """Return landlock rules for the same files, where no private root can be built."""
-    hidden = [os.path.join(path, name) for path in paths for name in HIDDEN]
-    holes = [path for path in hidden if os.path.exists(path)]
+    """Return landlock rules for the same files, where no private root can be built.
+
+    They apply to the devices and to whole folders. What is hidden in these is not excluded, as
+    landlock has no exceptions: a second ruleset (`rules_around_hidden`) has to apply as well.
+    """
+    folders = folders_of_libraries(base_prefix, paths)
     rules = [(device, landlock.USE_DEVICE) for device in DEVICES]
-    for folder in folders_of_libraries(base_prefix, paths):
-        rules += _read_around(folder, holes)
+    return rules + [(folder, landlock.READ) for folder in folders]
+
+
+def rules_around_hidden(base_prefix: str, paths: Sequence[str]) -> list[tuple[str, int]]:
+    """Return landlock rules for the same files except the hidden ones, some hundreds of rules."""
+    folders = folders_of_libraries(base_prefix, paths)
+    holes = hidden_paths(folders, paths)
+    rules = [(device, landlock.USE_DEVICE) for device in DEVICES]
+    for folder in folders:
+        rules += _read_around(os.path.realpath(folder), holes)
     return rules
 
 
@@ -52,7 +62,7 @@ def build_root(sources: Sequence[str], paths: Sequence[str]) -> None:
 
     Args:
         sources: Files and folders, mounted read-only under their own names.
-        paths: Folders on ``sys.path``; the `HIDDEN` packages in them are covered.
+        paths: Folders on ``sys.path``.
     """
     kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
     stage = _free_folder(sources)
@@ -66,9 +76,9 @@ def build_root(sources: Sequence[str], paths: Sequence[str]) -> None:
     for device in DEVICES:
         _show(device, stage + device)
         kernel.make_read_only(stage + device, devices=True)
-    for path in paths:
-        for name in HIDDEN:
-            _cover(f"{stage}{_place(path)}/{name}")
+    os.close(os.open(stage + _EMPTY, os.O_CREAT | os.O_WRONLY, 0o000))
+    for path in hidden_paths(sources, paths):
+        _hide(path, sources, stage)
     os.makedirs(stage + PRIVATE_FOLDER)
     os.symlink(PRIVATE_FOLDER[1:], stage + "/tmp")
     kernel.pivot_into(stage)
@@ -84,11 +94,6 @@ def mount_private_folder(disk_mb: int) -> None:
     if os.path.isdir(_MOVED):
         for name in os.listdir(_MOVED):
             os.symlink(f"{_MOVED}/{name}", name)
-
-
-def is_within(path: str, folder: str) -> bool:
-    """Whether ``path`` is ``folder`` or below it."""
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 def _leads_into(source: str, sources: Sequence[str]) -> bool:
@@ -110,8 +115,9 @@ def _read_around(folder: str, holes: Sequence[str]) -> list[tuple[str, int]]:
     if not any(is_within(hole, folder) for hole in holes):
         return [(folder, landlock.READ)]
     rules = [(folder, landlock.LIST)]  # imports list it; the names in a hole are not secret
-    for entry in os.listdir(folder):
-        rules += _read_around(os.path.join(folder, entry), holes)
+    for entry in os.scandir(folder):
+        if not entry.is_symlink():  # a rule would apply to what it leads to
+            rules += _read_around(entry.path, holes)
     return rules
 
 
@@ -137,9 +143,19 @@ def _copy_link(source: str, target: str) -> None:
     os.symlink(os.readlink(source), target)
 
 
-def _cover(folder: str) -> None:
-    if os.path.isdir(folder):
-        kernel.mount("hidden", folder, "tmpfs", kernel.MS_RDONLY, "mode=000,size=4k")
+def _hide(path: str, sources: Sequence[str], stage: str) -> None:
+    """Cover a path in every mount that shows it."""
+    for source in sources:
+        real = os.path.realpath(source)
+        if is_within(path, real) and not _leads_into(source, sources):
+            _cover(stage + _place(source) + path.removeprefix(real), stage)
+
+
+def _cover(path: str, stage: str) -> None:
+    if os.path.isdir(path):
+        kernel.mount("hidden", path, "tmpfs", kernel.MS_RDONLY, "mode=000,size=4k")
+    else:
+        kernel.mount(stage + _EMPTY, path, "", kernel.MS_BIND)
 
 
 def _make_root_read_only() -> None:

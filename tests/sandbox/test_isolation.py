@@ -2,17 +2,13 @@
 
 import os
 import socket
-import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from codedance.sandbox import Outcome
-from codedance.sandbox.host.interpreter import ask_interpreter
 
 from .attempts import FILES, NETWORK, ONLY_X86, PROCESSES, SYSTEM_CALLS
-from .conftest import open_isolated
 from .folders import folder_of
 
 PRELUDE = """
@@ -105,26 +101,6 @@ def test_the_x32_abi_kills_only_the_session(isolated):
         session.run(PRELUDE)
         assert session.run("call(0x40000000 | 39)").outcome is Outcome.KILLED
         assert session.run("print(1)").stdout == "1\n"
-
-
-@pytest.mark.parametrize("isolation", ["full", "confined"])
-def test_our_own_package_among_the_libraries_is_hidden(tmp_path, isolation):
-    """With it, model code could draw a task again and look up its answer."""
-    site = tmp_path / "site-packages"
-    (site / "codedance").mkdir(parents=True)
-    (site / "codedance" / "answers.py").write_text("answer = 42")
-    (site / "other.py").write_text("word = 'shown'")
-    tmp_path.chmod(0o755)
-    asked = ask_interpreter(sys.executable)
-    known = replace(asked, paths=(*asked.paths, str(site)))
-    with (
-        open_isolated(isolation, libraries=(), interpreter=known) as sandbox,
-        sandbox.session() as session,
-    ):
-        assert session.run("import other; other.word").stdout == "'shown'\n"
-        assert session.run("from codedance import answers").outcome is Outcome.ERROR
-        for path in (site / "codedance" / "answers.py", site / "codedance"):
-            assert session.run(f"print(open({str(path)!r}).read())").outcome is Outcome.ERROR
 
 
 def test_modes_and_times_of_the_trainers_files_are_unchanged(confined, tmp_path):
