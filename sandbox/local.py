@@ -11,7 +11,7 @@ from typing import Self
 
 from PIL import Image
 
-from .capacity import allow_descriptors, turns_at_once
+from .capacity import allow_descriptors, available_memory_mb, turns_at_once
 from .host.machine import describe_lacks, find_lacks
 from .host.pictures import InputPicture, PicturePool, read_pictures
 from .host.process import SessionProcess
@@ -48,7 +48,10 @@ class LocalSandbox:
         self._plan = plan
         self._start = start
         self._pool = PicturePool()
-        self._gate = TurnGate(turns_at_once(plan.limits.memory_mb))
+        memory_mb = plan.limits.memory_mb
+        self._gate = TurnGate(
+            turns_at_once(memory_mb), has_room=lambda: available_memory_mb() >= memory_mb
+        )
         self._lock = threading.Lock()
         self._sessions: set[ReplayingSession] = set()
         self._is_closed = False

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 from typing import Protocol
 
 from .frames import FrameError
 
-_CHUNK = 65_536
-_NEWS = select.POLLIN | select.POLLHUP | select.POLLERR
+_CHUNK = 131_072  # a whole header, where it is there
+_OUT_OF_BAND = select.POLLPRI
+_NEWS = select.POLLIN | select.POLLHUP | select.POLLERR | _OUT_OF_BAND
 
 
 class Watch(Protocol):
@@ -58,13 +60,13 @@ class Connection:
         """
         while len(self._early) < count:
             self._wait(watch)
-            try:
+            with contextlib.suppress(BlockingIOError):
                 more = self._stream.recv(_CHUNK)
-            except BlockingIOError:
-                continue
-            if not more:
-                raise FrameError("the connection was closed")
-            self._early += more
+                if not more:
+                    raise FrameError("the connection was closed")
+                self._early += more
+            if len(self._early) < count:
+                _look_if_due(watch)
         data = self._early[:count]
         del self._early[:count]
         return data
@@ -84,10 +86,12 @@ class Connection:
                 got = self._stream.recv_into(view)
             except BlockingIOError:
                 self._wait(watch)
-                continue
-            if got == 0:
-                raise FrameError("the connection was closed")
-            view = view[got:]
+            else:
+                if got == 0:
+                    raise FrameError("the connection was closed")
+                view = view[got:]
+            if view:
+                _look_if_due(watch)
 
     def is_quiet(self) -> bool:
         """Whether no received data is pending."""
@@ -98,6 +102,18 @@ class Connection:
         self._stream.close()
 
     def _wait(self, watch: Watch) -> None:
-        """Wait until the socket is ready; data that is already there is accepted even when late."""
-        while not self._poller.poll(1000 * watch.seconds_to_look + 1):
+        """Wait until the socket is ready; data that is already there is accepted even when late.
+
+        Raises:
+            FrameError: There are out-of-band bytes, which make a socket ready without data.
+        """
+        while not (ready := self._poller.poll(1000 * watch.seconds_to_look + 1)):
             watch.look()
+        if ready[0][1] & _OUT_OF_BAND:
+            raise FrameError("out-of-band data")
+
+
+def _look_if_due(watch: Watch) -> None:
+    """Check the clock between the parts of a frame, which may arrive byte by byte."""
+    if watch.seconds_to_look <= 0:
+        watch.look()

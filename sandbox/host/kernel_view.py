@@ -49,6 +49,11 @@ class KernelView:
                     f"{self._main}/schedstat", os.O_RDONLY, dir_fd=self._tasks
                 )
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the kernel shows the process here."""
+        return self._clock is not None
+
     def cpu_seconds(self) -> float:
         """Return the processor time of all threads; 0.0 when unknown or after the end."""
         if self._clock is None:
@@ -90,6 +95,14 @@ class KernelView:
             siblings = max(0.0, ran - (cpu - cpu_before))
             longest = max(longest, delay - delay_before - siblings)
         return longest
+
+    def wanted_seconds(self, before: Usage) -> float:
+        """Return the time since ``before`` that the threads ran or waited for a core, summed."""
+        now = self.usage()
+        wanted = 0.0
+        for thread, times in now.threads.items():
+            wanted += sum(times) - sum(before.threads.get(thread, (0.0, 0.0)))
+        return max(wanted, now.cpu_seconds - before.cpu_seconds)
 
     def close(self) -> None:
         """Close the descriptors."""

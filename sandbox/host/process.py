@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import time
 from collections.abc import Callable
 
 from PIL import Image
@@ -16,13 +15,10 @@ from .connection import Connection, Watch
 from .frames import FrameError, Reply, decode_lengths, decode_message, decode_reply, encode_block
 from .kernel_view import KernelView
 from .shown_pictures import as_picture, picture_memory
-from .turn_clock import Step, TurnClock
+from .turn_clock import TurnClock
 from .turn_gate import Place
+from .turn_watch import Overrun, StartWatch, TurnWatch
 from .zygote import SessionHandles, ZygoteDied
-
-_START_SECONDS = 60.0
-_PATIENCE_SECONDS = 0.2  # after which a turn that only waits lends its place to others
-_BUSY_PATIENCE_SECONDS = 0.8  # the same for a turn that computes
 
 
 class ProcessDied(Exception):  # noqa: N818 - an event, judged by the caller
@@ -31,10 +27,6 @@ class ProcessDied(Exception):  # noqa: N818 - an event, judged by the caller
 
 class DiedAtBirth(ProcessDied):
     """The process ended before any model code ran, so that no block caused it."""
-
-
-class _Overrun(Exception):  # noqa: N818 - an event within this file
-    """A block that ran past its time limit and the grace period after it."""
 
 
 class SessionProcess:
@@ -65,7 +57,7 @@ class SessionProcess:
 
         Args:
             code: Source of the block.
-            place: Its place at the gate; lent to others when the block is slow.
+            place: Its place at the gate; others get it while the block sleeps, and after a slice.
             slack: Factor of the time limits, for a replay.
 
         Raises:
@@ -77,16 +69,18 @@ class SessionProcess:
         if not self._connection.is_quiet():
             kind = ProcessDied if self._turn else DiedAtBirth
             raise kind("the process ended, or replied to a block that it had not received")
-        self._continue()
+        place.hold()
+        self.resume()
         self._turn += 1
         clock = TurnClock(self._kernel_view, self._limits, slack=slack)
-        watch = _TurnWatch(self, clock, place)
+        watch = TurnWatch(self, clock, place, is_measured=self._kernel_view.is_known)
         try:
             frame = encode_block(self._turn, code, clock.wall_limit, clock.cpu_limit)
             self._connection.send(frame, watch)
             reply = self._receive_reply(watch)
+            is_late = reply.outcome is Outcome.OK and clock.is_over
             images = self._receive_pictures(reply.sizes, watch)
-        except _Overrun:
+        except Overrun:
             return Execution(
                 outcome=Outcome.TIMEOUT,
                 error=f"TimeoutError: the block {clock.verdict()} and was killed",
@@ -96,8 +90,7 @@ class SessionProcess:
         except (OSError, FrameError) as error:
             raise ProcessDied(str(error)) from error
         wall, cpu = clock.wall_seconds, clock.cpu_seconds
-        self._pause()
-        is_late = reply.outcome is Outcome.OK and clock.is_over
+        self.pause()
         return Execution(
             outcome=Outcome.TIMEOUT if is_late else reply.outcome,
             stdout=reply.stdout,
@@ -121,6 +114,20 @@ class SessionProcess:
         """Signal the block that its time is up; it can delay the interrupt only for a moment."""
         self._signal(signal.SIGALRM)
 
+    def pause(self) -> None:
+        """Stop the process while others have its place, and between turns.
+
+        Its threads, timers and handlers do not run meanwhile.
+        """
+        self._signal(signal.SIGSTOP)
+        self._is_stopped = True
+
+    def resume(self) -> None:
+        """Let a stopped process continue."""
+        if self._is_stopped:
+            self._signal(signal.SIGCONT)
+            self._is_stopped = False
+
     def close(self) -> None:
         """Kill the process and release its handles; a second call does nothing."""
         if self._process_fd < 0:
@@ -130,16 +137,6 @@ class SessionProcess:
         os.close(process_fd)
         self._kernel_view.close()
         self._connection.close()
-
-    def _pause(self) -> None:
-        """Stop the process, so that its threads, timers and handlers do not run between turns."""
-        self._signal(signal.SIGSTOP)
-        self._is_stopped = True
-
-    def _continue(self) -> None:
-        if self._is_stopped:
-            self._signal(signal.SIGCONT)
-            self._is_stopped = False
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process_fd >= 0:
@@ -155,9 +152,9 @@ class SessionProcess:
         if self._is_ready:
             return
         try:
-            header, _ = self._receive_header(_StartWatch())
+            header, _ = self._receive_header(StartWatch())
             message = decode_message(header, self._limits)
-        except (OSError, FrameError, _Overrun) as error:
+        except (OSError, FrameError, Overrun) as error:
             raise DiedAtBirth(f"a session died while starting: {error}") from error
         if message[:1] != ["ready"]:
             raise DiedAtBirth(f"the isolation of a session could not be set up: {message[1:]}")
@@ -184,43 +181,3 @@ class SessionProcess:
         prefix = self._connection.receive(LENGTHS.size, watch)
         header_bytes, blob_bytes = decode_lengths(prefix, self._limits)
         return self._connection.receive(header_bytes, watch), blob_bytes
-
-
-class _TurnWatch:
-    """Interrupts and kills by the clock, and lends a slow turn's place to others."""
-
-    def __init__(self, process: SessionProcess, clock: TurnClock, place: Place) -> None:
-        self._process = process
-        self._clock = clock
-        self._place = place
-
-    @property
-    def seconds_to_look(self) -> float:
-        return self._clock.seconds_to_look
-
-    def look(self) -> None:
-        step = self._clock.look()
-        if step is Step.KILL:
-            raise _Overrun
-        if step is Step.INTERRUPT:
-            self._process.interrupt()
-        wall = self._clock.wall_seconds
-        if wall >= _PATIENCE_SECONDS:
-            is_busy = self._clock.is_busy
-            if not is_busy or wall >= _BUSY_PATIENCE_SECONDS:
-                self._place.lend(is_busy=is_busy)
-
-
-class _StartWatch:
-    """Time limit on a session's first message."""
-
-    def __init__(self) -> None:
-        self._deadline = time.monotonic() + _START_SECONDS
-
-    @property
-    def seconds_to_look(self) -> float:
-        return max(0.0, self._deadline - time.monotonic())
-
-    def look(self) -> None:
-        if time.monotonic() >= self._deadline:
-            raise _Overrun

@@ -1,14 +1,17 @@
 """Time limits of a running block, adjusted for the time spent waiting for a core.
 
 Time spent waiting for a core is caused by the machine: a block that mostly waited is granted that
-time in addition, up to a limit, past which the failure is one of our infrastructure. Contention
-among a block's own threads is not excused (`KernelView.starved_seconds`), so that a block cannot
-evade its limits with spinning threads.
+time in addition; past a first limit it runs without neighbours, past a second the failure is one of
+our infrastructure. Contention among a block's own threads is not excused
+(`KernelView.starved_seconds`), so that a block cannot evade its limits with spinning threads. Time
+for which the host stopped the block in favour of other turns does not count at all.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Generator
 from enum import Enum
 
 from ..types import Limits, SandboxError
@@ -21,9 +24,9 @@ PATIENCE_SECONDS = 10.0
 """Time beyond `_MOST_TIMES` its limit that a block may wait for a core."""
 
 _MOST_TIMES = 8.0
-_BUSY_SHARE = 0.25  # share of a core from which a block counts as computing
+_ALONE_TIMES = 4.0  # times its limit after which a starved block runs without neighbours
 _FIRST_LOOK_SECONDS = 0.1
-_SLICE_SECONDS = 1.0
+_LONGEST_LOOK_SECONDS = 0.5
 _SHORTEST_SLICE = 0.01
 _CPU_MARGIN_SECONDS = 0.2  # for the worker's own work on the block
 
@@ -44,6 +47,9 @@ class TurnClock:
         limits: Limits on wall-clock and processor time.
         slack: Factor of the limits; the machine may be busier in a replay than in the first run.
         patience_seconds: Time past eight times its limit that a block may wait for a core.
+
+    Attributes:
+        is_starved: Whether the block has waited for a core so long that it has to run alone.
     """
 
     def __init__(
@@ -64,10 +70,12 @@ class TurnClock:
         self._interrupt_at = self._started + self.wall_limit
         self._kill_at: float | None = None
         self._next_look = self._started + min(_FIRST_LOOK_SECONDS, self.wall_limit / 4)
+        self._last_use, self._last_time = self._before, self._started
+        self.is_starved = False
 
     @property
     def wall_seconds(self) -> float:
-        """Time since the block was sent."""
+        """Time since the block was sent, without the time for which the host stopped it."""
         return time.monotonic() - self._started
 
     @property
@@ -75,11 +83,28 @@ class TurnClock:
         """Processor time of the block."""
         return max(0.0, self._view.cpu_seconds() - self._before.cpu_seconds)
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether the block computes, or would with a core, rather than sleeps or waits."""
-        wanted = self.cpu_seconds + self._view.starved_seconds(self._before)
-        return wanted > _BUSY_SHARE * self.wall_seconds
+    def cores_wanted(self) -> float:
+        """Return how many threads computed, or would have with a core, since the last call."""
+        now, use = time.monotonic(), self._view.usage()
+        elapsed = now - self._last_time
+        wanted = self._view.wanted_seconds(self._last_use)
+        self._last_use, self._last_time = use, now
+        return wanted / elapsed if elapsed > 0 else 0.0
+
+    @contextlib.contextmanager
+    def stopped(self) -> Generator[None]:
+        """Exclude the time within from every limit: the host has stopped the process."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            seconds = time.monotonic() - begun
+            self._started += seconds
+            self._interrupt_at += seconds
+            self._next_look += seconds
+            self._last_time += seconds
+            if self._kill_at is not None:
+                self._kill_at += seconds
 
     @property
     def is_over(self) -> bool:
@@ -92,6 +117,10 @@ class TurnClock:
         due = self._kill_at if self._kill_at is not None else self._interrupt_at
         return max(0.0, min(due, self._next_look) - time.monotonic())
 
+    def look_within(self, seconds: float) -> None:
+        """Make the next `look` due in ``seconds`` at the latest."""
+        self._next_look = min(self._next_look, time.monotonic() + seconds)
+
     def look(self) -> Step:
         """Return the action to take on a block that has not ended yet.
 
@@ -99,7 +128,7 @@ class TurnClock:
             SandboxError: The block got next to no processor time for too long.
         """
         now = time.monotonic()
-        slice_seconds = min(_SLICE_SECONDS, now - self._started, self._cpu_left())
+        slice_seconds = min(_LONGEST_LOOK_SECONDS, now - self._started, self._cpu_left())
         self._next_look = now + max(_SHORTEST_SLICE, slice_seconds)
         if self._cpu_left() <= 0:
             return Step.KILL
@@ -126,6 +155,7 @@ class TurnClock:
         left = self.wall_limit - (wall - starved)
         if starved <= wall / 2 or left <= 0:
             return False
+        self.is_starved = self.is_starved or wall >= self.wall_limit * _ALONE_TIMES
         if wall >= self._most_seconds:
             raise SandboxError(
                 f"a block waited {starved:.1f} of {wall:.1f} s for a core; this machine runs more "

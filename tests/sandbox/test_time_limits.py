@@ -3,6 +3,7 @@
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 from codedance.sandbox import Limits, Outcome
@@ -137,17 +138,41 @@ def test_a_thread_left_running_cannot_use_the_processor_after_its_block():
         assert float(session.run("print(time.process_time())").stdout) - used < 0.4
 
 
+SLOW = (
+    "import time; time.sleep(600)",
+    "while True: pass",
+    "import time; time.sleep(0.3)\nwhile True: pass",  # takes a place again, or waits for one
+)
+
+
 def test_slow_sessions_do_not_delay_their_neighbours():
-    """A turn that only waits lends its place; so does one that computes, but later."""
-    limits = Limits(wall_seconds=5.0, cpu_seconds=5.0, memory_mb=256)
-    slow = ["import time; time.sleep(60)", "while True: pass"] * len(os.sched_getaffinity(0))
-    with open_isolated("full", limits, libraries=()) as sandbox:
-        with ThreadPoolExecutor(len(slow)) as threads:
-            dawdling = [threads.submit(_run_alone, sandbox, code) for code in slow]
-            time.sleep(0.05)
-            assert _run_alone(sandbox, "print(1)").stdout == "1\n"
-            assert not any(dawdler.done() for dawdler in dawdling)
-        assert [one.result().outcome for one in dawdling] == [Outcome.TIMEOUT] * len(slow)
+    """None of them ends by itself: a neighbour gets its slice all the same."""
+    limits = Limits(wall_seconds=600.0, cpu_seconds=600.0, memory_mb=64)
+    codes = SLOW * len(os.sched_getaffinity(0))
+    with ExitStack() as stack:
+        sandbox = stack.enter_context(open_isolated("full", limits, libraries=()))
+        slow = [stack.enter_context(sandbox.session()) for _ in codes]
+        threads = stack.enter_context(ThreadPoolExecutor(len(codes)))
+        runs = [threads.submit(one.run, code) for one, code in zip(slow, codes, strict=True)]
+        time.sleep(1.0)  # all have started, and those that sleep first have begun to compute
+        assert [_run_alone(sandbox, "print(1)").stdout for _ in range(3)] == ["1\n"] * 3
+        assert not any(run.done() for run in runs)
+        for one in slow:
+            one.kill()
+        assert {run.result().outcome for run in runs} == {Outcome.KILLED}
+
+
+def test_a_block_that_was_stopped_for_others_goes_on_where_it_was():
+    """Each computes the same sums, in slices; its clock counts its own time only."""
+    limits = Limits(wall_seconds=30.0, cpu_seconds=30.0, memory_mb=256)
+    code = "import time, zlib\nend = time.process_time() + 0.2\ntotal = count = 0\n"
+    code += "while time.process_time() < end or count < 5:\n"
+    code += "    total, count = zlib.crc32(bytes(1 << 20), total), count + 1\n"
+    code += "    if count == 5: print(total)"
+    with open_isolated("full", limits, libraries=()) as sandbox, ThreadPoolExecutor(4) as threads:
+        ends = list(threads.map(lambda _: _run_alone(sandbox, code), range(4)))
+    assert [end.outcome for end in ends] == [Outcome.OK] * 4
+    assert len({end.stdout for end in ends}) == 1
 
 
 def test_time_in_the_queue_is_not_charged_to_the_block(hasty):

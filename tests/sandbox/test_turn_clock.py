@@ -47,6 +47,9 @@ class Scripted:
     def starved_seconds(self, _before):
         return self.waiting * self.hand.now
 
+    def wanted_seconds(self, _before):
+        return (self.waiting + self.computing) * self.hand.now
+
 
 def outcome(view):
     """Poll until the time-out; return the elapsed time."""
@@ -98,6 +101,46 @@ def test_processor_time_far_over_its_limit_is_a_kill_at_any_time(hand):
     assert clock.verdict() == "used more than 1 s of processor time"
 
 
+def test_time_for_which_the_host_stopped_the_block_is_not_charged(hand):
+    clock = TurnClock(Scripted(hand), LIMITS)
+    hand.sleep(0.1)
+    with clock.stopped():
+        hand.sleep(50.0)
+    assert clock.wall_seconds == pytest.approx(0.1)
+    assert clock.look() is Step.GO_ON
+    hand.sleep(0.11)
+    assert clock.look() is Step.INTERRUPT
+    with clock.stopped():
+        hand.sleep(50.0)
+    assert clock.look() is Step.GO_ON
+    hand.sleep(1.01)
+    assert clock.look() is Step.KILL
+
+
+def test_a_starved_block_runs_alone_before_it_is_a_failure_of_the_machine(hand):
+    """Starved by its neighbours, it gets its own verdict once it has the cores."""
+
+    class Neighbours(Scripted):
+        def starved_seconds(self, _before):
+            return min(self.hand.now, 1.0)  # alone from then on
+
+    clock = TurnClock(Neighbours(hand), LIMITS, patience_seconds=0.2)
+    step = Step.GO_ON
+    while step is Step.GO_ON:
+        hand.sleep(clock.seconds_to_look)
+        step = clock.look()
+    assert clock.is_starved
+    assert step is Step.INTERRUPT
+    assert hand.now == pytest.approx(1.2, abs=0.05)
+
+
+def test_a_block_with_a_core_is_not_starved(hand):
+    clock = TurnClock(Scripted(hand, computing=1.0), LIMITS)
+    while clock.look() is Step.GO_ON:
+        hand.sleep(clock.seconds_to_look)
+    assert not clock.is_starved
+
+
 def view_of_self():
     import os
 
@@ -109,6 +152,19 @@ def test_sleeping_does_not_count_as_waiting_for_a_core():
     before = view.usage()
     time.sleep(1.0)
     assert view.starved_seconds(before) < 0.5
+    view.close()
+
+
+def test_a_sleeping_process_wants_no_core_and_a_computing_one_does():
+    view = view_of_self()
+    before = view.usage()
+    time.sleep(0.3)
+    asleep = view.wanted_seconds(before)
+    before, ends = view.usage(), time.process_time() + 0.1
+    while time.process_time() < ends:
+        pass
+    assert view.wanted_seconds(before) >= 0.09
+    assert asleep < 0.3
     view.close()
 
 

@@ -8,6 +8,7 @@ from .processes import PROCESSES, SECRETS
 from .protocol import PROTOCOL, STATE
 from .resources import RESOURCES, TIME
 from .stumbled import STUMBLED
+from .time_shares import TIME_SHARES
 
 ATTEMPTS: tuple[Attempt, ...] = (
     *FILES,
@@ -21,4 +22,5 @@ ATTEMPTS: tuple[Attempt, ...] = (
     *STATE,
     *STUMBLED,
     *PLANNED,
+    *TIME_SHARES,
 )
