@@ -32,6 +32,9 @@ class KernelView:
 
     Args:
         process_fd: Pidfd of the process; where ``/proc`` does not show its id, nothing is known.
+
+    Attributes:
+        process_id: Its process id on this machine; None where unknown.
     """
 
     def __init__(self, process_fd: int) -> None:
@@ -39,7 +42,7 @@ class KernelView:
         self._tasks = -1
         self._main = ""
         self._main_times = -1
-        process_id = _process_id(process_fd)
+        self.process_id = process_id = _process_id(process_fd)
         if process_id is not None:
             self._clock = (~process_id << 3) | 2  # CPUCLOCK_SCHED, as clock_getcpuclockid makes it
             self._main = str(process_id)

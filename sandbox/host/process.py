@@ -14,10 +14,11 @@ from ..worker.framing import LENGTHS
 from .connection import Connection, Watch
 from .frames import FrameError, Reply, decode_lengths, decode_message, decode_reply, encode_block
 from .kernel_view import KernelView
+from .memory_watch import MemoryWatch
 from .shown_pictures import as_picture, picture_memory
 from .turn_clock import TurnClock
 from .turn_gate import Place
-from .turn_watch import Overrun, StartWatch, TurnWatch
+from .turn_watch import OverMemory, Overrun, StartWatch, TurnWatch
 from .zygote import SessionHandles, ZygoteDied
 
 
@@ -48,6 +49,7 @@ class SessionProcess:
         self._zygote = handles.zygote
         self._limits = limits
         self._kernel_view = KernelView(handles.process_fd)
+        self._memory = MemoryWatch(self._kernel_view.process_id, limits)
         self._turn = 0
         self._is_ready = False
         self._is_stopped = False
@@ -73,7 +75,10 @@ class SessionProcess:
         self.resume()
         self._turn += 1
         clock = TurnClock(self._kernel_view, self._limits, slack=slack)
-        watch = TurnWatch(self, clock, place, is_measured=self._kernel_view.is_known)
+        self._memory.begin()
+        watch = TurnWatch(
+            self, clock, place, memory=self._memory, is_measured=self._kernel_view.is_known
+        )
         try:
             frame = encode_block(self._turn, code, clock.wall_limit, clock.cpu_limit)
             self._connection.send(frame, watch)
@@ -81,21 +86,24 @@ class SessionProcess:
             is_late = reply.outcome is Outcome.OK and clock.is_over
             images = self._receive_pictures(reply.sizes, watch)
         except Overrun:
-            return Execution(
-                outcome=Outcome.TIMEOUT,
-                error=f"TimeoutError: the block {clock.verdict()} and was killed",
-                wall_seconds=clock.wall_seconds,
-                cpu_seconds=clock.cpu_seconds,
-            )
+            error = f"TimeoutError: the block {clock.verdict()} and was killed"
+            return self._killed(Outcome.TIMEOUT, error, clock)
+        except OverMemory:
+            return self._killed(Outcome.MEMORY, self._memory.error, clock)
         except (OSError, FrameError) as error:
             raise ProcessDied(str(error)) from error
         wall, cpu = clock.wall_seconds, clock.cpu_seconds
         self.pause()
+        outcome, error = reply.outcome, reply.error
+        if is_late:
+            outcome, error = Outcome.TIMEOUT, f"TimeoutError: the block {clock.verdict()}"
+        elif outcome is Outcome.OK and self._memory.is_over_after(cpu):
+            outcome, error = Outcome.MEMORY, self._memory.error
         return Execution(
-            outcome=Outcome.TIMEOUT if is_late else reply.outcome,
+            outcome=outcome,
             stdout=reply.stdout,
             stderr=reply.stderr,
-            error=f"TimeoutError: the block {clock.verdict()}" if is_late else reply.error,
+            error=error,
             images=images,
             wall_seconds=wall,
             cpu_seconds=cpu,
@@ -136,7 +144,18 @@ class SessionProcess:
         process_fd, self._process_fd = self._process_fd, -1
         os.close(process_fd)
         self._kernel_view.close()
+        self._memory.close()
         self._connection.close()
+
+    def _killed(self, outcome: Outcome, error: str, clock: TurnClock) -> Execution:
+        """Kill the process, and return the result of the block that exceeded a limit."""
+        self.kill()
+        return Execution(
+            outcome=outcome,
+            error=error,
+            wall_seconds=clock.wall_seconds,
+            cpu_seconds=clock.cpu_seconds,
+        )
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process_fd >= 0:

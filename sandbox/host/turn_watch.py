@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
+from .memory_watch import MemoryWatch
 from .turn_clock import Step, TurnClock
 from .turn_gate import SLICE_SECONDS, Place
 
@@ -14,6 +15,10 @@ _BUSY_SHARE = 0.25  # of a core, from which a block counts as computing
 
 class Overrun(Exception):  # noqa: N818 - an event within the host
     """A block that ran past its time limit and the grace period after it."""
+
+
+class OverMemory(Exception):  # noqa: N818 - an event within the host
+    """A block whose session holds more memory than its limit."""
 
 
 class Runner(Protocol):
@@ -33,7 +38,7 @@ class Runner(Protocol):
 
 
 class TurnWatch:
-    """Interrupts and ends a block by its clock, and shares the cores with other turns.
+    """Interrupts and ends a block by its limits, and shares the cores with other turns.
 
     A block that sleeps gives up its place. One that computes keeps it for a slice; after that, or
     without a place, its process is stopped until the gate grants one. A block whose threads compute
@@ -43,30 +48,46 @@ class TurnWatch:
         runner: Process that runs the block.
         clock: Clock of the block.
         place: Its place at the gate, which is held.
+        memory: Limit on the memory of its session; None for none.
         is_measured: Whether the kernel's accounting of the process is known; if it is not, the
             block counts as computing.
     """
 
     def __init__(
-        self, runner: Runner, clock: TurnClock, place: Place, *, is_measured: bool
+        self,
+        runner: Runner,
+        clock: TurnClock,
+        place: Place,
+        *,
+        is_measured: bool,
+        memory: MemoryWatch | None = None,
     ) -> None:
         self._runner = runner
         self._clock = clock
         self._place = place
+        self._memory = memory
         self._is_measured = is_measured
 
     @property
     def seconds_to_look(self) -> float:
         """Seconds until `look` is due."""
-        return self._clock.seconds_to_look
+        seconds = self._clock.seconds_to_look
+        return seconds if self._memory is None else min(seconds, self._memory.seconds_to_look)
 
     def look(self) -> None:
-        """Check the limits, then the block's share of the cores.
+        """Check the limits that are due, then the block's share of the cores.
 
         Raises:
             Overrun: The block has to be killed.
+            OverMemory: The same, for its memory.
             SandboxError: The machine gave the block next to no processor time.
         """
+        if self._memory is not None and self._memory.is_over():
+            raise OverMemory
+        if self._memory is None or self._clock.seconds_to_look <= 0:
+            self._look_at_clock()
+
+    def _look_at_clock(self) -> None:
         step = self._clock.look()
         if step is Step.KILL:
             raise Overrun

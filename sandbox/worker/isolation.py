@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from . import disk_use, disk_watchdog, identity, kernel, landlock, rootfs, seccomp
-from .limits import data_bytes_in_use, limit_resources
+from .limits import MemoryInUse, limit_resources, memory_in_use
 from .session import SessionPlan
 from .stopwatch import Look
 
@@ -113,7 +113,7 @@ class ConfinedIsolation(Isolation):
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__(config)
-        self._data_bytes = 0
+        self._used = MemoryInUse()
         self._rules: list[tuple[str, int]] = []
         self._bounds = disk_use.Bounds.of_disk(config["limits"]["disk_mb"])
         self.description = (
@@ -126,7 +126,7 @@ class ConfinedIsolation(Isolation):
         """Drop root, and load the filter that sessions inherit."""
         self._zygote_pid = os.getpid()
         shutil.rmtree(self._home, ignore_errors=True)
-        self._data_bytes = data_bytes_in_use()
+        self._used = memory_in_use()
         layout = (self._config["base_prefix"], self._config["paths"])
         self._rules = rootfs.reading_rules(*layout)
         around_hidden = rootfs.rules_around_hidden(*layout)
@@ -150,7 +150,7 @@ class ConfinedIsolation(Isolation):
         folder = self._enter_own_folder()
         disk_use.handle_disk_watchdog()
         ruleset = landlock.make_ruleset([*self._rules, (folder, landlock.WRITE)])
-        limit_resources(plan.limits, self._data_bytes, count_threads=False)
+        limit_resources(plan.limits, self._used, count_threads=False)
         for one in (self._ruleset, ruleset):  # each of the two has to allow an access
             landlock.restrict(one)
             os.close(one)
@@ -167,7 +167,7 @@ class FullIsolation(Isolation):
         super().__init__(config)
         self._proc = -1
         self._own_pid_namespace = -1
-        self._data_bytes = 0
+        self._used = MemoryInUse()
         self.description = (
             "user, pid, mount, net, ipc, uts and cgroup namespaces; read-only root of Python and "
             "its libraries, private tmpfs; seccomp system-call filter; "
@@ -202,7 +202,7 @@ class FullIsolation(Isolation):
     def seal(self) -> None:
         """Create the resources that all sessions share: landlock ruleset and first filter."""
         self._zygote_pid = os.getpid()
-        self._data_bytes = data_bytes_in_use(self._proc)
+        self._used = memory_in_use(self._proc)
         if landlock.abi():
             self._ruleset = landlock.make_ruleset(
                 [
@@ -233,7 +233,7 @@ class FullIsolation(Isolation):
         _die_first(self._proc)
         self.enter_session_namespaces(plan.limits["disk_mb"])
         _close_all_but({0, 1, 2, plan.connection_fd, self._ruleset})
-        limit_resources(plan.limits, self._data_bytes, count_threads=True)
+        limit_resources(plan.limits, self._used, count_threads=True)
         kernel.drop_capabilities()
         if self._ruleset >= 0:
             landlock.restrict(self._ruleset)

@@ -10,7 +10,7 @@ from typing import Any
 
 from . import kernel, landlock, seccomp
 from .isolation import Isolation
-from .limits import data_bytes_in_use, limit_resources
+from .limits import MemoryInUse, limit_resources, memory_in_use
 from .session import SessionPlan
 
 LAYERS = ("rlimits", "seccomp", "landlock")
@@ -29,13 +29,13 @@ class LayeredIsolation(Isolation):
         super().__init__(config)
         last: str = config["isolation"].partition(":")[2]
         self._layers = LAYERS[: LAYERS.index(last) + 1]
-        self._data_bytes = 0
+        self._used = MemoryInUse()
         self.description = f"a measurement of {', '.join(self._layers)}: no isolation to rely on"
 
     def seal(self) -> None:
         """Create the resources that all sessions share."""
         super().seal()
-        self._data_bytes = data_bytes_in_use()
+        self._used = memory_in_use()
         if "landlock" in self._layers:
             devices = ("/dev", landlock.USE_DEVICE)
             rules = [("/", landlock.READ), devices, (self._scratch, landlock.WRITE)]
@@ -48,7 +48,7 @@ class LayeredIsolation(Isolation):
         """Apply the layers in the order of full isolation."""
         super().raise_for_session(plan)
         if "rlimits" in self._layers:
-            limit_resources(plan.limits, self._data_bytes, count_threads=False)
+            limit_resources(plan.limits, self._used, count_threads=False)
         if "landlock" in self._layers:
             landlock.restrict(self._ruleset)
             os.close(self._ruleset)

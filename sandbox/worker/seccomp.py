@@ -35,7 +35,7 @@ _SECCOMP_SET_MODE_FILTER = 1
 
 _CLONE_THREAD = 0x0001_0000
 _CLONE_NAMESPACES = 0x7E02_0080
-_MAP_SHARED, _MAP_ANONYMOUS, _MAP_GROWSDOWN = 0x01, 0x20, 0x0100
+_MAP_SHARED, _MAP_ANONYMOUS, _MAP_GROWSDOWN, _MAP_HUGETLB = 0x01, 0x20, 0x0100, 0x0004_0000
 _AF_UNIX = 1
 
 _TERMINAL_QUESTIONS = (0x5401, 0x541B, 0x5421, 0x5450, 0x5451, 0x5413)
@@ -112,11 +112,14 @@ def _prologue() -> list[bytes]:
 
 
 def _bounded_memory() -> list[bytes]:
-    """Refuse mappings that escape RLIMIT_DATA: shared anonymous ones and growing stacks."""
+    """Refuse mappings that escape the limits: shared anonymous, growing and huge ones.
+
+    Pages of the machine's pool of huge pages count as no process's resident memory.
+    """
     shared_anonymous = _MAP_SHARED | _MAP_ANONYMOUS
     return [
         _load(_word(3)),
-        _instruction(_ANY_BIT, _MAP_GROWSDOWN, 3, 0),
+        _instruction(_ANY_BIT, _MAP_GROWSDOWN | _MAP_HUGETLB, 3, 0),
         _instruction(_AND, shared_anonymous),
         _instruction(_EQUAL, shared_anonymous, 1, 0),
         _return(_ALLOW),

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 from codedance.sandbox.host.turn_clock import Step
 from codedance.sandbox.host.turn_gate import SLICE_SECONDS, TurnGate
-from codedance.sandbox.host.turn_watch import Overrun, TurnWatch
+from codedance.sandbox.host.turn_watch import OverMemory, Overrun, TurnWatch
 
 
 class Scripted:
@@ -153,3 +153,29 @@ def test_the_limits_are_checked_before_the_shares():
     block.step = Step.KILL
     with pytest.raises(Overrun):
         watch.look()
+
+
+class Memory:
+    """A limit on memory, and whether it is exceeded."""
+
+    seconds_to_look = 0.01
+    is_exceeded = False
+
+    def is_over(self):
+        return self.is_exceeded
+
+
+def test_memory_is_checked_more_often_than_the_clock():
+    block, gate, memory = Scripted(), TurnGate(1), Memory()
+    with gate.place() as place:
+        watch = TurnWatch(block, block, place, is_measured=True, memory=memory)
+        watch.look()
+        assert (block.seconds_to_look, watch.seconds_to_look) == (SLICE_SECONDS, 0.01)
+        block.step = Step.KILL
+        watch.look()  # the clock is not due
+        memory.is_exceeded = True
+        with pytest.raises(OverMemory):
+            watch.look()
+        memory.is_exceeded, block.seconds_to_look = False, 0.0
+        with pytest.raises(Overrun):
+            watch.look()

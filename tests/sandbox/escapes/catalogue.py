@@ -6,6 +6,7 @@ from .kernel import KERNEL, NETWORK
 from .planned import PLANNED
 from .processes import PROCESSES, SECRETS
 from .protocol import PROTOCOL, STATE
+from .resident import RESIDENT
 from .resources import RESOURCES, TIME
 from .stumbled import STUMBLED
 from .time_shares import TIME_SHARES
@@ -23,4 +24,5 @@ ATTEMPTS: tuple[Attempt, ...] = (
     *STUMBLED,
     *PLANNED,
     *TIME_SHARES,
+    *RESIDENT,
 )

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgpack
 from codedance.sandbox import Outcome
-from codedance.sandbox.host import frames, process, worker_process
+from codedance.sandbox.host import frames, memory_watch, process, worker_process
 from PIL import Image
 
 from .attempt import ESCAPED, Attempt, prelude
@@ -48,7 +48,9 @@ def judge_without(isolation: frozenset[str], attempts: Sequence[Attempt]) -> lis
     if "exec" in isolation or "process" in isolation:
         return [_judge_in_fork(attempt) for attempt in attempts]
     if "pause" in isolation:
-        process.SessionProcess._pause = lambda self: None
+        process.SessionProcess.pause = lambda self: None
+    if "resident" in isolation:
+        memory_watch.held_bytes = lambda status: None
     if "checks" in isolation:
         _accept_everything()
     with tempfile.TemporaryDirectory() as folder:
