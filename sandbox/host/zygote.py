@@ -16,7 +16,7 @@ from typing import Any
 import msgpack
 
 from ..types import DEFAULT_LIBRARIES, Limits, SandboxError
-from ..worker.framing import MESSAGE_BYTES
+from ..worker.framing import LENGTHS, MESSAGE_BYTES
 from .interpreter import Interpreter, as_utf8
 from .machine import describe_lacks, find_lacks
 from .worker_process import Home, WorkerProcess
@@ -127,10 +127,11 @@ class Zygote:
             SandboxError: The zygote is alive but cannot fork.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        request = {"seed": seed, "pictures": sizes}
         try:
             with theirs:
-                answer, handles = self._ask(request, [theirs.fileno(), *descriptors])
+                # To the session alone: the zygote's memory is passed on to all later sessions.
+                ours.sendall(_plan(seed, sizes))
+                answer, handles = self._ask({}, [theirs.fileno(), *descriptors])
             if "error" in answer or len(handles) != 1:
                 raise SandboxError(f"no session: {answer.get('error', 'no process handle')}")
         except BaseException:
@@ -201,6 +202,12 @@ class Zygote:
         except BaseException:  # the request may have arrived: its reply must match no other
             self._control.close()
             raise
+
+
+def _plan(seed: int, sizes: Sequence[tuple[int, int]]) -> bytes:
+    """Frame what a session has to know before its first block; a seed may be of any size."""
+    header: Any = msgpack.packb([str(seed), sizes])
+    return LENGTHS.pack(len(header), 0) + header
 
 
 def _why_not_started(words: str) -> str:

@@ -26,19 +26,15 @@ from .stopwatch import Look, Stopwatch
 
 @dataclass(frozen=True)
 class SessionPlan:
-    """Configuration of a session, known to the zygote before the fork.
+    """Configuration of a session, as far as the zygote knows it.
 
     Attributes:
         limits: `Limits` by field name, as the host sent them.
-        seed: Seed of ``random`` and ``numpy.random``.
-        picture_sizes: Width and height of each input image.
         picture_fds: Descriptor of the raw RGB of each input image.
         connection_fd: The session's end of its stream socket.
     """
 
     limits: dict[str, Any]
-    seed: int
-    picture_sizes: Sequence[tuple[int, int]]
     picture_fds: Sequence[int]
     connection_fd: int
 
@@ -60,12 +56,13 @@ def live(
         connection = socket.socket(fileno=plan.connection_fd)
         channel = Channel(connection, codec.pack, codec.unpack)
         try:
+            seed, sizes = channel.receive()
             pictures = [
-                _load_picture(fd, size)
-                for fd, size in zip(plan.picture_fds, plan.picture_sizes, strict=True)
+                _load_picture(fd, (width, height))
+                for fd, (width, height) in zip(plan.picture_fds, sizes, strict=True)
             ]
             look = isolate(plan)
-            seed_random_sources(plan.seed)
+            seed_random_sources(int(seed))
             tempfile.tempdir = os.environ.get("TMPDIR", "/tmp")  # else it would probe names
         except Exception as error:
             channel.send(["failed", f"{type(error).__name__}: {error}"])

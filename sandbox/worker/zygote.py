@@ -1,7 +1,9 @@
 """The zygote: imports the libraries once in outer isolation, then forks a session per request.
 
 It is configured over its control socket (descriptor 0) only, not by argv or environment. Requests
-and replies are JSON, one per message; descriptors are sent beside them. A signal has no reply.
+and replies are JSON, one per message; descriptors are sent beside them. A signal has no reply. A
+request for a session holds descriptors only: what is the session's own (its seed) is read by the
+session from its own socket, as the memory of the zygote is passed on to all later ones.
 """
 
 from __future__ import annotations
@@ -86,13 +88,7 @@ def _serve(
         if "signal" in request:
             _signal(descriptors, request["signal"])
             continue
-        plan = SessionPlan(
-            limits=limits,
-            seed=request["seed"],
-            picture_sizes=[(width, height) for width, height in request["pictures"]],
-            picture_fds=descriptors[1:],
-            connection_fd=descriptors[0],
-        )
+        plan = SessionPlan(limits, picture_fds=descriptors[1:], connection_fd=descriptors[0])
         try:
             pid = isolation.fork()
         except OSError as error:
