@@ -14,7 +14,7 @@ import os
 import resource
 import signal
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from time import process_time
 from types import FrameType
@@ -23,6 +23,7 @@ from .places import BLOCK_PREFIX
 
 _LONGEST_PATH = 1024  # below a session's folder; scanning deeper ones takes too long
 _BLOCK_BYTES = 512
+_FLAGRANT = 2  # times the bounds
 _OWN_FOLDERS = 32  # scanned by a session; the watchdog, for which no block waits, scans all
 _REST_FACTOR = 20  # a session's check takes a twentieth of the block's time,
 _LONGEST_REST = 0.015  # unless this many processor seconds have passed since the last one
@@ -34,6 +35,10 @@ class Bounds:
 
     bytes: int
     files: int
+
+    def is_flagrant(self, used: int) -> bool:
+        """Whether a use of the disk is more than a write that was under way can explain."""
+        return used > _FLAGRANT * self.bytes
 
     @classmethod
     def of_disk(cls, disk_mb: int) -> Bounds:
@@ -72,10 +77,11 @@ class OwnDisk:
             _refuse_more(signal.SIGXFSZ, frame)
 
     def _is_over(self) -> bool:
-        size = _named_bytes(self._folder, self._bounds, _OWN_FOLDERS)
-        if size <= self._bounds.bytes:
+        bound = self._bounds.bytes
+        size = _named_bytes(self._folder, self._bounds, most_folders=_OWN_FOLDERS, most_bytes=bound)
+        if size <= bound:
             size += sum(_nameless_files(map(_own_file, range(self._open_files))).values())
-        return size > self._bounds.bytes
+        return size > bound
 
 
 def handle_disk_watchdog() -> None:
@@ -90,14 +96,22 @@ def _refuse_more(_: int, frame: FrameType | None) -> None:
         frame = frame.f_back
 
 
-def is_over(folder: str, process_id: int, bounds: Bounds) -> bool:
-    """Whether a session exceeds its bounds, in its folder or in unlinked files."""
-    size = _named_bytes(folder, bounds)
-    return size > bounds.bytes or size + _hidden_bytes(folder, process_id, bounds) > bounds.bytes
+def bytes_used(folder: str, process_id: int, bounds: Bounds) -> int:
+    """Return a session's use of the disk, in its folder and in unlinked files."""
+    return _named_bytes(folder, bounds) + _hidden_bytes(folder, process_id, bounds)
 
 
-def _named_bytes(folder: str, bounds: Bounds, most_folders: float = math.inf) -> int:
-    """Return the bytes in a folder; above the bound where files are too many or too deep."""
+def _named_bytes(
+    folder: str, bounds: Bounds, *, most_folders: float = math.inf, most_bytes: float = math.inf
+) -> int:
+    """Return the bytes in a folder; above the bound where files are too many or too deep.
+
+    Args:
+        folder: A session's folder.
+        bounds: Its disk limits; counting ends at a multiple of the number of files.
+        most_folders: Number of folders after which counting ends.
+        most_bytes: Use above which counting ends.
+    """
     too_much = bounds.bytes + 1
     size = files = 0
     waiting = [folder]
@@ -105,21 +119,36 @@ def _named_bytes(folder: str, bounds: Bounds, most_folders: float = math.inf) ->
         most_folders -= 1
         current = waiting.pop()
         if len(current) - len(folder) > _LONGEST_PATH:
-            return too_much
+            return max(size, too_much)
         try:
-            with os.scandir(current) as entries:
+            with _scan(current, folder) as entries:
                 for entry in entries:
                     files += 1
                     size += entry.stat(follow_symlinks=False).st_blocks * _BLOCK_BYTES
                     if entry.is_dir(follow_symlinks=False):
-                        waiting.append(entry.path)
-                    if files > bounds.files or size > bounds.bytes:
-                        return too_much
-        except PermissionError:  # an unreadable folder: opening it by name could follow a link
-            return too_much  # that has just replaced it, so its content counts as too much
+                        waiting.append(f"{current}/{entry.name}")
+                    if files > _FLAGRANT * bounds.files or size > most_bytes:
+                        return max(size, too_much)
+        except PermissionError:  # closed by its owner: its content counts as too much
+            return max(size, too_much)
         except OSError:
             continue  # it was removed meanwhile
-    return size
+    return max(size, too_much) if files > bounds.files else size
+
+
+@contextlib.contextmanager
+def _scan(path: str, folder: str) -> Generator[Iterator[os.DirEntry[str]]]:
+    """Scan a path within ``folder``, or nothing where a link has just replaced a part of it."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        with contextlib.suppress(PermissionError):  # the session's own check, which reads no links
+            real = os.readlink(f"/proc/self/fd/{descriptor}")
+            if real != folder and not real.startswith(f"{folder}/"):
+                raise FileNotFoundError(path)
+        with os.scandir(descriptor) as entries:
+            yield entries
+    finally:
+        os.close(descriptor)
 
 
 def _hidden_bytes(folder: str, process_id: int, bounds: Bounds) -> int:

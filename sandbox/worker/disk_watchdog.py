@@ -3,8 +3,9 @@
 Without namespaces a session writes into a folder on a shared file system without a kernel quota. A
 process beside the zygote therefore measures the disk use of each running session, about fifty
 times per second. A session over its limit gets SIGXFSZ, which its block receives as ``No space left
-on device``; one that stays over is killed. In between, a session that prevents its own check
-(`disk_use.OwnDisk`) can exceed the limit by what it writes until this process gets a core.
+on device``; one that stays over, or grows beyond twice its limit after the signal, is killed. A
+session that prevents its own check (`disk_use.OwnDisk`) can exceed the limit by what it writes
+until this process gets a core and has looked twice: a tenth of a second, and a fiftieth.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ import signal
 import sys
 import time
 
-from .disk_use import Bounds, is_over
+from .disk_use import Bounds, bytes_used
 
 _INTERVAL_SECONDS = 0.02
 _REST_FACTOR = 20  # checks take a twentieth of one core, and more only under attack:
-_LONGEST_REST_SECONDS = 0.2
+_LONGEST_REST_SECONDS = 0.1
 _GRACE_SECONDS = 0.25  # from the signal that raises an exception to the one that kills
 _STEPS_A_ROUND = 500  # of removal: large leftovers must not delay the checks of others
 
@@ -38,7 +39,7 @@ class DiskWatchdog:
         self._scratch = scratch
         self._bounds = bounds
         self._seen: dict[int, float] = {}  # processor seconds of each session at the last check
-        self._warned: dict[int, float] = {}
+        self._warned: dict[int, tuple[float, int]] = {}  # when first, and the bytes at last
         self._rubbish = Rubbish(scratch)
 
     def keep(self, lifeline: int) -> None:
@@ -53,7 +54,8 @@ class DiskWatchdog:
                     os.rmdir(self._scratch)
                 return
             took = time.thread_time() - started
-            rest = min(max(_INTERVAL_SECONDS, _REST_FACTOR * took), _LONGEST_REST_SECONDS)
+            longest = _INTERVAL_SECONDS if self._warned else _LONGEST_REST_SECONDS
+            rest = min(max(_INTERVAL_SECONDS, _REST_FACTOR * took), longest)
             if not is_ending:
                 is_ending = bool(select.select([lifeline], [], [], rest)[0])
             elif is_clear:
@@ -77,16 +79,18 @@ class DiskWatchdog:
         has_run = used != self._seen.get(process_id)
         self._seen[process_id] = used
         if self._bounds is not None and (has_run or process_id in self._warned):
-            self._enforce(process_id, is_over(folder, process_id, self._bounds))
+            self._enforce(process_id, bytes_used(folder, process_id, self._bounds), self._bounds)
         return True
 
-    def _enforce(self, process_id: int, is_over: bool) -> None:
-        if not is_over:
+    def _enforce(self, process_id: int, used: int, bounds: Bounds) -> None:
+        if used <= bounds.bytes:
             self._warned.pop(process_id, None)
             return
         now = time.monotonic()
-        since = self._warned.setdefault(process_id, now)
-        number = signal.SIGKILL if now - since > _GRACE_SECONDS else signal.SIGXFSZ
+        since, before = self._warned.get(process_id, (now, used))
+        self._warned[process_id] = since, used
+        is_growing = used > before and bounds.is_flagrant(used)
+        number = signal.SIGKILL if is_growing or now - since > _GRACE_SECONDS else signal.SIGXFSZ
         with contextlib.suppress(OSError):
             os.kill(process_id, number)
 
