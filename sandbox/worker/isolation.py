@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from . import disk_use, disk_watchdog, identity, kernel, landlock, rootfs, seccomp
+from . import disk_use, disk_watchdog, identity, kernel, landlock, links, rootfs, seccomp
 from .limits import MemoryInUse, limit_resources, memory_in_use
 from .session import SessionPlan
 from .stopwatch import Look
@@ -145,6 +145,7 @@ class ConfinedIsolation(Isolation):
     def raise_for_session(self, plan: SessionPlan) -> Look:
         """Confine this process to its own folder, limits and process."""
         self._follow_zygote()
+        os.setsid()
         _die_first(None)
         _close_all_but({0, 1, 2, plan.connection_fd, self._ruleset})
         folder = self._enter_own_folder()
@@ -154,7 +155,11 @@ class ConfinedIsolation(Isolation):
         for one in (self._ruleset, ruleset):  # each of the two has to allow an access
             landlock.restrict(one)
             os.close(one)
-        seccomp.install(seccomp.session_program(own_pid=os.getpid(), threads=False))
+        program = seccomp.session_program(
+            os.getpid(), is_confined=True, threads=False, truncates=landlock.abi() >= 3
+        )
+        seccomp.install(program)
+        links.resolve_what_is_readable()
         return disk_use.OwnDisk(folder, self._bounds).look
 
 
@@ -230,6 +235,7 @@ class FullIsolation(Isolation):
 
     def raise_for_session(self, plan: SessionPlan) -> None:
         """Confine this process; each step needs the privileges that later ones drop."""
+        os.setsid()  # its process group would be the zygote's
         _die_first(self._proc)
         self.enter_session_namespaces(plan.limits["disk_mb"])
         _close_all_but({0, 1, 2, plan.connection_fd, self._ruleset})
@@ -238,7 +244,7 @@ class FullIsolation(Isolation):
         if self._ruleset >= 0:
             landlock.restrict(self._ruleset)
             os.close(self._ruleset)
-        seccomp.install(seccomp.session_program())
+        seccomp.install(seccomp.session_program(os.getpid()))
 
     def enter_session_namespaces(self, disk_mb: int) -> None:
         """Enter a private user and mount namespace."""

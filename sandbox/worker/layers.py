@@ -53,4 +53,4 @@ class LayeredIsolation(Isolation):
             landlock.restrict(self._ruleset)
             os.close(self._ruleset)
         if "seccomp" in self._layers:
-            seccomp.install(seccomp.session_program())
+            seccomp.install(seccomp.session_program(os.getpid()))

@@ -16,16 +16,23 @@ from .kernel import ARCHITECTURE, call
 from .syscalls import (
     BY_NAME,
     CHECKED,
+    CLOCKS,
     FREE,
+    LINKS,
+    LOCKS,
     NOT_HERE,
+    OF_PROCESSES,
+    OPEN,
     PARENTS,
     SETUP,
+    WITH_FLAGS,
     WITHOUT_ATTRIBUTES,
     Calls,
     number_of,
     numbers,
 )
 
+_ALL = 0xFFFF_FFFF
 _LOAD, _EQUAL, _ANY_BIT, _AT_LEAST, _RETURN, _AND = 0x20, 0x15, 0x45, 0x35, 0x06, 0x54
 _NUMBER_OFFSET, _ARCH_OFFSET = 0, 4
 _KILL, _ERRNO, _ALLOW = 0x8000_0000, 0x0005_0000, 0x7FFF_0000
@@ -37,11 +44,20 @@ _CLONE_THREAD = 0x0001_0000
 _CLONE_NAMESPACES = 0x7E02_0080
 _MAP_SHARED, _MAP_ANONYMOUS, _MAP_GROWSDOWN, _MAP_HUGETLB = 0x01, 0x20, 0x0100, 0x0004_0000
 _AF_UNIX = 1
+_SOCKET_KIND, _SOCK_STREAM, _SOCK_SEQPACKET = 0xF, 1, 5
+_ACCESS_MODE, _NO_ACCESS, _TRUNCATE = 0x3, 0x3, 0x200  # of open: O_RDONLY is 0
 
 _TERMINAL_QUESTIONS = (0x5401, 0x541B, 0x5421, 0x5450, 0x5451, 0x5413)
 # Not F_SETOWN and F_SETSIG (they signal other processes), F_SETLEASE, F_NOTIFY, F_SETPIPE_SZ:
 _FILE_CONTROLS = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1032, 1034)
 _PEER_OPTIONS = (17, 31, 59, 77)  # SO_PEERCRED, SO_PEERSEC, SO_PEERGROUPS, SO_PEERPIDFD
+_SET_LOCKS = (6, 7, 37, 38)  # F_SETLK, F_SETLKW, and those of open file descriptions
+# NORMAL to DONTNEED, FREE, DONTFORK, DOFORK, HUGEPAGE, NOHUGEPAGE, DONTDUMP, DODUMP, and on fork;
+# the others act on pages that other processes share: MADV_COLD, PAGEOUT, MERGEABLE, POPULATE …
+_OWN_ADVICE = (0, 1, 2, 3, 4, 8, 10, 11, 14, 15, 16, 17, 18, 19)
+_FUTEX_PRIVATE, _FUTEX_COMMAND = 0x80, 0x7F
+_FUTEX_WAITS, _FUTEX_WAKES = (0, 9), (1, 3, 4, 5, 10)
+_KERNEL_CLOCKS = 16  # from here on, clocks of processes and devices
 _HARMLESS_PRCTL = (15, 16, 0x5356_4D41)  # PR_SET_NAME, PR_GET_NAME, PR_SET_VMA
 
 
@@ -98,6 +114,19 @@ def _refuse_if_any(offset: int, values: Sequence[int]) -> list[bytes]:
     return [*body[:-2], body[-1], body[-2]]
 
 
+def _by_value(offset: int, mask: int, *cases: tuple[Sequence[int], bytes]) -> list[bytes]:
+    """Return the verdict of the case that holds the masked word; the last case is any other."""
+    body = [_load(offset), _instruction(_AND, mask)]
+    for values, verdict in cases[:-1]:
+        for value in values:
+            body += [_instruction(_EQUAL, value, 0, 1), verdict]
+    return [*body, cases[-1][1]]
+
+
+def _for_each(calls: Calls, body: Sequence[bytes]) -> list[bytes]:
+    return [step for number in numbers(calls) for step in _for_number(number, body)]
+
+
 def _prologue() -> list[bytes]:
     """Kill calls of any other ABI, x32 included, then load the call's number."""
     code = [
@@ -133,7 +162,7 @@ def zygote_program() -> bytes:
     code += _for_group(FREE | SETUP, _return(_ALLOW))
     code += _for_call("mmap", _bounded_memory())
     code += _for_call("clone", _by_flags(_CLONE_NAMESPACES, _refuse(errno.EPERM), _return(_ALLOW)))
-    code += _for_call("socketpair", _allow_if_any(_word(0), [_AF_UNIX]))
+    code += _for_call("socketpair", _connected_pairs())
     code += _for_call("ioctl", _allow_if_any(_word(1), _TERMINAL_QUESTIONS))
     code += _for_call("fcntl", _allow_if_any(_word(1), _FILE_CONTROLS))
     code += _for_call("prlimit64", _allow_if_any(_word(0), [0]))
@@ -143,27 +172,99 @@ def zygote_program() -> bytes:
     return b"".join([*code, _refuse(errno.EPERM)])
 
 
-def session_program(*, own_pid: int | None = None, threads: bool = True) -> bytes:
+def _connected_pairs() -> list[bytes]:
+    """Allow pairs that cannot send elsewhere: a datagram may name any socket of the host."""
+    return [
+        _load(_word(0)),
+        _instruction(_EQUAL, _AF_UNIX, 1, 0),
+        _refuse(errno.EPERM),
+        *_by_value(
+            _word(1),
+            _SOCKET_KIND,
+            ((_SOCK_STREAM, _SOCK_SEQPACKET), _return(_ALLOW)),
+            ((), _refuse(errno.EPERM)),
+        ),
+    ]
+
+
+def session_program(
+    own_pid: int, *, is_confined: bool = False, threads: bool = True, truncates: bool = True
+) -> bytes:
     """Return the program of a session, which removes the setup calls.
 
     Args:
-        own_pid: The only process that may be signalled; None where namespaces ensure that. Without
-            namespaces modes and times are not changed either, as the trainer's files can be named:
-            a call to change them does nothing and reports success, so that `shutil.copy` works.
+        own_pid: The only process that may be signalled. A namespace does not ensure that: a signal
+            to the process group reaches the zygote unless landlock prevents it (ABI 6).
+        is_confined: Whether there are no namespaces, so that files and processes of others can be
+            named. Modes and times are then not changed: a call to change them does nothing and
+            reports success, so that `shutil.copy` works.
         threads: Whether threads may start.
+        truncates: Whether files may be truncated by name, which landlock restricts from ABI 3.
     """
     code = _prologue()
     code += _for_group(SETUP, _refuse(errno.EPERM))
     only_threads = _by_flags(_CLONE_THREAD, _return(_ALLOW), _refuse(errno.EPERM))
     code += _for_call("clone", only_threads if threads else [_refuse(errno.EAGAIN)])
     code += _for_call("prctl", _allow_if_any(_word(0), _HARMLESS_PRCTL))
-    if own_pid is not None:
-        code += _for_call("kill", _allow_if_any(_word(0), [own_pid]))
-        code += _for_call("tgkill", _allow_if_any(_word(0), [own_pid]))
-        code += _for_call("tkill", [_refuse(errno.EPERM)])
-        code += _for_call("getsockopt", _refuse_if_any(_word(2), _PEER_OPTIONS))
-        code += _for_group(BY_NAME | PARENTS, _refuse(0))
+    code += _for_call("kill", _allow_if_any(_word(0), [own_pid]))
+    code += _for_call("tgkill", _allow_if_any(_word(0), [own_pid]))
+    code += _for_group(PARENTS, _refuse(0))
+    code += _apart_from_siblings()
+    if is_confined:
+        code += _without_namespaces(own_pid, truncates)
     return b"".join([*code, _return(_ALLOW)])
+
+
+def _apart_from_siblings() -> list[bytes]:
+    """Remove what sessions could signal by on files that all can read, and truncation by reading.
+
+    Locks report success: a session is one process, which they would not hold up. Nobody waits on
+    shared memory, so nobody can be woken: libc, which does so to join a thread, asks again.
+    """
+    allow = _return(_ALLOW)
+    # With mode 3 landlock sees no access to check; without writing it sees no change before ABI 3.
+    odd = ((_NO_ACCESS, _NO_ACCESS | _TRUNCATE, _TRUNCATE), _refuse(errno.EPERM))
+    code = [
+        *_for_each(OPEN, _by_value(_word(1), _ACCESS_MODE | _TRUNCATE, odd, ((), allow))),
+        *_for_call("openat", _by_value(_word(2), _ACCESS_MODE | _TRUNCATE, odd, ((), allow))),
+    ]
+    code += _for_group(LOCKS, _refuse(0))
+    code += _for_call("fcntl", _by_value(_word(1), _ALL, (_SET_LOCKS, _refuse(0)), ((), allow)))
+    no_flags = _by_value(_word(5), _ALL, ((0,), allow), ((), _refuse(errno.EOPNOTSUPP)))
+    code += _for_each(WITH_FLAGS, no_flags)
+    advice = _by_value(_word(2), _ALL, (_OWN_ADVICE, allow), ((), _refuse(errno.EINVAL)))
+    code += _for_call("madvise", advice)
+    shared = _by_value(
+        _word(1),
+        _FUTEX_COMMAND,
+        (_FUTEX_WAITS, _refuse(errno.EAGAIN)),
+        (_FUTEX_WAKES, _refuse(0)),
+        ((), _refuse(errno.ENOSYS)),
+    )
+    is_private = [_load(_word(1)), _instruction(_ANY_BIT, _FUTEX_PRIVATE, 0, 1), allow]
+    return [*code, *_for_call("futex", [*is_private, *shared])]
+
+
+def _without_namespaces(own_pid: int, truncates: bool) -> list[bytes]:
+    """Remove what names files and processes of others, and what outruns the disk watchdog."""
+    allow = _return(_ALLOW)
+    own_clocks = [((~pid << 3) | kind) & _ALL for pid in (0, own_pid) for kind in (2, 6)]
+    clocks = [
+        _load(_word(0)),
+        _instruction(_AT_LEAST, _KERNEL_CLOCKS, 1, 0),
+        allow,
+        *_by_value(_word(0), _ALL, (own_clocks, allow), ((), _refuse(errno.EINVAL))),
+    ]
+    own = _by_value(_word(0), _ALL, ((0, own_pid), allow), ((), _refuse(errno.ESRCH)))
+    code = _for_call("getsockopt", _refuse_if_any(_word(2), _PEER_OPTIONS))
+    code += _for_group(BY_NAME, _refuse(0))
+    code += _for_group(LINKS, _refuse(errno.EPERM))
+    code += _for_each(CLOCKS, clocks)
+    code += _for_each(OF_PROCESSES, own)
+    code += _for_call("fallocate", [_refuse(errno.EOPNOTSUPP)])  # libc then writes
+    if not truncates:
+        code += _for_call("truncate", [_refuse(errno.EPERM)])
+    return code
 
 
 def install(program: bytes) -> None:

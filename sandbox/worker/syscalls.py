@@ -36,7 +36,6 @@ FREE: Calls = {
     "sched_yield": (24, 124),
     "mremap": (25, 216),
     "msync": (26, 227),
-    "mincore": (27, 232),
     "madvise": (28, 233),
     "dup": (32, 23),
     "dup2": (33, None),
@@ -150,23 +149,19 @@ FREE: Calls = {
     "statx": (332, 291),
     "rseq": (334, 293),
     "close_range": (436, 436),
-    "openat2": (437, 437),
     "faccessat2": (439, 439),
-    "futex_waitv": (449, 449),
     "fchmodat2": (452, 452),
 }
 """Calls allowed in a session with any arguments."""
 
 CHECKED: Calls = {
     "fcntl": (72, 25),
-    "getsockopt": (55, 209),
     "mmap": (9, 222),
     "ioctl": (16, 29),
     "socketpair": (53, 199),
     "clone": (56, 220),
     "kill": (62, 129),
     "prctl": (157, 167),
-    "tkill": (200, 130),
     "tgkill": (234, 131),
     "prlimit64": (302, 261),
 }
@@ -176,6 +171,7 @@ SETUP: Calls = {
     "sendmsg": (46, 211),  # carries descriptors, which are memory that no limit counts
     "wait4": (61, 260),
     "capset": (126, 91),
+    "setsid": (112, 157),
     "setrlimit": (160, 164),
     "mount": (165, 40),
     "unshare": (272, 97),
@@ -201,13 +197,51 @@ BY_NAME: Calls = {
 """Calls that change modes and times of files that can be named or read, which landlock allows; also
 in FREE."""
 
+OPEN: Calls = {
+    "open": (2, None),
+}
+"""The call that opens a path, without a folder as its first argument; also in FREE."""
+
+LINKS: Calls = {
+    "readlink": (89, None),
+    "readlinkat": (267, 78),
+}
+"""Calls that read where a link leads, which landlock allows of any link; also in FREE."""
+
+OF_PROCESSES: Calls = {
+    "sched_getparam": (143, 121),
+    "sched_getscheduler": (145, 120),
+    "sched_getaffinity": (204, 123),
+    "get_robust_list": (274, 100),
+}
+"""Calls that take a process id, or 0 for the caller; also in FREE."""
+
+CLOCKS: Calls = {
+    "clock_gettime": (228, 113),
+    "clock_getres": (229, 114),
+    "clock_nanosleep": (230, 115),
+}
+"""Calls that take a clock, which may be that of another process; also in FREE."""
+
+LOCKS: Calls = {
+    "flock": (73, 32),
+    "fadvise64": (221, 223),
+}
+"""Calls on open files that other sessions notice; also in FREE."""
+
+WITH_FLAGS: Calls = {
+    "preadv2": (327, 286),
+    "pwritev2": (328, 287),
+}
+"""Calls whose flags ask what the page cache holds; also in FREE."""
+
 PARENTS: Calls = {
     "getppid": (110, 173),
     "getpgrp": (111, None),
     "getpgid": (121, 155),
     "getsid": (124, 156),
 }
-"""Calls that report parent processes; without a pid namespace they return 0, as within one."""
+"""Calls that report parent processes; they return 0, as in a pid namespace below the zygote's."""
 
 WITHOUT_ATTRIBUTES: Calls = {
     "setxattr": (188, 5),
@@ -224,8 +258,10 @@ WITHOUT_ATTRIBUTES: Calls = {
 
 NOT_HERE: Calls = {
     "clone3": (435, 435),
+    "openat2": (437, 437),
+    "futex_waitv": (449, 449),
 }
-"""Calls that fail as on an older kernel: libc then uses `clone`, whose flags a filter can read."""
+"""Calls that fail as on an older kernel: libc then uses others, whose flags a filter can read."""
 
 _COLUMN = {"x86_64": 0, "aarch64": 1}
 
@@ -243,5 +279,5 @@ def numbers(calls: Calls) -> list[int]:
 
 
 def number_of(name: str) -> int:
-    """Return the number of a checked or setup call, all of which exist on every architecture."""
-    return numbers({name: {**CHECKED, **SETUP}[name]})[0]
+    """Return the number of a call that exists on every architecture."""
+    return numbers({name: {**FREE, **CHECKED, **SETUP}[name]})[0]

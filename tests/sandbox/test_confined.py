@@ -162,6 +162,16 @@ def test_the_parent_process_is_hidden(nameless):
     assert run(nameless, code).stdout == "0\n"
 
 
+def test_calls_that_are_refused_or_pretended_have_a_substitute(confined):
+    """`fallocate` is written by libc; a path with links stays as it is; modes are not changed."""
+    code = "import os\nfrom pathlib import Path\nf = os.open('f', os.O_CREAT | os.O_RDWR)\n"
+    code += "os.posix_fallocate(f, 0, 1 << 20)\nos.symlink('f', 'l')\n"
+    code += "here = os.getcwd()\nprint(os.fstat(f).st_size, os.path.realpath('f') == here + '/f',\n"
+    code += "      os.path.realpath('l') == here + '/l', Path('l').resolve().name, "
+    code += "open('l').read(1))"
+    assert run(confined, code).stdout == "1048576 True True l \x00\n"
+
+
 def test_its_own_root_in_proc_is_inaccessible(nameless):
     for start in ("", *(f"/proc/{one}/" + "root" for one in ("self", "1"))):
         path = f"{start}/etc/passwd"

@@ -103,6 +103,30 @@ def test_the_x32_abi_kills_only_the_session(isolated):
         assert session.run("print(1)").stdout == "1\n"
 
 
+def test_what_no_session_may_signal_by_still_works_within_one(isolated):
+    """Locks, pairs of sockets, and joins of threads, for which libc waits on shared memory."""
+    code = """
+import asyncio, fcntl, socket, sqlite3, threading
+with sqlite3.connect("base") as base:
+    base.execute("create table t (x)"); base.execute("insert into t values (41)")
+with open("base") as file:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB); fcntl.lockf(file, fcntl.LOCK_SH)
+one, two = socket.socketpair()
+one.sendall(b"x")
+print(base.execute("select x + 1 from t").fetchall(), two.recv(1), asyncio.run(asyncio.sleep(0, 7)))
+import ctypes
+joined, thread = [], ctypes.c_ulong()
+libc = ctypes.CDLL(None)
+work = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(lambda _: joined.append(1))
+if not libc.pthread_create(ctypes.byref(thread), None, work, None):  # none at a lower level
+    joined = [libc.pthread_join(thread, None), *joined]
+print(joined)
+"""
+    with isolated.session() as session:
+        said = session.run(code)
+    assert said.stdout in ("[(42,)] b'x' 7\n[0, 1]\n", "[(42,)] b'x' 7\n[]\n"), said
+
+
 def test_modes_and_times_of_the_trainers_files_are_unchanged(confined, tmp_path):
     """Landlock does not protect them, and the session may have the trainer's user."""
     file = tmp_path / "file"
@@ -145,13 +169,11 @@ def test_the_root_contains_python_and_no_user_files(full):
 
 
 def test_signals_to_all_processes_reach_none(full):
-    """18 and 19: a session is alone in its own pid namespace; elsewhere this is never tried."""
+    """18 and 19: the filter refuses them, and a session is alone in its own pid namespace."""
     with full.session() as sibling, full.session() as session:
         sibling.run("x = 41")
         code = "import os\nfor pid in [-1, *range(2, 400)]:\n    try: os.kill(pid, 9)\n"
-        code += (
-            "    except ProcessLookupError: pass\n    else: print('REACHED', pid)\nprint('alone')"
-        )
+        code += "    except PermissionError: pass\n    else: print('REACHED', pid)\nprint('alone')"
         assert session.run(code).stdout == "alone\n"
         assert sibling.run("x + 1").stdout == "42\n"
 
