@@ -131,6 +131,7 @@ def _load_picture(fd: int, size: tuple[int, int]) -> Any:  # noqa: ANN401 - Pill
     from PIL import Image
 
     width, height = size
-    sealed = mmap.mmap(fd, width * height * 3, prot=mmap.PROT_READ)
+    # Older kernels refuse a shared mapping of memory that is sealed against writing.
+    sealed = mmap.mmap(fd, width * height * 3, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
     with sealed, memoryview(sealed) as pixels:
         return Image.frombytes("RGB", (width, height), pixels)

@@ -1,9 +1,13 @@
 """What the worker does where the kernel lacks a call."""
 
+import mmap
+import os
 import subprocess
 import sys
 
 import pytest
+from codedance.sandbox.host.pictures import _sealed
+from codedance.sandbox.worker import session
 
 from .conftest import has_namespaces
 
@@ -56,3 +60,20 @@ def test_all_mounts_below_a_folder_become_read_only(call, tmp_path):
         "nodev noexec nosuid ro",
         "nodev nosuid ro",
     ]
+
+
+def test_pixels_of_an_input_are_read_where_sealed_memory_cannot_be_shared(monkeypatch):
+    """Linux 5.4 refuses to map memory that is sealed against writing, unless it is private."""
+    real = mmap.mmap
+
+    def old(fd, length, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ | mmap.PROT_WRITE):
+        if flags & mmap.MAP_SHARED:
+            raise PermissionError(1, "Operation not permitted")
+        return real(fd, length, flags=flags, prot=prot)
+
+    monkeypatch.setattr(session.mmap, "mmap", old)
+    descriptor = _sealed(bytes(range(12)))
+    try:
+        assert session._load_picture(descriptor, (2, 2)).tobytes() == bytes(range(12))
+    finally:
+        os.close(descriptor)
