@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -16,9 +17,12 @@ from ..folders import folder_of
 from .attempt import ESCAPED, Attempt, prelude
 from .bait import Bait
 
+SLOWNESS = float(os.environ.get("CODEDANCE_ESCAPES_SLOWNESS", "1"))
+"""Factor of the limits of time, for emulated processors."""
+
 LIMITS = Limits(
-    wall_seconds=1.0,
-    cpu_seconds=1.0,
+    wall_seconds=1.0 * SLOWNESS,
+    cpu_seconds=1.0 * SLOWNESS,
     memory_mb=128,
     threads=8,
     disk_mb=8,
@@ -146,7 +150,7 @@ def _faults(executions: list[Execution]) -> Iterator[str]:
             yield "too many pixels came back"
         if (execution.error is None) != (execution.outcome is Outcome.OK):
             yield "outcome and error disagree"
-        if execution.is_ok and execution.cpu_seconds > LIMITS.cpu_seconds + 0.3:
+        if execution.is_ok and execution.cpu_seconds > LIMITS.cpu_seconds + 0.3 * SLOWNESS:
             yield f"a block of {execution.cpu_seconds:.1f} s of processor time passed for OK"
 
 
