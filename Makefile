@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet $(PIP_OPTIONS)
 
 .PHONY: run smoke docs figures bench test lint tests test-slow test-vllm test-trackio test-trainers test-environments test-container \
-  pains test-escapes test-soak test-anywhere fuzz viewer-times recovery-times test-accidents install clean
+  pains test-escapes test-kernels test-soak test-anywhere fuzz viewer-times recovery-times test-accidents install clean
 
 run: $(VENV)/.run
 	$(BIN)/codedance run --preset $(PRESET)
@@ -86,6 +86,11 @@ fuzz: $(VENV)/.dev
 # control; writes docs/escapes.md.
 test-escapes: $(VENV)/.dev
 	cd tests && $(abspath $(BIN))/python -m sandbox.escapes
+
+# The same attempts on kernels of distributions, in a virtual machine (tests/kernels/README.md); KERNEL="5.15 6.1" selects.
+KERNEL ?= 6.1
+test-kernels: $(VENV)/.dev
+	cd tests && $(abspath $(BIN))/python -m kernels $(KERNEL) --log kernels/log.txt
 
 # Soak test: 100,000 turns over 2,000 sessions while sessions and the zygote are killed.
 test-soak: $(VENV)/.dev

@@ -1,0 +1,1 @@
+"""The escape suite on real kernels of distributions, each in a virtual machine; see README.md."""
