@@ -68,6 +68,10 @@ class TurnGate:
     def ask(self, place: Place) -> None:
         """Queue for a place, which may be granted at once."""
         with self._lock:
+            if self._is_idle and place.width <= self._free:  # as nearly always
+                self._give(place, place.width)
+                return
+            place.granted = threading.Event()
             (self._continuing if place.has_started else self._new).append(place)
             self._grant()
 
@@ -85,17 +89,29 @@ class TurnGate:
     def leave(self, place: Place) -> None:
         """End a turn, whether its place is granted, queued or neither."""
         with self._lock:
-            for queue in (self._new, self._continuing):
-                if place in queue:
-                    queue.remove(place)
-            self._take_back(place)
+            if not place.held:
+                for queue in (self._new, self._continuing):
+                    if place in queue:
+                        queue.remove(place)
             self._started -= place.has_started
-            self._grant()
+            self._take_back(place)
+            if self._new or self._continuing:
+                self._grant()
+
+    @property
+    def _is_idle(self) -> bool:
+        return self._started < self.places and not self._new and not self._continuing
 
     def _take_back(self, place: Place) -> None:
         self._free += place.held
         place.held = 0
-        place.granted.clear()
+
+    def _give(self, place: Place, width: int) -> None:
+        if not place.has_started:
+            self._started += 1
+            place.has_started = True
+        self._free -= width
+        place.held, place.since = width, self.now()
 
     def _grant(self) -> None:
         while queue := self._next_queue():
@@ -105,12 +121,12 @@ class TurnGate:
             place = queue.popleft()
             is_overtaking = queue is self._new and bool(self._continuing)
             self._new_in_a_row = self._new_in_a_row + 1 if is_overtaking else 0
-            self._started += not place.has_started
-            self._free -= width
-            place.held, place.since, place.has_started = width, self.now(), True
-            place.granted.set()
+            self._give(place, width)
+            if place.granted is not None:
+                place.granted.set()
 
     def _next_queue(self) -> deque[Place]:
+        """Return the queue that is served next, which may be empty."""
         is_due = self._continuing and self._new_in_a_row >= _NEW_IN_A_ROW
         if self._new and not is_due and self._may_start():
             return self._new
@@ -131,8 +147,10 @@ class Place:
         held: Number of places that it has.
         since: Time of the last grant.
         has_started: Whether it has had a place.
-        granted: Set while it has one.
+        granted: Set when the place that it last queued for is granted.
     """
+
+    __slots__ = ("_gate", "granted", "has_started", "held", "since", "width")
 
     def __init__(self, gate: TurnGate) -> None:
         self._gate = gate
@@ -140,7 +158,7 @@ class Place:
         self.held = 0
         self.since = 0.0
         self.has_started = False
-        self.granted = threading.Event()
+        self.granted: threading.Event | None = None
 
     @property
     def most(self) -> int:
@@ -165,14 +183,16 @@ class Place:
 
     def wait(self) -> None:
         """Wait until the place is granted."""
-        while not self.granted.wait(_ASK_AGAIN_SECONDS):
-            self._gate.grant()  # memory may have become free meanwhile
+        while not self.held and self.granted is not None:
+            if not self.granted.wait(_ASK_AGAIN_SECONDS):
+                self._gate.grant()  # memory may have become free meanwhile
 
     def hold(self) -> None:
         """Wait for the place unless the turn has it: a replay's next block starts with one."""
         if not self.held:
             self._gate.ask(self)
-            self.wait()
+            if not self.held:
+                self.wait()
 
     def __enter__(self) -> Self:
         try:
