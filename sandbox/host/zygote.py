@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import inspect
 import json
+import resource
 import select
 import socket
 import threading
@@ -24,6 +27,7 @@ from .worker_process import Home, WorkerProcess
 _START_SECONDS = 120.0
 _ANSWER_SECONDS = 60.0
 _DYING_LOOK_SECONDS = 0.005
+_RETRY_SECONDS = (0.05, 0.2, 0.5)  # between attempts to fork where no process is left
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,10 @@ class SessionHandles:
 
 class ZygoteDied(Exception):  # noqa: N818 - an event, turned into SandboxError only if it persists
     """The zygote and all its sessions have ended."""
+
+
+class _NoProcessLeft(Exception):  # noqa: N818 - an event, which may pass
+    """The user has as many processes and threads as it may."""
 
 
 class Zygote:
@@ -126,18 +134,15 @@ class Zygote:
             ZygoteDied: The zygote has ended.
             SandboxError: The zygote is alive but cannot fork.
         """
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        plan = _plan(seed, sizes)
+        for seconds in _RETRY_SECONDS:
+            with contextlib.suppress(_NoProcessLeft):
+                return self._open_session(plan, descriptors)
+            time.sleep(seconds)  # other sessions may end
         try:
-            with theirs:
-                # To the session alone: the zygote's memory is passed on to all later sessions.
-                ours.sendall(_plan(seed, sizes))
-                answer, handles = self._ask({}, [theirs.fileno(), *descriptors])
-            if "error" in answer or len(handles) != 1:
-                raise SandboxError(f"no session: {answer.get('error', 'no process handle')}")
-        except BaseException:
-            ours.close()
-            raise
-        return SessionHandles(ours, handles[0], self)
+            return self._open_session(plan, descriptors)
+        except _NoProcessLeft as error:
+            raise SandboxError(_why_no_process(str(error))) from error
 
     def signal_session(self, process_fd: int, number: int) -> None:
         """Ask the zygote to signal a session of another user; asynchronous, in order.
@@ -153,6 +158,22 @@ class Zygote:
         with self._lock:
             self._control.close()
         self._home.end()
+
+    def _open_session(self, plan: bytes, descriptors: Sequence[int]) -> SessionHandles:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            with theirs:
+                # To the session alone: the zygote's memory is passed on to all later sessions.
+                ours.sendall(plan)
+                answer, handles = self._ask({}, [theirs.fileno(), *descriptors])
+            if answer.get("errno") == errno.EAGAIN:
+                raise _NoProcessLeft(answer["error"])
+            if "error" in answer or len(handles) != 1:
+                raise SandboxError(f"no session: {answer.get('error', 'no process handle')}")
+        except BaseException:
+            ours.close()
+            raise
+        return SessionHandles(ours, handles[0], self)
 
     def _configure(self, plan: ZygotePlan) -> dict[str, Any]:
         config: dict[str, Any] = {
@@ -208,6 +229,16 @@ def _plan(seed: int, sizes: Sequence[tuple[int, int]]) -> bytes:
     """Frame what a session has to know before its first block; a seed may be of any size."""
     header: Any = msgpack.packb([str(seed), sizes])
     return LENGTHS.pack(len(header), 0) + header
+
+
+def _why_no_process(words: str) -> str:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NPROC)
+    most = "no limit" if soft == resource.RLIM_INFINITY else str(soft)
+    return (
+        f"no session: {words}. Trainer, sessions and their threads reach the number of processes "
+        f"that this user (ulimit -u: {most}) or its cgroup (pids.max) may have; close sessions, "
+        "lower Limits.threads, or raise the limit"
+    )
 
 
 def _why_not_started(words: str) -> str:

@@ -20,6 +20,7 @@ from typing import Any
 
 from . import disk_use, disk_watchdog, identity, kernel, landlock, links, rootfs, seccomp
 from .limits import MemoryInUse, limit_resources, memory_in_use
+from .processes import Shares, find_shares, limit_processes
 from .session import SessionPlan
 from .stopwatch import Look
 
@@ -136,6 +137,7 @@ class ConfinedIsolation(Isolation):
             else:
                 self.description += "; root without capabilities, as only root may read Python"
         kernel.drop_capabilities()
+        limit_processes(find_shares().user)
         _die_with_trainer()  # a change of user or capabilities clears it
         kernel.set_no_new_privileges()
         seccomp.install(seccomp.zygote_program())
@@ -170,6 +172,7 @@ class FullIsolation(Isolation):
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__(config)
+        self._shares = Shares()
         self._proc = -1
         self._own_pid_namespace = -1
         self._used = MemoryInUse()
@@ -192,6 +195,8 @@ class FullIsolation(Isolation):
 
     def enter_namespaces(self) -> None:
         """Move this process into the namespaces and the minimal root."""
+        self._shares = find_shares()
+        limit_processes(self._shares.user)
         self._proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
         paths: list[str] = self._config["paths"]
         sources = rootfs.folders_of_libraries(self._config["base_prefix"], paths)
@@ -248,6 +253,7 @@ class FullIsolation(Isolation):
 
     def enter_session_namespaces(self, disk_mb: int) -> None:
         """Enter a private user and mount namespace."""
+        limit_processes(self._shares.sessions)
         self._enter_user_namespace(
             kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS, inside=identity.NOBODY
         )

@@ -92,7 +92,7 @@ def _serve(
         try:
             pid = isolation.fork()
         except OSError as error:
-            _reply(control, {"error": f"fork failed: {error}"})
+            _reply(control, {"error": f"fork failed: {error}", "errno": error.errno})
         else:
             if pid == 0:
                 live(plan, codec, isolation.raise_for_session)

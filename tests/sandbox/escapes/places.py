@@ -81,14 +81,14 @@ def judge_as_nobody(place: str, numbers: Sequence[str] = ()) -> list[Verdict]:
     return [Verdict(**fields) for fields in json.loads(answer.stdout.splitlines()[-1])]
 
 
-def go_on_as_nobody(command: Sequence[str]) -> None:
+def go_on_as_nobody(command: Sequence[str], user: int = _NOBODY) -> None:
     """Become an unprivileged user and execute ``command``; never returns."""
     closed = _closed_ancestor(Path(sys.base_prefix))
     if closed is not None:
         _show_through(closed, Path(sys.base_prefix))
     os.setgroups([])
-    os.setresgid(_NOBODY, _NOBODY, _NOBODY)
-    os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
     os.execv(command[0], list(command))
 
 
