@@ -71,6 +71,7 @@ class Script:
         has_scores: Whether the server returned log-probabilities for every turn.
         writing_seconds: Time spent waiting for the server.
         tool_seconds: Time spent in the sandbox.
+        images: Number of images that the ids refer to.
     """
 
     ids: list[int]
@@ -79,10 +80,12 @@ class Script:
     has_scores: bool = True
     writing_seconds: float = 0.0
     tool_seconds: float = 0.0
+    images: int = 0
 
-    def ask(self, ids: Sequence[int]) -> None:
-        """Append ids that the policy reads."""
+    def ask(self, ids: Sequence[int], images: int) -> None:
+        """Append ids that the policy reads, with which they refer to ``images`` in all."""
         self.ids += ids
+        self.images = images
         self.scores += [0.0] * (len(self.ids) - len(self.scores))
         self.turn_of += [-1] * (len(self.ids) - len(self.turn_of))
 
@@ -93,9 +96,9 @@ class Script:
         self.scores += written.log_probabilities or [0.0] * len(written.ids)
         self.turn_of += [turn] * len(written.ids)
 
-    def tokens(self, images: int) -> Tokens:
+    def tokens(self) -> Tokens:
         """Return the token record of our own trainers."""
-        return Tokens(tuple(self.ids), tuple(self.scores), tuple(self.turn_of), images)
+        return Tokens(tuple(self.ids), tuple(self.scores), tuple(self.turn_of), self.images)
 
 
 async def play(episode: Episode, chat: ChatTokenizer, write: Write, *, limit: int) -> Script:
@@ -108,7 +111,7 @@ async def play(episode: Episode, chat: ChatTokenizer, write: Write, *, limit: in
         limit: Limit of ids after the prompt; an episode that reaches it is cut.
     """
     script = Script([])
-    script.ask(chat.open_prompt(episode.messages))
+    script.ask(chat.open_prompt(episode.messages), len(_pictures(episode)))
     begin = len(script.ids)
     while episode.ending is None:
         begun = time.perf_counter()
@@ -128,7 +131,7 @@ async def play(episode: Episode, chat: ChatTokenizer, write: Write, *, limit: in
             if len(script.ids) - begin + len(reply) >= limit:
                 episode.cut()
             else:
-                script.ask(reply)
+                script.ask(reply, len(_pictures(episode)))
     return script
 
 
@@ -183,9 +186,8 @@ def agent_loop_class(base: Any, output: Any) -> Any:  # noqa: ANN401 - verl's un
             limit = self.rollout_config.response_length
             try:
                 script = await play(episode, self.chat, write, limit=limit)
-                images = _pictures(episode)
-                tokens = script.tokens(len(images))
-                finish = asyncio.to_thread(self.host.finish, episode, NAME, tokens)
+                images = _pictures(episode)[: script.images]
+                finish = asyncio.to_thread(self.host.finish, episode, NAME, script.tokens())
                 trajectory = await finish
             finally:
                 episode.close()

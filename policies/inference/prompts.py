@@ -55,8 +55,11 @@ def extend_tokens(
     *,
     images: int,
     weight_versions: Sequence[WeightSpan] = (),
-) -> Tokens:
+) -> Tokens | None:
     """Return the record of exact ids, extended by a prompt's new ids and the sampled ids.
+
+    A prompt without a reply is not recorded: nothing can be learnt from it, and a tool's output can
+    be far longer than the limit that the prompt exceeds.
 
     Args:
         conversation: Conversation whose turn the ids are.
@@ -67,6 +70,8 @@ def extend_tokens(
         weight_versions: Versions of the weights that the ids were sampled from, counted from the
             first sampled id; empty where the engine names none.
     """
+    if not ids:
+        return conversation.tokens
     before = conversation.tokens or Tokens((), (), ())
     asked = len(prompt) - len(before.ids)
     spans = tuple(

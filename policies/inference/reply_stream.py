@@ -144,7 +144,7 @@ class VisionLanguageStream:
             images=len(one.prompt.images),
             weight_versions=spans,
         )
-        if completion.states is not None:
+        if tokens is not None and completion.states is not None:
             self.kept[id(tokens)] = tokens, completion.states
         text = self._model.chat.decode(completion.ids)
         return Reply(text, is_cut=not completion.is_finished, new_tokens=count)

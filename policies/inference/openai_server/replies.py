@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 _LONGEST_BACKOFF_SECONDS = 30.0
 _LONGEST_RETRY_SECONDS = 600.0  # a longer Retry-After ends the retries
 _MOST_CHANGES = 3  # of one request, until a server takes it
+_MOST_CHARACTERS = 128  # of the longest token, a run of spaces
 
 
 @dataclass(slots=True, eq=False)
@@ -123,7 +124,7 @@ class OpenAIReplies:
                 raise failure from None  # whose causes can hold the key
 
     async def _ask(self, link: Link, conversation: Conversation) -> Reply:
-        """Request a reply within the episode's limit."""
+        """Request a reply within the episode's limit; cut one of a server that ignores limits."""
         request = await asyncio.to_thread(self._request, conversation)
         if request.limit <= 0:
             return Reply("", is_cut=True)
@@ -138,9 +139,11 @@ class OpenAIReplies:
         conversation.served_tokens = int(whole) if found.read_tokens else 0
         if prompt >= self._sampling.max_tokens:
             text, is_cut = "", True
+        most = _MOST_CHARACTERS * request.limit
+        is_over = max(found.new_tokens - request.limit, len(text) - most) > 0
         return Reply(
-            text,
-            is_cut or whole > self._sampling.max_tokens,
+            text[:most],
+            is_cut or is_over or whole > self._sampling.max_tokens,
             new_tokens=found.new_tokens,
             seconds=seconds,
         )

@@ -71,6 +71,26 @@ def test_a_reply_beyond_the_limit_by_the_servers_count_is_cut(
     assert (reply.text, reply.is_cut) == (text, is_cut)
 
 
+@pytest.mark.parametrize(
+    ("text", "usage", "is_cut"),
+    [
+        ("x" * 600, counts(100, 20), False),
+        ("x" * 600, counts(100, 21), True),
+        ("x" * 2_560, counts(100, 20), False),
+        ("x" * 2_561, counts(100, 20), True),  # no token has more than 128 characters
+        ("x" * 100_000, {}, True),
+    ],
+)
+def test_a_reply_of_a_server_that_ignores_the_limit_is_cut(
+    server: Server, text: str, usage: dict[str, int], is_cut: bool
+):
+    server.answer = lambda _: completion(text, usage=usage)
+    policy, _ = policy_of(server)
+    (reply,) = policy.reply([asks("q")], sampling=Sampling(max_new_tokens=20, max_tokens=50_000))
+    assert reply.is_cut is is_cut
+    assert len(reply.text) == min(len(text), 2_560)
+
+
 def test_tokens_are_estimated_where_a_server_does_not_count(server: Server):
     server.answer = lambda _: completion("x" * 300, usage={})
     policy, _ = policy_of(server)

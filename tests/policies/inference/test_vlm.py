@@ -237,7 +237,24 @@ def test_turn_limit_and_episode_limit_cut_a_reply(policy):
     first, second = policy.reply([one, other], sampling=limits)
     assert (first.is_cut, first.new_tokens) == (True, 4)
     assert (second.is_cut, second.new_tokens, second.text) == (True, 0, "")
-    assert len(recorded(other).ids) == len(recorded(other).turn_of)
+    assert len(recorded(one).ids) == prompt + 4
+    assert other.tokens is None  # without a reply there is nothing to learn from
+
+
+def test_nothing_is_kept_after_the_last_own_token(policy):
+    """16,000 emoji are within a block's characters, and 64,000 tokens."""
+    one = conversation(0)
+    limits = Sampling(max_new_tokens=5, max_tokens=1024)
+    (first,) = policy.reply([one], sampling=limits)
+    before = recorded(one)
+    one.turn += 1
+    reply = Message("user", (noise(5, 56), "\N{PINEAPPLE}" * 16_000))
+    one.messages += [Message("assistant", (first.text,)), reply]
+    (second,) = policy.reply([one], sampling=limits)
+    assert (second.is_cut, second.new_tokens, second.text) == (True, 0, "")
+    assert recorded(one) is before
+    assert recorded(one).mask[-1]
+    assert recorded(one).images == 1
 
 
 def test_a_continued_cut_turn_gets_an_end_token_that_is_not_its_own(policy):

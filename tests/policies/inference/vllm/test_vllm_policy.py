@@ -144,6 +144,7 @@ def test_prompt_without_room_is_the_token_limit_and_is_not_asked(fake: FakeVllm,
     length = len(fake.model.chat.open_prompt(talk.messages))
     (reply,) = policy_of(fake).reply([talk], sampling=Sampling(max_tokens=length + room))
     assert (reply.text, reply.is_cut, reply.new_tokens) == ("", True, 0)
+    assert talk.tokens is None
     assert not fake.bodies
 
 
