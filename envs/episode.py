@@ -18,6 +18,7 @@ from typing import Self
 from PIL import Image
 
 from ..sandbox import Execution, SandboxError
+from ..sandbox.plain_text import escape_lines
 from ..sandbox.types import Sandbox, SandboxUnavailableError, Session, SessionState
 from .grading import grade
 from .parsing import INTERFACES, Interface, parse_action, requests_in
@@ -199,7 +200,7 @@ class Episode:
         except SandboxUnavailableError:
             raise  # a fresh session would not help: the user has to fix this
         except SandboxError as error:
-            _log.info("a session of %s was lost and is replayed: %s", self.task.id, error)
+            _log.info("a session of %s was lost and is replayed: %s", *self._logged(error))
         try:
             if self._session is not None:
                 self._state = self._session.snapshot()
@@ -209,9 +210,12 @@ class Episode:
             raise
         except SandboxError as error:
             self.failure = error
-            _log.warning("the sandbox failed twice, so %s is not scored: %s", self.task.id, error)
+            _log.warning("the sandbox failed twice, so %s is not scored: %s", *self._logged(error))
         self._drop_session()
         return None
+
+    def _logged(self, error: Exception) -> tuple[str, str]:
+        return escape_lines(self.task.id), escape_lines(str(error))
 
     def _opened(self) -> Session:
         if self._session is None:

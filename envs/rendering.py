@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from ..sandbox.plain_text import escape_controls
 from .episode import Episode
 from .types import Turn
 
@@ -22,7 +23,14 @@ _LONGEST = 4_000
 
 
 def turn_text(episode: Episode) -> str:
-    """Return the question (before the first turn) or the newest turn: text, code and reply."""
+    """Return the question (before the first turn) or the newest turn: text, code and reply.
+
+    It is safe to print: control characters in it are escapes.
+    """
+    return escape_controls(_newest(episode))
+
+
+def _newest(episode: Episode) -> str:
     if not episode.turns:
         pictures = ", ".join(f"{image.width} x {image.height}" for image in episode.images)
         return f"{episode.task.id}\n[picture {pictures}]\n{episode.task.question}"

@@ -257,7 +257,7 @@ class VisualCodeEnv(gymnasium.Env[Observation, str]):
         text = turn_text(self.episode)
         if self.render_mode == "ansi":
             return text
-        sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
+        sys.stdout.write(text + "\n")
         return None
 
     def close(self) -> None:

@@ -140,11 +140,14 @@ def _explain(error: Exception, program: str) -> int:
     if isinstance(error, _UsageProblem):  # of typer's bundled click, or of click
         error.show()
         return error.exit_code
+    from ...sandbox.plain_text import escape_controls  # not needed for --help
+
     code = code_of(error)
     if code != INTERRUPTED:
         is_worded = is_ours(error) or isinstance(error, ValueError | OSError)
         if os.environ.get("CODEDANCE_DEBUG") or not is_worded:
-            traceback.print_exception(error)
+            text = "".join(traceback.format_exception(error)).rstrip("\n")
         else:
-            print(f"{program}: {error}", file=sys.stderr)  # noqa: T201
+            text = f"{program}: {error}"
+        print(escape_controls(text), file=sys.stderr)  # noqa: T201 - it may quote a model
     return code

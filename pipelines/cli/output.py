@@ -18,8 +18,18 @@ _WIDTH = 80
 
 
 def say(text: str = "") -> None:
-    """Print a line; names in another encoding as escapes."""
-    print(text.encode("utf-8", "backslashreplace").decode(), flush=True)  # noqa: T201
+    """Print a line; control characters, and names in another encoding, as escapes.
+
+    Texts of models, tasks and files cannot control the terminal.
+    """
+    from ...sandbox.plain_text import escape_controls  # not needed for --help
+
+    print(escape_controls(text), flush=True)  # noqa: T201
+
+
+def draw(sequence: str) -> None:
+    """Send a sequence of our own to the terminal, as it is; never a model's text."""
+    print(sequence, flush=True)  # noqa: T201
 
 
 def print_report(session: RunSession, report: Report) -> None:
@@ -113,16 +123,22 @@ def _print_rich(title: str, head: list[str], rows: list[list[str]]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    from ...sandbox.plain_text import escape_controls
+
+    def cell(text: str) -> Text:  # not as markup: a name may hold brackets
+        return Text(escape_controls(text))
 
     console = Console()
     for number, columns in enumerate(table_parts(head, rows, console.width)):
-        shown = title if number == 0 else None
+        shown = cell(title) if number == 0 else None
         table = Table(title=shown, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for column in columns:
             justify = "left" if column == 0 else "right"
-            table.add_column(head[column], justify=justify, no_wrap=True)
+            table.add_column(cell(head[column]), justify=justify, no_wrap=True)
         for row in rows:
-            cells = [row[column] for column in columns]
+            cells = [cell(row[column]) for column in columns]
             table.add_row(*cells, end_section=row[0] in ("all", "hard"))
         console.print(table)
 

@@ -206,7 +206,9 @@ def _say_lines(lines: Iterable[str]) -> None:
 
 
 def _warn(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
+    from ...sandbox.plain_text import escape_controls
+
+    print(escape_controls(text), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _count(what: str, count: int) -> None:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ...sandbox.plain_text import escape_controls
 from ..data.exporting import Exported
 from ..store.findings import Finding, Verdict
 from ..store.images import ImageFolder
@@ -116,7 +117,7 @@ def trajectory_lines(entry: Mapping[str, Any], images: ImageFolder) -> Iterator[
         seconds = turn["generation_seconds"]
         yield ""
         yield f"turn {number}" + ("" if seconds is None else f", written in {seconds:.3f} s")
-        yield _visible(turn["text"])
+        yield escape_controls(turn["text"])
         if turn["execution"] is not None:
             yield from _execution_lines(turn["execution"], images)
     yield ""
@@ -130,7 +131,7 @@ def _execution_lines(execution: Mapping[str, Any], images: ImageFolder) -> Itera
     yield f"→ {execution['outcome']} in {execution['wall_seconds']:.3f} s"
     for text in (execution["stdout"], execution["error"]):
         if text:
-            yield _visible(text.rstrip())
+            yield escape_controls(text.rstrip())
     for digest in execution["images"]:
         yield f"  picture    {images.path(digest)}"
 
@@ -216,14 +217,9 @@ def _list_row(one: Listed) -> tuple[str, ...]:
 def _fields(values: Mapping[str, Any]) -> Iterator[str]:
     for name, value in values.items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        lines: Iterable[str] = textwrap.wrap(_visible(text), _WIDTH - 13) or [""]
+        lines: Iterable[str] = textwrap.wrap(escape_controls(text), _WIDTH - 13) or [""]
         for number, line in enumerate(lines):
             yield f"  {name if number == 0 else '':<10} {line}".rstrip()
-
-
-def _visible(text: str) -> str:
-    """Return a model's text with control characters as visible escapes."""
-    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
 
 
 def _figure(value: float | None) -> str:

@@ -16,6 +16,7 @@ from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifa
 from prefect.runtime import deployment
 
 from ...policies.training.grpo.alarms import Alarm
+from ...sandbox.plain_text import escape_controls
 from ..runs.progress import Bar, PlainProgress, Progress
 from ..runs.session import RunSession
 from ..store.lineage import StageRun
@@ -85,7 +86,7 @@ class _LogLines(PlainProgress):
 
     def say(self, text: str) -> None:
         level = logging.WARNING if text.startswith("ALARM ") else logging.INFO
-        self._logger.log(level, "%s", text)
+        self._logger.log(level, "%s", escape_controls(text))
 
 
 class PageProgress:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...sandbox.plain_text import escape_controls
 from ..config.sections.sandbox_settings import SandboxSettings, open_configured
 from .context import StageInterrupted
 from .processes import Guard, free_port
@@ -123,7 +124,8 @@ def follow() -> int:
                 job.follow()
         except Exception as error:  # noqa: BLE001 - reported as this process ends
             print(  # noqa: T201
-                f"codedance: process {world.rank} of {world.size}: {error}", file=sys.stderr
+                escape_controls(f"codedance: process {world.rank} of {world.size}: {error}"),
+                file=sys.stderr,
             )
             return 1
 

@@ -14,6 +14,8 @@ from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from ...sandbox.plain_text import escape_controls
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
@@ -86,7 +88,7 @@ class PlainProgress:
 
     def say(self, text: str) -> None:
         """Print a line."""
-        print(text, file=self._stream or sys.stderr, flush=True)
+        print(escape_controls(text), file=self._stream or sys.stderr, flush=True)
 
     @contextmanager
     def bar(self, name: str, total: int, *, done: int = 0) -> Generator[Bar]:
@@ -138,7 +140,7 @@ class RichProgress:
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
-        self._console.print(text, markup=False, highlight=False)
+        self._console.print(escape_controls(text), markup=False, highlight=False)
 
     @contextmanager
     def bar(self, name: str, total: int, *, done: int = 0) -> Generator[Bar]:
@@ -149,14 +151,14 @@ class RichProgress:
         from rich.progress import Progress as Bars
 
         columns = (
-            TextColumn("[bold]{task.description}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("{task.fields[pace]}"),
         )
         bars = Bars(*columns, console=self._console, auto_refresh=False, expand=True)
-        task = bars.add_task(name, total=total, completed=done, pace="")
+        task = bars.add_task(escape_controls(name), total=total, completed=done, pace="")
         pace, alarms, words = Pace(), Counter[str](), [""]
 
         class RichBar:
@@ -185,9 +187,9 @@ def _rich_notes(note: str, alarms: Counter[str]) -> list[Text]:
     """Return the non-empty lines below a bar: metrics and alarms."""
     from rich.text import Text
 
-    lines = [Text(f"  {note}", style="dim")] if note else []
+    lines = [Text(f"  {escape_controls(note)}", style="dim")] if note else []
     if alarms:
-        lines.append(Text(f"  {format_alarms(alarms)}", style="bold red"))
+        lines.append(Text(f"  {escape_controls(format_alarms(alarms))}", style="bold red"))
     return lines
 
 

@@ -20,6 +20,7 @@ from ...envs.episode import Episode
 from ...envs.parsing import Interface
 from ...envs.rewards.evidence import EvidenceCache, record_evidence
 from ...envs.types import Task, Trajectory
+from ...sandbox.plain_text import escape_lines
 from ...sandbox.types import Sandbox
 from ..inference.partial_replies import PartialRepliesError
 from ..interface import (
@@ -126,7 +127,8 @@ def rollout(  # noqa: PLR0913 - policy, tasks and settings; each by name
         finally:
             runner.close()
     if losses.count:
-        _log.warning("%d of %d episodes were lost: %s", losses.count, len(found), losses.reason)
+        reason = escape_lines(str(losses.reason))
+        _log.warning("%d of %d episodes were lost: %s", losses.count, len(found), reason)
     return found
 
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from codedance.envs.visual_code import VisualCodeEnv
+from sandbox.hostile_text import HOSTILE, controls_in
 
 from .toys import InProcessSandbox, ToySuite, make_task, noise
 
@@ -57,6 +58,29 @@ def test_human_mode_prints_each_turn_automatically(capsys):
     env.step(SHOW)
     assert "hello" in capsys.readouterr().out
     assert env.render() is None
+
+
+@pytest.mark.parametrize("mode", ["ansi", "human"])
+def test_no_text_of_model_task_or_code_can_control_a_terminal(mode, capsys):
+    everything = "\n".join(HOSTILE)
+    sandbox = InProcessSandbox()
+    env = VisualCodeEnv(ToySuite(), sandbox=sandbox, render_mode=mode)
+    env.reset(seed=0, options={"task": make_task(id=f"toy/{everything}", question=everything)})
+    shown = [env.render()]
+    for text in (f"```python\nprint({everything!r})\n```", everything):
+        env.step(text)
+        shown.append(env.render())
+    printed = capsys.readouterr().out if mode == "human" else "".join(shown)
+    assert "\\x1b]52;c;" in printed
+    assert controls_in(printed) == []
+
+
+def test_hostile_text_can_be_drawn():
+    env = VisualCodeEnv(ToySuite(), sandbox=InProcessSandbox(), render_mode="rgb_array")
+    for text in HOSTILE:
+        env.reset(seed=0)
+        env.step(text)
+        assert env.render().shape == (576, 1024, 3)
 
 
 def test_rendering_without_a_mode_names_the_argument_to_pass():

@@ -14,7 +14,8 @@ from PIL import Image
 
 from ....envs.parsing import thought_in
 from ....envs.types import Trajectory, Turn
-from ..output import say
+from ....sandbox.plain_text import escape_controls
+from ..output import draw, say
 
 CHUNK = 4096
 
@@ -48,14 +49,6 @@ def picture_sequence(image: Image.Image, protocol: str) -> str:
     return "".join(parts)
 
 
-def printable(text: str) -> str:
-    """Return a model's text with control characters as visible escapes, safe for a terminal."""
-    return "".join(
-        c if c in "\n\t" or (c.isprintable() and not 0x7F <= ord(c) < 0xA0) else _escape(c)
-        for c in text
-    )
-
-
 def picture_folder(folder: Path, *, is_asked_for: bool) -> Path | None:
     """Create the folder for an episode's images; return None if it cannot be created.
 
@@ -79,7 +72,7 @@ def show_picture(image: Image.Image, folder: Path | None, name: str) -> None:
     """Save an image if there is a folder for it, and draw it if the terminal can."""
     protocol = picture_protocol() if sys.stdout.isatty() else None
     if protocol is not None:
-        say(picture_sequence(image, protocol))
+        draw(picture_sequence(image, protocol))
     words = f"  image {image.width} by {image.height}"
     if folder is None:
         say(words)
@@ -99,11 +92,11 @@ def show_turn(number: int, turn: Turn, folder: Path | None) -> None:
     say(f"── turn {number} " + "─" * 50)
     thought = thought_in(turn.text)
     if thought:
-        say(printable(thought))
+        say(thought)
     if turn.action.kind == "code":
         say(_indented(turn.action.content.strip("\n"), "  │ "))
     elif turn.action.kind == "malformed":
-        say(f"  (malformed: {printable(turn.action.content)})")
+        say(f"  (malformed: {turn.action.content})")
         say(_indented(turn.text, "  ? "))
     if turn.execution is not None:
         for text in (turn.execution.stdout, turn.execution.stderr, turn.execution.error or ""):
@@ -112,7 +105,7 @@ def show_turn(number: int, turn: Turn, folder: Path | None) -> None:
         for index, image in enumerate(turn.execution.images, 1):
             show_picture(image, folder, f"turn-{number}-{index}.png")
     if turn.action.kind == "answer":
-        say(f"answer: {printable(turn.action.content)}")
+        say(f"answer: {turn.action.content}")
 
 
 def episode_document(episode: Trajectory, question: str) -> dict[str, object]:
@@ -147,8 +140,4 @@ def _turn_document(turn: Turn) -> dict[str, object]:
 
 
 def _indented(text: str, margin: str) -> str:
-    return "\n".join(margin + line for line in printable(text).splitlines())
-
-
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape").decode()
+    return "\n".join(margin + line for line in escape_controls(text).splitlines())

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import base64
+import sys
 
 import pytest
+import typer
 from codedance.envs.types import Action, Turn
+from codedance.pipelines.cli import output
+from codedance.pipelines.cli.app import run_app
 from codedance.pipelines.cli.episodes.terminal import (
     picture_protocol,
     picture_sequence,
-    printable,
     show_turn,
 )
 from codedance.sandbox import Execution, Outcome
+from sandbox.hostile_text import HOSTILE, controls_in
 
 from ..makers import make_picture
 
@@ -50,14 +54,6 @@ def test_iterm_gets_the_image_in_one_piece():
     assert text.endswith("\a")
 
 
-def test_control_characters_become_visible():
-    assert printable("a\x1b[2J\x07\x9b31m\r\tb\n") == "a\\x1b[2J\\x07\\x9b31m\\r\tb\n"
-
-
-def test_plain_text_of_any_language_is_unchanged():
-    assert printable("é 数 🙂 <b>") == "é 数 🙂 <b>"
-
-
 def test_turn_is_shown_with_thought_code_and_output(tmp_path, capsys):
     picture = make_picture()
     execution = Execution(Outcome.ERROR, "5\n", "", "NameError: x, line 1\x1b[2J", (picture,))
@@ -77,3 +73,36 @@ def test_malformed_turn_is_shown_with_its_reason(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "(malformed: neither code nor answer)" in shown
     assert "  ? hm" in shown
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_no_text_in_a_turn_can_control_the_terminal(text, capsys):
+    execution = Execution(Outcome.ERROR, text, text, text)
+    for kind in ("code", "answer", "malformed"):
+        show_turn(1, Turn(f"<think>{text}</think>{text}", Action(kind, text), execution), None)
+    assert controls_in(capsys.readouterr().out) == []
+
+
+def test_names_in_a_table_are_neither_markup_nor_control_characters(capsys):
+    names = [f"family {name}" for name in HOSTILE]
+    output._print_rich("title [/]", ["tasks", "right [link=x]"], [[name, "1"] for name in names])
+    shown = capsys.readouterr().out
+    assert controls_in(shown) == []
+    assert "[/]" in shown
+    assert "right [link=x]" in shown
+
+
+@pytest.mark.parametrize("kind", [ValueError, ZeroDivisionError])
+def test_an_error_that_quotes_a_model_cannot_control_the_terminal(kind, capsys, monkeypatch):
+    application = typer.Typer()
+
+    @application.command()
+    def fail():
+        raise kind("\n".join(HOSTILE))
+
+    monkeypatch.setattr(sys, "argv", ["fail"])
+    with pytest.raises(SystemExit):
+        run_app(application)
+    shown = capsys.readouterr().err
+    assert "\\x1b]52;c;" in shown
+    assert controls_in(shown) == []

@@ -19,6 +19,7 @@ from codedance.pipelines.stages.seeding import draw_indices, spread_indices
 from codedance.pipelines.tracking.lines import LineWriter
 from codedance.pipelines.tracking.metrics_file import append_metrics, read_metrics
 from rich.console import Console
+from sandbox.hostile_text import HOSTILE, controls_in
 
 
 def plain_lines(monkeypatch, steps, *, total=100, alarms=()):
@@ -140,3 +141,16 @@ def test_draws_depend_only_on_the_seed():
 def test_held_out_indices_are_evenly_spaced():
     assert spread_indices(2000, 4) == [0, 500, 1000, 1500]
     assert spread_indices(3, 5) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_no_text_in_progress_can_control_the_terminal(text):
+    stream = io.StringIO()
+    plain = PlainProgress(stream)
+    rich = RichProgress(Console(file=stream, width=200, color_system=None, force_terminal=False))
+    for display in (plain, rich):
+        display.say(text)
+        with display.bar(text, 1) as bar:
+            bar.ring(text)
+            bar.reach(1, note=text)
+    assert controls_in(stream.getvalue()) == []
