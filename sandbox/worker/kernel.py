@@ -56,6 +56,17 @@ def call(number: int, *arguments: int | bytes | ctypes.Array[ctypes.c_char] | No
     return result
 
 
+def prepare_sorting() -> None:
+    """Let libc read the size of the memory, which it does once, for its first large sort.
+
+    The filter refuses it later, since the same call reports the load of the host; libc would then
+    choose between its stable and its unstable algorithm by an uninitialised number.
+    """
+    array = ctypes.create_string_buffer(2048)
+    equal = ctypes.cast(_libc.strcmp, ctypes.c_void_p)
+    _libc.qsort(array, ctypes.c_size_t(2048), ctypes.c_size_t(1), equal)
+
+
 def unshare(flags: int) -> None:
     """Move into new namespaces of the kinds in ``flags``."""
     _check(_libc.unshare(ctypes.c_int(flags)), "unshare")

@@ -19,6 +19,7 @@ from .block import Block, Verdict, out_of_memory, run_block
 from .framing import Channel
 from .places import BLOCK_PREFIX
 from .printed import Printed
+from .reported_limits import report_limits
 from .seeding import seed_random_sources
 from .showing import Gallery, install_hooks
 from .stopwatch import Look, Stopwatch
@@ -63,6 +64,7 @@ def live(
             ]
             look = isolate(plan)
             seed_random_sources(int(seed))
+            report_limits(plan.limits)
             tempfile.tempdir = os.environ.get("TMPDIR", "/tmp")  # else it would probe names
         except Exception as error:
             channel.send(["failed", f"{type(error).__name__}: {error}"])

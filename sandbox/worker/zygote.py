@@ -20,6 +20,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from . import kernel
 from .framing import MESSAGE_BYTES
 from .isolation import Isolation, choose_isolation
 from .places import installed_folders
@@ -41,6 +42,7 @@ def main() -> None:
         isolation.enter()
         sys.path[:] = config["paths"]
         _import_libraries(config["libraries"], optional=config["optional"])
+        kernel.prepare_sorting()
         isolation.seal()
     except Exception as error:
         _reply(control, {"error": f"{type(error).__name__}: {error}"[:4096]})

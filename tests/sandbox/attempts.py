@@ -157,5 +157,8 @@ SYSTEM_CALLS = {
     "own 13 landlock_create_ruleset": 444,
     "own 14 mlockall": 151,
     "own 15 process_madvise": 440,
+    "192 sysinfo": 99,
+    "193 statfs": 137,
+    "193 fstatfs": 138,
 }
 """x86-64 numbers of calls that must fail with EPERM for any arguments."""

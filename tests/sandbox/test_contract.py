@@ -6,11 +6,28 @@ import pytest
 from codedance.sandbox import Outcome, SandboxError
 from PIL import Image
 
+from .conftest import SMALL
+
 
 def run(sandbox, *blocks, images=()):
     """Run blocks in one session; return the last execution."""
     with sandbox.session(images) as session:
         return [session.run(block) for block in blocks][-1]
+
+
+def test_memory_and_disk_are_the_sessions_own(sandbox):
+    """The host's would differ from run to run, and tell of its other programs."""
+    code = """
+import os, shutil
+pages = os.sysconf("SC_PHYS_PAGES"), os.sysconf(os.sysconf_names["SC_AVPHYS_PAGES"])
+print({count * os.sysconf("SC_PAGE_SIZE") >> 20 for count in pages})
+print(shutil.disk_usage(".").total >> 20, os.fstatvfs(os.open("/dev/null", 0)).f_bavail > 0)
+shutil.disk_usage("missing")
+"""
+    with sandbox.session() as session:
+        execution = session.run(code)
+    assert execution.stdout == f"{{{SMALL.memory_mb}}}\n{SMALL.disk_mb} True\n"
+    assert execution.error.startswith("FileNotFoundError")
 
 
 def test_printed_text_is_returned(sandbox):
