@@ -85,6 +85,8 @@ class Execution:
         images: Images shown, RGB, in order.
         wall_seconds: Wall-clock time from sending the block to its verdict.
         cpu_seconds: Processor time used by the block.
+        has_handled_error: Whether the block raised an error, handled it and ended OK. No digest
+            includes it.
     """
 
     outcome: Outcome
@@ -94,6 +96,7 @@ class Execution:
     images: tuple[Image.Image, ...] = ()
     wall_seconds: float = 0.0
     cpu_seconds: float = 0.0
+    has_handled_error: bool = False
 
     @property
     def is_ok(self) -> bool:

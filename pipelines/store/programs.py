@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from ...sandbox import Outcome
-from .schema import ExecutionRow, TaskRow, TrajectoryRow, TurnRow
+from .schema import HANDLED, ExecutionRow, TaskRow, TrajectoryRow, TurnRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,8 @@ def read_programs(session: Session, stage_run: str) -> list[Program]:
             (ExecutionRow.trajectory == TurnRow.trajectory)
             & (ExecutionRow.number == TurnRow.number),
         )
-        .where(TrajectoryRow.stage_run == stage_run, ExecutionRow.outcome == str(Outcome.OK))
+        .where(TrajectoryRow.stage_run == stage_run)
+        .where(ExecutionRow.outcome.in_((str(Outcome.OK), HANDLED)))
         .order_by(TurnRow.trajectory, TurnRow.number)
     )
     for trajectory, content in session.execute(code).tuples():

@@ -30,7 +30,7 @@ from ...envs.types import (
 )
 from ...sandbox import Execution, Outcome
 from .digests import row_digest
-from .schema import ExecutionRow, TaskRow, TrajectoryRow, TurnRow
+from .schema import HANDLED, ExecutionRow, TaskRow, TrajectoryRow, TurnRow
 
 Row = dict[str, Any]
 PutImage = Callable[[Image.Image], str]
@@ -243,7 +243,7 @@ def _read_turn(row: TurnRow, execution: ExecutionRow | None, get: GetImage) -> T
 def _execution_row(number: int, execution: Execution, put: PutImage) -> Row:
     return {
         "number": number,
-        "outcome": str(execution.outcome),
+        "outcome": HANDLED if execution.has_handled_error else str(execution.outcome),
         "stdout": clean(execution.stdout),
         "stderr": clean(execution.stderr),
         "error": _clean_or_none(execution.error),
@@ -255,11 +255,12 @@ def _execution_row(number: int, execution: Execution, put: PutImage) -> Row:
 
 def _read_execution(row: ExecutionRow, get: GetImage) -> Execution:
     return Execution(
-        outcome=Outcome(row.outcome),
+        outcome=Outcome.OK if row.outcome == HANDLED else Outcome(row.outcome),
         stdout=row.stdout,
         stderr=row.stderr,
         error=row.error,
         images=tuple(get(digest) for digest in row.images),
         wall_seconds=row.wall_seconds,
         cpu_seconds=row.cpu_seconds,
+        has_handled_error=row.outcome == HANDLED,
     )

@@ -22,6 +22,9 @@ _NAME = String(80).with_variant(Text(), "postgresql")
 _TERM = String(40).with_variant(Text(), "postgresql")
 """Types of user-defined names, of any length: SQLite does not enforce the limits."""
 
+HANDLED = "handled"
+"""Stored outcome of a block that ended OK after it had handled an error of its own."""
+
 
 class Base(DeclarativeBase):
     """Base class of the tables; Alembic compares its metadata with the database."""
@@ -122,7 +125,7 @@ class TurnRow(Base):
 
 
 class ExecutionRow(Base):
-    """The sandbox's record of a turn's code."""
+    """The sandbox's record of a turn's code; ``outcome`` is an `Outcome`, or `HANDLED`."""
 
     __tablename__ = "executions"
 

@@ -18,6 +18,7 @@ _NOTE_CHARACTERS = 400  # room for "[… more characters were cut]"
 _ERROR_CHARACTERS = 1_000
 _WORKER_OUTCOMES = {
     "ok": Outcome.OK,
+    "handled": Outcome.OK,
     "error": Outcome.ERROR,
     "timeout": Outcome.TIMEOUT,
     "memory": Outcome.MEMORY,
@@ -30,7 +31,17 @@ class FrameError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The validated header of a frame; ``sizes`` are those of the images whose pixels follow."""
+    """The validated header of a frame.
+
+    Attributes:
+        turn: Number of the block.
+        outcome: How it ended.
+        stdout: Text printed.
+        stderr: Text written to standard error.
+        error: One-line error; None when the outcome is OK.
+        sizes: Sizes of the images whose pixels follow.
+        has_handled_error: Whether it ended OK after an error that its own code handled.
+    """
 
     turn: int
     outcome: Outcome
@@ -38,6 +49,7 @@ class Reply:
     stderr: str
     error: str | None
     sizes: tuple[tuple[int, int], ...]
+    has_handled_error: bool = False
 
     @property
     def blob_bytes(self) -> int:
@@ -112,6 +124,7 @@ def decode_reply(header: bytes | bytearray, blob_bytes: int, limits: Limits) -> 
         stderr=_text(stderr, most),
         error=None if error is None else _text(error, _ERROR_CHARACTERS),
         sizes=_sizes(sizes, limits),
+        has_handled_error=outcome == "handled",
     )
     if (reply.error is None) != (reply.outcome is Outcome.OK):
         raise FrameError("an error and its outcome disagree")

@@ -107,6 +107,7 @@ class SessionProcess:
             images=images,
             wall_seconds=wall,
             cpu_seconds=cpu,
+            has_handled_error=reply.has_handled_error and not is_late,
         )
 
     @property

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import line_of, message_of, sentence, short_traceback
+from .handled import HandledErrors
 from .places import Places
 from .showing import Gallery
 from .stopwatch import Stopwatch, TimeLimitReached
@@ -24,7 +25,7 @@ class Verdict:
     """How a block ended.
 
     Attributes:
-        outcome: Name of the outcome.
+        outcome: Name of the outcome; ``handled`` where it is ok and the block handled an error.
         error: One-line error; None when the outcome is ok.
         traceback: Frames of the model's own code, where the error's line alone is insufficient.
     """
@@ -44,6 +45,7 @@ class Block:
         namespace: Global variables.
         memory_mb: Memory limit of the session; named in the error when it is reached.
         places: Classification of files as the model's, a library's or the worker's.
+        handled: Record of the errors that the block handles.
     """
 
     code: str
@@ -51,10 +53,12 @@ class Block:
     namespace: dict[str, Any]
     memory_mb: int
     places: Places
+    handled: HandledErrors
 
 
 def run_block(block: Block, gallery: Gallery, watch: Stopwatch) -> Verdict:
     """Run a block; never raises because of the code."""
+    block.handled.begin()
     verdict = _run(block, gallery, watch)
     if watch.verdict is None or verdict.outcome == "timeout":
         return verdict
@@ -72,10 +76,10 @@ def _run(block: Block, gallery: Gallery, watch: Stopwatch) -> Verdict:
         try:
             watch.start()
             _execute(block, gallery)
-            return Verdict("ok")
+            return _ended(block)
         except SystemExit as stop:
             gallery.show_figures()
-            return _leave(stop)
+            return _leave(stop, block)
         except TimeLimitReached:
             raise
         except BaseException as error:  # noqa: BLE001 - model code may raise anything
@@ -102,7 +106,7 @@ def _run(block: Block, gallery: Gallery, watch: Stopwatch) -> Verdict:
 def _execute(block: Block, gallery: Gallery) -> None:
     tree = ast.parse(block.code, block.filename)
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-    exec(compile(tree, block.filename, "exec", dont_inherit=True), block.namespace)
+    exec(block.handled.compiled(tree, block.filename, block.code), block.namespace)
     if isinstance(last, ast.Expr):
         expression = ast.Expression(last.value)
         compiled = compile(expression, block.filename, "eval", dont_inherit=True)
@@ -113,11 +117,15 @@ def _execute(block: Block, gallery: Gallery) -> None:
             join(thread)
 
 
-def _leave(stop: SystemExit) -> Verdict:
+def _ended(block: Block) -> Verdict:
+    return Verdict("handled" if block.handled.has_mark else "ok")
+
+
+def _leave(stop: SystemExit, block: Block) -> Verdict:
     """Treat ``exit()`` as the end of the block; its message, if any, goes to standard error."""
     if stop.code is not None and not isinstance(stop.code, int):
         sys.stderr.write(f"{stop.code}\n")
-    return Verdict("ok")
+    return _ended(block)
 
 
 def _judge(error: BaseException, block: Block) -> Verdict:

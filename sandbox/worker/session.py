@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from .block import Block, Verdict, out_of_memory, run_block
 from .framing import Channel
+from .handled import HandledErrors
 from .places import BLOCK_PREFIX
 from .printed import Printed
 from .reported_limits import report_limits
@@ -80,6 +81,8 @@ def _serve(channel: Channel, plan: SessionPlan, pictures: list[Any], look: Look 
     printed = Printed.of_session(limits["output_characters"])
     gallery = Gallery(printed.stdout, limits["images"], limits["image_pixels"])
     install_hooks(gallery)
+    handled = HandledErrors()
+    handled.install()
     namespace = _namespace(gallery, pictures)
     while True:
         turn, code, wall_seconds, cpu_seconds = channel.receive()
@@ -87,7 +90,7 @@ def _serve(channel: Channel, plan: SessionPlan, pictures: list[Any], look: Look 
         filename = f"{BLOCK_PREFIX}{turn}>"
         linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
         printed.begin(source)
-        block = Block(source, filename, namespace, limits["memory_mb"], printed.places)
+        block = Block(source, filename, namespace, limits["memory_mb"], printed.places, handled)
         try:
             verdict = run_block(block, gallery, Stopwatch(wall_seconds, cpu_seconds, look))
             printed.end(namespace, verdict.traceback)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 from codedance.envs.types import Action, Ending, Turn
@@ -10,6 +11,7 @@ from codedance.pipelines.store.connection.errors import StoreError, StoreFullErr
 from codedance.pipelines.store.images import ImageFolder, pixel_digest
 from codedance.pipelines.store.schema import TurnRow
 from codedance.pipelines.store.store import open_store
+from codedance.sandbox import Outcome
 from sqlalchemy import func, select
 
 from ..makers import make_lost, make_picture, make_request, make_task, make_trajectory
@@ -195,3 +197,17 @@ def test_tasks_that_failed_to_be_stored_are_stored_the_next_time(store, tmp_path
 def test_unknown_trajectory_is_an_error(store):
     with pytest.raises(StoreError, match="not in the store"):
         store.trajectories([7])
+
+
+def test_a_handled_error_is_read_back(store, run):
+    task = make_task()
+    given = make_trajectory(task, calls=1)
+    first = given.turns[0]
+    marked = replace(first.execution, has_handled_error=True)
+    hidden = replace(given, turns=(replace(first, execution=marked), *given.turns[1:]))
+    add(store, run, [task], [hidden])
+    add(store, run, [task], [given], step=1)
+    back = [store.trajectories([one.id])[0].turns[0].execution for one in store.episodes(run.id)]
+    assert [one.has_handled_error for one in back] == [True, False]
+    assert [one.outcome for one in back] == [Outcome.OK] * 2
+    assert [len(one.blocks) for one in store.programs(run.id)] == [1, 1]
