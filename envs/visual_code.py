@@ -219,7 +219,7 @@ class VisualCodeEnv(gymnasium.Env[Observation, str]):
         if turn.has_failed:
             terms["tool_turn"] = -self.preset.turn_weight * self.preset.penalty + 0.0
         if self.episode.ending is not None:
-            terms |= self._final_terms()
+            terms |= self._final_terms(terms["tool_turn"])
         self._show()
         ending = self.episode.ending
         is_lost = ending is Ending.INFRASTRUCTURE
@@ -278,8 +278,15 @@ class VisualCodeEnv(gymnasium.Env[Observation, str]):
         except KeyError as error:
             raise ValueError(f"reset cannot pick the task: {error.args[0]}") from None
 
-    def _final_terms(self) -> dict[str, float]:
-        """Return the terms due at the end of the episode; all 0.0 where it was lost."""
+    def _final_terms(self, last_turn: float) -> dict[str, float]:
+        """Return the terms due at the end of the episode; all 0.0 where it was lost.
+
+        A failed turn was charged at its own step; one that hides a failure is charged now, since
+        only the replays of the whole episode show that it has no evidence.
+
+        Args:
+            last_turn: Charge of the last turn itself.
+        """
         episode = self.episode
         trajectory = episode.trajectory("environment")
         accuracy = self.accuracy_of(episode.task)
@@ -289,7 +296,11 @@ class VisualCodeEnv(gymnasium.Env[Observation, str]):
             episode.fail()
             return self._no_terms()
         terms = score_trajectory(trajectory, group_accuracy=accuracy, reward=self.preset)
-        return {name: value or 0.0 for name, value in terms.items() if name != "tool_turn"}
+        found = {name: value or 0.0 for name, value in terms.items()}
+        failed = sum(turn.has_failed for turn in trajectory.tool_turns)
+        charged = 0.0 - self.preset.turn_weight * self.preset.penalty * failed
+        found["tool_turn"] = (found["tool_turn"] - charged) + last_turn
+        return found
 
     def _no_terms(self) -> dict[str, float]:
         return dict.fromkeys((*TERMS, *own_term_names(self.preset)), 0.0)

@@ -28,6 +28,9 @@ class RewardPreset:
         counts_evidence: Whether only calls with evidence count, silent success being neutral.
         pays_unsolved: Whether a group without a right answer is rewarded for calls.
         charges_easy_calls: Whether every call costs where tools are discouraged.
+        charges_hidden: Whether a call without evidence that handled an error of its own counts
+            as a failed one.
+        pays_padding: Whether calls with evidence beyond the first make up for a failed call.
         own_terms: User's own terms of this preset only, with their weights (`with_terms`).
     """
 
@@ -46,6 +49,8 @@ class RewardPreset:
     counts_evidence: bool = False
     pays_unsolved: bool = True
     charges_easy_calls: bool = False
+    charges_hidden: bool = False
+    pays_padding: bool = True
     own_terms: tuple[tuple[str, float], ...] = ()
 
 
@@ -57,6 +62,8 @@ _BAT = replace(
     counts_evidence=True,
     pays_unsolved=False,
     charges_easy_calls=True,
+    charges_hidden=True,
+    pays_padding=False,
 )
 
 PRESETS: dict[str, RewardPreset] = {

@@ -7,6 +7,9 @@ published form; `bat` deviates from it, with a switch in `RewardPreset` for each
   silent block that succeeds is neutral where tools are encouraged.
 * `pays_unsolved` off: a group without a right answer is not rewarded for calls.
 * `charges_easy_calls`: where tools are discouraged every call costs, failed or not.
+* `charges_hidden`: a call that handled an error of its own and has no evidence counts as failed, in
+  ``tool_sequence`` and in ``tool_turn``.
+* `pays_padding` off: where a call failed, all calls with evidence count as one.
 * `turn_clip`: a turn without failure gets no positive advantage.
 
 Deviations from the official code, in both: success is read from the sandbox's record, not from a
@@ -118,7 +121,7 @@ def score_trajectory(
     own = added_terms(preset)
     if not is_scored(trajectory):
         return dict.fromkeys((*TERMS, *own))
-    failures = sum(turn.has_failed for turn in trajectory.tool_turns)
+    failures = sum(_failures(trajectory, preset)) if preset.turn_weight else 0
     terms: Terms = {
         "accuracy": _accuracy(trajectory),
         "format": preset.format_fault if has_format_fault(trajectory) else 0.0,
@@ -169,9 +172,13 @@ def needs_evidence(
 ) -> bool:
     """Whether the terms depend on evidence that was not recorded yet."""
     preset = reward_preset(reward)
-    if not is_scored(trajectory) or not _counts_successes(group_accuracy, preset):
+    if not is_scored(trajectory):
         return False
-    return preset.counts_evidence and any(has is None for has in _evidence(trajectory))
+    calls = zip(trajectory.tool_turns, _evidence(trajectory), strict=True)
+    unknown = [turn for turn, has in calls if has is None]
+    if preset.counts_evidence and _counts_successes(group_accuracy, preset) and unknown:
+        return True
+    return preset.charges_hidden and preset.turn_weight > 0 and any(map(_has_handled, unknown))
 
 
 def _tool_sequence(trajectory: Trajectory, accuracy: float, preset: RewardPreset) -> float:
@@ -202,12 +209,29 @@ def _share_of_success(trajectory: Trajectory, preset: RewardPreset, factor: floa
     calls = trajectory.tool_turns
     if not preset.counts_evidence:
         return sum(not turn.has_failed for turn in calls) / len(calls)
+    failed = _failures(trajectory, preset)
     counted = [
         _certain(trajectory, has)
-        for turn, has in zip(calls, _evidence(trajectory), strict=True)
-        if factor < 0 or turn.has_failed or not _is_silent(turn)
+        for turn, has, is_one in zip(calls, _evidence(trajectory), failed, strict=True)
+        if factor < 0 or is_one or not _is_silent(turn)
     ]
-    return sum(counted) / len(counted) if counted else 0.0
+    useful, useless = sum(counted), len(counted) - sum(counted)
+    if any(failed) and not preset.pays_padding:
+        useful = min(useful, 1)
+    return useful / (useful + useless) if useful else 0.0
+
+
+def _failures(trajectory: Trajectory, preset: RewardPreset) -> list[bool]:
+    """Return whether each tool turn counts as failed: it failed, or hides that it did."""
+    return [
+        turn.has_failed
+        or (preset.charges_hidden and _has_handled(turn) and not _certain(trajectory, has))
+        for turn, has in zip(trajectory.tool_turns, _evidence(trajectory), strict=True)
+    ]
+
+
+def _has_handled(turn: Turn) -> bool:
+    return turn.execution is not None and turn.execution.has_handled_error
 
 
 def _evidence(trajectory: Trajectory) -> list[bool | None]:
@@ -252,7 +276,9 @@ def _accuracy(trajectory: Trajectory) -> float:
 
 
 def _returns(trajectory: Trajectory, preset: RewardPreset) -> list[float]:
-    failed = [turn.has_failed for turn in trajectory.tool_turns]
+    if not preset.turn_weight:
+        return [0.0] * len(trajectory.tool_turns)
+    failed = _failures(trajectory, preset)
     return turn_returns(failed, discount=preset.discount, penalty=preset.penalty)
 
 

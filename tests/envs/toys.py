@@ -178,11 +178,13 @@ class ToySuite:
         return self[int(task_id.rsplit("/", 1)[1])]
 
 
-def call(output="", *, outcome=Outcome.OK, evidence=None, images=(), error=None):
+def call(output="", *, outcome=Outcome.OK, evidence=None, images=(), error=None, handled=False):
     """Return a hand-made tool turn."""
     if outcome is not Outcome.OK:
         error = error or "ValueError: no"
-    execution = Execution(outcome, stdout=output, images=images, error=error)
+    execution = Execution(
+        outcome, stdout=output, images=images, error=error, has_handled_error=handled
+    )
     return Turn("…", Action("code", "…"), execution, has_evidence=evidence)
 
 
