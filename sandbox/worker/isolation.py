@@ -15,10 +15,19 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterable
 from typing import Any
 
-from . import disk_use, disk_watchdog, identity, kernel, landlock, links, rootfs, seccomp
+from . import (
+    disk_use,
+    disk_watchdog,
+    identity,
+    kernel,
+    landlock,
+    lifetime,
+    rootfs,
+    seccomp,
+    substitutes,
+)
 from .limits import MemoryInUse, limit_resources, memory_in_use
 from .processes import Shares, find_shares, limit_processes
 from .session import SessionPlan
@@ -56,7 +65,7 @@ class Isolation:
 
     def enter(self) -> None:
         """Apply the steps before the libraries are loaded."""
-        _die_with_trainer()
+        lifetime.die_with_trainer()
         self._home = _empty_home()
 
     def seal(self) -> None:
@@ -76,7 +85,7 @@ class Isolation:
             Check to call periodically while a block runs; None without one.
         """
         self._follow_zygote()
-        _close_all_but({0, 1, 2, plan.connection_fd, self._ruleset})
+        lifetime.close_all_but({0, 1, 2, plan.connection_fd, self._ruleset})
         self._enter_own_folder()
 
     def await_sessions(self) -> None:
@@ -138,7 +147,7 @@ class ConfinedIsolation(Isolation):
                 self.description += "; root without capabilities, as only root may read Python"
         kernel.drop_capabilities()
         limit_processes(find_shares().user)
-        _die_with_trainer()  # a change of user or capabilities clears it
+        lifetime.die_with_trainer()  # a change of user or capabilities clears it
         kernel.set_no_new_privileges()
         seccomp.install(seccomp.zygote_program())
         self._keep_folders(self._bounds)
@@ -148,8 +157,8 @@ class ConfinedIsolation(Isolation):
         """Confine this process to its own folder, limits and process."""
         self._follow_zygote()
         os.setsid()
-        _die_first(None)
-        _close_all_but({0, 1, 2, plan.connection_fd, self._ruleset})
+        lifetime.die_first(None)
+        lifetime.close_all_but({0, 1, 2, plan.connection_fd, self._ruleset})
         folder = self._enter_own_folder()
         disk_use.handle_disk_watchdog()
         ruleset = landlock.make_ruleset([*self._rules, (folder, landlock.WRITE)])
@@ -161,7 +170,7 @@ class ConfinedIsolation(Isolation):
             os.getpid(), is_confined=True, threads=False, truncates=landlock.abi() >= 3
         )
         seccomp.install(program)
-        links.resolve_what_is_readable()
+        substitutes.replace_refused_calls()
         return disk_use.OwnDisk(folder, self._bounds).look
 
 
@@ -186,7 +195,7 @@ class FullIsolation(Isolation):
     def enter(self) -> None:
         """Enter the namespaces and the minimal root, and continue as process 1."""
         self.enter_namespaces()
-        _die_with_trainer()
+        lifetime.die_with_trainer()
         _continue_as_first_process()
         kernel.die_with_parent(signal.SIGKILL)
         kernel.set_host_name(b"sandbox")
@@ -241,9 +250,9 @@ class FullIsolation(Isolation):
     def raise_for_session(self, plan: SessionPlan) -> None:
         """Confine this process; each step needs the privileges that later ones drop."""
         os.setsid()  # its process group would be the zygote's
-        _die_first(self._proc)
+        lifetime.die_first(self._proc)
         self.enter_session_namespaces(plan.limits["disk_mb"])
-        _close_all_but({0, 1, 2, plan.connection_fd, self._ruleset})
+        lifetime.close_all_but({0, 1, 2, plan.connection_fd, self._ruleset})
         limit_resources(plan.limits, self._used, count_threads=True)
         kernel.drop_capabilities()
         if self._ruleset >= 0:
@@ -323,29 +332,3 @@ def _empty_home() -> str:
     os.environ["HOME"] = f"{folder}/0"  # named like sessions' folders, which digests leave out
     os.mkdir(os.environ["HOME"], 0o700)
     return folder
-
-
-def _die_with_trainer() -> None:
-    """End with the process that executed this one; a container follows the control socket."""
-    if os.getppid():
-        kernel.die_with_parent(signal.SIGKILL)
-
-
-def _die_first(proc: int | None) -> None:
-    """Let the kernel kill this session before zygote or trainer when memory runs out."""
-    path = "/proc/self/oom_score_adj" if proc is None else "self/oom_score_adj"
-    with contextlib.suppress(OSError):  # some containers forbid it
-        descriptor = os.open(path, os.O_WRONLY, dir_fd=proc)
-        try:
-            os.write(descriptor, b"1000")
-        finally:
-            os.close(descriptor)
-
-
-def _close_all_but(kept: Iterable[int]) -> None:
-    start = 0
-    for descriptor in sorted(kept):
-        if descriptor > start:  # an empty range would close them all (CPython passes -1 on)
-            os.closerange(start, descriptor)
-        start = max(start, descriptor + 1)
-    os.closerange(start, 1 << 16)

@@ -261,7 +261,7 @@ def _without_namespaces(own_pid: int, truncates: bool) -> list[bytes]:
     code += _for_group(LINKS, _refuse(errno.EPERM))
     code += _for_each(CLOCKS, clocks)
     code += _for_each(OF_PROCESSES, own)
-    code += _for_call("fallocate", [_refuse(errno.EOPNOTSUPP)])  # libc then writes
+    code += _for_call("fallocate", [_refuse(errno.EOPNOTSUPP)])
     if not truncates:
         code += _for_call("truncate", [_refuse(errno.EPERM)])
     return code

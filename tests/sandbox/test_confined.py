@@ -163,7 +163,7 @@ def test_the_parent_process_is_hidden(nameless):
 
 
 def test_calls_that_are_refused_or_pretended_have_a_substitute(confined):
-    """`fallocate` is written by libc; a path with links stays as it is; modes are not changed."""
+    """A file gets its length, but no disk is reserved; a path with links stays as it is."""
     code = "import os\nfrom pathlib import Path\nf = os.open('f', os.O_CREAT | os.O_RDWR)\n"
     code += "os.posix_fallocate(f, 0, 1 << 20)\nos.symlink('f', 'l')\n"
     code += "here = os.getcwd()\nprint(os.fstat(f).st_size, os.path.realpath('f') == here + '/f',\n"
