@@ -40,6 +40,12 @@ class Bait:
             self._listen(socket.AF_UNIX, str(self.home / "socket")),
         ]
         (self.home / "socket").chmod(0o777)
+        self._servers += [
+            self._await_datagrams("\0" + self.abstract + "-datagrams"),
+            self._await_datagrams(str(self.home / "datagrams")),
+        ]
+        (self.home / "datagrams").chmod(0o777)
+        (self.home / "link").symlink_to(f"/nowhere/{self.canary}")
         self.port: int = self._servers[0].getsockname()[1]
         self._before = self._look()
         self._clock = time.time() - time.monotonic()
@@ -53,6 +59,8 @@ class Bait:
             "port": self.port,
             "abstract": self.abstract,
             "unix_path": str(self.home / "socket"),
+            "datagrams": [f"\0{self.abstract}-datagrams", str(self.home / "datagrams")],
+            "link": str(self.home / "link"),
             "host_pid": os.getpid(),
         }
 
@@ -92,6 +100,22 @@ class Bait:
         server.listen()
         threading.Thread(target=self._note_callers, args=(server,), daemon=True).start()
         return server
+
+    def _await_datagrams(self, address: str) -> socket.socket:
+        server = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        server.bind(address)
+        threading.Thread(target=self._note_datagrams, args=(server,), daemon=True).start()
+        return server
+
+    def _note_datagrams(self, server: socket.socket) -> None:
+        while True:
+            try:
+                data = server.recv(64)
+            except OSError:
+                return
+            if not data:  # shut down
+                return
+            self._reached.append(f"a datagram reached {server.getsockname()!r}")
 
     def _note_callers(self, server: socket.socket) -> None:
         while True:

@@ -3,6 +3,8 @@
 from .attempt import Attempt
 from .files import FILES
 from .kernel import KERNEL, NETWORK
+from .kernels_files import KERNELS_FILES
+from .kernels_neighbours import KERNELS_NEIGHBOURS
 from .planned import PLANNED
 from .processes import PROCESSES, SECRETS
 from .protocol import PROTOCOL, STATE
@@ -25,4 +27,6 @@ ATTEMPTS: tuple[Attempt, ...] = (
     *PLANNED,
     *TIME_SHARES,
     *RESIDENT,
+    *KERNELS_FILES,
+    *KERNELS_NEIGHBOURS,
 )

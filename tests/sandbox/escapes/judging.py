@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -72,13 +73,17 @@ class Arena:
         self._picture = Image.new("RGB", (40, 30), (200, 10, 30))
         self._pixels = hashlib.sha256(self._picture.tobytes()).hexdigest()
         self._tier = sandbox.tier.partition(":")[0]
-        self._sibling = sandbox.session([self._picture])
+        seed = secrets.randbits(62) | 1 << 61
+        self._sibling = sandbox.session([self._picture], seed=seed)
         self._sibling.run("import os\nx = 41")
+        for _ in range(8):  # their requests would lie in the zygote's memory
+            sandbox.session([self._picture], seed=seed).close()
         where = folder_of(self._sibling)
         self._facts = bait.facts() | {
             "tier": self._tier,
             "zygote_pid": worker_id(),
             "sibling_folder": where,
+            "seed_digest": hashlib.sha256(str(seed).encode()).hexdigest(),
             "disk_mb": LIMITS.disk_mb,
             "memory_mb": LIMITS.memory_mb,
             "threads": LIMITS.threads,

@@ -25,6 +25,7 @@ from .attempt import Attempt
 from .bait import Bait
 from .catalogue import ATTEMPTS
 from .judging import LIMITS, Arena, Verdict
+from .patched import lowered_landlock
 
 _NOBODY = 65534
 
@@ -40,14 +41,21 @@ PLACES = {
 
 @contextmanager
 def open_arena(place: str) -> Iterator[Arena]:
-    """Open an arena: ``full``, ``confined``, ``docker-full`` or ``docker-confined``."""
+    """Open an arena: ``full``, ``confined``, ``docker-full`` or ``docker-confined``.
+
+    The local ones take a lower version of landlock: ``confined@2``.
+    """
+    place, _, abi = place.partition("@")
     backend, _, isolation = place.rpartition("-")
     bait = Bait()
     interpreter = None if backend else ask_interpreter(sys.executable)
     plan = ZygotePlan(interpreter, DEFAULT_LIBRARIES, LIMITS, isolation)
     start = starter(_image()) if backend else start_beside
     try:
-        with LocalSandbox(plan, floor="none", start=start) as sandbox:
+        with (
+            lowered_landlock(int(abi) if abi else None),
+            LocalSandbox(plan, floor="none", start=start) as sandbox,
+        ):
             arena = Arena(sandbox, bait, lambda: sandbox.process_id)
             yield arena
             arena.close()

@@ -246,9 +246,8 @@ SECRETS = (
         (
             "import gc, mmap\n"
             "page = mmap.PAGESIZE\n"
-            "vector = ctypes.create_string_buffer(1)\n"
             "def is_mapped(address):\n"
-            "    return not libc.mincore(ctypes.c_void_p(address), ctypes.c_size_t(page), vector)\n"
+            "    return not libc.msync(ctypes.c_void_p(address), ctypes.c_size_t(page), 1)\n"
             "starts = sorted({id(thing) >> 20 << 20 for thing in gc.get_objects()})\n"
             "end = time.monotonic() + 0.6\n"
             "for start in starts:\n"

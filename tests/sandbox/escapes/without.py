@@ -5,10 +5,12 @@ Patches are applied to this process and to the zygote that it executes; nothing 
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import os
+import secrets
 import sys
-import tempfile
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -16,12 +18,13 @@ from typing import Any
 
 import msgpack
 from codedance.sandbox import Outcome
-from codedance.sandbox.host import frames, memory_watch, process, worker_process
+from codedance.sandbox.host import frames, memory_watch, process
 from PIL import Image
 
 from .attempt import ESCAPED, Attempt, prelude
 from .bait import Bait
 from .judging import PROBE, SOUND, Verdict
+from .patched import patched_worker
 from .places import judge_all
 
 _IN_WORKER = {
@@ -53,26 +56,8 @@ def judge_without(isolation: frozenset[str], attempts: Sequence[Attempt]) -> lis
         memory_watch.held_bytes = lambda status: None
     if "checks" in isolation:
         _accept_everything()
-    with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)
-        worker_process._SCRIPT = _script_without(isolation, Path(folder))
+    with patched_worker([code for layer, code in _IN_WORKER.items() if layer in isolation]):
         return [verdict for one in attempts for verdict in judge_all("confined", [one])]
-
-
-def _script_without(isolation: frozenset[str], folder: Path) -> Path:
-    """Write a start script for the worker that patches it first."""
-    original = worker_process._SCRIPT
-    patches = [code for layer, code in _IN_WORKER.items() if layer in isolation]
-    text = original.read_text(encoding="utf-8")
-    text = text.replace("os.path.abspath(__file__)", repr(str(original)))
-    main = 'importlib.import_module("codedance_worker.zygote").main()'
-    assert main in text
-    importing = 'isolation = importlib.import_module("codedance_worker.isolation")'
-    text = text.replace(main, "\n    ".join([importing, *patches, main]))
-    script = folder / "start.py"
-    script.write_text(text, encoding="utf-8")
-    script.chmod(0o644)
-    return script
 
 
 def _accept_everything() -> None:
@@ -103,7 +88,10 @@ def _judge_in_fork(attempt: Attempt) -> Verdict:
     if os.fork() == 0:
         said = io.StringIO()
         sys.argv.append(bait.canary)
+        request = json.dumps({"seed": secrets.randbits(62) | 1 << 61, "pictures": []}).encode()
+        seed = str(json.loads(request)["seed"]).encode()
         facts = bait.facts() | {"zygote_pid": os.getpid()}
+        facts |= {"seed_digest": hashlib.sha256(seed).hexdigest()}
         with redirect_stdout(said):
             _run_here([prelude(facts), *attempt.blocks])
             found = said.getvalue()
