@@ -29,6 +29,20 @@ def refusal_of(attempt: Callable[[], None]) -> str:
     return words or (f"the attempt ended with status {status}" if status else "")
 
 
+def require_process_handles() -> None:
+    """Check that a host can hold on to a session's process.
+
+    Raises:
+        OSError: The kernel has no handles of processes.
+    """
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError as error:
+        raise OSError(
+            f"no handles of processes (pidfd_open): {error}; Linux 5.3 or later has them"
+        ) from error
+
+
 def is_root() -> bool:
     """Whether this is root and can drop root (not possible in a rootless container)."""
     return os.geteuid() == 0 and not refusal_of(become_nobody)

@@ -127,9 +127,9 @@ class ConfinedIsolation(Isolation):
         self._rules: list[tuple[str, int]] = []
         self._bounds = disk_use.Bounds.of_disk(config["limits"]["disk_mb"])
         self.description = (
-            "seccomp system-call filter, landlock file access, rlimits, no_new_privs; "
-            "no namespaces: names and sizes of files are visible, their content is not, and a "
-            "watchdog limits the disk use"
+            f"seccomp system-call filter, {landlock.describe()}, rlimits, no_new_privs; no "
+            "namespaces: names and sizes of files are visible, their content and where links "
+            "lead are not, and a watchdog limits the disk use"
         )
 
     def seal(self) -> None:
@@ -292,6 +292,7 @@ def choose_isolation(config: dict[str, Any]) -> Isolation:
     """
     if config["isolation"] == "none":
         return Isolation(config)
+    identity.require_process_handles()
     if config["isolation"].startswith("layers:"):
         from .layers import LayeredIsolation
 

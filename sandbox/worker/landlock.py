@@ -38,6 +38,16 @@ def abi() -> int:
         return 0
 
 
+def describe() -> str:
+    """Return the version, and what sessions cannot do as this version cannot restrict it."""
+    version = abi()
+    if not version:
+        return "no landlock"
+    lacks = ["files cannot be moved between folders"] if version < 2 else []
+    lacks += ["files cannot be truncated by name"] if version < 3 else []
+    return f"landlock {version}" + (f" ({', '.join(lacks)})" if lacks else "")
+
+
 def make_ruleset(rules: Iterable[tuple[str, int]]) -> int:
     """Create a ruleset that allows only ``rules`` (folder or file, rights) and no TCP.
 
