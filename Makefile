@@ -83,9 +83,14 @@ fuzz: $(VENV)/.dev
 	CODEDANCE_FUZZ=10 $(BIN)/python -m pytest -m slow tests/fuzz --timeout 3000
 
 # Every attempt to escape from the sandbox, on every backend and isolation level available here, with its
-# control; writes docs/escapes.md.
+# control; writes docs/escapes.md. ABI="2 3" LEVEL=confined AS=root (or nobody) selects versions of landlock, level and user,
+# and only prints: ABI 0 is a kernel without landlock.
+ABI =
+LEVEL =
+AS =
 test-escapes: $(VENV)/.dev
-	cd tests && $(abspath $(BIN))/python -m sandbox.escapes
+	cd tests && $(abspath $(BIN))/python -m sandbox.escapes $(if $(ABI)$(LEVEL)$(AS),rows) \
+	  $(if $(ABI),"abi=$(ABI)") $(if $(LEVEL),"level=$(LEVEL)") $(if $(AS),"user=$(AS)")
 
 # The same attempts on kernels of distributions, in a virtual machine (tests/kernels/README.md); KERNEL="5.15 6.1" selects.
 KERNEL ?= 6.1

@@ -30,15 +30,6 @@ from .patched import lowered_landlock
 _NOBODY = 65534
 
 
-PLACES = {
-    "local, full": "full",
-    "local, confined": "confined",
-    "docker, full inside": "docker-full",
-    "docker, confined inside": "docker-confined",
-}
-"""Places in `judge_all` by their names in the table."""
-
-
 @contextmanager
 def open_arena(place: str) -> Iterator[Arena]:
     """Open an arena: ``full``, ``confined``, ``docker-full`` or ``docker-confined``.
