@@ -22,7 +22,7 @@ from ..sandbox.plain_text import escape_lines
 from ..sandbox.types import Sandbox, SandboxUnavailableError, Session, SessionState
 from .grading import grade
 from .parsing import INTERFACES, Interface, parse_action, requests_in
-from .picture import DEFAULT_MAX_PIXELS, fit_picture
+from .picture import DEFAULT_MAX_PIXELS, fit_picture, kept_picture
 from .protocol import question_message, system_prompt, tool_reply
 from .text.unicode_text import escape_surrogates
 from .types import Action, Ending, Message, Task, Tokens, Trajectory, Turn
@@ -58,7 +58,7 @@ class Episode:
         system_prompt: System message; None for the interface's own, ``""`` for none.
         seed: Random seed of the policy's sampling, which the session never learns.
         max_pixels: Maximum number of pixels per image; larger ones are downscaled, for policy and
-            code alike.
+            code alike. Images that code shows are downscaled for the policy.
     """
 
     def __init__(  # noqa: PLR0913 - all settings of an episode, each optional
@@ -80,6 +80,7 @@ class Episode:
         self.interface: Interface = interface
         self.max_turns = max_turns
         self.seed = seed
+        self.max_pixels = max_pixels
         self.images = tuple(fit_picture(image, max_pixels) for image in task.images)
         self.opening = _opening(task, self.images, interface, system_prompt)
         self.messages: list[Message] = list(self.opening)
@@ -112,8 +113,12 @@ class Episode:
         execution = self._run(action.content)
         if execution is None:
             return self._end(Turn(text, action), Ending.INFRASTRUCTURE)
+        images = tuple(kept_picture(image) for image in execution.images)
+        execution = replace(execution, images=images)
         requests = requests_in(text, interface=self.interface)
-        reply = tool_reply(execution, turns_left=turns_left, requests=requests)
+        reply = tool_reply(
+            execution, turns_left=turns_left, requests=requests, max_pixels=self.max_pixels
+        )
         return self._record(Turn(text, action, execution, reply))
 
     def cut(self, text: str | None = None) -> None:

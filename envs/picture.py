@@ -183,7 +183,13 @@ def _longest_side(max_pixels: int) -> int:
     return max(max_pixels // wide, MOST_STRETCHED * (wide - 1))
 
 
-def presentable(image: Image.Image) -> Image.Image:
+def kept_picture(image: Image.Image) -> Image.Image:
+    """Return an image that code showed as an episode keeps it: the larger original is released."""
+    is_within = image.width * image.height <= DEFAULT_MAX_PIXELS
+    return image if is_within else fit_picture(image, DEFAULT_MAX_PIXELS)
+
+
+def presentable(image: Image.Image, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
     """Return a tool's image in a size for vision models: tiny ones enlarged, huge ones reduced.
 
     Raises:
@@ -193,10 +199,10 @@ def presentable(image: Image.Image) -> Image.Image:
     if long > MOST_STRETCHED * short:
         raise PictureError(f"one side is over {MOST_STRETCHED} times the other")
     if short >= _TINY_SIDE:
-        return fit_picture(image)
+        return fit_picture(image, max_pixels)
     factor = math.ceil(_READABLE_SIDE / short)
     size = (image.width * factor, image.height * factor)
-    return fit_picture(as_rgb(image).resize(size, Image.Resampling.NEAREST))
+    return fit_picture(as_rgb(image).resize(size, Image.Resampling.NEAREST), max_pixels)
 
 
 def picture_array(image: Image.Image) -> NDArray[np.uint8]:

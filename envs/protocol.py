@@ -13,7 +13,7 @@ from PIL import Image
 
 from ..sandbox import Execution
 from .parsing import ONE_REQUEST, Interface, Requests
-from .picture import PictureError, presentable
+from .picture import DEFAULT_MAX_PIXELS, PictureError, presentable
 from .types import Message, Part
 
 LAST_TURN = "This is your last turn: answer now, without tools."
@@ -55,7 +55,11 @@ def question_message(
 
 
 def tool_reply(
-    execution: Execution, *, turns_left: int, requests: Requests = ONE_REQUEST
+    execution: Execution,
+    *,
+    turns_left: int,
+    requests: Requests = ONE_REQUEST,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> Message:
     """Return the reply to the policy for a block's execution.
 
@@ -63,6 +67,7 @@ def tool_reply(
         execution: The sandbox's record of the block.
         turns_left: Number of turns left; before the last the reply asks for the answer.
         requests: Requests of the turn; for several the reply says which one was run.
+        max_pixels: Maximum number of pixels per image; larger ones are downscaled.
     """
     lines = [execution.stdout.rstrip("\n")] if execution.stdout.strip() else []
     if execution.stderr.strip():
@@ -73,7 +78,7 @@ def tool_reply(
     for number, image in enumerate(execution.images, start=1):
         lines.append(f"picture {number}, {image.width} x {image.height}:")
         try:
-            picture = presentable(image)
+            picture = presentable(image, max_pixels)
         except PictureError as error:
             lines.append(f"(not shown: {error})")
             continue

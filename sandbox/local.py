@@ -124,7 +124,9 @@ class LocalSandbox:
             return self._open_process(pictures, state.seed)
 
         allow_descriptors(len(self._sessions) + 1)
-        home = SessionHome(open_process, self._gate, self._sessions.discard)
+        home = SessionHome(
+            open_process, self._gate, self._sessions.discard, self._plan.limits.session_pixels
+        )
         session = ReplayingSession(home, state)
         session.start()
         with self._lock:

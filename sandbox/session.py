@@ -7,9 +7,11 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
+
+from PIL import Image
 
 from .host.process import DiedAtBirth, ProcessDied, SessionProcess
 from .host.turn_gate import Place, TurnGate
@@ -19,6 +21,7 @@ from .types import Execution, Outcome, SandboxError, SessionState, output_digest
 _ATTEMPTS = 3  # attempts at a block whose process or zygote died for no fault of the block
 _REPLAY_SLACK = 2.0  # the machine may be busier during a replay than in the first run
 _CODE_CHARACTERS = 1_000_000
+_MOST_PIXELS_HELD = 1 << 23  # of images of which only the digest is needed later
 _DIED = "SessionKilled: the interpreter ended while it ran this block"
 _DIED_AGAIN = (
     f"zygote or session died {_ATTEMPTS} times in a row; does the machine run out of memory?"
@@ -36,6 +39,11 @@ class _Block:
     known_digest: str = ""
 
     @property
+    def pixels(self) -> int:
+        """Pixels of the images that are kept for the digest."""
+        return 0 if self.execution is None else _pixels(self.execution)
+
+    @property
     def digest(self) -> str:
         if self.execution is not None:
             self.known_digest = output_digest(self.execution, self.folders)
@@ -51,15 +59,21 @@ class SessionHome:
         open_process: Starts a fresh process with the session's images and seed.
         gate: Limit on the turns that run at once.
         forget: Callback, called once when the session closes.
+        most_pixels: Maximum number of pixels of all images that a session shows.
     """
 
     open_process: Callable[[], SessionProcess]
     gate: TurnGate
     forget: Callable[[ReplayingSession], None]
+    most_pixels: int
 
 
 class _StateLost(Exception):  # noqa: N818 - an event within this file
     """A replay whose output differs from that of the first run."""
+
+
+def _pixels(execution: Execution) -> int:
+    return sum(image.width * image.height for image in execution.images)
 
 
 class ReplayingSession:
@@ -79,6 +93,7 @@ class ReplayingSession:
             for code, digest in zip(state.blocks, state.output_digests, strict=True)
         ]
         self._process: SessionProcess | None = None
+        self._pixels_left = home.most_pixels
         self._is_at_state = False  # whether the process has run all of the blocks
         self._lock = threading.Lock()
         self._is_closed = False
@@ -159,10 +174,32 @@ class ReplayingSession:
             return Execution(Outcome.KILLED, error=_LOST)
         execution = self._attempt(process, code, place)
         if execution.is_ok:
-            self._blocks.append(_Block(code, execution, process.folders))
+            self._append(_Block(code, execution, process.folders))
         else:
             self._drop_process()
-        return execution
+        return self._within_pixels(execution)
+
+    def _append(self, block: _Block) -> None:
+        """Append a successful block; hash the outputs once they hold many pixels."""
+        self._blocks.append(block)
+        if sum(one.pixels for one in self._blocks) > _MOST_PIXELS_HELD:
+            for one in self._blocks:
+                _ = one.digest
+
+    def _within_pixels(self, execution: Execution) -> Execution:
+        """Leave out the images that exceed the session's pixels, and say so in standard error."""
+        kept: list[Image.Image] = []
+        for image in execution.images:
+            if image.width * image.height <= self._pixels_left:
+                self._pixels_left -= image.width * image.height
+                kept.append(image)
+        count = len(execution.images) - len(kept)
+        if not count:
+            return execution
+        what = "picture was" if count == 1 else "pictures were"
+        most = self._home.most_pixels
+        note = f"[{count} more {what} left out: at most {most} pixels in all blocks together]\n"
+        return replace(execution, images=tuple(kept), stderr=execution.stderr + note)
 
     def _live_process(self, place: Place) -> SessionProcess:
         """Return the process, or a fresh one after a replay to the same state."""

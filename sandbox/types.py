@@ -51,7 +51,21 @@ class Outcome(StrEnum):
 class Limits:
     """Resource limits of one session; every limit has its own message to the model.
 
-    Time limits apply per block, the others per session.
+    Limits on time, output and images apply per block, the others per session.
+
+    Attributes:
+        wall_seconds: Wall-clock time.
+        cpu_seconds: Processor time.
+        memory_mb: Memory in addition to that of the libraries loaded before the session, in MiB.
+        processes: Processes; a session is one.
+        threads: Threads.
+        open_files: Open files.
+        disk_mb: Disk space, in MiB.
+        output_characters: Characters of each output stream.
+        images: Images shown.
+        image_pixels: Pixels of all images shown.
+        session_pixels: Pixels of all images that the blocks of a session show, since the host keeps
+            them as long as the episode.
     """
 
     wall_seconds: float = 15.0
@@ -64,6 +78,7 @@ class Limits:
     output_characters: int = 8_000
     images: int = 8
     image_pixels: int = 16_777_216
+    session_pixels: int = 33_554_432
 
     def __post_init__(self) -> None:
         """Refuse limits under which no program can run."""

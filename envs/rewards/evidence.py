@@ -27,7 +27,7 @@ from PIL import Image
 
 from ...sandbox import Execution, SandboxError
 from ...sandbox.types import Sandbox, SandboxUnavailableError
-from ..picture import picture_array, picture_digest
+from ..picture import kept_picture, picture_array, picture_digest
 from ..types import Ending, Trajectory, Turn
 
 Parts = frozenset[str]
@@ -171,7 +171,7 @@ def _given(turn: Turn) -> Parts:
 
 def output_parts(execution: Execution) -> Parts:
     """Return the digests of a block's output: its text, its warnings, each image."""
-    parts = {f"picture {picture_digest(image)}" for image in execution.images}
+    parts = {f"picture {picture_digest(kept_picture(image))}" for image in execution.images}
     for name, text in (("stdout", execution.stdout), ("stderr", execution.stderr)):
         if text.strip():
             digest = hashlib.sha256(text.strip().encode("utf-8", "backslashreplace"))

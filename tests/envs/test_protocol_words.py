@@ -29,6 +29,14 @@ def test_output_is_followed_by_warnings_and_the_error():
     )
 
 
+@pytest.mark.parametrize(("most", "size"), [(1200, (40, 30)), (1199, (39, 29)), (300, (20, 15))])
+def test_a_shown_image_is_within_the_pixels_of_the_environment(most, size):
+    execution = Execution(Outcome.OK, images=(noise(40, 30),))
+    message = tool_reply(execution, turns_left=3, max_pixels=most)
+    assert [image.size for image in message.images] == [size]
+    assert "picture 1, 40 x 30:" in message.text
+
+
 def test_each_image_follows_its_caption():
     parts = reply(Execution(Outcome.OK, stdout="a\n", images=(noise(40, 30), noise(50, 60)))).parts
     assert parts[0] == "<tool_response>\na\npicture 1, 40 x 30:"

@@ -1,8 +1,10 @@
 """Returned images: complete, independent, and as they were when they were shown."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
+import pytest
 from codedance.sandbox import Outcome
 from codedance.sandbox.host.shown_pictures import as_picture, picture_memory
 from PIL import Image
@@ -66,3 +68,55 @@ def test_another_version_of_pillow_copies_all_bytes_at_once(full):
     with full.session() as session:
         (picture,) = session.run(code).images
         assert picture.getpixel((399, 399)) == (7, 8, 9)
+
+
+@pytest.mark.parametrize(
+    ("side", "most"),
+    [(100, 20_000), pytest.param(4096, 33_554_432, marks=pytest.mark.slow)],
+)
+def test_the_pixels_of_all_blocks_together_are_limited(full, side, most):
+    """Five images of 4096² would be 320 MB; those over the limit are left out, with a note."""
+    code = f"from PIL import Image\nx = Image.new('RGB', ({side}, {side}), (N, 0, 0))\ndisplay(x)\n"
+    with full.session() as session:
+        limit_pixels(session, most)
+        ends = [session.run(code.replace("N", str(number))) for number in range(2)]
+        failed = session.run(f"{code.replace('N', '2')}1 / 0")
+        last = session.run("print('here')\ndisplay(Image.new('RGB', (9, 9)))")
+        assert session.run("x.getpixel((0, 0))").stdout == "(1, 0, 0)\n"
+        state = session.snapshot()
+    assert [[image.size for image in one.images] for one in ends] == [[(side, side)]] * 2
+    assert [one.stderr for one in ends] == ["", ""]
+    note = f"[1 more picture was left out: at most {most} pixels in all blocks together]\n"
+    assert (failed.outcome, failed.images) == (Outcome.ERROR, ())
+    assert failed.stderr.endswith(note)
+    assert (last.outcome, last.stdout, last.images) == (Outcome.OK, "here\n", ())
+    assert last.stderr == note
+    with full.restore(state) as session:
+        assert session.run("x.getpixel((0, 0))").stdout == "(1, 0, 0)\n"
+
+
+def test_images_of_a_failed_block_count_too(full):
+    code = "from PIL import Image\ndisplay(Image.new('RGB', (10, 10)))\n"
+    with full.session() as session:
+        limit_pixels(session, 250)
+        assert len(session.run(f"{code}1 / 0").images) == 1
+        assert len(session.run(f"{code * 2}display(Image.new('RGB', (7, 7)))").images) == 2
+
+
+def limit_pixels(session, most):
+    """Give a session another limit than its sandbox's."""
+    session._home = replace(session._home, most_pixels=most)
+    session._pixels_left = most
+
+
+def test_a_session_keeps_no_large_images_for_its_digests(full):
+    code = "from PIL import Image\nImage.new('RGB', (2048, 2048), ({}, 0, 0))"
+    with full.session() as session:
+        held = []
+        for number in range(3):
+            shown = session.run(code.format(number)).images
+            held.append(sum(block.pixels for block in session._blocks) >> 20)
+            assert shown
+        digests = session.snapshot().output_digests
+        assert held == [4, 8, 0]
+        assert len(set(digests)) == 3

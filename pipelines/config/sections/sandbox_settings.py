@@ -37,6 +37,7 @@ class LimitSettings(StrictModel):
     output_characters: Count = _LIMITS.output_characters
     images: Count = _LIMITS.images
     image_pixels: Count = _LIMITS.image_pixels
+    session_pixels: Count = _LIMITS.session_pixels
 
 
 class SandboxSettings(StrictModel):

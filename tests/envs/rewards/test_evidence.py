@@ -60,6 +60,18 @@ def test_only_output_that_depends_on_the_image_is_evidence(sandbox, isolated, bl
     assert evidence(isolated, block) == [has_evidence]
 
 
+def test_an_image_that_is_kept_smaller_is_evidence(sandbox, monkeypatch):
+    """The episode keeps at most 12.8 megapixels of an image; its replay shows all of them."""
+    monkeypatch.setattr(picture, "DEFAULT_MAX_PIXELS", 5_000)
+    show = "display(input_image.resize((120, 90)))"
+    turn = played(sandbox, show)[0].turns[0]
+    (kept,) = turn.execution.images
+    assert kept.size == (81, 61)
+    assert kept is turn.reply.images[0]
+    assert evidence(sandbox, show) == [True]
+    assert evidence(sandbox, "display(input_image.resize((120, 90)).point(lambda _: 7))") == [False]
+
+
 def test_repeated_output_is_not_evidence(sandbox):
     look = "print(input_image.getpixel((3, 3)))"
     assert evidence(sandbox, look, look, "print(input_image.getpixel((4, 4)))") == [
