@@ -1,9 +1,14 @@
 """Evidence of a tool call: new output that depends on the image.
 
-The successful blocks of a trajectory are replayed twice in fresh sessions, on the true image and on
-one with its values shuffled. Output is evidence if it differs from earlier output, is reproduced by
-the first replay and is not reproduced by the second. Constants, comments and the image's size are
-therefore no evidence.
+The successful blocks of a trajectory are replayed in fresh sessions: on the true image, on one with
+its values shuffled, and on images that are changed but no noise (`changed_pictures`). Output is
+evidence if it differs from earlier output, is reproduced on the true image, is not reproduced on
+the shuffled one, and is not reproduced on some changed one. Constants, comments and the image's
+size are therefore no evidence, and neither is "it is no noise".
+
+The first three replays run in a secret order, so that code which counts its runs cannot know which
+image it is to recognize. Usually they suffice: the second and third changed image are asked only
+about output that the first did not change.
 
 Siblings with the same blocks share their replays. Every session of an episode and every replay has
 the sandbox's own seed, so they draw the same numbers, and code cannot tell them apart by the seed.
@@ -16,6 +21,7 @@ a colour is evidence, and shuffling whole pixels would preserve it.
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Callable, MutableMapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -41,7 +47,11 @@ Outputs = tuple[Parts, ...]
 """Output of each block."""
 
 EvidenceCache = MutableMapping[str, "Future[Outputs]"]
-"""Replays by images, blocks and whether the images were shuffled, such as a dict."""
+"""Replays by images, blocks and change of the images, such as a dict."""
+
+_TRUE, _SHUFFLED = "true", "shuffled"
+_CHANGED = ("turned", "magnified", "inverted")
+"""The images of the replays, by name."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,18 +80,13 @@ class _Replays:
         self._sandbox = sandbox
         self._cache: EvidenceCache = {} if cache is None else cache
 
-    def true(self) -> Outputs:
-        """Return the outputs of the blocks on the true images."""
-        return self._once(self._digest, lambda: self._outputs(self._plan.images))
-
-    def shuffled(self) -> Outputs:
-        """Return the outputs of the blocks on the shuffled images."""
+    def outputs(self, name: str) -> Outputs:
+        """Return the outputs of the blocks on the images of this name."""
 
         def run() -> Outputs:
-            images = tuple(shuffled_picture(image) for image in self._plan.images)
-            return self._outputs(images)
+            return self._outputs(tuple(_images[name](image) for image in self._plan.images))
 
-        return self._once(f"{self._digest} shuffled", run)
+        return self._once(f"{self._digest} {name}", run)
 
     def _once(self, key: str, run: Callable[[], Outputs]) -> Outputs:
         """Run, or wait for a concurrent run of the same replay; retry here if that failed."""
@@ -159,10 +164,41 @@ def record_evidence(
 
 def _dependent(replays: _Replays, new: Sequence[Parts]) -> list[bool]:
     """Return whether each block has new output that is reproduced and depends on the image."""
-    again = [parts & one for parts, one in zip(new, replays.true(), strict=True)]
-    if not any(again):
-        return [False] * len(again)
-    return [bool(parts - one) for parts, one in zip(again, replays.shuffled(), strict=True)]
+    found = _first_outputs(replays, new)
+    left = _unlike(found, new)
+    evident = [False] * len(left)
+    for name in _CHANGED:
+        if all(is_one or not parts for is_one, parts in zip(evident, left, strict=True)):
+            break
+        changed = found[name] if name in found else replays.outputs(name)
+        dependent = [bool(parts - one) for parts, one in zip(left, changed, strict=True)]
+        evident = [any(both) for both in zip(evident, dependent, strict=True)]
+    return evident
+
+
+def _first_outputs(replays: _Replays, new: Sequence[Parts]) -> dict[str, Outputs]:
+    """Replay on the true, the shuffled and a changed image, in a secret order.
+
+    Stops early where no output can be evidence any more.
+    """
+    found: dict[str, Outputs] = {}
+    for name in secret_order((_TRUE, _SHUFFLED, _CHANGED[0])):
+        found[name] = replays.outputs(name)
+        if not any(_unlike(found, new)):
+            break
+    return found
+
+
+def _unlike(found: dict[str, Outputs], new: Sequence[Parts]) -> list[Parts]:
+    """Return the new output of each block that can still be evidence after these replays."""
+    true = found.get(_TRUE, new)
+    shuffled = found.get(_SHUFFLED, [frozenset[str]()] * len(new))
+    return [parts & one - other for parts, one, other in zip(new, true, shuffled, strict=True)]
+
+
+def secret_order(names: Sequence[str]) -> list[str]:
+    """Return names in an order that no model code can predict."""
+    return secrets.SystemRandom().sample(names, len(names))
 
 
 def _given(turn: Turn) -> Parts:
@@ -198,6 +234,42 @@ def shuffled_picture(image: Image.Image) -> Image.Image:
         return Image.fromarray(255 - pixels)
     mixed = values[_order(values.size)]
     return Image.fromarray(mixed.reshape(pixels.shape))
+
+
+def changed_pictures(image: Image.Image) -> tuple[Image.Image, ...]:
+    """Return changed images of the same size that are no noise, as `evidence` compares them.
+
+    Turned by half with other colours; a quarter magnified; inverted and mirrored.
+    """
+    return tuple(_images[name](image) for name in _CHANGED)
+
+
+def _turned(image: Image.Image) -> Image.Image:
+    return Image.fromarray(np.ascontiguousarray(picture_array(image)[::-1, ::-1, [1, 2, 0]]))
+
+
+def _magnified(image: Image.Image) -> Image.Image:
+    pixels = picture_array(image)
+    height, width = pixels.shape[:2]
+    rows, columns = np.arange(height) // 2, np.arange(width) // 2
+    return Image.fromarray(np.ascontiguousarray(pixels[rows][:, columns]))
+
+
+def _inverted(image: Image.Image) -> Image.Image:
+    return Image.fromarray(255 - picture_array(image)[:, ::-1])
+
+
+def _unchanged(image: Image.Image) -> Image.Image:
+    return image
+
+
+_images: dict[str, Callable[[Image.Image], Image.Image]] = dict(
+    zip(
+        (_TRUE, _SHUFFLED, *_CHANGED),
+        (_unchanged, shuffled_picture, _turned, _magnified, _inverted),
+        strict=True,
+    )
+)
 
 
 def _order(count: int) -> NDArray[np.intp]:

@@ -1,5 +1,6 @@
 import gc
 import hashlib
+import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -10,7 +11,13 @@ from codedance.envs import picture
 from codedance.envs.episode import Episode
 from codedance.envs.images.picture_memory import once_per_picture
 from codedance.envs.picture import picture_array
-from codedance.envs.rewards.evidence import record_evidence, shuffled_picture
+from codedance.envs.rewards import evidence as module
+from codedance.envs.rewards.evidence import (
+    changed_pictures,
+    record_evidence,
+    secret_order,
+    shuffled_picture,
+)
 from codedance.envs.rewards.terms import score_trajectory
 from codedance.envs.types import Ending
 from codedance.sandbox import Outcome, SandboxError, open_sandbox
@@ -23,6 +30,18 @@ from ..toys import InProcessSandbox, make_task, noise
 def isolated():
     with open_sandbox("local") as opened:
         yield opened
+
+
+@pytest.fixture(autouse=True)
+def order(monkeypatch):
+    """Fix the order of the first replays, so that their number is known; may be changed."""
+    orders = [("true", "shuffled", "turned")]
+
+    def fixed(names):
+        return [*orders[0], *(name for name in names if name not in orders[0])]
+
+    monkeypatch.setattr(module, "secret_order", fixed)
+    return orders
 
 
 def played(sandbox, *blocks, task=None, seed=0):
@@ -135,6 +154,95 @@ def test_shuffling_keeps_the_values_and_the_size_and_is_the_same_each_time():
     assert (values != mixed).mean() > 0.9
 
 
+def smooth(width=24, height=16):
+    """Return an image that is no noise."""
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    return Image.fromarray(np.stack([9 * x, 12 * y, 5 * (x + y)], axis=-1).astype(np.uint8))
+
+
+NOISY = (
+    "import numpy as np\np = np.asarray(input_image).astype(int)\n"
+    "noisy = np.abs(np.diff(p, axis=1)).mean() > 40\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("block", "has_evidence"),
+    [
+        ("if noisy:\n    raise ValueError\nprint('looked')", False),
+        ("print('noise' if noisy else 'looked')", False),
+        ("if not noisy:\n    print('looked')", False),
+        ("if not noisy:\n    print(p[3, 3])", True),
+        ("assert not noisy\nassert p[3, 3].sum() == 93\nprint('looked')", True),
+    ],
+)
+def test_that_an_image_is_no_noise_is_not_evidence(sandbox, block, has_evidence):
+    task = make_task(images=(smooth(),))
+    assert evidence(sandbox, NOISY + block, task=task) == [has_evidence]
+
+
+def test_output_that_one_changed_image_keeps_is_compared_with_the_others(sandbox):
+    """The number of objects is the same in an image that is turned and has other colours."""
+    pixels = np.zeros((16, 24, 3), np.uint8)
+    for column in (2, 8, 14, 20):
+        pixels[4:6, column : column + 2] = (200, 10, 60)
+    task = make_task(images=(Image.fromarray(pixels),))
+    count = (
+        "import numpy as np\np = np.asarray(input_image).astype(int).sum(axis=2)\n"
+        "lit = (p > 0).any(axis=0).astype(int)\nprint((np.diff(lit) == 1).sum())"
+    )
+    opened = sandbox.opened
+    assert evidence(sandbox, count, task=task) == [True]
+    assert sandbox.opened - opened == 1 + 4
+
+
+class _CountedReplays:
+    """Replays of code that counts its runs, and prints what it printed at first in some of them."""
+
+    def __init__(self, same):
+        self._runs = itertools.count(1)
+        self._same = same
+
+    def outputs(self, name):
+        return (frozenset({"looked" if next(self._runs) in self._same else "no"}),)
+
+
+def test_code_that_counts_its_runs_cannot_know_which_image_it_sees(monkeypatch):
+    """The best of its guesses is right in a third of the orders; before, it always was."""
+    given = (frozenset({"looked"}),)
+    shares = []
+    for size in range(6):
+        for same in itertools.combinations(range(1, 6), size):
+            passed = 0
+            for order in itertools.permutations(("true", "shuffled", "turned")):
+                monkeypatch.setattr(module, "secret_order", lambda _, order=order: order)
+                passed += module._dependent(_CountedReplays(same), given) == [True]
+            shares.append(passed / 6)
+    assert max(shares) == pytest.approx(1 / 3)
+
+
+def test_the_order_of_replays_is_secret_and_does_not_decide(sandbox, order):
+    names = ["true", "shuffled", "turned"]
+    drawn = [tuple(secret_order(names)) for _ in range(200)]
+    assert set(drawn) == set(itertools.permutations(names))
+    blocks = (LOOK, "print(5)", "x = 1", "print(seeded())", "1/0", f"print(seeded())\n{LOOK}")
+    found = []
+    for each in itertools.permutations(names):
+        order[0] = each
+        found.append(evidence(sandbox, *blocks))
+    assert found == [[True, False, False, False, False, True]] * 6
+
+
+def test_changed_images_have_the_size_and_other_pixels():
+    for image in (smooth(), noise(7, 5), Image.new("RGB", (1, 1), (9, 8, 7))):
+        changed = changed_pictures(image)
+        assert {one.size for one in changed} == {image.size}
+        assert any(one.tobytes() != image.tobytes() for one in changed)
+        assert [one.tobytes() for one in changed] == [
+            one.tobytes() for one in changed_pictures(image)
+        ]
+
+
 def test_a_cache_saves_the_replays(sandbox):
     one, images = played(sandbox, "print(input_image.getpixel((3, 3)))")
     cache = {}
@@ -206,20 +314,20 @@ def cost(sandbox, seeds, *blocks):
     return found, sandbox.opened - opened
 
 
-def test_siblings_that_differ_only_by_their_seed_share_two_replays(sandbox):
-    assert cost(sandbox, range(8), LOOK, "x = 1", LOOK) == ([[True, False, False]] * 8, 2)
+def test_siblings_that_differ_only_by_their_seed_share_three_replays(sandbox):
+    assert cost(sandbox, range(8), LOOK, "x = 1", LOOK) == ([[True, False, False]] * 8, 3)
 
 
 def test_siblings_share_replays_if_a_random_draw_is_not_shown(sandbox):
-    assert cost(sandbox, range(5), f"seeded()\n{LOOK}") == ([[True]] * 5, 2)
+    assert cost(sandbox, range(5), f"seeded()\n{LOOK}") == ([[True]] * 5, 3)
 
 
 def test_siblings_share_replays_if_their_output_is_random(sandbox):
     block = "print(seeded(), input_image.getpixel((3, 3)))"
-    assert cost(sandbox, range(4), block) == ([[True]] * 4, 2)
+    assert cost(sandbox, range(4), block) == ([[True]] * 4, 3)
 
 
-def test_a_random_constant_is_not_evidence_and_needs_no_shuffled_replay(sandbox):
+def test_a_random_constant_is_not_evidence_and_needs_no_other_replay(sandbox):
     found, replays = cost(sandbox, range(4), "import os\nprint(os.urandom(4))")
     assert (found, replays) == ([[False]] * 4, 1)
 
@@ -240,7 +348,7 @@ def test_code_draws_the_same_numbers_in_every_episode_and_replay(sandbox):
     watched = Watched()
     for seed in (3, 4):
         record_evidence(*played(watched, LOOK, seed=seed), watched)
-    assert seen == [0] * 6
+    assert seen == [0] * 8
 
 
 def test_another_image_or_another_block_needs_another_replay(sandbox):
@@ -248,14 +356,14 @@ def test_another_image_or_another_block_needs_another_replay(sandbox):
     for task in (make_task(), make_task(images=(noise(seed=1),))):
         for block in (LOOK, LOOK + " "):
             record_evidence(*played(sandbox, block, task=task), sandbox, cache)
-    assert len(cache) == 8
+    assert len(cache) == 4 * 3
 
 
 def test_blocks_with_different_boundaries_are_different(sandbox):
     cache = {}
     record_evidence(*played(sandbox, LOOK, "x = 12"), sandbox, cache)
     record_evidence(*played(sandbox, LOOK + "\nx = 1", "2"), sandbox, cache)
-    assert len(cache) == 4
+    assert len(cache) == 2 * 3
 
 
 def test_siblings_in_threads_wait_for_one_replay(sandbox):
@@ -269,7 +377,7 @@ def test_siblings_in_threads_wait_for_one_replay(sandbox):
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(look, siblings)) == [True] * 8
-    assert sandbox.opened - opened == 2
+    assert sandbox.opened - opened == 3
 
 
 def test_a_replay_lost_by_the_sandbox_is_retried_by_the_next_sibling(sandbox):
@@ -292,7 +400,7 @@ def test_a_real_sandbox_shares_replays_if_modules_draw_random_numbers(isolated):
         one, images = played(isolated, *calls, seed=seed)
         found = record_evidence(one, images, isolated, cache)
         assert [turn.has_evidence for turn in found.tool_turns] == [False, True, True]
-    assert len(cache) == 2
+    assert len(cache) == 3
 
 
 @pytest.fixture
@@ -319,8 +427,8 @@ def test_each_image_of_a_group_is_hashed_once(hashed, sandbox):
             score_trajectory(recorded, group_accuracy=0.5)
     assert hashed.count((40, 30)) == 1
     assert hashed.count((20, 50)) == 1
-    # A crop is hashed for each sibling and for the two replays.
-    assert hashed.count((7, 9)) == 4 + 2
+    # A crop is hashed for each sibling and for the three replays.
+    assert hashed.count((7, 9)) == 4 + 3
 
 
 def test_a_digest_is_dropped_with_its_image():

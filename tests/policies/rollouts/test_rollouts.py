@@ -231,14 +231,14 @@ class Watched(CountingSandbox):
         return super().session(images, seed=seed)
 
 
-def test_siblings_with_the_same_blocks_share_two_replays(sandbox: Sandbox):
+def test_siblings_with_the_same_blocks_share_three_replays(sandbox: Sandbox):
     look = code("print(input_image.getpixel((0, 0)))")
     policy = PlannedPolicy(lambda one: look if one.turn == 0 else "<answer>5</answer>")
     watched = Watched(sandbox)
     found = rollout(policy, [task()], samples=6, sandbox=watched)
     assert [one.turns[0].has_evidence for one in found] == [True] * 6
     assert len({one.seed for one in found}) == 6
-    assert watched.seeds == [0] * (6 + 2)  # a seed of their own would give the task's id away
+    assert watched.seeds == [0] * (6 + 3)  # a seed of their own would give the task's id away
 
 
 def test_single_samples_can_be_replayed_exactly(sandbox: Sandbox):
