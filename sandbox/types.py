@@ -18,7 +18,9 @@ DEFAULT_LIBRARIES: tuple[str, ...] = ("numpy", "PIL", "cv2", "matplotlib.pyplot"
 
 _ADDRESS = re.compile(r"(?<=\bat )0x[0-9a-fA-F]+")  # of an object, as its repr shows it
 _WORD = re.compile(r"[^\s'\"]+")
-_OWN_FOLDER = re.compile(r"/codedance-\w+/\d+")  # of a session without a root of its own
+_OWN_FOLDER = re.compile(
+    r"/codedance-\w+/\d+(?:-[0-9a-f]+)?"
+)  # of a session without a root of its own
 
 
 class SandboxError(RuntimeError):

@@ -28,7 +28,7 @@ _STEPS_A_ROUND = 500  # of removal: large leftovers must not delay the checks of
 
 
 class DiskWatchdog:
-    """Watchdog of the folders in ``scratch``, each named by its session's process id.
+    """Watchdog of the folders in ``scratch``, whose names begin with their session's process id.
 
     Args:
         scratch: Parent of the folders.
@@ -64,11 +64,12 @@ class DiskWatchdog:
     def _visit(self, name: str) -> bool:
         """Check one folder; return whether its session is alive."""
         folder = os.path.join(self._scratch, name)
-        if not name.isdigit():
+        first = name.partition("-")[0]
+        if not first.isdigit():
             if not name.startswith("gone-"):
                 self._rubbish.add(folder)
             return False
-        process_id = int(name)
+        process_id = int(first)
         try:
             used = time.clock_gettime((~process_id << 3) | 2)  # as clock_getcpuclockid makes it
         except OSError:

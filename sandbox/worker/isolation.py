@@ -14,7 +14,6 @@ import os
 import shutil
 import signal
 import tempfile
-import time
 from typing import Any
 
 from . import (
@@ -106,10 +105,16 @@ class Isolation:
         self._lifeline = disk_watchdog.start(self._scratch, bounds)
 
     def _enter_own_folder(self) -> str:
-        """Create and enter the session's own folder, empty even if its process id is reused."""
-        folder = f"{self._scratch}/{os.getpid()}"
-        if os.path.isdir(folder):
-            os.rename(folder, f"{folder}-old-{time.monotonic_ns()}")
+        """Create and enter the session's own folder.
+
+        Its name cannot be guessed: code of another session could read names and sizes in it, which
+        landlock does not restrict. One of an ended session with the same process id is moved away.
+        """
+        begin = f"{os.getpid()}-"
+        for name in os.listdir(self._scratch):
+            if name.startswith(begin):
+                os.rename(f"{self._scratch}/{name}", f"{self._scratch}/old-{name}")
+        folder = f"{self._scratch}/{begin}{os.urandom(16).hex()}"
         os.mkdir(folder, 0o700)
         os.chdir(folder)
         os.environ["HOME"] = os.environ["TMPDIR"] = folder

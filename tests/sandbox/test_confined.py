@@ -74,9 +74,10 @@ print("whole")
 
 def _watchdog_of(folder):
     """Return the process that watches a session's folder: the other child of its parent."""
-    zygote = _parent_of(Path(folder).name)
+    own = Path(folder).name.partition("-")[0]
+    zygote = _parent_of(own)
     siblings = [p.name for p in Path("/proc").iterdir() if p.name.isdigit()]
-    (watchdog,) = [int(p) for p in siblings if _parent_of(p) == zygote and p != Path(folder).name]
+    (watchdog,) = [int(p) for p in siblings if _parent_of(p) == zygote and p != own]
     return watchdog
 
 
@@ -195,3 +196,23 @@ def test_modes_of_readable_files_are_unchanged(confined, call):
     before = path.stat().st_mode
     run(confined, f"import os; p = {str(path)!r}; {call}")
     assert path.stat().st_mode == before
+
+
+SIZES = """
+import os
+place, own = os.path.split(os.getcwdb().decode())
+for pid in range(os.getpid() - 200, os.getpid() + 200):
+    for name in (str(pid), f"{pid}-{own.partition('-')[2]}"):
+        try: print(os.stat(f"{place}/{name}/note").st_size)
+        except OSError: pass
+"""
+
+
+def test_a_session_cannot_read_a_message_in_the_folder_of_another(nameless):
+    """Landlock does not restrict names and sizes, so the folder's name must not be known."""
+    with nameless.session() as teller, nameless.session() as listener:
+        teller.run("open('note', 'wb').write(bytes(4242))")
+        assert listener.run("open('note', 'wb').write(bytes(17))").is_ok
+        execution = listener.run(SIZES)
+    assert execution.error is None
+    assert "4242" not in execution.stdout
