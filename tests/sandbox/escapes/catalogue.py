@@ -5,6 +5,7 @@ from .files import FILES
 from .kernel import KERNEL, NETWORK
 from .kernels_files import KERNELS_FILES
 from .kernels_neighbours import KERNELS_NEIGHBOURS
+from .learned import LEARNED
 from .planned import PLANNED
 from .processes import PROCESSES, SECRETS
 from .protocol import PROTOCOL, STATE
@@ -12,6 +13,7 @@ from .resident import RESIDENT
 from .resources import RESOURCES, TIME
 from .stumbled import STUMBLED
 from .time_shares import TIME_SHARES
+from .unforeseen import UNFORESEEN
 
 ATTEMPTS: tuple[Attempt, ...] = (
     *FILES,
@@ -29,4 +31,6 @@ ATTEMPTS: tuple[Attempt, ...] = (
     *RESIDENT,
     *KERNELS_FILES,
     *KERNELS_NEIGHBOURS,
+    *LEARNED,
+    *UNFORESEEN,
 )

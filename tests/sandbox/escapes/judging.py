@@ -71,6 +71,7 @@ class Arena:
         self._bait = bait
         self._worker_id = worker_id
         self._picture = Image.new("RGB", (40, 30), (200, 10, 30))
+        self._picture.info["comment"] = bait.canary
         self._pixels = hashlib.sha256(self._picture.tobytes()).hexdigest()
         self._tier = sandbox.tier.partition(":")[0]
         seed = secrets.randbits(62) | 1 << 61
