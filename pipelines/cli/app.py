@@ -26,6 +26,7 @@ from .episodes.play import play
 from .examples import PlainCommand, PlainGroup, add_examples, flowing
 from .exit_codes import INTERRUPTED, MEANINGS, UNREAD, USAGE, code_of, is_ours
 from .runs import runs
+from .safe_logs import protect_terminal
 from .services.doctor import doctor
 from .services.flows import flows_app
 from .services.metrics import metrics
@@ -109,6 +110,7 @@ def run_app(application: typer.Typer = app, program: str = "codedance") -> None:
     if empty := _empty_word(sys.argv[1:]):
         print(f"{program}: {empty} is empty: give a value, or leave it out", file=sys.stderr)  # noqa: T201
         sys.exit(USAGE)
+    protect_terminal()
     try:
         code = application(standalone_mode=False, prog_name=program)
     except Exception as error:  # noqa: BLE001 - the top level of the program

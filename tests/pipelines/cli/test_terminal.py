@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import subprocess
 import sys
 
 import pytest
@@ -90,6 +91,34 @@ def test_names_in_a_table_are_neither_markup_nor_control_characters(capsys):
     assert controls_in(shown) == []
     assert "[/]" in shown
     assert "right [link=x]" in shown
+
+
+def test_a_log_record_and_a_warning_cannot_control_the_terminal():
+    """In a process of its own: pytest takes records and warnings for itself."""
+    code = f"""
+import logging, sys, warnings
+import typer
+from codedance.pipelines.cli.app import run_app
+
+application = typer.Typer()
+
+@application.command()
+def fail():
+    for text in {HOSTILE!r}:
+        text = text.encode('utf-8', 'replace').decode()
+        logging.getLogger('codedance.policies').warning('lost: %s', text)
+        warnings.warn(text, stacklevel=1)
+        try: raise ValueError(text)
+        except ValueError: logging.getLogger('other').exception('failed')
+
+sys.argv = ['fail']
+run_app(application)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "lost: \\x1b]52;c;" in done.stderr
+    assert "ValueError: \\x1b]52;c;" in done.stderr
+    assert "UserWarning: \\x1b]52;c;" in done.stderr
+    assert controls_in(done.stderr) == []
 
 
 @pytest.mark.parametrize("kind", [ValueError, ZeroDivisionError])
