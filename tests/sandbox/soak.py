@@ -8,6 +8,7 @@ must end in a correct result or in an outcome that reports the loss.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import os
 import random
@@ -20,16 +21,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from codedance.sandbox import Limits, Outcome
+from codedance.sandbox import Execution, Limits, Outcome
 from codedance.sandbox.host.interpreter import ask_interpreter
 from codedance.sandbox.host.zygote import ZygotePlan
 from codedance.sandbox.local import LocalSandbox
 from codedance.sandbox.types import Session
 from PIL import Image
 
+from .soak_memory import MemoryCurve, anonymous_mb
+
 LIMITS = Limits(wall_seconds=20.0, memory_mb=128, disk_mb=4, output_characters=500, images=2)
 _PROGRESS_SECONDS = 10.0
 _SETTLE_SECONDS = 10.0
+_WARM_MB = 60  # arenas and buffers of all threads, used once
 _SHADES = 8
 _IS_SHARED = "PYTEST_XDIST_WORKER" in os.environ  # other tests create folders too
 _PREPARE = "import os\nhistory = []"
@@ -37,6 +41,32 @@ _TURN = """history.append({number})
 with open('note', 'a') as file: _ = file.write('{number} ')
 print('{nonce}', sum(history), len(open('note').read().split()), input_image.getpixel((0, 0))[0])
 """
+
+
+_FAILURES = (
+    "1 / 0",
+    "os._exit(1)",
+    "open('nowhere')",
+    "bytearray(1 << 30)",
+    "open('large', 'wb').write(bytes(5 << 20))",
+    """import ctypes, mmap, time
+libc = ctypes.CDLL(None)
+libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+kept = []
+for _ in range(16):
+    pages = mmap.mmap(-1, 16 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    for page in range(0, 16 << 20, 4096): pages[page] = 1
+    start = ctypes.addressof(ctypes.c_char.from_buffer(pages))
+    assert libc.mprotect(start, 16 << 20, mmap.PROT_READ) == 0
+    kept.append(pages)
+time.sleep(5)""",
+    """import time
+time.sleep(0.3)
+end = time.process_time() + 0.3
+while time.process_time() < end: pass
+raise KeyError""",
+)
+"""Ends of blocks: errors, deaths, and every limit that a session meets in ordinary use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +105,7 @@ class Findings:
     zygote_deaths: int = 0
     kills: int = 0
     memory_growth_mb: float = 0.0
+    late_growth_mb: dict[str, float | None] = field(default_factory=dict[str, float | None])
 
 
 class Soak:
@@ -85,6 +116,8 @@ class Soak:
         self._findings = Findings()
         self._lock = threading.Lock()
         self._is_over = threading.Event()
+        self._curve = MemoryCurve(plan.turns)
+        self._running: set[object] = set()
         interpreter = ask_interpreter(sys.executable)
         zygote = ZygotePlan(interpreter, ("PIL",), LIMITS, plan.isolation)
         self._sandbox = LocalSandbox(zygote, floor="none")
@@ -124,9 +157,17 @@ class Soak:
         except Exception as error:  # noqa: BLE001 - any error is a finding
             self._note("unreported", f"session {number}: {error!r}")
 
+    def _run(self, session: Session, code: str) -> Execution:
+        block = object()
+        self._running.add(block)
+        try:
+            return session.run(code)
+        finally:
+            self._running.discard(block)
+
     def _take_turns(self, session: Session, draw: random.Random, turns: int, kill_at: int) -> None:
-        session.run(_PREPARE)
-        shade = session.run("print(input_image.getpixel((0, 0))[0])").stdout.strip()
+        self._run(session, _PREPARE)
+        shade = self._run(session, "print(input_image.getpixel((0, 0))[0])").stdout.strip()
         total = kept = 0
         for number in range(turns):
             if number == kill_at:
@@ -134,11 +175,11 @@ class Soak:
             if draw.random() < 0.02:
                 self._fail(session, draw)
             nonce = f"{draw.getrandbits(64):016x}"
-            execution = session.run(_TURN.format(number=number, nonce=nonce))
+            execution = self._run(session, _TURN.format(number=number, nonce=nonce))
             self._count(execution.outcome)
             if execution.outcome is Outcome.KILLED:
                 if (execution.error or "").startswith("SessionLost"):  # reported: all state is gone
-                    session.run(_PREPARE)
+                    self._run(session, _PREPARE)
                     total = kept = 0
                 continue
             total, kept = total + number, kept + 1
@@ -156,16 +197,16 @@ class Soak:
             return
         timer = threading.Timer(0.01, session.kill)  # type: ignore[attr-defined]
         timer.start()
-        execution = session.run("import time\ntime.sleep(0.2)\nraise KeyError('late')")
+        execution = self._run(session, "import time\ntime.sleep(0.2)\nraise KeyError('late')")
         timer.join()
         if execution.outcome not in (Outcome.KILLED, Outcome.ERROR):
             self._note("wrong", f"a killed session gave {execution}")
 
     def _fail(self, session: Session, draw: random.Random) -> None:
         """Change what a rollback must undo, then fail."""
-        failure = draw.choice(("1 / 0", "os._exit(1)", "open('nowhere')"))
+        failure = draw.choice(_FAILURES)
         code = f"history.append(10**9)\nopen('note', 'a').write('x x x')\n{failure}"
-        execution = session.run(code)
+        execution = self._run(session, code)
         if execution.is_ok:
             self._note("wrong", f"a failure passed for OK: {execution}")
 
@@ -178,6 +219,12 @@ class Soak:
                 os.kill(self._sandbox.process_id, signal.SIGKILL)
                 done += 1
                 self._findings.zygote_deaths = done
+                self._await_ends(set(self._running))
+
+    def _await_ends(self, blocks: set[object]) -> None:
+        """Wait for blocks to end: one whose zygote dies three times reports a failure of ours."""
+        while blocks & self._running and not self._is_over.wait(0.02):
+            pass
 
     def _report(self) -> None:
         started = time.monotonic()
@@ -193,6 +240,19 @@ class Soak:
         with self._lock:
             self._findings.turns += 1
             self._findings.outcomes[outcome.value] += 1
+            turn = self._findings.turns
+            if self._curve.is_due(turn):
+                self._sample(turn)
+
+    def _sample(self, turn: int) -> None:
+        self._curve.add("the trainer", turn, anonymous_mb(os.getpid()))
+        with contextlib.suppress(OSError, StopIteration):  # a killed zygote has none
+            self._curve.add("the zygote", turn, anonymous_mb(self._zygote()))
+
+    def _zygote(self) -> int:
+        """Return the process that forks sessions: the worker, or its child in a pid namespace."""
+        first, *others = descendants(self._sandbox.process_id)
+        return others[0] if others and self._plan.isolation == "full" else first
 
     def _note(self, kind: str, what: str) -> None:
         with self._lock:
@@ -212,8 +272,7 @@ class Soak:
 
     def _mounts(self) -> int:
         """Count the zygote's mounts: a session's tmpfs must end with the session."""
-        first, *others = descendants(self._sandbox.process_id)
-        path = Path(f"/proc/{others[0] if others else first}/mounts")
+        path = Path(f"/proc/{self._zygote()}/mounts")
         return path.read_text().count("\n")
 
     def _look_for_leaks(self, before: dict[str, int]) -> None:
@@ -230,8 +289,11 @@ class Soak:
         for name, count in after.items():
             if count > before[name]:
                 self._findings.leaks.append(f"{name}: {before[name]}, then {count}")
-        if self._findings.memory_growth_mb > 40 + 0.4 * self._plan.turns / 1_000:
+        if self._findings.memory_growth_mb > _WARM_MB:
             self._findings.leaks.append(f"memory: {self._findings.memory_growth_mb} MB more")
+        watched = ("the trainer", "the zygote")
+        self._findings.late_growth_mb = {name: self._curve.growth(name) for name in watched}
+        self._findings.leaks.extend(self._curve.findings(*watched))
         processes = descendants(self._sandbox.process_id)
         self._sandbox.close()
         if left := [pid for pid in processes if Path(f"/proc/{pid}/cmdline").exists()]:
