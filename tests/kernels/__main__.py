@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .download import MissingError, kernel_image, package_name
 from .image import root_image
-from .log import Log, describe
+from .log import Log, commit_of, describe
 from .machine import Machine, has_kvm
 from .table import KERNELS, Kernel
 
@@ -36,6 +36,7 @@ def _try(kernel: Kernel, words: argparse.Namespace, folder: Path) -> bool:
     boot_image = kernel_image(kernel, folder)
     with tempfile.TemporaryDirectory(prefix="kernel-", dir=folder) as scratch:
         root = Path(scratch) / "root.cpio"
+        commit = commit_of(words.checkout)
         root_image(words.checkout, folder, root)
         console = folder / f"console-{kernel.version}.txt"
         machine = Machine(kernel, boot_image, root, console, not has_kvm())
@@ -45,7 +46,7 @@ def _try(kernel: Kernel, words: argparse.Namespace, folder: Path) -> bool:
             said.append(line)
             sys.stdout.write(describe(line))
             sys.stdout.flush()
-    log = Log(kernel, package_name(kernel, folder), words.checkout, said)
+    log = Log(kernel, package_name(kernel, folder), commit, said)
     sys.stdout.write(log.text())
     if words.log is not None:
         log.write(words.log, words.label)

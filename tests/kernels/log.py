@@ -25,16 +25,16 @@ class Log:
     Args:
         kernel: Kernel of the run.
         package: Its package, with the version.
-        checkout: Checkout whose sandbox ran.
+        commit: Commit of the sandbox that ran.
         said: What the suite said.
     """
 
     def __init__(
-        self, kernel: Kernel, package: str, checkout: Path, said: list[dict[str, Any]]
+        self, kernel: Kernel, package: str, commit: str, said: list[dict[str, Any]]
     ) -> None:
         self._kernel = kernel
         self._package = package
-        self._commit = _commit(checkout)
+        self._commit = commit
         self._places: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for line in said:
             self._places.setdefault((line["place"], line["user"]), []).append(line)
@@ -90,7 +90,8 @@ def _joined(numbers: set[int]) -> str:
     return ", ".join(str(number) for number in sorted(numbers)) or "unknown"
 
 
-def _commit(checkout: Path) -> str:
+def commit_of(checkout: Path) -> str:
+    """Return the commit of a checkout, marked if it has changes."""
     command = ["git", "-C", str(checkout), "describe", "--always", "--dirty"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"

@@ -19,7 +19,7 @@ ENDS = {**ABOUT, "ends": True}
 
 
 def log_of(*said):
-    return Log(KERNELS["6.1"], "linux-image 6.1.1", command._ROOT, list(said))
+    return Log(KERNELS["6.1"], "linux-image 6.1.1", "abc", list(said))
 
 
 def test_an_archive_has_aligned_entries_with_their_lengths():
