@@ -10,12 +10,14 @@ from typing import Any
 
 from .table import Kernel
 
+_LONGEST_DETAIL = 160
+
 
 def describe(line: dict[str, Any]) -> str:
     """Return a line of progress for what the suite said."""
     where = f"{line['place']}, {line['user']}"
     if "result" in line:
-        return f"{where}: {line['number']} {line['result']} {line['detail']}\n"
+        return f"{where}: {line['number']} {line['result']}: {_brief(line['detail'])}\n"
     return f"{where}: {line.get('tier') or line.get('refused') or ''}\n"
 
 
@@ -75,11 +77,16 @@ class Log:
             rows += [f"  {line['tier']}" for line in lines if "tier" in line]
             rows += [f"  refused: {words}" for words in refused]
             rows += [
-                f"  {line['number']} {line['result']}: {line['detail']}"
+                f"  {line['number']} {line['result']}: {_brief(line['detail'])}"
                 for line in lines
                 if line.get("result", "held") != "held"
             ]
         return rows
+
+
+def _brief(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= _LONGEST_DETAIL else f"{words[:_LONGEST_DETAIL]}…"
 
 
 def _counts(lines: list[dict[str, Any]]) -> Counter[str]:

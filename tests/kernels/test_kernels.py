@@ -15,6 +15,7 @@ from .table import KERNELS
 ABOUT = {"place": "full", "user": "root", "release": "6.1.0", "abi": 2}
 HELD = {**ABOUT, "number": "1", "result": "held", "detail": "ok: held"}
 ESCAPED = {**ABOUT, "number": "18", "result": "escaped", "detail": "the zygote died"}
+LONG = {**ESCAPED, "detail": "a\n" * 900}
 ENDS = {**ABOUT, "ends": True}
 
 
@@ -48,6 +49,11 @@ def test_a_level_that_is_refused_is_told_from_one_that_holds():
     assert "full, root: refused\n  refused: no landlock" in log.text()
 
 
+def test_a_detail_is_one_short_line():
+    (row,) = [row for row in log_of(LONG, ENDS).text().splitlines() if "18" in row]
+    assert row == f"  18 escaped: {'a ' * 80}…"
+
+
 def test_results_replace_those_of_the_same_kernel_and_label(tmp_path):
     path = tmp_path / "log.txt"
     log_of(HELD, ENDS).write(path, "before")
@@ -72,7 +78,7 @@ def test_verdicts_are_read_as_they_come(tmp_path, monkeypatch):
     machine = Machine(KERNELS["6.1"], fake, fake, tmp_path / "console")
     lines = list(machine.run([("full", "root")], ["1"]))
     assert lines == [HELD, HELD]
-    assert describe(lines[0]) == "full, root: 1 held ok: held\n"
+    assert describe(lines[0]) == "full, root: 1 held: ok: held\n"
 
 
 def test_what_is_missing_is_said_in_words(tmp_path, monkeypatch, capsys):
