@@ -161,7 +161,7 @@ class ConfinedIsolation(Isolation):
     def raise_for_session(self, plan: SessionPlan) -> Look:
         """Confine this process to its own folder, limits and process."""
         self._follow_zygote()
-        os.setsid()
+        os.setpgid(0, 0)
         lifetime.die_first(None)
         lifetime.close_all_but({0, 1, 2, plan.connection_fd, self._ruleset})
         folder = self._enter_own_folder()
@@ -254,7 +254,8 @@ class FullIsolation(Isolation):
 
     def raise_for_session(self, plan: SessionPlan) -> None:
         """Confine this process; each step needs the privileges that later ones drop."""
-        os.setsid()  # its process group would be the zygote's
+        # Not the zygote's group; a session would have as much processor time as the trainer.
+        os.setpgid(0, 0)
         lifetime.die_first(self._proc)
         self.enter_session_namespaces(plan.limits["disk_mb"])
         lifetime.close_all_but({0, 1, 2, plan.connection_fd, self._ruleset})

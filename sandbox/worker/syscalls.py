@@ -168,7 +168,7 @@ SETUP: Calls = {
     "sendmsg": (46, 211),  # carries descriptors, which are memory that no limit counts
     "wait4": (61, 260),
     "capset": (126, 91),
-    "setsid": (112, 157),
+    "setpgid": (109, 154),
     "setrlimit": (160, 164),
     "mount": (165, 40),
     "unshare": (272, 97),

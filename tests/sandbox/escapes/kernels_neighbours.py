@@ -42,7 +42,7 @@ KERNELS_NEIGHBOURS = (
             "      lambda: call(62, 129, 0x1_0000_0000, 18) or 'kill with a high half')",
         ),
         ends="ok",
-        held_by=f"{FILTER}; its own session",
+        held_by=f"{FILTER}; its own process group",
         without=("filter", "landlock"),
     ),
     Attempt(
@@ -50,7 +50,7 @@ KERNELS_NEIGHBOURS = (
         "kill its process group at once",
         ("import signal\nos.kill(0, signal.SIGKILL)\nprint('held')",),
         ends="PermissionError killed",
-        held_by=f"{FILTER}; its own session",
+        held_by=f"{FILTER}; its own process group",
         why_no_control="18 has one, of the same signal",
     ),
     Attempt(
