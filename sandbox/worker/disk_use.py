@@ -121,7 +121,7 @@ def _named_bytes(
         if len(current) - len(folder) > _LONGEST_PATH:
             return max(size, too_much)
         try:
-            with _scan(current, folder) as entries:
+            with scan(current, folder) as entries:
                 for entry in entries:
                     files += 1
                     size += entry.stat(follow_symlinks=False).st_blocks * _BLOCK_BYTES
@@ -137,7 +137,7 @@ def _named_bytes(
 
 
 @contextlib.contextmanager
-def _scan(path: str, folder: str) -> Generator[Iterator[os.DirEntry[str]]]:
+def scan(path: str, folder: str) -> Generator[Iterator[os.DirEntry[str]]]:
     """Scan a path within ``folder``, or nothing where a link has just replaced a part of it."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:

@@ -18,7 +18,7 @@ import signal
 import sys
 import time
 
-from .disk_use import Bounds, bytes_used
+from .disk_use import Bounds, bytes_used, scan
 
 _INTERVAL_SECONDS = 0.02
 _REST_FACTOR = 20  # checks take a twentieth of one core, and more only under attack:
@@ -109,10 +109,13 @@ class Rubbish:
         self._number = 0
 
     def add(self, folder: str) -> None:
-        """Add a folder; its name is free at once."""
+        """Add a folder; its name is free at once. A link is only removed, never followed."""
         self._number += 1
         name = f"{self._place}/gone-{os.getpid()}-{self._number}"
         with contextlib.suppress(OSError):
+            if os.path.islink(folder):
+                os.unlink(folder)
+                return
             os.chmod(folder, 0o700)  # an unreadable one cannot be moved
             os.rename(folder, name)
             self._waiting.append(name)
@@ -121,16 +124,17 @@ class Rubbish:
         """Remove up to ``most_steps`` entries; return whether all are removed."""
         while self._waiting and most_steps > 0:
             current = self._waiting[-1]
-            with contextlib.suppress(OSError), os.scandir(current) as entries:
+            with contextlib.suppress(OSError), scan(current, self._place) as entries:
                 for entry in itertools.islice(entries, most_steps):
                     most_steps -= 1
+                    path = f"{current}/{entry.name}"
                     if entry.is_dir(follow_symlinks=False):
-                        self.add(entry.path)
+                        self.add(path)
                     else:
-                        os.unlink(entry.path)
+                        os.unlink(path)
             most_steps -= 1
             with contextlib.suppress(OSError):
-                os.rmdir(current)
+                os.unlink(current) if os.path.islink(current) else os.rmdir(current)
                 self._waiting.remove(current)
         return not self._waiting
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from codedance.sandbox import Outcome
+from codedance.sandbox.worker.disk_watchdog import Rubbish
 
 from .conftest import SMALL, open_isolated
 from .folders import folder_of
@@ -152,6 +153,27 @@ def _rubbish(folder):
     return [p.name for p in place.iterdir() if p.name.startswith("gone-") or str(p) == folder]
 
 
+def test_removal_of_leftovers_follows_no_link(tmp_path):
+    """Of a folder, of an entry in it, and of a folder that was replaced after it was added."""
+    outside, place = tmp_path / "outside", tmp_path / "place"
+    (outside / "kept").mkdir(parents=True)
+    outside.chmod(0o755)
+    for name in ("plain", "later"):
+        (place / name).mkdir(parents=True)
+    (place / "plain" / "entry").symlink_to(outside)
+    (place / "link").symlink_to(outside)
+    rubbish = Rubbish(str(place))
+    for name in ("plain", "link", "later"):
+        rubbish.add(str(place / name))
+    (moved,) = [path for path in place.iterdir() if not list(path.iterdir())]
+    moved.rename(tmp_path / "elsewhere")
+    moved.symlink_to(outside)
+    rubbish.clear(100)
+    assert (outside / "kept").is_dir()
+    assert outside.stat().st_mode & 0o777 == 0o755
+    assert list(place.iterdir()) == []
+
+
 def test_the_parent_process_is_hidden(nameless):
     code = (
         "import os, socket, struct\nprint(os.getppid(), os.getpgrp(), os.getsid(0), os.getpgid(0))"
@@ -188,6 +210,25 @@ def test_a_sibling_is_accessible_neither_by_name_nor_by_link(nameless):
         for code in (direct, linked, f"import os; os.listdir({folder!r})"):
             assert two.run(code).error.startswith("PermissionError")
         assert one.run("open('mine').read()").stdout == "'x'\n"
+
+
+def test_a_sibling_sees_neither_names_nor_sizes_of_files(nameless):
+    """The filter cannot refuse `stat` of some names, so the folder's is a secret."""
+    with nameless.session() as one, nameless.session() as two:
+        one.run("open('vote', 'w').write('x' * 41)")
+        place, _, name = folder_of(one).rpartition("/")
+        pid, _, secret = name.partition("-")
+        assert len(secret) == 32
+        ways = [
+            f"{place}/{pid}",
+            f"{place}/{pid}-",
+            f"/proc/{pid}/cwd",
+            f"/proc/{pid}/task/{pid}/cwd",
+        ]
+        code = f"import os\nfor way in {ways}:\n    print(os.path.exists(way + '/vote'))\n"
+        code += f"for way in ({place!r}, '/proc/{pid}/fd'):\n"
+        code += "    try: print(os.listdir(way))\n    except OSError: print('refused')"
+        assert two.run(code).stdout == "False\n" * len(ways) + "refused\nrefused\n"
 
 
 @pytest.mark.parametrize("call", ["os.fchmod(os.open(p, os.O_RDONLY), 0)", "os.chmod(p, 0)"])
