@@ -13,6 +13,7 @@ from PIL import Image
 
 from .capacity import allow_descriptors, available_memory_mb, turns_at_once
 from .host.machine import describe_lacks, find_lacks
+from .host.memory.cgroup import SessionGroups, find_hierarchy
 from .host.pictures import InputPicture, PicturePool, read_pictures
 from .host.process import SessionProcess
 from .host.turn_gate import TurnGate
@@ -65,11 +66,16 @@ class LocalSandbox:
                 f"add what is missing:\n"
                 f"{describe_lacks(find_lacks())}"
             )
+        is_beside = plan.interpreter is not None  # a container has limits of its own
+        self._groups = SessionGroups.open(find_hierarchy() if is_beside else None)
 
     @property
     def tier(self) -> str:
         """Isolation level and its description."""
-        return f"{self._zygote.tier}: {self._zygote.isolation}"
+        level = f"{self._zygote.tier}: {self._zygote.isolation}"
+        if self._groups is None or self._zygote.tier == "none":
+            return level
+        return f"{level}; {self._groups.description}"
 
     @property
     def process_id(self) -> int:
@@ -114,6 +120,8 @@ class LocalSandbox:
         self._zygote.close()
         for session in sessions:
             session.close()
+        if self._groups is not None:
+            self._groups.close()
         self._pool.close()
 
     def _open(self, pictures: tuple[InputPicture, ...], state: SessionState) -> Session:
@@ -142,7 +150,12 @@ class LocalSandbox:
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
-        return SessionProcess(handles, self._plan.limits, lambda: zygote.outlives(_DYING_SECONDS))
+        return SessionProcess(
+            handles,
+            self._plan.limits,
+            lambda: zygote.outlives(_DYING_SECONDS),
+            groups=self._groups,
+        )
 
     def _living_zygote(self) -> Zygote:
         """Return the zygote, restarted if it died."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..host.owner import is_stale, own_mark
 from ..host.worker_process import ENVIRONMENT
 from ..types import Limits, SandboxError, SandboxUnavailableError
 
@@ -108,7 +109,7 @@ class Engine:
             container = self._client.containers.run(
                 image,
                 detach=True,
-                labels={OWNER_LABEL: _own_mark()},
+                labels={OWNER_LABEL: own_mark()},
                 volumes={meeting_folder: {"bind": MEETING_FOLDER, "mode": "ro"}},
                 **hardening(limits),
             )
@@ -197,41 +198,6 @@ def hardening(limits: Limits) -> dict[str, Any]:
 def seccomp_profile() -> str:
     """Return the seccomp profile; Docker's own forbids the namespaces that isolation needs."""
     return Path(__file__).with_name("image").joinpath("seccomp.json").read_text("utf-8")
-
-
-def is_stale(mark: str) -> bool:
-    """Whether the process named by an owner label is certainly dead."""
-    boot, _, rest = mark.partition(" ")
-    if boot != _boot():
-        return bool(boot)
-    namespace, _, process = rest.partition(" ")
-    if namespace != _pid_namespace():
-        return False  # its process ids are unknown here
-    process_id, _, started = process.partition(" ")
-    return started != _start_time(process_id)
-
-
-def _own_mark() -> str:
-    process_id = str(os.getpid())
-    return f"{_boot()} {_pid_namespace()} {process_id} {_start_time(process_id)}"
-
-
-@cache
-def _boot() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
-def _pid_namespace() -> str:
-    return os.readlink("/proc/self/ns/pid")
-
-
-def _start_time(process_id: str) -> str:
-    """Return the clock ticks from boot to the start of a process; empty where there is none."""
-    try:
-        words = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return words[19]
 
 
 def _container_memory(limits: Limits) -> int:

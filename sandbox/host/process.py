@@ -14,7 +14,8 @@ from ..worker.framing import LENGTHS
 from .connection import Connection, Watch
 from .frames import FrameError, Reply, decode_lengths, decode_message, decode_reply, encode_block
 from .kernel_view import KernelView
-from .memory_watch import MemoryWatch
+from .memory.cgroup import SessionGroups
+from .memory.watch import MemoryWatch
 from .shown_pictures import as_picture, picture_memory
 from .turn_clock import TurnClock
 from .turn_gate import Place
@@ -38,10 +39,16 @@ class SessionProcess:
         limits: Limits on time and on the size of replies.
         is_zygote_alive: Whether the zygote that forked it is still alive; if it is, the block
             itself caused the death of the process.
+        groups: Memory cgroups of the sandbox's sessions; None for none.
     """
 
     def __init__(
-        self, handles: SessionHandles, limits: Limits, is_zygote_alive: Callable[[], bool]
+        self,
+        handles: SessionHandles,
+        limits: Limits,
+        is_zygote_alive: Callable[[], bool],
+        *,
+        groups: SessionGroups | None = None,
     ) -> None:
         self.is_zygote_alive = is_zygote_alive
         self._connection = Connection(handles.connection)
@@ -49,7 +56,7 @@ class SessionProcess:
         self._zygote = handles.zygote
         self._limits = limits
         self._kernel_view = KernelView(handles.process_fd)
-        self._memory = MemoryWatch(self._kernel_view.process_id, limits)
+        self._memory = MemoryWatch(self._kernel_view.process_id, limits, groups)
         self._turn = 0
         self._is_ready = False
         self._is_stopped = False
@@ -91,6 +98,8 @@ class SessionProcess:
         except OverMemory:
             return self._killed(Outcome.MEMORY, self._memory.error, clock)
         except (OSError, FrameError) as error:
+            if self._memory.was_killed():
+                return self._killed(Outcome.MEMORY, self._memory.error, clock)
             raise ProcessDied(str(error)) from error
         wall, cpu = clock.wall_seconds, clock.cpu_seconds
         self.pause()

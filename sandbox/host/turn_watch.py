@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-from .memory_watch import MemoryWatch
+from .memory.watch import MemoryWatch
 from .turn_clock import Step, TurnClock
 from .turn_gate import SLICE_SECONDS, Place
 

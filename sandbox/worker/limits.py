@@ -45,7 +45,7 @@ def limit_resources(limits: dict[str, Any], used: MemoryInUse, *, count_threads:
     """Set the limits irrevocably (hard and soft).
 
     RLIMIT_DATA counts private memory that can be written, so pages that were filled and then made
-    read-only evade it; the host limits those by the resident memory (`host.memory_watch`), and
+    read-only evade it; the host limits those by the resident memory (`host.memory.watch`), and
     RLIMIT_AS bounds what can be filled until it looks.
 
     Args:

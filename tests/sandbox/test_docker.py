@@ -14,10 +14,10 @@ from codedance.sandbox.docker.engine import (
     OWNER_LABEL,
     WORKER_LABEL,
     Engine,
-    is_stale,
     seccomp_profile,
     worker_digest,
 )
+from codedance.sandbox.host.owner import is_stale
 from codedance.sandbox.types import SandboxUnavailableError
 from codedance.sandbox.worker import syscalls
 

@@ -5,8 +5,8 @@ import time
 
 import pytest
 from codedance.sandbox import Limits, Outcome
-from codedance.sandbox.host import memory_watch
-from codedance.sandbox.host.memory_watch import MemoryWatch, held_bytes
+from codedance.sandbox.host.memory import watch as memory_watch
+from codedance.sandbox.host.memory.watch import MemoryWatch, held_bytes
 
 MB = 1 << 20
 FILL = (

@@ -18,7 +18,8 @@ from typing import Any
 
 import msgpack
 from codedance.sandbox import Outcome
-from codedance.sandbox.host import frames, memory_watch, process
+from codedance.sandbox.host import frames, process
+from codedance.sandbox.host.memory import watch
 from PIL import Image
 
 from .attempt import ESCAPED, Attempt, prelude
@@ -53,7 +54,7 @@ def judge_without(isolation: frozenset[str], attempts: Sequence[Attempt]) -> lis
     if "pause" in isolation:
         process.SessionProcess.pause = lambda self: None
     if "resident" in isolation:
-        memory_watch.held_bytes = lambda status: None
+        watch.held_bytes = lambda status: None
     if "checks" in isolation:
         _accept_everything()
     with patched_worker([code for layer, code in _IN_WORKER.items() if layer in isolation]):

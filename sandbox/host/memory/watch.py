@@ -11,8 +11,10 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from pathlib import Path
 
-from ..types import Limits
+from ...types import Limits
+from .cgroup import SessionGroups
 
 _KIB = 1 << 10
 _MIB = 1 << 20
@@ -20,6 +22,8 @@ _SLACK_BYTES = 32 * _MIB  # memory of the libraries that is first touched in a s
 _FASTEST_BYTES = 8 << 30  # that code can fill per second
 _SHORTEST_SECONDS = 0.01
 _LONGEST_SECONDS = 0.5
+_GROUP_SECONDS = 0.05  # of a block, after which its session gets a cgroup of its own
+_KERNEL_BYTES = 32 * _MIB  # that a cgroup counts: stacks, page tables, buffers
 _LEAST_CPU_SECONDS = 0.005  # after which a block that has ended is checked
 _LONGEST_STATUS = 4096
 
@@ -30,9 +34,16 @@ class MemoryWatch:
     Args:
         process_id: Process on this machine; None where unknown, so that nothing is checked.
         limits: Limits of the session.
+        groups: Memory cgroups of the sandbox's sessions; None for none.
     """
 
-    def __init__(self, process_id: int | None, limits: Limits) -> None:
+    def __init__(
+        self, process_id: int | None, limits: Limits, groups: SessionGroups | None = None
+    ) -> None:
+        self._process_id = process_id
+        self._groups = groups if process_id is not None else None
+        self._group: Path | None = None
+        self._disk_bytes = limits.disk_mb * _MIB  # of a tmpfs, which a cgroup counts as memory
         self._status = -1
         self._most_bytes = limits.memory_mb * _MIB + _SLACK_BYTES
         self._unseen_seconds = 0.0
@@ -51,10 +62,15 @@ class MemoryWatch:
     def begin(self) -> None:
         """Note that a block starts."""
         self._plan(self._most_bytes if self._status >= 0 else None)
+        if self._groups is not None and self._group is None:
+            self._next_look = min(self._next_look, time.monotonic() + _GROUP_SECONDS)
 
     def is_over(self) -> bool:
         """Whether the session holds more than its limit; looks only when it is due."""
-        return self._next_look <= time.monotonic() and self._look()
+        if self._next_look > time.monotonic():
+            return False
+        self._enter_group()
+        return self._look()
 
     def is_over_after(self, cpu_seconds: float) -> bool:
         """Whether the session exceeds its limit after a block that took ``cpu_seconds``.
@@ -64,11 +80,30 @@ class MemoryWatch:
         self._unseen_seconds += cpu_seconds
         return self._unseen_seconds >= _LEAST_CPU_SECONDS and self._look()
 
+    def was_killed(self) -> bool:
+        """Whether the kernel killed the process because of its cgroup's limit."""
+        if self._groups is None or self._group is None:
+            return False
+        return self._groups.has_killed(self._group)
+
     def close(self) -> None:
-        """Close the descriptor; a second call does nothing."""
+        """Release descriptor and cgroup; a second call does nothing."""
+        if self._groups is not None and self._group is not None:
+            self._groups.remove(self._group)
+        self._groups = None
         if self._status >= 0:
             os.close(self._status)
             self._status = -1
+
+    def _enter_group(self) -> None:
+        if self._groups is None or self._process_id is None or self._group is not None:
+            return
+        if self._held() is None:  # it has ended: its process id may be another's
+            return
+        most = self._libraries + self._most_bytes + self._disk_bytes + _KERNEL_BYTES
+        self._group = self._groups.enclose(self._process_id, most)
+        if self._group is None:
+            self._groups = None
 
     def _look(self) -> bool:
         self._unseen_seconds = 0.0

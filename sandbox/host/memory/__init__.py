@@ -1,0 +1,1 @@
+"""Memory of sessions, limited by the host: resident memory and cgroups."""
