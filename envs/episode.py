@@ -1,9 +1,10 @@
 """One episode, used by training, evaluation, `play` and `ask` alike.
 
 The episode parses a policy's text, runs its code, composes the reply, and determines its end. A
-session lost to an infrastructure failure is rebuilt once by replay; if that fails too, the episode
-ends as infrastructure. A backend that this machine lacks raises an exception instead, as no episode
-could run. What model code causes is an outcome of its turn, never an infrastructure failure.
+session lost to an infrastructure failure is rebuilt once by replay, in a worker of its own; if that
+fails too, the episode ends as infrastructure, unless the block is found to be the cause. A backend
+that this machine lacks raises an exception instead, as no episode could run. What model code causes
+is an outcome of its turn, never an infrastructure failure.
 """
 
 from __future__ import annotations
@@ -19,8 +20,15 @@ from PIL import Image
 
 from ..sandbox import Execution, SandboxError
 from ..sandbox.plain_text import escape_lines
-from ..sandbox.types import Sandbox, SandboxUnavailableError, Session, SessionState
+from ..sandbox.types import (
+    Sandbox,
+    SandboxUnavailableError,
+    SeparableSandbox,
+    Session,
+    SessionState,
+)
 from .grading import grade
+from .lost_sessions import LOST_TWICE, run_apart
 from .parsing import INTERFACES, Interface, parse_action, requests_in
 from .picture import DEFAULT_MAX_PIXELS, fit_picture, kept_picture
 from .protocol import question_message, system_prompt, tool_reply
@@ -39,12 +47,14 @@ class EpisodeState:
         turns: Turns so far.
         ending: Reason of its end; None while it is running.
         session: State of its session; None where no code ran.
+        sessions_lost: Number of sessions lost while they ran its code.
     """
 
     seed: int
     turns: tuple[Turn, ...]
     ending: Ending | None
     session: SessionState | None
+    sessions_lost: int = 0
 
 
 class Episode:
@@ -87,6 +97,7 @@ class Episode:
         self.turns: list[Turn] = []
         self.ending: Ending | None = None
         self.failure: Exception | None = None  # cause of an infrastructure failure
+        self.sessions_lost = 0  # while they ran code, also where the episode went on
         self._sandbox = sandbox
         self._session: Session | None = None
         self._state: SessionState | None = None
@@ -163,6 +174,7 @@ class Episode:
             tokens=tokens,
             needs_picture=self.task.needs_picture,
             pass_rate=self.task.pass_rate,
+            sessions_lost=self.sessions_lost,
         )
 
     def snapshot(self) -> EpisodeState:
@@ -172,13 +184,14 @@ class Episode:
             SandboxError: The session's state is not available.
         """
         session = self._session.snapshot() if self._session is not None else self._state
-        return EpisodeState(self.seed, tuple(self.turns), self.ending, session)
+        return EpisodeState(self.seed, tuple(self.turns), self.ending, session, self.sessions_lost)
 
     def resume(self, state: EpisodeState) -> None:
         """Resume from ``state``, returned by an episode of the same task; repeatable."""
         self._drop_session()
         self.seed, self.turns, self.ending = state.seed, list(state.turns), state.ending
         self._state = state.session
+        self.sessions_lost = state.sessions_lost
         self.messages = list(self.opening)
         for turn in self.turns:
             self._say(turn)
@@ -201,7 +214,7 @@ class Episode:
     def _run(self, code: str) -> Execution | None:
         """Run a block; return None where the sandbox failed twice, last on a fresh session."""
         try:
-            return self._opened().run(code)
+            return self._try(code)
         except SandboxUnavailableError:
             raise  # a fresh session would not help: the user has to fix this
         except SandboxError as error:
@@ -210,7 +223,7 @@ class Episode:
             if self._session is not None:
                 self._state = self._session.snapshot()
             self._drop_session()
-            return self._opened().run(code)
+            return self._run_apart(code)
         except SandboxUnavailableError:
             raise
         except SandboxError as error:
@@ -219,18 +232,41 @@ class Episode:
         self._drop_session()
         return None
 
+    def _try(self, code: str) -> Execution:
+        """Run a block, and count a session that is lost meanwhile."""
+        session = self._opened()
+        try:
+            return session.run(code)
+        except SandboxError:
+            self.sessions_lost += 1
+            raise
+
+    def _run_apart(self, code: str) -> Execution:
+        """Run a block again, where possible in a worker of its own; continue in the shared one."""
+        if not isinstance(self._sandbox, SeparableSandbox):
+            return self._try(code)
+        execution, self._state = run_apart(self._sandbox, code, self._open_in)
+        if execution is LOST_TWICE:
+            self.sessions_lost += 1
+            _log.warning(
+                "the code of %s lost two sessions: it counts as killed", escape_lines(self.task.id)
+            )
+        return execution
+
     def _logged(self, error: Exception) -> tuple[str, str]:
         return escape_lines(self.task.id), escape_lines(str(error))
 
     def _opened(self) -> Session:
         if self._session is None:
-            if self._state is None:
-                # Not the episode's seed: it is a plain function of the task's id, which code could
-                # search for. One seed for all also keeps siblings and replays alike.
-                self._session = self._sandbox.session(self.images)
-            else:
-                self._session = self._sandbox.restore(self._state, self.images)
+            self._session = self._open_in(self._sandbox)
         return self._session
+
+    def _open_in(self, sandbox: Sandbox) -> Session:
+        if self._state is None:
+            # Not the episode's seed: it is a plain function of the task's id, which code could
+            # search for. One seed for all also keeps siblings and replays alike.
+            return sandbox.session(self.images)
+        return sandbox.restore(self._state, self.images)
 
     def _drop_session(self) -> None:
         session, self._session = self._session, None

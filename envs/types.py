@@ -230,6 +230,8 @@ class Trajectory:
         tokens: Exact token ids; None for policies without tokens.
         needs_picture: Value of `Task.needs_picture`, used by the evidence rule.
         pass_rate: Value of `Task.pass_rate`, μ where there is no group.
+        sessions_lost: Number of sessions that were lost while they ran its code, whether the
+            episode went on or not; no reward reads it.
     """
 
     task_id: str
@@ -244,6 +246,7 @@ class Trajectory:
     tokens: Tokens | None = None
     needs_picture: bool = True
     pass_rate: float | None = None
+    sessions_lost: int = 0
 
     @property
     def is_valid(self) -> bool:

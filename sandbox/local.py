@@ -47,6 +47,7 @@ class LocalSandbox:
         start: Callable[[ZygotePlan], Zygote] = start_beside,
     ) -> None:
         self._plan = plan
+        self._floor = floor
         self._start = start
         self._pool = PicturePool()
         memory_mb = plan.limits.memory_mb
@@ -107,6 +108,16 @@ class LocalSandbox:
                 f"with, got {len(pictures)} others; pass the images of the original session"
             )
         return self._open(pictures, state)
+
+    def another(self) -> LocalSandbox:
+        """Open a sandbox of the same kind with a worker of its own; turns are limited together.
+
+        Raises:
+            SandboxError: The worker does not start.
+        """
+        other = LocalSandbox(self._plan, floor=self._floor, start=self._start)
+        other._gate = self._gate
+        return other
 
     def close(self) -> None:
         """End every session and the worker; a second call does nothing."""

@@ -16,7 +16,14 @@ from PIL import Image
 from .host.process import DiedAtBirth, ProcessDied, SessionProcess
 from .host.turn_gate import Place, TurnGate
 from .host.zygote import ZygoteDied
-from .types import Execution, Outcome, SandboxError, SessionState, output_digest
+from .types import (
+    Execution,
+    Outcome,
+    SandboxError,
+    SessionLostError,
+    SessionState,
+    output_digest,
+)
 
 _ATTEMPTS = 3  # attempts at a block whose process or zygote died for no fault of the block
 _REPLAY_SLACK = 2.0  # the machine may be busier during a replay than in the first run
@@ -117,7 +124,8 @@ class ReplayingSession:
         """Run a block; a block that fails leaves the state of the last successful one.
 
         Raises:
-            SandboxError: The worker died and could not be replaced, or the session is closed.
+            SessionLostError: The worker died each time that it ran the block.
+            SandboxError: The worker could not be replaced, or the session is closed.
         """
         with self._lock:
             if self._is_closed:
@@ -127,18 +135,19 @@ class ReplayingSession:
             if len(code) > _CODE_CHARACTERS:
                 error = f"SyntaxError: the block is longer than {_CODE_CHARACTERS} characters"
                 return Execution(Outcome.ERROR, error=error)
-            why = ""
+            last: Exception | None = None
             for _ in range(_ATTEMPTS):
                 try:
                     with self._home.gate.place() as place:
                         return self._run(code, place)
                 except (ZygoteDied, DiedAtBirth) as death:  # not the block's fault: retry
-                    why = str(death)
+                    last = death
                     self._drop_process()
                 except BaseException:  # an interrupt leaves a reply in flight: never read it
                     self._drop_process()
                     raise
-            raise SandboxError(f"{_DIED_AGAIN} The last time: {why}")
+            kind = SessionLostError if isinstance(last, ZygoteDied) else SandboxError
+            raise kind(f"{_DIED_AGAIN} The last time: {last}")
 
     def snapshot(self) -> SessionState:
         """Return the state after the last successful block."""

@@ -20,7 +20,15 @@ from typing import Self
 from PIL import Image
 
 from .opening import BACKENDS, open_sandbox
-from .types import Limits, Sandbox, SandboxError, SandboxUnavailableError, Session, SessionState
+from .types import (
+    Limits,
+    Sandbox,
+    SandboxError,
+    SandboxUnavailableError,
+    SeparableSandbox,
+    Session,
+    SessionState,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -91,6 +99,17 @@ class SharedSandbox:
             SandboxError: The sandbox or the session cannot be opened.
         """
         return self._sandbox().restore(state, images)
+
+    def another(self) -> Sandbox:
+        """Open a sandbox of the same kind with a worker of its own, which nobody shares.
+
+        Raises:
+            SandboxError: The worker does not start.
+        """
+        sandbox = self._sandbox()
+        if isinstance(sandbox, SeparableSandbox):
+            return sandbox.another()
+        return open_sandbox(self._key[0], limits=self._key[1])
 
     def close(self) -> None:
         """Release the sandbox; the last user closes it. A later call opens it again."""

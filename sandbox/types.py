@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from PIL import Image
 
@@ -37,6 +37,10 @@ class SandboxUnavailableError(SandboxError):
     or image, and an interpreter that does not run. The message says what is missing and how to get
     it.
     """
+
+
+class SessionLostError(SandboxError):
+    """The worker died while it ran a block, again and again."""
 
 
 class Outcome(StrEnum):
@@ -234,3 +238,12 @@ class Sandbox(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
+
+
+@runtime_checkable
+class SeparableSandbox(Sandbox, Protocol):
+    """A sandbox that can start a further worker."""
+
+    def another(self) -> Sandbox:
+        """Open a sandbox of the same kind with a worker of its own; turns are limited together."""
+        ...

@@ -126,6 +126,7 @@ class AlarmSettings(StrictModel):
     accuracy_drop: Share = 0.25
     entropy_share: Share = 0.1
     infrastructure_share: Share = 0.05
+    session_loss_share: Share = 0.02
     logp_drift: Limit | None = None
     logp_mean: Limit = 0.05
     limited_share: Share = 0.05

@@ -133,6 +133,7 @@ def _report_figures(context: StageContext, phase: str, lost: int) -> float:
         f"{phase}/tool_calls": calls / max(1, len(valid)),
         f"{phase}/execution_success": sum(e.tool_successes for e in valid) / max(1, calls),
         f"{phase}/infrastructure": float(lost),
+        f"{phase}/session_losses": float(sum(e.sessions_lost for e in episodes)),
     }
     for kind, some in by_kind(valid).items():
         figures[f"{phase}/accuracy/{kind}"] = rate_of(e.accuracy == 1.0 for e in some).share

@@ -1,8 +1,8 @@
 """Digests of stored rows: over all of their content that readers depend on.
 
 A trajectory has two: one over what happened, which never changes, and one over its verdicts
-(accuracy and scores), which is renewed when it is graded again. A policy's generation times are
-measurements and are left out; so is a row's number.
+(accuracy and scores), which is renewed when it is graded again. A policy's generation times and
+the sessions that were lost are measurements and are left out; so is a row's number.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from sqlalchemy import Float, Table
 from .schema import Base, ExecutionRow, TrajectoryRow, TurnRow
 
 _FREE = frozenset(
-    {"id", "accuracy", "digest", "verdict_digest", "trajectory", "generation_seconds"}
+    {
+        *("id", "accuracy", "digest", "verdict_digest", "trajectory"),
+        *("generation_seconds", "sessions_lost"),  # measurements
+    }
 )
 
 

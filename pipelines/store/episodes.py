@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from ...envs.types import Difficulty, Ending
@@ -30,6 +30,7 @@ class Episode:
     true_answer: str
     tool_calls: int
     tool_successes: int
+    sessions_lost: int = 0
 
     @property
     def is_valid(self) -> bool:
@@ -43,7 +44,7 @@ def read_episodes(session: Session, stage_run: str, phase: str | None) -> list[E
     query = (
         select(t.id, t.phase, t.step, t.sample, t.task_key, TaskRow.task_id, TaskRow.family)
         .add_columns(TaskRow.difficulty, t.accuracy, t.ending, t.answer, TaskRow.answer)
-        .add_columns(t.tool_calls, t.tool_successes)
+        .add_columns(t.tool_calls, t.tool_successes, t.sessions_lost)
         .join(TaskRow, TaskRow.key == t.task_key)
         .where(t.stage_run == stage_run)
         .order_by(t.id)
@@ -51,6 +52,18 @@ def read_episodes(session: Session, stage_run: str, phase: str | None) -> list[E
     if phase is not None:
         query = query.where(t.phase == phase)
     return [_read_episode(row) for row in session.execute(query).tuples()]
+
+
+def read_session_losses(session: Session, stage_run: str) -> dict[tuple[str, str], int]:
+    """Return the number of sessions lost while they ran code, by policy and task id."""
+    t = TrajectoryRow
+    query = (
+        select(t.policy_id, TaskRow.task_id, func.sum(t.sessions_lost))
+        .join(TaskRow, TaskRow.key == t.task_key)
+        .where(t.stage_run == stage_run, t.sessions_lost > 0)
+        .group_by(t.policy_id, TaskRow.task_id)
+    )
+    return {(policy, task): lost or 0 for policy, task, lost in session.execute(query).tuples()}
 
 
 def _read_episode(row: tuple[Any, ...]) -> Episode:
@@ -69,4 +82,5 @@ def _read_episode(row: tuple[Any, ...]) -> Episode:
         true_answer=row[11],
         tool_calls=row[12],
         tool_successes=row[13],
+        sessions_lost=row[14] or 0,
     )

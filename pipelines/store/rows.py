@@ -131,6 +131,7 @@ def trajectory_rows(trajectory: Trajectory, put: PutImage) -> TrajectoryRows:
         "pass_rate": trajectory.pass_rate,
         "tool_calls": len(tool_turns),
         "tool_successes": sum(not turn.has_failed for turn in tool_turns),
+        "sessions_lost": trajectory.sessions_lost,
         "tokens": None if trajectory.tokens is None else pack_tokens(trajectory.tokens),
     }
     turns = [_turn_row(n, turn, put) for n, turn in enumerate(trajectory.turns)]
@@ -164,6 +165,7 @@ def read_trajectory(
         tokens=None if row.tokens is None else unpack_tokens(row.tokens),
         needs_picture=task.needs_picture,
         pass_rate=row.pass_rate,
+        sessions_lost=row.sessions_lost or 0,
     )
 
 

@@ -101,6 +101,7 @@ class TrajectoryRow(Base):
     pass_rate: Mapped[float | None]
     tool_calls: Mapped[int]
     tool_successes: Mapped[int]
+    sessions_lost: Mapped[int | None]
     tokens: Mapped[bytes | None] = mapped_column(LargeBinary)
     digest: Mapped[str | None] = mapped_column(String(64))
     verdict_digest: Mapped[str | None] = mapped_column(String(64))

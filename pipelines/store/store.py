@@ -24,7 +24,7 @@ from .connection.errors import StoreError
 from .connection.mounts import MOUNTS
 from .connection.patience import Patience
 from .digests import trajectory_digest, verdict_digest
-from .episodes import Episode, read_episodes
+from .episodes import Episode, read_episodes, read_session_losses
 from .images import ImageFolder
 from .lineage import Lineage
 from .programs import Program, read_programs
@@ -163,6 +163,10 @@ class Store:
     def episodes(self, stage_run: str, phase: str | None = None) -> list[Episode]:
         """Return the figures of a stage run's trajectories, in the order they were stored."""
         return self.database.run(partial(read_episodes, stage_run=stage_run, phase=phase))
+
+    def session_losses(self, stage_run: str) -> dict[tuple[str, str], int]:
+        """Return the number of sessions lost while they ran code, by policy and task id."""
+        return self.database.run(partial(read_session_losses, stage_run=stage_run))
 
     def trajectories(
         self, ids: Sequence[int], *, scoring: str = ORIGINAL, get: GetImage | None = None

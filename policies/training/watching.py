@@ -43,6 +43,7 @@ _WATCHED = (
     "infrastructure_share",
     "rewards/",
     "sampling_logp_difference/",
+    "session_loss_share",
     "tool_calls/mean",
 )
 

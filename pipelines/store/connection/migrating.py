@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 from ..schema import Base
 from .errors import StoreError, shown_url
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest migration; a test checks it against the folder."""
 
 MIGRATIONS = Path(__file__).parents[1] / "migrations"

@@ -28,6 +28,8 @@ class AlarmConfig:
         accuracy_drop: Drop of the accuracy while sampling below its best mean.
         entropy_share: Share of the initial entropy; alarm at or below it.
         infrastructure_share: Share of episodes lost to our infrastructure; alarm above it.
+        session_loss_share: Share of episodes whose code lost a session, also where the episode
+            went on; alarm above it.
         logp_drift: Largest difference between a sampled token's log-probability in the engine and
             in the trainer; alarm above it.
         logp_mean: Mean of these differences; alarm above it.
@@ -43,6 +45,7 @@ class AlarmConfig:
     accuracy_drop: float = 0.25
     entropy_share: float = 0.1
     infrastructure_share: float = 0.05
+    session_loss_share: float = 0.02
     logp_drift: float = 0.05
     logp_mean: float = 0.05
     limited_share: float = 0.05
@@ -113,6 +116,7 @@ class AlarmBoard:
             self._success,
             self._entropy,
             self._infrastructure,
+            self._session_losses,
             self._mismatch,
         )
         found = {name: text for check in checks for name, text in check(metrics)}
@@ -207,16 +211,31 @@ class AlarmBoard:
         )
 
     def _infrastructure(self, metrics: Mapping[str, float]) -> Found:
-        """Check from the first step on, before the window is full."""
-        name, limit = "infrastructure_share", self.config.infrastructure_share
-        recent = self._recent.get(name, ())
-        share = sum(recent) / len(recent) if recent else 0.0
-        if limit and name in metrics and share > limit:
+        limit = self.config.infrastructure_share
+        share, steps = self._share_so_far("infrastructure_share", metrics)
+        if limit and share > limit:
             yield (
                 "infrastructure",
-                f"{share:.1%} of the episodes of the last {len(recent)} steps were lost to our "
+                f"{share:.1%} of the episodes of the last {steps} steps were lost to our "
                 f"infrastructure (limit {limit:.1%}); check the sandbox with `codedance doctor`",
             )
+
+    def _session_losses(self, metrics: Mapping[str, float]) -> Found:
+        limit = self.config.session_loss_share
+        share, steps = self._share_so_far("session_loss_share", metrics)
+        if limit and share > limit:
+            yield (
+                "session_losses",
+                f"in {share:.1%} of the episodes of the last {steps} steps (limit {limit:.1%}) a "
+                "session was lost while it ran the policy's code: the policy may be causing it; "
+                "compare the tasks and their code (`sessions_lost` in the store), and the machine "
+                "with `codedance doctor`",
+            )
+
+    def _share_so_far(self, name: str, metrics: Mapping[str, float]) -> tuple[float, int]:
+        """Return the mean of the last steps, from the first one on, and their number."""
+        recent = self._recent.get(name, ()) if name in metrics else ()
+        return (sum(recent) / len(recent) if recent else 0.0), len(recent)
 
     def _mismatch(self, metrics: Mapping[str, float]) -> Found:
         difference, weight = "sampling_logp_difference", "importance_sampling_ratio"

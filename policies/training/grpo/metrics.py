@@ -35,7 +35,10 @@ def trajectory_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     Args:
         trajectories: At least one trajectory, of any tasks.
     """
-    metrics = {"infrastructure_share": _share([not one.is_valid for one in trajectories])}
+    metrics = {
+        "infrastructure_share": _share([not one.is_valid for one in trajectories]),
+        "session_loss_share": _share([one.sessions_lost > 0 for one in trajectories]),
+    }
     if scored := [one for one in trajectories if is_scored(one)]:
         metrics |= _rewards(scored) | _behaviour(scored)
     return metrics

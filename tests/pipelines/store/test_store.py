@@ -84,6 +84,16 @@ def test_figures_of_an_episode_are_counted(store, run):
     assert episode.true_answer == "3"
 
 
+def test_lost_sessions_are_counted_by_policy_and_task(store, run):
+    tasks = [make_task(0), make_task(1)]
+    played = [replace(make_trajectory(tasks[0]), sessions_lost=lost) for lost in (2, 0, 1)]
+    add(store, run, tasks, [*played, make_trajectory(tasks[1])])
+    assert store.session_losses(run.id) == {(played[0].policy_id, tasks[0].id): 3}
+    episodes = store.episodes(run.id)
+    assert [one.sessions_lost for one in episodes] == [2, 0, 1, 0]
+    assert store.trajectories([episodes[0].id])[0].sessions_lost == 2
+
+
 def test_stored_trajectories_are_not_stored_again(store, run):
     tasks = [make_task(0), make_task(1)]
     both = [make_trajectory(task) for task in tasks for _ in range(2)]

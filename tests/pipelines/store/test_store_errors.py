@@ -122,12 +122,12 @@ def test_doctor_reports_on_the_store_and_creates_none(home):
     assert "the first run makes it" in finding.state
     assert list(home.root.iterdir()) == []
     open_store(home).close()
-    assert "schema 0004" in check_store()[0].state
+    assert "schema 0005" in check_store()[0].state
 
 
 def test_doctor_checks_a_server_and_reports_problems(home, postgres_url, postgres, monkeypatch):
     monkeypatch.setenv("CODEDANCE_STORE_URL", postgres_url)
-    assert "schema 0004" in check_store()[0].state
+    assert "schema 0005" in check_store()[0].state
     monkeypatch.setenv("CODEDANCE_STORE_URL", postgres.url("nowhere"))
     (finding,) = check_store()
     assert (finding.is_well, finding.is_needed) == (False, True)

@@ -96,6 +96,13 @@ def test_a_single_lost_episode_among_many_steps_is_below_the_limit():
     assert raised_by([*[quiet] * 5, {"infrastructure_share": 0.5}], config) == {"infrastructure": 6}
 
 
+def test_code_that_loses_sessions_raises_an_alarm_although_the_episodes_go_on():
+    quiet, lossy = {"session_loss_share": 0.0}, {"session_loss_share": 0.25}
+    assert raised_by([quiet, lossy]) == {"session_losses": 2}
+    assert raised_by([*[quiet] * 19, lossy], AlarmConfig(window=20)) == {}
+    assert raised_by([lossy] * 3, AlarmConfig(session_loss_share=0.5)) == {}
+
+
 def test_tool_calls_that_stop_raise_an_alarm_and_continuing_calls_do_not(sandbox):
     calling = sampled(answers(code("print(1)"), RIGHT), sandbox)
     direct = sampled(answers(RIGHT, WRONG), sandbox)
@@ -195,6 +202,7 @@ def test_a_limit_of_zero_is_never_reached():
         accuracy_drop=0.0,
         entropy_share=0.0,
         infrastructure_share=0.0,
+        session_loss_share=0.0,
         logp_drift=0.0,
         logp_mean=0.0,
         limited_share=0.0,
@@ -202,6 +210,7 @@ def test_a_limit_of_zero_is_never_reached():
     )
     worst = {
         "infrastructure_share": 1.0,
+        "session_loss_share": 1.0,
         "sampling_logp_difference/mean": 9.0,
         "importance_sampling_ratio/limited_share": 1.0,
         "importance_sampling_ratio/effective_share": 0.0,

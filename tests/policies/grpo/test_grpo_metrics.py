@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from codedance.policies.training.grpo.config import GRPOConfig
 from codedance.policies.training.grpo.groups import Group, score
@@ -28,6 +30,13 @@ def test_metrics_by_hand():
     # mu = ½ so d = 0.3: 0.3 * 1.5 * 2/2 for the right one, 0 of 1 calls for the wrong one.
     assert metrics["rewards/tool_sequence/mean"] == pytest.approx(0.45 / 4)
     assert metrics["rewards/tool_turn/mean"] == pytest.approx(-0.1 / 4)
+
+
+def test_lost_sessions_are_counted_whether_the_episode_went_on_or_not():
+    members = [trajectory(), trajectory(accuracy=None), trajectory(), trajectory()]
+    losses = zip(members, (2, 1, 0, 0), strict=True)
+    group = scored(*(replace(one, sessions_lost=lost) for one, lost in losses))
+    assert step_metrics([group], [])["session_loss_share"] == 2 / 4
 
 
 def test_missing_measurements_are_omitted():
