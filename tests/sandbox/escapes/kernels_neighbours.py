@@ -213,7 +213,7 @@ KERNELS_NEIGHBOURS = (
             "libc.sbrk.restype = ctypes.c_void_p\n"
             "libc.pwrite.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t,\n"
             "                        ctypes.c_long]\n"
-            "file = os.open('copy', os.O_CREAT | os.O_RDWR)\n"
+            "file = os.open(os.environ.get('TMPDIR', '/tmp') + '/copy', os.O_CREAT | os.O_RDWR)\n"
             "def look(address, size):\n"
             "    count = libc.pwrite(file, address, size, 0)  # an error where nothing is mapped\n"
             "    data = os.pread(file, count, 0) if count > 0 else b''\n"
