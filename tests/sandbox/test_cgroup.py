@@ -2,9 +2,10 @@
 
 import os
 import time
+from pathlib import Path
 
 import pytest
-from codedance.sandbox import Outcome
+from codedance.sandbox import Limits, Outcome
 from codedance.sandbox.host.memory import watch
 from codedance.sandbox.host.memory.cgroup import Hierarchy, SessionGroups, find_hierarchy
 from codedance.sandbox.host.owner import own_mark
@@ -112,7 +113,41 @@ def test_a_kernel_that_refuses_leaves_the_session_to_the_watch(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture
+class Recorder:
+    """Groups that record who is moved, and with which limit."""
+
+    def __init__(self):
+        self.moved = []
+
+    def enclose(self, process_id, most_bytes):
+        self.moved.append((process_id, most_bytes >> 20))
+        return Path("mine")
+
+    def has_killed(self, folder):
+        return folder == Path("mine")
+
+    def remove(self, folder):
+        self.moved.append(folder)
+
+
+def test_only_a_block_that_runs_long_is_moved_and_once(monkeypatch):
+    groups = Recorder()
+    monkeypatch.setattr(watch, "held_bytes", lambda _: 53 * MB)
+    mine = watch.MemoryWatch(os.getpid(), Limits(memory_mb=1024, disk_mb=64), groups)
+    for clock, moved in ((0.04, 0), (0.051, 1), (9.0, 1)):
+        monkeypatch.setattr(time, "monotonic", lambda: 0.0)
+        mine.begin()
+        monkeypatch.setattr(time, "monotonic", lambda clock=clock: clock)
+        assert not mine.is_over()
+        assert len(groups.moved) == moved
+        assert mine.was_killed() is bool(moved)
+    assert groups.moved == [(os.getpid(), 53 + 1024 + 32 + 64 + 32)]
+    mine.close()
+    assert groups.moved[-1] == Path("mine")
+    assert not mine.was_killed()
+
+
+@pytest.fixture(scope="module")
 def grouped():
     """A sandbox whose sessions get cgroups; where none can be made, the tests are skipped."""
     if find_hierarchy() is None:
@@ -123,12 +158,22 @@ def grouped():
         yield sandbox
 
 
+def move(session):
+    """Run blocks until the session is in a group of its own; return its folder."""
+    session.run(f"x = 7\n{FILL}")
+    for _ in range(100):
+        assert session.run("time.sleep(0.1)").is_ok
+        if session._process._memory._group is not None:
+            return session._process._memory._group
+    pytest.fail("the session was not moved into a cgroup")
+
+
 def test_the_kernel_stops_a_session_that_the_host_does_not_see(grouped, monkeypatch):
     monkeypatch.setattr(watch.MemoryWatch, "_look", lambda self: bool(self._plan(None)))
     assert "; memory cgroups (version " in grouped.tier
     with grouped.session() as session:
-        session.run(f"x = 7\n{FILL}")
-        execution = session.run("time.sleep(0.2)\nfill(512)\ntime.sleep(3)")
+        move(session)
+        execution = session.run("fill(512)\ntime.sleep(3)")
         assert (execution.outcome, execution.error) == (
             Outcome.MEMORY,
             "MemoryError: more than 256 MB",
@@ -138,19 +183,12 @@ def test_the_kernel_stops_a_session_that_the_host_does_not_see(grouped, monkeypa
 
 def test_groups_are_removed_with_their_sessions_and_their_sandbox(grouped):
     base = grouped._groups._base
-    for _ in range(3):
+    for _ in range(2):
         with grouped.session() as session:
-            assert session.run("import time\ntime.sleep(0.2)\nprint('here')").stdout == "here\n"
-            assert [one for one in base.glob("*/") if (one / "cgroup.procs").read_text()]
+            assert (move(session) / "cgroup.procs").read_text().strip()
     deadline = time.monotonic() + 20
     while not grouped._groups._remove_ended() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not list(base.glob("*/"))
     grouped.close()
     assert not base.exists()
-
-
-def test_short_blocks_are_not_moved(grouped):
-    with grouped.session() as session:
-        session.run("1")
-        assert session._process._memory._group is None

@@ -44,7 +44,7 @@ def test_pages_made_read_only_count_over_several_blocks(isolated):
 def test_read_only_pages_within_the_limit_are_allowed(isolated):
     with isolated.session() as session:
         session.run(FILL)
-        assert session.run("fill(224)\ntime.sleep(0.2)\nprint('here')").stdout == "here\n"
+        assert session.run("fill(224)\ntime.sleep(0.1)\nprint('here')").stdout == "here\n"
 
 
 def test_ordinary_memory_up_to_the_limit_is_allowed(isolated):
