@@ -11,7 +11,7 @@ from pathlib import Path
 from .types import SandboxError
 
 _CGROUP = Path("/sys/fs/cgroup")
-_DESCRIPTORS_A_SESSION = 6  # four that stay, two while it starts
+_DESCRIPTORS_A_SESSION = 7  # five that stay, two while it starts
 _DESCRIPTORS_OF_OTHERS = 256
 
 
