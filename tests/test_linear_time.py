@@ -10,12 +10,24 @@ import pytest
 from codedance.envs.menu.view import encode_words
 from codedance.envs.parsing import parse_action, requests_in, thought_in
 from codedance.envs.suites.nano.suite import family_of
+from codedance.envs.text.unicode_text import escape_surrogates
 from codedance.pipelines.cli.episodes.asking import match_family
+from codedance.pipelines.viewer.tools import tools_used
+from codedance.policies.analysis.code_usage import usage_of
+from codedance.policies.inference.chat_completion import Completion
+from codedance.policies.inference.openai_server.stop_texts import finish_text
 from codedance.policies.scripted.nlvr_program import judge
+from codedance.policies.second_look import plain_question
 from codedance.sandbox import Execution, Outcome
+from codedance.sandbox.host.frames import encode_block
+from codedance.sandbox.plain_text import escape_lines
+from codedance.sandbox.types import output_digest
+from codedance.sandbox.worker.descriptors import opened_by_number
+from codedance.sandbox.worker.places import Places, installed_folders
 
 FENCE = "`" * 3
 LONG = 200_000
+CODE = 20_000  # Python's own parser takes seconds for more
 PHRASES = {"f": ["{a}{b}{c} is {d}-{e}?", "How many {colour} dots are there?"]}
 STATEMENT = "Is this statement true or false? Statement: "
 
@@ -65,7 +77,26 @@ def see(text):
     thought_in(text)
 
 
+FOLDERS = installed_folders()
+PLACES = Places("/tmp/codedance-test/1")
+
+
+def handle(text):
+    """Whatever else the host does with a reply, the code in it and what the code printed."""
+    finish_text(Completion(text), ("</answer>", "</code>"))
+    plain_question(f"How many?\nA first look gave: {text}")
+    escape_lines(text)
+    escape_surrogates(text)
+    usage_of([text[:CODE]])
+    tools_used(text[:CODE])
+    opened_by_number(text)
+    output_digest(Execution(Outcome.OK, stdout=text, stderr=f"{FOLDERS[0]}/{text}"), FOLDERS)
+    PLACES.without_folders(f'  File "{FOLDERS[0]}/{text}')
+    encode_block(1, text, 1.0, 1.0)
+
+
 READERS = {
+    "the host": handle,
     "parse_action": see,
     "the box": lambda text: parse_action(f"<box>{text}</box>", interface="box"),
     "the nano suite": family_of,
