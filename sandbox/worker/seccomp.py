@@ -25,6 +25,7 @@ from .syscalls import (
     OPEN,
     PARENTS,
     SETUP,
+    SYNCS,
     WITH_FLAGS,
     WITHOUT_ATTRIBUTES,
     Calls,
@@ -209,6 +210,7 @@ def session_program(
     code += _for_call("kill", _allow_if_any(_word(0), [own_pid]))
     code += _for_call("tgkill", _allow_if_any(_word(0), [own_pid]))
     code += _for_group(PARENTS, _refuse(0))
+    code += _for_call("getsockopt", _refuse_if_any(_word(2), _PEER_OPTIONS))
     code += _apart_from_siblings()
     if is_confined:
         code += _without_namespaces(own_pid, truncates)
@@ -256,8 +258,7 @@ def _without_namespaces(own_pid: int, truncates: bool) -> list[bytes]:
         *_by_value(_word(0), _ALL, (own_clocks, allow), ((), _refuse(errno.EINVAL))),
     ]
     own = _by_value(_word(0), _ALL, ((0, own_pid), allow), ((), _refuse(errno.ESRCH)))
-    code = _for_call("getsockopt", _refuse_if_any(_word(2), _PEER_OPTIONS))
-    code += _for_group(BY_NAME, _refuse(0))
+    code = _for_group(BY_NAME | SYNCS, _refuse(0))
     code += _for_group(LINKS, _refuse(errno.EPERM))
     code += _for_each(CLOCKS, clocks)
     code += _for_each(OF_PROCESSES, own)

@@ -232,6 +232,15 @@ WITH_FLAGS: Calls = {
 }
 """Calls whose flags ask what the page cache holds; also in FREE."""
 
+SYNCS: Calls = {
+    "msync": (26, 227),
+    "fsync": (74, 82),
+    "fdatasync": (75, 83),
+}
+"""Calls that make a disk write at once, so that other programs wait for it; also in FREE. Where the
+disk is the host's they do nothing: the files of a session need not outlive a crash of the machine.
+"""
+
 PARENTS: Calls = {
     "getppid": (110, 173),
     "getpgrp": (111, None),

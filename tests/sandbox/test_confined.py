@@ -185,6 +185,14 @@ def test_the_parent_process_is_hidden(nameless):
     assert run(nameless, code).stdout == "0\n"
 
 
+def test_nothing_waits_for_the_hosts_disk(nameless):
+    """The calls report success and write nothing at once; what was written is read back."""
+    code = "import mmap, os\nf = open('f', 'w+b')\nf.write(b'x' * 4096)\nf.flush()\n"
+    code += "os.fsync(f.fileno())\nos.fdatasync(f.fileno())\nm = mmap.mmap(f.fileno(), 0)\n"
+    code += "m[:2] = b'yz'\nm.flush()\nprint(open('f').read(4))"
+    assert run(nameless, code).stdout == "yzxx\n"
+
+
 def test_calls_that_are_refused_or_pretended_have_a_substitute(confined):
     """A file gets its length, but no disk is reserved; a path with links stays as it is."""
     code = "import os\nfrom pathlib import Path\nf = os.open('f', os.O_CREAT | os.O_RDWR)\n"

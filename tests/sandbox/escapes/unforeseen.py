@@ -1,4 +1,4 @@
-"""Attempts 197 to 213: names, sockets, folders and limits that the host does not expect."""
+"""Attempts 197 to 215: names, sockets, folders and limits that the host does not expect."""
 
 from .attempt import FILTER, HOST, Attempt
 
@@ -65,6 +65,15 @@ allowed = {436, 437, 439, 449, 452}
 def reach(number):
     return reaches_kernel(f'call {number}', number, number, -1, 0, 0, 0, 0, 0)
 tries(*[lambda n=n: reach(n) for n in range(424, 600) if n not in allowed])
+"""
+_SYNCS = """
+def syncs(name, x86, arm):
+    try: call(x86, arm, *((9999,) if name != 'msync' else (1, 1, 99)))
+    except OSError as error:
+        if error.errno in (errno.EBADF, errno.EINVAL) and FACTS['tier'] != 'full':
+            return f'{name} reached the kernel'
+tries(lambda: syncs('fsync', 74, 82), lambda: syncs('fdatasync', 75, 83),
+      lambda: syncs('msync', 26, 227))
 """
 _LOWERED = """
 import resource as r
@@ -254,5 +263,28 @@ UNFORESEEN = (
         ends="ok",
         held_by=f"the worker copies images; {HOST}",
         why_no_control="the size of every reply is checked after each attempt",
+    ),
+    Attempt(
+        "214",
+        "make the host's disk write at once, so that others wait: fsync, fdatasync, msync",
+        (_SYNCS,),
+        ends="ok",
+        held_by=f"its own tmpfs (full); {FILTER} (confined)",
+        without=("filter",),
+    ),
+    Attempt(
+        "215",
+        "a handle on the trainer and its groups by its own socket, used for nothing yet",
+        (
+            "room, size = ctypes.create_string_buffer(64), ctypes.c_uint(64)\n"
+            "def handle(option):\n"
+            "    if libc.getsockopt(own_socket(), 1, option, room, ctypes.byref(size)):\n"
+            "        raise OSError(ctypes.get_errno(), 'getsockopt')\n"
+            "    return f'option {option}'\n"
+            "tries(lambda: handle(77), lambda: handle(59), lambda: handle(17))",
+        ),
+        ends="ok",
+        held_by=FILTER,
+        without=("filter",),
     ),
 )
