@@ -42,10 +42,13 @@ def _try(kernel: Kernel, words: argparse.Namespace, folder: Path) -> bool:
         machine = Machine(kernel, boot_image, root, console, not has_kvm())
         places = [tuple(place.split(":")) for place in words.places]
         said = []
-        for line in machine.run(places, words.attempts):
-            said.append(line)
-            sys.stdout.write(describe(line))
-            sys.stdout.flush()
+        try:
+            for line in machine.run(places, words.attempts):
+                said.append(line)
+                sys.stdout.write(describe(line))
+                sys.stdout.flush()
+        except (KeyboardInterrupt, TimeoutError) as end:  # the log says which places are not done
+            sys.stdout.write(f"ended early: {end!r}\n")
     log = Log(kernel, package_name(kernel, folder), commit, said)
     sys.stdout.write(log.text())
     if words.log is not None:
