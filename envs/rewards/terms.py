@@ -223,10 +223,12 @@ def _share_of_success(trajectory: Trajectory, preset: RewardPreset, factor: floa
 
 def _failures(trajectory: Trajectory, preset: RewardPreset) -> list[bool]:
     """Return whether each tool turn counts as failed: it failed, or hides that it did."""
+    calls = trajectory.tool_turns
+    if not (preset.charges_hidden and any(map(_has_handled, calls))):
+        return [turn.has_failed for turn in calls]
     return [
-        turn.has_failed
-        or (preset.charges_hidden and _has_handled(turn) and not _certain(trajectory, has))
-        for turn, has in zip(trajectory.tool_turns, _evidence(trajectory), strict=True)
+        turn.has_failed or (_has_handled(turn) and not _certain(trajectory, has))
+        for turn, has in zip(calls, _evidence(trajectory), strict=True)
     ]
 
 
@@ -236,8 +238,11 @@ def _has_handled(turn: Turn) -> bool:
 
 def _evidence(trajectory: Trajectory) -> list[bool | None]:
     """Return whether each tool turn has evidence; None where not checked."""
+    calls = trajectory.tool_turns
+    if all(turn.has_failed or turn.has_evidence is not None for turn in calls):
+        return [False if turn.has_failed else turn.has_evidence for turn in calls]
     found: list[bool | None] = []
-    for turn, parts in zip(trajectory.tool_turns, new_parts(trajectory), strict=True):
+    for turn, parts in zip(calls, new_parts(trajectory), strict=True):
         if turn.has_failed or (turn.has_evidence is None and not parts):
             found.append(False)
         elif turn.has_evidence is None and not trajectory.needs_picture:
