@@ -23,6 +23,7 @@ from .places import BLOCK_PREFIX, STRING
 _WORDS = ("try", "with", "async")  # of the statements that can handle an error
 _LEAVES = (ast.Return, ast.Break, ast.Continue)
 _HANDLERS = {"CHECK_EXC_MATCH", "CHECK_EG_MATCH", "WITH_EXCEPT_START"}
+_HELD = ("<input>", "<console>", "<doctest ")  # strings whose errors `code` and `doctest` hold
 _UNSEEN = {"sys.unraisablehook", "sys.excepthook"}
 
 
@@ -112,8 +113,9 @@ class HandledErrors:
         if event == "exec":
             interpreter: Any = sys
             caller = interpreter._getframe(1).f_code.co_filename
-            if caller == STRING or caller.startswith(BLOCK_PREFIX):
-                self._marks.update({0: True} if _has_handlers(arguments[0]) else {})
+            is_own = caller == STRING or caller.startswith(BLOCK_PREFIX)
+            if _is_held(arguments[0]) or (is_own and _has_handlers(arguments[0])):
+                self.mark()
         elif event in _UNSEEN:
             self.mark()
 
@@ -185,6 +187,10 @@ class _Inserter(ast.NodeTransformer):
         target = ast.Subscript(ast.Constant(self._marks), ast.Constant(0), ast.Store())
         mark = ast.Assign(targets=[target], value=ast.Constant(True))
         return ast.fix_missing_locations(ast.copy_location(cast(Any, mark), cast(Any, at)))
+
+
+def _is_held(code: object) -> bool:
+    return isinstance(code, CodeType) and code.co_filename.startswith(_HELD)
 
 
 def _has_handlers(code: object) -> bool:

@@ -25,6 +25,8 @@ HANDLED = {
     "        pass\n    finally:\n        continue",
     "exec": f"exec({HIDDEN!r})",
     "exec in exec": f"exec({f'exec({HIDDEN!r})'!r})",
+    "a console": "import code, contextlib, io\nwith contextlib.redirect_stderr(io.StringIO()):\n"
+    "    code.InteractiveInterpreter().runsource('print(pixels)')\nNone",
     "a thread": "import threading\nthreading.excepthook = lambda *_: None\n"
     "thread = threading.Thread(target=lambda: pixels)\nthread.start()\nthread.join()",
     "a bare thread": "import _thread, sys, time\nsys.unraisablehook = lambda _: None\n"
