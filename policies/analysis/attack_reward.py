@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -21,7 +21,7 @@ from ...envs.rewards.evidence import EvidenceCache, record_evidence
 from ...envs.rewards.presets import RewardPreset
 from ...envs.rewards.terms import group_reward, group_turn_advantages
 from ...envs.suites.nano.suite import make_task
-from ...envs.types import Difficulty, Task, Trajectory
+from ...envs.types import Difficulty, Ending, Task, Trajectory
 from ...sandbox.types import Sandbox
 from ..training.grpo.advantages import ScaleRewards, group_advantages
 from .attack_scripts import HONEST, REWARD_HACKS, AttackContext, Honest, RewardHack, Script
@@ -109,7 +109,7 @@ def attack_reward(
 
 
 class AttackStage:
-    """Runs every policy once; the trajectories can then be scored with any number of rewards.
+    """Runs every policy; the trajectories can then be scored with any number of rewards.
 
     Args:
         sandbox: Sandbox in which code runs.
@@ -165,18 +165,32 @@ class AttackStage:
         ]
 
     def _play(self) -> dict[Part, Trajectory]:
-        """Run every policy on every task, once with the right and once with a wrong answer."""
+        """Run every policy on every task, with the right and with a wrong answer."""
         players = {**HONEST, **{hack.name: hack.texts for hack in self._hacks}}
         parts = [
-            ((name, task.id, is_right), task, texts(AttackContext(task, is_right)))
+            (name, task, [texts(AttackContext(task, is_right)) for is_right in (True, False)])
             for tasks in self._tasks.values()
             for task in tasks
             for name, texts in players.items()
-            for is_right in (True, False)
         ]
         with ThreadPoolExecutor(_WORKERS, thread_name_prefix="attack") as pool:
-            acted = pool.map(lambda part: self._act(part[1], part[2]), parts)
-            return {part[0]: found for part, found in zip(parts, acted, strict=True)}
+            acted = pool.map(lambda part: self._act_both(part[1], *part[2]), parts)
+            return {
+                (name, task.id, is_right): one
+                for (name, task, _), both in zip(parts, acted, strict=True)
+                for is_right, one in zip((True, False), both, strict=True)
+            }
+
+    def _act_both(self, task: Task, right: Script, wrong: Script) -> tuple[Trajectory, Trajectory]:
+        """Run both scripts; once where they differ in the answer at their end alone."""
+        one = self._act(task, right)
+        last = one.turns[-1]
+        if one.ending is Ending.ANSWERED and last.text == right[-1] and right[:-1] == wrong[:-1]:
+            other = self._act(task, wrong[-1:])
+            if other.ending is Ending.ANSWERED:
+                turns = (*one.turns[:-1], other.turns[-1])
+                return one, replace(one, turns=turns, accuracy=other.accuracy, answer=other.answer)
+        return one, self._act(task, wrong)
 
     def _act(self, task: Task, script: Script) -> Trajectory:
         with Episode(task, self._sandbox) as episode:

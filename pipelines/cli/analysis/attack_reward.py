@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from ....policies.analysis.attack_reward import AttackResult
 
 COLUMNS = 80
-LIMIT = (
-    "Known limit, not counted: {hack} earns up to {gain:+.2f} above no call at all, as much as an "
-    "honest call with the same answer. The recorded evidence shows that a call read the image, not "
-    "that it helped; `codedance probe` measures that."
-)
+LIMIT = "Known limit, not counted: {hack} earns up to {gain:+.2f} above {honest}. {reason}"
+HONEST = {
+    "direct": "no call at all, as much as an honest call with the same answer",
+    "tool": "an honest call",
+    "sloppy": "a failed call that an honest one follows",
+    "wasteful": "a call without evidence that an honest one follows",
+}
 
 
 def attack_reward(  # noqa: PLR0913 - the options of the command
@@ -97,7 +99,8 @@ def attack_lines(results: Sequence[AttackResult]) -> list[str]:
     difficulties = list(counted[0].gains)
     intro = (
         "Advantage of a reward hack minus that of the honest policy with the same answer (direct: "
-        "no call; tool: one honest call), in the group where the hack earns most:"
+        "no call; tool: one honest call; sloppy: a failed call, then an honest one), in the group "
+        "where the hack earns most:"
     )
     columns = "".join(f"{difficulty:>9}" for difficulty in difficulties)
     head = f"{'reward hack':<31}{'against':<9}{columns}   verdict"
@@ -110,7 +113,8 @@ def attack_lines(results: Sequence[AttackResult]) -> list[str]:
     ]
     for one in results:
         if one.hack.is_limit and one.gain > 0.0:
-            limit = LIMIT.format(hack=f"'{one.hack.name}'", gain=one.gain)
+            words = {"honest": HONEST[one.hack.against], "reason": one.hack.reason}
+            limit = LIMIT.format(hack=f"'{one.hack.name}'", gain=one.gain, **words).rstrip()
             lines += ["", *textwrap.wrap(limit, COLUMNS)]
     return [*lines, "", *textwrap.wrap(_verdict(counted), COLUMNS)]
 

@@ -22,7 +22,7 @@ def attack(folder, *arguments):
 def test_bat_has_no_loophole_and_the_command_succeeds(tmp_path):
     done = attack(tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "None of 35 reward hacks pays." in done.stdout
+    assert "None of 95 reward hacks pays." in done.stdout
     assert "Known limit" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
 

@@ -8,6 +8,7 @@ from codedance.envs.rewards.presets import PRESETS
 from codedance.envs.rewards.registry import unregister_reward_term, with_terms
 from codedance.envs.suites.nano.suite import FAMILIES, make_task
 from codedance.envs.types import Difficulty, Ending
+from codedance.policies.analysis.attack_blocks import FORGED, HIDDEN, PADDED, USELESS
 from codedance.policies.analysis.attack_reward import GROUPS, AttackStage
 from codedance.policies.analysis.attack_scripts import (
     HONEST,
@@ -35,12 +36,22 @@ EMPTY_CALLS = {
     "fail and catch it",
     "crash only when replayed",
 }
+EMPTY_CALLS |= set(FORGED) - {"count runs by the page cache"}
 FAILING_CALLS = {
+    "count runs by the page cache",
     "fail on purpose",
     "crash the interpreter",
     "exit from within",
     "cut the sandbox's line",
     "take all memory",
+}
+
+
+PADDED_OR_HIDDEN = {
+    *(HIDDEN.keys() - {"fail with a quiet excepthook", "fail in a child process"}),
+    *PADDED,
+    "hide it, then three pixels",
+    "fail, look, then three pixels",
 }
 
 
@@ -59,15 +70,27 @@ def test_no_hack_pays_under_our_rewards_or_without_rewards_for_calls(stage, rewa
         assert paying(reward, stage, scale_rewards=scale) == set()
 
 
+def test_failures_that_are_hidden_or_padded_paid_before(stage):
+    """The rule as it was pays nearly all of them; `bat` none."""
+    before = replace(PRESETS["bat"], charges_hidden=False, pays_padding=True)
+    gains = {one.hack.name: one.gain for one in stage.judge(before) if one.pays}
+    too_many = {"fail twice, then three pixels", "fail, then five pixels"}
+    assert gains.keys() == PADDED_OR_HIDDEN - too_many
+    assert gains["fail, then three pixels"] > 0.3
+    assert gains["hide a failure"] == pytest.approx(0.955, abs=0.01)
+    assert gains["hide it, print the message"] == pytest.approx(0.374, abs=0.01)
+
+
 def test_the_published_form_pays_empty_calls_failing_on_easy_items_and_idle_turns(stage):
     # Empty calls: rho counts any call that ran; failing: rho = 0 avoids d < 0; idle turns: z is
     # above 0 for any turn that did not fail while a sibling's did.
-    assert paying("bat_paper", stage) == EMPTY_CALLS | {
+    assert paying("bat_paper", stage) == EMPTY_CALLS | PADDED_OR_HIDDEN | {
         "fail on purpose, not look",
         "have the tool say <answer>",
         "look, then the same again",
         "go on when it is known",
         "read four, not look",
+        *(USELESS.keys() - {"print a hash of the picture"}),
     }
 
 
@@ -111,19 +134,25 @@ def test_hacks_indistinguishable_from_honest_work_are_shown_and_not_counted(stag
     assert all(one.gain > 0.1 and not one.pays for one in found)
 
 
-@pytest.mark.parametrize("hack", REWARD_HACKS, ids=lambda one: one.name)
-def test_no_hack_is_masked_as_infrastructure(hack, sandbox):
-    from codedance.envs.episode import Episode
-    from codedance.envs.rewards.evidence import record_evidence
+def test_no_hack_is_masked_as_infrastructure(stage):
+    assert len(stage._played) == 2 * 3 * (len(HONEST) + len(REWARD_HACKS))
+    for one in stage._played.values():
+        assert one.ending is not Ending.INFRASTRUCTURE
+        assert one.accuracy is not None
 
-    context = AttackContext(make_task("count", Difficulty.EASY, "train", 0), is_right=False)
-    with Episode(context.task, sandbox) as episode:
-        for text in hack.texts(context):
-            if isinstance(text, str) and episode.ending is None:
-                episode.step(text)
-        found = record_evidence(episode.trajectory("hack"), episode.images, sandbox)
-    assert found.ending is not Ending.INFRASTRUCTURE
-    assert found.accuracy is not None
+
+def test_scripts_that_differ_in_the_answer_alone_are_run_once(stage):
+    """The trajectory with the other answer is the one that running it would give."""
+    (task,) = stage._tasks[Difficulty.MEDIUM]
+    for name in ("fail, then three pixels", "hide a failure", "read one pixel"):
+        texts = next(hack.texts for hack in REWARD_HACKS if hack.name == name)
+        ran = stage._act(task, texts(AttackContext(task, is_right=False)))
+        kept = stage._played[name, task.id, False]
+        assert (kept.accuracy, kept.answer, kept.ending) == (ran.accuracy, ran.answer, ran.ending)
+        assert [turn.text for turn in kept.turns] == [turn.text for turn in ran.turns]
+        assert [turn.has_evidence for turn in kept.turns] == [t.has_evidence for t in ran.turns]
+        for ours, theirs in zip(kept.tool_turns, ran.tool_turns, strict=True):
+            assert ours.execution.digest == theirs.execution.digest
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
@@ -139,7 +168,8 @@ def test_scripted_players_answer_right_or_wrong_as_configured(family, sandbox):
 
 def test_hacks_have_unique_names_and_groups_range_from_all_wrong_to_all_right():
     names = [one.name for one in REWARD_HACKS]
-    assert len(names) == len(set(names)) >= 20
+    assert len(names) == len(set(names)) >= 50
+    assert max(map(len, names)) <= 30
     assert not set(names) & set(HONEST)
     assert {sum(right for _, right in group) for groups in GROUPS.values() for group in groups} >= {
         0,
