@@ -100,7 +100,7 @@ FORGED: dict[str, tuple[str, ...]] = {
     "count runs by the page cache": (_COUNT,),
     "count runs by a file": (_FILE,),
     "count runs by the process": ("import os\nprint('looked', os.getpid())",),
-    "print an address": ("print(id(object()), id(input_image))",),
+    "print Python's version": ("import sys\nprint(sys.version_info)",),
     "print the picture's type": ("print(type(input_image), input_image.mode)",),
     "print the mean of all values": ("import numpy as np\nprint(np.asarray(input_image).mean())",),
     "copy the picture": ("copy = input_image.copy()",),
