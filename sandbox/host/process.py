@@ -60,6 +60,7 @@ class SessionProcess:
         self._turn = 0
         self._is_ready = False
         self._is_stopped = False
+        self._is_killed = False
 
     def run(self, code: str, place: Place, *, slack: float = 1.0) -> Execution:
         """Run a block and return its result; time limits are multiplied by ``slack``.
@@ -75,7 +76,7 @@ class SessionProcess:
             SandboxError: No core was available to the process.
         """
         self._await_ready()
-        if not self._connection.is_quiet():
+        if self._is_killed or not self._connection.is_quiet():
             kind = ProcessDied if self._turn else DiedAtBirth
             raise kind("the process ended, or replied to a block that it had not received")
         place.hold()
@@ -126,6 +127,7 @@ class SessionProcess:
 
     def kill(self) -> None:
         """Kill the process at once, even while another thread waits for it; idempotent."""
+        self._is_killed = True  # it may still seem alive when the next block is due
         self._signal(signal.SIGKILL)
 
     def interrupt(self) -> None:

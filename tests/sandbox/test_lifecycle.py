@@ -86,7 +86,6 @@ def test_the_death_of_a_session_before_its_first_block_is_not_the_blocks_failure
         with own.session() as session:
             time.sleep(seconds)
             session.kill()
-            time.sleep(0.1)
             assert session.run("print(1)").stdout == "1\n"
 
 
