@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -92,7 +93,8 @@ def compare(
         for number in range(pairs):
             measured: dict[Path, Seconds] = {}
             for tree in order.sample((before, ROOT), 2):
-                measured[tree] = _measure(tree, Path(folder), rounds, seed + number)
+                words = [str(rounds), str(seed + number)]
+                measured[tree] = run_side("sandbox_side", tree, Path(folder), words)
             found.append((measured[before], measured[ROOT]))
             on_progress(f"pair {number + 1} of {pairs}")
     return found
@@ -128,17 +130,26 @@ def cost_table(those: Sequence[Cost]) -> Table:
     return Table(title, head, rows)
 
 
-def _measure(tree: Path, folder: Path, rounds: int, seed: int) -> Seconds:
-    """Run this checkout's measurement on a version, as a process of its own."""
+def run_side(module: str, tree: Path, folder: Path, words: Sequence[str]) -> Any:  # noqa: ANN401
+    """Run a module of `benchmarks.measuring` on a version, as a process of its own.
+
+    Args:
+        module: Name of the module; its arguments are ``words``, a file for its JSON and ``tree``.
+        tree: Root of the version's rooms.
+        folder: Folder for temporary files.
+        words: Arguments before the file.
+
+    Returns:
+        The JSON document that it wrote.
+    """
     package = folder / ("this" if tree == ROOT else "before")
     (package / "codedance").mkdir(parents=True, exist_ok=True)
     for room in ROOMS:
         with contextlib.suppress(FileExistsError):
             (package / "codedance" / room).symlink_to(tree / room)
-    output = folder / "seconds.json"
-    words = [str(rounds), str(seed), str(output), str(tree)]
+    output = folder / "side.json"
     subprocess.run(
-        [sys.executable, "-m", "benchmarks.measuring.sandbox_side", *words],
+        [sys.executable, "-m", f"benchmarks.measuring.{module}", *words, str(output), str(tree)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": f"{package}:{ROOT}"},
         check=True,

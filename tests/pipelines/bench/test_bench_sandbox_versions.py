@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks.measuring import sandbox_side
+from benchmarks.measuring import fair_shares_side, sandbox_side
 from benchmarks.measuring.sandbox_sides import Cost, cost_table, costs
 
 
@@ -43,9 +43,17 @@ def test_a_cost_is_kept_if_its_interval_reaches_one_or_it_is_small(ratio, low, i
     assert cost_table([cost(ratio, low)]).rows[0][-1] == ("kept" if is_kept else "dearer")
 
 
-def test_a_process_that_imports_another_version_fails(tmp_path):
+@pytest.mark.parametrize("side", [sandbox_side, fair_shares_side])
+def test_a_process_that_imports_another_version_fails(tmp_path, side):
     with pytest.raises(RuntimeError, match="expected the sandbox of"):
-        sandbox_side.main("1", "0", str(tmp_path / "seconds"), str(tmp_path))
+        side.main("1", "0", str(tmp_path / "seconds"), str(tmp_path))
+
+
+def test_a_neighbour_is_measured_until_the_others_have_ended():
+    found = fair_shares_side.measure(1, 0.5)
+    assert found["turns"] >= 1
+    assert 0 < found["median"] <= found["longest"]
+    assert found["own"] == 1
 
 
 @pytest.mark.slow
