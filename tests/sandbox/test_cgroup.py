@@ -69,10 +69,10 @@ def test_no_group_escapes_the_limit_of_the_own_one(tmp_path, setting):
     assert find_hierarchy(unified(tmp_path, **setting)[1]) is None
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everything")
-def test_no_group_is_made_where_others_own_them(tmp_path):
+def test_no_group_is_made_where_others_own_them(tmp_path, monkeypatch):
     parent, proc = unified(tmp_path)
-    parent.chmod(0o555)
+    assert find_hierarchy(proc) == Hierarchy(parent, 2)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != parent)
     assert find_hierarchy(proc) is None
 
 
@@ -181,14 +181,27 @@ def test_the_kernel_stops_a_session_that_the_host_does_not_see(grouped, monkeypa
         assert session.run("x").stdout == "7\n"
 
 
+def test_the_common_group_is_made_again_after_another_sandbox_removed_it(grouped):
+    with open_isolated("full") as other:
+        assert other._groups._base == grouped._groups._base
+    if not any(grouped._groups._base.glob("*/")):
+        assert not grouped._groups._base.exists()
+    with grouped.session() as session:
+        assert move(session).is_dir()
+
+
 def test_groups_are_removed_with_their_sessions_and_their_sandbox(grouped):
-    base = grouped._groups._base
+    """Other sandboxes of this process have groups beside them."""
+    folders = []
     for _ in range(2):
         with grouped.session() as session:
-            assert (move(session) / "cgroup.procs").read_text().strip()
+            folders.append(move(session))
+            assert (folders[-1] / "cgroup.procs").read_text().strip()
     deadline = time.monotonic() + 20
     while not grouped._groups._remove_ended() and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert not list(base.glob("*/"))
+    assert not any(folder.exists() for folder in folders)
+    base = folders[0].parent
+    has_others = any(base.glob("*/"))
     grouped.close()
-    assert not base.exists()
+    assert base.exists() == has_others

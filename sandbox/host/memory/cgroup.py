@@ -78,9 +78,7 @@ class SessionGroups:
         with contextlib.suppress(OSError):
             _remove_stale(hierarchy.folder)
             groups = cls(hierarchy)
-            groups._base.mkdir(exist_ok=True)
-            if hierarchy.version == 2:
-                _write(groups._base / "cgroup.subtree_control", "+memory")
+            groups._make_base()
             return groups
         return None
 
@@ -97,6 +95,7 @@ class SessionGroups:
         self._remove_ended()
         folder = self._base / f"session-{next(_numbers)}"
         try:
+            self._make_base()  # another sandbox of this process may have removed it
             folder.mkdir()
             self._limit(folder, most_bytes)
             _write(folder / "cgroup.procs", str(process_id))
@@ -126,6 +125,12 @@ class SessionGroups:
             time.sleep(_LOOK_SECONDS)
         with contextlib.suppress(OSError):
             self._base.rmdir()
+
+    def _make_base(self) -> None:
+        if not self._base.exists():
+            self._base.mkdir(exist_ok=True)
+            if self._version == 2:
+                _write(self._base / "cgroup.subtree_control", "+memory")
 
     def _limit(self, folder: Path, most_bytes: int) -> None:
         if self._version == 2:
