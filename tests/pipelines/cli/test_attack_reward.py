@@ -19,6 +19,7 @@ def attack(folder, *arguments):
     )
 
 
+@pytest.mark.slow
 def test_bat_has_no_loophole_and_the_command_succeeds(tmp_path):
     done = attack(tmp_path)
     assert done.returncode == 0, done.stderr
@@ -27,6 +28,7 @@ def test_bat_has_no_loophole_and_the_command_succeeds(tmp_path):
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
+@pytest.mark.slow
 def test_a_custom_term_with_a_loophole_is_named_and_the_command_fails(tmp_path):
     (tmp_path / "terms.py").write_text("def turns(t): return len(t.turns)\n", encoding="utf-8")
     done = attack(tmp_path, "--reward", "outcome", "--term", "terms.py:turns=0.1")
