@@ -55,7 +55,9 @@ def test_a_loop_reaches_its_own_limit_while_the_watchdog_waits_for_a_core(confin
     assert 8 <= int(files) < 600
 
 
-@pytest.mark.parametrize(("small_files", "open_files"), [(8_000, 64), (1, 4_000)])
+@pytest.mark.parametrize(
+    ("small_files", "open_files"), [pytest.param(8_000, 64, marks=pytest.mark.slow), (1, 4_000)]
+)
 def test_a_check_longer_than_its_timer_starts_no_other(small_files, open_files):
     """Each nested check is a deeper call, until the block gets a RecursionError."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

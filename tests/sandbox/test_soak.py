@@ -13,6 +13,7 @@ from .soak_memory import MemoryCurve
         pytest.param(
             Plan(turns=1_000, sessions=40, turns_per_zygote=250, isolation="confined"),
             id="confined",
+            marks=pytest.mark.slow,
         ),
         pytest.param(Plan(), marks=[pytest.mark.slow, pytest.mark.timeout(1_800)], id="whole"),
     ],

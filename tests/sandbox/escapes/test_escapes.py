@@ -1,6 +1,6 @@
 """Every attempt is held, in every place; its control shows that it would succeed elsewhere.
 
-The default run makes all attempts in the local backend's two tiers; the rest is slow.
+The default run makes all attempts in the local backend at level ``full``; the rest is slow.
 """
 
 import os
@@ -22,7 +22,7 @@ _CONTROLS = sorted({attempt.without for attempt in ATTEMPTS if attempt.without})
 needs_docker = pytest.mark.skipif(not is_docker_there(), reason="no Docker engine for the tests")
 
 
-@pytest.fixture(scope="module", params=["full", "confined"])
+@pytest.fixture(scope="module", params=["full", pytest.param("confined", marks=pytest.mark.slow)])
 def arena(request):
     with ExitStack() as stack:
         try:
