@@ -101,6 +101,7 @@ class ReplayingSession:
         ]
         self._process: SessionProcess | None = None
         self._pixels_left = home.most_pixels
+        self._pixels_held = 0  # of blocks whose digest may still be due
         self._is_at_state = False  # whether the process has run all of the blocks
         self._lock = threading.Lock()
         self._is_closed = False
@@ -191,7 +192,9 @@ class ReplayingSession:
     def _append(self, block: _Block) -> None:
         """Append a successful block; hash the outputs once they hold many pixels."""
         self._blocks.append(block)
-        if sum(one.pixels for one in self._blocks) > _MOST_PIXELS_HELD:
+        self._pixels_held += block.pixels
+        if self._pixels_held > _MOST_PIXELS_HELD:
+            self._pixels_held = 0
             for one in self._blocks:
                 _ = one.digest
 

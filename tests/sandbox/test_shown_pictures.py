@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from codedance.sandbox import Outcome
+from codedance.sandbox import session as session_module
 from codedance.sandbox.host.shown_pictures import as_picture, picture_memory
 from PIL import Image
 
@@ -120,3 +121,13 @@ def test_a_session_keeps_no_large_images_for_its_digests(full):
         digests = session.snapshot().output_digests
         assert held == [4, 8, 0]
         assert len(set(digests)) == 3
+
+
+def test_a_turn_counts_the_pixels_of_its_own_block_alone(full, monkeypatch):
+    """The cost of a turn does not grow with the number of turns before it."""
+    counted = []
+    monkeypatch.setattr(session_module, "_pixels", lambda one: counted.append(one) or 0)
+    with full.session() as session:
+        for number in range(12):
+            session.run(f"print({number})")
+    assert len(counted) == 12
