@@ -12,8 +12,6 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
-from typing import Self
 
 from ..sandbox import Execution, Outcome, SandboxError
 from ..sandbox.types import Sandbox, SeparableSandbox, Session, SessionLostError, SessionState
@@ -49,9 +47,10 @@ def run_apart(
         _one_by_one,
         sandbox.another() as own,
         sandbox.another() as other,
-        ControlSession(other) as control,
+        other.session() as idle,
         open_session(own) as session,
     ):
+        control = ControlSession(idle)
         try:
             execution = session.run(code)
         except SessionLostError:
@@ -68,11 +67,11 @@ class ControlSession:
     Its mark is a time, which no replay repeats: a process that was replaced counts as lost.
 
     Args:
-        sandbox: Sandbox in which it is opened.
+        session: The session, open and unused.
     """
 
-    def __init__(self, sandbox: Sandbox) -> None:
-        self._session = sandbox.session()
+    def __init__(self, session: Session) -> None:
+        self._session = session
         self._mark = self._run(_MARK)
 
     def has_survived(self) -> bool:
@@ -85,14 +84,3 @@ class ControlSession:
             execution = self._session.run(code)
             return execution.stdout if execution.is_ok else None
         return None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._session.close()

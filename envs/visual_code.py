@@ -30,7 +30,7 @@ from .rendering import turn_picture, turn_text
 from .rewards.evidence import record_evidence
 from .rewards.presets import RewardPreset
 from .rewards.registry import own_term_names, with_terms
-from .rewards.terms import TERMS, needs_evidence, score_trajectory
+from .rewards.terms import TERMS, hidden_charge, needs_evidence, score_trajectory
 from .spaces import AnyText, observation_space
 from .suites.base import Split, Suite
 from .suites.filtered import ChosenFamilies
@@ -198,7 +198,8 @@ class VisualCodeEnv(gymnasium.Env[Observation, str]):
         self._episode = self._new_episode(
             self.suite[index] if task is None else task, seed=episode_seed
         )
-        self._show()
+        if self.render_mode == "human":
+            self.render()
         return self._observation(), self._info(self._no_terms())
 
     def step(self, action: str) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -220,7 +221,8 @@ class VisualCodeEnv(gymnasium.Env[Observation, str]):
             terms["tool_turn"] = -self.preset.turn_weight * self.preset.penalty + 0.0
         if self.episode.ending is not None:
             terms |= self._final_terms(terms["tool_turn"])
-        self._show()
+        if self.render_mode == "human":
+            self.render()
         ending = self.episode.ending
         is_lost = ending is Ending.INFRASTRUCTURE
         is_over = ending is not None and not is_lost
@@ -297,10 +299,7 @@ class VisualCodeEnv(gymnasium.Env[Observation, str]):
             return self._no_terms()
         terms = score_trajectory(trajectory, group_accuracy=accuracy, reward=self.preset)
         found = {name: value or 0.0 for name, value in terms.items()}
-        failed = sum(turn.has_failed for turn in trajectory.tool_turns)
-        charged = 0.0 - self.preset.turn_weight * self.preset.penalty * failed
-        found["tool_turn"] = (found["tool_turn"] - charged) + last_turn
-        return found
+        return found | {"tool_turn": hidden_charge(trajectory, self.preset) + last_turn}
 
     def _no_terms(self) -> dict[str, float]:
         return dict.fromkeys((*TERMS, *own_term_names(self.preset)), 0.0)
@@ -325,17 +324,11 @@ class VisualCodeEnv(gymnasium.Env[Observation, str]):
         messages = self.episode.messages
         if self._observe == "transcript":
             text = "\n\n".join(f"[{message.role}]\n{message.text}" for message in messages)
-            images = [image for message in messages for image in message.images]
         else:
-            newest = messages[-1]
-            is_for_policy = newest.role == "user"
-            text = newest.text if is_for_policy else ""
-            images = newest.images if is_for_policy else ()
+            messages = [one for one in messages[-1:] if one.role == "user"]  # for the policy
+            text = "".join(message.text for message in messages)
+        images = [image for message in messages for image in message.images]
         return {"text": text, "images": tuple(picture_array(image) for image in images)}
-
-    def _show(self) -> None:
-        if self.render_mode == "human":
-            self.render()
 
     def _close_episode(self) -> None:
         if self._episode is not None:

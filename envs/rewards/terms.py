@@ -131,6 +131,15 @@ def score_trajectory(
     return terms | {name: term(trajectory) for name, term in own.items()}
 
 
+def hidden_charge(trajectory: Trajectory, preset: RewardPreset) -> float:
+    """Return the part of ``tool_turn`` that is due to failures which the calls hide."""
+    if not (is_scored(trajectory) and preset.turn_weight):
+        return 0.0
+    failed = sum(turn.has_failed for turn in trajectory.tool_turns)
+    hidden = sum(_failures(trajectory, preset)) - failed
+    return 0.0 - preset.turn_weight * preset.penalty * hidden
+
+
 def group_reward(terms: Terms) -> float:
     """Return the scalar reward within a group: all terms but ``tool_turn``; NaN if unscored."""
     values = [value for name, value in terms.items() if name != "tool_turn"]

@@ -128,9 +128,10 @@ def test_a_worker_of_its_own_dies_alone():
         open_sandbox("local", limits=limits, libraries=()) as shared,
         shared.another() as own,
         shared.another() as other,
-        ControlSession(other) as control,
-        ControlSession(own) as lost,
+        other.session() as surviving,
+        own.session() as ending,
     ):
+        control, lost = ControlSession(surviving), ControlSession(ending)
         assert len({one.process_id for one in (shared, own, other)}) == 3
         assert lost.has_survived()
         os.kill(own.process_id, signal.SIGKILL)
