@@ -80,7 +80,8 @@ class _StateLost(Exception):  # noqa: N818 - an event within this file
 
 
 def _pixels(execution: Execution) -> int:
-    return sum(image.width * image.height for image in execution.images)
+    images = execution.images
+    return sum(image.width * image.height for image in images) if images else 0
 
 
 class ReplayingSession:
@@ -200,6 +201,8 @@ class ReplayingSession:
 
     def _within_pixels(self, execution: Execution) -> Execution:
         """Leave out the images that exceed the session's pixels, and say so in standard error."""
+        if not execution.images:
+            return execution
         kept: list[Image.Image] = []
         for image in execution.images:
             if image.width * image.height <= self._pixels_left:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import select
 import socket
 from typing import Protocol
@@ -60,11 +59,13 @@ class Connection:
         """
         while len(self._early) < count:
             self._wait(watch)
-            with contextlib.suppress(BlockingIOError):
+            try:
                 more = self._stream.recv(_CHUNK)
-                if not more:
-                    raise FrameError("the connection was closed")
-                self._early += more
+            except BlockingIOError:
+                continue
+            if not more:
+                raise FrameError("the connection was closed")
+            self._early += more
             if len(self._early) < count:
                 _look_if_due(watch)
         data = self._early[:count]

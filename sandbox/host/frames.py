@@ -128,8 +128,8 @@ def decode_reply(header: bytes | bytearray, blob_bytes: int, limits: Limits) -> 
     )
     if (reply.error is None) != (reply.outcome is Outcome.OK):
         raise FrameError("an error and its outcome disagree")
-    if reply.blob_bytes != blob_bytes:
-        raise FrameError(f"sizes say {reply.blob_bytes} bytes of pixels, {blob_bytes} follow")
+    if (expected := reply.blob_bytes) != blob_bytes:
+        raise FrameError(f"sizes say {expected} bytes of pixels, {blob_bytes} follow")
     return reply
 
 
@@ -142,6 +142,8 @@ def _text(value: object, most: int) -> str:
 def _sizes(value: object, limits: Limits) -> tuple[tuple[int, int], ...]:
     if not isinstance(value, list):
         raise FrameError("picture sizes are not a list")
+    if not value:  # as nearly always
+        return ()
     items = cast("list[object]", value)
     if len(items) > limits.images:
         raise FrameError("too many pictures")

@@ -41,6 +41,7 @@ class HandledErrors:
         token = secrets.token_hex(8)  # names of constants that no block holds by chance
         self._constants: dict[object, object] = {f"{token} 0": self._marks, f"{token} 1": Exception}
         self._inserter = _Inserter(*map(str, self._constants))
+        self._block: CodeType | None = None
 
     @property
     def has_mark(self) -> bool:
@@ -84,6 +85,10 @@ class HandledErrors:
         Raises:
             SyntaxError: The block is invalid.
         """
+        self._block = self._compiled(tree, filename, code)
+        return self._block
+
+    def _compiled(self, tree: ast.Module, filename: str, code: str) -> CodeType:
         if not any(word in code for word in _WORDS):
             return compile(tree, filename, "exec", dont_inherit=True)
         count = len(tree.body)
@@ -111,6 +116,8 @@ class HandledErrors:
 
     def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "exec":
+            if arguments[0] is self._block:  # its handlers have marks
+                return
             interpreter: Any = sys
             caller = interpreter._getframe(1).f_code.co_filename
             is_own = caller == STRING or caller.startswith(BLOCK_PREFIX)

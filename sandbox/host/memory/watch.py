@@ -53,6 +53,7 @@ class MemoryWatch:
             with contextlib.suppress(OSError):
                 self._status = os.open(f"/proc/{process_id}/status", os.O_RDONLY)
         self._libraries = self._held() or 0
+        self._first_seconds = _seconds_to_fill(self._most_bytes if self._status >= 0 else None)
 
     @property
     def seconds_to_look(self) -> float:
@@ -61,9 +62,10 @@ class MemoryWatch:
 
     def begin(self) -> None:
         """Note that a block starts."""
-        self._plan(self._most_bytes if self._status >= 0 else None)
+        seconds = self._first_seconds
         if self._groups is not None and self._group is None:
-            self._next_look = min(self._next_look, time.monotonic() + _GROUP_SECONDS)
+            seconds = min(seconds, _GROUP_SECONDS)
+        self._next_look = time.monotonic() + seconds
 
     def is_over(self) -> bool:
         """Whether the session holds more than its limit; looks only when it is due."""
@@ -113,10 +115,8 @@ class MemoryWatch:
         return left is not None and left < 0
 
     def _plan(self, left: int | None) -> None:
-        """Set the time of the next look: code needs at least this long to fill what is left."""
-        seconds = _LONGEST_SECONDS if left is None else left / _FASTEST_BYTES
-        seconds = min(max(seconds, _SHORTEST_SECONDS), _LONGEST_SECONDS)
-        self._next_look = time.monotonic() + seconds
+        """Set the time of the next look."""
+        self._next_look = time.monotonic() + _seconds_to_fill(left)
 
     def _held(self) -> int | None:
         """Return the private memory of the process, swapped out or not; None when unknown."""
@@ -127,6 +127,12 @@ class MemoryWatch:
         except OSError:  # it has ended
             return None
         return held_bytes(text)
+
+
+def _seconds_to_fill(left: int | None) -> float:
+    """Return the seconds that code needs at least to fill what is left; None for unknown."""
+    seconds = _LONGEST_SECONDS if left is None else left / _FASTEST_BYTES
+    return min(max(seconds, _SHORTEST_SECONDS), _LONGEST_SECONDS)
 
 
 def held_bytes(status: bytes) -> int | None:
