@@ -192,6 +192,7 @@ def test_it_continues_from_a_state_and_its_specification_can_be_pickled(env):
     assert made.reset(seed=0)[0]["image"].shape == (40, 40, 3)
 
 
+@pytest.mark.slow
 def test_processes_and_threads_return_the_same_views():
     seen = []
     for mode in ("sync", "async"):

@@ -42,7 +42,9 @@ def exact(value):
     if isinstance(value, tuple | list):
         return [exact(one) for one in value]
     if isinstance(value, np.ndarray):
-        return value.dtype.str, value.shape, exact(value.tolist())
+        if value.dtype != object:
+            return value.dtype.str, value.shape, value.tobytes()
+        return value.shape, exact(value.tolist())
     return value
 
 

@@ -52,6 +52,7 @@ def test_it_works_in_processes():
     assert record(theirs) == record(vector())
 
 
+@pytest.mark.slow
 def test_make_vec_returns_ours_and_gymnasiums_on_request():
     settings = {"suite": "nano", "split": "test"}
     ours = gym.make_vec(ID, num_envs=4, **settings)

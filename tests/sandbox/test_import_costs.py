@@ -35,6 +35,7 @@ def patient(request):
         yield sandbox
 
 
+@pytest.mark.slow
 def test_every_library_of_the_image_can_be_imported_with_isolation(patient):
     names = ", ".join(IMAGE_LIBRARIES)
     with patient.session() as session:

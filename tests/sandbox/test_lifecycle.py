@@ -173,6 +173,7 @@ def test_a_sandbox_outlives_the_thread_that_opened_it():
         assert sandbox.process_id == first
 
 
+@pytest.mark.slow
 def test_hundreds_of_sessions_have_separate_states(own):
     def live(number):
         with own.session(seed=number) as session:

@@ -36,11 +36,18 @@ def test_the_message_names_the_memory_limit(isolated):
     assert run(isolated, "x = 1\ny = [0] * 10**9").error == "MemoryError: more than 256 MB, line 2"
 
 
+FILL = """x = []
+try:
+    while True: x.append(bytes(1 << 20))
+except MemoryError: pass
+"""
+
+
 @pytest.mark.parametrize(
     "code",
     [
-        "x = []\nwhile True: x.append(object())",
-        "x = []\ntry:\n    while True: x.append(object())\nexcept MemoryError: pass\n"
+        f"{FILL}while True: x.append(object())",
+        f"{FILL}try:\n    while True: x.append(object())\nexcept MemoryError: pass\n"
         "y = [0] * 10**7",
     ],
 )

@@ -108,6 +108,7 @@ def test_the_loose_style_fails_on_fine_details(sandbox):
     assert wrong == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_answers_of_hard_tasks_are_balanced(family):
     """The most common answer of 400 is within 10 points of the family's chance."""

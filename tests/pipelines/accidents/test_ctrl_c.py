@@ -45,6 +45,7 @@ def wait_until_running(home, process, seconds=280):
     raise AssertionError(f"curation did not start: {process.communicate()}")
 
 
+@pytest.mark.slow
 def test_interrupted_command_resumes_when_rerun(home, tiny, way):
     command = [*THROUGH_PREFECT, *way]
     process = subprocess.Popen(

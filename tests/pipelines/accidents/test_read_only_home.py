@@ -57,6 +57,7 @@ def test_every_command_that_writes_names_the_folder_and_exits_with_three(
     assert len(error.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_commands_without_disk_access_work(codedance, no_folder, tmp_path):
     make_picture().save(tmp_path / "photo.png")
     code, out, error = codedance("play", "--family", "bars", "--difficulty", "easy")

@@ -47,6 +47,7 @@ def add(store, run, tasks, step):
     return store.add_trajectories(tasks, trajectories, stage_run=run.id, phase="train", step=step)
 
 
+@pytest.mark.slow
 def test_writer_waits_for_an_unavailable_server_and_stores_all_once(away_home, server):
     messages, tasks = [], [make_task(n) for n in range(3)]
     with open_store(away_home, Patience(60.0, messages.append)) as store:

@@ -85,6 +85,7 @@ def report():
     patch.undo()
 
 
+@pytest.mark.slow
 def test_a_run_measures_our_isolation_levels_and_lists_missing_contestants(report):
     assert "docker" in report.missing
     assert "docker exec" in report.missing
@@ -96,6 +97,7 @@ def test_a_run_measures_our_isolation_levels_and_lists_missing_contestants(repor
     assert (None if report.crowd is None else report.crowd.sessions) == (6 if has_walls else None)
 
 
+@pytest.mark.slow
 def test_a_report_fits_a_terminal_and_a_file(report):
     for table in tables(report):
         widths = [

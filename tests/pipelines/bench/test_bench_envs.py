@@ -21,6 +21,7 @@ def report():
     assert len(said) == len(KINDS)
 
 
+@pytest.mark.slow
 def test_a_run_measures_every_kind_and_finds_no_leftovers(report):
     assert set(report.trials) == {(kind, 2) for kind in KINDS}
     for (kind, _), (trial,) in report.trials.items():
@@ -31,6 +32,7 @@ def test_a_run_measures_every_kind_and_finds_no_leftovers(report):
     assert report.ratio(2, "first_step_seconds") > 0
 
 
+@pytest.mark.slow
 def test_a_report_fits_a_terminal_and_a_file(report):
     for table in env_tables(report):
         widths = [

@@ -27,6 +27,7 @@ def untrained(tmp_path_factory):
     return str(build_nano(tmp_path_factory.mktemp("nano"), ["print(1)"], config))
 
 
+@pytest.mark.slow
 def test_all_players_play_the_same_number_of_trajectories(untrained):
     pytest.importorskip("trl")
     bench = RolloutBench(untrained, rounds=1, tasks=2, samples=2, pause_seconds=0.001)
@@ -56,6 +57,7 @@ def test_a_missing_trl_is_a_line_and_not_a_failure(untrained, monkeypatch):
     assert any("skipped TRL's GRPOTrainer" in line for line in rollout_lines(report))
 
 
+@pytest.mark.slow
 def test_updates_compute_the_same_loss(untrained):
     report = UpdateBench(untrained, rounds=1, trajectories=8).run()
     assert report.losses[PLAIN] == pytest.approx(report.losses[OURS], abs=1e-6)

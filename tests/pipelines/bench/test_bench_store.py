@@ -22,6 +22,7 @@ def report(postgres):
     return StoreBench(128, 1, postgres=postgres.make_database("bench")).run()
 
 
+@pytest.mark.slow
 def test_all_contestants_take_part_and_keep_their_data(report):
     assert report.result.names == [SQLITE, ROLLBACK, POSTGRES]
     assert report.missing == {}
@@ -33,6 +34,7 @@ def test_all_contestants_take_part_and_keep_their_data(report):
         assert sizes.verify_seconds > 0
 
 
+@pytest.mark.slow
 def test_tables_fit_the_screen_and_json_has_every_round(report):
     for table in store_tables(report):
         widths = [max(map(len, column)) for column in zip(table.head, *table.rows, strict=True)]
@@ -57,6 +59,7 @@ def test_database_in_use_is_not_changed(postgres_url, tmp_path):
         assert store.lineage.get(run.id).id == run.id
 
 
+@pytest.mark.slow
 def test_temporary_server_leaves_nothing_behind(postgres_programs):
     with PostgresServer() as server:
         database = open_database(server.make_database("a store"))

@@ -42,8 +42,10 @@ def test_a_custom_term_with_a_loophole_is_named_and_the_command_fails(tmp_path):
     ("arguments", "message"),
     [
         (("--reward", "batt"), "did you mean 'bat'"),
-        (("--term", "turns"), "expected NAME=WEIGHT"),
-        (("--term", "terms.py:turns=1"), "there is no file terms.py"),
+        pytest.param(("--term", "turns"), "expected NAME=WEIGHT", marks=pytest.mark.slow),
+        pytest.param(
+            ("--term", "terms.py:turns=1"), "there is no file terms.py", marks=pytest.mark.slow
+        ),
         (("--per-difficulty", "0"), "Invalid value for '--per-difficulty'"),
         (("--tsks", "1"), "No such option: --tsks"),
     ],

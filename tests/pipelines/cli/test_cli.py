@@ -165,6 +165,7 @@ def test_corrupt_image_is_one_clear_line(codedance, home, tmp_path):
     assert error.startswith(f"codedance: {path}")
 
 
+@pytest.mark.slow
 def test_ask_lists_the_families_that_a_model_was_trained_with(codedance, finished, tmp_path):
     make_picture().save(tmp_path / "photo.png")
     model = finished.store.lineage.get(first_run(finished).outputs["grpo"]).outputs["model"]
@@ -222,6 +223,7 @@ def test_environment_of_embedded_servers_is_set_once(home, monkeypatch):
     assert os.environ["PREFECT_SERVER_API_PORT"] == "4711"
 
 
+@pytest.mark.slow
 def test_rescoring_a_run_without_an_evaluation_reports_its_changes(codedance, home, tiny):
     with open_session(home, track=False) as session:
         pipeline = open_pipeline(session, RunRequest("smoke"))

@@ -161,6 +161,7 @@ def test_a_seed_determines_the_sampled_episodes(codedance, home, tiny):
         assert sorted(run.seed for run in found) == [7, 8]
 
 
+@pytest.mark.slow
 def test_an_evaluation_does_not_resume_the_rerun_of_another_command(codedance, home, tiny):
     """The rerun has a claim of its own, so both would do it at once."""
     words = ("--policy", "random", "--preset", "smoke", "--limit", "2")
@@ -269,6 +270,7 @@ def test_an_unusable_listening_address_is_named(codedance, home):
     assert "cannot listen at 8.8.8.8:1 (" in error
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_is_not_a_finding(tmp_path):
     command = shlex.join([sys.executable, "-m", "codedance.pipelines.cli", "runs"])
     script = f"set -o pipefail; (sleep 1; {command}) | true"

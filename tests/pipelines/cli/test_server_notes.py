@@ -61,6 +61,7 @@ def test_a_question_is_asked_with_the_notes(codedance, home, server, sees, tmp_p
     assert sees.seen == [(["user"], [(112, 84)])]
 
 
+@pytest.mark.slow
 def test_the_teacher_of_a_curation_is_played_with_the_notes(codedance, home, tiny, server, sees):
     teacher = ("--set", "curate.strong=openai:sees", "--set", f"server.base_url={server.url}")
     few = ("--set", "curate.candidates=2", "--set", "curate.known=2")

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+import pytest
 import torch
 from codedance.pipelines.cli.cores import use_workers
 from threadpoolctl import threadpool_info
@@ -31,6 +32,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_the_working_process_uses_the_given_number_of_cores(home, tmp_path):
     make_picture().save(tmp_path / "a.png")
     row = {"id": "a", "question": "Q?", "answer": "3", "split": "test", "image": "a.png"}

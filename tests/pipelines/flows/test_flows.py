@@ -467,6 +467,7 @@ def test_a_flow_reaches_a_stage_through_few_frames(prefect, home, tiny, monkeypa
     assert len(names) + 1 <= MOST_FRAMES, names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pipeline", "evaluate"])
 def test_a_flow_accepts_a_runs_id_or_the_parameters_of_a_new_run(prefect, finished, name):
     from codedance.pipelines import flows

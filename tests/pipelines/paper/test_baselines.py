@@ -66,6 +66,7 @@ def test_shares_are_computed_per_cell():
     assert "| area | hard | 4 | 20 % | 25 % | 75 % |" in as_markdown([row])
 
 
+@pytest.mark.slow
 def test_both_models_are_trained_and_evaluated(tmp_path):
     tasks = [make_task("area", Difficulty.EASY, "train", seed) for seed in range(8)]
     config = SFTConfig(steps=2, batch_size=4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
+import pytest
 from codedance.pipelines.config.home import Home
 from codedance.pipelines.runs.session import open_session
 from codedance.pipelines.store.claims import try_claim
@@ -34,6 +35,7 @@ def recorded(store, setting, seed, node):
     return store.lineage.get(run.id)
 
 
+@pytest.mark.slow
 def test_two_machines_share_the_nodes_and_do_none_twice(tmp_path, tiny_protocol, monkeypatch):
     monkeypatch.setenv("CODEDANCE_STORE_URL", f"sqlite:///{tmp_path / 'shared.db'}")
     barrier, claims_of, did = threading.Barrier(2), [], []

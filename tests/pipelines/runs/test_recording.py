@@ -30,6 +30,7 @@ class Killed(BaseException):
     """The process ends here; nothing after it counts."""
 
 
+@pytest.mark.slow
 def test_a_process_killed_after_the_finished_mark_leaves_a_whole_page(home, tiny, monkeypatch):
     mark = Lineage.mark
 
@@ -82,6 +83,7 @@ def test_a_stage_whose_last_lines_find_no_space_fails_and_loses_none(home, monke
     assert {"reward": 1.0} in [line["values"] for line in figures]
 
 
+@pytest.mark.slow
 def test_a_run_is_running_until_its_command_ends(codedance, finished, monkeypatch):
     before = []
 

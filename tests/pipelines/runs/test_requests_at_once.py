@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 
+import pytest
 from codedance.pipelines.runs.requests import RunRequest, open_pipeline
 from codedance.pipelines.runs.session import open_session
 from codedance.pipelines.store.store import open_store
@@ -40,6 +41,7 @@ with open_session(track=False) as session:
 """
 
 
+@pytest.mark.slow
 def test_two_processes_that_ask_for_a_fresh_run_at_once_share_it(home, tiny):
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     processes = [subprocess.Popen([sys.executable, "-c", OPENS], **pipes) for _ in range(2)]

@@ -115,6 +115,7 @@ def test_an_evaluation_of_one_policy_rejects_settings_that_it_does_not_read(
     assert said in error
 
 
+@pytest.mark.slow
 def test_a_set_value_takes_effect_and_is_in_the_store(codedance, home, tiny, way):
     words = ("--preset", "smoke", *way, "--set", "curate.candidates=21")
     assert codedance("curate", *words)[0] == 0

@@ -42,6 +42,8 @@ from ..makers import make_request
 from ..model_fake import model_fake
 from ..tiny_runs import TINY, StopAt
 
+WORKS_FOR = ["the same pipeline run", pytest.param("another", marks=pytest.mark.slow)]
+
 WORK = "sft 0123"
 ELSEWHERE = Holder("another boot pid:[1]", 7, 1, "another-machine")
 
@@ -234,7 +236,7 @@ class StolenAt(StopAt):
         self._steal = lambda: None
 
 
-@pytest.mark.parametrize("works_for", ["the same pipeline run", "another"])
+@pytest.mark.parametrize("works_for", WORKS_FOR)
 def test_a_stage_that_was_taken_over_stops_and_leaves_its_rows_to_the_other(
     home, tiny, other, works_for
 ):
@@ -260,7 +262,7 @@ def test_a_stage_that_was_taken_over_stops_and_leaves_its_rows_to_the_other(
         assert session.store.lineage.get(pipeline.id).status == left
 
 
-@pytest.mark.parametrize("works_for", ["the same pipeline run", "another"])
+@pytest.mark.parametrize("works_for", WORKS_FOR)
 def test_a_command_that_stops_while_waiting_leaves_the_run_to_those_who_work_for_it(
     home, tiny, other, works_for
 ):

@@ -88,6 +88,7 @@ def test_flow_runs_of_a_killed_command_are_closed_and_prefect_is_started_once_fo
         assert prefect.execute("SELECT state_name FROM flow_run").fetchall() == [("Crashed",)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", [(), ("--no-prefect",)])
 def test_a_finished_run_looks_for_killed_commands(codedance, store, monkeypatch, way):
     run = store.lineage.begin(make_request("pipeline"))

@@ -40,6 +40,7 @@ def episodes_of(home, run):
         return list(session.store.trajectories(numbers))
 
 
+@pytest.mark.slow
 def test_an_evaluation_is_generated_by_the_servers_of_flows_yaml(codedance, home, tiny, nano):
     text = Path("flows.yaml").read_text()
     Path("flows.yaml").write_text(f"{text}    rollout: {{engine: vllm, urls: ['{nano.url}/v1']}}\n")

@@ -52,6 +52,7 @@ def with_tools(demonstrations):
     return {d.task.id for d in demonstrations if "tools" in d.tags}
 
 
+@pytest.mark.slow
 def test_every_interface_has_the_same_tasks_in_the_same_order(finished):
     shown = {
         name: shown_demonstrations(context_of(finished, interface=name))

@@ -31,6 +31,7 @@ def trained(session, overrides):
     return run, read_metrics(session.home.stages / run.id)
 
 
+@pytest.mark.slow
 def test_a_teacher_is_named_in_the_settings_and_its_servers_beside_the_engine(finished):
     cold_start = finished.store.lineage.get(first_run(finished).outputs["sft"]).outputs["model"]
     chosen = {"grpo.teacher": cold_start, "grpo.steps": 1, "grpo.max_redraws": 0, **PURE}

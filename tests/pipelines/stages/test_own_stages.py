@@ -129,6 +129,7 @@ def test_a_stage_is_added_and_one_replaced_from_the_command_to_the_report(acme):
     command("store", "verify")
 
 
+@pytest.mark.slow
 def test_a_changed_source_changes_the_key(acme):
     text = "print(json.dumps(origin('lengths')))"
     first = evaluated(text)
@@ -138,6 +139,7 @@ def test_a_changed_source_changes_the_key(acme):
     assert evaluated(text)["source"] != first["source"]
 
 
+@pytest.mark.slow
 def test_a_preset_accepts_the_section_of_an_added_stage(acme):
     file = Path("flows.yaml")
     whole = file.read_text()
@@ -151,6 +153,7 @@ def test_a_preset_accepts_the_section_of_an_added_stage(acme):
     assert "lengths does not use it" in unused
 
 
+@pytest.mark.slow
 def test_flows_and_deployments_follow(acme):
     program = (
         "from pathlib import Path;"
@@ -176,16 +179,33 @@ DECLARED = "from codedance.pipelines.config.registry import stage\n"
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        (
-            "import nowhere_to_be_found",
-            "ModuleNotFoundError: No module named",
-        ),
-        ("def more(context): pass", "is not a stage: decorate the function with @stage"),
-        (f"{DECLARED}@stage('less')\ndef more(context): pass", "it is declared as 'less'"),
+        ("import nowhere_to_be_found", "ModuleNotFoundError: No module named"),
         (f"{DECLARED}@stage('more', inputs=('mroe',))\ndef more(context): pass", "reads 'mroe'"),
-        (f"{DECLARED}@stage('more', inputs=('more',))\ndef more(context): pass", "need each other"),
-        (f"{DECLARED}@stage('play')\ndef more(context): pass", "has another meaning: rename it"),
-        (f"{DECLARED}@stage('More!')\ndef more(context): pass", "a stage cannot be called 'More!'"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                (
+                    "def more(context): pass",
+                    "is not a stage: decorate the function with @stage",
+                ),
+                (
+                    f"{DECLARED}@stage('less')\ndef more(context): pass",
+                    "it is declared as 'less'",
+                ),
+                (
+                    f"{DECLARED}@stage('more', inputs=('more',))\ndef more(context): pass",
+                    "need each other",
+                ),
+                (
+                    f"{DECLARED}@stage('play')\ndef more(context): pass",
+                    "has another meaning: rename it",
+                ),
+                (
+                    f"{DECLARED}@stage('More!')\ndef more(context): pass",
+                    "a stage cannot be called 'More!'",
+                ),
+            )
+        ),
     ],
 )
 def test_an_invalid_stage_is_named_with_its_package_and_the_fix(site, code, said):

@@ -340,6 +340,7 @@ def test_the_requested_sandbox_is_recorded_with_the_run(home, tiny):
     assert again.id == asked.id != plain.id
 
 
+@pytest.mark.slow
 def test_a_stopped_refresh_resumes_itself_until_it_is_finished(home, tiny):
     with open_session(home, track=False) as session:
         first = open_pipeline(session, RunRequest("smoke", fresh=True))
@@ -355,6 +356,7 @@ def test_a_stopped_refresh_resumes_itself_until_it_is_finished(home, tiny):
         assert run_stage(session, "curate", alone).id != done.id  # that one is finished
 
 
+@pytest.mark.slow
 def test_a_standalone_stage_is_refreshed_from_the_newest_run_with_the_same_settings(home, tiny):
     with open_session(home, track=False) as session:
         whole = open_pipeline(session, RunRequest("smoke"))

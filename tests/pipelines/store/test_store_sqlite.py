@@ -133,6 +133,7 @@ def test_store_moved_to_a_network_file_system_stops_using_its_log(home, nfs):
         assert journal_of(store) == ("wal", 1)
 
 
+@pytest.mark.slow
 def test_log_in_use_by_another_process_is_kept(home, nfs):
     with open_store(home) as store:
         store.lineage.begin(make_request())

@@ -16,6 +16,7 @@ MAKE = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_kill_while_it_is_made_leaves_nothing_that_mlflow_refuses(tmp_path):
     path = tmp_path / "mlflow.db"

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of SB3 and MLflow 
 ID = "codedance.envs:codedance/VisualCodeMenu-v0"
 
 
+@pytest.mark.slow
 def test_a_run_of_ppo_logs_its_curve_and_figure(home, monkeypatch):
     monkeypatch.setenv("CODEDANCE_DIR", str(home.root))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", home.mlflow_uri)
@@ -47,7 +48,10 @@ def test_a_run_of_ppo_logs_its_curve_and_figure(home, monkeypatch):
     assert [one.path for one in client.list_artifacts(run.info.run_id)] == ["learning_curve.png"]
 
 
-@pytest.mark.parametrize(("rise", "steps"), [(None, 12), (0.5, 9), (2.0, 12)])
+@pytest.mark.parametrize(
+    ("rise", "steps"),
+    [(0.5, 9), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((None, 12), (2.0, 12)))],
+)
 def test_training_stops_when_the_reward_has_risen_by_the_given_amount(
     home, monkeypatch, rise, steps
 ):

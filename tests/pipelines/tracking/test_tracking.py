@@ -247,6 +247,7 @@ def test_what_a_run_adds_later_is_added_and_a_repeated_step_is_not(home, store, 
     assert found["tags"]["mlflow.note.content"] == "how it ended"
 
 
+@pytest.mark.slow
 def test_a_thread_says_how_to_catch_up_with_what_mlflow_lacks(
     home, store, tracker, recorded, monkeypatch
 ):

@@ -98,6 +98,7 @@ def test_a_plain_bonus_pays_any_call_even_a_failed_one(stage):
     assert paying("tool_bonus", stage) == EMPTY_CALLS | FAILING_CALLS
 
 
+@pytest.mark.slow
 def test_each_switch_of_bat_closes_its_loophole(stage):
     bat = PRESETS["bat"]
     without = {

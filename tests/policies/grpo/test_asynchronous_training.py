@@ -220,6 +220,7 @@ def test_servers_that_never_follow_end_the_training(
     assert sorted(run.steps) == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("save_every", "curriculum"),
     [

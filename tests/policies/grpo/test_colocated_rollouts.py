@@ -83,6 +83,7 @@ def test_training_is_that_with_a_server_that_never_sleeps(
     assert not fake.asleep  # others may use it from now on
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [CONFIG, LORA])
 def test_server_sleeps_during_the_update_and_wakes_in_two_parts(
     fake: FakeVllm, tiny_folder: Path, tmp_path: Path, sandbox: Sandbox, config: GRPOConfig

@@ -168,6 +168,7 @@ def test_divergence_of_the_first_step_is_zero(
     assert log[0]["kl"] == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "count"), [(CONFIG, 2), (LORA, 1), (replace(LORA, beta=0.0), 1)]
 )

@@ -44,7 +44,7 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
     return AutoModelForImageTextToText.from_pretrained(folder).state_dict()
 
 
-@pytest.mark.parametrize("adapters", [0, 4])
+@pytest.mark.parametrize("adapters", [0, pytest.param(4, marks=pytest.mark.slow)])
 def test_training_is_that_of_our_own_engine(
     fake: FakeVllm, tiny_folder: Path, tmp_path: Path, sandbox: Sandbox, adapters: int
 ) -> None:
@@ -91,6 +91,7 @@ def test_stopped_training_goes_on_as_if_it_had_not_been(
     assert cut.ids() == straight.ids()
 
 
+@pytest.mark.slow
 def test_adapters_of_an_earlier_training_are_not_taken_for_ours(
     fake: FakeVllm, tiny_folder: Path, tmp_path: Path, sandbox: Sandbox
 ) -> None:
@@ -139,6 +140,7 @@ def test_training_waits_for_a_server_and_fails_if_it_stays_away(
     assert len(run.metrics) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adapters", [0, 4])
 def test_server_that_is_reborn_within_a_step_is_given_the_weights_again(
     fake: FakeVllm, tiny_folder: Path, tmp_path: Path, sandbox: Sandbox, adapters: int
@@ -186,6 +188,7 @@ def test_one_of_two_servers_may_be_away(
         assert len(run.trajectories) == 18
 
 
+@pytest.mark.slow
 def test_training_over_a_group_is_that_of_our_own_engine(
     fake: FakeVllm, tiny_folder: Path, tmp_path: Path, sandbox: Sandbox, monkeypatch: Any
 ) -> None:

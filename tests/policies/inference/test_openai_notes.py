@@ -95,6 +95,7 @@ def play(policy: Policy, tasks: list[Task], sandbox: Sandbox) -> list[Trajectory
     return rollout(policy, tasks, sandbox=sandbox, sampling=GREEDY, evidence=False, seed=1)
 
 
+@pytest.mark.slow
 def test_with_notes_a_server_that_has_none_gives_the_replies_of_the_folder_in_process(
     sandbox: Sandbox,
 ):

@@ -72,6 +72,7 @@ def test_unknown_name_is_rejected_with_the_nearest():
         load_policy("oracel")
 
 
+@pytest.mark.slow
 def test_unavailable_hub_id_is_one_clear_error():
     program = (
         "from codedance.policies import load_policy\n"

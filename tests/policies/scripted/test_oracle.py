@@ -166,6 +166,7 @@ def shared_tasks(name, kind, limit):
         yield Task(row["id"], name, name, "test", row["question"], (picture,), row["answer"], kind)
 
 
+@pytest.mark.slow
 @needs_shared
 def test_the_nuclei_program_beats_plain_thresholding_on_human_counts(sandbox):
     """Plain Otsu and components are within 10 % on 28 of 100 pictures."""
@@ -176,6 +177,7 @@ def test_the_nuclei_program_beats_plain_thresholding_on_human_counts(sandbox):
     assert close >= 45
 
 
+@pytest.mark.slow
 @needs_shared
 def test_the_statement_rules_beat_always_true_on_human_statements(sandbox):
     """Always true is right on 53 % of the statements."""

@@ -91,6 +91,7 @@ def test_planned_activations_match_the_measured_ones(nano, bf16, checkpointing):
     assert planned < activation_bytes(shape, work, holding) < 3 * planned
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bf16", "lora_r"), [(False, 0), (True, 0), (False, 4), (True, 4)])
 def test_planned_weights_gradients_and_optimizer_match_the_actual_ones(nano, bf16, lora_r):
     trained = TrainedModel(nano, TrainingSetup(bf16=bf16, lora_r=lora_r), seed=0)

@@ -75,6 +75,7 @@ def test_a_named_alarm_ends_the_training_at_its_step(tmp_path):
     assert last < 30
 
 
+@pytest.mark.slow
 def test_a_resumed_training_compares_with_the_steps_before(tmp_path):
     whole, _ = train(tmp_path / "whole", COLLAPSED)
     collapse = dict(whole)["tool_calls"]

@@ -307,6 +307,7 @@ def test_teacher_that_is_away_for_a_while_is_waited_for(
     assert run.of("distillation/lost") == [0.0]
 
 
+@pytest.mark.slow
 def test_state_belongs_to_one_teacher_wherever_it_runs(
     tiny_folder, teacher_folder, tmp_path, sandbox, fake
 ):
