@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 
 IS_STRICT = os.environ.get("CODEDANCE_STRICT_SKIPS") == "1"
+HANDLED = (signal.SIGINT, signal.SIGTERM)
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT))  # benchmarks and experiments are in the repository, not in the wheel
 ALLOWED = Path(__file__).with_name("allowed_skips.txt")
@@ -21,6 +23,17 @@ def no_variable_left():
     yield
     os.environ.clear()
     os.environ.update(kept)
+
+
+@pytest.fixture(autouse=True)
+def no_handler_left():
+    """Fail a test that leaves a signal handler, which forked processes of later ones inherit."""
+    before = {number: signal.getsignal(number) for number in HANDLED}
+    yield
+    left = [number.name for number in HANDLED if signal.getsignal(number) is not before[number]]
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    assert not left, f"handlers of {left} were not restored"
 
 
 def pytest_terminal_summary(terminalreporter, config):

@@ -167,11 +167,21 @@ class Service:
 
 
 @contextlib.contextmanager
+def interruptible() -> Generator[None]:
+    """Let Ctrl-C and SIGTERM both raise KeyboardInterrupt while the context lasts."""
+    numbers = (signal.SIGINT, signal.SIGTERM)  # shells ignore SIGINT for background jobs
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
 def running(*services: Service) -> Generator[None]:
-    """Run services while the context lasts; Ctrl-C and SIGTERM both raise KeyboardInterrupt."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # shells ignore SIGINT for background jobs
-        signal.signal(number, signal.default_int_handler)
-    with contextlib.ExitStack() as stack:
+    """Run services while the context lasts, `interruptible`."""
+    with interruptible(), contextlib.ExitStack() as stack:
         for service in services:
             service.start()
             stack.callback(service.end)

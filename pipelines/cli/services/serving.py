@@ -44,19 +44,19 @@ def model(
 ) -> None:
     """Serve chat completions with an OpenAI-compatible API; Ctrl-C stops it."""
     from ....policies import load_policy
+    from ...runs.processes import interruptible
     from ...serving.model_server import ModelServer
     from ..output import say
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
-    loaded = load_policy(policy)
-    with (
-        contextlib.suppress(KeyboardInterrupt),
-        ModelServer(loaded, host=host, port=port, api_key=api_key) as server,
-    ):
-        say(f"{server.name} at {server.url}")
-        say("Ctrl-C stops it")
-        signal.pause()
+    with interruptible():
+        loaded = load_policy(policy)
+        with (
+            contextlib.suppress(KeyboardInterrupt),
+            ModelServer(loaded, host=host, port=port, api_key=api_key) as server,
+        ):
+            say(f"{server.name} at {server.url}")
+            say("Ctrl-C stops it")
+            signal.pause()
 
 
 def _gpus(text: str | None) -> tuple[int, ...]:
@@ -178,7 +178,7 @@ def engine(  # noqa: PLR0913 - the options of the command
     """
     from ....policies.loading import NANO_FOLDER
     from ...config.home import find_home
-    from ...runs.processes import free_port
+    from ...runs.processes import free_port, interruptible
     from ...serving.engine.command import EngineOptions, shell_command
     from ...serving.engine.server import running_engine
     from ..output import say
@@ -200,11 +200,10 @@ def engine(  # noqa: PLR0913 - the options of the command
     if print_command:
         say(shell_command(folder, options))
         return
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
     log = find_home().root / "logs" / f"vllm-{options.port}.log"
     with (
         contextlib.suppress(KeyboardInterrupt),
+        interruptible(),
         running_engine(folder, options, log=log, say=say) as running,
     ):
         say(f"{model} at {running.url}")

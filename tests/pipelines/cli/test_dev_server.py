@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import sys
 import time
@@ -80,19 +79,14 @@ def test_a_worker_accepts_no_other_run_while_its_runs_are_stopped(tmp_path):
     (tmp_path / "eager.py").write_text(EAGER)
     command = [sys.executable, str(tmp_path / "eager.py")]
     worker = Service("the worker", command, tmp_path / "worker.log")
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with running(worker):
-            while not worker.log.exists() or not worker.log.read_text():
-                time.sleep(0.02)
-            begun = time.monotonic()
-            stop_runs([worker], seconds=30)
-            assert time.monotonic() - begun < 20
-        assert not worker.is_running
-        assert len(worker.log.read_text().split()) == 1
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with running(worker):
+        while not worker.log.exists() or not worker.log.read_text():
+            time.sleep(0.02)
+        begun = time.monotonic()
+        stop_runs([worker], seconds=30)
+        assert time.monotonic() - begun < 20
+    assert not worker.is_running
+    assert len(worker.log.read_text().split()) == 1
 
 
 def test_schedules_are_described_including_paused_ones():

@@ -28,14 +28,6 @@ child.wait()
 """
 
 
-@pytest.fixture(autouse=True)
-def own_signals():
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 @pytest.fixture
 def toy(tmp_path):
     script = tmp_path / "toy.py"
