@@ -42,6 +42,8 @@ class KernelView:
         self._tasks = -1
         self._main = ""
         self._main_times = -1
+        self._ready = (-1.0, 0.0)  # the main thread: at which processor time, and since when
+        self._waited = 0.0  # seconds of a wait that goes on
         self.process_id = process_id = _process_id(process_fd)
         if process_id is not None:
             self._clock = (~process_id << 3) | 2  # CPUCLOCK_SCHED, as clock_getcpuclockid makes it
@@ -85,6 +87,21 @@ class KernelView:
                 return Usage(cpu_seconds, {self._main: _times(os.pread(self._main_times, 100, 0))})
         return Usage(cpu_seconds)
 
+    def note_waiting(self, *, afresh: bool = False) -> None:
+        """Note whether the main thread waits for a core; the kernel counts a wait when it ends.
+
+        A thread that is ready to run at two calls, while its process used no processor time, has
+        waited all the time between them: without running, it cannot have slept.
+
+        Args:
+            afresh: Whether the time since the last call does not count.
+        """
+        cpu, now = self.cpu_seconds(), time.monotonic()
+        is_ready = not afresh and self._is_main_ready()
+        if not is_ready or cpu != self._ready[0]:
+            self._ready = (cpu if is_ready else -1.0, now)
+        self._waited = now - self._ready[1]
+
     def starved_seconds(self, before: Usage) -> float:
         """Return the time spent since ``before`` waiting for a core that other processes used.
 
@@ -94,6 +111,8 @@ class KernelView:
         ran = self.cpu_seconds() - before.cpu_seconds
         longest = 0.0
         for thread, (cpu, delay) in self._thread_times().items():
+            if thread == self._main:
+                delay += self._waited
             cpu_before, delay_before = before.threads.get(thread, (0.0, 0.0))
             siblings = max(0.0, ran - (cpu - cpu_before))
             longest = max(longest, delay - delay_before - siblings)
@@ -113,6 +132,18 @@ class KernelView:
             if descriptor >= 0:
                 os.close(descriptor)
         self._tasks = self._main_times = -1
+
+    def _is_main_ready(self) -> bool:
+        """Whether the main thread runs, or would with a core."""
+        try:
+            descriptor = os.open(f"{self._main}/stat", os.O_RDONLY, dir_fd=self._tasks)
+            try:
+                stat = os.read(descriptor, 200)
+            finally:
+                os.close(descriptor)
+        except OSError:
+            return False
+        return stat.rpartition(b") ")[2].startswith(b"R")
 
     def _thread_times(self) -> dict[str, tuple[float, float]]:
         found: dict[str, tuple[float, float]] = {}

@@ -98,6 +98,7 @@ class TurnClock:
         try:
             yield
         finally:
+            self._view.note_waiting(afresh=True)
             seconds = time.monotonic() - begun
             self._started += seconds
             self._interrupt_at += seconds
@@ -128,6 +129,7 @@ class TurnClock:
             SandboxError: The block got next to no processor time for too long.
         """
         now = time.monotonic()
+        self._view.note_waiting()
         slice_seconds = min(_LONGEST_LOOK_SECONDS, now - self._started, self._cpu_left())
         self._next_look = now + max(_SHORTEST_SLICE, slice_seconds)
         if self._cpu_left() <= 0:

@@ -1,11 +1,12 @@
 """Attribution of an overrun to the block, to its own threads, or to the machine."""
 
+import os
 import threading
 import time
 
 import pytest
 from codedance.sandbox import Limits, SandboxError
-from codedance.sandbox.host import turn_clock
+from codedance.sandbox.host import kernel_view, turn_clock
 from codedance.sandbox.host.kernel_view import KernelView, Usage
 from codedance.sandbox.host.turn_clock import Step, TurnClock
 
@@ -43,6 +44,9 @@ class Scripted:
 
     def cpu_seconds(self):
         return self.computing * self.hand.now
+
+    def note_waiting(self, *, afresh=False):
+        pass
 
     def starved_seconds(self, _before):
         return self.waiting * self.hand.now
@@ -142,8 +146,6 @@ def test_a_block_with_a_core_is_not_starved(hand):
 
 
 def view_of_self():
-    import os
-
     return KernelView(os.pidfd_open(os.getpid()))
 
 
@@ -153,6 +155,47 @@ def test_sleeping_does_not_count_as_waiting_for_a_core():
     time.sleep(1.0)
     assert view.starved_seconds(before) < 0.5
     view.close()
+
+
+class Queued(KernelView):
+    """This process as the kernel would show it: its main thread in a state, at a processor time."""
+
+    state, cpu = True, 1.0
+
+    def cpu_seconds(self):
+        return self.cpu
+
+    def _is_main_ready(self):
+        return self.state
+
+
+@pytest.fixture
+def queued(monkeypatch, hand):
+    monkeypatch.setattr(kernel_view, "time", hand)
+    view = Queued(os.pidfd_open(os.getpid()))
+    monkeypatch.setattr(view, "_thread_times", lambda: {view._main: (1.0, 0.0)})
+    yield view
+    view.close()
+
+
+def test_a_wait_that_goes_on_counts_once_it_was_seen_twice(queued, hand):
+    before = Usage(1.0, {queued._main: (1.0, 0.0)})
+    queued.note_waiting()
+    assert queued.starved_seconds(before) == 0.0
+    hand.sleep(0.3)
+    queued.note_waiting()
+    assert queued.starved_seconds(before) == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("change", ["it ran", "it slept", "it was stopped"])
+def test_a_wait_ends_when_the_thread_ran_slept_or_was_stopped(queued, hand, change):
+    before = Usage(1.0, {queued._main: (1.0, 0.0)})
+    queued.note_waiting()
+    hand.sleep(0.3)
+    queued.cpu += 1e-9 if change == "it ran" else 0.0
+    queued.state = change != "it slept"
+    queued.note_waiting(afresh=change == "it was stopped")
+    assert queued.starved_seconds(before) == 0.0
 
 
 def test_a_sleeping_process_wants_no_core_and_a_computing_one_does():
