@@ -67,7 +67,9 @@ def engine(request: pytest.FixtureRequest, engines: dict[str, Engine]) -> Engine
     return engines[request.param]
 
 
-@pytest.mark.parametrize("temperature", [0.4, pytest.param(1.0, marks=pytest.mark.slow), 2.0])
+@pytest.mark.parametrize(
+    "temperature", [0.4, *(pytest.param(other, marks=pytest.mark.slow) for other in (1.0, 2.0))]
+)
 def test_temperature(engine: Engine, temperature: float) -> None:
     checks.temperature_is_that_of_the_softmax(engine, temperature)
 
@@ -76,6 +78,7 @@ def test_temperature_zero(engine: Engine) -> None:
     checks.temperature_zero_takes_the_most_likely(engine)
 
 
+@pytest.mark.slow
 def test_top_k(engine: Engine) -> None:
     checks.top_k_leaves_the_most_likely(engine)
 

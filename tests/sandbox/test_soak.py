@@ -9,7 +9,9 @@ from .soak_memory import MemoryCurve
 @pytest.mark.parametrize(
     "plan",
     [
-        pytest.param(Plan(turns=800, sessions=40, turns_per_zygote=200), id="small"),
+        pytest.param(
+            Plan(turns=2_000, sessions=40, turns_per_zygote=400), id="small", marks=pytest.mark.slow
+        ),
         pytest.param(
             Plan(turns=1_000, sessions=40, turns_per_zygote=250, isolation="confined"),
             id="confined",

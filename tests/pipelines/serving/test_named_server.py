@@ -44,7 +44,8 @@ def test_without_a_named_server_there_is_nothing_to_check():
         check_named_server()
 
 
-@pytest.mark.parametrize("command", ["deploy", pytest.param("serve", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["deploy", "serve"])
 def test_flows_need_the_server_that_is_named(home, tmp_path, command):
     place = f"127.0.0.1:{free_port()}/api"
     done = subprocess.run(

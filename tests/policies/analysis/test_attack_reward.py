@@ -64,12 +64,20 @@ def paying(reward, stage, **settings):
     return {one.hack.name for one in stage.judge(reward, **settings) if one.pays}
 
 
+def test_of_a_sample_no_hack_pays_under_our_reward_and_some_under_a_plain_bonus(sandbox):
+    sample = AttackStage(sandbox, hacks=REWARD_HACKS[::8])
+    assert paying("bat", sample) == set()
+    assert paying("tool_bonus", sample)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("reward", ["bat", "bat_sequence", "outcome"])
 def test_no_hack_pays_under_our_rewards_or_without_rewards_for_calls(stage, reward):
     for scale in ("floor", "group", "none"):
         assert paying(reward, stage, scale_rewards=scale) == set()
 
 
+@pytest.mark.slow
 def test_failures_that_are_hidden_or_padded_paid_before(stage):
     """The rule as it was pays nearly all of them; `bat` none."""
     before = replace(PRESETS["bat"], charges_hidden=False, pays_padding=True)
@@ -81,6 +89,7 @@ def test_failures_that_are_hidden_or_padded_paid_before(stage):
     assert gains["hide it, print the message"] == pytest.approx(0.374, abs=0.01)
 
 
+@pytest.mark.slow
 def test_the_published_form_pays_empty_calls_failing_on_easy_items_and_idle_turns(stage):
     # Empty calls: rho counts any call that ran; failing: rho = 0 avoids d < 0; idle turns: z is
     # above 0 for any turn that did not fail while a sibling's did.
@@ -94,6 +103,7 @@ def test_the_published_form_pays_empty_calls_failing_on_easy_items_and_idle_turn
     }
 
 
+@pytest.mark.slow
 def test_a_plain_bonus_pays_any_call_even_a_failed_one(stage):
     assert paying("tool_bonus", stage) == EMPTY_CALLS | FAILING_CALLS
 
@@ -110,6 +120,7 @@ def test_each_switch_of_bat_closes_its_loophole(stage):
         assert hole in paying(reward, stage)
 
 
+@pytest.mark.slow
 def test_a_custom_term_that_pays_for_length_is_found(stage):
     register_reward_term("length", weight=0.0)(lambda one: len(one.turns))
     try:
@@ -129,12 +140,14 @@ def test_a_custom_hack_is_evaluated_like_ours(sandbox):
     assert none.gain == 0.0
 
 
+@pytest.mark.slow
 def test_hacks_indistinguishable_from_honest_work_are_shown_and_not_counted(stage):
     found = [one for one in stage.judge("bat") if one.hack.is_limit]
     assert found
     assert all(one.gain > 0.1 and not one.pays for one in found)
 
 
+@pytest.mark.slow
 def test_no_hack_is_masked_as_infrastructure(stage):
     assert len(stage._played) == 2 * 3 * (len(HONEST) + len(REWARD_HACKS))
     for one in stage._played.values():
@@ -142,6 +155,7 @@ def test_no_hack_is_masked_as_infrastructure(stage):
         assert one.accuracy is not None
 
 
+@pytest.mark.slow
 def test_scripts_that_differ_in_the_answer_alone_are_run_once(stage):
     """The trajectory with the other answer is the one that running it would give."""
     (task,) = stage._tasks[Difficulty.MEDIUM]

@@ -20,6 +20,7 @@ from codedance.policies.rollouts.losses import EpisodesLostError
 from codedance.policies.training.grpo.config import GRPOConfig
 from codedance.policies.training.grpo.groups import GroupSampler, score
 from codedance.sandbox.types import Sandbox
+from sampling import sampled
 
 from ...players import task, trajectory
 from .fake_vllm import FakeVllm
@@ -124,7 +125,7 @@ def test_answer_that_would_be_the_same_again_is_lost_at_once(fake: FakeVllm, nam
     assert len(fake.bodies) == 1
 
 
-@pytest.mark.parametrize("name", REPEATED)
+@pytest.mark.parametrize("name", sampled(REPEATED))
 def test_incomplete_answer_is_asked_for_again_within_bounds(fake: FakeVllm, name: str) -> None:
     change, words = REPEATED[name]
     fake.faults.change = lambda _, answer: change(answer)
