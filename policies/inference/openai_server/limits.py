@@ -13,8 +13,8 @@ _STATUSES = frozenset({400, 413, 422})
 _CODES = ("context_length_exceeded", "exceed_context_size_error")
 _CONTEXT = re.compile(r"context length (?:is |of )?(?:only )?\(?(\d+)")
 _PROMPT = re.compile(
-    r"(\d+) (?:text )?input tokens"
-    r"|(\d+) (?:tokens )?(?:in|from) (?:the|your) (?:input|messages|prompt)"
+    r"(?<!\d)(\d+) (?:text )?input tokens"
+    r"|(?<!\d)(\d+) (?:tokens )?(?:in|from) (?:the|your) (?:input|messages|prompt)"
     r"|input \((\d+) tokens|resulted in (\d+) tokens"
 )
 
