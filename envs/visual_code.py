@@ -223,11 +223,9 @@ class VisualCodeEnv(gymnasium.Env[Observation, str]):
             terms |= self._final_terms(terms["tool_turn"])
         if self.render_mode == "human":
             self.render()
-        ending = self.episode.ending
-        is_lost = ending is Ending.INFRASTRUCTURE
-        is_over = ending is not None and not is_lost
-        info = self._info(terms)
-        return self._observation(), sum(terms.values()), is_over, is_lost, info
+        is_lost = self.episode.ending is Ending.INFRASTRUCTURE
+        is_over = self.episode.ending is not None and not is_lost
+        return self._observation(), sum(terms.values()), is_over, is_lost, self._info(terms)
 
     def trajectory(self, policy_id: str = "unknown") -> Trajectory:
         """Return the finished episode as a trajectory, for stores and group rewards.
