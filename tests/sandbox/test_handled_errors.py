@@ -27,17 +27,20 @@ HANDLED = {
     "exec in exec": f"exec({f'exec({HIDDEN!r})'!r})",
     "a console": "import code, contextlib, io\nwith contextlib.redirect_stderr(io.StringIO()):\n"
     "    code.InteractiveInterpreter().runsource('print(pixels)')\nNone",
+    "a coroutine": "import asyncio\nasync def look():\n    'Look.'\n    return pixels\n"
+    "async def all():\n    await asyncio.gather(look(), return_exceptions=True)\n"
+    "asyncio.run(all())",
+    "a finalizer": "import sys\nsys.unraisablehook = lambda _: None\n"
+    "class Last:\n    def __del__(self): pixels\nlast = Last()\ndel last",
+}
+# Level `confined` has no threads.
+HANDLED_IN_THREADS = {
     "a thread": "import threading\nthreading.excepthook = lambda *_: None\n"
     "thread = threading.Thread(target=lambda: pixels)\nthread.start()\nthread.join()",
     "a bare thread": "import _thread, sys, time\nsys.unraisablehook = lambda _: None\n"
     "_thread.start_new_thread(lambda: pixels, ())\ntime.sleep(0.05)",
     "a future": "from concurrent.futures import ThreadPoolExecutor\n"
     "_ = ThreadPoolExecutor().submit(lambda: pixels)",
-    "a coroutine": "import asyncio\nasync def look():\n    'Look.'\n    return pixels\n"
-    "async def all():\n    await asyncio.gather(look(), return_exceptions=True)\n"
-    "asyncio.run(all())",
-    "a finalizer": "import sys\nsys.unraisablehook = lambda _: None\n"
-    "class Last:\n    def __del__(self): pixels\nlast = Last()\ndel last",
 }
 CLEAN = {
     "nothing raised in try": "try:\n    x = 1\nexcept NameError:\n    pass",
@@ -59,14 +62,19 @@ def local():
         yield opened
 
 
-@pytest.mark.parametrize("name", HANDLED)
-def test_an_error_that_a_block_handles_is_recorded(local, name):
+@pytest.mark.parametrize("code", HANDLED.values(), ids=HANDLED)
+def test_an_error_that_a_block_handles_is_recorded(local, code):
     with local.session() as session:
-        execution = session.run(HANDLED[name])
+        execution = session.run(code)
         after = session.run("x = 1")
     assert execution.outcome is Outcome.OK, execution.error
     assert execution.has_handled_error
     assert not after.has_handled_error
+
+
+@pytest.mark.parametrize("code", HANDLED_IN_THREADS.values(), ids=HANDLED_IN_THREADS)
+def test_an_error_that_a_thread_ends_with_is_recorded(full, code):
+    test_an_error_that_a_block_handles_is_recorded(full, code)
 
 
 @pytest.mark.parametrize("name", CLEAN)
