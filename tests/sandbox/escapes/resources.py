@@ -14,8 +14,8 @@ RESOURCES = (
             "escaped(f'{len(kept)} MB')",
         ),
         ends="memory killed",
-        held_by=_DATA,
-        without=("rlimits",),
+        held_by=f"{_DATA}; the host checks the resident memory",
+        without=("rlimits", "resident"),
     ),
     Attempt(
         "48",
