@@ -11,7 +11,7 @@ TORCH ?= 2.13.0
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet $(PIP_OPTIONS)
 
-.PHONY: run smoke docs figures bench test lint tests test-slow test-vllm test-trackio test-trainers test-environments test-container \
+.PHONY: run smoke docs figures bench test lint tests test-slow test-long test-vllm test-trackio test-trainers test-environments test-container \
   pains test-escapes test-kernels test-soak test-anywhere fuzz viewer-times recovery-times test-accidents install clean
 
 run: $(VENV)/.run
@@ -32,7 +32,11 @@ tests: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m slow --timeout 3000 --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m 'slow and not long' --timeout 3000 --numprocesses 2 --dist loadfile
+
+# The tests of tests/long_tests.txt: whole trainings, kills and commands of pages. Half an hour.
+test-long: $(VENV)/.dev
+	$(BIN)/python -m pytest -m long --timeout 3000 --numprocesses 2 --dist loadfile
 
 # A real vLLM on the CPU, in an environment of its own, which is made once (3 GB) in the user's cache folder;
 # CODEDANCE_VLLM_PYTHON names another. VLLM_TESTS="-k three_turns" selects tests.

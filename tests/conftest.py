@@ -14,6 +14,16 @@ HANDLED = (signal.SIGINT, signal.SIGTERM)
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT))  # benchmarks and experiments are in the repository, not in the wheel
 ALLOWED = Path(__file__).with_name("allowed_skips.txt")
+LONG = Path(__file__).with_name("long_tests.txt")
+
+
+@pytest.hookimpl(tryfirst=True)  # before the selection by markers
+def pytest_collection_modifyitems(items):
+    """Mark the tests that long_tests.txt lists."""
+    entries = set(_lines(LONG))
+    for item in items:
+        if {item.nodeid, item.nodeid.partition("[")[0]} & entries:
+            item.add_marker(pytest.mark.long)
 
 
 @pytest.fixture(autouse=True)
@@ -51,10 +61,12 @@ def pytest_sessionfinish(session, exitstatus):
 
 
 def _unlisted(reporter):
-    allowed = [
-        line.strip()
-        for line in ALLOWED.read_text(encoding="utf-8").splitlines()
-        if line.strip() and not line.startswith("#")
-    ]
+    allowed = _lines(ALLOWED)
     reasons = {report.longrepr[2] for report in reporter.stats.get("skipped", [])}
     return sorted(r for r in reasons if not any(r.endswith(known) for known in allowed))
+
+
+def _lines(path):
+    """Return the lines of a list, without comments and empty ones."""
+    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line and not line.startswith("#")]

@@ -18,7 +18,7 @@ ROOMS = ("sandbox", "envs", "policies", "pipelines")
 TESTING = ("pytest", "pytest_timeout", "hypothesis", "msgpack", "docker", "gymnasium")
 ALL = ("-q", "tests/sandbox", "--ignore=tests/sandbox/test_soak.py")  # it needs full isolation
 # Hundreds of tests of full isolation are skipped here; their reasons are not printed.
-OPTIONS = "addopts=--strict-markers -m 'not slow' -rfE"
+OPTIONS = "addopts=--strict-markers -m 'not slow and not long' -rfE"
 PYTEST = ("-p", "no:cacheprovider", "-o", OPTIONS)
 
 
