@@ -106,7 +106,8 @@ def _run(block: Block, gallery: Gallery, watch: Stopwatch) -> Verdict:
 def _execute(block: Block, gallery: Gallery) -> None:
     tree = ast.parse(block.code, block.filename)
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-    exec(block.handled.compiled(tree, block.filename, block.code), block.namespace)
+    if tree.body or last is None:
+        exec(block.handled.compiled(tree, block.filename, block.code), block.namespace)
     if isinstance(last, ast.Expr):
         expression = ast.Expression(last.value)
         compiled = compile(expression, block.filename, "eval", dont_inherit=True)

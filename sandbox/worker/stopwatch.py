@@ -8,14 +8,16 @@ catches or masks both is killed by the host a moment later.
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable
 from time import process_time
 from types import FrameType
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 Look: TypeAlias = Callable[[FrameType | None], None]
 """Periodic check while a block runs, called with the current frame; may raise in the block."""
 
+_SIGNAL: Any = sys.modules["_signal"]  # `signal` makes enums of all numbers, at every block
 _REPEAT_SECONDS = 0.1  # a block that swallows the time-out is interrupted again
 _LOOK_SECONDS = 0.005  # of processor time
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_PROF, signal.ITIMER_VIRTUAL)
@@ -44,9 +46,9 @@ class Stopwatch:
 
     def start(self) -> None:
         """Reset the signal handlers that earlier code changed, and start to measure."""
-        signal.signal(signal.SIGALRM, self._on_wall)
-        signal.signal(signal.SIGPROF, self._on_cpu)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        _SIGNAL.signal(signal.SIGALRM, self._on_wall)
+        _SIGNAL.signal(signal.SIGPROF, self._on_cpu)
+        _SIGNAL.pthread_sigmask(signal.SIG_SETMASK, ())
         self._is_running = True
         self._cpu_end = process_time() + self._cpu
         if self._look:
