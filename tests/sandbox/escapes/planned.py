@@ -247,8 +247,8 @@ PLANNED = (
             "signal.signal(signal.SIGALRM, burn)\n"
             "mine = [m for n, m in sys.modules.items() if '_worker.' in n]\n"
             "worker = [m for m in mine if hasattr(m, 'signal')]\n"
-            "for module in worker: module.signal = type('S', (), {'__getattr__': lambda s, n:\n"
-            "    (lambda *a, **k: None)})()\n"
+            "fake = type('S', (), {'__getattr__': lambda s, n: (lambda *a, **k: None)})()\n"
+            "for module in worker: module.signal = module._SIGNAL = fake\n"
             "signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)",
             "before = ticks[0]",
             "WAIT 1.5",
