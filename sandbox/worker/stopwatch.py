@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 Look: TypeAlias = Callable[[FrameType | None], None]
 """Periodic check while a block runs, called with the current frame; may raise in the block."""
 
-_SIGNAL: Any = sys.modules["_signal"]  # `signal` makes enums of all numbers, at every block
+_SIGNAL: Any = sys.modules["_signal"]  # `signal` makes enums, and code may change it
 _REPEAT_SECONDS = 0.1  # a block that swallows the time-out is interrupted again
 _LOOK_SECONDS = 0.005  # of processor time
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_PROF, signal.ITIMER_VIRTUAL)
@@ -52,19 +52,19 @@ class Stopwatch:
         self._is_running = True
         self._cpu_end = process_time() + self._cpu
         if self._look:
-            signal.setitimer(signal.ITIMER_PROF, _LOOK_SECONDS, _LOOK_SECONDS)
+            _SIGNAL.setitimer(signal.ITIMER_PROF, _LOOK_SECONDS, _LOOK_SECONDS)
         else:
-            signal.setitimer(signal.ITIMER_PROF, self._cpu, _REPEAT_SECONDS)
+            _SIGNAL.setitimer(signal.ITIMER_PROF, self._cpu, _REPEAT_SECONDS)
 
     def stop(self) -> None:
         """Stop measuring; timers that the block set itself are stopped too."""
         self._is_running = False
         for timer in _TIMERS:
-            signal.setitimer(timer, 0.0)
+            _SIGNAL.setitimer(timer, 0.0)
 
     def _on_wall(self, _: int, frame: FrameType | None) -> None:
         if self._is_running:
-            signal.setitimer(signal.ITIMER_REAL, _REPEAT_SECONDS, _REPEAT_SECONDS)
+            _SIGNAL.setitimer(signal.ITIMER_REAL, _REPEAT_SECONDS, _REPEAT_SECONDS)
         self._interrupt(f"the block ran longer than {self._wall:g} s", frame)
 
     def _on_cpu(self, _: int, frame: FrameType | None) -> None:
@@ -73,7 +73,7 @@ class Stopwatch:
         if self._look and process_time() < self._cpu_end:
             self._look(frame)
             return
-        signal.setitimer(signal.ITIMER_PROF, _REPEAT_SECONDS, _REPEAT_SECONDS)
+        _SIGNAL.setitimer(signal.ITIMER_PROF, _REPEAT_SECONDS, _REPEAT_SECONDS)
         self._interrupt(f"the block used more than {self._cpu:g} s of processor time", frame)
 
     def _interrupt(self, verdict: str, frame: FrameType | None) -> None:
